@@ -1,0 +1,199 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { describe, expect, it, vi } from 'vitest';
+import { TimerManager } from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+
+function manual(): { clock: ManualClock; timers: TimerManager; log: string[] } {
+  const clock = new ManualClock();
+  return { clock, timers: new TimerManager({ clock }), log: [] };
+}
+
+describe('order', () => {
+  it('agrees with a sorted list over random operations', () => {
+    const { clock, timers } = manual();
+    let random = 7;
+    const next = (most: number): number => (random = (random * 1_103_515_245 + 12_345) % 2 ** 31) % most;
+    const model: { at: number; n: number }[] = [];
+    const fired: number[] = [];
+    const expected: number[] = [];
+    const handles = new Map<number, ReturnType<TimerManager['setTimeout']>>();
+    for (let n = 0; n < 20_000; n++) {
+      const pick = next(10);
+      if (pick < 6) {
+        const delay = 1 + next(pick === 0 ? 1_000_000 : 500);
+        handles.set(n, timers.setTimeout((id) => fired.push(id), delay, n));
+        model.push({ at: clock.now() + delay, n });
+      } else if (pick < 8 && model.length > 0) {
+        const [gone] = model.splice(next(model.length), 1);
+        timers.clearTimeout(handles.get(gone!.n));
+      } else {
+        clock.advance(next(300));
+        model.sort((a, b) => a.at - b.at || a.n - b.n);
+        while (model.length > 0 && model[0]!.at <= clock.now()) expected.push(model.shift()!.n);
+        expect(fired).toEqual(expected);
+      }
+      expect(timers.getActiveTimersCount()).toBe(model.length);
+    }
+  });
+
+  it('clearing another due timer of the same batch stops it; one armed inside waits its turn', () => {
+    const { clock, timers, log } = manual();
+    timers.setTimeout(() => {
+      log.push('a');
+      timers.clearTimeout(b);
+      timers.setTimeout(() => log.push('c'), 0);
+    }, 5);
+    const b = timers.setTimeout(() => log.push('b'), 5);
+    clock.advance(5);
+    expect(log).toEqual(['a']);
+    clock.advance(1);
+    expect(log).toEqual(['a', 'c']);
+  });
+
+  it('a throw does not stop the rest', () => {
+    const { clock, timers, log } = manual();
+    timers.setTimeout(() => { throw new Error('x'); }, 1);
+    timers.setTimeout(() => log.push('b'), 1);
+    expect(() => clock.advance(1)).toThrow('x');
+    clock.advance(1);
+    expect(log).toEqual(['b']);
+  });
+
+  it('runs more than one batch', () => {
+    const { clock, timers } = manual();
+    let count = 0;
+    for (let i = 0; i < 5000; i++) timers.setTimeout(() => count++, 10);
+    clock.advance(11);
+    expect(count).toBe(5000);
+  });
+});
+
+describe('handles', () => {
+  it('take delays beyond 2^31-1 ms, refresh, and stay cleared', () => {
+    const { clock, timers, log } = manual();
+    timers.setTimeout(() => log.push('month'), 2 ** 31 + 1000);
+    const timer = timers.setTimeout(() => log.push('t'), 100);
+    clock.advance(60);
+    timer.refresh();
+    clock.advance(60);
+    expect(log).toEqual([]);
+    clock.advance(40);
+    expect(log).toEqual(['t']);
+    timer.refresh();
+    clock.advance(100);
+    expect(log).toEqual(['t', 't']);
+    timer.close();
+    timer.refresh();
+    clock.advance(2 ** 31);
+    expect(log).toEqual(['t', 't']);
+    clock.advance(2000);
+    expect(log).toEqual(['t', 't', 'month']);
+  });
+
+  it('are cleared by number, text, dispose and signal', () => {
+    const { timers } = manual();
+    timers.clearInterval(Number(timers.setTimeout(() => 0, 5)));
+    timers.clearTimeout(String(Number(timers.setInterval(() => 0, 5))));
+    timers.setTimeout(() => 0, 5)[Symbol.dispose]();
+    const abort = new AbortController();
+    timers.setInterval(() => 0, { delayMs: 5, signal: abort.signal });
+    expect(timers.getActiveTimersCount()).toBe(1);
+    abort.abort();
+    expect(timers.getActiveTimersCount()).toBe(0);
+    expect(timers.setTimeout(() => 0, { delayMs: 5, ref: false }).hasRef()).toBe(false);
+  });
+});
+
+describe('intervals', () => {
+  it('stay on their grid and skip what they missed', () => {
+    const { clock, timers } = manual();
+    const at: number[] = [];
+    timers.setInterval(() => at.push(clock.now()), 10);
+    clock.advance(35);
+    expect(at).toEqual([10, 20, 30]);
+  });
+
+  it('do not overlap when told so', async () => {
+    const { clock, timers } = manual();
+    let started = 0;
+    let finish = (): void => undefined;
+    timers.setInterval(() => (started++, new Promise<void>((resolve) => (finish = resolve))), { delayMs: 10, overlap: 'skip' });
+    clock.advance(35);
+    expect(started).toBe(1);
+    finish();
+    await Promise.resolve().then(() => undefined);
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(10);
+    expect(started).toBe(2);
+  });
+});
+
+describe('cleanup', () => {
+  it('clears all, also from a callback; later timers are inert, counted, or refused', async () => {
+    const { clock, timers, log } = manual();
+    const scope = timers.scope('request');
+    scope.setTimeout(() => log.push('scoped'), 5);
+    timers.setTimeout(() => log.push(JSON.stringify(timers.cleanup())), 1);
+    timers.setInterval(() => log.push('same batch'), 1);
+    const sleeping = timers.sleep(100);
+    clock.advance(50);
+    expect(log).toEqual(['{"timeouts":2,"intervals":1}']);
+    await expect(sleeping).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    timers.setTimeout(() => log.push('inert'), 1).ref().refresh();
+    clock.advance(50);
+    expect(timers.report()).toMatchObject({ active: 0, inert: 1 });
+    expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
+    const strict = new TimerManager({ clock, strict: true });
+    strict.cleanup();
+    expect(() => strict.setTimeout(() => 0, 1)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  it('names what leaks', () => {
+    const { clock, timers } = manual();
+    timers.scope('job').setInterval(() => 0, { delayMs: 50, name: 'poll' });
+    clock.advance(20);
+    expect(timers.report()).toMatchObject({ active: 1, nextInMs: 30, oldestAgeMs: 20 });
+    expect(() => timers.assertNoLeaks()).toThrow(/job\/poll/);
+  });
+});
+
+describe('on the host', () => {
+  it('is never early, keeps async context, and runs microtasks between callbacks', async () => {
+    const timers = new TimerManager();
+    const storage = new AsyncLocalStorage<string>();
+    const log: string[] = [];
+    const start = performance.now();
+    await new Promise<void>((resolve) => {
+      storage.run('request', () => timers.setTimeout(() => log.push(storage.getStore() ?? 'lost'), 3));
+      timers.setTimeout(() => {
+        log.push('one');
+        queueMicrotask(() => log.push('micro'));
+      }, 3);
+      timers.setTimeout(() => {
+        log.push('two');
+        resolve();
+      }, 3);
+    });
+    expect(performance.now() - start).toBeGreaterThanOrEqual(3);
+    expect(log).toEqual(['request', 'one', 'micro', 'two']);
+    let ticks = 0;
+    for await (const passed of timers.interval(1)) if ((ticks += passed) >= 3) break;
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('is driven by fake timers installed before or after arming, and survives their removal', () => {
+    const timers = new TimerManager();
+    const log: string[] = [];
+    timers.setTimeout(() => log.push('armed before'), 1000);
+    vi.useFakeTimers();
+    timers.setTimeout(() => log.push('armed under'), 500);
+    vi.advanceTimersByTime(600);
+    expect(log).toEqual(['armed under']);
+    vi.advanceTimersByTime(600);
+    expect(log).toEqual(['armed under', 'armed before']);
+    timers.setTimeout(() => log.push('left'), 60_000);
+    vi.useRealTimers();
+    expect(timers.getActiveTimersCount()).toBe(1);
+    timers.cleanup();
+  });
+});

@@ -1,0 +1,182 @@
+//! Functions bound to a core, and memory borrowed from JavaScript.
+
+use napi::bindgen_prelude::{Env, Object};
+use napi::{JsValue, Result, Status, sys};
+use std::cell::RefCell;
+use std::ffi::{CStr, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// The most arguments a bound function takes.
+const ARGS_MAX: usize = 4;
+
+/// The arguments of one call.
+pub(super) struct Args {
+    env: sys::napi_env,
+    values: [sys::napi_value; ARGS_MAX],
+    count: usize,
+}
+
+/// A call that JavaScript made wrongly; thrown with the code `ERR_INVALID_ARG_TYPE`.
+pub(super) struct Wrong(pub(super) &'static CStr);
+
+impl Args {
+    fn value(&self, at: usize) -> sys::napi_value {
+        if at < self.count { self.values[at] } else { std::ptr::null_mut() }
+    }
+
+    /// A number; NaN where the argument is none.
+    pub(super) fn number(&self, at: usize) -> f64 {
+        let mut number = f64::NAN;
+        let value = self.value(at);
+        if !value.is_null() {
+            // SAFETY: `env` and `value` are those of the running call.
+            unsafe { sys::napi_get_value_double(self.env, value, &raw mut number) };
+        }
+        number
+    }
+
+    /// A whole number below 2^32.
+    pub(super) fn index(&self, at: usize) -> std::result::Result<u32, Wrong> {
+        let number = self.number(at);
+        if number >= 0.0 && number <= f64::from(u32::MAX) && number.fract() == 0.0 {
+            Ok(number as u32)
+        } else {
+            Err(Wrong(c"expected a whole number from 0 to 4294967295"))
+        }
+    }
+
+    /// Calls `with` with the text of a string argument; `None` where it is not a string.
+    pub(super) fn text<R>(&self, at: usize, with: impl FnOnce(Option<&str>) -> R) -> R {
+        const INLINE: usize = 256;
+        let value = self.value(at);
+        let mut inline = [0u8; INLINE];
+        let mut length = 0;
+        // SAFETY: the buffer is `INLINE` bytes long; a null or wrong value yields an error status.
+        let status = unsafe { sys::napi_get_value_string_utf8(self.env, value, inline.as_mut_ptr().cast(), INLINE, &raw mut length) };
+        if status != sys::Status::napi_ok {
+            return with(None);
+        }
+        if length < INLINE - 4 {
+            return with(std::str::from_utf8(&inline[..length]).ok());
+        }
+        // It may have been cut: ask for the whole length first.
+        // SAFETY: a null buffer asks for the length only.
+        unsafe { sys::napi_get_value_string_utf8(self.env, value, std::ptr::null_mut(), 0, &raw mut length) };
+        let mut heap = vec![0u8; length + 1];
+        // SAFETY: the buffer is `length + 1` bytes long, as the call is told.
+        unsafe { sys::napi_get_value_string_utf8(self.env, value, heap.as_mut_ptr().cast(), heap.len(), &raw mut length) };
+        heap.truncate(length);
+        with(std::str::from_utf8(&heap).ok())
+    }
+
+    /// Borrows the memory of a typed array argument for as long as the process lives.
+    pub(super) fn memory<T: Element>(&self, at: usize) -> std::result::Result<Memory<T>, Wrong> {
+        let value = self.value(at);
+        let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
+        // SAFETY: out-pointers are valid; a null or wrong value yields an error status.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(self.env, value, &raw mut kind, &raw mut length, &raw mut data, std::ptr::null_mut(), std::ptr::null_mut())
+        };
+        if status != sys::Status::napi_ok || kind != T::KIND {
+            return Err(Wrong(T::EXPECTED));
+        }
+        let mut reference = std::ptr::null_mut();
+        // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
+        unsafe { sys::napi_create_reference(self.env, value, 1, &raw mut reference) };
+        Ok(Memory { env: self.env, reference, data: data.cast(), length })
+    }
+}
+
+/// The element types that cross the border.
+pub(super) trait Element {
+    const KIND: sys::napi_typedarray_type;
+    const EXPECTED: &'static CStr;
+}
+
+impl Element for u32 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
+    const EXPECTED: &'static CStr = c"expected a Uint32Array";
+}
+
+impl Element for f64 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::float64_array;
+    const EXPECTED: &'static CStr = c"expected a Float64Array";
+}
+
+/// Memory that JavaScript allocated and keeps in a private field, so that nobody can detach it.
+/// It is touched on its own JS thread only, and never while JavaScript runs.
+pub(super) struct Memory<T> {
+    env: sys::napi_env,
+    reference: sys::napi_ref,
+    data: *mut T,
+    length: usize,
+}
+
+impl<T> Memory<T> {
+    pub(super) fn slice(&mut self) -> &mut [T] {
+        // SAFETY: the strong reference keeps the array alive, it cannot be detached, and no
+        // JavaScript runs while the exclusive borrow lasts (bound functions call nobody).
+        unsafe { std::slice::from_raw_parts_mut(self.data, self.length) }
+    }
+}
+
+impl<T> Drop for Memory<T> {
+    fn drop(&mut self) {
+        // SAFETY: dropped on the JS thread: by a finalizer or by the environment's clean-up.
+        unsafe { sys::napi_delete_reference(self.env, self.reference) };
+    }
+}
+
+/// What a bound function does to its core.
+pub(super) trait Bound {
+    type Core: 'static;
+    const NAME: &'static CStr;
+    fn call(core: &mut Self::Core, args: &Args) -> std::result::Result<f64, Wrong>;
+}
+
+/// Puts `B` on `object`, bound to `core`; the function shares the ownership.
+pub(super) fn bind<B: Bound>(env: &Env, object: &Object, core: &Rc<RefCell<B::Core>>) -> Result<()> {
+    let data = Rc::into_raw(Rc::clone(core)).cast_mut().cast::<c_void>();
+    let mut function = std::ptr::null_mut();
+    // SAFETY: `data` stays valid until `drop_core`, which runs when the function is collected.
+    let status = unsafe {
+        let mut status = sys::napi_create_function(env.raw(), B::NAME.as_ptr(), B::NAME.to_bytes().len() as isize, Some(trampoline::<B>), data, &raw mut function);
+        if status == sys::Status::napi_ok {
+            status = sys::napi_add_finalizer(env.raw(), function, data, Some(drop_core::<B>), std::ptr::null_mut(), std::ptr::null_mut());
+        }
+        if status == sys::Status::napi_ok {
+            status = sys::napi_set_named_property(env.raw(), object.raw(), B::NAME.as_ptr(), function);
+        }
+        status
+    };
+    if status == sys::Status::napi_ok { Ok(()) } else { Err(napi::Error::new(Status::from(status), "cannot bind a native function")) }
+}
+
+unsafe extern "C" fn drop_core<B: Bound>(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: `data` came from `Rc::into_raw` of the same type in `bind`, and this runs once.
+    drop(unsafe { Rc::from_raw(data.cast::<RefCell<B::Core>>()) });
+}
+
+unsafe extern "C" fn trampoline<B: Bound>(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    let mut args = Args { env, values: [std::ptr::null_mut(); ARGS_MAX], count: ARGS_MAX };
+    let mut data = std::ptr::null_mut::<c_void>();
+    // SAFETY: out-pointers are valid and the array holds `count` values.
+    unsafe { sys::napi_get_cb_info(env, info, &raw mut args.count, args.values.as_mut_ptr(), std::ptr::null_mut(), &raw mut data) };
+    // SAFETY: the running function holds a share of its core.
+    let core = unsafe { &*data.cast::<RefCell<B::Core>>() };
+    let outcome = catch_unwind(AssertUnwindSafe(|| match core.try_borrow_mut() {
+        Ok(mut core) => B::call(&mut core, &args),
+        Err(_) => Err(Wrong(c"the core is busy")),
+    }));
+    let mut result = std::ptr::null_mut();
+    // SAFETY: `env` is that of the running call.
+    unsafe {
+        match outcome {
+            Ok(Ok(number)) => sys::napi_create_double(env, number, &raw mut result),
+            Ok(Err(Wrong(message))) => sys::napi_throw_type_error(env, c"ERR_INVALID_ARG_TYPE".as_ptr(), message.as_ptr()),
+            Err(_) => sys::napi_throw_error(env, c"ERR_INTERNAL".as_ptr(), c"a bug in the native core was contained".as_ptr()),
+        }
+    };
+    result
+}

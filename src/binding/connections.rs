@@ -1,0 +1,254 @@
+//! The connection table for `ts/connections`.
+//!
+//! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
+
+use super::bound::{Args, Bound, Memory, Wrong, bind};
+use crate::connections::{Address, Index, Limits, Rate, Refusal, Table, open};
+use napi::Result;
+use napi::bindgen_prelude::{Env, Object};
+use napi::sys;
+use napi_derive::napi;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, c_void};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+const SLOT_BITS: u32 = 22;
+const FULL: f64 = -100.0;
+
+struct Connections {
+    /// `None` once the environment has ended.
+    table: Option<Table>,
+    stamps: Vec<Memory<u32>>,
+    scratch: Option<Memory<f64>>,
+    retry_after_ms: f64,
+    cursor: u32,
+}
+
+thread_local! {
+    static LIVE: RefCell<Vec<Weak<RefCell<Connections>>>> = const { RefCell::new(Vec::new()) };
+    static HOOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A worker that ends, however it ends, gives all its seats back.
+unsafe extern "C" fn end_of_environment(_data: *mut c_void) {
+    HOOKED.set(false);
+    for core in LIVE.take() {
+        if let Some(core) = core.upgrade()
+            && let Ok(mut core) = core.try_borrow_mut()
+        {
+            core.table = None;
+            core.stamps.clear();
+            core.scratch = None;
+        }
+    }
+}
+
+fn limits(numbers: &[f64]) -> Limits {
+    let limit = |at: usize| numbers.get(at).map_or(u32::MAX, |number| *number as u32);
+    let rate = |at: usize| match numbers.get(at..at + 2) {
+        Some(&[interval_ms, burst]) if interval_ms > 0.0 => Some(Rate { interval_ms, burst }),
+        _ => None,
+    };
+    Limits {
+        total: limit(0),
+        per_ip: limit(1),
+        per_prefix: limit(2),
+        per_user: limit(3),
+        anonymous: limit(4),
+        anonymous_per_ip: limit(5),
+        prefix_bits: limit(6).clamp(1, 128) as u8,
+        ip_rate: rate(7),
+        user_rate: rate(9),
+    }
+}
+
+/// A connection table over the index of that name, or over one of its own.
+#[napi(catch_unwind, ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number): number; commit(handle: number): number; release(handle: number): number; bindUser(handle: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }")]
+pub fn create_connections<'env>(env: &'env Env, name: Option<String>, numbers: Vec<f64>) -> Result<Object<'env>> {
+    let limits = limits(&numbers);
+    let index = match name {
+        Some(name) => open(&name, limits).map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
+        None => Arc::new(Index::new(limits)),
+    };
+    let core = Rc::new(RefCell::new(Connections {
+        table: Some(Table::new(index)),
+        stamps: Vec::new(),
+        scratch: None,
+        retry_after_ms: 0.0,
+        cursor: 0,
+    }));
+    LIVE.with_borrow_mut(|live| {
+        live.retain(|core| core.strong_count() > 0);
+        live.push(Rc::downgrade(&core));
+    });
+    if !HOOKED.replace(true) {
+        // SAFETY: the hook takes no data and runs once, on this thread, at the end of `env`.
+        unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end_of_environment), std::ptr::null_mut()) };
+    }
+    let object = Object::new(env)?;
+    bind::<Share>(env, &object, &core)?;
+    bind::<Grow>(env, &object, &core)?;
+    bind::<Reserve>(env, &object, &core)?;
+    bind::<Commit>(env, &object, &core)?;
+    bind::<Release>(env, &object, &core)?;
+    bind::<BindUser>(env, &object, &core)?;
+    bind::<Sweep>(env, &object, &core)?;
+    bind::<Counts>(env, &object, &core)?;
+    bind::<SetLimits>(env, &object, &core)?;
+    bind::<SetDraining>(env, &object, &core)?;
+    bind::<RetryAfter>(env, &object, &core)?;
+    Ok(object)
+}
+
+fn pack(table: &Table, slot: u32) -> f64 {
+    f64::from(table.generation(slot) & 0x7fff_ffff) * f64::from(1 << SLOT_BITS) + f64::from(slot)
+}
+
+fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
+    if !(0.0..9_007_199_254_740_992.0).contains(&handle) {
+        return None;
+    }
+    let bits = handle as u64;
+    let slot = (bits & ((1 << SLOT_BITS) - 1)) as u32;
+    let generation = table.generation(slot);
+    (u64::from(generation & 0x7fff_ffff) == bits >> SLOT_BITS).then_some((slot, generation))
+}
+
+impl Connections {
+    fn table(&mut self) -> std::result::Result<&mut Table, Wrong> {
+        self.table.as_mut().ok_or(Wrong(c"the environment has ended"))
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> f64 {
+        self.retry_after_ms = refusal.retry_after_ms;
+        -f64::from(refusal.code as u8)
+    }
+}
+
+macro_rules! bound {
+    ($type:ident, $name:literal, |$core:ident, $args:ident| $body:expr) => {
+        struct $type;
+        impl Bound for $type {
+            type Core = Connections;
+            const NAME: &'static CStr = $name;
+            fn call($core: &mut Connections, $args: &Args) -> std::result::Result<f64, Wrong> {
+                $body
+            }
+        }
+    };
+}
+
+bound!(Share, c"share", |core, args| {
+    let memory = args.memory::<f64>(0)?;
+    core.scratch = Some(memory);
+    Ok(0.0)
+});
+
+bound!(Grow, c"grow", |core, args| {
+    let mut memory = args.memory::<u32>(0)?;
+    let by = memory.slice().len() as u32;
+    core.table()?.grow(by);
+    core.stamps.push(memory);
+    Ok(0.0)
+});
+
+bound!(Reserve, c"reserve", |core, args| {
+    let table = core.table()?;
+    if table.is_full() {
+        return Ok(FULL);
+    }
+    let address = args.text(0, |text| text.map(Address::parse)).ok_or(Wrong(c"ip must be a string"))?;
+    let now = args.number(2);
+    let outcome = args.text(1, |user| table.reserve(address, user, now));
+    match outcome {
+        Ok(slot) => Ok(pack(table, slot)),
+        Err(refusal) => Ok(core.refused(refusal)),
+    }
+});
+
+bound!(Commit, c"commit", |core, args| {
+    let table = core.table()?;
+    Ok(match unpack(table, args.number(0)) {
+        Some((slot, generation)) => f64::from(u8::from(table.commit(slot, generation))),
+        None => 0.0,
+    })
+});
+
+bound!(Release, c"release", |core, args| {
+    let table = core.table()?;
+    Ok(match unpack(table, args.number(0)) {
+        Some((slot, generation)) => f64::from(u8::from(table.release(slot, generation))),
+        None => 0.0,
+    })
+});
+
+bound!(BindUser, c"bindUser", |core, args| {
+    let table = core.table()?;
+    let Some((slot, generation)) = unpack(table, args.number(0)) else {
+        return Ok(0.0);
+    };
+    let outcome = args.text(1, |user| user.map(|user| table.bind_user(slot, generation, user)));
+    match outcome.ok_or(Wrong(c"userId must be a string"))? {
+        Ok(bound) => Ok(f64::from(u8::from(bound))),
+        Err(refusal) => Ok(core.refused(refusal)),
+    }
+});
+
+bound!(Sweep, c"sweep", |core, args| {
+    let now = args.index(0)?;
+    let idle = args.index(1)?;
+    let lease = args.index(2)?;
+    let Connections { table: Some(table), stamps, scratch: Some(scratch), cursor, .. } = core else {
+        return Err(Wrong(c"share() the scratch array first"));
+    };
+    let out = scratch.slice();
+    let mut slots = [0u32; 256];
+    let room = out.len().min(slots.len());
+    let mut count = 0;
+    let mut base = 0;
+    for segment in stamps.iter_mut() {
+        let segment = segment.slice();
+        let end = base + segment.len() as u32;
+        if *cursor < end && count < room {
+            let from = (*cursor).max(base);
+            let (found, next) = table.sweep(now, idle, lease, from, &mut segment[(from - base) as usize..], &mut slots[count..room]);
+            count += found;
+            *cursor = next;
+        }
+        base = end;
+    }
+    if *cursor >= base {
+        *cursor = 0;
+    }
+    for (out, slot) in out.iter_mut().zip(&slots[..count]) {
+        *out = pack(table, *slot);
+    }
+    Ok(count as f64)
+});
+
+bound!(Counts, c"counts", |core, _args| {
+    let Connections { table: Some(table), scratch: Some(scratch), .. } = core else {
+        return Err(Wrong(c"share() the scratch array first"));
+    };
+    for (out, count) in scratch.slice().iter_mut().zip(table.index().counts()) {
+        *out = f64::from(count);
+    }
+    Ok(f64::from(table.taken()))
+});
+
+bound!(SetLimits, c"setLimits", |core, _args| {
+    let Connections { table: Some(table), scratch: Some(scratch), .. } = core else {
+        return Err(Wrong(c"share() the scratch array first"));
+    };
+    table.index().set_limits(limits(scratch.slice()));
+    Ok(0.0)
+});
+
+bound!(SetDraining, c"setDraining", |core, args| {
+    let on = args.number(0) != 0.0;
+    core.table()?.index().set_draining(on);
+    Ok(0.0)
+});
+
+bound!(RetryAfter, c"retryAfterMs", |core, _args| Ok(core.retry_after_ms));

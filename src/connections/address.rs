@@ -1,0 +1,121 @@
+//! Addresses judged by their bits, not by their notation.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A client's address: 128 bits (IPv4 as `::ffff:a.b.c.d`), or unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address {
+    bits: u128,
+    known: bool,
+}
+
+impl Address {
+    /// The class of everything that is no address.
+    pub const UNKNOWN: Self = Self {
+        bits: 0,
+        known: false,
+    };
+
+    /// Reads IPv4 and IPv6 in every usual notation: bracketed, with a port, with a zone,
+    /// IPv4-mapped in dotted or hexadecimal form.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let host = if let Some(rest) = text.strip_prefix('[') {
+            match rest.split_once(']') {
+                Some((host, "")) => host,
+                Some((host, port)) if is_port(port) => host,
+                _ => return Self::UNKNOWN,
+            }
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) if host.contains('.') && !port.contains(':') => {
+                    if !is_port(&text[host.len()..]) {
+                        return Self::UNKNOWN;
+                    }
+                    host
+                }
+                _ => text,
+            }
+        };
+        if let Ok(v4) = host.parse::<Ipv4Addr>() {
+            return Self::from_ip(IpAddr::V4(v4));
+        }
+        let host = host.split_once('%').map_or(host, |(host, _zone)| host);
+        host.parse::<Ipv6Addr>()
+            .map_or(Self::UNKNOWN, |v6| Self::from_ip(IpAddr::V6(v6)))
+    }
+
+    /// The address of a parsed IP.
+    #[must_use]
+    pub fn from_ip(ip: IpAddr) -> Self {
+        let v6 = match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self {
+            bits: u128::from(v6),
+            known: true,
+        }
+    }
+
+    /// The canonical address, IPv4 for a mapped one; `None` when unknown.
+    #[must_use]
+    pub fn ip(self) -> Option<IpAddr> {
+        self.known
+            .then(|| Ipv6Addr::from(self.bits).to_canonical())
+    }
+
+    /// The first `bits` of an IPv6 address; IPv4 and the unknown have no prefix here.
+    #[must_use]
+    pub fn prefix(self, bits: u8) -> Option<u128> {
+        match self.ip()? {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(_) => Some(self.bits & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))),
+        }
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':')
+        .is_some_and(|port| !port.starts_with('+') && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_notation_of_one_address_is_one_address() {
+        let expected = Address::parse("1.2.3.4");
+        for text in [
+            "::ffff:1.2.3.4",
+            "::ffff:102:304",
+            "0000:0000:0000:0000:0000:ffff:0102:0304",
+            "::FFFF:1.2.3.4%eth0",
+            "1.2.3.4:8080",
+            "[::ffff:1.2.3.4]:443",
+            " 1.2.3.4 ",
+        ] {
+            assert_eq!(Address::parse(text), expected, "{text}");
+        }
+        assert_eq!(expected.ip().unwrap().to_string(), "1.2.3.4");
+        assert_ne!(Address::parse("2001:db8::1.2.3.4"), expected);
+    }
+
+    #[test]
+    fn what_is_no_address_is_unknown() {
+        for text in ["", "unknown", "1.2.3", "1.2.3.4:x", "1.2.3.4:+5", "[::1", "[::1]x", "::1::", "256.1.1.1", "1.2.3.4, 5.6.7.8"] {
+            assert_eq!(Address::parse(text), Address::UNKNOWN, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_never_falls_into_an_ipv6_prefix() {
+        assert_eq!(Address::parse("::ffff:1.2.3.4").prefix(56), None);
+        assert_eq!(
+            Address::parse("2001:db8:0:1::1").prefix(64),
+            Address::parse("2001:db8:0:1:ffff::9").prefix(64)
+        );
+    }
+}

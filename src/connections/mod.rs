@@ -1,0 +1,24 @@
+//! Who may connect, who holds which seat, and who has gone quiet.
+//!
+//! Owns: the process-wide seat counts ([`Index`]) and one table of slots per JS thread ([`Table`]).
+//! Does not own: sockets, clocks, messages.
+//!
+//! ```text
+//!  free -> reserved (lease) -> live -> free      each return to `free` bumps the generation
+//! ```
+//!
+//! # Invariants
+//! - A slot that is not free holds exactly one seat in every count it was admitted to.
+//! - All limits are checked and all seats taken in one step, or none: the entries of address,
+//!   prefix and user stay locked, in that order, until the totals have been taken.
+//! - A stale handle (slot and generation) changes nothing.
+
+mod address;
+mod index;
+mod rate;
+mod table;
+
+pub use address::Address;
+pub use index::{Index, Limits, Refusal, RefusalCode, UserKey, open};
+pub use rate::Rate;
+pub use table::{State, Table};

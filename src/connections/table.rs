@@ -1,0 +1,336 @@
+//! The slots of one JS thread: which seat each connection holds, and since when it is quiet.
+
+use super::address::Address;
+use super::index::{Index, Refusal, UserKey};
+use std::sync::Arc;
+
+/// The life of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody's.
+    Free,
+    /// Admitted, not open yet; expires by itself.
+    Reserved,
+    /// Open.
+    Live,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    address: Address,
+    user: Option<UserKey>,
+    generation: u32,
+    state: State,
+}
+
+/// Slots over an [`Index`]. Dropping it gives every seat back.
+///
+/// Stamps are loop-time milliseconds modulo 2^32, kept by the caller in a dense column
+/// (`stamps[slot]`), so that a message costs a store and a sweep reads nothing else.
+pub struct Table {
+    index: Arc<Index>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    taken: u32,
+    capacity: u32,
+}
+
+/// Ages beyond this are reported as this: it keeps them apart from the future.
+const AGE_MAX_MS: u32 = 1 << 30;
+
+impl Table {
+    /// An empty table without room; see [`Table::grow`].
+    #[must_use]
+    pub fn new(index: Arc<Index>) -> Self {
+        Self {
+            index,
+            slots: Vec::new(),
+            free: Vec::new(),
+            taken: 0,
+            capacity: 0,
+        }
+    }
+
+    /// The index the seats are taken from.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Room for so many slots more.
+    pub fn grow(&mut self, by: u32) {
+        self.capacity += by;
+        self.slots.reserve_exact(by as usize);
+    }
+
+    /// Whether a newcomer would find no slot.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.taken == self.capacity
+    }
+
+    /// How many slots are reserved or live.
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Takes a seat and a slot for it. The caller has made sure that there is room.
+    ///
+    /// # Errors
+    /// The limit that said no.
+    pub fn reserve(&mut self, address: Address, user: Option<&str>, now: f64) -> Result<u32, Refusal> {
+        debug_assert!(!self.is_full());
+        let user = user.map(|name| self.index.user_key(name));
+        self.index.reserve(address, user, now)?;
+        self.taken += 1;
+        let slot = Slot {
+            address,
+            user,
+            generation: 0,
+            state: State::Reserved,
+        };
+        if let Some(at) = self.free.pop() {
+            let generation = self.slots[at as usize].generation;
+            self.slots[at as usize] = Slot { generation, ..slot };
+            Ok(at)
+        } else {
+            self.slots.push(slot);
+            Ok(self.slots.len() as u32 - 1)
+        }
+    }
+
+    /// The generation of a slot: with its number, a handle that goes stale.
+    #[must_use]
+    pub fn generation(&self, slot: u32) -> u32 {
+        self.slots.get(slot as usize).map_or(0, |slot| slot.generation)
+    }
+
+    /// Whether the handle names a slot in that state.
+    #[must_use]
+    pub fn is(&self, slot: u32, generation: u32, state: State) -> bool {
+        self.slots
+            .get(slot as usize)
+            .is_some_and(|slot| slot.generation == generation && slot.state == state)
+    }
+
+    /// Opens a reserved slot; `false` if the lease has expired or was used.
+    pub fn commit(&mut self, slot: u32, generation: u32) -> bool {
+        let reserved = self.is(slot, generation, State::Reserved);
+        if reserved {
+            self.slots[slot as usize].state = State::Live;
+        }
+        reserved
+    }
+
+    /// Gives the slot and its seat back; `false` for a stale handle.
+    pub fn release(&mut self, slot: u32, generation: u32) -> bool {
+        let Some(found) = self.slots.get_mut(slot as usize) else {
+            return false;
+        };
+        if found.generation != generation || found.state == State::Free {
+            return false;
+        }
+        found.state = State::Free;
+        found.generation = found.generation.wrapping_add(1);
+        let (address, user) = (found.address, found.user);
+        self.index.release(address, user, self.index.prefix_of(address));
+        self.free.push(slot);
+        self.taken -= 1;
+        true
+    }
+
+    /// Makes a slot that of `user`.
+    ///
+    /// # Errors
+    /// When that user has its share already; `Ok(false)` for a stale handle.
+    pub fn bind_user(&mut self, slot: u32, generation: u32, user: &str) -> Result<bool, Refusal> {
+        let Some(found) = self.slots.get_mut(slot as usize) else {
+            return Ok(false);
+        };
+        if found.generation != generation || found.state == State::Free {
+            return Ok(false);
+        }
+        let to = self.index.user_key(user);
+        self.index.rebind(found.address, found.user, to)?;
+        found.user = Some(to);
+        Ok(true)
+    }
+
+    /// Looks at the slots from `from` on whose stamps are `stamps`, and writes those quiet for
+    /// more than `idle_ms` (live) or `lease_ms` (reserved) to `due`. Returns how many, and the
+    /// slot to go on from.
+    pub fn sweep(&self, now: u32, idle_ms: u32, lease_ms: u32, from: u32, stamps: &mut [u32], due: &mut [u32]) -> (usize, u32) {
+        let mut count = 0;
+        let least = idle_ms.min(lease_ms).min(AGE_MAX_MS);
+        for (offset, stamp) in stamps.iter_mut().enumerate() {
+            let age = now.wrapping_sub(*stamp);
+            // Stamps ahead of `now` come out as huge ages.
+            if age <= least || age > u32::MAX / 2 {
+                continue;
+            }
+            let at = from + offset as u32;
+            let Some(slot) = self.slots.get(at as usize) else {
+                return (count, from + stamps.len() as u32);
+            };
+            let limit = match slot.state {
+                State::Free => {
+                    // Looked at again only after another `least`.
+                    *stamp = now;
+                    continue;
+                }
+                State::Reserved => lease_ms,
+                State::Live => idle_ms,
+            };
+            if age > limit {
+                if count == due.len() {
+                    return (count, at);
+                }
+                due[count] = at;
+                count += 1;
+            } else if age > AGE_MAX_MS {
+                *stamp = now.wrapping_sub(AGE_MAX_MS);
+            }
+        }
+        (count, from + stamps.len() as u32)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        for slot in 0..self.slots.len() as u32 {
+            self.release(slot, self.generation(slot));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::{Limits, RefusalCode};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Action {
+        Reserve(u8, Option<u8>),
+        Release(usize),
+        Bind(usize, u8),
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            3 => (0u8..6, proptest::option::of(0u8..4)).prop_map(|(ip, user)| Action::Reserve(ip, user)),
+            2 => any::<usize>().prop_map(Action::Release),
+            1 => (any::<usize>(), 0u8..4).prop_map(|(at, user)| Action::Bind(at, user)),
+        ]
+    }
+
+    fn ip(number: u8) -> String {
+        // Two prefixes of two addresses each, and two IPv4 addresses.
+        match number {
+            0..4 => format!("2001:db8:0:{}::{}", number / 2, number),
+            _ => format!("10.0.0.{number}"),
+        }
+    }
+
+    proptest! {
+        /// Properties: the same verdicts and counts as a list of (ip, user); stale handles change nothing.
+        #[test]
+        fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
+            let limits = Limits { total: 9, per_ip: 3, per_prefix: 4, per_user: 3, anonymous: 5, anonymous_per_ip: 2, ..Limits::default() };
+            let index = Arc::new(Index::new(limits));
+            let mut table = Table::new(index.clone());
+            table.grow(16);
+            let mut model: Vec<(u32, u32, u8, Option<u8>)> = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Reserve(number, user) => {
+                        let count = |test: &dyn Fn(&(u32, u32, u8, Option<u8>)) -> bool| model.iter().filter(|row| test(row)).count();
+                        let expected = if model.len() >= 9 { Some(RefusalCode::Total) }
+                            else if number < 4 && count(&|row| row.2 < 4 && row.2 / 2 == number / 2) >= 4 { Some(RefusalCode::Prefix) }
+                            else if count(&|row| row.2 == number) >= 3 { Some(RefusalCode::Ip) }
+                            else if user.is_some() && count(&|row| row.3 == user) >= 3 { Some(RefusalCode::User) }
+                            else if user.is_none() && count(&|row| row.2 == number && row.3.is_none()) >= 2 { Some(RefusalCode::AnonymousIp) }
+                            else if user.is_none() && count(&|row| row.3.is_none()) >= 5 { Some(RefusalCode::Anonymous) }
+                            else { None };
+                        let name = user.map(|user| user.to_string());
+                        let got = table.reserve(Address::parse(&ip(number)), name.as_deref(), 0.0);
+                        prop_assert_eq!(got.as_ref().err().map(|refusal| refusal.code), expected);
+                        if let Ok(slot) = got { model.push((slot, table.generation(slot), number, user)); }
+                    }
+                    Action::Release(at) if !model.is_empty() => {
+                        let (slot, generation, ..) = model.swap_remove(at % model.len());
+                        prop_assert!(table.release(slot, generation));
+                        prop_assert!(!table.release(slot, generation));
+                    }
+                    Action::Bind(at, user) if !model.is_empty() => {
+                        let at = at % model.len();
+                        let others = model.iter().filter(|row| row.3 == Some(user)).count();
+                        let allowed = model[at].3 == Some(user) || others < 3;
+                        let got = table.bind_user(model[at].0, model[at].1, &user.to_string());
+                        prop_assert_eq!(got.is_ok(), allowed);
+                        if allowed { model[at].3 = Some(user); }
+                    }
+                    _ => {}
+                }
+                let distinct = |mut keys: Vec<u8>| { keys.sort_unstable(); keys.dedup(); keys.len() as u32 };
+                prop_assert_eq!(index.counts(), [
+                    model.len() as u32,
+                    distinct(model.iter().map(|row| row.2).collect()),
+                    distinct(model.iter().filter_map(|row| row.3).collect()),
+                    model.iter().filter(|row| row.3.is_none()).count() as u32,
+                ]);
+            }
+            drop(table);
+            prop_assert_eq!(index.counts(), [0, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn threads_never_go_over_a_limit_and_leave_nothing() {
+        let index = Arc::new(Index::new(Limits { total: 50, per_ip: 7, per_user: 5, ..Limits::default() }));
+        std::thread::scope(|scope| {
+            for seed in 0..4u32 {
+                let index = index.clone();
+                scope.spawn(move || {
+                    let mut table = Table::new(index.clone());
+                    table.grow(64);
+                    let mut held = Vec::new();
+                    let mut random = seed + 1;
+                    for _ in 0..20_000 {
+                        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let pick = random >> 16;
+                        if held.len() < 60 && pick % 2 == 0 {
+                            let address = Address::parse(&format!("10.0.0.{}", pick % 9));
+                            if let Ok(slot) = table.reserve(address, Some(&(pick % 13).to_string()), 0.0) {
+                                held.push(slot);
+                            }
+                        } else if let Some(slot) = held.pop() {
+                            assert!(table.release(slot, table.generation(slot)));
+                        }
+                        assert!(index.counts()[0] <= 50);
+                    }
+                });
+            }
+        });
+        assert_eq!(index.counts(), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_sweep_finds_the_quiet_and_the_expired_and_nothing_else() {
+        let mut table = Table::new(Arc::new(Index::new(Limits::default())));
+        table.grow(8);
+        for slot in 0..4 {
+            assert_eq!(table.reserve(Address::UNKNOWN, None, 0.0), Ok(slot));
+        }
+        assert!(table.commit(0, 0) && table.commit(1, 0));
+        let mut stamps = [0, 950, 900, 999, 0, 0, 0, 0];
+        let mut due = [0; 8];
+        let (count, next) = table.sweep(1_000, 500, 50, 0, &mut stamps, &mut due);
+        assert_eq!((&due[..count], next), (&[0, 2][..], 8));
+        // A wrapped clock is still a clock.
+        let mut stamps = [u32::MAX - 400, u32::MAX - 10, 10, 10];
+        let (count, _) = table.sweep(200, 500, 500, 0, &mut stamps, &mut due);
+        assert_eq!(&due[..count], &[0]);
+    }
+}

@@ -1,0 +1,94 @@
+/** Every stable error code of this package. */
+export type ErrorCode =
+  | 'ERR_INVALID_ARG_TYPE'
+  | 'ERR_OUT_OF_RANGE'
+  | 'ERR_UNKNOWN_OPTION'
+  | 'ERR_LIMITS_CONFLICT'
+  | 'ERR_CLOSED'
+  | 'ERR_TOO_MANY_TIMERS'
+  | 'ERR_TIMER_LEAK'
+  | 'ERR_UNSUPPORTED'
+  | 'ERR_INTERNAL';
+
+/** What an error of this package says besides its message. */
+export interface ErrorDetails {
+  /** The option or argument. */
+  readonly field?: string;
+  /** What was given, shortened; never a secret. */
+  readonly value?: string;
+  /** What would have been right. */
+  readonly allowed?: string;
+}
+
+/** A caller's mistake. Outcomes, such as a refused connection, are values and never thrown. */
+export class PortcullisError extends Error {
+  override readonly name = 'PortcullisError';
+  readonly code: ErrorCode;
+  readonly field: string | undefined;
+  readonly value: string | undefined;
+  readonly allowed: string | undefined;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message);
+    this.code = code;
+    this.field = details.field;
+    this.value = details.value;
+    this.allowed = details.allowed;
+  }
+}
+
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
+/** @internal */
+export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
+  const got = shown(value);
+  return new PortcullisError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, { field, value: got, allowed });
+}
+
+/** @internal */
+export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
+  const got = shown(value);
+  return new PortcullisError('ERR_OUT_OF_RANGE', `${field} must be ${allowed}, got ${got}`, { field, value: got, allowed });
+}
+
+/** A whole number from `least` to `most`, or `fallback` when absent. @internal */
+export function wholeNumber(field: string, value: unknown, least: number, most: number, fallback?: number): number {
+  if (value === undefined && fallback !== undefined) return fallback;
+  const allowed = `a whole number from ${least} to ${most}${fallback === Infinity ? ', or Infinity' : ''}`;
+  if (typeof value !== 'number') throw wrongType(field, value, allowed);
+  if (value === Infinity && fallback === Infinity) return value;
+  if (!Number.isInteger(value) || value < least || value > most) throw outOfRange(field, value, allowed);
+  return value;
+}
+
+/** Refuses names that are no options, naming the nearest that is. @internal */
+export function knownOptions(what: string, given: object, known: readonly string[]): void {
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
+    const hint = nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2) ? `, did you mean ${nearest}?` : '';
+    throw new PortcullisError('ERR_UNKNOWN_OPTION', `${what} has no option ${shown(name)}${hint}`, {
+      field: name.slice(0, 40),
+      allowed: known.join(', '),
+    });
+  }
+}
+
+/** Levenshtein's distance over the first 40 characters, letter case ignored. */
+function distance(left: string, right: string): number {
+  const a = left.slice(0, 40).toLowerCase();
+  const b = right.toLowerCase();
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
