@@ -56,7 +56,11 @@ describe("the plan's own test", () => {
 describe('limits', () => {
   it('keeps every reason of the plan with a stable code', () => {
     for (let i = 0; i < 5; i++) add(`u${i}`, `192.0.2.${i}`, 'alice');
-    expect(manager.addConnection('u5', new FakeSocket(), '192.0.2.9', 'alice')).toMatchObject({ success: false, code: 'user_limit', reason: 'Max connections per user exceeded' });
+    expect(manager.addConnection('u5', new FakeSocket(), '192.0.2.9', 'alice')).toMatchObject({
+      success: false,
+      code: 'user_limit',
+      reason: 'Max connections per user exceeded',
+    });
     manager.updateLimits({ maxTotalConnections: 5 });
     expect(manager.addConnection('u6', new FakeSocket(), '192.0.2.9')).toMatchObject({ code: 'total_limit', reason: 'Max total connections exceeded' });
     manager.drain();
@@ -180,7 +184,10 @@ describe('activity', () => {
     const big = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000 }, timers);
     for (let i = 0; i < 5000; i++) {
       const socket = new FakeSocket();
-      if (i % 3 === 0) socket.close = () => { throw new Error('gone'); };
+      if (i % 3 === 0)
+        socket.close = () => {
+          throw new Error('gone');
+        };
       big.addConnection(`c${i}`, socket, `10.0.${i >> 8}.${i & 255}`);
     }
     clock.advance(60_000);
@@ -243,7 +250,11 @@ describe('bad input', () => {
     const listeners = process.listeners('uncaughtException');
     process.removeAllListeners('uncaughtException');
     process.on('uncaughtException', (error) => errors.push(error));
-    const hooked = new ConnectionManager({ maxTotalConnections: 0 }, timers, { onRefuse: () => { throw new Error('hook'); } });
+    const hooked = new ConnectionManager({ maxTotalConnections: 0 }, timers, {
+      onRefuse: () => {
+        throw new Error('hook');
+      },
+    });
     expect(hooked.addConnection('a', new FakeSocket(), '1.1.1.1').success).toBe(false);
     await new Promise((resolve) => setImmediate(resolve));
     process.removeAllListeners('uncaughtException');

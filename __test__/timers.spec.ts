@@ -21,7 +21,10 @@ describe('order', () => {
       const pick = next(10);
       if (pick < 6) {
         const delay = 1 + next(pick === 0 ? 1_000_000 : 500);
-        handles.set(n, timers.setTimeout((id) => fired.push(id), delay, n));
+        handles.set(
+          n,
+          timers.setTimeout((id) => fired.push(id), delay, n),
+        );
         model.push({ at: clock.now() + delay, n });
       } else if (pick < 8 && model.length > 0) {
         const [gone] = model.splice(next(model.length), 1);
@@ -52,7 +55,9 @@ describe('order', () => {
 
   it('a throw does not stop the rest', () => {
     const { clock, timers, log } = manual();
-    timers.setTimeout(() => { throw new Error('x'); }, 1);
+    timers.setTimeout(() => {
+      throw new Error('x');
+    }, 1);
     timers.setTimeout(() => log.push('b'), 1);
     expect(() => clock.advance(1)).toThrow('x');
     clock.advance(1);
@@ -139,7 +144,10 @@ describe('cleanup', () => {
     clock.advance(50);
     expect(log).toEqual(['{"timeouts":2,"intervals":1}']);
     await expect(sleeping).rejects.toMatchObject({ code: 'ERR_CLOSED' });
-    timers.setTimeout(() => log.push('inert'), 1).ref().refresh();
+    timers
+      .setTimeout(() => log.push('inert'), 1)
+      .ref()
+      .refresh();
     clock.advance(50);
     expect(timers.report()).toMatchObject({ active: 0, inert: 1 });
     expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });

@@ -12,12 +12,18 @@ function files(path) {
   const full = join(root, path);
   if (!existsSync(full)) return [];
   if (!statSync(full).isDirectory()) return [path];
-  return readdirSync(full).toSorted().flatMap((name) => files(`${path}/${name}`));
+  return readdirSync(full)
+    .toSorted()
+    .flatMap((name) => files(`${path}/${name}`));
 }
 
 function fingerprint(paths) {
   const hash = createHash('sha256');
-  for (const path of paths.flatMap(files)) hash.update(path).update('\0').update(readFileSync(join(root, path)));
+  for (const path of paths.flatMap(files))
+    hash
+      .update(path)
+      .update('\0')
+      .update(readFileSync(join(root, path)));
   return hash.digest('hex');
 }
 
@@ -45,7 +51,21 @@ const rustIsFresh = stamp.rust === rust && built;
 if (!rustIsFresh) {
   needs(has('cargo'), 'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.');
   needs(has('cc') || has('gcc') || has('clang') || process.platform === 'win32', 'a C compiler is missing: install gcc or clang; Rust needs it to link.');
-  run(tool('napi'), ['build', '--platform', '--release', '--esm', '--no-dts-cache', '--js', 'loader.js', '--dts', 'loader.d.ts', '--output-dir', 'native', '--', '--locked']);
+  run(tool('napi'), [
+    'build',
+    '--platform',
+    '--release',
+    '--esm',
+    '--no-dts-cache',
+    '--js',
+    'loader.js',
+    '--dts',
+    'loader.d.ts',
+    '--output-dir',
+    'native',
+    '--',
+    '--locked',
+  ]);
 }
 const script = fingerprint(['ts', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'package-lock.json']);
 if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {

@@ -12,10 +12,11 @@ function run(title, command, args, count) {
   process.stdout.write(stdout ?? '');
   process.stderr.write(stderr ?? '');
   const before = passed;
-  if (count !== undefined) for (const [ok, bad] of count(stdout ?? '')) {
-    passed += ok;
-    failed += bad;
-  }
+  if (count !== undefined)
+    for (const [ok, bad] of count(stdout ?? '')) {
+      passed += ok;
+      failed += bad;
+    }
   if (status !== 0 && failed === 0) failed++;
   if (count !== undefined && passed === before && status === 0) {
     console.error(`portcullis: "${title}" ran no test`);

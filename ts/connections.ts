@@ -36,7 +36,18 @@ export interface ConnectionLimits {
 
 /** Why a connection was refused. */
 export type RefusalCode =
-  'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'duplicate_id' | 'closed' | 'stale_lease';
+  | 'draining'
+  | 'total_limit'
+  | 'prefix_limit'
+  | 'ip_limit'
+  | 'user_limit'
+  | 'anonymous_limit'
+  | 'anonymous_ip_limit'
+  | 'ip_rate'
+  | 'user_rate'
+  | 'duplicate_id'
+  | 'closed'
+  | 'stale_lease';
 
 const REASONS: Record<RefusalCode, string> = {
   draining: 'Server is draining',
@@ -53,7 +64,17 @@ const REASONS: Record<RefusalCode, string> = {
   stale_lease: 'Lease has expired or was used',
 };
 /** In the order of the native codes, from 1. */
-const NATIVE_CODES: readonly RefusalCode[] = ['draining', 'total_limit', 'prefix_limit', 'ip_limit', 'user_limit', 'anonymous_limit', 'anonymous_ip_limit', 'ip_rate', 'user_rate'];
+const NATIVE_CODES: readonly RefusalCode[] = [
+  'draining',
+  'total_limit',
+  'prefix_limit',
+  'ip_limit',
+  'user_limit',
+  'anonymous_limit',
+  'anonymous_ip_limit',
+  'ip_rate',
+  'user_rate',
+];
 
 /** A refusal, and what to tell the client. */
 export interface Refusal {
@@ -99,7 +120,13 @@ export interface Lease {
 
 /** The answer of `addConnection` and `commit`. */
 export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
-  | { readonly success: true; readonly reason?: undefined; readonly code?: undefined; readonly retryAfterMs?: undefined; readonly connection: ManagedConnection<S> }
+  | {
+      readonly success: true;
+      readonly reason?: undefined;
+      readonly code?: undefined;
+      readonly retryAfterMs?: undefined;
+      readonly connection: ManagedConnection<S>;
+    }
   | (Refusal & { readonly connection?: undefined });
 
 /** The answer of `received`: whether to go on with the message. */
@@ -189,7 +216,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** Counts a message of `bytes` and marks the connection active. Costs a few stores. */
   received(bytes: number): ReceiveOutcome {
     const slot = this.#slot;
-    if (bytes >>> 0 !== bytes) bytesOf(bytes);
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) bytesOf(bytes);
     if (slot < 0) return 'stale';
     const segment = this.#segment;
     const counters = segment.counters;
@@ -201,7 +228,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
 
   /** Counts `bytes` sent. A connection that is only sent to still goes idle. */
   sent(bytes: number): ReceiveOutcome {
-    if (bytes >>> 0 !== bytes) bytesOf(bytes);
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) bytesOf(bytes);
     if (this.#slot < 0) return 'stale';
     this.#segment.counters[this.#slot * 4 + BYTES_OUT]! += bytes;
     return 'ok';
@@ -319,8 +346,17 @@ function checkedUser(userId: unknown): string {
 }
 
 const LIMIT_NAMES = [
-  'maxTotalConnections', 'maxConnectionsPerIp', 'maxConnectionsPerUser', 'maxConnectionsPerPrefix', 'maxAnonymousConnections', 'maxAnonymousConnectionsPerIp',
-  'ipv6PrefixBits', 'connectRatePerIp', 'connectRatePerUser', 'connectionTimeoutMs', 'cleanupIntervalMs',
+  'maxTotalConnections',
+  'maxConnectionsPerIp',
+  'maxConnectionsPerUser',
+  'maxConnectionsPerPrefix',
+  'maxAnonymousConnections',
+  'maxAnonymousConnectionsPerIp',
+  'ipv6PrefixBits',
+  'connectRatePerIp',
+  'connectRatePerUser',
+  'connectionTimeoutMs',
+  'cleanupIntervalMs',
 ] as const;
 
 function checkedRate(field: string, rate: ConnectRate | undefined): [number, number] {
@@ -339,9 +375,15 @@ function checkedLimits(limits: ConnectionLimits): number[] {
   wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, 5000);
   return [
-    count('maxTotalConnections'), count('maxConnectionsPerIp'), count('maxConnectionsPerPrefix'), count('maxConnectionsPerUser'),
-    count('maxAnonymousConnections'), count('maxAnonymousConnectionsPerIp'), wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
-    ...checkedRate('connectRatePerIp', limits.connectRatePerIp), ...checkedRate('connectRatePerUser', limits.connectRatePerUser),
+    count('maxTotalConnections'),
+    count('maxConnectionsPerIp'),
+    count('maxConnectionsPerPrefix'),
+    count('maxConnectionsPerUser'),
+    count('maxAnonymousConnections'),
+    count('maxAnonymousConnectionsPerIp'),
+    wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
+    ...checkedRate('connectRatePerIp', limits.connectRatePerIp),
+    ...checkedRate('connectRatePerUser', limits.connectRatePerUser),
   ];
 }
 
@@ -389,7 +431,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
     knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onEvict', 'onRefuse']);
-    if (options.name !== undefined && (typeof options.name !== 'string' || options.name === '')) throw wrongType('name', options.name, 'a string that is not empty');
+    if (options.name !== undefined && (typeof options.name !== 'string' || options.name === ''))
+      throw wrongType('name', options.name, 'a string that is not empty');
     for (const hook of ['onEvict', 'onRefuse'] as const) {
       if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
     }
@@ -412,7 +455,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#tick?.close();
     this.#cleanup?.close();
     this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: this.#tickMs, ref: false, name: 'connections.tick' });
-    this.#cleanup = this.#timers.setInterval(() => this.#sweep(EVICT_BATCH), { delayMs: this.#limits.cleanupIntervalMs ?? 5000, ref: false, name: 'connections.cleanup' });
+    this.#cleanup = this.#timers.setInterval(() => this.#sweep(EVICT_BATCH), {
+      delayMs: this.#limits.cleanupIntervalMs ?? 5000,
+      ref: false,
+      name: 'connections.cleanup',
+    });
   }
 
   /** How far loop time has come since the last tick: a stalled loop counts for two ticks at most. */
@@ -574,7 +621,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   cleanupStaleConnections(): number {
     let total = 0;
-    for (let found = EVICT_BATCH; found === EVICT_BATCH; ) {
+    for (let found = EVICT_BATCH; found === EVICT_BATCH;) {
       found = this.#sweep(0);
       total += found;
     }

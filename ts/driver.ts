@@ -43,21 +43,18 @@ export class Driver {
   /** Added to the clock's time: keeps ours continuous when the clock is exchanged under us. */
   #offset = 0;
   #last = 0;
-  #now: () => number;
-  #running = false;
 
   constructor(clock: Clock) {
     this.clock = clock;
     this.#wheel.share(this.#due);
     this.#identity = clock.identity();
-    this.#now = clock === undefined ? () => 0 : () => clock.now();
     this.#offset = -Math.floor(clock.now()) + 1;
   }
 
   /** Driver time: monotonic milliseconds that survive an exchange of the clock. */
   now(): number {
     const identity = this.clock.identity();
-    let now = this.#now() + this.#offset;
+    let now = this.clock.now() + this.#offset;
     if (identity !== this.#identity) {
       this.#identity = identity;
       this.#offset += this.#last - now;
@@ -147,13 +144,14 @@ export class Driver {
     return next < 0 ? Infinity : next;
   }
 
-  /** Runs what is due, in the order of deadlines; at most one batch. */
+  /**
+   * Runs what is due, in the order of deadlines; at most one batch. It may be entered again from
+   * within: a microtask that runs between two callbacks may install and advance fake timers.
+   */
   readonly run = (): void => {
-    if (this.#running) return;
     this.#disarm();
     const count = this.#wheel.advance(Math.floor(this.now()));
     let at = 0;
-    this.#running = true;
     try {
       // A timer that an earlier one of the batch removed has no deadline or another generation.
       const ids = Array.from(this.#due.subarray(0, count), (slot) => (this.#generations[slot] ?? 0) * SLOTS_MAX + slot);
@@ -179,7 +177,6 @@ export class Driver {
         this.clock.checkpoint();
       }
     } finally {
-      this.#running = false;
       if (count === BATCH_MAX || at < count) this.clock.soon(this.run);
       else this.#rearm();
     }
@@ -194,7 +191,7 @@ export class Driver {
     const when = Math.ceil(whenMs);
     this.#deadlines[slot] = when;
     this.#wheel.arm(slot, when);
-    if (!this.#running && when < this.#alarmAt) this.#rearm(when);
+    if (when < this.#alarmAt) this.#rearm(when);
     else if (this.#refs > 0 && !this.#alarmRefed) this.#hold();
   }
 
@@ -202,7 +199,7 @@ export class Driver {
     this.#disarm();
     if (when === Infinity) return;
     this.#alarmAt = when;
-    const delay = Math.min(Math.max(1, Math.ceil(when - this.#now() - this.#offset)), ALARM_MAX_MS);
+    const delay = Math.min(Math.max(1, Math.ceil(when - this.clock.now() - this.#offset)), ALARM_MAX_MS);
     this.#alarm = this.clock.arm(this.run, delay);
     this.#alarmRefed = true;
     this.#hold();

@@ -1,5 +1,5 @@
 import { type Clock, hostClock } from './clock.js';
-import { type Driver, type Task, type TimerId, captureContext, driverOf } from './driver.js';
+import { type Driver, type TimerId, captureContext, driverOf } from './driver.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 
 /** Options of a timer, given in the place of its delay. */
@@ -72,7 +72,7 @@ function delayOf(delay: unknown): number {
 }
 
 /** A pending timer; works wherever the host's `Timeout` does. */
-export class TimerHandle implements Task {
+export class TimerHandle {
   readonly #manager: TimerManager;
   readonly #callback: (...args: unknown[]) => unknown;
   readonly #args: unknown[];
@@ -90,7 +90,14 @@ export class TimerHandle implements Task {
   #unlisten: (() => void) | undefined;
 
   /** @internal */
-  constructor(manager: TimerManager, kind: 'timeout' | 'interval', callback: (...args: unknown[]) => unknown, delayMs: number, args: unknown[], options: TimerOptions) {
+  constructor(
+    manager: TimerManager,
+    kind: 'timeout' | 'interval',
+    callback: (...args: unknown[]) => unknown,
+    delayMs: number,
+    args: unknown[],
+    options: TimerOptions,
+  ) {
     this.#manager = manager;
     this.kind = kind;
     this.#callback = callback;

@@ -22,7 +22,11 @@ pub(super) struct Wrong(pub(super) &'static CStr);
 
 impl Args {
     fn value(&self, at: usize) -> sys::napi_value {
-        if at < self.count { self.values[at] } else { std::ptr::null_mut() }
+        if at < self.count {
+            self.values[at]
+        } else {
+            std::ptr::null_mut()
+        }
     }
 
     /// A number; NaN where the argument is none.
@@ -53,7 +57,15 @@ impl Args {
         let mut inline = [0u8; INLINE];
         let mut length = 0;
         // SAFETY: the buffer is `INLINE` bytes long; a null or wrong value yields an error status.
-        let status = unsafe { sys::napi_get_value_string_utf8(self.env, value, inline.as_mut_ptr().cast(), INLINE, &raw mut length) };
+        let status = unsafe {
+            sys::napi_get_value_string_utf8(
+                self.env,
+                value,
+                inline.as_mut_ptr().cast(),
+                INLINE,
+                &raw mut length,
+            )
+        };
         if status != sys::Status::napi_ok {
             return with(None);
         }
@@ -62,10 +74,26 @@ impl Args {
         }
         // It may have been cut: ask for the whole length first.
         // SAFETY: a null buffer asks for the length only.
-        unsafe { sys::napi_get_value_string_utf8(self.env, value, std::ptr::null_mut(), 0, &raw mut length) };
+        unsafe {
+            sys::napi_get_value_string_utf8(
+                self.env,
+                value,
+                std::ptr::null_mut(),
+                0,
+                &raw mut length,
+            )
+        };
         let mut heap = vec![0u8; length + 1];
         // SAFETY: the buffer is `length + 1` bytes long, as the call is told.
-        unsafe { sys::napi_get_value_string_utf8(self.env, value, heap.as_mut_ptr().cast(), heap.len(), &raw mut length) };
+        unsafe {
+            sys::napi_get_value_string_utf8(
+                self.env,
+                value,
+                heap.as_mut_ptr().cast(),
+                heap.len(),
+                &raw mut length,
+            )
+        };
         heap.truncate(length);
         with(std::str::from_utf8(&heap).ok())
     }
@@ -76,7 +104,15 @@ impl Args {
         let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
         // SAFETY: out-pointers are valid; a null or wrong value yields an error status.
         let status = unsafe {
-            sys::napi_get_typedarray_info(self.env, value, &raw mut kind, &raw mut length, &raw mut data, std::ptr::null_mut(), std::ptr::null_mut())
+            sys::napi_get_typedarray_info(
+                self.env,
+                value,
+                &raw mut kind,
+                &raw mut length,
+                &raw mut data,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
         };
         if status != sys::Status::napi_ok || kind != T::KIND {
             return Err(Wrong(T::EXPECTED));
@@ -84,7 +120,12 @@ impl Args {
         let mut reference = std::ptr::null_mut();
         // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
         unsafe { sys::napi_create_reference(self.env, value, 1, &raw mut reference) };
-        Ok(Memory { env: self.env, reference, data: data.cast(), length })
+        Ok(Memory {
+            env: self.env,
+            reference,
+            data: data.cast(),
+            length,
+        })
     }
 }
 
@@ -136,33 +177,79 @@ pub(super) trait Bound {
 }
 
 /// Puts `B` on `object`, bound to `core`; the function shares the ownership.
-pub(super) fn bind<B: Bound>(env: &Env, object: &Object, core: &Rc<RefCell<B::Core>>) -> Result<()> {
+pub(super) fn bind<B: Bound>(
+    env: &Env,
+    object: &Object,
+    core: &Rc<RefCell<B::Core>>,
+) -> Result<()> {
     let data = Rc::into_raw(Rc::clone(core)).cast_mut().cast::<c_void>();
     let mut function = std::ptr::null_mut();
     // SAFETY: `data` stays valid until `drop_core`, which runs when the function is collected.
     let status = unsafe {
-        let mut status = sys::napi_create_function(env.raw(), B::NAME.as_ptr(), B::NAME.to_bytes().len() as isize, Some(trampoline::<B>), data, &raw mut function);
+        let mut status = sys::napi_create_function(
+            env.raw(),
+            B::NAME.as_ptr(),
+            B::NAME.to_bytes().len() as isize,
+            Some(trampoline::<B>),
+            data,
+            &raw mut function,
+        );
         if status == sys::Status::napi_ok {
-            status = sys::napi_add_finalizer(env.raw(), function, data, Some(drop_core::<B>), std::ptr::null_mut(), std::ptr::null_mut());
+            status = sys::napi_add_finalizer(
+                env.raw(),
+                function,
+                data,
+                Some(drop_core::<B>),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
         }
         if status == sys::Status::napi_ok {
-            status = sys::napi_set_named_property(env.raw(), object.raw(), B::NAME.as_ptr(), function);
+            status =
+                sys::napi_set_named_property(env.raw(), object.raw(), B::NAME.as_ptr(), function);
         }
         status
     };
-    if status == sys::Status::napi_ok { Ok(()) } else { Err(napi::Error::new(Status::from(status), "cannot bind a native function")) }
+    if status == sys::Status::napi_ok {
+        Ok(())
+    } else {
+        Err(napi::Error::new(
+            Status::from(status),
+            "cannot bind a native function",
+        ))
+    }
 }
 
-unsafe extern "C" fn drop_core<B: Bound>(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
+unsafe extern "C" fn drop_core<B: Bound>(
+    _env: sys::napi_env,
+    data: *mut c_void,
+    _hint: *mut c_void,
+) {
     // SAFETY: `data` came from `Rc::into_raw` of the same type in `bind`, and this runs once.
     drop(unsafe { Rc::from_raw(data.cast::<RefCell<B::Core>>()) });
 }
 
-unsafe extern "C" fn trampoline<B: Bound>(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    let mut args = Args { env, values: [std::ptr::null_mut(); ARGS_MAX], count: ARGS_MAX };
+unsafe extern "C" fn trampoline<B: Bound>(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let mut args = Args {
+        env,
+        values: [std::ptr::null_mut(); ARGS_MAX],
+        count: ARGS_MAX,
+    };
     let mut data = std::ptr::null_mut::<c_void>();
     // SAFETY: out-pointers are valid and the array holds `count` values.
-    unsafe { sys::napi_get_cb_info(env, info, &raw mut args.count, args.values.as_mut_ptr(), std::ptr::null_mut(), &raw mut data) };
+    unsafe {
+        sys::napi_get_cb_info(
+            env,
+            info,
+            &raw mut args.count,
+            args.values.as_mut_ptr(),
+            std::ptr::null_mut(),
+            &raw mut data,
+        )
+    };
     // SAFETY: the running function holds a share of its core.
     let core = unsafe { &*data.cast::<RefCell<B::Core>>() };
     let outcome = catch_unwind(AssertUnwindSafe(|| match core.try_borrow_mut() {
@@ -174,8 +261,14 @@ unsafe extern "C" fn trampoline<B: Bound>(env: sys::napi_env, info: sys::napi_ca
     unsafe {
         match outcome {
             Ok(Ok(number)) => sys::napi_create_double(env, number, &raw mut result),
-            Ok(Err(Wrong(message))) => sys::napi_throw_type_error(env, c"ERR_INVALID_ARG_TYPE".as_ptr(), message.as_ptr()),
-            Err(_) => sys::napi_throw_error(env, c"ERR_INTERNAL".as_ptr(), c"a bug in the native core was contained".as_ptr()),
+            Ok(Err(Wrong(message))) => {
+                sys::napi_throw_type_error(env, c"ERR_INVALID_ARG_TYPE".as_ptr(), message.as_ptr())
+            }
+            Err(_) => sys::napi_throw_error(
+                env,
+                c"ERR_INTERNAL".as_ptr(),
+                c"a bug in the native core was contained".as_ptr(),
+            ),
         }
     };
     result

@@ -64,11 +64,19 @@ fn limits(numbers: &[f64]) -> Limits {
 }
 
 /// A connection table over the index of that name, or over one of its own.
-#[napi(catch_unwind, ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number): number; commit(handle: number): number; release(handle: number): number; bindUser(handle: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }")]
-pub fn create_connections<'env>(env: &'env Env, name: Option<String>, numbers: Vec<f64>) -> Result<Object<'env>> {
+#[napi(
+    catch_unwind,
+    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number): number; commit(handle: number): number; release(handle: number): number; bindUser(handle: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+)]
+pub fn create_connections<'env>(
+    env: &'env Env,
+    name: Option<String>,
+    numbers: Vec<f64>,
+) -> Result<Object<'env>> {
     let limits = limits(&numbers);
     let index = match name {
-        Some(name) => open(&name, limits).map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
+        Some(name) => open(&name, limits)
+            .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
         None => Arc::new(Index::new(limits)),
     };
     let core = Rc::new(RefCell::new(Connections {
@@ -84,7 +92,13 @@ pub fn create_connections<'env>(env: &'env Env, name: Option<String>, numbers: V
     });
     if !HOOKED.replace(true) {
         // SAFETY: the hook takes no data and runs once, on this thread, at the end of `env`.
-        unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(end_of_environment), std::ptr::null_mut()) };
+        unsafe {
+            sys::napi_add_env_cleanup_hook(
+                env.raw(),
+                Some(end_of_environment),
+                std::ptr::null_mut(),
+            )
+        };
     }
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
@@ -117,7 +131,9 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
 
 impl Connections {
     fn table(&mut self) -> std::result::Result<&mut Table, Wrong> {
-        self.table.as_mut().ok_or(Wrong(c"the environment has ended"))
+        self.table
+            .as_mut()
+            .ok_or(Wrong(c"the environment has ended"))
     }
 
     fn refused(&mut self, refusal: Refusal) -> f64 {
@@ -158,7 +174,9 @@ bound!(Reserve, c"reserve", |core, args| {
     if table.is_full() {
         return Ok(FULL);
     }
-    let address = args.text(0, |text| text.map(Address::parse)).ok_or(Wrong(c"ip must be a string"))?;
+    let address = args
+        .text(0, |text| text.map(Address::parse))
+        .ok_or(Wrong(c"ip must be a string"))?;
     let now = args.number(2);
     let outcome = args.text(1, |user| table.reserve(address, user, now));
     match outcome {
@@ -188,7 +206,9 @@ bound!(BindUser, c"bindUser", |core, args| {
     let Some((slot, generation)) = unpack(table, args.number(0)) else {
         return Ok(0.0);
     };
-    let outcome = args.text(1, |user| user.map(|user| table.bind_user(slot, generation, user)));
+    let outcome = args.text(1, |user| {
+        user.map(|user| table.bind_user(slot, generation, user))
+    });
     match outcome.ok_or(Wrong(c"userId must be a string"))? {
         Ok(bound) => Ok(f64::from(u8::from(bound))),
         Err(refusal) => Ok(core.refused(refusal)),
@@ -199,7 +219,14 @@ bound!(Sweep, c"sweep", |core, args| {
     let now = args.index(0)?;
     let idle = args.index(1)?;
     let lease = args.index(2)?;
-    let Connections { table: Some(table), stamps, scratch: Some(scratch), cursor, .. } = core else {
+    let Connections {
+        table: Some(table),
+        stamps,
+        scratch: Some(scratch),
+        cursor,
+        ..
+    } = core
+    else {
         return Err(Wrong(c"share() the scratch array first"));
     };
     let out = scratch.slice();
@@ -212,7 +239,14 @@ bound!(Sweep, c"sweep", |core, args| {
         let end = base + segment.len() as u32;
         if *cursor < end && count < room {
             let from = (*cursor).max(base);
-            let (found, next) = table.sweep(now, idle, lease, from, &mut segment[(from - base) as usize..], &mut slots[count..room]);
+            let (found, next) = table.sweep(
+                now,
+                idle,
+                lease,
+                from,
+                &mut segment[(from - base) as usize..],
+                &mut slots[count..room],
+            );
             count += found;
             *cursor = next;
         }
@@ -228,7 +262,12 @@ bound!(Sweep, c"sweep", |core, args| {
 });
 
 bound!(Counts, c"counts", |core, _args| {
-    let Connections { table: Some(table), scratch: Some(scratch), .. } = core else {
+    let Connections {
+        table: Some(table),
+        scratch: Some(scratch),
+        ..
+    } = core
+    else {
         return Err(Wrong(c"share() the scratch array first"));
     };
     for (out, count) in scratch.slice().iter_mut().zip(table.index().counts()) {
@@ -238,7 +277,12 @@ bound!(Counts, c"counts", |core, _args| {
 });
 
 bound!(SetLimits, c"setLimits", |core, _args| {
-    let Connections { table: Some(table), scratch: Some(scratch), .. } = core else {
+    let Connections {
+        table: Some(table),
+        scratch: Some(scratch),
+        ..
+    } = core
+    else {
         return Err(Wrong(c"share() the scratch array first"));
     };
     table.index().set_limits(limits(scratch.slice()));
@@ -251,4 +295,6 @@ bound!(SetDraining, c"setDraining", |core, args| {
     Ok(0.0)
 });
 
-bound!(RetryAfter, c"retryAfterMs", |core, _args| Ok(core.retry_after_ms));
+bound!(RetryAfter, c"retryAfterMs", |core, _args| Ok(
+    core.retry_after_ms
+));

@@ -18,7 +18,10 @@ struct Timers {
 /// A timing wheel as four functions: `share(due)` hands over the array for due slots,
 /// `arm(slot, whenMs)`, `cancel(slot)`, `advance(nowMs)` returns how many slots are in it,
 /// `next()` the earliest deadline or -1.
-#[napi(catch_unwind, ts_return_type = "{ share(due: Uint32Array): number; arm(slot: number, whenMs: number): number; cancel(slot: number): number; advance(nowMs: number): number; next(): number }")]
+#[napi(
+    catch_unwind,
+    ts_return_type = "{ share(due: Uint32Array): number; arm(slot: number, whenMs: number): number; cancel(slot: number): number; advance(nowMs: number): number; next(): number }"
+)]
 pub fn create_wheel<'env>(env: &'env Env) -> Result<Object<'env>> {
     let object = Object::new(env)?;
     let core = Rc::new(RefCell::new(Timers::default()));

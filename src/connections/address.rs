@@ -62,8 +62,7 @@ impl Address {
     /// The canonical address, IPv4 for a mapped one; `None` when unknown.
     #[must_use]
     pub fn ip(self) -> Option<IpAddr> {
-        self.known
-            .then(|| Ipv6Addr::from(self.bits).to_canonical())
+        self.known.then(|| Ipv6Addr::from(self.bits).to_canonical())
     }
 
     /// The first `bits` of an IPv6 address; IPv4 and the unknown have no prefix here.
@@ -105,7 +104,18 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_unknown() {
-        for text in ["", "unknown", "1.2.3", "1.2.3.4:x", "1.2.3.4:+5", "[::1", "[::1]x", "::1::", "256.1.1.1", "1.2.3.4, 5.6.7.8"] {
+        for text in [
+            "",
+            "unknown",
+            "1.2.3",
+            "1.2.3.4:x",
+            "1.2.3.4:+5",
+            "[::1",
+            "[::1]x",
+            "::1::",
+            "256.1.1.1",
+            "1.2.3.4, 5.6.7.8",
+        ] {
             assert_eq!(Address::parse(text), Address::UNKNOWN, "{text}");
         }
     }

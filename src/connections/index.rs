@@ -57,10 +57,16 @@ impl Limits {
         [
             (self.total != other.total, "maxTotalConnections"),
             (self.per_ip != other.per_ip, "maxConnectionsPerIp"),
-            (self.per_prefix != other.per_prefix, "maxConnectionsPerPrefix"),
+            (
+                self.per_prefix != other.per_prefix,
+                "maxConnectionsPerPrefix",
+            ),
             (self.per_user != other.per_user, "maxConnectionsPerUser"),
             (self.anonymous != other.anonymous, "maxAnonymousConnections"),
-            (self.anonymous_per_ip != other.anonymous_per_ip, "maxAnonymousConnectionsPerIp"),
+            (
+                self.anonymous_per_ip != other.anonymous_per_ip,
+                "maxAnonymousConnectionsPerIp",
+            ),
             (self.prefix_bits != other.prefix_bits, "ipv6PrefixBits"),
             (self.ip_rate != other.ip_rate, "connectRatePerIp"),
             (self.user_rate != other.user_rate, "connectRatePerUser"),
@@ -174,7 +180,10 @@ impl Index {
                 ..Gate::default()
             }),
             declared: limits,
-            hash_keys: (RandomState::new().hash_one(0), RandomState::new().hash_one(1)),
+            hash_keys: (
+                RandomState::new().hash_one(0),
+                RandomState::new().hash_one(1),
+            ),
         }
     }
 
@@ -196,7 +205,12 @@ impl Index {
     ///
     /// # Errors
     /// The limit that said no; then nothing has changed.
-    pub fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
+    pub fn reserve(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(), Refusal> {
         let limits = {
             let gate = self.gate();
             if gate.draining {
@@ -211,7 +225,11 @@ impl Index {
         let at_address = self.addresses.entry(address);
         let prefix = address.prefix(limits.prefix_bits);
         let at_prefix = prefix.map(|prefix| self.prefixes.entry(prefix));
-        if at_prefix.as_ref().is_some_and(|entry| count_of(entry) >= limits.per_prefix) || (prefix.is_some() && limits.per_prefix == 0) {
+        if at_prefix
+            .as_ref()
+            .is_some_and(|entry| count_of(entry) >= limits.per_prefix)
+            || (prefix.is_some() && limits.per_prefix == 0)
+        {
             return refuse(RefusalCode::Prefix);
         }
         let seats = match &at_address {
@@ -243,13 +261,19 @@ impl Index {
         let ip_arrival = match limits.ip_rate {
             Some(rate) => {
                 let arrival = gate.ip_cells.arrival(address, now, rate);
-                Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal { code: RefusalCode::IpRate, retry_after_ms })?)
+                Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                    code: RefusalCode::IpRate,
+                    retry_after_ms,
+                })?)
             }
             None => None,
         };
         if let (Some(rate), Some(user)) = (limits.user_rate, user) {
             let arrival = gate.user_cells.arrival(user, now, rate);
-            let next = rate.check(arrival, now).map_err(|retry_after_ms| Refusal { code: RefusalCode::UserRate, retry_after_ms })?;
+            let next = rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                code: RefusalCode::UserRate,
+                retry_after_ms,
+            })?;
             gate.user_cells.record(user, next);
         }
         if let Some(next) = ip_arrival {
@@ -307,7 +331,12 @@ impl Index {
     ///
     /// # Errors
     /// When the new user has its share already; then nothing has changed.
-    pub fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal> {
+    pub fn rebind(
+        &self,
+        address: Address,
+        from: Option<UserKey>,
+        to: UserKey,
+    ) -> Result<(), Refusal> {
         if from == Some(to) {
             return Ok(());
         }
@@ -354,7 +383,12 @@ impl Index {
             let gate = self.gate();
             (gate.total, gate.anonymous)
         };
-        [total, self.addresses.len() as u32, self.users.len() as u32, anonymous]
+        [
+            total,
+            self.addresses.len() as u32,
+            self.users.len() as u32,
+            anonymous,
+        ]
     }
 
     /// The prefix that `address` is counted under.

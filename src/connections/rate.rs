@@ -107,7 +107,10 @@ mod tests {
 
     #[test]
     fn remembers_a_bounded_number_of_keys() {
-        let rate = Rate { interval_ms: 1e9, burst: 1.0 };
+        let rate = Rate {
+            interval_ms: 1e9,
+            burst: 1.0,
+        };
         let mut cells = Cells::default();
         for key in 0..100_000u32 {
             let arrival = cells.arrival(key, 1.0, rate);

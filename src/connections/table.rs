@@ -79,7 +79,12 @@ impl Table {
     ///
     /// # Errors
     /// The limit that said no.
-    pub fn reserve(&mut self, address: Address, user: Option<&str>, now: f64) -> Result<u32, Refusal> {
+    pub fn reserve(
+        &mut self,
+        address: Address,
+        user: Option<&str>,
+        now: f64,
+    ) -> Result<u32, Refusal> {
         debug_assert!(!self.is_full());
         let user = user.map(|name| self.index.user_key(name));
         self.index.reserve(address, user, now)?;
@@ -103,7 +108,9 @@ impl Table {
     /// The generation of a slot: with its number, a handle that goes stale.
     #[must_use]
     pub fn generation(&self, slot: u32) -> u32 {
-        self.slots.get(slot as usize).map_or(0, |slot| slot.generation)
+        self.slots
+            .get(slot as usize)
+            .map_or(0, |slot| slot.generation)
     }
 
     /// Whether the handle names a slot in that state.
@@ -134,7 +141,8 @@ impl Table {
         found.state = State::Free;
         found.generation = found.generation.wrapping_add(1);
         let (address, user) = (found.address, found.user);
-        self.index.release(address, user, self.index.prefix_of(address));
+        self.index
+            .release(address, user, self.index.prefix_of(address));
         self.free.push(slot);
         self.taken -= 1;
         true
@@ -160,7 +168,15 @@ impl Table {
     /// Looks at the slots from `from` on whose stamps are `stamps`, and writes those quiet for
     /// more than `idle_ms` (live) or `lease_ms` (reserved) to `due`. Returns how many, and the
     /// slot to go on from.
-    pub fn sweep(&self, now: u32, idle_ms: u32, lease_ms: u32, from: u32, stamps: &mut [u32], due: &mut [u32]) -> (usize, u32) {
+    pub fn sweep(
+        &self,
+        now: u32,
+        idle_ms: u32,
+        lease_ms: u32,
+        from: u32,
+        stamps: &mut [u32],
+        due: &mut [u32],
+    ) -> (usize, u32) {
         let mut count = 0;
         let least = idle_ms.min(lease_ms).min(AGE_MAX_MS);
         for (offset, stamp) in stamps.iter_mut().enumerate() {
@@ -288,7 +304,12 @@ mod tests {
 
     #[test]
     fn threads_never_go_over_a_limit_and_leave_nothing() {
-        let index = Arc::new(Index::new(Limits { total: 50, per_ip: 7, per_user: 5, ..Limits::default() }));
+        let index = Arc::new(Index::new(Limits {
+            total: 50,
+            per_ip: 7,
+            per_user: 5,
+            ..Limits::default()
+        }));
         std::thread::scope(|scope| {
             for seed in 0..4u32 {
                 let index = index.clone();
@@ -302,7 +323,9 @@ mod tests {
                         let pick = random >> 16;
                         if held.len() < 60 && pick % 2 == 0 {
                             let address = Address::parse(&format!("10.0.0.{}", pick % 9));
-                            if let Ok(slot) = table.reserve(address, Some(&(pick % 13).to_string()), 0.0) {
+                            if let Ok(slot) =
+                                table.reserve(address, Some(&(pick % 13).to_string()), 0.0)
+                            {
                                 held.push(slot);
                             }
                         } else if let Some(slot) = held.pop() {

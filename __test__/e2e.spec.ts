@@ -1,0 +1,44 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import WebSocket from 'ws';
+
+// The README's example, as a real server on Bun, with real clients.
+let server: ChildProcess;
+let base = '';
+
+beforeAll(async () => {
+  server = spawn('node_modules/.bin/bun', ['examples/elysia.ts'], { env: { ...process.env, PORT: '0' } });
+  base = await new Promise<string>((resolve, reject) => {
+    server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+    server.stdout?.on('data', (data: Buffer) => {
+      const url = /listening on (http:\S+?):? /.exec(data.toString())?.[1];
+      if (url !== undefined) resolve(url.replace(/:?$/, '').replace(/\/$/, ''));
+    });
+  });
+});
+afterAll(() => void server.kill());
+
+const total = async (): Promise<number> => ((await (await fetch(`${base}/stats`)).json()) as { totalConnections: number }).totalConnections;
+
+async function until(test: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 5000; Date.now() < end;) if (await test()) return;
+  throw new Error('it did not come about within 5 s');
+}
+
+it('admits, counts, refuses by close code 1013, and releases', async () => {
+  const clients: WebSocket[] = [];
+  const open = (): Promise<number> =>
+    new Promise((resolve) => {
+      const client = new WebSocket(`${base.replace('http', 'ws')}/ws`);
+      clients.push(client);
+      client.on('open', () => client.send('hello'));
+      client.on('message', () => resolve(0));
+      client.on('close', resolve);
+    });
+  for (let i = 0; i < 10; i++) expect(await open()).toBe(0);
+  expect(await open()).toBe(1013);
+  expect(await total()).toBe(10);
+  for (const client of clients.slice(0, 5)) client.close();
+  for (const client of clients.slice(5)) client.terminate();
+  await until(async () => (await total()) === 0);
+});
