@@ -682,7 +682,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#tick?.close();
     this.#cleanup?.close();
     this.#isClosed = true;
-    for (const connection of [...this.#byId.values()]) this.closeConnection(connection, 1001, 'Server shutdown');
+    for (const connection of this.#byId.values()) this.closeConnection(connection, 1001, 'Server shutdown');
   }
 }
 

@@ -327,12 +327,12 @@ export class TimerManager {
       timeouts += cleared.timeouts;
       intervals += cleared.intervals;
     }
-    for (const timer of [...this.#timers.values()]) {
+    for (const timer of this.#timers.values()) {
       if (timer.kind === 'timeout') timeouts++;
       else intervals++;
       timer.close();
     }
-    for (const close of [...this.#closers]) close();
+    for (const close of this.#closers) close();
     if (this.#parent !== undefined) this.#parent.#scopes.delete(this);
     return { timeouts, intervals };
   }

@@ -226,6 +226,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Row = (u32, u32, u8, Option<u8>);
+
     #[derive(Debug, Clone)]
     enum Action {
         Reserve(u8, Option<u8>),
@@ -257,11 +259,11 @@ mod tests {
             let index = Arc::new(Index::new(limits));
             let mut table = Table::new(index.clone());
             table.grow(16);
-            let mut model: Vec<(u32, u32, u8, Option<u8>)> = Vec::new();
+            let mut model: Vec<Row> = Vec::new();
             for action in actions {
                 match action {
                     Action::Reserve(number, user) => {
-                        let count = |test: &dyn Fn(&(u32, u32, u8, Option<u8>)) -> bool| model.iter().filter(|row| test(row)).count();
+                        let count = |test: &dyn Fn(&Row) -> bool| model.iter().filter(|row| test(row)).count();
                         let expected = if model.len() >= 9 { Some(RefusalCode::Total) }
                             else if number < 4 && count(&|row| row.2 < 4 && row.2 / 2 == number / 2) >= 4 { Some(RefusalCode::Prefix) }
                             else if count(&|row| row.2 == number) >= 3 { Some(RefusalCode::Ip) }
