@@ -166,6 +166,13 @@ interface Ticker {
   now: number;
 }
 
+/** Where a connection's figures are: in its segment, or its own once released. */
+interface Figures {
+  readonly stamps: { [slot: number]: number };
+  readonly counters: { [place: number]: number };
+  readonly ticker: Ticker;
+}
+
 /** Columns that Rust reads (`stamps`) and counters that only JavaScript does: 32 bytes a slot. */
 class Segment {
   readonly stamps = new Uint32Array(SEGMENT);
@@ -192,7 +199,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   #userId: string | undefined;
   readonly #manager: ConnectionManager<S>;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
-  #segment: Segment;
+  #segment: Figures;
   /** The place in the segment, or -1 once released. */
   #slot: number;
   #handle: number;
@@ -305,9 +312,13 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** Keeps the final figures; the slot is another's from now on. @internal */
   detach(): void {
     const at = this.#slot * 4;
-    const counters = this.#segment.counters.slice(at, at + 4);
-    const stamps = this.#segment.stamps.slice(this.#slot, this.#slot + 1);
-    this.#segment = { stamps, counters, ticker: this.#segment.ticker, connections: [] };
+    const { counters, stamps, ticker } = this.#segment;
+    // Plain arrays: making typed ones costs more than the whole release.
+    this.#segment = {
+      stamps: [stamps[this.#slot] ?? 0],
+      counters: [counters[at] ?? 0, counters[at + 1] ?? 0, counters[at + 2] ?? 0, counters[at + 3] ?? 0],
+      ticker,
+    };
     this.#slot = -1;
   }
 }
@@ -501,7 +512,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       return this.#refuse(code, code.endsWith('rate') ? this.#table.retryAfterMs() : 1000, ip, user);
     }
     const slot = handle % SLOTS_MAX;
-    this.#segmentOf(slot).stamps[slot % SEGMENT] = this.loopNow();
+    this.#segmentOf(slot).stamps[slot % SEGMENT] = this.#ticker.now;
     return { success: true, handle, ip, userId: user };
   }
 
@@ -633,7 +644,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#isClosed) return 0;
     // Stamps lie at most two ticks before the true activity: that much is granted on top.
     const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + 2 * this.#tickMs;
-    const found = this.#table.sweep(this.loopNow(), idleMs, this.#leaseTimeoutMs);
+    const found = this.#table.sweep(this.loopNow(), idleMs, this.#leaseTimeoutMs + 2 * this.#tickMs);
     const handles = this.#scratch.slice(0, found);
     let closed = 0;
     for (const handle of handles) {
