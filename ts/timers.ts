@@ -87,6 +87,7 @@ export class TimerHandle {
   #ref: boolean;
   #pending = false;
   #queued = false;
+  #cleared = false;
   #unlisten: (() => void) | undefined;
 
   /** @internal */
@@ -187,14 +188,14 @@ export class TimerHandle {
   /** Starts the delay anew; a timeout that has fired fires again. */
   refresh(): this {
     if (this.#manager.driver.has(this.#id)) this.#manager.driver.refresh(this.#id, this.#delayMs);
-    else if (this.#id !== 0 && this.#manager.wasFired(this)) this.start(undefined);
+    else if (this.#id !== 0 && !this.#cleared && this.#manager.isOpen()) this.start(undefined);
     return this;
   }
 
   /** Clears the timer. */
   close(): this {
     this.#drop();
-    this.#manager.forget(this);
+    this.#cleared = true;
     return this;
   }
 
@@ -243,7 +244,6 @@ export class TimerManager {
   readonly #timers = new Map<TimerId, TimerHandle>();
   readonly #scopes = new Set<TimerManager>();
   readonly #closers = new Set<() => void>();
-  readonly #closed = new WeakSet<TimerHandle>();
   readonly #options: TimerManagerOptions;
   #parent: TimerManager | undefined;
   #isClosed = false;
@@ -295,7 +295,6 @@ export class TimerManager {
     if (this.#isClosed) {
       if (this.#strict) throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
       this.#inert++;
-      this.#closed.add(handle);
       return handle;
     }
     handle.start(options.signal);
@@ -469,14 +468,9 @@ export class TimerManager {
     this.#timers.delete(id);
   }
 
-  /** Marks a cleared timer, which `refresh()` must not revive. @internal */
-  forget(timer: TimerHandle): void {
-    this.#closed.add(timer);
-  }
-
   /** @internal */
-  wasFired(timer: TimerHandle): boolean {
-    return !this.#isClosed && !this.#closed.has(timer);
+  isOpen(): boolean {
+    return !this.#isClosed;
   }
 }
 
