@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ConnectionManager, type ManagedConnection, PortcullisError, ProductionConnectionManager, TimerManager } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
@@ -293,5 +293,190 @@ describe('a named index', () => {
     await worker.terminate();
     expect(own.getStats().totalConnections).toBe(3);
     own.cleanup();
+  });
+});
+
+describe('message rates', () => {
+  const rated = (action: 'drop' | 'close' | 'report', onRateExceeded = vi.fn()): [ConnectionManager<FakeSocket>, typeof onRateExceeded] => [
+    new ConnectionManager<FakeSocket>(
+      { messageRate: { limit: 10, windowMs: 1000, burst: 3, action }, byteRate: { limit: 1000, windowMs: 1000, action } },
+      timers,
+      { onRateExceeded },
+    ),
+    onRateExceeded,
+  ];
+  const one = (of: ConnectionManager<FakeSocket>): ManagedConnection<FakeSocket> => {
+    const result = of.addConnection('a', new FakeSocket(), '192.0.2.1');
+    if (!result.success) throw new Error(result.reason);
+    return result.connection;
+  };
+
+  it('drops what is over, tells the hook, and takes up again when the time has come', () => {
+    const [own, hook] = rated('drop');
+    const connection = one(own);
+    expect([1, 1, 1, 1].map((bytes) => connection.received(bytes))).toEqual(['ok', 'ok', 'ok', 'drop']);
+    expect(hook).toHaveBeenCalledWith(connection, 'message_rate', 'drop');
+    clock.advance(99);
+    expect(connection.received(1)).toBe('drop');
+    clock.advance(1);
+    expect(connection.received(1)).toBe('ok');
+    // Dropped or not, it was received: the peer lives.
+    expect(connection).toMatchObject({ messageCount: 6, bytesReceived: 6 });
+    expect(own.getStats().messagesOverRate).toBe(2);
+    own.cleanup();
+  });
+
+  it('counts bytes apart from messages, and a message over a rate spends nothing', () => {
+    const [own, hook] = rated('drop');
+    const connection = one(own);
+    expect(connection.received(1001)).toBe('drop');
+    expect(hook).toHaveBeenLastCalledWith(connection, 'byte_rate', 'drop');
+    expect([connection.received(1000), connection.received(1)]).toEqual(['ok', 'drop']);
+    own.cleanup();
+  });
+
+  it('closes with 1008 and gives the seat back, or only reports', () => {
+    const [closing] = rated('close');
+    const connection = one(closing);
+    for (let i = 0; i < 3; i++) connection.received(1);
+    expect(connection.received(1)).toBe('close');
+    expect(connection.socket.closed).toEqual([{ code: 1008, reason: 'Message rate exceeded' }]);
+    expect(connection.received(1)).toBe('stale');
+    expect(closing.getStats().totalConnections).toBe(0);
+    const [reporting, hook] = rated('report');
+    const other = one(reporting);
+    for (let i = 0; i < 5; i++) expect(other.received(1)).toBe('ok');
+    expect(hook).toHaveBeenCalledTimes(2);
+    closing.cleanup();
+    reporting.cleanup();
+  });
+
+  it('starts anew with each connection, though slots are used again', () => {
+    const [own] = rated('drop');
+    const first = one(own);
+    for (let i = 0; i < 4; i++) first.received(1);
+    own.removeConnection('a');
+    expect(one(own).received(1)).toBe('ok');
+    own.cleanup();
+  });
+
+  it('pitfall 9: grants over any window what a bucket of tokens grants', () => {
+    const own = new ConnectionManager<FakeSocket>({ messageRate: { limit: 7, windowMs: 1000, burst: 4, action: 'drop' } }, timers);
+    const connection = one(own);
+    let random = 7;
+    let tokens = 4;
+    for (let i = 0; i < 2000; i++) {
+      random = (random * 1103515245 + 12345) % 2 ** 31;
+      const gapMs = random % 250;
+      clock.advance(gapMs);
+      tokens = Math.min(4, tokens + (gapMs * 7) / 1000);
+      if (Math.abs(tokens - 1) < 1e-6) tokens = 1;
+      const granted = connection.received(1) === 'ok';
+      expect(granted, `message ${i}`).toBe(tokens >= 1);
+      if (granted) tokens -= 1;
+    }
+    own.cleanup();
+  });
+
+  it('can be set and lifted at run time', () => {
+    const connection = add('a');
+    manager.updateLimits({ messageRate: { limit: 1, windowMs: 1000, action: 'drop' } });
+    expect([connection.received(1), connection.received(1)]).toEqual(['ok', 'drop']);
+    manager.updateLimits({ messageRate: undefined });
+    expect(connection.received(1)).toBe('ok');
+  });
+});
+
+describe('when a user or an id is full', () => {
+  it("closes the user's oldest connection if asked to", () => {
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, { onFull: 'closeOldest' });
+    const sockets = [new FakeSocket(), new FakeSocket(), new FakeSocket()];
+    sockets.forEach((socket, at) => expect(own.addConnection(`c${at}`, socket, '192.0.2.1', 'alice').success).toBe(true));
+    expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
+    expect(sockets[0]?.closed[0]?.code).toBe(4001);
+    expect([...own.connections.keys()]).toEqual(['c1', 'c2']);
+    // After a move of users the order is that of the moves.
+    own.addConnection('d', new FakeSocket(), '192.0.2.1');
+    expect(own.connections.get('d')?.bindUser('alice')).toMatchObject({ code: 'user_limit' });
+    const lease = own.reserve('192.0.2.1', 'alice');
+    expect(lease.success).toBe(true);
+    expect([...own.connections.keys()]).toEqual(['c2', 'd']);
+    own.cleanup();
+  });
+
+  it('pitfall 3: takes an id over if asked to, and the late close of the old one changes nothing', () => {
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, { onDuplicateId: 'takeover' });
+    const first = own.addConnection('same', new FakeSocket(), '192.0.2.1');
+    const second = own.addConnection('same', new FakeSocket(), '192.0.2.1');
+    if (!first.success || !second.success) throw new Error('both should be admitted');
+    expect(first.connection.socket.closed).toEqual([{ code: 4001, reason: 'Replaced by a newer connection' }]);
+    expect(own.release(first.connection)).toBe(false);
+    expect(second.connection.isAlive).toBe(true);
+    expect(own.getStats().totalConnections).toBe(1);
+    own.cleanup();
+  });
+});
+
+describe('other pitfalls', () => {
+  it('pitfall 8: what is no address has a small class of its own', () => {
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 }, timers);
+    expect(own.addConnection('a', new FakeSocket(), '').success).toBe(true);
+    expect(own.addConnection('b', new FakeSocket(), 'unknown').success).toBe(true);
+    expect(own.addConnection('c', new FakeSocket(), 'localhost')).toMatchObject({ code: 'unknown_ip_limit' });
+    for (let i = 0; i < 10; i++) expect(own.addConnection(`d${i}`, new FakeSocket(), '192.0.2.1').success).toBe(true);
+    own.cleanup();
+  });
+
+  it('pitfall 11: a flood of addresses throws nobody out of the rate', () => {
+    const own = new ConnectionManager<FakeSocket>({ connectRatePerIp: { limit: 1, windowMs: 1e6 } }, timers);
+    expect(own.addConnection('victim', new FakeSocket(), '192.0.2.1').success).toBe(true);
+    for (let i = 0; i < 70_000; i++) {
+      const id = `f${i}`;
+      own.addConnection(id, new FakeSocket(), `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
+      own.removeConnection(id);
+    }
+    expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({ code: 'ip_rate' });
+    own.cleanup();
+  });
+
+  it('pitfall 15: a close code that must not be sent is refused, a reason is cut to what a frame holds', () => {
+    const connection = add('a');
+    for (const code of [0, 999, 1004, 1005, 1006, 1015, 2000, 5000, 1000.5, Number.NaN]) {
+      expect(() => connection.close(code)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'code' }));
+    }
+    expect(connection.isAlive).toBe(true);
+    connection.close(4000, 'ä'.repeat(100));
+    expect(connection.socket.closed).toEqual([{ code: 4000, reason: 'ä'.repeat(61) }]);
+  });
+
+  it('pitfall 16: a socket whose close event never comes is released when it is idle', () => {
+    const connection = add('a');
+    connection.socket.readyState = 3;
+    clock.advance(40_000);
+    expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
+  });
+
+  it('pitfall 20: every refusal says when to come back, and never at once', () => {
+    manager.updateLimits({ maxConnectionsPerIp: 0 });
+    const refusal = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    expect(refusal.success ? 0 : refusal.retryAfterMs).toBeGreaterThanOrEqual(1);
+    manager.drain();
+    expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining', retryAfterMs: 1000 });
+    manager.drain(false);
+    expect(manager.getStats().refused).toEqual({ ip_limit: 1, draining: 1 });
+  });
+
+  it('pitfall 21: nobody is thrown out for a newcomer unless it was asked for', () => {
+    const old = Array.from({ length: 10 }, (_, i) => add(`a${i}`));
+    for (let i = 0; i < 100; i++) manager.addConnection(`b${i}`, new FakeSocket(), '192.0.2.1');
+    expect(old.every((connection) => connection.isAlive && connection.socket.closed.length === 0)).toBe(true);
+  });
+
+  it('a view of the connections cannot be written to', () => {
+    add('a');
+    const view = manager.connections as Map<string, unknown>;
+    expect(() => view.delete('a')).toThrow(TypeError);
+    expect(() => view.clear()).toThrow(TypeError);
+    expect([...manager.connections.values()].map((connection) => connection.id)).toEqual(['a']);
   });
 });

@@ -1,4 +1,8 @@
-export * from './connections.js';
+export { ConnectionManager, ProductionConnectionManager } from './connections.js';
+export type { AdmissionResult, ConnectionManagerOptions, ConnectionStats, Lease } from './connections.js';
+export { ManagedConnection } from './connection.js';
+export type { ConnectionMetadata, ManagedSocket, MetadataInput, ReceiveOutcome } from './connection.js';
+export type { ConnectRate, ConnectionLimits, MessageRate, RateAction, Refusal, RefusalCode } from './limits.js';
 export { PortcullisError, type ErrorCode, type ErrorDetails } from './errors.js';
 export { TimerHandle, TimerManager } from './timers.js';
 export type { CleanupResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry } from './timers.js';

@@ -1,4 +1,4 @@
-import type { ConnectionMetadata, ManagedSocket } from './connections.js';
+import type { ConnectionMetadata, ManagedSocket } from './connection.js';
 
 /** A connection as handlers see it. */
 export interface TypedWebSocketConnection<S extends ManagedSocket = ManagedSocket> {

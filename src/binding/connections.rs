@@ -3,7 +3,7 @@
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
-use crate::connections::{Address, Index, Limits, Rate, Refusal, Table, open};
+use crate::connections::{Address, Index, Limits, Rate, Refusal, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi::sys;
@@ -57,16 +57,17 @@ fn limits(numbers: &[f64]) -> Limits {
         per_user: limit(3),
         anonymous: limit(4),
         anonymous_per_ip: limit(5),
-        prefix_bits: limit(6).clamp(1, 128) as u8,
-        ip_rate: rate(7),
-        user_rate: rate(9),
+        unknown: limit(6),
+        prefix_bits: limit(7).clamp(1, 128) as u8,
+        ip_rate: rate(8),
+        user_rate: rate(10),
     }
 }
 
 /// A connection table over the index of that name, or over one of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number): number; commit(handle: number): number; release(handle: number): number; bindUser(handle: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -104,7 +105,9 @@ pub fn create_connections<'env>(
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
     bind::<Reserve>(env, &object, &core)?;
+    bind::<Admit>(env, &object, &core)?;
     bind::<Commit>(env, &object, &core)?;
+    bind::<Abort>(env, &object, &core)?;
     bind::<Release>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
@@ -134,6 +137,32 @@ impl Connections {
         self.table
             .as_mut()
             .ok_or(Wrong(c"the environment has ended"))
+    }
+
+    /// `(ip, user, nowMs, loopNow)` to a slot if it is open, a handle if it is leased, a refusal
+    /// or [`FULL`].
+    fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, Wrong> {
+        let table = self.table()?;
+        if table.is_full() {
+            return Ok(FULL);
+        }
+        let address = args
+            .units(0, |units| units.map(Address::from_units))
+            .ok_or(Wrong(c"ip must be a string"))?;
+        let now = args.number(2);
+        // Before anything is taken: a wrong argument must not cost a seat.
+        let loop_now = args.index(3)?;
+        let outcome = args.units(1, |user| table.reserve(address, user, now, state));
+        match outcome {
+            Ok(slot) => {
+                if state == State::Live {
+                    return Ok(f64::from(slot));
+                }
+                table.lease(slot, loop_now);
+                Ok(pack(table, slot))
+            }
+            Err(refusal) => Ok(self.refused(refusal)),
+        }
     }
 
     fn refused(&mut self, refusal: Refusal) -> f64 {
@@ -170,20 +199,10 @@ bound!(Grow, c"grow", |core, args| {
 });
 
 bound!(Reserve, c"reserve", |core, args| {
-    let table = core.table()?;
-    if table.is_full() {
-        return Ok(FULL);
-    }
-    let address = args
-        .text(0, |text| text.map(Address::parse))
-        .ok_or(Wrong(c"ip must be a string"))?;
-    let now = args.number(2);
-    let outcome = args.text(1, |user| table.reserve(address, user, now));
-    match outcome {
-        Ok(slot) => Ok(pack(table, slot)),
-        Err(refusal) => Ok(core.refused(refusal)),
-    }
+    core.admit(args, State::Reserved)
 });
+
+bound!(Admit, c"admit", |core, args| core.admit(args, State::Live));
 
 bound!(Commit, c"commit", |core, args| {
     let table = core.table()?;
@@ -193,20 +212,32 @@ bound!(Commit, c"commit", |core, args| {
     })
 });
 
-bound!(Release, c"release", |core, args| {
+bound!(Abort, c"abort", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
-        Some((slot, generation)) => f64::from(u8::from(table.release(slot, generation))),
-        None => 0.0,
+        Some((slot, generation)) if table.is(slot, generation, State::Reserved) => {
+            f64::from(u8::from(table.release(slot, generation)))
+        }
+        _ => 0.0,
     })
 });
 
-bound!(BindUser, c"bindUser", |core, args| {
+bound!(Release, c"release", |core, args| {
+    let slot = args.index(0)?;
     let table = core.table()?;
-    let Some((slot, generation)) = unpack(table, args.number(0)) else {
+    let released = table
+        .live(slot)
+        .is_some_and(|generation| table.release(slot, generation));
+    Ok(f64::from(u8::from(released)))
+});
+
+bound!(BindUser, c"bindUser", |core, args| {
+    let slot = args.index(0)?;
+    let table = core.table()?;
+    let Some(generation) = table.live(slot) else {
         return Ok(0.0);
     };
-    let outcome = args.text(1, |user| {
+    let outcome = args.units(1, |user| {
         user.map(|user| table.bind_user(slot, generation, user))
     });
     match outcome.ok_or(Wrong(c"userId must be a string"))? {
@@ -229,6 +260,7 @@ bound!(Sweep, c"sweep", |core, args| {
     else {
         return Err(Wrong(c"share() the scratch array first"));
     };
+    table.expire(now, lease);
     let out = scratch.slice();
     let mut slots = [0u32; 256];
     let room = out.len().min(slots.len());
@@ -242,7 +274,6 @@ bound!(Sweep, c"sweep", |core, args| {
             let (found, next) = table.sweep(
                 now,
                 idle,
-                lease,
                 from,
                 &mut segment[(from - base) as usize..],
                 &mut slots[count..room],
@@ -256,7 +287,7 @@ bound!(Sweep, c"sweep", |core, args| {
         *cursor = 0;
     }
     for (out, slot) in out.iter_mut().zip(&slots[..count]) {
-        *out = pack(table, *slot);
+        *out = f64::from(*slot);
     }
     Ok(count as f64)
 });

@@ -3,18 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A client's address: 128 bits (IPv4 as `::ffff:a.b.c.d`), or unknown.
+///
+/// The unknown one is `::`, which no client can have.
+// Packed: the 16-byte alignment of u128 would cost 8 bytes in every slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Address {
-    bits: u128,
-    known: bool,
-}
+#[repr(Rust, packed(8))]
+pub struct Address(u128);
 
 impl Address {
     /// The class of everything that is no address.
-    pub const UNKNOWN: Self = Self {
-        bits: 0,
-        known: false,
-    };
+    pub const UNKNOWN: Self = Self(0);
 
     /// Reads IPv4 and IPv6 in every usual notation: bracketed, with a port, with a zone,
     /// IPv4-mapped in dotted or hexadecimal form.
@@ -46,6 +44,20 @@ impl Address {
             .map_or(Self::UNKNOWN, |v6| Self::from_ip(IpAddr::V6(v6)))
     }
 
+    /// As [`Address::parse`], from UTF-16 units.
+    #[must_use]
+    pub fn from_units(units: &[u16]) -> Self {
+        // Longer than any notation with a zone's name and a port.
+        let mut ascii = [0u8; 128];
+        let Some(ascii) = ascii.get_mut(..units.len()) else {
+            return Self::UNKNOWN;
+        };
+        for (byte, &unit) in ascii.iter_mut().zip(units) {
+            *byte = if unit < 0x80 { unit as u8 } else { 0 };
+        }
+        std::str::from_utf8(ascii).map_or(Self::UNKNOWN, Self::parse)
+    }
+
     /// The address of a parsed IP.
     #[must_use]
     pub fn from_ip(ip: IpAddr) -> Self {
@@ -53,25 +65,21 @@ impl Address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Self {
-            bits: u128::from(v6),
-            known: true,
-        }
+        Self(u128::from(v6))
     }
 
     /// The canonical address, IPv4 for a mapped one; `None` when unknown.
     #[must_use]
     pub fn ip(self) -> Option<IpAddr> {
-        self.known.then(|| Ipv6Addr::from(self.bits).to_canonical())
+        (self != Self::UNKNOWN).then(|| Ipv6Addr::from(self.0).to_canonical())
     }
 
     /// The first `bits` of an IPv6 address; IPv4 and the unknown have no prefix here.
     #[must_use]
-    pub fn prefix(self, bits: u8) -> Option<u128> {
-        match self.ip()? {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(_) => Some(self.bits & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))),
-        }
+    pub fn prefix(self, bits: u8) -> Option<Self> {
+        let is_v4 = self.0 >> 32 == 0xffff;
+        (!is_v4 && self != Self::UNKNOWN)
+            .then(|| Self(self.0 & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))))
     }
 }
 

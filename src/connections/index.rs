@@ -7,7 +7,10 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A limit that is none.
@@ -28,6 +31,8 @@ pub struct Limits {
     pub anonymous: u32,
     /// Connections without a user, per address.
     pub anonymous_per_ip: u32,
+    /// Connections whose address is none, all together.
+    pub unknown: u32,
     /// Length of the IPv6 prefix.
     pub prefix_bits: u8,
     /// Connects per address.
@@ -45,6 +50,7 @@ impl Default for Limits {
             per_user: NO_LIMIT,
             anonymous: NO_LIMIT,
             anonymous_per_ip: NO_LIMIT,
+            unknown: NO_LIMIT,
             prefix_bits: 64,
             ip_rate: None,
             user_rate: None,
@@ -67,6 +73,7 @@ impl Limits {
                 self.anonymous_per_ip != other.anonymous_per_ip,
                 "maxAnonymousConnectionsPerIp",
             ),
+            (self.unknown != other.unknown, "maxUnknownIpConnections"),
             (self.prefix_bits != other.prefix_bits, "ipv6PrefixBits"),
             (self.ip_rate != other.ip_rate, "connectRatePerIp"),
             (self.user_rate != other.user_rate, "connectRatePerUser"),
@@ -97,6 +104,8 @@ pub enum RefusalCode {
     IpRate = 8,
     /// The user connects too often.
     UserRate = 9,
+    /// All places for clients without a usable address are taken.
+    Unknown = 10,
 }
 
 /// A refusal: an outcome, not an error.
@@ -116,8 +125,31 @@ const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
 }
 
 /// A user's name as a keyed 128-bit hash: fixed size, and nobody outside can make two collide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserKey([u64; 2]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserKey(NonZeroU64, u64);
+
+impl Hash for UserKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // It is a keyed hash already.
+        state.write_u64(self.0.get());
+    }
+}
+
+/// Takes over the 64 bits that a key hands it.
+#[derive(Default, Clone, Copy)]
+pub struct PassOn(u64);
+
+impl Hasher for PassOn {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _bytes: &[u8]) {
+        debug_assert!(false, "only keys that are hashes already");
+    }
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
+    }
+}
 
 #[derive(Default, Clone, Copy)]
 struct Seats {
@@ -125,22 +157,39 @@ struct Seats {
     anonymous: u32,
 }
 
+/// All limits that a run-time change replaces. Each is read alone: a change is seen by the
+/// next admission, and an admission under way may judge by either.
 #[derive(Default)]
-struct Gate {
-    total: u32,
-    anonymous: u32,
-    draining: bool,
-    limits: Limits,
+struct LiveLimits {
+    total: AtomicU32,
+    per_ip: AtomicU32,
+    per_prefix: AtomicU32,
+    per_user: AtomicU32,
+    anonymous: AtomicU32,
+    anonymous_per_ip: AtomicU32,
+    unknown: AtomicU32,
+    has_rates: AtomicBool,
+}
+
+#[derive(Default)]
+struct Rates {
+    per_ip: Option<Rate>,
+    per_user: Option<Rate>,
     ip_cells: Cells<Address>,
     user_cells: Cells<UserKey>,
 }
 
 /// Seats of all the tables that share one name.
 pub struct Index {
-    addresses: DashMap<Address, Seats>,
-    prefixes: DashMap<u128, u32>,
-    users: DashMap<UserKey, u32>,
-    gate: Mutex<Gate>,
+    addresses: DashMap<Address, Seats, ahash::RandomState>,
+    prefixes: DashMap<Address, u32, ahash::RandomState>,
+    users: DashMap<UserKey, u32, BuildHasherDefault<PassOn>>,
+    /// Seats taken (high half) and those without a user (low half): one word, so that both are
+    /// checked and taken in one step.
+    taken: AtomicU64,
+    draining: AtomicBool,
+    limits: LiveLimits,
+    rates: Mutex<Rates>,
     declared: Limits,
     hash_keys: (u64, u64),
 }
@@ -171,37 +220,45 @@ impl Index {
     pub fn new(limits: Limits) -> Self {
         // 64 shards: a growing shard then moves a sixty-fourth of the keys at once.
         let shards = 64;
-        Self {
-            addresses: DashMap::with_shard_amount(shards),
-            prefixes: DashMap::with_shard_amount(shards),
-            users: DashMap::with_shard_amount(shards),
-            gate: Mutex::new(Gate {
-                limits,
-                ..Gate::default()
-            }),
+        let index = Self {
+            addresses: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
+            prefixes: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
+            users: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), shards),
+            taken: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            limits: LiveLimits::default(),
+            rates: Mutex::default(),
             declared: limits,
             hash_keys: (
                 RandomState::new().hash_one(0),
                 RandomState::new().hash_one(1),
             ),
-        }
+        };
+        index.set_limits(limits);
+        index
     }
 
-    /// The key of a user's name.
+    /// The key of a user's name, in UTF-16 units.
     #[must_use]
-    pub fn user_key(&self, name: &str) -> UserKey {
+    pub fn user_key(&self, name: &[u16]) -> UserKey {
         let mut hasher = SipHasher13::new_with_keys(self.hash_keys.0, self.hash_keys.1);
-        hasher.write(name.as_bytes());
+        for four in name.chunks(4) {
+            let mut word = [0u16; 4];
+            word[..four.len()].copy_from_slice(four);
+            let [a, b, c, d] = word.map(u64::from);
+            hasher.write_u64(a | b << 16 | c << 32 | d << 48);
+        }
+        // Padding must not make two names one.
+        hasher.write_usize(name.len());
         let hash = hasher.finish128();
-        UserKey([hash.h1, hash.h2])
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        // Nothing in the critical sections can panic half-way; the state is whole.
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+        UserKey(NonZeroU64::new(hash.h1).unwrap_or(NonZeroU64::MIN), hash.h2)
     }
 
     /// Takes one seat in every count, or none.
+    ///
+    /// The locks of the keys are held until everything is taken, in the order address, prefix,
+    /// user; the totals are one atomic word. Nothing is taken before everything is checked, so
+    /// there is nothing to roll back.
     ///
     /// # Errors
     /// The limit that said no; then nothing has changed.
@@ -211,24 +268,21 @@ impl Index {
         user: Option<UserKey>,
         now: f64,
     ) -> Result<(), Refusal> {
-        let limits = {
-            let gate = self.gate();
-            if gate.draining {
-                return refuse(RefusalCode::Draining);
-            }
-            if gate.total >= gate.limits.total {
-                return refuse(RefusalCode::Total);
-            }
-            gate.limits
-        };
-        // Lock order: address, prefix, user, gate.
+        let limits = &self.limits;
+        if self.draining.load(Relaxed) {
+            return refuse(RefusalCode::Draining);
+        }
+        if total_of(self.taken.load(Relaxed)) >= limits.total.load(Relaxed) {
+            return refuse(RefusalCode::Total);
+        }
         let at_address = self.addresses.entry(address);
-        let prefix = address.prefix(limits.prefix_bits);
+        let prefix = self.prefix_of(address);
+        let per_prefix = limits.per_prefix.load(Relaxed);
+        // Prefixes are counted even while they have no limit: one may come at run time.
         let at_prefix = prefix.map(|prefix| self.prefixes.entry(prefix));
         if at_prefix
             .as_ref()
-            .is_some_and(|entry| count_of(entry) >= limits.per_prefix)
-            || (prefix.is_some() && limits.per_prefix == 0)
+            .is_some_and(|entry| count_of(entry) >= per_prefix)
         {
             return refuse(RefusalCode::Prefix);
         }
@@ -236,63 +290,32 @@ impl Index {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(_) => Seats::default(),
         };
-        if seats.all >= limits.per_ip {
+        if address == Address::UNKNOWN {
+            if seats.all >= limits.unknown.load(Relaxed) {
+                return refuse(RefusalCode::Unknown);
+            }
+        } else if seats.all >= limits.per_ip.load(Relaxed) {
             return refuse(RefusalCode::Ip);
         }
         let at_user = user.map(|user| self.users.entry(user));
         if let Some(entry) = &at_user {
-            if count_of(entry) >= limits.per_user {
+            if count_of(entry) >= limits.per_user.load(Relaxed) {
                 return refuse(RefusalCode::User);
             }
-        } else if seats.anonymous >= limits.anonymous_per_ip {
+        } else if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
             return refuse(RefusalCode::AnonymousIp);
         }
+        self.take(address, user, now)?;
 
-        let mut gate = self.gate();
-        if gate.draining {
-            return refuse(RefusalCode::Draining);
-        }
-        if gate.total >= gate.limits.total {
-            return refuse(RefusalCode::Total);
-        }
-        if user.is_none() && gate.anonymous >= limits.anonymous {
-            return refuse(RefusalCode::Anonymous);
-        }
-        let ip_arrival = match limits.ip_rate {
-            Some(rate) => {
-                let arrival = gate.ip_cells.arrival(address, now, rate);
-                Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                    code: RefusalCode::IpRate,
-                    retry_after_ms,
-                })?)
-            }
-            None => None,
-        };
-        if let (Some(rate), Some(user)) = (limits.user_rate, user) {
-            let arrival = gate.user_cells.arrival(user, now, rate);
-            let next = rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                code: RefusalCode::UserRate,
-                retry_after_ms,
-            })?;
-            gate.user_cells.record(user, next);
-        }
-        if let Some(next) = ip_arrival {
-            gate.ip_cells.record(address, next);
-        }
-        gate.total += 1;
-        gate.anonymous += u32::from(user.is_none());
-        drop(gate);
-
-        let seats = Seats {
-            all: seats.all + 1,
-            anonymous: seats.anonymous + u32::from(user.is_none()),
-        };
+        let anonymous = u32::from(user.is_none());
         match at_address {
             Entry::Occupied(mut entry) => {
-                entry.insert(seats);
+                let seats = entry.get_mut();
+                seats.all += 1;
+                seats.anonymous += anonymous;
             }
             Entry::Vacant(entry) => {
-                entry.insert(seats);
+                entry.insert(Seats { all: 1, anonymous });
             }
         }
         if let Some(entry) = at_prefix {
@@ -304,8 +327,64 @@ impl Index {
         Ok(())
     }
 
+    /// The rates and the totals: the last things checked, and taken at once.
+    fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
+        // Held until the totals are taken: a rate is spent only by who is admitted.
+        let mut rates = self.limits.has_rates.load(Relaxed).then(|| self.rates());
+        let mut next = (None, None);
+        if let Some(rates) = &mut rates {
+            if let Some(rate) = rates.per_ip {
+                let arrival = rates.ip_cells.arrival(address, now, rate);
+                next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                    code: RefusalCode::IpRate,
+                    retry_after_ms,
+                })?);
+            }
+            if let (Some(rate), Some(user)) = (rates.per_user, user) {
+                let arrival = rates.user_cells.arrival(user, now, rate);
+                next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                    code: RefusalCode::UserRate,
+                    retry_after_ms,
+                })?);
+            }
+        }
+        let total = self.limits.total.load(Relaxed);
+        let anonymous = self.limits.anonymous.load(Relaxed);
+        // Relaxed: the word guards nothing but itself; the keys have their own locks.
+        self.taken
+            .fetch_update(Relaxed, Relaxed, |taken| {
+                if total_of(taken) >= total || (user.is_none() && anonymous_of(taken) >= anonymous)
+                {
+                    return None;
+                }
+                Some(taken + seat(user))
+            })
+            .map_err(|taken| Refusal {
+                code: if total_of(taken) >= total {
+                    RefusalCode::Total
+                } else {
+                    RefusalCode::Anonymous
+                },
+                retry_after_ms: 0.0,
+            })?;
+        if let Some(rates) = &mut rates {
+            if let Some(arrival) = next.0 {
+                rates.ip_cells.record(address, arrival);
+            }
+            if let (Some(arrival), Some(user)) = (next.1, user) {
+                rates.user_cells.record(user, arrival);
+            }
+        }
+        Ok(())
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        // Nothing in the critical sections can panic half-way; the state is whole.
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives back the seats that [`Index::reserve`] took for the same address and user.
-    pub fn release(&self, address: Address, user: Option<UserKey>, prefix: Option<u128>) {
+    pub fn release(&self, address: Address, user: Option<UserKey>) {
         if let Entry::Occupied(mut entry) = self.addresses.entry(address) {
             let seats = entry.get_mut();
             debug_assert!(seats.all > 0);
@@ -315,16 +394,14 @@ impl Index {
                 entry.remove();
             }
         }
-        if let Some(prefix) = prefix {
+        if let Some(prefix) = self.prefix_of(address) {
             give_back(&self.prefixes, prefix);
         }
         if let Some(user) = user {
             give_back(&self.users, user);
         }
-        let mut gate = self.gate();
-        debug_assert!(gate.total > 0);
-        gate.total = gate.total.saturating_sub(1);
-        gate.anonymous = gate.anonymous.saturating_sub(u32::from(user.is_none()));
+        let before = self.taken.fetch_sub(seat(user), Relaxed);
+        debug_assert!(total_of(before) > 0);
     }
 
     /// Moves a seat from one user (or none) to another in one step.
@@ -341,7 +418,7 @@ impl Index {
             return Ok(());
         }
         let mut at_address = self.addresses.entry(address);
-        let limit = self.gate().limits.per_user;
+        let limit = self.limits.per_user.load(Relaxed);
         {
             let entry = self.users.entry(to);
             if count_of(&entry) >= limit {
@@ -356,56 +433,78 @@ impl Index {
                     let seats = entry.get_mut();
                     seats.anonymous = seats.anonymous.saturating_sub(1);
                 }
-                let mut gate = self.gate();
-                gate.anonymous = gate.anonymous.saturating_sub(1);
+                self.taken.fetch_sub(1, Relaxed);
             }
         }
         Ok(())
     }
 
-    /// Replaces the limits; the counts stay.
-    pub fn set_limits(&self, mut limits: Limits) {
-        let mut gate = self.gate();
-        // Seats are given back by the prefix they were taken by, so its length is fixed.
-        limits.prefix_bits = self.declared.prefix_bits;
-        gate.limits = limits;
+    /// Replaces the limits; the counts stay. The length of the prefix is fixed: seats are given
+    /// back by the prefix they were taken by.
+    pub fn set_limits(&self, limits: Limits) {
+        let live = &self.limits;
+        live.total.store(limits.total, Relaxed);
+        live.per_ip.store(limits.per_ip, Relaxed);
+        live.per_prefix.store(limits.per_prefix, Relaxed);
+        live.per_user.store(limits.per_user, Relaxed);
+        live.anonymous.store(limits.anonymous, Relaxed);
+        live.anonymous_per_ip
+            .store(limits.anonymous_per_ip, Relaxed);
+        live.unknown.store(limits.unknown, Relaxed);
+        let mut rates = self.rates();
+        rates.per_ip = limits.ip_rate;
+        rates.per_user = limits.user_rate;
+        live.has_rates.store(
+            limits.ip_rate.is_some() || limits.user_rate.is_some(),
+            Relaxed,
+        );
     }
 
     /// Refuses newcomers from now on, or admits them again.
     pub fn set_draining(&self, draining: bool) {
-        self.gate().draining = draining;
+        self.draining.store(draining, Relaxed);
     }
 
     /// Seats taken, addresses, users, and seats without a user.
     #[must_use]
     pub fn counts(&self) -> [u32; 4] {
-        let (total, anonymous) = {
-            let gate = self.gate();
-            (gate.total, gate.anonymous)
-        };
+        let taken = self.taken.load(Relaxed);
         [
-            total,
+            total_of(taken),
             self.addresses.len() as u32,
             self.users.len() as u32,
-            anonymous,
+            anonymous_of(taken),
         ]
     }
 
     /// The prefix that `address` is counted under.
     #[must_use]
-    pub fn prefix_of(&self, address: Address) -> Option<u128> {
+    pub fn prefix_of(&self, address: Address) -> Option<Address> {
         address.prefix(self.declared.prefix_bits)
     }
 }
 
-fn count_of<K: Eq + std::hash::Hash>(entry: &Entry<'_, K, u32>) -> u32 {
+const fn total_of(taken: u64) -> u32 {
+    (taken >> 32) as u32
+}
+
+const fn anonymous_of(taken: u64) -> u32 {
+    taken as u32
+}
+
+/// What one seat adds to the word of totals.
+const fn seat(user: Option<UserKey>) -> u64 {
+    (1 << 32) + if user.is_none() { 1 } else { 0 }
+}
+
+fn count_of<K: Eq + Hash>(entry: &Entry<'_, K, u32>) -> u32 {
     match entry {
         Entry::Occupied(entry) => *entry.get(),
         Entry::Vacant(_) => 0,
     }
 }
 
-fn give_back<K: Eq + std::hash::Hash>(map: &DashMap<K, u32>, key: K) {
+fn give_back<K: Eq + Hash, S: BuildHasher + Clone>(map: &DashMap<K, u32, S>, key: K) {
     if let Entry::Occupied(mut entry) = map.entry(key) {
         *entry.get_mut() -= 1;
         if *entry.get() == 0 {

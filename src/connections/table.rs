@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::index::{Index, Refusal, UserKey};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The life of a slot.
@@ -23,6 +24,9 @@ struct Slot {
     state: State,
 }
 
+// Address 16, user key 16 (no user is its niche), generation 4, state 1.
+const _: () = assert!(size_of::<Slot>() == 40);
+
 /// Slots over an [`Index`]. Dropping it gives every seat back.
 ///
 /// Stamps are loop-time milliseconds modulo 2^32, kept by the caller in a dense column
@@ -31,12 +35,19 @@ pub struct Table {
     index: Arc<Index>,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Slot, generation and stamp of what was reserved, the oldest first: all leases are of one
+    /// length. Those committed since are skipped when they come up.
+    leases: VecDeque<(u32, u32, u32)>,
     taken: u32,
     capacity: u32,
 }
 
 /// Ages beyond this are reported as this: it keeps them apart from the future.
 const AGE_MAX_MS: u32 = 1 << 30;
+/// Stamps compared at once.
+const CHUNK: usize = 64;
+/// Leases looked at in one go.
+const EXPIRE_MAX: usize = 4096;
 
 impl Table {
     /// An empty table without room; see [`Table::grow`].
@@ -46,6 +57,7 @@ impl Table {
             index,
             slots: Vec::new(),
             free: Vec::new(),
+            leases: VecDeque::new(),
             taken: 0,
             capacity: 0,
         }
@@ -75,34 +87,36 @@ impl Table {
         self.taken
     }
 
-    /// Takes a seat and a slot for it. The caller has made sure that there is room.
+    /// Takes a seat and a slot for it, leased (`State::Reserved`) or open at once (`State::Live`).
+    /// The caller has made sure that there is room.
     ///
     /// # Errors
     /// The limit that said no.
     pub fn reserve(
         &mut self,
         address: Address,
-        user: Option<&str>,
+        user: Option<&[u16]>,
         now: f64,
+        state: State,
     ) -> Result<u32, Refusal> {
+        debug_assert!(state != State::Free);
         debug_assert!(!self.is_full());
         let user = user.map(|name| self.index.user_key(name));
         self.index.reserve(address, user, now)?;
         self.taken += 1;
+        let at = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let generation = self.generation(at);
         let slot = Slot {
             address,
             user,
-            generation: 0,
-            state: State::Reserved,
+            generation,
+            state,
         };
-        if let Some(at) = self.free.pop() {
-            let generation = self.slots[at as usize].generation;
-            self.slots[at as usize] = Slot { generation, ..slot };
-            Ok(at)
-        } else {
-            self.slots.push(slot);
-            Ok(self.slots.len() as u32 - 1)
+        match self.slots.get_mut(at as usize) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
         }
+        Ok(at)
     }
 
     /// The generation of a slot: with its number, a handle that goes stale.
@@ -121,6 +135,32 @@ impl Table {
             .is_some_and(|slot| slot.generation == generation && slot.state == state)
     }
 
+    /// Puts a reserved slot on the list of those that expire by themselves.
+    pub fn lease(&mut self, slot: u32, now: u32) {
+        debug_assert!(self.is(slot, self.generation(slot), State::Reserved));
+        self.leases.push_back((slot, self.generation(slot), now));
+    }
+
+    /// Gives back what was reserved more than `lease_ms` ago and never opened; at most
+    /// [`EXPIRE_MAX`] at once.
+    pub fn expire(&mut self, now: u32, lease_ms: u32) {
+        for _ in 0..EXPIRE_MAX {
+            match self.leases.front() {
+                Some(&(slot, generation, stamp)) => {
+                    let reserved = self.is(slot, generation, State::Reserved);
+                    if reserved && age_of(now, stamp) <= lease_ms {
+                        return;
+                    }
+                    if reserved {
+                        self.release(slot, generation);
+                    }
+                    self.leases.pop_front();
+                }
+                None => return,
+            }
+        }
+    }
+
     /// Opens a reserved slot; `false` if the lease has expired or was used.
     pub fn commit(&mut self, slot: u32, generation: u32) -> bool {
         let reserved = self.is(slot, generation, State::Reserved);
@@ -128,6 +168,13 @@ impl Table {
             self.slots[slot as usize].state = State::Live;
         }
         reserved
+    }
+
+    /// The generation of a live slot.
+    #[must_use]
+    pub fn live(&self, slot: u32) -> Option<u32> {
+        let found = self.slots.get(slot as usize)?;
+        (found.state == State::Live).then_some(found.generation)
     }
 
     /// Gives the slot and its seat back; `false` for a stale handle.
@@ -141,8 +188,7 @@ impl Table {
         found.state = State::Free;
         found.generation = found.generation.wrapping_add(1);
         let (address, user) = (found.address, found.user);
-        self.index
-            .release(address, user, self.index.prefix_of(address));
+        self.index.release(address, user);
         self.free.push(slot);
         self.taken -= 1;
         true
@@ -152,7 +198,7 @@ impl Table {
     ///
     /// # Errors
     /// When that user has its share already; `Ok(false)` for a stale handle.
-    pub fn bind_user(&mut self, slot: u32, generation: u32, user: &str) -> Result<bool, Refusal> {
+    pub fn bind_user(&mut self, slot: u32, generation: u32, user: &[u16]) -> Result<bool, Refusal> {
         let Some(found) = self.slots.get_mut(slot as usize) else {
             return Ok(false);
         };
@@ -165,51 +211,54 @@ impl Table {
         Ok(true)
     }
 
-    /// Looks at the slots from `from` on whose stamps are `stamps`, and writes those quiet for
-    /// more than `idle_ms` (live) or `lease_ms` (reserved) to `due`. Returns how many, and the
-    /// slot to go on from.
+    /// Looks at the slots from `from` on whose stamps are `stamps`, and writes the live ones that
+    /// have been quiet for more than `idle_ms` to `due`. Returns how many, and the slot to go on
+    /// from.
+    ///
+    /// Slots that are free or reserved are stamped anew, so that they do not come up at every scan.
     pub fn sweep(
         &self,
         now: u32,
         idle_ms: u32,
-        lease_ms: u32,
         from: u32,
         stamps: &mut [u32],
         due: &mut [u32],
     ) -> (usize, u32) {
         let mut count = 0;
-        let least = idle_ms.min(lease_ms).min(AGE_MAX_MS);
-        for (offset, stamp) in stamps.iter_mut().enumerate() {
-            let age = now.wrapping_sub(*stamp);
-            // Stamps ahead of `now` come out as huge ages.
-            if age <= least || age > u32::MAX / 2 {
+        let idle = idle_ms.min(AGE_MAX_MS);
+        for (chunk_at, chunk) in stamps.chunks_mut(CHUNK).enumerate() {
+            // Without a branch a stamp, so that the compiler can compare many at once.
+            if !chunk
+                .iter()
+                .fold(false, |any, &stamp| any | (age_of(now, stamp) > idle))
+            {
                 continue;
             }
-            let at = from + offset as u32;
-            let Some(slot) = self.slots.get(at as usize) else {
-                return (count, from + stamps.len() as u32);
-            };
-            let limit = match slot.state {
-                State::Free => {
-                    // Looked at again only after another `least`.
-                    *stamp = now;
+            for (offset, stamp) in chunk.iter_mut().enumerate() {
+                if age_of(now, *stamp) <= idle {
                     continue;
                 }
-                State::Reserved => lease_ms,
-                State::Live => idle_ms,
-            };
-            if age > limit {
-                if count == due.len() {
+                let at = from + (chunk_at * CHUNK + offset) as u32;
+                if self.live(at).is_none() {
+                    *stamp = now;
+                } else if idle_ms > AGE_MAX_MS {
+                    *stamp = now.wrapping_sub(AGE_MAX_MS);
+                } else if count == due.len() {
                     return (count, at);
+                } else {
+                    due[count] = at;
+                    count += 1;
                 }
-                due[count] = at;
-                count += 1;
-            } else if age > AGE_MAX_MS {
-                *stamp = now.wrapping_sub(AGE_MAX_MS);
             }
         }
         (count, from + stamps.len() as u32)
     }
+}
+
+/// How long ago a stamp was; one ahead of `now` is of no age.
+fn age_of(now: u32, stamp: u32) -> u32 {
+    let age = now.wrapping_sub(stamp);
+    if age > u32::MAX / 2 { 0 } else { age }
 }
 
 impl Drop for Table {
@@ -271,8 +320,8 @@ mod tests {
                             else if user.is_none() && count(&|row| row.2 == number && row.3.is_none()) >= 2 { Some(RefusalCode::AnonymousIp) }
                             else if user.is_none() && count(&|row| row.3.is_none()) >= 5 { Some(RefusalCode::Anonymous) }
                             else { None };
-                        let name = user.map(|user| user.to_string());
-                        let got = table.reserve(Address::parse(&ip(number)), name.as_deref(), 0.0);
+                        let name = user.map(|user| [u16::from(user)]);
+                        let got = table.reserve(Address::parse(&ip(number)), name.as_ref().map(|name| &name[..]), 0.0, State::Reserved);
                         prop_assert_eq!(got.as_ref().err().map(|refusal| refusal.code), expected);
                         if let Ok(slot) = got { model.push((slot, table.generation(slot), number, user)); }
                     }
@@ -285,7 +334,7 @@ mod tests {
                         let at = at % model.len();
                         let others = model.iter().filter(|row| row.3 == Some(user)).count();
                         let allowed = model[at].3 == Some(user) || others < 3;
-                        let got = table.bind_user(model[at].0, model[at].1, &user.to_string());
+                        let got = table.bind_user(model[at].0, model[at].1, &[u16::from(user)]);
                         prop_assert_eq!(got.is_ok(), allowed);
                         if allowed { model[at].3 = Some(user); }
                     }
@@ -325,9 +374,12 @@ mod tests {
                         let pick = random >> 16;
                         if held.len() < 60 && pick % 2 == 0 {
                             let address = Address::parse(&format!("10.0.0.{}", pick % 9));
-                            if let Ok(slot) =
-                                table.reserve(address, Some(&(pick % 13).to_string()), 0.0)
-                            {
+                            if let Ok(slot) = table.reserve(
+                                address,
+                                Some(&[(pick % 13) as u16]),
+                                0.0,
+                                State::Live,
+                            ) {
                                 held.push(slot);
                             }
                         } else if let Some(slot) = held.pop() {
@@ -346,16 +398,55 @@ mod tests {
         let mut table = Table::new(Arc::new(Index::new(Limits::default())));
         table.grow(8);
         for slot in 0..4 {
-            assert_eq!(table.reserve(Address::UNKNOWN, None, 0.0), Ok(slot));
+            assert_eq!(
+                table.reserve(Address::UNKNOWN, None, 0.0, State::Reserved),
+                Ok(slot)
+            );
         }
-        assert!(table.commit(0, 0) && table.commit(1, 0));
-        let mut stamps = [0, 950, 900, 999, 0, 0, 0, 0];
+        for slot in 0..3 {
+            assert!(table.commit(slot, 0));
+        }
+        let mut stamps = [0, 950, 499, 0, 0, 0, 0, 0];
         let mut due = [0; 8];
-        let (count, next) = table.sweep(1_000, 500, 50, 0, &mut stamps, &mut due);
+        let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due);
         assert_eq!((&due[..count], next), (&[0, 2][..], 8));
+        assert_eq!(stamps[3..], [1_000; 5]);
+        // A full list says where to go on.
+        let mut stamps = [0, 0, 0, 0];
+        let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due[..2]);
+        assert_eq!((count, next), (2, 2));
         // A wrapped clock is still a clock.
         let mut stamps = [u32::MAX - 400, u32::MAX - 10, 10, 10];
-        let (count, _) = table.sweep(200, 500, 500, 0, &mut stamps, &mut due);
+        let (count, _) = table.sweep(200, 500, 0, &mut stamps, &mut due);
         assert_eq!(&due[..count], &[0]);
+    }
+
+    #[test]
+    fn a_lease_expires_and_a_used_one_does_not() {
+        let mut table = Table::new(Arc::new(Index::new(Limits::default())));
+        table.grow(8);
+        for slot in 0..3 {
+            assert_eq!(
+                table.reserve(Address::UNKNOWN, None, 0.0, State::Reserved),
+                Ok(slot)
+            );
+            table.lease(slot, slot * 10);
+        }
+        assert!(table.commit(0, 0));
+        table.expire(30, 20);
+        assert_eq!((table.taken(), table.generation(0)), (3, 0));
+        table.expire(31, 20);
+        assert_eq!(
+            (table.taken(), table.generation(1), table.generation(2)),
+            (2, 1, 0)
+        );
+        assert!(!table.commit(1, 0));
+        // The slot is another's by now: the expired lease must not touch it.
+        assert_eq!(
+            table.reserve(Address::UNKNOWN, None, 0.0, State::Live),
+            Ok(1)
+        );
+        table.expire(1_000, 20);
+        assert_eq!(table.taken(), 2);
     }
 }

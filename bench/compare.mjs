@@ -1,0 +1,40 @@
+// What every benchmark shares: contestants interleaved in one process, medians, ratios.
+import { cpus } from 'node:os';
+
+export const host = 'bun' in process.versions ? `Bun ${process.versions.bun}` : `Node ${process.versions.node}`;
+export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
+export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
+
+/** Runs the contestants in turn, `rounds` times; prints medians and by how much the last beats the first. */
+export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
+  const figures = contestants.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    contestants.forEach((_, offset) => {
+      // Another one begins each time: none is always the first after a collection.
+      const at = (offset + round) % contestants.length;
+      figures[at].push(contestants[at][1](round));
+    });
+  }
+  report(
+    title,
+    contestants.map(([name], at) => [name, median(figures[at])]),
+    unit,
+  );
+}
+
+/** Prints figures and their ratio. */
+export function report(title, rows, unit) {
+  const first = rows[0][1];
+  console.log(title);
+  rows.forEach(([name, figure], at) => {
+    const ratio = at === 0 ? '' : `   ${(first / figure).toFixed(2)}x better than ${rows[0][0]} (${(figure / first).toFixed(2)} of it)`;
+    console.log(`  ${name.padEnd(36)}${figure.toFixed(figure < 100 ? 2 : 0).padStart(9)} ${unit}${ratio}`);
+  });
+}
+
+/** Nanoseconds per call of `run(i)`. */
+export function timed(count, run) {
+  const start = performance.now();
+  for (let i = 0; i < count; i++) run(i);
+  return ((performance.now() - start) * 1e6) / count;
+}

@@ -1,0 +1,61 @@
+// The connection index against the plan's design in plain JavaScript.
+// npm run bench, or: node bench/connections.mjs [live]
+import { randomUUID } from 'node:crypto';
+import { ConnectionManager, TimerManager } from '../dist/index.js';
+import { compare, machine, timed } from './compare.mjs';
+import { TwinConnectionManager } from './twin.mjs';
+
+const live = Number(process.argv[2] ?? 10_000);
+const socket = { close() {} };
+const limits = { maxTotalConnections: 4e6, maxConnectionsPerIp: 100, maxConnectionsPerUser: 100, connectionTimeoutMs: 3e7, cleanupIntervalMs: 1e7 };
+const fill = (manager) => {
+  for (let i = 0; i < live; i++) manager.addConnection(`live-${i}`, socket, `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`, `user-${i}`);
+  return manager;
+};
+const twin = fill(new TwinConnectionManager(limits));
+const ours = fill(new ConnectionManager(limits, new TimerManager()));
+console.log(`${machine}, ${live} live`);
+
+const connection = ours.connections.get('live-7');
+compare('a message: twin.updateActivity(id) against connection.received(bytes)', [
+  ['twin', () => timed(3e6, () => twin.updateActivity('live-7'))],
+  ['portcullis', () => timed(3e6, (i) => connection.received(i & 1023))],
+]);
+
+// Fresh strings, as a server has them: flat, and never seen by the contestant.
+const BATCH = 1000;
+let batch = 0;
+const cycle = (manager) => () => {
+  let spent = 0;
+  for (let turn = 0; turn < 40; turn++, batch++) {
+    const ids = Array.from({ length: BATCH }, () => Buffer.from(randomUUID()).toString());
+    const ips = ids.map((_, i) => Buffer.from(`11.${batch & 255}.${(i >> 8) & 255}.${i & 255}`).toString());
+    const users = ids.map((id) => Buffer.from(`u-${id}`).toString());
+    spent += timed(BATCH, (i) => {
+      manager.addConnection(ids[i], socket, ips[i], users[i]);
+      manager.removeConnection(ids[i]);
+    });
+  }
+  return spent / 40;
+};
+compare('add + remove with a user', [
+  ['twin', cycle(twin)],
+  ['portcullis', cycle(ours)],
+]);
+
+const atCap = new ConnectionManager({ ...limits, maxConnectionsPerIp: 1 }, new TimerManager());
+atCap.addConnection('only', socket, '192.0.2.1', 'user');
+let serial = 0;
+compare('at the per-IP cap', [
+  [
+    'an admission (and its removal)',
+    () =>
+      timed(50_000, () => {
+        const id = `a-${serial++}`;
+        ours.addConnection(id, socket, '192.0.2.9', 'someone');
+        ours.removeConnection(id);
+      }),
+  ],
+  ['a refusal', () => timed(50_000, () => atCap.addConnection(`r-${serial++}`, socket, '192.0.2.1', 'someone'))],
+]);
+process.exit(0);

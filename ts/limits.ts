@@ -1,0 +1,198 @@
+/** What a connection manager allows, and the words it refuses with. */
+import { knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+
+/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
+export interface ConnectRate {
+  /** Events in each window: 1 to 1,000,000. */
+  readonly limit: number;
+  /** The window, milliseconds: 1 to 2^30. */
+  readonly windowMs: number;
+  /** Events at once: 1 to 1,000,000. Default: `limit`. */
+  readonly burst?: number | undefined;
+}
+
+/** What is done with a message over its rate. */
+export type RateAction = 'drop' | 'close' | 'report';
+
+/** How many messages, or bytes, one connection may send, and what is done with what is over. */
+export interface MessageRate {
+  /** Messages or bytes in each window: 1 to 2^30. */
+  readonly limit: number;
+  /** The window, milliseconds: 1 to 2^30. */
+  readonly windowMs: number;
+  /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
+  readonly burst?: number | undefined;
+  /**
+   * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
+   * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
+   */
+  readonly action?: RateAction | undefined;
+}
+
+/** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
+export interface ConnectionLimits {
+  /** Connections in all, over every worker that shares the name. */
+  readonly maxTotalConnections?: number | undefined;
+  /** Connections per address. */
+  readonly maxConnectionsPerIp?: number | undefined;
+  /** Connections per user. */
+  readonly maxConnectionsPerUser?: number | undefined;
+  /** Per IPv6 prefix of `ipv6PrefixBits`. */
+  readonly maxConnectionsPerPrefix?: number | undefined;
+  /** Connections without a user. */
+  readonly maxAnonymousConnections?: number | undefined;
+  /** Connections without a user, per address. */
+  readonly maxAnonymousConnectionsPerIp?: number | undefined;
+  /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
+  readonly maxUnknownIpConnections?: number | undefined;
+  /** 1 to 128, default 64; fixed for the life of the index. */
+  readonly ipv6PrefixBits?: number | undefined;
+  /** Connects per address. */
+  readonly connectRatePerIp?: ConnectRate | undefined;
+  /** Connects per user. */
+  readonly connectRatePerUser?: ConnectRate | undefined;
+  /** Messages of each connection. */
+  readonly messageRate?: MessageRate | undefined;
+  /** Bytes of each connection. */
+  readonly byteRate?: MessageRate | undefined;
+  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity. */
+  readonly connectionTimeoutMs?: number | undefined;
+  /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
+  readonly cleanupIntervalMs?: number | undefined;
+}
+
+/** Why a connection was refused. */
+export type RefusalCode =
+  | 'draining'
+  | 'total_limit'
+  | 'prefix_limit'
+  | 'ip_limit'
+  | 'user_limit'
+  | 'anonymous_limit'
+  | 'anonymous_ip_limit'
+  | 'ip_rate'
+  | 'user_rate'
+  | 'unknown_ip_limit'
+  | 'duplicate_id'
+  | 'closed'
+  | 'stale_lease';
+
+/** @internal */
+export const REASONS: Readonly<Record<RefusalCode, string>> = {
+  draining: 'Server is draining',
+  total_limit: 'Max total connections exceeded',
+  prefix_limit: 'Max connections per IP prefix exceeded',
+  ip_limit: 'Max connections per IP exceeded',
+  user_limit: 'Max connections per user exceeded',
+  anonymous_limit: 'Max anonymous connections exceeded',
+  anonymous_ip_limit: 'Max anonymous connections per IP exceeded',
+  ip_rate: 'Connect rate per IP exceeded',
+  user_rate: 'Connect rate per user exceeded',
+  unknown_ip_limit: 'Max connections without an IP exceeded',
+  duplicate_id: 'Connection id is in use',
+  closed: 'Connection manager is closed',
+  stale_lease: 'Lease has expired or was used',
+};
+
+/** In the order of the native codes, from 1. @internal */
+export const NATIVE_CODES: readonly RefusalCode[] = [
+  'draining',
+  'total_limit',
+  'prefix_limit',
+  'ip_limit',
+  'user_limit',
+  'anonymous_limit',
+  'anonymous_ip_limit',
+  'ip_rate',
+  'user_rate',
+  'unknown_ip_limit',
+];
+
+/** A refusal, and what to tell the client. */
+export interface Refusal {
+  readonly success: false;
+  readonly reason: string;
+  readonly code: RefusalCode;
+  /** Milliseconds until a retry may succeed: at least 1. */
+  readonly retryAfterMs: number;
+}
+
+/** The longest time span in milliseconds that a limit takes. @internal */
+export const TIME_MAX_MS = 2 ** 30;
+/** No limit, as the core takes it. @internal */
+export const NEVER = 0xffff_ffff;
+const RATE_MAX = 1e6;
+const BYTES_MAX = 2 ** 30;
+
+const LIMIT_NAMES = [
+  'maxTotalConnections',
+  'maxConnectionsPerIp',
+  'maxConnectionsPerUser',
+  'maxConnectionsPerPrefix',
+  'maxAnonymousConnections',
+  'maxAnonymousConnectionsPerIp',
+  'maxUnknownIpConnections',
+  'ipv6PrefixBits',
+  'connectRatePerIp',
+  'connectRatePerUser',
+  'messageRate',
+  'byteRate',
+  'connectionTimeoutMs',
+  'cleanupIntervalMs',
+] as const;
+
+/** Milliseconds per event, and events at once: 0 and 0 for no rate. */
+function checkedRate(field: string, rate: ConnectRate | MessageRate | undefined, most: number): [number, number] {
+  if (rate === undefined) return [0, 0];
+  if (typeof rate !== 'object' || rate === null) throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
+  const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
+  return [wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit, wholeNumber(`${field}.burst`, rate.burst, 1, most, limit)];
+}
+
+/** A checked message or byte rate. @internal */
+export interface Meter {
+  readonly intervalMs: number;
+  readonly burst: number;
+  readonly action: RateAction;
+}
+
+/** @internal */
+export function checkedMeter(field: string, rate: MessageRate | undefined): Meter | undefined {
+  if (rate === undefined) return undefined;
+  const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
+  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action']);
+  const action = rate.action ?? 'close';
+  if (action !== 'drop' && action !== 'close' && action !== 'report') throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
+  return { intervalMs, burst, action };
+}
+
+/**
+ * The limits as the core takes them.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedLimits(limits: ConnectionLimits): number[] {
+  if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
+  knownOptions('ConnectionLimits', limits, LIMIT_NAMES);
+  const count = (field: keyof ConnectionLimits): number => Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
+  wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
+  wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, 5000);
+  checkedMeter('messageRate', limits.messageRate);
+  checkedMeter('byteRate', limits.byteRate);
+  for (const field of ['connectRatePerIp', 'connectRatePerUser'] as const) {
+    const rate = limits[field];
+    if (typeof rate === 'object' && rate !== null) knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
+  }
+  return [
+    count('maxTotalConnections'),
+    count('maxConnectionsPerIp'),
+    count('maxConnectionsPerPrefix'),
+    count('maxConnectionsPerUser'),
+    count('maxAnonymousConnections'),
+    count('maxAnonymousConnectionsPerIp'),
+    limits.maxUnknownIpConnections === undefined ? count('maxConnectionsPerIp') : count('maxUnknownIpConnections'),
+    wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
+    ...checkedRate('connectRatePerIp', limits.connectRatePerIp, RATE_MAX),
+    ...checkedRate('connectRatePerUser', limits.connectRatePerUser, RATE_MAX),
+  ];
+}
