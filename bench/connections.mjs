@@ -17,9 +17,25 @@ const ours = fill(new ConnectionManager(limits, new TimerManager()));
 console.log(`${machine}, ${live} live`);
 
 const connection = ours.connections.get('live-7');
+// Loops of their own: a call through a shared harness would cost as much as the message.
+const MESSAGES = 5e6;
 compare('a message: twin.updateActivity(id) against connection.received(bytes)', [
-  ['twin', () => timed(3e6, () => twin.updateActivity('live-7'))],
-  ['portcullis', () => timed(3e6, (i) => connection.received(i & 1023))],
+  [
+    'twin',
+    () => {
+      const start = performance.now();
+      for (let i = 0; i < MESSAGES; i++) twin.updateActivity('live-7');
+      return ((performance.now() - start) * 1e6) / MESSAGES;
+    },
+  ],
+  [
+    'portcullis',
+    () => {
+      const start = performance.now();
+      for (let i = 0; i < MESSAGES; i++) connection.received(i & 1023);
+      return ((performance.now() - start) * 1e6) / MESSAGES;
+    },
+  ],
 ]);
 
 // Fresh strings, as a server has them: flat, and never seen by the contestant.

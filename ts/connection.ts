@@ -61,6 +61,7 @@ export class Segment {
   readonly stamps = new Uint32Array(SEGMENT + 1);
   readonly counters = new Float64Array(SEGMENT * COLUMNS);
   readonly connections: (ManagedConnection | undefined)[] = Array.from({ length: SEGMENT }, () => undefined);
+  constructor(readonly keeper: Keeper) {}
   /** Arrival times (GCRA) of messages and of bytes; made when a rate is first set. */
   arrivals: Float64Array | undefined;
 }
@@ -128,7 +129,6 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** The address as it was given. */
   readonly ip: string;
   #userId: string | undefined;
-  readonly #keeper: Keeper;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
   readonly #segment: Segment;
   /** The slot, or -1 once released. */
@@ -137,21 +137,11 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   #final: readonly number[] | undefined;
 
   /** @internal */
-  constructor(
-    keeper: Keeper,
-    id: string,
-    socket: S,
-    ip: string,
-    userId: string | undefined,
-    segment: Segment,
-    slot: number,
-    metadata: MetadataInput | undefined,
-  ) {
+  constructor(id: string, socket: S, ip: string, userId: string | undefined, segment: Segment, slot: number, metadata: MetadataInput | undefined) {
     this.id = id;
     this.socket = socket;
     this.ip = ip;
     this.#userId = userId;
-    this.#keeper = keeper;
     this.#metadata = metadata;
     this.#segment = segment;
     this.#slot = slot;
@@ -184,8 +174,8 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     stamps[place] = stamps[SEGMENT]!;
     counters[place * COLUMNS]! += 1;
     counters[place * COLUMNS + BYTES_IN]! += bytes;
-    const gate = this.#keeper.gate;
-    return gate === undefined ? 'ok' : gate.judge(this.#keeper, this as unknown as ManagedConnection, segment, place, bytes);
+    const { gate } = segment.keeper;
+    return gate === undefined ? 'ok' : gate.judge(segment.keeper, this as unknown as ManagedConnection, segment, place, bytes);
   }
 
   /**
@@ -203,7 +193,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** Marks the connection active, to the millisecond. */
   touch(): 'ok' | 'stale' {
     if (this.#slot < 0) return 'stale';
-    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#keeper.loopNow();
+    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#segment.keeper.loopNow();
     return 'ok';
   }
 
@@ -212,7 +202,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
    */
   bindUser(userId: string): { readonly success: true } | Refusal {
-    return this.#keeper.bindConnection(this as unknown as ManagedConnection, this.#slot, checkedUser(userId));
+    return this.#segment.keeper.bindConnection(this as unknown as ManagedConnection, this.#slot, checkedUser(userId));
   }
 
   /**
@@ -228,7 +218,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
       throw outOfRange('code', code, allowed);
     }
     if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
-    this.#keeper.closeConnection(this as unknown as ManagedConnection, code, cutReason(reason));
+    this.#segment.keeper.closeConnection(this as unknown as ManagedConnection, code, cutReason(reason));
   }
 
   /** The user, if there is one. */
@@ -258,7 +248,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
   get lastActivity(): number {
     const stamp = this.#final === undefined ? this.#segment.stamps[this.#slot & (SEGMENT - 1)]! : this.#final[STAMP]!;
-    const last = wallClockMs() - Math.max(0, (this.#keeper.loopNow() - stamp) | 0);
+    const last = wallClockMs() - Math.max(0, (this.#segment.keeper.loopNow() - stamp) | 0);
     // A stamp may lie two ticks before the activity: never before the connection, unless it was set so.
     return last < this.createdAt && this.createdAt - last <= 2 * TICK_MAX_MS ? this.createdAt : last;
   }
@@ -266,7 +256,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     if (typeof wallMs !== 'number' || !Number.isFinite(wallMs)) throw wrongType('lastActivity', wallMs, 'milliseconds since 1970');
     if (this.#slot < 0) return;
     const age = Math.min(Math.max(0, wallClockMs() - wallMs), TIME_MAX_MS);
-    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#keeper.loopNow() - age;
+    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#segment.keeper.loopNow() - age;
   }
 
   /** What else is known of the client. */

@@ -278,7 +278,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Room for a segment more; `false` at the most that a table holds. */
   #grow(): boolean {
     if (this.#segments.length * SEGMENT >= SLOTS_MAX) return false;
-    const segment = new Segment();
+    const segment = new Segment(this.#keeper);
     segment.stamps[SEGMENT] = this.#tickNow;
     this.#table.grow(segment.stamps.subarray(0, SEGMENT));
     this.#segments.push(segment);
@@ -348,7 +348,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #open(slot: number, id: string, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): ManagedConnection<S> {
     const segment = this.#segmentOf(slot);
-    const connection = new ManagedConnection<S>(this.#keeper, id, socket, ip, userId, segment, slot, metadata);
+    const connection = new ManagedConnection<S>(id, socket, ip, userId, segment, slot, metadata);
     segment.connections[slot & (SEGMENT - 1)] = connection as unknown as ManagedConnection;
     this.#byId.set(id, connection);
     if (this.#byUser !== undefined && userId !== undefined) this.#remember(userId, connection);

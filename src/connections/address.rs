@@ -74,11 +74,16 @@ impl Address {
         (self != Self::UNKNOWN).then(|| Ipv6Addr::from(self.0).to_canonical())
     }
 
+    /// The bits of an IPv4 address.
+    #[must_use]
+    pub fn v4(self) -> Option<u32> {
+        (self.0 >> 32 == 0xffff).then_some(self.0 as u32)
+    }
+
     /// The first `bits` of an IPv6 address; IPv4 and the unknown have no prefix here.
     #[must_use]
     pub fn prefix(self, bits: u8) -> Option<Self> {
-        let is_v4 = self.0 >> 32 == 0xffff;
-        (!is_v4 && self != Self::UNKNOWN)
+        (self.v4().is_none() && self != Self::UNKNOWN)
             .then(|| Self(self.0 & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))))
     }
 }

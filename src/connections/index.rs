@@ -126,12 +126,15 @@ const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
 
 /// A user's name as a keyed 128-bit hash: fixed size, and nobody outside can make two collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Packed: with its count an entry is 20 bytes instead of 24.
+#[repr(Rust, packed(4))]
 pub struct UserKey(NonZeroU64, u64);
 
 impl Hash for UserKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // It is a keyed hash already.
-        state.write_u64(self.0.get());
+        let bits = self.0;
+        state.write_u64(bits.get());
     }
 }
 
@@ -181,7 +184,9 @@ struct Rates {
 
 /// Seats of all the tables that share one name.
 pub struct Index {
-    addresses: DashMap<Address, Seats, ahash::RandomState>,
+    /// IPv4, apart: with keys of 4 bytes an entry takes half the memory.
+    v4: DashMap<u32, Seats, ahash::RandomState>,
+    v6: DashMap<Address, Seats, ahash::RandomState>,
     prefixes: DashMap<Address, u32, ahash::RandomState>,
     users: DashMap<UserKey, u32, BuildHasherDefault<PassOn>>,
     /// Seats taken (high half) and those without a user (low half): one word, so that both are
@@ -221,7 +226,8 @@ impl Index {
         // 64 shards: a growing shard then moves a sixty-fourth of the keys at once.
         let shards = 64;
         let index = Self {
-            addresses: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
+            v4: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
+            v6: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
             prefixes: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
             users: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), shards),
             taken: AtomicU64::new(0),
@@ -275,7 +281,20 @@ impl Index {
         if total_of(self.taken.load(Relaxed)) >= limits.total.load(Relaxed) {
             return refuse(RefusalCode::Total);
         }
-        let at_address = self.addresses.entry(address);
+        match address.v4() {
+            Some(v4) => self.reserve_at(self.v4.entry(v4), address, user, now),
+            None => self.reserve_at(self.v6.entry(address), address, user, now),
+        }
+    }
+
+    fn reserve_at<K: Eq + Hash>(
+        &self,
+        at_address: Entry<'_, K, Seats>,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(), Refusal> {
+        let limits = &self.limits;
         let prefix = self.prefix_of(address);
         let per_prefix = limits.per_prefix.load(Relaxed);
         // Prefixes are counted even while they have no limit: one may come at run time.
@@ -385,14 +404,9 @@ impl Index {
 
     /// Gives back the seats that [`Index::reserve`] took for the same address and user.
     pub fn release(&self, address: Address, user: Option<UserKey>) {
-        if let Entry::Occupied(mut entry) = self.addresses.entry(address) {
-            let seats = entry.get_mut();
-            debug_assert!(seats.all > 0);
-            seats.all = seats.all.saturating_sub(1);
-            seats.anonymous = seats.anonymous.saturating_sub(u32::from(user.is_none()));
-            if seats.all == 0 {
-                entry.remove();
-            }
+        match address.v4() {
+            Some(v4) => leave(self.v4.entry(v4), user),
+            None => leave(self.v6.entry(address), user),
         }
         if let Some(prefix) = self.prefix_of(address) {
             give_back(&self.prefixes, prefix);
@@ -417,7 +431,18 @@ impl Index {
         if from == Some(to) {
             return Ok(());
         }
-        let mut at_address = self.addresses.entry(address);
+        match address.v4() {
+            Some(v4) => self.rebind_at(self.v4.entry(v4), from, to),
+            None => self.rebind_at(self.v6.entry(address), from, to),
+        }
+    }
+
+    fn rebind_at<K: Eq + Hash>(
+        &self,
+        mut at_address: Entry<'_, K, Seats>,
+        from: Option<UserKey>,
+        to: UserKey,
+    ) -> Result<(), Refusal> {
         let limit = self.limits.per_user.load(Relaxed);
         {
             let entry = self.users.entry(to);
@@ -471,7 +496,7 @@ impl Index {
         let taken = self.taken.load(Relaxed);
         [
             total_of(taken),
-            self.addresses.len() as u32,
+            (self.v4.len() + self.v6.len()) as u32,
             self.users.len() as u32,
             anonymous_of(taken),
         ]
@@ -495,6 +520,18 @@ const fn anonymous_of(taken: u64) -> u32 {
 /// What one seat adds to the word of totals.
 const fn seat(user: Option<UserKey>) -> u64 {
     (1 << 32) + if user.is_none() { 1 } else { 0 }
+}
+
+fn leave<K: Eq + Hash>(at_address: Entry<'_, K, Seats>, user: Option<UserKey>) {
+    if let Entry::Occupied(mut entry) = at_address {
+        let seats = entry.get_mut();
+        debug_assert!(seats.all > 0);
+        seats.all = seats.all.saturating_sub(1);
+        seats.anonymous = seats.anonymous.saturating_sub(u32::from(user.is_none()));
+        if seats.all == 0 {
+            entry.remove();
+        }
+    }
 }
 
 fn count_of<K: Eq + Hash>(entry: &Entry<'_, K, u32>) -> u32 {

@@ -1,0 +1,30 @@
+// npm run bench: every figure of the README, on Node and on Bun, one process a subject.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { report } from './compare.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const hosts = [
+  ['Node', process.execPath, ['--expose-gc']],
+  ['Bun', 'node_modules/.bin/bun', []],
+];
+const run = (command, args, stdio) => {
+  const { status, stdout } = spawnSync(command, args, { cwd: root, encoding: 'utf8', stdio: ['ignore', stdio, 'inherit'] });
+  if (status !== 0) process.exit(status ?? 1);
+  return stdout;
+};
+for (const [name, command, flags] of hosts) {
+  for (const args of [['bench/connections.mjs'], ['bench/connections.mjs', '1000000'], ['bench/sweep.mjs'], ['bench/timers.mjs']]) {
+    if (existsSync(`${root}/${args[0]}`)) run(command, [...flags, ...args], 'inherit');
+  }
+  const bytes = (contestant) => Number(run(command, [...flags, 'bench/memory.mjs', contestant], 'pipe'));
+  report(
+    `${name}: resident memory per connection, 1,000,000 of them, every IP and user distinct`,
+    [
+      ['twin', bytes('twin')],
+      ['portcullis', bytes('portcullis')],
+    ],
+    'B',
+  );
+}
