@@ -9,6 +9,16 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed. */
+export declare class Trust {
+  /** Trusts nobody yet. */
+  constructor()
+  /** Adds a network or an address; `false` if it is neither. */
+  add(cidr: string): boolean
+  /** The client's address: `peer` itself unless it is trusted. */
+  client(peer: string, xForwardedFor: string, forwarded: string): string
+}
+
 /** A connection table over the index of that name, or over one of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 

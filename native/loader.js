@@ -773,7 +773,8 @@ if (
   }
 }
 
-const { createConnections, createWheel } = nativeBinding
+const { Trust, createConnections, createWheel } = nativeBinding
+export { Trust }
 export { createConnections }
 export { createWheel }
 export const __napiBindingTarget = __napiLoadedBindingTarget

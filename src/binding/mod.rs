@@ -9,4 +9,5 @@
 
 mod bound;
 mod connections;
+mod forwarded;
 mod timers;

@@ -14,11 +14,13 @@
 //! - A stale handle (slot and generation) changes nothing.
 
 mod address;
+mod forwarded;
 mod index;
 mod rate;
 mod table;
 
 pub use address::Address;
+pub use forwarded::TrustedProxies;
 pub use index::{Index, Limits, Refusal, RefusalCode, UserKey, open};
 pub use rate::Rate;
 pub use table::{State, Table};

@@ -1,0 +1,35 @@
+//! The client's address behind trusted proxies, for `ts/door`. Called once a connect.
+
+use crate::connections::{Address, TrustedProxies};
+use napi_derive::napi;
+
+/// The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed.
+#[napi]
+#[derive(Default)]
+pub struct Trust {
+    proxies: TrustedProxies,
+}
+
+#[napi]
+impl Trust {
+    /// Trusts nobody yet.
+    #[napi(constructor, catch_unwind)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a network or an address; `false` if it is neither.
+    #[napi(catch_unwind)]
+    pub fn add(&mut self, cidr: String) -> bool {
+        self.proxies.add(&cidr)
+    }
+
+    /// The client's address: `peer` itself unless it is trusted.
+    #[napi(catch_unwind)]
+    pub fn client(&self, peer: String, x_forwarded_for: String, forwarded: String) -> String {
+        self.proxies
+            .client(Address::parse(&peer), &x_forwarded_for, &forwarded)
+            .ip()
+            .map_or(peer, |ip| ip.to_string())
+    }
+}
