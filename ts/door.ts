@@ -1,0 +1,226 @@
+import { Trust } from '../native/loader.js';
+import {
+  type ConnectionLimits,
+  ConnectionManager,
+  type ConnectionManagerOptions,
+  type Lease,
+  type ManagedConnection,
+  type ManagedSocket,
+  type RefusalCode,
+} from './connections.js';
+import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
+import { TimerManager } from './timers.js';
+
+/**
+ * Options of every adapter. Either `limits` or a `manager` of your own; with a `manager`, the
+ * options that would make one (`timers`, `name`, the timeouts, `onRefuse`, `onEvict`) are its own.
+ * `R` is the adapter's request.
+ */
+export interface GuardOptions<R> extends ConnectionManagerOptions {
+  readonly limits?: ConnectionLimits;
+  /** A manager that others use too. */
+  readonly manager?: ConnectionManager;
+  /** Owner of the manager's timers. Default: a new one. */
+  readonly timers?: TimerManager;
+  /**
+   * Networks (`10.0.0.0/8`) or addresses of your own proxies. Only from these are
+   * `X-Forwarded-For` and `Forwarded` read, from the right to the first address that is not
+   * trusted. Default: none, the socket's address counts.
+   */
+  readonly trustedProxies?: readonly string[];
+  /**
+   * The user behind a request, or `undefined` for an anonymous one. If it throws or rejects, the
+   * client is refused with 500 (close code 1011) and is told nothing more.
+   */
+  readonly identify?: (request: R) => string | undefined | Promise<string | undefined>;
+  /** Told what `identify` threw. */
+  readonly onIdentifyError?: (error: unknown, ip: string) => void;
+  /**
+   * `http` refuses before the upgrade by status; `close` accepts and closes at once with a code,
+   * since browsers cannot read the status of a failed upgrade. Default `http`.
+   */
+  readonly refuseWith?: 'http' | 'close';
+}
+
+/** An HTTP answer to a client that was refused. @internal */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** @internal */
+export interface Denial {
+  readonly code: RefusalCode | 'identify_failed';
+  readonly reason: string;
+  readonly retryAfterMs: number;
+}
+
+const IDENTIFY_FAILED: Denial = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
+
+/** Status before the upgrade and close code after it: the server's own state, or what one key did. */
+function codesOf(code: Denial['code']): readonly [status: number, close: number] {
+  switch (code) {
+    case 'identify_failed':
+      return [500, 1011];
+    case 'ip_rate':
+    case 'user_rate':
+      return [429, 1013];
+    case 'ip_limit':
+    case 'prefix_limit':
+    case 'user_limit':
+    case 'anonymous_ip_limit':
+      return [429, 1008];
+    default:
+      return [503, 1013];
+  }
+}
+
+function answerOf(denial: Denial): Answer {
+  const body = JSON.stringify({ code: denial.code, message: denial.reason, retryAfterMs: denial.retryAfterMs });
+  const headers = {
+    'content-type': 'application/json',
+    'cache-control': 'no-store',
+    'content-length': String(Buffer.byteLength(body)),
+    'retry-after': String(Math.max(1, Math.ceil(denial.retryAfterMs / 1000))),
+  };
+  return { status: codesOf(denial.code)[0], headers, body };
+}
+
+/** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
+export class Visit {
+  readonly #manager: ConnectionManager;
+  readonly #userAgent: string;
+  #lease: Lease | undefined;
+  #denial: Denial | undefined;
+  /** What to answer instead of an upgrade, if anything. */
+  readonly answer: Answer | undefined;
+
+  constructor(manager: ConnectionManager, outcome: Lease | Denial, refuseWith: 'http' | 'close', userAgent: string) {
+    this.#manager = manager;
+    this.#userAgent = userAgent;
+    if ('handle' in outcome) this.#lease = outcome;
+    else {
+      this.#denial = outcome;
+      if (refuseWith === 'http') this.answer = answerOf(outcome);
+    }
+  }
+
+  /** Seats the socket, or closes it by code. */
+  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) {
+      const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
+      if (result.success) return result.connection;
+      this.#denial = result;
+    }
+    if (this.#denial !== undefined) socket.close(codesOf(this.#denial.code)[1], this.#denial.reason);
+    return undefined;
+  }
+
+  /** Gives the seat back unless the socket has opened. May be called again. */
+  leave(): void {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) this.#manager.abort(lease);
+  }
+}
+
+const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith'] as const;
+const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onEvict', 'onRefuse'] as const;
+
+/** What every adapter decides in the same way. `R` is its request. @internal */
+export class Door<R> {
+  readonly manager: ConnectionManager;
+  readonly #options: GuardOptions<R>;
+  readonly #refuseWith: 'http' | 'close';
+  readonly #trust: Trust | undefined;
+
+  constructor(what: string, options: GuardOptions<R>) {
+    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+    knownOptions(what, options, [...OWN, ...MANAGERS]);
+    for (const hook of ['identify', 'onIdentifyError'] as const) {
+      if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
+    }
+    this.#refuseWith = options.refuseWith ?? 'http';
+    if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
+    this.#trust = trustOf(options.trustedProxies);
+    this.#options = options;
+    this.manager = managerOf(options);
+  }
+
+  /** Whether a visit has to be waited for. */
+  get isAsync(): boolean {
+    return this.#options.identify !== undefined;
+  }
+
+  /**
+   * Takes a seat or refuses, at once.
+   * @param peer the socket's address
+   * @param header reads a header by its name in lower case; `''` if absent
+   */
+  admit(peer: string, header: (name: string) => string, userId?: string): Visit {
+    return this.#visit(this.manager.reserve(this.#clientOf(peer, header), userId), header);
+  }
+
+  /** As `admit`, after asking `identify`. Never rejects. */
+  async identify(request: R, peer: string, header: (name: string) => string): Promise<Visit> {
+    try {
+      const userId = await this.#options.identify?.(request);
+      return this.admit(peer, header, userId);
+    } catch (error) {
+      this.#report(error, this.#clientOf(peer, header));
+      return this.#visit(IDENTIFY_FAILED, header);
+    }
+  }
+
+  #visit(outcome: Lease | Denial, header: (name: string) => string): Visit {
+    return new Visit(this.manager, outcome, this.#refuseWith, header('user-agent'));
+  }
+
+  #clientOf(peer: string, header: (name: string) => string): string {
+    return this.#trust === undefined ? peer : this.#trust.client(peer, header('x-forwarded-for'), header('forwarded'));
+  }
+
+  #report(error: unknown, ip: string): void {
+    try {
+      this.#options.onIdentifyError?.(error, ip);
+    } catch {
+      // A client must not be able to end the server through a hook.
+    }
+  }
+}
+
+function managerOf<R>(options: GuardOptions<R>): ConnectionManager {
+  const { manager, timers, limits } = options;
+  if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
+  if (manager === undefined) {
+    if (limits === undefined) throw wrongType('limits', limits, 'an object, unless a manager is given');
+    const given = Object.fromEntries(MANAGERS.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
+    return new ConnectionManager(limits, timers ?? new TimerManager({ name: 'portcullis' }), given);
+  }
+  if (!(manager instanceof ConnectionManager)) throw wrongType('manager', manager, 'a ConnectionManager');
+  for (const field of ['limits', 'timers', ...MANAGERS] as const) {
+    if (options[field] !== undefined) throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
+  }
+  return manager;
+}
+
+function trustOf(networks: readonly string[] | undefined): Trust | undefined {
+  if (networks === undefined) return undefined;
+  if (!Array.isArray(networks)) throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
+  const trust = new Trust();
+  for (const [index, network] of networks.entries()) {
+    const field = `trustedProxies[${index}]`;
+    if (typeof network !== 'string') throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
+    if (!trust.add(network)) throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
+  }
+  return networks.length === 0 ? undefined : trust;
+}
+
+/** Refuses a runtime that the adapter cannot serve. @internal */
+export function requireBun(what: string): void {
+  if (process.versions['bun'] !== undefined) return;
+  throw new PortcullisError('ERR_UNSUPPORTED', `${what} needs Bun: on Node use portcullis/ws with an http server`, { field: what });
+}
