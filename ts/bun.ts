@@ -1,0 +1,140 @@
+import { randomUUID } from 'node:crypto';
+import type { ConnectionManager, ManagedConnection } from './connections.js';
+import { Door, type GuardOptions, type Visit, requireBun } from './door.js';
+import { CONNECTION, type RawSocket, countSends, sizeOf } from './sockets.js';
+
+/** Options of the guard. */
+export type BunGuardOptions = GuardOptions<Request>;
+
+/** Guards a bare `Bun.serve`. */
+export interface BunGuard {
+  /** The manager behind the guard. */
+  readonly manager: ConnectionManager;
+  /** Wraps a `fetch` or route handler, so that upgrades are admitted before it runs. */
+  fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
+  /** Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens. */
+  websocket<H extends object>(handlers: H): H;
+}
+
+/** Bun's server, as far as it is used here. */
+interface RawServer {
+  requestIP(request: Request): { readonly address: string } | null;
+  upgrade(request: Request, ...rest: unknown[]): boolean;
+}
+type Socket = RawSocket & { readonly remoteAddress: string };
+type Handler = (this: unknown, socket: Socket, ...rest: unknown[]) => unknown;
+
+/**
+ * Guards a bare `Bun.serve`: admits or refuses before the upgrade, counts messages and bytes both
+ * ways, closes the idle, gives seats back. `publish()` reaches subscribers without passing their
+ * sockets and is not counted.
+ *
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const guard = portcullis({ limits: { maxConnectionsPerIp: 10 } });
+ * Bun.serve({
+ *   fetch: guard.fetch((request, server) => (server.upgrade(request) ? undefined : new Response('Not a WebSocket', { status: 400 }))),
+ *   websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
+ * });
+ */
+export function portcullis(options: BunGuardOptions): BunGuard {
+  requireBun('portcullis/bun');
+  const door = new Door<Request>('portcullis/bun', options);
+  const visits = new WeakMap<Request, Visit>();
+  const servers = new WeakSet<RawServer>();
+  /** Whose upgrade is under way: Bun opens the socket within it. */
+  let entering: Visit | undefined;
+
+  const watch = (server: RawServer): void => {
+    if (servers.has(server)) return;
+    servers.add(server);
+    const upgrade = server.upgrade.bind(server);
+    server.upgrade = (request, ...rest) => {
+      entering = visits.get(request);
+      try {
+        return upgrade(request, ...rest);
+      } finally {
+        entering = undefined;
+      }
+    };
+  };
+
+  const enter = (visit: Visit, request: Request, go: () => unknown): unknown => {
+    if (visit.answer !== undefined) return new Response(visit.answer.body, { status: visit.answer.status, headers: visit.answer.headers });
+    visits.set(request, visit);
+    let result: unknown;
+    try {
+      result = go();
+    } catch (error) {
+      visit.leave();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(() => visit.leave());
+    visit.leave();
+    return result;
+  };
+
+  const handled: Record<'open' | 'message' | 'close', (handler: Handler | undefined) => Handler> = {
+    open: (handler) =>
+      function (socket, ...rest) {
+        // One that came past `fetch` is judged now, and can only be refused by code.
+        const visit = entering ?? door.admit(socket.remoteAddress, () => '');
+        entering = undefined;
+        const connection = visit.open(randomUUID(), socket);
+        if (connection === undefined) return undefined;
+        countSends(socket, connection);
+        const fail = (error: unknown): never => {
+          connection.close(1011, 'Internal error');
+          throw error;
+        };
+        try {
+          const result = handler?.call(this, socket, ...rest);
+          return result instanceof Promise ? result.catch(fail) : result;
+        } catch (error) {
+          return fail(error);
+        }
+      },
+    message: (handler) =>
+      function (socket, raw, ...rest) {
+        if (socket[CONNECTION]?.received(sizeOf(raw)) !== 'ok') return undefined;
+        return handler?.call(this, socket, raw, ...rest);
+      },
+    close: (handler) =>
+      function (socket, ...rest) {
+        const connection = socket[CONNECTION];
+        // Refused by close code: the handlers never hear of it.
+        if (connection === undefined) return undefined;
+        door.manager.release(connection);
+        return handler?.call(this, socket, ...rest);
+      },
+  };
+
+  return {
+    manager: door.manager,
+    fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
+      const plain = handler as unknown as (request: Request, server: RawServer) => unknown;
+      const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
+        if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') return plain.call(this, request, server);
+        watch(server);
+        const peer = server.requestIP(request)?.address ?? '';
+        const header = (name: string): string => request.headers.get(name) ?? '';
+        const go = (): unknown => plain.call(this, request, server);
+        if (!door.isAsync) return enter(door.admit(peer, header), request, go);
+        return door.identify(request, peer, header).then((visit) => enter(visit, request, go));
+      };
+      return guarded as unknown as F;
+    },
+    websocket<H extends object>(handlers: H): H {
+      const given = handlers as Partial<Record<string, Handler>>;
+      return { ...handlers, open: handled.open(given['open']), message: handled.message(given['message']), close: handled.close(given['close']) };
+    },
+  };
+}
+
+/** The connection behind a socket of a guarded server, or `undefined` if it was refused. */
+export function connectionOf(ws: object): ManagedConnection | undefined {
+  return (ws as { [CONNECTION]?: ManagedConnection })[CONNECTION];
+}

@@ -1,0 +1,116 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { WebSocket, WebSocketServer } from 'ws';
+import type { ConnectionManager, ManagedConnection } from './connections.js';
+import { type Answer, Door, type GuardOptions, type Visit } from './door.js';
+import { CONNECTION, sizeOf } from './sockets.js';
+
+/** Options of the guard. */
+export type WsGuardOptions = GuardOptions<IncomingMessage>;
+
+/** Guards `ws` servers. */
+export interface WsGuard {
+  /** The manager behind the guard. */
+  readonly manager: ConnectionManager;
+  /**
+   * Lets the HTTP server's upgrades in. `webSocketServer` is made with `{ noServer: true }` and emits
+   * `connection` for those that were admitted.
+   * @returns a function that detaches it again
+   */
+  attach(server: Server, webSocketServer: WebSocketServer): () => void;
+  /** Handles one `upgrade` event, for servers that route upgrades themselves. */
+  handleUpgrade(webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void;
+}
+
+type Guarded = WebSocket & { [CONNECTION]?: ManagedConnection };
+
+function headerOf(request: IncomingMessage): (name: string) => string {
+  return (name) => {
+    const value = request.headers[name];
+    return Array.isArray(value) ? value.join(', ') : (value ?? '');
+  };
+}
+
+function refuse(socket: Duplex, answer: Answer): void {
+  const headers = Object.entries({ ...answer.headers, connection: 'close' }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.once('finish', () => socket.destroy());
+  socket.end(`HTTP/1.1 ${answer.status} ${STATUS[answer.status] ?? ''}\r\n${headers.join('')}\r\n${answer.body}`);
+}
+
+const STATUS: Readonly<Record<number, string>> = { 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
+
+/** Makes the socket count, both ways, before anyone can listen to it. */
+function count(socket: Guarded, connection: ManagedConnection): void {
+  socket[CONNECTION] = connection;
+  const send = socket.send.bind(socket) as (...args: unknown[]) => void;
+  const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: unknown[]) => boolean;
+  socket.send = (...args: unknown[]): void => {
+    send(...args);
+    if (socket.readyState === 1) connection.sent(typeof args[0] === 'number' ? String(args[0]).length : sizeOf(args[0]));
+  };
+  socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
+    if (event === 'message' && connection.received(sizeOf(args[0])) !== 'ok') return false;
+    return emit(event, ...args);
+  };
+}
+
+/**
+ * Guards `ws` servers on a Node `http` server: admits or refuses before the upgrade, counts messages
+ * and bytes both ways, closes the idle, gives seats back. Handlers stay as they are.
+ *
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const server = createServer();
+ * const webSocketServer = new WebSocketServer({ noServer: true });
+ * portcullis({ limits: { maxConnectionsPerIp: 10 } }).attach(server, webSocketServer);
+ * webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(data)));
+ */
+export function portcullis(options: WsGuardOptions): WsGuard {
+  const door = new Door<IncomingMessage>('portcullis/ws', options);
+
+  const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    if (visit.answer !== undefined) return refuse(socket, visit.answer);
+    // A handshake that fails ends its socket.
+    socket.once('close', () => visit.leave());
+    if (socket.destroyed) return visit.leave();
+    webSocketServer.handleUpgrade(request, socket, head, (ws) => {
+      const connection = visit.open(randomUUID(), ws);
+      if (connection === undefined) return void ws.on('error', () => undefined);
+      ws.once('close', () => void door.manager.release(connection));
+      count(ws, connection);
+      try {
+        webSocketServer.emit('connection', ws, request);
+      } catch (error) {
+        connection.close(1011, 'Internal error');
+        throw error;
+      }
+    });
+  };
+
+  const guard: WsGuard = {
+    manager: door.manager,
+    attach(server, webSocketServer) {
+      const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
+      server.on('upgrade', listener);
+      return () => void server.off('upgrade', listener);
+    },
+    handleUpgrade(webSocketServer, request, socket, head) {
+      // A reset before the upgrade is the client's affair; unheard it would end the process.
+      socket.on('error', () => socket.destroy());
+      const peer = request.socket.remoteAddress ?? '';
+      const header = headerOf(request);
+      if (door.isAsync) void door.identify(request, peer, header).then((visit) => enter(visit, webSocketServer, request, socket, head));
+      else enter(door.admit(peer, header), webSocketServer, request, socket, head);
+    },
+  };
+  return guard;
+}
+
+/** The connection behind a socket of a guarded server. */
+export function connectionOf(ws: WebSocket): ManagedConnection | undefined {
+  return (ws as Guarded)[CONNECTION];
+}
