@@ -25,7 +25,7 @@ async function until(test: () => Promise<boolean>): Promise<void> {
   throw new Error('it did not come about within 5 s');
 }
 
-it('admits, counts, refuses by close code 1013, and releases', async () => {
+it('admits, counts, refuses with 429 before the upgrade, and releases', async () => {
   const clients: WebSocket[] = [];
   const open = (): Promise<number> =>
     new Promise((resolve) => {
@@ -33,10 +33,11 @@ it('admits, counts, refuses by close code 1013, and releases', async () => {
       clients.push(client);
       client.on('open', () => client.send('hello'));
       client.on('message', () => resolve(0));
-      client.on('close', resolve);
+      client.on('unexpected-response', (_request, response) => resolve(response.statusCode ?? -1));
+      client.on('error', () => undefined);
     });
   for (let i = 0; i < 10; i++) expect(await open()).toBe(0);
-  expect(await open()).toBe(1013);
+  expect(await open()).toBe(429);
   expect(await total()).toBe(10);
   for (const client of clients.slice(0, 5)) client.close();
   for (const client of clients.slice(5)) client.terminate();

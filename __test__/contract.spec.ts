@@ -1,0 +1,235 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { afterEach, describe, expect, it } from 'vitest';
+import WebSocket from 'ws';
+
+// One contract for every adapter, against real servers in processes of their own.
+const SERVERS = {
+  elysia: ['node_modules/.bin/bun', '__test__/servers/elysia.ts'],
+  bun: ['node_modules/.bin/bun', '__test__/servers/bun.ts'],
+  ws: ['node', '__test__/servers/ws.mjs'],
+} as const;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: string;
+  readonly body: string;
+}
+
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+const running: ChildProcess[] = [];
+const clients: WebSocket[] = [];
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.terminate();
+  await Promise.all(
+    running.splice(0).map((server) => {
+      const ended = once(server, 'exit');
+      server.kill('SIGKILL');
+      return ended;
+    }),
+  );
+});
+
+function start([command, file]: readonly [string, string], options: object): Promise<Server> {
+  const server = spawn(command, [file], { env: { ...process.env, GUARD_OPTIONS: JSON.stringify(options) }, stdio: ['ignore', 'pipe', 'inherit'] });
+  running.push(server);
+  return new Promise((resolve, reject) => {
+    server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+    server.stdout?.on('data', (data: Buffer) => {
+      const port = /listening on http:\S+:(\d+)/.exec(data.toString())?.[1];
+      if (port !== undefined) resolve(new Server(Number(port)));
+    });
+  });
+}
+
+class Server {
+  constructor(readonly port: number) {}
+
+  /** A WebSocket client that is open. */
+  async open(path = '/ws', headers: Record<string, string> = {}): Promise<WebSocket> {
+    const client = new WebSocket(`ws://127.0.0.1:${this.port}${path}`, { headers });
+    clients.push(client);
+    client.on('error', () => undefined);
+    await once(client, 'open');
+    return client;
+  }
+
+  /** A handshake by hand: the answer of the server up to its end, or to the end of its headers if it upgrades. */
+  handshake(lines: Record<string, string> = {}): Promise<Answer> {
+    const headers = { Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines };
+    const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    return new Promise((resolve, reject) => {
+      const socket = connect(this.port, '127.0.0.1', () => socket.write(`GET /ws HTTP/1.1\r\n${text.join('')}\r\n`));
+      let seen = '';
+      socket.on('data', (data) => {
+        seen += data.toString();
+        const [head = '', body] = seen.split(/\r\n\r\n(.*)/s);
+        const status = Number(head.split(' ')[1]);
+        const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
+        if (body === undefined || (status !== 101 && body.length < length)) return;
+        socket.destroy();
+        resolve({ status, headers: head.toLowerCase(), body });
+      });
+      socket.on('error', reject);
+      socket.on('close', () => resolve({ status: 0, headers: '', body: '' }));
+    });
+  }
+
+  async get(path: string): Promise<string> {
+    return (await fetch(`http://127.0.0.1:${this.port}${path}`)).text();
+  }
+
+  async total(): Promise<number> {
+    return (JSON.parse(await this.get('/stats')) as { totalConnections: number }).totalConnections;
+  }
+
+  async becomes(total: number): Promise<void> {
+    let seen = -1;
+    for (const end = Date.now() + 10_000; Date.now() < end;) if ((seen = await this.total()) === total) return;
+    throw new Error(`${seen} connections instead of ${total} after 10 s`);
+  }
+}
+
+async function ask(client: WebSocket, message: string | Uint8Array): Promise<string> {
+  const answer = once(client, 'message');
+  client.send(message);
+  const [data] = (await answer) as [Buffer];
+  return data.toString();
+}
+
+async function closeCode(client: WebSocket): Promise<number> {
+  const [code] = (await once(client, 'close')) as [number];
+  return code;
+}
+
+/** A client that is told to go by close code: the code. */
+function refusedByCode(server: Server): Promise<number> {
+  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+  clients.push(client);
+  client.on('error', () => undefined);
+  return closeCode(client);
+}
+
+const json = (answer: Answer): Record<string, unknown> => JSON.parse(answer.body) as Record<string, unknown>;
+
+describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
+  it('admits, and counts messages and bytes both ways', async () => {
+    const server = await start(command, { limits: {} });
+    const client = await server.open();
+    expect(await ask(client, 'héllo')).toBe('héllo');
+    expect(await ask(client, new Uint8Array(100))).toHaveLength(100);
+    expect(await ask(client, '{"a": 1}')).toMatch(/^\{"a": ?1\}$/);
+    expect(await ask(client, 'text')).toBe('é');
+    const [messages, received, sent, ip] = JSON.parse(await ask(client, 'figures')) as [number, number, number, string];
+    expect([messages, received, ip]).toEqual([5, 6 + 100 + 8 + 4 + 7, '127.0.0.1']);
+    // JSON is parsed and written anew on its way back by some servers.
+    expect([6 + 100 + 7 + 2, 6 + 100 + 8 + 2]).toContain(sent);
+  });
+
+  it('refuses with 429 before the upgrade at the limit of an address, and with 503 at the total', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 2, maxTotalConnections: 3 }, trustedProxies: ['127.0.0.1'] });
+    await server.open();
+    await server.open();
+    const refused = await server.handshake();
+    expect(refused.status).toBe(429);
+    expect(refused.headers).toMatch(/\r\nretry-after: [1-9]\d*/);
+    expect(refused.headers).toMatch(/\r\ncontent-type: application\/json/);
+    expect(json(refused)).toEqual({ code: 'ip_limit', message: 'Max connections per IP exceeded', retryAfterMs: 1000 });
+    await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
+    const full = await server.handshake({ 'X-Forwarded-For': '192.0.2.2' });
+    expect([full.status, json(full)['code']]).toEqual([503, 'total_limit']);
+  });
+
+  it('says when to come back after too many connects', async () => {
+    const server = await start(command, { limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } } });
+    await server.open();
+    const refused = await server.handshake();
+    expect([refused.status, json(refused)['code']]).toEqual([429, 'ip_rate']);
+    const seconds = Number(/retry-after: (\d+)/.exec(refused.headers)?.[1]);
+    expect(seconds).toBe(Math.ceil((json(refused)['retryAfterMs'] as number) / 1000));
+    expect(seconds).toBeGreaterThan(50);
+  });
+
+  it('refuses by close code if asked to: 1008 for a key, 1013 for the server', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 1 }, refuseWith: 'close' });
+    await server.open();
+    expect(await refusedByCode(server)).toBe(1008);
+    await server.get('/drain');
+    expect(await refusedByCode(server)).toBe(1013);
+    expect(await server.total()).toBe(1);
+  });
+
+  it('gives seats back on close and on terminate', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 20 } });
+    const all = await Promise.all(Array.from({ length: 20 }, () => server.open()));
+    await server.becomes(20);
+    for (const client of all.slice(0, 10)) client.close();
+    for (const client of all.slice(10)) client.terminate();
+    await server.becomes(0);
+    await server.open();
+    expect(await server.total()).toBe(1);
+  });
+
+  it('does not keep the seat of a connection whose open handler throws', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 1 } });
+    const client = await server.open('/ws?throw');
+    client.close();
+    await server.becomes(0);
+    expect(await ask(await server.open(), 'hello')).toBe('hello');
+  });
+
+  it('believes forwarded addresses of trusted proxies only', async () => {
+    const trusting = await start(command, { limits: {}, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] });
+    const addressOf = async (server: Server, headers: Record<string, string>): Promise<unknown> =>
+      (JSON.parse(await ask(await server.open('/ws', headers), 'figures')) as unknown[])[3];
+    expect(await addressOf(trusting, { 'X-Forwarded-For': '6.6.6.6, 192.0.2.1, 10.0.0.1' })).toBe('192.0.2.1');
+    expect(await addressOf(trusting, { Forwarded: 'for=6.6.6.6, for="[2001:db8::1]:80"' })).toBe('2001:db8::1');
+    expect(await addressOf(trusting, { 'X-Forwarded-For': '192.0.2.1, garbage' })).toBe('127.0.0.1');
+    const careful = await start(command, { limits: {}, trustedProxies: ['10.0.0.0/8'] });
+    expect(await addressOf(careful, { 'X-Forwarded-For': '192.0.2.1', Forwarded: 'for=192.0.2.1' })).toBe('127.0.0.1');
+  });
+
+  it('keeps no seat for 10,000 malformed handshakes', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 400 } });
+    const wrong = [{ 'Sec-WebSocket-Key': 'short' }, { 'Sec-WebSocket-Version': '7' }, { 'Sec-WebSocket-Key': '' }, { 'Sec-WebSocket-Version': '' }];
+    let left = 10_000;
+    const worker = async (): Promise<void> => {
+      while (left-- > 0) {
+        const answer = await server.handshake(wrong[left % wrong.length]);
+        expect([400, 405, 426]).toContain(answer.status);
+      }
+    };
+    await Promise.all(Array.from({ length: 50 }, worker));
+    await server.becomes(0);
+    expect(await ask(await server.open(), 'hello')).toBe('hello');
+  }, 60_000);
+
+  it('lets nobody in while it drains', async () => {
+    const server = await start(command, { limits: {} });
+    const client = await server.open();
+    await server.get('/drain');
+    const refused = await server.handshake();
+    expect([refused.status, json(refused)['code']]).toEqual([503, 'draining']);
+    expect(await ask(client, 'still here')).toBe('still here');
+  });
+
+  it('counts users, and refuses with 500 when they cannot be identified', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerUser: 1 }, whoAmI: true });
+    const ann = await server.open('/ws', { 'X-User': 'ann' });
+    expect((JSON.parse(await ask(ann, 'figures')) as unknown[])[4]).toBe('ann');
+    const again = await server.handshake({ 'X-User': 'ann' });
+    expect([again.status, json(again)['code']]).toEqual([429, 'user_limit']);
+    const failed = await server.handshake({ 'X-User': 'throw' });
+    expect(failed.status).toBe(500);
+    expect(failed.body).not.toContain('secret');
+    expect(await server.total()).toBe(1);
+  });
+
+  it('closes the idle with 1001 and gives their seats back', async () => {
+    const server = await start(command, { limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 } });
+    expect(await closeCode(await server.open())).toBe(1001);
+    await server.becomes(0);
+  });
+});

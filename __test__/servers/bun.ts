@@ -1,0 +1,32 @@
+import { connectionOf, portcullis } from '../../dist/bun.js';
+import { identifying, options } from './options.mjs';
+
+const guard = portcullis({ ...options, ...identifying((request: Request) => request.headers.get('x-user')) });
+const server = Bun.serve<{ fails: boolean }, never>({
+  port: 0,
+  hostname: '127.0.0.1',
+  fetch: guard.fetch((request, server) => {
+    const { pathname, searchParams } = new URL(request.url);
+    if (pathname === '/stats') return Response.json(guard.manager.getStats());
+    if (pathname === '/drain') {
+      guard.manager.drain();
+      return new Response('draining');
+    }
+    return server.upgrade(request, { data: { fails: searchParams.has('throw') } }) ? undefined : new Response('not a WebSocket', { status: 400 });
+  }),
+  error: () => new Response('failed', { status: 500 }),
+  websocket: guard.websocket({
+    open(ws) {
+      if (ws.data.fails) throw new Error('open failed');
+    },
+    message(ws, message) {
+      const connection = connectionOf(ws);
+      if (message === 'figures')
+        ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
+      else if (message === 'text') ws.sendText('é');
+      else ws.send(message);
+    },
+  }),
+});
+process.on('uncaughtException', () => undefined);
+console.log(`listening on http://127.0.0.1:${server.port}`);
