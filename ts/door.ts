@@ -1,19 +1,13 @@
 import { Trust } from '../native/loader.js';
-import {
-  type ConnectionLimits,
-  ConnectionManager,
-  type ConnectionManagerOptions,
-  type Lease,
-  type ManagedConnection,
-  type ManagedSocket,
-  type RefusalCode,
-} from './connections.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
+import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
+import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { TimerManager } from './timers.js';
 
 /**
  * Options of every adapter. Either `limits` or a `manager` of your own; with a `manager`, the
- * options that would make one (`timers`, `name`, the timeouts, `onRefuse`, `onEvict`) are its own.
+ * options that would make one (`timers` and those of `ConnectionManagerOptions`) are its own.
  * `R` is the adapter's request.
  */
 export interface GuardOptions<R> extends ConnectionManagerOptions {
@@ -67,6 +61,7 @@ function codesOf(code: Denial['code']): readonly [status: number, close: number]
     case 'user_rate':
       return [429, 1013];
     case 'ip_limit':
+    case 'unknown_ip_limit':
     case 'prefix_limit':
     case 'user_limit':
     case 'anonymous_ip_limit':
@@ -128,7 +123,7 @@ export class Visit {
 }
 
 const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith'] as const;
-const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onEvict', 'onRefuse'] as const;
+const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {

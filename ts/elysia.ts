@@ -1,5 +1,6 @@
 import { Elysia } from 'elysia';
-import type { ConnectionManager, ManagedConnection } from './connections.js';
+import type { ManagedConnection } from './connection.js';
+import type { ConnectionManager } from './connections.js';
 import { Door, type GuardOptions, type Visit, requireBun } from './door.js';
 import { CONNECTION, type RawSocket, countSends, sizeOf } from './sockets.js';
 

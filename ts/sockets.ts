@@ -1,4 +1,4 @@
-import type { ManagedConnection, ManagedSocket } from './connections.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
 
 /** What a socket may be sent. @internal */
 export type Payload = string | ArrayBufferLike | ArrayBufferView;

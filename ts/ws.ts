@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
-import type { ConnectionManager, ManagedConnection } from './connections.js';
+import type { ManagedConnection } from './connection.js';
+import type { ConnectionManager } from './connections.js';
 import { type Answer, Door, type GuardOptions, type Visit } from './door.js';
 import { CONNECTION, sizeOf } from './sockets.js';
 
