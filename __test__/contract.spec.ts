@@ -57,11 +57,11 @@ class Server {
   }
 
   /** A handshake by hand: the answer of the server up to its end, or to the end of its headers if it upgrades. */
-  handshake(lines: Record<string, string> = {}): Promise<Answer> {
+  handshake(lines: Record<string, string> = {}, path = '/ws'): Promise<Answer> {
     const headers = { Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines };
     const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     return new Promise((resolve, reject) => {
-      const socket = connect(this.port, '127.0.0.1', () => socket.write(`GET /ws HTTP/1.1\r\n${text.join('')}\r\n`));
+      const socket = connect(this.port, '127.0.0.1', () => socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`));
       let seen = '';
       socket.on('data', (data) => {
         seen += data.toString();
@@ -231,5 +231,38 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const server = await start(command, { limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 } });
     expect(await closeCode(await server.open())).toBe(1001);
     await server.becomes(0);
+  });
+});
+
+describe('two Elysia plugins in one app', () => {
+  const command = ['node_modules/.bin/bun', '__test__/servers/pair.ts'] as const;
+
+  it('both count and both refuse', async () => {
+    const server = await start(command, {});
+    const client = await server.open();
+    expect(await ask(client, 'héllo')).toBe('héllo');
+    await server.open();
+    // A seat in each, and every byte in each.
+    expect(JSON.parse(await server.get('/stats'))).toEqual({
+      totalConnections: 4,
+      sent: [
+        [6, 0],
+        [6, 0],
+      ],
+    });
+    expect((await server.handshake()).status).toBe(429);
+    await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
+    expect((await server.handshake({ 'X-Forwarded-For': '192.0.2.2' })).status).toBe(503);
+    await server.becomes(6);
+    client.close();
+    await server.becomes(4);
+  });
+
+  it('keep no seat for an upgrade that the route turns down', async () => {
+    const server = await start(command, {});
+    for (let i = 0; i < 5; i++) {
+      expect((await server.handshake({}, '/closed')).status).toBe(401);
+      await server.becomes(0);
+    }
   });
 });
