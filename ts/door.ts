@@ -108,6 +108,8 @@ export class Visit {
     if (lease !== undefined) {
       const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
       if (result.success) return result.connection;
+      // A manager that was closed meanwhile leaves the lease to its holder.
+      this.#manager.abort(lease);
       this.#denial = result;
     }
     if (this.#denial !== undefined) socket.close(codesOf(this.#denial.code)[1], this.#denial.reason);
