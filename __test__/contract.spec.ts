@@ -9,6 +9,7 @@ const SERVERS = {
   elysia: ['node_modules/.bin/bun', '__test__/servers/elysia.ts'],
   bun: ['node_modules/.bin/bun', '__test__/servers/bun.ts'],
   ws: ['node', '__test__/servers/ws.mjs'],
+  'ws on Bun': ['node_modules/.bin/bun', '__test__/servers/ws.mjs'],
 } as const;
 
 interface Answer {
