@@ -234,13 +234,13 @@ interface TimerReport {
     readonly timers: readonly TimerReportEntry[];
 }
 type Callback<A extends unknown[]> = (...args: A) => unknown;
-/** A pending timer; works wherever the host's `Timeout` does. */
+/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
 declare class TimerHandle {
     #private;
     /** Its kind. */
     readonly kind: 'timeout' | 'interval';
     /** Its name, if it was given one. */
-    readonly name: string | undefined;
+    get name(): string | undefined;
     /** Lets the timer hold the process. */
     ref(): this;
     /** Lets the process end while the timer is pending. */

@@ -1,5 +1,5 @@
 import { type Clock, hostClock } from './clock.js';
-import { type Driver, type TimerId, captureContext, driverOf } from './driver.js';
+import { type Action, type Driver, type Extra, captureContext, driverOf, newOwner, SLOTS_MAX } from './driver.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 
 /** Options of a timer, given in the place of its delay. */
@@ -67,135 +67,83 @@ const DELAY_MAX_MS = 2 ** 47;
 const REPORT_MAX = 1000;
 
 function delayOf(delay: unknown): number {
+  if (typeof delay === 'number' && delay >= 1 && delay <= 0x7fff_ffff) return delay | 0;
   const number = typeof delay === 'number' || typeof delay === 'string' ? Math.trunc(Number(delay)) : 1;
   return number >= 1 ? Math.min(number, DELAY_MAX_MS) : 1;
 }
 
-/** A pending timer; works wherever the host's `Timeout` does. */
+/** What a timer was made of; a fired timeout that is refreshed is made of it again. */
+interface Recipe {
+  readonly action: Action;
+  readonly args: unknown[] | undefined;
+  readonly name: string | undefined;
+  readonly overlap: 'allow' | 'skip' | 'queue';
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
 export class TimerHandle {
   readonly #manager: TimerManager;
-  readonly #callback: (...args: unknown[]) => unknown;
-  readonly #args: unknown[];
-  readonly #delayMs: number;
-  readonly #overlap: 'allow' | 'skip' | 'queue';
-  readonly #createdMs: number;
   /** Its kind. */
   readonly kind: 'timeout' | 'interval';
-  /** Its name, if it was given one. */
-  readonly name: string | undefined;
-  #id: TimerId = 0;
-  #ref: boolean;
-  #pending = false;
-  #queued = false;
-  #cleared = false;
-  #unlisten: (() => void) | undefined;
+  #recipe: Recipe | Action;
+  readonly #delayMs: number;
+  /** Its place; generation 0 for one that never was armed. */
+  #slot: number;
+  #generation: number;
+  #isRefed: boolean;
+  #isCleared = false;
 
   /** @internal */
-  constructor(
-    manager: TimerManager,
-    kind: 'timeout' | 'interval',
-    callback: (...args: unknown[]) => unknown,
-    delayMs: number,
-    args: unknown[],
-    options: TimerOptions,
-  ) {
+  constructor(manager: TimerManager, kind: 'timeout' | 'interval', recipe: Recipe | Action, delayMs: number, slot: number, isRefed: boolean) {
     this.#manager = manager;
     this.kind = kind;
-    this.#callback = callback;
-    this.#args = args;
+    this.#recipe = recipe;
     this.#delayMs = delayMs;
-    this.#overlap = options.overlap ?? 'allow';
-    this.name = options.name;
-    this.#ref = options.ref ?? true;
-    this.#createdMs = manager.driver.now();
+    this.#slot = slot;
+    this.#generation = slot < 0 ? 0 : manager.driver.generation(slot);
+    this.#isRefed = isRefed;
   }
 
-  /** @internal */
-  start(signal: AbortSignal | undefined): void {
-    if (signal?.aborted === true) return;
-    this.#id = this.#manager.driver.add(this, this.#delayMs, this.#ref, this.#manager.capture());
-    this.#manager.track(this.#id, this);
-    if (signal !== undefined) {
-      const abort = (): void => this.close() as unknown as void;
-      signal.addEventListener('abort', abort, { once: true });
-      this.#unlisten = () => signal.removeEventListener('abort', abort);
-    }
-  }
-
-  /** @internal */
-  run(driver: Driver, id: TimerId, dueMs: number): void {
-    if (this.kind === 'timeout') {
-      this.#drop();
-      this.#callback(...this.#args);
-      return;
-    }
-    try {
-      this.#tick();
-    } finally {
-      // On its grid: ticks that were missed are skipped. Not if the callback cleared or moved it.
-      if (driver.has(id) && driver.deadline(id) === dueMs) {
-        const missed = Math.max(0, Math.floor((driver.now() - dueMs) / this.#delayMs));
-        driver.armAt(id, dueMs + (missed + 1) * this.#delayMs);
-      }
-    }
-  }
-
-  #tick(): void {
-    if (this.#pending && this.#overlap !== 'allow') {
-      this.#queued = this.#overlap === 'queue';
-      return;
-    }
-    const result = this.#callback(...this.#args);
-    if (this.#overlap === 'allow' || !(result instanceof Promise)) return;
-    this.#pending = true;
-    const settled = (): void => {
-      this.#pending = false;
-      if (this.#queued && this.#manager.driver.has(this.#id)) {
-        this.#queued = false;
-        this.#tick();
-      }
-    };
-    // A rejection stays unhandled, as on the host: `finally` hands it on.
-    void result.finally(settled);
-  }
-
-  #drop(): boolean {
-    this.#unlisten?.();
-    this.#unlisten = undefined;
-    this.#manager.untrack(this.#id);
-    return this.#manager.driver.remove(this.#id);
+  /** Its name, if it was given one. */
+  get name(): string | undefined {
+    return typeof this.#recipe === 'function' ? undefined : this.#recipe.name;
   }
 
   /** Lets the timer hold the process. */
   ref(): this {
-    this.#ref = true;
-    this.#manager.driver.setRefed(this.#id, true);
+    this.#isRefed = true;
+    this.#manager.driver.setRefed(this.#slot, this.#generation, true);
     return this;
   }
 
   /** Lets the process end while the timer is pending. */
   unref(): this {
-    this.#ref = false;
-    this.#manager.driver.setRefed(this.#id, false);
+    this.#isRefed = false;
+    this.#manager.driver.setRefed(this.#slot, this.#generation, false);
     return this;
   }
 
   /** Whether the timer holds the process. */
   hasRef(): boolean {
-    return this.#ref;
+    return this.#isRefed;
   }
 
   /** Starts the delay anew; a timeout that has fired fires again. */
   refresh(): this {
-    if (this.#manager.driver.has(this.#id)) this.#manager.driver.refresh(this.#id, this.#delayMs);
-    else if (this.#id !== 0 && !this.#cleared && this.#manager.isOpen()) this.start(undefined);
+    if (this.#manager.driver.refresh(this.#slot, this.#generation)) return this;
+    const isAborted = typeof this.#recipe !== 'function' && this.#recipe.signal?.aborted === true;
+    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#manager.isOpen()) {
+      this.#slot = this.#manager.arm(this.kind, this.#recipe, this.#delayMs, this.#isRefed);
+      this.#generation = this.#manager.driver.generation(this.#slot);
+    }
     return this;
   }
 
   /** Clears the timer. */
   close(): this {
-    this.#drop();
-    this.#cleared = true;
+    this.#isCleared = true;
+    this.#manager.driver.remove(this.#slot, this.#generation);
     return this;
   }
 
@@ -205,20 +153,7 @@ export class TimerHandle {
 
   /** The timer's number, which `clearTimeout` takes too. */
   [Symbol.toPrimitive](): number {
-    return this.#id;
-  }
-
-  /** @internal */
-  describe(owner: string): TimerReportEntry {
-    const now = this.#manager.driver.now();
-    return {
-      name: this.name,
-      owner,
-      kind: this.kind,
-      ageMs: now - this.#createdMs,
-      nextInMs: Math.max(0, this.#manager.driver.deadline(this.#id) - now),
-      ref: this.#ref,
-    };
+    return this.#generation * SLOTS_MAX + Math.max(0, this.#slot);
   }
 }
 
@@ -241,7 +176,7 @@ export class TimerManager {
   readonly name: string;
   readonly #strict: boolean;
   readonly #capture: boolean;
-  readonly #timers = new Map<TimerId, TimerHandle>();
+  readonly #timers = newOwner();
   readonly #scopes = new Set<TimerManager>();
   readonly #closers = new Set<() => void>();
   readonly #options: TimerManagerOptions;
@@ -282,29 +217,60 @@ export class TimerManager {
 
   #set(kind: 'timeout' | 'interval', callback: Callback<unknown[]>, delay: number | TimerOptions | undefined, args: unknown[]): TimerHandle {
     if (typeof callback !== 'function') throw wrongType('callback', callback, 'a function');
-    let options: TimerOptions = {};
+    let recipe: Recipe | Action = callback;
+    let delayMs: number;
+    let isRefed = true;
     if (typeof delay === 'object' && delay !== null) {
-      options = delay;
-      knownOptions(`set${kind === 'timeout' ? 'Timeout' : 'Interval'}`, options, ['delayMs', 'name', 'signal', 'ref', 'overlap']);
-      if (options.overlap !== undefined && !['allow', 'skip', 'queue'].includes(options.overlap)) {
-        throw outOfRange('overlap', options.overlap, "'allow', 'skip' or 'queue'");
-      }
-      if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) throw wrongType('signal', options.signal, 'an AbortSignal');
+      checkTimerOptions(kind, delay);
+      delayMs = delayOf(delay.delayMs);
+      isRefed = delay.ref ?? true;
+      recipe = {
+        action: callback,
+        args: args.length === 0 ? undefined : args,
+        name: delay.name,
+        overlap: delay.overlap ?? 'allow',
+        signal: delay.signal,
+      };
+    } else {
+      delayMs = delayOf(delay);
+      if (args.length > 0) recipe = { action: callback, args, name: undefined, overlap: 'allow', signal: undefined };
     }
-    const handle = new TimerHandle(this, kind, callback, delayOf(typeof delay === 'object' && delay !== null ? delay.delayMs : delay), args, options);
     if (this.#isClosed) {
       if (this.#strict) throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
       this.#inert++;
-      return handle;
+      return new TimerHandle(this, kind, recipe, delayMs, -1, isRefed);
     }
-    handle.start(options.signal);
-    return handle;
+    const isAborted = typeof recipe !== 'function' && recipe.signal?.aborted === true;
+    return new TimerHandle(this, kind, recipe, delayMs, isAborted ? -1 : this.arm(kind, recipe, delayMs, isRefed), isRefed);
+  }
+
+  /** @internal */
+  arm(kind: 'timeout' | 'interval', recipe: Recipe | Action, delayMs: number, isRefed: boolean): number {
+    const context = this.#capture ? captureContext() : undefined;
+    if (typeof recipe === 'function') return this.driver.add(this.#timers, recipe, delayMs, kind === 'interval', isRefed, context, undefined);
+    const { action, args, name, overlap, signal } = recipe;
+    const extra: Extra = { args, name, overlap, isPending: false, isQueued: false, unlisten: undefined };
+    const slot = this.driver.add(this.#timers, action, delayMs, kind === 'interval', isRefed, context, extra);
+    if (signal !== undefined) {
+      const generation = this.driver.generation(slot);
+      const abort = (): void => void this.driver.remove(slot, generation);
+      signal.addEventListener('abort', abort, { once: true });
+      extra.unlisten = () => signal.removeEventListener('abort', abort);
+    }
+    return slot;
   }
 
   /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
   clearTimeout(timer: TimerHandle | number | string | null | undefined): void {
-    if (timer instanceof TimerHandle) timer.close();
-    else if (typeof timer === 'number' || typeof timer === 'string') this.#timers.get(Number(timer))?.close();
+    if (timer instanceof TimerHandle) {
+      timer.close();
+      return;
+    }
+    if (typeof timer !== 'number' && typeof timer !== 'string') return;
+    const id = Number(timer);
+    const generation = Math.floor(id / SLOTS_MAX);
+    const slot = id - generation * SLOTS_MAX;
+    if (this.driver.has(slot, generation, this.#timers)) this.driver.remove(slot, generation);
   }
 
   /** The same as `clearTimeout`. */
@@ -326,11 +292,9 @@ export class TimerManager {
       timeouts += cleared.timeouts;
       intervals += cleared.intervals;
     }
-    for (const timer of this.#timers.values()) {
-      if (timer.kind === 'timeout') timeouts++;
-      else intervals++;
-      timer.close();
-    }
+    const own = this.driver.clear(this.#timers);
+    timeouts += own.timeouts;
+    intervals += own.intervals;
     for (const close of this.#closers) close();
     if (this.#parent !== undefined) this.#parent.#scopes.delete(this);
     return { timeouts, intervals };
@@ -338,7 +302,7 @@ export class TimerManager {
 
   /** How many timers are pending, those of its scopes too. */
   getActiveTimersCount(): number {
-    let count = this.#timers.size;
+    let { count } = this.#timers;
     for (const scope of this.#scopes) count += scope.getActiveTimersCount();
     return count;
   }
@@ -428,7 +392,8 @@ export class TimerManager {
   /** What is pending, the oldest first. */
   report(): TimerReport {
     const timers = this.#describe();
-    timers.sort((a, b) => b.ageMs - a.ageMs);
+    // They are listed the youngest first, and the sort is stable.
+    timers.reverse().sort((a, b) => b.ageMs - a.ageMs);
     const intervals = timers.filter((timer) => timer.kind === 'interval').length;
     return {
       active: timers.length,
@@ -442,7 +407,16 @@ export class TimerManager {
   }
 
   #describe(): TimerReportEntry[] {
-    return [...[...this.#timers.values()].map((timer) => timer.describe(this.name)), ...[...this.#scopes].flatMap((scope) => scope.#describe())];
+    const now = this.driver.now();
+    const own = Array.from(this.driver.of(this.#timers), ({ name, isInterval, isRefed, createdMs, dueMs }): TimerReportEntry => ({
+      name,
+      owner: this.name,
+      kind: isInterval ? 'interval' : 'timeout',
+      ageMs: now - createdMs,
+      nextInMs: Math.max(0, dueMs - now),
+      ref: isRefed,
+    }));
+    return [...own, ...[...this.#scopes].flatMap((scope) => scope.#describe())];
   }
 
   /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
@@ -454,24 +428,18 @@ export class TimerManager {
   }
 
   /** @internal */
-  capture(): ReturnType<typeof captureContext> | undefined {
-    return this.#capture ? captureContext() : undefined;
-  }
-
-  /** @internal */
-  track(id: TimerId, timer: TimerHandle): void {
-    this.#timers.set(id, timer);
-  }
-
-  /** @internal */
-  untrack(id: TimerId): void {
-    this.#timers.delete(id);
-  }
-
-  /** @internal */
   isOpen(): boolean {
     return !this.#isClosed;
   }
+}
+
+function checkTimerOptions(kind: 'timeout' | 'interval', options: TimerOptions): void {
+  knownOptions(`set${kind === 'timeout' ? 'Timeout' : 'Interval'}`, options, ['delayMs', 'name', 'signal', 'ref', 'overlap']);
+  const { overlap, signal } = options;
+  if (overlap !== undefined && overlap !== 'allow' && overlap !== 'skip' && overlap !== 'queue') {
+    throw outOfRange('overlap', overlap, "'allow', 'skip' or 'queue'");
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', signal, 'an AbortSignal');
 }
 
 function aborted(signal: AbortSignal | undefined): Error {

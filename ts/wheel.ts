@@ -1,0 +1,206 @@
+/**
+ * Hierarchical timing wheel (Varghese & Lauck, scheme 7) with 64 slots a level, over typed arrays.
+ *
+ * ```text
+ * level 0   64 x 1 ms       occupied 0b..
+ * level 1   64 x 64 ms
+ *   ..
+ * level 7   64 x 2^42 ms    8,900 years in all
+ * ```
+ *
+ * Invariants:
+ * - An armed timer is in exactly one list: level `levelOf(when)`, slot `when >> 6*level & 63`.
+ * - `advance(now)` yields no timer before its deadline, and none twice.
+ * - Timers come out in the order of their deadlines, and first in, first out on ties: a list is
+ *   appended at its tail, and a cascade happens exactly when time enters the list's range, so
+ *   nobody can be appended to the lower level before.
+ */
+
+const LEVELS = 8;
+const SLOTS = 64;
+const NIL = -1;
+const UNLINKED = -2;
+/** Times are split at 30 bits, five levels: integers below that are fast in both engines. */
+const HALF_LEVELS = 5;
+const HALF = 2 ** 30;
+/** The furthest deadline; later ones are clamped to it. */
+const WHEN_MAX = 2 ** 48 - 1;
+
+/** Timers are named by the caller's slot numbers. @internal */
+export class Wheel {
+  #elapsed = 0;
+  #elapsedHigh = 0;
+  #elapsedLow = 0;
+  readonly #heads = new Int32Array(LEVELS * SLOTS).fill(NIL);
+  readonly #tails = new Int32Array(LEVELS * SLOTS).fill(NIL);
+  /** A bit for each list that is not empty: two words a level. */
+  readonly #occupied = new Int32Array(LEVELS * 2);
+  #when: Float64Array;
+  #next: Int32Array;
+  #prev: Int32Array;
+
+  constructor(capacity: number) {
+    this.#when = new Float64Array(capacity);
+    this.#next = new Int32Array(capacity).fill(UNLINKED);
+    this.#prev = new Int32Array(capacity);
+  }
+
+  /** Makes room for slots below `capacity`. */
+  grow(capacity: number): void {
+    const [when, next, prev] = [this.#when, this.#next, this.#prev];
+    this.#when = new Float64Array(capacity);
+    this.#when.set(when);
+    this.#next = new Int32Array(capacity).fill(UNLINKED, next.length);
+    this.#next.set(next);
+    this.#prev = new Int32Array(capacity);
+    this.#prev.set(prev);
+  }
+
+  /** Whether the slot waits for its deadline. */
+  isArmed(slot: number): boolean {
+    return this.#next[slot] !== UNLINKED;
+  }
+
+  /** The deadline the slot was last armed for. */
+  deadline(slot: number): number {
+    return this.#when[slot]!;
+  }
+
+  /** Arms `slot` for `when`, whole milliseconds, moving it if it was armed; the past is due at the next `advance`. */
+  arm(slot: number, when: number): void {
+    if (this.#next[slot] !== UNLINKED) this.#unlink(slot);
+    this.#when[slot] = when > this.#elapsed ? Math.min(when, WHEN_MAX) : this.#elapsed;
+    this.#link(slot);
+  }
+
+  /** Disarms `slot`, if it was armed. */
+  cancel(slot: number): void {
+    if (this.#next[slot] !== UNLINKED) this.#unlink(slot);
+  }
+
+  /**
+   * Writes the slots due at `now` to `due`, at most its length, and returns how many. When it was
+   * filled there may be more at the same `now`. A clock that went backwards stands still.
+   */
+  advance(now: number, due: Uint32Array): number {
+    const until = Math.min(Math.max(now, this.#elapsed), WHEN_MAX);
+    let count = 0;
+    while (count < due.length) {
+      const level = this.#firstLevel();
+      const start = level < 0 ? Infinity : this.#startOf(level);
+      if (start > until) {
+        this.#setElapsed(until);
+        break;
+      }
+      if (start > this.#elapsed) this.#setElapsed(start);
+      const list = this.#listOf(this.#elapsed, level);
+      if (level > 0) {
+        this.#cascade(list);
+        continue;
+      }
+      for (let slot = this.#heads[list]!; slot !== NIL && count < due.length; slot = this.#heads[list]!) {
+        this.#unlink(slot);
+        due[count++] = slot;
+      }
+    }
+    return count;
+  }
+
+  /** The earliest moment at which `advance` may have something to do; exact unless a list is long. */
+  next(): number {
+    const level = this.#firstLevel();
+    if (level < 0) return Infinity;
+    const start = this.#startOf(level);
+    if (level === 0) return start;
+    let best = Infinity;
+    let slot = this.#heads[this.#listOf(start, level)]!;
+    // Bounded: an early wake-up is harmless, a long scan is not.
+    for (let looked = 0; looked < 64; looked++) {
+      if (slot === NIL) return best;
+      best = Math.min(best, this.#when[slot]!);
+      slot = this.#next[slot]!;
+    }
+    return start;
+  }
+
+  #setElapsed(when: number): void {
+    this.#elapsed = when;
+    this.#elapsedHigh = Math.floor(when / HALF);
+    this.#elapsedLow = when - this.#elapsedHigh * HALF;
+  }
+
+  /** The lowest level with a list in use: its first list begins before all others. */
+  #firstLevel(): number {
+    const occupied = this.#occupied;
+    for (let level = 0; level < LEVELS; level++) if ((occupied[level * 2]! | occupied[level * 2 + 1]!) !== 0) return level;
+    return -1;
+  }
+
+  /** When the range of a level's first occupied list begins. Lists behind now are never occupied. */
+  #startOf(level: number): number {
+    const low = this.#occupied[level * 2]!;
+    const digit = low === 0 ? 63 - Math.clz32(lowestBit(this.#occupied[level * 2 + 1]!)) : 31 - Math.clz32(lowestBit(low));
+    const unit = 64 ** level;
+    return Math.floor(this.#elapsed / (unit * SLOTS)) * unit * SLOTS + digit * unit;
+  }
+
+  /** The highest six-bit digit in which `when` differs from now, and the list of that digit. */
+  #listFor(when: number): number {
+    // Not `Math.floor`, nor `%`: both are library calls on doubles.
+    const high = (when * (1 / HALF)) | 0;
+    if (high === this.#elapsedHigh) {
+      const low = (when - high * HALF) | 0;
+      const level = ((31 - Math.clz32((low ^ this.#elapsedLow) | (SLOTS - 1))) / 6) | 0;
+      return level * SLOTS + ((low >>> (6 * level)) & (SLOTS - 1));
+    }
+    const level = ((31 - Math.clz32((high ^ this.#elapsedHigh) | (SLOTS - 1))) / 6) | 0;
+    return (HALF_LEVELS + level) * SLOTS + ((high >>> (6 * level)) & (SLOTS - 1));
+  }
+
+  #listOf(when: number, level: number): number {
+    return level * SLOTS + (Math.floor(when / 64 ** level) % SLOTS);
+  }
+
+  #cascade(list: number): void {
+    let slot = this.#heads[list]!;
+    this.#heads[list] = NIL;
+    this.#tails[list] = NIL;
+    this.#occupied[list >>> 5]! &= ~(1 << (list & 31));
+    while (slot !== NIL) {
+      const next = this.#next[slot]!;
+      this.#link(slot);
+      slot = next;
+    }
+  }
+
+  #link(slot: number): void {
+    const list = this.#listFor(this.#when[slot]!);
+    const tail = this.#tails[list]!;
+    this.#prev[slot] = tail;
+    this.#next[slot] = NIL;
+    this.#tails[list] = slot;
+    if (tail === NIL) {
+      this.#heads[list] = slot;
+      this.#occupied[list >>> 5]! |= 1 << (list & 31);
+    } else this.#next[tail] = slot;
+  }
+
+  #unlink(slot: number): void {
+    const next = this.#next[slot]!;
+    const prev = this.#prev[slot]!;
+    this.#next[slot] = UNLINKED;
+    if (prev !== NIL && next !== NIL) {
+      this.#next[prev] = next;
+      this.#prev[next] = prev;
+      return;
+    }
+    const list = this.#listFor(this.#when[slot]!);
+    if (prev === NIL) this.#heads[list] = next;
+    else this.#next[prev] = next;
+    if (next === NIL) this.#tails[list] = prev;
+    else this.#prev[next] = prev;
+    if (this.#heads[list] === NIL) this.#occupied[list >>> 5]! &= ~(1 << (list & 31));
+  }
+}
+
+const lowestBit = (bits: number): number => bits & -bits;
