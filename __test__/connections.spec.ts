@@ -480,3 +480,131 @@ describe('other pitfalls', () => {
     expect([...manager.connections.values()].map((connection) => connection.id)).toEqual(['a']);
   });
 });
+
+describe('what was a defect once', () => {
+  it('a rate set at run time judges managers of the same name by one clock', () => {
+    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers, { name: 'one-clock' })) as [typeof manager, typeof manager];
+    a.updateLimits({ connectRatePerIp: { limit: 1, windowMs: 100 } });
+    expect(b.addConnection('1', new FakeSocket(), '1.1.1.1').success).toBe(true);
+    clock.advance(60_000);
+    expect(b.addConnection('2', new FakeSocket(), '1.1.1.1').success).toBe(true);
+    a.cleanup();
+    b.cleanup();
+  });
+
+  it('limits that change often do not put off the sweep', () => {
+    add('a');
+    manager.reserve('1.1.1.1');
+    for (let i = 0; i < 600; i++) {
+      clock.advance(100);
+      manager.updateLimits({ maxTotalConnections: 100 + (i % 2) });
+    }
+    expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
+  });
+
+  it('a socket that connects again within its own close costs no seat', () => {
+    const own = new ConnectionManager({}, timers, { onDuplicateId: 'takeover' });
+    let again = 0;
+    own.addConnection('x', { close: () => void (again++ === 0 && own.addConnection('x', new FakeSocket(), '1.1.1.1')) }, '1.1.1.1');
+    own.addConnection('x', new FakeSocket(), '1.1.1.1');
+    expect([own.connections.size, own.getStats().totalConnections]).toEqual([1, 1]);
+    own.cleanup();
+    expect(own.getStats().totalConnections).toBe(0);
+    const full = new ConnectionManager({ maxConnectionsPerUser: 1 }, timers, { onFull: 'closeOldest' });
+    full.addConnection('a', { close: () => full.cleanup() }, '1.1.1.1', 'u');
+    expect(full.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({ code: 'closed' });
+    expect(full.getStats().totalConnections).toBe(0);
+  });
+
+  it('cleanup gives leases back, and goes on when strict timers were cleaned up first', () => {
+    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, timers, { name: 'leases' })) as [
+      typeof manager,
+      typeof manager,
+    ];
+    const lease = a.reserve('1.1.1.1');
+    a.cleanup();
+    if (!lease.success) throw new Error(lease.reason);
+    expect(a.commit(lease, 'c', new FakeSocket()).success).toBe(false);
+    expect(b.addConnection('d', new FakeSocket(), '2.2.2.2').success).toBe(true);
+    b.cleanup();
+    const strict = new TimerManager({ clock, strict: true });
+    const own = new ConnectionManager<FakeSocket>({}, strict);
+    const sockets = [1, 2, 3].map(() => new FakeSocket());
+    sockets.forEach((socket, i) => own.addConnection(`${i}`, socket, '1.1.1.1'));
+    strict.cleanup();
+    own.cleanup();
+    expect(own.getStats().totalConnections).toBe(0);
+    expect(sockets.map((socket) => [socket.closed.length, socket.terminated])).toEqual([1, 2, 3].map(() => [1, true]));
+  });
+
+  it('nobody is closed early when the timeout becomes shorter', () => {
+    for (let i = 0; i < 100; i++) {
+      const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 60_000, cleanupIntervalMs: 1 }, timers);
+      const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
+      if (!result.success) throw new Error(result.reason);
+      clock.advance((i * 7) % 700);
+      result.connection.received(1);
+      const at = clock.now();
+      clock.advance((i * 13) % 90);
+      own.updateLimits({ connectionTimeoutMs: 100 });
+      while (result.connection.isAlive) clock.advance(1);
+      expect(clock.now() - at).toBeGreaterThanOrEqual(100);
+      own.cleanup();
+    }
+  });
+
+  it('the longest timeout there is evicts', () => {
+    const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 2 ** 30, cleanupIntervalMs: 2 ** 29 }, timers);
+    const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
+    if (!result.success) throw new Error(result.reason);
+    result.connection.lastActivity = Date.now() - 2 ** 30;
+    // Loop time counts two ticks at most for a step: it is moved by what is set above.
+    for (let i = 0; i < 8; i++) clock.advance(250);
+    expect(own.cleanupStaleConnections()).toBe(1);
+    own.cleanup();
+  });
+
+  it('a newcomer whom a rate refuses does not cost the oldest its place, and a used lease closes nobody', () => {
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 1, connectRatePerUser: { limit: 1, windowMs: 60_000 } }, timers, {
+      onFull: 'closeOldest',
+    });
+    const socket = new FakeSocket();
+    own.addConnection('a', socket, '1.1.1.1', 'u');
+    expect(own.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({ code: 'user_rate' });
+    expect([socket.closed, own.connections.size]).toEqual([[], 1]);
+    own.cleanup();
+    const taking = new ConnectionManager<FakeSocket>({}, timers, { onDuplicateId: 'takeover' });
+    const lease = taking.reserve('1.1.1.1');
+    if (!lease.success) throw new Error(lease.reason);
+    const other = new FakeSocket();
+    taking.commit(lease, 'a', other);
+    expect(taking.commit(lease, 'a', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
+    expect([other.closed, taking.connections.size]).toEqual([[], 1]);
+    taking.reserve('1.1.1.1');
+    for (const handle of [1.5, -0.5, -1, Number.NaN, 2 ** 60]) {
+      expect(() => taking.commit({ ...lease, handle }, 'id', new FakeSocket())).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'lease' }),
+      );
+    }
+    taking.cleanup();
+  });
+
+  it('a burst is whole at any time of day, and a relaxed rate forgives', () => {
+    for (let i = 0; i < 300; i++) {
+      const burst = 2 + (i % 20);
+      const own = new ConnectionManager<FakeSocket>({ connectRatePerIp: { limit: burst, windowMs: 1000 } }, timers);
+      clock.advance(((i * 7919) % 1000) / 7);
+      for (let k = 0; k < burst; k++) expect(own.addConnection(`${k}`, new FakeSocket(), '1.1.1.1').success).toBe(true);
+      own.cleanup();
+    }
+    const slow = { limit: 1, windowMs: 3_600_000 };
+    const fast = { limit: 1000, windowMs: 1000 };
+    const own = new ConnectionManager<FakeSocket>({ messageRate: slow, connectRatePerIp: slow }, timers);
+    const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
+    if (!result.success) throw new Error(result.reason);
+    result.connection.received(1);
+    own.updateLimits({ messageRate: fast, connectRatePerIp: fast });
+    expect([result.connection.received(1), own.addConnection('2', new FakeSocket(), '1.1.1.1').success]).toEqual(['ok', true]);
+    own.cleanup();
+  });
+});

@@ -20,11 +20,4 @@ export declare class Trust {
 }
 
 /** A connection table over the index of that name, or over one of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
-
-/**
- * A timing wheel as four functions: `share(due)` hands over the array for due slots,
- * `arm(slot, whenMs)`, `cancel(slot)`, `advance(nowMs)` returns how many slots are in it,
- * `next()` the earliest deadline or -1.
- */
-export declare function createWheel(): { share(due: Uint32Array): number; arm(slot: number, whenMs: number): number; cancel(slot: number): number; advance(nowMs: number): number; next(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }

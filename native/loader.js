@@ -773,8 +773,7 @@ if (
   }
 }
 
-const { Trust, createConnections, createWheel } = nativeBinding
+const { Trust, createConnections } = nativeBinding
 export { Trust }
 export { createConnections }
-export { createWheel }
 export const __napiBindingTarget = __napiLoadedBindingTarget

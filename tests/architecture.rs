@@ -18,8 +18,7 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
 
 fn rank(module: &str) -> Option<u8> {
     Some(match module {
-        "error" => 0,
-        "timers" => 1,
+        "clock" | "error" => 0,
         "connections" => 2,
         "binding" => 4,
         _ => return None,
@@ -46,6 +45,9 @@ fn the_house_is_in_order() {
             && (text.contains("napi::") || text.contains("unsafe "))
         {
             wrong.push(format!("{path}: Node-API or unsafe outside of binding"));
+        }
+        if module != "clock" && (text.contains("Instant::") || text.contains("SystemTime")) {
+            wrong.push(format!("{path}: reads a clock"));
         }
         for used in text
             .match_indices("use crate::")

@@ -100,6 +100,8 @@ export class Gate {
     if (over !== undefined) {
       const action = (over === 'message_rate' ? messages : volume)?.action ?? 'close';
       keeper.rateExceeded(connection, over, action);
+      // The hook may have closed it.
+      if (!connection.isAlive) return 'close';
       return action === 'report' ? 'ok' : action;
     }
     if (messages !== undefined) arrivals[at * 2] = Math.max(arrivals[at * 2]!, now) + messages.intervalMs;

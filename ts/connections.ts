@@ -1,5 +1,6 @@
 /** Admission, the live connections, and the sweep that closes the quiet ones. */
 import { createConnections } from '../native/loader.js';
+import { hostClock } from './clock.js';
 import {
   Gate,
   ID_MAX,
@@ -95,6 +96,7 @@ export interface ConnectionStats {
 
 const SLOTS_MAX = 2 ** 22;
 const FULL = -100;
+const NEED_TIME = -101;
 /** Evictions in one turn. */
 const EVICT_BATCH = 64;
 const REPLACED = 4001;
@@ -172,11 +174,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
+  /** Sockets closed so far: each may have called back. */
+  #closes = 0;
   #limits: Readonly<ConnectionLimits>;
-  /** Whether the core needs the time to admit. */
-  #hasRates = false;
+  /** Added to the timers' time for connect rates: threads that share a name share a clock. */
+  readonly #epochMs: number;
   #timeoutMs = NEVER;
   #tickMs = TICK_MAX_MS;
+  #sweepMs = 0;
+  /** How far stamps may lie before the true activity: two of the slowest ticks there were. */
+  #graceMs = 0;
   /** Loop time at the latest tick, and when that was. */
   #tickNow = 0;
   #tickAtMs: number;
@@ -204,6 +211,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#byUser = options.onFull === 'closeOldest' ? new Map() : undefined;
     this.#table = openTable(options.name, numbers);
     this.#table.share(this.#scratch);
+    const { driver } = timerManager;
+    this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
     this.#limits = Object.freeze({ ...limits });
     this.#tickAtMs = timerManager.driver.now();
     this.#keeper = {
@@ -219,16 +228,27 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Puts the limits into effect that JavaScript keeps. */
   #apply(): void {
-    const { connectionTimeoutMs: timeout = Infinity, cleanupIntervalMs, messageRate, byteRate } = this.#limits;
+    const { connectionTimeoutMs: timeout = Infinity, cleanupIntervalMs = 5000, messageRate, byteRate } = this.#limits;
     const [messages, bytes] = [checkedMeter('messageRate', messageRate), checkedMeter('byteRate', byteRate)];
+    // What was spent at another rate means nothing at this one.
+    for (const segment of this.#segments) segment.arrivals?.fill(0);
     this.#keeper.gate = messages === undefined && bytes === undefined ? undefined : new Gate(messages, bytes);
-    this.#hasRates = this.#limits.connectRatePerIp !== undefined || this.#limits.connectRatePerUser !== undefined;
     this.#timeoutMs = timeout === Infinity ? NEVER : timeout;
-    this.#tickMs = Math.min(TICK_MAX_MS, Math.max(5, Math.ceil(timeout / 64)));
-    this.#tick?.close();
-    this.#cleanup?.close();
-    this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: this.#tickMs, ref: false, name: 'connections.tick' });
-    this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), { delayMs: cleanupIntervalMs ?? 5000, ref: false, name: 'connections.cleanup' });
+    // What has passed is booked at the old tick. The timers go on where they can: limits that change
+    // often must not put off the sweep.
+    this.#advance();
+    const tickMs = Math.min(TICK_MAX_MS, Math.max(5, Math.ceil(timeout / 64)));
+    this.#graceMs = Math.max(this.#graceMs, 2 * tickMs);
+    if (this.#tick === undefined || tickMs !== this.#tickMs) {
+      this.#tickMs = tickMs;
+      this.#tick?.close();
+      this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: tickMs, ref: false, name: 'connections.tick' });
+    }
+    if (this.#cleanup === undefined || cleanupIntervalMs !== this.#sweepMs) {
+      this.#sweepMs = cleanupIntervalMs;
+      this.#cleanup?.close();
+      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), { delayMs: cleanupIntervalMs, ref: false, name: 'connections.cleanup' });
+    }
   }
 
   /** How far loop time has come since the last tick: a stalled loop counts for two ticks at most. */
@@ -237,9 +257,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   #advance(): void {
-    const elapsed = Math.floor(this.#elapsed());
-    this.#tickAtMs = this.#timers.driver.now();
-    this.#tickNow = (this.#tickNow + elapsed) >>> 0;
+    const elapsed = this.#elapsed();
+    const whole = Math.floor(elapsed);
+    // The fraction is kept: a tick's share of a millisecond adds up to seconds in an hour.
+    this.#tickAtMs = this.#timers.driver.now() - (elapsed - whole);
+    this.#tickNow = (this.#tickNow + whole) >>> 0;
     for (const segment of this.#segments) segment.stamps[SEGMENT] = this.#tickNow;
   }
 
@@ -265,9 +287,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Calls the core; a handle, or what it refused with. */
   #admit(take: NativeTable['reserve'], ip: string, user: string | undefined): number {
     if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
-    const now = this.#hasRates ? this.#timers.driver.now() : 0;
+    // Only a rate needs the time, and reading it costs: the core asks for it.
+    let now = Number.NaN;
     let handle = take(ip, user, now, this.#tickNow);
     if (handle >= 0) return handle;
+    if (handle === NEED_TIME) {
+      now = this.#timers.driver.now() + this.#epochMs;
+      handle = take(ip, user, now, this.#tickNow);
+    }
     if (handle === FULL && this.#grow()) handle = take(ip, user, now, this.#tickNow);
     if (this.#byUser !== undefined && user !== undefined && NATIVE_CODES[-handle - 1] === 'user_limit' && this.#closeOldest(user)) {
       handle = take(ip, user, now, this.#tickNow);
@@ -330,13 +357,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
     checkLease(lease);
-    if (this.#isClosed) return this.#refuse('closed', RETRY_MS, lease.ip, lease.userId);
-    if (!this.#makeRoom(id)) {
-      this.abort(lease);
-      return this.#refuse('duplicate_id', RETRY_MS, lease.ip, lease.userId);
-    }
     if (this.#table.commit(lease.handle) === 0) return this.#refuse('stale_lease', RETRY_MS, lease.ip, lease.userId);
-    return { success: true, connection: this.#open(lease.handle % SLOTS_MAX, id, socket, lease.ip, lease.userId, metadata) };
+    return this.#seat(lease.handle % SLOTS_MAX, id, socket, lease.ip, lease.userId, metadata);
+  }
+
+  /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
+  #seat(slot: number, id: string, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): AdmissionResult<S> {
+    const closes = this.#closes;
+    const isFree = !this.#isClosed && this.#makeRoom(id);
+    if (isFree && (closes === this.#closes || (!this.#isClosed && !this.#byId.has(id))))
+      return { success: true, connection: this.#open(slot, id, socket, ip, userId, metadata) };
+    this.#table.release(slot);
+    return this.#refuse(this.#isClosed ? 'closed' : 'duplicate_id', RETRY_MS, ip, userId);
   }
 
   /** Whether the id is free, or was made so. */
@@ -389,10 +421,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     checkConnection(id, socket, metadata);
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+    const closes = this.#closes;
     if (!this.#makeRoom(id)) return this.#refuse('duplicate_id', RETRY_MS, ip, user);
     const slot = this.#admit(this.#table.admit, ip, user);
     if (slot < 0) return this.#refusal(slot, ip, user);
-    return { success: true, connection: this.#open(slot, id, socket, ip, user, metadata) };
+    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, socket, ip, user, metadata) };
+    return this.#seat(slot, id, socket, ip, user, metadata);
   }
 
   /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */
@@ -445,6 +479,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Gives the seat back, then closes the socket, with force if the peer does not answer. */
   #close(connection: ManagedConnection<S>, code: number, reason: string): boolean {
     if (!connection.isAlive) return false;
+    this.#closes++;
     this.#release(connection);
     const { socket } = connection;
     try {
@@ -453,7 +488,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       // A socket that cannot be closed is gone; its seat is free already.
     }
     if (typeof socket.terminate === 'function') {
-      this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
+      try {
+        this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
+      } catch {
+        // Strict timers that were cleaned up: nobody would come back for it.
+        terminate(socket);
+      }
     }
     return true;
   }
@@ -472,9 +512,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** One batch; whether there may be more, which then comes in the next turn if `goOn` says so. */
   #sweep(goOn: boolean): boolean {
     if (this.#isClosed) return false;
-    // Stamps lie at most two ticks before the true activity: that much is granted on top.
-    const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + 2 * this.#tickMs;
-    const found = this.#table.sweep(this.#loopNow(), idleMs, this.#leaseTimeoutMs + 2 * this.#tickMs);
+    const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + this.#graceMs;
+    const found = this.#table.sweep(this.#loopNow(), idleMs, this.#leaseTimeoutMs + this.#graceMs);
     // A copy: a socket's close may add and sweep.
     for (const slot of this.#scratch.slice(0, found)) {
       const connection = this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] as ManagedConnection<S> | undefined;
@@ -533,6 +572,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#cleanup?.close();
     this.#isClosed = true;
     for (const connection of this.#byId.values()) this.#close(connection, 1001, 'Server shutdown');
+    this.#table.abortAll();
   }
 
   [Symbol.dispose](): void {
@@ -571,7 +611,8 @@ function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions
 }
 
 function checkLease(lease: unknown): void {
-  if (typeof lease !== 'object' || lease === null || typeof (lease as Partial<Lease>).handle !== 'number') throw wrongType('lease', lease, 'a lease');
+  const handle = typeof lease === 'object' && lease !== null ? (lease as Partial<Lease>).handle : undefined;
+  if (typeof handle !== 'number' || !Number.isSafeInteger(handle) || handle < 0) throw wrongType('lease', lease, 'a lease');
 }
 
 function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {

@@ -3,6 +3,7 @@
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
+use crate::clock::process_now_ms;
 use crate::connections::{Address, Index, Limits, Rate, Refusal, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 const SLOT_BITS: u32 = 22;
 const FULL: f64 = -100.0;
+const NEED_TIME: f64 = -101.0;
 
 struct Connections {
     /// `None` once the environment has ended.
@@ -67,7 +69,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// A connection table over the index of that name, or over one of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -108,6 +110,8 @@ pub fn create_connections<'env>(
     bind::<Admit>(env, &object, &core)?;
     bind::<Commit>(env, &object, &core)?;
     bind::<Abort>(env, &object, &core)?;
+    bind::<AbortAll>(env, &object, &core)?;
+    bind::<ProcessNow>(env, &object, &core)?;
     bind::<Release>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
@@ -139,8 +143,8 @@ impl Connections {
             .ok_or(Wrong(c"the environment has ended"))
     }
 
-    /// `(ip, user, nowMs, loopNow)` to a slot if it is open, a handle if it is leased, a refusal
-    /// or [`FULL`].
+    /// `(ip, user, nowMs, loopNow)` to a slot if it is open, a handle if it is leased, a refusal,
+    /// [`FULL`], or [`NEED_TIME`] where `nowMs` is NaN and there are rates.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, Wrong> {
         let table = self.table()?;
         if table.is_full() {
@@ -150,6 +154,9 @@ impl Connections {
             .units(0, |units| units.map(Address::from_units))
             .ok_or(Wrong(c"ip must be a string"))?;
         let now = args.number(2);
+        if now.is_nan() && table.index().has_rates() {
+            return Ok(NEED_TIME);
+        }
         // Before anything is taken: a wrong argument must not cost a seat.
         let loop_now = args.index(3)?;
         let outcome = args.units(1, |user| table.reserve(address, user, now, state));
@@ -221,6 +228,15 @@ bound!(Abort, c"abort", |core, args| {
         _ => 0.0,
     })
 });
+
+bound!(AbortAll, c"abortAll", |core, _args| {
+    core.table()?.abort_all();
+    Ok(0.0)
+});
+
+bound!(ProcessNow, c"processNowMs", |_core, _args| Ok(
+    process_now_ms()
+));
 
 bound!(Release, c"release", |core, args| {
     let slot = args.index(0)?;

@@ -10,4 +10,3 @@
 mod bound;
 mod connections;
 mod forwarded;
-mod timers;

@@ -182,6 +182,33 @@ struct Rates {
     user_cells: Cells<UserKey>,
 }
 
+impl Rates {
+    /// The arrival times that an admission now would leave behind; nothing is spent yet.
+    fn check(
+        &mut self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(Option<f64>, Option<f64>), Refusal> {
+        let mut next = (None, None);
+        if let Some(rate) = self.per_ip {
+            let arrival = self.ip_cells.arrival(address, now, rate);
+            next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                code: RefusalCode::IpRate,
+                retry_after_ms,
+            })?);
+        }
+        if let (Some(rate), Some(user)) = (self.per_user, user) {
+            let arrival = self.user_cells.arrival(user, now, rate);
+            next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                code: RefusalCode::UserRate,
+                retry_after_ms,
+            })?);
+        }
+        Ok(next)
+    }
+}
+
 /// Seats of all the tables that share one name.
 pub struct Index {
     /// IPv4, apart: with keys of 4 bytes an entry takes half the memory.
@@ -319,6 +346,10 @@ impl Index {
         let at_user = user.map(|user| self.users.entry(user));
         if let Some(entry) = &at_user {
             if count_of(entry) >= limits.per_user.load(Relaxed) {
+                // Rates first: `User` invites the caller to make room, in vain if a rate refuses then.
+                if self.has_rates() {
+                    self.rates().check(address, user, now)?;
+                }
                 return refuse(RefusalCode::User);
             }
         } else if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
@@ -349,24 +380,11 @@ impl Index {
     /// The rates and the totals: the last things checked, and taken at once.
     fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
         // Held until the totals are taken: a rate is spent only by who is admitted.
-        let mut rates = self.limits.has_rates.load(Relaxed).then(|| self.rates());
-        let mut next = (None, None);
-        if let Some(rates) = &mut rates {
-            if let Some(rate) = rates.per_ip {
-                let arrival = rates.ip_cells.arrival(address, now, rate);
-                next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                    code: RefusalCode::IpRate,
-                    retry_after_ms,
-                })?);
-            }
-            if let (Some(rate), Some(user)) = (rates.per_user, user) {
-                let arrival = rates.user_cells.arrival(user, now, rate);
-                next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                    code: RefusalCode::UserRate,
-                    retry_after_ms,
-                })?);
-            }
-        }
+        let mut rates = self.has_rates().then(|| self.rates());
+        let next = match &mut rates {
+            Some(rates) => rates.check(address, user, now)?,
+            None => (None, None),
+        };
         let total = self.limits.total.load(Relaxed);
         let anonymous = self.limits.anonymous.load(Relaxed);
         // Relaxed: the word guards nothing but itself; the keys have their own locks.
@@ -477,12 +495,25 @@ impl Index {
             .store(limits.anonymous_per_ip, Relaxed);
         live.unknown.store(limits.unknown, Relaxed);
         let mut rates = self.rates();
+        // What was spent at another rate means nothing at this one.
+        if rates.per_ip != limits.ip_rate {
+            rates.ip_cells = Cells::default();
+        }
+        if rates.per_user != limits.user_rate {
+            rates.user_cells = Cells::default();
+        }
         rates.per_ip = limits.ip_rate;
         rates.per_user = limits.user_rate;
         live.has_rates.store(
             limits.ip_rate.is_some() || limits.user_rate.is_some(),
             Relaxed,
         );
+    }
+
+    /// Whether [`Index::reserve`] needs the time.
+    #[must_use]
+    pub fn has_rates(&self) -> bool {
+        self.limits.has_rates.load(Relaxed)
     }
 
     /// Refuses newcomers from now on, or admits them again.

@@ -23,7 +23,8 @@ impl Rate {
     pub fn check(self, arrival: f64, now: f64) -> Result<f64, f64> {
         let arrival = arrival.max(now);
         let allowed_at = arrival - self.interval_ms * (self.burst - 1.0);
-        if now >= allowed_at {
+        // Sums of thirds round: a burst must not be one short for it.
+        if now + 1e-6 >= allowed_at {
             Ok(arrival + self.interval_ms)
         } else {
             Err(allowed_at - now)

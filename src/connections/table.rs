@@ -43,7 +43,8 @@ pub struct Table {
 }
 
 /// Ages beyond this are reported as this: it keeps them apart from the future.
-const AGE_MAX_MS: u32 = 1 << 30;
+// The longest timeout is 2^30; what is granted on top of it lies below this.
+const AGE_MAX_MS: u32 = (1 << 30) + 4096;
 /// Stamps compared at once.
 const CHUNK: usize = 64;
 /// Leases looked at in one go.
@@ -157,6 +158,15 @@ impl Table {
                     self.leases.pop_front();
                 }
                 None => return,
+            }
+        }
+    }
+
+    /// Gives back everything that is reserved.
+    pub fn abort_all(&mut self) {
+        for (slot, generation, _) in std::mem::take(&mut self.leases) {
+            if self.is(slot, generation, State::Reserved) {
+                self.release(slot, generation);
             }
         }
     }
