@@ -3,6 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Instant;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since it was first asked for; monotonic.

@@ -291,11 +291,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     let now = Number.NaN;
     let handle = take(ip, user, now, this.#tickNow);
     if (handle >= 0) return handle;
+    if (handle === FULL && this.#grow()) handle = take(ip, user, now, this.#tickNow);
     if (handle === NEED_TIME) {
       now = this.#timers.driver.now() + this.#epochMs;
       handle = take(ip, user, now, this.#tickNow);
     }
-    if (handle === FULL && this.#grow()) handle = take(ip, user, now, this.#tickNow);
     if (this.#byUser !== undefined && user !== undefined && NATIVE_CODES[-handle - 1] === 'user_limit' && this.#closeOldest(user)) {
       handle = take(ip, user, now, this.#tickNow);
     }
