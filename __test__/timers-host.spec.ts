@@ -1,0 +1,127 @@
+import { spawnSync } from 'node:child_process';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { Worker } from 'node:worker_threads';
+import { withGlobal } from '@sinonjs/fake-timers';
+import { describe, expect, it } from 'vitest';
+import { TimerManager } from '../dist/index.js';
+
+const BUN = 'bun' in process.versions;
+
+/** Runs a script on this host with a set of timers in scope, in a process of its own; what it printed, and its status. */
+function log(timers: 'host' | 'ours', body: string): { out: string; status: number | null } {
+  const ours = `import { TimerManager } from './dist/index.js'; const manager = new TimerManager();
+    const { setTimeout, setInterval, clearTimeout, clearInterval } = Object.fromEntries(
+      ['setTimeout', 'setInterval', 'clearTimeout', 'clearInterval'].map((name) => [name, manager[name].bind(manager)]));`;
+  const script = `${timers === 'ours' ? ours : ''}
+    import { AsyncLocalStorage } from 'node:async_hooks';
+    const print = (...words) => process.stdout.write(words.join(' ') + '\\n');
+    process.on('uncaughtException', (error) => print('uncaught', error.message));
+    process.on('unhandledRejection', (error) => print('unhandled', error.message));
+    const late = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
+    ${body}`;
+  const { stdout, status } = spawnSync(process.execPath, BUN ? ['-e', script] : ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 });
+  return { out: stdout, status };
+}
+
+// Each is run against the host's own timers and against ours, and what they print is compared.
+describe.each([
+  [
+    'order of deadlines, first in first out on ties',
+    `setTimeout(print, 30, 'c'); setTimeout(print, 10, 'a'); setTimeout(print, 10, 'b'); setTimeout(print, 30, 'd');`,
+  ],
+  ['arguments of every number', `setTimeout(print, 1, 1, 'two', undefined, null, 5); setTimeout(print, 1);`],
+  [
+    'strange delays are one millisecond',
+    `for (const delay of [0, -5, NaN, undefined, null, '3', 0.5, 1.9]) setTimeout(() => 0, delay); setTimeout(print, 20, 'later');`,
+  ],
+  [
+    'a throw is uncaught and the rest still run',
+    `setTimeout(() => { throw new Error('first'); }, 5); setTimeout(print, 5, 'second'); setTimeout(() => { throw new Error('third'); }, 5); setTimeout(print, 6, 'fourth'); late(20);`,
+  ],
+  ['a rejection is unhandled', `setTimeout(async () => { throw new Error('lost'); }, 1); setTimeout(print, 20, 'after');`],
+  [
+    'promise jobs run between two callbacks',
+    `for (const name of ['a', 'b', 'c']) setTimeout(() => { print(name); Promise.resolve().then(() => print('job', name)); }, 5); late(20);`,
+  ],
+  [
+    'clearing a due one in the same batch stops it',
+    `let b; setTimeout(() => { print('a'); clearTimeout(b); }, 5); b = setTimeout(print, 5, 'b'); setTimeout(print, 5, 'c'); late(20);`,
+  ],
+  [
+    'either clear takes either kind, by handle and by number',
+    `clearInterval(setTimeout(print, 5, 'x')); clearTimeout(setInterval(print, 5, 'y')); clearTimeout(+setTimeout(print, 5, 'z')); clearTimeout(undefined); clearTimeout(null); setTimeout(print, 20, 'end');`,
+  ],
+  ['an interval can clear itself', `let n = 0; const i = setInterval(() => { print('tick', ++n); if (n === 3) clearInterval(i); }, 3);`],
+  ['a throwing interval goes on', `let n = 0; const i = setInterval(() => { if (++n === 3) clearInterval(i); throw new Error('tick ' + n); }, 3);`],
+  ['nested timers', `setTimeout(() => { print(1); setTimeout(() => { print(2); setTimeout(print, 1, 3); }, 1); }, 1);`],
+  [
+    'refresh puts a timer off, and arms a fired one again',
+    `let n = 0; const t = setTimeout(() => { print('fired', ++n); if (n < 3) t.refresh(); }, 10); setTimeout(() => { t.refresh(); print('put off'); }, 3);`,
+  ],
+  [
+    'an unref timer does not hold the process',
+    `setTimeout(print, 60_000, 'never').unref(); setInterval(print, 60_000, 'never').unref(); setTimeout(print, 5, 'end');`,
+  ],
+  ['hasRef follows ref and unref', `const t = setTimeout(() => 0, 5); print(t.hasRef(), t.unref().hasRef(), t.ref().hasRef());`],
+  [
+    'the context of AsyncLocalStorage is kept',
+    `const als = new AsyncLocalStorage(); als.run('inside', () => setTimeout(() => print(als.getStore()), 5)); als.run('ticks', () => { const i = setInterval(() => { print(als.getStore()); clearInterval(i); }, 5); }); setTimeout(() => print(als.getStore()), 20);`,
+  ],
+])('as on the host: %s', (_name, body) => {
+  it('prints the same and ends the same', () => {
+    const ours = log('ours', body);
+    expect(ours).toEqual(log('host', body));
+    expect(ours.status).toBe(0);
+  });
+});
+
+describe('fake timers of sinon', () => {
+  it('drive ours, installed before or after arming, and removed while armed', async () => {
+    const timers = new TimerManager();
+    const fired: string[] = [];
+    timers.setTimeout(() => fired.push('armed before'), 1000);
+    const clock = withGlobal(globalThis).install();
+    try {
+      timers.setTimeout(() => fired.push('armed after'), 2000);
+      // Armed within a millisecond of the real clock: due at the whole one after it.
+      clock.tick(999);
+      expect(fired).toEqual([]);
+      clock.tick(2);
+      expect(fired).toEqual(['armed before']);
+      clock.tick(1000);
+      expect(fired).toEqual(['armed before', 'armed after']);
+      timers.setTimeout(() => fired.push('armed under the fake'), 20);
+    } finally {
+      clock.uninstall();
+    }
+    await timers.sleep(1);
+    await timers.sleep(60);
+    expect(fired.at(-1)).toBe('armed under the fake');
+    timers.cleanup();
+  });
+});
+
+it('a manager that captures no context runs its callbacks without one', async () => {
+  const store = new AsyncLocalStorage<string>();
+  const timers = new TimerManager({ context: 'none' });
+  const seen = await new Promise((resolve) => store.run('inside', () => timers.setTimeout(() => resolve(timers.getActiveTimersCount()), 1)));
+  expect(seen).toBe(0);
+});
+
+it('a hundred workers end while their timers fire', { timeout: 120_000 }, async () => {
+  const code = `const { parentPort } = require('node:worker_threads');
+    import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}).then(({ TimerManager }) => {
+      const timers = new TimerManager();
+      for (let i = 0; i < 50; i++) timers.setInterval(() => undefined, 1 + (i % 3));
+      timers.setTimeout(() => parentPort.postMessage('firing'), 2);
+    });`;
+  for (let round = 0; round < 25; round++) {
+    await Promise.all(
+      [1, 2, 3, 4].map(async () => {
+        const worker = new Worker(code, { eval: true });
+        await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+        await worker.terminate();
+      }),
+    );
+  }
+});
