@@ -523,6 +523,7 @@ describe('what was a defect once', () => {
     ];
     const lease = a.reserve('1.1.1.1');
     a.cleanup();
+    expect(b.getStats().totalConnections).toBe(0);
     if (!lease.success) throw new Error(lease.reason);
     expect(a.commit(lease, 'c', new FakeSocket()).success).toBe(false);
     expect(b.addConnection('d', new FakeSocket(), '2.2.2.2').success).toBe(true);

@@ -1,0 +1,115 @@
+import { spawnSync } from 'node:child_process';
+import { expect, it } from 'vitest';
+import { ConnectionManager, ManagedConnection, PortcullisError, TimerHandle, TimerManager } from '../dist/index.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis as guardWs } from '../dist/ws.js';
+
+const JUNK: readonly unknown[] = [
+  undefined,
+  null,
+  true,
+  Number.NaN,
+  Infinity,
+  -1,
+  -0,
+  1.5,
+  2 ** 33,
+  2 ** 60,
+  '',
+  'x',
+  '💥'.repeat(2000),
+  '\ud800',
+  Symbol('s'),
+  10n,
+  {},
+  [],
+  () => undefined,
+  new Proxy({}, {}),
+  Object.freeze({ delayMs: 'soon', limits: 3, close: 1 }),
+  new Date(Number.NaN),
+  new Uint8Array(3),
+];
+
+/** Calls every method of `target` with junk in every place; what it throws must be an error that says something. */
+function bombard(target: object, except: readonly string[] = []): void {
+  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(target) as object).filter((name) => name !== 'constructor' && !except.includes(name));
+  for (const name of names) {
+    for (const first of JUNK) {
+      for (const second of JUNK) {
+        try {
+          const member = (target as Record<string, unknown>)[name];
+          if (typeof member !== 'function') continue;
+          const result: unknown = Reflect.apply(member, target, [first, second, first, second]);
+          if (result instanceof Promise) result.catch(() => undefined);
+        } catch (error) {
+          expect(error, name).toBeInstanceOf(Error);
+          expect((error as Error).message.length, name).toBeLessThan(400);
+          if (error instanceof PortcullisError) expect(error.code).toMatch(/^ERR_/);
+        }
+      }
+    }
+  }
+}
+
+it('a timer manager takes anything and keeps its count', () => {
+  const clock = new ManualClock();
+  const timers = new TimerManager({ clock });
+  bombard(timers, ['cleanup', 'interval']);
+  const armed = timers.getActiveTimersCount();
+  expect(timers.report().active).toBe(armed);
+  const cleared = timers.cleanup();
+  expect([cleared.timeouts + cleared.intervals, timers.getActiveTimersCount()]).toEqual([armed, 0]);
+  const handle = new TimerManager({ clock }).setTimeout(() => undefined, 5);
+  expect(handle).toBeInstanceOf(TimerHandle);
+  bombard(handle);
+});
+
+it('a connection manager and its connections take anything and lose no seat', () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const manager = new ConnectionManager<FakeSocket>({ maxTotalConnections: 1e6 }, timers);
+  const result = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+  if (!result.success) throw new Error(result.reason);
+  expect(result.connection).toBeInstanceOf(ManagedConnection);
+  bombard(result.connection, ['detach', 'bound', 'close']);
+  bombard(manager, ['cleanup', 'drain', 'updateLimits']);
+  const open = manager.connections.size;
+  const leases = manager.getStats().totalConnections - open;
+  expect(leases).toBeGreaterThanOrEqual(0);
+  manager.cleanup();
+  expect(manager.getStats().totalConnections).toBe(0);
+});
+
+it('constructors and adapters refuse junk by name', () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const makers: readonly ((junk: never) => unknown)[] = [
+    (junk) => new ConnectionManager(junk, timers),
+    (junk) => new ConnectionManager({}, junk),
+    (junk) => new ConnectionManager({}, timers, junk),
+    (junk) => new TimerManager(junk),
+    (junk) => guardWs(junk),
+    (junk) => guardWs({ limits: junk }),
+    (junk) => guardWs({ limits: {}, trustedProxies: junk }),
+    (junk) => guardWs({ limits: {}, refuseWith: junk }),
+    (junk) => new ConnectionManager({ maxTotalConnections: junk }, timers),
+    (junk) => new ConnectionManager({ messageRate: junk }, timers),
+    (junk) => new ConnectionManager({ connectRatePerIp: junk }, timers),
+  ];
+  for (const make of makers) {
+    let refused = 0;
+    for (const junk of JUNK) {
+      try {
+        make(junk as never);
+      } catch (error) {
+        refused++;
+        expect(error).toBeInstanceOf(PortcullisError);
+        expect((error as PortcullisError).field).toBeTypeOf('string');
+      }
+    }
+    expect(refused).toBeGreaterThan(8);
+  }
+});
+
+it("bun's own fake timers drive ours", () => {
+  const { stderr, status } = spawnSync('node_modules/.bin/bun', ['test', './__test__/fixtures/fake-timers.bun.ts'], { encoding: 'utf8' });
+  expect([stderr.match(/(\d+) pass/)?.[1], stderr.match(/(\d+) fail/)?.[1], status]).toEqual(['1', '0', 0]);
+});
