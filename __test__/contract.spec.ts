@@ -181,7 +181,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 
-  it('believes forwarded addresses of trusted proxies only', async () => {
+  it('pitfall 10: believes forwarded addresses of trusted proxies only', async () => {
     const trusting = await start(command, { limits: {}, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] });
     const addressOf = async (server: Server, headers: Record<string, string>): Promise<unknown> =>
       (JSON.parse(await ask(await server.open('/ws', headers), 'figures')) as unknown[])[3];
@@ -226,6 +226,20 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(failed.status).toBe(500);
     expect(failed.body).not.toContain('secret');
     expect(await server.total()).toBe(1);
+  });
+
+  it('does not take a client for idle that answers pings', async () => {
+    const server = await start(command, { limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 20 } });
+    const [pinging, ponging, silent] = [await server.open(), await server.open(), await server.open()];
+    const gone = closeCode(silent);
+    const beat = setInterval(() => {
+      pinging.ping();
+      ponging.pong();
+    }, 20);
+    expect(await gone).toBe(1001);
+    // They are older than the one that is gone.
+    expect(await server.total()).toBe(2);
+    clearInterval(beat);
   });
 
   it('closes the idle with 1001 and gives their seats back', async () => {

@@ -26,7 +26,7 @@ interface RouteData {
 
 /** Puts the guard between Bun and the route's handlers. */
 function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
-  const { open, message, close } = data;
+  const { open, message, ping, pong, close } = data;
   let connection: ManagedConnection | undefined;
   data.open = (socket) => {
     connection = visit.open(data.id, socket);
@@ -39,6 +39,15 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
     return undefined;
   };
   data.message = (socket, raw) => (connection?.received(sizeOf(raw)) === 'ok' ? message?.(socket, raw) : undefined);
+  // A client that answers is there, though it says nothing.
+  data.ping = (socket, payload) => {
+    connection?.touch();
+    return ping?.(socket, payload);
+  };
+  data.pong = (socket, payload) => {
+    connection?.touch();
+    return pong?.(socket, payload);
+  };
   data.close = (socket, code, reason) => {
     if (connection !== undefined) door.manager.release(connection);
     return close?.(socket, code, reason);

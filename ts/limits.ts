@@ -55,7 +55,7 @@ export interface ConnectionLimits {
   readonly messageRate?: MessageRate | undefined;
   /** Bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
-  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity. */
+  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
   readonly connectionTimeoutMs?: number | undefined;
   /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
   readonly cleanupIntervalMs?: number | undefined;
