@@ -249,6 +249,16 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 });
 
+it('an Elysia route that came before the plugin is guarded, and refused by close code', async () => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
+  const client = await server.open();
+  expect(await ask(client, 'hello')).toBe('hello');
+  expect(await refusedByCode(server)).toBe(1008);
+  expect(await server.total()).toBe(1);
+  client.close();
+  await server.becomes(0);
+});
+
 describe('two Elysia plugins in one app', () => {
   const command = ['node_modules/.bin/bun', '__test__/servers/pair.ts'] as const;
 

@@ -63,9 +63,12 @@ interface RawServer {
 let instances = 0;
 
 /**
- * Guards every `.ws()` route that is registered after it, on Bun: admits or refuses before the
- * upgrade, counts messages and bytes both ways, closes the idle, gives seats back. Routes stay as
- * they are. `publish()` reaches subscribers without passing their sockets and is not counted.
+ * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
+ * subscribers without passing their sockets and is not counted.
+ *
+ * Use it before the routes: those registered earlier have no hook before the upgrade, so that there
+ * a client is refused by close code and nobody is identified.
  *
  * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
@@ -94,8 +97,8 @@ export function portcullis(options: ElysiaGuardOptions) {
     servers.add(server);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
-      const visit = visits.get(request);
-      if (visit === undefined) return upgrade(request, given);
+      // One of a route that came before the plugin is judged now, and can only be refused by code.
+      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '');
       guardRoute(door, visit, given.data);
       const done = upgrade(request, given);
       if (!done) visit.leave();
@@ -134,6 +137,9 @@ export function portcullis(options: ElysiaGuardOptions) {
         visits.set(context.request, visit);
         return refused(visit);
       });
+  before.onStart((app) => {
+    if (app.server) watch(app.server as unknown as RawServer);
+  });
   // An upgrade that a later hook turned down, or that failed.
   return before.onAfterResponse({ as: 'global' }, (context) => {
     visits.get(context.request)?.leave();
