@@ -259,6 +259,15 @@ it('an Elysia route that came before the plugin is guarded, and refused by close
   await server.becomes(0);
 });
 
+it.each(['/bare', '/data'])('an Elysia handler that upgrades by hand is guarded (%s)', async (path) => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
+  const client = await server.open(path);
+  expect(await server.total()).toBe(1);
+  expect((await server.handshake({}, path)).status).toBe(429);
+  client.close();
+  await server.becomes(0);
+});
+
 describe('two Elysia plugins in one app', () => {
   const command = ['node_modules/.bin/bun', '__test__/servers/pair.ts'] as const;
 

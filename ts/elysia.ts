@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
@@ -13,9 +14,9 @@ export interface ElysiaGuard {
   readonly manager: ConnectionManager;
 }
 
-/** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. */
+/** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. A handler that upgrades by hand has none. */
 interface RouteData {
-  readonly id: string;
+  readonly id?: string;
   open?: (socket: RawSocket) => unknown;
   message?: (socket: RawSocket, message: string | Buffer) => unknown;
   drain?: (socket: RawSocket) => unknown;
@@ -29,7 +30,7 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
   const { open, message, ping, pong, close } = data;
   let connection: ManagedConnection | undefined;
   data.open = (socket) => {
-    connection = visit.open(data.id, socket);
+    connection = visit.open(data.id ?? randomUUID(), socket);
     if (connection !== undefined) {
       countSends(socket, connection);
       return open?.(socket);
@@ -57,7 +58,7 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
 /** Bun's server, as far as it is used here. */
 interface RawServer {
   requestIP(request: Request): { readonly address: string } | null;
-  upgrade(request: Request, options: { data: RouteData }): boolean;
+  upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
 let instances = 0;
@@ -99,8 +100,9 @@ export function portcullis(options: ElysiaGuardOptions) {
     server.upgrade = (request, given) => {
       // One of a route that came before the plugin is judged now, and can only be refused by code.
       const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '');
-      guardRoute(door, visit, given.data);
-      const done = upgrade(request, given);
+      const data = given?.data ?? {};
+      guardRoute(door, visit, data);
+      const done = upgrade(request, { ...given, data });
       if (!done) visit.leave();
       return done;
     };
