@@ -334,6 +334,17 @@ describe('bad input', () => {
     own.cleanup();
   });
 
+  it('nobody can change the limits but by updateLimits, not in a rate either', () => {
+    const given = { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000 } };
+    const own = new ConnectionManager<FakeSocket>(given, timers);
+    given.messageRate.limit = Number.NaN;
+    const seen = own.getStats().limits.messageRate as { limit: number };
+    expect(() => (seen.limit = 5)).toThrow(TypeError);
+    own.updateLimits({ maxTotalConnections: 2 });
+    expect(own.getStats().limits).toEqual({ maxTotalConnections: 2, messageRate: { limit: 1, windowMs: 1000 } });
+    own.cleanup();
+  });
+
   it('drain takes a boolean', () => {
     manager.drain();
     for (const junk of [null, 0, ''])

@@ -29,6 +29,7 @@ import {
   TIME_MAX_MS,
   checkedLimits,
   checkedMeter,
+  frozenLimits,
 } from './limits.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 
@@ -230,7 +231,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#table.share(this.#scratch, this.#text, this.#left);
     const { driver } = timerManager;
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
-    this.#limits = Object.freeze({ ...limits });
+    this.#limits = frozenLimits(limits);
     this.#tickAtMs = timerManager.driver.now();
     this.#keeper = {
       gate: undefined,
@@ -600,7 +601,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if ((merged.ipv6PrefixBits ?? 64) !== bits) throw outOfRange('ipv6PrefixBits', merged.ipv6PrefixBits, `${bits}: it cannot change while the index is open`);
     this.#scratch.set(numbers);
     this.#table.setLimits();
-    this.#limits = Object.freeze(merged);
+    this.#limits = frozenLimits(merged);
     if (!this.#isClosed) this.#apply();
   }
 

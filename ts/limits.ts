@@ -149,6 +149,13 @@ function checkedRate(field: string, rate: ConnectRate | MessageRate | undefined,
   return [wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit, wholeNumber(`${field}.burst`, rate.burst, 1, most, limit)];
 }
 
+/** A copy that neither the caller nor who reads `getStats()` can change, rates included. @internal */
+export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
+  const rates = ['connectRatePerIp', 'connectRatePerUser', 'messageRate', 'byteRate'] as const;
+  const given = rates.filter((name) => limits[name] !== undefined).map((name) => [name, Object.freeze({ ...limits[name] })]);
+  return Object.freeze({ ...limits, ...(Object.fromEntries(given) as ConnectionLimits) });
+}
+
 /** A checked message or byte rate. @internal */
 export interface Meter {
   readonly intervalMs: number;
