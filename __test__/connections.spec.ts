@@ -559,6 +559,37 @@ describe('when a user or an id is full', () => {
     own.cleanup();
   });
 
+  it('a newcomer that is refused takes nothing over', () => {
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1, maxConnectionsPerUser: 1 }, timers, { onDuplicateId: 'takeover' });
+    const old = own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann');
+    own.addConnection('other', new FakeSocket(), '192.0.2.2', 'bob');
+    if (!old.success) throw new Error('it should be admitted');
+    // What is full is not what the old one holds.
+    expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'bob').code).toBe('user_limit');
+    expect(own.addConnection('same', new FakeSocket(), '192.0.2.2', 'cat').code).toBe('ip_limit');
+    own.drain();
+    expect(own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann').code).toBe('draining');
+    own.drain(false);
+    expect([old.connection.isAlive, old.connection.socket.closed]).toEqual([true, []]);
+    // With room for both, too, there is only one of the id in the end.
+    expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'cat').success).toBe(true);
+    expect([old.connection.isAlive, old.connection.socket.closed.length]).toEqual([false, 1]);
+    expect(own.getStats()).toMatchObject({ totalConnections: 2, connectionsByIp: 2, connectionsByUser: 2 });
+    own.cleanup();
+  });
+
+  it("a manager takes no lease of another's", () => {
+    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers)) as [typeof manager, typeof manager];
+    const [ofA, ofB] = [a.reserve('192.0.2.1'), b.reserve('192.0.2.2')];
+    if (!ofA.success || !ofB.success) throw new Error('both should be reserved');
+    expect(ofA.handle).toBe(ofB.handle);
+    expect(() => b.commit(ofA, 'x', new FakeSocket())).toThrow(/a lease that this manager gave/);
+    expect(() => b.abort(ofA)).toThrow(/a lease that this manager gave/);
+    expect([b.abort(ofB), a.commit(ofA, 'x', new FakeSocket()).success]).toEqual([true, true]);
+    a.cleanup();
+    b.cleanup();
+  });
+
   it('pitfall 3: takes an id over if asked to, and the late close of the old one changes nothing', () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, { onDuplicateId: 'takeover' });
     const first = own.addConnection('same', new FakeSocket(), '192.0.2.1');

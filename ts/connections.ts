@@ -41,6 +41,23 @@ export interface Lease {
   readonly userId: string | undefined;
 }
 
+/** Knows whose it is: another manager may have the same slot. */
+class HeldLease implements Lease {
+  readonly success = true;
+  readonly #owner: object;
+  constructor(
+    owner: object,
+    readonly handle: number,
+    readonly ip: string,
+    readonly userId: string | undefined,
+  ) {
+    this.#owner = owner;
+  }
+  isOf(owner: object): boolean {
+    return this.#owner === owner;
+  }
+}
+
 /** The answer of `addConnection` and `commit`. */
 export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
   | {
@@ -106,6 +123,7 @@ const LEFT_MAX = 64;
 /** Evictions in one turn. */
 const EVICT_BATCH = 64;
 const REPLACED = 4001;
+const REPLACED_REASON = 'Replaced by a newer connection';
 const RETRY_MS = 1000;
 
 type NativeTable = ReturnType<typeof createConnections>;
@@ -307,7 +325,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const handle = this.#admit(this.#table.reserve, ip, v4Of(ip), user);
-    return handle < 0 ? this.#refusal(handle, ip, user) : { success: true, handle, ip, userId: user };
+    return handle < 0 ? this.#refusal(handle, ip, user) : new HeldLease(this, handle, ip, user);
   }
 
   /** Calls the core; a handle, or what it refused with. */
@@ -344,7 +362,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #closeOldest(user: string): boolean {
     const oldest = this.#byUser?.get(user)?.values().next().value;
-    return oldest !== undefined && this.#close(oldest, REPLACED, 'Replaced by a newer connection');
+    return oldest !== undefined && this.#close(oldest, REPLACED, REPLACED_REASON);
   }
 
   #refusal(handle: number, ip: string, user: string | undefined): Refusal {
@@ -375,7 +393,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
-    const { handle, ip, userId } = checkedLease(lease);
+    const { handle, ip, userId } = checkedLease(lease, this);
     if (this.#table.commit(handle) === 0) return this.#refuse('stale_lease', RETRY_MS, ip, userId);
     return this.#seat(handle % SLOTS_MAX, id, socket, ip, v4Of(ip), userId, metadata);
   }
@@ -395,7 +413,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #makeRoom(id: string, hash: number): boolean {
     const present = this.#ids.find(id, hash);
     if (present === undefined) return true;
-    return this.#options.onDuplicateId === 'takeover' && this.#close(present as unknown as ManagedConnection<S>, REPLACED, 'Replaced by a newer connection');
+    return this.#options.onDuplicateId === 'takeover' && this.#close(present as unknown as ManagedConnection<S>, REPLACED, REPLACED_REASON);
   }
 
   #open(
@@ -434,7 +452,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    return this.#table.abort(checkedLease(lease).handle) === 1;
+    return this.#table.abort(checkedLease(lease, this).handle) === 1;
   }
 
   /**
@@ -452,11 +470,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const closes = this.#closes;
     const hash = hashOf(id);
-    if (!this.#makeRoom(id, hash)) return this.#refuse('duplicate_id', RETRY_MS, ip, user);
+    const present = this.#ids.find(id, hash) as ManagedConnection<S> | undefined;
+    if (present !== undefined && this.#options.onDuplicateId !== 'takeover') return this.#refuse('duplicate_id', RETRY_MS, ip, user);
     const v4 = v4Of(ip);
-    const slot = this.#admit(this.#table.admit, ip, v4, user);
+    let slot = this.#admit(this.#table.admit, ip, v4, user);
+    // Its own seat may be what is missing; else it stays, for a newcomer that is refused takes nothing over.
+    if (slot < 0 && present !== undefined && givesWay(NATIVE_CODES[-slot - 1], present, ip, user)) {
+      this.#close(present, REPLACED, REPLACED_REASON);
+      slot = this.#admit(this.#table.admit, ip, v4, user);
+    }
     if (slot < 0) return this.#refusal(slot, ip, user);
-    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, user, metadata) };
+    if (present === undefined && closes === this.#closes)
+      return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, user, metadata) };
     return this.#seat(slot, id, socket, ip, v4, user, metadata);
   }
 
@@ -648,6 +673,24 @@ function terminate(socket: ManagedSocket): void {
   }
 }
 
+/** Whether a refusal of that code may be lifted by the end of `present`. */
+function givesWay(code: RefusalCode | undefined, present: ManagedConnection, ip: string, user: string | undefined): boolean {
+  switch (code) {
+    case 'total_limit':
+    case 'prefix_limit':
+    case 'unknown_ip_limit':
+    case 'anonymous_limit':
+      return true;
+    case 'ip_limit':
+    case 'anonymous_ip_limit':
+      return present.ip === ip;
+    case 'user_limit':
+      return present.userId === user;
+    default:
+      return false;
+  }
+}
+
 function checkedOptionalUser(userId: string | undefined): string | undefined {
   return userId === undefined || userId === '' ? undefined : checkedUser(userId);
 }
@@ -670,11 +713,9 @@ function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions
 }
 
 /** All of a lease is checked before its seat is touched. */
-function checkedLease(lease: unknown): Pick<Lease, 'handle' | 'ip' | 'userId'> {
-  const { handle, ip, userId } = (typeof lease === 'object' && lease !== null ? lease : {}) as Partial<Record<keyof Lease, unknown>>;
-  const isOne = typeof handle === 'number' && Number.isSafeInteger(handle) && handle >= 0 && typeof ip === 'string';
-  if (!isOne || (userId !== undefined && typeof userId !== 'string')) throw wrongType('lease', lease, 'a lease');
-  return { handle, ip, userId };
+function checkedLease(lease: unknown, owner: object): Lease {
+  if (!(lease instanceof HeldLease) || !lease.isOf(owner)) throw wrongType('lease', lease, 'a lease that this manager gave');
+  return lease;
 }
 
 function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {

@@ -24,10 +24,10 @@ export interface GuardOptions<R> extends ConnectionManagerOptions {
    */
   readonly trustedProxies?: readonly string[];
   /**
-   * The user behind a request, or `undefined` for an anonymous one. If it throws or rejects, the
+   * The user behind a request, or `undefined` (or `null`) for an anonymous one. If it throws or rejects, the
    * client is refused with 500 (close code 1011) and is told nothing more.
    */
-  readonly identify?: (request: R) => string | undefined | Promise<string | undefined>;
+  readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
   /** Told what `identify` threw. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
@@ -167,7 +167,7 @@ export class Door<R> {
   async identify(request: R, peer: string, header: (name: string) => string): Promise<Visit> {
     try {
       const userId = await this.#options.identify?.(request);
-      return this.admit(peer, header, userId);
+      return this.admit(peer, header, userId ?? undefined);
     } catch (error) {
       this.#report(error, this.#clientOf(peer, header));
       return this.#visit(IDENTIFY_FAILED, header);
