@@ -1003,6 +1003,16 @@ describe('timeoutMs', () => {
     expect(context.signal).toBe(controller.signal);
   });
 
+  it('nothing stays behind on a signal that many runs share', async () => {
+    let listening = 0;
+    const signal = { aborted: false, addEventListener: () => listening++, removeEventListener: () => listening-- };
+    const { run } = chainOf([timedItem((_context, next) => next()), async () => turn()]);
+    const runs = Array.from({ length: 50 }, () => run({ signal }));
+    expect(listening).toBe(50);
+    await Promise.all(runs);
+    expect(listening).toBe(0);
+  });
+
   it('of a chain in a chain: what the inner one aborts is its own', async () => {
     const inner = chainOf([timedItem(never)]);
     const context: Context = {};
