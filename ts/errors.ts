@@ -8,6 +8,10 @@ export type ErrorCode =
   | 'ERR_TOO_MANY_TIMERS'
   | 'ERR_TIMER_LEAK'
   | 'ERR_UNSUPPORTED'
+  | 'ERR_DUPLICATE_NAME'
+  | 'ERR_UNKNOWN_NAME'
+  | 'ERR_NEXT_CALLED_TWICE'
+  | 'ERR_MIDDLEWARE_TIMEOUT'
   | 'ERR_INTERNAL';
 
 /** What an error of this package says besides its message. */
@@ -37,7 +41,8 @@ export class PortcullisError extends Error {
   }
 }
 
-function shown(value: unknown): string {
+/** A value as messages show it. @internal */
+export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   return typeof value === 'function' ? 'a function' : String(value);
@@ -69,13 +74,18 @@ export function wholeNumber(field: string, value: unknown, least: number, most: 
 export function knownOptions(what: string, given: object, known: readonly string[]): void {
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
-    const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
-    const hint = nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2) ? `, did you mean ${nearest}?` : '';
+    const hint = didYouMean(name, known);
     throw new PortcullisError('ERR_UNKNOWN_OPTION', `${what} has no option ${shown(name)}${hint}`, {
       field: name.slice(0, 40),
       allowed: known.join(', '),
     });
   }
+}
+
+/** The nearest of `known`, as the end of a message, if it is near. @internal */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
+  return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2) ? `, did you mean ${nearest}?` : '';
 }
 
 /** Levenshtein's distance over the first 40 characters, letter case ignored. */

@@ -8,3 +8,21 @@ export { TimerHandle, TimerManager } from './timers.js';
 export type { CleanupResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry } from './timers.js';
 export type { Alarm, Clock } from './clock.js';
 export type { TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage } from './types.js';
+export { MiddlewareChain, PerformantMiddlewareChain } from './middleware/chain.js';
+export type {
+  BreakerOptions,
+  ChainReport,
+  CompiledChain,
+  FinalNext,
+  LayerReport,
+  LayerTimes,
+  MiddlewareChainOptions,
+  MiddlewareContext,
+  MiddlewareFunction,
+  MiddlewareItem,
+  MiddlewareObject,
+  MiddlewareResult,
+  Next,
+  StrayError,
+} from './middleware/contract.js';
+export type { MiddlewareTrace } from './middleware/run.js';
