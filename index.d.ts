@@ -463,7 +463,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 }
 
 /** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_UNSUPPORTED' | 'ERR_INTERNAL';
 /** What an error of this package says besides its message. */
 interface ErrorDetails {
     /** The option or argument. */
@@ -512,201 +512,78 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-/** What a layer, an item and a chain are, as types. */
-/** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-type Next<R = void> = () => Promise<R>;
-/** What a layer may return: anything, unless the chain says what its runs return. */
-type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
-/** What a run hands from layer to layer, when the chain does not say more. */
-interface MiddlewareContext {
-    /** Aborts the run: no further layer begins. */
-    signal?: AbortSignal | undefined;
-    [name: string]: unknown;
+/** Memory of the process; watched by `ResourceMonitor`. */
+interface MemoryLimits {
+    /** MB (2^20 bytes): above 0. Default 512. */
+    readonly maxHeapSize: number;
+    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    readonly warningThreshold: number;
+    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+    readonly criticalThreshold: number;
+    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
+    readonly gcInterval: number;
 }
-/** A layer: does its part, and calls `next` for the rest. */
-type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
-/** Makes a layer, once per configuration. */
-interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
-    /** Called when the chain is compiled, not per run. */
-    middleware(): MiddlewareFunction<C, R>;
-    /** Read at every `execute()`: another value makes the layer anew. */
-    getConfigHash?(): unknown;
+/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+interface ConnectionCaps {
+    /** In all. Default 10000. */
+    readonly maxTotal: number;
+    /** Per address. Default `Infinity`. */
+    readonly maxPerIp: number;
+    /** Per user. Default `Infinity`. */
+    readonly maxPerUser: number;
+    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    readonly timeoutMs: number;
 }
-/** When an optional layer that fails is left out for a while. */
-interface BreakerOptions {
-    /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
-    readonly failures?: number | undefined;
-    /** How long it stays open before one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
-    readonly cooldownMs?: number | undefined;
-}
-/** A layer and how it takes part. */
-interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
-    /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
-    name: string;
-    middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-    /** Higher runs first (outermost), ties in the order given. Any finite number. Default 0. */
-    priority?: number | undefined;
-    /** Default `true`. */
-    enabled?: boolean | undefined;
-    /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
-    timeoutMs?: number | undefined;
-    /** Whether the run goes on without the layer when it fails. Default `false`. */
-    optional?: boolean | undefined;
-    /** Only for optional layers. */
-    breaker?: BreakerOptions | undefined;
-}
-/** What runs after the last layer. */
-type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
-/**
- * A compiled chain. It is a layer itself, and can be one of another chain.
- *
- * Without a second argument nothing follows the last layer; a second argument that is no function
- * is an error.
- */
-interface CompiledChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
-    (context: In): Promise<R | undefined>;
-    (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
-}
-/** An error that would reach nobody: what failed is not what anyone waits for. */
-interface StrayError {
-    /** Name of the layer. */
-    readonly layer: string;
+/** HTTP requests; kept by every adapter that is given them. */
+interface RequestLimits {
+    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    readonly maxConcurrent: number;
     /**
-     * `detached`: the layer called `next()`, did not wait, and the rest failed. `late`: the layer
-     * failed after its timeout. `optional`: an optional layer failed and the run went on.
+     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
+     * gets 408 if its body had not come, else 503. Default 30000.
      */
-    readonly kind: 'detached' | 'late' | 'optional';
+    readonly timeoutMs: number;
+    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+    readonly maxPayloadSize: number;
+    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+    readonly maxHeaderSize: number;
 }
-/** Options of a chain. */
-interface MiddlewareChainOptions {
-    /** Shown in warnings and diagnostics. Default `middleware`. */
-    readonly name?: string | undefined;
-    /**
-     * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
-     * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
-     */
-    readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-    /** 1 to 1,000,000. Default 64. */
-    readonly sampleEvery?: number | undefined;
-    /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
-    readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
+/** WebSockets; kept by every adapter that is given them. */
+interface WebSocketLimits {
+    /** Open at once; one more gets 503. Default `Infinity`. */
+    readonly maxConnections: number;
+    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+    readonly maxMessageSize: number;
+    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
+    readonly pingInterval: number;
+    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
+    readonly pongTimeout: number;
+    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+    readonly maxBufferedBytes?: number;
+    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    readonly maxBufferedMs?: number;
 }
-/** Times of a layer: milliseconds. Quantiles are exact to 3.2 % and weigh the last thousand or two. */
-interface LayerTimes {
-    /** Moving average; each new one weighs a tenth. */
-    readonly emaMs: number;
-    readonly p50Ms: number;
-    readonly p90Ms: number;
-    readonly p99Ms: number;
-    readonly maxMs: number;
+/** What a server may use. */
+interface ResourceLimits {
+    readonly memory: MemoryLimits;
+    readonly connections: ConnectionCaps;
+    readonly requests: RequestLimits;
+    readonly websockets: WebSocketLimits;
 }
-/** What is known of a layer. */
-interface LayerReport {
-    readonly name: string;
-    readonly priority: number;
-    readonly enabled: boolean;
-    /** Runs that reached it: all of them, whatever `timing` is. */
-    readonly count: number;
-    /** Runs of it that were observed. The four below count these. */
-    readonly observed: number;
-    /** Observed runs in which it failed by itself, and did not hand on what the rest threw. */
-    readonly errors: number;
-    /** Observed runs that are in it now, or in what it waits for. */
-    readonly inFlight: number;
-    /** Observed runs in which it ended before the `next()` it called. */
-    readonly detached: number;
-    /** Time of its own, without `next()`. `null` while none was observed. */
-    readonly self: LayerTimes | null;
-    /** Time until it ended, with `next()`. */
-    readonly total: LayerTimes | null;
-    /** How often it ran out of `timeoutMs`, and how often it ended after that; all of them. */
-    readonly timeouts: number;
-    readonly lateSettles: number;
-    /** Failures that nobody awaited, of what it called `next()` for; all of them. */
-    readonly strayErrors: number;
-    /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
-    readonly optional: {
-        readonly breaker: 'closed' | 'open' | 'halfOpen';
-        readonly failures: number;
-        readonly skipped: number;
-    } | null;
-}
-/** What is known of a chain. */
-interface ChainReport {
-    readonly name: string;
-    /** Goes up with every change. */
-    readonly version: number;
-    readonly timing: 'off' | 'sampled' | 'always';
-    /** In the order in which they run; disabled ones in their places. */
-    readonly layers: readonly LayerReport[];
-}
-
+/** Some of the limits; the others have their defaults. */
+type ResourceLimitsInput = {
+    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+};
 /**
- * A chain of layers, koa's onion: each does its part and calls `next` for the rest. It is compiled
- * once per configuration; runs that are under way finish on the chain they began with.
- *
- * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
- *
+ * All limits, checked, with their defaults.
+ * @param limits some or all of them
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @example
- * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
- *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
- *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
- * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
+ * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
-declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
-    #private;
-    /**
-     * @param items layers; neither the array nor the items are changed
-     * @param timerManager its clock times the layers, its timers end them
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
-     */
-    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: MiddlewareChainOptions);
-    /** Goes up with every change of the chain. */
-    get version(): number;
-    /**
-     * The compiled chain: the same function while nothing has changed. It is a layer itself.
-     * @throws what a `middleware()` of an item throws; ERR_INVALID_ARG_TYPE if it returns no function
-     */
-    execute(): CompiledChain<In, Out, R>;
-    /** Compiles the chain anew at the next `execute()`, asking objects for their layers again. */
-    invalidateCache(): void;
-    /**
-     * Adds a layer, behind those of its priority. `Added` is what it adds to the context, for the layers
-     * added after it and the final next: give those no higher priority.
-     */
-    add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R>;
-    /** @returns whether there was such a layer */
-    remove(name: string): boolean;
-    /** @throws ERR_UNKNOWN_NAME */
-    enable(name: string): this;
-    /** @throws ERR_UNKNOWN_NAME */
-    disable(name: string): this;
-    /**
-     * Exchanges what a layer does; its priority and options stay, its figures begin anew.
-     * @throws ERR_UNKNOWN_NAME; ERR_INVALID_ARG_TYPE if `middleware` is neither a function nor an object with `middleware()`
-     */
-    replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this;
-    /** @throws ERR_UNKNOWN_NAME; ERR_OUT_OF_RANGE if `priority` is not finite */
-    setPriority(name: string, priority: number): this;
-    /**
-     * Milliseconds that each layer takes of its own, without `next()`, as a moving average over the
-     * observed runs, by name. Layers that were not observed yet are left out.
-     */
-    getPerformanceMetrics(): Record<string, number>;
-    /** All that is known of the chain. */
-    report(): ChainReport;
-}
+declare function resourceLimits(limits?: ResourceLimitsInput): {
+    readonly [S in keyof ResourceLimits]: Checked<S>;
+};
 
-/** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
-interface MiddlewareTrace {
-    readonly chain: string;
-    readonly version: number;
-    readonly layer: string;
-    readonly index: number;
-    readonly context: unknown;
-    error?: unknown;
-    result?: unknown;
-}
-
-export { ConnectionManager, ManagedConnection, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CompiledChain, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FinalNext, LayerReport, LayerTimes, Lease, ManagedSocket, MessageRate, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, RateAction, ReceiveOutcome, Refusal, RefusalCode, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage };
+export { ConnectionManager, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, resourceLimits };
+export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, Lease, ManagedSocket, MemoryLimits, MessageRate, MetadataInput, RateAction, ReceiveOutcome, Refusal, RefusalCode, RequestLimits, ResourceLimits, ResourceLimitsInput, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, WebSocketLimits };

@@ -26,3 +26,5 @@ export type {
   StrayError,
 } from './middleware/contract.js';
 export type { MiddlewareTrace } from './middleware/run.js';
+export { resourceLimits } from './resource-limits.js';
+export type { ConnectionCaps, MemoryLimits, RequestLimits, ResourceLimits, ResourceLimitsInput, WebSocketLimits } from './resource-limits.js';
