@@ -1,8 +1,12 @@
 import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
-import { Door, type GuardOptions, type Visit, requireBun } from './door.js';
-import { CONNECTION, type RawSocket, countSends, sizeOf } from './sockets.js';
+import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
+import { responseOf, withinLimits } from './fetching.js';
+import type { LiveSocket } from './live.js';
+import type { ShutdownPart } from './shutdown.js';
+import { type BunServer, bunPart } from './bun-server.js';
+import { CONNECTION, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
 
 /** Options of the plugin. */
 export type ElysiaGuardOptions = GuardOptions<Request>;
@@ -11,6 +15,16 @@ export type ElysiaGuardOptions = GuardOptions<Request>;
 export interface ElysiaGuard {
   /** The manager behind the plugin; with several plugins in one app, that of the first. */
   readonly manager: ConnectionManager;
+  /** How requests and WebSockets fared. */
+  stats(): GuardStats;
+  /** The app, as a part of a `GracefulShutdown`. */
+  part(app: StoppableApp): ShutdownPart;
+}
+
+/** An Elysia app, as far as a shutdown needs it. */
+export interface StoppableApp {
+  readonly server: object | null;
+  stop(closeActiveConnections?: boolean): unknown;
 }
 
 /** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. */
@@ -26,21 +40,32 @@ interface RouteData {
 
 /** Puts the guard between Bun and the route's handlers. */
 function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
-  const { open, message, close } = data;
+  const { open, message, pong, close } = data;
   let connection: ManagedConnection | undefined;
+  let live: LiveSocket | undefined;
   data.open = (socket) => {
     connection = visit.open(data.id, socket);
     if (connection !== undefined) {
-      countSends(socket, connection);
+      live = door.live.add(connection);
+      countSends(socket, connection, live);
       return open?.(socket);
     }
     // Refused by close code: the route never hears of it.
     data.message = data.drain = data.ping = data.pong = data.close = () => undefined;
     return undefined;
   };
-  data.message = (socket, raw) => (connection?.received(sizeOf(raw)) === 'ok' ? message?.(socket, raw) : undefined);
+  data.message = (socket, raw) => {
+    const bytes = sizeOf(raw);
+    const isWelcome = connection?.received(bytes) === 'ok' && live?.heard(bytes) === true;
+    return isWelcome ? message?.(socket, raw) : undefined;
+  };
+  data.pong = (socket, bytes) => {
+    live?.ponged();
+    return pong?.(socket, bytes);
+  };
   data.close = (socket, code, reason) => {
     if (connection !== undefined) door.manager.release(connection);
+    live?.remove(code);
     return close?.(socket, code, reason);
   };
 }
@@ -72,9 +97,19 @@ let instances = 0;
  */
 export function portcullis(options: ElysiaGuardOptions) {
   requireBun('portcullis/elysia');
-  const door = new Door<Request>('portcullis/elysia', options);
+  const door = new Door<Request>('portcullis/elysia', options, bunSockets);
   const visits = new WeakMap<Request, Visit>();
-  const guard: ElysiaGuard = Object.freeze({ manager: door.manager });
+  const guard: ElysiaGuard = Object.freeze({
+    manager: door.manager,
+    stats: () => door.stats(),
+    part: (app: StoppableApp) =>
+      bunPart(
+        'elysia',
+        door,
+        () => app.server as BunServer | null,
+        async () => void (app.server === null || (await app.stop(true))),
+      ),
+  });
 
   const servers = new WeakSet<object>();
 
@@ -102,11 +137,16 @@ export function portcullis(options: ElysiaGuardOptions) {
   // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
   const refused = (visit: Visit): undefined => {
     if (visit.answer === undefined) return undefined;
-    return new Response(visit.answer.body, { status: visit.answer.status, headers: visit.answer.headers }) as unknown as undefined;
+    return responseOf(visit.answer) as unknown as undefined;
   };
 
   // The seed is compared as JSON, in which two sets of options can be the same.
   const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate('portcullis', guard);
+  const { gate } = door;
+  if (gate !== undefined) {
+    type Handler = (request: Request) => unknown;
+    plugin.wrap(((handle: Handler) => (request: Request) => withinLimits(gate, request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
+  }
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const before = door.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
@@ -144,3 +184,5 @@ export function connectionOf(ws: object): ManagedConnection | undefined {
 }
 
 export default portcullis;
+export { signalOf } from './fetching.js';
+export type { GuardStats } from './door.js';

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'ERR_CLOSED'
   | 'ERR_TOO_MANY_TIMERS'
   | 'ERR_TIMER_LEAK'
+  | 'ERR_TIMEOUT'
   | 'ERR_UNSUPPORTED'
   | 'ERR_DUPLICATE_NAME'
   | 'ERR_UNKNOWN_NAME'
@@ -43,6 +44,20 @@ export class PortcullisError extends Error {
 
 /** A value as messages show it. @internal */
 export function shown(value: unknown): string {
+/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+export class UnauthorizedError extends Error {
+  override readonly name = 'UnauthorizedError';
+  /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+  readonly reason: string;
+
+  /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+  constructor(reason = 'invalid_token') {
+    super(`unauthorized: ${reason}`);
+    this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
+  }
+}
+
+function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   return typeof value === 'function' ? 'a function' : String(value);
