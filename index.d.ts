@@ -463,7 +463,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 }
 
 /** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_UNSUPPORTED' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INTERNAL';
 /** What an error of this package says besides its message. */
 interface ErrorDetails {
     /** The option or argument. */
@@ -481,6 +481,14 @@ declare class PortcullisError extends Error {
     readonly value: string | undefined;
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
+}
+/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+declare class UnauthorizedError extends Error {
+    readonly name = "UnauthorizedError";
+    /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+    readonly reason: string;
+    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+    constructor(reason?: string);
 }
 
 /** A connection as handlers see it. */
@@ -510,6 +518,202 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     message?: (ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>;
     close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
+}
+
+/** What a layer, an item and a chain are, as types. */
+/** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
+type Next<R = void> = () => Promise<R>;
+/** What a layer may return: anything, unless the chain says what its runs return. */
+type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
+/** What a run hands from layer to layer, when the chain does not say more. */
+interface MiddlewareContext {
+    /** Aborts the run: no further layer begins. */
+    signal?: AbortSignal | undefined;
+    [name: string]: unknown;
+}
+/** A layer: does its part, and calls `next` for the rest. */
+type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+/** Makes a layer, once per configuration. */
+interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
+    /** Called when the chain is compiled, not per run. */
+    middleware(): MiddlewareFunction<C, R>;
+    /** Read at every `execute()`: another value makes the layer anew. */
+    getConfigHash?(): unknown;
+}
+/** When an optional layer that fails is left out for a while. */
+interface BreakerOptions {
+    /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
+    readonly failures?: number | undefined;
+    /** How long it stays open before one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+    readonly cooldownMs?: number | undefined;
+}
+/** A layer and how it takes part. */
+interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
+    /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
+    name: string;
+    middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
+    /** Higher runs first (outermost), ties in the order given. Any finite number. Default 0. */
+    priority?: number | undefined;
+    /** Default `true`. */
+    enabled?: boolean | undefined;
+    /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
+    timeoutMs?: number | undefined;
+    /** Whether the run goes on without the layer when it fails. Default `false`. */
+    optional?: boolean | undefined;
+    /** Only for optional layers. */
+    breaker?: BreakerOptions | undefined;
+}
+/** What runs after the last layer. */
+type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+/**
+ * A compiled chain. It is a layer itself, and can be one of another chain.
+ *
+ * Without a second argument nothing follows the last layer; a second argument that is no function
+ * is an error.
+ */
+interface CompiledChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
+    (context: In): Promise<R | undefined>;
+    (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
+}
+/** An error that would reach nobody: what failed is not what anyone waits for. */
+interface StrayError {
+    /** Name of the layer. */
+    readonly layer: string;
+    /**
+     * `detached`: the layer called `next()`, did not wait, and the rest failed. `late`: the layer
+     * failed after its timeout. `optional`: an optional layer failed and the run went on.
+     */
+    readonly kind: 'detached' | 'late' | 'optional';
+}
+/** Options of a chain. */
+interface MiddlewareChainOptions {
+    /** Shown in warnings and diagnostics. Default `middleware`. */
+    readonly name?: string | undefined;
+    /**
+     * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
+     * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+     */
+    readonly timing?: 'off' | 'sampled' | 'always' | undefined;
+    /** 1 to 1,000,000. Default 64. */
+    readonly sampleEvery?: number | undefined;
+    /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
+    readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
+}
+/** Times of a layer: milliseconds. Quantiles are exact to 3.2 % and weigh the last thousand or two. */
+interface LayerTimes {
+    /** Moving average; each new one weighs a tenth. */
+    readonly emaMs: number;
+    readonly p50Ms: number;
+    readonly p90Ms: number;
+    readonly p99Ms: number;
+    readonly maxMs: number;
+}
+/** What is known of a layer. */
+interface LayerReport {
+    readonly name: string;
+    readonly priority: number;
+    readonly enabled: boolean;
+    /** Runs that reached it: all of them, whatever `timing` is. */
+    readonly count: number;
+    /** Runs of it that were observed. The four below count these. */
+    readonly observed: number;
+    /** Observed runs in which it failed by itself, and did not hand on what the rest threw. */
+    readonly errors: number;
+    /** Observed runs that are in it now, or in what it waits for. */
+    readonly inFlight: number;
+    /** Observed runs in which it ended before the `next()` it called. */
+    readonly detached: number;
+    /** Time of its own, without `next()`. `null` while none was observed. */
+    readonly self: LayerTimes | null;
+    /** Time until it ended, with `next()`. */
+    readonly total: LayerTimes | null;
+    /** How often it ran out of `timeoutMs`, and how often it ended after that; all of them. */
+    readonly timeouts: number;
+    readonly lateSettles: number;
+    /** Failures that nobody awaited, of what it called `next()` for; all of them. */
+    readonly strayErrors: number;
+    /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
+    readonly optional: {
+        readonly breaker: 'closed' | 'open' | 'halfOpen';
+        readonly failures: number;
+        readonly skipped: number;
+    } | null;
+}
+/** What is known of a chain. */
+interface ChainReport {
+    readonly name: string;
+    /** Goes up with every change. */
+    readonly version: number;
+    readonly timing: 'off' | 'sampled' | 'always';
+    /** In the order in which they run; disabled ones in their places. */
+    readonly layers: readonly LayerReport[];
+}
+
+/**
+ * A chain of layers, koa's onion: each does its part and calls `next` for the rest. It is compiled
+ * once per configuration; runs that are under way finish on the chain they began with.
+ *
+ * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
+ *
+ * @example
+ * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
+ *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
+ *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
+ * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
+ */
+declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
+    #private;
+    /**
+     * @param items layers; neither the array nor the items are changed
+     * @param timerManager its clock times the layers, its timers end them
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
+     */
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: MiddlewareChainOptions);
+    /** Goes up with every change of the chain. */
+    get version(): number;
+    /**
+     * The compiled chain: the same function while nothing has changed. It is a layer itself.
+     * @throws what a `middleware()` of an item throws; ERR_INVALID_ARG_TYPE if it returns no function
+     */
+    execute(): CompiledChain<In, Out, R>;
+    /** Compiles the chain anew at the next `execute()`, asking objects for their layers again. */
+    invalidateCache(): void;
+    /**
+     * Adds a layer, behind those of its priority. `Added` is what it adds to the context, for the layers
+     * added after it and the final next: give those no higher priority.
+     */
+    add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R>;
+    /** @returns whether there was such a layer */
+    remove(name: string): boolean;
+    /** @throws ERR_UNKNOWN_NAME */
+    enable(name: string): this;
+    /** @throws ERR_UNKNOWN_NAME */
+    disable(name: string): this;
+    /**
+     * Exchanges what a layer does; its priority and options stay, its figures begin anew.
+     * @throws ERR_UNKNOWN_NAME; ERR_INVALID_ARG_TYPE if `middleware` is neither a function nor an object with `middleware()`
+     */
+    replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this;
+    /** @throws ERR_UNKNOWN_NAME; ERR_OUT_OF_RANGE if `priority` is not finite */
+    setPriority(name: string, priority: number): this;
+    /**
+     * Milliseconds that each layer takes of its own, without `next()`, as a moving average over the
+     * observed runs, by name. Layers that were not observed yet are left out.
+     */
+    getPerformanceMetrics(): Record<string, number>;
+    /** All that is known of the chain. */
+    report(): ChainReport;
+}
+
+/** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
+interface MiddlewareTrace {
+    readonly chain: string;
+    readonly version: number;
+    readonly layer: string;
+    readonly index: number;
+    readonly context: unknown;
+    error?: unknown;
+    result?: unknown;
 }
 
 /** Memory of the process; watched by `ResourceMonitor`. */
@@ -585,5 +789,238 @@ declare function resourceLimits(limits?: ResourceLimitsInput): {
     readonly [S in keyof ResourceLimits]: Checked<S>;
 };
 
-export { ConnectionManager, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, resourceLimits };
-export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, Lease, ManagedSocket, MemoryLimits, MessageRate, MetadataInput, RateAction, ReceiveOutcome, Refusal, RefusalCode, RequestLimits, ResourceLimits, ResourceLimitsInput, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, WebSocketLimits };
+/** Where a shutdown is. */
+type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** One WebSocket, as a shutdown sees it. */
+interface ShutdownSocket {
+    /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
+    readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+    close(code: number, reason: string): void;
+    terminate(): void;
+}
+/** Told of sockets that open and go. */
+interface SocketWatcher {
+    opened(socket: ShutdownSocket): void;
+    gone(socket: ShutdownSocket): void;
+}
+/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
+interface ShutdownPart {
+    readonly name: string;
+    /** Accepts nobody new; what is under way goes on. */
+    drain?(): void | Promise<void>;
+    /** Requests in flight. */
+    requests?(): number;
+    /** After `drain`: resolves when no request is in flight. */
+    whenIdle?(): Promise<void>;
+    /** The open WebSockets. */
+    sockets?(): Iterable<ShutdownSocket>;
+    /** Tells of those that open and go; returns what ends that. */
+    watchSockets?(watcher: SocketWatcher): () => void;
+    /** Aborts the signals of the requests in flight. */
+    abort?(): void;
+    /** After the hooks: gives back what is left. */
+    stop?(): void | Promise<void>;
+    /** At the deadline: ends what is left at once. */
+    destroy?(): void | Promise<void>;
+}
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * How long to go on serving while not ready, until load balancers have noticed. Default 0, or 5000 where
+     * `KUBERNETES_SERVICE_HOST` is set; then at most a quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /** Over how long the closes of WebSockets are spread. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+    readonly drainWindowMs?: number | undefined;
+    /** How long a client may take to answer a close. Default 1000, at most a quarter of the deadline. */
+    readonly closeTimeoutMs?: number | undefined;
+    /** How long a hook may take that has no time of its own. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** 1001 (going away) or 1012 (restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
+    readonly exit?: boolean | undefined;
+    /** Told of every phase as it begins. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+/** What a hook is given. */
+interface ShutdownContext {
+    readonly reason: string;
+    /** Aborts when the hook's time is over. */
+    readonly signal: AbortSignal;
+}
+/** Called once, after the requests and before the timers end. */
+type ShutdownHook = (context: ShutdownContext) => unknown;
+/** Something that went wrong, and where. */
+interface ShutdownError {
+    readonly name: string;
+    readonly error: unknown;
+}
+/** What was still there at the end. */
+interface ShutdownLeftover {
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    readonly name: string;
+    readonly count: number;
+}
+/** How it went. */
+interface ShutdownResult {
+    /** Whether nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** What began it: a signal's name, or what `shutdown()` was given. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    readonly totalMs: number;
+    /** Requests still in flight when their time was over. */
+    readonly requestsAborted: number;
+    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
+    readonly websocketsClosed: {
+        readonly acknowledged: number;
+        readonly forced: number;
+    };
+    readonly timersCleared: number;
+    readonly hookErrors: readonly ShutdownError[];
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+/** An HTTP answer of a health endpoint. */
+interface HealthAnswer {
+    readonly status: 200 | 503;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: string;
+}
+/**
+ * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
+ * one after the other, hooks run, timers end last. One deadline bounds it all.
+ *
+ * @example
+ * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.part(server));
+ * shutdown.onShutdown('database', () => database.close());
+ */
+declare class GracefulShutdown {
+    #private;
+    /**
+     * @param timerManager whose timers are cleared last, and whose clock is used
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+     */
+    constructor(timerManager: TimerManager, options?: ShutdownOptions);
+    /** Where it is. */
+    get phase(): ShutdownPhase;
+    /** Whether load balancers may send anybody: until the shutdown begins. */
+    get isReady(): boolean;
+    /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
+    readiness(): HealthAnswer;
+    /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
+    liveness(): HealthAnswer;
+    /**
+     * Adds a part to be drained.
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
+     */
+    add(part: ShutdownPart): this;
+    /**
+     * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
+     * @param name shown with its error
+     * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
+     */
+    onShutdown(name: string, hook: ShutdownHook, options?: {
+        readonly timeoutMs?: number;
+    }): this;
+    /**
+     * Keeps the server up until `work` has settled, or the deadline. If it rejects, `onError` is told, and the result if it is under way.
+     * @returns `work`
+     * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
+     */
+    hold<T>(work: PromiseLike<T>, name?: string): PromiseLike<T>;
+    /**
+     * Begins the shutdown; it is not ready when this returns. Never rejects.
+     * @param reason shown in the result
+     * @returns the same promise however often it is called
+     */
+    shutdown(reason?: string): Promise<ShutdownResult>;
+    /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
+    simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
+    /** Takes the signal listeners away. The shutdown does so at its end. */
+    removeSignals(): void;
+}
+
+/** Why a message was not handled. */
+type MessageProblemCode = 'not_text' | 'invalid_json' | 'invalid_envelope' | 'unknown_type' | 'invalid_payload' | 'handler_failed';
+/** What a client is told whose message was not handled: the payload of a message of type `error`. */
+interface MessageProblem {
+    readonly code: MessageProblemCode;
+    readonly message: string;
+    /** The field of the envelope that is wrong, if one is. */
+    readonly field?: string;
+}
+/** What a handler may answer: it is sent in an envelope with the id of the message it answers. */
+interface Outgoing<T = unknown> {
+    readonly type: string;
+    readonly payload?: T;
+}
+/** Handles the messages of one type; what it returns is the answer. */
+type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
+/** Options of a router. */
+interface MessageRouterOptions {
+    /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
+    readonly onError?: ((error: unknown, type: string) => void) | undefined;
+}
+/** How messages fared. */
+interface MessageStats {
+    readonly handled: number;
+    /** By code; codes that never came up are absent. */
+    readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+}
+/** Who a message is from, as the server knows it. What a client says of itself is not believed. */
+interface Sender {
+    readonly userId?: string | undefined;
+    readonly sessionId?: string | undefined;
+}
+/** Whether an outcome is a problem. */
+declare function isProblem(outcome: MessageProblem | object): outcome is MessageProblem;
+/** Hands messages to the handlers of their types. */
+declare class MessageRouter<C = TypedWebSocketConnection> {
+    #private;
+    /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+    constructor(options?: MessageRouterOptions);
+    /**
+     * Sets the handler of a type.
+     * @param type 1 to 128 characters
+     * @param check tells whether a payload is what the handler takes; without it, the payload's type is a promise of the client's
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler
+     * @example
+     * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
+     */
+    on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this;
+    /** Sets what handles the types that have no handler. */
+    otherwise(handle: MessageHandler<unknown, C>): this;
+    /** Whether a type has a handler of its own. */
+    has(type: string): boolean;
+    stats(): MessageStats;
+    /**
+     * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
+     * @param raw the text, or what a host has parsed it to
+     */
+    parse<T = unknown>(raw: unknown, sender?: Sender): TypedWebSocketMessage<T> | MessageProblem;
+    /**
+     * Handles a message. Never throws or rejects.
+     * @returns the envelope to send back, if any, and the problem, if there was one
+     */
+    receive(raw: unknown, connection: C, sender?: Sender): Reply | undefined | Promise<Reply | undefined>;
+}
+/** What goes back to the client. */
+interface Reply {
+    readonly envelope: TypedWebSocketMessage;
+    readonly problem: MessageProblem | undefined;
+}
+
+export { ConnectionManager, GracefulShutdown, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, UnauthorizedError, isProblem, resourceLimits };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FinalNext, HealthAnswer, LayerReport, LayerTimes, Lease, ManagedSocket, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, RateAction, ReceiveOutcome, Refusal, RefusalCode, Reply, RequestLimits, ResourceLimits, ResourceLimitsInput, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, WebSocketLimits };

@@ -89,7 +89,8 @@ function codesOf(code: Denial['code']): readonly [status: number, close: number]
 function answerOf(denial: Denial): Answer {
   const [status] = codesOf(denial.code);
   if (denial.code === 'unauthorized') {
-    const challenge = `Bearer error="invalid_token", error_description="${denial.reason}"`;
+    // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
+    const challenge = denial.reason === 'missing_token' ? 'Bearer' : `Bearer error="invalid_token", error_description="${denial.reason}"`;
     return answerWith(status, { code: denial.code, message: 'Unauthorized', reason: denial.reason }, { 'www-authenticate': challenge });
   }
   const { code, reason, retryAfterMs } = denial;
@@ -235,7 +236,8 @@ function managerOf<R>(options: GuardOptions<R>, timers: TimerManager, maxConnect
   return manager;
 }
 
-function trustOf(networks: readonly string[] | undefined): Trust | undefined {
+/** @internal */
+export function trustOf(networks: readonly string[] | undefined): Trust | undefined {
   if (networks === undefined) return undefined;
   if (!Array.isArray(networks)) throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
   const trust = new Trust();

@@ -42,8 +42,6 @@ export class PortcullisError extends Error {
   }
 }
 
-/** A value as messages show it. @internal */
-export function shown(value: unknown): string {
 /** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
 export class UnauthorizedError extends Error {
   override readonly name = 'UnauthorizedError';
@@ -57,7 +55,8 @@ export class UnauthorizedError extends Error {
   }
 }
 
-function shown(value: unknown): string {
+/** A value as messages show it. @internal */
+export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   return typeof value === 'function' ? 'a function' : String(value);

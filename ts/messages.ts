@@ -77,6 +77,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #options: MessageRouterOptions;
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #handled = 0;
+  #otherwise: Route<C> | undefined;
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
   constructor(options: MessageRouterOptions = {}) {
@@ -109,9 +110,21 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     return this;
   }
 
-  /** Whether a type has a handler. */
+  /** Sets what handles the types that have no handler. */
+  otherwise(handle: MessageHandler<unknown, C>): this {
+    if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
+    this.#otherwise = { handle, check: undefined };
+    return this;
+  }
+
+  /** Whether a type has a handler of its own. */
   has(type: string): boolean {
     return this.#routes.has(type);
+  }
+
+  /** A message as it is sent. @internal */
+  static envelope(outgoing: Outgoing, messageId?: string): TypedWebSocketMessage {
+    return { type: outgoing.type, payload: outgoing.payload, timestamp: new Date(wallClockMs()).toISOString(), messageId: messageId ?? randomUUID() };
   }
 
   stats(): MessageStats {
@@ -155,7 +168,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   receive(raw: unknown, connection: C, sender: Sender = {}): Reply | undefined | Promise<Reply | undefined> {
     const message = this.parse(raw, sender);
     if (isProblem(message)) return this.#refuse(message, idOf(raw));
-    const route = this.#routes.get(message.type);
+    const route = this.#routes.get(message.type) ?? this.#otherwise;
     if (route === undefined) return this.#refuse(problem('unknown_type', 'type'), message.messageId);
     try {
       if (route.check !== undefined && !route.check(message.payload)) return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
@@ -173,7 +186,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   #answer(answer: Outgoing | undefined | void, messageId: string): Reply | undefined {
     this.#handled++;
     if (typeof answer !== 'object' || answer === null) return undefined;
-    return { envelope: envelope(answer, messageId), problem: undefined };
+    return { envelope: MessageRouter.envelope(answer, messageId), problem: undefined };
   }
 
   #failed(error: unknown, message: TypedWebSocketMessage): Reply {
@@ -187,7 +200,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   #refuse(what: MessageProblem, messageId: string | undefined): Reply {
     this.#problems[what.code] = (this.#problems[what.code] ?? 0) + 1;
-    return { envelope: envelope({ type: 'error', payload: what }, messageId), problem: what };
+    return { envelope: MessageRouter.envelope({ type: 'error', payload: what }, messageId), problem: what };
   }
 }
 
@@ -195,10 +208,6 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 export interface Reply {
   readonly envelope: TypedWebSocketMessage;
   readonly problem: MessageProblem | undefined;
-}
-
-function envelope(outgoing: Outgoing, messageId: string | undefined): TypedWebSocketMessage {
-  return { type: outgoing.type, payload: outgoing.payload, timestamp: new Date(wallClockMs()).toISOString(), messageId: messageId ?? randomUUID() };
 }
 
 /** The id of a message whose envelope is wrong elsewhere. */
