@@ -132,6 +132,7 @@ interface Hook {
 /** Closes in one turn of the loop. */
 const CLOSE_BATCH = 256;
 const CLOSE_STEP_MS = 5;
+const ABORT_GRACE_MS = 500;
 const OPTIONS = [
   'deadlineMs',
   'preDrainDelayMs',
@@ -336,11 +337,12 @@ export class GracefulShutdown {
     if (this.#preDrainDelayMs > 0) await deadline.or(this.#wait(this.#preDrainDelayMs));
     this.#enter('draining');
     const sockets = this.#closeSockets();
-    await this.#drain(sockets.done, deadline, startMs);
+    const { idle } = await this.#drain(sockets.done, deadline, startMs);
     sockets.stop();
     this.#enter('closing');
     const cut = this.#cutOff();
     await this.#runHooks(reason, deadline, startMs);
+    if (cut.some(({ kind }) => kind === 'request')) await deadline.or(idle);
     await this.#each('stop', deadline);
     if (deadline.isOver || this.#leftovers().length > 0) {
       this.#enter('forced');
@@ -371,15 +373,17 @@ export class GracefulShutdown {
   }
 
   /** Until requests and held work are over and sockets are closed, or the time for that is. */
-  async #drain(closed: Promise<void>, deadline: Moment, startMs: number): Promise<void> {
+  async #drain(closed: Promise<void>, deadline: Moment, startMs: number): Promise<{ readonly idle: Promise<unknown> }> {
     const idle = this.#parts.map((part) => Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(this.#failing(part.name)));
     const held = this.#holds.size === 0 ? undefined : new Promise<void>((resolve) => (this.#holdsOver = resolve));
-    // Hooks must not go short because a client does: a quarter of the time is theirs, if they need it.
-    const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, 0);
+    // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
+    const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
     const left = startMs + this.#deadlineMs - this.#now() - Math.min(needed, Math.floor(this.#deadlineMs / 4));
     const until = new Moment(this.#timers, Math.max(0, left));
-    await until.or(deadline.or(Promise.all([...idle, held, closed])));
+    const settled = Promise.all(idle);
+    await until.or(deadline.or(Promise.all([settled, held, closed])));
     until.cancel();
+    return { idle: settled };
   }
 
   /** Closes the open sockets one after the other over the window, and at once those that open meanwhile. */
@@ -475,24 +479,29 @@ export class GracefulShutdown {
   }
 
   async #runHooks(reason: string, deadline: Moment, startMs: number): Promise<void> {
-    for (const hook of this.#hooks.toReversed()) {
+    const hooks = this.#hooks.toReversed();
+    for (const [index, hook] of hooks.entries()) {
       const left = startMs + this.#deadlineMs - this.#now();
+      // What the others need is theirs; if there is not enough for all, each has its share.
+      const others = hooks.slice(index + 1);
+      const spare = left - others.reduce((sum, { timeoutMs }) => sum + timeoutMs, 0);
+      const mostMs = Math.floor(Math.min(hook.timeoutMs, Math.max(spare, left / (others.length + 1))));
       const over = (why: string): void => {
         this.#fail(hook.name, new PortcullisError('ERR_TIMEOUT', `the hook ${hook.name} ${why}`, { field: hook.name }));
         this.#hookLeftovers.push({ kind: 'hook', name: hook.name, count: 1 });
       };
-      if (left <= 0 || deadline.isOver) {
+      if (mostMs <= 0 || deadline.isOver) {
         over('was not run: the deadline had passed');
         continue;
       }
       const controller = new AbortController();
-      const moment = new Moment(this.#timers, Math.min(hook.timeoutMs, left));
+      const moment = new Moment(this.#timers, mostMs);
       let isDone = false;
       const run = this.#settle(hook.name, () => hook.run({ reason, signal: controller.signal }), moment).then(() => (isDone = true));
       await moment.or(run);
       moment.cancel();
       if (isDone) continue;
-      over(`took more than ${Math.round(Math.min(hook.timeoutMs, left))} ms`);
+      over(`took more than ${mostMs} ms`);
       controller.abort();
     }
   }
