@@ -130,7 +130,8 @@ export class Server {
   }
 
   async total(): Promise<number> {
-    return (JSON.parse(await this.get('/stats')) as { totalConnections: number }).totalConnections;
+    const stats = JSON.parse(await this.get('/stats')) as { totalConnections?: number; connections?: { totalConnections: number } };
+    return stats.totalConnections ?? stats.connections?.totalConnections ?? -1;
   }
 
   async becomes(total: number): Promise<void> {
