@@ -40,6 +40,9 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
     expect([statusOf(text), codeOf(text)]).toEqual([408, 'request_timeout']);
     expect((await server.guard()).requests?.refused).toEqual({ request_timeout: 1 });
+    // Its handler does not wait for the body: that it is late is not the client's doing.
+    const unread = await server.raw('POST /slow?ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
+    expect([statusOf(unread), codeOf(unread)]).toEqual([503, 'handler_timeout']);
   });
 
   it('answers 413 by Content-Length before the body has come', async () => {
@@ -73,6 +76,11 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   it('gives the seat back when a handler throws and when a client leaves', async () => {
     const server = await start(command, { limits: {}, requests: { maxConcurrent: 3 } });
     for (let i = 0; i < 5; i++) expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
+    const client = server.raw('GET /aborted HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+    await server.until(({ requests }) => requests?.active === 2);
+    // Its handler ends because its signal aborts.
+    client.socket.destroy();
+    await server.until(({ requests }) => requests?.active === 1);
     const gone = [1, 2].map(() => server.raw('GET /slow?ms=400 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
     await server.until(({ requests }) => requests?.active === 3);
     for (const { socket } of gone) socket.destroy();

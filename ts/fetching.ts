@@ -9,9 +9,15 @@ export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
 
-const TICKET = Symbol('portcullis.ticket');
-const COUNTED = Symbol('portcullis.counted');
-type Watched = Request & { [TICKET]?: Ticket; [COUNTED]?: Response };
+const BODY = Symbol('portcullis.body');
+/** The body of a request, as far as it has been asked for. */
+interface Body {
+  isAwaited: boolean;
+  /** Reads it counted, where its length is not known. */
+  readonly counted: Response | undefined;
+}
+type Watched = Request & { [BODY]?: Body };
+type Read = (this: Request | Response) => Promise<unknown>;
 
 /** Aborts when the time of the request is over, its client gone or the server forced down. */
 export function signalOf(request: Request): AbortSignal {
@@ -21,21 +27,23 @@ export function signalOf(request: Request): AbortSignal {
 // Shared by all requests: closures for each would cost more than the reading.
 const READERS = Object.fromEntries(
   (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
-    const read = (Request.prototype as unknown as Record<string, ((this: Request | Response) => Promise<unknown>) | undefined>)[name];
-    const fromResponse = (Response.prototype as unknown as Record<string, ((this: Request | Response) => Promise<unknown>) | undefined>)[name];
+    const read = (Request.prototype as unknown as Record<string, Read>)[name];
+    const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
     return [
       name,
-      function (this: Watched): Promise<unknown> {
-        const counted = this[COUNTED];
-        const ticket = this[TICKET];
-        return (counted === undefined ? read!.call(this) : fromResponse!.call(counted)).then((value) => {
-          if (ticket !== undefined) ticket.bodyCame = true;
-          return value;
-        });
+      async function (this: Watched): Promise<unknown> {
+        const body = this[BODY];
+        if (body === undefined) return read?.call(this);
+        body.isAwaited = true;
+        const value = await (body.counted === undefined ? read?.call(this) : fromResponse?.call(body.counted));
+        body.isAwaited = false;
+        return value;
       },
     ];
   }),
 );
+
+const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (this: Request) => AbortSignal;
 
 /** A body of unknown length, counted as it is read. */
 function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStream<Uint8Array> {
@@ -43,10 +51,7 @@ function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStre
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
       const { done, value } = await reader.read();
-      if (done) {
-        ticket.bodyCame = true;
-        return controller.close();
-      }
+      if (done) return controller.close();
       if (ticket.took(value.byteLength)) return controller.enqueue(value);
       await reader.cancel().catch(() => undefined);
       controller.error(new PortcullisError('ERR_OUT_OF_RANGE', 'the body is larger than maxPayloadSize', { field: 'body' }));
@@ -58,17 +63,19 @@ function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStre
 /** Puts the ticket's signal, and what counts and times the body, in front of the request's own. */
 function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: boolean): void {
   let signal: AbortSignal | undefined;
-  const own = request.signal;
-  Object.defineProperty(request, 'signal', { configurable: true, get: () => (signal ??= AbortSignal.any([own, ticket.signal])) });
+  // Few handlers ask for it, and the host makes its own when it is asked.
+  Object.defineProperty(request, 'signal', { configurable: true, get: () => (signal ??= AbortSignal.any([ownSignal.call(request), ticket.signal])) });
   if (!hasBody) return;
-  request[TICKET] = ticket;
+  let response: Response | undefined;
   if (isCounted && request.body !== null) {
     const type = request.headers.get('content-type');
-    const response = new Response(counted(request.body, ticket), type === null ? {} : { headers: { 'content-type': type } });
-    request[COUNTED] = response;
-    Object.defineProperty(request, 'body', { configurable: true, get: () => response.body });
-    Object.defineProperty(request, 'bodyUsed', { configurable: true, get: () => response.bodyUsed });
+    response = new Response(counted(request.body, ticket), type === null ? {} : { headers: { 'content-type': type } });
+    Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
+    Object.defineProperty(request, 'bodyUsed', { configurable: true, get: () => response?.bodyUsed });
   }
+  const body: Body = { isAwaited: false, counted: response };
+  request[BODY] = body;
+  ticket.waitsForBody = () => body.isAwaited;
   Object.assign(request, READERS);
 }
 
@@ -87,7 +94,7 @@ function headerBytes(request: Request, most: number): number {
 export function withinLimits<T>(gate: RequestGate, request: Request, handle: () => T): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
-  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, hasBody);
+  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length);
   if (!(entered instanceof Ticket)) return responseOf(gate.answer(entered));
   const ticket = entered;
   const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : responseOf(gate.answer(ticket.refusal)));

@@ -50,8 +50,7 @@ function answer(gate: RequestGate, code: RequestRefusalCode, request: IncomingMe
 export function guardHandler(gate: RequestGate, handler: (request: IncomingMessage, response: ServerResponse) => unknown) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
-    const isChunked = request.headers['transfer-encoding'] !== undefined;
-    const entered = gate.enter(headerBytes(request), length, isChunked || (length !== undefined && length !== '0'));
+    const entered = gate.enter(headerBytes(request), length);
     if (!(entered instanceof Ticket)) return answer(gate, entered, request, response);
     const ticket = entered;
     TICKETS.set(request, ticket);
@@ -63,12 +62,13 @@ export function guardHandler(gate: RequestGate, handler: (request: IncomingMessa
       if (!response.writableFinished) ticket.abort('The client is gone');
       ticket.leave();
     });
-    if (!ticket.bodyCame) {
+    if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
+      // One that nobody has begun to read is not waited for.
+      ticket.waitsForBody = () => !request.complete && request.readableFlowing !== null;
       const push = request.push.bind(request);
       request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-        if (chunk === null) ticket.bodyCame = true;
         // What is too much is dropped: reading on would hold the memory that the limit guards.
-        else if (!ticket.took((chunk as Buffer).length)) return true;
+        if (chunk !== null && !ticket.took((chunk as Buffer).length)) return true;
         return push(chunk, encoding);
       };
     }

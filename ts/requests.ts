@@ -48,17 +48,16 @@ export class Ticket {
   #reason: PortcullisError | undefined;
   #bytes = 0;
   #isOver = false;
-  /** Whether the body is all here; one without a body is. */
-  bodyCame: boolean;
+  /** Whether the handler waits for the body, which has not come whole. */
+  waitsForBody: () => boolean = () => false;
   /** Called once when the request is to be ended before its handler has. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
 
-  constructor(gate: RequestGate, limits: Checked<'requests'>, timers: TimerManager, hasBody: boolean) {
+  constructor(gate: RequestGate, limits: Checked<'requests'>, timers: TimerManager) {
     this.#gate = gate;
     this.#most = limits.maxPayloadSize;
-    this.bodyCame = !hasBody;
     if (limits.timeoutMs === Infinity) return;
-    this.#timer = timers.setTimeout(() => this.refuse(this.bodyCame ? 'handler_timeout' : 'request_timeout'), {
+    this.#timer = timers.setTimeout(() => this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout'), {
       delayMs: limits.timeoutMs,
       ref: false,
       name: 'requests.timeout',
@@ -141,15 +140,14 @@ export class RequestGate {
    * Lets a request in, or says why not.
    * @param headerBytes of all headers; 0 where the host has judged them
    * @param contentLength as it was sent, if it was
-   * @param hasBody whether a body may come
    */
-  enter(headerBytes: number, contentLength: string | null | undefined, hasBody: boolean): Ticket | RequestRefusalCode {
+  enter(headerBytes: number, contentLength: string | null | undefined): Ticket | RequestRefusalCode {
     const code = this.#judge(headerBytes, contentLength);
     if (code !== undefined) {
       this.count(code);
       return code;
     }
-    const ticket = new Ticket(this, this.#limits, this.#timers, hasBody);
+    const ticket = new Ticket(this, this.#limits, this.#timers);
     this.#tickets.add(ticket);
     return ticket;
   }
@@ -166,8 +164,8 @@ export class RequestGate {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 408;
     const headers: Record<string, string> = retry ? { 'retry-after': String(RETRY_MS / 1000) } : {};
-    // What follows on this connection is the rest of a body nobody reads.
-    if (code !== 'too_many_requests_in_flight' && code !== 'handler_timeout') headers['connection'] = 'close';
+    // What follows on this connection may be the rest of a body that nobody reads.
+    if (code !== 'too_many_requests_in_flight') headers['connection'] = 'close';
     return answerWith(status, { code, message, ...(retry ? { retryAfterMs: RETRY_MS } : {}) }, headers);
   }
 
