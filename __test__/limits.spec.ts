@@ -97,6 +97,18 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.becomes(0);
   });
 
+  it('takes nothing but empty messages and bodies at a limit of 0', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 0 }, requests: { maxPayloadSize: 0 } });
+    const client = await server.open();
+    expect(await ask(client, '')).toBe('');
+    const closed = closeCode(client);
+    client.send('x');
+    expect(await closed).toBe(1009);
+    const url = `http://127.0.0.1:${server.port}/length`;
+    expect((await fetch(url, { method: 'POST', body: 'x' })).status).toBe(413);
+    expect((await fetch(url, { method: 'POST' })).status).toBe(200);
+  });
+
   it('refuses one WebSocket more than maxConnections with 503', async () => {
     const server = await start(command, { limits: {}, websockets: { maxConnections: 1 } });
     await server.open();

@@ -61,7 +61,7 @@ describe('a router', () => {
     router.on(
       'a',
       () => undefined,
-      (payload): payload is number => {
+      (_payload): _payload is number => {
         throw new Error('check');
       },
     );

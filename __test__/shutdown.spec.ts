@@ -36,7 +36,8 @@ class Sockets {
   constructor(readonly clock: ManualClock) {}
 
   add(isMute = false): void {
-    const sockets = this;
+    const { clock, closes } = this;
+    const terminated = (): void => void this.terminated++;
     const gone = (state: 'acknowledged' | 'broken'): void => {
       if (!this.open.delete(socket)) return;
       socket.state = state;
@@ -47,16 +48,23 @@ class Sockets {
       close(code: number, reason: string) {
         if (socket.state !== 'open') return;
         socket.state = 'closing';
-        sockets.closes.push({ atMs: sockets.clock.now(), code, reason });
+        closes.push({ atMs: clock.now(), code, reason });
         if (!isMute) queueMicrotask(() => gone('acknowledged'));
       },
       terminate() {
-        sockets.terminated++;
+        terminated();
         gone('broken');
       },
     };
     this.open.add(socket);
     for (const watcher of this.watchers) watcher.opened(socket);
+  }
+
+  /** The client goes, without a word. */
+  leave(socket: ShutdownSocket): void {
+    this.open.delete(socket);
+    (socket as { state: ShutdownSocket['state'] }).state = 'broken';
+    for (const watcher of this.watchers) watcher.gone(socket);
   }
 
   part(more: Partial<ShutdownPart> = {}): ShutdownPart {
@@ -216,6 +224,44 @@ describe('a shutdown', () => {
     await pass(clock, 20);
     expect(await result).toMatchObject({ graceful: false, websocketsClosed: { acknowledged: 7, forced: 3 }, leftovers: [] });
     expect(sockets.terminated).toBe(3);
+  });
+
+  it('counts nobody who leaves by himself, and does not wait for the window when all have', async () => {
+    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 5000 });
+    for (let i = 0; i < 5; i++) sockets.add();
+    shutdown.add(sockets.part());
+    const result = shutdown.shutdown();
+    await turn();
+    const left = sockets.open.size;
+    for (const socket of Array.from(sockets.open)) sockets.leave(socket);
+    await pass(clock, 10);
+    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 5 - left, forced: 0 } });
+    expect(left).toBeGreaterThanOrEqual(4);
+  });
+
+  it('gives the window and the last close their whole time, whatever hooks there are', async () => {
+    const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000, drainWindowMs: 700, closeTimeoutMs: 300 });
+    for (let i = 0; i < 50; i++) sockets.add();
+    shutdown.add(sockets.part());
+    shutdown.onShutdown('quick', () => undefined, { timeoutMs: 900 });
+    const result = shutdown.shutdown();
+    await pass(clock, 1000, 5);
+    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 50, forced: 0 } });
+  });
+
+  it('waits for what a request begins to hold while it drains', async () => {
+    const { clock, shutdown } = setUp();
+    let idle: () => void = () => undefined;
+    shutdown.add({ name: 'http', whenIdle: () => new Promise((resolve) => (idle = resolve)) });
+    const result = shutdown.shutdown();
+    await turn();
+    let done: () => void = () => undefined;
+    void shutdown.hold(new Promise<void>((resolve) => (done = resolve)));
+    idle();
+    await pass(clock, 500);
+    expect(shutdown.phase).toBe('draining');
+    done();
+    expect(await result).toMatchObject({ graceful: true, leftovers: [] });
   });
 
   it('closes a client that opens while it drains', async () => {

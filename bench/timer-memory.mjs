@@ -6,10 +6,11 @@ import { TimerManager } from '../dist/index.js';
 const MANY = 1_000_000;
 const noop = () => undefined;
 const isBun = 'bun' in process.versions;
+const collect = isBun ? () => globalThis.Bun.gc(true) : globalThis.gc;
 const used = async () => {
   // What was freed goes back to the system a while later.
   for (let round = 0; round < 3; round++) {
-    for (let i = 0; i < 3; i++) isBun ? globalThis.Bun.gc(true) : globalThis.gc();
+    for (let i = 0; i < 3; i++) collect();
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
   const { heapUsed, arrayBuffers, rss } = process.memoryUsage();

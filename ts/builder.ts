@@ -351,17 +351,17 @@ function baseApp(inner: object, options: ServerOptions) {
   const socket = options.websocket ?? {};
   const app = new Elysia({
     serve: {
-      // Two servers on one port would share it silently.
+      // Two servers on one port would share it silently. Zero would be no limit; the guard's own stays exact.
       reusePort: false,
       idleTimeout: idle,
-      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: requests.maxPayloadSize }),
+      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: Math.max(1, requests.maxPayloadSize) }),
       ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     },
     websocket: {
       // Ours are jittered, and tell who did not answer.
       sendPings: false,
       idleTimeout: 0,
-      ...(websockets.maxMessageSize === Infinity ? {} : { maxPayloadLength: websockets.maxMessageSize }),
+      ...(websockets.maxMessageSize === Infinity ? {} : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
     .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))

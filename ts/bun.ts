@@ -159,7 +159,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       // Bun refuses such a message before it has all of it.
       const own = (handlers as { readonly maxPayloadLength?: number }).maxPayloadLength ?? Infinity;
       const most = Math.min(own, door.live.maxMessageSize);
-      return { ...handlers, ...wrapped, ...(most === Infinity ? {} : { maxPayloadLength: most }) };
+      return { ...handlers, ...wrapped, ...(most === Infinity ? {} : { maxPayloadLength: Math.max(1, most) }) };
     },
   };
 }

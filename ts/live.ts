@@ -164,7 +164,7 @@ export class LiveSockets {
   }
 
   *[Symbol.iterator](): Generator<LiveSocket, void, undefined> {
-    for (const bucket of this.#buckets) yield* [...bucket];
+    for (const bucket of this.#buckets) yield* bucket.slice();
   }
 
   /** Tells of sockets that open and go; returns what ends that. */
@@ -250,13 +250,13 @@ export class LiveSockets {
     const tick = ++this.#tick;
     const count = this.#buckets.length;
     if (this.#pongTicks <= tick) {
-      for (const socket of [...this.#buckets[(tick - this.#pongTicks) % count]!]) {
+      for (const socket of this.#buckets[(tick - this.#pongTicks) % count]!.slice()) {
         if (socket.unanswered === NEVER_PINGED || tick - socket.unanswered < this.#pongTicks || socket.state !== 'open') continue;
         this.#pongTimeouts++;
         socket.close(1001, 'Pong timeout');
       }
     }
-    for (const socket of [...this.#buckets[tick % count]!]) {
+    for (const socket of this.#buckets[tick % count]!.slice()) {
       if (socket.state !== 'open') continue;
       if (socket.unanswered === NEVER_PINGED) socket.unanswered = tick;
       this.#pingsSent++;

@@ -174,6 +174,8 @@ export class GracefulShutdown {
   readonly #preDrainDelayMs: number;
   readonly #closeTimeoutMs: number;
   readonly #hookTimeoutMs: number;
+  /** What delay, window and close take: the drain gets no less. */
+  readonly #leastMs: number;
   readonly #code: 1001 | 1012;
   readonly #closeReason: string;
   readonly #parts: ShutdownPart[] = [];
@@ -204,6 +206,7 @@ export class GracefulShutdown {
     this.#hookTimeoutMs = wholeNumber('hookTimeoutMs', options.hookTimeoutMs, 1, TIME_MAX_MS, 5000);
     const window = wholeNumber('drainWindowMs', options.drainWindowMs, 0, TIME_MAX_MS, 0);
     const needed = this.#preDrainDelayMs + window + this.#closeTimeoutMs;
+    this.#leastMs = needed;
     if (needed > deadline) throw outOfRange('deadlineMs', deadline, `at least ${needed}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`);
     this.#code = options.closeCode ?? 1001;
     this.#closeReason = options.closeReason ?? 'Server shutdown';
@@ -289,7 +292,7 @@ export class GracefulShutdown {
       this.#holds.delete(key);
       if (this.#holds.size === 0) this.#holdsOver?.();
     };
-    work.then(over, (error: unknown) => {
+    Promise.resolve(work).then(over, (error: unknown) => {
       if (this.#result === undefined) this.#tell(error, name);
       else this.#fail(name, error);
       over();
@@ -375,15 +378,19 @@ export class GracefulShutdown {
   /** Until requests and held work are over and sockets are closed, or the time for that is. */
   async #drain(closed: Promise<void>, deadline: Moment, startMs: number): Promise<{ readonly idle: Promise<unknown> }> {
     const idle = this.#parts.map((part) => Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(this.#failing(part.name)));
-    const held = this.#holds.size === 0 ? undefined : new Promise<void>((resolve) => (this.#holdsOver = resolve));
     // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
     const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
-    const left = startMs + this.#deadlineMs - this.#now() - Math.min(needed, Math.floor(this.#deadlineMs / 4));
-    const until = new Moment(this.#timers, Math.max(0, left));
+    const most = Math.max(this.#leastMs, this.#deadlineMs - Math.min(needed, Math.floor(this.#deadlineMs / 4)));
+    const until = new Moment(this.#timers, Math.max(0, startMs + most - this.#now()));
     const settled = Promise.all(idle);
-    await until.or(deadline.or(Promise.all([settled, held, closed])));
+    // A request in flight may still begin what is to be held.
+    await until.or(deadline.or(Promise.all([settled, closed]).then(() => this.#heldOver())));
     until.cancel();
     return { idle: settled };
+  }
+
+  #heldOver(): Promise<void> {
+    return this.#holds.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#holdsOver = resolve));
   }
 
   /** Closes the open sockets one after the other over the window, and at once those that open meanwhile. */
@@ -393,6 +400,8 @@ export class GracefulShutdown {
     let acknowledged = 0;
     let forced = 0;
     const waiting = new Set<ShutdownSocket>();
+    /** Those that were told to go: who leaves before that has not been closed by us. */
+    const told = new Set<ShutdownSocket>();
     let isStopped = false;
     const { promise: done, resolve } = deferred<void>();
     const bound = (socket: ShutdownSocket): void => {
@@ -401,6 +410,8 @@ export class GracefulShutdown {
       }, this.#closeTimeoutMs);
     };
     const close = (socket: ShutdownSocket): void => {
+      if (!waiting.has(socket)) return;
+      told.add(socket);
       this.#attempt('close', () => socket.close(this.#code, this.#closeReason));
       if (waiting.has(socket)) bound(socket);
     };
@@ -412,9 +423,11 @@ export class GracefulShutdown {
       },
       gone: (socket) => {
         if (!waiting.delete(socket)) return;
-        if (socket.state === 'acknowledged') acknowledged++;
-        else forced++;
-        if (waiting.size === 0 && queue.length === 0) resolve();
+        if (told.delete(socket)) {
+          if (socket.state === 'acknowledged') acknowledged++;
+          else forced++;
+        }
+        if (waiting.size === 0) resolve();
       },
     };
     const queue: ShutdownSocket[] = [];

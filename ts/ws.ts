@@ -57,11 +57,11 @@ const wsSockets: SocketHost = {
   waitsForAnswer: true,
 };
 
-/** `ws` refuses such a message before it has all of it, with 1009. */
+/** `ws` refuses such a message before it has all of it, with 1009; 0 is no limit to it. */
 function limitMessages(webSocketServer: WebSocketServer, most: number): void {
   const { options } = webSocketServer;
   const own = options.maxPayload ?? 0;
-  if (most !== Infinity && (own === 0 || own > most)) options.maxPayload = most;
+  if (most !== Infinity && (own === 0 || own > most)) options.maxPayload = Math.max(1, most);
 }
 
 /** Makes the socket count, both ways, before anyone can listen to it. */
