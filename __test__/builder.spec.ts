@@ -166,7 +166,7 @@ describe('a builder', () => {
   /** What a script on Bun prints. */
   const script = (text: string): string => {
     const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
-    const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
     return stdout.trim() + stderr.trim();
   };
 

@@ -80,6 +80,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.until(({ requests }) => requests?.active === 2);
     // Its handler ends because its signal aborts.
     client.socket.destroy();
+    await server.tells('heard the signal');
     await server.until(({ requests }) => requests?.active === 1);
     const gone = [1, 2].map(() => server.raw('GET /slow?ms=400 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
     await server.until(({ requests }) => requests?.active === 3);

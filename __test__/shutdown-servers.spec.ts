@@ -74,6 +74,20 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     agent.destroy();
   });
 
+  it('waits for nobody who is silent or kept alive', async () => {
+    const server = await start(command, { limits: {} });
+    const silent = server.raw('');
+    const agent = new Agent({ keepAlive: true });
+    const [kept] = (await once(httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }), 'response')) as [NodeJS.ReadableStream];
+    kept.resume();
+    await once(kept, 'end');
+    const result = await server.end();
+    expect(result).toMatchObject({ graceful: true, leftovers: [], code: 0 });
+    expect(result.totalMs).toBeLessThan(5000);
+    silent.socket.destroy();
+    agent.destroy();
+  });
+
   it('forces a client that never answers the close', async () => {
     const server = await start(command, { limits: {}, shutdown: { closeTimeoutMs: 200 } });
     const client = await server.open();

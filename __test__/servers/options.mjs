@@ -38,7 +38,12 @@ export function answer(path, query, signal, body) {
     case '/length':
       return body().then((text) => String(text.length));
     case '/aborted':
-      return new Promise((resolve) => signal?.addEventListener('abort', () => resolve('aborted')));
+      return new Promise((resolve) => {
+        signal?.addEventListener('abort', () => {
+          console.log('heard the signal');
+          resolve('aborted');
+        });
+      });
     case '/throws':
       return Promise.reject(new Error('a secret'));
     default:

@@ -85,6 +85,11 @@ export class Server {
     return { socket, seen: () => seen, closed: new Promise((resolve) => void socket.on('close', () => resolve(seen))) };
   }
 
+  /** Waits for a line of its output. */
+  async tells(line: string): Promise<void> {
+    while (!this.#lines.includes(line)) await once(this.process.stdout!, 'data');
+  }
+
   async guard(): Promise<GuardStats> {
     return JSON.parse(await this.get('/guard')) as GuardStats;
   }
