@@ -5,6 +5,7 @@ import {
   GracefulShutdown,
   ManagedConnection,
   MessageRouter,
+  MiddlewareChain,
   PortcullisError,
   TimerHandle,
   TimerManager,
@@ -88,6 +89,26 @@ it('a connection manager and its connections take anything and lose no seat', ()
   expect(manager.getStats().totalConnections).toBe(0);
 });
 
+it('a middleware chain takes anything and still runs', async () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const chain = new MiddlewareChain<{ ran?: boolean }>(
+    [
+      { name: 'plain', middleware: (_context, next) => next() },
+      { name: 'timed', timeoutMs: 5, optional: true, middleware: async (_context, next) => next() },
+    ],
+    timers,
+    { onError: () => undefined },
+  );
+  bombard(chain);
+  const run = chain.execute() as unknown as (...args: unknown[]) => Promise<unknown>;
+  for (const first of JUNK) for (const second of JUNK) await Promise.race([run(first, second).catch(() => undefined), undefined]);
+  for (const { name } of chain.report().layers) if (name !== 'plain') chain.remove(name);
+  expect(chain.enable('plain').report().layers).toHaveLength(1);
+  const context: { ran?: boolean } = {};
+  await chain.execute()(context, () => (context.ran = true));
+  expect([context.ran, timers.getActiveTimersCount()]).toEqual([true, 0]);
+});
+
 it('constructors and adapters refuse junk by name', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const makers: readonly ((junk: never) => unknown)[] = [
@@ -104,6 +125,11 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => resourceLimits({ memory: { maxHeapSize: junk } }),
     (junk) => guardWs({ limits: {}, requests: junk }),
     (junk) => guardWs({ limits: {}, websockets: { pingInterval: junk } }),
+    (junk) => new MiddlewareChain(junk, timers),
+    (junk) => new MiddlewareChain([junk], timers),
+    (junk) => new MiddlewareChain([{ name: 'x', middleware: junk }], timers),
+    (junk) => new MiddlewareChain([], junk),
+    (junk) => new MiddlewareChain([], timers, { timing: junk }),
     (junk) => guardWs(junk),
     (junk) => guardWs({ limits: junk }),
     (junk) => guardWs({ limits: {}, trustedProxies: junk }),

@@ -285,6 +285,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
 
   it('short circuits, and returns thenables and lazy ones as promises, once', async () => {
     let asked = 0;
+    // oxlint-disable-next-line unicorn/no-thenable
     const lazy = { then: (resolve: (value: string) => void) => (asked++, resolve('lazy')) };
     const run = onion([async (_context, next) => `${String(await next())}!`, () => lazy, () => expect.unreachable()]);
     expect(await run({})).toBe('lazy!');

@@ -22,6 +22,23 @@ export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
   );
 }
 
+/** The same for contestants that return promises. */
+export async function compareAsync(title, contestants, { rounds = 15, unit = 'ns' } = {}) {
+  const figures = contestants.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    for (let offset = 0; offset < contestants.length; offset++) {
+      const at = (offset + round) % contestants.length;
+      // One by one, or they would not be timed apart.
+      figures[at].push(await contestants[at][1](round));
+    }
+  }
+  report(
+    title,
+    contestants.map(([name], at) => [name, median(figures[at])]),
+    unit,
+  );
+}
+
 /** Prints figures and their ratio. */
 export function report(title, rows, unit) {
   const first = rows[0][1];

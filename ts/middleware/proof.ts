@@ -13,8 +13,17 @@ const HEAD_BARE = /^(?:async\s+)?[\w$]+\s*=>/;
 /** Ways to reach `next` under another name. */
 const ESCAPES = /\b(?:arguments|eval|with)\b|\\u|\[native code\]/;
 
+/** A text does not change, and a chain is compiled again at every change of a layer. */
+const known = new WeakMap<object, boolean>();
+
 /** @internal */
 export function awaitsItsNext(layer: (...args: never[]) => unknown): boolean {
+  let isProven = known.get(layer);
+  if (isProven === undefined) known.set(layer, (isProven = proven(layer)));
+  return isProven;
+}
+
+function proven(layer: (...args: never[]) => unknown): boolean {
   const text = Function.prototype.toString.call(layer);
   if (text.length > TEXT_MAX || ESCAPES.test(text)) return false;
   const head = HEAD.exec(text);

@@ -1,6 +1,6 @@
 /**
- * Runs a compiled chain: one loop for most runs, which does nothing but hand on, and one for those
- * that are observed. Which one is decided once a run.
+ * Runs a compiled chain: one loop, which does nothing but hand on. Runs that are observed have
+ * steps that time the layers; which runs these are is decided once a run.
  */
 import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import { PortcullisError, wrongType } from '../errors.js';
@@ -62,14 +62,26 @@ class Run {
     readonly context: unknown,
     readonly final: Step | undefined,
     readonly signal: AbortSignal | undefined,
+    readonly steps: readonly ObservedStep[],
+    readonly observation: Observation | undefined,
   ) {}
+}
+
+/** A step around another, which times it. */
+type ObservedStep = (context: unknown, next: () => Promise<unknown>, observation: Observation | undefined) => unknown;
+
+/** What is known of an observed run: a frame for each layer it has reached. */
+interface Observation {
+  readonly frames: Frame[];
+  readonly isTraced: boolean;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** What an observed run knows of one layer. */
 class Frame {
-  /** When it called `next()`, and when that settled. NaN: not yet. */
-  nextMs = Number.NaN;
-  belowMs = Number.NaN;
+  /** When it called `next()`, and when that settled. -1: not yet. */
+  nextMs = -1;
+  belowMs = -1;
   hasFailedBelow = false;
   belowError: unknown;
 }
@@ -88,6 +100,8 @@ export function runner(plan: Plan): Runner {
     return Promise.reject(new PortcullisError('ERR_NEXT_CALLED_TWICE', `next() called multiple times in ${label}`, { field: label }));
   };
 
+  // The same for all runs, and without a branch for the observed ones: one that is taken once in 64
+  // times costs the engines more than what is done there. Those have other steps.
   const go = (run: Run, index: number): Promise<unknown> => {
     if (index <= run.index) return twice(index - 1);
     run.index = index;
@@ -97,65 +111,12 @@ export function runner(plan: Plan): Runner {
       let result: unknown;
       if (index < count) {
         counters[index]![COUNT]!++;
-        result = steps[index]!(run.context, () => go(run, index + 1));
+        result = run.steps[index]!(run.context, () => go(run, index + 1), run.observation);
       } else if (index === count && run.final !== undefined) {
         result = run.final(run.context, () => go(run, index + 1));
       }
       return result instanceof Promise ? result : Promise.resolve(result);
     } catch (error) {
-      return Promise.reject(error);
-    }
-  };
-
-  /** `above` is the frame of the layer that called `next()`. */
-  const observe = (run: Run, index: number, above: Frame | undefined, traced: boolean): Promise<unknown> => {
-    if (index <= run.index) return twice(index - 1);
-    run.index = index;
-    const startMs = now();
-    if (above !== undefined) above.nextMs = startMs;
-    if (run.signal?.aborted === true) {
-      if (above !== undefined) leave(above, true, run.signal.reason);
-      return Promise.reject(run.signal.reason);
-    }
-    const layer = layers[index];
-    if (layer === undefined) {
-      const final = index === count ? run.final : undefined;
-      try {
-        const result = promised(final?.(run.context, () => observe(run, index + 1, undefined, traced)));
-        return above === undefined ? result : settled(result, (hasFailed, error) => leave(above, hasFailed, error));
-      } catch (error) {
-        if (above !== undefined) leave(above, true, error);
-        return Promise.reject(error);
-      }
-    }
-    const { figures, step } = layer;
-    const frame = new Frame();
-    const end = (hasFailed: boolean, error: unknown): void => {
-      const endMs = above === undefined ? now() : leave(above, hasFailed, error);
-      const isDetached = !Number.isNaN(frame.nextMs) && Number.isNaN(frame.belowMs);
-      const belowMs = Number.isNaN(frame.nextMs) ? 0 : (isDetached ? endMs : frame.belowMs) - frame.nextMs;
-      if (isDetached) figures.counters[DETACHED]!++;
-      if (hasFailed && !(frame.hasFailedBelow && frame.belowError === error)) figures.counters[ERRORS]!++;
-      figures.counters[IN_FLIGHT]!--;
-      figures.settle(endMs - startMs - belowMs, endMs - startMs);
-    };
-    const next = (): Promise<unknown> => observe(run, index + 1, frame, traced);
-    figures.counters[COUNT]!++;
-    figures.counters[OBSERVED]!++;
-    figures.counters[IN_FLIGHT]!++;
-    try {
-      const result = traced
-        ? tracing.tracePromise(
-            () => promised(step(run.context, next)),
-            { chain: plan.chain, version: plan.version, layer: layer.name, index, context: run.context },
-            undefined,
-          )
-        : step(run.context, next);
-      if (isThenable(result)) return settled(promised(result), end);
-      end(false, undefined);
-      return Promise.resolve(result);
-    } catch (error) {
-      end(true, error);
       return Promise.reject(error);
     }
   };
@@ -167,14 +128,72 @@ export function runner(plan: Plan): Runner {
     return above.belowMs;
   };
 
-  const begin = (run: Run): Promise<unknown> => {
+  const observed = ({ figures, step, name }: CompiledLayer, index: number): ObservedStep => {
+    const { counters: own } = figures;
+    return (context, next, observation) => {
+      const { frames, isTraced, signal } = observation!;
+      const startMs = now();
+      /** Of the layer that called `next()`. One moment is its end of work and our beginning, and on the way back. */
+      const above = index === 0 ? undefined : frames[index - 1]!;
+      if (above !== undefined) above.nextMs = startMs;
+      const frame = new Frame();
+      frames.push(frame);
+      own[OBSERVED]!++;
+      own[IN_FLIGHT]!++;
+      const end = (hasFailed: boolean, error: unknown): void => {
+        const endMs = above === undefined ? now() : leave(above, hasFailed, error);
+        const hasCalled = frame.nextMs >= 0;
+        const isDetached = hasCalled && frame.belowMs < 0;
+        const belowMs = hasCalled ? (isDetached ? endMs : frame.belowMs) - frame.nextMs : 0;
+        if (isDetached) own[DETACHED]!++;
+        if (hasFailed && !(frame.hasFailedBelow && frame.belowError === error) && !(signal?.aborted === true && signal.reason === error)) own[ERRORS]!++;
+        own[IN_FLIGHT]!--;
+        figures.settle(endMs - startMs - belowMs, endMs - startMs);
+      };
+      try {
+        const result = isTraced
+          ? tracing.tracePromise(() => promised(step(context, next)), { chain: plan.chain, version: plan.version, layer: name, index, context }, undefined)
+          : step(context, next);
+        if (isThenable(result)) return settled(promised(result), end);
+        end(false, undefined);
+        return result;
+      } catch (error) {
+        end(true, error);
+        throw error;
+      }
+    };
+  };
+  const observedSteps = layers.map(observed);
+
+  /** The time of the final next is none of the last layer's. */
+  const observedFinal =
+    (final: Step, frames: readonly Frame[]): Step =>
+    (context, next) => {
+      const above = frames[count - 1]!;
+      above.nextMs = now();
+      try {
+        return settled(promised(final(context, next)), (hasFailed, error) => leave(above, hasFailed, error));
+      } catch (error) {
+        leave(above, true, error);
+        throw error;
+      }
+    };
+
+  const observe = (context: unknown, final: Step | undefined, signal: AbortSignal | undefined, traced: boolean): Run => {
+    const frames: Frame[] = [];
+    const last = final === undefined || count === 0 ? final : observedFinal(final, frames);
+    return new Run(context, last, signal, observedSteps, { frames, isTraced: traced, signal });
+  };
+
+  const begin = (context: unknown, final: Step | undefined, signal: AbortSignal | undefined): Promise<unknown> => {
     const traced = isTraced(tracing);
+    let isObserved = traced;
     if (sampler.every !== 0 && --sampler.left <= 0) {
       if (sampler.warmUp > 0) sampler.warmUp--;
       sampler.left = sampler.warmUp > 0 ? 1 : sampler.every;
-      return observe(run, 0, undefined, traced);
+      isObserved = true;
     }
-    return traced ? observe(run, 0, undefined, true) : go(run, 0);
+    return go(isObserved ? observe(context, final, signal, traced) : new Run(context, final, signal, steps, undefined), 0);
   };
 
   // By the number of arguments: to give no final next is koa's way to say that nothing follows, to
@@ -185,10 +204,10 @@ export function runner(plan: Plan): Runner {
     try {
       const signal = signalOf(context);
       if (signal?.aborted === true) return Promise.reject(signal.reason);
-      if (!plan.hasSignal) return begin(new Run(context, finalNext, signal));
+      if (!plan.hasSignal) return begin(context, finalNext, signal);
       if (typeof context !== 'object' || context === null) throw wrongType('context', context, 'an object, as a layer of the chain has timeoutMs');
       close = openSignal(context);
-      return begin(new Run(context, finalNext, signalOf(context))).finally(close);
+      return begin(context, finalNext, signalOf(context)).finally(close);
     } catch (error) {
       close?.();
       return Promise.reject(error);

@@ -1,0 +1,96 @@
+// Compiled, not run: what the layers of a chain know of their context.
+import {
+  type CompiledChain,
+  MiddlewareChain,
+  type MiddlewareContext,
+  type MiddlewareFunction,
+  type MiddlewareItem,
+  type MiddlewareObject,
+  PerformantMiddlewareChain,
+  TimerManager,
+} from 'portcullis';
+
+const timers = new TimerManager();
+interface Request {
+  readonly path: string;
+}
+interface User {
+  readonly id: number;
+}
+
+// Each layer adds to the context: before it has, what it adds may be absent; after it, it is there.
+const chain = new PerformantMiddlewareChain<Request>([{ name: 'log', middleware: async ({ path }, next) => (path.length, next()) }], timers)
+  .add<{ user: User }>({
+    name: 'auth',
+    priority: 10,
+    middleware: async (context, next) => {
+      const before: User | undefined = context.user;
+      context.user = before ?? { id: context.path.length };
+      await next();
+    },
+  })
+  .add<{ locale: string }>({ name: 'locale', middleware: (context, next) => ((context.locale = String(context.user.id)), next()) })
+  .add({
+    name: 'use',
+    middleware: async (context, next) => {
+      const seen: [number, string, string] = [context.user.id, context.locale, context.path];
+      // @ts-expect-error nobody added this
+      void context.session;
+      await next();
+      void seen;
+    },
+  });
+export const run: CompiledChain<Request, Request & { user: User } & { locale: string }> = chain.execute();
+export async function served(): Promise<void> {
+  const nothing: void = await run({ path: '/' }, async (context) => void context.user.id);
+  await run({ path: '/' });
+  // The final next may know nothing of the context.
+  await run({ path: '/' }, () => Promise.resolve());
+  // @ts-expect-error a run begins with what the chain needs
+  await run({}, async () => undefined);
+  // @ts-expect-error a final next that may be absent is checked before
+  await run({ path: '/' }, undefined);
+  return nothing;
+}
+chain.replace('use', (context, next) => (context.locale.length, next()));
+// @ts-expect-error neither does a layer that is put in know more
+chain.replace('use', (context: Request & { session: string }, next) => (context.session, next()));
+
+// What runs return, if the chain says so.
+const responses = new MiddlewareChain<Request, Request, Response>([], timers).add({
+  name: 'json',
+  middleware: async (_context, next) => {
+    const response: Response = await next();
+    return new Response(response.body);
+  },
+});
+export const response: Promise<Response> = responses.execute()({ path: '/' }, () => new Response('ok'));
+// @ts-expect-error this layer returns none
+responses.add({ name: 'none', middleware: () => 5 });
+
+// The plan's own shapes, without a type of their own.
+const plain: MiddlewareFunction = async (context: MiddlewareContext, next: () => Promise<void>) => {
+  context.startedAt = 1;
+  await next();
+};
+class Auth implements MiddlewareObject {
+  middleware(): MiddlewareFunction {
+    return plain;
+  }
+  getConfigHash(): string {
+    return 'a';
+  }
+}
+const items: MiddlewareItem[] = [
+  { name: 'plain', priority: 1, enabled: true, middleware: plain },
+  { name: 'auth', middleware: new Auth() },
+];
+const planned = new PerformantMiddlewareChain(items, timers);
+export const middleware: MiddlewareFunction = planned.execute();
+export const metrics: Record<string, number> = planned.getPerformanceMetrics();
+planned.invalidateCache();
+// A chain is a layer.
+planned.add({ name: 'nested', middleware: planned.execute() });
+export const inferred = new PerformantMiddlewareChain([{ name: 'x', middleware: (context, next) => ((context.a = 1), next()) }], timers);
+// @ts-expect-error a misspelt option
+planned.add({ name: 'y', middleware: plain, prio: 1 });

@@ -1,0 +1,81 @@
+// The middleware chain against koa-compose: 10 layers and a final next, per layer.
+// node bench/middleware.mjs [async|sync|always|netted|execute]
+import compose from 'koa-compose';
+import { PerformantMiddlewareChain, TimerManager } from '../dist/index.js';
+import { compareAsync, machine, median, report, timed } from './compare.mjs';
+
+const LAYERS = 10;
+const RUNS = 20_000;
+const timers = new TimerManager();
+console.log(`${machine}, ${LAYERS} layers`);
+
+// Layers, final next and loop of its own for each: what an engine makes of one's does not change another's.
+const own = (text) => new Function(`return ${text}`)();
+// And a text of its own for each: of layers of one text an engine makes one function.
+let texts = 0;
+const layersOf = (text) => Array.from({ length: LAYERS }, () => own(text.replace('context.depth++', `context.depth += ${++texts}`)));
+const items = (layers) => layers.map((middleware, at) => ({ name: `layer${at}`, middleware }));
+const chain = (layers, options) => new PerformantMiddlewareChain(items(layers), timers, options);
+const contestant = (name, run, final) => [
+  name,
+  new Function(
+    'run',
+    'final',
+    'runs',
+    'layers',
+    `
+  return async () => {
+    const context = { depth: 0 };
+    const start = performance.now();
+    for (let i = 0; i < runs; i++) await run(context, final);
+    return ((performance.now() - start) * 1e6) / runs / layers;
+  };
+`,
+  )(run, own(final), RUNS, LAYERS),
+];
+const contest = (title, layer, final) =>
+  compareAsync(title, [
+    contestant('koa-compose', compose(layersOf(layer)), final),
+    contestant('portcullis, timing: off', chain(layersOf(layer), { timing: 'off' }).execute(), final),
+    contestant('portcullis, timing: sampled', chain(layersOf(layer)).execute(), final),
+  ]);
+
+const ASYNC_FINAL = 'async () => undefined';
+const ASYNC_LAYER = 'async (context, next) => { context.depth++; await next(); context.depth--; }';
+const subjects = {
+  async: () => contest('async layer', ASYNC_LAYER, ASYNC_FINAL),
+  always: () =>
+    compareAsync('async layer, every run timed', [
+      contestant('koa-compose', compose(layersOf(ASYNC_LAYER)), ASYNC_FINAL),
+      contestant('portcullis, timing: always', chain(layersOf(ASYNC_LAYER), { timing: 'always' }).execute(), ASYNC_FINAL),
+    ]),
+  sync: () => contest('sync layer', '(context, next) => { context.depth++; return next(); }', '() => Promise.resolve()'),
+  // The net costs where a layer's text does not show that it waits.
+  netted: () =>
+    contest(
+      'async layer whose text does not show that it waits',
+      'async (context, next) => { context.depth++; const rest = next(); await rest; }',
+      ASYNC_FINAL,
+    ),
+  execute() {
+    const cached = chain(layersOf('(context, next) => next()'));
+    const first = cached.execute();
+    const hit = () => {
+      if (cached.execute() !== first) throw new Error('compiled again');
+    };
+    const text = 'async (context, next) => { await next(); }';
+    const many = new PerformantMiddlewareChain(
+      Array.from({ length: 50 }, (_, at) => ({ name: `layer${at}`, middleware: own(text) })),
+      timers,
+    );
+    const change = (i) => {
+      many.setPriority('layer7', i).execute();
+    };
+    const figure = (count, run) => median(Array.from({ length: 9 }, () => timed(count, run)));
+    report('execute(), 10 layers', [['a cache hit', figure(1_000_000, hit)]], 'ns');
+    report('compiled again after a change, 50 layers', [['setPriority() and execute()', figure(2000, change) / 1000]], 'us');
+  },
+};
+const subject = subjects[process.argv[2] ?? 'async'];
+if (subject === undefined) throw new Error(`one of ${Object.keys(subjects).join(', ')}`);
+await subject();
