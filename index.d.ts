@@ -470,7 +470,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 }
 
 /** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INTERNAL';
 /** What an error of this package says besides its message. */
 interface ErrorDetails {
     /** The option or argument. */
@@ -488,6 +488,14 @@ declare class PortcullisError extends Error {
     readonly value: string | undefined;
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
+}
+/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+declare class UnauthorizedError extends Error {
+    readonly name = "UnauthorizedError";
+    /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+    readonly reason: string;
+    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+    constructor(reason?: string);
 }
 
 /** A connection as handlers see it. */
@@ -715,5 +723,311 @@ interface MiddlewareTrace {
     result?: unknown;
 }
 
-export { ConnectionManager, ManagedConnection, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CompiledChain, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FinalNext, LayerReport, LayerTimes, Lease, ManagedSocket, MessageRate, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, RateAction, ReceiveOutcome, Refusal, RefusalCode, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage };
+/** Memory of the process; watched by `ResourceMonitor`. */
+interface MemoryLimits {
+    /** MB (2^20 bytes): above 0. Default 512. */
+    readonly maxHeapSize: number;
+    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    readonly warningThreshold: number;
+    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+    readonly criticalThreshold: number;
+    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
+    readonly gcInterval: number;
+}
+/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+interface ConnectionCaps {
+    /** In all. Default 10000. */
+    readonly maxTotal: number;
+    /** Per address. Default `Infinity`. */
+    readonly maxPerIp: number;
+    /** Per user. Default `Infinity`. */
+    readonly maxPerUser: number;
+    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    readonly timeoutMs: number;
+}
+/** HTTP requests; kept by every adapter that is given them. */
+interface RequestLimits {
+    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    readonly maxConcurrent: number;
+    /**
+     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
+     * gets 408 if its body had not come, else 503. Default 30000.
+     */
+    readonly timeoutMs: number;
+    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+    readonly maxPayloadSize: number;
+    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+    readonly maxHeaderSize: number;
+}
+/** WebSockets; kept by every adapter that is given them. */
+interface WebSocketLimits {
+    /** Open at once; one more gets 503. Default `Infinity`. */
+    readonly maxConnections: number;
+    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+    readonly maxMessageSize: number;
+    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
+    readonly pingInterval: number;
+    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
+    readonly pongTimeout: number;
+    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+    readonly maxBufferedBytes?: number;
+    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    readonly maxBufferedMs?: number;
+}
+/** What a server may use. */
+interface ResourceLimits {
+    readonly memory: MemoryLimits;
+    readonly connections: ConnectionCaps;
+    readonly requests: RequestLimits;
+    readonly websockets: WebSocketLimits;
+}
+/** Some of the limits; the others have their defaults. */
+type ResourceLimitsInput = {
+    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+};
+/**
+ * All limits, checked, with their defaults.
+ * @param limits some or all of them
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @example
+ * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
+ */
+declare function resourceLimits(limits?: ResourceLimitsInput): {
+    readonly [S in keyof ResourceLimits]: Checked<S>;
+};
+
+/** Where a shutdown is. */
+type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** One WebSocket, as a shutdown sees it. */
+interface ShutdownSocket {
+    /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
+    readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+    close(code: number, reason: string): void;
+    terminate(): void;
+}
+/** Told of sockets that open and go. */
+interface SocketWatcher {
+    opened(socket: ShutdownSocket): void;
+    gone(socket: ShutdownSocket): void;
+}
+/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
+interface ShutdownPart {
+    readonly name: string;
+    /** Accepts nobody new; what is under way goes on. */
+    drain?(): void | Promise<void>;
+    /** Requests in flight. */
+    requests?(): number;
+    /** After `drain`: resolves when no request is in flight. */
+    whenIdle?(): Promise<void>;
+    /** The open WebSockets. */
+    sockets?(): Iterable<ShutdownSocket>;
+    /** Tells of those that open and go; returns what ends that. */
+    watchSockets?(watcher: SocketWatcher): () => void;
+    /** Aborts the signals of the requests in flight. */
+    abort?(): void;
+    /** After the hooks: gives back what is left. */
+    stop?(): void | Promise<void>;
+    /** At the deadline: ends what is left at once. */
+    destroy?(): void | Promise<void>;
+}
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * How long to go on serving while not ready, until load balancers have noticed. Default 0, or 5000 where
+     * `KUBERNETES_SERVICE_HOST` is set; then at most a quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /** Over how long the closes of WebSockets are spread. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+    readonly drainWindowMs?: number | undefined;
+    /** How long a client may take to answer a close. Default 1000, at most a quarter of the deadline. */
+    readonly closeTimeoutMs?: number | undefined;
+    /** How long a hook may take that has no time of its own. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** 1001 (going away) or 1012 (restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
+    readonly exit?: boolean | undefined;
+    /** Told of every phase as it begins. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+/** What a hook is given. */
+interface ShutdownContext {
+    readonly reason: string;
+    /** Aborts when the hook's time is over. */
+    readonly signal: AbortSignal;
+}
+/** Called once, after the requests and before the timers end. */
+type ShutdownHook = (context: ShutdownContext) => unknown;
+/** Something that went wrong, and where. */
+interface ShutdownError {
+    readonly name: string;
+    readonly error: unknown;
+}
+/** What was still there at the end. */
+interface ShutdownLeftover {
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    readonly name: string;
+    readonly count: number;
+}
+/** How it went. */
+interface ShutdownResult {
+    /** Whether nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** What began it: a signal's name, or what `shutdown()` was given. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    readonly totalMs: number;
+    /** Requests still in flight when their time was over. */
+    readonly requestsAborted: number;
+    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
+    readonly websocketsClosed: {
+        readonly acknowledged: number;
+        readonly forced: number;
+    };
+    readonly timersCleared: number;
+    readonly hookErrors: readonly ShutdownError[];
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+/** An HTTP answer of a health endpoint. */
+interface HealthAnswer {
+    readonly status: 200 | 503;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: string;
+}
+/**
+ * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
+ * one after the other, hooks run, timers end last. One deadline bounds it all.
+ *
+ * @example
+ * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.part(server));
+ * shutdown.onShutdown('database', () => database.close());
+ */
+declare class GracefulShutdown {
+    #private;
+    /**
+     * @param timerManager whose timers are cleared last, and whose clock is used
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+     */
+    constructor(timerManager: TimerManager, options?: ShutdownOptions);
+    /** Where it is. */
+    get phase(): ShutdownPhase;
+    /** Whether load balancers may send anybody: until the shutdown begins. */
+    get isReady(): boolean;
+    /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
+    readiness(): HealthAnswer;
+    /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
+    liveness(): HealthAnswer;
+    /**
+     * Adds a part to be drained.
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
+     */
+    add(part: ShutdownPart): this;
+    /**
+     * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
+     * @param name shown with its error
+     * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
+     */
+    onShutdown(name: string, hook: ShutdownHook, options?: {
+        readonly timeoutMs?: number;
+    }): this;
+    /**
+     * Keeps the server up until `work` has settled, or the deadline. If it rejects, `onError` is told, and the result if it is under way.
+     * @returns `work`
+     * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
+     */
+    hold<T>(work: PromiseLike<T>, name?: string): PromiseLike<T>;
+    /**
+     * Begins the shutdown; it is not ready when this returns. Never rejects.
+     * @param reason shown in the result
+     * @returns the same promise however often it is called
+     */
+    shutdown(reason?: string): Promise<ShutdownResult>;
+    /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
+    simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
+    /** Takes the signal listeners away. The shutdown does so at its end. */
+    removeSignals(): void;
+}
+
+/** Why a message was not handled. */
+type MessageProblemCode = 'not_text' | 'invalid_json' | 'invalid_envelope' | 'unknown_type' | 'invalid_payload' | 'handler_failed';
+/** What a client is told whose message was not handled: the payload of a message of type `error`. */
+interface MessageProblem {
+    readonly code: MessageProblemCode;
+    readonly message: string;
+    /** The field of the envelope that is wrong, if one is. */
+    readonly field?: string;
+}
+/** What a handler may answer: it is sent in an envelope with the id of the message it answers. */
+interface Outgoing<T = unknown> {
+    readonly type: string;
+    readonly payload?: T;
+}
+/** Handles the messages of one type; what it returns is the answer. */
+type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
+/** Options of a router. */
+interface MessageRouterOptions {
+    /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
+    readonly onError?: ((error: unknown, type: string) => void) | undefined;
+}
+/** How messages fared. */
+interface MessageStats {
+    readonly handled: number;
+    /** By code; codes that never came up are absent. */
+    readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+}
+/** Who a message is from, as the server knows it. What a client says of itself is not believed. */
+interface Sender {
+    readonly userId?: string | undefined;
+    readonly sessionId?: string | undefined;
+}
+/** Whether an outcome is a problem. */
+declare function isProblem(outcome: MessageProblem | object): outcome is MessageProblem;
+/** Hands messages to the handlers of their types. */
+declare class MessageRouter<C = TypedWebSocketConnection> {
+    #private;
+    /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+    constructor(options?: MessageRouterOptions);
+    /**
+     * Sets the handler of a type.
+     * @param type 1 to 128 characters
+     * @param check tells whether a payload is what the handler takes; without it, the payload's type is a promise of the client's
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler
+     * @example
+     * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
+     */
+    on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this;
+    /** Sets what handles the types that have no handler. */
+    otherwise(handle: MessageHandler<unknown, C>): this;
+    /** Whether a type has a handler of its own. */
+    has(type: string): boolean;
+    stats(): MessageStats;
+    /**
+     * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
+     * @param raw the text, or what a host has parsed it to
+     */
+    parse<T = unknown>(raw: unknown, sender?: Sender): TypedWebSocketMessage<T> | MessageProblem;
+    /**
+     * Handles a message. Never throws or rejects.
+     * @returns the envelope to send back, if any, and the problem, if there was one
+     */
+    receive(raw: unknown, connection: C, sender?: Sender): Reply | undefined | Promise<Reply | undefined>;
+}
+/** What goes back to the client. */
+interface Reply {
+    readonly envelope: TypedWebSocketMessage;
+    readonly problem: MessageProblem | undefined;
+}
+
+export { ConnectionManager, GracefulShutdown, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, UnauthorizedError, isProblem, resourceLimits };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FinalNext, HealthAnswer, LayerReport, LayerTimes, Lease, ManagedSocket, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, RateAction, ReceiveOutcome, Refusal, RefusalCode, Reply, RequestLimits, ResourceLimits, ResourceLimitsInput, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, WebSocketLimits };

@@ -43,3 +43,23 @@ it('admits, counts, refuses with 429 before the upgrade, and releases', async ()
   for (const client of clients.slice(5)) client.terminate();
   await until(async () => (await total()) === 0);
 });
+
+it('the example of the builder serves, and ends by a signal', async () => {
+  const process_ = spawn('node_modules/.bin/bun', ['examples/builder.ts'], { env: { ...process.env, PORT: '0' } });
+  const url = await new Promise<string>((resolve, reject) => {
+    process_.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+    process_.stdout?.on('data', (data: Buffer) => {
+      const found = /listening on (http:\S+?):? /.exec(data.toString())?.[1];
+      if (found !== undefined) resolve(found.replace(/[:/]*$/, ''));
+    });
+  });
+  expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+  const client = new WebSocket(`${url.replace('http', 'ws')}/ws`);
+  const pong = new Promise<string>((resolve) => void client.on('message', (data) => resolve(String(data))));
+  client.on('open', () => client.send('{"type":"ping"}'));
+  expect(JSON.parse(await pong)).toMatchObject({ type: 'pong' });
+  const code = new Promise<number>((resolve) => void client.on('close', resolve));
+  const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
+  process_.kill('SIGTERM');
+  expect([await code, await exit]).toEqual([1001, 0]);
+});

@@ -1,6 +1,16 @@
 import { spawnSync } from 'node:child_process';
 import { expect, it } from 'vitest';
-import { ConnectionManager, ManagedConnection, MiddlewareChain, PortcullisError, TimerHandle, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  GracefulShutdown,
+  ManagedConnection,
+  MessageRouter,
+  MiddlewareChain,
+  PortcullisError,
+  TimerHandle,
+  TimerManager,
+  resourceLimits,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
@@ -106,6 +116,15 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new ConnectionManager({}, junk),
     (junk) => new ConnectionManager({}, timers, junk),
     (junk) => new TimerManager(junk),
+    (junk) => new GracefulShutdown(junk),
+    (junk) => new GracefulShutdown(timers, junk),
+    (junk) => new GracefulShutdown(timers, { deadlineMs: junk }),
+    (junk) => new MessageRouter(junk),
+    (junk) => resourceLimits(junk),
+    (junk) => resourceLimits({ requests: junk }),
+    (junk) => resourceLimits({ memory: { maxHeapSize: junk } }),
+    (junk) => guardWs({ limits: {}, requests: junk }),
+    (junk) => guardWs({ limits: {}, websockets: { pingInterval: junk } }),
     (junk) => new MiddlewareChain(junk, timers),
     (junk) => new MiddlewareChain([junk], timers),
     (junk) => new MiddlewareChain([{ name: 'x', middleware: junk }], timers),
@@ -132,6 +151,20 @@ it('constructors and adapters refuse junk by name', () => {
     }
     expect(refused).toBeGreaterThan(8);
   }
+});
+
+it('a shutdown and a router take anything, and the shutdown still ends', async () => {
+  const clock = new ManualClock();
+  const shutdown = new GracefulShutdown(new TimerManager({ clock }), { deadlineMs: 10 });
+  bombard(shutdown, ['shutdown', 'simulate']);
+  bombard(new MessageRouter());
+  let result: unknown;
+  for (const reason of JUNK) void shutdown.shutdown(reason as never).then((value) => (result = value));
+  for (let turn = 0; result === undefined && turn < 1000; turn++) {
+    clock.advance(5);
+    await new Promise((resolve) => void setImmediate(resolve));
+  }
+  expect(result).toMatchObject({ requestsAborted: 0 });
 });
 
 it("bun's own fake timers drive ours", () => {

@@ -40,3 +40,5 @@ for (const [name, command, flags] of hosts) {
     'B',
   );
 }
+// Its server runs on Bun, its clients here.
+if (existsSync(`${root}/bench/server.mjs`)) run(process.execPath, ['bench/server.mjs'], 'inherit');

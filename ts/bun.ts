@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
-import { Door, type GuardOptions, type Visit, requireBun } from './door.js';
-import { CONNECTION, type RawSocket, countSends, sizeOf } from './sockets.js';
+import { type BunServer, bunPart } from './bun-server.js';
+import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
+import { responseOf, withinLimits } from './fetching.js';
+import type { ShutdownPart } from './shutdown.js';
+import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
 export type BunGuardOptions = GuardOptions<Request>;
@@ -15,6 +18,10 @@ export interface BunGuard {
   fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
   /** Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens. */
   websocket<H extends object>(handlers: H): H;
+  /** How requests and WebSockets fared. */
+  stats(): GuardStats;
+  /** The server, as a part of a `GracefulShutdown`. */
+  part(server: object): ShutdownPart;
 }
 
 /** Bun's server, as far as it is used here. */
@@ -43,7 +50,7 @@ type Handler = (this: unknown, socket: Socket, ...rest: unknown[]) => unknown;
  */
 export function portcullis(options: BunGuardOptions): BunGuard {
   requireBun('portcullis/bun');
-  const door = new Door<Request>('portcullis/bun', options);
+  const door = new Door<Request>('portcullis/bun', options, bunSockets);
   const visits = new WeakMap<Request, Visit>();
   const servers = new WeakSet<RawServer>();
   /** Whose upgrade is under way: Bun opens the socket within it. */
@@ -64,7 +71,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   };
 
   const enter = (visit: Visit, request: Request, go: () => unknown): unknown => {
-    if (visit.answer !== undefined) return new Response(visit.answer.body, { status: visit.answer.status, headers: visit.answer.headers });
+    if (visit.answer !== undefined) return responseOf(visit.answer);
     visits.set(request, visit);
     let result: unknown;
     try {
@@ -78,14 +85,6 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     return result;
   };
 
-  const heard = (handler: Handler | undefined): Handler =>
-    function (socket, ...rest) {
-      const connection = socket[CONNECTION];
-      if (connection === undefined) return undefined;
-      // A client that answers is there, though it says nothing.
-      connection.touch();
-      return handler?.call(this, socket, ...rest);
-    };
   const handled: Record<'open' | 'message' | 'close' | 'ping' | 'pong', (handler: Handler | undefined) => Handler> = {
     open: (handler) =>
       function (socket, ...rest) {
@@ -94,7 +93,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         entering = undefined;
         const connection = visit.open(randomUUID(), socket);
         if (connection === undefined) return undefined;
-        countSends(socket, connection);
+        countSends(socket, connection, door.live.add(connection));
         const fail = (error: unknown): never => {
           connection.close(1011, 'Internal error');
           throw error;
@@ -106,12 +105,23 @@ export function portcullis(options: BunGuardOptions): BunGuard {
           return fail(error);
         }
       },
-    ping: heard,
-    pong: heard,
+    ping: (handler) =>
+      function (socket, ...rest) {
+        // A client that answers is there, though it says nothing.
+        socket[CONNECTION]?.touch();
+        return handler?.call(this, socket, ...rest);
+      },
     message: (handler) =>
       function (socket, raw, ...rest) {
-        if (socket[CONNECTION]?.received(sizeOf(raw)) !== 'ok') return undefined;
+        const bytes = sizeOf(raw);
+        if (socket[CONNECTION]?.received(bytes) !== 'ok' || socket[LIVE]?.heard(bytes) === false) return undefined;
         return handler?.call(this, socket, raw, ...rest);
+      },
+    pong: (handler) =>
+      function (socket, ...rest) {
+        socket[CONNECTION]?.touch();
+        socket[LIVE]?.ponged();
+        return handler?.call(this, socket, ...rest);
       },
     close: (handler) =>
       function (socket, ...rest) {
@@ -119,16 +129,23 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         // Refused by close code: the handlers never hear of it.
         if (connection === undefined) return undefined;
         door.manager.release(connection);
+        socket[LIVE]?.remove(rest[0] as number);
         return handler?.call(this, socket, ...rest);
       },
   };
 
   return {
     manager: door.manager,
+    stats: () => door.stats(),
+    part: (server) => bunPart('bun', door, () => server as BunServer),
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const plain = handler as unknown as (request: Request, server: RawServer) => unknown;
       const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
-        if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') return plain.call(this, request, server);
+        if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') {
+          const { gate } = door;
+          const handle = (): unknown => plain.call(this, request, server);
+          return gate === undefined ? handle() : withinLimits(gate, request, handle);
+        }
         watch(server);
         const peer = server.requestIP(request)?.address ?? '';
         const header = (name: string): string => request.headers.get(name) ?? '';
@@ -140,8 +157,17 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     },
     websocket<H extends object>(handlers: H): H {
       const given = handlers as Partial<Record<string, Handler>>;
-      const guarded = Object.entries(handled).map(([event, guard]) => [event, guard(given[event])]);
-      return { ...handlers, ...(Object.fromEntries(guarded) as object) };
+      const wrapped = {
+        open: handled.open(given['open']),
+        message: handled.message(given['message']),
+        ping: handled.ping(given['ping']),
+        pong: handled.pong(given['pong']),
+        close: handled.close(given['close']),
+      };
+      // Bun refuses such a message before it has all of it.
+      const own = (handlers as { readonly maxPayloadLength?: number }).maxPayloadLength ?? Infinity;
+      const most = Math.min(own, door.live.maxMessageSize);
+      return { ...handlers, ...wrapped, ...(most === Infinity ? {} : { maxPayloadLength: Math.max(1, most) }) };
     },
   };
 }
@@ -150,3 +176,5 @@ export function portcullis(options: BunGuardOptions): BunGuard {
 export function connectionOf(ws: object): ManagedConnection | undefined {
   return (ws as { [CONNECTION]?: ManagedConnection })[CONNECTION];
 }
+export { signalOf } from './fetching.js';
+export type { GuardStats } from './door.js';

@@ -597,6 +597,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return isMore;
   }
 
+  /** Owner of its timers. @internal */
+  get timers(): TimerManager {
+    return this.#timers;
+  }
+
   /** Counts, and a frozen copy of the limits. */
   getStats(): ConnectionStats {
     this.#table.counts();

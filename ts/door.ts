@@ -1,9 +1,12 @@
 import { Trust } from '../native/loader.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
-import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
+import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
+import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
+import { RequestGate, type RequestStats, answerWith } from './requests.js';
+import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { TimerManager } from './timers.js';
 
 /**
@@ -35,6 +38,16 @@ export interface GuardOptions<R> extends ConnectionManagerOptions {
    * since browsers cannot read the status of a failed upgrade. Default `http`.
    */
   readonly refuseWith?: 'http' | 'close';
+  /** Limits of HTTP requests, those that are missing with their defaults. Default: none are enforced. */
+  readonly requests?: Partial<RequestLimits>;
+  /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
+  readonly websockets?: Partial<WebSocketLimits>;
+}
+
+/** What the guard has done besides admission, which `manager.getStats()` tells. */
+export interface GuardStats {
+  readonly requests: RequestStats | undefined;
+  readonly websockets: LiveStats;
 }
 
 /** An HTTP answer to a client that was refused. @internal */
@@ -46,7 +59,7 @@ export interface Answer {
 
 /** @internal */
 export interface Denial {
-  readonly code: RefusalCode | 'identify_failed';
+  readonly code: RefusalCode | 'identify_failed' | 'unauthorized';
   readonly reason: string;
   readonly retryAfterMs: number;
 }
@@ -58,6 +71,8 @@ function codesOf(code: Denial['code']): readonly [status: number, close: number]
   switch (code) {
     case 'identify_failed':
       return [500, 1011];
+    case 'unauthorized':
+      return [401, 1008];
     case 'ip_rate':
     case 'user_rate':
       return [429, 1013];
@@ -73,14 +88,14 @@ function codesOf(code: Denial['code']): readonly [status: number, close: number]
 }
 
 function answerOf(denial: Denial): Answer {
-  const body = JSON.stringify({ code: denial.code, message: denial.reason, retryAfterMs: denial.retryAfterMs });
-  const headers = {
-    'content-type': 'application/json',
-    'cache-control': 'no-store',
-    'content-length': String(Buffer.byteLength(body)),
-    'retry-after': String(Math.max(1, Math.ceil(denial.retryAfterMs / 1000))),
-  };
-  return { status: codesOf(denial.code)[0], headers, body };
+  const [status] = codesOf(denial.code);
+  if (denial.code === 'unauthorized') {
+    // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
+    const challenge = denial.reason === 'missing_token' ? 'Bearer' : `Bearer error="invalid_token", error_description="${denial.reason}"`;
+    return answerWith(status, { code: denial.code, message: 'Unauthorized', reason: denial.reason }, { 'www-authenticate': challenge });
+  }
+  const { code, reason, retryAfterMs } = denial;
+  return answerWith(status, { code, message: reason, retryAfterMs }, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
 }
 
 /** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
@@ -125,7 +140,7 @@ export class Visit {
   }
 }
 
-const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith'] as const;
+const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
@@ -135,8 +150,11 @@ export class Door<R> {
   readonly #hooks = new Hooks();
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
+  /** Undefined if no limits of requests were given. */
+  readonly gate: RequestGate | undefined;
+  readonly live: LiveSockets;
 
-  constructor(what: string, options: GuardOptions<R>) {
+  constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
     knownOptions(what, options, [...OWN, ...MANAGERS]);
     for (const hook of ['identify', 'onIdentifyError'] as const) {
@@ -146,7 +164,16 @@ export class Door<R> {
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
     this.#options = options;
-    this.manager = managerOf(options);
+    const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
+    const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
+    const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;
+    this.manager = managerOf(options, timers, websockets?.maxConnections);
+    this.gate = requests === undefined ? undefined : new RequestGate(requests, timers);
+    this.live = new LiveSockets(websockets, timers, host);
+  }
+
+  stats(): GuardStats {
+    return { requests: this.gate?.stats(), websockets: this.live.stats() };
   }
 
   /** Whether a visit has to be waited for. */
@@ -169,6 +196,7 @@ export class Door<R> {
       const userId = await this.#options.identify?.(request);
       return this.admit(peer, header, userId ?? undefined);
     } catch (error) {
+      if (error instanceof UnauthorizedError) return this.#visit({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
       this.#report(error, this.#clientOf(peer, header));
       return this.#visit(IDENTIFY_FAILED, header);
     }
@@ -187,14 +215,18 @@ export class Door<R> {
   }
 }
 
-function managerOf<R>(options: GuardOptions<R>): ConnectionManager {
-  const { manager, timers, limits } = options;
-  if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
+function managerOf<R>(options: GuardOptions<R>, timers: TimerManager, maxConnections = Infinity): ConnectionManager {
+  const { manager, limits } = options;
+  if (!(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
   if (manager === undefined) {
-    if (limits === undefined) throw wrongType('limits', limits, 'an object, unless a manager is given');
+    if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object, unless a manager is given');
     const given = Object.fromEntries(MANAGERS.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
-    return new ConnectionManager(limits, timers ?? new TimerManager({ name: 'portcullis' }), given);
+    const total = limits.maxTotalConnections;
+    const least = typeof total === 'number' || total === undefined ? Math.min(total ?? Infinity, maxConnections) : total;
+    // A NaN is not to be hidden by the other.
+    return new ConnectionManager(maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least }, timers, given);
   }
+  if (maxConnections !== Infinity) throw wrongType('websockets.maxConnections', maxConnections, 'absent when a manager is given: it has its own');
   if (!(manager instanceof ConnectionManager)) throw wrongType('manager', manager, 'a ConnectionManager');
   for (const field of ['limits', 'timers', ...MANAGERS] as const) {
     if (options[field] !== undefined) throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
@@ -202,7 +234,8 @@ function managerOf<R>(options: GuardOptions<R>): ConnectionManager {
   return manager;
 }
 
-function trustOf(networks: readonly string[] | undefined): Trust | undefined {
+/** @internal */
+export function trustOf(networks: readonly string[] | undefined): Trust | undefined {
   if (networks === undefined) return undefined;
   if (!Array.isArray(networks)) throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
   const trust = new Trust();

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'ERR_CLOSED'
   | 'ERR_TOO_MANY_TIMERS'
   | 'ERR_TIMER_LEAK'
+  | 'ERR_TIMEOUT'
   | 'ERR_UNSUPPORTED'
   | 'ERR_DUPLICATE_NAME'
   | 'ERR_UNKNOWN_NAME'
@@ -38,6 +39,19 @@ export class PortcullisError extends Error {
     this.field = details.field;
     this.value = details.value;
     this.allowed = details.allowed;
+  }
+}
+
+/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+export class UnauthorizedError extends Error {
+  override readonly name = 'UnauthorizedError';
+  /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+  readonly reason: string;
+
+  /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+  constructor(reason = 'invalid_token') {
+    super(`unauthorized: ${reason}`);
+    this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
   }
 }
 

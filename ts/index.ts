@@ -3,7 +3,7 @@ export type { AdmissionResult, ConnectionManagerOptions, ConnectionStats, Lease 
 export { ManagedConnection } from './connection.js';
 export type { ConnectionMetadata, ManagedSocket, MetadataInput, ReceiveOutcome } from './connection.js';
 export type { ConnectRate, ConnectionLimits, MessageRate, RateAction, Refusal, RefusalCode } from './limits.js';
-export { PortcullisError, type ErrorCode, type ErrorDetails } from './errors.js';
+export { PortcullisError, UnauthorizedError, type ErrorCode, type ErrorDetails } from './errors.js';
 export { TimerHandle, TimerManager } from './timers.js';
 export type { CleanupResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry } from './timers.js';
 export type { Alarm, Clock } from './clock.js';
@@ -26,3 +26,21 @@ export type {
   StrayError,
 } from './middleware/contract.js';
 export type { MiddlewareTrace } from './middleware/run.js';
+export { resourceLimits } from './resource-limits.js';
+export type { ConnectionCaps, MemoryLimits, RequestLimits, ResourceLimits, ResourceLimitsInput, WebSocketLimits } from './resource-limits.js';
+export { GracefulShutdown } from './shutdown.js';
+export type {
+  HealthAnswer,
+  ShutdownContext,
+  ShutdownError,
+  ShutdownHook,
+  ShutdownLeftover,
+  ShutdownOptions,
+  ShutdownPart,
+  ShutdownPhase,
+  ShutdownResult,
+  ShutdownSocket,
+  SocketWatcher,
+} from './shutdown.js';
+export { MessageRouter, isProblem } from './messages.js';
+export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';

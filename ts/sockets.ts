@@ -1,4 +1,5 @@
 import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { LiveSocket, SocketHost } from './live.js';
 
 /** What a socket may be sent. @internal */
 export type Payload = string | ArrayBufferLike | ArrayBufferView;
@@ -8,7 +9,10 @@ export interface RawSocket extends ManagedSocket {
   send(data: Payload, compress?: boolean): number;
   sendText(data: string, compress?: boolean): number;
   sendBinary(data: Exclude<Payload, string>, compress?: boolean): number;
+  getBufferedAmount(): number;
+  ping(): unknown;
   [CONNECTION]?: ManagedConnection;
+  [LIVE]?: LiveSocket;
 }
 
 /**
@@ -17,6 +21,15 @@ export interface RawSocket extends ManagedSocket {
  * @internal
  */
 export const CONNECTION = Symbol('portcullis.connection');
+/** Where a socket keeps what its guard knows of it. @internal */
+export const LIVE = Symbol('portcullis.live');
+
+/** Bun's sockets. Their close event does not wait for the peer's answer. @internal */
+export const bunSockets: SocketHost = {
+  ping: (socket) => void (socket as RawSocket).ping(),
+  buffered: (socket) => (socket as RawSocket).getBufferedAmount(),
+  waitsForAnswer: false,
+};
 
 /** Bytes of a message; text counts as UTF-8. @internal */
 export function sizeOf(data: unknown): number {
@@ -33,6 +46,8 @@ function counted<T extends Payload>(send: (data: T, compress?: boolean) => numbe
     const status = send.call(this, data, compress);
     // 0 is a message that was dropped.
     if (status !== 0) this[CONNECTION]?.sent(sizeOf(data));
+    // -1: it waits behind others.
+    if (status <= 0) this[LIVE]?.sent();
     return status;
   };
 }
@@ -45,9 +60,10 @@ interface Senders {
 let shared: Senders | undefined;
 
 /** Makes the socket count what it sends, for `connection`. @internal */
-export function countSends(socket: RawSocket, connection: ManagedConnection): void {
+export function countSends(socket: RawSocket, connection: ManagedConnection, live: LiveSocket): void {
   if (socket[CONNECTION] === undefined) {
     socket[CONNECTION] = connection;
+    socket[LIVE] = live;
     shared ??= { send: counted(socket.send), sendText: counted(socket.sendText), sendBinary: counted(socket.sendBinary) };
     Object.assign(socket, shared);
     return;
@@ -59,6 +75,7 @@ export function countSends(socket: RawSocket, connection: ManagedConnection): vo
     (data: T, compress?: boolean): number => {
       const status = before.call(socket, data, compress);
       if (status !== 0) connection.sent(sizeOf(data));
+      if (status <= 0) live.sent();
       return status;
     };
   Object.assign(socket, { send: also(send), sendText: also(sendText), sendBinary: also(sendBinary) });

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
-import { type Answer, Door, type GuardOptions, type Visit } from './door.js';
+import { type Answer, Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
+import type { LiveSocket, SocketHost } from './live.js';
+import { guardHandler, httpPart } from './node-http.js';
+import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
@@ -22,6 +25,12 @@ export interface WsGuard {
   attach(server: Server, webSocketServer: WebSocketServer): () => void;
   /** Handles one `upgrade` event, for servers that route upgrades themselves. */
   handleUpgrade(webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept. */
+  request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
+  /** How requests and WebSockets fared. */
+  stats(): GuardStats;
+  /** The server, as a part of a `GracefulShutdown`. Called before the server listens, so that it knows every socket. */
+  part(server: Server): ShutdownPart;
 }
 
 type Guarded = WebSocket & { [CONNECTION]?: ManagedConnection };
@@ -39,21 +48,42 @@ function refuse(socket: Duplex, answer: Answer): void {
   socket.end(`HTTP/1.1 ${answer.status} ${STATUS[answer.status] ?? ''}\r\n${headers.join('')}\r\n${answer.body}`);
 }
 
-const STATUS: Readonly<Record<number, string>> = { 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
+const STATUS: Readonly<Record<number, string>> = { 401: 'Unauthorized', 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
+
+const ignore = (): void => undefined;
+const wsSockets: SocketHost = {
+  ping: (socket) => (socket as WebSocket).ping(undefined, undefined, ignore),
+  buffered: (socket) => (socket as WebSocket).bufferedAmount,
+  waitsForAnswer: true,
+};
+
+/** `ws` refuses such a message before it has all of it, with 1009; 0 is no limit to it. */
+function limitMessages(webSocketServer: WebSocketServer, most: number): void {
+  const { options } = webSocketServer;
+  const own = options.maxPayload ?? 0;
+  if (most !== Infinity && (own === 0 || own > most)) options.maxPayload = Math.max(1, most);
+}
 
 /** Makes the socket count, both ways, before anyone can listen to it. */
-function count(socket: Guarded, connection: ManagedConnection): void {
+function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket): void {
   socket[CONNECTION] = connection;
   const send = socket.send.bind(socket) as (...args: unknown[]) => void;
   const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: unknown[]) => boolean;
   socket.send = (...args: unknown[]): void => {
     send(...args);
-    if (socket.readyState === 1) connection.sent(typeof args[0] === 'number' ? String(args[0]).length : sizeOf(args[0]));
+    if (socket.readyState !== 1) return;
+    connection.sent(typeof args[0] === 'number' ? String(args[0]).length : sizeOf(args[0]));
+    live.sent();
   };
   socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event === 'message' && connection.received(sizeOf(args[0])) !== 'ok') return false;
-    // A client that answers is there, though it says nothing.
-    if (event === 'ping' || event === 'pong') connection.touch();
+    if (event === 'message') {
+      const bytes = sizeOf(args[0]);
+      if (connection.received(bytes) !== 'ok' || !live.heard(bytes)) return false;
+    } else if (event === 'ping' || event === 'pong') {
+      // A client that answers is there, though it says nothing.
+      connection.touch();
+      if (event === 'pong') live.ponged();
+    }
     return emit(event, ...args);
   };
 }
@@ -73,18 +103,23 @@ function count(socket: Guarded, connection: ManagedConnection): void {
  * webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(data)));
  */
 export function portcullis(options: WsGuardOptions): WsGuard {
-  const door = new Door<IncomingMessage>('portcullis/ws', options);
+  const door = new Door<IncomingMessage>('portcullis/ws', options, wsSockets);
 
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
     // A handshake that fails ends its socket.
     socket.once('close', () => visit.leave());
     if (socket.destroyed) return visit.leave();
+    limitMessages(webSocketServer, door.live.maxMessageSize);
     webSocketServer.handleUpgrade(request, socket, head, (ws) => {
       const connection = visit.open(randomUUID(), ws);
       if (connection === undefined) return void ws.on('error', () => undefined);
-      ws.once('close', () => void door.manager.release(connection));
-      count(ws, connection);
+      const live = door.live.add(connection);
+      ws.once('close', (code) => {
+        door.manager.release(connection);
+        live.remove(code);
+      });
+      count(ws, connection, live);
       try {
         webSocketServer.emit('connection', ws, request);
       } catch (error) {
@@ -96,6 +131,22 @@ export function portcullis(options: WsGuardOptions): WsGuard {
 
   const guard: WsGuard = {
     manager: door.manager,
+    request: (handler) => (door.gate === undefined ? handler : (guardHandler(door.gate, handler) as typeof handler)),
+    stats: () => door.stats(),
+    part(server) {
+      const http = httpPart(server, door.gate);
+      return {
+        ...http,
+        name: 'http',
+        drain() {
+          door.manager.drain();
+          http.drain();
+        },
+        sockets: () => door.live,
+        watchSockets: (watcher) => door.live.watch(watcher),
+        stop: () => door.manager.cleanup(),
+      };
+    },
     attach(server, webSocketServer) {
       const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
       server.on('upgrade', listener);
@@ -117,3 +168,5 @@ export function portcullis(options: WsGuardOptions): WsGuard {
 export function connectionOf(ws: WebSocket): ManagedConnection | undefined {
   return (ws as Guarded)[CONNECTION];
 }
+export { signalOf } from './node-http.js';
+export type { GuardStats } from './door.js';

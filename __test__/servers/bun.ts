@@ -1,5 +1,5 @@
-import { connectionOf, portcullis } from '../../dist/bun.js';
-import { identifying, options } from './options.mjs';
+import { connectionOf, portcullis, signalOf } from '../../dist/bun.js';
+import { answer, identifying, options, shutdown } from './options.mjs';
 
 const guard = portcullis({ ...options, ...identifying((request: Request) => request.headers.get('x-user')) });
 const server = Bun.serve<{ fails: boolean }, never>({
@@ -12,6 +12,9 @@ const server = Bun.serve<{ fails: boolean }, never>({
       guard.manager.drain();
       return new Response('draining');
     }
+    if (pathname === '/guard') return Response.json(guard.stats());
+    const other = answer(pathname, searchParams, signalOf(request), () => request.text());
+    if (other !== undefined) return other.then((text) => new Response(text));
     return server.upgrade(request, { data: { fails: searchParams.has('throw') } }) ? undefined : new Response('not a WebSocket', { status: 400 });
   }),
   error: () => new Response('failed', { status: 500 }),
@@ -24,9 +27,11 @@ const server = Bun.serve<{ fails: boolean }, never>({
       if (message === 'figures')
         ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
       else if (message === 'text') ws.sendText('é');
+      else if (message === 'flood') for (let i = 0; i < 64; i++) ws.send('x'.repeat(2 ** 18));
       else ws.send(message);
     },
   }),
 });
+shutdown.add(guard.part(server));
 process.on('uncaughtException', () => undefined);
 console.log(`listening on http://127.0.0.1:${server.port}`);

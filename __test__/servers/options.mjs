@@ -1,7 +1,55 @@
-// What a contract server is told by its environment: options of the adapter, as JSON.
-const { whoAmI, ...given } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+// What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
+import { GracefulShutdown, TimerManager } from '../../dist/index.js';
 
-export const options = given;
+const { whoAmI, shutdown: given, hooks = [], ...rest } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+
+export const timers = new TimerManager();
+export const options = { ...rest, timers };
+export const shutdown = new GracefulShutdown(timers, given);
+for (const name of hooks) {
+  shutdown.onShutdown(name, () => {
+    if (name === 'throws') throw new Error('thrown');
+    return name === 'hangs' ? new Promise(() => undefined) : undefined;
+  });
+}
+process.on('unhandledRejection', (error) => console.log(`unhandled ${error}`));
+
+/** Tells the result, and lets the process end by itself. */
+async function end() {
+  const { hookErrors, ...result } = await shutdown.shutdown('SIGTERM');
+  console.log(`result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name, error }) => `${name}: ${error.message}`) })}`);
+}
+if (given?.signals === undefined) process.once('SIGTERM', () => void end());
+
+/**
+ * What every server answers besides its WebSockets and counts.
+ * @param {string} path
+ * @param {URLSearchParams} query
+ * @param {AbortSignal | undefined} signal
+ * @param {() => Promise<string>} body
+ * @returns {Promise<string> | undefined}
+ */
+export function answer(path, query, signal, body) {
+  // Nothing but the server may keep the process.
+  const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms).unref());
+  switch (path) {
+    case '/slow':
+      return sleep(Number(query.get('ms'))).then(() => 'slow');
+    case '/length':
+      return body().then((text) => String(text.length));
+    case '/aborted':
+      return new Promise((resolve) => {
+        signal?.addEventListener('abort', () => {
+          console.log('heard the signal');
+          resolve('aborted');
+        });
+      });
+    case '/throws':
+      return Promise.reject(new Error('a secret'));
+    default:
+      return undefined;
+  }
+}
 
 /**
  * @template R

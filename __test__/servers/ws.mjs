@@ -1,13 +1,31 @@
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
-import { connectionOf, portcullis } from '../../dist/ws.js';
-import { identifying, options } from './options.mjs';
+import { connectionOf, portcullis, signalOf } from '../../dist/ws.js';
+import { answer, identifying, options, shutdown } from './options.mjs';
 
 const guard = portcullis({ ...options, ...identifying((request) => request.headers['x-user']) });
-const server = createServer((request, response) => {
-  if (request.url === '/drain') guard.manager.drain();
-  response.end(JSON.stringify(guard.manager.getStats()));
-});
+const bodyOf = async (request) => {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return text;
+};
+const server = createServer(
+  guard.request((request, response) => {
+    const { pathname, searchParams } = new URL(request.url, 'http://localhost');
+    if (pathname === '/drain') guard.manager.drain();
+    if (pathname === '/guard') return response.end(JSON.stringify(guard.stats()));
+    const other = answer(pathname, searchParams, signalOf(request), () => bodyOf(request));
+    if (other === undefined) return response.end(JSON.stringify(guard.manager.getStats()));
+    other.then(
+      (text) => response.end(text),
+      () => {
+        response.statusCode = 500;
+        response.end();
+      },
+    );
+  }),
+);
+shutdown.add(guard.part(server));
 const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws, request) => {
   if (request.url?.endsWith('throw')) throw new Error('open failed');
@@ -17,6 +35,7 @@ webSocketServer.on('connection', (ws, request) => {
     if (text === 'figures')
       ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
     else if (text === 'text') ws.send('é');
+    else if (text === 'flood') for (let i = 0; i < 64; i++) ws.send('x'.repeat(2 ** 18));
     else ws.send(data, { binary: isBinary });
   });
 });

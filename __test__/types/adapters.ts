@@ -1,9 +1,9 @@
 // Compiled, not run: what a user's program sees of the main entry and the subpaths together.
 import { treaty } from '@elysiajs/eden';
 import { Elysia, t } from 'elysia';
-import { ConnectionManager, type ConnectionStats, type ManagedConnection, TimerManager } from 'portcullis';
+import { ConnectionManager, type ConnectionStats, GracefulShutdown, type ManagedConnection, type ResourceLimits, TimerManager } from 'portcullis';
 import { portcullis as bunGuard } from 'portcullis/bun';
-import { connectionOf, portcullis } from 'portcullis/elysia';
+import { ElysiaServerBuilder, connectionOf, portcullis, signalOf } from 'portcullis/elysia';
 import { ManualClock } from 'portcullis/testing';
 import { portcullis as wsGuard } from 'portcullis/ws';
 
@@ -42,3 +42,37 @@ export async function seen(): Promise<void> {
 export const stats: ConnectionStats = manager.getStats();
 // @ts-expect-error neither is a misspelt option
 portcullis({ limit: {} });
+
+// The plan's whole type, literally.
+const limits: ResourceLimits = {
+  memory: { maxHeapSize: 512, warningThreshold: 70, criticalThreshold: 90, gcInterval: 30_000 },
+  connections: { maxTotal: 10_000, maxPerIp: 50, maxPerUser: 5, timeoutMs: 30_000 },
+  requests: { maxConcurrent: 100, timeoutMs: 5000, maxPayloadSize: 1024, maxHeaderSize: 8192 },
+  websockets: { maxConnections: 100, maxMessageSize: 1024, pingInterval: 30_000, pongTimeout: 5000 },
+};
+interface Pair {
+  readonly a: number;
+  readonly b: number;
+}
+const isPair = (payload: unknown): payload is Pair => typeof payload === 'object';
+const builder = new ElysiaServerBuilder({ port: 0, limits, middlewares: [{ name: 'log', middleware: (context, next) => ((context.store['at'] = 1), next()) }] })
+  .on('add', (connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b + connection.messageCount }), isPair)
+  .on<{ text: string }>('say', (_connection, { payload }) => ({ type: 'said', payload: payload.text.length }))
+  .middleware({ name: 'deny', middleware: () => new Response('no', { status: 403 }) })
+  .routes((app) =>
+    app.get('/hello', ({ requestContext, request }) => ({ at: requestContext?.store['at'], gone: signalOf(request).aborted, word: 'hello' as const })),
+  );
+// @ts-expect-error the payload's type is the check's
+new ElysiaServerBuilder().on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.c }), isPair);
+// @ts-expect-error a layer must give a response, or none
+new ElysiaServerBuilder().middleware({ name: 'wrong', middleware: () => 5 });
+const built = builder.build();
+const ofBuilt = treaty<typeof built>('localhost');
+export async function served(): Promise<void> {
+  const word: 'hello' | undefined = (await ofBuilt.hello.get()).data?.word;
+  const server = await builder.start();
+  const same: typeof built = server.app;
+  new GracefulShutdown(timers).add(wsGuard({ manager }).part({} as import('node:http').Server));
+  const forced: number = (await server.stop()).websocketsClosed.forced;
+  console.log(word, same, forced);
+}

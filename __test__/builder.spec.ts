@@ -1,0 +1,248 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { afterEach, describe, expect, it } from 'vitest';
+import type WebSocket from 'ws';
+import { type Server, ask, cleanUp, closeCode, start } from './servers/start.js';
+
+// The builder's server on Bun, with real clients.
+afterEach(cleanUp);
+
+const BUN = 'node_modules/.bin/bun';
+const run = (options: object = {}): Promise<Server> => start([BUN, '__test__/servers/builder.ts'], options);
+
+interface Envelope {
+  readonly type: string;
+  readonly payload?: unknown;
+  readonly timestamp: string;
+  readonly messageId: string;
+}
+async function tell(client: WebSocket, message: unknown): Promise<Envelope> {
+  return JSON.parse(await ask(client, typeof message === 'string' || message instanceof Uint8Array ? message : JSON.stringify(message))) as Envelope;
+}
+const url = (server: Server, path: string): string => `http://127.0.0.1:${server.port}${path}`;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+describe('messages', () => {
+  it('ping is answered without handlers of its own', async () => {
+    const client = await (await run({ silent: true })).open();
+    const pong = await tell(client, { type: 'ping' });
+    expect(pong).toEqual({ type: 'pong', timestamp: expect.stringMatching(/^\d{4}-.*Z$/), messageId: expect.stringMatching(UUID) });
+    expect(await tell(client, { type: 'ping', payload: { n: 1 }, messageId: 'm-1' })).toMatchObject({ type: 'pong', payload: { n: 1 }, messageId: 'm-1' });
+  });
+
+  it('go to the handler of their type, and its answer comes back under their id', async () => {
+    const client = await (await run()).open();
+    expect(await tell(client, { type: 'add', payload: { a: 2, b: 3 }, messageId: 'sum', timestamp: '2026-01-01T00:00:00Z' })).toMatchObject({
+      type: 'sum',
+      payload: 5,
+      messageId: 'sum',
+    });
+    // What a client says of itself is not believed.
+    expect(await tell(client, { type: 'who', userId: 'root' })).toMatchObject({ type: 'you', payload: [null, null, 2, '127.0.0.1'] });
+    expect(await tell(client, { type: 'push' })).toMatchObject({ type: 'pushed', payload: 1 });
+    const code = closeCode(client);
+    client.send('{"type":"leave"}');
+    expect(await code).toBe(4000);
+  });
+
+  it.each([
+    ['{bad', 'invalid_json', undefined],
+    ['', 'invalid_json', undefined],
+    ['5', 'invalid_envelope', undefined],
+    ['null', 'invalid_envelope', undefined],
+    ['[1]', 'invalid_envelope', undefined],
+    ['{}', 'invalid_envelope', 'type'],
+    ['{"type":""}', 'invalid_envelope', 'type'],
+    [`{"type":"${'x'.repeat(129)}"}`, 'invalid_envelope', 'type'],
+    ['{"type":"add","timestamp":5}', 'invalid_envelope', 'timestamp'],
+    ['{"type":"add","timestamp":"yesterday"}', 'invalid_envelope', 'timestamp'],
+    ['{"type":"add","messageId":""}', 'invalid_envelope', 'messageId'],
+    ['{"type":"subtract"}', 'unknown_type', 'type'],
+    ['{"type":"__proto__"}', 'unknown_type', 'type'],
+    ['{"type":"add","payload":{"a":"2"}}', 'invalid_payload', 'payload'],
+    ['{"type":"throw"}', 'handler_failed', undefined],
+    ['{"type":"reject"}', 'handler_failed', undefined],
+    [new Uint8Array(3), 'not_text', undefined],
+  ])('%j gets a typed error, is counted, and the socket stays open', async (message, code, field) => {
+    const server = await run();
+    const client = await server.open();
+    const error = await tell(client, message);
+    expect(error).toMatchObject({ type: 'error', payload: { code, ...(field === undefined ? {} : { field }) } });
+    expect(JSON.stringify(error)).not.toContain('secret');
+    expect((await tell(client, { type: 'add', payload: { a: 1, b: 1 } })).payload).toBe(2);
+    const stats = JSON.parse(await server.get('/stats')) as { messages: object };
+    expect(stats.messages).toEqual({ handled: 1, problems: { [code]: 1 } });
+  });
+
+  it('close their socket with 1007 if so configured', async () => {
+    const server = await run({ websocket: { onInvalid: 'close' } });
+    const client = await server.open();
+    const answer = once(client, 'message');
+    const code = closeCode(client);
+    client.send('{bad');
+    expect(JSON.parse(String((await answer)[0]))).toMatchObject({ type: 'error' });
+    expect(await code).toBe(1007);
+  });
+});
+
+describe('requests', () => {
+  it('pass the layers, which set headers, answer by themselves, and hand on a store', async () => {
+    const server = await run();
+    const of = async (path: string): Promise<unknown[]> => {
+      const answer = await fetch(url(server, path));
+      return [answer.status, await answer.text(), answer.headers.get('x-outer'), answer.headers.get('x-seen')];
+    };
+    expect(await of('/hello')).toEqual([200, 'hello from /hello', 'yes', '200']);
+    expect(await of('/denied')).toEqual([403, 'denied', 'yes', '403']);
+    expect(await of('/set')).toEqual([418, 'set', 'yes', 'upgrade']);
+    expect(await of('/quiet')).toEqual([402, '', 'yes', 'upgrade']);
+    expect((await of('/nowhere'))[0]).toBe(404);
+    const [status, body] = await of('/broken');
+    expect([status, JSON.parse(String(body))]).toEqual([500, { code: 'internal_error', message: 'Internal error' }]);
+    const stats = JSON.parse(await server.get('/stats')) as { middlewares: Record<string, number> };
+    expect(Object.keys(stats.middlewares).toSorted()).toEqual(['gate', 'outer']);
+  });
+
+  it('are limited, and health is not', async () => {
+    const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
+    const slow = server.get('/slow?ms=300');
+    let status = 200;
+    for (const end = Date.now() + 5000; status === 200 && Date.now() < end;) ({ status } = await fetch(url(server, '/hello')));
+    expect(status).toBe(503);
+    expect((await fetch(url(server, '/health/ready'))).status).toBe(200);
+    expect(await slow).toBe('slow');
+    const post = (size: number): Promise<Response> =>
+      fetch(url(server, '/json'), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify('x'.repeat(size)) });
+    expect([(await post(98)).status, (await post(99)).status]).toEqual([200, 413]);
+  });
+});
+
+describe('health', () => {
+  it('is ready and live, and not ready in the turn in which the shutdown begins, though live', async () => {
+    const server = await run({ shutdown: { preDrainDelayMs: 1000 } });
+    expect(await server.get('/health/ready')).toBe('{"status":"ready"}');
+    expect(await server.get('/health/live')).toBe('{"status":"live"}');
+    const result = server.end();
+    let answer = await fetch(url(server, '/health/ready'));
+    while (answer.status === 200) answer = await fetch(url(server, '/health/ready'));
+    expect([answer.status, answer.headers.get('content-type'), await answer.json()]).toMatchObject([
+      503,
+      'application/problem+json',
+      { title: 'Service Unavailable', status: 503, phase: 'notReady' },
+    ]);
+    expect((await fetch(url(server, '/health/live'))).status).toBe(200);
+    // It goes on serving until the delay is over.
+    expect(await server.get('/hello')).toBe('hello from /hello');
+    expect(await result).toMatchObject({ graceful: true, reason: 'stop', code: 0, unhandled: [] });
+  });
+
+  it('has no endpoints that were not wanted', async () => {
+    const server = await run({ endpoints: { live: false, ready: false, stats: false } });
+    for (const path of ['/health/live', '/health/ready', '/stats']) expect((await fetch(url(server, path))).status).toBe(404);
+  });
+});
+
+describe('auth', () => {
+  it('lets in who has a token, as the user it is of, and refuses all others with 401 before the upgrade', async () => {
+    const server = await run({ verifies: true, limits: { connections: { maxPerUser: 1 } } });
+    const ann = await server.open('/ws', { Authorization: 'Bearer ann' });
+    expect((await tell(ann, { type: 'who' })).payload).toEqual(['ann', 'ann', 1, '127.0.0.1']);
+    const again = await server.handshake({ Authorization: 'bearer ann' });
+    expect([again.status, JSON.parse(again.body)]).toMatchObject([429, { code: 'user_limit' }]);
+    const none = await server.handshake();
+    expect([none.status, /www-authenticate: (.*)/.exec(none.headers)?.[1]?.trim()]).toEqual([401, 'bearer']);
+    const expired = await server.handshake({ Authorization: 'Bearer expired' });
+    expect(expired.status).toBe(401);
+    expect(expired.headers).toContain('www-authenticate: bearer error="invalid_token", error_description="expired"');
+    for (const header of ['Basic ann', 'Bearer ', 'Bearer nobody', `Bearer ${'x'.repeat(9000)}`]) {
+      expect((await server.handshake({ Authorization: header })).status).toBe(401);
+    }
+    const failed = await server.handshake({ Authorization: 'Bearer throw' });
+    expect([failed.status, failed.body.includes('secret')]).toEqual([500, false]);
+  });
+});
+
+describe('a builder', () => {
+  /** What a script on Bun prints. */
+  const script = (text: string): string => {
+    const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
+    const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
+    return stdout.trim() + stderr.trim();
+  };
+
+  it('takes its options by fluent methods, and none once it is built', () => {
+    const out = script(`
+      const builder = new ElysiaServerBuilder().port(0).hostname('127.0.0.1').websocket({ path: '/socket' }).limits({ requests: { maxConcurrent: 5 } })
+        .limits({ requests: { timeoutMs: 1000 } }).trustedProxies(['127.0.0.1']).shutdown({ deadlineMs: 1000 }).endpoints({ stats: false });
+      const app = builder.build();
+      console.log(app === builder.build(), thrown(() => builder.port(1)), thrown(() => builder.on('x', () => undefined)));
+      const first = builder.start();
+      console.log(first === builder.start());
+      const server = await first;
+      console.log(server.app === app, server.port > 0, server.url.port === String(server.port), (await fetch(new URL('/stats', server.url))).status);
+      console.log(server.stop() === server.stop(), (await server.stop()).graceful, server.timers.getActiveTimersCount());
+    `);
+    expect(out.split('\n')).toEqual(['true ERR_CLOSED  ERR_CLOSED ', 'true', 'true true true 404', 'true true 0']);
+  });
+
+  it('refuses what is wrong by the name of its field', () => {
+    const out = script(`
+      const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
+        { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
+        { middlewares: [{ name: 'a', middleware: 5 }] }, { auth: {} }, { trustedProxies: ['x'] }, { shutdown: { deadlineMs: 0 } }, { endpoints: { live: 1 } },
+        { timers: {} }, { onError: 1 }, null];
+      for (const options of wrong) console.log(thrown(() => new ElysiaServerBuilder(options)));
+    `);
+    expect(out.split('\n')).toEqual([
+      'ERR_UNKNOWN_OPTION prot',
+      'ERR_OUT_OF_RANGE port',
+      'ERR_INVALID_ARG_TYPE port',
+      'ERR_INVALID_ARG_TYPE hostname',
+      'ERR_INVALID_ARG_TYPE websocket.path',
+      'ERR_OUT_OF_RANGE websocket.onInvalid',
+      'ERR_UNKNOWN_OPTION opne',
+      'ERR_OUT_OF_RANGE requests.timeoutMs',
+      'ERR_INVALID_ARG_TYPE items',
+      'ERR_INVALID_ARG_TYPE items[0].name',
+      'ERR_INVALID_ARG_TYPE middleware "a".middleware',
+      'ERR_INVALID_ARG_TYPE auth',
+      'ERR_OUT_OF_RANGE trustedProxies[0]',
+      'ERR_OUT_OF_RANGE deadlineMs',
+      'ERR_INVALID_ARG_TYPE endpoints.live',
+      'ERR_INVALID_ARG_TYPE timers',
+      'ERR_INVALID_ARG_TYPE onError',
+      'ERR_INVALID_ARG_TYPE options',
+    ]);
+  });
+
+  it('rejects when its port is taken, and leaves nothing behind', () => {
+    const out = script(`
+      const first = await new ElysiaServerBuilder({ port: 0 }).start();
+      const builder = new ElysiaServerBuilder({ port: first.port, shutdown: { signals: ['SIGTERM'] } });
+      console.log(await builder.start().then(() => 'started', (error) => error.code), process.listenerCount('SIGTERM'));
+      await first.stop();
+    `);
+    expect(out).toBe('EADDRINUSE 0');
+  });
+
+  it('says on Node what to use there', () => {
+    const code = `const { ElysiaServerBuilder } = await import('./dist/elysia.js'); try { new ElysiaServerBuilder(); } catch ({ code, message }) { console.log(code, message); }`;
+    const { stdout } = spawnSync('node', ['--input-type=module', '-e', code], { encoding: 'utf8' });
+    expect(stdout.trim()).toBe('ERR_UNSUPPORTED ElysiaServerBuilder needs Bun: on Node use portcullis/ws with an http server');
+  });
+});
+
+describe('the load of the plan', () => {
+  it('a thousand clients connect, are answered, and are told to go', async () => {
+    const server = await run({ silent: true, shutdown: { drainWindowMs: 300 } });
+    const clients: WebSocket[] = [];
+    for (let i = 0; i < 1000; i += 100) clients.push(...(await Promise.all(Array.from({ length: 100 }, () => server.open()))));
+    expect(await server.total()).toBe(1000);
+    const answers = await Promise.all(clients.map((client) => tell(client, { type: 'ping' })));
+    expect(answers.filter(({ type }) => type === 'pong')).toHaveLength(1000);
+    const codes = clients.map((client) => closeCode(client));
+    const result = await server.end();
+    expect(new Set(await Promise.all(codes))).toEqual(new Set([1001]));
+    expect(result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 1000, forced: 0 } });
+  }, 60_000);
+});

@@ -1,0 +1,152 @@
+import { once } from 'node:events';
+import { afterEach, describe, expect, it } from 'vitest';
+import { SERVERS, ask, cleanUp, closeCode, start } from './servers/start.js';
+
+// The limits of requests and WebSockets, against every adapter's real server.
+afterEach(cleanUp);
+
+const HANDSHAKE =
+  'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
+const statusOf = (text: string): number => Number(text.split(' ')[1]);
+const codeOf = (text: string): unknown => (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
+
+describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
+  it('refuses one request more than maxConcurrent with 503 and Retry-After, and lets the next in', async () => {
+    const server = await start(command, { limits: {}, requests: { maxConcurrent: 2 } });
+    const slow = [server.get('/slow?ms=300'), server.get('/slow?ms=300')];
+    const url = `http://127.0.0.1:${server.port}`;
+    let refused = await fetch(`${url}/length`);
+    // The two may still be on their way.
+    for (const end = Date.now() + 5000; refused.status === 200 && Date.now() < end;) refused = await fetch(`${url}/length`);
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    expect(await refused.json()).toMatchObject({ code: 'too_many_requests_in_flight' });
+    expect(await Promise.all(slow)).toEqual(['slow', 'slow']);
+    expect(await server.get('/slow?ms=1')).toBe('slow');
+    expect((await server.guard()).requests?.refused.too_many_requests_in_flight).toBeGreaterThanOrEqual(1);
+  });
+
+  it('answers 503 for a handler that takes too long, aborts its signal, and keeps no seat for it', async () => {
+    const server = await start(command, { limits: {}, requests: { timeoutMs: 100, maxConcurrent: 3 } });
+    for (let i = 0; i < 5; i++) {
+      const answer = await fetch(`http://127.0.0.1:${server.port}/slow?ms=100000`);
+      expect([answer.status, await answer.json()]).toMatchObject([503, { code: 'handler_timeout' }]);
+    }
+    expect((await fetch(`http://127.0.0.1:${server.port}/aborted`)).status).toBe(503);
+    expect((await server.guard()).requests).toMatchObject({ active: 1, refused: { handler_timeout: 6 } });
+  });
+
+  it('answers 408 for a body that does not come', async () => {
+    const server = await start(command, { limits: {}, requests: { timeoutMs: 200 } });
+    const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
+    expect([statusOf(text), codeOf(text)]).toEqual([408, 'request_timeout']);
+    expect((await server.guard()).requests?.refused).toEqual({ request_timeout: 1 });
+    // Its handler does not wait for the body: that it is late is not the client's doing.
+    const unread = await server.raw('POST /slow?ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
+    expect([statusOf(unread), codeOf(unread)]).toEqual([503, 'handler_timeout']);
+  });
+
+  it('answers 413 by Content-Length before the body has come', async () => {
+    const server = await start(command, { limits: {}, requests: { maxPayloadSize: 1000 } });
+    const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1001\r\n\r\n').closed;
+    expect([statusOf(text), codeOf(text)]).toEqual([413, 'payload_too_large']);
+    const all = await fetch(`http://127.0.0.1:${server.port}/length`, { method: 'POST', body: 'x'.repeat(1000) });
+    expect([all.status, await all.text()]).toEqual([200, '1000']);
+  });
+
+  it('answers 413 by counting where no length is said', async () => {
+    const server = await start(command, { limits: {}, requests: { maxPayloadSize: 1000 } });
+    const head = 'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n';
+    const chunk = `64\r\n${'x'.repeat(100)}\r\n`;
+    const fits = server.raw(`${head}${chunk.repeat(10)}0\r\n\r\n`);
+    await once(fits.socket, 'data');
+    expect([statusOf(fits.seen()), fits.seen().includes('1000')]).toEqual([200, true]);
+    // It never ends: whoever waits for the end waits for ever.
+    const text = await server.raw(`${head}${chunk.repeat(11)}`).closed;
+    expect([statusOf(text), codeOf(text)]).toEqual([413, 'payload_too_large']);
+  });
+
+  it('answers 431 for headers over maxHeaderSize', async () => {
+    const server = await start(command, { limits: {}, requests: { maxHeaderSize: 1000 } });
+    const url = `http://127.0.0.1:${server.port}/slow?ms=1`;
+    expect((await fetch(url, { headers: { 'x-filler': 'x'.repeat(500) } })).status).toBe(200);
+    const refused = await fetch(url, { headers: { 'x-filler': 'x'.repeat(1000) } });
+    expect([refused.status, await refused.json()]).toMatchObject([431, { code: 'headers_too_large' }]);
+  });
+
+  it('gives the seat back when a handler throws and when a client leaves', async () => {
+    const server = await start(command, { limits: {}, requests: { maxConcurrent: 3 } });
+    for (let i = 0; i < 5; i++) expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
+    const client = server.raw('GET /aborted HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+    await server.until(({ requests }) => requests?.active === 2);
+    // Its handler ends because its signal aborts.
+    client.socket.destroy();
+    await server.tells('heard the signal');
+    await server.until(({ requests }) => requests?.active === 1);
+    const gone = [1, 2].map(() => server.raw('GET /slow?ms=400 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
+    await server.until(({ requests }) => requests?.active === 3);
+    for (const { socket } of gone) socket.destroy();
+    await server.until(({ requests }) => requests?.active === 1);
+  });
+
+  it('closes with 1009 for a message over maxMessageSize, and not for one at it', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
+    const client = await server.open();
+    expect(await ask(client, 'x'.repeat(100))).toHaveLength(100);
+    const closed = closeCode(client);
+    client.send('x'.repeat(101));
+    expect(await closed).toBe(1009);
+    await server.becomes(0);
+  });
+
+  it('takes nothing but empty messages and bodies at a limit of 0', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 0 }, requests: { maxPayloadSize: 0 } });
+    const client = await server.open();
+    expect(await ask(client, '')).toBe('');
+    const closed = closeCode(client);
+    client.send('x');
+    expect(await closed).toBe(1009);
+    const url = `http://127.0.0.1:${server.port}/length`;
+    expect((await fetch(url, { method: 'POST', body: 'x' })).status).toBe(413);
+    expect((await fetch(url, { method: 'POST' })).status).toBe(200);
+  });
+
+  it('refuses one WebSocket more than maxConnections with 503', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxConnections: 1 } });
+    await server.open();
+    expect((await server.handshake()).status).toBe(503);
+  });
+
+  it('pings, keeps those that answer, and ends those that do not', async () => {
+    const server = await start(command, {
+      limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 50 },
+      closeTimeoutMs: 300,
+      websockets: { pingInterval: 200, pongTimeout: 200 },
+    });
+    const client = await server.open();
+    let pings = 0;
+    client.on('ping', () => pings++);
+    const mute = server.raw(HANDSHAKE);
+    await server.until(({ websockets }) => websockets.open === 2);
+    await server.until(({ websockets }) => websockets.pongTimeouts === 1);
+    await mute.closed;
+    // Pongs count as activity: it outlasts the idle timeout by far.
+    await server.until(({ websockets }) => websockets.pingsSent > 12);
+    expect(client.readyState).toBe(client.OPEN);
+    expect(pings).toBeGreaterThan(5);
+    expect((await server.guard()).websockets).toMatchObject({ open: 1, pongTimeouts: 1 });
+  });
+
+  it('ends a client that does not read', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxBufferedBytes: 65_536, maxBufferedMs: 200 } });
+    const reader = await server.open();
+    const client = await server.open();
+    client.pause();
+    client.send('flood');
+    reader.send('flood');
+    await server.until(({ websockets }) => websockets.slowConsumers === 1);
+    expect(await ask(reader, 'still here')).toBeDefined();
+    client.resume();
+    await closeCode(client);
+    await server.becomes(1);
+  });
+});

@@ -1,0 +1,77 @@
+// A whole server of the builder; what it is told by its environment are its options.
+import { ElysiaServerBuilder, type ServerOptions, type TokenVerifier } from '../../dist/elysia.js';
+
+const { verifies, silent, ...options } = JSON.parse(process.env['GUARD_OPTIONS'] ?? '{}') as ServerOptions & { verifies?: boolean; silent?: boolean };
+process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
+
+const auth: TokenVerifier = {
+  safeVerify(token) {
+    if (token === 'throw') throw new Error(`a secret: ${token}`);
+    if (token === 'expired') return { ok: false, error: { code: 'expired' } };
+    return { ok: true, claims: token === 'nobody' ? {} : { sub: token } };
+  },
+};
+interface Pair {
+  readonly a: number;
+  readonly b: number;
+}
+const isPair = (payload: unknown): payload is Pair =>
+  typeof payload === 'object' && payload !== null && typeof (payload as Pair).a === 'number' && typeof (payload as Pair).b === 'number';
+
+const builder = new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, ...options, ...(verifies === true ? { auth } : {}) }).onError((error, where) =>
+  console.log(`error ${where}: ${error instanceof Error ? error.message : String(error)}`),
+);
+if (silent !== true) {
+  builder
+    .on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair)
+    .on('who', async (connection, message) => {
+      await undefined;
+      return { type: 'you', payload: [connection.userId, message.userId, connection.messageCount, connection.metadata.ip] };
+    })
+    .on('throw', () => {
+      throw new Error('a secret of the handler');
+    })
+    .on('reject', () => Promise.reject(new Error('a secret of the promise')))
+    .on('push', (connection) => void connection.send({ type: 'pushed', payload: 1 }))
+    .on('leave', (connection) => connection.close(4000, 'bye'));
+}
+const server = await builder
+  .middleware({
+    name: 'outer',
+    priority: 10,
+    middleware: async (context, next) => {
+      context.set.headers['x-outer'] = 'yes';
+      context.store['path'] = new URL(context.request.url).pathname;
+      const response = await next();
+      context.set.headers['x-seen'] = String(response?.status ?? 'upgrade');
+      return response;
+    },
+  })
+  .middleware({
+    name: 'gate',
+    middleware: (context, next) => {
+      const path = context.store['path'];
+      if (path === '/denied') return new Response('denied', { status: 403 });
+      if (path === '/set') context.response = new Response('set', { status: 418 });
+      if (path === '/quiet') context.set.status = 402;
+      if (path === '/set' || path === '/quiet') return undefined;
+      if (path === '/broken') throw new Error('a secret of the layer');
+      return next();
+    },
+  })
+  .routes((app) =>
+    app
+      .get('/hello', ({ requestContext }) => `hello from ${String(requestContext?.store['path'])}`)
+      .get('/slow', async ({ query }) => {
+        await new Promise((resolve) => void setTimeout(resolve, Number(query['ms'])).unref());
+        return 'slow';
+      })
+      .post('/json', ({ body }) => body),
+  )
+  .start();
+process.on('SIGTERM', () => {
+  void server
+    .stop()
+    .then(({ hookErrors, ...result }) => console.log(`result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name }) => name) })}`));
+});
+console.log(`listening on http://127.0.0.1:${server.port}`);

@@ -1,0 +1,445 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  GracefulShutdown,
+  PortcullisError,
+  type ShutdownOptions,
+  type ShutdownPart,
+  type ShutdownSocket,
+  type SocketWatcher,
+  TimerManager,
+} from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+
+const lost: unknown[] = [];
+const note = (error: unknown): void => void lost.push(error);
+beforeAll(() => void process.on('unhandledRejection', note));
+afterAll(() => void process.off('unhandledRejection', note));
+afterEach(() => expect(lost.splice(0)).toEqual([]));
+
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+/** Lets time pass in small steps, and promises settle between them. */
+async function pass(clock: ManualClock, ms: number, step = 10): Promise<void> {
+  await turn();
+  for (let passed = 0; passed < ms; passed += step) {
+    clock.advance(Math.min(step, ms - passed));
+    await turn();
+  }
+}
+
+/** A server's WebSockets; a mute one never answers a close. */
+class Sockets {
+  readonly open = new Set<ShutdownSocket>();
+  readonly watchers = new Set<SocketWatcher>();
+  readonly closes: { readonly atMs: number; readonly code: number; readonly reason: string }[] = [];
+  terminated = 0;
+  constructor(readonly clock: ManualClock) {}
+
+  add(isMute = false): void {
+    const { clock, closes } = this;
+    const terminated = (): void => void this.terminated++;
+    const gone = (state: 'acknowledged' | 'broken'): void => {
+      if (!this.open.delete(socket)) return;
+      socket.state = state;
+      for (const watcher of this.watchers) watcher.gone(socket);
+    };
+    const socket = {
+      state: 'open' as ShutdownSocket['state'],
+      close(code: number, reason: string) {
+        if (socket.state !== 'open') return;
+        socket.state = 'closing';
+        closes.push({ atMs: clock.now(), code, reason });
+        if (!isMute) queueMicrotask(() => gone('acknowledged'));
+      },
+      terminate() {
+        terminated();
+        gone('broken');
+      },
+    };
+    this.open.add(socket);
+    for (const watcher of this.watchers) watcher.opened(socket);
+  }
+
+  /** The client goes, without a word. */
+  leave(socket: ShutdownSocket): void {
+    this.open.delete(socket);
+    (socket as { state: ShutdownSocket['state'] }).state = 'broken';
+    for (const watcher of this.watchers) watcher.gone(socket);
+  }
+
+  part(more: Partial<ShutdownPart> = {}): ShutdownPart {
+    return {
+      name: 'sockets',
+      sockets: () => this.open,
+      watchSockets: (watcher) => {
+        this.watchers.add(watcher);
+        return () => void this.watchers.delete(watcher);
+      },
+      ...more,
+    };
+  }
+}
+
+function setUp(options: ShutdownOptions = {}): { clock: ManualClock; timers: TimerManager; shutdown: GracefulShutdown; sockets: Sockets } {
+  const clock = new ManualClock();
+  const timers = new TimerManager({ clock });
+  return { clock, timers, shutdown: new GracefulShutdown(timers, options), sockets: new Sockets(clock) };
+}
+
+describe('a shutdown', () => {
+  it('goes through its phases in order, and is not ready in the same turn', async () => {
+    const phases: string[] = [];
+    const { clock, shutdown } = setUp({ preDrainDelayMs: 100, onPhase: (phase) => void phases.push(phase) });
+    expect([shutdown.phase, shutdown.isReady, shutdown.readiness().status, shutdown.liveness().status]).toEqual(['running', true, 200, 200]);
+    const result = shutdown.shutdown('because');
+    expect([shutdown.phase, shutdown.isReady, shutdown.readiness().status, shutdown.liveness().status]).toEqual(['notReady', false, 503, 200]);
+    expect(JSON.parse(shutdown.readiness().body)).toMatchObject({ title: 'Service Unavailable', status: 503 });
+    expect(shutdown.readiness().headers['content-type']).toBe('application/problem+json');
+    await pass(clock, 90);
+    expect(shutdown.phase).toBe('notReady');
+    await pass(clock, 10);
+    expect(await result).toEqual({
+      graceful: true,
+      reason: 'because',
+      phaseMs: { notReady: 100, draining: 0, closing: 0, forced: 0 },
+      totalMs: 100,
+      requestsAborted: 0,
+      websocketsClosed: { acknowledged: 0, forced: 0 },
+      timersCleared: 0,
+      hookErrors: [],
+      leftovers: [],
+    });
+    expect(phases).toEqual(['notReady', 'draining', 'closing', 'stopped']);
+  });
+
+  it('runs once however often it is asked for, also from within', async () => {
+    let again: Promise<unknown> | undefined;
+    let runs = 0;
+    const { shutdown } = setUp({ onPhase: (phase) => phase === 'notReady' && (again = shutdown.shutdown('again')) });
+    shutdown.onShutdown('count', () => void runs++);
+    const first = shutdown.shutdown('first');
+    expect(shutdown.shutdown()).toBe(first);
+    expect(shutdown.simulate()).toBe(first);
+    expect(again).toBe(first);
+    expect((await first).reason).toBe('first');
+    expect(runs).toBe(1);
+  });
+
+  it('simulates what a signal would begin, and the process goes on', async () => {
+    const { shutdown } = setUp({ signals: ['SIGTERM'] });
+    expect(process.listenerCount('SIGTERM')).toBe(1);
+    expect((await shutdown.simulate()).reason).toBe('SIGTERM');
+    expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('installs no signals unless told to', () => {
+    setUp();
+    expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
+  });
+
+  it('waits for requests and for held work', async () => {
+    const { clock, shutdown } = setUp();
+    let requests = 2;
+    let idle: () => void = () => undefined;
+    shutdown.add({ name: 'http', requests: () => requests, whenIdle: () => new Promise((resolve) => (idle = resolve)) });
+    let done: (value: string) => void = () => undefined;
+    const work = new Promise<string>((resolve) => (done = resolve));
+    expect(shutdown.hold(work)).toBe(work);
+    const result = shutdown.shutdown();
+    await pass(clock, 3000, 100);
+    expect(shutdown.phase).toBe('draining');
+    requests = 0;
+    idle();
+    await pass(clock, 1000, 100);
+    expect(shutdown.phase).toBe('draining');
+    done('work');
+    expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, phaseMs: { draining: 4000 }, leftovers: [] });
+  });
+
+  it('aborts the requests that outlast their time, and says so', async () => {
+    const { clock, shutdown } = setUp({ deadlineMs: 1000 });
+    let requests = 3;
+    let destroyed = 0;
+    shutdown.add({
+      name: 'http',
+      requests: () => requests,
+      whenIdle: () => new Promise(() => undefined),
+      // Two listen to their signal.
+      abort: () => void (requests = 1),
+      destroy: () => void destroyed++,
+    });
+    const result = shutdown.shutdown();
+    await pass(clock, 990);
+    expect([shutdown.phase, requests, destroyed]).toEqual(['closing', 1, 0]);
+    await pass(clock, 10);
+    expect(await result).toMatchObject({ graceful: false, requestsAborted: 3, leftovers: [{ kind: 'request', name: 'http', count: 1 }] });
+    expect(destroyed).toBe(1);
+    expect(clock.now()).toBeLessThanOrEqual(1100);
+  });
+
+  it('settles at its deadline whatever hangs', async () => {
+    const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000 });
+    const never = (): Promise<never> => new Promise(() => undefined);
+    for (let i = 0; i < 5; i++) sockets.add(true);
+    shutdown.add(sockets.part({ drain: never, whenIdle: never, stop: never, destroy: never, requests: () => 1 }));
+    void shutdown.hold(never(), 'upload');
+    for (const name of ['a', 'b', 'c']) shutdown.onShutdown(name, never);
+    let result: Awaited<ReturnType<typeof shutdown.shutdown>> | undefined;
+    void shutdown.shutdown().then((value) => (result = value));
+    await pass(clock, 1100);
+    expect(result).toBeDefined();
+    expect(result?.totalMs).toBeLessThanOrEqual(1100);
+    expect(result?.graceful).toBe(false);
+    expect(result?.websocketsClosed).toEqual({ acknowledged: 0, forced: 5 });
+    expect(result?.leftovers).toContainEqual({ kind: 'hold', name: 'upload', count: 1 });
+    expect(result?.hookErrors.map(({ name }) => name)).toEqual(['c', 'b', 'a']);
+  });
+
+  it('closes WebSockets one after the other over the window, with a jitter', async () => {
+    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 1000, closeCode: 1012, closeReason: 'Restart' });
+    for (let i = 0; i < 100; i++) sockets.add();
+    shutdown.add(sockets.part());
+    const result = shutdown.shutdown();
+    await pass(clock, 1000, 5);
+    expect((await result).websocketsClosed).toEqual({ acknowledged: 100, forced: 0 });
+    expect(new Set(sockets.closes.map(({ code, reason }) => `${code} ${reason}`))).toEqual(new Set(['1012 Restart']));
+    const at = sockets.closes.map(({ atMs }) => atMs);
+    for (let tenth = 0; tenth < 10; tenth++) {
+      // Ten of a hundred in every tenth of the window, give or take one at its ends.
+      const count = at.filter((ms) => ms >= tenth * 100 && ms < tenth * 100 + 100).length;
+      expect(count).toBeGreaterThanOrEqual(8);
+      expect(count).toBeLessThanOrEqual(12);
+    }
+    const gaps = new Set(at.slice(1).map((ms, index) => ms - (at[index] ?? 0)));
+    expect(gaps.size).toBeGreaterThan(1);
+  });
+
+  it('forces clients that never answer the close, and those only', async () => {
+    const { clock, shutdown, sockets } = setUp({ closeTimeoutMs: 200, drainWindowMs: 0 });
+    for (let i = 0; i < 10; i++) sockets.add(i < 3);
+    shutdown.add(sockets.part());
+    const result = shutdown.shutdown();
+    await pass(clock, 190);
+    expect([shutdown.phase, sockets.terminated]).toEqual(['draining', 0]);
+    await pass(clock, 20);
+    expect(await result).toMatchObject({ graceful: false, websocketsClosed: { acknowledged: 7, forced: 3 }, leftovers: [] });
+    expect(sockets.terminated).toBe(3);
+  });
+
+  it('counts nobody who leaves by himself, and does not wait for the window when all have', async () => {
+    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 5000 });
+    for (let i = 0; i < 5; i++) sockets.add();
+    shutdown.add(sockets.part());
+    const result = shutdown.shutdown();
+    await turn();
+    const left = sockets.open.size;
+    for (const socket of Array.from(sockets.open)) sockets.leave(socket);
+    await pass(clock, 10);
+    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 5 - left, forced: 0 } });
+    expect(left).toBeGreaterThanOrEqual(4);
+  });
+
+  it('gives the window and the last close their whole time, whatever hooks there are', async () => {
+    const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000, drainWindowMs: 700, closeTimeoutMs: 300 });
+    for (let i = 0; i < 50; i++) sockets.add();
+    shutdown.add(sockets.part());
+    shutdown.onShutdown('quick', () => undefined, { timeoutMs: 900 });
+    const result = shutdown.shutdown();
+    await pass(clock, 1000, 5);
+    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 50, forced: 0 } });
+  });
+
+  it('waits for what a request begins to hold while it drains', async () => {
+    const { clock, shutdown } = setUp();
+    let idle: () => void = () => undefined;
+    shutdown.add({ name: 'http', whenIdle: () => new Promise((resolve) => (idle = resolve)) });
+    const result = shutdown.shutdown();
+    await turn();
+    let done: () => void = () => undefined;
+    void shutdown.hold(new Promise<void>((resolve) => (done = resolve)));
+    idle();
+    await pass(clock, 500);
+    expect(shutdown.phase).toBe('draining');
+    done();
+    expect(await result).toMatchObject({ graceful: true, leftovers: [] });
+  });
+
+  it('closes a client that opens while it drains', async () => {
+    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 1000 });
+    sockets.add();
+    shutdown.add(sockets.part());
+    const result = shutdown.shutdown();
+    await turn();
+    sockets.add();
+    await turn();
+    expect(sockets.closes).not.toEqual([]);
+    await pass(clock, 1000);
+    expect((await result).websocketsClosed).toEqual({ acknowledged: 2, forced: 0 });
+  });
+
+  it('lets nobody in before it closes anybody', async () => {
+    const { clock, shutdown, sockets } = setUp();
+    const order: string[] = [];
+    sockets.add();
+    shutdown.add(sockets.part({ drain: () => void order.push(`drained with ${sockets.closes.length} closed`) }));
+    const result = shutdown.shutdown();
+    await pass(clock, 10);
+    await result;
+    expect(order).toEqual(['drained with 0 closed']);
+  });
+
+  it('runs hooks the last added first, and goes on after one that throws, rejects or hangs', async () => {
+    const told: string[] = [];
+    const { clock, shutdown } = setUp({ hookTimeoutMs: 100, onError: (_error, name) => void told.push(name) });
+    const ran: string[] = [];
+    let aborted = false;
+    shutdown.onShutdown('first', () => void ran.push('first'));
+    shutdown.onShutdown('throws', () => {
+      throw new Error('thrown');
+    });
+    shutdown.onShutdown('hangs', ({ signal }) => {
+      signal.addEventListener('abort', () => (aborted = true));
+      return new Promise(() => undefined);
+    });
+    shutdown.onShutdown('rejects', () => Promise.reject(new Error('rejected')));
+    shutdown.onShutdown('late', () => new Promise((_, reject) => void setTimeout(reject, 5, new Error('late'))), { timeoutMs: 10 });
+    shutdown.onShutdown('last', ({ reason }) => void ran.push(`last ${reason}`));
+    const result = shutdown.shutdown('why');
+    await pass(clock, 10);
+    await new Promise((resolve) => void setTimeout(resolve, 20));
+    await pass(clock, 100);
+    const { hookErrors, graceful, leftovers } = await result;
+    expect(ran).toEqual(['last why', 'first']);
+    expect(hookErrors.map(({ name, error }) => [name, (error as Error).message])).toEqual([
+      ['late', 'the hook late took more than 10 ms'],
+      ['rejects', 'rejected'],
+      ['hangs', 'the hook hangs took more than 100 ms'],
+      ['throws', 'thrown'],
+    ]);
+    expect([graceful, aborted]).toEqual([false, true]);
+    expect(leftovers.map(({ kind, name }) => `${kind} ${name}`)).toEqual(['hook late', 'hook hangs']);
+    expect(told).toContain('late');
+  });
+
+  it('keeps time for its hooks when a request hangs', async () => {
+    const { clock, shutdown } = setUp({ deadlineMs: 1000, hookTimeoutMs: 200 });
+    let ranAtMs = -1;
+    shutdown.add({ name: 'http', requests: () => 1, whenIdle: () => new Promise(() => undefined) });
+    shutdown.onShutdown('database', () => void (ranAtMs = clock.now()));
+    const result = shutdown.shutdown();
+    await pass(clock, 1100);
+    expect(ranAtMs).toBe(750);
+    expect(await result).toMatchObject({ requestsAborted: 1, hookErrors: [] });
+  });
+
+  it('shares what is left among its hooks when it is not enough for all', async () => {
+    const { clock, shutdown } = setUp({ deadlineMs: 900 });
+    const began: [string, number][] = [];
+    for (const name of ['a', 'b', 'c']) {
+      shutdown.onShutdown(name, () => {
+        began.push([name, clock.now()]);
+        return new Promise(() => undefined);
+      });
+    }
+    const result = shutdown.shutdown();
+    await pass(clock, 1000);
+    expect(began).toEqual([
+      ['c', 0],
+      ['b', 300],
+      ['a', 600],
+    ]);
+    expect((await result).totalMs).toBeLessThanOrEqual(1000);
+  });
+
+  it('clears the timers last, and tells how many', async () => {
+    const { timers, shutdown } = setUp();
+    timers.setInterval(() => undefined, 1000);
+    timers.scope().setTimeout(() => undefined, 1000);
+    let atHook = -1;
+    shutdown.onShutdown('count', () => void (atHook = timers.getActiveTimersCount()));
+    expect((await shutdown.shutdown()).timersCleared).toBe(2);
+    expect([atHook, timers.getActiveTimersCount()]).toEqual([2, 0]);
+  });
+
+  it('survives parts that throw everywhere', async () => {
+    const { clock, shutdown } = setUp({
+      onPhase: () => {
+        throw new Error('onPhase');
+      },
+      onError: () => {
+        throw new Error('onError');
+      },
+    });
+    const fail = (): never => {
+      throw new Error('part');
+    };
+    shutdown.add({ name: 'bad', drain: fail, requests: fail, whenIdle: fail, sockets: fail, watchSockets: fail, abort: fail, stop: fail, destroy: fail });
+    const reject = (): Promise<never> => Promise.reject(new Error('part'));
+    shutdown.add({ name: 'worse', drain: reject, whenIdle: reject, stop: reject, destroy: reject });
+    const result = shutdown.shutdown();
+    await pass(clock, 100);
+    const { graceful, hookErrors } = await result;
+    expect(graceful).toBe(false);
+    expect(new Set(hookErrors.map(({ name }) => name.split('.')[0]))).toEqual(new Set(['onPhase', 'bad', 'worse']));
+  });
+
+  it('tells of held work that rejects: by onError before it begins, in the result while it is under way', async () => {
+    const told: string[] = [];
+    const { shutdown } = setUp({ onError: (error, name) => void told.push(`${name}: ${(error as Error).message}`) });
+    void shutdown.hold(Promise.reject(new Error('early')), 'one');
+    await turn();
+    let fail: (error: Error) => void = () => undefined;
+    void shutdown.hold(new Promise((_, reject) => (fail = reject)), 'two');
+    const result = shutdown.shutdown();
+    await turn();
+    fail(new Error('during'));
+    expect((await result).hookErrors.map(({ name }) => name)).toEqual(['two']);
+    expect(told).toEqual(['one: early', 'two: during']);
+  });
+
+  it('takes five seconds before it drains in Kubernetes, and a quarter of the deadline at most', async () => {
+    process.env['KUBERNETES_SERVICE_HOST'] = '10.0.0.1';
+    try {
+      const { clock, shutdown } = setUp({ deadlineMs: 8000 });
+      const result = shutdown.shutdown();
+      await pass(clock, 2000, 100);
+      expect((await result).phaseMs.notReady).toBe(2000);
+    } finally {
+      delete process.env['KUBERNETES_SERVICE_HOST'];
+    }
+  });
+
+  it('takes no parts and no hooks once it has begun', async () => {
+    const { shutdown } = setUp();
+    const result = shutdown.shutdown();
+    expect(() => shutdown.add({ name: 'late' })).toThrow(PortcullisError);
+    expect(() => shutdown.onShutdown('late', () => undefined)).toThrow('the shutdown has begun');
+    await result;
+  });
+
+  it.each([
+    [{ deadlineMs: 0 }, 'deadlineMs'],
+    [{ deadlineMs: 1000, preDrainDelayMs: 500, drainWindowMs: 500 }, 'deadlineMs'],
+    [{ preDrainDelayMs: -1 }, 'preDrainDelayMs'],
+    [{ closeTimeoutMs: Number.NaN }, 'closeTimeoutMs'],
+    [{ closeCode: 1000 }, 'closeCode'],
+    [{ closeReason: 5 }, 'closeReason'],
+    [{ signals: 'SIGTERM' }, 'signals'],
+    [{ signals: ['SIGTERM', 'SIGKILL'] }, 'signals[1]'],
+    [{ exit: 1 }, 'exit'],
+    [{ onPhase: 1 }, 'onPhase'],
+    [{ deadline: 5 }, 'deadline'],
+    [null, 'options'],
+  ])('refuses %j by the name of its field', (options, field) => {
+    const before = process.listenerCount('SIGTERM');
+    let error: unknown;
+    try {
+      setUp(options as ShutdownOptions);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(PortcullisError);
+    expect((error as PortcullisError).field).toBe(field);
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+});

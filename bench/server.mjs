@@ -1,0 +1,85 @@
+// The plan's load test (its section 3.2), and the end of a busy server, on Bun: a server process, and clients in this one.
+// npm run bench, or: node bench/server.mjs
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import WebSocket from 'ws';
+import { machine, median } from './compare.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const CLIENTS = 1000;
+const REQUESTS = 50;
+const ROUNDS = 5;
+
+async function start(twin) {
+  const server = spawn('node_modules/.bin/bun', ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  const [line] = await once(server.stdout, 'data');
+  return { server, port: Number(/:(\d+)/.exec(String(line))[1]) };
+}
+
+/** Opens the clients as the plan's test does, and lets each ping once. */
+async function load(twin) {
+  const { server, port } = await start(twin);
+  const before = performance.now();
+  const clients = Array.from({ length: CLIENTS }, () => new WebSocket(`ws://127.0.0.1:${port}/ws`));
+  await Promise.all(clients.map((client) => once(client, 'open')));
+  const opened = performance.now();
+  const answers = clients.map((client) => once(client, 'message'));
+  for (const client of clients) client.send('{"type":"ping"}');
+  const pongs = await Promise.all(answers);
+  const answered = performance.now();
+  if (!pongs.every(([data]) => String(data).includes('pong'))) throw new Error('a ping was not answered');
+  return { server, port, clients, setUpMs: opened - before, trips: answered - opened };
+}
+
+/** Ends it while it is busy; what became of everybody. */
+async function end({ server, port, clients }) {
+  const codes = clients.map((client) => once(client, 'close').then(([code]) => code));
+  let lost = 0;
+  const requests = Array.from({ length: REQUESTS }, () =>
+    fetch(`http://127.0.0.1:${port}/slow`)
+      .then((response) => response.text())
+      .then((text) => text === 'slow' || lost++)
+      .catch(() => lost++),
+  );
+  // They are in flight when the server says so.
+  const stats = async () => (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()).requests.active;
+  while ((await stats()) < REQUESTS);
+  const result = once(server, 'message');
+  server.kill('SIGTERM');
+  const [told] = await result;
+  const seen = await Promise.all(codes);
+  await Promise.all(requests);
+  return { lost, told, gone: seen.filter((code) => code === 1001).length };
+}
+
+const figures = { twin: [], portcullis: [] };
+const ends = [];
+for (let round = 0; round < ROUNDS; round++) {
+  for (const twin of round % 2 === 0 ? [true, false] : [false, true]) {
+    const one = await load(twin);
+    figures[twin ? 'twin' : 'portcullis'].push(one);
+    if (twin) {
+      one.server.kill('SIGKILL');
+      for (const client of one.clients) client.terminate();
+    } else ends.push(await end(one));
+  }
+}
+console.log(`the server on Bun, ${CLIENTS} WebSocket clients in a process of their own on ${machine}: bare Elysia / ElysiaServerBuilder`);
+const row = (title, of) => {
+  const [twin, ours] = [median(figures.twin.map(of)), median(figures.portcullis.map(of))];
+  console.log(`  ${title.padEnd(36)}${twin.toFixed(0).padStart(6)} / ${ours.toFixed(0)} ms   (${(ours / twin).toFixed(2)} of it)`);
+};
+row('all are connected', ({ setUpMs }) => setUpMs);
+row('each is answered once', ({ trips }) => trips);
+console.log(`shutdown with ${CLIENTS} WebSockets and ${REQUESTS} requests in flight, window 1 s, deadline 5 s, ${ROUNDS} rounds`);
+console.log(`  requests lost                       ${ends.reduce((sum, { lost }) => sum + lost, 0)} of ${REQUESTS * ROUNDS}`);
+console.log(`  clients that saw 1001               ${ends.reduce((sum, { gone }) => sum + gone, 0)} of ${CLIENTS * ROUNDS}`);
+console.log(
+  `  settled after                       ${median(ends.map(({ told }) => told.totalMs)).toFixed(0)} ms, graceful: ${ends.every(({ told }) => told.graceful)}`,
+);
+console.log(`  longest block of the server's loop  ${median(ends.map(({ told }) => told.blockMs)).toFixed(1)} ms`);
+process.exit(0);

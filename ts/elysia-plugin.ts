@@ -1,0 +1,206 @@
+import { randomUUID } from 'node:crypto';
+import { Elysia } from 'elysia';
+import type { ManagedConnection } from './connection.js';
+import type { ConnectionManager } from './connections.js';
+import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
+import { responseOf, withinLimits } from './fetching.js';
+import type { LiveSocket } from './live.js';
+import type { ShutdownPart } from './shutdown.js';
+import { type BunServer, bunPart } from './bun-server.js';
+import { CONNECTION, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
+
+/** Options of the plugin. */
+export type ElysiaGuardOptions = GuardOptions<Request>;
+
+/** What routes see as `portcullis`. */
+export interface ElysiaGuard {
+  /** The manager behind the plugin; with several plugins in one app, that of the first. */
+  readonly manager: ConnectionManager;
+  /** How requests and WebSockets fared. */
+  stats(): GuardStats;
+  /** The app, as a part of a `GracefulShutdown`. */
+  part(app: StoppableApp): ShutdownPart;
+}
+
+/** An Elysia app, as far as a shutdown needs it. */
+export interface StoppableApp {
+  readonly server: object | null;
+  stop(closeActiveConnections?: boolean): unknown;
+}
+
+/** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. A handler that upgrades by hand has none. */
+interface RouteData {
+  readonly id?: string;
+  open?: (socket: RawSocket) => unknown;
+  message?: (socket: RawSocket, message: string | Buffer) => unknown;
+  drain?: (socket: RawSocket) => unknown;
+  ping?: (socket: RawSocket, data: Buffer) => unknown;
+  pong?: (socket: RawSocket, data: Buffer) => unknown;
+  close?: (socket: RawSocket, code: number, reason: string) => unknown;
+}
+
+/** Puts the guard between Bun and the route's handlers. */
+function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
+  const { open, message, ping, pong, close } = data;
+  let connection: ManagedConnection | undefined;
+  let live: LiveSocket | undefined;
+  data.open = (socket) => {
+    connection = visit.open(data.id ?? randomUUID(), socket);
+    if (connection !== undefined) {
+      live = door.live.add(connection);
+      countSends(socket, connection, live);
+      return open?.(socket);
+    }
+    // Refused by close code: the route never hears of it.
+    data.message = data.drain = data.ping = data.pong = data.close = () => undefined;
+    return undefined;
+  };
+  data.message = (socket, raw) => {
+    const bytes = sizeOf(raw);
+    const isWelcome = connection?.received(bytes) === 'ok' && live?.heard(bytes) === true;
+    return isWelcome ? message?.(socket, raw) : undefined;
+  };
+  // A client that answers is there, though it says nothing.
+  data.ping = (socket, bytes) => {
+    connection?.touch();
+    return ping?.(socket, bytes);
+  };
+  data.pong = (socket, bytes) => {
+    connection?.touch();
+    live?.ponged();
+    return pong?.(socket, bytes);
+  };
+  data.close = (socket, code, reason) => {
+    if (connection !== undefined) door.manager.release(connection);
+    live?.remove(code);
+    return close?.(socket, code, reason);
+  };
+}
+
+/** Bun's server, as far as it is used here. */
+interface RawServer {
+  requestIP(request: Request): { readonly address: string } | null;
+  upgrade(request: Request, options?: { data?: RouteData }): boolean;
+}
+
+let instances = 0;
+
+/**
+ * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
+ * subscribers without passing their sockets and is not counted.
+ *
+ * Use it before the routes: those registered earlier have no hook before the upgrade, so that there
+ * a client is refused by close code and nobody is identified.
+ *
+ * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * new Elysia()
+ *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
+ *   .ws('/ws', { message: (ws, message) => void ws.send(message) })
+ *   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+ *   .listen(3000);
+ */
+export function portcullis(options: ElysiaGuardOptions) {
+  requireBun('portcullis/elysia');
+  const door = new Door<Request>('portcullis/elysia', options, bunSockets);
+  const { gate } = door;
+  return pluginOf(door, gate === undefined ? undefined : (request, handle) => withinLimits(gate, request, handle));
+}
+
+/** Stands around every request, upgrades too. @internal */
+export type Around = (request: Request, handle: () => unknown) => unknown;
+
+/** @internal */
+export function pluginOf(door: Door<Request>, around: Around | undefined) {
+  const visits = new WeakMap<Request, Visit>();
+  const guard: ElysiaGuard = Object.freeze({
+    manager: door.manager,
+    stats: () => door.stats(),
+    part: (app: StoppableApp) =>
+      bunPart(
+        'elysia',
+        door,
+        () => app.server as BunServer | null,
+        async () => void (app.server === null || (await app.stop(true))),
+      ),
+  });
+
+  const servers = new WeakSet<object>();
+
+  // Elysia upgrades with the server's own method and offers no hook there. It defines
+  // `context.server` so that a route cannot be given another one.
+  const watch = (server: RawServer): void => {
+    if (servers.has(server)) return;
+    servers.add(server);
+    const upgrade = server.upgrade.bind(server);
+    server.upgrade = (request, given) => {
+      // One of a route that came before the plugin is judged now, and can only be refused by code.
+      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '');
+      const data = given?.data ?? {};
+      guardRoute(door, visit, data);
+      const done = upgrade(request, { ...given, data });
+      if (!done) visit.leave();
+      return done;
+    };
+  };
+  const arrive = (given: object, request: Request): { peer: string; header: (name: string) => string } => {
+    const server = given as RawServer;
+    watch(server);
+    return { peer: server.requestIP(request)?.address ?? '', header: (name) => request.headers.get(name) ?? '' };
+  };
+  const upgrades = (request: Request): boolean => request.headers.get('upgrade')?.toLowerCase() === 'websocket';
+  // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
+  const refused = (visit: Visit): undefined => {
+    if (visit.answer === undefined) return undefined;
+    return responseOf(visit.answer) as unknown as undefined;
+  };
+
+  // The seed is compared as JSON, in which two sets of options can be the same.
+  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate('portcullis', guard);
+  if (around !== undefined) {
+    type Handler = (request: Request) => unknown;
+    plugin.wrap(((handle: Handler) => (request: Request) => around(request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
+  }
+  // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
+  const before = door.isAsync
+    ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
+        const server = context.server;
+        if (!server || !upgrades(context.request)) return undefined;
+        const from = arrive(server, context.request);
+        const visit = await door.identify(context.request, from.peer, from.header);
+        visits.set(context.request, visit);
+        return refused(visit);
+      })
+    : plugin.onBeforeHandle({ as: 'global' }, (context) => {
+        const server = context.server;
+        if (!server || !upgrades(context.request)) return undefined;
+        const from = arrive(server, context.request);
+        const visit = door.admit(from.peer, from.header);
+        visits.set(context.request, visit);
+        return refused(visit);
+      });
+  before.onStart((app) => {
+    if (app.server) watch(app.server as unknown as RawServer);
+  });
+  // An upgrade that a later hook turned down, or that failed.
+  return before.onAfterResponse({ as: 'global' }, (context) => {
+    visits.get(context.request)?.leave();
+  });
+}
+
+/**
+ * The connection behind a route's `ws`, or `undefined` once it is refused.
+ * @example
+ * message(ws, message) {
+ *   connectionOf(ws)?.bindUser(message.user);
+ * }
+ */
+export function connectionOf(ws: object): ManagedConnection | undefined {
+  const raw = 'raw' in ws && typeof ws.raw === 'object' && ws.raw !== null ? ws.raw : ws;
+  return (raw as { [CONNECTION]?: ManagedConnection })[CONNECTION];
+}

@@ -1,0 +1,134 @@
+/** Requests of hosts that speak `Request` and `Response`: Bun and Elysia. */
+import { maxHeaderSize } from 'node:http';
+import type { Answer } from './door.js';
+import { PortcullisError } from './errors.js';
+import { type RequestGate, Ticket } from './requests.js';
+
+/** @internal */
+export function responseOf(answer: Answer): Response {
+  return new Response(answer.body, { status: answer.status, headers: answer.headers });
+}
+
+const BODY = Symbol('portcullis.body');
+/** The body of a request, as far as it has been asked for. */
+interface Body {
+  isAwaited: boolean;
+  /** Reads it counted, where its length is not known. */
+  readonly counted: Response | undefined;
+}
+type Watched = Request & { [BODY]?: Body };
+type Read = (this: Request | Response) => Promise<unknown>;
+
+/** Aborts when the time of the request is over, its client gone or the server forced down. */
+export function signalOf(request: Request): AbortSignal {
+  return request.signal;
+}
+
+// Shared by all requests: closures for each would cost more than the reading.
+const READERS = Object.fromEntries(
+  (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
+    const read = (Request.prototype as unknown as Record<string, Read>)[name];
+    const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
+    return [
+      name,
+      async function (this: Watched): Promise<unknown> {
+        const body = this[BODY];
+        if (body === undefined) return read?.call(this);
+        body.isAwaited = true;
+        const value = await (body.counted === undefined ? read?.call(this) : fromResponse?.call(body.counted));
+        body.isAwaited = false;
+        return value;
+      },
+    ];
+  }),
+);
+
+const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (this: Request) => AbortSignal;
+
+/** A body of unknown length, counted as it is read. */
+function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done) return controller.close();
+      if (ticket.took(value.byteLength)) return controller.enqueue(value);
+      await reader.cancel().catch(() => undefined);
+      controller.error(new PortcullisError('ERR_OUT_OF_RANGE', 'the body is larger than maxPayloadSize', { field: 'body' }));
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** Puts the ticket's signal, and what counts and times the body, in front of the request's own. */
+function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: boolean): void {
+  let signal: AbortSignal | undefined;
+  // Few handlers ask for it, and the host makes its own when it is asked.
+  Object.defineProperty(request, 'signal', { configurable: true, get: () => (signal ??= AbortSignal.any([ownSignal.call(request), ticket.signal])) });
+  if (!hasBody) return;
+  let response: Response | undefined;
+  if (isCounted && request.body !== null) {
+    const type = request.headers.get('content-type');
+    response = new Response(counted(request.body, ticket), type === null ? {} : { headers: { 'content-type': type } });
+    Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
+    Object.defineProperty(request, 'bodyUsed', { configurable: true, get: () => response?.bodyUsed });
+  }
+  const body: Body = { isAwaited: false, counted: response };
+  request[BODY] = body;
+  ticket.waitsForBody = () => body.isAwaited;
+  Object.assign(request, READERS);
+}
+
+function headerBytes(request: Request, most: number): number {
+  // The host has refused what is above its own limit.
+  if (most >= maxHeaderSize) return 0;
+  let bytes = 0;
+  for (const [name, value] of request.headers) bytes += name.length + Buffer.byteLength(value) + 4;
+  return bytes;
+}
+
+/**
+ * Runs `handle` within the limits; what it answers after its time was over is dropped.
+ * @internal
+ */
+export function withinLimits<T>(gate: RequestGate, request: Request, handle: () => T): T | Response | Promise<Response | Awaited<T>> {
+  const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
+  const length = hasBody ? request.headers.get('content-length') : null;
+  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length);
+  if (!(entered instanceof Ticket)) return responseOf(gate.answer(entered));
+  const ticket = entered;
+  const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : responseOf(gate.answer(ticket.refusal)));
+  let result: T;
+  try {
+    watch(request, ticket, hasBody && (length !== null || request.headers.has('transfer-encoding')), length === null);
+    result = handle();
+  } catch (error) {
+    ticket.leave();
+    const response = refused();
+    if (response !== undefined) return response;
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    ticket.leave();
+    return refused() ?? result;
+  }
+  return new Promise<Response | Awaited<T>>((resolve, reject) => {
+    ticket.onRefused = (code) => {
+      // The seat is free again: a handler that never ends must not keep it.
+      ticket.leave();
+      resolve(responseOf(gate.answer(code)));
+    };
+    (result as Promise<Awaited<T>>).then(
+      (value) => {
+        ticket.leave();
+        resolve(refused() ?? value);
+      },
+      (error: unknown) => {
+        ticket.leave();
+        const response = refused();
+        if (response === undefined) reject(error);
+        else resolve(response);
+      },
+    );
+  });
+}

@@ -1,0 +1,268 @@
+/**
+ * The sockets of a guard that are open. Pings them and closes those that do not answer, those that do
+ * not read, and those whose messages are too large. Adapters tell it what happens; it decides.
+ */
+import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { Checked } from './resource-limits.js';
+import type { ShutdownSocket, SocketWatcher } from './shutdown.js';
+import type { TimerHandle, TimerManager } from './timers.js';
+
+/** What a host's sockets can do. @internal */
+export interface SocketHost {
+  ping(socket: ManagedSocket): void;
+  /** Bytes that wait to be sent. */
+  buffered(socket: ManagedSocket): number;
+  /** Whether the host reports a close only when the peer has answered or is gone (1006). */
+  readonly waitsForAnswer: boolean;
+}
+
+/** How the sockets of a guard fared. */
+export interface LiveStats {
+  readonly open: number;
+  readonly pingsSent: number;
+  /** Closed because nothing came back after a ping. */
+  readonly pongTimeouts: number;
+  /** Closed because they did not read. */
+  readonly slowConsumers: number;
+  /** Closed because of a message over `maxMessageSize`. */
+  readonly messagesTooLarge: number;
+}
+
+const BUCKETS = 64;
+const TICK_MIN_MS = 10;
+const NEVER_PINGED = -1;
+
+/** One open socket. @internal */
+export class LiveSocket implements ShutdownSocket {
+  readonly connection: ManagedConnection;
+  readonly #all: LiveSockets;
+  readonly #host: SocketHost;
+  state: ShutdownSocket['state'] = 'open';
+  /** Tick of the first ping that nothing has come back for. */
+  unanswered = NEVER_PINGED;
+  /** Its bucket, and its place in it. */
+  bucket = 0;
+  place = 0;
+  /** Since when it has been slow, by the timers' clock. */
+  slowSinceMs: number | undefined;
+  #wasFlushed = true;
+
+  constructor(connection: ManagedConnection, all: LiveSockets, host: SocketHost) {
+    this.connection = connection;
+    this.#all = all;
+    this.#host = host;
+  }
+
+  /** A message came: whether it is within its size; if not, the socket is being closed. */
+  heard(bytes: number): boolean {
+    this.unanswered = NEVER_PINGED;
+    return bytes <= this.#all.maxMessageSize || this.#all.refuseMessage(this);
+  }
+
+  /** A pong came: it counts as activity, though not as a message. */
+  ponged(): void {
+    this.unanswered = NEVER_PINGED;
+    this.connection.touch();
+  }
+
+  /** Something was sent, and may not all have left. */
+  sent(): void {
+    if (this.#all.watchesSends) this.#all.queued(this);
+  }
+
+  /** After the host's close event; may be called again. */
+  remove(code: number): void {
+    this.#all.remove(this, code);
+  }
+
+  get buffered(): number {
+    return this.#host.buffered(this.connection.socket);
+  }
+
+  ping(): void {
+    try {
+      this.#host.ping(this.connection.socket);
+    } catch {
+      // A socket that cannot be pinged is on its way out: its close event follows.
+    }
+  }
+
+  close(code: number, reason: string): void {
+    if (this.state !== 'open') return;
+    this.state = 'closing';
+    this.#wasFlushed = this.buffered === 0;
+    this.connection.close(code, reason);
+  }
+
+  terminate(): void {
+    try {
+      this.connection.socket.terminate?.();
+    } catch {
+      // It is gone already.
+    }
+  }
+
+  /** The host's close event. */
+  gone(code: number): void {
+    // A host that does not wait has handed the close frame to the system, unless it queues behind others.
+    const answered = this.#host.waitsForAnswer ? code !== 1006 : this.#wasFlushed;
+    this.state = answered ? 'acknowledged' : 'broken';
+  }
+}
+
+/** @internal */
+export class LiveSockets {
+  readonly #limits: Checked<'websockets'> | undefined;
+  readonly #timers: TimerManager;
+  readonly #host: SocketHost;
+  readonly #watchers = new Set<SocketWatcher>();
+  /** Sockets by the tick of their ping: each tick visits one bucket for pings and one for answers. */
+  readonly #buckets: LiveSocket[][];
+  readonly #slow = new Set<LiveSocket>();
+  readonly #tickMs: number;
+  readonly #pongTicks: number;
+  readonly #watermark: number;
+  #tick = 0;
+  #size = 0;
+  #heart: TimerHandle | undefined;
+  #look: TimerHandle | undefined;
+  #pingsSent = 0;
+  #pongTimeouts = 0;
+  #slowConsumers = 0;
+  #messagesTooLarge = 0;
+
+  constructor(limits: Checked<'websockets'> | undefined, timers: TimerManager, host: SocketHost) {
+    this.#limits = limits;
+    this.#timers = timers;
+    this.#host = host;
+    this.#watermark = limits?.maxBufferedBytes ?? Infinity;
+    const interval = limits?.pingInterval ?? Infinity;
+    this.#tickMs = interval === Infinity ? Infinity : Math.max(TICK_MIN_MS, Math.ceil(interval / BUCKETS));
+    const count = interval === Infinity ? BUCKETS : Math.max(1, Math.round(interval / this.#tickMs));
+    this.#buckets = Array.from({ length: count }, () => []);
+    const pong = limits?.pongTimeout ?? Infinity;
+    this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Bytes of the largest message. */
+  get maxMessageSize(): number {
+    return this.#limits?.maxMessageSize ?? Infinity;
+  }
+
+  stats(): LiveStats {
+    return {
+      open: this.#size,
+      pingsSent: this.#pingsSent,
+      pongTimeouts: this.#pongTimeouts,
+      slowConsumers: this.#slowConsumers,
+      messagesTooLarge: this.#messagesTooLarge,
+    };
+  }
+
+  *[Symbol.iterator](): Generator<LiveSocket, void, undefined> {
+    for (const bucket of this.#buckets) yield* bucket.slice();
+  }
+
+  /** Tells of sockets that open and go; returns what ends that. */
+  watch(watcher: SocketWatcher): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  add(connection: ManagedConnection): LiveSocket {
+    const socket = new LiveSocket(connection, this, this.#host);
+    // A random bucket: clients that came at once are not pinged at once.
+    socket.bucket = Math.floor(Math.random() * this.#buckets.length);
+    const bucket = this.#buckets[socket.bucket]!;
+    socket.place = bucket.push(socket) - 1;
+    this.#size++;
+    if (this.#heart === undefined && this.#tickMs !== Infinity) {
+      this.#heart = this.#timers.setInterval(() => this.#beat(), { delayMs: this.#tickMs, ref: false, name: 'websockets.ping' });
+    }
+    for (const watcher of this.#watchers) watcher.opened(socket);
+    return socket;
+  }
+
+  remove(socket: LiveSocket, code: number): void {
+    const bucket = this.#buckets[socket.bucket];
+    if (bucket?.[socket.place] !== socket) return;
+    const last = bucket.pop()!;
+    if (last !== socket) {
+      bucket[socket.place] = last;
+      last.place = socket.place;
+    }
+    socket.place = -1;
+    this.#slow.delete(socket);
+    this.#size--;
+    socket.gone(code);
+    if (this.#size === 0) {
+      this.#heart?.close();
+      this.#heart = undefined;
+    }
+    for (const watcher of this.#watchers) watcher.gone(socket);
+  }
+
+  /** Closes the sender of a message that is too large. */
+  refuseMessage(socket: LiveSocket): false {
+    this.#messagesTooLarge++;
+    socket.close(1009, 'Message too big');
+    return false;
+  }
+
+  /** After something was sent and not all of it has left. */
+  queued(socket: LiveSocket): void {
+    if (socket.slowSinceMs !== undefined || socket.buffered <= this.#watermark) return;
+    socket.slowSinceMs = this.#timers.driver.now();
+    this.#slow.add(socket);
+    const delayMs = Math.max(TICK_MIN_MS, Math.ceil((this.#limits?.maxBufferedMs ?? 0) / 8));
+    this.#look ??= this.#timers.setInterval(() => this.#lookAtSlow(), { delayMs, ref: false, name: 'websockets.slow' });
+  }
+
+  /** Whether sends have to be told of. */
+  get watchesSends(): boolean {
+    return this.#watermark !== Infinity;
+  }
+
+  #lookAtSlow(): void {
+    const now = this.#timers.driver.now();
+    const most = this.#limits?.maxBufferedMs ?? Infinity;
+    for (const socket of this.#slow) {
+      if (socket.buffered <= this.#watermark) {
+        socket.slowSinceMs = undefined;
+        this.#slow.delete(socket);
+      } else if (now - (socket.slowSinceMs ?? now) > most) {
+        this.#slow.delete(socket);
+        this.#slowConsumers++;
+        socket.close(1008, 'Slow consumer');
+      }
+    }
+    if (this.#slow.size > 0) return;
+    this.#look?.close();
+    this.#look = undefined;
+  }
+
+  /** Ticks are counted, not timed: a stalled loop does not make its clients look dead. */
+  #beat(): void {
+    const tick = ++this.#tick;
+    const count = this.#buckets.length;
+    if (this.#pongTicks <= tick) {
+      for (const socket of this.#buckets[(tick - this.#pongTicks) % count]!.slice()) {
+        if (socket.unanswered === NEVER_PINGED || tick - socket.unanswered < this.#pongTicks || socket.state !== 'open') continue;
+        this.#pongTimeouts++;
+        socket.close(1001, 'Pong timeout');
+      }
+    }
+    for (const socket of this.#buckets[tick % count]!.slice()) {
+      if (socket.state !== 'open') continue;
+      if (socket.unanswered === NEVER_PINGED) socket.unanswered = tick;
+      this.#pingsSent++;
+      socket.ping();
+      // What was published reaches a socket without passing it.
+      if (this.watchesSends) this.queued(socket);
+    }
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * Limits of HTTP requests, decided in one place; adapters translate. A ticket is one request in flight:
+ * it holds its seat, its deadline and its signal.
+ */
+import type { Answer } from './door.js';
+import { PortcullisError } from './errors.js';
+import type { Checked } from './resource-limits.js';
+import type { TimerHandle, TimerManager } from './timers.js';
+
+/** Why a request was refused or ended. */
+export type RequestRefusalCode = 'draining' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+
+/** How requests fared. */
+export interface RequestStats {
+  readonly active: number;
+  readonly served: number;
+  /** Refused or ended, by code; codes that never came up are absent. */
+  readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
+}
+
+const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, message: string]>> = {
+  draining: [503, 'Server is draining'],
+  too_many_requests_in_flight: [503, 'Max concurrent requests exceeded'],
+  payload_too_large: [413, 'Payload too large'],
+  headers_too_large: [431, 'Headers too large'],
+  request_timeout: [408, 'Request was not received in time'],
+  handler_timeout: [503, 'Request took too long'],
+};
+const RETRY_MS = 1000;
+
+/** An answer with a JSON body. @internal */
+export function answerWith(status: number, body: Readonly<Record<string, unknown>>, headers: Readonly<Record<string, string>> = {}): Answer {
+  const text = JSON.stringify(body);
+  return {
+    status,
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', 'content-length': String(Buffer.byteLength(text)), ...headers },
+    body: text,
+  };
+}
+
+/** One request in flight. @internal */
+export class Ticket {
+  readonly #gate: RequestGate;
+  readonly #most: number;
+  readonly #timer: TimerHandle | undefined;
+  #controller: AbortController | undefined;
+  #refusal: RequestRefusalCode | undefined;
+  #reason: PortcullisError | undefined;
+  #bytes = 0;
+  #isOver = false;
+  /** Whether the handler waits for the body, which has not come whole. */
+  waitsForBody: () => boolean = () => false;
+  /** Called once when the request is to be ended before its handler has. */
+  onRefused: ((code: RequestRefusalCode) => void) | undefined;
+
+  constructor(gate: RequestGate, limits: Checked<'requests'>, timers: TimerManager) {
+    this.#gate = gate;
+    this.#most = limits.maxPayloadSize;
+    if (limits.timeoutMs === Infinity) return;
+    this.#timer = timers.setTimeout(() => this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout'), {
+      delayMs: limits.timeoutMs,
+      ref: false,
+      name: 'requests.timeout',
+    });
+  }
+
+  /** Aborts when the request is ended: its time is over, the client gone, the server forced down. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  get refusal(): RequestRefusalCode | undefined {
+    return this.#refusal;
+  }
+
+  /** Counts bytes of the body; `false` once they are too many. */
+  took(bytes: number): boolean {
+    this.#bytes += bytes;
+    if (this.#bytes <= this.#most) return true;
+    this.refuse('payload_too_large');
+    return false;
+  }
+
+  /** Ends the request before its handler has. */
+  refuse(code: RequestRefusalCode): void {
+    if (this.#isOver || this.#refusal !== undefined) return;
+    this.#refusal = code;
+    this.#gate.count(code);
+    this.abort(REFUSALS[code][1]);
+    this.onRefused?.(code);
+  }
+
+  abort(why: string): void {
+    if (this.#isOver || this.#reason !== undefined) return;
+    this.#reason = new PortcullisError('ERR_TIMEOUT', why);
+    this.#controller?.abort(this.#reason);
+  }
+
+  /** Gives the seat back; may be called again. */
+  leave(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#timer?.close();
+    this.#gate.left(this);
+  }
+}
+
+/** @internal */
+export class RequestGate {
+  readonly #limits: Checked<'requests'>;
+  readonly #timers: TimerManager;
+  readonly #tickets = new Set<Ticket>();
+  readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
+  readonly #idle: (() => void)[] = [];
+  #served = 0;
+  #isDraining = false;
+
+  constructor(limits: Checked<'requests'>, timers: TimerManager) {
+    this.#limits = limits;
+    this.#timers = timers;
+  }
+
+  get active(): number {
+    return this.#tickets.size;
+  }
+
+  get limits(): Checked<'requests'> {
+    return this.#limits;
+  }
+
+  stats(): RequestStats {
+    return { active: this.#tickets.size, served: this.#served, refused: { ...this.#refused } };
+  }
+
+  /**
+   * Lets a request in, or says why not.
+   * @param headerBytes of all headers; 0 where the host has judged them
+   * @param contentLength as it was sent, if it was
+   */
+  enter(headerBytes: number, contentLength: string | null | undefined): Ticket | RequestRefusalCode {
+    const code = this.#judge(headerBytes, contentLength);
+    if (code !== undefined) {
+      this.count(code);
+      return code;
+    }
+    const ticket = new Ticket(this, this.#limits, this.#timers);
+    this.#tickets.add(ticket);
+    return ticket;
+  }
+
+  #judge(headerBytes: number, contentLength: string | null | undefined): RequestRefusalCode | undefined {
+    if (this.#isDraining) return 'draining';
+    if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
+    if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize) return 'payload_too_large';
+    return this.#tickets.size >= this.#limits.maxConcurrent ? 'too_many_requests_in_flight' : undefined;
+  }
+
+  /** What to tell the client. */
+  answer(code: RequestRefusalCode): Answer {
+    const [status, message] = REFUSALS[code];
+    const retry = status === 503 || status === 408;
+    const headers: Record<string, string> = retry ? { 'retry-after': String(RETRY_MS / 1000) } : {};
+    // What follows on this connection may be the rest of a body that nobody reads.
+    if (code !== 'too_many_requests_in_flight') headers['connection'] = 'close';
+    return answerWith(status, { code, message, ...(retry ? { retryAfterMs: RETRY_MS } : {}) }, headers);
+  }
+
+  count(code: RequestRefusalCode): void {
+    this.#refused[code] = (this.#refused[code] ?? 0) + 1;
+  }
+
+  left(ticket: Ticket): void {
+    this.#tickets.delete(ticket);
+    this.#served++;
+    if (this.#tickets.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** Refuses newcomers from now on. */
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  /** Resolves when no request is in flight. */
+  whenIdle(): Promise<void> {
+    return this.#tickets.size === 0 ? Promise.resolve() : new Promise((resolve) => void this.#idle.push(resolve));
+  }
+
+  abort(): void {
+    for (const ticket of this.#tickets) ticket.abort('The server is shutting down');
+  }
+}
