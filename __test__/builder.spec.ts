@@ -185,6 +185,21 @@ describe('a builder', () => {
     expect(out.split('\n')).toEqual(['true ERR_CLOSED  ERR_CLOSED ', 'true', 'true true true 404', 'true true 0']);
   });
 
+  it('takes handlers as an option, too, and a type only once', () => {
+    const out = script(`
+      const websocket = { handlers: { shout: (_connection, { payload }) => ({ type: 'shouted', payload: payload.toUpperCase() }) } };
+      const server = await new ElysiaServerBuilder({ port: 0, websocket }).start();
+      const client = new WebSocket(new URL('/ws', server.url.href.replace('http', 'ws')));
+      client.onopen = () => client.send('{"type":"shout","payload":"a"}');
+      const { data } = await new Promise((resolve) => (client.onmessage = resolve));
+      console.log(JSON.parse(data).type, JSON.parse(data).payload);
+      await server.stop();
+      console.log(thrown(() => new ElysiaServerBuilder({ websocket }).on('shout', () => undefined).build()));
+      console.log(thrown(() => new ElysiaServerBuilder({ websocket: { handlers: { shout: 5 } } })));
+    `);
+    expect(out.split('\n')).toEqual(['shouted A', 'ERR_OUT_OF_RANGE type', 'ERR_INVALID_ARG_TYPE handle']);
+  });
+
   it('refuses what is wrong by the name of its field', () => {
     const out = script(`
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },

@@ -142,7 +142,6 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const client = await server.open();
     client.pause();
     client.send('flood');
-    reader.send('flood');
     await server.until(({ websockets }) => websockets.slowConsumers === 1);
     expect(await ask(reader, 'still here')).toBeDefined();
     client.resume();

@@ -49,6 +49,11 @@ export interface WebSocketOptions {
   readonly enabled?: boolean | undefined;
   /** Default `/ws`. */
   readonly path?: string | undefined;
+  /**
+   * Handlers by the type of their messages, as `.on(type, handle)` sets them:
+   * `{ say: (connection, message: TypedWebSocketMessage<{ text: string }>) => … }`.
+   */
+  readonly handlers?: Readonly<Record<string, MessageHandler<never, ServerConnection>>> | undefined;
   /** Told of every connection; its `message` gets the types that have no handler of their own. */
   readonly handler?: TypedWebSocketHandler | undefined;
   /** What a message that cannot be handled brings its sender: an answer of type `error`, or also a close with 1007. Default `reply`. */
@@ -522,6 +527,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
   #build(): { readonly app: App; readonly parts: Parts } {
     if (this.#built !== undefined) return this.#built;
     const { websocket } = this.#options;
+    addHandlers(this.#router, websocket?.handlers);
     if (!this.#router.has('ping')) this.#router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
     const handler = websocket?.handler;
     if (handler?.message !== undefined) this.#router.otherwise(async (connection, message) => void (await handler.message?.(connection, message)));
@@ -609,9 +615,15 @@ function checkOptions(options: ServerOptions): void {
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
 }
 
+function addHandlers(router: MessageRouter<ServerConnection>, handlers: WebSocketOptions['handlers']): void {
+  // Their payloads are promises of the client's: whoever wants them checked says `.on(type, handle, check)`.
+  for (const [type, handle] of Object.entries(handlers ?? {})) router.on(type, handle as MessageHandler<unknown, ServerConnection>);
+}
+
 function checkWebSocket(websocket: WebSocketOptions): void {
-  knownOptions('websocket', websocket, ['enabled', 'path', 'handler', 'onInvalid']);
-  const { enabled, path, handler, onInvalid } = websocket;
+  knownOptions('websocket', websocket, ['enabled', 'path', 'handlers', 'handler', 'onInvalid']);
+  const { enabled, path, handlers, handler, onInvalid } = websocket;
+  if (handlers !== undefined) addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
   if (enabled !== undefined && typeof enabled !== 'boolean') throw wrongType('websocket.enabled', enabled, 'true or false');
   if (path !== undefined && (typeof path !== 'string' || !path.startsWith('/'))) throw wrongType('websocket.path', path, 'a path such as "/ws"');
   if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close') throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");

@@ -1,7 +1,15 @@
 // Compiled, not run: what a user's program sees of the main entry and the subpaths together.
 import { treaty } from '@elysiajs/eden';
 import { Elysia, t } from 'elysia';
-import { ConnectionManager, type ConnectionStats, GracefulShutdown, type ManagedConnection, type ResourceLimits, TimerManager } from 'portcullis';
+import {
+  ConnectionManager,
+  type ConnectionStats,
+  GracefulShutdown,
+  type ManagedConnection,
+  type ResourceLimits,
+  TimerManager,
+  type TypedWebSocketMessage,
+} from 'portcullis';
 import { portcullis as bunGuard } from 'portcullis/bun';
 import { ElysiaServerBuilder, connectionOf, portcullis, signalOf } from 'portcullis/elysia';
 import { ManualClock } from 'portcullis/testing';
@@ -62,6 +70,11 @@ const builder = new ElysiaServerBuilder({ port: 0, limits, middlewares: [{ name:
   .routes((app) =>
     app.get('/hello', ({ requestContext, request }) => ({ at: requestContext?.store['at'], gone: signalOf(request).aborted, word: 'hello' as const })),
   );
+export const byOption = new ElysiaServerBuilder({
+  websocket: {
+    handlers: { say: (connection, { payload }: TypedWebSocketMessage<{ text: string }>) => ({ type: 'said', payload: payload.text + connection.id }) },
+  },
+});
 // @ts-expect-error the payload's type is the check's
 new ElysiaServerBuilder().on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.c }), isPair);
 // @ts-expect-error a layer must give a response, or none
