@@ -512,5 +512,112 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-export { ConnectionManager, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager };
-export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, Lease, ManagedSocket, MessageRate, MetadataInput, RateAction, ReceiveOutcome, Refusal, RefusalCode, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage };
+/** Every stable code of input that was refused; `docs/errors.md` says what each means. */
+type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
+
+/** Why input was refused: as a value (`ValidationFailure`), and as an error (`InputValidationError`). */
+
+/** What a failure knows besides its code. */
+interface FailureDetails {
+    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+    readonly field?: string | undefined;
+    /** Where in the input, in bytes from its start. */
+    readonly offset?: number | undefined;
+    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+    readonly path?: readonly (string | number)[] | undefined;
+    /** The limit that was passed. */
+    readonly limit?: number | undefined;
+    /** How much there was, where that is known. */
+    readonly actual?: number | undefined;
+    /** The claim of a token. */
+    readonly claim?: string | undefined;
+}
+/** Problem details of RFC 9457, for a body of type `application/problem+json`. */
+interface ProblemDetails {
+    readonly type: 'about:blank';
+    /** The phrase of the status. */
+    readonly title: string;
+    readonly status: number;
+    /** The reason. */
+    readonly detail: string;
+    readonly code: FailureCode;
+    readonly field?: string;
+    readonly claim?: string;
+    readonly offset?: number;
+    readonly limit?: number;
+    readonly actual?: number;
+    /** Where in the payload, as a JSON pointer in a fragment. */
+    readonly errors?: readonly {
+        readonly pointer: string;
+        readonly detail: string;
+    }[];
+}
+/** What was accepted, or why it was not. */
+type Validated<T> = {
+    readonly ok: true;
+    readonly value: T;
+} | {
+    readonly ok: false;
+    readonly error: ValidationFailure;
+};
+/**
+ * Why input was refused, as a value: it has no stack and costs little. Its texts hold nothing of
+ * the input but `path` and `field`, which name members and headers.
+ */
+declare class ValidationFailure {
+    /** The stable code. */
+    readonly code: FailureCode;
+    /** The HTTP status that answers it. */
+    readonly status: number;
+    /** What the code means, in words; the same for every failure of the code. */
+    readonly reason: string;
+    readonly field: string | undefined;
+    readonly offset: number | undefined;
+    readonly path: readonly (string | number)[] | undefined;
+    readonly limit: number | undefined;
+    readonly actual: number | undefined;
+    readonly claim: string | undefined;
+    /** Problem details of RFC 9457. */
+    toProblem(): ProblemDetails;
+    /**
+     * The `WWW-Authenticate` header of RFC 6750: `invalid_token` for 401, `insufficient_scope` for
+     * 403, no error where no token was sent or the server is at fault, else `invalid_request`.
+     */
+    toWwwAuthenticate(): string;
+}
+/**
+ * Input that a `validate…` or `verify` method refused. Everything it says stands in `failure` too,
+ * which the `safe…` methods return without throwing.
+ *
+ * @example
+ * try {
+ *   InputValidator.validateToken(token);
+ * } catch (error) {
+ *   if (error instanceof InputValidationError) return Response.json(error.toProblem(), { status: error.status });
+ *   throw error;
+ * }
+ */
+declare class InputValidationError extends Error {
+    readonly name = "InputValidationError";
+    /** The stable code. */
+    readonly code: FailureCode;
+    /** The HTTP status that answers it. */
+    readonly status: number;
+    /** What was judged. */
+    readonly field: string | undefined;
+    /** Where in the input, in bytes. */
+    readonly offset: number | undefined;
+    /** Where in the JSON. */
+    readonly path: readonly (string | number)[] | undefined;
+    /** The claim of a token. */
+    readonly claim: string | undefined;
+    /** All of it as a value, with the limit that was passed. */
+    readonly failure: ValidationFailure;
+    /** Problem details of RFC 9457. */
+    toProblem(): ProblemDetails;
+    /** The `WWW-Authenticate` header of RFC 6750. */
+    toWwwAuthenticate(): string;
+}
+
+export { ConnectionManager, InputValidationError, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, ValidationFailure };
+export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, Lease, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };

@@ -21,3 +21,18 @@ export declare class Trust {
 
 /** A connection table over the index of that name, or over one of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+
+/** One failure, as the generated files list it. */
+export interface FailureRow {
+  /** The stable code. */
+  code: string
+  /** The HTTP status that answers it. */
+  status: number
+  /** What it means. */
+  meaning: string
+  /** What to do about it. */
+  remedy: string
+}
+
+/** Every failure, in the order of their numbers from 1. */
+export declare function failureRows(): Array<FailureRow>

@@ -773,7 +773,8 @@ if (
   }
 }
 
-const { Trust, createConnections } = nativeBinding
+const { Trust, createConnections, failureRows } = nativeBinding
 export { Trust }
 export { createConnections }
+export { failureRows }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -8,3 +8,6 @@ export { TimerHandle, TimerManager } from './timers.js';
 export type { CleanupResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry } from './timers.js';
 export type { Alarm, Clock } from './clock.js';
 export type { TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage } from './types.js';
+export { InputValidationError, ValidationFailure } from './validators/failure.js';
+export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
+export type { FailureCode } from './failures.js';
