@@ -619,5 +619,84 @@ declare class InputValidationError extends Error {
     toWwwAuthenticate(): string;
 }
 
-export { ConnectionManager, InputValidationError, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, ValidationFailure };
-export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, Lease, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };
+/** JSON as text or as bytes in UTF-8. */
+type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+/** Whether something is let through. */
+type Leniency = 'allow' | 'refuse';
+/** What JSON may look like. A count equal to its limit passes. */
+interface JsonLimits {
+    /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
+    readonly maxBytes?: number | undefined;
+    /** Arrays and objects within each other; `[]` is 1: 0 to 512. Default 64. */
+    readonly maxDepth?: number | undefined;
+    /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
+    readonly maxValues?: number | undefined;
+    /** Keys of one object. Default 10,000. */
+    readonly maxKeys?: number | undefined;
+    /** Items of one array. Default Infinity. */
+    readonly maxItems?: number | undefined;
+    /** Bytes of one string value between its quotes, as written. Default Infinity. */
+    readonly maxStringBytes?: number | undefined;
+    /** Bytes of one key between its quotes, as written. Default 256. */
+    readonly maxKeyBytes?: number | undefined;
+    /** An object that repeats a key, however it is escaped. Default `refuse`. */
+    readonly duplicateKeys?: Leniency | undefined;
+    /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
+    readonly forbiddenKeys?: Leniency | undefined;
+    /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
+    readonly numberOverflow?: Leniency | undefined;
+    /** Integers beyond 2^53, which lose digits. Default `allow`. */
+    readonly unsafeIntegers?: Leniency | undefined;
+    /** Strings with half of a surrogate pair. Default `refuse`. */
+    readonly surrogates?: Leniency | undefined;
+    /** Strings with U+0000. Default `allow`. */
+    readonly nul?: Leniency | undefined;
+}
+/** What JSON that passed is like. */
+interface JsonReport {
+    /** Scalars, arrays and objects. */
+    readonly values: number;
+    /** The deepest nesting. */
+    readonly depth: number;
+    /** Whether every byte is ASCII. */
+    readonly isAscii: boolean;
+    /** Whether an integer is beyond 2^53. */
+    readonly hasUnsafeIntegers: boolean;
+    /** Whether a string holds an escaped U+0000. */
+    readonly hasNul: boolean;
+}
+/**
+ * Judges JSON without parsing it: size, UTF-8, grammar, depth, numbers of values, keys and items,
+ * lengths, repeated and forbidden keys, numbers. After a pass `JSON.parse` of the same text
+ * cannot fail.
+ *
+ * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
+ * @param limits what is allowed; defaults as in `JsonLimits`
+ * @returns what it is like, or the first failure with `offset` in bytes, `path` and `limit`
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = scanJson(body, { maxDepth: 8 });
+ * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
+ */
+declare function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport>;
+/**
+ * As `parseJson`, but returns failures instead of throwing them.
+ *
+ * @example
+ * const result = safeParseJson(message);
+ * if (result.ok) handle(result.value);
+ */
+declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown>;
+/**
+ * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
+ *
+ * @param input a string, or bytes in UTF-8
+ * @param limits what is allowed; defaults as in `JsonLimits`
+ * @throws InputValidationError with `code`, `status`, `offset` and `path`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const order = parseJson(await request.arrayBuffer(), { maxBytes: 65_536, maxDepth: 8 });
+ */
+declare function parseJson(input: JsonInput, limits?: JsonLimits): unknown;
+
+export { ConnectionManager, InputValidationError, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, ValidationFailure, parseJson, safeParseJson, scanJson };
+export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, JsonInput, JsonLimits, JsonReport, Lease, Leniency, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };

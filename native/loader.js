@@ -773,8 +773,9 @@ if (
   }
 }
 
-const { Trust, createConnections, failureRows } = nativeBinding
+const { Trust, createConnections, createJsonScanner, failureRows } = nativeBinding
 export { Trust }
 export { createConnections }
+export { createJsonScanner }
 export { failureRows }
 export const __napiBindingTarget = __napiLoadedBindingTarget

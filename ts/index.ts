@@ -11,3 +11,5 @@ export type { TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMes
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
 export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
 export type { FailureCode } from './failures.js';
+export { parseJson, safeParseJson, scanJson } from './validators/json.js';
+export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';

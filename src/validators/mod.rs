@@ -3,5 +3,7 @@
 //! Owns no memory of JavaScript and knows no Node-API. A failure is an outcome, hence a value.
 
 mod failure;
+mod json;
 
 pub use failure::Failure;
+pub use json::{DEPTH_MAX, JsonLimits, Refusal, Report, Scanner, Segment};
