@@ -698,5 +698,224 @@ declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated
  */
 declare function parseJson(input: JsonInput, limits?: JsonLimits): unknown;
 
-export { ConnectionManager, InputValidationError, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, ValidationFailure, parseJson, safeParseJson, scanJson };
-export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, JsonInput, JsonLimits, JsonReport, Lease, Leniency, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };
+/** What headers may look like. A count equal to its limit passes. */
+interface HeaderLimits {
+    /** Headers that are kept: 0 to 10,000. Default 100. */
+    readonly maxCount?: number | undefined;
+    /** Bytes of all names and values that are kept: 0 to 2^24. Default 16,384. */
+    readonly maxTotalBytes?: number | undefined;
+    /** Bytes of a name: 1 to 65,536. Default 100. */
+    readonly maxNameBytes?: number | undefined;
+    /** Bytes of a value whose name has no cap of its own: 0 to 2^24. Default 1000. */
+    readonly maxValueBytes?: number | undefined;
+    /** Caps of single names, over these: `authorization` 8192, `cookie` 4096. */
+    readonly valueCaps?: Readonly<Record<string, number>> | undefined;
+    /**
+     * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
+     * semicolon), keep the `first`, or `refuse` both. Whatever is chosen, names that may come only
+     * once (`authorization`, `content-length`, `host`, …) are both dropped if they differ, and kept
+     * once if they do not. Default `join`.
+     */
+    readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
+    /** Whether anything that would be dropped is a failure. Default `false`. */
+    readonly strict?: boolean | undefined;
+}
+/** A header that was left out. */
+interface DroppedHeader {
+    /** Its name, with `?` for what may not stand in a name, at most 100 characters. */
+    readonly name: string;
+    readonly code: FailureCode;
+    /** What the code means. */
+    readonly reason: string;
+}
+/** Headers, and what was left out of them. */
+interface HeaderReport {
+    /** Small-letter names to values, without a prototype. */
+    readonly headers: Record<string, string>;
+    /** The first 100 that were left out. */
+    readonly dropped: readonly DroppedHeader[];
+    /** How many were left out. */
+    readonly droppedCount: number;
+}
+
+/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
+type UrlMode = 'request-target' | 'redirect' | 'outbound';
+/** What is odd about a URL that was let through. */
+type UrlFlag = 
+/** The path or the query climbs: `..`, however it is encoded. */
+'traversal'
+/** The path holds an encoded slash or backslash. */
+ | 'encoded-separator'
+/** The query holds an encoded control character other than CR, LF and NUL. */
+ | 'encoded-control'
+/** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
+ | 'percent'
+/** Something is encoded twice. */
+ | 'double-encoding'
+/** The path or a parameter is a URL itself, or begins like the end of a host. */
+ | 'nested-url'
+/** The host has letters beyond ASCII. */
+ | 'international'
+/** A label of the host mixes alphabets. */
+ | 'mixed-scripts';
+/** What is allowed. */
+interface UrlOptions {
+    /** Default: none, which is the plan's check: any URL or path that the engine can parse. */
+    readonly mode?: UrlMode | undefined;
+    /** UTF-16 units: 1 to 65,536. Default 2048. */
+    readonly maxLength?: number | undefined;
+    /**
+     * What becomes of paths that climb or hide how, and of malformed percent codes: `refuse`, or
+     * `flag`, which lets them through with a flag. Default `refuse`.
+     */
+    readonly suspicious?: 'refuse' | 'flag' | undefined;
+    /** `request-target`: the method, which decides about `*`. */
+    readonly method?: string | undefined;
+    /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. */
+    readonly host?: string | undefined;
+    /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
+    readonly allowedOrigins?: readonly string[] | undefined;
+    /** `outbound`: default `['https']`. */
+    readonly schemes?: readonly string[] | undefined;
+    /** `outbound`: default `[80, 443]`. */
+    readonly allowedPorts?: readonly number[] | undefined;
+    /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
+    readonly allowedHosts?: readonly string[] | undefined;
+}
+/** A URL that was let through. */
+interface JudgedUrl {
+    /** The URL as the engine writes it; of a path, the path as it came. Use this one. */
+    readonly href: string;
+    /** Empty for a path. */
+    readonly origin: string;
+    /** Without port, brackets and trailing dot; empty for a path. */
+    readonly host: string;
+    /** The host in its own alphabet, where that is another. */
+    readonly unicodeHost: string;
+    readonly path: string;
+    /** With its question mark, or empty. */
+    readonly query: string;
+    readonly flags: readonly UrlFlag[];
+}
+/**
+ * Whether an IP address lies on the public internet: not private, loopback, link-local, reserved,
+ * multicast, for documentation, nor an IPv4 address inside IPv6. What is no address in its usual
+ * notation is not public. For the `lookup` hook of a client: a name that passed may resolve to
+ * anything.
+ *
+ * @example
+ * isPublicAddress('169.254.169.254'); // false: cloud metadata
+ */
+declare function isPublicAddress(ip: string): boolean;
+
+/** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
+
+/**
+ * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
+ * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
+ * it refuses. All methods are static and need no `this`.
+ */
+declare class InputValidator {
+    /**
+     * The shape of a token: `Bearer` and white space are cut off, then three base64url parts with
+     * two dots, 2048 characters at most. Signature and claims are `TokenVerifier`'s affair.
+     *
+     * @returns the token without `Bearer`
+     * @throws InputValidationError ERR_TOKEN_REQUIRED, ERR_TOKEN_TYPE, ERR_TOKEN_TOO_LONG, ERR_TOKEN_FORMAT
+     * @example
+     * const token = InputValidator.validateToken(request.headers.get('authorization') ?? undefined);
+     */
+    static validateToken(token: string | undefined): string;
+    /** As `validateToken`, without throwing. */
+    static safeValidateToken(token: unknown): Validated<string>;
+    /**
+     * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
+     * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
+     * form to use is returned: the URL as the engine writes it, or the path.
+     *
+     * - `request-target`: what stands in a request line. A path; `*` for OPTIONS; an absolute URL if it names `host`.
+     * - `redirect`: where a client may be sent. A path, or a URL of `allowedOrigins`.
+     * - `outbound`: what the server fetches for somebody. An absolute URL on the public internet.
+     *
+     * @throws InputValidationError with one of the ERR_URL_ codes; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     * @example
+     * const next = InputValidator.validateUrl(query.next, { mode: 'redirect' });
+     */
+    static validateUrl(url: string | undefined, options?: UrlOptions): string;
+    /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
+    static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl>;
+    /**
+     * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
+     * is left out, unless `strict` makes that a failure.
+     *
+     * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; anything else is no header
+     * @returns an object without a prototype
+     * @throws InputValidationError for what would be dropped, if `strict`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+     * @example
+     * const { authorization } = InputValidator.validateHeaders(request.headers);
+     */
+    static validateHeaders(headers: unknown, limits?: HeaderLimits): Record<string, string>;
+    /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
+    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
+    /**
+     * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
+     * For text or bytes that came in, use `parseJson`, which judges before it parses.
+     *
+     * @param maxSizeBytes bytes of `JSON.stringify(payload)` in UTF-8: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+     * @returns the payload itself; `null` for `null` and `undefined`
+     * @throws InputValidationError ERR_PAYLOAD_TOO_LARGE; ERR_PAYLOAD_NOT_JSON for functions, symbols and BigInt; ERR_PAYLOAD_CYCLE; ERR_JSON_DEPTH beyond 512 levels; ERR_PAYLOAD_THROWS
+     * @example
+     * const body = InputValidator.validateJsonPayload(message, 65_536);
+     */
+    static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
+    /** As `validateJsonPayload`, without throwing. */
+    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null>;
+}
+
+/** What a Standard Schema (version 1) says of a value. */
+type SchemaResult<T> = {
+    readonly value: T;
+    readonly issues?: undefined;
+} | {
+    readonly issues: readonly SchemaIssue[];
+};
+/** Why a value was refused. */
+interface SchemaIssue {
+    readonly message: string;
+    readonly path?: readonly (string | number)[];
+    /** The stable code. */
+    readonly code: string;
+}
+/** A Standard Schema, version 1. */
+interface Schema<Input, Output> {
+    readonly '~standard': {
+        readonly version: 1;
+        readonly vendor: 'portcullis';
+        readonly validate: (value: unknown) => SchemaResult<Output>;
+        readonly types?: {
+            readonly input: Input;
+            readonly output: Output;
+        };
+    };
+}
+/**
+ * `InputValidator.validateToken` as a Standard Schema.
+ * @example
+ * const result = tokenSchema()['~standard'].validate(token);
+ */
+declare function tokenSchema(): Schema<string, string>;
+/** `InputValidator.validateUrl` as a Standard Schema. */
+declare function urlSchema(options?: UrlOptions): Schema<string, string>;
+/** `InputValidator.validateHeaders` as a Standard Schema. */
+declare function headersSchema(limits?: HeaderLimits): Schema<object, Record<string, string>>;
+/** `parseJson` as a Standard Schema: from text or bytes to the value. */
+declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
+/**
+ * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
+ * @example
+ * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
+ */
+declare function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown>;
+
+export { ConnectionManager, InputValidationError, InputValidator, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, ValidationFailure, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, safeParseJson, scanJson, tokenSchema, urlSchema };
+export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DroppedHeader, ErrorCode, ErrorDetails, FailureCode, FailureDetails, HeaderLimits, HeaderReport, JsonInput, JsonLimits, JsonReport, JudgedUrl, Lease, Leniency, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, Schema, SchemaIssue, SchemaResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated };

@@ -43,3 +43,6 @@ export interface FailureRow {
 
 /** Every failure, in the order of their numbers from 1. */
 export declare function failureRows(): Array<FailureRow>
+
+/** Whether `ip` is an address of the public internet. */
+export declare function isPublicIp(ip: string): boolean

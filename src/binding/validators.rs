@@ -1,7 +1,7 @@
 //! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
-use crate::validators::{Failure, JsonLimits, Scanner, Segment};
+use crate::validators::{Failure, JsonLimits, Scanner, Segment, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -214,4 +214,11 @@ fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
         }
         None => 0,
     }
+}
+
+/// Whether `ip` is an address of the public internet.
+#[napi(catch_unwind)]
+#[must_use]
+pub fn is_public_ip(ip: String) -> bool {
+    is_public(&ip)
 }

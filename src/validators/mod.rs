@@ -2,8 +2,10 @@
 //!
 //! Owns no memory of JavaScript and knows no Node-API. A failure is an outcome, hence a value.
 
+mod address;
 mod failure;
 mod json;
 
+pub use address::is_public;
 pub use failure::Failure;
 pub use json::{DEPTH_MAX, JsonLimits, Refusal, Report, Scanner, Segment};

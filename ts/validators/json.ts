@@ -76,7 +76,6 @@ const RULES = [
   ['nul', 'allow'],
 ] as const;
 const NAMES = [...COUNTS, ...RULES].map(([name]) => name);
-const SURROGATES_AT = NAMES.indexOf('surrogates');
 
 /** Limits as the core takes them, in the order of `NAMES`. @internal */
 export type CheckedJsonLimits = Float64Array;
@@ -115,19 +114,35 @@ core.share(scratch, pathText);
 const DEFAULTS = checkedJsonLimits('limits', undefined);
 let loaded: CheckedJsonLimits | undefined;
 
-/** What was checked last: callers pass the same object again and again. */
+/** What was checked last, and a copy of it: callers pass the same object again and again. */
 let lastGiven: JsonLimits | undefined;
-let lastValues: unknown[] = [];
+let last: JsonLimits = {};
 let lastChecked = DEFAULTS;
 
 function checked(limits: JsonLimits | undefined): CheckedJsonLimits {
   if (limits === undefined) return DEFAULTS;
-  if (limits === lastGiven && NAMES.every((name, at) => limits[name] === lastValues[at])) return lastChecked;
-  const fresh = checkedJsonLimits('limits', limits);
+  // Name by name: a loop over names costs more than the scan of a small message.
+  if (
+    limits === lastGiven &&
+    limits.maxBytes === last.maxBytes &&
+    limits.maxDepth === last.maxDepth &&
+    limits.maxValues === last.maxValues &&
+    limits.maxKeys === last.maxKeys &&
+    limits.maxItems === last.maxItems &&
+    limits.maxStringBytes === last.maxStringBytes &&
+    limits.maxKeyBytes === last.maxKeyBytes &&
+    limits.duplicateKeys === last.duplicateKeys &&
+    limits.forbiddenKeys === last.forbiddenKeys &&
+    limits.numberOverflow === last.numberOverflow &&
+    limits.unsafeIntegers === last.unsafeIntegers &&
+    limits.surrogates === last.surrogates &&
+    limits.nul === last.nul
+  )
+    return lastChecked;
+  lastChecked = checkedJsonLimits('limits', limits);
   lastGiven = limits;
-  lastValues = NAMES.map((name) => limits[name]);
-  lastChecked = fresh;
-  return fresh;
+  last = { ...limits };
+  return lastChecked;
 }
 
 /** A Uint8Array over the same memory; a copy of what lies in shared memory, which could change between the scan and the parse. */

@@ -14,7 +14,7 @@
 //! hashes collide as no honest ones do. It bounds the memory (4 bytes a key, which takes at least
 //! 6 of the input) and the time (n log n), whatever is sent.
 
-use super::text::{Unescaped, word};
+use super::text::{Unescaped, plain_end, word};
 use std::hash::{BuildHasher, RandomState};
 
 /// Keys that are searched in a row.
@@ -40,7 +40,7 @@ enum Form {
 
 /// The keys of one object.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Set {
+struct Set {
     from: u32,
     count: u32,
     bloom: u64,
@@ -54,6 +54,8 @@ pub(super) struct Repeated(pub(super) usize);
 /// The keys of all open objects.
 pub(super) struct Keys {
     arena: Vec<u32>,
+    /// Of the open objects, the innermost last.
+    sets: Vec<Set>,
     /// Cells that may ever be used in this scan.
     budget: usize,
     any_escapes: bool,
@@ -64,6 +66,7 @@ impl Keys {
     pub(super) fn new() -> Self {
         Self {
             arena: Vec::with_capacity(KEPT),
+            sets: Vec::new(),
             budget: 0,
             any_escapes: false,
             seed: RandomState::new().hash_one(0),
@@ -74,37 +77,40 @@ impl Keys {
     pub(super) fn reset(&mut self, length: usize) {
         self.arena.clear();
         self.arena.shrink_to(KEPT);
+        self.sets.clear();
         self.budget = length / 4 + SLACK;
         self.any_escapes = false;
     }
 
     /// An object opens.
-    #[inline]
-    pub(super) fn open(&self) -> Set {
-        Set {
+    #[inline(always)]
+    pub(super) fn open(&mut self) {
+        self.sets.push(Set {
             from: self.arena.len() as u32,
             count: 0,
             bloom: 0,
             form: Form::Row,
-        }
+        });
     }
 
-    /// An object closes.
-    #[inline]
-    pub(super) fn close(&mut self, bytes: &[u8], set: Set) -> Result<(), Repeated> {
+    /// The innermost object closes.
+    #[inline(always)]
+    pub(super) fn close(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
+        let Some(set) = self.sets.pop() else {
+            return Ok(());
+        };
         if set.form == Form::List {
-            self.sort(bytes, set)?;
+            self.sort(bytes, &set)?;
         }
         self.arena.truncate(set.from as usize);
         Ok(())
     }
 
-    /// Adds the key between `start` and `end` to the object on top.
-    #[inline]
+    /// Adds the key between `start` and `end` to the innermost object.
+    #[inline(always)]
     pub(super) fn insert(
         &mut self,
         bytes: &[u8],
-        set: &mut Set,
         start: usize,
         end: usize,
         has_escapes: bool,
@@ -115,18 +121,18 @@ impl Keys {
         } else {
             hash_plain(self.seed, bytes, start, end)
         };
+        let Some(set) = self.sets.last_mut() else {
+            return Ok(());
+        };
         set.count += 1;
-        if set.form == Form::Row && set.count <= ROW {
-            let bit = 1 << (hash >> 58);
-            if set.bloom & bit != 0 {
-                self.search_row(bytes, set, hash as u32, start)?;
-            }
+        let bit = 1 << (hash >> 58);
+        if set.form == Form::Row && set.count <= ROW && set.bloom & bit == 0 {
             set.bloom |= bit;
             self.reserve(2);
             self.arena.extend_from_slice(&[hash as u32, start as u32]);
             return Ok(());
         }
-        self.insert_more(bytes, set, hash as u32, start, end, has_escapes)
+        self.insert_more(bytes, hash as u32, start, end)
     }
 
     /// One allocation for the whole scan, once the small one is used up.
@@ -154,24 +160,43 @@ impl Keys {
     fn insert_more(
         &mut self,
         bytes: &[u8],
+        hash: u32,
+        start: usize,
+        end: usize,
+    ) -> Result<(), Repeated> {
+        let Some(mut set) = self.sets.pop() else {
+            return Ok(());
+        };
+        let outcome = self.insert_into(bytes, &mut set, hash, start, end);
+        self.sets.push(set);
+        outcome
+    }
+
+    fn insert_into(
+        &mut self,
+        bytes: &[u8],
         set: &mut Set,
         hash: u32,
         start: usize,
         end: usize,
-        has_escapes: bool,
     ) -> Result<(), Repeated> {
         match set.form {
+            Form::Row if set.count <= ROW => {
+                self.search_row(bytes, set, hash, start)?;
+                self.reserve(2);
+                self.arena.extend_from_slice(&[hash, start as u32]);
+                return Ok(());
+            }
             Form::Row => self.grow(bytes, set, start, FIRST_TABLE),
-            Form::Table(cells) if u64::from(set.count) * 8 > u64::from(cells) * 7 => {
+            Form::Table(cells) if u64::from(set.count) * 4 > u64::from(cells) * 3 => {
                 self.grow(bytes, set, start, cells.saturating_mul(2));
             }
             _ => {}
         }
         if let Form::Table(cells) = set.form {
-            let mask = cells - 1;
-            for probe in 0..PROBES {
-                let cell = set.from + (hash.wrapping_add(probe) & mask);
-                let Some(known) = self.arena.get_mut(cell as usize) else {
+            let region = &mut self.arena[set.from as usize..];
+            for cell in probes(hash, cells) {
+                let Some(known) = region.get_mut(cell) else {
                     break;
                 };
                 if *known == 0 {
@@ -180,7 +205,7 @@ impl Keys {
                 }
                 let at = *known as usize;
                 if is_same(bytes, at, start, end)
-                    || ((has_escapes || self.any_escapes)
+                    || (self.any_escapes
                         && Unescaped::new(bytes, at).eq(Unescaped::new(bytes, start)))
                 {
                     return Err(Repeated(start));
@@ -206,7 +231,6 @@ impl Keys {
         self.arena.resize(top + cells as usize, 0);
         let (old, table) = self.arena[from..].split_at_mut(top - from);
         let step = if set.form == Form::Row { 2 } else { 1 };
-        let mask = cells as usize - 1;
         let mut is_placed = true;
         for entry in old.chunks_exact(step) {
             let at = entry[step - 1];
@@ -215,13 +239,13 @@ impl Keys {
             }
             let hash = if step == 2 {
                 entry[0]
-            } else {
+            } else if self.any_escapes {
                 hash_unescaped(self.seed, bytes, at as usize) as u32
+            } else {
+                let at = at as usize;
+                hash_plain(self.seed, bytes, at, plain_end(bytes, at)) as u32
             };
-            let home = hash as usize;
-            let free = (0..PROBES as usize)
-                .map(|probe| home.wrapping_add(probe) & mask)
-                .find(|&cell| table[cell] == 0);
+            let free = probes(hash, cells).find(|&cell| table[cell] == 0);
             match free {
                 Some(cell) => table[cell] = at,
                 None => {
@@ -254,7 +278,7 @@ impl Keys {
         set.form = Form::List;
     }
 
-    fn sort(&mut self, bytes: &[u8], set: Set) -> Result<(), Repeated> {
+    fn sort(&mut self, bytes: &[u8], set: &Set) -> Result<(), Repeated> {
         let list = &mut self.arena[set.from as usize..];
         let key = |at: u32| Unescaped::new(bytes, at as usize);
         list.sort_unstable_by(|&a, &b| key(a).cmp(key(b)).then(a.cmp(&b)));
@@ -264,6 +288,15 @@ impl Keys {
             .min()
             .map_or(Ok(()), |at| Err(Repeated(at)))
     }
+}
+
+/// The cells of a table in the order in which a key looks for its place: steps of 1, 2, 3, …
+#[inline]
+fn probes(hash: u32, cells: u32) -> impl Iterator<Item = usize> {
+    (0..PROBES).map(move |probe| {
+        let step = probe * (probe + 1) / 2;
+        (hash.wrapping_add(step) & (cells - 1)) as usize
+    })
 }
 
 /// Whether the key at `at` is written as the one between `start` and `end`.
@@ -341,18 +374,16 @@ mod tests {
         if let Some(seed) = seed {
             set_of_all.seed = seed;
         }
-        let mut set = set_of_all.open();
+        set_of_all.open();
         for &(start, end) in &places {
             let escaped = bytes[start..end].contains(&b'\\');
-            if set_of_all
-                .insert(&bytes, &mut set, start, end, escaped)
-                .is_err()
-            {
+            let inserted = set_of_all.insert(&bytes, start, end, escaped);
+            if inserted.is_err() {
                 return true;
             }
             assert!(cells.is_some() || set_of_all.arena.len() <= set_of_all.budget);
         }
-        set_of_all.close(&bytes, set).is_err()
+        set_of_all.close(&bytes).is_err()
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Numbers: the grammar of RFC 8259, and what becomes of one in a double.
 
+use super::text::word;
+
 /// A number that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number {
@@ -12,6 +14,23 @@ pub(super) struct Number {
 /// Past the digits at `at`.
 #[inline(always)]
 fn digits(bytes: &[u8], mut at: usize) -> usize {
+    if !bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        return at;
+    }
+    at += 1;
+    if !bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        return at;
+    }
+    // Without a loop for up to eight, whose number no branch predictor guesses.
+    while let Some(word) = word(bytes, at) {
+        let values = word ^ 0x3030_3030_3030_3030;
+        // Bytes above 9; carries disturb only what is behind the first of them.
+        let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+        if others != 0 {
+            return at + (others.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
     while bytes
         .get(at)
         .is_some_and(|byte| byte.wrapping_sub(b'0') < 10)

@@ -1,6 +1,6 @@
 //! The pass itself: a loop over values, with the open arrays and objects on a stack of its own.
 
-use super::keys::{Keys, Repeated, Set};
+use super::keys::{Keys, Repeated};
 use super::text::{self, Unescaped, word};
 use super::{DEPTH_MAX, JsonLimits, number};
 use crate::validators::Failure;
@@ -43,22 +43,42 @@ pub enum Segment {
     Index(usize),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Around the outermost value.
+    Root,
+    Array,
+    Object,
+}
+
 /// An open array or object.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    is_object: bool,
+    kind: Kind,
     /// The object is the value of a `constructor`.
     of_constructor: bool,
     /// Items or keys so far.
-    count: usize,
+    count: u32,
     /// Where the last key begins; 0 before the first.
-    key: usize,
-    set: Set,
+    key: u32,
+}
+
+impl Frame {
+    #[inline(always)]
+    fn new(kind: Kind, of_constructor: bool) -> Self {
+        Self {
+            kind,
+            of_constructor,
+            count: 0,
+            key: 0,
+        }
+    }
 }
 
 /// A scanner, whose small buffers are used again by the next scan.
 pub struct Scanner {
     keys: Keys,
+    /// What is around the innermost open array or object; after a refusal that one, too.
     frames: Vec<Frame>,
 }
 
@@ -109,6 +129,16 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// An item of the array on top begins.
+#[inline(always)]
+fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refusal> {
+    top.count += 1;
+    if top.count as usize > limits.max_items {
+        return Err(beyond(Failure::JsonItems, offset, limits.max_items));
+    }
+    Ok(())
+}
+
 /// What is wrong with the byte at `offset`, where a token was expected.
 #[cold]
 fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
@@ -149,16 +179,26 @@ impl Scanner {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(at(Failure::JsonEncoding, 0));
         }
-        self.run(bytes, limits)
+        let mut top = Frame::new(Kind::Root, false);
+        let outcome = self.run(bytes, limits, &mut top);
+        self.frames.push(top);
+        outcome
     }
 
-    fn run(&mut self, bytes: &[u8], limits: &JsonLimits) -> Result<Report, Refusal> {
+    #[inline(always)]
+    fn run(
+        &mut self,
+        bytes: &[u8],
+        limits: &JsonLimits,
+        top: &mut Frame,
+    ) -> Result<Report, Refusal> {
         let max_depth = limits.max_depth.min(DEPTH_MAX);
         let mut report = Report {
             is_ascii: true,
             ..Report::default()
         };
         let mut offset = 0;
+        // Whether the next value is that of a `constructor`.
         let mut is_constructor = false;
         'value: loop {
             offset = skip(bytes, offset);
@@ -171,11 +211,8 @@ impl Scanner {
                     let start = offset + 1;
                     let text = text::read(bytes, start, limits)?;
                     if text.end - start > limits.max_string_bytes {
-                        return Err(beyond(
-                            Failure::JsonStringLength,
-                            start,
-                            limits.max_string_bytes,
-                        ));
+                        let limit = limits.max_string_bytes;
+                        return Err(beyond(Failure::JsonStringLength, start, limit));
                     }
                     report.is_ascii &= text.is_ascii;
                     report.has_nul |= text.has_nul;
@@ -196,29 +233,30 @@ impl Scanner {
                     offset = number.end;
                 }
                 Some(&opening @ (b'{' | b'[')) => {
-                    if self.frames.len() >= max_depth {
+                    let depth = self.frames.len() + 1;
+                    if depth > max_depth {
                         return Err(beyond(Failure::JsonDepth, offset, max_depth));
                     }
-                    let is_object = opening == b'{';
-                    self.frames.push(Frame {
-                        is_object,
-                        of_constructor: std::mem::take(&mut is_constructor),
-                        count: 0,
-                        key: 0,
-                        set: self.keys.open(),
-                    });
-                    report.depth = report.depth.max(self.frames.len());
+                    report.depth = report.depth.max(depth);
                     offset = skip(bytes, offset + 1);
                     // `]` and `}` are two above their opening.
                     if bytes.get(offset) == Some(&(opening + 2)) {
-                        self.frames.pop();
                         offset += 1;
-                    } else if is_object {
-                        offset =
-                            self.key(bytes, offset, limits, &mut report, &mut is_constructor)?;
+                    } else if opening == b'{' {
+                        let of_constructor = std::mem::take(&mut is_constructor);
+                        if limits.unique_keys {
+                            self.keys.open();
+                        }
+                        let inner = Frame::new(Kind::Object, of_constructor);
+                        self.frames.push(std::mem::replace(top, inner));
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, &mut report, top)?;
                         continue 'value;
                     } else {
-                        self.item(offset, limits)?;
+                        let inner = Frame::new(Kind::Array, false);
+                        self.frames.push(std::mem::replace(top, inner));
+                        item(offset, limits, top)?;
+                        is_constructor = false;
                         continue 'value;
                     }
                 }
@@ -231,50 +269,33 @@ impl Scanner {
             // Behind a value: the next one, or ends.
             loop {
                 offset = skip(bytes, offset);
-                let Some(frame) = self.frames.last() else {
-                    if offset < bytes.len() {
-                        return Err(unexpected(bytes, offset));
-                    }
-                    return Ok(report);
-                };
-                let is_object = frame.is_object;
-                match bytes.get(offset) {
-                    Some(b',') if is_object => {
-                        offset = skip(bytes, offset + 1);
-                        offset =
-                            self.key(bytes, offset, limits, &mut report, &mut is_constructor)?;
-                        continue 'value;
-                    }
-                    Some(b',') => {
+                match (bytes.get(offset), top.kind) {
+                    (Some(b','), Kind::Array) => {
                         offset += 1;
-                        self.item(offset, limits)?;
+                        item(offset, limits, top)?;
                         continue 'value;
                     }
-                    Some(b'}') if is_object => {
-                        self.keys.close(bytes, frame.set)?;
+                    (Some(b','), Kind::Object) => {
+                        offset = skip(bytes, offset + 1);
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, &mut report, top)?;
+                        continue 'value;
                     }
-                    Some(b']') if !is_object => {}
+                    (Some(b'}'), Kind::Object) => self.keys.close(bytes)?,
+                    (Some(b']'), Kind::Array) => {}
+                    (None, Kind::Root) => return Ok(report),
                     _ => return Err(unexpected(bytes, offset)),
                 }
-                self.frames.pop();
                 offset += 1;
+                if let Some(outer) = self.frames.pop() {
+                    *top = outer;
+                }
             }
         }
     }
 
-    /// An item of the array on top begins.
-    #[inline(always)]
-    fn item(&mut self, offset: usize, limits: &JsonLimits) -> Result<(), Refusal> {
-        if let Some(frame) = self.frames.last_mut() {
-            frame.count += 1;
-            if frame.count > limits.max_items {
-                return Err(beyond(Failure::JsonItems, offset, limits.max_items));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a key of the object on top and its colon.
+    /// Reads a key of the object on top and its colon: where its value begins, and whether the
+    /// key is `constructor`.
     #[inline(always)]
     fn key(
         &mut self,
@@ -282,51 +303,47 @@ impl Scanner {
         offset: usize,
         limits: &JsonLimits,
         report: &mut Report,
-        is_constructor: &mut bool,
-    ) -> Result<usize, Refusal> {
+        top: &mut Frame,
+    ) -> Result<(usize, bool), Refusal> {
         if bytes.get(offset) != Some(&b'"') {
             return Err(unexpected(bytes, offset));
         }
         let start = offset + 1;
         let text = text::read(bytes, start, limits)?;
-        let Some(frame) = self.frames.last_mut() else {
-            return Err(unexpected(bytes, offset));
-        };
-        frame.count += 1;
-        frame.key = start;
-        if frame.count > limits.max_keys {
+        top.count += 1;
+        top.key = start as u32;
+        if top.count as usize > limits.max_keys {
             return Err(beyond(Failure::JsonKeys, start, limits.max_keys));
         }
         if text.end - start > limits.max_key_bytes {
-            return Err(beyond(Failure::JsonKeyLength, start, limits.max_key_bytes));
+            let limit = limits.max_key_bytes;
+            return Err(beyond(Failure::JsonKeyLength, start, limit));
         }
         report.is_ascii &= text.is_ascii;
         report.has_nul |= text.has_nul;
         if limits.unique_keys {
-            self.keys
-                .insert(bytes, &mut frame.set, start, text.end, text.has_escapes)?;
+            self.keys.insert(bytes, start, text.end, text.has_escapes)?;
         }
-        if limits.safe_keys {
-            match bytes[start] {
-                b'_' | b'c' | b'p' | b'\\' => {
-                    let is = |name: &[u8]| {
-                        if text.has_escapes {
-                            Unescaped::new(bytes, start).eq(name.iter().copied())
-                        } else {
-                            &bytes[start..text.end] == name
-                        }
-                    };
-                    if is(b"__proto__") || (frame.of_constructor && is(b"prototype")) {
-                        return Err(at(Failure::JsonForbiddenKey, start));
-                    }
-                    *is_constructor = is(b"constructor");
+        let mut is_constructor = false;
+        if limits.safe_keys && matches!(bytes[start], b'_' | b'c' | b'p' | b'\\') {
+            let is = |name: &[u8]| {
+                if text.has_escapes {
+                    Unescaped::new(bytes, start).eq(name.iter().copied())
+                } else {
+                    &bytes[start..text.end] == name
                 }
-                _ => {}
+            };
+            if is(b"__proto__") || (top.of_constructor && is(b"prototype")) {
+                return Err(at(Failure::JsonForbiddenKey, start));
             }
+            is_constructor = is(b"constructor");
         }
-        let colon = skip(bytes, text.end + 1);
+        let mut colon = text.end + 1;
+        if bytes.get(colon) != Some(&b':') {
+            colon = skip(bytes, colon);
+        }
         if bytes.get(colon) == Some(&b':') {
-            Ok(colon + 1)
+            Ok((colon + 1, is_constructor))
         } else {
             Err(unexpected(bytes, colon))
         }
@@ -339,10 +356,10 @@ impl Scanner {
             .iter()
             .filter(|frame| frame.count > 0)
             .map(|frame| {
-                if !frame.is_object {
-                    return Segment::Index(frame.count - 1);
+                if frame.kind == Kind::Array {
+                    return Segment::Index(frame.count as usize - 1);
                 }
-                let name: Vec<u8> = Unescaped::new(bytes, frame.key)
+                let name: Vec<u8> = Unescaped::new(bytes, frame.key as usize)
                     .take(NAME_MAX + 1)
                     .collect();
                 let text = String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]);

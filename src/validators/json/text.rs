@@ -2,6 +2,7 @@
 
 use super::JsonLimits;
 use crate::validators::Failure;
+use wide::u8x16;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -24,6 +25,29 @@ fn special(word: u64) -> u64 {
         & HIGH
 }
 
+/// Sixteen bytes of a string.
+struct Block {
+    /// How many come before the first that is a quote, a backslash or a control character.
+    length: usize,
+    /// Whether these are ASCII.
+    is_ascii: bool,
+}
+
+/// The sixteen bytes at `at`.
+#[inline(always)]
+fn block(bytes: &[u8], at: usize) -> Option<Block> {
+    let block = u8x16::new(*bytes.get(at..)?.first_chunk()?);
+    let special = block.simd_eq(u8x16::splat(b'"'))
+        | block.simd_eq(u8x16::splat(b'\\'))
+        | block.min(u8x16::splat(0x1f)).simd_eq(block);
+    // A hit behind the end, so that there is a first one.
+    let hits = special.to_bitmask() | 1 << 16;
+    Some(Block {
+        length: hits.trailing_zeros() as usize,
+        is_ascii: block.to_bitmask() & (hits ^ (hits - 1)) == 0,
+    })
+}
+
 /// A string between its quotes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
@@ -41,20 +65,9 @@ pub(super) fn read(
     limits: &JsonLimits,
 ) -> Result<Text, (Failure, usize)> {
     // Nearly every key and most values end within 16 bytes and hold nothing special.
-    let mut at = start;
-    let mut high = 0;
-    for _ in 0..2 {
-        let Some(word) = word(bytes, at) else { break };
-        let hits = special(word);
-        if hits == 0 {
-            high |= word;
-            at += 8;
-            continue;
-        }
-        let length = hits.trailing_zeros() / 8;
-        high |= word & !(u64::MAX << (length * 8));
-        let end = at + length as usize;
-        if bytes[end] == b'"' && high & HIGH == 0 {
+    if let Some(block) = block(bytes, start) {
+        let end = start + block.length;
+        if block.is_ascii && bytes.get(end) == Some(&b'"') {
             return Ok(Text {
                 end,
                 has_escapes: false,
@@ -62,15 +75,30 @@ pub(super) fn read(
                 has_nul: false,
             });
         }
-        break;
     }
     read_on(bytes, start, limits)
+}
+
+/// Where a string without escapes, which was read before, ends.
+#[inline]
+pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while let Some(word) = word(bytes, at) {
+        let hits = special(word);
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|&byte| byte != b'"') {
+        at += 1;
+    }
+    at
 }
 
 /// [`read`] for whatever is not short and plain.
 fn read_on(bytes: &[u8], start: usize, limits: &JsonLimits) -> Result<Text, (Failure, usize)> {
     let mut at = start;
-    let mut high = 0;
     let mut text = Text {
         end: start,
         has_escapes: false,
@@ -78,25 +106,12 @@ fn read_on(bytes: &[u8], start: usize, limits: &JsonLimits) -> Result<Text, (Fai
         has_nul: false,
     };
     loop {
-        // Sixteen bytes at a time: one test for both words.
-        while let (Some(first), Some(second)) = (word(bytes, at), word(bytes, at + 8)) {
-            if special(first) | special(second) != 0 {
+        while let Some(block) = block(bytes, at) {
+            text.is_ascii &= block.is_ascii;
+            at += block.length;
+            if block.length < 16 {
                 break;
             }
-            high |= first | second;
-            at += 16;
-        }
-        while let Some(word) = word(bytes, at) {
-            let hits = special(word);
-            if hits == 0 {
-                high |= word;
-                at += 8;
-                continue;
-            }
-            let length = hits.trailing_zeros() / 8;
-            high |= word & !(u64::MAX << (length * 8));
-            at += length as usize;
-            break;
         }
         match bytes.get(at) {
             Some(b'"') => break,
@@ -104,16 +119,14 @@ fn read_on(bytes: &[u8], start: usize, limits: &JsonLimits) -> Result<Text, (Fai
                 text.has_escapes = true;
                 at = escape(bytes, at, limits, &mut text.has_nul)?;
             }
-            Some(..0x20) => return Err((Failure::JsonSyntax, at)),
-            Some(&byte) => {
-                high |= u64::from(byte);
+            Some(..0x20) | None => return Err((Failure::JsonSyntax, at)),
+            Some(byte) => {
+                text.is_ascii &= byte.is_ascii();
                 at += 1;
             }
-            None => return Err((Failure::JsonSyntax, at)),
         }
     }
     text.end = at;
-    text.is_ascii = high & HIGH == 0;
     if !text.is_ascii
         && let Err(error) = std::str::from_utf8(&bytes[start..at])
     {
