@@ -754,6 +754,8 @@ type UrlFlag =
  | 'double-encoding'
 /** The path or a parameter is a URL itself, or begins like the end of a host. */
  | 'nested-url'
+/** The host has signs that no name in the DNS has. */
+ | 'odd-host'
 /** The host has letters beyond ASCII. */
  | 'international'
 /** A label of the host mixes alphabets. */

@@ -22,6 +22,8 @@ export type UrlFlag =
   | 'double-encoding'
   /** The path or a parameter is a URL itself, or begins like the end of a host. */
   | 'nested-url'
+  /** The host has signs that no name in the DNS has. */
+  | 'odd-host'
   /** The host has letters beyond ASCII. */
   | 'international'
   /** A label of the host mixes alphabets. */
@@ -273,6 +275,7 @@ const SCRIPTS = [
 ];
 
 function flagHost(unicodeHost: string, host: string, flags: Set<UrlFlag>): void {
+  if (/[^a-z0-9._:-]/.test(host)) flags.add('odd-host');
   if (!host.includes('xn--')) return;
   flags.add('international');
   if (unicodeHost.split('.').some((label) => SCRIPTS.filter((script) => script.test(label)).length > 1)) flags.add('mixed-scripts');
@@ -333,11 +336,10 @@ function judgeCharacters(url: string): Validated<never> | undefined {
   return undefined;
 }
 
-/** Hosts that parsers read differently: with credentials before them, encoded, or with signs that no name has. */
-function judgeAuthority(authority: string, hostname: string): Verdict {
+/** Hosts that parsers read differently: with credentials before them, or encoded. */
+function judgeAuthority(authority: string): Verdict {
   if (authority.includes('@')) return 'ERR_URL_CREDENTIALS';
-  if (authority.includes('%')) return 'ERR_URL_PERCENT';
-  return hostname.startsWith('[') || /^[a-z0-9._-]+$/.test(hostname) ? undefined : 'ERR_URL_HOST';
+  return authority.includes('%') ? 'ERR_URL_PERCENT' : undefined;
 }
 
 function judgeAbsolute(url: string, mode: UrlMode, mayFlag: boolean, check: (parsed: URL, parts: Written) => Verdict): Validated<JudgedUrl> {
@@ -346,7 +348,7 @@ function judgeAbsolute(url: string, mode: UrlMode, mayFlag: boolean, check: (par
   if (!URL.canParse(url)) return FORMAT;
   const parsed = new URL(url);
   const flags = new Set<UrlFlag>();
-  const verdict = judgeAuthority(parts.authority, parsed.hostname) ?? check(parsed, parts) ?? judgeParts(parts.path, parts.query, mode, mayFlag, flags);
+  const verdict = judgeAuthority(parts.authority) ?? check(parsed, parts) ?? judgeParts(parts.path, parts.query, mode, mayFlag, flags);
   if (verdict !== undefined) return refusal(verdict);
   const host = bareHost(parsed.hostname);
   const unicodeHost = host.includes('xn--') ? domainToUnicode(host) || host : host;
@@ -391,13 +393,16 @@ function judgeRedirect(url: string, { given, mayFlag }: CheckedOptions): Validat
   }
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
   if (scheme !== undefined && scheme !== 'http' && scheme !== 'https') return refusal('ERR_URL_SCHEME');
-  const origins = (given.allowedOrigins ?? []).map((origin) => new URL(origin).origin);
+  const origins = (given.allowedOrigins ?? []).map((origin) => dotlessOrigin(new URL(origin)));
   return judgeAbsolute(url, 'redirect', mayFlag, (parsed, parts) => {
     if (isIpv4(parsed.hostname) && writtenHost(parts.authority) !== parsed.hostname) return 'ERR_URL_ADDRESS_NOTATION';
-    const { protocol, hostname, port } = parsed;
-    const dotless = hostname.endsWith('.') ? hostname.slice(0, -1) : hostname;
-    return origins.includes(new URL(`${protocol}//${dotless}${port && `:${port}`}`).origin) ? undefined : 'ERR_URL_HOST';
+    return origins.includes(dotlessOrigin(parsed)) ? undefined : 'ERR_URL_HOST';
   });
+}
+
+/** An origin whose host lost its trailing dot, which means the same. */
+function dotlessOrigin({ protocol, hostname, port }: URL): string {
+  return `${protocol}//${hostname.endsWith('.') ? hostname.slice(0, -1) : hostname}${port && `:${port}`}`;
 }
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443, 'ws:': 80, 'wss:': 443 };
