@@ -100,7 +100,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       },
     message: (handler) =>
       function (socket, raw, ...rest) {
-        if (socket[CONNECTION]?.received(sizeOf(raw)) !== 'ok') return undefined;
+        const connection = socket[CONNECTION];
+        if (connection?.received(sizeOf(raw)) !== 'ok' || !door.messages.admits(raw, connection)) return undefined;
         return handler?.call(this, socket, raw, ...rest);
       },
     close: (handler) =>

@@ -3,6 +3,7 @@ import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
+import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './messages.js';
 import { TimerManager } from './timers.js';
 
 /**
@@ -10,7 +11,7 @@ import { TimerManager } from './timers.js';
  * options that would make one (`timers` and those of `ConnectionManagerOptions`) are its own.
  * `R` is the adapter's request.
  */
-export interface GuardOptions<R> extends ConnectionManagerOptions {
+export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
   readonly limits?: ConnectionLimits;
   /** A manager that others use too. */
   readonly manager?: ConnectionManager;
@@ -130,13 +131,14 @@ const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDupli
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {
   readonly manager: ConnectionManager;
+  readonly messages: MessageGate;
   readonly #options: GuardOptions<R>;
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
 
   constructor(what: string, options: GuardOptions<R>) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions(what, options, [...OWN, ...MANAGERS]);
+    knownOptions(what, options, [...OWN, ...MESSAGE_OPTIONS, ...MANAGERS]);
     for (const hook of ['identify', 'onIdentifyError'] as const) {
       if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
     }
@@ -144,6 +146,7 @@ export class Door<R> {
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
     this.#options = options;
+    this.messages = new MessageGate(options);
     this.manager = managerOf(options);
   }
 

@@ -38,7 +38,10 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
     data.message = data.drain = data.ping = data.pong = data.close = () => undefined;
     return undefined;
   };
-  data.message = (socket, raw) => (connection?.received(sizeOf(raw)) === 'ok' ? message?.(socket, raw) : undefined);
+  data.message = (socket, raw) => {
+    if (connection?.received(sizeOf(raw)) !== 'ok' || !door.messages.admits(raw, connection)) return undefined;
+    return message?.(socket, raw);
+  };
   data.close = (socket, code, reason) => {
     if (connection !== undefined) door.manager.release(connection);
     return close?.(socket, code, reason);

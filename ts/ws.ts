@@ -5,6 +5,7 @@ import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { type Answer, Door, type GuardOptions, type Visit } from './door.js';
+import type { MessageGate } from './messages.js';
 import { CONNECTION, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
@@ -42,7 +43,7 @@ function refuse(socket: Duplex, answer: Answer): void {
 const STATUS: Readonly<Record<number, string>> = { 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
 
 /** Makes the socket count, both ways, before anyone can listen to it. */
-function count(socket: Guarded, connection: ManagedConnection): void {
+function count(socket: Guarded, connection: ManagedConnection, messages: MessageGate): void {
   socket[CONNECTION] = connection;
   const send = socket.send.bind(socket) as (...args: unknown[]) => void;
   const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: unknown[]) => boolean;
@@ -51,7 +52,7 @@ function count(socket: Guarded, connection: ManagedConnection): void {
     if (socket.readyState === 1) connection.sent(typeof args[0] === 'number' ? String(args[0]).length : sizeOf(args[0]));
   };
   socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event === 'message' && connection.received(sizeOf(args[0])) !== 'ok') return false;
+    if (event === 'message' && (connection.received(sizeOf(args[0])) !== 'ok' || !messages.admits(args[0], connection))) return false;
     return emit(event, ...args);
   };
 }
@@ -82,7 +83,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       const connection = visit.open(randomUUID(), ws);
       if (connection === undefined) return void ws.on('error', () => undefined);
       ws.once('close', () => void door.manager.release(connection));
-      count(ws, connection);
+      count(ws, connection, door.messages);
       try {
         webSocketServer.emit('connection', ws, request);
       } catch (error) {

@@ -145,8 +145,8 @@ function checked(limits: JsonLimits | undefined): CheckedJsonLimits {
   return lastChecked;
 }
 
-/** A Uint8Array over the same memory; a copy of what lies in shared memory, which could change between the scan and the parse. */
-function bytesOf(input: unknown): Uint8Array | undefined {
+/** A Uint8Array over the same memory; a copy of what lies in shared memory, which could change between the scan and the parse. @internal */
+export function bytesOf(input: unknown): Uint8Array | undefined {
   let view: Uint8Array;
   if (input instanceof Uint8Array) view = input;
   else if (ArrayBuffer.isView(input)) view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
