@@ -1,6 +1,20 @@
 import { spawnSync } from 'node:child_process';
 import { expect, it } from 'vitest';
-import { ConnectionManager, ManagedConnection, PortcullisError, TimerHandle, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  InputValidationError,
+  InputValidator,
+  ManagedConnection,
+  PortcullisError,
+  TimerHandle,
+  TimerManager,
+  headersSchema,
+  isPublicAddress,
+  jsonSchema,
+  parseJson,
+  safeParseJson,
+  scanJson,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
@@ -106,6 +120,33 @@ it('constructors and adapters refuse junk by name', () => {
       }
     }
     expect(refused).toBeGreaterThan(8);
+  }
+});
+
+it('validators take anything', () => {
+  const methods = Object.getOwnPropertyNames(InputValidator).filter(
+    (name) => typeof (InputValidator as unknown as Record<string, unknown>)[name] === 'function',
+  );
+  expect(methods).toHaveLength(8);
+  const functions: readonly ((...junk: never[]) => unknown)[] = [
+    ...methods.map((name) => (InputValidator as unknown as Record<string, () => unknown>)[name]!),
+    scanJson,
+    parseJson,
+    safeParseJson,
+    isPublicAddress,
+    jsonSchema()['~standard'].validate,
+    headersSchema()['~standard'].validate,
+  ];
+  for (const call of functions) {
+    for (const first of JUNK) {
+      for (const second of JUNK) {
+        try {
+          call(first as never, second as never);
+        } catch (error) {
+          expect(error instanceof PortcullisError || error instanceof InputValidationError, `${call.name}: ${String(error)}`).toBe(true);
+        }
+      }
+    }
   }
 });
 

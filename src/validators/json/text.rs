@@ -64,19 +64,25 @@ pub(super) fn read(
     start: usize,
     limits: &JsonLimits,
 ) -> Result<Text, (Failure, usize)> {
-    // Nearly every key and most values end within 16 bytes and hold nothing special.
-    if let Some(block) = block(bytes, start) {
-        let end = start + block.length;
-        if block.is_ascii && bytes.get(end) == Some(&b'"') {
-            return Ok(Text {
-                end,
-                has_escapes: false,
-                is_ascii: true,
-                has_nul: false,
-            });
+    // Nearly all strings hold nothing special up to their end.
+    let mut at = start;
+    let mut is_ascii = true;
+    while let Some(block) = block(bytes, at) {
+        is_ascii &= block.is_ascii;
+        at += block.length;
+        if block.length < 16 {
+            if is_ascii && bytes.get(at) == Some(&b'"') {
+                return Ok(Text {
+                    end: at,
+                    has_escapes: false,
+                    is_ascii: true,
+                    has_nul: false,
+                });
+            }
+            break;
         }
     }
-    read_on(bytes, start, limits)
+    read_on(bytes, start, at, is_ascii, limits)
 }
 
 /// Where a string without escapes, which was read before, ends.
@@ -96,13 +102,19 @@ pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
     at
 }
 
-/// [`read`] for whatever is not short and plain.
-fn read_on(bytes: &[u8], start: usize, limits: &JsonLimits) -> Result<Text, (Failure, usize)> {
-    let mut at = start;
+/// [`read`] for whatever is not plain, from `at` on.
+#[inline(never)]
+fn read_on(
+    bytes: &[u8],
+    start: usize,
+    mut at: usize,
+    is_ascii: bool,
+    limits: &JsonLimits,
+) -> Result<Text, (Failure, usize)> {
     let mut text = Text {
-        end: start,
+        end: at,
         has_escapes: false,
-        is_ascii: true,
+        is_ascii,
         has_nul: false,
     };
     loop {
