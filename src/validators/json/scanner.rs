@@ -169,7 +169,6 @@ impl Scanner {
     ///
     /// # Errors
     /// The first failure, in the order of the bytes; a repeated key may show only when its object ends.
-    #[inline(never)]
     pub fn scan(&mut self, bytes: &[u8], limits: &JsonLimits) -> Result<Report, Refusal> {
         self.frames.clear();
         self.keys.reset(bytes.len());
@@ -193,8 +192,6 @@ impl Scanner {
         limits: &JsonLimits,
         top: &mut Frame,
     ) -> Result<Report, Refusal> {
-        // A copy that nothing else can reach stays in registers.
-        let limits = &{ *limits };
         let max_depth = limits.max_depth.min(DEPTH_MAX);
         let mut report = Report {
             is_ascii: true,
