@@ -2,6 +2,7 @@ import { Trust } from '../native/loader.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
+import { Hooks } from './hooks.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './messages.js';
 import { TimerManager } from './timers.js';
@@ -24,10 +25,10 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    */
   readonly trustedProxies?: readonly string[];
   /**
-   * The user behind a request, or `undefined` for an anonymous one. If it throws or rejects, the
+   * The user behind a request, or `undefined` (or `null`) for an anonymous one. If it throws or rejects, the
    * client is refused with 500 (close code 1011) and is told nothing more.
    */
-  readonly identify?: (request: R) => string | undefined | Promise<string | undefined>;
+  readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
   /** Told what `identify` threw. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
@@ -133,6 +134,7 @@ export class Door<R> {
   readonly manager: ConnectionManager;
   readonly messages: MessageGate;
   readonly #options: GuardOptions<R>;
+  readonly #hooks = new Hooks();
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
 
@@ -168,7 +170,7 @@ export class Door<R> {
   async identify(request: R, peer: string, header: (name: string) => string): Promise<Visit> {
     try {
       const userId = await this.#options.identify?.(request);
-      return this.admit(peer, header, userId);
+      return this.admit(peer, header, userId ?? undefined);
     } catch (error) {
       this.#report(error, this.#clientOf(peer, header));
       return this.#visit(IDENTIFY_FAILED, header);
@@ -184,11 +186,7 @@ export class Door<R> {
   }
 
   #report(error: unknown, ip: string): void {
-    try {
-      this.#options.onIdentifyError?.(error, ip);
-    } catch {
-      // A client must not be able to end the server through a hook.
-    }
+    this.#hooks.run('onIdentifyError', () => this.#options.onIdentifyError?.(error, ip));
   }
 }
 
