@@ -8,7 +8,7 @@ pub(super) struct Number {
     pub(super) end: usize,
     pub(super) is_finite: bool,
     /// An integer as written, beyond 2^53 either way.
-    pub(super) is_unsafe: bool,
+    pub(super) loses_digits: bool,
 }
 
 /// Past the digits at `at`.
@@ -68,14 +68,14 @@ pub(super) fn read(bytes: &[u8], start: usize) -> Result<Number, usize> {
         return Ok(Number {
             end,
             is_finite: is_finite(bytes, start, end),
-            is_unsafe: false,
+            loses_digits: false,
         });
     }
     Ok(Number {
         end,
         // 308 digits are less than the largest double.
         is_finite: length <= 308 || is_finite(bytes, start, end),
-        is_unsafe: is_integer && length >= 16 && is_unsafe(&bytes[whole..end]),
+        loses_digits: is_integer && length >= 16 && loses_digits(&bytes[whole..end]),
     })
 }
 
@@ -89,7 +89,7 @@ fn is_finite(bytes: &[u8], start: usize, end: usize) -> bool {
 }
 
 #[cold]
-fn is_unsafe(digits: &[u8]) -> bool {
+fn loses_digits(digits: &[u8]) -> bool {
     const LIMIT: &[u8] = b"9007199254740992";
     digits.len() > LIMIT.len() || digits > LIMIT
 }

@@ -224,7 +224,7 @@ impl Scanner {
                     if limits.finite_numbers && !number.is_finite {
                         return Err(at(Failure::JsonNumberRange, offset));
                     }
-                    if number.is_unsafe {
+                    if number.loses_digits {
                         report.has_unsafe_integers = true;
                         if limits.safe_integers {
                             return Err(at(Failure::JsonUnsafeInteger, offset));
