@@ -179,7 +179,7 @@ proptest! {
         let mut scanner = Scanner::new();
         if let Err(refusal) = scanner.scan(&bytes, &JsonLimits::default()) {
             prop_assert!(refusal.offset <= bytes.len());
-            scanner.path(&bytes);
+            prop_assert!(scanner.path(&bytes).len() <= 512);
         }
     }
 }

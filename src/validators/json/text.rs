@@ -219,8 +219,8 @@ impl<'a> Unescaped<'a> {
         let tail = |shift: u32| 0x80 | (code >> shift & 0x3f) as u8;
         let (first, length) = match code {
             ..0x80 => (code as u8, 1),
-            ..0x800 => (0xc0 | (code >> 6) as u8, 2),
-            ..0x1_0000 => (0xe0 | (code >> 12) as u8, 3),
+            0x80..0x800 => (0xc0 | (code >> 6) as u8, 2),
+            0x800..0x1_0000 => (0xe0 | (code >> 12) as u8, 3),
             _ => (0xf0 | (code >> 18) as u8, 4),
         };
         self.pending = [first, tail(12), tail(6), tail(0)];
