@@ -20,6 +20,30 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect([6 + 100 + 7 + 2, 6 + 100 + 8 + 2]).toContain(sent);
   });
 
+  it('judges messages as JSON before handlers see them', async () => {
+    const server = await start(command, { limits: {}, json: { maxBytes: 4000 } });
+    for (const [message, code] of [
+      ['{"a":1,"a":2}', 1008],
+      ['['.repeat(33) + ']'.repeat(33), 1008],
+      ['{"a":', 1007],
+      [new Uint8Array([0x22, 0xff, 0x22]), 1007],
+      ['9'.repeat(5000), 1009],
+    ] as const) {
+      const client = await server.open();
+      expect(await ask(client, '[1]')).toBe('[1]');
+      client.send(message);
+      expect(await closeCode(client)).toBe(code);
+    }
+    await server.becomes(0);
+  });
+
+  it('drops what is no JSON where it is told to', async () => {
+    const server = await start(command, { limits: {}, json: {}, onInvalidMessage: 'drop' });
+    const client = await server.open();
+    client.send('no JSON');
+    expect(await ask(client, '[7]')).toBe('[7]');
+  });
+
   it('refuses with 429 before the upgrade at the limit of an address, and with 503 at the total', async () => {
     const server = await start(command, { limits: { maxConnectionsPerIp: 2, maxTotalConnections: 3 }, trustedProxies: ['127.0.0.1'] });
     await server.open();

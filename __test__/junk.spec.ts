@@ -3,13 +3,21 @@ import { expect, it } from 'vitest';
 import {
   ConnectionManager,
   GracefulShutdown,
+  InputValidationError,
+  InputValidator,
   ManagedConnection,
   MessageRouter,
   MiddlewareChain,
   PortcullisError,
   TimerHandle,
   TimerManager,
+  headersSchema,
+  isPublicAddress,
+  jsonSchema,
+  parseJson,
   resourceLimits,
+  safeParseJson,
+  scanJson,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
@@ -165,6 +173,33 @@ it('a shutdown and a router take anything, and the shutdown still ends', async (
     await new Promise((resolve) => void setImmediate(resolve));
   }
   expect(result).toMatchObject({ requestsAborted: 0 });
+});
+
+it('validators take anything', () => {
+  const methods = Object.getOwnPropertyNames(InputValidator).filter(
+    (name) => typeof (InputValidator as unknown as Record<string, unknown>)[name] === 'function',
+  );
+  expect(methods).toHaveLength(8);
+  const functions: readonly ((...junk: never[]) => unknown)[] = [
+    ...methods.map((name) => (InputValidator as unknown as Record<string, () => unknown>)[name]!),
+    scanJson,
+    parseJson,
+    safeParseJson,
+    isPublicAddress,
+    jsonSchema()['~standard'].validate,
+    headersSchema()['~standard'].validate,
+  ];
+  for (const call of functions) {
+    for (const first of JUNK) {
+      for (const second of JUNK) {
+        try {
+          call(first as never, second as never);
+        } catch (error) {
+          expect(error instanceof PortcullisError || error instanceof InputValidationError, `${call.name}: ${String(error)}`).toBe(true);
+        }
+      }
+    }
+  }
 });
 
 it("bun's own fake timers drive ours", () => {

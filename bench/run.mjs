@@ -21,6 +21,8 @@ for (const [name, command, flags] of hosts) {
     ['bench/sweep.mjs'],
     ['bench/timers.mjs'],
     ...['async', 'sync', 'always', 'netted', 'execute'].map((subject) => ['bench/middleware.mjs', subject]),
+    ['bench/json.mjs'],
+    ['bench/headers.mjs'],
   ]) {
     if (existsSync(`${root}/${args[0]}`)) run(command, [...flags, ...args], 'inherit');
   }

@@ -21,3 +21,28 @@ export declare class Trust {
 
 /** A connection table over the index of that name, or over one of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+
+/**
+ * A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
+ * and returns the number of the failure or 0; the scratch then holds offset, limit, length of
+ * the path, values, depth, and three flags. The path is JSON text.
+ */
+export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }
+
+/** One failure, as the generated files list it. */
+export interface FailureRow {
+  /** The stable code. */
+  code: string
+  /** The HTTP status that answers it. */
+  status: number
+  /** What it means. */
+  meaning: string
+  /** What to do about it. */
+  remedy: string
+}
+
+/** Every failure, in the order of their numbers from 1. */
+export declare function failureRows(): Array<FailureRow>
+
+/** Whether `ip` is an address of the public internet. */
+export declare function isPublicIp(ip: string): boolean

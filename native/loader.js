@@ -773,7 +773,10 @@ if (
   }
 }
 
-const { Trust, createConnections } = nativeBinding
+const { Trust, createConnections, createJsonScanner, failureRows, isPublicIp } = nativeBinding
 export { Trust }
 export { createConnections }
+export { createJsonScanner }
+export { failureRows }
+export { isPublicIp }
 export const __napiBindingTarget = __napiLoadedBindingTarget

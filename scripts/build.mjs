@@ -46,7 +46,7 @@ const needs = (ok, sentence) => {
 needs(existsSync(join(root, 'node_modules')), 'the development packages are missing: run "npm ci" first.');
 const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')) : {};
 const built = files('native').some((path) => path.endsWith('.node'));
-const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs']);
+const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs', 'scripts/failures.mjs']);
 const rustIsFresh = stamp.rust === rust && built;
 if (!rustIsFresh) {
   needs(has('cargo'), 'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.');
@@ -66,6 +66,7 @@ if (!rustIsFresh) {
     '--',
     '--locked',
   ]);
+  run(process.execPath, [join(root, 'scripts', 'failures.mjs')]);
 }
 const script = fingerprint(['ts', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'package-lock.json']);
 if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {

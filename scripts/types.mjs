@@ -21,6 +21,9 @@ const OF_MAIN = [
   'resource-limits.js',
   'shutdown.js',
   'messages.js',
+  'failure.js',
+  'failures.js',
+  'json.js',
 ];
 
 /** Declarations of one entry, as one file. */

@@ -3,6 +3,7 @@
 //! ```text
 //!  4  binding        the only place that knows Node-API
 //!  2  connections    admission: who may have a seat, and who has gone quiet
+//!  1  validators     what comes in from outside: failures and scanners
 //!  0  clock, error
 //! ```
 //! A module may use those of a lower rank only; `tests/architecture.rs` holds that.
@@ -10,6 +11,7 @@
 pub mod clock;
 pub mod connections;
 pub mod error;
+pub mod validators;
 
 #[cfg(feature = "binding")]
 mod binding;

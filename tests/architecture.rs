@@ -19,6 +19,7 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
 fn rank(module: &str) -> Option<u8> {
     Some(match module {
         "clock" | "error" => 0,
+        "validators" => 1,
         "connections" => 2,
         "binding" => 4,
         _ => return None,

@@ -114,7 +114,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     message: (handler) =>
       function (socket, raw, ...rest) {
         const bytes = sizeOf(raw);
-        if (socket[CONNECTION]?.received(bytes) !== 'ok' || socket[LIVE]?.heard(bytes) === false) return undefined;
+        const connection = socket[CONNECTION];
+        if (connection?.received(bytes) !== 'ok' || socket[LIVE]?.heard(bytes) === false || !door.messages.admits(raw, connection)) return undefined;
         return handler?.call(this, socket, raw, ...rest);
       },
     pong: (handler) =>

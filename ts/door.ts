@@ -7,6 +7,7 @@ import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
+import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import { TimerManager } from './timers.js';
 
 /**
@@ -14,7 +15,7 @@ import { TimerManager } from './timers.js';
  * options that would make one (`timers` and those of `ConnectionManagerOptions`) are its own.
  * `R` is the adapter's request.
  */
-export interface GuardOptions<R> extends ConnectionManagerOptions {
+export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
   readonly limits?: ConnectionLimits;
   /** A manager that others use too. */
   readonly manager?: ConnectionManager;
@@ -146,6 +147,7 @@ const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDupli
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {
   readonly manager: ConnectionManager;
+  readonly messages: MessageGate;
   readonly #options: GuardOptions<R>;
   readonly #hooks = new Hooks();
   readonly #refuseWith: 'http' | 'close';
@@ -156,7 +158,7 @@ export class Door<R> {
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions(what, options, [...OWN, ...MANAGERS]);
+    knownOptions(what, options, [...OWN, ...MESSAGE_OPTIONS, ...MANAGERS]);
     for (const hook of ['identify', 'onIdentifyError'] as const) {
       if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
     }
@@ -164,6 +166,7 @@ export class Door<R> {
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
     this.#options = options;
+    this.messages = new MessageGate(options);
     const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;

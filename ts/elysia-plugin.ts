@@ -57,8 +57,8 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
   };
   data.message = (socket, raw) => {
     const bytes = sizeOf(raw);
-    const isWelcome = connection?.received(bytes) === 'ok' && live?.heard(bytes) === true;
-    return isWelcome ? message?.(socket, raw) : undefined;
+    if (connection?.received(bytes) !== 'ok' || live?.heard(bytes) !== true || !door.messages.admits(raw, connection)) return undefined;
+    return message?.(socket, raw);
   };
   // A client that answers is there, though it says nothing.
   data.ping = (socket, bytes) => {

@@ -44,3 +44,14 @@ export type {
 } from './shutdown.js';
 export { MessageRouter, isProblem } from './messages.js';
 export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';
+export { InputValidationError, ValidationFailure } from './validators/failure.js';
+export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
+export type { FailureCode } from './failures.js';
+export { parseJson, safeParseJson, scanJson } from './validators/json.js';
+export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';
+export { InputValidator } from './validators/validator.js';
+export type { DroppedHeader, HeaderLimits, HeaderReport } from './validators/headers.js';
+export { isPublicAddress } from './validators/url.js';
+export type { JudgedUrl, UrlFlag, UrlMode, UrlOptions } from './validators/url.js';
+export { headersSchema, jsonSchema, payloadSchema, tokenSchema, urlSchema } from './validators/schema.js';
+export type { Schema, SchemaIssue, SchemaResult } from './validators/schema.js';

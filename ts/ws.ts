@@ -6,6 +6,7 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { type Answer, Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
 import type { LiveSocket, SocketHost } from './live.js';
+import type { MessageGate } from './message-gate.js';
 import { guardHandler, httpPart } from './node-http.js';
 import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, sizeOf } from './sockets.js';
@@ -65,7 +66,7 @@ function limitMessages(webSocketServer: WebSocketServer, most: number): void {
 }
 
 /** Makes the socket count, both ways, before anyone can listen to it. */
-function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket): void {
+function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket, messages: MessageGate): void {
   socket[CONNECTION] = connection;
   const send = socket.send.bind(socket) as (...args: unknown[]) => void;
   const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: unknown[]) => boolean;
@@ -78,7 +79,7 @@ function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket)
   socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
     if (event === 'message') {
       const bytes = sizeOf(args[0]);
-      if (connection.received(bytes) !== 'ok' || !live.heard(bytes)) return false;
+      if (connection.received(bytes) !== 'ok' || !live.heard(bytes) || !messages.admits(args[0], connection)) return false;
     } else if (event === 'ping' || event === 'pong') {
       // A client that answers is there, though it says nothing.
       connection.touch();
@@ -119,7 +120,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
         door.manager.release(connection);
         live.remove(code);
       });
-      count(ws, connection, live);
+      count(ws, connection, live, door.messages);
       try {
         webSocketServer.emit('connection', ws, request);
       } catch (error) {

@@ -81,6 +81,71 @@ impl Args {
         with(Some(&heap[..length]))
     }
 
+    /// Calls `with` with the bytes of a Uint8Array argument.
+    ///
+    /// The array must not lie in shared memory, which another thread could change meanwhile.
+    pub(super) fn borrowed<R>(
+        &self,
+        at: usize,
+        with: impl FnOnce(&[u8]) -> R,
+    ) -> std::result::Result<R, Wrong> {
+        let (data, length) = self.typed_array::<u8>(at)?;
+        if length == 0 {
+            return Ok(with(&[]));
+        }
+        // SAFETY: Node-API vouches for `length` bytes at `data`, and no JavaScript runs on this
+        // thread, the only one that can reach them, until `with` returns.
+        Ok(with(unsafe {
+            std::slice::from_raw_parts(data.cast_const(), length)
+        }))
+    }
+
+    /// Copies a string argument of `units` UTF-16 units into `buffer` as UTF-8, with U+FFFD for
+    /// half surrogate pairs; whether it is a string.
+    ///
+    /// ASCII, which is what as many bytes as units tell, is copied as Latin-1: for both engines
+    /// that is a plain copy, while their encoding to UTF-8 is several times slower.
+    pub(super) fn copy_utf8(&self, at: usize, units: usize, buffer: &mut Vec<u8>) -> bool {
+        let value = self.value(at);
+        let mut length = 0;
+        // SAFETY: a null buffer asks for the length only; a wrong value yields an error status.
+        let status = unsafe {
+            sys::napi_get_value_string_utf8(
+                self.env,
+                value,
+                std::ptr::null_mut(),
+                0,
+                &raw mut length,
+            )
+        };
+        if status != sys::Status::napi_ok {
+            return false;
+        }
+        let copy = if length == units {
+            sys::napi_get_value_string_latin1
+        } else {
+            sys::napi_get_value_string_utf8
+        };
+        buffer.clear();
+        buffer.reserve(length + 1);
+        // SAFETY: the buffer has room for that many bytes, which includes a final NUL.
+        let status = unsafe {
+            copy(
+                self.env,
+                value,
+                buffer.as_mut_ptr().cast(),
+                length + 1,
+                &raw mut length,
+            )
+        };
+        if status != sys::Status::napi_ok || length > buffer.capacity() {
+            return false;
+        }
+        // SAFETY: so many bytes were written.
+        unsafe { buffer.set_len(length) };
+        true
+    }
+
     /// How many units were copied, less than the buffer holds; `None` where it is not a string.
     fn copy_units(&self, at: usize, buffer: &mut [u16]) -> Option<usize> {
         let mut length = 0;
@@ -100,6 +165,21 @@ impl Args {
 
     /// Borrows the memory of a typed array argument for as long as the process lives.
     pub(super) fn memory<T: Element>(&self, at: usize) -> std::result::Result<Memory<T>, Wrong> {
+        let (data, length) = self.typed_array::<T>(at)?;
+        let value = self.value(at);
+        let mut reference = std::ptr::null_mut();
+        // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
+        unsafe { sys::napi_create_reference(self.env, value, 1, &raw mut reference) };
+        Ok(Memory {
+            env: self.env,
+            reference,
+            data,
+            length,
+        })
+    }
+
+    /// Where a typed array argument lies, and how many elements it has.
+    fn typed_array<T: Element>(&self, at: usize) -> std::result::Result<(*mut T, usize), Wrong> {
         let value = self.value(at);
         let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
         // SAFETY: out-pointers are valid; a null or wrong value yields an error status.
@@ -117,15 +197,7 @@ impl Args {
         if status != sys::Status::napi_ok || kind != T::KIND {
             return Err(Wrong(T::EXPECTED));
         }
-        let mut reference = std::ptr::null_mut();
-        // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
-        unsafe { sys::napi_create_reference(self.env, value, 1, &raw mut reference) };
-        Ok(Memory {
-            env: self.env,
-            reference,
-            data: data.cast(),
-            length,
-        })
+        Ok((data.cast(), length))
     }
 }
 
@@ -133,6 +205,11 @@ impl Args {
 pub(super) trait Element {
     const KIND: sys::napi_typedarray_type;
     const EXPECTED: &'static CStr;
+}
+
+impl Element for u8 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint8_array;
+    const EXPECTED: &'static CStr = c"expected a Uint8Array";
 }
 
 impl Element for u32 {

@@ -1,0 +1,147 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { describe, expect, it } from 'vitest';
+import { InputValidationError, InputValidator, PortcullisError } from '../dist/index.js';
+
+const { validateHeaders, safeValidateHeaders } = InputValidator;
+const report = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]) => {
+  const result = safeValidateHeaders(headers, limits);
+  if (!result.ok) throw new Error(result.error.code);
+  return result.value;
+};
+const codes = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]): string[] => report(headers, limits).dropped.map(({ code }) => code);
+
+describe('validateHeaders', () => {
+  it("keeps the plan's contract, without a prototype", () => {
+    const headers = validateHeaders({ Host: 'a', 'X-Thing': 'b', 'x-number': 5 });
+    expect(headers).toEqual(Object.assign(Object.create(null), { host: 'a', 'x-thing': 'b' }));
+    expect(Object.getPrototypeOf(headers)).toBeNull();
+    for (const junk of [undefined, null, 5, 'text', true, Symbol('s')]) {
+      expect(validateHeaders(junk)).toEqual({});
+      expect(Object.getPrototypeOf(validateHeaders(junk))).toBeNull();
+    }
+  });
+
+  it('reads every shape that hosts use', () => {
+    const expected = { host: 'a', 'x-b': 'c, d' };
+    expect({ ...validateHeaders({ Host: 'a', 'X-B': ['c', 'd'] }) }).toEqual(expected);
+    expect({ ...validateHeaders(['Host', 'a', 'X-B', 'c', 'x-b', 'd']) }).toEqual(expected);
+    const pairs: [string, string][] = [
+      ['Host', 'a'],
+      ['X-B', 'c'],
+      ['x-b', 'd'],
+    ];
+    expect({ ...validateHeaders(pairs) }).toEqual(expected);
+    expect({ ...validateHeaders(new Headers(pairs)) }).toEqual(expected);
+    expect({ ...validateHeaders(new Map(pairs)) }).toEqual(expected);
+    expect({ ...validateHeaders(Object.assign(Object.create({ inherited: 'x' }), { host: 'a', 'x-b': 'c, d' })) }).toEqual(expected);
+  });
+
+  it('agrees with Node on every octet of names and values', () => {
+    const isFine = (check: () => void): boolean => {
+      try {
+        check();
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    for (let code = 0; code <= 0x180; code++) {
+      const text = String.fromCharCode(code);
+      const asName = isFine(() => validateHeaderName(`x${text}`));
+      expect(Object.keys(validateHeaders({ [`x${text}`]: 'v' })), `name ${code}`).toHaveLength(asName ? 1 : 0);
+      const asValue = isFine(() => validateHeaderValue('x', `v${text}`));
+      expect(codes({ x: `v${text}` }), `value ${code}`).toEqual(asValue ? [] : ['ERR_HEADER_VALUE']);
+    }
+    expect(codes({ '': 'v' })).toEqual(['ERR_HEADER_NAME']);
+  });
+
+  it('judges the grammar before letters become small', () => {
+    // The Kelvin sign becomes k, the dotted capital I two letters.
+    expect(codes({ 'coo\u212aie': 'a', '\u0130': 'b' })).toEqual(['ERR_HEADER_NAME', 'ERR_HEADER_NAME']);
+    expect(report({ 'x\r\nset-cookie': 'a' }).dropped).toEqual([{ name: 'x??set-cookie', code: 'ERR_HEADER_NAME', reason: 'Header name is not a token' }]);
+  });
+
+  it('has caps for names, and an Authorization of 1.1 kB passes', () => {
+    const of = (length: number): string => 'x'.repeat(length);
+    for (const [name, cap] of [
+      ['authorization', 8192],
+      ['cookie', 4096],
+      ['x-other', 1000],
+    ] as const) {
+      expect(codes({ [name]: of(cap) }), name).toEqual([]);
+      expect(codes({ [name]: of(cap + 1) }), name).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+    }
+    expect(codes({ [of(100)]: 'v' })).toEqual([]);
+    expect(codes({ [of(101)]: 'v' })).toEqual(['ERR_HEADER_NAME_TOO_LONG']);
+    expect(codes({ host: 'v' }, { maxNameBytes: 3 })).toEqual(['ERR_HEADER_NAME_TOO_LONG']);
+    expect(codes({ 'X-Big': of(2000), host: 'ab' }, { valueCaps: { 'x-big': 2000, Host: 1 } })).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+  });
+
+  it('has caps for all of them', () => {
+    const many = Object.fromEntries(Array.from({ length: 103 }, (_, at) => [`x-${at}`, 'v']));
+    expect(codes(many)).toEqual(['ERR_HEADERS_COUNT', 'ERR_HEADERS_COUNT', 'ERR_HEADERS_COUNT']);
+    expect(Object.keys(validateHeaders(many))).toHaveLength(100);
+    expect(codes({ ab: 'cd', ef: 'gh' }, { maxTotalBytes: 8 })).toEqual([]);
+    expect(codes({ ab: 'cd', ef: 'gh' }, { maxTotalBytes: 7 })).toEqual(['ERR_HEADERS_TOO_LARGE']);
+    const flood = report(Array.from({ length: 20_000 }, (_, at) => `x-${at}`));
+    expect([flood.dropped.length, flood.droppedCount]).toEqual([100, 9900]);
+    expect(report({ 'x-a': Array.from({ length: 10_000 }, () => 'v') }).dropped.at(-1)?.code).toBe('ERR_HEADERS_COUNT');
+  });
+
+  it('names that could change a prototype change none', () => {
+    const headers = JSON.parse('{"__proto__":"x","constructor":"y","prototype":"z","toString":"w","hasOwnProperty":"v"}') as object;
+    const kept = validateHeaders(headers);
+    expect(Object.keys(kept).toSorted()).toEqual(['constructor', 'hasownproperty', 'prototype', 'tostring']);
+    expect(codes(headers)).toEqual(['ERR_HEADER_FORBIDDEN']);
+    expect(codes(['__proto__', 'x'])).toEqual(['ERR_HEADER_FORBIDDEN']);
+  });
+
+  it('joins repetitions, and drops both where only one may be', () => {
+    expect({ ...validateHeaders(['Cookie', 'a=1', 'cookie', 'b=2', 'Accept', 'x', 'ACCEPT', 'y']) }).toEqual({ cookie: 'a=1; b=2', accept: 'x, y' });
+    for (const name of ['host', 'content-length', 'authorization']) {
+      expect({ ...validateHeaders([name, 'a', name.toUpperCase(), 'a']) }, name).toEqual({ [name]: 'a' });
+      expect(codes([name, 'a', name.toUpperCase(), 'b', name, 'c']), name).toEqual(['ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE']);
+      expect({ ...validateHeaders({ [name]: 'a', [name.toUpperCase()]: 'b' }) }, name).toEqual({});
+    }
+    expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'first' }) }).toEqual({ x: '1' });
+    expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'refuse' }) }).toEqual({});
+    expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+  });
+
+  it('strict makes a failure of what would be dropped, without its value', () => {
+    const headers = { 'X-Token': 'secret\u0000' };
+    expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({ ok: false, error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' } });
+    expect(() => validateHeaders(headers, { strict: true })).toThrow(InputValidationError);
+    expect(safeValidateHeaders(5, { strict: true })).toMatchObject({ error: { code: 'ERR_HEADERS_TYPE' } });
+    expect(JSON.stringify(safeValidateHeaders(headers, { strict: true }))).not.toContain('secret');
+    expect(safeValidateHeaders({ host: 'a' }, { strict: true }).ok).toBe(true);
+  });
+
+  it('refuses wrong limits by name, and takes wrong headers', () => {
+    const wrong = (limits: object): unknown => {
+      try {
+        return validateHeaders({}, limits);
+      } catch (error) {
+        return error instanceof PortcullisError ? [error.code, error.field] : error;
+      }
+    };
+    expect(wrong({ maxCount: -1 })).toEqual(['ERR_OUT_OF_RANGE', 'maxCount']);
+    expect(wrong({ maxcount: 1 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxcount']);
+    expect(wrong({ duplicates: 'last' })).toEqual(['ERR_OUT_OF_RANGE', 'duplicates']);
+    expect(wrong({ strict: 1 })).toEqual(['ERR_INVALID_ARG_TYPE', 'strict']);
+    expect(wrong({ valueCaps: { 'a b': 1 } })).toEqual(['ERR_OUT_OF_RANGE', 'valueCaps']);
+    expect(codes([['a', 'b', 'c'], 5, null, [1, 'x']])).toHaveLength(4);
+    expect(codes(['a', 'b', 'c'])).toEqual(['ERR_HEADER_VALUE_TYPE']);
+    expect(codes([5, 'b', null, 'd'])).toEqual(['ERR_HEADER_NAME', 'ERR_HEADER_NAME']);
+    expect(codes({ a: null, b: [['nested']], c: Symbol('s'), d: undefined })).toEqual(Array.from({ length: 3 }, () => 'ERR_HEADER_VALUE_TYPE'));
+  });
+
+  it('remembers no name that it should not', () => {
+    for (let round = 0; round < 3; round++) {
+      expect({ ...validateHeaders({ a: '1', b: '2' }) }).toEqual({ a: '1', b: '2' });
+      expect({ ...validateHeaders({ b: '1', 'a b': '2', c: '3' }) }).toEqual({ b: '1', c: '3' });
+      expect({ ...validateHeaders({ B: '1', A: '2' }) }).toEqual({ b: '1', a: '2' });
+      expect(codes({ a: '1', b: '2' }, { maxNameBytes: 1, valueCaps: { b: 0 } })).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+    }
+  });
+});

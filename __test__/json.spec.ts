@@ -1,0 +1,278 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { InputValidationError, InputValidator, type JsonLimits, PortcullisError, parseJson, safeParseJson, scanJson } from '../dist/index.js';
+
+const SUITE = '../shared/vectors/JSONTestSuite/test_parsing';
+
+const codeOf = (input: string | Uint8Array, limits?: JsonLimits): string | undefined => {
+  const result = scanJson(input, limits);
+  return result.ok ? undefined : result.error.code;
+};
+
+describe('JSONTestSuite', () => {
+  it.skipIf(!existsSync(SUITE))(existsSync(SUITE) ? 'is judged as RFC 8259 and the strict profile say' : 'skipped: the vectors are not there', () => {
+    const counts = { y: 0, n: 0, i: 0 };
+    const verdicts: Record<string, string[]> = {};
+    for (const file of readdirSync(SUITE)) {
+      const bytes = readFileSync(`${SUITE}/${file}`);
+      const kind = file[0] as 'y' | 'n' | 'i';
+      counts[kind]++;
+      // The suite has one test of repeated keys, which RFC 8259 leaves open, and which is refused by default.
+      const result = scanJson(bytes, { duplicateKeys: file.includes('duplicated_key') ? 'allow' : 'refuse' });
+      if (kind === 'y') {
+        expect(result.ok, file).toBe(true);
+        expect(parseJson(bytes, { duplicateKeys: 'allow' }), file).toEqual(JSON.parse(bytes.toString()));
+        expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).ok, file).toBe(true);
+      } else if (kind === 'n') {
+        expect(result.ok, file).toBe(false);
+      } else {
+        const code = result.ok ? 'accepted' : result.error.code;
+        (verdicts[code] ??= []).push(file.slice(2, -5));
+        if (result.ok) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
+      }
+    }
+    expect(counts).toEqual({ y: 95, n: 188, i: 35 });
+    expect(Object.fromEntries(Object.entries(verdicts).map(([code, files]) => [code, files.length])), JSON.stringify(verdicts)).toEqual({
+      accepted: 5,
+      ERR_JSON_ENCODING: 12,
+      ERR_JSON_SYNTAX: 2,
+      ERR_JSON_SURROGATE: 10,
+      ERR_JSON_NUMBER_RANGE: 5,
+      ERR_JSON_DEPTH: 1,
+    });
+  });
+
+  it('reads a depth of 500 where the limit says so', () => {
+    const text = '['.repeat(500) + ']'.repeat(500);
+    expect(codeOf(text)).toBe('ERR_JSON_DEPTH');
+    expect(codeOf(text, { maxDepth: 500 })).toBeUndefined();
+    expect(codeOf(text, { maxDepth: 499 })).toBe('ERR_JSON_DEPTH');
+  });
+});
+
+describe('scanJson', () => {
+  it('judges strings and bytes alike, whatever they are made of', () => {
+    const wide = JSON.stringify({ ключ: ['значение', '😀', '\u0001', 'x'.repeat(3000)], é: 1.5e-7 });
+    for (const text of ['{"a":[1,2,{"b":null}]}', wide, `"${'é'.repeat(10_000)}"`, '"\u2028\uffff"']) {
+      const bytes = new TextEncoder().encode(text);
+      const forms = [text, bytes, Buffer.from(bytes), bytes.buffer, new DataView(bytes.buffer), new Uint16Array(0)];
+      for (const form of forms.slice(0, 5)) {
+        expect(scanJson(form).ok).toBe(true);
+        expect(parseJson(form)).toEqual(JSON.parse(text));
+      }
+      expect(scanJson(bytes.subarray(0, -1)).ok).toBe(false);
+    }
+  });
+
+  it('says what passed is like', () => {
+    expect(scanJson('{"a":[1,"\\u0000",9007199254740993]}')).toEqual({
+      ok: true,
+      value: { values: 5, depth: 2, isAscii: true, hasUnsafeIntegers: true, hasNul: true },
+    });
+    expect(scanJson('"é"')).toMatchObject({ value: { isAscii: false, hasUnsafeIntegers: false, hasNul: false } });
+  });
+
+  it('says code, byte offset, path and limit of what failed', () => {
+    const error = (input: string, limits?: JsonLimits) => {
+      const result = scanJson(input, limits);
+      return result.ok ? undefined : { ...result.error };
+    };
+    expect(error('{"é":[0,{"b":1,"b":2}]}')).toMatchObject({ code: 'ERR_JSON_DUPLICATE_KEY', status: 400, field: 'payload', offset: 17, path: ['é', 1, 'b'] });
+    expect(error('{"a\\n\\"":{"c":[1,[]]}}', { maxDepth: 3 })).toMatchObject({ code: 'ERR_JSON_DEPTH', path: ['a\n"', 'c', 1], limit: 3 });
+    expect(error('[1,2')).toMatchObject({ code: 'ERR_JSON_SYNTAX', offset: 4, path: [1] });
+    expect(error('x'.repeat(11), { maxBytes: 10 })).toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE', status: 413, offset: 10, limit: 10 });
+    expect(error('"é"', { maxBytes: 3 })).toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE', limit: 3 });
+  });
+
+  it('keeps a path within bounds', () => {
+    const deep = `${'{"a very long key that would fill the room for the path, because it is long":'.repeat(200)}x`;
+    const result = scanJson(deep, { maxDepth: 500 });
+    expect(result.ok ? [] : result.error.path).toHaveLength(58);
+    expect(result.ok ? '' : result.error.path?.[0]).toMatch(/^a very long key.{49}…$/);
+  });
+
+  it('judges halves of surrogate pairs in strings as it does escaped ones', () => {
+    expect(codeOf('"\ud800"')).toBe('ERR_JSON_SURROGATE');
+    expect(codeOf('"\\ud800"')).toBe('ERR_JSON_SURROGATE');
+    expect(codeOf('\ud800')).toBe('ERR_JSON_SYNTAX');
+    const allow = { surrogates: 'allow' } as const;
+    expect(codeOf('"\ud800"', allow)).toBeUndefined();
+    expect(parseJson('["\udc00"]', allow)).toEqual(['\udc00']);
+    expect(codeOf('{"\ud800":1,"\ud801":2}', allow)).toBeUndefined();
+    expect(codeOf('{"\ud800":1,"\\ud800":2}', allow)).toBe('ERR_JSON_DUPLICATE_KEY');
+  });
+
+  it.each([
+    ['duplicateKeys', '{"a":1,"\\u0061":2}', 'ERR_JSON_DUPLICATE_KEY'],
+    ['forbiddenKeys', '{"__proto__":{"isAdmin":true}}', 'ERR_JSON_FORBIDDEN_KEY'],
+    ['forbiddenKeys', '{"\\u005f_proto__":1}', 'ERR_JSON_FORBIDDEN_KEY'],
+    ['forbiddenKeys', '[{"constructor":{"x":1,"prototype":{}}}]', 'ERR_JSON_FORBIDDEN_KEY'],
+    ['numberOverflow', '[1e309]', 'ERR_JSON_NUMBER_RANGE'],
+    ['numberOverflow', `-${'9'.repeat(400)}`, 'ERR_JSON_NUMBER_RANGE'],
+    ['unsafeIntegers', '9007199254740993', 'ERR_JSON_UNSAFE_INTEGER'],
+    ['surrogates', '"\\udead"', 'ERR_JSON_SURROGATE'],
+    ['nul', '"\\u0000"', 'ERR_JSON_NUL'],
+  ] as const)('%s decides about %s', (rule, text, code) => {
+    expect(codeOf(text, { [rule]: 'refuse' })).toBe(code);
+    expect(codeOf(text, { [rule]: 'allow' })).toBeUndefined();
+  });
+
+  it('reads changed limits of the same object anew', () => {
+    const limits: { maxDepth: number } = { maxDepth: 1 };
+    expect(codeOf('[[]]', limits)).toBe('ERR_JSON_DEPTH');
+    limits.maxDepth = 2;
+    expect(codeOf('[[]]', limits)).toBeUndefined();
+    expect(codeOf('[[]]')).toBeUndefined();
+  });
+
+  it('refuses what is neither text nor bytes, and wrong limits by name', () => {
+    for (const junk of [undefined, null, 5, {}, [], Symbol('s'), () => 1]) expect(codeOf(junk as never)).toBe('ERR_JSON_TYPE');
+    const wrong = (limits: object): unknown => {
+      try {
+        return scanJson('1', limits);
+      } catch (error) {
+        return error instanceof PortcullisError ? [error.code, error.field] : error;
+      }
+    };
+    expect(wrong({ maxDepth: 513 })).toEqual(['ERR_OUT_OF_RANGE', 'limits.maxDepth']);
+    expect(wrong({ maxBytes: Number.NaN })).toEqual(['ERR_OUT_OF_RANGE', 'limits.maxBytes']);
+    expect(wrong({ maxdepth: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxdepth']);
+    expect(wrong({ nul: 'maybe' })).toEqual(['ERR_OUT_OF_RANGE', 'limits.nul']);
+    expect(wrong(5 as never)).toEqual(['ERR_INVALID_ARG_TYPE', 'limits']);
+    expect(codeOf('[0,0]', { maxItems: Infinity, maxStringBytes: Infinity, maxValues: Infinity })).toBeUndefined();
+  });
+
+  it('copies what lies in shared memory before it looks', () => {
+    const shared = new Uint8Array(new SharedArrayBuffer(3));
+    shared.set([0x5b, 0x31, 0x5d]);
+    expect(parseJson(shared)).toEqual([1]);
+  });
+
+  it('takes 10,000 keys, and as many open objects as the depth allows', () => {
+    const keys = (count: number, last = ''): string => `{${Array.from({ length: count }, (_, at) => `"k${at}":${at}`).join(',')}${last}}`;
+    expect(codeOf(keys(10_000))).toBeUndefined();
+    expect(codeOf(keys(10_001))).toBe('ERR_JSON_KEYS');
+    expect(codeOf(keys(9000, ',"k77":0'))).toBe('ERR_JSON_DUPLICATE_KEY');
+    const nested = '{"a":1,"b":2,"c":'.repeat(60) + keys(30, ',"k0":1') + '}'.repeat(60);
+    expect(codeOf(nested)).toBe('ERR_JSON_DUPLICATE_KEY');
+  });
+
+  it('agrees with JSON.parse on text that is nearly JSON', () => {
+    const pieces = ['{', '}', '[', ']', ',', ':', '"a"', '"b":1', '1', '-0', '1.5e3', '"\\n"', '"\\u00e9"', 'true', 'null', ' ', '\n', '"é"', '""', '01', '.5'];
+    let seed = 7;
+    const random = (): number => (seed = (seed * 48_271) % 2_147_483_647);
+    for (let round = 0; round < 20_000; round++) {
+      const text = Array.from({ length: 1 + (random() % 9) }, () => pieces[random() % pieces.length]).join('');
+      let isJson = true;
+      try {
+        JSON.parse(text);
+      } catch {
+        isJson = false;
+      }
+      expect(scanJson(text, { duplicateKeys: 'allow' }).ok, text).toBe(isJson);
+    }
+  });
+});
+
+describe('parseJson', () => {
+  it('throws with code, status, offset and path, and no text of the payload', () => {
+    const error = (() => {
+      try {
+        return parseJson('{"secret-name":"secret-value",}');
+      } catch (thrown) {
+        return thrown;
+      }
+    })();
+    expect(error).toBeInstanceOf(InputValidationError);
+    expect(error).toMatchObject({ code: 'ERR_JSON_SYNTAX', status: 400, field: 'payload', offset: 30, path: ['secret-name'] });
+    expect(String(error)).toBe('InputValidationError: Invalid JSON syntax');
+  });
+
+  it('keeps -0, and gives each caller a value of its own', () => {
+    expect(Object.is(parseJson('-0'), -0)).toBe(true);
+    expect(safeParseJson('[]')).toEqual({ ok: true, value: [] });
+    expect(Object.getPrototypeOf(parseJson('{"__proto__":1}', { forbiddenKeys: 'allow' }))).toBe(Object.prototype);
+  });
+});
+
+describe('validateJsonPayload', () => {
+  const judge = InputValidator.safeValidateJsonPayload;
+
+  it("keeps the plan's contract, in bytes", () => {
+    expect(InputValidator.validateJsonPayload(null)).toBeNull();
+    expect(InputValidator.validateJsonPayload(undefined)).toBeNull();
+    const payload = { a: 'é' };
+    expect(InputValidator.validateJsonPayload(payload, 10)).toBe(payload);
+    expect(() => InputValidator.validateJsonPayload(payload, 9)).toThrow('Payload too large');
+    expect(() => InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 1))).toThrow('Payload too large');
+    expect(InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 2))).toHaveLength(2 ** 20 - 2);
+  });
+
+  it('measures what JSON.stringify writes', () => {
+    class Point {
+      readonly x = 1;
+      toJSON(key: string): unknown {
+        return { x: this.x, key };
+      }
+    }
+    const values: unknown[] = [
+      0,
+      -0,
+      1.5e300,
+      Number.NaN,
+      Infinity,
+      true,
+      false,
+      '',
+      '"\\\b\f\n\r\t\u0001\u007f\u2028é漢😀\ud800x\udc00',
+      [],
+      [undefined, null, [1]],
+      Array.from({ length: 3 }),
+      { a: undefined, b: 1, [Symbol('s')]: 2 },
+      { 'key "é"': { nested: [{}, {}] } },
+      new Date(0),
+      new Date(Number.NaN),
+      [Object(5), Object('text'), Object(false)],
+      new Point(),
+      { p: new Point(), list: [new Point()] },
+      new Map([[1, 2]]),
+      Buffer.from('ab'),
+      new Uint8Array(3),
+      Object.create(null),
+    ];
+    for (const value of values) {
+      const size = Buffer.byteLength(JSON.stringify(value));
+      expect(judge(value, size).ok, JSON.stringify(value)).toBe(true);
+      expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({ error: { code: 'ERR_PAYLOAD_TOO_LARGE' } });
+    }
+  });
+
+  it('says clearly what JSON cannot say, and where', () => {
+    const cycle: { list: unknown[] } = { list: [1] };
+    cycle.list.push(cycle);
+    const big: Record<string, unknown> = { text: 'x'.repeat(9000) };
+    big['self'] = big;
+    let deep: unknown = 0;
+    for (let i = 0; i < 600; i++) deep = [deep];
+    const throwing = {
+      get secret(): never {
+        throw new Error('a secret');
+      },
+    };
+    for (const [value, code] of [
+      [() => 1, 'ERR_PAYLOAD_NOT_JSON'],
+      [Symbol('s'), 'ERR_PAYLOAD_NOT_JSON'],
+      [10n, 'ERR_PAYLOAD_NOT_JSON'],
+      [{ a: [1, () => 1] }, 'ERR_PAYLOAD_NOT_JSON'],
+      [{ toJSON: () => undefined }, 'ERR_PAYLOAD_NOT_JSON'],
+      [cycle, 'ERR_PAYLOAD_CYCLE'],
+      [big, 'ERR_PAYLOAD_CYCLE'],
+      [deep, 'ERR_JSON_DEPTH'],
+      [throwing, 'ERR_PAYLOAD_THROWS'],
+    ] as const) {
+      expect(judge(value)).toMatchObject({ ok: false, error: { code } });
+    }
+    expect(judge({ a: [1, () => 1] })).toMatchObject({ error: { path: ['a', 1] } });
+    expect(() => judge(1, -1)).toThrow(PortcullisError);
+  });
+});

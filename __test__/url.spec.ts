@@ -1,0 +1,295 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { InputValidationError, InputValidator, PortcullisError, type UrlOptions, isPublicAddress } from '../dist/index.js';
+
+const VECTORS = '../shared/vectors';
+const HAS_VECTORS = existsSync(VECTORS);
+const lines = (file: string): string[] => readFileSync(`${VECTORS}/${file}`, 'utf8').split(/\r?\n/).filter(Boolean);
+const named = (name: string): string => (HAS_VECTORS ? name : `${name}: skipped, the vectors are not there`);
+
+const judge = InputValidator.safeValidateUrl;
+/** The code of a refusal, the flags of what was let through. */
+const verdict = (url: string, options: UrlOptions): string => {
+  const result = judge(url, options);
+  return result.ok ? result.value.flags.toSorted().join(' ') : result.error.code;
+};
+
+describe("validateUrl without a mode is the plan's check", () => {
+  it('with its messages', () => {
+    for (const [url, message] of [
+      [undefined, 'URL is required'],
+      ['', 'URL is required'],
+      [null, 'URL is required'],
+      [5, 'URL must be a string'],
+      [{}, 'URL must be a string'],
+      ['x'.repeat(2049), 'URL too long'],
+      ['http://[', 'Invalid URL format'],
+      ['http://a:b:c', 'Invalid URL format'],
+    ] as const) {
+      expect(() => InputValidator.validateUrl(url as never)).toThrow(new InputValidationError(expectFailure(url)));
+      expect(() => InputValidator.validateUrl(url as never)).toThrow(message);
+    }
+  });
+
+  it('returns what it was given', () => {
+    for (const url of ['/a/../b?c#d', 'https://EXAMPLE.com', 'x'.repeat(2048), '//host']) {
+      expect(InputValidator.validateUrl(url)).toBe(url);
+      expect(InputValidator.validateUrl(url, {})).toBe(url);
+    }
+  });
+
+  it.skipIf(!HAS_VECTORS)(named('in parity with the engine on the web platform tests'), () => {
+    const cases = (JSON.parse(readFileSync(`${VECTORS}/wpt-url/urltestdata.json`, 'utf8')) as (string | { input: string })[]).filter(
+      (one) => typeof one === 'object',
+    );
+    expect(cases.length).toBeGreaterThan(800);
+    for (const { input } of cases) {
+      if (input === '' || input.length > 2048) continue;
+      expect(judge(input).ok, input).toBe(URL.canParse(input, 'http://localhost'));
+      const result = judge(input, { mode: 'outbound', schemes: ['http', 'https', 'ws', 'wss'] });
+      if (!result.ok) expect(result.error.code).toMatch(/^ERR_URL_/);
+      else expect(result.value.href).toBe(new URL(input).href);
+    }
+  });
+});
+
+function expectFailure(url: unknown): InputValidationError['failure'] {
+  const result = judge(url);
+  if (result.ok) throw new Error('it was accepted');
+  return result.error;
+}
+
+describe('request-target', () => {
+  const mode = { mode: 'request-target' } as const;
+
+  it('takes paths as they are', () => {
+    for (const url of [
+      '/',
+      '/a/b.c?d=e&f',
+      '/a%20b',
+      '/~user/;p=1',
+      '/.well-known/acme',
+      '/search?q=a%26b',
+      '/a..b/c...d',
+      '/@scope/name',
+      '/a?b=c:d',
+      '/%E4%BD%A0',
+    ])
+      expect(judge(url, mode), url).toEqual({
+        ok: true,
+        value: {
+          href: url,
+          origin: '',
+          host: '',
+          unicodeHost: '',
+          path: url.split('?')[0],
+          query: url.includes('?') ? `?${url.split('?')[1]}` : '',
+          flags: [],
+        },
+      });
+  });
+
+  it.each([
+    ['//evil.com', 'ERR_URL_NETWORK_PATH'],
+    ['/\\evil.com', 'ERR_URL_BACKSLASH'],
+    ['\\\\evil.com', 'ERR_URL_BACKSLASH'],
+    ['http:evil.com', 'ERR_URL_FORM'],
+    ['javascript:alert(1)', 'ERR_URL_FORM'],
+    ['evil.com:443', 'ERR_URL_FORM'],
+    ['http://evil.com/', 'ERR_URL_FORM'],
+    ['*', 'ERR_URL_FORM'],
+    ['/a#b', 'ERR_URL_FRAGMENT'],
+    ['/a b', 'ERR_URL_CHARACTER'],
+    ['/\tfoo', 'ERR_URL_CHARACTER'],
+    ['/x\r\nHost: y', 'ERR_URL_CHARACTER'],
+    ['/é', 'ERR_URL_CHARACTER'],
+    ['/a%0d%0ab', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a?b=%0aSet-Cookie', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a%00', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a%250d', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a%25250a', 'ERR_URL_ENCODED_CONTROL'],
+    ['/%E5%98%8A%E5%98%8Dx', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a%09b', 'ERR_URL_ENCODED_CONTROL'],
+    ['/a/../b', 'ERR_URL_TRAVERSAL'],
+    ['/a/./b', 'ERR_URL_TRAVERSAL'],
+    ['/..', 'ERR_URL_TRAVERSAL'],
+    ['/a/%2e%2e/b', 'ERR_URL_TRAVERSAL'],
+    ['/a/..%2fb', 'ERR_URL_TRAVERSAL'],
+    ['/a/%252e%252e/b', 'ERR_URL_TRAVERSAL'],
+    ['/a/..;x/b', 'ERR_URL_TRAVERSAL'],
+    ['/..%c0%afetc', 'ERR_URL_TRAVERSAL'],
+    ['/%c0%ae%c0%ae/etc', 'ERR_URL_TRAVERSAL'],
+    ['/%e0%80%ae%e0%80%ae/etc', 'ERR_URL_TRAVERSAL'],
+    ['/%u002e%u002e/etc', 'ERR_URL_TRAVERSAL'],
+    ['/%uff0e%uff0e%u2215etc', 'ERR_URL_TRAVERSAL'],
+    ['/%ef%bc%8e%ef%bc%8e/etc', 'ERR_URL_TRAVERSAL'],
+    ['/%%32%65%%32%65/etc', 'ERR_URL_TRAVERSAL'],
+    ['/..%5c..%5cwindows', 'ERR_URL_TRAVERSAL'],
+    ['/a%', 'ERR_URL_PERCENT'],
+    ['/a%zz', 'ERR_URL_PERCENT'],
+    ['/%c0x', 'ERR_URL_PERCENT'],
+    ['/a%2fb', 'encoded-separator'],
+    ['/a%5cb', 'encoded-separator'],
+    ['/a?file=../../etc/passwd', 'traversal'],
+    ['/a?file=..%2f..%2fetc', 'traversal'],
+    ['/a?b=%', 'percent'],
+    ['/go?next=//evil.com', 'nested-url'],
+    ['/https://evil.com', 'nested-url'],
+    ['/100%2525', 'double-encoding'],
+  ])('%s: %s', (url, expected) => {
+    expect(verdict(url, mode)).toBe(expected);
+  });
+
+  it('takes * for OPTIONS, and an absolute URL that names the host', () => {
+    expect(verdict('*', { ...mode, method: 'OPTIONS' })).toBe('');
+    expect(verdict('http://Example.com:8080/a', { ...mode, host: 'example.com:8080' })).toBe('');
+    expect(verdict('http://example.com:8080/a', { ...mode, host: 'example.com' })).toBe('ERR_URL_HOST');
+    expect(verdict('ftp://example.com/a', { ...mode, host: 'example.com' })).toBe('ERR_URL_SCHEME');
+  });
+
+  it('flags instead where it is told to', () => {
+    expect(verdict('/a/../b', { ...mode, suspicious: 'flag' })).toBe('traversal');
+    expect(verdict('/a%zz', { ...mode, suspicious: 'flag' })).toBe('percent');
+    expect(verdict('/a%0d', { ...mode, suspicious: 'flag' })).toBe('ERR_URL_ENCODED_CONTROL');
+  });
+});
+
+describe('redirect', () => {
+  const options = { mode: 'redirect', allowedOrigins: ['https://example.com', 'http://localhost:8080'] } as const;
+  it.each([
+    ['/home?x=1#y', ''],
+    ['https://example.com/a#b', ''],
+    ['https://EXAMPLE.com./a', ''],
+    ['http://localhost:8080', ''],
+    ['https://example.com:444/', 'ERR_URL_HOST'],
+    ['http://example.com/', 'ERR_URL_HOST'],
+    ['https://example.com.evil.com/', 'ERR_URL_HOST'],
+    ['https://evil.com?@example.com/', 'ERR_URL_HOST'],
+    ['https://example.com@evil.com/', 'ERR_URL_CREDENTIALS'],
+    ['//evil.com', 'ERR_URL_NETWORK_PATH'],
+    ['/%2f%2fevil.com', 'ERR_URL_NETWORK_PATH'],
+    ['/%5cevil.com', 'ERR_URL_NETWORK_PATH'],
+    ['/%09/evil.com', 'ERR_URL_ENCODED_CONTROL'],
+    ['https:example.com', 'ERR_URL_FORM'],
+    ['https:///example.com', 'ERR_URL_FORM'],
+    ['home', 'ERR_URL_FORM'],
+    ['?a', 'ERR_URL_FORM'],
+    ['javascript:alert(1)', 'ERR_URL_SCHEME'],
+    ['data:text/html,x', 'ERR_URL_SCHEME'],
+    ['https://example.com\\@evil.com', 'ERR_URL_BACKSLASH'],
+    ['https://exa%6dple.com/', 'ERR_URL_PERCENT'],
+    ['/\u3031google.com', 'ERR_URL_CHARACTER'],
+  ])('%s: %s', (url, expected) => {
+    expect(verdict(url, options)).toBe(expected);
+  });
+});
+
+describe('outbound', () => {
+  const options = { mode: 'outbound', schemes: ['https', 'http', 'wss'] } as const;
+  it.each([
+    ['https://example.com/hook?a=b', ''],
+    ['https://example.com.:443/', ''],
+    ['wss://example.com/', ''],
+    ['https://[2606:4700::1111]/', ''],
+    ['https://1.1.1.1/', ''],
+    ['https://xn--bcher-kva.example.com/', 'international'],
+    ['https://xn--pple-43d.com/', 'international mixed-scripts'],
+    ['ftp://example.com/', 'ERR_URL_SCHEME'],
+    ['file:///etc/passwd', 'ERR_URL_SCHEME'],
+    ['gopher://127.0.0.1/', 'ERR_URL_SCHEME'],
+    ['/path', 'ERR_URL_FORM'],
+    ['//example.com/', 'ERR_URL_FORM'],
+    ['https:/example.com/', 'ERR_URL_FORM'],
+    ['https://user@example.com/', 'ERR_URL_CREDENTIALS'],
+    ['https://example.com:8443/', 'ERR_URL_PORT'],
+    ['https://example.com/#x', 'ERR_URL_FRAGMENT'],
+    ['http://0x7f.1/', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://127.1/', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://0/', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://2130706433/', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://017700000001/', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://8.8.8.8./', 'ERR_URL_ADDRESS_NOTATION'],
+    ['http://127.0.0.1/', 'ERR_URL_ADDRESS'],
+    ['http://169.254.169.254/latest/meta-data/', 'ERR_URL_ADDRESS'],
+    ['http://10.0.0.1/', 'ERR_URL_ADDRESS'],
+    ['http://[::1]/', 'ERR_URL_ADDRESS'],
+    ['http://[::ffff:8.8.8.8]/', 'ERR_URL_ADDRESS'],
+    ['http://[64:ff9b::808:808]/', 'ERR_URL_ADDRESS'],
+    ['http://[fe80::1%25eth0]/', 'ERR_URL_FORMAT'],
+    ['http://localhost/', 'ERR_URL_ADDRESS'],
+    ['http://LOCALHOST./', 'ERR_URL_ADDRESS'],
+    ['http://a.localhost/', 'ERR_URL_ADDRESS'],
+    ['http://intranet/', 'ERR_URL_ADDRESS'],
+    ['http://metadata.google.internal/', 'ERR_URL_ADDRESS'],
+    ['http://127.0.0.1.nip.io/', 'ERR_URL_ADDRESS'],
+    ['http://app.10-0-0-1.example.com/', 'ERR_URL_ADDRESS'],
+    ['https://ec2-54-1-2-3.compute.example.com/', ''],
+  ])('%s: %s', (url, expected) => {
+    expect(verdict(url, options)).toBe(expected);
+  });
+
+  it('wants https, and takes other ports and hosts by name', () => {
+    expect(verdict('http://example.com/', { mode: 'outbound' })).toBe('ERR_URL_SCHEME');
+    expect(verdict('https://example.com:8443/', { mode: 'outbound', allowedPorts: [8443] })).toBe('');
+    expect(verdict('https://10.0.0.5/', { mode: 'outbound', allowedHosts: ['10.0.0.5'] })).toBe('');
+    expect(verdict('https://example.com/', { mode: 'outbound', allowedHosts: ['api.example.com'] })).toBe('ERR_URL_HOST');
+    expect(InputValidator.validateUrl('https://EXAMPLE.com', { mode: 'outbound' })).toBe('https://example.com/');
+  });
+});
+
+describe('the attack lists', () => {
+  it.skipIf(!HAS_VECTORS)(named('are refused or flagged in the mode they aim at, nearly all'), () => {
+    for (const [file, mode] of [
+      ['payloads/open_redirect_payloads.txt', 'redirect'],
+      ['payloads/open_redirect_params.txt', 'redirect'],
+      ['payloads/crlf_injection.txt', 'redirect'],
+      ['payloads/crlf_injection.txt', 'request-target'],
+      ['payloads/directory_traversal.txt', 'request-target'],
+    ] as const) {
+      const list = lines(file);
+      const missed = list.filter((url) => verdict(url, { mode }) === '');
+      expect(missed, file).toEqual([]);
+    }
+  });
+
+  it.skipIf(!HAS_VECTORS)(named('do not make harmless URLs suffer'), () => {
+    const list = lines('benign-urls/kasztp_every9th_5000.txt');
+    const parsed = (url: string): URL => new URL(url.replace('\ufeff', ''));
+    const refused = (options: (url: string) => UrlOptions, form = (url: string) => url): number =>
+      list.filter((url) => !judge(form(url), options(url)).ok).length;
+    expect(refused(() => ({}))).toBe(0);
+    // 22 with a backslash in the path, 1 with a byte order mark.
+    expect(refused((url) => ({ mode: 'redirect', allowedOrigins: [parsed(url).origin] }))).toBeLessThanOrEqual(25);
+    const target = (url: string): string => parsed(url).pathname + parsed(url).search;
+    expect(refused(() => ({ mode: 'request-target' }), target)).toBeLessThanOrEqual(25);
+  });
+});
+
+describe('options and junk', () => {
+  it('wrong options are named', () => {
+    const wrong = (options: object): unknown => {
+      try {
+        return judge('/', options);
+      } catch (error) {
+        return error instanceof PortcullisError ? [error.code, error.field] : error;
+      }
+    };
+    expect(wrong({ mode: 'fetch' })).toEqual(['ERR_OUT_OF_RANGE', 'mode']);
+    expect(wrong({ mode: 'redirect', allowedOrigins: 'https://a' })).toEqual(['ERR_INVALID_ARG_TYPE', 'allowedOrigins']);
+    expect(wrong({ mode: 'redirect', allowedOrigins: ['example.com'] })).toEqual(['ERR_OUT_OF_RANGE', 'allowedOrigins']);
+    expect(wrong({ maxlength: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxlength']);
+    expect(wrong({ maxLength: 0 })).toEqual(['ERR_OUT_OF_RANGE', 'maxLength']);
+    expect(wrong({ suspicious: true })).toEqual(['ERR_OUT_OF_RANGE', 'suspicious']);
+  });
+
+  it('a hostile URL of the greatest length takes no time to speak of', () => {
+    for (const piece of ['%25', '/..', '=a:', '%2e', 'a.', '1.1.', '%E0%80', '%u00', '/'])
+      for (const mode of ['request-target', 'redirect', 'outbound'] as const) judge(`/${piece.repeat(20_000)}`, { mode, maxLength: 65_536 });
+  });
+
+  it('isPublicAddress takes the usual notation only', () => {
+    expect(['8.8.8.8', '2606:4700::1111'].map(isPublicAddress)).toEqual([true, true]);
+    for (const ip of ['', '10.0.0.1', '0x8.8.8.8', '134744072', '[2606:4700::1111]', '8.8.8.8:53', '::ffff:8.8.8.8', 'x'.repeat(1000), 5, null, undefined])
+      expect(isPublicAddress(ip as never), String(ip)).toBe(false);
+  });
+});

@@ -1,0 +1,98 @@
+// The JSON scanner: its speed, what it adds to JSON.parse, and what a hostile body costs. Run: node bench/json.mjs
+import { parseJson, scanJson } from '../dist/index.js';
+import { compare, machine, median, timed } from './compare.mjs';
+
+console.log(machine);
+
+/** Records as an API sends them; another seed, another text. */
+function records(bytes, seed) {
+  const list = [];
+  for (let i = 0, size = 2; size < bytes; i++) {
+    const record = {
+      id: 100_000 + i * 7 + seed,
+      type: i % 3 === 0 ? 'order' : 'message',
+      user: { name: `user-${seed}-${i}`, email: `user${i}@example.com`, isActive: i % 2 === 0 },
+      tags: ['alpha', 'beta', `tag${i % 50}`],
+      amount: i * 1.25,
+      note: i % 4 === 0 ? 'He said "yes"\nand left.' : null,
+      createdAt: '2026-01-01T12:00:00.000Z',
+    };
+    list.push(record);
+    size += JSON.stringify(record).length + 1;
+  }
+  return JSON.stringify(list);
+}
+
+/** Fresh strings: no two calls see the same object, nor a text that was hashed. */
+const copies = (text, count) => Array.from({ length: count }, () => Buffer.from(text).toString('latin1'));
+
+for (const bytes of [1 << 10, 16 << 10, 1 << 20]) {
+  const text = records(bytes, 1);
+  const size = Buffer.byteLength(text);
+  const limits = { maxBytes: 1 << 24 };
+  const buffer = Buffer.from(text);
+  const count = Math.max(8, Math.floor((4 << 20) / size));
+  const gigabytes = [];
+  for (let round = 0; round < 9; round++) {
+    const each = timed(count, () => {
+      if (!scanJson(buffer, limits).ok) throw new Error('refused');
+    });
+    gigabytes.push(size / each);
+  }
+  console.log(`scan of a Buffer of ${size} bytes: ${median(gigabytes).toFixed(2)} GB/s`);
+  const strings = () => copies(text, count);
+  compare(`string of ${size} bytes`, [
+    [
+      'JSON.parse',
+      () => {
+        const list = strings();
+        return timed(count, (i) => JSON.parse(list[i]));
+      },
+    ],
+    [
+      'scan + JSON.parse',
+      () => {
+        const list = strings();
+        return timed(count, (i) => parseJson(list[i], limits));
+      },
+    ],
+  ]);
+  compare(`Buffer of ${size} bytes`, [
+    ['toString, JSON.parse', () => timed(count, () => JSON.parse(buffer.toString()))],
+    ['scan + JSON.parse', () => timed(count, () => parseJson(buffer, limits))],
+  ]);
+}
+
+const MIB = 1 << 20;
+const fill = (piece, open, close) => open + piece.repeat(Math.floor((MIB - open.length - close.length) / piece.length)).slice(0, -1) + close;
+const keys = () => {
+  const parts = [];
+  for (let i = 0, size = 0; size < MIB - 20; i++) {
+    parts.push(`"k${i}":0`);
+    size += parts.at(-1).length + 1;
+  }
+  return `{${parts.join(',')}}`;
+};
+const hostile = {
+  'nested [': '['.repeat(MIB / 2) + ']'.repeat(MIB / 2),
+  'many [],': fill('[],', '[', ']'),
+  'many {},': fill('{},', '[', ']'),
+  'many 0,': fill('0,', '[', ']'),
+  'many keys': keys(),
+};
+for (const [name, text] of Object.entries(hostile)) {
+  const buffer = Buffer.from(text);
+  for (const [form, input] of [
+    ['string', text],
+    ['Buffer', buffer],
+  ]) {
+    compare(
+      `hostile, ${name}, ${form} of 1 MiB`,
+      [
+        ['JSON.parse', () => timed(1, () => JSON.parse(form === 'string' ? text : buffer.toString()))],
+        ['refusal', () => timed(1, () => scanJson(input).ok)],
+      ],
+      { rounds: 7 },
+    );
+  }
+}

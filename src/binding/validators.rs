@@ -1,0 +1,224 @@
+//! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
+
+use super::bound::{Args, Bound, Memory, Wrong, bind};
+use crate::validators::{Failure, JsonLimits, Scanner, Segment, is_public};
+use napi::Result;
+use napi::bindgen_prelude::{Env, Object};
+use napi_derive::napi;
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+/// One failure, as the generated files list it.
+#[napi(object)]
+pub struct FailureRow {
+    /// The stable code.
+    pub code: String,
+    /// The HTTP status that answers it.
+    pub status: u32,
+    /// What it means.
+    pub meaning: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Every failure, in the order of their numbers from 1.
+#[napi(catch_unwind)]
+#[must_use]
+pub fn failure_rows() -> Vec<FailureRow> {
+    Failure::ALL
+        .iter()
+        .map(|failure| FailureRow {
+            code: failure.code().into(),
+            status: u32::from(failure.status()),
+            meaning: failure.meaning().into(),
+            remedy: failure.remedy().into(),
+        })
+        .collect()
+}
+
+/// Bytes of a copied string that are kept for the next one.
+const KEPT: usize = 64 << 10;
+/// Where the limits begin in the scratch; before them stands what a scan found.
+const LIMITS_FROM: usize = 8;
+
+/// A JSON scanner, and what it shares with JavaScript.
+struct JsonScanner {
+    scanner: Scanner,
+    limits: JsonLimits,
+    scratch: Option<Memory<f64>>,
+    path: Option<Memory<u8>>,
+    copy: Vec<u8>,
+}
+
+/// A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
+/// and returns the number of the failure or 0; the scratch then holds offset, limit, length of
+/// the path, values, depth, and three flags. The path is JSON text.
+#[napi(
+    catch_unwind,
+    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }"
+)]
+pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
+    let core = Rc::new(RefCell::new(JsonScanner {
+        scanner: Scanner::new(),
+        limits: JsonLimits::default(),
+        scratch: None,
+        path: None,
+        copy: Vec::new(),
+    }));
+    let object = Object::new(env)?;
+    bind::<Share>(env, &object, &core)?;
+    bind::<SetLimits>(env, &object, &core)?;
+    bind::<Scan>(env, &object, &core)?;
+    Ok(object)
+}
+
+struct Share;
+impl Bound for Share {
+    type Core = JsonScanner;
+    const NAME: &'static CStr = c"share";
+    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
+        core.scratch = Some(args.memory(0)?);
+        core.path = Some(args.memory(1)?);
+        Ok(0.0)
+    }
+}
+
+struct SetLimits;
+impl Bound for SetLimits {
+    type Core = JsonScanner;
+    const NAME: &'static CStr = c"setLimits";
+    fn call(core: &mut JsonScanner, _: &Args) -> std::result::Result<f64, Wrong> {
+        let Some(scratch) = &mut core.scratch else {
+            return Err(Wrong(c"share comes first"));
+        };
+        let &[
+            max_bytes,
+            max_depth,
+            max_values,
+            max_keys,
+            max_items,
+            max_string_bytes,
+            max_key_bytes,
+            unique_keys,
+            safe_keys,
+            finite_numbers,
+            safe_integers,
+            whole_characters,
+            no_nul,
+        ] = &scratch.slice()[LIMITS_FROM..]
+        else {
+            return Err(Wrong(c"the scratch has another length"));
+        };
+        core.limits = JsonLimits {
+            max_bytes: max_bytes as usize,
+            max_depth: max_depth as usize,
+            max_values: max_values as usize,
+            max_keys: max_keys as usize,
+            max_items: max_items as usize,
+            max_string_bytes: max_string_bytes as usize,
+            max_key_bytes: max_key_bytes as usize,
+            unique_keys: unique_keys > 0.0,
+            safe_keys: safe_keys > 0.0,
+            finite_numbers: finite_numbers > 0.0,
+            safe_integers: safe_integers > 0.0,
+            whole_characters: whole_characters > 0.0,
+            no_nul: no_nul > 0.0,
+        };
+        Ok(0.0)
+    }
+}
+
+struct Scan;
+impl Bound for Scan {
+    type Core = JsonScanner;
+    const NAME: &'static CStr = c"scan";
+    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
+        let units = args.index(1)? as usize;
+        let mut copy = std::mem::take(&mut core.copy);
+        let result = if args.copy_utf8(0, units, &mut copy) {
+            Ok(core.scan(&copy))
+        } else {
+            args.borrowed(0, |bytes| core.scan(bytes))
+        };
+        copy.clear();
+        copy.shrink_to(KEPT);
+        core.copy = copy;
+        result
+    }
+}
+
+impl JsonScanner {
+    fn scan(&mut self, bytes: &[u8]) -> f64 {
+        let outcome = self.scanner.scan(bytes, &self.limits);
+        let Some(scratch) = &mut self.scratch else {
+            return 0.0;
+        };
+        let scratch = scratch.slice();
+        let report = match outcome {
+            Ok(report) => report,
+            Err(refusal) => {
+                let path = self.scanner.path(bytes);
+                let length = self
+                    .path
+                    .as_mut()
+                    .map_or(0, |memory| write_path(&path, memory.slice()));
+                scratch[0] = refusal.offset as f64;
+                scratch[1] = refusal.limit.map_or(-1.0, |limit| limit as f64);
+                scratch[2] = length as f64;
+                return f64::from(refusal.failure as u8);
+            }
+        };
+        scratch[3] = report.values as f64;
+        scratch[4] = report.depth as f64;
+        scratch[5] = f64::from(u8::from(report.is_ascii));
+        scratch[6] = f64::from(u8::from(report.has_unsafe_integers));
+        scratch[7] = f64::from(u8::from(report.has_nul));
+        0.0
+    }
+}
+
+/// Writes a path as a JSON array, as much of it as there is room for; its length in bytes.
+fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
+    let mut text = Vec::with_capacity(room.len().min(256));
+    text.push(b'[');
+    for segment in path {
+        let before = text.len();
+        if before > 1 {
+            text.push(b',');
+        }
+        match segment {
+            Segment::Index(index) => text.extend_from_slice(index.to_string().as_bytes()),
+            Segment::Key(key) => {
+                text.push(b'"');
+                for byte in key.bytes() {
+                    match byte {
+                        b'"' | b'\\' => text.extend_from_slice(&[b'\\', byte]),
+                        0..0x20 => text.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+                        _ => text.push(byte),
+                    }
+                }
+                text.push(b'"');
+            }
+        }
+        if text.len() >= room.len() {
+            text.truncate(before);
+            break;
+        }
+    }
+    text.push(b']');
+    match room.get_mut(..text.len()) {
+        Some(room) => {
+            room.copy_from_slice(&text);
+            text.len()
+        }
+        None => 0,
+    }
+}
+
+/// Whether `ip` is an address of the public internet.
+#[napi(catch_unwind)]
+#[must_use]
+pub fn is_public_ip(ip: String) -> bool {
+    is_public(&ip)
+}

@@ -1,0 +1,444 @@
+//! The keys of all open objects, so that a repeated one is noticed.
+//!
+//! Only an object on top of the stack gets keys, so all of them share one arena: an object's
+//! region begins where it was opened and ends at the top.
+//!
+//! ```text
+//!  arena   | outer object's region | inner object's region |
+//!  region  up to 16 keys   hash, offset, hash, offset, …     searched in a row, behind a bloom word
+//!          more            offsets, open addressing          0 is empty: no key is at offset 0
+//!          last resort     offsets in a row                  sorted when the object is closed
+//! ```
+//!
+//! The last resort is taken where a table would not leave room for the keys yet to come, and where
+//! hashes collide as no honest ones do. It bounds the memory (4 bytes a key, which takes at least
+//! 6 of the input) and the time (n log n), whatever is sent.
+
+use super::text::{Unescaped, plain_end, word};
+use std::hash::{BuildHasher, RandomState};
+
+/// Keys that are searched in a row.
+const ROW: u32 = 16;
+const FIRST_TABLE: u32 = 64;
+const PROBES: u32 = 64;
+/// Cells kept between scans.
+const KEPT: usize = 1 << 12;
+/// Cells that the keys of an input may take beyond its size.
+const SLACK: usize = (32 << 10) / 4;
+/// Cells of these that tables leave to the rows of objects yet to open: 16 keys take at most 32
+/// cells more than a quarter of their bytes' count, in at most 512 objects at once.
+const ROWS: usize = SLACK / 2;
+
+/// How an object's region is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Row,
+    /// Of so many cells, a power of two.
+    Table(u32),
+    List,
+}
+
+/// The keys of one object.
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    from: u32,
+    count: u32,
+    bloom: u64,
+    form: Form,
+}
+
+/// A key that was seen before in its object; where the repetition begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Repeated(pub(super) usize);
+
+/// The keys of all open objects.
+pub(super) struct Keys {
+    arena: Vec<u32>,
+    /// Of the open objects, the innermost last.
+    sets: Vec<Set>,
+    /// Cells that may ever be used in this scan.
+    budget: usize,
+    any_escapes: bool,
+    seed: u64,
+}
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        Self {
+            arena: Vec::with_capacity(KEPT),
+            sets: Vec::new(),
+            budget: 0,
+            any_escapes: false,
+            seed: RandomState::new().hash_one(0),
+        }
+    }
+
+    /// Starts a scan of so many bytes.
+    pub(super) fn reset(&mut self, length: usize) {
+        self.arena.clear();
+        self.arena.shrink_to(KEPT);
+        self.sets.clear();
+        self.budget = length / 4 + SLACK;
+        self.any_escapes = false;
+    }
+
+    /// An object opens.
+    #[inline(always)]
+    pub(super) fn open(&mut self) {
+        self.sets.push(Set {
+            from: self.arena.len() as u32,
+            count: 0,
+            bloom: 0,
+            form: Form::Row,
+        });
+    }
+
+    /// The innermost object closes.
+    #[inline(always)]
+    pub(super) fn close(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
+        let Some(set) = self.sets.pop() else {
+            return Ok(());
+        };
+        if set.form == Form::List {
+            self.sort(bytes, &set)?;
+        }
+        self.arena.truncate(set.from as usize);
+        Ok(())
+    }
+
+    /// Adds the key between `start` and `end` to the innermost object.
+    #[inline(always)]
+    pub(super) fn insert(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        end: usize,
+        has_escapes: bool,
+    ) -> Result<(), Repeated> {
+        let hash = if has_escapes {
+            self.any_escapes = true;
+            hash_unescaped(self.seed, bytes, start)
+        } else {
+            hash_plain(self.seed, bytes, start, end)
+        };
+        let Some(set) = self.sets.last_mut() else {
+            return Ok(());
+        };
+        set.count += 1;
+        let bit = 1 << (hash >> 58);
+        if set.form == Form::Row && set.count <= ROW && set.bloom & bit == 0 {
+            set.bloom |= bit;
+            self.reserve(2);
+            self.arena.extend_from_slice(&[hash as u32, start as u32]);
+            return Ok(());
+        }
+        self.insert_more(bytes, hash as u32, start, end)
+    }
+
+    /// One allocation for the whole scan, once the small one is used up.
+    #[inline]
+    fn reserve(&mut self, cells: usize) {
+        if self.arena.len() + cells > self.arena.capacity() {
+            let more = self.budget.saturating_sub(self.arena.len()).max(cells);
+            self.arena.reserve_exact(more);
+        }
+    }
+
+    fn search_row(&self, bytes: &[u8], set: &Set, hash: u32, start: usize) -> Result<(), Repeated> {
+        for pair in self.arena[set.from as usize..].chunks_exact(2) {
+            if let &[known, at] = pair
+                && known == hash
+                && Unescaped::new(bytes, at as usize).eq(Unescaped::new(bytes, start))
+            {
+                return Err(Repeated(start));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn insert_more(
+        &mut self,
+        bytes: &[u8],
+        hash: u32,
+        start: usize,
+        end: usize,
+    ) -> Result<(), Repeated> {
+        let Some(mut set) = self.sets.pop() else {
+            return Ok(());
+        };
+        let outcome = self.insert_into(bytes, &mut set, hash, start, end);
+        self.sets.push(set);
+        outcome
+    }
+
+    fn insert_into(
+        &mut self,
+        bytes: &[u8],
+        set: &mut Set,
+        hash: u32,
+        start: usize,
+        end: usize,
+    ) -> Result<(), Repeated> {
+        match set.form {
+            Form::Row if set.count <= ROW => {
+                self.search_row(bytes, set, hash, start)?;
+                self.reserve(2);
+                self.arena.extend_from_slice(&[hash, start as u32]);
+                return Ok(());
+            }
+            Form::Row => self.grow(bytes, set, start, FIRST_TABLE),
+            Form::Table(cells) if u64::from(set.count) * 4 > u64::from(cells) * 3 => {
+                self.grow(bytes, set, start, cells.saturating_mul(2));
+            }
+            _ => {}
+        }
+        if let Form::Table(cells) = set.form {
+            let region = &mut self.arena[set.from as usize..];
+            for cell in probes(hash, cells) {
+                let Some(known) = region.get_mut(cell) else {
+                    break;
+                };
+                if *known == 0 {
+                    *known = start as u32;
+                    return Ok(());
+                }
+                let at = *known as usize;
+                if is_same(bytes, at, start, end)
+                    || (self.any_escapes
+                        && Unescaped::new(bytes, at).eq(Unescaped::new(bytes, start)))
+                {
+                    return Err(Repeated(start));
+                }
+            }
+            self.give_up(set);
+        }
+        self.reserve(1);
+        self.arena.push(start as u32);
+        Ok(())
+    }
+
+    /// Moves the keys of the object on top into a table of `cells`, if there is room for it.
+    fn grow(&mut self, bytes: &[u8], set: &mut Set, start: usize, cells: u32) {
+        let from = set.from as usize;
+        let top = self.arena.len();
+        // What is yet to come must fit as offsets in a row.
+        let to_come = bytes.len().saturating_sub(start) / 4 + ROWS;
+        if top + cells as usize + to_come > self.budget || cells > 1 << 30 {
+            return self.give_up(set);
+        }
+        self.reserve(cells as usize);
+        self.arena.resize(top + cells as usize, 0);
+        let (old, table) = self.arena[from..].split_at_mut(top - from);
+        let step = if set.form == Form::Row { 2 } else { 1 };
+        let mut is_placed = true;
+        for entry in old.chunks_exact(step) {
+            let at = entry[step - 1];
+            if at == 0 {
+                continue;
+            }
+            let hash = if step == 2 {
+                entry[0]
+            } else if self.any_escapes {
+                hash_unescaped(self.seed, bytes, at as usize) as u32
+            } else {
+                let at = at as usize;
+                hash_plain(self.seed, bytes, at, plain_end(bytes, at)) as u32
+            };
+            let free = probes(hash, cells).find(|&cell| table[cell] == 0);
+            match free {
+                Some(cell) => table[cell] = at,
+                None => {
+                    is_placed = false;
+                    break;
+                }
+            }
+        }
+        if !is_placed {
+            self.arena.truncate(top);
+            return self.give_up(set);
+        }
+        self.arena.copy_within(top.., from);
+        self.arena.truncate(from + cells as usize);
+        set.form = Form::Table(cells);
+    }
+
+    /// From a row or a table to a list.
+    fn give_up(&mut self, set: &mut Set) {
+        let from = set.from as usize;
+        let mut kept = from;
+        let step = if set.form == Form::Row { 2 } else { 1 };
+        for cell in (from + step - 1..self.arena.len()).step_by(step) {
+            if self.arena[cell] != 0 {
+                self.arena[kept] = self.arena[cell];
+                kept += 1;
+            }
+        }
+        self.arena.truncate(kept);
+        set.form = Form::List;
+    }
+
+    fn sort(&mut self, bytes: &[u8], set: &Set) -> Result<(), Repeated> {
+        let list = &mut self.arena[set.from as usize..];
+        let key = |at: u32| Unescaped::new(bytes, at as usize);
+        list.sort_unstable_by(|&a, &b| key(a).cmp(key(b)).then(a.cmp(&b)));
+        list.windows(2)
+            .filter(|pair| key(pair[0]).eq(key(pair[1])))
+            .map(|pair| pair[1] as usize)
+            .min()
+            .map_or(Ok(()), |at| Err(Repeated(at)))
+    }
+}
+
+/// The cells of a table in the order in which a key looks for its place: steps of 1, 2, 3, …
+#[inline]
+fn probes(hash: u32, cells: u32) -> impl Iterator<Item = usize> {
+    (0..PROBES).map(move |probe| {
+        let step = probe * (probe + 1) / 2;
+        (hash.wrapping_add(step) & (cells - 1)) as usize
+    })
+}
+
+/// Whether the key at `at` is written as the one between `start` and `end`.
+#[inline]
+fn is_same(bytes: &[u8], at: usize, start: usize, end: usize) -> bool {
+    let length = end - start;
+    bytes.get(at + length) == Some(&b'"') && bytes.get(at..at + length) == bytes.get(start..end)
+}
+
+/// A folded multiplication, as in wyhash; the seed is secret, and no property depends on it.
+#[inline(always)]
+fn fold(state: u64, word: u64) -> u64 {
+    let product = u128::from(state ^ word) * 0x9e37_79b9_7f4a_7c15;
+    (product as u64) ^ (product >> 64) as u64
+}
+
+/// Eight bytes a step, the last ones padded with zeros.
+#[inline(always)]
+fn hash_plain(seed: u64, bytes: &[u8], start: usize, end: usize) -> u64 {
+    let mut state = seed;
+    let mut at = start;
+    while end - at > 8 {
+        state = fold(state, word(bytes, at).unwrap_or(0));
+        at += 8;
+    }
+    let rest = end - at;
+    let last = match word(bytes, at) {
+        // What lies behind the key is cut off.
+        Some(word) if rest > 0 => word & (u64::MAX >> (64 - rest * 8)),
+        Some(_) => 0,
+        None => bytes[at..end]
+            .iter()
+            .rev()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    fold(state, last)
+}
+
+/// [`hash_plain`] of what the key says.
+fn hash_unescaped(seed: u64, bytes: &[u8], start: usize) -> u64 {
+    let mut state = seed;
+    let (mut word, mut count) = (0, 0);
+    for byte in Unescaped::new(bytes, start) {
+        if count == 8 {
+            state = fold(state, word);
+            (word, count) = (0, 0);
+        }
+        word |= u64::from(byte) << (count * 8);
+        count += 1;
+    }
+    fold(state, word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    /// Inserts every key of `"k""k"…`; `cells` is the budget.
+    fn repeats(keys: &[String], cells: Option<usize>, seed: Option<u64>) -> bool {
+        let mut bytes = vec![b'{'];
+        let mut places = Vec::new();
+        for key in keys {
+            bytes.push(b'"');
+            places.push((bytes.len(), bytes.len() + key.len()));
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.extend_from_slice(b"\":0,");
+        }
+        let mut set_of_all = Keys::new();
+        set_of_all.reset(bytes.len());
+        if let Some(cells) = cells {
+            set_of_all.budget = cells;
+        }
+        if let Some(seed) = seed {
+            set_of_all.seed = seed;
+        }
+        set_of_all.open();
+        for &(start, end) in &places {
+            let escaped = bytes[start..end].contains(&b'\\');
+            let inserted = set_of_all.insert(&bytes, start, end, escaped);
+            if inserted.is_err() {
+                return true;
+            }
+            assert!(cells.is_some() || set_of_all.arena.len() <= set_of_all.budget);
+        }
+        set_of_all.close(&bytes).is_err()
+    }
+
+    proptest! {
+        #[test]
+        fn notices_what_a_hash_set_notices(
+            keys in proptest::collection::vec("[a-c\u{e9}]{0,3}|[a-z]{4,12}|k[0-9]{3}", 0..300),
+            budget in proptest::option::of(0_usize..2000),
+        ) {
+            let unique: HashSet<_> = keys.iter().collect();
+            prop_assert_eq!(repeats(&keys, budget, None), unique.len() != keys.len());
+        }
+    }
+
+    #[test]
+    fn many_keys_are_told_apart_with_and_without_room() {
+        let mut keys: Vec<_> = (0..20_000).map(|number| format!("key{number}")).collect();
+        for budget in [None, Some(100), Some(3000), Some(70_000)] {
+            assert!(!repeats(&keys, budget, None), "{budget:?}");
+        }
+        keys.push("key7".into());
+        for budget in [None, Some(100), Some(3000), Some(70_000)] {
+            assert!(repeats(&keys, budget, None), "{budget:?}");
+        }
+    }
+
+    #[test]
+    fn escapes_do_not_hide_a_repetition() {
+        for (a, b) in [
+            ("abc", "\\u0061bc"),
+            ("\\u00e9", "é"),
+            ("\\ud83d\\ude00", "😀"),
+            ("a/b", "a\\/b"),
+        ] {
+            assert!(repeats(&[a.into(), b.into()], None, None));
+            let mut many: Vec<_> = (0..100).map(|number| format!("key{number}")).collect();
+            many.extend([a.into(), b.into()]);
+            assert!(repeats(&many, None, None));
+            assert!(repeats(&many, Some(0), None));
+        }
+    }
+
+    #[test]
+    fn plain_and_escaped_keys_hash_alike() {
+        let text = b"\"\"a\"abcdefgh\"abcdefghi\"abcdefghijklmnopq\"";
+        let mut start = 1;
+        for (end, _) in text
+            .iter()
+            .enumerate()
+            .filter(|(at, byte)| *at > 0 && **byte == b'"')
+        {
+            assert_eq!(
+                hash_plain(7, text, start, end),
+                hash_unescaped(7, text, start)
+            );
+            start = end + 1;
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The pass itself: a loop over values, with the open arrays and objects on a stack of its own.
+
+use super::keys::{Keys, Repeated};
+use super::text::{self, Unescaped, word};
+use super::{DEPTH_MAX, JsonLimits, number};
+use crate::validators::Failure;
+
+/// Names longer than this are cut in a path.
+const NAME_MAX: usize = 64;
+
+/// Why a text was refused, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub failure: Failure,
+    /// The byte at which it shows.
+    pub offset: usize,
+    /// The limit that was passed, where it is one.
+    pub limit: Option<usize>,
+}
+
+/// What a text that passed is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Scalars, arrays and objects.
+    pub values: usize,
+    /// The deepest nesting.
+    pub depth: usize,
+    /// Whether every byte is ASCII.
+    pub is_ascii: bool,
+    /// Whether an integer is beyond 2^53.
+    pub has_unsafe_integers: bool,
+    /// Whether a string holds `\u0000`.
+    pub has_nul: bool,
+}
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// A key; a long one is cut and ends with `…`.
+    Key(String),
+    /// An index.
+    Index(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Around the outermost value.
+    Root,
+    Array,
+    Object,
+}
+
+/// An open array or object.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    kind: Kind,
+    /// The object is the value of a `constructor`.
+    of_constructor: bool,
+    /// Items or keys so far.
+    count: u32,
+    /// Where the last key begins; 0 before the first.
+    key: u32,
+}
+
+impl Frame {
+    #[inline(always)]
+    fn new(kind: Kind, of_constructor: bool) -> Self {
+        Self {
+            kind,
+            of_constructor,
+            count: 0,
+            key: 0,
+        }
+    }
+}
+
+/// A scanner, whose small buffers are used again by the next scan.
+pub struct Scanner {
+    keys: Keys,
+    /// What is around the innermost open array or object; after a refusal that one, too.
+    frames: Vec<Frame>,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn at(failure: Failure, offset: usize) -> Refusal {
+    Refusal {
+        failure,
+        offset,
+        limit: None,
+    }
+}
+
+fn beyond(failure: Failure, offset: usize, limit: usize) -> Refusal {
+    Refusal {
+        failure,
+        offset,
+        limit: Some(limit),
+    }
+}
+
+impl From<(Failure, usize)> for Refusal {
+    fn from((failure, offset): (Failure, usize)) -> Self {
+        at(failure, offset)
+    }
+}
+
+impl From<Repeated> for Refusal {
+    fn from(Repeated(offset): Repeated) -> Self {
+        at(Failure::JsonDuplicateKey, offset)
+    }
+}
+
+/// Past white space.
+#[inline(always)]
+fn skip(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+        // Indentation comes in runs.
+        while word(bytes, at) == Some(0x2020_2020_2020_2020) {
+            at += 8;
+        }
+    }
+    at
+}
+
+/// An item of the array on top begins.
+#[inline(always)]
+fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refusal> {
+    top.count += 1;
+    if top.count as usize > limits.max_items {
+        return Err(beyond(Failure::JsonItems, offset, limits.max_items));
+    }
+    Ok(())
+}
+
+/// What is wrong with the byte at `offset`, where a token was expected.
+#[cold]
+fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
+    let is_text = bytes.get(offset).is_none_or(u8::is_ascii)
+        || std::str::from_utf8(&bytes[offset..bytes.len().min(offset + 4)])
+            .map_or_else(|error| error.valid_up_to() > 0, |_| true);
+    at(
+        if is_text {
+            Failure::JsonSyntax
+        } else {
+            Failure::JsonEncoding
+        },
+        offset.min(bytes.len()),
+    )
+}
+
+impl Scanner {
+    /// A new scanner.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            keys: Keys::new(),
+            frames: Vec::new(),
+        }
+    }
+
+    /// Judges `bytes`; on refusal [`Scanner::path`] says where.
+    ///
+    /// # Errors
+    /// The first failure, in the order of the bytes; a repeated key may show only when its object ends.
+    pub fn scan(&mut self, bytes: &[u8], limits: &JsonLimits) -> Result<Report, Refusal> {
+        self.frames.clear();
+        self.keys.reset(bytes.len());
+        let limit = limits.max_bytes.min(i32::MAX as usize);
+        if bytes.len() > limit {
+            return Err(beyond(Failure::PayloadTooLarge, limit, limit));
+        }
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(at(Failure::JsonEncoding, 0));
+        }
+        let mut top = Frame::new(Kind::Root, false);
+        let outcome = self.run(bytes, limits, &mut top);
+        self.frames.push(top);
+        outcome
+    }
+
+    #[inline(always)]
+    fn run(
+        &mut self,
+        bytes: &[u8],
+        limits: &JsonLimits,
+        top: &mut Frame,
+    ) -> Result<Report, Refusal> {
+        let max_depth = limits.max_depth.min(DEPTH_MAX);
+        let mut report = Report {
+            is_ascii: true,
+            ..Report::default()
+        };
+        let mut offset = 0;
+        // Whether the next value is that of a `constructor`.
+        let mut is_constructor = false;
+        'value: loop {
+            offset = skip(bytes, offset);
+            report.values += 1;
+            if report.values > limits.max_values {
+                return Err(beyond(Failure::JsonValues, offset, limits.max_values));
+            }
+            match bytes.get(offset) {
+                Some(b'"') => {
+                    let start = offset + 1;
+                    let text = text::read(bytes, start, limits)?;
+                    if text.end - start > limits.max_string_bytes {
+                        let limit = limits.max_string_bytes;
+                        return Err(beyond(Failure::JsonStringLength, start, limit));
+                    }
+                    report.is_ascii &= text.is_ascii;
+                    report.has_nul |= text.has_nul;
+                    offset = text.end + 1;
+                }
+                Some(b'-' | b'0'..=b'9') => {
+                    let number =
+                        number::read(bytes, offset).map_err(|offset| unexpected(bytes, offset))?;
+                    if limits.finite_numbers && !number.is_finite {
+                        return Err(at(Failure::JsonNumberRange, offset));
+                    }
+                    if number.loses_digits {
+                        report.has_unsafe_integers = true;
+                        if limits.safe_integers {
+                            return Err(at(Failure::JsonUnsafeInteger, offset));
+                        }
+                    }
+                    offset = number.end;
+                }
+                Some(&opening @ (b'{' | b'[')) => {
+                    let depth = self.frames.len() + 1;
+                    if depth > max_depth {
+                        return Err(beyond(Failure::JsonDepth, offset, max_depth));
+                    }
+                    report.depth = report.depth.max(depth);
+                    offset = skip(bytes, offset + 1);
+                    // `]` and `}` are two above their opening.
+                    if bytes.get(offset) == Some(&(opening + 2)) {
+                        offset += 1;
+                    } else if opening == b'{' {
+                        let of_constructor = std::mem::take(&mut is_constructor);
+                        if limits.unique_keys {
+                            self.keys.open();
+                        }
+                        let inner = Frame::new(Kind::Object, of_constructor);
+                        self.frames.push(std::mem::replace(top, inner));
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, &mut report, top)?;
+                        continue 'value;
+                    } else {
+                        let inner = Frame::new(Kind::Array, false);
+                        self.frames.push(std::mem::replace(top, inner));
+                        item(offset, limits, top)?;
+                        is_constructor = false;
+                        continue 'value;
+                    }
+                }
+                Some(b't') if bytes[offset..].starts_with(b"true") => offset += 4,
+                Some(b'f') if bytes[offset..].starts_with(b"false") => offset += 5,
+                Some(b'n') if bytes[offset..].starts_with(b"null") => offset += 4,
+                _ => return Err(unexpected(bytes, offset)),
+            }
+            is_constructor = false;
+            // Behind a value: the next one, or ends.
+            loop {
+                offset = skip(bytes, offset);
+                match (bytes.get(offset), top.kind) {
+                    (Some(b','), Kind::Array) => {
+                        offset += 1;
+                        item(offset, limits, top)?;
+                        continue 'value;
+                    }
+                    (Some(b','), Kind::Object) => {
+                        offset = skip(bytes, offset + 1);
+                        (offset, is_constructor) =
+                            self.key(bytes, offset, limits, &mut report, top)?;
+                        continue 'value;
+                    }
+                    (Some(b'}'), Kind::Object) => self.keys.close(bytes)?,
+                    (Some(b']'), Kind::Array) => {}
+                    (None, Kind::Root) => return Ok(report),
+                    _ => return Err(unexpected(bytes, offset)),
+                }
+                offset += 1;
+                if let Some(outer) = self.frames.pop() {
+                    *top = outer;
+                }
+            }
+        }
+    }
+
+    /// Reads a key of the object on top and its colon: where its value begins, and whether the
+    /// key is `constructor`.
+    #[inline(always)]
+    fn key(
+        &mut self,
+        bytes: &[u8],
+        offset: usize,
+        limits: &JsonLimits,
+        report: &mut Report,
+        top: &mut Frame,
+    ) -> Result<(usize, bool), Refusal> {
+        if bytes.get(offset) != Some(&b'"') {
+            return Err(unexpected(bytes, offset));
+        }
+        let start = offset + 1;
+        let text = text::read(bytes, start, limits)?;
+        top.count += 1;
+        top.key = start as u32;
+        if top.count as usize > limits.max_keys {
+            return Err(beyond(Failure::JsonKeys, start, limits.max_keys));
+        }
+        if text.end - start > limits.max_key_bytes {
+            let limit = limits.max_key_bytes;
+            return Err(beyond(Failure::JsonKeyLength, start, limit));
+        }
+        report.is_ascii &= text.is_ascii;
+        report.has_nul |= text.has_nul;
+        if limits.unique_keys {
+            self.keys.insert(bytes, start, text.end, text.has_escapes)?;
+        }
+        let mut is_constructor = false;
+        if limits.safe_keys && matches!(bytes[start], b'_' | b'c' | b'p' | b'\\') {
+            let is = |name: &[u8]| {
+                if text.has_escapes {
+                    Unescaped::new(bytes, start).eq(name.iter().copied())
+                } else {
+                    &bytes[start..text.end] == name
+                }
+            };
+            if is(b"__proto__") || (top.of_constructor && is(b"prototype")) {
+                return Err(at(Failure::JsonForbiddenKey, start));
+            }
+            is_constructor = is(b"constructor");
+        }
+        let mut colon = text.end + 1;
+        if bytes.get(colon) != Some(&b':') {
+            colon = skip(bytes, colon);
+        }
+        if bytes.get(colon) == Some(&b':') {
+            Ok((colon + 1, is_constructor))
+        } else {
+            Err(unexpected(bytes, colon))
+        }
+    }
+
+    /// Where the last scan stopped, from the outside in.
+    #[must_use]
+    pub fn path(&self, bytes: &[u8]) -> Vec<Segment> {
+        self.frames
+            .iter()
+            .filter(|frame| frame.count > 0)
+            .map(|frame| {
+                if frame.kind == Kind::Array {
+                    return Segment::Index(frame.count as usize - 1);
+                }
+                let name: Vec<u8> = Unescaped::new(bytes, frame.key as usize)
+                    .take(NAME_MAX + 1)
+                    .collect();
+                let text = String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]);
+                if name.len() > NAME_MAX {
+                    Segment::Key(format!("{}…", text.trim_end_matches('\u{fffd}')))
+                } else {
+                    Segment::Key(text.into_owned())
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,323 @@
+//! The scanner against `serde_json`, and its limits one by one.
+
+use super::{JsonLimits, Scanner, Segment};
+use crate::validators::Failure;
+use proptest::prelude::*;
+
+fn open_limits() -> JsonLimits {
+    JsonLimits {
+        max_bytes: usize::MAX,
+        max_depth: 100,
+        max_values: usize::MAX,
+        max_keys: usize::MAX,
+        max_key_bytes: usize::MAX,
+        unique_keys: false,
+        safe_keys: false,
+        ..JsonLimits::default()
+    }
+}
+
+fn verdict(bytes: &[u8], limits: &JsonLimits) -> Option<(Failure, usize)> {
+    Scanner::new()
+        .scan(bytes, limits)
+        .err()
+        .map(|refusal| (refusal.failure, refusal.offset))
+}
+
+fn refusal(text: &str) -> Option<(Failure, usize)> {
+    verdict(text.as_bytes(), &JsonLimits::default())
+}
+
+/// JSON, and what is nearly JSON.
+fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just("{"),
+        Just("}"),
+        Just("["),
+        Just("]"),
+        Just(":"),
+        Just(","),
+        Just("\""),
+        Just("\\"),
+        Just("\\u"),
+        Just("d83d"),
+        Just("\\ude00"),
+        Just("\\n"),
+        Just("\"a\""),
+        Just("\"b\":"),
+        Just("0"),
+        Just("-"),
+        Just("1"),
+        Just("12345678901234567890"),
+        Just("."),
+        Just("e"),
+        Just("E+"),
+        Just("400"),
+        Just("1e308"),
+        Just("true"),
+        Just("false"),
+        Just("null"),
+        Just("nul"),
+        Just(" "),
+        Just("\n\t\r"),
+        Just("        "),
+        Just("é"),
+        Just("\u{2028}"),
+        Just("😀"),
+        Just("\u{1}"),
+        Just("plain text of some length, beyond sixteen bytes"),
+    ]
+    .prop_map(|text| text.as_bytes().to_vec());
+    let piece = prop_oneof![20 => piece, 1 => proptest::collection::vec(any::<u8>(), 1..4)];
+    proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn valid_json() -> impl Strategy<Value = String> {
+    let scalar = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        ".{0,40}".prop_map(Into::into),
+        "[a-z\u{0}-\u{1f}\"\\\\é😀]{0,20}".prop_map(Into::into),
+    ];
+    let value = scalar.prop_recursive(6, 64, 8, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
+            proptest::collection::btree_map("[a-z]{0,3}|\\PC{0,12}", inner, 0..24)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    });
+    (value, any::<bool>()).prop_map(|(value, is_pretty)| {
+        if is_pretty {
+            serde_json::to_string_pretty(&value).unwrap_or_default()
+        } else {
+            value.to_string()
+        }
+    })
+}
+
+/// Whether any object repeats a key.
+fn repeats_a_key(text: &str) -> bool {
+    struct Checked(bool);
+    impl<'de> serde::Deserialize<'de> for Checked {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_any(Visitor)
+        }
+    }
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Checked;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("JSON")
+        }
+        fn visit_unit<E>(self) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+            Ok(Checked(false))
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Checked, A::Error> {
+            let mut repeats = false;
+            while let Some(Checked(inner)) = seq.next_element()? {
+                repeats |= inner;
+            }
+            Ok(Checked(repeats))
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Checked, A::Error> {
+            let mut seen = std::collections::HashSet::new();
+            let mut repeats = false;
+            while let Some((key, Checked(inner))) = map.next_entry::<String, Checked>()? {
+                repeats |= inner || !seen.insert(key);
+            }
+            Ok(Checked(repeats))
+        }
+    }
+    serde_json::from_str::<Checked>(text).is_ok_and(|checked| checked.0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn accepts_what_serde_json_accepts(bytes in nearly_json()) {
+        let ours = verdict(&bytes, &open_limits());
+        let theirs = serde_json::from_slice::<serde_json::Value>(&bytes);
+        prop_assert_eq!(ours.is_none(), theirs.is_ok(), "{:?} {:?}", ours, String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn notices_repeated_keys_as_a_hash_set_does(text in r#"\{("[ab]{0,2}":(\{("[ab]{0,2}":1,){0,3}"c":0\}|0),){0,20}"c":0\}"#) {
+        let limits = JsonLimits { unique_keys: true, ..open_limits() };
+        let ours = verdict(text.as_bytes(), &limits).map(|(failure, _)| failure);
+        prop_assert_eq!(ours, repeats_a_key(&text).then_some(Failure::JsonDuplicateKey));
+    }
+
+    #[test]
+    fn passes_valid_json_and_refuses_it_cut_short(text in valid_json(), cut in any::<proptest::sample::Index>()) {
+        prop_assert_eq!(verdict(text.as_bytes(), &open_limits()), None);
+        let cut = cut.index(text.len());
+        let shorter = &text.as_bytes()[..cut];
+        let theirs = serde_json::from_slice::<serde_json::Value>(shorter).is_ok();
+        prop_assert_eq!(verdict(shorter, &open_limits()).is_none(), theirs);
+    }
+
+    #[test]
+    fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let mut scanner = Scanner::new();
+        if let Err(refusal) = scanner.scan(&bytes, &JsonLimits::default()) {
+            prop_assert!(refusal.offset <= bytes.len());
+            prop_assert!(scanner.path(&bytes).len() <= 512);
+        }
+    }
+}
+
+#[test]
+fn says_why_and_where() {
+    for (text, failure, offset) in [
+        ("", Failure::JsonSyntax, 0),
+        ("  ", Failure::JsonSyntax, 2),
+        ("[1,]", Failure::JsonSyntax, 3),
+        ("{\"a\":1,}", Failure::JsonSyntax, 7),
+        ("01", Failure::JsonSyntax, 1),
+        ("[1}", Failure::JsonSyntax, 2),
+        ("\u{feff}1", Failure::JsonEncoding, 0),
+        ("é", Failure::JsonSyntax, 0),
+        ("{\"a\":1,\"\\u0061\":2}", Failure::JsonDuplicateKey, 8),
+        ("{\"x\":{\"__proto__\":1}}", Failure::JsonForbiddenKey, 7),
+        ("{\"__pro\\u0074o__\":1}", Failure::JsonForbiddenKey, 2),
+        (
+            "{\"constructor\":{\"prototype\":1}}",
+            Failure::JsonForbiddenKey,
+            17,
+        ),
+        (
+            "{\"c\\u006fnstructor\":{\"x\":1,\"\\u0070rototype\":1}}",
+            Failure::JsonForbiddenKey,
+            28,
+        ),
+        ("[1e309]", Failure::JsonNumberRange, 1),
+        ("[-1.8e308]", Failure::JsonNumberRange, 1),
+        ("\"\\ud800\"", Failure::JsonSurrogate, 1),
+        ("\"\\udc00\\ud800\"", Failure::JsonSurrogate, 1),
+        ("\"\\u12g4\"", Failure::JsonSyntax, 5),
+    ] {
+        assert_eq!(refusal(text), Some((failure, offset)), "{text}");
+    }
+    for text in [
+        "{\"constructor\":1,\"prototype\":2}",
+        "{\"constructor\":[{\"prototype\":2}]}",
+        "{\"constructor\":{\"a\":{\"prototype\":2}}}",
+        "{\"a\":\"__proto__\"}",
+        "1e308",
+        "1.7976931348623157e308",
+        "0e999999999999999999",
+        "1e-999999999999",
+        "123456789012345678901234567890",
+        "{\"a\":{\"a\":{\"a\":1}},\"b\":[{\"a\":1},{\"a\":1}]}",
+        "\"\\ud83d\\ude00\"",
+        " \n[ ] ",
+    ] {
+        assert_eq!(refusal(text), None, "{text}");
+    }
+    assert_eq!(
+        verdict(b"[\"\xff\"]", &JsonLimits::default()),
+        Some((Failure::JsonEncoding, 2))
+    );
+}
+
+#[test]
+fn every_limit_passes_at_its_value_and_refuses_one_above() {
+    type Set = fn(&mut JsonLimits, usize);
+    let cases: [(&str, Set, usize, Failure); 7] = [
+        (
+            "[[[0]]]",
+            |limits, at| limits.max_depth = at,
+            3,
+            Failure::JsonDepth,
+        ),
+        (
+            "[0,[],{}]",
+            |limits, at| limits.max_values = at,
+            4,
+            Failure::JsonValues,
+        ),
+        (
+            "{\"a\":0,\"b\":1}",
+            |limits, at| limits.max_keys = at,
+            2,
+            Failure::JsonKeys,
+        ),
+        (
+            "[0,1,2]",
+            |limits, at| limits.max_items = at,
+            3,
+            Failure::JsonItems,
+        ),
+        (
+            "[\"abcdefghijklmnopqrst\"]",
+            |limits, at| limits.max_string_bytes = at,
+            20,
+            Failure::JsonStringLength,
+        ),
+        (
+            "{\"abc\":0}",
+            |limits, at| limits.max_key_bytes = at,
+            3,
+            Failure::JsonKeyLength,
+        ),
+        (
+            "[0]",
+            |limits, at| limits.max_bytes = at,
+            3,
+            Failure::PayloadTooLarge,
+        ),
+    ];
+    for (text, set, value, failure) in cases {
+        let mut limits = JsonLimits::default();
+        set(&mut limits, value);
+        assert_eq!(verdict(text.as_bytes(), &limits), None, "{text}");
+        set(&mut limits, value - 1);
+        let refusal = Scanner::new().scan(text.as_bytes(), &limits).err();
+        let refusal = refusal.map(|refusal| (refusal.failure, refusal.limit));
+        assert_eq!(refusal, Some((failure, Some(value - 1))), "{text}");
+    }
+}
+
+#[test]
+fn a_path_leads_to_the_place() {
+    let text = b"{\"a\":[0,{\"b\\n\":1,\"c\":[1,2,x]}]}";
+    let mut scanner = Scanner::new();
+    assert!(scanner.scan(text, &JsonLimits::default()).is_err());
+    let key = |name: &str| Segment::Key(name.into());
+    assert_eq!(
+        scanner.path(text),
+        [key("a"), Segment::Index(1), key("c"), Segment::Index(2)]
+    );
+}
+
+#[test]
+fn a_deep_text_needs_no_stack() {
+    let deep = "[".repeat(1 << 20);
+    assert_eq!(refusal(&deep), Some((Failure::JsonDepth, 64)));
+    let limits = JsonLimits {
+        max_depth: usize::MAX,
+        ..open_limits()
+    };
+    assert_eq!(
+        verdict(deep.as_bytes(), &limits),
+        Some((Failure::JsonDepth, 512))
+    );
+}

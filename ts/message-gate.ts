@@ -1,0 +1,63 @@
+import type { ManagedConnection } from './connection.js';
+import { wrongType } from './errors.js';
+import { type ValidationFailure, failure } from './validators/failure.js';
+import { type CheckedJsonLimits, type JsonLimits, bytesOf, checkedJsonLimits, judgeJson } from './validators/json.js';
+
+/** How adapters judge what their sockets receive. */
+export interface MessageOptions {
+  /**
+   * Judges every message as JSON before a handler sees it; limits that are left out are those of
+   * `JsonLimits`, with a depth of 32. Default: none, messages may be anything.
+   */
+  readonly json?: JsonLimits | undefined;
+  /**
+   * What becomes of a message that is refused. `close`: the connection is closed, with 1009 for
+   * what is too large, 1007 for what is no JSON, 1008 for the rest. `drop`: no handler sees it. A
+   * function is told, and says which of the two; if it throws, the connection is closed. Default `close`.
+   */
+  readonly onInvalidMessage?: 'close' | 'drop' | ((failure: ValidationFailure, connection: ManagedConnection) => 'close' | 'drop') | undefined;
+}
+
+/** @internal */
+export const MESSAGE_OPTIONS = ['json', 'onInvalidMessage'] as const;
+
+const DEPTH = { maxDepth: 32 };
+
+function closeCodeOf({ code, status }: ValidationFailure): number {
+  if (status === 413) return 1009;
+  return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING' || code === 'ERR_JSON_SURROGATE' ? 1007 : 1008;
+}
+
+/** What every adapter does with a message, before its handlers. @internal */
+export class MessageGate {
+  readonly #limits: CheckedJsonLimits | undefined;
+  readonly #onInvalid: MessageOptions['onInvalidMessage'];
+
+  /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
+  constructor({ json, onInvalidMessage = 'close' }: MessageOptions) {
+    if (onInvalidMessage !== 'close' && onInvalidMessage !== 'drop' && typeof onInvalidMessage !== 'function')
+      throw wrongType('onInvalidMessage', onInvalidMessage, "'close', 'drop' or a function");
+    this.#limits = json === undefined ? undefined : checkedJsonLimits('json', json, DEPTH);
+    this.#onInvalid = onInvalidMessage;
+  }
+
+  /** Whether handlers may see the message; one that may not has been dealt with. */
+  admits(message: unknown, connection: ManagedConnection): boolean {
+    if (this.#limits === undefined) return true;
+    const given = typeof message === 'string' ? message : Array.isArray(message) ? Buffer.concat(message as Buffer[]) : bytesOf(message);
+    const why = given === undefined ? failure('ERR_JSON_TYPE', { field: 'payload' }) : judgeJson(given, this.#limits);
+    if (why === undefined) return true;
+    if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);
+    return false;
+  }
+
+  #choice(why: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {
+    if (typeof this.#onInvalid !== 'function') return this.#onInvalid ?? 'close';
+    try {
+      return this.#onInvalid(why, connection) === 'drop' ? 'drop' : 'close';
+    } catch {
+      // A client must not be able to end the server through a hook.
+      return 'close';
+    }
+  }
+}

@@ -1,0 +1,463 @@
+/** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
+import { domainToUnicode } from 'node:url';
+import { isPublicIp } from '../../native/loader.js';
+import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
+import type { FailureCode } from '../failures.js';
+import { type Validated, failure } from './failure.js';
+
+/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
+export type UrlMode = 'request-target' | 'redirect' | 'outbound';
+
+/** What is odd about a URL that was let through. */
+export type UrlFlag =
+  /** The path or the query climbs: `..`, however it is encoded. */
+  | 'traversal'
+  /** The path holds an encoded slash or backslash. */
+  | 'encoded-separator'
+  /** The query holds an encoded control character other than CR, LF and NUL. */
+  | 'encoded-control'
+  /** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
+  | 'percent'
+  /** Something is encoded twice. */
+  | 'double-encoding'
+  /** The path or a parameter is a URL itself, or begins like the end of a host. */
+  | 'nested-url'
+  /** The host has signs that no name in the DNS has. */
+  | 'odd-host'
+  /** The host has letters beyond ASCII. */
+  | 'international'
+  /** A label of the host mixes alphabets. */
+  | 'mixed-scripts';
+
+/** What is allowed. */
+export interface UrlOptions {
+  /** Default: none, which is the plan's check: any URL or path that the engine can parse. */
+  readonly mode?: UrlMode | undefined;
+  /** UTF-16 units: 1 to 65,536. Default 2048. */
+  readonly maxLength?: number | undefined;
+  /**
+   * What becomes of paths that climb or hide how, and of malformed percent codes: `refuse`, or
+   * `flag`, which lets them through with a flag. Default `refuse`.
+   */
+  readonly suspicious?: 'refuse' | 'flag' | undefined;
+  /** `request-target`: the method, which decides about `*`. */
+  readonly method?: string | undefined;
+  /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. */
+  readonly host?: string | undefined;
+  /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  /** `outbound`: default `['https']`. */
+  readonly schemes?: readonly string[] | undefined;
+  /** `outbound`: default `[80, 443]`. */
+  readonly allowedPorts?: readonly number[] | undefined;
+  /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
+  readonly allowedHosts?: readonly string[] | undefined;
+}
+
+/** A URL that was let through. */
+export interface JudgedUrl {
+  /** The URL as the engine writes it; of a path, the path as it came. Use this one. */
+  readonly href: string;
+  /** Empty for a path. */
+  readonly origin: string;
+  /** Without port, brackets and trailing dot; empty for a path. */
+  readonly host: string;
+  /** The host in its own alphabet, where that is another. */
+  readonly unicodeHost: string;
+  readonly path: string;
+  /** With its question mark, or empty. */
+  readonly query: string;
+  readonly flags: readonly UrlFlag[];
+}
+
+const LENGTH_MAX = 2048;
+const OPTIONS = ['mode', 'maxLength', 'suspicious', 'method', 'host', 'allowedOrigins', 'schemes', 'allowedPorts', 'allowedHosts'] as const;
+const MODES = ['request-target', 'redirect', 'outbound'];
+/** An attacker's doubly, trebly, … encoded text is unwrapped so often. */
+const ROUNDS = 6;
+
+/** Names that lead to the own host or network, and public ones that are known to lead there or to any address that they spell out. */
+const LOCAL_SUFFIXES = (
+  'localhost localdomain local internal intranet lan home corp private home.arpa ipv6-localhost ip6-localhost ip6-loopback ' +
+  'nip.io sslip.io xip.io xip.name localtest.me localh.st localho.st lvh.me vcap.me lacolhost.com fuf.me localdomain.pw 1u.ms rbndr.us ' +
+  'bugbounty.dod.network spoofed.burpcollaborator.net mail.ebc.apple.com metadata.packet.net'
+).split(' ');
+
+/** What must be encoded in any URL: controls, space, DEL, and all that is not ASCII. */
+function isRaw(code: number): boolean {
+  return code <= 0x20 || code >= 0x7f;
+}
+
+function hex(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const small = code | 0x20;
+  return small >= 0x61 && small <= 0x66 ? small - 0x57 : -1;
+}
+
+function byteAt(text: string, at: number): number {
+  const high = hex(text.charCodeAt(at));
+  const low = hex(text.charCodeAt(at + 1));
+  return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+/** One round of decoding, to one character a byte; what is malformed stays, and is noted. */
+function decoded(text: string, note: (flag: 'percent') => void): string {
+  let out = '';
+  let from = 0;
+  for (let at = text.indexOf('%'); at >= 0; at = text.indexOf('%', at + 1)) {
+    const byte = byteAt(text, at + 1);
+    if (byte >= 0) {
+      out += text.slice(from, at) + String.fromCharCode(byte);
+      at += 2;
+    } else {
+      note('percent');
+      // The notation of old servers: %uXXXX, full-width forms of ASCII among them.
+      const [high, low] = (text.charCodeAt(at + 1) | 0x20) === 0x75 ? [byteAt(text, at + 2), byteAt(text, at + 4)] : [-1, -1];
+      if (high < 0 || low < 0) continue;
+      const unit = high * 256 + low;
+      out += text.slice(from, at) + plainForm(unit);
+      at += 5;
+    }
+    from = at + 1;
+  }
+  return out + text.slice(from);
+}
+
+/** What a character is taken for where it is folded to ASCII. */
+function plainForm(unit: number): string {
+  if (unit >= 0xff01 && unit <= 0xff5e) return String.fromCharCode(unit - 0xfee0);
+  if (unit === 0x2024 || unit === 0x3002 || unit === 0xff61) return '.';
+  if (unit === 0x2215 || unit === 0x2044) return '/';
+  if (unit === 0x2216) return '\\';
+  return String.fromCharCode(unit < 0x100 ? unit : 0xfffd);
+}
+
+/** Folds bytes that are no shortest UTF-8, and full-width forms, to the ASCII that lax readers see. */
+function folded(bytes: string, note: (flag: 'percent') => void): string {
+  return bytes
+    .replace(/[\xc0\xc1]([^])/g, (_, tail: string) => {
+      note('percent');
+      return String.fromCharCode(tail.charCodeAt(0) & 0x3f);
+    })
+    .replace(/\xe0[\x80-\x9f]([\x80-\xbf])|\xf0[\x80-\x8f][\x80-\xbf]([\x80-\xbf])/g, (all) => {
+      note('percent');
+      return String.fromCharCode(((all.charCodeAt(all.length - 2) & 1) << 6) | (all.charCodeAt(all.length - 1) & 0x3f));
+    })
+    .replace(/[\xf5-\xff]/g, (byte) => {
+      note('percent');
+      return byte;
+    })
+    .replace(/\xef([\xbc\xbd])([\x80-\xbf])|\xe3\x80\x82|\xe2\x88[\x95\x96]|\xe2\x80\xa4/g, (all) => {
+      const code = ((all.charCodeAt(0) & 0x0f) << 12) | ((all.charCodeAt(1) & 0x3f) << 6) | (all.charCodeAt(2) & 0x3f);
+      return plainForm(code);
+    });
+}
+
+/** What a part of a URL looks like to readers that decode more than once. */
+interface Unwrapped {
+  /** Every layer, the outermost first. */
+  readonly layers: readonly string[];
+  readonly isMalformed: boolean;
+}
+
+function unwrapped(part: string): Unwrapped {
+  const layers = [part];
+  let isMalformed = false;
+  const note = (): void => {
+    isMalformed = true;
+  };
+  for (let round = 0; round < ROUNDS; round++) {
+    const last = layers[layers.length - 1] ?? '';
+    if (!last.includes('%')) break;
+    // Only what came first must be well-formed: what is decoded may hold a percent sign.
+    const next = folded(decoded(last, round === 0 ? note : () => undefined), note);
+    if (next === last) break;
+    layers.push(next);
+  }
+  return { layers, isMalformed };
+}
+
+/** CR, LF, NUL; and the letters whose low bytes are CR and LF, which old servers cut to these. */
+const LINE_BREAK = /[\r\n\0]|\xe5\x98[\x8a\x8d]/;
+const CONTROL = /[^\x20-\x7e\x80-\uffff]/;
+/** A segment that climbs or stays, also with a parameter or blanks behind it. */
+const CLIMBS = /(?:^|[/\\])\.{1,}(?:$|[/\\;\0 %?#])/;
+const CLIMBS_IN_QUERY = /(?:^|[/\\=&;])\.\.[/\\]/;
+const NESTED = /^[/\\]*(?:[a-z][a-z0-9+.-]*:)|^[/\\]\.(?!well-known\/)/i;
+const NESTED_IN_QUERY = /=(?:[a-z][a-z0-9+.-]*:)?[/\\]{1,2}[/\\]|=(?:javascript|data|vbscript):/i;
+
+type Verdict = FailureCode | undefined;
+
+/** Judges path and query, which hold neither raw controls nor backslashes before the query. */
+function judgeParts(path: string, query: string, mode: UrlMode, mayFlag: boolean, flags: Set<UrlFlag>): Verdict {
+  const inPath = unwrapped(path);
+  const inQuery = unwrapped(query);
+  for (const layer of [...inPath.layers, ...inQuery.layers]) if (LINE_BREAK.test(layer)) return 'ERR_URL_ENCODED_CONTROL';
+  for (const layer of inPath.layers) {
+    if (CONTROL.test(layer)) return 'ERR_URL_ENCODED_CONTROL';
+    // Behind one more decoding, another host. A first layer with two slashes was judged before.
+    if (mode === 'redirect' && /^[/\\]{2}/.test(layer)) return 'ERR_URL_NETWORK_PATH';
+    if (CLIMBS.test(layer)) flags.add('traversal');
+  }
+  const separators = (text: string): number => text.split(/[/\\]/).length;
+  if (inPath.layers.some((layer) => separators(layer) > separators(path))) flags.add('encoded-separator');
+  if (flags.has('traversal') && !mayFlag) return 'ERR_URL_TRAVERSAL';
+  if (inPath.isMalformed) {
+    if (!mayFlag) return 'ERR_URL_PERCENT';
+    flags.add('percent');
+  }
+  if (inQuery.isMalformed) flags.add('percent');
+  if (inPath.layers.length > 2 || inQuery.layers.length > 2) flags.add('double-encoding');
+  if (inQuery.layers.some((layer) => CONTROL.test(layer))) flags.add('encoded-control');
+  if (inQuery.layers.some((layer) => CLIMBS_IN_QUERY.test(layer))) flags.add('traversal');
+  if (inPath.layers.some((layer) => NESTED.test(layer)) || inQuery.layers.some((layer) => NESTED_IN_QUERY.test(layer))) flags.add('nested-url');
+  return undefined;
+}
+
+/** The parts of a URL as it is written. */
+interface Written {
+  readonly scheme: string;
+  readonly authority: string;
+  readonly path: string;
+  readonly query: string;
+  readonly hasFragment: boolean;
+}
+
+/** Splits `scheme://authority/path?query#fragment`; `undefined` for any other form. */
+function written(url: string): Written | undefined {
+  const colon = url.indexOf('://');
+  if (colon < 1 || !/^[a-z][a-z0-9+.-]*$/i.test(url.slice(0, colon))) return undefined;
+  const rest = url.slice(colon + 3);
+  const end = rest.search(/[/?#]/);
+  const authority = end < 0 ? rest : rest.slice(0, end);
+  if (authority === '') return undefined;
+  return { scheme: url.slice(0, colon).toLowerCase(), authority, ...split(end < 0 ? '' : rest.slice(end)) };
+}
+
+function split(text: string): { path: string; query: string; hasFragment: boolean } {
+  const hash = text.indexOf('#');
+  const rest = hash < 0 ? text : text.slice(0, hash);
+  const mark = rest.indexOf('?');
+  return { path: mark < 0 ? rest : rest.slice(0, mark), query: mark < 0 ? '' : rest.slice(mark), hasFragment: hash >= 0 };
+}
+
+function bareHost(hostname: string): string {
+  const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
+  return host.endsWith('.') ? host.slice(0, -1) : host;
+}
+
+function isIpv4(host: string): boolean {
+  return /^\d+\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/** Whether a name leads to the own network: reserved, without a dot, or spelling out an address that is not public. */
+function isLocalName(host: string): boolean {
+  if (!host.includes('.')) return true;
+  if (LOCAL_SUFFIXES.some((suffix) => host === suffix || host.endsWith(`.${suffix}`))) return true;
+  return Array.from(host.matchAll(/(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=$|[.-])/g)).some(
+    ([, a, b, c, d]) => [a, b, c, d].every((part) => Number(part) <= 255) && !isPublicIp([a, b, c, d].map(Number).join('.')),
+  );
+}
+
+const SCRIPTS = [
+  /\p{Script=Latin}/u,
+  /\p{Script=Cyrillic}/u,
+  /\p{Script=Greek}/u,
+  /\p{Script=Armenian}/u,
+  /\p{Script=Hebrew}/u,
+  /\p{Script=Arabic}/u,
+  /\p{Script=Cherokee}/u,
+  /\p{Script=Georgian}/u,
+  /\p{Script=Devanagari}/u,
+  /\p{Script=Thai}/u,
+  // Those of East Asia are written together.
+  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Script=Bopomofo}]/u,
+];
+
+function flagHost(unicodeHost: string, host: string, flags: Set<UrlFlag>): void {
+  if (/[^a-z0-9._:-]/.test(host)) flags.add('odd-host');
+  if (!host.includes('xn--')) return;
+  flags.add('international');
+  if (unicodeHost.split('.').some((label) => SCRIPTS.filter((script) => script.test(label)).length > 1)) flags.add('mixed-scripts');
+}
+
+interface CheckedOptions {
+  readonly mode: UrlMode | undefined;
+  readonly maxLength: number;
+  readonly mayFlag: boolean;
+  readonly given: UrlOptions;
+}
+
+function listOf(field: string, value: unknown, kind: 'string' | 'number'): void {
+  if (value === undefined) return;
+  if (!Array.isArray(value) || value.some((one) => typeof one !== kind)) throw wrongType(field, value, `an array of ${kind}s`);
+}
+
+function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
+  if (options === undefined) return PLAIN;
+  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  knownOptions('UrlOptions', options, OPTIONS);
+  const { mode, suspicious = 'refuse' } = options;
+  if (mode !== undefined && !MODES.includes(mode)) throw outOfRange('mode', mode, MODES.join(', '));
+  if (suspicious !== 'refuse' && suspicious !== 'flag') throw outOfRange('suspicious', suspicious, "'refuse' or 'flag'");
+  for (const field of ['method', 'host'] as const)
+    if (options[field] !== undefined && typeof options[field] !== 'string') throw wrongType(field, options[field], 'a string');
+  for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const) listOf(field, options[field], 'string');
+  listOf('allowedPorts', options.allowedPorts, 'number');
+  for (const origin of options.allowedOrigins ?? []) {
+    if (!URL.canParse(origin) || new URL(origin).origin === 'null') throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
+  }
+  return { mode, maxLength: wholeNumber('maxLength', options.maxLength, 1, 65_536, LENGTH_MAX), mayFlag: suspicious === 'flag', given: options };
+}
+
+const PLAIN: CheckedOptions = { mode: undefined, maxLength: LENGTH_MAX, mayFlag: true, given: {} };
+const refused = (code: FailureCode): Validated<never> => Object.freeze({ ok: false, error: failure(code, { field: 'url' }) });
+const REQUIRED = refused('ERR_URL_REQUIRED');
+const TYPE = refused('ERR_URL_TYPE');
+const FORMAT = refused('ERR_URL_FORMAT');
+
+function refusal(code: FailureCode, offset?: number): Validated<never> {
+  return { ok: false, error: failure(code, offset === undefined ? { field: 'url' } : { field: 'url', offset }) };
+}
+
+function ofPath(url: string, parts: { path: string; query: string }, flags: Set<UrlFlag>): Validated<JudgedUrl> {
+  return { ok: true, value: { href: url, origin: '', host: '', unicodeHost: '', path: parts.path, query: parts.query, flags: [...flags] } };
+}
+
+/** What is refused in every mode, whatever the form. */
+function judgeCharacters(url: string): Validated<never> | undefined {
+  let isBeforeQuery = true;
+  for (let at = 0; at < url.length; at++) {
+    const code = url.charCodeAt(at);
+    if (isRaw(code)) return refusal('ERR_URL_CHARACTER', at);
+    if (code === 0x3f || code === 0x23) isBeforeQuery = false;
+    else if (code === 0x5c && isBeforeQuery) return refusal('ERR_URL_BACKSLASH', at);
+  }
+  return undefined;
+}
+
+/** Hosts that parsers read differently: with credentials before them, or encoded. */
+function judgeAuthority(authority: string): Verdict {
+  if (authority.includes('@')) return 'ERR_URL_CREDENTIALS';
+  return authority.includes('%') ? 'ERR_URL_PERCENT' : undefined;
+}
+
+function judgeAbsolute(url: string, mode: UrlMode, mayFlag: boolean, check: (parsed: URL, parts: Written) => Verdict): Validated<JudgedUrl> {
+  const parts = written(url);
+  if (parts === undefined) return refusal('ERR_URL_FORM');
+  if (!URL.canParse(url)) return FORMAT;
+  const parsed = new URL(url);
+  const flags = new Set<UrlFlag>();
+  const verdict = judgeAuthority(parts.authority) ?? check(parsed, parts) ?? judgeParts(parts.path, parts.query, mode, mayFlag, flags);
+  if (verdict !== undefined) return refusal(verdict);
+  const host = bareHost(parsed.hostname);
+  const unicodeHost = host.includes('xn--') ? domainToUnicode(host) || host : host;
+  flagHost(unicodeHost, host, flags);
+  return { ok: true, value: { href: parsed.href, origin: parsed.origin, host, unicodeHost, path: parsed.pathname, query: parsed.search, flags: [...flags] } };
+}
+
+/** The host of an authority as it is written, in small letters, without its port. */
+function writtenHost(authority: string): string {
+  const end = authority.startsWith('[') ? authority.indexOf(']') + 1 : authority.search(/:|$/);
+  return authority.slice(0, end).toLowerCase();
+}
+
+function judgeTarget(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+  if (url === '*') return given.method === 'OPTIONS' ? ofPath(url, { path: '*', query: '' }, new Set()) : refusal('ERR_URL_FORM');
+  if (url.includes('#')) return refusal('ERR_URL_FRAGMENT', url.indexOf('#'));
+  if (!url.startsWith('/')) {
+    if (given.host === undefined) return refusal('ERR_URL_FORM');
+    return judgeAbsolute(url, 'request-target', mayFlag, (_, parts) => {
+      if (parts.scheme !== 'http' && parts.scheme !== 'https') return 'ERR_URL_SCHEME';
+      return parts.authority.toLowerCase() === given.host?.toLowerCase() ? undefined : 'ERR_URL_HOST';
+    });
+  }
+  // Joined to a base by a URL parser, a second slash would begin a host.
+  if (url.startsWith('//')) return refusal('ERR_URL_NETWORK_PATH');
+  const parts = split(url);
+  const flags = new Set<UrlFlag>();
+  if (url.includes('%') || url.includes('/.') || url.includes(':') || url.includes('..') || url.includes('=/')) {
+    const verdict = judgeParts(parts.path, parts.query, 'request-target', mayFlag, flags);
+    if (verdict !== undefined) return refusal(verdict);
+  }
+  return ofPath(url, parts, flags);
+}
+
+function judgeRedirect(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+  if (url.startsWith('/')) {
+    if (url.startsWith('//')) return refusal('ERR_URL_NETWORK_PATH');
+    const parts = split(url);
+    const flags = new Set<UrlFlag>();
+    const verdict = judgeParts(parts.path, parts.query, 'redirect', mayFlag, flags);
+    return verdict === undefined ? ofPath(url, parts, flags) : refusal(verdict);
+  }
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  if (scheme !== undefined && scheme !== 'http' && scheme !== 'https') return refusal('ERR_URL_SCHEME');
+  const origins = (given.allowedOrigins ?? []).map((origin) => dotlessOrigin(new URL(origin)));
+  return judgeAbsolute(url, 'redirect', mayFlag, (parsed, parts) => {
+    if (isIpv4(parsed.hostname) && writtenHost(parts.authority) !== parsed.hostname) return 'ERR_URL_ADDRESS_NOTATION';
+    return origins.includes(dotlessOrigin(parsed)) ? undefined : 'ERR_URL_HOST';
+  });
+}
+
+/** An origin whose host lost its trailing dot, which means the same. */
+function dotlessOrigin({ protocol, hostname, port }: URL): string {
+  return `${protocol}//${hostname.endsWith('.') ? hostname.slice(0, -1) : hostname}${port && `:${port}`}`;
+}
+
+const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443, 'ws:': 80, 'wss:': 443 };
+
+function judgeOutbound(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  const schemes = (given.schemes ?? ['https']).map((one) => one.toLowerCase().replace(/:$/, ''));
+  if (scheme !== undefined && !schemes.includes(scheme)) return refusal('ERR_URL_SCHEME');
+  return judgeAbsolute(url, 'outbound', mayFlag, (parsed, parts) => {
+    if (parts.hasFragment) return 'ERR_URL_FRAGMENT';
+    const port = parsed.port === '' ? DEFAULT_PORTS[parsed.protocol] : Number(parsed.port);
+    if (port === undefined || !(given.allowedPorts ?? [80, 443]).includes(port)) return 'ERR_URL_PORT';
+    const host = bareHost(parsed.hostname);
+    if (isIpv4(host) && writtenHost(parts.authority) !== host) return 'ERR_URL_ADDRESS_NOTATION';
+    if (given.allowedHosts !== undefined) return given.allowedHosts.some((one) => bareHost(one.toLowerCase()) === host) ? undefined : 'ERR_URL_HOST';
+    const isAddress = parsed.hostname.startsWith('[') || isIpv4(host);
+    return (isAddress ? isPublicIp(host) : !isLocalName(host)) ? undefined : 'ERR_URL_ADDRESS';
+  });
+}
+
+/** @internal */
+export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl> {
+  const checked = checkedOptions(options);
+  if (!url) return REQUIRED;
+  if (typeof url !== 'string') return TYPE;
+  if (url.length > checked.maxLength) return { ok: false, error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: checked.maxLength, actual: url.length }) };
+  if (checked.mode === undefined) {
+    if (!URL.canParse(url, 'http://localhost')) return FORMAT;
+    const { href, origin, hostname, pathname, search } = new URL(url, 'http://localhost');
+    const host = bareHost(hostname);
+    return { ok: true, value: { href, origin, host, unicodeHost: host, path: pathname, query: search, flags: [] } };
+  }
+  const wrong = judgeCharacters(url);
+  if (wrong !== undefined) return wrong;
+  if (checked.mode === 'request-target') return judgeTarget(url, checked);
+  return checked.mode === 'redirect' ? judgeRedirect(url, checked) : judgeOutbound(url, checked);
+}
+
+/** The plan's check, which hands back the text it was given. @internal */
+export function judgePlainUrl(url: unknown): Validated<string> {
+  if (!url) return REQUIRED;
+  if (typeof url !== 'string') return TYPE;
+  if (url.length > LENGTH_MAX) return { ok: false, error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: LENGTH_MAX, actual: url.length }) };
+  return URL.canParse(url, 'http://localhost') ? { ok: true, value: url } : FORMAT;
+}
+
+/**
+ * Whether an IP address lies on the public internet: not private, loopback, link-local, reserved,
+ * multicast, for documentation, nor an IPv4 address inside IPv6. What is no address in its usual
+ * notation is not public. For the `lookup` hook of a client: a name that passed may resolve to
+ * anything.
+ *
+ * @example
+ * isPublicAddress('169.254.169.254'); // false: cloud metadata
+ */
+export function isPublicAddress(ip: string): boolean {
+  return typeof ip === 'string' && ip.length <= 45 && isPublicIp(ip);
+}
