@@ -773,8 +773,10 @@ if (
   }
 }
 
-const { Trust, createConnections, failureRows } = nativeBinding
+const { TokenCore, Trust, createConnections, failureRows, tokenAlgorithms } = nativeBinding
+export { TokenCore }
 export { Trust }
 export { createConnections }
 export { failureRows }
+export { tokenAlgorithms }
 export const __napiBindingTarget = __napiLoadedBindingTarget

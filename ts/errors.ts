@@ -8,6 +8,9 @@ export type ErrorCode =
   | 'ERR_TOO_MANY_TIMERS'
   | 'ERR_TIMER_LEAK'
   | 'ERR_UNSUPPORTED'
+  | 'ERR_INVALID_KEY'
+  | 'ERR_JWKS'
+  | 'ERR_TOO_MANY_REVOCATIONS'
   | 'ERR_INTERNAL';
 
 /** What an error of this package says besides its message. */

@@ -3,5 +3,6 @@
 //! Owns no memory of JavaScript and knows no Node-API. A failure is an outcome, hence a value.
 
 mod failure;
+pub mod token;
 
 pub use failure::Failure;

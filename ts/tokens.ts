@@ -1,0 +1,585 @@
+/** Verification of signed tokens: policy and keys in the core, results and waiting here. */
+import { TokenCore, tokenAlgorithms } from '../native/loader.js';
+import { wallClockMs } from './clock.js';
+import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { FAILURES, type FailureCode } from './failures.js';
+import { RemoteKeys, type JwksStats, type RemoteJwks } from './jwks.js';
+import { type TokenAlgorithm, type TokenJwkSet, type TokenKey, invalidKey, jwkOf, keyOf } from './keys.js';
+import { TimerManager } from './timers.js';
+import { InputValidationError, type ValidationFailure, failure, numbered } from './validators/failure.js';
+
+/** The claims of a token (RFC 7519). */
+export interface TokenClaims {
+  readonly iss?: string;
+  readonly sub?: string;
+  readonly aud?: string | readonly string[];
+  /** Seconds since 1970, as all dates of a token. */
+  readonly exp: number;
+  readonly nbf?: number;
+  readonly iat?: number;
+  readonly jti?: string;
+  readonly [claim: string]: unknown;
+}
+
+/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
+export type TokenResult<C = TokenClaims> = { readonly ok: true; readonly claims: C } | { readonly ok: false; readonly error: ValidationFailure };
+
+/** Every check that a token fails. */
+export interface TokenExplanation {
+  readonly ok: boolean;
+  readonly errors: readonly ValidationFailure[];
+}
+
+/** A token to take back. */
+export interface TokenRevocation {
+  /** Its `iss`; absent for tokens without one. */
+  readonly issuer?: string | undefined;
+  /** Its `jti`. */
+  readonly jti: string;
+  /** Its `exp`, seconds: it is forgotten then. */
+  readonly exp: number;
+}
+
+/** Options of a verifier. A claim that is configured has to be there. */
+export interface TokenVerifierOptions {
+  /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
+  readonly algorithms: readonly TokenAlgorithm[];
+  /** The keys; or `jwks`. */
+  readonly keys?: TokenKey | readonly TokenKey[] | undefined;
+  /** A set of keys, in which those for another purpose are left out; or where to fetch it. */
+  readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
+  /** `iss` is this, or one of these. */
+  readonly issuer?: string | readonly string[] | undefined;
+  /** `aud` is or holds one of these. Absent: a token that names an audience is refused (RFC 7519, section 4.1.3); `null`: any will do. */
+  readonly audience?: string | readonly string[] | null | undefined;
+  /** `sub` is this. */
+  readonly subject?: string | undefined;
+  /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. */
+  readonly requiredClaims?: readonly string[] | undefined;
+  /** How long ago a token may have been issued: 1 to 2^31 seconds. */
+  readonly maxAgeSeconds?: number | undefined;
+  /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
+  readonly clockToleranceSeconds?: number | undefined;
+  /** The header's `typ`, as media type (`at+jwt`). Absent: `JWT` or none; `null`: anything. */
+  readonly typ?: string | readonly string[] | null | undefined;
+  /** Extensions that `crit` may name, because you handle them. */
+  readonly allowedCritical?: readonly string[] | undefined;
+  /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
+  readonly refuseEmbeddedKeys?: boolean | undefined;
+  /** The longest token: 64 to 8,192 bytes. Default 2,048. */
+  readonly maxTokenBytes?: number | undefined;
+  /** How deep claims may nest: 1 to 64. Default 32. */
+  readonly maxClaimsDepth?: number | undefined;
+  /**
+   * How many results are kept: 0 to 1,000,000. With a cache, claims are deeply frozen, since all
+   * callers get the same. A result is kept until its token expires, the keys change or anything is
+   * revoked. Default 0.
+   */
+  readonly cacheSize?: number | undefined;
+  /** How many revocations are held: 0 to 10,000,000. Default 100,000. */
+  readonly maxRevocations?: number | undefined;
+  /** Owner of the timers of a fetched key set. Default: one of its own. */
+  readonly timers?: TimerManager | undefined;
+}
+
+/** What a verifier holds. */
+export interface TokenVerifierStats {
+  readonly keys: number;
+  /** Keys of the last set that were left out, by their place in it. */
+  readonly skippedKeys: readonly { readonly index: number; readonly problem: string }[];
+  readonly cached: number;
+  readonly revocations: number;
+  /** Of a fetched set. */
+  readonly jwks: JwksStats | undefined;
+}
+
+const OPTIONS = [
+  'algorithms',
+  'keys',
+  'jwks',
+  'issuer',
+  'audience',
+  'subject',
+  'requiredClaims',
+  'maxAgeSeconds',
+  'clockToleranceSeconds',
+  'typ',
+  'allowedCritical',
+  'refuseEmbeddedKeys',
+  'maxTokenBytes',
+  'maxClaimsDepth',
+  'cacheSize',
+  'maxRevocations',
+  'timers',
+] as const;
+const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
+/** Names of RFC 7515, 7516, 7518 and 7797: `crit` must not hold the first, and the last changes what is signed. */
+const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
+const ALGORITHMS: readonly string[] = tokenAlgorithms();
+const BATCH_MAX = 65_536;
+/** A task of the thread pool is given at least this many tokens: it costs the loop some microseconds. */
+const TASK_MIN = 64;
+const TASKS_MAX = 4;
+const SECONDS_MAX = 2 ** 53;
+
+const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => one === code) + 1;
+const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');
+const KEY_UNKNOWN = codeNumber('ERR_TOKEN_KEY_UNKNOWN');
+const KEYS_UNAVAILABLE = codeNumber('ERR_TOKEN_KEYS_UNAVAILABLE');
+const NO_TOKEN: TokenResult<never> = Object.freeze({ ok: false, error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }) });
+
+interface Kept {
+  readonly token: string;
+  readonly fromMs: number;
+  readonly untilMs: number;
+  readonly result: TokenResult;
+}
+
+/** Results of good tokens: two generations, of which the older is dropped when the younger is half of the whole. */
+class Cache {
+  readonly #half: number;
+  #young = new Map<string, Kept>();
+  #old = new Map<string, Kept>();
+
+  constructor(size: number) {
+    this.#half = Math.max(1, Math.ceil(size / 2));
+  }
+
+  get size(): number {
+    return this.#young.size + this.#old.size;
+  }
+
+  get(token: string, nowMs: number): TokenResult | undefined {
+    const key = keyOfToken(token);
+    let kept = this.#young.get(key);
+    if (kept === undefined) {
+      kept = this.#old.get(key);
+      if (kept === undefined) return undefined;
+      this.#old.delete(key);
+      this.#put(key, kept);
+    }
+    // Whoever has the same signature text over another content is somebody else.
+    if (kept.token !== token || nowMs < kept.fromMs || nowMs >= kept.untilMs) return undefined;
+    return kept.result;
+  }
+
+  add(token: string, fromMs: number, untilMs: number, result: TokenResult): void {
+    this.#put(keyOfToken(token), { token, fromMs, untilMs, result });
+  }
+
+  #put(key: string, kept: Kept): void {
+    if (this.#young.size >= this.#half && !this.#young.has(key)) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, kept);
+  }
+
+  clear(): void {
+    this.#young = new Map();
+    this.#old = new Map();
+  }
+}
+
+/** The end of its signature: as good a key as the whole, and a seventh of its hashing. */
+const keyOfToken = (token: string): string => token.slice(-40);
+
+/**
+ * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
+ * microsecond for HMAC.
+ *
+ * The algorithm comes from the key and never from the token. Tokens have to expire. What is
+ * refused says why by a code of `docs/errors.md`, and no message holds any text of the token.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options; ERR_INVALID_KEY for
+ *   a weak or contradictory key, or one that fits none or several of the algorithms
+ * @example
+ * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
+ * const result = verifier.safeVerify(token);
+ * if (result.ok) console.log(result.claims.sub);
+ * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
+ */
+export class TokenVerifier {
+  readonly #core: TokenCore;
+  readonly #verify: (token: unknown, nowSeconds: number) => string | number;
+  readonly #check: (token: unknown, nowSeconds: number) => number;
+  readonly #deadline: () => number;
+  readonly #refusals = new Map<number, TokenResult<never>>();
+  readonly #claimNames: readonly string[];
+  readonly #cache: Cache | undefined;
+  readonly #remote: RemoteKeys | undefined;
+  #skipped: TokenVerifierStats['skippedKeys'] = [];
+  #isClosed = false;
+
+  constructor(options: TokenVerifierOptions) {
+    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+    knownOptions('TokenVerifier', options, OPTIONS);
+    const required = strings('requiredClaims', options.requiredClaims) ?? [];
+    const own = required.filter((name) => !REGISTERED.includes(name));
+    if (own.length > 32) throw outOfRange('requiredClaims', own.length, 'at most 32 names');
+    const types = options.typ === null ? undefined : oneOrMore('typ', options.typ, 'text, an array of texts, or null');
+    this.#core = new TokenCore({
+      algorithms: [...algorithmsOf(options.algorithms)],
+      issuers: [...(oneOrMore('issuer', options.issuer, 'text or an array of texts') ?? [])],
+      audiences: options.audience === null ? [] : [...(oneOrMore('audience', options.audience, 'text, an array of texts, or null') ?? [])],
+      anyAudience: options.audience === null,
+      ...(options.subject !== undefined && { subject: text('subject', options.subject) }),
+      required: [...required],
+      ...(options.maxAgeSeconds !== undefined && { maxAgeSeconds: wholeNumber('maxAgeSeconds', options.maxAgeSeconds, 1, 2 ** 31) }),
+      toleranceSeconds: wholeNumber('clockToleranceSeconds', options.clockToleranceSeconds, 0, 300, 0),
+      ...(types !== undefined && { types: [...types] }),
+      anyType: options.typ === null,
+      critical: [...criticalOf(options.allowedCritical)],
+      refuseEmbeddedKeys: flag('refuseEmbeddedKeys', options.refuseEmbeddedKeys),
+      maxTokenBytes: wholeNumber('maxTokenBytes', options.maxTokenBytes, 64, 8192, 2048),
+      maxDepth: wholeNumber('maxClaimsDepth', options.maxClaimsDepth, 1, 64, 32),
+      maxRevocations: wholeNumber('maxRevocations', options.maxRevocations, 0, 10_000_000, 100_000),
+    });
+    const bound = this.#core.bound();
+    this.#verify = bound.verify;
+    this.#check = bound.check;
+    this.#deadline = bound.deadline;
+    this.#claimNames = [...REGISTERED, ...own];
+    const cacheSize = wholeNumber('cacheSize', options.cacheSize, 0, 1_000_000, 0);
+    this.#cache = cacheSize === 0 ? undefined : new Cache(cacheSize);
+    if (options.timers !== undefined && !(options.timers instanceof TimerManager)) throw wrongType('timers', options.timers, 'a TimerManager');
+    this.#remote = this.#loadKeys(options);
+  }
+
+  /**
+   * Its claims.
+   * @throws InputValidationError with the code of the first check that fails
+   */
+  verify<C = TokenClaims>(token: string | undefined): C {
+    const result = this.safeVerify<C>(token);
+    if (result.ok) return result.claims;
+    throw new InputValidationError(result.error);
+  }
+
+  /**
+   * Its claims, or why it is refused; never throws. A fetched key set is not waited for: see
+   * `ready` and `authenticate`.
+   */
+  safeVerify<C = TokenClaims>(token: unknown): TokenResult<C> {
+    const nowMs = wallClockMs();
+    const cache = this.#cache;
+    if (cache !== undefined && typeof token === 'string') {
+      const kept = cache.get(token, nowMs);
+      if (kept !== undefined) return kept as TokenResult<C>;
+    }
+    const answer = this.#verify(token, nowMs / 1000);
+    if (typeof answer === 'number') return this.#refuse(answer, token);
+    const claims = JSON.parse(answer) as C;
+    if (cache === undefined) return { ok: true, claims };
+    const result: TokenResult<C> = Object.freeze({ ok: true, claims: deepFreeze(claims) });
+    cache.add(token as string, nowMs, this.#deadline() * 1000, result as TokenResult);
+    return result;
+  }
+
+  /** The code of the first check that fails, or `undefined`; never throws. The claims are not read. */
+  check(token: unknown): FailureCode | undefined {
+    const nowMs = wallClockMs();
+    if (this.#cache !== undefined && typeof token === 'string' && this.#cache.get(token, nowMs) !== undefined) return undefined;
+    const number = this.#check(token, nowMs / 1000);
+    if (number === 0) return undefined;
+    const refused = this.#refuse(number, token);
+    return refused.ok ? undefined : refused.error.code;
+  }
+
+  /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
+  async authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>> {
+    const result = this.safeVerify<C>(token);
+    if (this.#remote === undefined || result.ok || !isAboutKeys(result.error)) return result;
+    const kid = kidOf(token);
+    if (!(await this.#remote.lookFor(kid))) return result;
+    const again = this.safeVerify<C>(token);
+    if (kid !== undefined && !again.ok && again.error.code === 'ERR_TOKEN_KEY_UNKNOWN') this.#remote.lacks(kid);
+    return again;
+  }
+
+  /**
+   * Verifies up to 65,536 tokens off this thread; the results are in their order. The cache is
+   * not asked.
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
+   */
+  async verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    if (!Array.isArray(tokens)) throw wrongType('tokens', tokens, 'an array of tokens');
+    if (tokens.length > BATCH_MAX) throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
+    if (this.#remote !== undefined) await this.#remote.ready();
+    const share = Math.max(TASK_MIN, Math.ceil(tokens.length / TASKS_MAX));
+    const tasks: Promise<TokenResult<C>[]>[] = [];
+    for (let at = 0; at < tokens.length; at += share) tasks.push(this.#verifySome<C>(tokens.slice(at, at + share)));
+    const results = (await Promise.all(tasks)).flat();
+    if (this.#remote === undefined) return results;
+    // Tokens of a key that was published meanwhile.
+    return Promise.all(results.map((result, at) => (!result.ok && isAboutKeys(result.error) ? this.authenticate<C>(tokens[at]) : result)));
+  }
+
+  /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
+  explain(token: unknown): TokenExplanation {
+    let numbers = [TOKEN_TYPE];
+    if (typeof token === 'string') numbers = this.#core.explain(token, wallClockMs() / 1000);
+    const errors = numbers.map((number) => {
+      const result = this.#refusal(number, token);
+      return result.ok ? failure('ERR_TOKEN_FORMAT') : result.error;
+    });
+    return { ok: errors.length === 0, errors };
+  }
+
+  /**
+   * Takes a token back, until it would have expired.
+   * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+   */
+  revoke(token: TokenRevocation): void {
+    if (typeof token !== 'object' || token === null) throw wrongType('token', token, 'an object with jti and exp');
+    knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
+    const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
+    const exp = seconds('exp', token.exp);
+    this.#revoked(this.#core.revoke(issuer, text('jti', token.jti), exp, wallClockMs() / 1000));
+  }
+
+  /**
+   * Takes back all tokens of a subject that were issued before `issuedBefore` (seconds), and those
+   * that do not say when. The entry is kept until `until`, by which they have expired; else for
+   * `maxAgeSeconds`; else for good.
+   * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+   */
+  notBefore(subject: string, issuedBefore: number, until?: number): void {
+    const limit = until === undefined ? undefined : seconds('until', until);
+    this.#revoked(this.#core.notBefore(text('subject', subject), seconds('issuedBefore', issuedBefore), limit, wallClockMs() / 1000));
+  }
+
+  /** Waits for the first keys of a fetched set; `false` if there are none. */
+  async ready(): Promise<boolean> {
+    return this.#remote === undefined || (await this.#remote.ready());
+  }
+
+  /**
+   * Exchanges the keys, all at once.
+   * @throws ERR_INVALID_KEY as the constructor; the old keys stay
+   */
+  setKeys(keys: TokenKey | readonly TokenKey[]): void {
+    if (this.#remote !== undefined) throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', { field: 'jwks' });
+    this.#load('keys', keySet(keys), 'nothing');
+  }
+
+  /** What it holds. */
+  stats(): TokenVerifierStats {
+    return {
+      keys: this.#core.keyCount(),
+      skippedKeys: this.#skipped,
+      cached: this.#cache?.size ?? 0,
+      revocations: this.#core.revocationCount(wallClockMs() / 1000),
+      jwks: this.#remote?.stats(),
+    };
+  }
+
+  /** Ends the fetching of keys. Those it has stay in use. */
+  close(): void {
+    this.#isClosed = true;
+    this.#remote?.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
+    if ((keys === undefined) === (jwks === undefined)) throw wrongType('keys', keys, 'given, or jwks, and not both');
+    if (keys !== undefined) {
+      this.#load('keys', keySet(keys), 'nothing');
+      return undefined;
+    }
+    if (typeof jwks !== 'object' || jwks === null) throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
+    if (!('url' in jwks)) {
+      const set = (jwks as Partial<TokenJwkSet>).keys;
+      if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
+      this.#load('jwks.keys', JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }), 'foreign');
+      return undefined;
+    }
+    const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
+    return new RemoteKeys(jwks as RemoteJwks, owner, owner.driver.clock, (set) => {
+      const loaded = this.#core.load(set ?? '', 'unusable');
+      this.#cache?.clear();
+      if (loaded.problem === undefined) this.#skipped = loaded.skipped;
+      return loaded.problem;
+    });
+  }
+
+  #load(field: string, set: string, tolerance: 'nothing' | 'foreign'): void {
+    const { problem, index, skipped } = this.#core.load(set, tolerance);
+    if (problem !== undefined) throw invalidKey(index === undefined ? field : `${field}[${index}]`, problem);
+    this.#skipped = skipped;
+    this.#cache?.clear();
+  }
+
+  #revoked(isDone: boolean): void {
+    if (!isDone) throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', { field: 'maxRevocations' });
+    this.#cache?.clear();
+  }
+
+  /** The result of a refusal, after a hint to a fetched set that a key is missing. */
+  #refuse(number: number, token: unknown): TokenResult<never> {
+    if (this.#remote !== undefined && !this.#isClosed) {
+      const code = number & 0xff;
+      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE) this.#remote.hint(kidOf(token));
+    }
+    return this.#refusal(number, token);
+  }
+
+  #refusal(number: number, token: unknown): TokenResult<never> {
+    if (number === TOKEN_TYPE && (token === undefined || token === null)) return NO_TOKEN;
+    let result = this.#refusals.get(number);
+    if (result === undefined) {
+      const claim = this.#claimNames[(number >> 8) - 1];
+      const error = numbered(number & 0xff, { field: 'token', ...(claim !== undefined && { claim }) });
+      result = Object.freeze({ ok: false, error });
+      this.#refusals.set(number, result);
+    }
+    return result;
+  }
+
+  async #verifySome<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    const lengths = new Uint32Array(tokens.length);
+    let all = '';
+    for (let at = 0; at < tokens.length; at++) {
+      const token = tokens[at];
+      // Beyond the most it is refused all the same, and need not be copied.
+      if (typeof token !== 'string') continue;
+      const part = token.length > 8192 ? token.slice(0, 8193) : token;
+      lengths[at] = part.length;
+      all += part;
+    }
+    const { numbers, claims } = await this.#core.batch(all, lengths, wallClockMs() / 1000);
+    const good = JSON.parse(claims) as C[];
+    let next = 0;
+    return tokens.map((token, at): TokenResult<C> => {
+      const number = typeof token === 'string' ? (numbers[at] ?? TOKEN_TYPE) : TOKEN_TYPE;
+      return number === 0 ? { ok: true, claims: good[next++] as C } : this.#refuse(number, token);
+    });
+  }
+}
+
+const prepared = new WeakMap<object, { readonly name: string; readonly core: TokenCore }>();
+
+/**
+ * The payload of a signed token, whatever it is: for JWS that are no JWT. Nothing of the payload
+ * is looked at, `typ` neither.
+ *
+ * @throws InputValidationError for the token; the errors of `TokenVerifier` for key and algorithms
+ * @example
+ * const bytes = verifyJws(compact, jwk, { algorithms: ['ES256'] });
+ */
+export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], options: { readonly algorithms: readonly TokenAlgorithm[] }): Uint8Array {
+  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object with algorithms');
+  knownOptions('verifyJws', options, ['algorithms']);
+  const algorithms = algorithmsOf(options.algorithms);
+  if (typeof key !== 'object' || key === null) throw wrongType('key', typeof key, 'a key: { secret }, { pem }, a JWK or a KeyObject');
+  const set = keySet(key);
+  // Prepared once for each key object, as long as it says the same.
+  const name = `${algorithms.join()} ${set}`;
+  const known = prepared.get(key);
+  let core = known?.core;
+  if (core === undefined || known?.name !== name) {
+    core = new TokenCore({ ...BARE, algorithms: [...algorithms] });
+    const { problem, index } = core.load(set, 'nothing');
+    if (problem !== undefined) throw invalidKey(Array.isArray(key) ? `key[${index ?? 0}]` : 'key', problem);
+    prepared.set(key, { name, core });
+  }
+  if (typeof compact !== 'string') throw new InputValidationError(failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'));
+  const payload = core.payload(compact);
+  if (typeof payload === 'number') throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
+  return payload;
+}
+
+/** No policy: any type, and a payload of up to 64 KiB. */
+const BARE = {
+  issuers: [],
+  audiences: [],
+  anyAudience: true,
+  required: [],
+  toleranceSeconds: 0,
+  anyType: true,
+  critical: [],
+  refuseEmbeddedKeys: false,
+  maxTokenBytes: 2 ** 16,
+  maxDepth: 1,
+  maxRevocations: 0,
+};
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
+const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
+
+function keySet(keys: unknown): string {
+  const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
+  if (list.length === 0) throw wrongType('keys', keys, 'at least one key');
+  return JSON.stringify({ keys: list.map((key, at) => keyOf(Array.isArray(keys) ? `keys[${at}]` : 'keys', key)) });
+}
+
+/** The key id that a token names, of one that was refused for it. */
+function kidOf(token: unknown): string | undefined {
+  try {
+    const header: unknown = JSON.parse(Buffer.from(String(token).split('.', 1)[0] ?? '', 'base64url').toString());
+    const kid = isObject(header) ? header['kid'] : undefined;
+    return typeof kid === 'string' ? kid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const member of Object.values(value)) deepFreeze(member);
+  }
+  return value;
+}
+
+function algorithmsOf(given: unknown): readonly TokenAlgorithm[] {
+  const allowed = `a list of ${ALGORITHMS.join(', ')}`;
+  const list = strings('algorithms', given, allowed);
+  if (list === undefined || list.length === 0) throw wrongType('algorithms', given, allowed);
+  for (const [at, name] of list.entries()) {
+    if (!ALGORITHMS.includes(name)) throw outOfRange(`algorithms[${at}]`, name, `one of ${ALGORITHMS.join(', ')}`);
+  }
+  return list as readonly TokenAlgorithm[];
+}
+
+function criticalOf(given: unknown): readonly string[] {
+  const list = strings('allowedCritical', given) ?? [];
+  for (const [at, name] of list.entries()) {
+    if (NO_EXTENSIONS.includes(name)) throw outOfRange(`allowedCritical[${at}]`, name, 'the name of an extension');
+  }
+  return list;
+}
+
+function text(field: string, value: unknown): string {
+  if (typeof value !== 'string' || value === '') throw wrongType(field, typeof value === 'string' ? value : typeof value, 'a text that is not empty');
+  return value;
+}
+
+function strings(field: string, value: unknown, allowed = 'an array of texts'): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value)) throw wrongType(field, value, allowed);
+  return value.map((one: unknown, at) => text(`${field}[${at}]`, one));
+}
+
+function oneOrMore(field: string, value: unknown, allowed: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'string') return [text(field, value)];
+  const list = strings(field, value, allowed);
+  if (list?.length === 0) throw outOfRange(field, 'an empty array', allowed);
+  return list;
+}
+
+function flag(field: string, value: unknown): boolean {
+  if (value !== undefined && typeof value !== 'boolean') throw wrongType(field, value, 'true or false');
+  return value === true;
+}
+
+function seconds(field: string, value: unknown): number {
+  const allowed = 'seconds since 1970';
+  if (typeof value !== 'number') throw wrongType(field, value, allowed);
+  if (!(value >= 0 && value <= SECONDS_MAX)) throw outOfRange(field, value, allowed);
+  return value;
+}
