@@ -1,4 +1,5 @@
 /** Verification of signed tokens: policy and keys in the core, results and waiting here. */
+import { availableParallelism } from 'node:os';
 import { TokenCore, tokenAlgorithms } from '../native/loader.js';
 import { wallClockMs } from './clock.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
@@ -117,9 +118,10 @@ const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
 const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
 const ALGORITHMS: readonly string[] = tokenAlgorithms();
 const BATCH_MAX = 65_536;
-/** A task of the thread pool is given at least this many tokens: it costs the loop some microseconds. */
+/** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
 const TASK_MIN = 64;
-const TASKS_MAX = 4;
+/** The pool has four threads; one core is the loop's. */
+const TASKS_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
 const SECONDS_MAX = 2 ** 53;
 
 const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => one === code) + 1;
