@@ -362,7 +362,7 @@ export class TokenVerifier {
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
     if (this.#remote !== undefined) throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', { field: 'jwks' });
-    this.#load('keys', keySet(keys), 'nothing');
+    this.#load('keys', keys, keySet(keys), 'nothing');
   }
 
   /** What it holds. */
@@ -389,14 +389,14 @@ export class TokenVerifier {
   #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
     if ((keys === undefined) === (jwks === undefined)) throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keySet(keys), 'nothing');
+      this.#load('keys', keys, keySet(keys), 'nothing');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null) throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
     if (!('url' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
-      this.#load('jwks.keys', JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }), 'foreign');
+      this.#load('jwks.keys', set, JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }), 'foreign');
       return undefined;
     }
     const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
@@ -408,9 +408,9 @@ export class TokenVerifier {
     });
   }
 
-  #load(field: string, set: string, tolerance: 'nothing' | 'foreign'): void {
+  #load(field: string, keys: unknown, set: string, tolerance: 'nothing' | 'foreign'): void {
     const { problem, index, skipped } = this.#core.load(set, tolerance);
-    if (problem !== undefined) throw invalidKey(index === undefined ? field : `${field}[${index}]`, problem);
+    if (problem !== undefined) throw invalidKey(fieldOf(field, keys, index), problem);
     this.#skipped = skipped;
     this.#cache?.clear();
   }
@@ -485,7 +485,7 @@ export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], 
   if (core === undefined || known?.name !== name) {
     core = new TokenCore({ ...BARE, algorithms: [...algorithms] });
     const { problem, index } = core.load(set, 'nothing');
-    if (problem !== undefined) throw invalidKey(Array.isArray(key) ? `key[${index ?? 0}]` : 'key', problem);
+    if (problem !== undefined) throw invalidKey(fieldOf('key', key, index), problem);
     prepared.set(key, { name, core });
   }
   if (typeof compact !== 'string') throw new InputValidationError(failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'));
@@ -512,10 +512,13 @@ const BARE = {
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
 
+/** The field of one key: with its place, where it stands in a list. */
+const fieldOf = (field: string, keys: unknown, index: number | undefined): string => (Array.isArray(keys) && index !== undefined ? `${field}[${index}]` : field);
+
 function keySet(keys: unknown): string {
   const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
   if (list.length === 0) throw wrongType('keys', keys, 'at least one key');
-  return JSON.stringify({ keys: list.map((key, at) => keyOf(Array.isArray(keys) ? `keys[${at}]` : 'keys', key)) });
+  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf('keys', keys, at), key)) });
 }
 
 /** The key id that a token names, of one that was refused for it. */
