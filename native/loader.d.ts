@@ -20,6 +20,8 @@ export declare class TokenCore {
    * keys may be left out: `nothing`, `foreign` (those for another purpose), `unusable`.
    */
   load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable'): KeysLoaded
+  /** Drops all keys. */
+  forgetKeys(): void
   /** How many keys there are. */
   keyCount(): number
   /** The numbers of all checks that a token fails. */

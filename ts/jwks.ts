@@ -85,7 +85,7 @@ export class RemoteKeys {
   readonly #onError: ((error: PortcullisError) => void) | undefined;
   readonly #timers: TimerManager;
   readonly #clock: Clock;
-  /** Puts a set in place, at once; what is wrong with it, if anything. */
+  /** Puts a set in place, at once, or none; what is wrong with it, if anything. */
   readonly #install: (text: string | undefined) => string | undefined;
   readonly #unknown = new Map<string, number>();
   #flight: Promise<boolean> | undefined;
@@ -250,25 +250,33 @@ export class RemoteKeys {
   async #fetch(): Promise<{ text: string | undefined; etag: string | undefined; maxAgeSeconds: number | undefined }> {
     const abort = new AbortController();
     this.#abort = abort;
-    const timeout = this.#timers.setTimeout(() => abort.abort(), { delayMs: this.#timeoutMs, name: 'jwks timeout', ref: false });
+    let isLate = false;
+    const late = (): void => {
+      isLate = true;
+      abort.abort();
+    };
+    const timeout = this.#timers.setTimeout(late, { delayMs: this.#timeoutMs, name: 'jwks timeout', ref: false });
     // Some hosts leave a body that trickles in unharmed by the signal.
     const aborted = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener('abort', () => reject(new JwksProblem('was not answered in time')), { once: true });
+      abort.signal.addEventListener('abort', () => reject(new JwksProblem('was given up')), { once: true });
     });
     aborted.catch(() => undefined);
     try {
       const headers: Record<string, string> = { accept: 'application/jwk-set+json, application/json', ...this.#headers };
-      if (this.#etag !== undefined && this.#isLoaded) headers['if-none-match'] = this.#etag;
+      const etag = this.#isLoaded ? this.#etag : undefined;
+      if (etag !== undefined) headers['if-none-match'] = etag;
       const asked = globalThis.fetch(this.#url, { headers, redirect: 'manual', signal: abort.signal });
       const response = await Promise.race([asked, aborted]);
       const maxAgeSeconds = maxAgeOf(response.headers.get('cache-control'));
-      if (response.status === 304 && this.#isLoaded) {
+      if (response.status === 304 && etag !== undefined) {
         this.#notModified++;
-        return { text: undefined, etag: this.#etag, maxAgeSeconds };
+        return { text: undefined, etag, maxAgeSeconds };
       }
       if (response.status !== 200) throw new JwksProblem(`was answered with status ${response.status}`);
       const text = await this.#read(response, aborted);
       return { text, etag: response.headers.get('etag') ?? undefined, maxAgeSeconds };
+    } catch (error) {
+      throw isLate ? new JwksProblem('was not answered in time') : error;
     } finally {
       timeout[Symbol.dispose]();
       // Ends a body that was not read to its end.

@@ -401,10 +401,16 @@ export class TokenVerifier {
     }
     const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
     return new RemoteKeys(jwks as RemoteJwks, owner, owner.driver.clock, (set) => {
-      const loaded = this.#core.load(set ?? '', 'unusable');
+      if (set === undefined) {
+        this.#core.forgetKeys();
+        this.#cache?.clear();
+        return undefined;
+      }
+      const loaded = this.#core.load(set, 'unusable');
+      if (loaded.problem !== undefined) return loaded.problem;
       this.#cache?.clear();
-      if (loaded.problem === undefined) this.#skipped = loaded.skipped;
-      return loaded.problem;
+      this.#skipped = loaded.skipped;
+      return undefined;
     });
   }
 

@@ -275,6 +275,12 @@ impl TokenCore {
         }
     }
 
+    /// Drops all keys.
+    #[napi(catch_unwind)]
+    pub fn forget_keys(&self) {
+        self.verifier.set_keys(KeySet::empty());
+    }
+
     /// How many keys there are.
     #[napi(catch_unwind)]
     pub fn key_count(&self) -> u32 {
