@@ -830,6 +830,8 @@ declare class TokenVerifier {
      * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
      */
     notBefore(subject: string, issuedBefore: number, until?: number): void;
+    /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
+    get isRemote(): boolean;
     /** Waits for the first keys of a fetched set; `false` if there are none. */
     ready(): Promise<boolean>;
     /**

@@ -2,8 +2,23 @@ import { Trust } from '../native/loader.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
+import type { FailureCode } from './failures.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { TimerManager } from './timers.js';
+import { type TokenResult, TokenVerifier } from './tokens.js';
+import { type ValidationFailure, failure } from './validators/failure.js';
+
+/** Where a client's token is, besides its `Authorization` header. */
+export interface TokenAuth {
+  readonly verifier: TokenVerifier;
+  /**
+   * Also takes it from the subprotocol that follows this one, for browsers:
+   * `new WebSocket(url, ['bearer', token])`. Hosts answer with the first subprotocol.
+   */
+  readonly subprotocol?: string | undefined;
+  /** Also takes it from this query parameter. Addresses end up in logs: prefer the subprotocol. */
+  readonly queryParameter?: string | undefined;
+}
 
 /**
  * Options of every adapter. Either `limits` or a `manager` of your own; with a `manager`, the
@@ -27,6 +42,11 @@ export interface GuardOptions<R> extends ConnectionManagerOptions {
    * client is refused with 500 (close code 1011) and is told nothing more.
    */
   readonly identify?: (request: R) => string | undefined | Promise<string | undefined>;
+  /**
+   * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
+   * Others get 401 with `WWW-Authenticate` (close code 1008), or 503 (1013) while keys are missing.
+   */
+  readonly auth?: TokenVerifier | TokenAuth;
   /** Told what `identify` threw. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
@@ -45,15 +65,18 @@ export interface Answer {
 
 /** @internal */
 export interface Denial {
-  readonly code: RefusalCode | 'identify_failed';
+  readonly code: RefusalCode | 'identify_failed' | FailureCode;
   readonly reason: string;
   readonly retryAfterMs: number;
+  /** What is wrong with the client's token. */
+  readonly failure?: ValidationFailure;
 }
 
 const IDENTIFY_FAILED: Denial = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
 
 /** Status before the upgrade and close code after it: the server's own state, or what one key did. */
-function codesOf(code: Denial['code']): readonly [status: number, close: number] {
+function codesOf({ code, failure: wrong }: Denial): readonly [status: number, close: number] {
+  if (wrong !== undefined) return [wrong.status, wrong.status === 503 ? 1013 : 1008];
   switch (code) {
     case 'identify_failed':
       return [500, 1011];
@@ -77,9 +100,10 @@ function answerOf(denial: Denial): Answer {
     'content-type': 'application/json',
     'cache-control': 'no-store',
     'content-length': String(Buffer.byteLength(body)),
-    'retry-after': String(Math.max(1, Math.ceil(denial.retryAfterMs / 1000))),
   };
-  return { status: codesOf(denial.code)[0], headers, body };
+  const [status] = codesOf(denial);
+  if (status === 401) return { status, headers: { ...headers, 'www-authenticate': denial.failure?.toWwwAuthenticate() ?? 'Bearer' }, body };
+  return { status, headers: { ...headers, 'retry-after': String(Math.max(1, Math.ceil(denial.retryAfterMs / 1000))) }, body };
 }
 
 /** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
@@ -112,7 +136,7 @@ export class Visit {
       this.#manager.abort(lease);
       this.#denial = result;
     }
-    if (this.#denial !== undefined) socket.close(codesOf(this.#denial.code)[1], this.#denial.reason);
+    if (this.#denial !== undefined) socket.close(codesOf(this.#denial)[1], this.#denial.reason);
     return undefined;
   }
 
@@ -124,7 +148,7 @@ export class Visit {
   }
 }
 
-const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith'] as const;
+const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'auth', 'onIdentifyError', 'refuseWith'] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
@@ -133,6 +157,7 @@ export class Door<R> {
   readonly #options: GuardOptions<R>;
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
+  readonly #auth: TokenAuth | undefined;
 
   constructor(what: string, options: GuardOptions<R>) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
@@ -143,33 +168,44 @@ export class Door<R> {
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
+    this.#auth = authOf(options);
     this.#options = options;
     this.manager = managerOf(options);
   }
 
   /** Whether a visit has to be waited for. */
   get isAsync(): boolean {
-    return this.#options.identify !== undefined;
+    return this.#options.identify !== undefined || this.#auth?.verifier.isRemote === true;
   }
 
   /**
    * Takes a seat or refuses, at once.
    * @param peer the socket's address
    * @param header reads a header by its name in lower case; `''` if absent
+   * @param url what was asked for, with its query
    */
-  admit(peer: string, header: (name: string) => string, userId?: string): Visit {
-    return this.#visit(this.manager.reserve(this.#clientOf(peer, header), userId), header);
+  admit(peer: string, header: (name: string) => string, url: string): Visit {
+    const auth = this.#auth;
+    const user = auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
+    return this.#enter(peer, header, user);
   }
 
-  /** As `admit`, after asking `identify`. Never rejects. */
-  async identify(request: R, peer: string, header: (name: string) => string): Promise<Visit> {
+  /** As `admit`, after asking `identify` or waiting for keys. Never rejects. */
+  async identify(request: R, peer: string, header: (name: string) => string, url: string): Promise<Visit> {
+    const auth = this.#auth;
+    if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
     try {
       const userId = await this.#options.identify?.(request);
-      return this.admit(peer, header, userId);
+      return this.#enter(peer, header, userId);
     } catch (error) {
       this.#report(error, this.#clientOf(peer, header));
       return this.#visit(IDENTIFY_FAILED, header);
     }
+  }
+
+  #enter(peer: string, header: (name: string) => string, user: string | undefined | Denial): Visit {
+    if (typeof user === 'object') return this.#visit(user, header);
+    return this.#visit(this.manager.reserve(this.#clientOf(peer, header), user), header);
   }
 
   #visit(outcome: Lease | Denial, header: (name: string) => string): Visit {
@@ -187,6 +223,43 @@ export class Door<R> {
       // A client must not be able to end the server through a hook.
     }
   }
+}
+
+function authOf<R>({ auth, identify }: GuardOptions<R>): TokenAuth | undefined {
+  if (auth === undefined) return undefined;
+  if (identify !== undefined) throw wrongType('identify', identify, 'absent when auth is given: the user is the sub of the token');
+  if (auth instanceof TokenVerifier) return { verifier: auth };
+  if (typeof auth !== 'object' || auth === null) throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
+  knownOptions('auth', auth, ['verifier', 'subprotocol', 'queryParameter']);
+  if (!(auth.verifier instanceof TokenVerifier)) throw wrongType('auth.verifier', auth.verifier, 'a TokenVerifier');
+  for (const name of ['subprotocol', 'queryParameter'] as const) {
+    const value: unknown = auth[name];
+    if (value !== undefined && (typeof value !== 'string' || value === '')) throw wrongType(`auth.${name}`, value, 'a name');
+  }
+  return auth;
+}
+
+/** The client's token: from its header, else from where the options say. */
+function tokenOf({ subprotocol, queryParameter }: TokenAuth, header: (name: string) => string, url: string): string | undefined {
+  const authorization = header('authorization');
+  if (authorization.slice(0, 7).toLowerCase() === 'bearer ') return authorization.slice(7).trim();
+  if (subprotocol !== undefined) {
+    const [first, second] = header('sec-websocket-protocol').split(',', 2);
+    if (first?.trim() === subprotocol && second !== undefined) return second.trim();
+  }
+  const query = url.indexOf('?');
+  if (queryParameter !== undefined && query >= 0) return new URLSearchParams(url.slice(query)).get(queryParameter) ?? undefined;
+  return undefined;
+}
+
+const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
+
+/** The user that a token names, or why its bearer may not come in. */
+function userOf(result: TokenResult): string | Denial {
+  // An empty name would be nobody's: without a limit of its own.
+  if (result.ok && result.claims.sub) return result.claims.sub;
+  const wrong = result.ok ? NO_SUBJECT : result.error;
+  return { code: wrong.code, reason: wrong.reason, retryAfterMs: 0, failure: wrong };
 }
 
 function managerOf<R>(options: GuardOptions<R>): ConnectionManager {

@@ -113,7 +113,7 @@ export function portcullis(options: ElysiaGuardOptions) {
         const server = context.server;
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
-        const visit = await door.identify(context.request, from.peer, from.header);
+        const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
         return refused(visit);
       })
@@ -121,7 +121,7 @@ export function portcullis(options: ElysiaGuardOptions) {
         const server = context.server;
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
-        const visit = door.admit(from.peer, from.header);
+        const visit = door.admit(from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
         return refused(visit);
       });

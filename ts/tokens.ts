@@ -351,6 +351,11 @@ export class TokenVerifier {
     this.#revoked(this.#core.notBefore(text('subject', subject), seconds('issuedBefore', issuedBefore), limit, wallClockMs() / 1000));
   }
 
+  /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
+  get isRemote(): boolean {
+    return this.#remote !== undefined;
+  }
+
   /** Waits for the first keys of a fetched set; `false` if there are none. */
   async ready(): Promise<boolean> {
     return this.#remote === undefined || (await this.#remote.ready());

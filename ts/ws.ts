@@ -39,7 +39,7 @@ function refuse(socket: Duplex, answer: Answer): void {
   socket.end(`HTTP/1.1 ${answer.status} ${STATUS[answer.status] ?? ''}\r\n${headers.join('')}\r\n${answer.body}`);
 }
 
-const STATUS: Readonly<Record<number, string>> = { 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
+const STATUS: Readonly<Record<number, string>> = { 401: 'Unauthorized', 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
 
 /** Makes the socket count, both ways, before anyone can listen to it. */
 function count(socket: Guarded, connection: ManagedConnection): void {
@@ -104,8 +104,9 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       socket.on('error', () => socket.destroy());
       const peer = request.socket.remoteAddress ?? '';
       const header = headerOf(request);
-      if (door.isAsync) void door.identify(request, peer, header).then((visit) => enter(visit, webSocketServer, request, socket, head));
-      else enter(door.admit(peer, header), webSocketServer, request, socket, head);
+      const url = request.url ?? '';
+      if (door.isAsync) void door.identify(request, peer, header, url).then((visit) => enter(visit, webSocketServer, request, socket, head));
+      else enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
     },
   };
   return guard;

@@ -1,7 +1,15 @@
 // What a contract server is told by its environment: options of the adapter, as JSON.
-const { whoAmI, ...given } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+import { TokenVerifier } from '../../dist/index.js';
 
-export const options = given;
+const { whoAmI, auth, ...given } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+
+/** `auth` arrives with what makes its verifier. */
+const verifying = ({ policy, ...where }) => {
+  const verifier = new TokenVerifier({ algorithms: ['HS256'], ...policy });
+  return Object.keys(where).length === 0 ? verifier : { verifier, ...where };
+};
+
+export const options = auth === undefined ? given : { ...given, auth: verifying(auth) };
 
 /**
  * @template R
