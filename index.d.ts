@@ -647,7 +647,7 @@ interface JwksStats {
     /** Fetches that were answered with 304. */
     readonly notModified: number;
     readonly lastError: string | undefined;
-    /** Key ids that the set is known not to have. */
+    /** Key ids that were asked for in vain lately. */
     readonly unknownKids: number;
 }
 
@@ -687,8 +687,11 @@ interface TokenJwk {
 interface TokenJwkSet {
     readonly keys: readonly TokenJwk[];
 }
-/** A key that verifies tokens. A bare string is none: what it is must not be guessed. */
-type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject;
+/**
+ * A key that verifies tokens. Bare text or bytes are a secret where all algorithms are HMAC's, PEM
+ * where none is, and refused where some are: what a key is must not be guessed from its looks.
+ */
+type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
 /** The claims of a token (RFC 7519). */
 interface TokenClaims {

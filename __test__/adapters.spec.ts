@@ -33,7 +33,10 @@ describe('options of an adapter', () => {
     expect(wrong({ limits: {}, auth: {} })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.verifier' });
     expect(wrong({ limits: {}, auth: 'secret' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth' });
     const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) } });
-    expect(wrong({ limits: {}, auth: { verifier, queryParam: 'a' } })).toMatchObject({ code: 'ERR_UNKNOWN_OPTION', message: expect.stringContaining('queryParameter') });
+    expect(wrong({ limits: {}, auth: { verifier, queryParam: 'a' } })).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      message: expect.stringContaining('queryParameter'),
+    });
     expect(wrong({ limits: {}, auth: { verifier, subprotocol: '' } })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.subprotocol' });
     expect(wrong({ limits: {}, auth: verifier, identify: () => undefined })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' });
     expect(wrong({ manager, name: 'other' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' });

@@ -250,7 +250,9 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     for (const [value, code] of refused) {
       const answer = await server.handshake(value === undefined ? {} : bearer(value));
       expect([answer.status, json(answer)['code']]).toEqual([401, code]);
-      expect(answer.headers).toMatch(code === 'ERR_TOKEN_REQUIRED' ? /\r\nwww-authenticate: bearer(\r\n|$)/ : /\r\nwww-authenticate: bearer error="invalid_token"/);
+      expect(answer.headers).toMatch(
+        code === 'ERR_TOKEN_REQUIRED' ? /\r\nwww-authenticate: bearer(\r\n|$)/ : /\r\nwww-authenticate: bearer error="invalid_token"/,
+      );
       expect(answer.headers).not.toContain('retry-after');
     }
     // Neither of these is a place for tokens unless it is asked for.

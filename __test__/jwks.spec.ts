@@ -8,7 +8,8 @@ import { token } from './fixtures/sign.js';
 
 const pairOf = (): ReturnType<typeof generateKeyPairSync> => generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const [first, second] = [pairOf(), pairOf()];
-const jwk = (pair: typeof first, kid: string): TokenJwk => ({ ...(pair.publicKey as unknown as typeof first.publicKey).export({ format: 'jwk' }), kid }) as TokenJwk;
+const jwk = (pair: typeof first, kid: string): TokenJwk =>
+  ({ ...(pair.publicKey as unknown as typeof first.publicKey).export({ format: 'jwk' }), kid }) as TokenJwk;
 const signed = (pair: typeof first, kid: string): string => token({}, pair.privateKey as never, 'ES256', { kid });
 const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
 const BOTH = { keys: [jwk(first, 'one'), jwk(second, 'two')] };
@@ -50,7 +51,12 @@ afterEach(async () => {
 
 function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json`;
-  const verifier = new TokenVerifier({ algorithms: ['ES256'], jwks: { url, onError: ({ message }) => errors.push(message), ...options }, timers, cacheSize: 10 });
+  const verifier = new TokenVerifier({
+    algorithms: ['ES256'],
+    jwks: { url, onError: ({ message }) => errors.push(message), ...options },
+    timers,
+    cacheSize: 10,
+  });
   verifiers.push(verifier);
   return verifier;
 }
@@ -295,7 +301,18 @@ it('addresses other than https are refused, but for the same machine', () => {
     }
     return undefined;
   };
-  for (const url of ['http://issuer.example/jwks', 'http://localhost.example/jwks', 'http://127.0.0.1.example/', 'ftp://a/', 'file:///etc/keys', 'data:,{}', '//a/b', '', 5, 'https://user:word@a/']) {
+  for (const url of [
+    'http://issuer.example/jwks',
+    'http://localhost.example/jwks',
+    'http://127.0.0.1.example/',
+    'ftp://a/',
+    'file:///etc/keys',
+    'data:,{}',
+    '//a/b',
+    '',
+    5,
+    'https://user:word@a/',
+  ]) {
     expect(field({ url })).toBe('jwks.url');
   }
   for (const url of ['https://issuer.example/jwks', new URL('https://a/'), 'http://localhost:1/', 'http://[::1]:1/', 'http://127.0.0.2/']) {

@@ -113,7 +113,11 @@ describe('every known trap is refused', () => {
     ['a newline at the end', `${good}\n`, 'ERR_TOKEN_ENCODING'],
     ['padding', `${good}=`, 'ERR_TOKEN_ENCODING'],
     ['the standard alphabet', `${h}.${p}.${'+/'.repeat(21)}A`, 'ERR_TOKEN_ENCODING'],
-    ['a letter of Latin beyond ASCII that ends in the same eight bits', good.replace(/A|B|C/, (c) => String.fromCharCode(c.charCodeAt(0) + 0x100)), 'ERR_TOKEN_ENCODING'],
+    [
+      'a letter of Latin beyond ASCII that ends in the same eight bits',
+      good.replace(/A|B|C/, (c) => String.fromCharCode(c.charCodeAt(0) + 0x100)),
+      'ERR_TOKEN_ENCODING',
+    ],
     ['stray bits in the signature', `${h}.${p}.${withTrailingBits(s)}`, 'ERR_TOKEN_ENCODING'],
     ['stray bits in a signed payload', `${h}.${withTrailingBits(bits)}.${signature(`${h}.${withTrailingBits(bits)}`)}`, 'ERR_TOKEN_ENCODING'],
     ['a critical extension', raw('{"alg":"HS256","crit":["x"],"x":1}', body), 'ERR_TOKEN_CRITICAL'],
@@ -205,11 +209,26 @@ describe('every known trap is refused', () => {
     const jwk = publicKey.export({ format: 'jwk' }) as TokenJwk;
     const confused = token({}, pem, 'HS256');
     expect(codeOf(new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).safeVerify(confused))).toBe('ERR_TOKEN_ALGORITHM');
-    const mixed = new TokenVerifier({ algorithms: ['RS256', 'HS256'], keys: [{ pem, kid: 'a' }, { secret: SECRET, kid: 'b' }] });
+    const mixed = new TokenVerifier({
+      algorithms: ['RS256', 'HS256'],
+      keys: [
+        { pem, kid: 'a' },
+        { secret: SECRET, kid: 'b' },
+      ],
+    });
     expect(codeOf(mixed.safeVerify(confused))).toBe('ERR_TOKEN_SIGNATURE');
     expect(codeOf(mixed.safeVerify(token({}, pem, 'HS256', { kid: 'a' })))).toBe('ERR_TOKEN_ALGORITHM');
     const der = publicKey.export({ type: 'spki', format: 'der' });
-    for (const secret of [pem, ` junk ${pem}`, `\n${pem}`, JSON.stringify(jwk), ` ${JSON.stringify({ keys: [jwk] })}`, der, der.toString('base64'), `ssh-rsa ${'A'.repeat(80)}`]) {
+    for (const secret of [
+      pem,
+      ` junk ${pem}`,
+      `\n${pem}`,
+      JSON.stringify(jwk),
+      ` ${JSON.stringify({ keys: [jwk] })}`,
+      der,
+      der.toString('base64'),
+      `ssh-rsa ${'A'.repeat(80)}`,
+    ]) {
       expect(thrown(() => hs({ keys: { secret } }))).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'keys' });
     }
     expect(thrown(() => hs({ keys: { pem } }))).toMatchObject({ code: 'ERR_INVALID_KEY' });
@@ -267,6 +286,18 @@ describe('keys', () => {
     expect(refused([jwk, { secret: 'short' }])).toMatchObject({ field: 'keys[1]' });
   });
 
+  it('may be bare text or bytes where the algorithms leave no doubt what they are', () => {
+    const pem = p256.publicKey.export({ type: 'spki', format: 'pem' }) as string;
+    for (const keys of [pem, Buffer.from(pem), [pem]]) {
+      expect(codeOf(new TokenVerifier({ algorithms: ['ES256'], keys }).safeVerify(token({}, p256.privateKey, 'ES256')))).toBe('accepted');
+    }
+    for (const keys of [SECRET, Buffer.from(SECRET), new Uint8Array(Buffer.from(SECRET))]) expect(codeOf(hs({ keys }).safeVerify(token()))).toBe('accepted');
+    // Text of a key is never a secret, and a secret never the text of a key.
+    for (const secret of [pem, `\n\t${pem}`, JSON.stringify(jwk)]) expect(refused(secret, ['HS256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
+    expect(refused(SECRET, ['ES256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
+    expect(refused(pem, ['ES256', 'HS256'])).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+  });
+
   it('serve one algorithm each', () => {
     const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
@@ -281,7 +312,12 @@ describe('keys', () => {
   it('are found by their id, and only tried one by one where neither side names any', () => {
     const secrets = ['a', 'b', 'c'].map((letter) => letter.repeat(32));
     const [a = '', b = '', c = ''] = secrets;
-    const named = hs({ keys: [{ secret: a, kid: 'a' }, { secret: b, kid: 'b' }] });
+    const named = hs({
+      keys: [
+        { secret: a, kid: 'a' },
+        { secret: b, kid: 'b' },
+      ],
+    });
     expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'b' })))).toBe('accepted');
     expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'a' })))).toBe('ERR_TOKEN_SIGNATURE');
     expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'c' })))).toBe('ERR_TOKEN_KEY_UNKNOWN');
@@ -290,7 +326,16 @@ describe('keys', () => {
     for (const secret of secrets) expect(codeOf(rotating.safeVerify(token({}, secret, 'HS256', { kid: 'unknown here' })))).toBe('accepted');
     const many = hs({ keys: Array.from({ length: 5 }, (_, at) => ({ secret: String(at).repeat(32), kid: String(at) })) });
     expect(codeOf(many.safeVerify(token({}, '4'.repeat(32))))).toBe('ERR_TOKEN_KEY_AMBIGUOUS');
-    expect(thrown(() => hs({ keys: [{ secret: a, kid: 'a' }, { secret: c, kid: 'a' }] })).message).toContain('same kid');
+    expect(
+      thrown(() =>
+        hs({
+          keys: [
+            { secret: a, kid: 'a' },
+            { secret: c, kid: 'a' },
+          ],
+        }),
+      ).message,
+    ).toContain('same kid');
   });
 
   it('of a set may be for others, but not broken', () => {
@@ -385,7 +430,11 @@ describe('policy', () => {
       'ERR_TOKEN_EXPIRED exp',
       'ERR_TOKEN_NOT_YET_VALID nbf',
     ]);
-    expect(hs().explain(5).errors.map(({ code }) => code)).toEqual(['ERR_TOKEN_TYPE']);
+    expect(
+      hs()
+        .explain(5)
+        .errors.map(({ code }) => code),
+    ).toEqual(['ERR_TOKEN_TYPE']);
   });
 });
 
@@ -537,7 +586,7 @@ describe('errors', () => {
     expect(error.toProblem()).toMatchObject({ status: 401, code: 'ERR_TOKEN_SIGNATURE', field: 'token' });
     const told = JSON.stringify([error.failure, error.toProblem(), error.message, hs().explain(made)]);
     for (const part of [...made.split('.'), 'somebody-private', secret]) expect(told).not.toContain(part);
-    for (const keys of [secret, { secret, kid: 7 }, { secret: 'too short' }, { pem: secret }, { kty: secret, k: secret }, { secret: [secret] }]) {
+    for (const keys of [[secret, 5], { secret, kid: 7 }, { secret: 'too short' }, { pem: secret }, { kty: secret, k: secret }, { secret: [secret] }]) {
       const shown = thrown(() => new TokenVerifier({ algorithms: ['HS256'], keys: keys as never }));
       expect(JSON.stringify(shown)).not.toMatch(/secret that|too short"/);
     }
@@ -545,14 +594,17 @@ describe('errors', () => {
   });
 
   it('name the option that is wrong', () => {
-    const wrong = (options: object): Partial<PortcullisError> => thrown(() => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options } as TokenVerifierOptions));
+    const wrong = (options: object): Partial<PortcullisError> =>
+      thrown(() => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options } as TokenVerifierOptions));
     expect(wrong({ algorithms: [] })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'algorithms' });
     expect(wrong({ algorithms: ['none'] })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'algorithms[0]' });
     expect(wrong({ algorithm: 'HS256' })).toMatchObject({ code: 'ERR_UNKNOWN_OPTION', message: expect.stringContaining('did you mean algorithms?') as string });
     expect(wrong({ jwks: { keys: [] } })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
     expect(wrong({ keys: undefined })).toMatchObject({ field: 'keys' });
     expect(wrong({ keys: [] })).toMatchObject({ field: 'keys' });
-    expect(wrong({ keys: SECRET })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
+    expect(wrong({ algorithms: ['HS256', 'RS256'], keys: SECRET })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
+    expect(wrong({ keys: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
+    expect(wrong({ keys: [{}] })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys[0]' });
     expect(wrong({ issuer: [] })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'issuer' });
     expect(wrong({ issuer: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'issuer' });
     expect(wrong({ clockToleranceSeconds: -1 })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'clockToleranceSeconds' });
@@ -581,7 +633,7 @@ describe('verifyJws', () => {
     expect(refused(`${jws}A`)).toMatch(/SIGNATURE|ENCODING/);
     expect(refused(undefined)).toBe('ERR_TOKEN_REQUIRED');
     expect(refused(5)).toBe('ERR_TOKEN_TYPE');
-    expect(refused(jws, SECRET as never)).toBe('ERR_INVALID_ARG_TYPE');
+    expect(refused(jws, SECRET as never)).toEqual(bytes);
     expect(refused(jws, { secret: 'short' } as never)).toBe('ERR_INVALID_KEY');
   });
 
@@ -623,7 +675,9 @@ describe('verifyJws', () => {
       verified++;
     }
     expect(verified).toBeGreaterThanOrEqual(5);
-    const jwe = JSON.parse(readFileSync(new URL('jose-cookbook/jwe/5_6.direct_encryption_using_aes-gcm.json', vectors), 'utf8')) as { output: { compact: string } };
+    const jwe = JSON.parse(readFileSync(new URL('jose-cookbook/jwe/5_6.direct_encryption_using_aes-gcm.json', vectors), 'utf8')) as {
+      output: { compact: string };
+    };
     expect(() => verifyJws(jwe.output.compact, { secret: SECRET }, { algorithms: ['HS256'] })).toThrow('encrypted');
   });
 });

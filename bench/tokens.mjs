@@ -10,7 +10,11 @@ import { compare, machine, median, report } from './compare.mjs';
 console.log(machine);
 const secret = randomBytes(32);
 const pair = (type, options) => {
-  const { publicKey, privateKey } = generateKeyPairSync(type, { ...options, publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
+  const { publicKey, privateKey } = generateKeyPairSync(type, {
+    ...options,
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
   return { publicKey, privateKey };
 };
 const rsa = pair('rsa', { modulusLength: 2048 });
@@ -31,16 +35,18 @@ const tokensOf = (algorithm, count) => {
 const fresh = (tokens) => tokens.map((token) => Buffer.from(token).toString('latin1'));
 
 /** Nanoseconds a token. */
-const each = (tokens, run, rounds = 1) => () => {
-  let spent = 0;
-  for (let round = 0; round < rounds; round++) {
-    const batch = fresh(tokens);
-    const start = performance.now();
-    for (const token of batch) run(token);
-    spent += performance.now() - start;
-  }
-  return (spent * 1e6) / tokens.length / rounds;
-};
+const each =
+  (tokens, run, rounds = 1) =>
+  () => {
+    let spent = 0;
+    for (let round = 0; round < rounds; round++) {
+      const batch = fresh(tokens);
+      const start = performance.now();
+      for (const token of batch) run(token);
+      spent += performance.now() - start;
+    }
+    return (spent * 1e6) / tokens.length / rounds;
+  };
 const thrown = (run) => (token) => {
   try {
     run(token);

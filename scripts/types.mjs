@@ -7,7 +7,21 @@ import { rollup } from 'rollup';
 import { dts } from 'rollup-plugin-dts';
 
 const SUBPATHS = ['testing', 'elysia', 'ws', 'bun'];
-const OF_MAIN = ['index.js', 'connection.js', 'connections.js', 'limits.js', 'timers.js', 'clock.js', 'errors.js', 'types.js', 'failure.js', 'failures.js', 'tokens.js', 'keys.js', 'jwks.js'];
+const OF_MAIN = [
+  'index.js',
+  'connection.js',
+  'connections.js',
+  'limits.js',
+  'timers.js',
+  'clock.js',
+  'errors.js',
+  'types.js',
+  'failure.js',
+  'failures.js',
+  'tokens.js',
+  'keys.js',
+  'jwks.js',
+];
 
 /** Declarations of one entry, as one file. */
 async function bundled(entry, plugins = []) {

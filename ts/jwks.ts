@@ -30,12 +30,14 @@ export interface JwksStats {
   /** Fetches that were answered with 304. */
   readonly notModified: number;
   readonly lastError: string | undefined;
-  /** Key ids that the set is known not to have. */
+  /** Key ids that were asked for in vain lately. */
   readonly unknownKids: number;
 }
 
 const OPTIONS = ['url', 'cooldownMs', 'maxAgeMs', 'staleIfErrorMs', 'timeoutMs', 'maxBytes', 'headers', 'onError'] as const;
 const UNKNOWN_KIDS_MAX = 1000;
+/** How many cooldowns an id that a fresh set lacks is not asked for: a new key may be used before it is published everywhere. */
+const UNKNOWN_FOR_COOLDOWNS = 4;
 /** While there are no keys at all, a failed fetch is repeated sooner. */
 const RETRY_FIRST_MS = 1000;
 
@@ -126,25 +128,13 @@ export class RemoteKeys {
     return this.#isLoaded || (await this.#refresh());
   }
 
-  /** Whether a token whose key is missing is worth another look, after a fetch if one is allowed. */
+  /** Fetches the set for a token whose key is missing, if that is allowed; whether it was. Never rejects. */
   async lookFor(kid: string | undefined): Promise<boolean> {
     if (kid !== undefined && this.#isKnownToLack(kid)) return false;
     if (!(await this.#refresh())) return false;
+    // If the fresh set has it, nobody will ask for it again; else not before some time has passed.
+    if (kid !== undefined) this.#remember(kid);
     return true;
-  }
-
-  /** As `lookFor`, for those who cannot wait. */
-  hint(kid: string | undefined): void {
-    if (kid === undefined || !this.#isKnownToLack(kid)) void this.#refresh();
-  }
-
-  /** A fresh set does not have this key: not to be asked for again until it is old. */
-  lacks(kid: string): void {
-    if (this.#unknown.size >= UNKNOWN_KIDS_MAX) {
-      const [oldest] = this.#unknown.keys();
-      this.#unknown.delete(oldest as string);
-    }
-    this.#unknown.set(kid, this.#clock.now() + this.#maxAgeMs);
   }
 
   stats(): JwksStats {
@@ -169,6 +159,14 @@ export class RemoteKeys {
     if (until > this.#clock.now()) return true;
     this.#unknown.delete(kid);
     return false;
+  }
+
+  #remember(kid: string): void {
+    if (this.#unknown.size >= UNKNOWN_KIDS_MAX) {
+      const [oldest] = this.#unknown.keys();
+      this.#unknown.delete(oldest as string);
+    }
+    this.#unknown.set(kid, this.#clock.now() + Math.min(this.#maxAgeMs, UNKNOWN_FOR_COOLDOWNS * this.#cooldownMs));
   }
 
   /** One fetch at a time, and none within the cooldown; whether the keys are now fresh. Never rejects. */

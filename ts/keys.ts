@@ -4,20 +4,7 @@ import { PortcullisError, knownOptions, wrongType } from './errors.js';
 
 /** The signature algorithms of RFC 7518 and 8037; `EdDSA` and `Ed25519` (RFC 9864) are one, for Ed25519 keys. */
 export type TokenAlgorithm =
-  | 'HS256'
-  | 'HS384'
-  | 'HS512'
-  | 'RS256'
-  | 'RS384'
-  | 'RS512'
-  | 'PS256'
-  | 'PS384'
-  | 'PS512'
-  | 'ES256'
-  | 'ES384'
-  | 'ES512'
-  | 'EdDSA'
-  | 'Ed25519';
+  'HS256' | 'HS384' | 'HS512' | 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA' | 'Ed25519';
 
 /** An HMAC secret: at least as long as its hash. */
 export interface TokenSecret {
@@ -55,11 +42,15 @@ export interface TokenJwkSet {
   readonly keys: readonly TokenJwk[];
 }
 
-/** A key that verifies tokens. A bare string is none: what it is must not be guessed. */
-export type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject;
+/**
+ * A key that verifies tokens. Bare text or bytes are a secret where all algorithms are HMAC's, PEM
+ * where none is, and refused where some are: what a key is must not be guessed from its looks.
+ */
+export type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
 const JWK_MEMBERS = ['kty', 'alg', 'use', 'key_ops', 'kid', 'crv', 'n', 'e', 'x', 'y', 'k'] as const;
 const ALLOWED = 'a key: { secret }, { pem }, a JWK or a KeyObject';
+const ALLOWED_BARE = `${ALLOWED}; bare text can be either where algorithms of HMAC and others are allowed`;
 
 /** The members of a JWK that are looked at; `undefined` counts as absent. @internal */
 export function jwkOf(jwk: Readonly<Record<string, unknown>>): Record<string, unknown> {
@@ -67,8 +58,14 @@ export function jwkOf(jwk: Readonly<Record<string, unknown>>): Record<string, un
 }
 
 /** One key in the core's form: a JWK, or `{ pem }` with some of its members. @internal */
-export function keyOf(field: string, key: unknown): Record<string, unknown> {
+export function keyOf(field: string, key: unknown, algorithms: readonly TokenAlgorithm[]): Record<string, unknown> {
   if (key instanceof KeyObject) return ofKeyObject(field, key);
+  if (typeof key === 'string' || key instanceof Uint8Array) {
+    const hmacs = algorithms.filter((name) => name.startsWith('HS')).length;
+    if (hmacs === algorithms.length) return { kty: 'oct', k: Buffer.from(key as string).toString('base64url') };
+    if (hmacs === 0) return { pem: Buffer.from(key as string).toString() };
+    throw refusedType(field, key, ALLOWED_BARE);
+  }
   if (typeof key !== 'object' || key === null || Array.isArray(key)) throw refusedType(field, key);
   const given = key as Readonly<Record<string, unknown>>;
   if ('secret' in given) {

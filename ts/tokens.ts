@@ -117,6 +117,7 @@ const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
 /** Names of RFC 7515, 7516, 7518 and 7797: `crit` must not hold the first, and the last changes what is signed. */
 const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
 const ALGORITHMS: readonly string[] = tokenAlgorithms();
+const TOKEN_MAX = 8192;
 const BATCH_MAX = 65_536;
 /** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
 const TASK_MIN = 64;
@@ -203,6 +204,7 @@ const keyOfToken = (token: string): string => token.slice(-40);
  */
 export class TokenVerifier {
   readonly #core: TokenCore;
+  readonly #algorithms: readonly TokenAlgorithm[];
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
   readonly #deadline: () => number;
@@ -220,8 +222,9 @@ export class TokenVerifier {
     const own = required.filter((name) => !REGISTERED.includes(name));
     if (own.length > 32) throw outOfRange('requiredClaims', own.length, 'at most 32 names');
     const types = options.typ === null ? undefined : oneOrMore('typ', options.typ, 'text, an array of texts, or null');
+    this.#algorithms = algorithmsOf(options.algorithms);
     this.#core = new TokenCore({
-      algorithms: [...algorithmsOf(options.algorithms)],
+      algorithms: [...this.#algorithms],
       issuers: [...(oneOrMore('issuer', options.issuer, 'text or an array of texts') ?? [])],
       audiences: options.audience === null ? [] : [...(oneOrMore('audience', options.audience, 'text, an array of texts, or null') ?? [])],
       anyAudience: options.audience === null,
@@ -233,7 +236,7 @@ export class TokenVerifier {
       anyType: options.typ === null,
       critical: [...criticalOf(options.allowedCritical)],
       refuseEmbeddedKeys: flag('refuseEmbeddedKeys', options.refuseEmbeddedKeys),
-      maxTokenBytes: wholeNumber('maxTokenBytes', options.maxTokenBytes, 64, 8192, 2048),
+      maxTokenBytes: wholeNumber('maxTokenBytes', options.maxTokenBytes, 64, TOKEN_MAX, 2048),
       maxDepth: wholeNumber('maxClaimsDepth', options.maxClaimsDepth, 1, 64, 32),
       maxRevocations: wholeNumber('maxRevocations', options.maxRevocations, 0, 10_000_000, 100_000),
     });
@@ -292,11 +295,7 @@ export class TokenVerifier {
   async authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>> {
     const result = this.safeVerify<C>(token);
     if (this.#remote === undefined || result.ok || !isAboutKeys(result.error)) return result;
-    const kid = kidOf(token);
-    if (!(await this.#remote.lookFor(kid))) return result;
-    const again = this.safeVerify<C>(token);
-    if (kid !== undefined && !again.ok && again.error.code === 'ERR_TOKEN_KEY_UNKNOWN') this.#remote.lacks(kid);
-    return again;
+    return (await this.#remote.lookFor(kidOf(token))) ? this.safeVerify<C>(token) : result;
   }
 
   /**
@@ -320,7 +319,7 @@ export class TokenVerifier {
   /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
   explain(token: unknown): TokenExplanation {
     let numbers = [TOKEN_TYPE];
-    if (typeof token === 'string') numbers = this.#core.explain(token, wallClockMs() / 1000);
+    if (typeof token === 'string') numbers = this.#core.explain(token.slice(0, TOKEN_MAX + 1), wallClockMs() / 1000);
     const errors = numbers.map((number) => {
       const result = this.#refusal(number, token);
       return result.ok ? failure('ERR_TOKEN_FORMAT') : result.error;
@@ -367,7 +366,7 @@ export class TokenVerifier {
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
     if (this.#remote !== undefined) throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', { field: 'jwks' });
-    this.#load('keys', keys, keySet(keys), 'nothing');
+    this.#load('keys', keys, keySet(keys, this.#algorithms), 'nothing');
   }
 
   /** What it holds. */
@@ -394,7 +393,7 @@ export class TokenVerifier {
   #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
     if ((keys === undefined) === (jwks === undefined)) throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keys, keySet(keys), 'nothing');
+      this.#load('keys', keys, keySet(keys, this.#algorithms), 'nothing');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null) throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
@@ -435,7 +434,7 @@ export class TokenVerifier {
   #refuse(number: number, token: unknown): TokenResult<never> {
     if (this.#remote !== undefined && !this.#isClosed) {
       const code = number & 0xff;
-      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE) this.#remote.hint(kidOf(token));
+      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE) void this.#remote.lookFor(kidOf(token));
     }
     return this.#refusal(number, token);
   }
@@ -459,7 +458,7 @@ export class TokenVerifier {
       const token = tokens[at];
       // Beyond the most it is refused all the same, and need not be copied.
       if (typeof token !== 'string') continue;
-      const part = token.length > 8192 ? token.slice(0, 8193) : token;
+      const part = token.length > TOKEN_MAX ? token.slice(0, TOKEN_MAX + 1) : token;
       lengths[at] = part.length;
       all += part;
     }
@@ -487,20 +486,19 @@ export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], 
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object with algorithms');
   knownOptions('verifyJws', options, ['algorithms']);
   const algorithms = algorithmsOf(options.algorithms);
-  if (typeof key !== 'object' || key === null) throw wrongType('key', typeof key, 'a key: { secret }, { pem }, a JWK or a KeyObject');
-  const set = keySet(key);
+  const set = keySet(key, algorithms);
   // Prepared once for each key object, as long as it says the same.
   const name = `${algorithms.join()} ${set}`;
-  const known = prepared.get(key);
+  const known = typeof key === 'string' ? undefined : prepared.get(key);
   let core = known?.core;
   if (core === undefined || known?.name !== name) {
     core = new TokenCore({ ...BARE, algorithms: [...algorithms] });
     const { problem, index } = core.load(set, 'nothing');
     if (problem !== undefined) throw invalidKey(fieldOf('key', key, index), problem);
-    prepared.set(key, { name, core });
+    if (typeof key !== 'string') prepared.set(key, { name, core });
   }
   if (typeof compact !== 'string') throw new InputValidationError(failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'));
-  const payload = core.payload(compact);
+  const payload = core.payload(compact.slice(0, BARE.maxTokenBytes + 1));
   if (typeof payload === 'number') throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
   return payload;
 }
@@ -524,12 +522,13 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
 const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
 
 /** The field of one key: with its place, where it stands in a list. */
-const fieldOf = (field: string, keys: unknown, index: number | undefined): string => (Array.isArray(keys) && index !== undefined ? `${field}[${index}]` : field);
+const fieldOf = (field: string, keys: unknown, index: number | undefined): string =>
+  Array.isArray(keys) && index !== undefined ? `${field}[${index}]` : field;
 
-function keySet(keys: unknown): string {
+function keySet(keys: unknown, algorithms: readonly TokenAlgorithm[]): string {
   const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
   if (list.length === 0) throw wrongType('keys', keys, 'at least one key');
-  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf('keys', keys, at), key)) });
+  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf('keys', keys, at), key, algorithms)) });
 }
 
 /** The key id that a token names, of one that was refused for it. */

@@ -100,7 +100,8 @@ pub(super) fn judge<'a>(
     if let Some(expiry) = date(value(ClaimName::Expiry), ClaimName::Expiry, report)? {
         claims.deadline = expiry + tolerance;
         // "On or after" it, the token is not accepted (RFC 7519, section 4.1.4).
-        if now >= claims.deadline {
+        // Nor is any at a time that is none.
+        if now >= claims.deadline || now.is_nan() {
             report(Refused::claim(Failure::TokenExpired, ClaimName::Expiry))?;
         }
     }
