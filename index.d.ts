@@ -393,7 +393,7 @@ interface ConnectionStats {
  */
 declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     #private;
-    /** The live connections, by id: a view that cannot be written to. */
+    /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
     readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
     /**
      * @param limits what may be; see `ConnectionLimits`

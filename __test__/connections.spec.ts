@@ -387,6 +387,39 @@ describe('message rates', () => {
   });
 });
 
+describe('the view of the live connections', () => {
+  it('can be walked while connections come and go', () => {
+    manager.updateLimits({ maxTotalConnections: 300 });
+    for (let i = 0; i < 300; i++) add(`c${i}`, `192.0.2.${i % 100}`);
+    const seen = new Set<string>();
+    for (const [id, connection] of manager.connections) {
+      expect(seen.has(id)).toBe(false);
+      seen.add(id);
+      connection.close();
+      if (seen.size % 3 === 0) manager.removeConnection(`c${299 - seen.size}`);
+    }
+    expect(manager.connections.size).toBe(0);
+    expect(manager.getStats().totalConnections).toBe(0);
+    expect(seen.size).toBeGreaterThan(150);
+  });
+
+  it('finds what it holds, by an id of any kind', () => {
+    const ids = ['x', 'ü', '\0', '\u{1f600}'.repeat(10), 'y'.repeat(1024)];
+    for (const id of ids) add(id);
+    for (const id of ids) expect(manager.connections.get(id)?.id).toBe(id);
+    expect(manager.connections.has('')).toBe(false);
+    expect(manager.connections.has('y'.repeat(1025))).toBe(false);
+    expect(manager.connections.get(7 as unknown as string)).toBe(undefined);
+    const visited: string[] = [];
+    manager.connections.forEach((connection, id, view) => {
+      expect(view).toBe(manager.connections);
+      visited.push(id, connection.id);
+    });
+    expect(new Set(visited)).toEqual(new Set(ids));
+    expect([...manager.connections.values()].length).toBe(ids.length);
+  });
+});
+
 describe('when a user or an id is full', () => {
   it("closes the user's oldest connection if asked to", () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, { onFull: 'closeOldest' });
@@ -394,13 +427,13 @@ describe('when a user or an id is full', () => {
     sockets.forEach((socket, at) => expect(own.addConnection(`c${at}`, socket, '192.0.2.1', 'alice').success).toBe(true));
     expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
     expect(sockets[0]?.closed[0]?.code).toBe(4001);
-    expect([...own.connections.keys()]).toEqual(['c1', 'c2']);
+    expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2']);
     // After a move of users the order is that of the moves.
     own.addConnection('d', new FakeSocket(), '192.0.2.1');
     expect(own.connections.get('d')?.bindUser('alice')).toMatchObject({ code: 'user_limit' });
     const lease = own.reserve('192.0.2.1', 'alice');
     expect(lease.success).toBe(true);
-    expect([...own.connections.keys()]).toEqual(['c2', 'd']);
+    expect([...own.connections.keys()].toSorted()).toEqual(['c2', 'd']);
     own.cleanup();
   });
 

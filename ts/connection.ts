@@ -52,7 +52,7 @@ const CREATED = 3;
 const STAMP = 4;
 
 /**
- * The columns of `SEGMENT` slots: 36 bytes a slot, and 8 for the connection itself.
+ * The columns of `SEGMENT` slots: 40 bytes a slot, and 8 for the connection itself.
  * `stamps` is loop time modulo 2^32, read by the core; its last cell, behind the slots, is the
  * loop time of the latest tick, so that a message finds it where it stores it.
  * @internal
@@ -61,6 +61,8 @@ export class Segment {
   readonly stamps = new Uint32Array(SEGMENT + 1);
   readonly counters = new Float64Array(SEGMENT * COLUMNS);
   readonly connections: (ManagedConnection | undefined)[] = Array.from({ length: SEGMENT }, () => undefined);
+  /** Of the ids, for the index. */
+  readonly hashes = new Int32Array(SEGMENT);
   constructor(readonly keeper: Keeper) {}
   /** Arrival times (GCRA) of messages and of bytes; made when a rate is first set. */
   arrivals: Float64Array | undefined;

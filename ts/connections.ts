@@ -14,7 +14,9 @@ import {
   TICK_MAX_MS,
   checkedUser,
 } from './connection.js';
+import { TEXT_MAX, crossing, v4Of } from './crossing.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { IdIndex, hashOf } from './ids.js';
 import {
   type ConnectionLimits,
   NATIVE_CODES,
@@ -97,6 +99,8 @@ export interface ConnectionStats {
 const SLOTS_MAX = 2 ** 22;
 const FULL = -100;
 const NEED_TIME = -101;
+/** Slots left before the core is called for them. */
+const LEFT_MAX = 64;
 /** Evictions in one turn. */
 const EVICT_BATCH = 64;
 const REPLACED = 4001;
@@ -116,33 +120,37 @@ function openTable(name: string | undefined, numbers: number[]): NativeTable {
 
 /** Looks at the live connections; changes nothing. */
 class LiveView<S extends ManagedSocket> implements ReadonlyMap<string, ManagedConnection<S>> {
-  readonly #byId: ReadonlyMap<string, ManagedConnection<S>>;
-  constructor(byId: ReadonlyMap<string, ManagedConnection<S>>) {
-    this.#byId = byId;
+  readonly #ids: IdIndex;
+  readonly #segments: readonly Segment[];
+  constructor(ids: IdIndex, segments: readonly Segment[]) {
+    this.#ids = ids;
+    this.#segments = segments;
   }
   get size(): number {
-    return this.#byId.size;
+    return this.#ids.size;
   }
   get(id: string): ManagedConnection<S> | undefined {
-    return this.#byId.get(id);
+    return typeof id === 'string' && id.length <= ID_MAX ? (this.#ids.find(id, hashOf(id)) as ManagedConnection<S> | undefined) : undefined;
   }
   has(id: string): boolean {
-    return this.#byId.has(id);
+    return this.get(id) !== undefined;
   }
-  keys(): MapIterator<string> {
-    return this.#byId.keys();
+  *keys(): Generator<string, undefined> {
+    for (const connection of this.values()) yield connection.id;
   }
-  values(): MapIterator<ManagedConnection<S>> {
-    return this.#byId.values();
+  /** In the order of their slots: what comes or goes meanwhile is seen at most once. */
+  *values(): Generator<ManagedConnection<S>, undefined> {
+    for (const segment of this.#segments)
+      for (const connection of segment.connections) if (connection !== undefined) yield connection as unknown as ManagedConnection<S>;
   }
-  entries(): MapIterator<[string, ManagedConnection<S>]> {
-    return this.#byId.entries();
+  *entries(): Generator<[string, ManagedConnection<S>], undefined> {
+    for (const connection of this.values()) yield [connection.id, connection];
   }
-  forEach(callback: (connection: ManagedConnection<S>, id: string, view: ReadonlyMap<string, ManagedConnection<S>>) => void): void {
-    this.#byId.forEach((connection, id) => callback(connection, id, this));
+  forEach(callback: (connection: ManagedConnection<S>, id: string, view: ReadonlyMap<string, ManagedConnection<S>>) => void, thisArg?: unknown): void {
+    for (const connection of this.values()) callback.call(thisArg, connection, connection.id, this);
   }
-  [Symbol.iterator](): MapIterator<[string, ManagedConnection<S>]> {
-    return this.#byId[Symbol.iterator]();
+  [Symbol.iterator](): Generator<[string, ManagedConnection<S>], undefined> {
+    return this.entries();
   }
 }
 
@@ -162,12 +170,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #timers: TimerManager;
   readonly #table: NativeTable;
   readonly #scratch = new Float64Array(EVICT_BATCH);
+  readonly #text = new Uint16Array(TEXT_MAX);
+  /** Slots left since the last call of the core, which gives their seats back first; the count is in front. */
+  readonly #left = new Uint32Array(1 + LEFT_MAX);
   readonly #segments: Segment[] = [];
-  readonly #byId = new Map<string, ManagedConnection<S>>();
+  readonly #ids = new IdIndex(this.#segments);
   /** By user, the oldest first; kept for `closeOldest` only. */
   readonly #byUser: Map<string, Set<ManagedConnection<S>>> | undefined;
   readonly #keeper: Keeper & { gate: Gate | undefined };
   readonly #options: ConnectionManagerOptions<S>;
+  readonly #isNamed: boolean;
   readonly #leaseTimeoutMs: number;
   readonly #closeTimeoutMs: number;
   readonly #refused: Partial<Record<RefusalCode, number>> = {};
@@ -190,8 +202,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #tick: TimerHandle | undefined;
   #cleanup: TimerHandle | undefined;
   #isClosed = false;
-  /** The live connections, by id: a view that cannot be written to. */
-  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(this.#byId);
+  /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
+  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(this.#ids, this.#segments);
 
   /**
    * @param limits what may be; see `ConnectionLimits`
@@ -207,10 +219,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#leaseTimeoutMs = wholeNumber('leaseTimeoutMs', options.leaseTimeoutMs, 1, TIME_MAX_MS, 10_000);
     this.#closeTimeoutMs = wholeNumber('closeTimeoutMs', options.closeTimeoutMs, 1, TIME_MAX_MS, 5000);
     this.#options = options;
+    this.#isNamed = options.name !== undefined;
     this.#timers = timerManager;
     this.#byUser = options.onFull === 'closeOldest' ? new Map() : undefined;
     this.#table = openTable(options.name, numbers);
-    this.#table.share(this.#scratch);
+    this.#table.share(this.#scratch, this.#text, this.#left);
     const { driver } = timerManager;
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
     this.#limits = Object.freeze({ ...limits });
@@ -287,17 +300,22 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Calls the core; a handle, or what it refused with. */
   #admit(take: NativeTable['reserve'], ip: string, user: string | undefined): number {
     if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
-    // Only a rate needs the time, and reading it costs: the core asks for it.
-    let now = Number.NaN;
-    let handle = take(ip, user, now, this.#tickNow);
+    const v4 = v4Of(ip);
+    const where = v4 < 0 ? ip : v4;
+    const who = user === undefined ? undefined : crossing(user, this.#text);
+    const loopNow = this.#tickNow;
+    let handle = take(where, who, loopNow);
     if (handle >= 0) return handle;
-    if (handle === FULL && this.#grow()) handle = take(ip, user, now, this.#tickNow);
+    if (handle === FULL && this.#grow()) handle = take(where, who, loopNow);
+    let now: number | undefined;
+    // Only a rate needs the time, and reading it costs: the core asks for it.
     if (handle === NEED_TIME) {
       now = this.#timers.driver.now() + this.#epochMs;
-      handle = take(ip, user, now, this.#tickNow);
+      handle = take(where, who, loopNow, now);
     }
     if (this.#byUser !== undefined && user !== undefined && NATIVE_CODES[-handle - 1] === 'user_limit' && this.#closeOldest(user)) {
-      handle = take(ip, user, now, this.#tickNow);
+      // Once more: the socket that was closed may have called back and admitted others.
+      handle = take(where, crossing(user, this.#text), loopNow, now);
     }
     return handle;
   }
@@ -364,25 +382,28 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
   #seat(slot: number, id: string, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): AdmissionResult<S> {
     const closes = this.#closes;
-    const isFree = !this.#isClosed && this.#makeRoom(id);
-    if (isFree && (closes === this.#closes || (!this.#isClosed && !this.#byId.has(id))))
-      return { success: true, connection: this.#open(slot, id, socket, ip, userId, metadata) };
+    const hash = hashOf(id);
+    const isFree = !this.#isClosed && this.#makeRoom(id, hash);
+    if (isFree && (closes === this.#closes || (!this.#isClosed && this.#ids.find(id, hash) === undefined)))
+      return { success: true, connection: this.#open(slot, id, hash, socket, ip, userId, metadata) };
     this.#table.release(slot);
     return this.#refuse(this.#isClosed ? 'closed' : 'duplicate_id', RETRY_MS, ip, userId);
   }
 
   /** Whether the id is free, or was made so. */
-  #makeRoom(id: string): boolean {
-    const present = this.#byId.get(id);
+  #makeRoom(id: string, hash: number): boolean {
+    const present = this.#ids.find(id, hash);
     if (present === undefined) return true;
-    return this.#options.onDuplicateId === 'takeover' && this.#close(present, REPLACED, 'Replaced by a newer connection');
+    return this.#options.onDuplicateId === 'takeover' && this.#close(present as unknown as ManagedConnection<S>, REPLACED, 'Replaced by a newer connection');
   }
 
-  #open(slot: number, id: string, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): ManagedConnection<S> {
+  #open(slot: number, id: string, hash: number, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): ManagedConnection<S> {
     const segment = this.#segmentOf(slot);
     const connection = new ManagedConnection<S>(id, socket, ip, userId, segment, slot, metadata);
-    segment.connections[slot & (SEGMENT - 1)] = connection as unknown as ManagedConnection;
-    this.#byId.set(id, connection);
+    const place = slot & (SEGMENT - 1);
+    segment.connections[place] = connection as unknown as ManagedConnection;
+    segment.hashes[place] = hash;
+    this.#ids.add(hash, slot);
     if (this.#byUser !== undefined && userId !== undefined) this.#remember(userId, connection);
     this.#admitted++;
     return connection;
@@ -422,16 +443,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const closes = this.#closes;
-    if (!this.#makeRoom(id)) return this.#refuse('duplicate_id', RETRY_MS, ip, user);
+    const hash = hashOf(id);
+    if (!this.#makeRoom(id, hash)) return this.#refuse('duplicate_id', RETRY_MS, ip, user);
     const slot = this.#admit(this.#table.admit, ip, user);
     if (slot < 0) return this.#refusal(slot, ip, user);
-    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, socket, ip, user, metadata) };
+    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, hash, socket, ip, user, metadata) };
     return this.#seat(slot, id, socket, ip, user, metadata);
   }
 
   /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */
   removeConnection(id: string): boolean {
-    const connection = this.#byId.get(id);
+    const connection = this.connections.get(id);
     return connection !== undefined && this.#release(connection);
   }
 
@@ -442,20 +464,32 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   release(connection: ManagedConnection<S>): boolean {
     if (!(connection instanceof ManagedConnection)) throw wrongType('connection', connection, 'a ManagedConnection');
-    return this.#byId.get(connection.id) === connection && this.#release(connection);
+    const { slot } = connection;
+    // Another manager's connection may have the same slot.
+    const isOurs = slot >= 0 && this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] === (connection as unknown as ManagedConnection);
+    return isOurs && this.#release(connection);
   }
 
   #release(connection: ManagedConnection<S>): boolean {
     const slot = connection.detach();
-    this.#byId.delete(connection.id);
-    this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] = undefined;
+    const segment = this.#segmentOf(slot);
+    const place = slot & (SEGMENT - 1);
+    this.#ids.remove(segment.hashes[place]!, slot);
+    segment.connections[place] = undefined;
     if (this.#byUser !== undefined && connection.userId !== undefined) this.#forget(connection.userId, connection);
-    return this.#table.release(slot) === 1;
+    // Other threads must not be refused for a seat that is free: the index of a name is told at once.
+    if (this.#isNamed) return this.#table.release(slot) === 1;
+    const left = this.#left;
+    const count = left[0]! + 1;
+    left[count] = slot;
+    left[0] = count;
+    if (count === LEFT_MAX) this.#table.settle();
+    return true;
   }
 
   /** Marks a connection active; an unknown id is ignored. */
   updateActivity(id: string): void {
-    this.#byId.get(id)?.touch();
+    this.connections.get(id)?.touch();
   }
 
   #bind(connection: ManagedConnection<S>, slot: number, userId: string): { readonly success: true } | Refusal {
@@ -571,7 +605,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#tick?.close();
     this.#cleanup?.close();
     this.#isClosed = true;
-    for (const connection of this.#byId.values()) this.#close(connection, 1001, 'Server shutdown');
+    for (const connection of this.connections.values()) this.#close(connection, 1001, 'Server shutdown');
     this.#table.abortAll();
   }
 

@@ -56,7 +56,7 @@ impl Args {
     ///
     /// Both engines copy these faster than they encode UTF-8, and no two strings share them.
     pub(super) fn units<R>(&self, at: usize, with: impl FnOnce(Option<&[u16]>) -> R) -> R {
-        const INLINE: usize = 128;
+        const INLINE: usize = 64;
         let mut inline = [0u16; INLINE];
         let Some(length) = self.copy_units(at, &mut inline) else {
             return with(None);
@@ -172,6 +172,11 @@ pub(super) trait Element {
 impl Element for u32 {
     const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
     const EXPECTED: &'static CStr = c"expected a Uint32Array";
+}
+
+impl Element for u16 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint16_array;
+    const EXPECTED: &'static CStr = c"expected a Uint16Array";
 }
 
 impl Element for f64 {

@@ -4,15 +4,15 @@
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
 use crate::clock::process_now_ms;
-use crate::connections::{Address, Index, Limits, Rate, Refusal, State, Table, open};
+use crate::connections::{Address, Home, Index, Limits, Rate, Refusal, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi::sys;
 use napi_derive::napi;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 
 const SLOT_BITS: u32 = 22;
 const FULL: f64 = -100.0;
@@ -23,6 +23,11 @@ struct Connections {
     table: Option<Table>,
     stamps: Vec<Memory<u32>>,
     scratch: Option<Memory<f64>>,
+    /// Where short names cross.
+    text: Option<Memory<u16>>,
+    /// Slots that were left since the last call, and in the first cell how many: to give a seat
+    /// back costs no call of its own.
+    left: Option<Memory<u32>>,
     retry_after_ms: f64,
     cursor: u32,
 }
@@ -42,6 +47,8 @@ unsafe extern "C" fn end_of_environment(_data: *mut c_void) {
             core.table = None;
             core.stamps.clear();
             core.scratch = None;
+            core.text = None;
+            core.left = None;
         }
     }
 }
@@ -69,7 +76,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// A connection table over the index of that name, or over one of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array): number; grow(stamps: Uint32Array): number; reserve(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; admit(ip: string, user: string | undefined, nowMs: number, loopNow: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -79,13 +86,16 @@ pub fn create_connections<'env>(
     let limits = limits(&numbers);
     let index = match name {
         Some(name) => open(&name, limits)
+            .map(Home::Named)
             .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
-        None => Arc::new(Index::new(limits)),
+        None => Home::Own(Box::new(Index::new(limits))),
     };
     let core = Rc::new(RefCell::new(Connections {
         table: Some(Table::new(index)),
         stamps: Vec::new(),
         scratch: None,
+        text: None,
+        left: None,
         retry_after_ms: 0.0,
         cursor: 0,
     }));
@@ -112,6 +122,7 @@ pub fn create_connections<'env>(
     bind::<Abort>(env, &object, &core)?;
     bind::<AbortAll>(env, &object, &core)?;
     bind::<ProcessNow>(env, &object, &core)?;
+    bind::<Settle>(env, &object, &core)?;
     bind::<Release>(env, &object, &core)?;
     bind::<BindUser>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
@@ -137,29 +148,74 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
 }
 
 impl Connections {
+    /// Gives back the seats of the slots that were left.
+    fn settle(&mut self) {
+        if let Self {
+            table: Some(table),
+            left: Some(left),
+            ..
+        } = self
+            && let Some((count, slots)) = left.slice().split_first_mut()
+        {
+            for &slot in slots.iter().take(*count as usize) {
+                if let Some(generation) = table.live(slot) {
+                    table.release(slot, generation);
+                }
+            }
+            *count = 0;
+        }
+    }
+
     fn table(&mut self) -> std::result::Result<&mut Table, Wrong> {
         self.table
             .as_mut()
             .ok_or(Wrong(c"the environment has ended"))
     }
 
-    /// `(ip, user, nowMs, loopNow)` to a slot if it is open, a handle if it is leased, a refusal,
-    /// [`FULL`], or [`NEED_TIME`] where `nowMs` is NaN and there are rates.
+    /// `(ip, user, loopNow?, nowMs?)` to a slot if it is open, a handle if it is leased, a refusal,
+    /// [`FULL`], or [`NEED_TIME`] where `nowMs` is absent and there are rates.
+    ///
+    /// `ip` is the bits of an IPv4 address or a text; `user` the length of the name in shared
+    /// memory, or the name.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, Wrong> {
-        let table = self.table()?;
+        let Self {
+            table: Some(table),
+            text: Some(text),
+            retry_after_ms,
+            ..
+        } = self
+        else {
+            return Err(Wrong(c"the environment has ended"));
+        };
         if table.is_full() {
             return Ok(FULL);
         }
-        let address = args
-            .units(0, |units| units.map(Address::from_units))
-            .ok_or(Wrong(c"ip must be a string"))?;
-        let now = args.number(2);
-        if now.is_nan() && table.index().has_rates() {
+        let address = match args.index(0) {
+            Ok(bits) => Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits))),
+            Err(_) => args
+                .units(0, |units| units.map(Address::from_units))
+                .ok_or(Wrong(c"ip must be a string"))?,
+        };
+        let has_rates = table.index().has_rates();
+        let now = if has_rates { args.number(3) } else { 0.0 };
+        if now.is_nan() {
             return Ok(NEED_TIME);
         }
         // Before anything is taken: a wrong argument must not cost a seat.
-        let loop_now = args.index(3)?;
-        let outcome = args.units(1, |user| table.reserve(address, user, now, state));
+        let loop_now = match state {
+            State::Reserved => args.index(2)?,
+            State::Live | State::Free => 0,
+        };
+        let outcome = match args.index(1) {
+            Ok(length) => {
+                let name = text
+                    .slice()
+                    .get(..length as usize)
+                    .ok_or(Wrong(c"user is longer than the shared text"))?;
+                table.reserve(address, Some(name), now, state)
+            }
+            Err(_) => args.units(1, |user| table.reserve(address, user, now, state)),
+        };
         match outcome {
             Ok(slot) => {
                 if state == State::Live {
@@ -168,7 +224,10 @@ impl Connections {
                 table.lease(slot, loop_now);
                 Ok(pack(table, slot))
             }
-            Err(refusal) => Ok(self.refused(refusal)),
+            Err(refusal) => {
+                *retry_after_ms = refusal.retry_after_ms;
+                Ok(-f64::from(refusal.code as u8))
+            }
         }
     }
 
@@ -185,6 +244,7 @@ macro_rules! bound {
             type Core = Connections;
             const NAME: &'static CStr = $name;
             fn call($core: &mut Connections, $args: &Args) -> std::result::Result<f64, Wrong> {
+                $core.settle();
                 $body
             }
         }
@@ -192,8 +252,9 @@ macro_rules! bound {
 }
 
 bound!(Share, c"share", |core, args| {
-    let memory = args.memory::<f64>(0)?;
-    core.scratch = Some(memory);
+    core.scratch = Some(args.memory(0)?);
+    core.text = Some(args.memory(1)?);
+    core.left = Some(args.memory(2)?);
     Ok(0.0)
 });
 
@@ -237,6 +298,8 @@ bound!(AbortAll, c"abortAll", |core, _args| {
 bound!(ProcessNow, c"processNowMs", |_core, _args| Ok(
     process_now_ms()
 ));
+
+bound!(Settle, c"settle", |_core, _args| Ok(0.0));
 
 bound!(Release, c"release", |core, args| {
     let slot = args.index(0)?;

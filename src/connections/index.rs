@@ -2,10 +2,9 @@
 
 use super::address::Address;
 use super::rate::{Cells, Rate};
+use super::tally::{Local, Reach, Shared, Tally};
 use crate::error::Error;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::num::NonZeroU64;
@@ -124,6 +123,9 @@ const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
     })
 }
 
+/// A name of so many units is hashed without an allocation.
+const NAME_INLINE: usize = 128;
+
 /// A user's name as a keyed 128-bit hash: fixed size, and nobody outside can make two collide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 // Packed: with its count an entry is 20 bytes instead of 24.
@@ -154,7 +156,7 @@ impl Hasher for PassOn {
     }
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Default, Clone, Copy, PartialEq)]
 struct Seats {
     all: u32,
     anonymous: u32,
@@ -209,13 +211,15 @@ impl Rates {
     }
 }
 
-/// Seats of all the tables that share one name.
-pub struct Index {
+type UserHashes = BuildHasherDefault<PassOn>;
+
+/// Seats of one table ([`Local`]), or of all the tables that share one name ([`Shared`]).
+pub struct Index<R: Reach> {
     /// IPv4, apart: with keys of 4 bytes an entry takes half the memory.
-    v4: DashMap<u32, Seats, ahash::RandomState>,
-    v6: DashMap<Address, Seats, ahash::RandomState>,
-    prefixes: DashMap<Address, u32, ahash::RandomState>,
-    users: DashMap<UserKey, u32, BuildHasherDefault<PassOn>>,
+    v4: R::Tally<u32, Seats, ahash::RandomState>,
+    v6: R::Tally<Address, Seats, ahash::RandomState>,
+    prefixes: R::Tally<Address, u32, ahash::RandomState>,
+    users: R::Tally<UserKey, u32, UserHashes>,
     /// Seats taken (high half) and those without a user (low half): one word, so that both are
     /// checked and taken in one step.
     taken: AtomicU64,
@@ -226,13 +230,13 @@ pub struct Index {
     hash_keys: (u64, u64),
 }
 
-static NAMED: LazyLock<Mutex<HashMap<String, Weak<Index>>>> = LazyLock::new(Mutex::default);
+static NAMED: LazyLock<Mutex<HashMap<String, Weak<Index<Shared>>>>> = LazyLock::new(Mutex::default);
 
 /// Opens the index of that name, or makes it.
 ///
 /// # Errors
 /// [`Error::LimitsConflict`] when it is open with other declared limits.
-pub fn open(name: &str, limits: Limits) -> Result<Arc<Index>, Error> {
+pub fn open(name: &str, limits: Limits) -> Result<Arc<Index<Shared>>, Error> {
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(index) = named.get(name).and_then(Weak::upgrade) {
         return match index.declared.difference(&limits) {
@@ -246,17 +250,53 @@ pub fn open(name: &str, limits: Limits) -> Result<Arc<Index>, Error> {
     Ok(index)
 }
 
-impl Index {
+/// What a table asks of its index, whoever else uses it.
+pub trait Admission {
+    /// The key of a user's name, in UTF-16 units.
+    fn user_key(&self, name: &[u16]) -> UserKey;
+
+    /// Takes one seat in every count, or none.
+    ///
+    /// The keys are held until everything is taken, in the order address, prefix, user; the totals
+    /// are one word. Nothing is taken before everything is checked, so there is nothing to roll
+    /// back.
+    ///
+    /// # Errors
+    /// The limit that said no; then nothing has changed.
+    fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal>;
+
+    /// Gives back the seats that [`Admission::reserve`] took for the same address and user.
+    fn release(&self, address: Address, user: Option<UserKey>);
+
+    /// Moves a seat from one user (or none) to another in one step.
+    ///
+    /// # Errors
+    /// When the new user has its share already; then nothing has changed.
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal>;
+
+    /// Replaces the limits; the counts stay. The length of the prefix is fixed: seats are given
+    /// back by the prefix they were taken by.
+    fn set_limits(&self, limits: Limits);
+
+    /// Whether [`Admission::reserve`] needs the time.
+    fn has_rates(&self) -> bool;
+
+    /// Refuses newcomers from now on, or admits them again.
+    fn set_draining(&self, draining: bool);
+
+    /// Seats taken, addresses, users, and seats without a user.
+    fn counts(&self) -> [u32; 4];
+}
+
+impl<R: Reach> Index<R> {
     /// An index of its own.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        // 64 shards: a growing shard then moves a sixty-fourth of the keys at once.
-        let shards = 64;
         let index = Self {
-            v4: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
-            v6: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
-            prefixes: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), shards),
-            users: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), shards),
+            v4: Default::default(),
+            v6: Default::default(),
+            prefixes: Default::default(),
+            users: Default::default(),
             taken: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             limits: LiveLimits::default(),
@@ -271,71 +311,32 @@ impl Index {
         index
     }
 
-    /// The key of a user's name, in UTF-16 units.
-    #[must_use]
-    pub fn user_key(&self, name: &[u16]) -> UserKey {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_keys.0, self.hash_keys.1);
-        for four in name.chunks(4) {
-            let mut word = [0u16; 4];
-            word[..four.len()].copy_from_slice(four);
-            let [a, b, c, d] = word.map(u64::from);
-            hasher.write_u64(a | b << 16 | c << 32 | d << 48);
-        }
-        // Padding must not make two names one.
-        hasher.write_usize(name.len());
-        let hash = hasher.finish128();
-        UserKey(NonZeroU64::new(hash.h1).unwrap_or(NonZeroU64::MIN), hash.h2)
+    /// The prefix that `address` is counted under.
+    fn prefix_of(&self, address: Address) -> Option<Address> {
+        address.prefix(self.declared.prefix_bits)
     }
 
-    /// Takes one seat in every count, or none.
-    ///
-    /// The locks of the keys are held until everything is taken, in the order address, prefix,
-    /// user; the totals are one atomic word. Nothing is taken before everything is checked, so
-    /// there is nothing to roll back.
-    ///
-    /// # Errors
-    /// The limit that said no; then nothing has changed.
-    pub fn reserve(
-        &self,
-        address: Address,
-        user: Option<UserKey>,
-        now: f64,
-    ) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        if self.draining.load(Relaxed) {
-            return refuse(RefusalCode::Draining);
-        }
-        if total_of(self.taken.load(Relaxed)) >= limits.total.load(Relaxed) {
-            return refuse(RefusalCode::Total);
-        }
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        // Nothing in the critical sections can panic half-way; the state is whole.
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is counted for `address`.
+    fn at_address<T>(&self, address: Address, change: impl FnOnce(&mut Seats) -> T) -> T {
         match address.v4() {
-            Some(v4) => self.reserve_at(self.v4.entry(v4), address, user, now),
-            None => self.reserve_at(self.v6.entry(address), address, user, now),
+            Some(v4) => self.v4.with(v4, change),
+            None => self.v6.with(address, change),
         }
     }
 
-    fn reserve_at<K: Eq + Hash>(
+    fn reserve_at(
         &self,
-        at_address: Entry<'_, K, Seats>,
+        seats: &mut Seats,
         address: Address,
         user: Option<UserKey>,
         now: f64,
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
-        let prefix = self.prefix_of(address);
-        let per_prefix = limits.per_prefix.load(Relaxed);
-        // Prefixes are counted even while they have no limit: one may come at run time.
-        let at_prefix = prefix.map(|prefix| self.prefixes.entry(prefix));
-        if at_prefix
-            .as_ref()
-            .is_some_and(|entry| count_of(entry) >= per_prefix)
-        {
-            return refuse(RefusalCode::Prefix);
-        }
-        let seats = match &at_address {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(_) => Seats::default(),
-        };
         if address == Address::UNKNOWN {
             if seats.all >= limits.unknown.load(Relaxed) {
                 return refuse(RefusalCode::Unknown);
@@ -343,37 +344,29 @@ impl Index {
         } else if seats.all >= limits.per_ip.load(Relaxed) {
             return refuse(RefusalCode::Ip);
         }
-        let at_user = user.map(|user| self.users.entry(user));
-        if let Some(entry) = &at_user {
-            if count_of(entry) >= limits.per_user.load(Relaxed) {
-                // Rates first: `User` invites the caller to make room, in vain if a rate refuses then.
-                if self.has_rates() {
-                    self.rates().check(address, user, now)?;
+        match user {
+            Some(user) => self.users.with(user, |count| {
+                if *count >= limits.per_user.load(Relaxed) {
+                    // Rates first: `User` invites the caller to make room, in vain if a rate
+                    // refuses then.
+                    if self.has_rates() {
+                        self.rates().check(address, Some(user), now)?;
+                    }
+                    return refuse(RefusalCode::User);
                 }
-                return refuse(RefusalCode::User);
-            }
-        } else if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
-            return refuse(RefusalCode::AnonymousIp);
-        }
-        self.take(address, user, now)?;
-
-        let anonymous = u32::from(user.is_none());
-        match at_address {
-            Entry::Occupied(mut entry) => {
-                let seats = entry.get_mut();
-                seats.all += 1;
-                seats.anonymous += anonymous;
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(Seats { all: 1, anonymous });
+                self.take(address, Some(user), now)?;
+                *count += 1;
+                Ok(())
+            })?,
+            None => {
+                if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
+                    return refuse(RefusalCode::AnonymousIp);
+                }
+                self.take(address, None, now)?;
             }
         }
-        if let Some(entry) = at_prefix {
-            *entry.or_insert(0) += 1;
-        }
-        if let Some(entry) = at_user {
-            *entry.or_insert(0) += 1;
-        }
+        seats.all += 1;
+        seats.anonymous += u32::from(user.is_none());
         Ok(())
     }
 
@@ -387,23 +380,19 @@ impl Index {
         };
         let total = self.limits.total.load(Relaxed);
         let anonymous = self.limits.anonymous.load(Relaxed);
-        // Relaxed: the word guards nothing but itself; the keys have their own locks.
-        self.taken
-            .fetch_update(Relaxed, Relaxed, |taken| {
-                if total_of(taken) >= total || (user.is_none() && anonymous_of(taken) >= anonymous)
-                {
-                    return None;
-                }
-                Some(taken + seat(user))
-            })
-            .map_err(|taken| Refusal {
-                code: if total_of(taken) >= total {
-                    RefusalCode::Total
-                } else {
-                    RefusalCode::Anonymous
-                },
-                retry_after_ms: 0.0,
-            })?;
+        let one_more = |taken| {
+            let fits =
+                total_of(taken) < total && (user.is_some() || anonymous_of(taken) < anonymous);
+            fits.then(|| taken + seat(user))
+        };
+        R::update(&self.taken, one_more).map_err(|taken| Refusal {
+            code: if total_of(taken) >= total {
+                RefusalCode::Total
+            } else {
+                RefusalCode::Anonymous
+            },
+            retry_after_ms: 0.0,
+        })?;
         if let Some(rates) = &mut rates {
             if let Some(arrival) = next.0 {
                 rates.ip_cells.record(address, arrival);
@@ -415,76 +404,94 @@ impl Index {
         Ok(())
     }
 
-    fn rates(&self) -> MutexGuard<'_, Rates> {
-        // Nothing in the critical sections can panic half-way; the state is whole.
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes so much from the word of totals.
+    fn give_back(&self, seats: u64) {
+        let before = R::update(&self.taken, |taken| taken.checked_sub(seats));
+        debug_assert!(before.is_ok());
+    }
+}
+
+impl<R: Reach> Admission for Index<R> {
+    fn user_key(&self, name: &[u16]) -> UserKey {
+        let sip = SipHasher13::new_with_keys(self.hash_keys.0, self.hash_keys.1);
+        let seen = name.iter().fold(0, |seen, unit| seen | unit);
+        // A byte a unit where that is enough: half the rounds. The first byte tells which.
+        let hash = if seen <= 0xff && name.len() < NAME_INLINE {
+            let mut bytes = [1u8; NAME_INLINE];
+            for (byte, unit) in bytes[1..].iter_mut().zip(name) {
+                *byte = *unit as u8;
+            }
+            sip.hash(&bytes[..=name.len()])
+        } else {
+            let mut bytes = vec![2u8];
+            bytes.extend(name.iter().flat_map(|unit| unit.to_le_bytes()));
+            sip.hash(&bytes)
+        };
+        UserKey(NonZeroU64::new(hash.h1).unwrap_or(NonZeroU64::MIN), hash.h2)
     }
 
-    /// Gives back the seats that [`Index::reserve`] took for the same address and user.
-    pub fn release(&self, address: Address, user: Option<UserKey>) {
-        match address.v4() {
-            Some(v4) => leave(self.v4.entry(v4), user),
-            None => leave(self.v6.entry(address), user),
+    fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        if self.draining.load(Relaxed) {
+            return refuse(RefusalCode::Draining);
         }
+        if total_of(self.taken.load(Relaxed)) >= limits.total.load(Relaxed) {
+            return refuse(RefusalCode::Total);
+        }
+        self.at_address(address, |seats| match self.prefix_of(address) {
+            // Prefixes are counted even while they have no limit: one may come at run time.
+            Some(prefix) => self.prefixes.with(prefix, |count| {
+                if *count >= limits.per_prefix.load(Relaxed) {
+                    return refuse(RefusalCode::Prefix);
+                }
+                self.reserve_at(seats, address, user, now)?;
+                *count += 1;
+                Ok(())
+            }),
+            None => self.reserve_at(seats, address, user, now),
+        })
+    }
+
+    fn release(&self, address: Address, user: Option<UserKey>) {
+        self.at_address(address, |seats| {
+            debug_assert!(seats.all > 0);
+            seats.all = seats.all.saturating_sub(1);
+            seats.anonymous = seats.anonymous.saturating_sub(u32::from(user.is_none()));
+        });
         if let Some(prefix) = self.prefix_of(address) {
-            give_back(&self.prefixes, prefix);
+            self.prefixes.with(prefix, one_less);
         }
         if let Some(user) = user {
-            give_back(&self.users, user);
+            self.users.with(user, one_less);
         }
-        let before = self.taken.fetch_sub(seat(user), Relaxed);
-        debug_assert!(total_of(before) > 0);
+        self.give_back(seat(user));
     }
 
-    /// Moves a seat from one user (or none) to another in one step.
-    ///
-    /// # Errors
-    /// When the new user has its share already; then nothing has changed.
-    pub fn rebind(
-        &self,
-        address: Address,
-        from: Option<UserKey>,
-        to: UserKey,
-    ) -> Result<(), Refusal> {
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal> {
         if from == Some(to) {
             return Ok(());
         }
-        match address.v4() {
-            Some(v4) => self.rebind_at(self.v4.entry(v4), from, to),
-            None => self.rebind_at(self.v6.entry(address), from, to),
-        }
-    }
-
-    fn rebind_at<K: Eq + Hash>(
-        &self,
-        mut at_address: Entry<'_, K, Seats>,
-        from: Option<UserKey>,
-        to: UserKey,
-    ) -> Result<(), Refusal> {
         let limit = self.limits.per_user.load(Relaxed);
-        {
-            let entry = self.users.entry(to);
-            if count_of(&entry) >= limit {
-                return refuse(RefusalCode::User);
-            }
-            *entry.or_insert(0) += 1;
-        }
-        match from {
-            Some(from) => give_back(&self.users, from),
-            None => {
-                if let Entry::Occupied(entry) = &mut at_address {
-                    let seats = entry.get_mut();
-                    seats.anonymous = seats.anonymous.saturating_sub(1);
+        self.at_address(address, |seats| {
+            self.users.with(to, |count| {
+                if *count >= limit {
+                    return refuse(RefusalCode::User);
                 }
-                self.taken.fetch_sub(1, Relaxed);
+                *count += 1;
+                Ok(())
+            })?;
+            match from {
+                Some(from) => self.users.with(from, one_less),
+                None => {
+                    seats.anonymous = seats.anonymous.saturating_sub(1);
+                    self.give_back(1);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    /// Replaces the limits; the counts stay. The length of the prefix is fixed: seats are given
-    /// back by the prefix they were taken by.
-    pub fn set_limits(&self, limits: Limits) {
+    fn set_limits(&self, limits: Limits) {
         let live = &self.limits;
         live.total.store(limits.total, Relaxed);
         live.per_ip.store(limits.per_ip, Relaxed);
@@ -510,20 +517,15 @@ impl Index {
         );
     }
 
-    /// Whether [`Index::reserve`] needs the time.
-    #[must_use]
-    pub fn has_rates(&self) -> bool {
+    fn has_rates(&self) -> bool {
         self.limits.has_rates.load(Relaxed)
     }
 
-    /// Refuses newcomers from now on, or admits them again.
-    pub fn set_draining(&self, draining: bool) {
+    fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
     }
 
-    /// Seats taken, addresses, users, and seats without a user.
-    #[must_use]
-    pub fn counts(&self) -> [u32; 4] {
+    fn counts(&self) -> [u32; 4] {
         let taken = self.taken.load(Relaxed);
         [
             total_of(taken),
@@ -532,11 +534,24 @@ impl Index {
             anonymous_of(taken),
         ]
     }
+}
 
-    /// The prefix that `address` is counted under.
+/// The index of a table.
+pub enum Home {
+    /// Nobody else's.
+    Own(Box<Index<Local>>),
+    /// That of all tables of a name.
+    Named(Arc<Index<Shared>>),
+}
+
+impl Home {
+    /// The index, whosever it is.
     #[must_use]
-    pub fn prefix_of(&self, address: Address) -> Option<Address> {
-        address.prefix(self.declared.prefix_bits)
+    pub fn admission(&self) -> &dyn Admission {
+        match self {
+            Self::Own(index) => &**index,
+            Self::Named(index) => &**index,
+        }
     }
 }
 
@@ -553,30 +568,7 @@ const fn seat(user: Option<UserKey>) -> u64 {
     (1 << 32) + if user.is_none() { 1 } else { 0 }
 }
 
-fn leave<K: Eq + Hash>(at_address: Entry<'_, K, Seats>, user: Option<UserKey>) {
-    if let Entry::Occupied(mut entry) = at_address {
-        let seats = entry.get_mut();
-        debug_assert!(seats.all > 0);
-        seats.all = seats.all.saturating_sub(1);
-        seats.anonymous = seats.anonymous.saturating_sub(u32::from(user.is_none()));
-        if seats.all == 0 {
-            entry.remove();
-        }
-    }
-}
-
-fn count_of<K: Eq + Hash>(entry: &Entry<'_, K, u32>) -> u32 {
-    match entry {
-        Entry::Occupied(entry) => *entry.get(),
-        Entry::Vacant(_) => 0,
-    }
-}
-
-fn give_back<K: Eq + Hash, S: BuildHasher + Clone>(map: &DashMap<K, u32, S>, key: K) {
-    if let Entry::Occupied(mut entry) = map.entry(key) {
-        *entry.get_mut() -= 1;
-        if *entry.get() == 0 {
-            entry.remove();
-        }
-    }
+fn one_less(count: &mut u32) {
+    debug_assert!(*count > 0);
+    *count = count.saturating_sub(1);
 }

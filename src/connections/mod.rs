@@ -1,6 +1,6 @@
 //! Who may connect, who holds which seat, and who has gone quiet.
 //!
-//! Owns: the process-wide seat counts ([`Index`]) and one table of slots per JS thread ([`Table`]).
+//! Owns: the process-wide seat counts ([`Index`], the process's or one table's own) and one table of slots per JS thread ([`Table`]).
 //! Does not own: sockets, clocks, messages.
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //! # Invariants
 //! - A slot that is not free holds exactly one seat in every count it was admitted to.
 //! - All limits are checked and all seats taken in one step, or none: the entries of address,
-//!   prefix and user stay locked, in that order, until the totals have been taken.
+//!   prefix and user are held, in that order, until the totals have been taken.
 //! - A stale handle (slot and generation) changes nothing.
 
 mod address;
@@ -18,9 +18,11 @@ mod forwarded;
 mod index;
 mod rate;
 mod table;
+mod tally;
 
 pub use address::Address;
 pub use forwarded::TrustedProxies;
-pub use index::{Index, Limits, Refusal, RefusalCode, UserKey, open};
+pub use index::{Admission, Home, Index, Limits, Refusal, RefusalCode, UserKey, open};
 pub use rate::Rate;
 pub use table::{State, Table};
+pub use tally::{Local, Reach, Shared};

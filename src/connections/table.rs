@@ -1,9 +1,8 @@
 //! The slots of one JS thread: which seat each connection holds, and since when it is quiet.
 
 use super::address::Address;
-use super::index::{Index, Refusal, UserKey};
+use super::index::{Admission, Home, Refusal, UserKey};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// The life of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +26,12 @@ struct Slot {
 // Address 16, user key 16 (no user is its niche), generation 4, state 1.
 const _: () = assert!(size_of::<Slot>() == 40);
 
-/// Slots over an [`Index`]. Dropping it gives every seat back.
+/// Slots over an index. Dropping it gives every seat back.
 ///
 /// Stamps are loop-time milliseconds modulo 2^32, kept by the caller in a dense column
 /// (`stamps[slot]`), so that a message costs a store and a sweep reads nothing else.
 pub struct Table {
-    index: Arc<Index>,
+    index: Home,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Slot, generation and stamp of what was reserved, the oldest first: all leases are of one
@@ -53,7 +52,7 @@ const EXPIRE_MAX: usize = 4096;
 impl Table {
     /// An empty table without room; see [`Table::grow`].
     #[must_use]
-    pub fn new(index: Arc<Index>) -> Self {
+    pub fn new(index: Home) -> Self {
         Self {
             index,
             slots: Vec::new(),
@@ -66,8 +65,8 @@ impl Table {
 
     /// The index the seats are taken from.
     #[must_use]
-    pub fn index(&self) -> &Index {
-        &self.index
+    pub fn index(&self) -> &dyn Admission {
+        self.index.admission()
     }
 
     /// Room for so many slots more.
@@ -102,8 +101,8 @@ impl Table {
     ) -> Result<u32, Refusal> {
         debug_assert!(state != State::Free);
         debug_assert!(!self.is_full());
-        let user = user.map(|name| self.index.user_key(name));
-        self.index.reserve(address, user, now)?;
+        let user = user.map(|name| self.index.admission().user_key(name));
+        self.index.admission().reserve(address, user, now)?;
         self.taken += 1;
         let at = self.free.pop().unwrap_or(self.slots.len() as u32);
         let generation = self.generation(at);
@@ -198,7 +197,7 @@ impl Table {
         found.state = State::Free;
         found.generation = found.generation.wrapping_add(1);
         let (address, user) = (found.address, found.user);
-        self.index.release(address, user);
+        self.index.admission().release(address, user);
         self.free.push(slot);
         self.taken -= 1;
         true
@@ -215,8 +214,10 @@ impl Table {
         if found.generation != generation || found.state == State::Free {
             return Ok(false);
         }
-        let to = self.index.user_key(user);
-        self.index.rebind(found.address, found.user, to)?;
+        let to = self.index.admission().user_key(user);
+        self.index
+            .admission()
+            .rebind(found.address, found.user, to)?;
         found.user = Some(to);
         Ok(true)
     }
@@ -281,9 +282,14 @@ impl Drop for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::{Limits, RefusalCode};
+    use super::super::index::{Index, Limits, RefusalCode};
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn own(limits: Limits) -> Table {
+        Table::new(Home::Own(Box::new(Index::new(limits))))
+    }
 
     type Row = (u32, u32, u8, Option<u8>);
 
@@ -310,54 +316,101 @@ mod tests {
         }
     }
 
-    proptest! {
-        /// Properties: the same verdicts and counts as a list of (ip, user); stale handles change nothing.
-        #[test]
-        fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
-            let limits = Limits { total: 9, per_ip: 3, per_prefix: 4, per_user: 3, anonymous: 5, anonymous_per_ip: 2, ..Limits::default() };
-            let index = Arc::new(Index::new(limits));
-            let mut table = Table::new(index.clone());
-            table.grow(16);
-            let mut model: Vec<Row> = Vec::new();
-            for action in actions {
-                match action {
-                    Action::Reserve(number, user) => {
-                        let count = |test: &dyn Fn(&Row) -> bool| model.iter().filter(|row| test(row)).count();
-                        let expected = if model.len() >= 9 { Some(RefusalCode::Total) }
-                            else if number < 4 && count(&|row| row.2 < 4 && row.2 / 2 == number / 2) >= 4 { Some(RefusalCode::Prefix) }
-                            else if count(&|row| row.2 == number) >= 3 { Some(RefusalCode::Ip) }
-                            else if user.is_some() && count(&|row| row.3 == user) >= 3 { Some(RefusalCode::User) }
-                            else if user.is_none() && count(&|row| row.2 == number && row.3.is_none()) >= 2 { Some(RefusalCode::AnonymousIp) }
-                            else if user.is_none() && count(&|row| row.3.is_none()) >= 5 { Some(RefusalCode::Anonymous) }
-                            else { None };
-                        let name = user.map(|user| [u16::from(user)]);
-                        let got = table.reserve(Address::parse(&ip(number)), name.as_ref().map(|name| &name[..]), 0.0, State::Reserved);
-                        prop_assert_eq!(got.as_ref().err().map(|refusal| refusal.code), expected);
-                        if let Ok(slot) = got { model.push((slot, table.generation(slot), number, user)); }
+    const LIMITS: Limits = Limits {
+        total: 9,
+        per_ip: 3,
+        per_prefix: 4,
+        per_user: 3,
+        anonymous: 5,
+        anonymous_per_ip: 2,
+        unknown: u32::MAX,
+        prefix_bits: 64,
+        ip_rate: None,
+        user_rate: None,
+    };
+
+    fn agrees(table: &mut Table, actions: Vec<Action>) -> Result<(), TestCaseError> {
+        table.grow(16);
+        let mut model: Vec<Row> = Vec::new();
+        for action in actions {
+            match action {
+                Action::Reserve(number, user) => {
+                    let count =
+                        |test: &dyn Fn(&Row) -> bool| model.iter().filter(|row| test(row)).count();
+                    let expected = if model.len() >= 9 {
+                        Some(RefusalCode::Total)
+                    } else if number < 4 && count(&|row| row.2 < 4 && row.2 / 2 == number / 2) >= 4
+                    {
+                        Some(RefusalCode::Prefix)
+                    } else if count(&|row| row.2 == number) >= 3 {
+                        Some(RefusalCode::Ip)
+                    } else if user.is_some() && count(&|row| row.3 == user) >= 3 {
+                        Some(RefusalCode::User)
+                    } else if user.is_none()
+                        && count(&|row| row.2 == number && row.3.is_none()) >= 2
+                    {
+                        Some(RefusalCode::AnonymousIp)
+                    } else if user.is_none() && count(&|row| row.3.is_none()) >= 5 {
+                        Some(RefusalCode::Anonymous)
+                    } else {
+                        None
+                    };
+                    let name = user.map(|user| [u16::from(user)]);
+                    let got = table.reserve(
+                        Address::parse(&ip(number)),
+                        name.as_ref().map(|name| &name[..]),
+                        0.0,
+                        State::Reserved,
+                    );
+                    prop_assert_eq!(got.as_ref().err().map(|refusal| refusal.code), expected);
+                    if let Ok(slot) = got {
+                        model.push((slot, table.generation(slot), number, user));
                     }
-                    Action::Release(at) if !model.is_empty() => {
-                        let (slot, generation, ..) = model.swap_remove(at % model.len());
-                        prop_assert!(table.release(slot, generation));
-                        prop_assert!(!table.release(slot, generation));
-                    }
-                    Action::Bind(at, user) if !model.is_empty() => {
-                        let at = at % model.len();
-                        let others = model.iter().filter(|row| row.3 == Some(user)).count();
-                        let allowed = model[at].3 == Some(user) || others < 3;
-                        let got = table.bind_user(model[at].0, model[at].1, &[u16::from(user)]);
-                        prop_assert_eq!(got.is_ok(), allowed);
-                        if allowed { model[at].3 = Some(user); }
-                    }
-                    _ => {}
                 }
-                let distinct = |mut keys: Vec<u8>| { keys.sort_unstable(); keys.dedup(); keys.len() as u32 };
-                prop_assert_eq!(index.counts(), [
+                Action::Release(at) if !model.is_empty() => {
+                    let (slot, generation, ..) = model.swap_remove(at % model.len());
+                    prop_assert!(table.release(slot, generation));
+                    prop_assert!(!table.release(slot, generation));
+                }
+                Action::Bind(at, user) if !model.is_empty() => {
+                    let at = at % model.len();
+                    let others = model.iter().filter(|row| row.3 == Some(user)).count();
+                    let allowed = model[at].3 == Some(user) || others < 3;
+                    let got = table.bind_user(model[at].0, model[at].1, &[u16::from(user)]);
+                    prop_assert_eq!(got.is_ok(), allowed);
+                    if allowed {
+                        model[at].3 = Some(user);
+                    }
+                }
+                _ => {}
+            }
+            let distinct = |mut keys: Vec<u8>| {
+                keys.sort_unstable();
+                keys.dedup();
+                keys.len() as u32
+            };
+            prop_assert_eq!(
+                table.index().counts(),
+                [
                     model.len() as u32,
                     distinct(model.iter().map(|row| row.2).collect()),
                     distinct(model.iter().filter_map(|row| row.3).collect()),
                     model.iter().filter(|row| row.3.is_none()).count() as u32,
-                ]);
-            }
+                ]
+            );
+        }
+        Ok(())
+    }
+
+    proptest! {
+        /// Properties: the same verdicts and counts as a list of (ip, user); stale handles change
+        /// nothing; a table that is dropped leaves no seat taken.
+        #[test]
+        fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
+            agrees(&mut own(LIMITS), actions.clone())?;
+            let index = Arc::new(Index::new(LIMITS));
+            let mut table = Table::new(Home::Named(index.clone()));
+            agrees(&mut table, actions)?;
             drop(table);
             prop_assert_eq!(index.counts(), [0, 0, 0, 0]);
         }
@@ -375,7 +428,7 @@ mod tests {
             for seed in 0..4u32 {
                 let index = index.clone();
                 scope.spawn(move || {
-                    let mut table = Table::new(index.clone());
+                    let mut table = Table::new(Home::Named(index.clone()));
                     table.grow(64);
                     let mut held = Vec::new();
                     let mut random = seed + 1;
@@ -405,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_sweep_finds_the_quiet_and_the_expired_and_nothing_else() {
-        let mut table = Table::new(Arc::new(Index::new(Limits::default())));
+        let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..4 {
             assert_eq!(
@@ -433,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_lease_expires_and_a_used_one_does_not() {
-        let mut table = Table::new(Arc::new(Index::new(Limits::default())));
+        let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..3 {
             assert_eq!(

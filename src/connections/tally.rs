@@ -1,0 +1,197 @@
+//! Counts by key, where zero is absence: for one thread, or for all.
+//!
+//! A lock that nobody contends for still costs two atomic operations, four times in the life of a
+//! connection: an index that no other thread can reach does without.
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as SharedEntry;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Tables of a map. A growing one moves a sixty-fourth of the keys at once.
+const SHARDS: usize = 64;
+
+/// What is counted by.
+pub trait Key: Copy + Eq + Hash {}
+impl<T: Copy + Eq + Hash> Key for T {}
+
+/// What is counted. Its default is zero.
+pub trait Count: Copy + Default + PartialEq {}
+impl<T: Copy + Default + PartialEq> Count for T {}
+
+/// Counts by key.
+pub trait Tally<K: Key, V: Count>: Default {
+    /// Changes the count of `key`, alone with it until `change` returns. `change` may use other
+    /// tallies, not this one.
+    fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R;
+
+    /// Keys whose count is not zero.
+    fn len(&self) -> usize;
+}
+
+/// Who may use an index: its thread, or every thread.
+pub trait Reach: 'static {
+    /// The maps of such an index.
+    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default>: Tally<K, V>;
+
+    /// Replaces a word by `next` of it, unless that is `None`.
+    ///
+    /// # Errors
+    /// The word that `next` turned down.
+    fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64>;
+}
+
+/// One thread only.
+pub struct Local;
+
+/// Every thread of the process.
+pub struct Shared;
+
+impl Reach for Local {
+    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default> = LocalTally<K, V, S>;
+
+    fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        let before = word.load(Relaxed);
+        let after = next(before).ok_or(before)?;
+        // A load and a store: no other thread writes in between.
+        word.store(after, Relaxed);
+        Ok(before)
+    }
+}
+
+impl Reach for Shared {
+    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default> = SharedTally<K, V, S>;
+
+    fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        // Relaxed: the word guards nothing but itself; the keys have their own locks.
+        word.fetch_update(Relaxed, Relaxed, next)
+    }
+}
+
+/// Counts that one thread keeps.
+pub struct LocalTally<K, V, S> {
+    shards: [RefCell<HashTable<(K, V)>>; SHARDS],
+    hashes: S,
+}
+
+impl<K, V, S: Default> Default for LocalTally<K, V, S> {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| RefCell::default()),
+            hashes: S::default(),
+        }
+    }
+}
+
+impl<K: Key, V: Count, S: BuildHasher + Default> Tally<K, V> for LocalTally<K, V, S> {
+    fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R {
+        let hash = self.hashes.hash_one(key);
+        // The table itself uses the lowest bits and the highest seven.
+        let mut shard = self.shards[(hash >> 48) as usize % SHARDS].borrow_mut();
+        match shard.entry(
+            hash,
+            |(present, _)| *present == key,
+            |(present, _)| self.hashes.hash_one(present),
+        ) {
+            Entry::Occupied(mut entry) => {
+                let count = &mut entry.get_mut().1;
+                let result = change(count);
+                if *count == V::default() {
+                    entry.remove();
+                }
+                result
+            }
+            Entry::Vacant(entry) => {
+                let mut count = V::default();
+                let result = change(&mut count);
+                if count != V::default() {
+                    entry.insert((key, count));
+                }
+                result
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.borrow().len()).sum()
+    }
+}
+
+/// Counts that all threads keep; a key stays locked while its count is changed.
+pub struct SharedTally<K, V, S>(DashMap<K, V, S>);
+
+impl<K: Key, V, S: BuildHasher + Clone + Default> Default for SharedTally<K, V, S> {
+    fn default() -> Self {
+        Self(DashMap::with_hasher_and_shard_amount(S::default(), SHARDS))
+    }
+}
+
+impl<K: Key, V: Count, S: BuildHasher + Clone + Default> Tally<K, V> for SharedTally<K, V, S> {
+    fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R {
+        match self.0.entry(key) {
+            SharedEntry::Occupied(mut entry) => {
+                let result = change(entry.get_mut());
+                if *entry.get() == V::default() {
+                    entry.remove();
+                }
+                result
+            }
+            SharedEntry::Vacant(entry) => {
+                let mut count = V::default();
+                let result = change(&mut count);
+                if count != V::default() {
+                    entry.insert(count);
+                }
+                result
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn agrees(tally: &impl Tally<u32, u32>, steps: &[(u32, bool)]) -> Result<(), TestCaseError> {
+        let mut model = HashMap::<u32, u32>::new();
+        for &(key, up) in steps {
+            let count = model.entry(key).or_default();
+            let seen = tally.with(key, |count| {
+                *count = if up {
+                    *count + 1
+                } else {
+                    count.saturating_sub(1)
+                };
+                *count
+            });
+            *count = if up {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+            prop_assert_eq!(seen, *count);
+            model.retain(|_, count| *count > 0);
+            prop_assert_eq!(tally.len(), model.len());
+        }
+        Ok(())
+    }
+
+    proptest! {
+        /// Properties: every count is what a map says; a key counted down to zero is gone.
+        #[test]
+        fn counts_as_a_map_does(steps in proptest::collection::vec((0u32..200, any::<bool>()), 1..500)) {
+            agrees(&LocalTally::<u32, u32, ahash::RandomState>::default(), &steps)?;
+            agrees(&SharedTally::<u32, u32, ahash::RandomState>::default(), &steps)?;
+        }
+    }
+}
