@@ -15,7 +15,7 @@ const run = (command, args, stdio) => {
   return stdout;
 };
 for (const [name, command, flags] of hosts) {
-  for (const args of [['bench/connections.mjs'], ['bench/connections.mjs', '1000000'], ['bench/sweep.mjs'], ['bench/timers.mjs']]) {
+  for (const args of [['bench/connections.mjs'], ['bench/connections.mjs', '1000000'], ['bench/sweep.mjs'], ['bench/timers.mjs'], ['bench/tokens.mjs']]) {
     if (existsSync(`${root}/${args[0]}`)) run(command, [...flags, ...args], 'inherit');
   }
   const bytes = (contestant) => Number(run(command, [...flags, 'bench/memory.mjs', contestant], 'pipe'));
