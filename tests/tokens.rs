@@ -17,13 +17,14 @@ fn signed(header: &[u8], claims: &[u8]) -> Vec<u8> {
         URL_SAFE_NO_PAD.encode(claims)
     );
     let key = EncodingKey::from_secret(SECRET);
-    let signature = crypto::sign(text.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
+    let signature =
+        crypto::sign(text.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).expect("a signature");
     format!("{text}.{signature}").into_bytes()
 }
 
 fn keys(text: &str, algorithm: Algorithm) -> KeySet {
     let loaded = KeySet::load(text, Algorithms::of(&[algorithm]), Tolerance::Nothing);
-    loaded.map(|loaded| loaded.set).ok().unwrap()
+    loaded.map(|loaded| loaded.set).ok().expect("keys")
 }
 
 fn hmac_keys() -> KeySet {

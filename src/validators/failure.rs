@@ -12,7 +12,6 @@ macro_rules! failures {
         #[repr(u8)]
         pub enum Failure {
             /// Number 0, which is no failure and never occurs.
-            #[doc(hidden)]
             Never = 0,
             $(#[doc = $meaning] $name,)*
         }
