@@ -24,7 +24,8 @@ fn signed(header: &[u8], claims: &[u8]) -> Vec<u8> {
 
 fn keys(text: &str, algorithm: Algorithm) -> KeySet {
     let loaded = KeySet::load(text, Algorithms::of(&[algorithm]), Tolerance::Nothing);
-    loaded.map(|loaded| loaded.set).ok().expect("keys")
+    assert!(loaded.is_ok(), "the keys are good");
+    loaded.map_or_else(|_| KeySet::empty(), |loaded| loaded.set)
 }
 
 fn hmac_keys() -> KeySet {
