@@ -781,6 +781,26 @@ interface TokenVerifierStats {
     /** Of a fetched set. */
     readonly jwks: JwksStats | undefined;
 }
+/** What a Standard Schema says of a token: its claims, or issues. */
+type TokenSchemaResult = {
+    readonly value: TokenClaims;
+    readonly issues?: undefined;
+} | {
+    readonly issues: readonly {
+        readonly message: string;
+        readonly code: FailureCode;
+    }[];
+};
+/** A Standard Schema, version 1, from a token to its claims. */
+interface TokenSchema {
+    readonly version: 1;
+    readonly vendor: 'portcullis';
+    readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
+    readonly types?: {
+        readonly input: string;
+        readonly output: TokenClaims;
+    };
+}
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
  * microsecond for HMAC.
@@ -798,6 +818,8 @@ interface TokenVerifierStats {
  */
 declare class TokenVerifier {
     #private;
+    /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
+    readonly '~standard': TokenSchema;
     constructor(options: TokenVerifierOptions);
     /**
      * Its claims.
@@ -861,4 +883,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, InputValidationError, ManagedConnection, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, TokenVerifier, ValidationFailure, verifyJws };
-export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, JwksStats, Lease, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, RemoteJwks, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };
+export type { AdmissionResult, Alarm, CleanupResult, Clock, ConnectRate, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, ErrorCode, ErrorDetails, FailureCode, FailureDetails, JwksStats, Lease, ManagedSocket, MessageRate, MetadataInput, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, RemoteJwks, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, Validated };

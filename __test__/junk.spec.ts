@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { expect, it } from 'vitest';
-import { ConnectionManager, ManagedConnection, PortcullisError, TimerHandle, TimerManager } from '../dist/index.js';
+import { ConnectionManager, ManagedConnection, PortcullisError, TimerHandle, TimerManager, TokenVerifier, verifyJws } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
@@ -79,6 +79,19 @@ it('a connection manager and its connections take anything and lose no seat', ()
   expect(manager.getStats().totalConnections).toBe(0);
 });
 
+it('a token verifier takes anything, and accepts none of it', async () => {
+  const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, cacheSize: 10, maxRevocations: 1000 });
+  for (const junk of JUNK) {
+    expect(verifier.safeVerify(junk).ok).toBe(false);
+    expect(verifier.check(junk)).toMatch(/^ERR_TOKEN_/);
+    expect(verifier.explain(junk).ok).toBe(false);
+    expect((await verifier.authenticate(junk)).ok).toBe(false);
+  }
+  expect((await verifier.verifyBatch(JUNK)).map(({ ok }) => ok)).toEqual(JUNK.map(() => false));
+  bombard(verifier, ['close']);
+  expect(verifier.stats().revocations).toBeLessThanOrEqual(1000);
+});
+
 it('constructors and adapters refuse junk by name', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const makers: readonly ((junk: never) => unknown)[] = [
@@ -86,6 +99,16 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new ConnectionManager({}, junk),
     (junk) => new ConnectionManager({}, timers, junk),
     (junk) => new TimerManager(junk),
+    (junk) => new TokenVerifier(junk),
+    (junk) => new TokenVerifier({ algorithms: junk, keys: { secret: 's'.repeat(32) } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: junk } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: { url: junk } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, issuer: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, maxAgeSeconds: junk }),
+    (junk) => verifyJws('a.b.c', { secret: 's'.repeat(32) }, junk),
+    (junk) => guardWs({ limits: {}, auth: junk }),
     (junk) => guardWs(junk),
     (junk) => guardWs({ limits: junk }),
     (junk) => guardWs({ limits: {}, trustedProxies: junk }),

@@ -1,6 +1,7 @@
 import { createPublicKey, createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { Elysia } from 'elysia';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   InputValidationError,
@@ -681,6 +682,26 @@ describe('verifyJws', () => {
     expect(() => verifyJws(jwe.output.compact, { secret: SECRET }, { algorithms: ['HS256'] })).toThrow('encrypted');
   });
 });
+
+it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
+  const verifier = hs();
+  expect(verifier['~standard']).toMatchObject({ version: 1, vendor: 'portcullis' });
+  const app = new Elysia().get('/', ({ query }) => (query as unknown as { sub: string }).sub, { query: throughToken(verifier) });
+  const asked = async (value: string): Promise<[number, string]> => {
+    const response = await app.handle(new Request(`http://localhost/?token=${value}`));
+    return [response.status, await response.text()];
+  };
+  expect(await asked(token())).toEqual([200, 'ann']);
+  const [status, body] = await asked(token({ exp: 1 }));
+  expect(status).toBe(422);
+  expect(body).toContain('Token has expired');
+});
+
+/** The verifier's schema over a member of what is validated. */
+function throughToken(verifier: TokenVerifier): never {
+  const schema = verifier['~standard'];
+  return { '~standard': { ...schema, validate: (value: { token?: unknown }) => schema.validate(value.token) } } as never;
+}
 
 it('a KeyObject of either kind is a key', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });

@@ -94,6 +94,18 @@ export interface TokenVerifierStats {
   readonly jwks: JwksStats | undefined;
 }
 
+/** What a Standard Schema says of a token: its claims, or issues. */
+export type TokenSchemaResult =
+  { readonly value: TokenClaims; readonly issues?: undefined } | { readonly issues: readonly { readonly message: string; readonly code: FailureCode }[] };
+
+/** A Standard Schema, version 1, from a token to its claims. */
+export interface TokenSchema {
+  readonly version: 1;
+  readonly vendor: 'portcullis';
+  readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
+  readonly types?: { readonly input: string; readonly output: TokenClaims };
+}
+
 const OPTIONS = [
   'algorithms',
   'keys',
@@ -214,6 +226,12 @@ export class TokenVerifier {
   readonly #remote: RemoteKeys | undefined;
   #skipped: TokenVerifierStats['skippedKeys'] = [];
   #isClosed = false;
+  /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
+  readonly '~standard': TokenSchema = Object.freeze({
+    version: 1,
+    vendor: 'portcullis',
+    validate: (token: unknown) => (this.isRemote ? this.authenticate(token).then(schemaResult) : schemaResult(this.safeVerify(token))),
+  });
 
   constructor(options: TokenVerifierOptions) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
@@ -518,6 +536,8 @@ const BARE = {
   maxRevocations: 0,
 };
 
+const schemaResult = (result: TokenResult): TokenSchemaResult =>
+  result.ok ? { value: result.claims } : { issues: [{ message: result.error.reason, code: result.error.code }] };
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
 
@@ -569,7 +589,7 @@ function criticalOf(given: unknown): readonly string[] {
 }
 
 function text(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw wrongType(field, typeof value === 'string' ? value : typeof value, 'a text that is not empty');
+  if (typeof value !== 'string' || value === '') throw wrongType(field, value, 'a text that is not empty');
   return value;
 }
 

@@ -1,7 +1,7 @@
 // Compiled, not run: what a user's program sees of the main entry and the subpaths together.
 import { treaty } from '@elysiajs/eden';
 import { Elysia, t } from 'elysia';
-import { ConnectionManager, type ConnectionStats, type ManagedConnection, TimerManager } from 'portcullis';
+import { ConnectionManager, type ConnectionStats, type ManagedConnection, TimerManager, type TokenResult, TokenVerifier } from 'portcullis';
 import { portcullis as bunGuard } from 'portcullis/bun';
 import { connectionOf, portcullis } from 'portcullis/elysia';
 import { ManualClock } from 'portcullis/testing';
@@ -11,6 +11,10 @@ const timers = new TimerManager({ clock: new ManualClock() });
 // Classes have private members: this compiles only if all entries speak of the same ones.
 const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 export const ofWs: ConnectionManager = wsGuard({ manager }).manager;
+const verifier = new TokenVerifier({ algorithms: ['RS256'], jwks: { url: 'https://issuer.example/jwks.json' } });
+export const ofAuth: ConnectionManager = wsGuard({ limits: {}, auth: verifier }).manager;
+export const ofBrowsers: ConnectionManager = bunGuard({ limits: {}, auth: { verifier, subprotocol: 'bearer' } }).manager;
+export const roles = (result: TokenResult<{ roles: string[] }>): string[] => (result.ok ? result.claims.roles : [result.error.code]);
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;
 
 export const app = new Elysia()

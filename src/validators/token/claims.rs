@@ -37,7 +37,12 @@ pub(super) fn judge<'a>(
         {
             Some((_, claim)) => values[claim.number() as usize] = Some(value),
             None => {
-                if let Some(at) = policy.required.iter().position(|required| required == name) {
+                if let Some(at) = policy
+                    .required
+                    .iter()
+                    .take(32)
+                    .position(|required| required == name)
+                {
                     found |= 1 << at;
                 }
             }
