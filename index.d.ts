@@ -109,8 +109,6 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     readonly id: string;
     /** The socket it was added with. */
     readonly socket: S;
-    /** The address as it was given. */
-    readonly ip: string;
     /**
      * Counts a message and marks the connection active. Costs a few stores; with a message or byte
      * rate also a clock reading.
@@ -141,6 +139,8 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      * @throws ERR_OUT_OF_RANGE for a code that must not be sent (RFC 6455, 7.4)
      */
     close(code?: number, reason?: string): void;
+    /** The address as it was given. */
+    get ip(): string;
     /** The user, if there is one. */
     get userId(): string | undefined;
     /** Whether the connection still has its seat. */

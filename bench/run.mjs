@@ -18,12 +18,18 @@ for (const [name, command, flags] of hosts) {
   for (const args of [['bench/connections.mjs'], ['bench/connections.mjs', '1000000'], ['bench/sweep.mjs'], ['bench/timers.mjs'], ['bench/tokens.mjs']]) {
     if (existsSync(`${root}/${args[0]}`)) run(command, [...flags, ...args], 'inherit');
   }
-  const bytes = (contestant) => Number(run(command, [...flags, 'bench/memory.mjs', contestant], 'pipe'));
+  const bytes = (...args) => Number(run(command, [...flags, ...args], 'pipe'));
   report(
     `${name}: resident memory per connection, 1,000,000 of them, every IP and user distinct`,
+    ['twin', 'portcullis'].map((contestant) => [contestant, bytes('bench/memory.mjs', contestant)]),
+    'B',
+  );
+  report(
+    `${name}: memory of a pending timer, handle not kept`,
     [
-      ['twin', bytes('twin')],
-      ['portcullis', bytes('portcullis')],
+      ['host', bytes('bench/timer-memory.mjs', 'host')],
+      ['portcullis, context: none', bytes('bench/timer-memory.mjs', 'none')],
+      ['portcullis, context: capture', bytes('bench/timer-memory.mjs', 'capture')],
     ],
     'B',
   );

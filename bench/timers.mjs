@@ -1,6 +1,6 @@
-// Timers against the host's own: schedule and cancel with 100,000 live, and the memory of a pending one.
+// Timers against the host's own: schedule and cancel with 100,000 live.
 import { TimerManager } from '../dist/index.js';
-import { compare, machine, report } from './compare.mjs';
+import { compare, machine } from './compare.mjs';
 
 const LIVE = 100_000;
 const CYCLES = 200_000;
@@ -9,31 +9,6 @@ const host = { setTimeout, clearTimeout };
 const plain = new TimerManager({ context: 'none' });
 const capturing = new TimerManager();
 console.log(`${machine}, ${LIVE} live timers`);
-
-const collect = () => {
-  for (let i = 0; i < 3; i++)
-    if ('bun' in process.versions) globalThis.Bun.gc(true);
-    else globalThis.gc?.();
-};
-// Memory first: what the rest frees, this would use again. By heap and buffers on Node, by resident set on Bun.
-if ('bun' in process.versions || globalThis.gc !== undefined) {
-  const MANY = 1_000_000;
-  const used = () => {
-    collect();
-    const { heapUsed, arrayBuffers, rss } = process.memoryUsage();
-    return 'bun' in process.versions ? rss : heapUsed + arrayBuffers;
-  };
-  const figure = (target) => {
-    const before = used();
-    for (let i = 0; i < MANY; i++) target.setTimeout(noop, 1e8 + (i % 100_000)).unref();
-    return (used() - before) / MANY;
-  };
-  const rows = [
-    ['portcullis, context: none', figure(new TimerManager({ context: 'none' }))],
-    ['portcullis, context: capture', figure(new TimerManager())],
-  ];
-  report('memory of a pending timer, handle not kept', [['host', figure(host)], ...rows], 'B');
-}
 
 for (let i = 0; i < LIVE; i++) {
   host.setTimeout(noop, 1e7 + i).unref();

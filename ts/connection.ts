@@ -1,5 +1,6 @@
 /** One admitted connection, and the columns its figures live in. */
 import { wallClockMs } from './clock.js';
+import { textOfV4 } from './crossing.js';
 import { outOfRange, wholeNumber, wrongType } from './errors.js';
 import { type Meter, type Refusal, TIME_MAX_MS } from './limits.js';
 
@@ -66,6 +67,23 @@ export class Segment {
   constructor(readonly keeper: Keeper) {}
   /** Arrival times (GCRA) of messages and of bytes; made when a rate is first set. */
   arrivals: Float64Array | undefined;
+
+  figure(slot: number, column: number): number {
+    const place = slot & (SEGMENT - 1);
+    return column === STAMP ? this.stamps[place]! : this.counters[place * COLUMNS + column]!;
+  }
+}
+
+/** The last figures of a connection whose slot is another's by now. */
+class Released {
+  constructor(
+    readonly keeper: Keeper,
+    readonly figures: readonly number[],
+  ) {}
+
+  figure(_slot: number, column: number): number {
+    return this.figures[column]!;
+  }
 }
 
 /** What a connection asks of the manager it belongs to. @internal */
@@ -130,26 +148,24 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   readonly id: string;
   /** The socket it was added with. */
   readonly socket: S;
-  /** The address as it was given. */
-  readonly ip: string;
+  /** The address as it was given; the bits of a plain IPv4 address. */
+  readonly #ip: string | number;
   #userId: string | undefined;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
-  readonly #segment: Segment;
+  /** Where its figures are: once released, its own. */
+  #home: Segment | Released;
   /** The slot, or -1 once released. */
   #slot: number;
-  /** The last figures, once released. */
-  #final: readonly number[] | undefined;
 
   /** @internal */
-  constructor(id: string, socket: S, ip: string, userId: string | undefined, segment: Segment, slot: number, metadata: MetadataInput | undefined) {
+  constructor(id: string, socket: S, ip: string | number, userId: string | undefined, segment: Segment, slot: number, metadata: MetadataInput | undefined) {
     this.id = id;
     this.socket = socket;
-    this.ip = ip;
+    this.#ip = ip;
     this.#userId = userId;
     this.#metadata = metadata;
-    this.#segment = segment;
+    this.#home = segment;
     this.#slot = slot;
-    this.#final = undefined;
     const place = slot & (SEGMENT - 1);
     const { counters, stamps, arrivals } = segment;
     const at = place * COLUMNS;
@@ -172,7 +188,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
     const slot = this.#slot;
     if (slot < 0) return 'stale';
-    const segment = this.#segment;
+    const segment = this.#home as Segment;
     const { stamps, counters } = segment;
     const place = slot & (SEGMENT - 1);
     stamps[place] = stamps[SEGMENT]!;
@@ -190,14 +206,14 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   sent(bytes: number): 'ok' | 'stale' {
     if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
     if (this.#slot < 0) return 'stale';
-    this.#segment.counters[(this.#slot & (SEGMENT - 1)) * COLUMNS + BYTES_OUT]! += bytes;
+    (this.#home as Segment).counters[(this.#slot & (SEGMENT - 1)) * COLUMNS + BYTES_OUT]! += bytes;
     return 'ok';
   }
 
   /** Marks the connection active, to the millisecond. */
   touch(): 'ok' | 'stale' {
     if (this.#slot < 0) return 'stale';
-    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#segment.keeper.loopNow();
+    (this.#home as Segment).stamps[this.#slot & (SEGMENT - 1)] = this.#home.keeper.loopNow();
     return 'ok';
   }
 
@@ -206,7 +222,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
    */
   bindUser(userId: string): { readonly success: true } | Refusal {
-    return this.#segment.keeper.bindConnection(this as unknown as ManagedConnection, this.#slot, checkedUser(userId));
+    return this.#home.keeper.bindConnection(this as unknown as ManagedConnection, this.#slot, checkedUser(userId));
   }
 
   /**
@@ -222,9 +238,13 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
       throw outOfRange('code', code, allowed);
     }
     if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
-    this.#segment.keeper.closeConnection(this as unknown as ManagedConnection, code, cutReason(reason));
+    this.#home.keeper.closeConnection(this as unknown as ManagedConnection, code, cutReason(reason));
   }
 
+  /** The address as it was given. */
+  get ip(): string {
+    return typeof this.#ip === 'number' ? textOfV4(this.#ip) : this.#ip;
+  }
   /** The user, if there is one. */
   get userId(): string | undefined {
     return this.#userId;
@@ -235,24 +255,24 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   }
   /** Messages received. */
   get messageCount(): number {
-    return this.#figure(MESSAGES);
+    return this.#home.figure(this.#slot, MESSAGES);
   }
   /** Bytes received. */
   get bytesReceived(): number {
-    return this.#figure(BYTES_IN);
+    return this.#home.figure(this.#slot, BYTES_IN);
   }
   /** Bytes sent. */
   get bytesSent(): number {
-    return this.#figure(BYTES_OUT);
+    return this.#home.figure(this.#slot, BYTES_OUT);
   }
   /** Wall-clock milliseconds. */
   get createdAt(): number {
-    return this.#figure(CREATED);
+    return this.#home.figure(this.#slot, CREATED);
   }
   /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
   get lastActivity(): number {
-    const stamp = this.#final === undefined ? this.#segment.stamps[this.#slot & (SEGMENT - 1)]! : this.#final[STAMP]!;
-    const last = wallClockMs() - Math.max(0, (this.#segment.keeper.loopNow() - stamp) | 0);
+    const stamp = this.#home.figure(this.#slot, STAMP);
+    const last = wallClockMs() - Math.max(0, (this.#home.keeper.loopNow() - stamp) | 0);
     // A stamp may lie two ticks before the activity: never before the connection, unless it was set so.
     return last < this.createdAt && this.createdAt - last <= 2 * TICK_MAX_MS ? this.createdAt : last;
   }
@@ -260,7 +280,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     if (typeof wallMs !== 'number' || !Number.isFinite(wallMs)) throw wrongType('lastActivity', wallMs, 'milliseconds since 1970');
     if (this.#slot < 0) return;
     const age = Math.min(Math.max(0, wallClockMs() - wallMs), TIME_MAX_MS);
-    this.#segment.stamps[this.#slot & (SEGMENT - 1)] = this.#segment.keeper.loopNow() - age;
+    (this.#home as Segment).stamps[this.#slot & (SEGMENT - 1)] = this.#home.keeper.loopNow() - age;
   }
 
   /** What else is known of the client. */
@@ -268,10 +288,6 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     const given = this.#metadata;
     if (given instanceof Metadata) return given;
     return (this.#metadata = new Metadata(this, given as MetadataInput | undefined));
-  }
-
-  #figure(column: number): number {
-    return this.#final === undefined ? this.#segment.counters[(this.#slot & (SEGMENT - 1)) * COLUMNS + column]! : this.#final[column]!;
   }
 
   /** @internal */
@@ -288,9 +304,9 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   detach(): number {
     const slot = this.#slot;
     const place = slot & (SEGMENT - 1);
-    const { counters, stamps } = this.#segment;
+    const { counters, stamps, keeper } = this.#home as Segment;
     const at = place * COLUMNS;
-    this.#final = [counters[at]!, counters[at + 1]!, counters[at + 2]!, counters[at + 3]!, stamps[place]!];
+    this.#home = new Released(keeper, [counters[at]!, counters[at + 1]!, counters[at + 2]!, counters[at + 3]!, stamps[place]!]);
     this.#slot = -1;
     return slot;
   }

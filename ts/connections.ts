@@ -14,7 +14,7 @@ import {
   TICK_MAX_MS,
   checkedUser,
 } from './connection.js';
-import { TEXT_MAX, crossing, v4Of } from './crossing.js';
+import { TEXT_MAX, crossing, isPlain, v4Of } from './crossing.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import { IdIndex, hashOf } from './ids.js';
 import {
@@ -293,14 +293,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   reserve(ip: string, userId?: string): Lease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    const handle = this.#admit(this.#table.reserve, ip, user);
+    const handle = this.#admit(this.#table.reserve, ip, v4Of(ip), user);
     return handle < 0 ? this.#refusal(handle, ip, user) : { success: true, handle, ip, userId: user };
   }
 
   /** Calls the core; a handle, or what it refused with. */
-  #admit(take: NativeTable['reserve'], ip: string, user: string | undefined): number {
+  #admit(take: NativeTable['reserve'], ip: string, v4: number, user: string | undefined): number {
     if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
-    const v4 = v4Of(ip);
     const where = v4 < 0 ? ip : v4;
     const who = user === undefined ? undefined : crossing(user, this.#text);
     const loopNow = this.#tickNow;
@@ -376,16 +375,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     checkConnection(id, socket, metadata);
     checkLease(lease);
     if (this.#table.commit(lease.handle) === 0) return this.#refuse('stale_lease', RETRY_MS, lease.ip, lease.userId);
-    return this.#seat(lease.handle % SLOTS_MAX, id, socket, lease.ip, lease.userId, metadata);
+    return this.#seat(lease.handle % SLOTS_MAX, id, socket, lease.ip, v4Of(lease.ip), lease.userId, metadata);
   }
 
   /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
-  #seat(slot: number, id: string, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): AdmissionResult<S> {
+  #seat(slot: number, id: string, socket: S, ip: string, v4: number, userId: string | undefined, metadata: MetadataInput | undefined): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
     const isFree = !this.#isClosed && this.#makeRoom(id, hash);
     if (isFree && (closes === this.#closes || (!this.#isClosed && this.#ids.find(id, hash) === undefined)))
-      return { success: true, connection: this.#open(slot, id, hash, socket, ip, userId, metadata) };
+      return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, userId, metadata) };
     this.#table.release(slot);
     return this.#refuse(this.#isClosed ? 'closed' : 'duplicate_id', RETRY_MS, ip, userId);
   }
@@ -397,7 +396,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#options.onDuplicateId === 'takeover' && this.#close(present as unknown as ManagedConnection<S>, REPLACED, 'Replaced by a newer connection');
   }
 
-  #open(slot: number, id: string, hash: number, socket: S, ip: string, userId: string | undefined, metadata: MetadataInput | undefined): ManagedConnection<S> {
+  #open(
+    slot: number,
+    id: string,
+    hash: number,
+    socket: S,
+    ip: string | number,
+    userId: string | undefined,
+    metadata: MetadataInput | undefined,
+  ): ManagedConnection<S> {
     const segment = this.#segmentOf(slot);
     const connection = new ManagedConnection<S>(id, socket, ip, userId, segment, slot, metadata);
     const place = slot & (SEGMENT - 1);
@@ -445,10 +452,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const closes = this.#closes;
     const hash = hashOf(id);
     if (!this.#makeRoom(id, hash)) return this.#refuse('duplicate_id', RETRY_MS, ip, user);
-    const slot = this.#admit(this.#table.admit, ip, user);
+    const v4 = v4Of(ip);
+    const slot = this.#admit(this.#table.admit, ip, v4, user);
     if (slot < 0) return this.#refusal(slot, ip, user);
-    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, hash, socket, ip, user, metadata) };
-    return this.#seat(slot, id, socket, ip, user, metadata);
+    if (closes === this.#closes) return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, user, metadata) };
+    return this.#seat(slot, id, socket, ip, v4, user, metadata);
   }
 
   /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */

@@ -5,6 +5,7 @@
  */
 
 const isBun = 'bun' in process.versions;
+const COLON = 58;
 const DOT = 46;
 const ZERO = 48;
 
@@ -15,7 +16,7 @@ const ZERO = 48;
  */
 export function v4Of(ip: string): number {
   const { length } = ip;
-  let at = length > 15 && ip.startsWith('::ffff:') ? 7 : 0;
+  let at = ip.charCodeAt(0) === COLON && ip.startsWith('::ffff:') ? 7 : 0;
   if (length - at > 15) return -1;
   let bits = 0;
   let octet = 0;
@@ -37,6 +38,16 @@ export function v4Of(ip: string): number {
     }
   }
   return dots === 3 && digits !== 0 && octet <= 255 ? ((bits << 8) | octet) >>> 0 : -1;
+}
+
+/** Whether the text of an address is all in its bits, so that it need not be kept. @internal */
+export function isPlain(ip: string, v4: number): boolean {
+  return v4 >= 0 && ip.charCodeAt(0) !== COLON;
+}
+
+/** The text of an IPv4 address. @internal */
+export function textOfV4(bits: number): string {
+  return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
 }
 
 /** Units that fit into the shared memory. @internal */

@@ -50,7 +50,7 @@ class Batch {
 }
 
 /**
- * All timers of one clock: a timing wheel, driven by one alarm. A timer is a slot in columns, 61
+ * All timers of one clock: a timing wheel, driven by one alarm. A timer is a slot in columns, 57
  * bytes; what few have (arguments, a name, a signal) is kept apart.
  * @internal
  */
@@ -65,7 +65,8 @@ export class Driver {
   #capacity = FIRST_CAPACITY;
   #generations = new Int32Array(FIRST_CAPACITY);
   #delays = new Float64Array(FIRST_CAPACITY);
-  #created = new Float64Array(FIRST_CAPACITY);
+  /** Only for reports, and exact to a 16-millionth of the driver's age: a tenth of a second in three weeks. */
+  #created = new Float32Array(FIRST_CAPACITY);
   #flags = new Uint8Array(FIRST_CAPACITY);
   /** The next slot of the owner, or the next free one. */
   #next = new Int32Array(FIRST_CAPACITY);
@@ -357,11 +358,11 @@ export class Driver {
 
   #grow(): void {
     const capacity = Math.min(this.#capacity * 2, this.#capacity + GROWTH_MAX, SLOTS_MAX);
-    const grown = <T extends Int32Array | Float64Array | Uint8Array>(to: T, from: T): T => (to.set(from), to);
+    const grown = <T extends Int32Array | Float32Array | Float64Array | Uint8Array>(to: T, from: T): T => (to.set(from), to);
     this.#wheel.grow(capacity);
     this.#generations = grown(new Int32Array(capacity), this.#generations);
     this.#delays = grown(new Float64Array(capacity), this.#delays);
-    this.#created = grown(new Float64Array(capacity), this.#created);
+    this.#created = grown(new Float32Array(capacity), this.#created);
     this.#flags = grown(new Uint8Array(capacity), this.#flags);
     this.#next = grown(new Int32Array(capacity), this.#next);
     this.#previous = grown(new Int32Array(capacity), this.#previous);

@@ -59,10 +59,58 @@ function ended(high: number, low: number, length: number): number {
   return (((high + keys[2 * length]!) | 0) & 0xffff_0000) | ((low + keys[2 * length + 1]!) >>> 16);
 }
 
+/** Cells of a table that is being left which an addition moves: it is empty long before the next one is full. */
+const MOVES = 8;
+
+/** One table: cells of two numbers, twice as many at each growth. */
+class Table {
+  readonly cells: Int32Array;
+  readonly mask: number;
+  constructor(size: number) {
+    this.cells = new Int32Array(2 * size);
+    this.mask = size - 1;
+  }
+
+  add(hash: number, entry: number): void {
+    const { cells, mask } = this;
+    let at = hash & mask;
+    while (cells[2 * at + 1] !== 0) at = (at + 1) & mask;
+    cells[2 * at] = hash;
+    cells[2 * at + 1] = entry;
+  }
+
+  /** Whether it was there. */
+  remove(hash: number, entry: number): boolean {
+    const { cells, mask } = this;
+    let at = hash & mask;
+    for (; cells[2 * at + 1] !== entry; at = (at + 1) & mask) if (cells[2 * at + 1] === 0) return false;
+    this.clear(at);
+    return true;
+  }
+
+  /** Empties a cell, and moves back what was pushed behind it. */
+  clear(at: number): void {
+    const { cells, mask } = this;
+    let free = at;
+    for (;;) {
+      at = (at + 1) & mask;
+      if (cells[2 * at + 1] === 0) break;
+      // An entry whose home lies behind the free cell has to stay behind it.
+      if (((at - cells[2 * at]!) & mask) < ((at - free) & mask)) continue;
+      cells[2 * free] = cells[2 * at]!;
+      cells[2 * free + 1] = cells[2 * at + 1]!;
+      free = at;
+    }
+    cells[2 * free + 1] = 0;
+  }
+}
+
 /** @internal */
 export class IdIndex {
-  #cells = new Int32Array(2 * CELLS_MIN);
-  #mask = CELLS_MIN - 1;
+  #table = new Table(CELLS_MIN);
+  /** The smaller table that is being left: nothing is added to it, its cells below `#moved` are empty. */
+  #old: Table | undefined;
+  #moved = 0;
   #size = 0;
   readonly #segments: readonly Segment[];
 
@@ -76,8 +124,11 @@ export class IdIndex {
   }
 
   find(id: string, hash: number): ManagedConnection | undefined {
-    const cells = this.#cells;
-    const mask = this.#mask;
+    const found = this.#findIn(this.#table, id, hash);
+    return found === undefined && this.#old !== undefined ? this.#findIn(this.#old, id, hash) : found;
+  }
+
+  #findIn({ cells, mask }: Table, id: string, hash: number): ManagedConnection | undefined {
     for (let at = hash & mask; ; at = (at + 1) & mask) {
       const slot = cells[2 * at + 1]! - 1;
       if (slot < 0) return undefined;
@@ -89,44 +140,37 @@ export class IdIndex {
 
   /** Adds what is not there yet. */
   add(hash: number, slot: number): void {
+    const size = this.#table.mask + 1;
     // A load of three quarters: then a search takes 2.5 probes, a miss 8.5 (Knuth, 6.4).
-    if (4 * (this.#size + 1) > 3 * (this.#mask + 1)) this.#grow();
-    place(this.#cells, this.#mask, hash, slot + 1);
+    if (this.#old !== undefined) this.#move(this.#old);
+    else if (4 * (this.#size + 1) > 3 * size) {
+      this.#old = this.#table;
+      this.#moved = 0;
+      this.#table = new Table(2 * size);
+    }
+    this.#table.add(hash, slot + 1);
     this.#size++;
   }
 
   /** Removes what is there. */
   remove(hash: number, slot: number): void {
-    const cells = this.#cells;
-    const mask = this.#mask;
-    let free = hash & mask;
-    while (cells[2 * free + 1] !== slot + 1) free = (free + 1) & mask;
-    for (let at = free; ;) {
-      at = (at + 1) & mask;
-      if (cells[2 * at + 1] === 0) break;
-      // What lies at or before its home, seen from the free cell, must stay behind it.
-      if (((at - cells[2 * at]!) & mask) < ((at - free) & mask)) continue;
-      cells[2 * free] = cells[2 * at]!;
-      cells[2 * free + 1] = cells[2 * at + 1]!;
-      free = at;
-    }
-    cells[2 * free + 1] = 0;
+    if (!this.#table.remove(hash, slot + 1)) this.#old?.remove(hash, slot + 1);
     this.#size--;
   }
 
-  #grow(): void {
-    const old = this.#cells;
-    const mask = 2 * (this.#mask + 1) - 1;
-    const cells = new Int32Array(2 * (mask + 1));
-    for (let at = 0; at < old.length; at += 2) if (old[at + 1] !== 0) place(cells, mask, old[at]!, old[at + 1]!);
-    this.#cells = cells;
-    this.#mask = mask;
+  /** A little of the way into the larger table: to move a million at once would hold the loop up for 50 ms. */
+  #move(old: Table): void {
+    const end = Math.min(this.#moved + MOVES, old.mask + 1);
+    for (let at = this.#moved; at < end;) {
+      const entry = old.cells[2 * at + 1]!;
+      if (entry === 0) at++;
+      else {
+        this.#table.add(old.cells[2 * at]!, entry);
+        // What was pushed out of this cell comes back to it, and is next.
+        old.clear(at);
+      }
+    }
+    this.#moved = end;
+    if (end > old.mask) this.#old = undefined;
   }
-}
-
-function place(cells: Int32Array, mask: number, hash: number, entry: number): void {
-  let at = hash & mask;
-  while (cells[2 * at + 1] !== 0) at = (at + 1) & mask;
-  cells[2 * at] = hash;
-  cells[2 * at + 1] = entry;
 }

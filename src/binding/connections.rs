@@ -134,7 +134,7 @@ pub fn create_connections<'env>(
 }
 
 fn pack(table: &Table, slot: u32) -> f64 {
-    f64::from(table.generation(slot) & 0x7fff_ffff) * f64::from(1 << SLOT_BITS) + f64::from(slot)
+    f64::from(table.generation(slot)) * f64::from(1 << SLOT_BITS) + f64::from(slot)
 }
 
 fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
@@ -144,7 +144,7 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
     let bits = handle as u64;
     let slot = (bits & ((1 << SLOT_BITS) - 1)) as u32;
     let generation = table.generation(slot);
-    (u64::from(generation & 0x7fff_ffff) == bits >> SLOT_BITS).then_some((slot, generation))
+    (u64::from(generation) == bits >> SLOT_BITS).then_some((slot, generation))
 }
 
 impl Connections {

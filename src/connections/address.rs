@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A client's address: 128 bits (IPv4 as `::ffff:a.b.c.d`), or unknown.
 ///
 /// The unknown one is `::`, which no client can have.
-// Packed: the 16-byte alignment of u128 would cost 8 bytes in every slot.
+// Packed: the 16-byte alignment of u128 would cost 12 bytes in every slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(Rust, packed(8))]
+#[repr(Rust, packed(4))]
 pub struct Address(u128);
 
 impl Address {

@@ -19,12 +19,34 @@ pub enum State {
 struct Slot {
     address: Address,
     user: Option<UserKey>,
-    generation: u32,
-    state: State,
+    life: Life,
 }
 
-// Address 16, user key 16 (no user is its niche), generation 4, state 1.
-const _: () = assert!(size_of::<Slot>() == 40);
+// Address 16, user key 12 (no user is its niche), life 4.
+const _: () = assert!(size_of::<Slot>() == 32);
+
+/// A slot's generation, modulo 2^30, and in the lowest two bits its state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Life(u32);
+
+impl Life {
+    const fn new(generation: u32, state: State) -> Self {
+        Self(generation << 2 | state as u32)
+    }
+
+    const fn generation(self) -> u32 {
+        self.0 >> 2
+    }
+
+    fn is_free(self) -> bool {
+        self.0 & 3 == State::Free as u32
+    }
+
+    /// Free, in the next generation.
+    const fn ended(self) -> Self {
+        Self::new(self.generation().wrapping_add(1), State::Free)
+    }
+}
 
 /// Slots over an index. Dropping it gives every seat back.
 ///
@@ -109,8 +131,7 @@ impl Table {
         let slot = Slot {
             address,
             user,
-            generation,
-            state,
+            life: Life::new(generation, state),
         };
         match self.slots.get_mut(at as usize) {
             Some(free) => *free = slot,
@@ -124,7 +145,7 @@ impl Table {
     pub fn generation(&self, slot: u32) -> u32 {
         self.slots
             .get(slot as usize)
-            .map_or(0, |slot| slot.generation)
+            .map_or(0, |slot| slot.life.generation())
     }
 
     /// Whether the handle names a slot in that state.
@@ -132,7 +153,7 @@ impl Table {
     pub fn is(&self, slot: u32, generation: u32, state: State) -> bool {
         self.slots
             .get(slot as usize)
-            .is_some_and(|slot| slot.generation == generation && slot.state == state)
+            .is_some_and(|slot| slot.life == Life::new(generation, state))
     }
 
     /// Puts a reserved slot on the list of those that expire by themselves.
@@ -174,7 +195,7 @@ impl Table {
     pub fn commit(&mut self, slot: u32, generation: u32) -> bool {
         let reserved = self.is(slot, generation, State::Reserved);
         if reserved {
-            self.slots[slot as usize].state = State::Live;
+            self.slots[slot as usize].life = Life::new(generation, State::Live);
         }
         reserved
     }
@@ -183,7 +204,8 @@ impl Table {
     #[must_use]
     pub fn live(&self, slot: u32) -> Option<u32> {
         let found = self.slots.get(slot as usize)?;
-        (found.state == State::Live).then_some(found.generation)
+        let generation = found.life.generation();
+        (found.life == Life::new(generation, State::Live)).then_some(generation)
     }
 
     /// Gives the slot and its seat back; `false` for a stale handle.
@@ -191,11 +213,10 @@ impl Table {
         let Some(found) = self.slots.get_mut(slot as usize) else {
             return false;
         };
-        if found.generation != generation || found.state == State::Free {
+        if found.life.generation() != generation || found.life.is_free() {
             return false;
         }
-        found.state = State::Free;
-        found.generation = found.generation.wrapping_add(1);
+        found.life = found.life.ended();
         let (address, user) = (found.address, found.user);
         self.index.admission().release(address, user);
         self.free.push(slot);
@@ -211,7 +232,7 @@ impl Table {
         let Some(found) = self.slots.get_mut(slot as usize) else {
             return Ok(false);
         };
-        if found.generation != generation || found.state == State::Free {
+        if found.life.generation() != generation || found.life.is_free() {
             return Ok(false);
         }
         let to = self.index.admission().user_key(user);
