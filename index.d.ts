@@ -693,40 +693,6 @@ interface TokenJwkSet {
  */
 type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
-/** The claims of a token (RFC 7519). */
-interface TokenClaims {
-    readonly iss?: string;
-    readonly sub?: string;
-    readonly aud?: string | readonly string[];
-    /** Seconds since 1970, as all dates of a token. */
-    readonly exp: number;
-    readonly nbf?: number;
-    readonly iat?: number;
-    readonly jti?: string;
-    readonly [claim: string]: unknown;
-}
-/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
-type TokenResult<C = TokenClaims> = {
-    readonly ok: true;
-    readonly claims: C;
-} | {
-    readonly ok: false;
-    readonly error: ValidationFailure;
-};
-/** Every check that a token fails. */
-interface TokenExplanation {
-    readonly ok: boolean;
-    readonly errors: readonly ValidationFailure[];
-}
-/** A token to take back. */
-interface TokenRevocation {
-    /** Its `iss`; absent for tokens without one. */
-    readonly issuer?: string | undefined;
-    /** Its `jti`. */
-    readonly jti: string;
-    /** Its `exp`, seconds: it is forgotten then. */
-    readonly exp: number;
-}
 /** Options of a verifier. A claim that is configured has to be there. */
 interface TokenVerifierOptions {
     /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
@@ -767,6 +733,41 @@ interface TokenVerifierOptions {
     readonly maxRevocations?: number | undefined;
     /** Owner of the timers of a fetched key set. Default: one of its own. */
     readonly timers?: TimerManager | undefined;
+}
+
+/** The claims of a token (RFC 7519). */
+interface TokenClaims {
+    readonly iss?: string;
+    readonly sub?: string;
+    readonly aud?: string | readonly string[];
+    /** Seconds since 1970, as all dates of a token. */
+    readonly exp: number;
+    readonly nbf?: number;
+    readonly iat?: number;
+    readonly jti?: string;
+    readonly [claim: string]: unknown;
+}
+/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
+type TokenResult<C = TokenClaims> = {
+    readonly ok: true;
+    readonly claims: C;
+} | {
+    readonly ok: false;
+    readonly error: ValidationFailure;
+};
+/** Every check that a token fails. */
+interface TokenExplanation {
+    readonly ok: boolean;
+    readonly errors: readonly ValidationFailure[];
+}
+/** A token to take back. */
+interface TokenRevocation {
+    /** Its `iss`; absent for tokens without one. */
+    readonly issuer?: string | undefined;
+    /** Its `jti`. */
+    readonly jti: string;
+    /** Its `exp`, seconds: it is forgotten then. */
+    readonly exp: number;
 }
 /** What a verifier holds. */
 interface TokenVerifierStats {

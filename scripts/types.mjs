@@ -19,6 +19,7 @@ const OF_MAIN = [
   'failure.js',
   'failures.js',
   'tokens.js',
+  'policy.js',
   'keys.js',
   'jwks.js',
 ];

@@ -12,15 +12,7 @@ export { InputValidationError, ValidationFailure } from './validators/failure.js
 export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
 export type { FailureCode } from './failures.js';
 export { TokenVerifier, verifyJws } from './tokens.js';
-export type {
-  TokenClaims,
-  TokenExplanation,
-  TokenResult,
-  TokenRevocation,
-  TokenSchema,
-  TokenSchemaResult,
-  TokenVerifierOptions,
-  TokenVerifierStats,
-} from './tokens.js';
+export type { TokenClaims, TokenExplanation, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenVerifierStats } from './tokens.js';
 export type { TokenAlgorithm, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenSecret } from './keys.js';
+export type { TokenVerifierOptions } from './policy.js';
 export type { JwksStats, RemoteJwks } from './jwks.js';

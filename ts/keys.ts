@@ -54,7 +54,13 @@ const ALLOWED_BARE = `${ALLOWED}; bare text can be either where algorithms of HM
 
 /** The members of a JWK that are looked at; `undefined` counts as absent. @internal */
 export function jwkOf(jwk: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(JWK_MEMBERS.filter((name) => jwk[name] !== undefined).map((name) => [name, jwk[name]]));
+  return Object.fromEntries(JWK_MEMBERS.filter((name) => jwk[name] !== undefined).map((name) => [name, written(jwk[name])]));
+}
+
+/** What a member can be; anything else is `false`, which no member can be. */
+function written(value: unknown): unknown {
+  const isRight = typeof value === 'string' || (Array.isArray(value) && value.every((one) => typeof one === 'string'));
+  return isRight ? value : false;
 }
 
 /** One key in the core's form: a JWK, or `{ pem }` with some of its members. @internal */
@@ -85,7 +91,7 @@ export function keyOf(field: string, key: unknown, algorithms: readonly TokenAlg
 }
 
 function named({ algorithm, kid }: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return { ...(algorithm !== undefined && { alg: algorithm }), ...(kid !== undefined && { kid }) };
+  return { ...(algorithm !== undefined && { alg: written(algorithm) }), ...(kid !== undefined && { kid: written(kid) }) };
 }
 
 function ofKeyObject(field: string, key: KeyObject): Record<string, unknown> {

@@ -1,11 +1,13 @@
 /** Verification of signed tokens: policy and keys in the core, results and waiting here. */
 import { availableParallelism } from 'node:os';
-import { TokenCore, tokenAlgorithms } from '../native/loader.js';
+import { TokenCore } from '../native/loader.js';
+import { Cache, deepFreeze } from './cache.js';
 import { wallClockMs } from './clock.js';
-import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 import { FAILURES, type FailureCode } from './failures.js';
 import { RemoteKeys, type JwksStats, type RemoteJwks } from './jwks.js';
 import { type TokenAlgorithm, type TokenJwkSet, type TokenKey, invalidKey, jwkOf, keyOf } from './keys.js';
+import { TOKEN_MAX, type TokenVerifierOptions, algorithmsOf, barePolicy, checkedPolicy, seconds, text } from './policy.js';
 import { TimerManager } from './timers.js';
 import { InputValidationError, type ValidationFailure, failure, numbered } from './validators/failure.js';
 
@@ -25,6 +27,8 @@ export interface TokenClaims {
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
 export type TokenResult<C = TokenClaims> = { readonly ok: true; readonly claims: C } | { readonly ok: false; readonly error: ValidationFailure };
 
+type Refusal = Extract<TokenResult, { ok: false }>;
+
 /** Every check that a token fails. */
 export interface TokenExplanation {
   readonly ok: boolean;
@@ -39,48 +43,6 @@ export interface TokenRevocation {
   readonly jti: string;
   /** Its `exp`, seconds: it is forgotten then. */
   readonly exp: number;
-}
-
-/** Options of a verifier. A claim that is configured has to be there. */
-export interface TokenVerifierOptions {
-  /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
-  readonly algorithms: readonly TokenAlgorithm[];
-  /** The keys; or `jwks`. */
-  readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-  /** A set of keys, in which those for another purpose are left out; or where to fetch it. */
-  readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-  /** `iss` is this, or one of these. */
-  readonly issuer?: string | readonly string[] | undefined;
-  /** `aud` is or holds one of these. Absent: a token that names an audience is refused (RFC 7519, section 4.1.3); `null`: any will do. */
-  readonly audience?: string | readonly string[] | null | undefined;
-  /** `sub` is this. */
-  readonly subject?: string | undefined;
-  /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. */
-  readonly requiredClaims?: readonly string[] | undefined;
-  /** How long ago a token may have been issued: 1 to 2^31 seconds. */
-  readonly maxAgeSeconds?: number | undefined;
-  /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
-  readonly clockToleranceSeconds?: number | undefined;
-  /** The header's `typ`, as media type (`at+jwt`). Absent: `JWT` or none; `null`: anything. */
-  readonly typ?: string | readonly string[] | null | undefined;
-  /** Extensions that `crit` may name, because you handle them. */
-  readonly allowedCritical?: readonly string[] | undefined;
-  /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
-  readonly refuseEmbeddedKeys?: boolean | undefined;
-  /** The longest token: 64 to 8,192 bytes. Default 2,048. */
-  readonly maxTokenBytes?: number | undefined;
-  /** How deep claims may nest: 1 to 64. Default 32. */
-  readonly maxClaimsDepth?: number | undefined;
-  /**
-   * How many results are kept: 0 to 1,000,000. With a cache, claims are deeply frozen, since all
-   * callers get the same. A result is kept until its token expires, the keys change or anything is
-   * revoked. Default 0.
-   */
-  readonly cacheSize?: number | undefined;
-  /** How many revocations are held: 0 to 10,000,000. Default 100,000. */
-  readonly maxRevocations?: number | undefined;
-  /** Owner of the timers of a fetched key set. Default: one of its own. */
-  readonly timers?: TimerManager | undefined;
 }
 
 /** What a verifier holds. */
@@ -106,98 +68,17 @@ export interface TokenSchema {
   readonly types?: { readonly input: string; readonly output: TokenClaims };
 }
 
-const OPTIONS = [
-  'algorithms',
-  'keys',
-  'jwks',
-  'issuer',
-  'audience',
-  'subject',
-  'requiredClaims',
-  'maxAgeSeconds',
-  'clockToleranceSeconds',
-  'typ',
-  'allowedCritical',
-  'refuseEmbeddedKeys',
-  'maxTokenBytes',
-  'maxClaimsDepth',
-  'cacheSize',
-  'maxRevocations',
-  'timers',
-] as const;
-const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
-/** Names of RFC 7515, 7516, 7518 and 7797: `crit` must not hold the first, and the last changes what is signed. */
-const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
-const ALGORITHMS: readonly string[] = tokenAlgorithms();
-const TOKEN_MAX = 8192;
 const BATCH_MAX = 65_536;
 /** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
 const TASK_MIN = 64;
 /** The pool has four threads; one core is the loop's. */
 const TASKS_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
-const SECONDS_MAX = 2 ** 53;
 
 const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => one === code) + 1;
 const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');
 const KEY_UNKNOWN = codeNumber('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = codeNumber('ERR_TOKEN_KEYS_UNAVAILABLE');
-const NO_TOKEN: TokenResult<never> = Object.freeze({ ok: false, error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }) });
-
-interface Kept {
-  readonly token: string;
-  readonly fromMs: number;
-  readonly untilMs: number;
-  readonly result: TokenResult;
-}
-
-/** Results of good tokens: two generations, of which the older is dropped when the younger is half of the whole. */
-class Cache {
-  readonly #half: number;
-  #young = new Map<string, Kept>();
-  #old = new Map<string, Kept>();
-
-  constructor(size: number) {
-    this.#half = Math.max(1, Math.ceil(size / 2));
-  }
-
-  get size(): number {
-    return this.#young.size + this.#old.size;
-  }
-
-  get(token: string, nowMs: number): TokenResult | undefined {
-    const key = keyOfToken(token);
-    let kept = this.#young.get(key);
-    if (kept === undefined) {
-      kept = this.#old.get(key);
-      if (kept === undefined) return undefined;
-      this.#old.delete(key);
-      this.#put(key, kept);
-    }
-    // Whoever has the same signature text over another content is somebody else.
-    if (kept.token !== token || nowMs < kept.fromMs || nowMs >= kept.untilMs) return undefined;
-    return kept.result;
-  }
-
-  add(token: string, fromMs: number, untilMs: number, result: TokenResult): void {
-    this.#put(keyOfToken(token), { token, fromMs, untilMs, result });
-  }
-
-  #put(key: string, kept: Kept): void {
-    if (this.#young.size >= this.#half && !this.#young.has(key)) {
-      this.#old = this.#young;
-      this.#young = new Map();
-    }
-    this.#young.set(key, kept);
-  }
-
-  clear(): void {
-    this.#young = new Map();
-    this.#old = new Map();
-  }
-}
-
-/** The end of its signature: as good a key as the whole, and a seventh of its hashing. */
-const keyOfToken = (token: string): string => token.slice(-40);
+const NO_TOKEN: Refusal = Object.freeze({ ok: false, error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }) });
 
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
@@ -220,9 +101,9 @@ export class TokenVerifier {
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
   readonly #deadline: () => number;
-  readonly #refusals = new Map<number, TokenResult<never>>();
+  readonly #refusals = new Map<number, Refusal>();
   readonly #claimNames: readonly string[];
-  readonly #cache: Cache | undefined;
+  readonly #cache: Cache<TokenResult> | undefined;
   readonly #remote: RemoteKeys | undefined;
   #skipped: TokenVerifierStats['skippedKeys'] = [];
   #isClosed = false;
@@ -234,38 +115,15 @@ export class TokenVerifier {
   });
 
   constructor(options: TokenVerifierOptions) {
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions('TokenVerifier', options, OPTIONS);
-    const required = strings('requiredClaims', options.requiredClaims) ?? [];
-    const own = required.filter((name) => !REGISTERED.includes(name));
-    if (own.length > 32) throw outOfRange('requiredClaims', own.length, 'at most 32 names');
-    const types = options.typ === null ? undefined : oneOrMore('typ', options.typ, 'text, an array of texts, or null');
-    this.#algorithms = algorithmsOf(options.algorithms);
-    this.#core = new TokenCore({
-      algorithms: [...this.#algorithms],
-      issuers: [...(oneOrMore('issuer', options.issuer, 'text or an array of texts') ?? [])],
-      audiences: options.audience === null ? [] : [...(oneOrMore('audience', options.audience, 'text, an array of texts, or null') ?? [])],
-      anyAudience: options.audience === null,
-      ...(options.subject !== undefined && { subject: text('subject', options.subject) }),
-      required: [...required],
-      ...(options.maxAgeSeconds !== undefined && { maxAgeSeconds: wholeNumber('maxAgeSeconds', options.maxAgeSeconds, 1, 2 ** 31) }),
-      toleranceSeconds: wholeNumber('clockToleranceSeconds', options.clockToleranceSeconds, 0, 300, 0),
-      ...(types !== undefined && { types: [...types] }),
-      anyType: options.typ === null,
-      critical: [...criticalOf(options.allowedCritical)],
-      refuseEmbeddedKeys: flag('refuseEmbeddedKeys', options.refuseEmbeddedKeys),
-      maxTokenBytes: wholeNumber('maxTokenBytes', options.maxTokenBytes, 64, TOKEN_MAX, 2048),
-      maxDepth: wholeNumber('maxClaimsDepth', options.maxClaimsDepth, 1, 64, 32),
-      maxRevocations: wholeNumber('maxRevocations', options.maxRevocations, 0, 10_000_000, 100_000),
-    });
+    const { policy, algorithms, claimNames, cacheSize } = checkedPolicy(options);
+    this.#core = new TokenCore(policy);
+    this.#algorithms = algorithms;
+    this.#claimNames = claimNames;
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
     this.#deadline = bound.deadline;
-    this.#claimNames = [...REGISTERED, ...own];
-    const cacheSize = wholeNumber('cacheSize', options.cacheSize, 0, 1_000_000, 0);
     this.#cache = cacheSize === 0 ? undefined : new Cache(cacheSize);
-    if (options.timers !== undefined && !(options.timers instanceof TimerManager)) throw wrongType('timers', options.timers, 'a TimerManager');
     this.#remote = this.#loadKeys(options);
   }
 
@@ -304,9 +162,7 @@ export class TokenVerifier {
     const nowMs = wallClockMs();
     if (this.#cache !== undefined && typeof token === 'string' && this.#cache.get(token, nowMs) !== undefined) return undefined;
     const number = this.#check(token, nowMs / 1000);
-    if (number === 0) return undefined;
-    const refused = this.#refuse(number, token);
-    return refused.ok ? undefined : refused.error.code;
+    return number === 0 ? undefined : this.#refuse(number, token).error.code;
   }
 
   /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
@@ -338,10 +194,7 @@ export class TokenVerifier {
   explain(token: unknown): TokenExplanation {
     let numbers = [TOKEN_TYPE];
     if (typeof token === 'string') numbers = this.#core.explain(token.slice(0, TOKEN_MAX + 1), wallClockMs() / 1000);
-    const errors = numbers.map((number) => {
-      const result = this.#refusal(number, token);
-      return result.ok ? failure('ERR_TOKEN_FORMAT') : result.error;
-    });
+    const errors = numbers.map((number) => this.#refusal(number, token).error);
     return { ok: errors.length === 0, errors };
   }
 
@@ -449,7 +302,7 @@ export class TokenVerifier {
   }
 
   /** The result of a refusal, after a hint to a fetched set that a key is missing. */
-  #refuse(number: number, token: unknown): TokenResult<never> {
+  #refuse(number: number, token: unknown): Refusal {
     if (this.#remote !== undefined && !this.#isClosed) {
       const code = number & 0xff;
       if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE) void this.#remote.lookFor(kidOf(token));
@@ -457,7 +310,7 @@ export class TokenVerifier {
     return this.#refusal(number, token);
   }
 
-  #refusal(number: number, token: unknown): TokenResult<never> {
+  #refusal(number: number, token: unknown): Refusal {
     if (number === TOKEN_TYPE && (token === undefined || token === null)) return NO_TOKEN;
     let result = this.#refusals.get(number);
     if (result === undefined) {
@@ -510,31 +363,16 @@ export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], 
   const known = typeof key === 'string' ? undefined : prepared.get(key);
   let core = known?.core;
   if (core === undefined || known?.name !== name) {
-    core = new TokenCore({ ...BARE, algorithms: [...algorithms] });
+    core = new TokenCore(barePolicy(algorithms));
     const { problem, index } = core.load(set, 'nothing');
     if (problem !== undefined) throw invalidKey(fieldOf('key', key, index), problem);
     if (typeof key !== 'string') prepared.set(key, { name, core });
   }
   if (typeof compact !== 'string') throw new InputValidationError(failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'));
-  const payload = core.payload(compact.slice(0, BARE.maxTokenBytes + 1));
+  const payload = core.payload(compact.slice(0, 2 ** 16 + 1));
   if (typeof payload === 'number') throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
   return payload;
 }
-
-/** No policy: any type, and a payload of up to 64 KiB. */
-const BARE = {
-  issuers: [],
-  audiences: [],
-  anyAudience: true,
-  required: [],
-  toleranceSeconds: 0,
-  anyType: true,
-  critical: [],
-  refuseEmbeddedKeys: false,
-  maxTokenBytes: 2 ** 16,
-  maxDepth: 1,
-  maxRevocations: 0,
-};
 
 const schemaResult = (result: TokenResult): TokenSchemaResult =>
   result.ok ? { value: result.claims } : { issues: [{ message: result.error.reason, code: result.error.code }] };
@@ -560,61 +398,4 @@ function kidOf(token: unknown): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function deepFreeze<T>(value: T): T {
-  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
-    Object.freeze(value);
-    for (const member of Object.values(value)) deepFreeze(member);
-  }
-  return value;
-}
-
-function algorithmsOf(given: unknown): readonly TokenAlgorithm[] {
-  const allowed = `a list of ${ALGORITHMS.join(', ')}`;
-  const list = strings('algorithms', given, allowed);
-  if (list === undefined || list.length === 0) throw wrongType('algorithms', given, allowed);
-  for (const [at, name] of list.entries()) {
-    if (!ALGORITHMS.includes(name)) throw outOfRange(`algorithms[${at}]`, name, `one of ${ALGORITHMS.join(', ')}`);
-  }
-  return list as readonly TokenAlgorithm[];
-}
-
-function criticalOf(given: unknown): readonly string[] {
-  const list = strings('allowedCritical', given) ?? [];
-  for (const [at, name] of list.entries()) {
-    if (NO_EXTENSIONS.includes(name)) throw outOfRange(`allowedCritical[${at}]`, name, 'the name of an extension');
-  }
-  return list;
-}
-
-function text(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw wrongType(field, value, 'a text that is not empty');
-  return value;
-}
-
-function strings(field: string, value: unknown, allowed = 'an array of texts'): readonly string[] | undefined {
-  if (value === undefined) return undefined;
-  if (!Array.isArray(value)) throw wrongType(field, value, allowed);
-  return value.map((one: unknown, at) => text(`${field}[${at}]`, one));
-}
-
-function oneOrMore(field: string, value: unknown, allowed: string): readonly string[] | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value === 'string') return [text(field, value)];
-  const list = strings(field, value, allowed);
-  if (list?.length === 0) throw outOfRange(field, 'an empty array', allowed);
-  return list;
-}
-
-function flag(field: string, value: unknown): boolean {
-  if (value !== undefined && typeof value !== 'boolean') throw wrongType(field, value, 'true or false');
-  return value === true;
-}
-
-function seconds(field: string, value: unknown): number {
-  const allowed = 'seconds since 1970';
-  if (typeof value !== 'number') throw wrongType(field, value, allowed);
-  if (!(value >= 0 && value <= SECONDS_MAX)) throw outOfRange(field, value, allowed);
-  return value;
 }
