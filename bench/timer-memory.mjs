@@ -9,7 +9,10 @@ const isBun = 'bun' in process.versions;
 const used = async () => {
   // What was freed goes back to the system a while later.
   for (let round = 0; round < 3; round++) {
-    for (let i = 0; i < 3; i++) isBun ? globalThis.Bun.gc(true) : globalThis.gc();
+    for (let i = 0; i < 3; i++) {
+      if (isBun) globalThis.Bun.gc(true);
+      else globalThis.gc();
+    }
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
   const { heapUsed, arrayBuffers, rss } = process.memoryUsage();
