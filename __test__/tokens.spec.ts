@@ -2,6 +2,7 @@ import { createPublicKey, createSecretKey, generateKeyPairSync, type KeyObject }
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { Elysia } from 'elysia';
+import { jwtVerify } from 'jose';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   InputValidationError,
@@ -701,6 +702,38 @@ describe('verifyJws', () => {
     };
     expect(() => verifyJws(jwe.output.compact, { secret: SECRET }, { algorithms: ['HS256'] })).toThrow('encrypted');
   });
+});
+
+it('what passes here passes jose too', async () => {
+  const verifier = hs({ issuer: 'is', audience: 'me', clockToleranceSeconds: 5, typ: null });
+  // The same numbers each time: a linear congruential generator.
+  let state = 42;
+  const pick = <T>(from: readonly T[]): T => from[(state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32) % from.length] as T;
+  const now = Math.floor(Date.now() / 1000);
+  const headers = [
+    '{"alg":"HS256"}',
+    '{"alg":"HS256","typ":"JWT"}',
+    '{"alg":"HS256","kid":"k","cty":"x"}',
+    '{"alg":"HS256","crit":["x"],"x":1}',
+    '{"alg":"HS384"}',
+    '{"alg":"HS256","b64":true}',
+  ];
+  const values: Record<string, readonly unknown[]> = {
+    iss: ['is', 'is', 'is', 'no', ['is'], 5, undefined],
+    aud: ['me', 'me', ['me'], ['x', 'me'], 'no', [], 5, undefined],
+    exp: [now + 60, now + 60, now + 60, now - 60, '60', undefined],
+    nbf: [now - 60, now - 60, now + 60, undefined, undefined, 'x'],
+    iat: [now - 60, now - 60, now + 60, undefined],
+    sub: ['ann', 5, undefined],
+  };
+  let accepted = 0;
+  for (let round = 0; round < 1000; round++) {
+    const made = raw(pick(headers), JSON.stringify(Object.fromEntries(Object.entries(values).map(([name, list]) => [name, pick(list)]))));
+    if (!verifier.safeVerify(made).ok) continue;
+    accepted++;
+    await jwtVerify(made, Buffer.from(SECRET), { algorithms: ['HS256'], issuer: 'is', audience: 'me', clockTolerance: 5 });
+  }
+  expect(accepted).toBeGreaterThan(20);
 });
 
 it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
