@@ -837,7 +837,7 @@ declare class TokenVerifier {
     /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
     authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>>;
     /**
-     * Verifies up to 65,536 tokens off this thread; the results are in their order. The cache is
+     * Verifies up to 16,384 tokens off this thread; the results are in their order. The cache is
      * not asked.
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
      */

@@ -556,7 +556,7 @@ describe('a batch', () => {
     expect(results).toEqual(tokens.map((one) => verifier.safeVerify(one)));
     expect(await verifier.verifyBatch([])).toEqual([]);
     await expect(verifier.verifyBatch('x' as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
-    await expect(verifier.verifyBatch(Array.from({ length: 65_537 }))).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    await expect(verifier.verifyBatch(Array.from({ length: 16_385 }))).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
   });
 
   it('survives the end of its worker', async () => {

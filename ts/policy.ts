@@ -70,8 +70,7 @@ const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
 /** Names of RFC 7515, 7516, 7518 and 7797: `crit` must not hold the first, and the last changes what is signed. */
 const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
 const ALGORITHMS: readonly string[] = tokenAlgorithms();
-/** The longest token that a verifier can be made for. @internal */
-export const TOKEN_MAX = 8192;
+const TOKEN_MAX = 8192;
 const REQUIRED_MAX = 32;
 const SECONDS_MAX = 2 ** 53;
 

@@ -7,7 +7,7 @@ import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.j
 import { FAILURES, type FailureCode } from './failures.js';
 import { RemoteKeys, type JwksStats, type RemoteJwks } from './jwks.js';
 import { type TokenAlgorithm, type TokenJwkSet, type TokenKey, invalidKey, jwkOf, keyOf } from './keys.js';
-import { TOKEN_MAX, type TokenVerifierOptions, algorithmsOf, barePolicy, checkedPolicy, seconds, text } from './policy.js';
+import { type TokenVerifierOptions, algorithmsOf, barePolicy, checkedPolicy, seconds, text } from './policy.js';
 import { TimerManager } from './timers.js';
 import { InputValidationError, type ValidationFailure, failure, numbered } from './validators/failure.js';
 
@@ -68,7 +68,7 @@ export interface TokenSchema {
   readonly types?: { readonly input: string; readonly output: TokenClaims };
 }
 
-const BATCH_MAX = 65_536;
+const BATCH_MAX = 16_384;
 /** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
 const TASK_MIN = 64;
 /** The pool has four threads; one core is the loop's. */
@@ -103,6 +103,7 @@ export class TokenVerifier {
   readonly #deadline: () => number;
   readonly #refusals = new Map<number, Refusal>();
   readonly #claimNames: readonly string[];
+  readonly #maxTokenBytes: number;
   readonly #cache: Cache<TokenResult> | undefined;
   readonly #remote: RemoteKeys | undefined;
   #skipped: TokenVerifierStats['skippedKeys'] = [];
@@ -119,6 +120,7 @@ export class TokenVerifier {
     this.#core = new TokenCore(policy);
     this.#algorithms = algorithms;
     this.#claimNames = claimNames;
+    this.#maxTokenBytes = policy.maxTokenBytes;
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
@@ -173,7 +175,7 @@ export class TokenVerifier {
   }
 
   /**
-   * Verifies up to 65,536 tokens off this thread; the results are in their order. The cache is
+   * Verifies up to 16,384 tokens off this thread; the results are in their order. The cache is
    * not asked.
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
    */
@@ -193,7 +195,7 @@ export class TokenVerifier {
   /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
   explain(token: unknown): TokenExplanation {
     let numbers = [TOKEN_TYPE];
-    if (typeof token === 'string') numbers = this.#core.explain(token.slice(0, TOKEN_MAX + 1), wallClockMs() / 1000);
+    if (typeof token === 'string') numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
     const errors = numbers.map((number) => this.#refusal(number, token).error);
     return { ok: errors.length === 0, errors };
   }
@@ -329,7 +331,7 @@ export class TokenVerifier {
       const token = tokens[at];
       // Beyond the most it is refused all the same, and need not be copied.
       if (typeof token !== 'string') continue;
-      const part = token.length > TOKEN_MAX ? token.slice(0, TOKEN_MAX + 1) : token;
+      const part = token.length > this.#maxTokenBytes ? token.slice(0, this.#maxTokenBytes + 1) : token;
       lengths[at] = part.length;
       all += part;
     }
