@@ -236,6 +236,8 @@ fn a_new_key_set_is_looked_at_even_for_a_known_header() {
     let mut scratch = Scratch::default();
     assert!(verifier.verify(&token, 0.0, &mut scratch).is_ok());
     assert_eq!(scratch.payload(), br#"{"exp":1}"#);
+    assert!(verifier.verify(&token, 1.0, &mut scratch).is_err());
+    assert_eq!(scratch.payload(), b"", "nothing is left of an expired one");
     let other = URL_SAFE_NO_PAD.encode([7; 32]);
     verifier.set_keys(keys(
         &format!(r#"{{"keys":[{{"kty":"oct","k":"{other}"}}]}}"#),

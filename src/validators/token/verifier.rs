@@ -128,7 +128,15 @@ impl Verifier {
     /// Returns the moment at which the token stops being good.
     pub fn verify(&self, token: &[u8], now: f64, scratch: &mut Scratch) -> Result<f64, Refused> {
         self.verify_payload(token, scratch, false)?;
-        let claims = claims::judge(scratch.payload(), &self.policy, now, &mut Err)?;
+        let outcome = self.verify_claims(scratch.payload(), now);
+        if outcome.is_err() {
+            scratch.payload_length = 0;
+        }
+        outcome
+    }
+
+    fn verify_claims(&self, payload: &[u8], now: f64) -> Result<f64, Refused> {
+        let claims = claims::judge(payload, &self.policy, now, &mut Err)?;
         self.check_revoked(&claims)?;
         Ok(claims.deadline)
     }
