@@ -52,7 +52,7 @@ interface ConnectionLimits {
     readonly messageRate?: MessageRate | undefined;
     /** Bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
-    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity. */
+    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
     readonly connectionTimeoutMs?: number | undefined;
     /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
     readonly cleanupIntervalMs?: number | undefined;
@@ -302,7 +302,8 @@ declare class TimerManager {
     scope(name?: string): TimerManager;
     [Symbol.dispose](): void;
     /**
-     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at `cleanup()`.
+     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
+     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
      */
     sleep(delayMs: number, options?: {
         readonly signal?: AbortSignal;
@@ -457,9 +458,15 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`. Then nothing has changed.
      */
     updateLimits(changes: ConnectionLimits): void;
-    /** Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name. */
+    /**
+     * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
+     * @throws ERR_INVALID_ARG_TYPE
+     */
     drain(on?: boolean): void;
-    /** Closes every connection with 1001 and refuses newcomers. May be called again. */
+    /**
+     * Closes every connection with 1001 and refuses newcomers; what shares the name counts without this
+     * manager from then on. May be called again.
+     */
     cleanup(): void;
     [Symbol.dispose](): void;
 }

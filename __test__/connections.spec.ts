@@ -245,22 +245,111 @@ describe('bad input', () => {
     expect(manager.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0, connectionsByUser: 0 });
   });
 
-  it('a hook that throws costs no seat', async () => {
-    const errors: unknown[] = [];
-    const listeners = process.listeners('uncaughtException');
-    process.removeAllListeners('uncaughtException');
-    process.on('uncaughtException', (error) => errors.push(error));
-    const hooked = new ConnectionManager({ maxTotalConnections: 0 }, timers, {
-      onRefuse: () => {
-        throw new Error('hook');
+  it('a hook that throws or rejects costs no seat and no process: it is a warning, once', async () => {
+    const warnings: Error[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', listen);
+    const boom = new Error('boom');
+    const hooked = new ConnectionManager<FakeSocket>(
+      { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000, action: 'drop' }, connectionTimeoutMs: 1000 },
+      timers,
+      {
+        onRefuse: () => {
+          throw boom;
+        },
+        onRateExceeded: () => {
+          throw boom;
+        },
+        onEvict: () => Promise.reject(boom) as never,
       },
-    });
-    expect(hooked.addConnection('a', new FakeSocket(), '1.1.1.1').success).toBe(false);
-    await new Promise((resolve) => setImmediate(resolve));
-    process.removeAllListeners('uncaughtException');
-    for (const listener of listeners) process.on('uncaughtException', listener);
-    expect(errors).toHaveLength(1);
+    );
+    const result = hooked.addConnection('a', new FakeSocket(), '192.0.2.1');
+    for (const id of ['b', 'c']) expect(hooked.addConnection(id, new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
+    expect([result.connection?.received(1), result.connection?.received(1)]).toEqual(['ok', 'drop']);
+    clock.advance(10_000);
+    expect([hooked.getStats().totalConnections, hooked.getStats().evicted]).toEqual([0, 1]);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    process.off('warning', listen);
+    expect(warnings.map((warning) => [warning.message.split(' ')[0], (warning as { code?: string }).code, warning.cause])).toEqual(
+      ['onRefuse', 'onRateExceeded', 'onEvict'].map((name) => [name, 'PORTCULLIS_HOOK_ERROR', boom]),
+    );
+    expect(warnings[0]?.message).not.toContain('boom');
     hooked.cleanup();
+  });
+
+  it('a lease that was tampered with is refused before its seat is touched', () => {
+    const lease = manager.reserve('192.0.2.1');
+    if (!lease.success) throw new Error(lease.reason);
+    for (const junk of [{ handle: lease.handle }, { ...lease, ip: 5 }, { ...lease, userId: {} }, { ...lease, handle: 0.5 }]) {
+      expect(() => manager.commit(junk as never, 'a', new FakeSocket())).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'lease' }));
+    }
+    expect(manager.abort(lease)).toBe(true);
+    expect(manager.getStats().totalConnections).toBe(0);
+  });
+
+  it('a socket whose properties throw is closed like any other', () => {
+    class Hostile {
+      close(): void {
+        throw new Error('close');
+      }
+      get terminate(): () => void {
+        throw new Error('terminate');
+      }
+    }
+    class Late extends FakeSocket {
+      override get readyState(): number {
+        throw new Error('readyState');
+      }
+      override set readyState(_state: number) {}
+    }
+    const hostile = new ConnectionManager({ connectionTimeoutMs: 1000 }, timers);
+    for (let i = 0; i < 100; i++) hostile.addConnection(`c${i}`, i % 2 === 0 ? new Hostile() : new Late(), '192.0.2.1');
+    clock.advance(20_000);
+    expect([hostile.getStats().totalConnections, hostile.getStats().evicted]).toEqual([0, 100]);
+    hostile.cleanup();
+  });
+
+  it('cleanupStaleConnections finds what lies behind a pass that is under way', () => {
+    const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 }, timers);
+    for (let i = 0; i < 200; i++) own.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
+    const [first, ...others] = own.connections.values();
+    for (const connection of others) connection.lastActivity = Date.now() - 60_000;
+    clock.advance(1000);
+    // One batch was closed, and the first slot looked at.
+    expect(own.connections.size).toBe(136);
+    first!.lastActivity = Date.now() - 60_000;
+    expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 0]);
+    own.cleanup();
+  });
+
+  it('limits can change after the timers were cleaned up, strict ones too', () => {
+    const strict = new TimerManager({ clock, strict: true });
+    const own = new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, strict);
+    strict.cleanup();
+    own.updateLimits({ maxTotalConnections: 0, connectionTimeoutMs: 1000 });
+    expect(own.addConnection('a', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
+    expect(() => new ConnectionManager({ maxTotalConnections: 1 }, strict, { name: 'strict' })).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    // The name is free.
+    new ConnectionManager({ maxTotalConnections: 2 }, timers, { name: 'strict' }).cleanup();
+    own.cleanup();
+  });
+
+  it('nobody can change the limits but by updateLimits, not in a rate either', () => {
+    const given = { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000 } };
+    const own = new ConnectionManager<FakeSocket>(given, timers);
+    given.messageRate.limit = Number.NaN;
+    const seen = own.getStats().limits.messageRate as { limit: number };
+    expect(() => (seen.limit = 5)).toThrow(TypeError);
+    own.updateLimits({ maxTotalConnections: 2 });
+    expect(own.getStats().limits).toEqual({ maxTotalConnections: 2, messageRate: { limit: 1, windowMs: 1000 } });
+    own.cleanup();
+  });
+
+  it('drain takes a boolean', () => {
+    manager.drain();
+    for (const junk of [null, 0, ''])
+      expect(() => manager.drain(junk as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'on' }));
+    expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
   });
 
   it('after cleanup newcomers are refused by name', () => {
@@ -274,7 +363,40 @@ describe('bad input', () => {
 });
 
 describe('a named index', () => {
-  it('is shared by workers, and a worker that is terminated gives its seats back', async () => {
+  it('is gone with the last manager that was closed: its name is free, for other limits and not draining', () => {
+    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }));
+    a!.addConnection('a', new FakeSocket(), '192.0.2.1');
+    b!.addConnection('b', new FakeSocket(), '192.0.2.1');
+    a!.reserve('192.0.2.1');
+    a!.drain();
+    a!.cleanup();
+    expect([a!.getStats().totalConnections, b!.getStats().totalConnections]).toEqual([0, 1]);
+    // b holds it still.
+    expect(() => new ConnectionManager({ maxTotalConnections: 5 }, timers, { name: 'reused' })).toThrow(
+      expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }),
+    );
+    expect(b!.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
+    b!.cleanup();
+    const next = new ConnectionManager<FakeSocket>({ maxTotalConnections: 5 }, timers, { name: 'reused' });
+    expect(next.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
+    expect(next.getStats().totalConnections).toBe(1);
+    next.cleanup();
+  });
+
+  it('keeps no seat when it is closed while a takeover makes room', () => {
+    const options = { name: 'takeover', onDuplicateId: 'takeover' } as const;
+    const other = new ConnectionManager<FakeSocket>({ maxTotalConnections: 9 }, timers, options);
+    const own = new ConnectionManager<FakeSocket>({ maxTotalConnections: 9 }, timers, options);
+    const closing = new FakeSocket();
+    closing.close = () => own.cleanup();
+    own.addConnection('a', closing, '192.0.2.1');
+    const lease = own.reserve('192.0.2.1');
+    expect(own.commit(lease as never, 'a', new FakeSocket()).code).toBe('closed');
+    expect(other.getStats().totalConnections).toBe(0);
+    other.cleanup();
+  });
+
+  it('pitfall 5: is shared by workers, and a worker that is terminated gives its seats back', async () => {
     const own = new ConnectionManager({ maxTotalConnections: 10 }, timers, { name: 'shared' });
     const worker = new Worker(
       `import { parentPort } from 'node:worker_threads';
@@ -451,6 +573,61 @@ describe('when a user or an id is full', () => {
 });
 
 describe('other pitfalls', () => {
+  it('pitfall 1: nothing comes between check and take, though threads race for the last seats', async () => {
+    const shared = { maxTotalConnections: 50, maxConnectionsPerIp: 20 };
+    const own = new ConnectionManager<FakeSocket>(shared, timers, { name: 'race' });
+    const gate = new Int32Array(new SharedArrayBuffer(12));
+    const workers = Array.from({ length: 3 }, () => {
+      const code = `import { workerData } from 'node:worker_threads';
+        import { ConnectionManager, TimerManager } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+        const { gate, shared } = workerData;
+        const manager = new ConnectionManager(shared, new TimerManager(), { name: 'race' });
+        Atomics.add(gate, 1, 1);
+        Atomics.notify(gate, 1);
+        Atomics.wait(gate, 0, 0);
+        let admitted = 0;
+        for (let i = 0; i < 5000; i++) {
+          const result = manager.addConnection('c' + i, { close() {} }, '192.0.2.' + (i % 4));
+          if (manager.getStats().totalConnections > 50) Atomics.add(gate, 2, 1000000);
+          if (result.success && i < 4900) manager.removeConnection('c' + i);
+          else if (result.success) admitted++;
+        }
+        Atomics.add(gate, 2, admitted);
+        Atomics.add(gate, 1, 1);
+        Atomics.notify(gate, 1);
+        setInterval(() => {}, 1000);`;
+      return new Worker(code, { eval: true, execArgv: ['--input-type=module'], workerData: { gate, shared } });
+    });
+    const reach = async (count: number): Promise<void> => {
+      while (Atomics.load(gate, 1) < count) await new Promise((resolve) => setTimeout(resolve, 1));
+    };
+    await reach(3);
+    Atomics.store(gate, 0, 1);
+    Atomics.notify(gate, 0);
+    await reach(6);
+    // 300 came for the last 50 seats.
+    expect([Atomics.load(gate, 2), own.getStats().totalConnections]).toEqual([50, 50]);
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    expect(own.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
+    own.cleanup();
+  }, 30_000);
+
+  it('pitfall 18: one connection has one seat in each count, whatever is done to it twice', () => {
+    const lease = manager.reserve('192.0.2.1');
+    if (!lease.success) throw new Error(lease.reason);
+    const result = manager.commit(lease, 'a', new FakeSocket());
+    expect(manager.commit(lease, 'b', new FakeSocket()).code).toBe('stale_lease');
+    expect(manager.abort(lease)).toBe(false);
+    for (let i = 0; i < 3; i++) {
+      expect(result.connection?.bindUser('ann')).toEqual({ success: true });
+      result.connection?.received(1);
+    }
+    expect(manager.getStats()).toMatchObject({ totalConnections: 1, connectionsByIp: 1, connectionsByUser: 1, anonymousConnections: 0 });
+    for (let i = 0; i < 3; i++) result.connection?.close();
+    expect([manager.release(result.connection!), manager.removeConnection('a')]).toEqual([false, false]);
+    expect(manager.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0, connectionsByUser: 0, anonymousConnections: 0 });
+  });
+
   it('pitfall 8: what is no address has a small class of its own', () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 }, timers);
     expect(own.addConnection('a', new FakeSocket(), '').success).toBe(true);

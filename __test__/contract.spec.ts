@@ -183,7 +183,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 
-  it('believes forwarded addresses of trusted proxies only', async () => {
+  it('pitfall 10: believes forwarded addresses of trusted proxies only', async () => {
     const trusting = await start(command, { limits: {}, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] });
     const addressOf = async (server: Server, headers: Record<string, string>): Promise<unknown> =>
       (JSON.parse(await ask(await server.open('/ws', headers), 'figures')) as unknown[])[3];
@@ -288,11 +288,44 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await server.total()).toBe(0);
   });
 
+  it('does not take a client for idle that answers pings', async () => {
+    const server = await start(command, { limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 20 } });
+    const [pinging, ponging, silent] = [await server.open(), await server.open(), await server.open()];
+    const gone = closeCode(silent);
+    const beat = setInterval(() => {
+      pinging.ping();
+      ponging.pong();
+    }, 20);
+    expect(await gone).toBe(1001);
+    // They are older than the one that is gone.
+    expect(await server.total()).toBe(2);
+    clearInterval(beat);
+  });
+
   it('closes the idle with 1001 and gives their seats back', async () => {
     const server = await start(command, { limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 } });
     expect(await closeCode(await server.open())).toBe(1001);
     await server.becomes(0);
   });
+});
+
+it('an Elysia route that came before the plugin is guarded, and refused by close code', async () => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
+  const client = await server.open();
+  expect(await ask(client, 'hello')).toBe('hello');
+  expect(await refusedByCode(server)).toBe(1008);
+  expect(await server.total()).toBe(1);
+  client.close();
+  await server.becomes(0);
+});
+
+it.each(['/bare', '/data'])('an Elysia handler that upgrades by hand is guarded (%s)', async (path) => {
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
+  const client = await server.open(path);
+  expect(await server.total()).toBe(1);
+  expect((await server.handshake({}, path)).status).toBe(429);
+  client.close();
+  await server.becomes(0);
 });
 
 describe('two Elysia plugins in one app', () => {

@@ -156,6 +156,37 @@ describe('cleanup', () => {
     expect(() => strict.setTimeout(() => 0, 1)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
   });
 
+  it('ends though options were junk, which arms nothing', async () => {
+    const { timers } = manual();
+    for (const junk of [null, 5, { signal: {} }, { signl: 1 }, { ref: 'x' }]) {
+      const code = expect.objectContaining({ code: expect.stringMatching(/^ERR_(INVALID_ARG_TYPE|UNKNOWN_OPTION)$/) });
+      await expect(timers.sleep(5, junk as never)).rejects.toEqual(code);
+      await expect(timers.interval(5, junk as never).next()).rejects.toEqual(code);
+    }
+    for (const junk of [
+      { delayMs: 5, ref: 'x' },
+      { delayMs: 5, name: 5 },
+      { delayMs: 5, signal: {} },
+    ]) {
+      expect(() => timers.setTimeout(() => 0, junk as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+    }
+    expect(() => timers.scope(5 as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' }));
+    expect(timers.getActiveTimersCount()).toBe(0);
+    expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
+    for (const [field, junk] of Object.entries({ strict: 'yes', name: 5, clock: { now: () => 0 } })) {
+      expect(() => new TimerManager({ [field]: junk } as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }));
+    }
+  });
+
+  it('no timer is younger than nothing, however old the driver', () => {
+    const { clock, timers } = manual();
+    for (let i = 0; i < 100; i++) {
+      clock.advance(2 ** 31 + 200.25);
+      timers.setTimeout(() => 0, 2 ** 40);
+      expect(timers.report().timers.every((timer) => timer.ageMs >= 0)).toBe(true);
+    }
+  });
+
   it('names what leaks', () => {
     const { clock, timers } = manual();
     timers.scope('job').setInterval(() => 0, { delayMs: 50, name: 'poll' });

@@ -78,7 +78,15 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     return result;
   };
 
-  const handled: Record<'open' | 'message' | 'close', (handler: Handler | undefined) => Handler> = {
+  const heard = (handler: Handler | undefined): Handler =>
+    function (socket, ...rest) {
+      const connection = socket[CONNECTION];
+      if (connection === undefined) return undefined;
+      // A client that answers is there, though it says nothing.
+      connection.touch();
+      return handler?.call(this, socket, ...rest);
+    };
+  const handled: Record<'open' | 'message' | 'close' | 'ping' | 'pong', (handler: Handler | undefined) => Handler> = {
     open: (handler) =>
       function (socket, ...rest) {
         // One that came past `fetch` is judged now, and can only be refused by code.
@@ -98,6 +106,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
           return fail(error);
         }
       },
+    ping: heard,
+    pong: heard,
     message: (handler) =>
       function (socket, raw, ...rest) {
         if (socket[CONNECTION]?.received(sizeOf(raw)) !== 'ok') return undefined;
@@ -130,7 +140,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     },
     websocket<H extends object>(handlers: H): H {
       const given = handlers as Partial<Record<string, Handler>>;
-      return { ...handlers, open: handled.open(given['open']), message: handled.message(given['message']), close: handled.close(given['close']) };
+      const guarded = Object.entries(handled).map(([event, guard]) => [event, guard(given[event])]);
+      return { ...handlers, ...(Object.fromEntries(guarded) as object) };
     },
   };
 }

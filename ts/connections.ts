@@ -16,6 +16,7 @@ import {
 } from './connection.js';
 import { TEXT_MAX, crossing, isPlain, v4Of } from './crossing.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { Hooks } from './hooks.js';
 import { IdIndex, hashOf } from './ids.js';
 import {
   type ConnectionLimits,
@@ -28,6 +29,7 @@ import {
   TIME_MAX_MS,
   checkedLimits,
   checkedMeter,
+  frozenLimits,
 } from './limits.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 
@@ -179,6 +181,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #byUser: Map<string, Set<ManagedConnection<S>>> | undefined;
   readonly #keeper: Keeper & { gate: Gate | undefined };
   readonly #options: ConnectionManagerOptions<S>;
+  readonly #hooks = new Hooks();
   readonly #isNamed: boolean;
   readonly #leaseTimeoutMs: number;
   readonly #closeTimeoutMs: number;
@@ -201,6 +204,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #tickAtMs: number;
   #tick: TimerHandle | undefined;
   #cleanup: TimerHandle | undefined;
+  /** Whether the latest batch ended before the last slot. */
+  #isMidway = false;
   #isClosed = false;
   /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
   readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(this.#ids, this.#segments);
@@ -226,7 +231,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#table.share(this.#scratch, this.#text, this.#left);
     const { driver } = timerManager;
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
-    this.#limits = Object.freeze({ ...limits });
+    this.#limits = frozenLimits(limits);
     this.#tickAtMs = timerManager.driver.now();
     this.#keeper = {
       gate: undefined,
@@ -236,7 +241,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       closeConnection: (connection, code, reason) => void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
       rateExceeded: (connection, meter, action) => this.#rateExceeded(connection as unknown as ManagedConnection<S>, meter, action),
     };
-    this.#apply();
+    try {
+      this.#apply();
+    } catch (error) {
+      // Strict timers that were cleaned up: the name must not stay taken.
+      this.#table.close();
+      throw error;
+    }
   }
 
   /** Puts the limits into effect that JavaScript keeps. */
@@ -252,6 +263,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#advance();
     const tickMs = Math.min(TICK_MAX_MS, Math.max(5, Math.ceil(timeout / 64)));
     this.#graceMs = Math.max(this.#graceMs, 2 * tickMs);
+    // Once the timers were cleaned up, idle eviction has ended.
+    if (this.#tick !== undefined && !this.#timers.isOpen()) return;
     if (this.#tick === undefined || tickMs !== this.#tickMs) {
       this.#tickMs = tickMs;
       this.#tick?.close();
@@ -343,19 +356,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #refuse(code: RefusalCode, retryAfterMs: number, ip: string, userId: string | undefined): Refusal {
     this.#refused[code] = (this.#refused[code] ?? 0) + 1;
     const refusal: Refusal = { success: false, reason: REASONS[code], code, retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)) };
-    if (this.#options.onRefuse !== undefined) this.#guard(() => this.#options.onRefuse?.(refusal, ip, userId));
+    if (this.#options.onRefuse !== undefined) this.#hooks.run('onRefuse', () => this.#options.onRefuse?.(refusal, ip, userId));
     return refusal;
-  }
-
-  /** A hook that throws must not cost a seat: its error is reported as uncaught. */
-  #guard(hook: () => void): void {
-    try {
-      hook();
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
   }
 
   #segmentOf(slot: number): Segment {
@@ -373,9 +375,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
-    checkLease(lease);
-    if (this.#table.commit(lease.handle) === 0) return this.#refuse('stale_lease', RETRY_MS, lease.ip, lease.userId);
-    return this.#seat(lease.handle % SLOTS_MAX, id, socket, lease.ip, v4Of(lease.ip), lease.userId, metadata);
+    const { handle, ip, userId } = checkedLease(lease);
+    if (this.#table.commit(handle) === 0) return this.#refuse('stale_lease', RETRY_MS, ip, userId);
+    return this.#seat(handle % SLOTS_MAX, id, socket, ip, v4Of(ip), userId, metadata);
   }
 
   /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
@@ -432,8 +434,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    checkLease(lease);
-    return this.#table.abort(lease.handle) === 1;
+    return this.#table.abort(checkedLease(lease).handle) === 1;
   }
 
   /**
@@ -514,7 +515,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #rateExceeded(connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction): void {
     this.#overRate++;
-    if (this.#options.onRateExceeded !== undefined) this.#guard(() => this.#options.onRateExceeded?.(connection, meter, action));
+    if (this.#options.onRateExceeded !== undefined) this.#hooks.run('onRateExceeded', () => this.#options.onRateExceeded?.(connection, meter, action));
     if (action === 'close') this.#close(connection, 1008, meter === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded');
   }
 
@@ -529,7 +530,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     } catch {
       // A socket that cannot be closed is gone; its seat is free already.
     }
-    if (typeof socket.terminate === 'function') {
+    if (canTerminate(socket)) {
       try {
         this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
       } catch {
@@ -547,7 +548,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   cleanupStaleConnections(): number {
     const before = this.#evicted;
-    for (let isMore = true; isMore;) isMore = this.#sweep(false);
+    // A pass that the timer has begun leaves out what lies behind it.
+    for (let passes = this.#isMidway ? 2 : 1; passes > 0;) if (!this.#sweep(false)) passes--;
     return this.#evicted - before;
   }
 
@@ -562,9 +564,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       if (connection === undefined || connection.slot !== slot) continue;
       this.#close(connection, 1001, 'Connection timeout');
       this.#evicted++;
-      if (this.#options.onEvict !== undefined) this.#guard(() => this.#options.onEvict?.(connection));
+      if (this.#options.onEvict !== undefined) this.#hooks.run('onEvict', () => this.#options.onEvict?.(connection));
     }
     const isMore = found === EVICT_BATCH;
+    this.#isMidway = isMore;
     if (isMore && goOn) this.#timers.setTimeout(() => this.#sweep(true), { delayMs: 1, ref: false, name: 'connections.cleanup' });
     return isMore;
   }
@@ -598,23 +601,30 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if ((merged.ipv6PrefixBits ?? 64) !== bits) throw outOfRange('ipv6PrefixBits', merged.ipv6PrefixBits, `${bits}: it cannot change while the index is open`);
     this.#scratch.set(numbers);
     this.#table.setLimits();
-    this.#limits = Object.freeze(merged);
+    this.#limits = frozenLimits(merged);
     if (!this.#isClosed) this.#apply();
   }
 
-  /** Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name. */
+  /**
+   * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
+   * @throws ERR_INVALID_ARG_TYPE
+   */
   drain(on = true): void {
+    if (typeof on !== 'boolean') throw wrongType('on', on, 'a boolean');
     this.#table.setDraining(on ? 1 : 0);
   }
 
-  /** Closes every connection with 1001 and refuses newcomers. May be called again. */
+  /**
+   * Closes every connection with 1001 and refuses newcomers; what shares the name counts without this
+   * manager from then on. May be called again.
+   */
   cleanup(): void {
     if (this.#isClosed) return;
     this.#tick?.close();
     this.#cleanup?.close();
     this.#isClosed = true;
     for (const connection of this.connections.values()) this.#close(connection, 1001, 'Server shutdown');
-    this.#table.abortAll();
+    this.#table.close();
   }
 
   [Symbol.dispose](): void {
@@ -622,10 +632,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 }
 
-function terminate(socket: ManagedSocket): void {
-  if (socket.readyState === 3) return;
+function canTerminate(socket: ManagedSocket): boolean {
   try {
-    socket.terminate?.();
+    return typeof socket.terminate === 'function';
+  } catch {
+    return false;
+  }
+}
+
+function terminate(socket: ManagedSocket): void {
+  try {
+    if (socket.readyState !== 3) socket.terminate?.();
   } catch {
     // It is gone already.
   }
@@ -652,9 +669,12 @@ function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions
   }
 }
 
-function checkLease(lease: unknown): void {
-  const handle = typeof lease === 'object' && lease !== null ? (lease as Partial<Lease>).handle : undefined;
-  if (typeof handle !== 'number' || !Number.isSafeInteger(handle) || handle < 0) throw wrongType('lease', lease, 'a lease');
+/** All of a lease is checked before its seat is touched. */
+function checkedLease(lease: unknown): Pick<Lease, 'handle' | 'ip' | 'userId'> {
+  const { handle, ip, userId } = (typeof lease === 'object' && lease !== null ? lease : {}) as Partial<Record<keyof Lease, unknown>>;
+  const isOne = typeof handle === 'number' && Number.isSafeInteger(handle) && handle >= 0 && typeof ip === 'string';
+  if (!isOne || (userId !== undefined && typeof userId !== 'string')) throw wrongType('lease', lease, 'a lease');
+  return { handle, ip, userId };
 }
 
 function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {

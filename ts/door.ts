@@ -3,6 +3,7 @@ import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
+import { Hooks } from './hooks.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { TimerManager } from './timers.js';
 import { type TokenResult, TokenVerifier } from './tokens.js';
@@ -155,6 +156,7 @@ const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDupli
 export class Door<R> {
   readonly manager: ConnectionManager;
   readonly #options: GuardOptions<R>;
+  readonly #hooks = new Hooks();
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
   readonly #auth: TokenAuth | undefined;
@@ -217,11 +219,7 @@ export class Door<R> {
   }
 
   #report(error: unknown, ip: string): void {
-    try {
-      this.#options.onIdentifyError?.(error, ip);
-    } catch {
-      // A client must not be able to end the server through a hook.
-    }
+    this.#hooks.run('onIdentifyError', () => this.#options.onIdentifyError?.(error, ip));
   }
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
@@ -13,9 +14,9 @@ export interface ElysiaGuard {
   readonly manager: ConnectionManager;
 }
 
-/** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. */
+/** What Elysia hands to `server.upgrade()`: the route's handlers, called by Bun. A handler that upgrades by hand has none. */
 interface RouteData {
-  readonly id: string;
+  readonly id?: string;
   open?: (socket: RawSocket) => unknown;
   message?: (socket: RawSocket, message: string | Buffer) => unknown;
   drain?: (socket: RawSocket) => unknown;
@@ -26,10 +27,10 @@ interface RouteData {
 
 /** Puts the guard between Bun and the route's handlers. */
 function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
-  const { open, message, close } = data;
+  const { open, message, ping, pong, close } = data;
   let connection: ManagedConnection | undefined;
   data.open = (socket) => {
-    connection = visit.open(data.id, socket);
+    connection = visit.open(data.id ?? randomUUID(), socket);
     if (connection !== undefined) {
       countSends(socket, connection);
       return open?.(socket);
@@ -39,6 +40,15 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
     return undefined;
   };
   data.message = (socket, raw) => (connection?.received(sizeOf(raw)) === 'ok' ? message?.(socket, raw) : undefined);
+  // A client that answers is there, though it says nothing.
+  data.ping = (socket, payload) => {
+    connection?.touch();
+    return ping?.(socket, payload);
+  };
+  data.pong = (socket, payload) => {
+    connection?.touch();
+    return pong?.(socket, payload);
+  };
   data.close = (socket, code, reason) => {
     if (connection !== undefined) door.manager.release(connection);
     return close?.(socket, code, reason);
@@ -48,15 +58,18 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
 /** Bun's server, as far as it is used here. */
 interface RawServer {
   requestIP(request: Request): { readonly address: string } | null;
-  upgrade(request: Request, options: { data: RouteData }): boolean;
+  upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
 let instances = 0;
 
 /**
- * Guards every `.ws()` route that is registered after it, on Bun: admits or refuses before the
- * upgrade, counts messages and bytes both ways, closes the idle, gives seats back. Routes stay as
- * they are. `publish()` reaches subscribers without passing their sockets and is not counted.
+ * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
+ * subscribers without passing their sockets and is not counted.
+ *
+ * Use it before the routes: those registered earlier have no hook before the upgrade, so that there
+ * a client is refused by close code and nobody is identified.
  *
  * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
@@ -85,10 +98,11 @@ export function portcullis(options: ElysiaGuardOptions) {
     servers.add(server);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
-      const visit = visits.get(request);
-      if (visit === undefined) return upgrade(request, given);
-      guardRoute(door, visit, given.data);
-      const done = upgrade(request, given);
+      // One of a route that came before the plugin is judged now, and can only be refused by code.
+      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '', request.url);
+      const data = given?.data ?? {};
+      guardRoute(door, visit, data);
+      const done = upgrade(request, { ...given, data });
       if (!done) visit.leave();
       return done;
     };
@@ -125,6 +139,9 @@ export function portcullis(options: ElysiaGuardOptions) {
         visits.set(context.request, visit);
         return refused(visit);
       });
+  before.onStart((app) => {
+    if (app.server) watch(app.server as unknown as RawServer);
+  });
   // An upgrade that a later hook turned down, or that failed.
   return before.onAfterResponse({ as: 'global' }, (context) => {
     visits.get(context.request)?.leave();

@@ -55,7 +55,7 @@ export interface ConnectionLimits {
   readonly messageRate?: MessageRate | undefined;
   /** Bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
-  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity. */
+  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
   readonly connectionTimeoutMs?: number | undefined;
   /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
   readonly cleanupIntervalMs?: number | undefined;
@@ -147,6 +147,13 @@ function checkedRate(field: string, rate: ConnectRate | MessageRate | undefined,
   if (typeof rate !== 'object' || rate === null) throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
   const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
   return [wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit, wholeNumber(`${field}.burst`, rate.burst, 1, most, limit)];
+}
+
+/** A copy that neither the caller nor who reads `getStats()` can change, rates included. @internal */
+export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
+  const rates = ['connectRatePerIp', 'connectRatePerUser', 'messageRate', 'byteRate'] as const;
+  const given = rates.filter((name) => limits[name] !== undefined).map((name) => [name, Object.freeze({ ...limits[name] })]);
+  return Object.freeze({ ...limits, ...(Object.fromEntries(given) as ConnectionLimits) });
 }
 
 /** A checked message or byte rate. @internal */

@@ -190,11 +190,15 @@ export class TimerManager {
     if (options.context !== undefined && options.context !== 'capture' && options.context !== 'none') {
       throw outOfRange('context', options.context, "'capture' or 'none'");
     }
+    const { clock, strict, name } = options;
+    if (strict !== undefined && typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
+    if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
+    if (clock !== undefined && !isClock(clock)) throw wrongType('clock', clock, 'a clock: now, arm, soon, identity, checkpoint');
     this.#options = options;
-    this.#strict = options.strict ?? false;
+    this.#strict = strict ?? false;
     this.#capture = options.context !== 'none';
-    this.name = options.name ?? 'timers';
-    this.driver = driverOf(options.clock ?? hostClock);
+    this.name = name ?? 'timers';
+    this.driver = driverOf(clock ?? hostClock);
   }
 
   /**
@@ -309,6 +313,7 @@ export class TimerManager {
 
   /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
   scope(name?: string): TimerManager {
+    if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
     const child = new TimerManager({ ...this.#options, name: name ?? `${this.name}.scope` });
     child.#parent = this;
     if (this.#isClosed) child.#isClosed = true;
@@ -321,11 +326,13 @@ export class TimerManager {
   }
 
   /**
-   * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at `cleanup()`.
+   * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
+   * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
    */
   sleep(delayMs: number, options: { readonly signal?: AbortSignal; readonly ref?: boolean } = {}): Promise<void> {
-    const { signal } = options;
     return new Promise((resolve, reject) => {
+      checkOptions('sleep', options, ['signal', 'ref']);
+      const { signal } = options;
       if (signal?.aborted === true) return reject(aborted(signal));
       if (this.#isClosed) return reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
       const end = (): void => {
@@ -355,6 +362,7 @@ export class TimerManager {
 
   /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
   async *interval(delayMs: number, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<number, void, undefined> {
+    checkOptions('interval', options, ['signal']);
     const { signal } = options;
     const check = (): void => {
       if (signal?.aborted === true) throw aborted(signal);
@@ -412,7 +420,8 @@ export class TimerManager {
       name,
       owner: this.name,
       kind: isInterval ? 'interval' : 'timeout',
-      ageMs: now - createdMs,
+      // Births are kept rounded, and may be rounded up.
+      ageMs: Math.max(0, now - createdMs),
       nextInMs: Math.max(0, dueMs - now),
       ref: isRefed,
     }));
@@ -434,12 +443,26 @@ export class TimerManager {
 }
 
 function checkTimerOptions(kind: 'timeout' | 'interval', options: TimerOptions): void {
-  knownOptions(`set${kind === 'timeout' ? 'Timeout' : 'Interval'}`, options, ['delayMs', 'name', 'signal', 'ref', 'overlap']);
-  const { overlap, signal } = options;
+  checkOptions(`set${kind === 'timeout' ? 'Timeout' : 'Interval'}`, options, ['delayMs', 'name', 'signal', 'ref', 'overlap']);
+  const { overlap, name } = options;
+  if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (overlap !== undefined && overlap !== 'allow' && overlap !== 'skip' && overlap !== 'queue') {
     throw outOfRange('overlap', overlap, "'allow', 'skip' or 'queue'");
   }
+}
+
+/** What every call with options has in common. */
+function checkOptions(what: string, options: { readonly signal?: AbortSignal; readonly ref?: boolean }, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  knownOptions(what, options, known);
+  const { signal, ref } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', signal, 'an AbortSignal');
+  if (ref !== undefined && typeof ref !== 'boolean') throw wrongType('ref', ref, 'a boolean');
+}
+
+function isClock(clock: unknown): clock is Clock {
+  const methods = (typeof clock === 'object' && clock !== null ? clock : {}) as Partial<Record<string, unknown>>;
+  return (['now', 'arm', 'soon', 'identity', 'checkpoint'] as const).every((name) => typeof methods[name] === 'function');
 }
 
 function aborted(signal: AbortSignal | undefined): Error {

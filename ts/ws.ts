@@ -52,6 +52,8 @@ function count(socket: Guarded, connection: ManagedConnection): void {
   };
   socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
     if (event === 'message' && connection.received(sizeOf(args[0])) !== 'ok') return false;
+    // A client that answers is there, though it says nothing.
+    if (event === 'ping' || event === 'pong') connection.touch();
     return emit(event, ...args);
   };
 }

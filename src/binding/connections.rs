@@ -76,7 +76,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// A connection table over the index of that name, or over one of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; abortAll(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -120,7 +120,7 @@ pub fn create_connections<'env>(
     bind::<Admit>(env, &object, &core)?;
     bind::<Commit>(env, &object, &core)?;
     bind::<Abort>(env, &object, &core)?;
-    bind::<AbortAll>(env, &object, &core)?;
+    bind::<Close>(env, &object, &core)?;
     bind::<ProcessNow>(env, &object, &core)?;
     bind::<Settle>(env, &object, &core)?;
     bind::<Release>(env, &object, &core)?;
@@ -290,8 +290,8 @@ bound!(Abort, c"abort", |core, args| {
     })
 });
 
-bound!(AbortAll, c"abortAll", |core, _args| {
-    core.table()?.abort_all();
+bound!(Close, c"close", |core, _args| {
+    core.table()?.close();
     Ok(0.0)
 });
 

@@ -1,7 +1,7 @@
 //! The slots of one JS thread: which seat each connection holds, and since when it is quiet.
 
 use super::address::Address;
-use super::index::{Admission, Home, Refusal, UserKey};
+use super::index::{Admission, Home, Index, Limits, Refusal, UserKey};
 use std::collections::VecDeque;
 
 /// The life of a slot.
@@ -61,6 +61,7 @@ pub struct Table {
     leases: VecDeque<(u32, u32, u32)>,
     taken: u32,
     capacity: u32,
+    closed: bool,
 }
 
 /// Ages beyond this are reported as this: it keeps them apart from the future.
@@ -82,6 +83,7 @@ impl Table {
             leases: VecDeque::new(),
             taken: 0,
             capacity: 0,
+            closed: false,
         }
     }
 
@@ -182,12 +184,21 @@ impl Table {
         }
     }
 
-    /// Gives back everything that is reserved.
-    pub fn abort_all(&mut self) {
+    /// Gives back everything that is reserved, and leaves the index once the last seat is given
+    /// back: a name is free when all its tables are closed, not when they are collected.
+    pub fn close(&mut self) {
         for (slot, generation, _) in std::mem::take(&mut self.leases) {
             if self.is(slot, generation, State::Reserved) {
                 self.release(slot, generation);
             }
+        }
+        self.closed = true;
+        self.leave_if_done();
+    }
+
+    fn leave_if_done(&mut self) {
+        if self.closed && self.taken == 0 && matches!(self.index, Home::Named(_)) {
+            self.index = Home::Own(Box::new(Index::new(Limits::default())));
         }
     }
 
@@ -221,6 +232,7 @@ impl Table {
         self.index.admission().release(address, user);
         self.free.push(slot);
         self.taken -= 1;
+        self.leave_if_done();
         true
     }
 
@@ -303,7 +315,7 @@ impl Drop for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::{Index, Limits, RefusalCode};
+    use super::super::index::RefusalCode;
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
