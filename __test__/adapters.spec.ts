@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { ConnectionManager, PortcullisError, TimerManager } from '../dist/index.js';
+import { ConnectionManager, PortcullisError, TimerManager, TokenVerifier } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
 function thrown(call: () => unknown): Partial<PortcullisError> {
@@ -30,6 +30,15 @@ describe('options of an adapter', () => {
       field: 'trustedProxies[1]',
       value: '"10.0.0.0/33"',
     });
+    expect(wrong({ limits: {}, auth: {} })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.verifier' });
+    expect(wrong({ limits: {}, auth: 'secret' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth' });
+    const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) } });
+    expect(wrong({ limits: {}, auth: { verifier, queryParam: 'a' } })).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      message: expect.stringContaining('queryParameter'),
+    });
+    expect(wrong({ limits: {}, auth: { verifier, subprotocol: '' } })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.subprotocol' });
+    expect(wrong({ limits: {}, auth: verifier, identify: () => undefined })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' });
     expect(wrong({ manager, name: 'other' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' });
     expect(wrong({ manager: {} })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'manager' });
   });

@@ -1,5 +1,7 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Answer, SERVERS, ask, cleanUp, closeCode, refusedByCode, type Server, start } from './servers/start.js';
+import { SECRET, token } from './fixtures/sign.js';
 
 // One contract for every adapter, against real servers in processes of their own.
 afterEach(cleanUp);
@@ -141,6 +143,64 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(failed.status).toBe(500);
     expect(failed.body).not.toContain('secret');
     expect(await server.total()).toBe(1);
+  });
+
+  it('lets in who has a good token, under its sub, and answers others with 401', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerUser: 1 }, auth: { policy: { keys: { secret: SECRET } } } });
+    const bearer = (value: string): Record<string, string> => ({ Authorization: value });
+    const ann = await server.open('/ws', bearer(`bearer ${token({ sub: 'ann' })}`));
+    expect((JSON.parse(await ask(ann, 'figures')) as unknown[])[4]).toBe('ann');
+    const again = await server.handshake(bearer(`Bearer ${token({ sub: 'ann' })}`));
+    expect([again.status, json(again)['code']]).toEqual([429, 'user_limit']);
+    const refused: readonly (readonly [string | undefined, string])[] = [
+      [undefined, 'ERR_TOKEN_REQUIRED'],
+      ['Basic YTpi', 'ERR_TOKEN_REQUIRED'],
+      ['Bearer ', 'ERR_TOKEN_REQUIRED'],
+      ['Bearer nonsense', 'ERR_TOKEN_FORMAT'],
+      [`Bearer ${token({ exp: 1 })}`, 'ERR_TOKEN_EXPIRED'],
+      [`Bearer ${token({}, 'x'.repeat(32))}`, 'ERR_TOKEN_SIGNATURE'],
+      [`Bearer ${token({ sub: undefined })}`, 'ERR_TOKEN_CLAIM_MISSING'],
+      [`Bearer ${token({ sub: '' })}`, 'ERR_TOKEN_CLAIM_MISSING'],
+    ];
+    for (const [value, code] of refused) {
+      const answer = await server.handshake(value === undefined ? {} : bearer(value));
+      expect([answer.status, json(answer)['code']]).toEqual([401, code]);
+      expect(answer.headers).toMatch(
+        code === 'ERR_TOKEN_REQUIRED' ? /\r\nwww-authenticate: bearer(\r\n|$)/ : /\r\nwww-authenticate: bearer error="invalid_token"/,
+      );
+      expect(answer.headers).not.toContain('retry-after');
+    }
+    // Neither of these is a place for tokens unless it is asked for.
+    expect((await server.handshake({ 'Sec-WebSocket-Protocol': `bearer, ${token()}` })).status).toBe(401);
+    expect((await server.handshake({}, `/ws?access_token=${token()}`)).status).toBe(401);
+    expect(await server.total()).toBe(1);
+  });
+
+  it('takes tokens of browsers from a subprotocol or the query, and closes with 1008 if asked to', async () => {
+    const auth = { policy: { keys: { secret: SECRET } }, subprotocol: 'bearer', queryParameter: 'access_token' };
+    const server = await start(command, { limits: {}, auth, refuseWith: 'close' });
+    const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, ['bearer', token({ sub: 'ann' })]);
+    clients.push(client);
+    await once(client, 'open');
+    expect(client.protocol).toBe('bearer');
+    expect((JSON.parse(await ask(client, 'figures')) as unknown[])[4]).toBe('ann');
+    const other = await server.open(`/ws?x=1&access_token=${token({ sub: 'bob' })}`);
+    expect((JSON.parse(await ask(other, 'figures')) as unknown[])[4]).toBe('bob');
+    expect(await refusedByCode(server)).toBe(1008);
+    await server.becomes(2);
+  });
+
+  it('says 503 while the keys cannot be fetched', async () => {
+    const auth = { policy: { jwks: { url: 'http://127.0.0.1:9/none', timeoutMs: 500 }, algorithms: ['ES256'] } };
+    const server = await start(command, { limits: {}, auth });
+    const answer = await server.handshake({ Authorization: `Bearer ${token()}` });
+    // Of another algorithm: that much is known without keys.
+    expect([answer.status, json(answer)['code']]).toEqual([401, 'ERR_TOKEN_ALGORITHM']);
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const waiting = await server.handshake({ Authorization: `Bearer ${token({}, privateKey, 'ES256')}` });
+    expect([waiting.status, json(waiting)['code']]).toEqual([503, 'ERR_TOKEN_KEYS_UNAVAILABLE']);
+    expect(waiting.headers).toMatch(/\r\nretry-after: [1-9]/);
+    expect(await server.total()).toBe(0);
   });
 
   it('does not take a client for idle that answers pings', async () => {

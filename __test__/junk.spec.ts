@@ -11,6 +11,7 @@ import {
   PortcullisError,
   TimerHandle,
   TimerManager,
+  TokenVerifier,
   headersSchema,
   isPublicAddress,
   jsonSchema,
@@ -18,6 +19,7 @@ import {
   resourceLimits,
   safeParseJson,
   scanJson,
+  verifyJws,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
@@ -117,6 +119,19 @@ it('a middleware chain takes anything and still runs', async () => {
   expect([context.ran, timers.getActiveTimersCount()]).toEqual([true, 0]);
 });
 
+it('a token verifier takes anything, and accepts none of it', async () => {
+  const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, cacheSize: 10, maxRevocations: 1000 });
+  for (const junk of JUNK) {
+    expect(verifier.safeVerify(junk).ok).toBe(false);
+    expect(verifier.check(junk)).toMatch(/^ERR_TOKEN_/);
+    expect(verifier.explain(junk).ok).toBe(false);
+    expect((await verifier.authenticate(junk)).ok).toBe(false);
+  }
+  expect((await verifier.verifyBatch(JUNK)).map(({ ok }) => ok)).toEqual(JUNK.map(() => false));
+  bombard(verifier, ['close']);
+  expect(verifier.stats().revocations).toBeLessThanOrEqual(1000);
+});
+
 it('constructors and adapters refuse junk by name', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const makers: readonly ((junk: never) => unknown)[] = [
@@ -138,6 +153,16 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new MiddlewareChain([{ name: 'x', middleware: junk }], timers),
     (junk) => new MiddlewareChain([], junk),
     (junk) => new MiddlewareChain([], timers, { timing: junk }),
+    (junk) => new TokenVerifier(junk),
+    (junk) => new TokenVerifier({ algorithms: junk, keys: { secret: 's'.repeat(32) } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: junk } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: { url: junk } }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, issuer: junk }),
+    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, maxAgeSeconds: junk }),
+    (junk) => verifyJws('a.b.c', { secret: 's'.repeat(32) }, junk),
+    (junk) => guardWs({ limits: {}, auth: junk }),
     (junk) => guardWs(junk),
     (junk) => guardWs({ limits: junk }),
     (junk) => guardWs({ limits: {}, trustedProxies: junk }),

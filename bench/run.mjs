@@ -23,6 +23,7 @@ for (const [name, command, flags] of hosts) {
     ...['async', 'sync', 'always', 'netted', 'execute'].map((subject) => ['bench/middleware.mjs', subject]),
     ['bench/json.mjs'],
     ['bench/headers.mjs'],
+    ['bench/tokens.mjs'],
   ]) {
     if (existsSync(`${root}/${args[0]}`)) run(command, [...flags, ...args], 'inherit');
   }

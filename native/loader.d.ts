@@ -9,6 +9,38 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A policy with its keys. */
+export declare class TokenCore {
+  /** Without keys, until some are loaded. */
+  constructor(policy: TokenPolicy)
+  /** The functions of the hot path, bound to this core. */
+  bound(): { check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }
+  /**
+   * Exchanges all keys at once; a refused set leaves them as they are. `tolerance` says which
+   * keys may be left out: `nothing`, `foreign` (those for another purpose), `unusable`.
+   */
+  load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable'): KeysLoaded
+  /** Drops all keys. */
+  forgetKeys(): void
+  /** How many keys there are. */
+  keyCount(): number
+  /** The numbers of all checks that a token fails. */
+  explain(token: string, nowSeconds: number): Array<number>
+  /** The payload of a token whose signature is good, or the number of a refusal. */
+  payload(token: string): Buffer | number
+  /** Revokes one token until it expires; `false` if there is no room. */
+  revoke(issuer: string, id: string, expirySeconds: number, nowSeconds: number): boolean
+  /** Revokes a subject's tokens that were issued before a moment; `false` if there is no room. */
+  notBefore(subject: string, seconds: number, untilSeconds: number | undefined | null, nowSeconds: number): boolean
+  /** How many revocations are held. */
+  revocationCount(nowSeconds: number): number
+  /**
+   * Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
+   * each ends.
+   */
+  batch(text: string, lengths: Uint32Array, nowSeconds: number): Promise<BatchVerdicts>
+}
+
 /** The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed. */
 export declare class Trust {
   /** Trusts nobody yet. */
@@ -17,6 +49,14 @@ export declare class Trust {
   add(cidr: string): boolean
   /** The client's address: `peer` itself unless it is trusted. */
   client(peer: string, xForwardedFor: string, forwarded: string): string
+}
+
+/** What became of the tokens of a batch. */
+export interface BatchVerdicts {
+  /** 0, or the number of a refusal, for each. */
+  numbers: Uint32Array
+  /** The claims of those that are good, as a JSON array. */
+  claims: string
 }
 
 /** A connection table over the index of that name, or over one of its own. */
@@ -46,3 +86,44 @@ export declare function failureRows(): Array<FailureRow>
 
 /** Whether `ip` is an address of the public internet. */
 export declare function isPublicIp(ip: string): boolean
+
+/** A key that was left out of a set. */
+export interface KeySkipped {
+  index: number
+  problem: string
+}
+
+/** What `load` made of a key set. */
+export interface KeysLoaded {
+  /** How many keys are in use now; 0 if the set was refused. */
+  loaded: number
+  /** Why the set was refused. */
+  problem?: string
+  /** Which key it was refused for. */
+  index?: number
+  /** The keys that were left out. */
+  skipped: Array<KeySkipped>
+}
+
+/** The names that `algorithms` may hold. */
+export declare function tokenAlgorithms(): Array<string>
+
+/** What a verifier asks of tokens; checked in `ts/tokens`. */
+export interface TokenPolicy {
+  algorithms: Array<string>
+  issuers: Array<string>
+  audiences: Array<string>
+  anyAudience: boolean
+  subject?: string
+  required: Array<string>
+  maxAgeSeconds?: number
+  toleranceSeconds: number
+  /** Absent: an ordinary token's. */
+  types?: Array<string>
+  anyType: boolean
+  critical: Array<string>
+  refuseEmbeddedKeys: boolean
+  maxTokenBytes: number
+  maxDepth: number
+  maxRevocations: number
+}

@@ -773,10 +773,12 @@ if (
   }
 }
 
-const { Trust, createConnections, createJsonScanner, failureRows, isPublicIp } = nativeBinding
+const { TokenCore, Trust, createConnections, createJsonScanner, failureRows, isPublicIp, tokenAlgorithms } = nativeBinding
+export { TokenCore }
 export { Trust }
 export { createConnections }
 export { createJsonScanner }
 export { failureRows }
 export { isPublicIp }
+export { tokenAlgorithms }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -24,6 +24,10 @@ const OF_MAIN = [
   'failure.js',
   'failures.js',
   'json.js',
+  'tokens.js',
+  'policy.js',
+  'keys.js',
+  'jwks.js',
 ];
 
 /** Declarations of one entry, as one file. */

@@ -1,6 +1,7 @@
 /** A whole server on Elysia: guarded, limited, with typed messages, and an end that loses nobody. */
 import { Elysia } from 'elysia';
-import { type TokenVerifier, bearer } from './auth.js';
+import { type BearerVerifier, type TokenAuth, authOptions } from './auth.js';
+import type { TokenVerifier } from './tokens.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import type { ConnectionMetadata, ManagedConnection } from './connection.js';
 import type { ConnectionManager, ConnectionStats } from './connections.js';
@@ -80,8 +81,8 @@ export interface ServerOptions {
   /** Those that are missing have their defaults. */
   readonly limits?: ResourceLimitsInput | undefined;
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
-  /** Verifies the bearer token of every upgrade; its `sub` becomes the user. Default: nobody is asked. */
-  readonly auth?: TokenVerifier | undefined;
+  /** Verifies the token of every upgrade, as for the guard, or with any verifier of bearer tokens; its `sub` becomes the user. Default: nobody is asked. */
+  readonly auth?: TokenVerifier | TokenAuth | BearerVerifier | undefined;
   /** As for the guard. */
   readonly trustedProxies?: readonly string[] | undefined;
   readonly shutdown?: ShutdownOptions | undefined;
@@ -222,7 +223,6 @@ class Parts {
       onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
     });
     const { connections } = limits;
-    const verify = options.auth === undefined ? undefined : bearer(options.auth);
     this.door = new Door<Request>(
       'ElysiaServerBuilder',
       {
@@ -237,7 +237,7 @@ class Parts {
         websockets: limits.websockets,
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
-        ...(verify === undefined ? {} : { identify: (request: Request) => verify(request.headers.get('authorization') ?? '') }),
+        ...authOptions(options.auth),
       },
       bunSockets,
     );
@@ -476,7 +476,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this.#set({ middlewares: [...(this.#options.middlewares ?? []), item] });
   }
   /** Sets the verifier of bearer tokens. */
-  auth(auth: TokenVerifier): this {
+  auth(auth: TokenVerifier | TokenAuth | BearerVerifier): this {
     return this.#set({ auth });
   }
   /** Sets the networks of your own proxies. */
@@ -609,7 +609,7 @@ function checkOptions(options: ServerOptions): void {
   if (middlewares !== undefined) void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(middlewares, new TimerManager());
   if (shutdown !== undefined) new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
   if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
-  if (options.auth !== undefined) bearer(options.auth);
+  authOptions(options.auth);
   checkedEndpoints(options.endpoints);
   resourceLimits(options.limits);
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));

@@ -89,7 +89,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     open: (handler) =>
       function (socket, ...rest) {
         // One that came past `fetch` is judged now, and can only be refused by code.
-        const visit = entering ?? door.admit(socket.remoteAddress, () => '');
+        const visit = entering ?? door.admit(socket.remoteAddress, () => '', '');
         entering = undefined;
         const connection = visit.open(randomUUID(), socket);
         if (connection === undefined) return undefined;
@@ -151,8 +151,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         const peer = server.requestIP(request)?.address ?? '';
         const header = (name: string): string => request.headers.get(name) ?? '';
         const go = (): unknown => plain.call(this, request, server);
-        if (!door.isAsync) return enter(door.admit(peer, header), request, go);
-        return door.identify(request, peer, header).then((visit) => enter(visit, request, go));
+        if (!door.isAsync) return enter(door.admit(peer, header, request.url), request, go);
+        return door.identify(request, peer, header, request.url).then((visit) => enter(visit, request, go));
       };
       return guarded as unknown as F;
     },

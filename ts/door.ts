@@ -1,7 +1,9 @@
 import { Trust } from '../native/loader.js';
+import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wrongType } from './errors.js';
+import type { FailureCode } from './failures.js';
 import { Hooks } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
@@ -9,6 +11,8 @@ import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import { TimerManager } from './timers.js';
+import type { TokenVerifier } from './tokens.js';
+import type { ValidationFailure } from './validators/failure.js';
 
 /**
  * Options of every adapter. Either `limits` or a `manager` of your own; with a `manager`, the
@@ -32,6 +36,11 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * client is refused with 500 (close code 1011) and is told nothing more.
    */
   readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
+  /**
+   * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
+   * Others get 401 with `WWW-Authenticate` (close code 1008), or 503 (1013) while keys are missing.
+   */
+  readonly auth?: TokenVerifier | TokenAuth;
   /** Told what `identify` threw. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
@@ -60,15 +69,18 @@ export interface Answer {
 
 /** @internal */
 export interface Denial {
-  readonly code: RefusalCode | 'identify_failed' | 'unauthorized';
+  readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
   readonly reason: string;
   readonly retryAfterMs: number;
+  /** What is wrong with the client's token. */
+  readonly failure?: ValidationFailure;
 }
 
 const IDENTIFY_FAILED: Denial = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
 
 /** Status before the upgrade and close code after it: the server's own state, or what one key did. */
-function codesOf(code: Denial['code']): readonly [status: number, close: number] {
+function codesOf({ code, failure: wrong }: Denial): readonly [status: number, close: number] {
+  if (wrong !== undefined) return [wrong.status, wrong.status === 503 ? 1013 : 1008];
   switch (code) {
     case 'identify_failed':
       return [500, 1011];
@@ -89,13 +101,14 @@ function codesOf(code: Denial['code']): readonly [status: number, close: number]
 }
 
 function answerOf(denial: Denial): Answer {
-  const [status] = codesOf(denial.code);
+  const [status] = codesOf(denial);
   if (denial.code === 'unauthorized') {
     // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
     const challenge = denial.reason === 'missing_token' ? 'Bearer' : `Bearer error="invalid_token", error_description="${denial.reason}"`;
     return answerWith(status, { code: denial.code, message: 'Unauthorized', reason: denial.reason }, { 'www-authenticate': challenge });
   }
-  const { code, reason, retryAfterMs } = denial;
+  const { code, reason, retryAfterMs, failure } = denial;
+  if (status === 401) return answerWith(status, { code, message: reason, retryAfterMs }, { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' });
   return answerWith(status, { code, message: reason, retryAfterMs }, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
 }
 
@@ -129,7 +142,7 @@ export class Visit {
       this.#manager.abort(lease);
       this.#denial = result;
     }
-    if (this.#denial !== undefined) socket.close(codesOf(this.#denial.code)[1], this.#denial.reason);
+    if (this.#denial !== undefined) socket.close(codesOf(this.#denial)[1], this.#denial.reason);
     return undefined;
   }
 
@@ -141,7 +154,7 @@ export class Visit {
   }
 }
 
-const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
+const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'auth', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
@@ -155,6 +168,7 @@ export class Door<R> {
   /** Undefined if no limits of requests were given. */
   readonly gate: RequestGate | undefined;
   readonly live: LiveSockets;
+  readonly #auth: TokenAuth | undefined;
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
@@ -165,6 +179,7 @@ export class Door<R> {
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
+    this.#auth = authOf(options);
     this.#options = options;
     this.messages = new MessageGate(options);
     const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
@@ -181,28 +196,38 @@ export class Door<R> {
 
   /** Whether a visit has to be waited for. */
   get isAsync(): boolean {
-    return this.#options.identify !== undefined;
+    return this.#options.identify !== undefined || this.#auth?.verifier.isRemote === true;
   }
 
   /**
    * Takes a seat or refuses, at once.
    * @param peer the socket's address
    * @param header reads a header by its name in lower case; `''` if absent
+   * @param url what was asked for, with its query
    */
-  admit(peer: string, header: (name: string) => string, userId?: string): Visit {
-    return this.#visit(this.manager.reserve(this.#clientOf(peer, header), userId), header);
+  admit(peer: string, header: (name: string) => string, url: string): Visit {
+    const auth = this.#auth;
+    const user = auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
+    return this.#enter(peer, header, user);
   }
 
-  /** As `admit`, after asking `identify`. Never rejects. */
-  async identify(request: R, peer: string, header: (name: string) => string): Promise<Visit> {
+  /** As `admit`, after asking `identify` or waiting for keys. Never rejects. */
+  async identify(request: R, peer: string, header: (name: string) => string, url: string): Promise<Visit> {
+    const auth = this.#auth;
+    if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
     try {
       const userId = await this.#options.identify?.(request);
-      return this.admit(peer, header, userId ?? undefined);
+      return this.#enter(peer, header, userId ?? undefined);
     } catch (error) {
       if (error instanceof UnauthorizedError) return this.#visit({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
       this.#report(error, this.#clientOf(peer, header));
       return this.#visit(IDENTIFY_FAILED, header);
     }
+  }
+
+  #enter(peer: string, header: (name: string) => string, user: string | undefined | ValidationFailure): Visit {
+    if (typeof user === 'object') return this.#visit({ code: user.code, reason: user.reason, retryAfterMs: 0, failure: user }, header);
+    return this.#visit(this.manager.reserve(this.#clientOf(peer, header), user), header);
   }
 
   #visit(outcome: Lease | Denial, header: (name: string) => string): Visit {

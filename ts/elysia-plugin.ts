@@ -140,7 +140,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
       // One of a route that came before the plugin is judged now, and can only be refused by code.
-      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '');
+      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '', request.url);
       const data = given?.data ?? {};
       guardRoute(door, visit, data);
       const done = upgrade(request, { ...given, data });
@@ -172,7 +172,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         const server = context.server;
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
-        const visit = await door.identify(context.request, from.peer, from.header);
+        const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
         return refused(visit);
       })
@@ -180,7 +180,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         const server = context.server;
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
-        const visit = door.admit(from.peer, from.header);
+        const visit = door.admit(from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
         return refused(visit);
       });

@@ -3,6 +3,6 @@ export { portcullis, portcullis as default, connectionOf } from './elysia-plugin
 export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './elysia-plugin.js';
 export { ElysiaServerBuilder } from './builder.js';
 export type { Endpoints, RequestContext, RunningServer, ServerConnection, ServerMiddleware, ServerOptions, ServerStats, WebSocketOptions } from './builder.js';
-export type { TokenVerifier } from './auth.js';
+export type { BearerVerifier, TokenAuth } from './auth.js';
 export type { GuardOptions, GuardStats } from './door.js';
 export { signalOf } from './fetching.js';

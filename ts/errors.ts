@@ -13,6 +13,9 @@ export type ErrorCode =
   | 'ERR_UNKNOWN_NAME'
   | 'ERR_NEXT_CALLED_TWICE'
   | 'ERR_MIDDLEWARE_TIMEOUT'
+  | 'ERR_INVALID_KEY'
+  | 'ERR_JWKS'
+  | 'ERR_TOO_MANY_REVOCATIONS'
   | 'ERR_INTERNAL';
 
 /** What an error of this package says besides its message. */

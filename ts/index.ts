@@ -55,3 +55,8 @@ export { isPublicAddress } from './validators/url.js';
 export type { JudgedUrl, UrlFlag, UrlMode, UrlOptions } from './validators/url.js';
 export { headersSchema, jsonSchema, payloadSchema, tokenSchema, urlSchema } from './validators/schema.js';
 export type { Schema, SchemaIssue, SchemaResult } from './validators/schema.js';
+export { TokenVerifier, verifyJws } from './tokens.js';
+export type { TokenClaims, TokenExplanation, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenVerifierStats } from './tokens.js';
+export type { TokenAlgorithm, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenSecret } from './keys.js';
+export type { TokenVerifierOptions } from './policy.js';
+export type { JwksStats, RemoteJwks } from './jwks.js';

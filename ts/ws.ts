@@ -158,8 +158,9 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       socket.on('error', () => socket.destroy());
       const peer = request.socket.remoteAddress ?? '';
       const header = headerOf(request);
-      if (door.isAsync) void door.identify(request, peer, header).then((visit) => enter(visit, webSocketServer, request, socket, head));
-      else enter(door.admit(peer, header), webSocketServer, request, socket, head);
+      const url = request.url ?? '';
+      if (door.isAsync) void door.identify(request, peer, header, url).then((visit) => enter(visit, webSocketServer, request, socket, head));
+      else enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
     },
   };
   return guard;

@@ -1,10 +1,16 @@
 // What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
-import { GracefulShutdown, TimerManager } from '../../dist/index.js';
+import { GracefulShutdown, TimerManager, TokenVerifier } from '../../dist/index.js';
 
-const { whoAmI, shutdown: given, hooks = [], ...rest } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+const { whoAmI, auth, shutdown: given, hooks = [], ...rest } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+
+/** `auth` arrives with what makes its verifier. */
+const verifying = ({ policy, ...where }) => {
+  const verifier = new TokenVerifier({ algorithms: ['HS256'], ...policy });
+  return Object.keys(where).length === 0 ? verifier : { verifier, ...where };
+};
 
 export const timers = new TimerManager();
-export const options = { ...rest, timers };
+export const options = { ...rest, ...(auth === undefined ? {} : { auth: verifying(auth) }), timers };
 export const shutdown = new GracefulShutdown(timers, given);
 for (const name of hooks) {
   shutdown.onShutdown(name, () => {

@@ -8,6 +8,8 @@ import {
   type ManagedConnection,
   type ResourceLimits,
   TimerManager,
+  type TokenResult,
+  TokenVerifier,
   type TypedWebSocketMessage,
 } from 'portcullis';
 import { portcullis as bunGuard } from 'portcullis/bun';
@@ -19,6 +21,10 @@ const timers = new TimerManager({ clock: new ManualClock() });
 // Classes have private members: this compiles only if all entries speak of the same ones.
 const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 export const ofWs: ConnectionManager = wsGuard({ manager }).manager;
+const verifier = new TokenVerifier({ algorithms: ['RS256'], jwks: { url: 'https://issuer.example/jwks.json' } });
+export const ofAuth: ConnectionManager = wsGuard({ limits: {}, auth: verifier }).manager;
+export const ofBrowsers: ConnectionManager = bunGuard({ limits: {}, auth: { verifier, subprotocol: 'bearer' } }).manager;
+export const roles = (result: TokenResult<{ roles: string[] }>): string[] => (result.ok ? result.claims.roles : [result.error.code]);
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;
 
 export const app = new Elysia()

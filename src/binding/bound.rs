@@ -163,6 +163,40 @@ impl Args {
         (status == sys::Status::napi_ok).then_some(length)
     }
 
+    /// Copies the UTF-16 units of a string argument to `buffer`, which becomes as long as they are, but
+    /// no longer than `most + 1`; `false` where it is not a string.
+    pub(super) fn copy_to(&self, at: usize, buffer: &mut Vec<u16>, most: usize) -> bool {
+        // One unit tells that there is more, one is the terminator's.
+        buffer.resize(most + 2, 0);
+        let length = self.copy_units(at, buffer);
+        buffer.truncate(length.unwrap_or(0));
+        length.is_some()
+    }
+
+    /// A number for JavaScript.
+    pub(super) fn give_number(&self, number: f64) -> sys::napi_value {
+        let mut value = std::ptr::null_mut();
+        // SAFETY: `env` is that of the running call.
+        unsafe { sys::napi_create_double(self.env, number, &raw mut value) };
+        value
+    }
+
+    /// A string for JavaScript.
+    pub(super) fn give_text(&self, text: &[u8]) -> sys::napi_value {
+        let mut value = std::ptr::null_mut();
+        let (data, length) = (text.as_ptr().cast(), text.len() as isize);
+        // SAFETY: the text is `length` bytes long; both engines copy it. Bytes of ASCII are the same
+        // in both encodings, and the first is the cheaper one.
+        unsafe {
+            if text.is_ascii() {
+                sys::napi_create_string_latin1(self.env, data, length, &raw mut value);
+            } else {
+                sys::napi_create_string_utf8(self.env, data, length, &raw mut value);
+            }
+        }
+        value
+    }
+
     /// Borrows the memory of a typed array argument for as long as the process lives.
     pub(super) fn memory<T: Element>(&self, at: usize) -> std::result::Result<Memory<T>, Wrong> {
         let (data, length) = self.typed_array::<T>(at)?;
@@ -258,8 +292,23 @@ pub(super) trait Bound {
     fn call(core: &mut Self::Core, args: &Args) -> std::result::Result<f64, Wrong>;
 }
 
+/// What a bound function does to its core, where its answer may be other than a number.
+pub(super) trait Answers {
+    type Core: 'static;
+    const NAME: &'static CStr;
+    fn answer(core: &mut Self::Core, args: &Args) -> std::result::Result<sys::napi_value, Wrong>;
+}
+
+impl<B: Bound> Answers for B {
+    type Core = B::Core;
+    const NAME: &'static CStr = B::NAME;
+    fn answer(core: &mut Self::Core, args: &Args) -> std::result::Result<sys::napi_value, Wrong> {
+        Ok(args.give_number(B::call(core, args)?))
+    }
+}
+
 /// Puts `B` on `object`, bound to `core`; the function shares the ownership.
-pub(super) fn bind<B: Bound>(
+pub(super) fn bind<B: Answers>(
     env: &Env,
     object: &Object,
     core: &Rc<RefCell<B::Core>>,
@@ -302,7 +351,7 @@ pub(super) fn bind<B: Bound>(
     }
 }
 
-unsafe extern "C" fn drop_core<B: Bound>(
+unsafe extern "C" fn drop_core<B: Answers>(
     _env: sys::napi_env,
     data: *mut c_void,
     _hint: *mut c_void,
@@ -311,7 +360,7 @@ unsafe extern "C" fn drop_core<B: Bound>(
     drop(unsafe { Rc::from_raw(data.cast::<RefCell<B::Core>>()) });
 }
 
-unsafe extern "C" fn trampoline<B: Bound>(
+unsafe extern "C" fn trampoline<B: Answers>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
 ) -> sys::napi_value {
@@ -335,14 +384,17 @@ unsafe extern "C" fn trampoline<B: Bound>(
     // SAFETY: the running function holds a share of its core.
     let core = unsafe { &*data.cast::<RefCell<B::Core>>() };
     let outcome = catch_unwind(AssertUnwindSafe(|| match core.try_borrow_mut() {
-        Ok(mut core) => B::call(&mut core, &args),
+        Ok(mut core) => B::answer(&mut core, &args),
         Err(_) => Err(Wrong(c"the core is busy")),
     }));
     let mut result = std::ptr::null_mut();
     // SAFETY: `env` is that of the running call.
     unsafe {
         match outcome {
-            Ok(Ok(number)) => sys::napi_create_double(env, number, &raw mut result),
+            Ok(Ok(value)) => {
+                result = value;
+                sys::Status::napi_ok
+            }
             Ok(Err(Wrong(message))) => {
                 sys::napi_throw_type_error(env, c"ERR_INVALID_ARG_TYPE".as_ptr(), message.as_ptr())
             }

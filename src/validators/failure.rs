@@ -13,7 +13,6 @@ macro_rules! failures {
         #[expect(clippy::manual_non_exhaustive, reason = "0 stands for success at the border, so that numbers begin at 1")]
         pub enum Failure {
             /// Number 0, which is no failure and never occurs.
-            #[doc(hidden)]
             Never = 0,
             $(#[doc = $meaning] $name,)*
         }

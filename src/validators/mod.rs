@@ -5,6 +5,7 @@
 mod address;
 mod failure;
 mod json;
+pub mod token;
 
 pub use address::is_public;
 pub use failure::Failure;

@@ -1,0 +1,324 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { PortcullisError, type RemoteJwks, TimerManager, type TokenJwk, type TokenResult, TokenVerifier } from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+import { token } from './fixtures/sign.js';
+
+const pairOf = (): ReturnType<typeof generateKeyPairSync> => generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const [first, second] = [pairOf(), pairOf()];
+const jwk = (pair: typeof first, kid: string): TokenJwk =>
+  ({ ...(pair.publicKey as unknown as typeof first.publicKey).export({ format: 'jwk' }), kid }) as TokenJwk;
+const signed = (pair: typeof first, kid: string): string => token({}, pair.privateKey as never, 'ES256', { kid });
+const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
+const BOTH = { keys: [jwk(first, 'one'), jwk(second, 'two')] };
+const ONE = { keys: [jwk(first, 'one')] };
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+const json =
+  (body: unknown, headers: Record<string, string> = {}): Handler =>
+  (_request, response) =>
+    void response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(typeof body === 'string' ? body : JSON.stringify(body));
+
+let clock: ManualClock;
+let timers: TimerManager;
+let server: Server;
+let handler: Handler;
+let requests: IncomingMessage[];
+let errors: string[];
+const verifiers: TokenVerifier[] = [];
+
+beforeEach(async () => {
+  clock = new ManualClock();
+  timers = new TimerManager({ clock });
+  requests = [];
+  errors = [];
+  handler = json(ONE);
+  server = createServer((request, response) => {
+    requests.push(request);
+    handler(request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+});
+
+afterEach(async () => {
+  for (const verifier of verifiers.splice(0)) verifier.close();
+  timers.cleanup();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json`;
+  const verifier = new TokenVerifier({
+    algorithms: ['ES256'],
+    jwks: { url, onError: ({ message }) => errors.push(message), ...options },
+    timers,
+    cacheSize: 10,
+  });
+  verifiers.push(verifier);
+  return verifier;
+}
+
+/** Waits until something outside of this thread has happened. */
+async function until(holds: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 2000 && !holds(); turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(holds()).toBe(true);
+}
+
+describe('a fetched key set', () => {
+  it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
+    const verifier = remote();
+    expect(requests).toHaveLength(0);
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    const results = await Promise.all(Array.from({ length: 50 }, () => verifier.authenticate(signed(first, 'one'))));
+    expect(new Set(results.map(codeOf))).toEqual(new Set(['accepted']));
+    expect(await verifier.ready()).toBe(true);
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
+    expect(codeOf(verifier.safeVerify(signed(second, 'one')))).toBe('ERR_TOKEN_SIGNATURE');
+    expect(requests).toHaveLength(1);
+    expect(verifier.stats()).toMatchObject({ keys: 1, jwks: { fetches: 1, failures: 0, lastError: undefined } });
+  });
+
+  it('is fetched anew for an unknown key, but not within the cooldown, and not twice for the same', async () => {
+    const verifier = remote();
+    await verifier.ready();
+    handler = json(BOTH);
+    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(requests).toHaveLength(1);
+    clock.advance(30_000);
+    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('accepted');
+    expect(codeOf(await verifier.authenticate(signed(second, 'three')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(requests).toHaveLength(2);
+    clock.advance(30_000);
+    // A flood of ids that nobody has: one fetch.
+    const flood = await Promise.all(Array.from({ length: 100 }, (_, at) => verifier.authenticate(signed(second, `flood ${at}`))));
+    expect(new Set(flood.map(codeOf))).toEqual(new Set(['ERR_TOKEN_KEY_UNKNOWN']));
+    expect(requests).toHaveLength(3);
+    clock.advance(30_000);
+    expect(codeOf(await verifier.authenticate(signed(second, 'flood 7')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    verifier.check(signed(second, 'flood 8'));
+    expect(requests).toHaveLength(3);
+    expect(verifier.stats().jwks?.unknownKids).toBe(100);
+  });
+
+  it('keeps a bounded list of ids that it lacks', async () => {
+    const verifier = remote({ cooldownMs: 0 });
+    await verifier.ready();
+    for (let at = 0; at < 1100; at += 100) {
+      await Promise.all(Array.from({ length: 100 }, (_, one) => verifier.authenticate(signed(second, `${at + one}`))));
+      expect(verifier.stats().jwks?.unknownKids).toBeLessThanOrEqual(1000);
+    }
+  });
+
+  it('is exchanged whole: what is gone is refused, from the cache too', async () => {
+    const verifier = remote();
+    await verifier.ready();
+    const old = signed(first, 'one');
+    expect(codeOf(verifier.safeVerify(old))).toBe('accepted');
+    handler = json({ keys: [jwk(second, 'two')] });
+    clock.advance(600_000);
+    await until(() => verifier.stats().jwks?.fetches === 2 && requests.length === 2 && codeOf(verifier.safeVerify(old)) !== 'accepted');
+    expect(codeOf(verifier.safeVerify(old))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(verifier.safeVerify(signed(second, 'two')))).toBe('accepted');
+  });
+
+  it('asks with its ETag, and obeys Cache-Control within bounds', async () => {
+    const verifier = remote();
+    handler = (request, response) => {
+      if (request.headers['if-none-match'] === '"v1"') response.writeHead(304, { 'cache-control': 'max-age=60' }).end();
+      else json(ONE, { etag: '"v1"', 'cache-control': 'public, max-age=120' })(request, response);
+    };
+    await verifier.ready();
+    expect(requests[0]?.headers['if-none-match']).toBeUndefined();
+    clock.advance(119_999);
+    expect(verifier.stats().jwks?.fetches).toBe(1);
+    clock.advance(1);
+    await until(() => verifier.stats().jwks?.notModified === 1);
+    clock.advance(60_000);
+    await until(() => verifier.stats().jwks?.notModified === 2);
+    expect(verifier.stats().jwks).toMatchObject({ fetches: 3, failures: 0 });
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
+    // An answer that must not be kept still is, for the cooldown.
+    handler = json(ONE, { 'cache-control': 'no-store' });
+    clock.advance(60_000);
+    await until(() => verifier.stats().jwks?.fetches === 4 && requests.length === 4);
+    clock.advance(29_999);
+    expect(verifier.stats().jwks?.fetches).toBe(4);
+  });
+
+  it('stays in use while its address fails, for as long as it may', async () => {
+    const verifier = remote({ staleIfErrorMs: 100_000 });
+    await verifier.ready();
+    handler = (_request, response) => void response.writeHead(500).end();
+    clock.advance(600_000);
+    await until(() => errors.length === 1);
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
+    // It is tried again by itself, at intervals of the cooldown and longer, up to the end.
+    for (let failed = 2; codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted'; failed++) {
+      expect(failed).toBeLessThan(8);
+      const before = errors.length;
+      clock.advance(40_000);
+      await until(() => errors.length > before);
+    }
+    expect(verifier.stats().keys).toBe(0);
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    handler = json(ONE);
+    clock.advance(30_000);
+    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
+  });
+
+  it('is asked for again soon while there is none', async () => {
+    const verifier = remote();
+    handler = (_request, response) => void response.writeHead(503).end();
+    expect(await verifier.ready()).toBe(false);
+    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    expect(requests).toHaveLength(1);
+    handler = json(ONE);
+    clock.advance(1000);
+    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
+    expect(requests).toHaveLength(2);
+  });
+
+  it('is waited for by a batch', async () => {
+    const verifier = remote();
+    expect((await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf)).toEqual(['accepted', 'ERR_TOKEN_KEY_UNKNOWN']);
+    handler = json(BOTH);
+    clock.advance(30_000);
+    expect((await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf)).toEqual(['accepted', 'accepted']);
+  });
+
+  it('leaves out what it cannot use, and goes on with the rest', async () => {
+    handler = json({ keys: [{ kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' }, null, 5, { ...jwk(second, 'two'), use: 'enc' }, jwk(first, 'one')] });
+    const verifier = remote();
+    expect(await verifier.ready()).toBe(true);
+    expect(verifier.stats()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0 }, { index: 1 }, { index: 2 }, { index: 3 }] });
+  });
+});
+
+describe('a server that misbehaves', () => {
+  const secret = 'text of the answer';
+  const cases: readonly (readonly [string, Handler, string])[] = [
+    ['with an error', (_, response) => void response.writeHead(500).end(secret), 'was answered with status 500'],
+    ['with a redirect', (_, response) => void response.writeHead(302, { location: '/elsewhere' }).end(), 'was answered with status 302'],
+    ['with a 304 that nobody asked for', (_, response) => void response.writeHead(304).end(), 'was answered with status 304'],
+    ['with no JSON', json(`<html>${secret}</html>`), 'is not a JWK set'],
+    ['with another object', json({ issuer: secret }), 'is not a JWK set'],
+    ['with keys that are no list', json({ keys: secret }), 'is not a JWK set'],
+    ['with no keys', json({ keys: [] }), 'has no key that the verifier can use'],
+    ['with keys for others only', json({ keys: [{ ...jwk(first, 'one'), use: 'enc' }] }), 'has no key that the verifier can use'],
+    ['with a kid twice', json({ keys: [jwk(first, 'one'), jwk(second, 'one')] }), 'has two keys of the same kid'],
+    ['with 101 keys', json({ keys: Array.from({ length: 101 }, (_, at) => jwk(first, String(at))) }), 'is too large'],
+    ['with too long a body, announced', json(' '.repeat(70_000) + JSON.stringify(ONE)), 'is larger than 65536 bytes'],
+    [
+      'with a body without end',
+      (_, response) => {
+        response.writeHead(200);
+        const more = (): void => {
+          while (!response.destroyed && response.write(' '.repeat(16_384)));
+          if (!response.destroyed) response.once('drain', more);
+        };
+        more();
+      },
+      'is larger than 65536 bytes',
+    ],
+    ['with bytes that are no text', (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])), 'is not UTF-8'],
+    ['with a byte order mark', json(`\ufeff${JSON.stringify(ONE)}`), 'is not a JWK set'],
+    ['by hanging up', (request) => void request.socket.destroy(), 'could not be fetched'],
+    [
+      'by hanging up in the middle',
+      (request, response) => {
+        response.writeHead(200, { 'content-length': '1000' }).write('{"keys":[');
+        setTimeout(() => request.socket.destroy(), 5);
+      },
+      'could not be fetched',
+    ],
+    ['by talking something else', (request) => void request.socket.end('SSH-2.0-nonsense\r\n\r\n'), 'could not be fetched'],
+    ['with nesting', json(`{"keys":${'['.repeat(20_000)}`), 'is not a JWK set'],
+  ];
+  it.each(cases)('%s gives no keys, and takes none away', async (_name, wrong, problem) => {
+    const verifier = remote();
+    handler = wrong;
+    expect(await verifier.ready()).toBe(false);
+    expect(errors).toEqual([expect.stringContaining(problem)]);
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    const keeping = remote();
+    handler = json(ONE);
+    await keeping.ready();
+    handler = wrong;
+    clock.advance(600_000);
+    await until(() => keeping.stats().jwks?.failures === 1);
+    expect(codeOf(keeping.safeVerify(signed(first, 'one')))).toBe('accepted');
+    expect(errors.join()).not.toContain(secret);
+  });
+
+  it('by silence is waited for no longer than the timeout', async () => {
+    const silent = remote({ timeoutMs: 5000 });
+    const slow = remote({ timeoutMs: 5000 });
+    handler = () => undefined;
+    const never = silent.ready();
+    await until(() => requests.length === 1);
+    handler = (_request, response) => void response.writeHead(200).write('{');
+    const trickle = slow.ready();
+    await until(() => requests.length === 2);
+    clock.advance(5000);
+    expect(await Promise.all([never, trickle])).toEqual([false, false]);
+    expect(errors).toEqual([expect.stringContaining('in time'), expect.stringContaining('in time')]);
+  });
+
+  it('cannot make a hook of yours end the refresh', async () => {
+    handler = (_request, response) => void response.writeHead(500).end();
+    const verifier = remote({
+      onError: () => {
+        throw new Error('a hook failed');
+      },
+    });
+    expect(await verifier.ready()).toBe(false);
+    handler = json(ONE);
+    clock.advance(30_000);
+    expect(await verifier.ready()).toBe(true);
+  });
+
+  it('is left alone once the verifier is closed', async () => {
+    const verifier = remote();
+    await verifier.ready();
+    verifier.close();
+    clock.advance(10_000_000);
+    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
+    expect(requests).toHaveLength(1);
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+});
+
+it('addresses other than https are refused, but for the same machine', () => {
+  const field = (jwks: object): unknown => {
+    try {
+      new TokenVerifier({ algorithms: ['ES256'], jwks: jwks as RemoteJwks }).close();
+    } catch (error) {
+      return (error as PortcullisError).field;
+    }
+    return undefined;
+  };
+  for (const url of [
+    'http://issuer.example/jwks',
+    'http://localhost.example/jwks',
+    'http://127.0.0.1.example/',
+    'ftp://a/',
+    'file:///etc/keys',
+    'data:,{}',
+    '//a/b',
+    '',
+    5,
+    'https://user:word@a/',
+  ]) {
+    expect(field({ url })).toBe('jwks.url');
+  }
+  for (const url of ['https://issuer.example/jwks', new URL('https://a/'), 'http://localhost:1/', 'http://[::1]:1/', 'http://127.0.0.2/']) {
+    expect(field({ url })).toBeUndefined();
+  }
+  expect(field({ url: 'https://a/', cooldownMs: -1 })).toBe('jwks.cooldownMs');
+  expect(field({ url: 'https://a/', maxBytes: 2 ** 30 })).toBe('jwks.maxBytes');
+  expect(field({ url: 'https://a/', coolDownMs: 1 })).toBe('coolDownMs');
+});

@@ -1,0 +1,38 @@
+//! Any text as a key set: refused or loaded, and a token without a signature passes with neither.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use portcullis::validators::token::{
+    Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier,
+};
+
+fuzz_target!(|text: &str| {
+    for tolerance in [Tolerance::Nothing, Tolerance::Foreign, Tolerance::Unusable] {
+        for allowed in [
+            &Algorithm::ALL[..],
+            &[Algorithm::HS256],
+            &[Algorithm::RS256],
+            &[Algorithm::ES512],
+            &[Algorithm::EdDSA],
+        ] {
+            let allowed = Algorithms::of(allowed);
+            if let Ok(loaded) = KeySet::load(text, allowed, tolerance) {
+                assert!((1..=100).contains(&loaded.set.len()));
+                let verifier = Verifier::new(
+                    Policy {
+                        algorithms: allowed,
+                        ..Policy::default()
+                    },
+                    loaded.set,
+                    0,
+                );
+                let token = b"eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+                assert!(
+                    verifier
+                        .verify(token, 0.0, &mut Scratch::default())
+                        .is_err()
+                );
+            }
+        }
+    }
+});

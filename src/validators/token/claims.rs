@@ -1,0 +1,178 @@
+//! The claims set, judged by a policy.
+
+use super::object::{Flaw, Value, read};
+use super::policy::{ClaimName, Policy, Refused, Report};
+use crate::validators::Failure;
+use std::borrow::Cow;
+
+/// Dates beyond it lose whole seconds.
+const DATE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// What of the claims is wanted after they were found good.
+#[derive(Debug, Default)]
+pub(super) struct Claims<'a> {
+    /// When the token stops being good: `exp`, or the end of its age, and the tolerance.
+    pub deadline: f64,
+    pub issuer: Option<Cow<'a, str>>,
+    pub subject: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
+    pub issued_at: Option<f64>,
+}
+
+/// Reads decoded claims and reports what the policy does not allow; `now` in wall-clock seconds.
+pub(super) fn judge<'a>(
+    bytes: &'a [u8],
+    policy: &Policy,
+    now: f64,
+    report: Report<'_>,
+) -> Result<Claims<'a>, Refused> {
+    let mut values = [None; 7];
+    let mut found = 0u32;
+    let read = read(
+        bytes,
+        policy.max_depth,
+        |name, value| match ClaimName::REGISTERED
+            .iter()
+            .find(|(registered, _)| *registered == name)
+        {
+            Some((_, claim)) => values[claim.number() as usize] = Some(value),
+            None => {
+                if let Some(at) = policy
+                    .required
+                    .iter()
+                    .take(32)
+                    .position(|required| required == name)
+                {
+                    found |= 1 << at;
+                }
+            }
+        },
+    );
+    if let Err(flaw) = read {
+        report(match flaw {
+            Flaw::Duplicate => Failure::TokenClaimDuplicate.into(),
+            Flaw::Depth => Failure::TokenClaimsTooComplex.into(),
+            Flaw::Syntax | Flaw::Proto => Failure::TokenClaims.into(),
+        })?;
+        return Ok(Claims::default());
+    }
+    let value = |claim: ClaimName| values[claim.number() as usize];
+
+    for (_, claim) in ClaimName::REGISTERED {
+        if value(claim).is_none() && policy.requires(claim) {
+            report(Refused::claim(Failure::TokenClaimMissing, claim))?;
+        }
+    }
+    for at in 0..policy.required.len().min(32) as u8 {
+        if found & (1 << at) == 0 {
+            report(Refused::claim(
+                Failure::TokenClaimMissing,
+                ClaimName::Required(at),
+            ))?;
+        }
+    }
+
+    let mut claims = Claims::default();
+    for (claim, place) in [
+        (ClaimName::Issuer, &mut claims.issuer),
+        (ClaimName::Subject, &mut claims.subject),
+        (ClaimName::Id, &mut claims.id),
+    ] {
+        if let Some(value) = value(claim) {
+            *place = value.string();
+            if place.is_none() {
+                report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
+            }
+        }
+    }
+    if let Some(issuer) = &claims.issuer
+        && !policy.issuers.is_empty()
+        && !policy.issuers.iter().any(|one| one == issuer)
+    {
+        report(Refused::claim(Failure::TokenIssuer, ClaimName::Issuer))?;
+    }
+    if let (Some(expected), Some(subject)) = (&policy.subject, &claims.subject)
+        && expected != subject
+    {
+        report(Refused::claim(Failure::TokenSubject, ClaimName::Subject))?;
+    }
+    if let Some(audience) = value(ClaimName::Audience) {
+        judge_audience(audience, policy, report)?;
+    }
+
+    let tolerance = policy.tolerance_seconds;
+    claims.deadline = f64::INFINITY;
+    if let Some(expiry) = date(value(ClaimName::Expiry), ClaimName::Expiry, report)? {
+        claims.deadline = expiry + tolerance;
+        // "On or after" it, the token is not accepted (RFC 7519, section 4.1.4).
+        // Nor is any at a time that is none.
+        if now >= claims.deadline || now.is_nan() {
+            report(Refused::claim(Failure::TokenExpired, ClaimName::Expiry))?;
+        }
+    }
+    if let Some(not_before) = date(value(ClaimName::NotBefore), ClaimName::NotBefore, report)?
+        && now + tolerance < not_before
+    {
+        report(Refused::claim(
+            Failure::TokenNotYetValid,
+            ClaimName::NotBefore,
+        ))?;
+    }
+    claims.issued_at = date(value(ClaimName::IssuedAt), ClaimName::IssuedAt, report)?;
+    if let Some(issued_at) = claims.issued_at {
+        if issued_at > now + tolerance {
+            report(Refused::claim(
+                Failure::TokenIssuedInFuture,
+                ClaimName::IssuedAt,
+            ))?;
+        }
+        if let Some(max_age) = policy.max_age_seconds {
+            let end = issued_at + max_age + tolerance;
+            claims.deadline = claims.deadline.min(end);
+            if now > end {
+                report(Refused::claim(Failure::TokenTooOld, ClaimName::IssuedAt))?;
+            }
+        }
+    }
+    Ok(claims)
+}
+
+fn judge_audience(audience: Value<'_>, policy: &Policy, report: Report<'_>) -> Result<(), Refused> {
+    let mut is_ours = policy.any_audience;
+    let mut look = |one: &str| is_ours |= policy.audiences.iter().any(|ours| ours == one);
+    let is_valid = match audience.string() {
+        Some(one) => {
+            look(&one);
+            true
+        }
+        None => audience.strings(|one| look(&one)),
+    };
+    if !is_valid {
+        report(Refused::claim(
+            Failure::TokenClaimInvalid,
+            ClaimName::Audience,
+        ))
+    } else if !is_ours {
+        report(Refused::claim(Failure::TokenAudience, ClaimName::Audience))
+    } else {
+        Ok(())
+    }
+}
+
+/// A NumericDate: finite, not negative, in whole or parts of seconds.
+fn date(
+    value: Option<Value<'_>>,
+    claim: ClaimName,
+    report: Report<'_>,
+) -> Result<Option<f64>, Refused> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let date = value
+        .number()
+        .filter(|date| (0.0..=DATE_MAX).contains(date));
+    if date.is_none() {
+        report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
+    }
+    Ok(date)
+}

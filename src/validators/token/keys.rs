@@ -1,0 +1,261 @@
+//! A set of prepared keys, and which of them a token may have been signed with.
+
+use super::algorithm::{Algorithm, Algorithms};
+use super::jwk::{KeyError, KeyProblem, RawKey, prepare};
+use crate::validators::Failure;
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::ParsedPublicKey;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most keys in a set, and the longest text of one.
+const KEYS_MAX: usize = 100;
+const TEXT_MAX_BYTES: usize = 1 << 20;
+/// How many keys are tried for a token that names none.
+pub(super) const TRIES_MAX: usize = 4;
+
+enum Prepared {
+    Hmac(Box<hmac::Key>),
+    Public(ParsedPublicKey),
+}
+
+/// A key that is ready to verify with its one algorithm.
+pub(super) struct Key {
+    kid: Option<String>,
+    algorithms: Algorithms,
+    prepared: Prepared,
+}
+
+impl Key {
+    pub(super) fn hmac(kid: Option<String>, algorithms: Algorithms, key: hmac::Key) -> Self {
+        Self {
+            kid,
+            algorithms,
+            prepared: Prepared::Hmac(Box::new(key)),
+        }
+    }
+
+    pub(super) fn public(
+        kid: Option<String>,
+        algorithms: Algorithms,
+        key: ParsedPublicKey,
+    ) -> Self {
+        Self {
+            kid,
+            algorithms,
+            prepared: Prepared::Public(key),
+        }
+    }
+
+    /// Whether `signature` is this key's of `message`. HMAC tags are compared in constant time.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.prepared {
+            Prepared::Hmac(key) => hmac::verify(key, message, signature).is_ok(),
+            Prepared::Public(key) => key.verify_sig(message, signature).is_ok(),
+        }
+    }
+}
+
+/// Keys, by their ids.
+pub struct KeySet {
+    /// Of the process: no two sets have the same.
+    pub(super) id: u64,
+    keys: Vec<Key>,
+    by_kid: HashMap<String, u8>,
+}
+
+/// What a text gave.
+pub struct Loaded {
+    /// The usable keys.
+    pub set: KeySet,
+    /// Keys that were left out.
+    pub skipped: Vec<KeyError>,
+}
+
+/// Why a text gave no set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SetProblem {
+    /// Not `{"keys": […]}`, or a key repeats a member.
+    #[error("is not a JWK set: an object with an array of keys")]
+    Malformed,
+    /// Too large, or too many keys.
+    #[error("is too large: at most 100 keys and 1 MiB")]
+    TooLarge,
+    /// Two usable keys share an id.
+    #[error("has two keys of the same kid")]
+    DuplicateKid,
+    /// No key in it can be used.
+    #[error("has no key that the verifier can use")]
+    Empty,
+    /// A key must not be left out here.
+    #[error("has a key that cannot be used")]
+    Key(KeyError),
+}
+
+/// Which keys may be left out of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tolerance {
+    /// None: each was given on purpose.
+    Nothing,
+    /// Those for another purpose.
+    Foreign,
+    /// Every one that cannot be used: one bad key of an issuer must not lock everybody out.
+    Unusable,
+}
+
+#[derive(Deserialize)]
+struct RawSet<'a> {
+    // Read one by one: what is wrong with one key must not spoil the others.
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
+}
+
+impl KeySet {
+    /// No keys, until some are loaded.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::of(Vec::new(), HashMap::new())
+    }
+
+    fn of(keys: Vec<Key>, by_kid: HashMap<String, u8>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: it only has to be another number each time.
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            keys,
+            by_kid,
+        }
+    }
+
+    /// Reads a JWK set whose keys may also be `{"pem": …}`.
+    pub fn load(
+        text: &str,
+        allowed: Algorithms,
+        tolerance: Tolerance,
+    ) -> Result<Loaded, SetProblem> {
+        if text.len() > TEXT_MAX_BYTES {
+            return Err(SetProblem::TooLarge);
+        }
+        let raw: RawSet<'_> = serde_json::from_str(text).map_err(|_| SetProblem::Malformed)?;
+        if raw.keys.len() > KEYS_MAX {
+            return Err(SetProblem::TooLarge);
+        }
+        let (mut keys, mut by_kid, mut skipped) = (Vec::new(), HashMap::new(), Vec::new());
+        for (index, raw) in raw.keys.into_iter().enumerate() {
+            let prepared = serde_json::from_str::<RawKey>(raw.get())
+                .map_err(|_| KeyProblem::Malformed)
+                .and_then(|raw| prepare(&raw, allowed));
+            match prepared {
+                Ok(key) => {
+                    let place = keys.len() as u8;
+                    if let Some(kid) = &key.kid
+                        && by_kid.insert(kid.clone(), place).is_some()
+                    {
+                        return Err(SetProblem::DuplicateKid);
+                    }
+                    keys.push(key);
+                }
+                Err(problem) => {
+                    let error = KeyError { index, problem };
+                    let may_skip = match tolerance {
+                        Tolerance::Nothing => false,
+                        Tolerance::Foreign => problem.is_foreign(),
+                        Tolerance::Unusable => true,
+                    };
+                    if !may_skip {
+                        return Err(SetProblem::Key(error));
+                    }
+                    skipped.push(error);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Err(SetProblem::Empty);
+        }
+        Ok(Loaded {
+            set: Self::of(keys, by_kid),
+            skipped,
+        })
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys that may have signed a token with this header.
+    ///
+    /// A named key is that key or nobody's, unless there are keys without a name. For a token that
+    /// names none, every key of the algorithm may be it, up to [`TRIES_MAX`].
+    pub(super) fn candidates(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+    ) -> Result<Candidates, Failure> {
+        if self.keys.is_empty() {
+            return Err(Failure::TokenKeysUnavailable);
+        }
+        let mut candidates = Candidates::default();
+        if let Some(kid) = kid
+            && let Some(&place) = self.by_kid.get(kid)
+        {
+            return if self.keys[place as usize].algorithms.has(algorithm) {
+                candidates.add(place)?;
+                Ok(candidates)
+            } else {
+                Err(Failure::TokenAlgorithm)
+            };
+        }
+        for (place, key) in self.keys.iter().enumerate() {
+            if key.algorithms.has(algorithm) && (kid.is_none() || key.kid.is_none()) {
+                candidates.add(place as u8)?;
+            }
+        }
+        if candidates.count > 0 {
+            Ok(candidates)
+        } else if kid.is_some() && !self.by_kid.is_empty() {
+            Err(Failure::TokenKeyUnknown)
+        } else {
+            Err(Failure::TokenAlgorithm)
+        }
+    }
+
+    pub(super) fn verifies(
+        &self,
+        candidates: Candidates,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        candidates.places[..candidates.count]
+            .iter()
+            .any(|&place| self.keys[place as usize].verifies(message, signature))
+    }
+}
+
+/// Places of keys in their set.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Candidates {
+    places: [u8; TRIES_MAX],
+    count: usize,
+}
+
+impl Candidates {
+    fn add(&mut self, place: u8) -> Result<(), Failure> {
+        let free = self
+            .places
+            .get_mut(self.count)
+            .ok_or(Failure::TokenKeyAmbiguous)?;
+        *free = place;
+        self.count += 1;
+        Ok(())
+    }
+}

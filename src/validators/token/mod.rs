@@ -1,0 +1,35 @@
+//! Signed tokens (JWS in compact form, RFC 7515) and their claims (JWT, RFC 7519).
+//!
+//! Owns the strict front end: form, header, key choice, claims, policy, revocation. Does not own
+//! clocks (`now` is an argument), the fetching of key sets, or results kept for later.
+//!
+//! ```text
+//!  bytes -> compact::split -> header -> key set -> signature -> claims -> policy -> revocation
+//! ```
+//!
+//! # Invariants
+//! - The algorithm comes from the key; the token's `alg` has to equal it.
+//! - Nothing of the payload is decoded before its signature was found good (but by `explain`).
+//! - What fails says so by a [`Refused`]: no text of the token leaves this module.
+//!
+//! The `jsonwebtoken` crate reads PEM keys and is the oracle of the tests. Its `decode` is not
+//! used: it ignores `crit`, lets a missing or mistyped `aud`, `iss` or `sub` pass, and prepares
+//! the key anew on each call.
+
+mod algorithm;
+mod claims;
+mod compact;
+mod header;
+mod jwk;
+mod keys;
+mod object;
+mod policy;
+mod revocation;
+mod verifier;
+
+pub use algorithm::{Algorithm, Algorithms};
+pub use jwk::{KeyError, KeyProblem};
+pub use keys::{KeySet, Loaded, SetProblem, Tolerance};
+pub use policy::{ClaimName, Policy, Refused, TypRule};
+pub use revocation::{Revocations, RevocationsFull};
+pub use verifier::{Scratch, Verifier};

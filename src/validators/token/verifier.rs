@@ -1,0 +1,283 @@
+//! The whole check of one token, and what is kept between two of them.
+
+use super::claims;
+use super::compact::{decode, split};
+use super::header::{self, Header};
+use super::keys::{Candidates, KeySet};
+use super::policy::{Policy, Refused};
+use super::revocation::{Revocations, RevocationsFull};
+use crate::validators::Failure;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// How many headers are remembered: issuers repeat theirs in every token.
+const HEADERS_MAX: usize = 8;
+
+/// A policy, its keys, and what was revoked. Shared by threads; each has its own [`Scratch`].
+pub struct Verifier {
+    policy: Policy,
+    keys: RwLock<Arc<KeySet>>,
+    revocations: RwLock<Revocations>,
+}
+
+/// A header that a good token had: no attacker writes here.
+struct Known {
+    encoded: Vec<u8>,
+    candidates: Candidates,
+}
+
+/// Buffers of one thread, and the headers it has met.
+#[derive(Default)]
+pub struct Scratch {
+    header: Vec<u8>,
+    signature: Vec<u8>,
+    payload: Vec<u8>,
+    payload_length: usize,
+    keys: Option<Arc<KeySet>>,
+    known: Vec<Known>,
+    oldest: usize,
+}
+
+impl Scratch {
+    /// The payload of the token that was found good last.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload[..self.payload_length]
+    }
+}
+
+impl Verifier {
+    /// A verifier with these keys and room for that many revocations.
+    #[must_use]
+    pub fn new(policy: Policy, keys: KeySet, max_revocations: usize) -> Self {
+        Self {
+            policy,
+            keys: RwLock::new(Arc::new(keys)),
+            revocations: RwLock::new(Revocations::new(max_revocations)),
+        }
+    }
+
+    /// What it asks of tokens.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Exchanges all keys at once.
+    pub fn set_keys(&self, keys: KeySet) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// How many keys it has.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.keys().len()
+    }
+
+    fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Revokes the token of `(issuer, id)`, which expires at `expiry`.
+    pub fn revoke(
+        &self,
+        issuer: &str,
+        id: &str,
+        expiry: f64,
+        now: f64,
+    ) -> Result<(), RevocationsFull> {
+        let until = expiry + self.policy.tolerance_seconds;
+        self.revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revoke(issuer, id, until, now)
+    }
+
+    /// Revokes a subject's tokens that were issued before `not_before`. The entry is kept until
+    /// `until`, or as long as the policy's greatest age lets such a token live.
+    pub fn not_before(
+        &self,
+        subject: &str,
+        not_before: f64,
+        until: Option<f64>,
+        now: f64,
+    ) -> Result<(), RevocationsFull> {
+        let tolerance = self.policy.tolerance_seconds;
+        let by_age = self
+            .policy
+            .max_age_seconds
+            .map_or(f64::INFINITY, |age| not_before + age + tolerance);
+        let until = until.map_or(by_age, |until| by_age.min(until + tolerance));
+        self.revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .not_before(subject, not_before, until, now)
+    }
+
+    /// How many revocations are held, after those that expired were forgotten.
+    #[must_use]
+    pub fn revocation_count(&self, now: f64) -> usize {
+        let mut revocations = self
+            .revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        revocations.purge(now);
+        revocations.len()
+    }
+
+    /// Verifies a token; its payload is then in `scratch`. `now` in wall-clock seconds.
+    /// Returns the moment at which the token stops being good.
+    pub fn verify(&self, token: &[u8], now: f64, scratch: &mut Scratch) -> Result<f64, Refused> {
+        self.verify_payload(token, scratch, false)?;
+        let outcome = self.verify_claims(scratch.payload(), now);
+        if outcome.is_err() {
+            scratch.payload_length = 0;
+        }
+        outcome
+    }
+
+    fn verify_claims(&self, payload: &[u8], now: f64) -> Result<f64, Refused> {
+        let claims = claims::judge(payload, &self.policy, now, &mut Err)?;
+        self.check_revoked(&claims)?;
+        Ok(claims.deadline)
+    }
+
+    /// Verifies the signature of a token whose payload may be anything; it is then in `scratch`.
+    pub fn verify_signature(&self, token: &[u8], scratch: &mut Scratch) -> Result<(), Refused> {
+        self.verify_payload(token, scratch, true)
+    }
+
+    fn check_revoked(&self, claims: &claims::Claims<'_>) -> Result<(), Refused> {
+        let revocations = self
+            .revocations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !revocations.is_empty()
+            && revocations.covers(
+                claims.issuer.as_deref(),
+                claims.id.as_deref(),
+                claims.subject.as_deref(),
+                claims.issued_at,
+            )
+        {
+            return Err(Failure::TokenRevoked.into());
+        }
+        Ok(())
+    }
+
+    fn verify_payload(
+        &self,
+        token: &[u8],
+        scratch: &mut Scratch,
+        may_be_empty: bool,
+    ) -> Result<(), Refused> {
+        scratch.payload_length = 0;
+        if token.len() > self.policy.max_token_bytes {
+            return Err(Failure::TokenTooLong.into());
+        }
+        let parts = split(token)?;
+        if parts.payload.is_empty() && !may_be_empty {
+            return Err(Failure::TokenFormat.into());
+        }
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if scratch
+            .keys
+            .as_ref()
+            .is_none_or(|known| known.id != keys.id)
+        {
+            scratch.keys = Some(Arc::clone(&keys));
+            scratch.known.clear();
+            scratch.oldest = 0;
+        }
+        let known = scratch
+            .known
+            .iter()
+            .find(|known| known.encoded == parts.header)
+            .map(|known| known.candidates);
+        let candidates = match known {
+            Some(candidates) => candidates,
+            None => {
+                let bytes = decode(parts.header, &mut scratch.header)?;
+                let header = header::judge(bytes, &self.policy, &mut Err)?;
+                candidates_of(&keys, &header)?
+            }
+        };
+        let signature = decode(parts.signature, &mut scratch.signature)?;
+        if !keys.verifies(candidates, parts.signed, signature) {
+            return Err(Failure::TokenSignature.into());
+        }
+        if known.is_none() {
+            let known = Known {
+                encoded: parts.header.to_vec(),
+                candidates,
+            };
+            if scratch.known.len() < HEADERS_MAX {
+                scratch.known.push(known);
+            } else {
+                scratch.known[scratch.oldest] = known;
+                scratch.oldest = (scratch.oldest + 1) % HEADERS_MAX;
+            }
+        }
+        scratch.payload_length = decode(parts.payload, &mut scratch.payload)?.len();
+        Ok(())
+    }
+
+    /// Every check that a token fails, not only the first. What depends on a part that cannot be
+    /// read is left out.
+    #[must_use]
+    pub fn explain(&self, token: &[u8], now: f64) -> Vec<Refused> {
+        let mut found = Vec::new();
+        if token.len() > self.policy.max_token_bytes {
+            return vec![Failure::TokenTooLong.into()];
+        }
+        let parts = match split(token) {
+            Ok(parts) if !parts.payload.is_empty() => parts,
+            Ok(_) => return vec![Failure::TokenFormat.into()],
+            Err(failure) => return vec![failure.into()],
+        };
+        let mut note = |refused: Refused| {
+            if !found.contains(&refused) {
+                found.push(refused);
+            }
+            Ok(())
+        };
+        let (mut header, mut signature, mut payload) = (Vec::new(), Vec::new(), Vec::new());
+        let keys = self.keys();
+        let mut outcome = decode(parts.header, &mut header).map_err(Refused::from);
+        let judged = match &mut outcome {
+            Ok(bytes) => header::judge(bytes, &self.policy, &mut note).ok(),
+            Err(refused) => {
+                let _ = note(*refused);
+                None
+            }
+        };
+        let candidates = judged
+            .filter(|header| header.algorithm.is_some())
+            .map(|header| candidates_of(&keys, &header));
+        match (candidates, decode(parts.signature, &mut signature)) {
+            (_, Err(failure)) => _ = note(failure.into()),
+            (Some(Err(failure)), Ok(_)) => _ = note(failure.into()),
+            (Some(Ok(candidates)), Ok(signature)) => {
+                if !keys.verifies(candidates, parts.signed, signature) {
+                    let _ = note(Failure::TokenSignature.into());
+                }
+            }
+            (None, Ok(_)) => {}
+        }
+        match decode(parts.payload, &mut payload) {
+            Err(failure) => _ = note(failure.into()),
+            Ok(bytes) => {
+                if let Ok(claims) = claims::judge(bytes, &self.policy, now, &mut note)
+                    && let Err(refused) = self.check_revoked(&claims)
+                {
+                    let _ = note(refused);
+                }
+            }
+        }
+        found
+    }
+}
+
+fn candidates_of(keys: &KeySet, header: &Header<'_>) -> Result<Candidates, Failure> {
+    let algorithm = header.algorithm.ok_or(Failure::TokenAlgorithm)?;
+    keys.candidates(algorithm, header.kid.as_deref())
+}
