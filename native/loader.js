@@ -773,7 +773,9 @@ if (
   }
 }
 
-const { Trust, createConnections } = nativeBinding
+const { ResourceWatch, Trust, createConnections, resourceCells } = nativeBinding
+export { ResourceWatch }
 export { Trust }
 export { createConnections }
+export { resourceCells }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -21,6 +21,7 @@ const OF_MAIN = [
   'resource-limits.js',
   'shutdown.js',
   'messages.js',
+  'resources.js',
 ];
 
 /** Declarations of one entry, as one file. */

@@ -44,3 +44,18 @@ export type {
 } from './shutdown.js';
 export { MessageRouter, isProblem } from './messages.js';
 export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';
+export { ResourceMonitor } from './resources.js';
+export type {
+  CollectionRecord,
+  DelayQuantiles,
+  MemoryLimit,
+  PressureStall,
+  ResourceLog,
+  ResourceMetrics,
+  ResourceMonitorOptions,
+  ResourceSnapshot,
+  ResourceState,
+  Stall,
+  StallCause,
+  StateChange,
+} from './resources.js';

@@ -304,6 +304,12 @@ export class TimerManager {
     return { timeouts, intervals };
   }
 
+  /** Calls `close` at `cleanup()`; returns what takes that back. @internal */
+  onCleanup(close: () => void): () => void {
+    this.#closers.add(close);
+    return () => void this.#closers.delete(close);
+  }
+
   /** How many timers are pending, those of its scopes too. */
   getActiveTimersCount(): number {
     let { count } = this.#timers;

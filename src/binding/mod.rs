@@ -10,3 +10,4 @@
 mod bound;
 mod connections;
 mod forwarded;
+mod resources;
