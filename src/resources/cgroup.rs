@@ -180,7 +180,7 @@ impl Cgroup {
             .map(|tree| if tree.is_v2 { 2 } else { 1 })
     }
 
-    /// Every limit of memory below `total`: a higher one is none.
+    /// Every limit of memory below `total`: a higher one is none. Usage is as of now.
     #[must_use]
     pub fn memory_limits(&self, files: &dyn Files, total: Option<u64>) -> Vec<MemoryLimit> {
         let Some(tree) = &self.memory else {
@@ -190,33 +190,48 @@ impl Cgroup {
             |limit: u64| limit > 0 && total.is_none_or(|total| limit <= total) && limit < UNLIMITED;
         let mut found = Vec::new();
         for (level, folder) in tree.levels.iter().enumerate() {
-            let limits = tree.limits(files, folder, level == 0);
-            if !limits.iter().any(|(limit, _)| bounded(*limit)) {
-                continue;
-            }
-            let Some((usage, working_set)) = tree.usage(files, folder) else {
-                continue;
-            };
-            for (limit, is_soft) in limits {
-                if bounded(limit) {
-                    found.push(MemoryLimit {
+            let limits = tree.limits(files, folder, level == 0).into_iter();
+            found.extend(
+                limits
+                    .filter(|(limit, _)| bounded(*limit))
+                    .map(|(limit, is_soft)| MemoryLimit {
                         limit,
                         is_soft,
                         level,
-                        usage,
-                        working_set,
-                    });
-                }
-            }
+                        usage: 0,
+                        working_set: 0,
+                    }),
+            );
         }
+        self.refresh(files, &mut found);
         found
+    }
+
+    /// Reads the usage of limits anew; one whose usage cannot be read is left out.
+    pub fn refresh(&self, files: &dyn Files, limits: &mut Vec<MemoryLimit>) {
+        let mut last = None;
+        limits.retain_mut(|limit| {
+            let usage = match last {
+                Some((level, usage)) if level == limit.level => usage,
+                _ => self.usage(files, limit.level),
+            };
+            last = Some((limit.level, usage));
+            if let Some((usage, working_set)) = usage {
+                (limit.usage, limit.working_set) = (usage, working_set);
+            }
+            usage.is_some()
+        });
+    }
+
+    fn usage(&self, files: &dyn Files, level: usize) -> Option<(u64, u64)> {
+        let tree = self.memory.as_ref()?;
+        tree.usage(files, tree.levels.get(level)?)
     }
 
     /// Bytes charged to the process's own group less droppable page cache.
     #[must_use]
     pub fn working_set(&self, files: &dyn Files) -> Option<u64> {
-        let tree = self.memory.as_ref()?;
-        Some(tree.usage(files, tree.levels.first()?)?.1)
+        Some(self.usage(files, 0)?.1)
     }
 
     /// How often the kernel has killed for memory in the process's own group.

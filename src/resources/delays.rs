@@ -75,6 +75,13 @@ impl Delays {
         }
     }
 
+    /// Records `times` events that had to wait for nothing.
+    pub fn record_none(&mut self, now_ms: f64, times: u64) {
+        self.turn(now_ms);
+        self.windows[self.current].saturating_record_n(0, times);
+        self.all.saturating_record_n(0, times);
+    }
+
     /// Goes on to the window of that time.
     fn turn(&mut self, now_ms: f64) {
         let passed = ((now_ms - self.began_ms) / WINDOW_MS).floor();

@@ -22,8 +22,8 @@ pub use cgroup::{Cgroup, CpuStat, MemoryLimit};
 pub use delays::{Delays, Quantiles};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};
-pub use sample::{Bound, CPU_WINDOW_MS, Limit, Sample, Sampling};
-pub use watch::{Cause, LOOK_MS, Look, Place, Stall, Verdict, Watch};
+pub use sample::{Bound, CPU_WINDOW_MS, Limit, SETTINGS_MS, Sample, Sampling};
+pub use watch::{Cause, IDLE_LOOK_MS, LOOK_MS, Look, Place, Stall, Verdict, Watch};
 
 /// Where text comes from: the file system, or a test's table.
 pub trait Files {

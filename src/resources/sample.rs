@@ -1,7 +1,7 @@
 //! One look at the process and its container, and the limit that binds.
 
 use super::Files;
-use super::cgroup::{Cgroup, CpuStat};
+use super::cgroup::{Cgroup, CpuStat, MemoryLimit};
 use super::parse::{Pressure, field, kilobytes, list_length, process_cpu_ns};
 
 /// Whose limit it is.
@@ -140,17 +140,33 @@ impl Sample {
 /// The least time over which CPU is averaged: `/proc` counts it in hundredths of a second.
 pub const CPU_WINDOW_MS: f64 = 200.0;
 
-/// Samples after which the control group is looked up anew: a process is moved rarely.
-const FIND_EVERY: u32 = 64;
+/// What changes rarely, or costs most, is read this often: limits, quota, PSI, the machine's memory.
+pub const SETTINGS_MS: f64 = 5000.0;
+/// The control group is looked up anew after as many of these: a process is moved rarely.
+const FIND_EVERY: u32 = 12;
 
 /// Takes samples, and keeps what the next one is compared with.
 #[derive(Debug, Default)]
 pub struct Sampling {
     cgroup: Cgroup,
-    taken: u32,
+    settings: Option<Settings>,
+    read: u32,
     last: Option<Counters>,
     cpu: Option<(f64, f64)>,
     throttled_percent: Option<f64>,
+}
+
+/// What is read every [`SETTINGS_MS`].
+#[derive(Debug, Clone)]
+struct Settings {
+    at_ms: f64,
+    total: Option<u64>,
+    available: Option<u64>,
+    limits: Vec<MemoryLimit>,
+    working_set: Option<u64>,
+    oom_kills: Option<u64>,
+    quota_cpus: Option<f64>,
+    pressure: [Option<(Pressure, bool)>; 3],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -161,55 +177,73 @@ struct Counters {
 }
 
 impl Sampling {
-    /// Reads everything.
+    /// Reads what is due.
     pub fn sample(&mut self, files: &dyn Files, now_ms: f64) -> Sample {
-        if self.taken.is_multiple_of(FIND_EVERY) {
-            self.cgroup = Cgroup::find(files);
-        }
-        self.taken = self.taken.wrapping_add(1);
+        let mut settings = match self.settings.take() {
+            Some(settings) if now_ms - settings.at_ms < SETTINGS_MS => settings,
+            _ => self.read_settings(files, now_ms),
+        };
+        self.cgroup.refresh(files, &mut settings.limits);
         let status = files.read("/proc/self/status").unwrap_or_default();
-        let memory = files.read("/proc/meminfo").unwrap_or_default();
-        let total = kilobytes(&memory, "MemTotal");
         let rss = kilobytes(&status, "VmRSS");
         let throttled = self.cgroup.cpu_stat(files);
         self.compare(files, now_ms, throttled);
-        let limits = self
-            .cgroup
-            .memory_limits(files, total)
-            .into_iter()
-            .map(|limit| Limit {
-                bound: if limit.is_soft {
-                    Bound::CgroupHigh
-                } else {
-                    Bound::Cgroup
-                },
-                limit: limit.limit as f64,
-                used: limit.working_set as f64,
-                level: limit.level,
-            });
-        let host = rss.zip(total).map(|(rss, total)| Limit {
+        let own = settings.limits.iter().find(|limit| limit.level == 0);
+        let limits = settings.limits.iter().map(|limit| Limit {
+            bound: if limit.is_soft {
+                Bound::CgroupHigh
+            } else {
+                Bound::Cgroup
+            },
+            limit: limit.limit as f64,
+            used: limit.working_set as f64,
+            level: limit.level,
+        });
+        let host = rss.zip(settings.total).map(|(rss, total)| Limit {
             bound: Bound::Host,
             limit: total as f64,
             used: rss as f64,
             level: 0,
         });
-        Sample {
+        let sample = Sample {
             at_ms: now_ms,
             rss,
             anonymous: kilobytes(&status, "RssAnon"),
-            working_set: self.cgroup.working_set(files),
-            total,
-            available: kilobytes(&memory, "MemAvailable"),
+            working_set: own.map(|limit| limit.working_set).or(settings.working_set),
+            total: settings.total,
+            available: settings.available,
             limits: limits.chain(host).collect(),
             cgroup_version: self.cgroup.version(),
-            oom_kills: self.cgroup.oom_kills(files),
+            oom_kills: settings.oom_kills,
             cpus: field(&status, "Cpus_allowed_list").and_then(list_length),
-            quota_cpus: self.cgroup.quota_cpus(files),
+            quota_cpus: settings.quota_cpus,
             used_cpus: self.cpu.map(|(cpus, _)| cpus),
             cpu_at_ms: self.cpu.map_or(now_ms, |(_, at_ms)| at_ms),
             throttled_percent: self.throttled_percent,
             throttled_ms: throttled.map_or(0.0, |stat| stat.throttled_ns as f64 / 1e6),
-            pressure: ["memory", "cpu", "io"].map(|resource| self.cgroup.pressure(files, resource)),
+            pressure: settings.pressure,
+        };
+        self.settings = Some(settings);
+        sample
+    }
+
+    fn read_settings(&mut self, files: &dyn Files, now_ms: f64) -> Settings {
+        if self.read.is_multiple_of(FIND_EVERY) {
+            self.cgroup = Cgroup::find(files);
+        }
+        self.read = self.read.wrapping_add(1);
+        let memory = files.read("/proc/meminfo").unwrap_or_default();
+        let total = kilobytes(&memory, "MemTotal");
+        let cgroup = &self.cgroup;
+        Settings {
+            at_ms: now_ms,
+            total,
+            available: kilobytes(&memory, "MemAvailable"),
+            limits: cgroup.memory_limits(files, total),
+            working_set: cgroup.working_set(files),
+            oom_kills: cgroup.oom_kills(files),
+            quota_cpus: cgroup.quota_cpus(files),
+            pressure: ["memory", "cpu", "io"].map(|resource| cgroup.pressure(files, resource)),
         }
     }
 
@@ -380,14 +414,18 @@ pub(super) mod tests {
         assert_eq!(bound(&sample, 400, heap), Some((Bound::Heap, 90.0)));
         files.put("/sys/fs/cgroup/app/memory.max", "268435456");
         files.put("/sys/fs/cgroup/app/memory.current", "260046848");
-        let sample = sampling.sample(&files, 1.0);
+        assert_eq!(
+            bound(&sampling.sample(&files, 4999.0), 400, None),
+            Some((Bound::Configured, 50.0))
+        );
+        let sample = sampling.sample(&files, 5000.0);
         assert_eq!(bound(&sample, 400, heap), Some((Bound::Cgroup, 97.0)));
         // Pitfall 4: page cache that can be dropped is not pressure.
         files.put(
             "/sys/fs/cgroup/app/memory.stat",
             "anon 1\ninactive_file 230686720\n",
         );
-        let sample = sampling.sample(&files, 2.0);
+        let sample = sampling.sample(&files, 5001.0);
         assert_eq!(bound(&sample, 400, None), Some((Bound::Configured, 50.0)));
         assert_eq!(sample.working_set, Some(28 * MIB));
     }

@@ -98,6 +98,7 @@ pub(super) struct Member {
     labels: Vec<String>,
     log: Option<Log>,
     pub(super) look_due_ms: f64,
+    looked_ms: f64,
     looks: u64,
     blocked_looks: u64,
     stalled_label: String,
@@ -150,6 +151,7 @@ impl Member {
             labels: vec![String::new()],
             log: None,
             look_due_ms: now_ms,
+            looked_ms: now_ms,
             looks: 0,
             blocked_looks: 0,
             stalled_label: String::new(),
@@ -272,7 +274,15 @@ impl Member {
             {
                 thread.answered(delay_ms, self.suspect);
             }
-            self.delays.record(now_ms, delay_ms, LOOK_MS);
+            if delay_ms > 0.0 {
+                self.delays.record(now_ms, delay_ms, LOOK_MS);
+            } else {
+                // Looks at an idle loop are further apart: each stands for the time it covers.
+                let times = ((now_ms - self.looked_ms) / LOOK_MS)
+                    .round()
+                    .clamp(1.0, 1000.0);
+                self.delays.record_none(now_ms, times as u64);
+            }
         }
         if verdict.challenge {
             self.suspect = self.thread.as_ref().and_then(Thread::suspect);
@@ -280,6 +290,7 @@ impl Member {
                 channel.wake();
             }
         }
+        self.looked_ms = now_ms;
         self.look_due_ms = now_ms + verdict.next_ms;
         let mut lines = Vec::new();
         lines.extend(verdict.begun.map(|stall| self.begun(&stall)));

@@ -21,7 +21,7 @@ pub use member::{NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
 
 use crate::clock::process_now_ms;
 use crate::resources::{
-    Delays, Level, Limit, Quantiles, Sample, Sampling, Stall, Thresholds, Transition,
+    Delays, IDLE_LOOK_MS, Level, Limit, Quantiles, Sample, Sampling, Stall, Thresholds, Transition,
 };
 use log::Log;
 use member::{Channel, Member, Totals};
@@ -507,7 +507,12 @@ impl Hub {
             let found = member.look(now_ms, self.own.wait_ms, throttled_ms);
             lines.extend(found.into_iter().map(|line| (member.id, line)));
         }
-        if self.hosts.iter().any(|host| host.due_ms <= now_ms) {
+        // With a look, if one is to come: a wake-up costs more than either.
+        if self
+            .hosts
+            .iter()
+            .any(|host| host.due_ms <= now_ms + IDLE_LOOK_MS)
+        {
             self.sample(now_ms);
             self.own.measure(now_ms);
         }
