@@ -141,7 +141,7 @@ export class Visit {
 }
 
 const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
-const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
+const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {

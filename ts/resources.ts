@@ -1,6 +1,6 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
 import { isMainThread, threadId } from 'node:worker_threads';
-import { ResourceWatch, type StallFigures, type WatchFigures } from '../native/loader.js';
+import { ResourceWatch, resourceCells, type StallFigures, type WatchFigures } from '../native/loader.js';
 import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';
@@ -222,19 +222,17 @@ export interface ResourceMonitorOptions {
   readonly root?: string | undefined;
 }
 
-// The cells shared with the watcher, as `sampler::cell` has them.
-const CELLS = 13;
-const IN_FLIGHT = 0;
-const REQUESTS = 1;
-const BEGUN = 2;
-const LABEL = 3;
-const HEAP_USED = 4;
-const HEAP_LIMIT = 5;
-const LEVEL = 6;
-const PERCENT = 7;
-const RSS = 8;
-const CPU_PERCENT = 9;
-const OTHERS_IN_FLIGHT = 10;
+// The cells shared with the watcher: where they are is said once, by the core.
+const NAMES = resourceCells();
+const [IN_FLIGHT, REQUESTS, BEGUN, LABEL] = [cell('IN_FLIGHT'), cell('REQUESTS'), cell('BEGUN'), cell('LABEL')];
+const [HEAP_USED, HEAP_LIMIT, LEVEL, PERCENT] = [cell('HEAP_USED'), cell('HEAP_LIMIT'), cell('LEVEL'), cell('PERCENT')];
+const [RSS, CPU_PERCENT, OTHERS_IN_FLIGHT] = [cell('RSS'), cell('CPU_PERCENT'), cell('OTHERS_IN_FLIGHT')];
+
+function cell(name: string): number {
+  const at = NAMES.indexOf(name);
+  if (at < 0) throw new PortcullisError('ERR_INTERNAL', `the native core has no cell ${name}`);
+  return at;
+}
 
 const NEWS_LEVEL = 1;
 const NEWS_STALL = 2;
@@ -264,7 +262,7 @@ const TIME_MAX_MS = 2 ** 30;
  * monitor.isHealthy();
  */
 export class ResourceMonitor {
-  readonly #cells = new Float64Array(new SharedArrayBuffer(CELLS * 8));
+  readonly #cells = new Float64Array(new SharedArrayBuffer(NAMES.length * 8));
   readonly #watch: ResourceWatch;
   readonly #memory: Readonly<MemoryLimits>;
   readonly #options: ResourceMonitorOptions;
@@ -480,6 +478,11 @@ export class ResourceMonitor {
   attach(manager: ConnectionManager): void {
     if (!(manager instanceof ConnectionManager)) throw wrongType('manager', manager, 'a ConnectionManager');
     this.#managers.add(manager);
+  }
+
+  /** Counts a manager's connections no longer. */
+  detach(manager: ConnectionManager): void {
+    this.#managers.delete(manager);
   }
 
   /** Ends the watch at once; the figures stay as they are. May be called again. */
