@@ -257,6 +257,54 @@ describe('shedding', () => {
   });
 });
 
+describe('adapters', () => {
+  it('ws: count requests in flight, and shed them with 503 and Retry-After', async () => {
+    const monitor = monitored();
+    let release = (): void => undefined;
+    const guard = guardWs({ limits: {}, monitor });
+    const server = createServer(guard.request((_request, response) => (release = () => response.end('done'))));
+    const shedding = guardWs({
+      limits: {},
+      monitor: monitored(
+        { memory: { maxHeapSize: 100 } },
+        { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(99) }).root },
+      ),
+    });
+    const pressed = createServer(shedding.request((_request, response) => response.end('done')));
+    const listen = async (which: typeof server): Promise<string> => {
+      await new Promise<void>((resolve) => which.listen(0, '127.0.0.1', resolve));
+      return `http://127.0.0.1:${(which.address() as AddressInfo).port}/`;
+    };
+    const asked = fetch(await listen(server));
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(1));
+    release();
+    expect(await (await asked).text()).toBe('done');
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(0));
+    const refused = await fetch(await listen(pressed));
+    expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([503, 'overload']);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(3);
+    server.close();
+    pressed.close();
+    guard.manager.cleanup();
+    shedding.manager.cleanup();
+  });
+
+  it('Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
+    const { stdout, stderr } = spawnSync('node_modules/.bin/bun', ['__test__/servers/monitored.ts', root], { encoding: 'utf8', timeout: 20_000 });
+    expect(stderr).toBe('');
+    expect(JSON.parse(stdout)).toEqual({
+      during: 1,
+      after: 0,
+      connections: 1,
+      labels: ['GET /block/:id', 'WebSocket message'],
+      requests: 5,
+      live: 200,
+      shed: [503, true, 'overload'],
+    });
+  });
+});
+
 interface Found {
   readonly stalls: Stall[];
   readonly ring: Stall[];

@@ -609,6 +609,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return isMore;
   }
 
+  /** Connections and leases of the index. @internal */
+  get total(): number {
+    return this.#table.total();
+  }
+
+  /** What counts its connections. @internal */
+  get monitor(): ResourceMonitor | undefined {
+    return this.#options.monitor;
+  }
+
   /** Owner of its timers. @internal */
   get timers(): TimerManager {
     return this.#timers;

@@ -501,7 +501,7 @@ export class ResourceMonitor {
 
   #connections(): number {
     let sum = 0;
-    for (const manager of this.#managers) sum += manager.getStats().totalConnections;
+    for (const manager of this.#managers) sum += manager.total;
     return sum;
   }
 
