@@ -313,7 +313,11 @@ interface Found {
 
 /** Runs a scene in a process of its own. */
 function stage(scene: string, file?: string): Found {
-  const { stdout, stderr, status: code } = spawnSync(process.execPath, ['__test__/fixtures/stalls.mjs', scene, ...(file === undefined ? [] : [file])], {
+  const {
+    stdout,
+    stderr,
+    status: code,
+  } = spawnSync(process.execPath, ['__test__/fixtures/stalls.mjs', scene, ...(file === undefined ? [] : [file])], {
     encoding: 'utf8',
     timeout: 20_000,
   });
@@ -366,6 +370,16 @@ describe.runIf(isLinux)('stalls', () => {
     const { stalls, loop } = JSON.parse(text.trim().split('\n').at(-1) ?? '') as Found;
     expect([code, own(stalls)]).toEqual([0, []]);
     expect(loop.pauses).toBeGreaterThanOrEqual(1);
+  });
+
+  it('are noticed without the kernel’s figures, too: the loop is asked, and the cause is unknown', async () => {
+    const found: Stall[] = [];
+    const monitor = monitored({}, { ...silent, root: machine({}).root, onStall: (stall) => found.push(stall) });
+    expect(monitor.snapshot().loop.watch).toBe('challenge');
+    await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(2), 5000);
+    for (const end = performance.now() + 300; performance.now() < end;);
+    await vi.waitFor(() => expect(found.length).toBe(1), 5000);
+    expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
 
   it('can be left out', () => {

@@ -119,7 +119,20 @@ export interface RunningServer<App> {
   stop(): Promise<ShutdownResult>;
 }
 
-const OPTIONS = ['port', 'hostname', 'websocket', 'limits', 'middlewares', 'auth', 'trustedProxies', 'shutdown', 'endpoints', 'timers', 'monitor', 'onError'] as const;
+const OPTIONS = [
+  'port',
+  'hostname',
+  'websocket',
+  'limits',
+  'middlewares',
+  'auth',
+  'trustedProxies',
+  'shutdown',
+  'endpoints',
+  'timers',
+  'monitor',
+  'onError',
+] as const;
 const LIVE_PATH = '/health/live';
 const READY_PATH = '/health/ready';
 const STATS_PATH = '/stats';

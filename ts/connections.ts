@@ -728,7 +728,8 @@ function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions
   const hooks = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
   knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...hooks]);
   const { name, onFull, onDuplicateId, monitor } = options;
-  if (monitor !== undefined && typeof (monitor as Partial<ResourceMonitor> | null)?.shedMs !== 'function') throw wrongType('monitor', monitor, 'a ResourceMonitor');
+  if (monitor !== undefined && typeof (monitor as Partial<ResourceMonitor> | null)?.shedMs !== 'function')
+    throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
   }

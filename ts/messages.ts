@@ -89,7 +89,8 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
     knownOptions('MessageRouter', options, ['onError', 'monitor']);
     if (options.onError !== undefined && typeof options.onError !== 'function') throw wrongType('onError', options.onError, 'a function');
-    if (options.monitor !== undefined && typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function') throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
+    if (options.monitor !== undefined && typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function')
+      throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
     this.#options = options;
   }
 

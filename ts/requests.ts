@@ -9,7 +9,8 @@ import type { ResourceMonitor } from './resources.js';
 import type { TimerHandle, TimerManager } from './timers.js';
 
 /** Why a request was refused or ended. */
-export type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+export type RequestRefusalCode =
+  'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
 
 /** How requests fared. */
 export interface RequestStats {

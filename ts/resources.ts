@@ -681,7 +681,8 @@ function checkOptions(options: ResourceMonitorOptions): Checked {
   knownOptions('ResourceMonitor', options, ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root']);
   const { name = defaultName(), connections, log, root } = options;
   if (typeof name !== 'string' || name === '' || name.length > 100) throw wrongType('name', name, 'a string of 1 to 100 characters');
-  const managers = connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager];
+  const managers =
+    connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager];
   for (const manager of managers) {
     if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
   }
@@ -690,7 +691,13 @@ function checkOptions(options: ResourceMonitorOptions): Checked {
   }
   if (log !== undefined && log !== false && typeof log !== 'function') throw wrongType('log', log, 'a function or false');
   if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
-  return { name: name.replaceAll(/\p{Cc}/gu, '?'), managers, ...checkStalls(options.stalls), gcBudget: checkGc(options.gc), retryAfterMs: checkShedding(options.shedding) };
+  return {
+    name: name.replaceAll(/\p{Cc}/gu, '?'),
+    managers,
+    ...checkStalls(options.stalls),
+    gcBudget: checkGc(options.gc),
+    retryAfterMs: checkShedding(options.shedding),
+  };
 }
 
 function defaultName(): string {

@@ -306,6 +306,7 @@ export class TimerManager {
 
   /** Calls `close` at `cleanup()`; returns what takes that back. @internal */
   onCleanup(close: () => void): () => void {
+    if (typeof close !== 'function') throw wrongType('close', close, 'a function');
     this.#closers.add(close);
     return () => void this.#closers.delete(close);
   }
