@@ -129,8 +129,10 @@ const IDLE_CPU_NS: u64 = 5_000_000;
 const STALLED_LOOK_MS: f64 = 10.0;
 /// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
 const BLIND_LOOK_MS: f64 = 50.0;
-/// A look this late, for which no CPU was wanting, means that everything was stopped.
-const PAUSE_MS: f64 = 15.0;
+/// A look that is late by half of the threshold, though no CPU was wanting, means that everything was
+/// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
+/// loop has its share.
+const PAUSE_MIN_MS: f64 = 15.0;
 
 #[derive(Debug, Clone, Copy)]
 struct Base {
@@ -294,7 +296,7 @@ impl Watch {
     fn allow_for_pause(&mut self, last: &Look, look: &Look) {
         let late = look.now_ms - self.planned_ms;
         let unexplained = late - (look.own_wait_ms - last.own_wait_ms).max(0.0);
-        if unexplained > PAUSE_MS {
+        if unexplained > PAUSE_MIN_MS.max(self.threshold_ms / 2.0) {
             self.pauses += 1;
             self.since_ms = (self.since_ms + unexplained).min(look.now_ms);
             if let Some(stall) = &mut self.stall {
