@@ -49,7 +49,7 @@ const connections = monitor.getMetrics().activeConnections;
 const answered = new Promise((resolve) => (socket.onmessage = resolve));
 socket.send('x');
 await answered;
-await stalled(2);
+await stalled(stalls.length + 1);
 const after = monitor.getMetrics().activeRequests;
 socket.close();
 await app.stop(true);
