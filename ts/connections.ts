@@ -611,7 +611,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Connections and leases of the index. @internal */
   get total(): number {
-    return this.#table.total();
+    return this.#isClosed ? 0 : this.#table.total();
   }
 
   /** What counts its connections. @internal */

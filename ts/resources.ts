@@ -5,6 +5,7 @@ import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { Hooks } from './hooks.js';
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 import { listen } from './waker.js';
@@ -270,6 +271,7 @@ export class ResourceMonitor {
   readonly #labels = new Map<string, number>();
   readonly #pacer: GcPacer | undefined;
   readonly #collections: CollectionRecord[] = [];
+  readonly #hooks = new Hooks();
   readonly #retryAfterMs: number;
   readonly #poll: TimerHandle;
   readonly #closeWaker: () => void;
@@ -539,7 +541,8 @@ export class ResourceMonitor {
     const nowMs = this.#watch.nowMs();
     for (const figures of this.#watch.stalls(this.#lastStall)) {
       this.#lastStall = figures.id;
-      guarded(this.#options.onStall, stallOf(figures, nowMs));
+      const stall = stallOf(figures, nowMs);
+      this.#hooks.run('onStall', () => this.#options.onStall?.(stall));
     }
   }
 
@@ -549,7 +552,7 @@ export class ResourceMonitor {
       const change = { from: STATES[from] ?? 'ok', to: STATES[to] ?? 'ok', percent, at: wallClockMs() - (nowMs - atMs) };
       this.#state = change.to;
       this.#tell(change);
-      guarded(this.#options.onStateChange, change);
+      this.#hooks.run('onStateChange', () => this.#options.onStateChange?.(change));
     }
   }
 
@@ -564,7 +567,7 @@ export class ResourceMonitor {
   #log(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
     const { log = toConsole } = this.#options;
     if (log === false) return;
-    guarded((entry: typeof details) => log(level, message, entry), details);
+    this.#hooks.run('log', () => log(level, message, details));
   }
 
   #collect(nowMs: number): void {
@@ -581,7 +584,7 @@ export class ResourceMonitor {
     this.#pacer.done(endedMs, endedMs - nowMs, freed / before);
     const record = { at: wallClockMs(), durationMs: endedMs - nowMs, freedMb: freed / MB };
     if (this.#collections.push(record) > KEPT) this.#collections.shift();
-    guarded(this.#options.onCollect, record);
+    this.#hooks.run('onCollect', () => this.#options.onCollect?.(record));
   }
 
   /** A limit that the process never reaches before it is killed protects nothing. */
@@ -601,18 +604,6 @@ const known = (figure: number): number | null => (Number.isNaN(figure) ? null : 
 
 function toConsole(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
   globalThis.console[level](message, details);
-}
-
-/** A hook that throws must not end the watch: its error is reported as uncaught. */
-function guarded<T>(hook: ((value: T) => void) | undefined, value: T): void {
-  if (hook === undefined) return;
-  try {
-    hook(value);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
 }
 
 function stallOf(figures: StallFigures, nowMs: number): Stall {
