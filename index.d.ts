@@ -58,7 +58,7 @@ interface ConnectionLimits {
     readonly cleanupIntervalMs?: number | undefined;
 }
 /** Why a connection was refused. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'duplicate_id' | 'closed' | 'stale_lease';
+type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal, and what to tell the client. */
 interface Refusal {
     readonly success: false;
@@ -159,6 +159,79 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     /** What else is known of the client. */
     get metadata(): ConnectionMetadata;
 }
+
+/** Memory of the process; watched by `ResourceMonitor`. */
+interface MemoryLimits {
+    /** MB (2^20 bytes): above 0. Default 512. */
+    readonly maxHeapSize: number;
+    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    readonly warningThreshold: number;
+    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+    readonly criticalThreshold: number;
+    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
+    readonly gcInterval: number;
+}
+/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+interface ConnectionCaps {
+    /** In all. Default 10000. */
+    readonly maxTotal: number;
+    /** Per address. Default `Infinity`. */
+    readonly maxPerIp: number;
+    /** Per user. Default `Infinity`. */
+    readonly maxPerUser: number;
+    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    readonly timeoutMs: number;
+}
+/** HTTP requests; kept by every adapter that is given them. */
+interface RequestLimits {
+    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    readonly maxConcurrent: number;
+    /**
+     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
+     * gets 408 if its body had not come, else 503. Default 30000.
+     */
+    readonly timeoutMs: number;
+    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+    readonly maxPayloadSize: number;
+    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+    readonly maxHeaderSize: number;
+}
+/** WebSockets; kept by every adapter that is given them. */
+interface WebSocketLimits {
+    /** Open at once; one more gets 503. Default `Infinity`. */
+    readonly maxConnections: number;
+    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+    readonly maxMessageSize: number;
+    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
+    readonly pingInterval: number;
+    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
+    readonly pongTimeout: number;
+    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+    readonly maxBufferedBytes?: number;
+    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    readonly maxBufferedMs?: number;
+}
+/** What a server may use. */
+interface ResourceLimits {
+    readonly memory: MemoryLimits;
+    readonly connections: ConnectionCaps;
+    readonly requests: RequestLimits;
+    readonly websockets: WebSocketLimits;
+}
+/** Some of the limits; the others have their defaults. */
+type ResourceLimitsInput = {
+    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+};
+/**
+ * All limits, checked, with their defaults.
+ * @param limits some or all of them
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @example
+ * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
+ */
+declare function resourceLimits(limits?: ResourceLimitsInput): {
+    readonly [S in keyof ResourceLimits]: Checked<S>;
+};
 
 /** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
 /** What drives timers: a clock and one alarm. */
@@ -319,6 +392,283 @@ declare class TimerManager {
     assertNoLeaks(): void;
 }
 
+/** How much of its memory the process uses, in words. */
+type ResourceState = 'ok' | 'warning' | 'critical';
+/** Why an event loop does not turn. */
+type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
+/** A block of an event loop. */
+interface Stall {
+    /** Counts the stalls of a monitor, from 1. */
+    readonly id: number;
+    /** The monitor's `name`. */
+    readonly thread: string;
+    /** Wall-clock milliseconds at which it began. */
+    readonly startedAt: number;
+    /** How long it lasted; how long so far, for one under way. */
+    readonly durationMs: number;
+    /** How long it had lasted when the watcher noticed it. */
+    readonly noticedAfterMs: number;
+    /**
+     * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
+     * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
+     * does not say.
+     */
+    readonly cause: StallCause;
+    /** The system call it was first seen asleep in, by name or number. */
+    readonly systemCall: string | null;
+    /** Share of the time on a CPU, 0 to 1. */
+    readonly onCpu: number | null;
+    /** Share of the time waiting for a CPU, 0 to 1. */
+    readonly waiting: number | null;
+    /** What had begun last: the label of a route or message type; `null` if nothing was said. */
+    readonly label: string | null;
+    /** Requests in flight on that thread. */
+    readonly inFlight: number;
+}
+/** A change of state. */
+interface StateChange {
+    readonly from: ResourceState;
+    readonly to: ResourceState;
+    /** Percent of the binding limit in use. */
+    readonly percent: number;
+    /** Wall-clock milliseconds. */
+    readonly at: number;
+}
+/** A garbage collection that the monitor asked for. */
+interface CollectionRecord {
+    /** Wall-clock milliseconds at its end. */
+    readonly at: number;
+    readonly durationMs: number;
+    /** MB of JavaScript's heap that it freed. */
+    readonly freedMb: number;
+}
+/** The plan's four figures. */
+interface ResourceMetrics {
+    /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
+    memoryUsage: number | null;
+    /** Open connections and leases of the managers that were given. */
+    activeConnections: number;
+    /** Requests in flight, over all threads; those of other threads up to a second old. */
+    activeRequests: number;
+    /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
+    cpuUsage: number | null;
+}
+/** A limit of memory; the one of which most is used binds. */
+interface MemoryLimit {
+    /**
+     * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
+     * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
+     */
+    readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    readonly limitMb: number;
+    readonly usedMb: number;
+    readonly percent: number;
+    /** For a control group: how many steps above the process's own. */
+    readonly level: number;
+}
+/** Delays in milliseconds. */
+interface DelayQuantiles {
+    readonly p50: number;
+    readonly p90: number;
+    readonly p99: number;
+    readonly p999: number;
+    readonly max: number;
+    readonly mean: number;
+    readonly count: number;
+}
+/** Percent of time in which some task, or all of them, waited for a resource. */
+interface PressureStall {
+    readonly some10: number;
+    readonly some60: number;
+    readonly full10: number | null;
+    /** `cgroup`, or `system` where the group has none of its own. */
+    readonly scope: 'cgroup' | 'system';
+}
+/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
+interface ResourceSnapshot {
+    readonly state: ResourceState;
+    readonly isHealthy: boolean;
+    readonly activeConnections: number;
+    readonly activeRequests: number;
+    readonly memory: {
+        readonly ageMs: number;
+        readonly rssMb: number | null;
+        readonly anonymousMb: number | null;
+        /** What the control group is charged less droppable page cache: what the kernel kills for. */
+        readonly workingSetMb: number | null;
+        readonly hostTotalMb: number | null;
+        readonly hostAvailableMb: number | null;
+        readonly heapUsedMb: number;
+        /** V8's ceiling; `null` on Bun, which has none. */
+        readonly heapLimitMb: number | null;
+        readonly heapAgeMs: number;
+        /** The limit that binds; `null` where memory cannot be read. */
+        readonly effectiveLimit: MemoryLimit | null;
+        /** All limits of control groups and machine. */
+        readonly limits: readonly MemoryLimit[];
+        readonly cgroupVersion: number | null;
+        readonly oomKills: number | null;
+        readonly pressure: PressureStall | null;
+    };
+    readonly cpu: {
+        readonly ageMs: number | null;
+        /** Percent of the CPUs allowed. */
+        readonly percentOfAllowed: number | null;
+        /** CPUs in use. */
+        readonly usedCpus: number | null;
+        /** The lesser of affinity and quota. */
+        readonly allowedCpus: number | null;
+        readonly cpus: number | null;
+        readonly quotaCpus: number | null;
+        /** Percent of time for which the quota denied the CPU. */
+        readonly throttledPercent: number | null;
+        /** Of this JavaScript thread, percent of one core. */
+        readonly jsThreadPercent: number | null;
+        readonly pressure: PressureStall | null;
+    };
+    readonly io: {
+        readonly pressure: PressureStall | null;
+    };
+    readonly loop: {
+        /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
+        readonly watch: 'kernel' | 'challenge' | 'off';
+        /** Share of time in which the loop was not waiting for events, 0 to 1. */
+        readonly utilization: number | null;
+        /** What an event waits until the loop turns, in the last minute. */
+        readonly delayMs: DelayQuantiles | null;
+        readonly stalls: number;
+        /** The block under way, if one is. Only another thread can see its own here. */
+        readonly stall: Stall | null;
+        /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
+        readonly pauses: number;
+    };
+    /** Over all threads that have a monitor; totals include those that have ended. */
+    readonly process: {
+        readonly requests: number;
+        readonly stalls: number;
+        readonly stalledMs: number;
+        readonly delayMs: DelayQuantiles | null;
+        readonly lifetimeDelayMs: DelayQuantiles | null;
+        readonly threads: readonly {
+            readonly name: string;
+            readonly inFlight: number;
+            readonly cpuPercent: number | null;
+            readonly utilization: number | null;
+            readonly stalls: number;
+        }[];
+    };
+    /** The last 64 collections that were asked for. */
+    readonly collections: readonly CollectionRecord[];
+    /** The watcher's own CPU, percent of one core. */
+    readonly watcherCpuPercent: number | null;
+}
+/** Where lines about transitions go. */
+type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+/** Options of a monitor. */
+interface ResourceMonitorOptions {
+    /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+    readonly name?: string | undefined;
+    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. */
+    readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
+    /** The stall watch; `false` for none. */
+    readonly stalls?: {
+        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
+        readonly thresholdMs?: number | undefined;
+        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
+        readonly log?: 'stderr' | {
+            readonly file: string;
+        } | undefined;
+    } | false | undefined;
+    /** Called when a stall is over. */
+    readonly onStall?: ((stall: Stall) => void) | undefined;
+    /** Called after a change of state. */
+    readonly onStateChange?: ((change: StateChange) => void) | undefined;
+    /** Called after a collection that the monitor asked for. */
+    readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
+    /** Where one line per transition goes; `false` for nowhere. Default: the console. */
+    readonly log?: ResourceLog | false | undefined;
+    /** Whether garbage collection is asked for at `critical`, and the most of all time it may take: above 0, at most 0.5. Default 0.01. */
+    readonly gc?: {
+        readonly budget?: number | undefined;
+    } | false | undefined;
+    /** Whether `shedMs()` refuses, and about how long clients are told to stay away: 1 to 2^30 ms, by default 5000, up to half more or less. Default `false`. */
+    readonly shedding?: boolean | {
+        readonly retryAfterMs?: number | undefined;
+    } | undefined;
+    /** Put before `/proc` and `/sys`, for tests with files of their own. */
+    readonly root?: string | undefined;
+}
+/**
+ * Watches what the process uses and whether this thread's event loop turns. A native thread does
+ * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
+ * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
+ *
+ * Linux has every figure. Elsewhere there are no cgroups, CPU or thread figures: they are `null`.
+ *
+ * @example
+ * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {
+ *   stalls: { thresholdMs: 100, log: 'stderr' },
+ *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
+ * });
+ * monitor.isHealthy();
+ */
+declare class ResourceMonitor {
+    #private;
+    /**
+     * @param limits the plan's limits, some or all; `memory` is what is watched
+     * @param timerManager owns the timer with which JavaScript looks at the results; its `cleanup()` stops the monitor
+     * @param options see `ResourceMonitorOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+     */
+    constructor(limits: ResourceLimitsInput, timerManager: TimerManager, options?: ResourceMonitorOptions);
+    /** The plan's four figures. No native call but for counting connections, no system call. */
+    getMetrics(): ResourceMetrics;
+    /** Whether memory is below the critical threshold: one load. True while memory cannot be read. */
+    isHealthy(): boolean;
+    /** The state, with hysteresis: it does not flap at a threshold. */
+    get state(): ResourceState;
+    /** Everything that is known. Some 10 to 100 µs: not for hot paths. */
+    snapshot(): ResourceSnapshot;
+    /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
+    stalls(): readonly Stall[];
+    /**
+     * The number of a label, to be given to `requestStarted` and `mark`: the pattern of a route or the
+     * type of a message, never what a client chose. Of more than 1,022 all others share one number.
+     * @param text cut to 200 characters
+     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
+     */
+    label(text: string): number;
+    /**
+     * Counts a request that begins. A few stores.
+     * @param label from `label()`; 0 for none
+     */
+    requestStarted(label?: number): void;
+    /** Counts a request that is over. Calls too many are ignored. */
+    requestEnded(): void;
+    /**
+     * Says what runs from now on, such as the handler of a message: a stall is told with it.
+     * @param label from `label()`; 0 for nothing
+     */
+    mark(label: number): void;
+    /**
+     * Whether to refuse what comes now: 0 to let it in, or the milliseconds after which it may come
+     * again. Between the warning and the critical threshold so many of a hundred are refused as memory
+     * has come of the way, at and above the critical threshold all. Always 0 unless `shedding` is on.
+     * Not for liveness probes: a server that refuses is alive.
+     */
+    shedMs(): number;
+    /**
+     * Counts a manager's connections, too.
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    attach(manager: ConnectionManager): void;
+    /** Counts a manager's connections no longer. */
+    detach(manager: ConnectionManager): void;
+    /** Ends the watch at once; the figures stay as they are. May be called again. */
+    stop(): void;
+    [Symbol.dispose](): void;
+}
+
 /** A seat held before the connection opens. */
 interface Lease {
     readonly success: true;
@@ -354,6 +704,11 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * connection with 4001 first. Default `reject`.
      */
     readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
+    /**
+     * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
+     * refuse for want of memory (`overload`).
+     */
+    readonly monitor?: ResourceMonitor | undefined;
     /** Called after a connection was closed because it had gone quiet. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
@@ -725,79 +1080,6 @@ interface MiddlewareTrace {
     result?: unknown;
 }
 
-/** Memory of the process; watched by `ResourceMonitor`. */
-interface MemoryLimits {
-    /** MB (2^20 bytes): above 0. Default 512. */
-    readonly maxHeapSize: number;
-    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
-    readonly warningThreshold: number;
-    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
-    readonly criticalThreshold: number;
-    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
-    readonly gcInterval: number;
-}
-/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
-interface ConnectionCaps {
-    /** In all. Default 10000. */
-    readonly maxTotal: number;
-    /** Per address. Default `Infinity`. */
-    readonly maxPerIp: number;
-    /** Per user. Default `Infinity`. */
-    readonly maxPerUser: number;
-    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
-    readonly timeoutMs: number;
-}
-/** HTTP requests; kept by every adapter that is given them. */
-interface RequestLimits {
-    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
-    readonly maxConcurrent: number;
-    /**
-     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
-     * gets 408 if its body had not come, else 503. Default 30000.
-     */
-    readonly timeoutMs: number;
-    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
-    readonly maxPayloadSize: number;
-    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
-    readonly maxHeaderSize: number;
-}
-/** WebSockets; kept by every adapter that is given them. */
-interface WebSocketLimits {
-    /** Open at once; one more gets 503. Default `Infinity`. */
-    readonly maxConnections: number;
-    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
-    readonly maxMessageSize: number;
-    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
-    readonly pingInterval: number;
-    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
-    readonly pongTimeout: number;
-    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
-    readonly maxBufferedBytes?: number;
-    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
-    readonly maxBufferedMs?: number;
-}
-/** What a server may use. */
-interface ResourceLimits {
-    readonly memory: MemoryLimits;
-    readonly connections: ConnectionCaps;
-    readonly requests: RequestLimits;
-    readonly websockets: WebSocketLimits;
-}
-/** Some of the limits; the others have their defaults. */
-type ResourceLimitsInput = {
-    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
-};
-/**
- * All limits, checked, with their defaults.
- * @param limits some or all of them
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
- * @example
- * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
- */
-declare function resourceLimits(limits?: ResourceLimitsInput): {
-    readonly [S in keyof ResourceLimits]: Checked<S>;
-};
-
 /** Where a shutdown is. */
 type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
 /** One WebSocket, as a shutdown sees it. */
@@ -981,6 +1263,8 @@ type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: 
 interface MessageRouterOptions {
     /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;
+    /** Told which type's handler runs, so that a stall can be put down to it. */
+    readonly monitor?: ResourceMonitor | undefined;
 }
 /** How messages fared. */
 interface MessageStats {
@@ -1700,5 +1984,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DroppedHeader, ErrorCode, ErrorDetails, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, RemoteJwks, Reply, RequestLimits, ResourceLimits, ResourceLimitsInput, Schema, SchemaIssue, SchemaResult, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits };
+export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PressureStall, ProblemDetails, RateAction, ReceiveOutcome, Refusal, RefusalCode, RemoteJwks, Reply, RequestLimits, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, Schema, SchemaIssue, SchemaResult, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits };

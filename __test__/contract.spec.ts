@@ -179,9 +179,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   it('takes tokens of browsers from a subprotocol or the query, and closes with 1008 if asked to', async () => {
     const auth = { policy: { keys: { secret: SECRET } }, subprotocol: 'bearer', queryParameter: 'access_token' };
     const server = await start(command, { limits: {}, auth, refuseWith: 'close' });
-    const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, ['bearer', token({ sub: 'ann' })]);
-    clients.push(client);
-    await once(client, 'open');
+    const client = await server.open('/ws', {}, ['bearer', token({ sub: 'ann' })]);
     expect(client.protocol).toBe('bearer');
     expect((JSON.parse(await ask(client, 'figures')) as unknown[])[4]).toBe('ann');
     const other = await server.open(`/ws?x=1&access_token=${token({ sub: 'bob' })}`);

@@ -5,6 +5,7 @@ import {
   GracefulShutdown,
   InputValidationError,
   InputValidator,
+  ResourceMonitor,
   ManagedConnection,
   MessageRouter,
   MiddlewareChain,
@@ -132,6 +133,14 @@ it('a token verifier takes anything, and accepts none of it', async () => {
   expect(verifier.stats().revocations).toBeLessThanOrEqual(1000);
 });
 
+it('a monitor takes anything and keeps its count', () => {
+  const monitor = new ResourceMonitor({}, new TimerManager({ clock: new ManualClock() }), { log: false });
+  bombard(monitor, ['stop']);
+  for (let i = 0; i < 1000; i++) monitor.requestEnded();
+  expect(monitor.getMetrics().activeRequests).toBe(0);
+  monitor.stop();
+});
+
 it('constructors and adapters refuse junk by name', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const makers: readonly ((junk: never) => unknown)[] = [
@@ -139,6 +148,9 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new ConnectionManager({}, junk),
     (junk) => new ConnectionManager({}, timers, junk),
     (junk) => new TimerManager(junk),
+    (junk) => new ResourceMonitor(junk, timers),
+    (junk) => new ResourceMonitor({}, junk),
+    (junk) => new ResourceMonitor({}, timers, junk),
     (junk) => new GracefulShutdown(junk),
     (junk) => new GracefulShutdown(timers, junk),
     (junk) => new GracefulShutdown(timers, { deadlineMs: junk }),

@@ -20,6 +20,7 @@ for (const [name, command, flags] of hosts) {
     ['bench/connections.mjs', '1000000'],
     ['bench/sweep.mjs'],
     ['bench/timers.mjs'],
+    ['bench/resources.mjs'],
     ...['async', 'sync', 'always', 'netted', 'execute'].map((subject) => ['bench/middleware.mjs', subject]),
     ['bench/json.mjs'],
     ['bench/headers.mjs'],

@@ -9,6 +9,28 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** The watch over the thread that makes it. */
+export declare class ResourceWatch {
+  /** Puts this thread under watch. */
+  constructor(cells: Float64Array, config: WatchConfig)
+  /** The loop's end of the socket that wakes it, which is the caller's from then on; -1 for none. */
+  takeDescriptor(): number
+  /** The loop turns. Returns what is new: 1 a level, 2 a stall, 4 the heap is to be measured. */
+  answer(): number
+  /** Names what may be in flight; `false` unless `at` is the next number. */
+  label(at: number, text: string): boolean
+  /** The stalls after number `after`, the oldest first. */
+  stalls(after: number): Array<StallFigures>
+  /** The changes of level since this was last asked. */
+  levels(): Array<LevelChange>
+  /** The process's clock, in which times are given. */
+  nowMs(): number
+  /** Everything; nothing once it is closed. */
+  figures(): WatchFigures | null
+  /** Ends the watch. May be called again. */
+  close(): void
+}
+
 /** A policy with its keys. */
 export declare class TokenCore {
   /** Without keys, until some are loaded. */
@@ -60,7 +82,7 @@ export interface BatchVerdicts {
 }
 
 /** A connection table over the index of that name, or over one of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
  * A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
@@ -68,6 +90,17 @@ export declare function createConnections(name: string | undefined | null, numbe
  * the path, values, depth, and three flags. The path is JSON text.
  */
 export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }
+
+/** Delays in milliseconds. */
+export interface DelayFigures {
+  p50: number
+  p90: number
+  p99: number
+  p999: number
+  max: number
+  mean: number
+  count: number
+}
 
 /** One failure, as the generated files list it. */
 export interface FailureRow {
@@ -105,6 +138,59 @@ export interface KeysLoaded {
   skipped: Array<KeySkipped>
 }
 
+/** A change of level. */
+export interface LevelChange {
+  atMs: number
+  from: number
+  to: number
+  percent: number
+}
+
+/** A limit of memory. */
+export interface LimitFigures {
+  source: string
+  limit: number
+  used: number
+  percent: number
+  level: number
+}
+
+/** Shares of time waited for a resource, in percent. */
+export interface PressureFigures {
+  some10: number
+  some60: number
+  full10?: number
+  isOwn: boolean
+}
+
+/** The names of the cells, in their order. */
+export declare function resourceCells(): Array<string>
+
+/** A stall. */
+export interface StallFigures {
+  id: number
+  thread: string
+  /** By the process's clock. */
+  sinceMs: number
+  durationMs: number
+  noticedAfterMs: number
+  cause: string
+  systemCall?: string
+  onCpu?: number
+  waiting?: number
+  label: string
+  inFlight: number
+}
+
+/** One thread under watch. */
+export interface ThreadFigures {
+  name: string
+  inFlight: number
+  cpu?: number
+  utilization?: number
+  stalls: number
+}
+
 /** The names that `algorithms` may hold. */
 export declare function tokenAlgorithms(): Array<string>
 
@@ -126,4 +212,63 @@ export interface TokenPolicy {
   maxTokenBytes: number
   maxDepth: number
   maxRevocations: number
+}
+
+/** How to watch a thread. */
+export interface WatchConfig {
+  /** Its name in reports. */
+  name: string
+  /** Before `/proc` and `/sys`. */
+  root: string
+  /** Limit of the resident set. */
+  maxHeapBytes: number
+  /** Percent. */
+  warning: number
+  /** Percent. */
+  critical: number
+  /** From how long on a block is a stall; absent to watch no loop. */
+  stallMs?: number
+  /** Absent for no log, empty for standard error. */
+  log?: string
+}
+
+/** Everything that is known; what is absent is not. */
+export interface WatchFigures {
+  nowMs: number
+  sampledAtMs: number
+  cpuAtMs: number
+  rss?: number
+  anonymous?: number
+  workingSet?: number
+  total?: number
+  available?: number
+  binding?: LimitFigures
+  limits: Array<LimitFigures>
+  cgroupVersion?: number
+  oomKills?: number
+  level: number
+  cpus?: number
+  quotaCpus?: number
+  allowedCpus?: number
+  usedCpus?: number
+  cpuPercent?: number
+  throttledPercent?: number
+  memoryPressure?: PressureFigures
+  cpuPressure?: PressureFigures
+  ioPressure?: PressureFigures
+  threadCpu?: number
+  utilization?: number
+  delays?: DelayFigures
+  processDelays?: DelayFigures
+  lifetimeDelays?: DelayFigures
+  isWatched: boolean
+  isSeen: boolean
+  stalls: number
+  stall?: StallFigures
+  pauses: number
+  threads: Array<ThreadFigures>
+  processRequests: number
+  processStalls: number
+  processStalledMs: number
+  ownCpu?: number
 }

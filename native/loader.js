@@ -773,12 +773,14 @@ if (
   }
 }
 
-const { TokenCore, Trust, createConnections, createJsonScanner, failureRows, isPublicIp, tokenAlgorithms } = nativeBinding
+const { ResourceWatch, TokenCore, Trust, createConnections, createJsonScanner, failureRows, isPublicIp, resourceCells, tokenAlgorithms } = nativeBinding
+export { ResourceWatch }
 export { TokenCore }
 export { Trust }
 export { createConnections }
 export { createJsonScanner }
 export { failureRows }
 export { isPublicIp }
+export { resourceCells }
 export { tokenAlgorithms }
 export const __napiBindingTarget = __napiLoadedBindingTarget

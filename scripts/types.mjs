@@ -28,6 +28,7 @@ const OF_MAIN = [
   'policy.js',
   'keys.js',
   'jwks.js',
+  'resources.js',
 ];
 
 /** Declarations of one entry, as one file. */

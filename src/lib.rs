@@ -4,6 +4,8 @@
 //!  4  binding        the only place that knows Node-API
 //!  2  connections    admission: who may have a seat, and who has gone quiet
 //!  1  validators     what comes in from outside: failures and scanners
+//!  2  sampler        the thread that reads the operating system, alone
+//!  1  resources      what the process uses and may use; stalls of its event loops
 //!  0  clock, error
 //! ```
 //! A module may use those of a lower rank only; `tests/architecture.rs` holds that.
@@ -11,6 +13,8 @@
 pub mod clock;
 pub mod connections;
 pub mod error;
+pub mod resources;
+pub mod sampler;
 pub mod validators;
 
 #[cfg(feature = "binding")]

@@ -19,8 +19,8 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
 fn rank(module: &str) -> Option<u8> {
     Some(match module {
         "clock" | "error" => 0,
-        "validators" => 1,
-        "connections" => 2,
+        "resources" | "validators" => 1,
+        "connections" | "sampler" => 2,
         "binding" => 4,
         _ => return None,
     })
@@ -46,6 +46,11 @@ fn the_house_is_in_order() {
             && (text.contains("napi::") || text.contains("unsafe "))
         {
             wrong.push(format!("{path}: Node-API or unsafe outside of binding"));
+        }
+        if !["sampler", "binding"].contains(&module)
+            && (text.contains("std::fs") || text.contains("std::io"))
+        {
+            wrong.push(format!("{path}: reads the operating system"));
         }
         if module != "clock" && (text.contains("Instant::") || text.contains("SystemTime")) {
             wrong.push(format!("{path}: reads a clock"));

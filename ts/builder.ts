@@ -14,6 +14,7 @@ import { PerformantMiddlewareChain } from './middleware/chain.js';
 import type { MiddlewareItem } from './middleware/contract.js';
 import { answerWith } from './requests.js';
 import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
+import type { ResourceMonitor } from './resources.js';
 import { GracefulShutdown, type ShutdownHook, type ShutdownOptions, type ShutdownResult } from './shutdown.js';
 import { bunSockets } from './sockets.js';
 import { TimerManager } from './timers.js';
@@ -83,6 +84,8 @@ export interface ServerOptions {
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
   /** Verifies the token of every upgrade, as for the guard, or with any verifier of bearer tokens; its `sub` becomes the user. Default: nobody is asked. */
   readonly auth?: TokenVerifier | TokenAuth | BearerVerifier | undefined;
+  /** Counts connections and requests, is told what runs, and decides what to shed. Health endpoints are never shed. */
+  readonly monitor?: ResourceMonitor | undefined;
   /** As for the guard. */
   readonly trustedProxies?: readonly string[] | undefined;
   readonly shutdown?: ShutdownOptions | undefined;
@@ -117,7 +120,20 @@ export interface RunningServer<App> {
   stop(): Promise<ShutdownResult>;
 }
 
-const OPTIONS = ['port', 'hostname', 'websocket', 'limits', 'middlewares', 'auth', 'trustedProxies', 'shutdown', 'endpoints', 'timers', 'onError'] as const;
+const OPTIONS = [
+  'port',
+  'hostname',
+  'websocket',
+  'limits',
+  'middlewares',
+  'auth',
+  'trustedProxies',
+  'shutdown',
+  'endpoints',
+  'timers',
+  'monitor',
+  'onError',
+] as const;
 const LIVE_PATH = '/health/live';
 const READY_PATH = '/health/ready';
 const STATS_PATH = '/stats';
@@ -236,6 +252,7 @@ class Parts {
         requests: limits.requests,
         websockets: limits.websockets,
         onIdentifyError: (error) => this.onError(error, 'auth'),
+        ...(options.monitor === undefined ? {} : { monitor: options.monitor }),
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
         ...authOptions(options.auth),
       },
@@ -435,7 +452,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
     requireBun('ElysiaServerBuilder');
     checkOptions(options);
     this.#options = { ...options };
-    this.#router = new MessageRouter<ServerConnection>({ onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`) });
+    this.#router = new MessageRouter<ServerConnection>({
+      onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
+      monitor: options.monitor,
+    });
   }
 
   #set(changes: ServerOptions): this {

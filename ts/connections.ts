@@ -31,6 +31,7 @@ import {
   checkedMeter,
   frozenLimits,
 } from './limits.js';
+import type { ResourceMonitor } from './resources.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 
 /** A seat held before the connection opens. */
@@ -87,6 +88,11 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * connection with 4001 first. Default `reject`.
    */
   readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
+  /**
+   * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
+   * refuse for want of memory (`overload`).
+   */
+  readonly monitor?: ResourceMonitor | undefined;
   /** Called after a connection was closed because it had gone quiet. */
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
@@ -118,6 +124,7 @@ export interface ConnectionStats {
 const SLOTS_MAX = 2 ** 22;
 const FULL = -100;
 const NEED_TIME = -101;
+const OVERLOAD = -102;
 /** Slots left before the core is called for them. */
 const LEFT_MAX = 64;
 /** Evictions in one turn. */
@@ -207,6 +214,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
+  /** For how long the newcomer that was refused last is to stay away. */
+  #shedMs = 0;
   /** Sockets closed so far: each may have called back. */
   #closes = 0;
   #limits: Readonly<ConnectionLimits>;
@@ -266,6 +275,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#table.close();
       throw error;
     }
+    options.monitor?.attach(this as unknown as ConnectionManager);
   }
 
   /** Puts the limits into effect that JavaScript keeps. */
@@ -331,6 +341,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Calls the core; a handle, or what it refused with. */
   #admit(take: NativeTable['reserve'], ip: string, v4: number, user: string | undefined): number {
     if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
+    if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0) return OVERLOAD;
     const where = v4 < 0 ? ip : v4;
     const who = user === undefined ? undefined : crossing(user, this.#text);
     const loopNow = this.#tickNow;
@@ -367,6 +378,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #refusal(handle: number, ip: string, user: string | undefined): Refusal {
     if (handle === FULL) return this.#refuse('total_limit', RETRY_MS, ip, user);
+    if (handle === OVERLOAD) return this.#refuse('overload', this.#shedMs, ip, user);
     const code = NATIVE_CODES[-handle - 1] ?? 'closed';
     return this.#refuse(code, code === 'ip_rate' || code === 'user_rate' ? this.#table.retryAfterMs() : RETRY_MS, ip, user);
   }
@@ -597,6 +609,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return isMore;
   }
 
+  /** Connections and leases of the index. @internal */
+  get total(): number {
+    return this.#isClosed ? 0 : this.#table.total();
+  }
+
+  /** What counts its connections. @internal */
+  get monitor(): ResourceMonitor | undefined {
+    return this.#options.monitor;
+  }
+
   /** Owner of its timers. @internal */
   get timers(): TimerManager {
     return this.#timers;
@@ -655,6 +677,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#isClosed = true;
     for (const connection of this.connections.values()) this.#close(connection, 1001, 'Server shutdown');
     this.#table.close();
+    this.#options.monitor?.detach(this as unknown as ConnectionManager);
   }
 
   [Symbol.dispose](): void {
@@ -703,8 +726,10 @@ function checkedOptionalUser(userId: string | undefined): string | undefined {
 function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions<S>): void {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
   const hooks = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
-  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', ...hooks]);
-  const { name, onFull, onDuplicateId } = options;
+  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...hooks]);
+  const { name, onFull, onDuplicateId, monitor } = options;
+  if (monitor !== undefined && typeof (monitor as Partial<ResourceMonitor> | null)?.shedMs !== 'function')
+    throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
   }

@@ -10,6 +10,7 @@ import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
+import type { ResourceMonitor } from './resources.js';
 import { TimerManager } from './timers.js';
 import type { TokenVerifier } from './tokens.js';
 import type { ValidationFailure } from './validators/failure.js';
@@ -155,7 +156,10 @@ export class Visit {
 }
 
 const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'auth', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
-const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
+const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
+
+/** For requests that are only counted. */
+const UNLIMITED = Object.freeze({ maxConcurrent: Infinity, timeoutMs: Infinity, maxPayloadSize: Infinity, maxHeaderSize: Infinity });
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {
@@ -165,9 +169,11 @@ export class Door<R> {
   readonly #hooks = new Hooks();
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
-  /** Undefined if no limits of requests were given. */
+  /** Undefined if neither limits of requests nor a monitor were given. */
   readonly gate: RequestGate | undefined;
   readonly live: LiveSockets;
+  /** What counts requests and is told what runs. */
+  readonly monitor: ResourceMonitor | undefined;
   readonly #auth: TokenAuth | undefined;
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
@@ -186,8 +192,10 @@ export class Door<R> {
     const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;
     this.manager = managerOf(options, timers, websockets?.maxConnections);
-    this.gate = requests === undefined ? undefined : new RequestGate(requests, timers);
-    this.live = new LiveSockets(websockets, timers, host);
+    this.monitor = this.manager.monitor;
+    const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
+    this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor);
+    this.live = new LiveSockets(websockets, timers, host, this.monitor);
   }
 
   stats(): GuardStats {

@@ -167,6 +167,12 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     plugin.wrap(((handle: Handler) => (request: Request) => around(request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
   }
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
+  const { monitor } = door;
+  if (monitor !== undefined) {
+    plugin.onTransform({ as: 'global' }, (context) => {
+      monitor.mark(monitor.label(`${context.request.method} ${context.route}`));
+    });
+  }
   const before = door.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
         const server = context.server;

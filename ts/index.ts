@@ -60,3 +60,18 @@ export type { TokenClaims, TokenExplanation, TokenResult, TokenRevocation, Token
 export type { TokenAlgorithm, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenSecret } from './keys.js';
 export type { TokenVerifierOptions } from './policy.js';
 export type { JwksStats, RemoteJwks } from './jwks.js';
+export { ResourceMonitor } from './resources.js';
+export type {
+  CollectionRecord,
+  DelayQuantiles,
+  MemoryLimit,
+  PressureStall,
+  ResourceLog,
+  ResourceMetrics,
+  ResourceMonitorOptions,
+  ResourceSnapshot,
+  ResourceState,
+  Stall,
+  StallCause,
+  StateChange,
+} from './resources.js';

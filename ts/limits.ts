@@ -73,6 +73,7 @@ export type RefusalCode =
   | 'ip_rate'
   | 'user_rate'
   | 'unknown_ip_limit'
+  | 'overload'
   | 'duplicate_id'
   | 'closed'
   | 'stale_lease';
@@ -89,6 +90,7 @@ export const REASONS: Readonly<Record<RefusalCode, string>> = {
   ip_rate: 'Connect rate per IP exceeded',
   user_rate: 'Connect rate per user exceeded',
   unknown_ip_limit: 'Max connections without an IP exceeded',
+  overload: 'Server is overloaded',
   duplicate_id: 'Connection id is in use',
   closed: 'Connection manager is closed',
   stale_lease: 'Lease has expired or was used',

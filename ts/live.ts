@@ -4,6 +4,7 @@
  */
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Checked } from './resource-limits.js';
+import type { ResourceMonitor } from './resources.js';
 import type { ShutdownSocket, SocketWatcher } from './shutdown.js';
 import type { TimerHandle, TimerManager } from './timers.js';
 
@@ -55,6 +56,7 @@ export class LiveSocket implements ShutdownSocket {
 
   /** A message came: whether it is within its size; if not, the socket is being closed. */
   heard(bytes: number): boolean {
+    this.#all.began();
     this.unanswered = NEVER_PINGED;
     return bytes <= this.#all.maxMessageSize || this.#all.refuseMessage(this);
   }
@@ -131,7 +133,12 @@ export class LiveSockets {
   #slowConsumers = 0;
   #messagesTooLarge = 0;
 
-  constructor(limits: Checked<'websockets'> | undefined, timers: TimerManager, host: SocketHost) {
+  readonly #monitor: ResourceMonitor | undefined;
+  readonly #label: number;
+
+  constructor(limits: Checked<'websockets'> | undefined, timers: TimerManager, host: SocketHost, monitor?: ResourceMonitor) {
+    this.#monitor = monitor;
+    this.#label = monitor?.label('WebSocket message') ?? 0;
     this.#limits = limits;
     this.#timers = timers;
     this.#host = host;
@@ -142,6 +149,11 @@ export class LiveSockets {
     this.#buckets = Array.from({ length: count }, () => []);
     const pong = limits?.pongTimeout ?? Infinity;
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
+  }
+
+  /** The handler of a message runs next. */
+  began(): void {
+    this.#monitor?.mark(this.#label);
   }
 
   get size(): number {

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { wallClockMs } from './clock.js';
 import { PortcullisError, knownOptions, wrongType } from './errors.js';
+import type { ResourceMonitor } from './resources.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
 
 /** Why a message was not handled. */
@@ -31,6 +32,8 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
 export interface MessageRouterOptions {
   /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
   readonly onError?: ((error: unknown, type: string) => void) | undefined;
+  /** Told which type's handler runs, so that a stall can be put down to it. */
+  readonly monitor?: ResourceMonitor | undefined;
 }
 
 /** How messages fared. */
@@ -43,6 +46,8 @@ export interface MessageStats {
 interface Route<C> {
   readonly handle: MessageHandler<unknown, C>;
   readonly check: ((payload: unknown) => boolean) | undefined;
+  /** Its number at the monitor. */
+  readonly label: number;
 }
 
 /** Who a message is from, as the server knows it. What a client says of itself is not believed. */
@@ -82,8 +87,10 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
   constructor(options: MessageRouterOptions = {}) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions('MessageRouter', options, ['onError']);
+    knownOptions('MessageRouter', options, ['onError', 'monitor']);
     if (options.onError !== undefined && typeof options.onError !== 'function') throw wrongType('onError', options.onError, 'a function');
+    if (options.monitor !== undefined && typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function')
+      throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
     this.#options = options;
   }
 
@@ -106,14 +113,15 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         allowed: 'a type without a handler',
       });
     }
-    this.#routes.set(type, { handle: handle as MessageHandler<unknown, C>, check });
+    const label = this.#options.monitor?.label(`message ${type}`) ?? 0;
+    this.#routes.set(type, { handle: handle as MessageHandler<unknown, C>, check, label });
     return this;
   }
 
   /** Sets what handles the types that have no handler. */
   otherwise(handle: MessageHandler<unknown, C>): this {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
-    this.#otherwise = { handle, check: undefined };
+    this.#otherwise = { handle, check: undefined, label: this.#options.monitor?.label('message of another type') ?? 0 };
     return this;
   }
 
@@ -172,6 +180,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (route === undefined) return this.#refuse(problem('unknown_type', 'type'), message.messageId);
     try {
       if (route.check !== undefined && !route.check(message.payload)) return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
+      this.#options.monitor?.mark(route.label);
       const answer = route.handle(connection, message);
       if (!(answer instanceof Promise)) return this.#answer(answer, message.messageId);
       return answer.then(

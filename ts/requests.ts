@@ -5,10 +5,12 @@
 import type { Answer } from './door.js';
 import { PortcullisError } from './errors.js';
 import type { Checked } from './resource-limits.js';
+import type { ResourceMonitor } from './resources.js';
 import type { TimerHandle, TimerManager } from './timers.js';
 
 /** Why a request was refused or ended. */
-export type RequestRefusalCode = 'draining' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+export type RequestRefusalCode =
+  'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
 
 /** How requests fared. */
 export interface RequestStats {
@@ -20,6 +22,7 @@ export interface RequestStats {
 
 const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, message: string]>> = {
   draining: [503, 'Server is draining'],
+  overload: [503, 'Server is overloaded'],
   too_many_requests_in_flight: [503, 'Max concurrent requests exceeded'],
   payload_too_large: [413, 'Payload too large'],
   headers_too_large: [431, 'Headers too large'],
@@ -117,11 +120,14 @@ export class RequestGate {
   readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
   readonly #idle: (() => void)[] = [];
   #served = 0;
+  readonly #monitor: ResourceMonitor | undefined;
+  #shedMs = 0;
   #isDraining = false;
 
-  constructor(limits: Checked<'requests'>, timers: TimerManager) {
+  constructor(limits: Checked<'requests'>, timers: TimerManager, monitor?: ResourceMonitor) {
     this.#limits = limits;
     this.#timers = timers;
+    this.#monitor = monitor;
   }
 
   get active(): number {
@@ -149,6 +155,7 @@ export class RequestGate {
     }
     const ticket = new Ticket(this, this.#limits, this.#timers);
     this.#tickets.add(ticket);
+    this.#monitor?.requestStarted();
     return ticket;
   }
 
@@ -156,17 +163,21 @@ export class RequestGate {
     if (this.#isDraining) return 'draining';
     if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
     if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize) return 'payload_too_large';
-    return this.#tickets.size >= this.#limits.maxConcurrent ? 'too_many_requests_in_flight' : undefined;
+    if (this.#tickets.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
+    // Last: what is refused anyway is no part of what is shed.
+    this.#shedMs = this.#monitor?.shedMs() ?? 0;
+    return this.#shedMs > 0 ? 'overload' : undefined;
   }
 
   /** What to tell the client. */
   answer(code: RequestRefusalCode): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 408;
-    const headers: Record<string, string> = retry ? { 'retry-after': String(RETRY_MS / 1000) } : {};
+    const retryAfterMs = code === 'overload' ? this.#shedMs : RETRY_MS;
+    const headers: Record<string, string> = retry ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) } : {};
     // What follows on this connection may be the rest of a body that nobody reads.
-    if (code !== 'too_many_requests_in_flight') headers['connection'] = 'close';
-    return answerWith(status, { code, message, ...(retry ? { retryAfterMs: RETRY_MS } : {}) }, headers);
+    if (code !== 'too_many_requests_in_flight' && code !== 'overload') headers['connection'] = 'close';
+    return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
   }
 
   count(code: RequestRefusalCode): void {
@@ -176,6 +187,7 @@ export class RequestGate {
   left(ticket: Ticket): void {
     this.#tickets.delete(ticket);
     this.#served++;
+    this.#monitor?.requestEnded();
     if (this.#tickets.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 

@@ -304,6 +304,13 @@ export class TimerManager {
     return { timeouts, intervals };
   }
 
+  /** Calls `close` at `cleanup()`; returns what takes that back. @internal */
+  onCleanup(close: () => void): () => void {
+    if (typeof close !== 'function') throw wrongType('close', close, 'a function');
+    this.#closers.add(close);
+    return () => void this.#closers.delete(close);
+  }
+
   /** How many timers are pending, those of its scopes too. */
   getActiveTimersCount(): number {
     let { count } = this.#timers;

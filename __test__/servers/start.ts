@@ -101,8 +101,8 @@ export class Server {
   }
 
   /** A WebSocket client that is open. */
-  async open(path = '/ws', headers: Record<string, string> = {}): Promise<WebSocket> {
-    const client = new WebSocket(`ws://127.0.0.1:${this.port}${path}`, { headers });
+  async open(path = '/ws', headers: Record<string, string> = {}, protocols: string[] = []): Promise<WebSocket> {
+    const client = new WebSocket(`ws://127.0.0.1:${this.port}${path}`, protocols, { headers });
     clients.push(client);
     client.on('error', () => undefined);
     await once(client, 'open');

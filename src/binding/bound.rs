@@ -89,7 +89,7 @@ impl Args {
         at: usize,
         with: impl FnOnce(&[u8]) -> R,
     ) -> std::result::Result<R, Wrong> {
-        let (data, length) = self.typed_array::<u8>(at)?;
+        let (data, length) = typed_array::<u8>(self.env, self.value(at))?;
         if length == 0 {
             return Ok(with(&[]));
         }
@@ -199,40 +199,32 @@ impl Args {
 
     /// Borrows the memory of a typed array argument for as long as the process lives.
     pub(super) fn memory<T: Element>(&self, at: usize) -> std::result::Result<Memory<T>, Wrong> {
-        let (data, length) = self.typed_array::<T>(at)?;
-        let value = self.value(at);
-        let mut reference = std::ptr::null_mut();
-        // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
-        unsafe { sys::napi_create_reference(self.env, value, 1, &raw mut reference) };
-        Ok(Memory {
-            env: self.env,
-            reference,
-            data,
-            length,
-        })
+        Memory::borrow(self.env, self.value(at))
     }
+}
 
-    /// Where a typed array argument lies, and how many elements it has.
-    fn typed_array<T: Element>(&self, at: usize) -> std::result::Result<(*mut T, usize), Wrong> {
-        let value = self.value(at);
-        let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
-        // SAFETY: out-pointers are valid; a null or wrong value yields an error status.
-        let status = unsafe {
-            sys::napi_get_typedarray_info(
-                self.env,
-                value,
-                &raw mut kind,
-                &raw mut length,
-                &raw mut data,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
-        };
-        if status != sys::Status::napi_ok || kind != T::KIND {
-            return Err(Wrong(T::EXPECTED));
-        }
-        Ok((data.cast(), length))
+/// Where a typed array lies, and how many elements it has.
+fn typed_array<T: Element>(
+    env: sys::napi_env,
+    value: sys::napi_value,
+) -> std::result::Result<(*mut T, usize), Wrong> {
+    let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
+    // SAFETY: out-pointers are valid; a null or wrong value yields an error status.
+    let status = unsafe {
+        sys::napi_get_typedarray_info(
+            env,
+            value,
+            &raw mut kind,
+            &raw mut length,
+            &raw mut data,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    if status != sys::Status::napi_ok || kind != T::KIND {
+        return Err(Wrong(T::EXPECTED));
     }
+    Ok((data.cast(), length))
 }
 
 /// The element types that cross the border.
@@ -270,7 +262,31 @@ pub(super) struct Memory<T> {
     length: usize,
 }
 
+impl<T: Element> Memory<T> {
+    /// Borrows the memory of a typed array for as long as this lives.
+    pub(super) fn borrow(
+        env: sys::napi_env,
+        value: sys::napi_value,
+    ) -> std::result::Result<Self, Wrong> {
+        let (data, length) = typed_array::<T>(env, value)?;
+        let mut reference = std::ptr::null_mut();
+        // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
+        unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
+        Ok(Self {
+            env,
+            reference,
+            data,
+            length,
+        })
+    }
+}
+
 impl<T> Memory<T> {
+    /// Where it is, for memory that another thread reads with atomics.
+    pub(super) fn place(&self) -> (*mut T, usize) {
+        (self.data, self.length)
+    }
+
     pub(super) fn slice(&mut self) -> &mut [T] {
         // SAFETY: the strong reference keeps the array alive, it cannot be detached, and no
         // JavaScript runs while the exclusive borrow lasts (bound functions call nobody).

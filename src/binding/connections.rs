@@ -76,7 +76,7 @@ fn limits(numbers: &[f64]) -> Limits {
 /// A connection table over the index of that name, or over one of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -127,6 +127,7 @@ pub fn create_connections<'env>(
     bind::<BindUser>(env, &object, &core)?;
     bind::<Sweep>(env, &object, &core)?;
     bind::<Counts>(env, &object, &core)?;
+    bind::<Total>(env, &object, &core)?;
     bind::<SetLimits>(env, &object, &core)?;
     bind::<SetDraining>(env, &object, &core)?;
     bind::<RetryAfter>(env, &object, &core)?;
@@ -370,6 +371,10 @@ bound!(Sweep, c"sweep", |core, args| {
     }
     Ok(count as f64)
 });
+
+bound!(Total, c"total", |core, _args| Ok(f64::from(
+    core.table()?.index().total()
+)));
 
 bound!(Counts, c"counts", |core, _args| {
     let Connections {

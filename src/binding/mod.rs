@@ -10,5 +10,6 @@
 mod bound;
 mod connections;
 mod forwarded;
+mod resources;
 mod tokens;
 mod validators;

@@ -282,6 +282,9 @@ pub trait Admission {
     /// Refuses newcomers from now on, or admits them again.
     fn set_draining(&self, draining: bool);
 
+    /// Seats taken.
+    fn total(&self) -> u32;
+
     /// Seats taken, addresses, users, and seats without a user.
     fn counts(&self) -> [u32; 4];
 }
@@ -522,6 +525,10 @@ impl<R: Reach> Admission for Index<R> {
 
     fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
+    }
+
+    fn total(&self) -> u32 {
+        total_of(self.taken.load(Relaxed))
     }
 
     fn counts(&self) -> [u32; 4] {

@@ -1,0 +1,537 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { ConnectionManager, PortcullisError, ResourceMonitor, type ResourceMonitorOptions, type Stall, type StateChange, TimerManager } from '../dist/index.js';
+import { GcPacer } from '../dist/engine.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis as guardWs } from '../dist/ws.js';
+
+const isLinux = process.platform === 'linux';
+const monitors: ResourceMonitor[] = [];
+const folders: string[] = [];
+const silent = { log: false as const };
+
+function monitored(limits = {}, options: ResourceMonitorOptions = silent, timers = new TimerManager()): ResourceMonitor {
+  const monitor = new ResourceMonitor(limits, timers, options);
+  monitors.push(monitor);
+  return monitor;
+}
+
+/** A file system of our own, in which a process of `rssMb` lives in a group of a limit. */
+function machine(files: Readonly<Record<string, string>>): { root: string; put: (path: string, text: string) => void } {
+  const root = mkdtempSync(join(tmpdir(), 'portcullis-root-'));
+  folders.push(root);
+  const put = (path: string, text: string): void => {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  };
+  for (const [path, text] of Object.entries(files)) put(path, text);
+  return { root, put };
+}
+
+const status = (rssMb: number): string => `Name:\tnode\nVmRSS:\t ${rssMb * 1024} kB\nRssAnon:\t 10 kB\nCpus_allowed_list:\t0-3\n`;
+const MACHINE = {
+  '/proc/self/status': status(10),
+  '/proc/meminfo': 'MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n',
+  '/proc/self/mountinfo': '30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
+  '/proc/self/cgroup': '0::/pod/app\n',
+};
+
+afterEach(() => {
+  for (const monitor of monitors.splice(0)) monitor.stop();
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+describe('figures', () => {
+  it.runIf(isLinux)('are there at once, but for CPU, which needs two samples', async () => {
+    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+    const { memoryUsage, activeConnections, activeRequests, cpuUsage } = monitor.getMetrics();
+    const rss = process.memoryUsage.rss() / 2 ** 20;
+    expect(memoryUsage).toBeGreaterThan(rss * 0.5);
+    expect(memoryUsage).toBeLessThan(rss * 2);
+    expect([activeConnections, activeRequests, cpuUsage]).toEqual([0, 0, null]);
+    expect([monitor.isHealthy(), monitor.state]).toEqual([true, 'ok']);
+    await vi.waitFor(() => expect(monitor.getMetrics().cpuUsage).toBeGreaterThanOrEqual(0), 5000);
+    const { cpu, memory, loop } = monitor.snapshot();
+    expect(cpu.allowedCpus).toBeGreaterThan(0);
+    expect(cpu.jsThreadPercent).toBeGreaterThanOrEqual(0);
+    expect(memory.heapUsedMb).toBeGreaterThan(0);
+    expect(loop.watch).toBe('kernel');
+    await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(3), 5000);
+  });
+
+  it('pitfall 11: JSON of a snapshot has no NaN and no Infinity, whatever is missing', () => {
+    for (const files of [{}, MACHINE, { '/proc/self/status': 'VmRSS: lots', '/proc/self/cgroup': '::::', '/proc/meminfo': '\0\0' }]) {
+      const snapshot = monitored({}, { ...silent, root: machine(files).root }).snapshot();
+      const bad: string[] = [];
+      JSON.stringify(snapshot, (key, value: unknown) => {
+        if (typeof value === 'number' && !Number.isFinite(value)) bad.push(key);
+        return value;
+      });
+      expect(bad).toEqual([]);
+    }
+  });
+
+  it('a missing /proc and cgroup leave null and a healthy process', () => {
+    const monitor = monitored({ memory: { maxHeapSize: 100_000 } }, { ...silent, root: machine({}).root, stalls: false });
+    expect(monitor.getMetrics()).toEqual({ memoryUsage: null, activeConnections: 0, activeRequests: 0, cpuUsage: null });
+    expect([monitor.isHealthy(), monitor.state]).toEqual([true, 'ok']);
+    const { memory, cpu, loop } = monitor.snapshot();
+    expect([memory.rssMb, memory.workingSetMb, memory.cgroupVersion, memory.pressure]).toEqual([null, null, null, null]);
+    expect([cpu.percentOfAllowed, cpu.ageMs, cpu.allowedCpus, loop.watch]).toEqual([null, null, null, 'off']);
+  });
+
+  it('pitfall 3: the limit that binds is the one of which most is used, and is named', () => {
+    const { root } = machine({
+      ...MACHINE,
+      '/proc/self/status': status(200),
+      '/sys/fs/cgroup/pod/app/memory.max': 'max\n',
+      '/sys/fs/cgroup/pod/memory.max': `${256 * 2 ** 20}\n`,
+      '/sys/fs/cgroup/pod/memory.current': `${240 * 2 ** 20}\n`,
+      '/sys/fs/cgroup/pod/memory.stat': `inactive_file ${40 * 2 ** 20}\n`,
+      '/sys/fs/cgroup/pod/cpu.max': '50000 100000\n',
+    });
+    const { memory, cpu } = monitored({ memory: { maxHeapSize: 400 } }, { ...silent, root }).snapshot();
+    expect(memory.effectiveLimit).toEqual({ source: 'cgroup', limitMb: 256, usedMb: 200, percent: 78.125, level: 1 });
+    expect([cpu.cpus, cpu.quotaCpus, cpu.allowedCpus]).toEqual([4, 0.5, 0.5]);
+    const configured = monitored({ memory: { maxHeapSize: 210 } }, { ...silent, root }).snapshot();
+    expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSize');
+  });
+
+  it('pitfall 17: a maxHeapSize above the limit of the container is warned about', () => {
+    const { root } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`, '/sys/fs/cgroup/pod/app/memory.current': '9' });
+    const lines: unknown[] = [];
+    monitored({ memory: { maxHeapSize: 512 } }, { root, log: (level, message, details) => lines.push([level, message, details]) });
+    expect(lines).toEqual([
+      ['warn', 'memory.maxHeapSize is above the limit of the cgroup, which binds first', { maxHeapSize: 512, limit: 256, source: 'cgroup' }],
+    ]);
+    monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
+    expect(lines.length).toBe(1);
+  });
+
+  it('connections are those of the managers, requests those in flight', () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const monitor = monitored({}, silent, timers);
+    const manager = new ConnectionManager({}, timers, { monitor });
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    manager.addConnection('b', new FakeSocket(), '192.0.2.2');
+    monitor.attach(manager);
+    expect(monitor.getMetrics().activeConnections).toBe(2);
+    manager.removeConnection('a');
+    expect([monitor.getMetrics().activeConnections, monitor.snapshot().activeConnections]).toEqual([1, 1]);
+    monitor.requestStarted();
+    monitor.requestStarted(monitor.label('GET /'));
+    expect(monitor.getMetrics().activeRequests).toBe(2);
+    for (let i = 0; i < 5; i++) monitor.requestEnded();
+    expect(monitor.getMetrics().activeRequests).toBe(0);
+    manager.cleanup();
+    expect(monitor.getMetrics().activeConnections).toBe(0);
+  });
+
+  it('pitfall 14: a million labels are a thousand, and the rest is one', () => {
+    const monitor = monitored();
+    const first = monitor.label('GET /a');
+    const numbers = new Set<number>();
+    for (let i = 0; i < 1_000_000; i++) numbers.add(monitor.label(`GET /${i}`));
+    expect([numbers.size, monitor.label('GET /a'), monitor.label('x'.repeat(10_000))]).toEqual([1022, first, monitor.label('another')]);
+  });
+});
+
+describe('state', () => {
+  it.runIf(isLinux)('goes to warning, critical and back, with one line each in the plan’s words', async () => {
+    const { root, put } = machine(MACHINE);
+    const lines: [string, string][] = [];
+    const changes: StateChange[] = [];
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
+      { root, gc: false, log: (level, message) => lines.push([level, message]), onStateChange: (change) => changes.push(change) },
+    );
+    put('/proc/self/status', status(60));
+    await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
+    expect(monitor.isHealthy()).toBe(true);
+    put('/proc/self/status', status(95));
+    await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
+    expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
+    expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
+      ['ok', 'warning', 60],
+      ['warning', 'critical', 95],
+    ]);
+    expect(lines).toEqual([
+      ['warn', 'WARNING: Memory usage high'],
+      ['error', 'CRITICAL: Memory usage exceeds threshold'],
+    ]);
+  });
+
+  it('a process that begins above the threshold is critical at once', () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
+    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    expect([monitor.isHealthy(), monitor.state]).toEqual([false, 'critical']);
+  });
+
+  it('at critical a collection is asked for, once in an interval, and what it freed is recorded', async () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
+    const collections: unknown[] = [];
+    const monitor = monitored({ memory: { maxHeapSize: 100, gcInterval: 1_000_000 } }, { ...silent, root, onCollect: (record) => collections.push(record) });
+    await vi.waitFor(() => expect(collections.length).toBe(1), 10_000);
+    await vi.waitFor(() => expect(monitor.snapshot().collections).toEqual(collections));
+    expect(collections[0]).toEqual({ at: expect.any(Number) as number, durationMs: expect.any(Number) as number, freedMb: expect.any(Number) as number });
+  });
+
+  it('pitfall 18: collecting takes 1 % of all time at most, and backs off when it frees less than 5 %', () => {
+    const pacer = new GcPacer(30_000, 0.01);
+    expect(pacer.isDue(0)).toBe(true);
+    pacer.done(0, 50, 0.5);
+    expect([pacer.isDue(29_999), pacer.isDue(30_000)]).toEqual([false, true]);
+    pacer.done(30_000, 500, 0.5);
+    expect([pacer.isDue(79_999), pacer.isDue(80_000)]).toEqual([false, true]);
+    pacer.done(80_000, 1, 0.01);
+    expect([pacer.isDue(139_999), pacer.isDue(140_000)]).toEqual([false, true]);
+    for (let i = 0; i < 20; i++) pacer.done(0, 1, 0);
+    expect([pacer.isDue(30_000 * 64 - 1), pacer.isDue(30_000 * 64)]).toEqual([false, true]);
+    pacer.done(0, 1, 0.2);
+    expect(pacer.isDue(30_000)).toBe(true);
+    expect(new GcPacer(Infinity, 0.01).isDue(1e12)).toBe(false);
+  });
+});
+
+describe('shedding', () => {
+  const pressed = (rssMb: number): ResourceMonitor =>
+    monitored(
+      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { ...silent, gc: false, shedding: { retryAfterMs: 1000 }, root: machine({ ...MACHINE, '/proc/self/status': status(rssMb) }).root },
+    );
+
+  it('refuses in proportion between the thresholds, and says for how long', () => {
+    for (const [rssMb, of300] of [
+      [10, 0],
+      [60, 0],
+      [70, 100],
+      [75, 150],
+      [90, 300],
+      [99, 300],
+    ] as const) {
+      const monitor = pressed(rssMb);
+      const answers = Array.from({ length: 300 }, () => monitor.shedMs());
+      expect([rssMb, answers.filter((ms) => ms > 0).length]).toEqual([rssMb, of300]);
+      expect(answers.every((ms) => ms === 0 || (ms >= 500 && ms <= 1500))).toBe(true);
+    }
+  });
+
+  it('is off unless it is asked for', () => {
+    const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
+    expect(monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs()).toBe(0);
+  });
+
+  it('a manager refuses with overload, and takes no seat', () => {
+    const monitor = pressed(95);
+    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }), { monitor });
+    const result = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    expect([result.success, result.code, result.reason]).toEqual([false, 'overload', 'Server is overloaded']);
+    expect(result.retryAfterMs).toBeGreaterThanOrEqual(500);
+    expect([manager.getStats().totalConnections, manager.getStats().refused.overload]).toEqual([0, 1]);
+  });
+
+  it('a client gets 503 with Retry-After before the upgrade', async () => {
+    const server = createServer();
+    const guard = guardWs({ limits: {}, monitor: pressed(95) });
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const answer = await new Promise<string>((resolve) => {
+      let text = '';
+      const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+      socket.on('data', (data) => (text += data.toString())).on('close', () => resolve(text));
+      const key = 'dGhlIHNhbXBsZSBub25jZQ==';
+      socket.write(`GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`);
+    });
+    server.close();
+    guard.manager.cleanup();
+    expect(answer).toMatch(/^HTTP\/1\.1 503 Service Unavailable\r\n/);
+    expect(answer).toMatch(/retry-after: [12]\r\n/);
+    expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4))).toMatchObject({ code: 'overload' });
+  });
+});
+
+describe('adapters', () => {
+  it('ws: count requests in flight, and shed them with 503 and Retry-After', async () => {
+    const monitor = monitored();
+    let release = (): void => undefined;
+    const guard = guardWs({ limits: {}, monitor });
+    const server = createServer(guard.request((_request, response) => (release = () => response.end('done'))));
+    const shedding = guardWs({
+      limits: {},
+      monitor: monitored(
+        { memory: { maxHeapSize: 100 } },
+        { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(99) }).root },
+      ),
+    });
+    const pressed = createServer(shedding.request((_request, response) => response.end('done')));
+    const listen = async (which: typeof server): Promise<string> => {
+      await new Promise<void>((resolve) => which.listen(0, '127.0.0.1', resolve));
+      return `http://127.0.0.1:${(which.address() as AddressInfo).port}/`;
+    };
+    const asked = fetch(await listen(server));
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(1));
+    release();
+    expect(await (await asked).text()).toBe('done');
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(0));
+    const refused = await fetch(await listen(pressed));
+    expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([503, 'overload']);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(3);
+    server.close();
+    pressed.close();
+    guard.manager.cleanup();
+    shedding.manager.cleanup();
+  });
+
+  it('Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
+    const { stdout, stderr } = spawnSync('node_modules/.bin/bun', ['__test__/servers/monitored.ts', root], { encoding: 'utf8', timeout: 20_000 });
+    expect(stderr).toBe('');
+    expect(JSON.parse(stdout)).toEqual({
+      during: 1,
+      after: 0,
+      connections: 1,
+      // A machine with too few CPUs may add others.
+      labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
+      requests: 5,
+      live: 200,
+      shed: [503, true, 'overload'],
+    });
+  });
+});
+
+interface Found {
+  readonly stalls: Stall[];
+  readonly ring: Stall[];
+  readonly loop: { readonly pauses: number; readonly stalls: number; readonly watch: string };
+}
+
+/** Runs a scene in a process of its own. */
+function stage(scene: string, file?: string): Found {
+  const {
+    stdout,
+    stderr,
+    status: code,
+  } = spawnSync(process.execPath, ['__test__/fixtures/stalls.mjs', scene, ...(file === undefined ? [] : [file])], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  expect([stderr, code]).toEqual(['', 0]);
+  return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Found;
+}
+
+/** A machine with too few CPUs for its work does stall loops: those are none of ours. */
+const own = (stalls: readonly Stall[]): readonly Stall[] => stalls.filter(({ cause }) => cause !== 'starved' && cause !== 'throttled');
+
+describe.runIf(isLinux)('stalls', () => {
+  it('are noticed while they last: the line is in the log before the block is over', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
+    folders.push(folder);
+    const file = join(folder, 'stalls.log');
+    const { stalls } = stage('log', file);
+    const text = readFileSync(file, 'utf8');
+    expect(text).toMatch(/^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 requests in flight\n/);
+    expect(text).toMatch(/event loop of main was blocked for \d+ ms/);
+    expect(stalls[0]).toMatchObject({ label: 'scene log', inFlight: 1, thread: 'main' });
+  });
+
+  it('carry their cause, the system call, and what was in flight', () => {
+    const [busy] = stage('busy').stalls;
+    expect(busy).toMatchObject({ id: 1, label: 'scene busy', inFlight: 1, systemCall: null });
+    expect(['busy', 'starved', 'throttled']).toContain(busy?.cause);
+    expect(busy?.durationMs).toBeGreaterThan(150);
+    expect(busy?.noticedAfterMs).toBeGreaterThanOrEqual(100);
+    const system = stage('system');
+    expect(own(system.stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: expect.stringMatching(/^(epoll|wait|poll|futex|read)/) as string });
+    expect(system.ring).toEqual(system.stalls.map((stall) => ({ ...stall, startedAt: expect.any(Number) as number })));
+    expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
+  });
+
+  it('are none of a loop that idles, nor of one that is busy with many short callbacks', () => {
+    expect(own(stage('idle').stalls)).toEqual([]);
+    expect(own(stage('many').stalls)).toEqual([]);
+  });
+
+  it('pitfall 9: are none of a process that was stopped for 2 s (SIGSTOP)', async () => {
+    const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.on('data', (data: Buffer) => {
+      text += data.toString();
+      if (text !== 'ready\n') return;
+      child.kill('SIGSTOP');
+      setTimeout(() => child.kill('SIGCONT'), 2000);
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    const { stalls, loop } = JSON.parse(text.trim().split('\n').at(-1) ?? '') as Found;
+    expect([code, own(stalls)]).toEqual([0, []]);
+    expect(loop.pauses).toBeGreaterThanOrEqual(1);
+  });
+
+  it('are noticed without the kernel’s figures, too: the loop is asked, and the cause is unknown', async () => {
+    const found: Stall[] = [];
+    const monitor = monitored({}, { ...silent, root: machine({}).root, onStall: (stall) => found.push(stall) });
+    expect(monitor.snapshot().loop.watch).toBe('challenge');
+    await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(2), 5000);
+    for (const end = performance.now() + 300; performance.now() < end;);
+    await vi.waitFor(() => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true), 5000);
+    expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
+  });
+
+  it('can be left out', () => {
+    expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({ watch: 'off', delayMs: null, stall: null });
+  });
+});
+
+describe('workers', () => {
+  const start = (workerData: object): Promise<Worker> =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker(new URL('fixtures/monitored-worker.mjs', import.meta.url), { workerData });
+      worker.once('message', () => resolve(worker));
+      worker.once('error', reject);
+    });
+
+  it('pitfall 13: figures are those of all threads, and totals stay when one is ended', async () => {
+    const monitor = monitored();
+    const before = monitor.snapshot().process;
+    const threads = await Promise.all([1, 2, 3].map((n) => start({ name: `worker ${n}`, requests: 10 * n, inFlight: n })));
+    const during = monitor.snapshot();
+    expect(during.process.requests - before.requests).toBe(60);
+    expect(during.activeRequests).toBe(6);
+    expect(during.process.threads.map(({ name }) => name)).toEqual(expect.arrayContaining(['worker 1', 'worker 2', 'worker 3']));
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(6), 5000);
+    for (const thread of threads) await thread.terminate();
+    await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before.threads.length), 5000);
+    expect(monitor.snapshot().process.requests - before.requests).toBe(60);
+    expect(monitor.snapshot().activeRequests).toBe(0);
+  });
+
+  it.runIf(isLinux)('another thread sees a worker’s stall in the totals', async () => {
+    const monitor = monitored();
+    const before = monitor.snapshot().process.stalls;
+    const thread = await start({ name: 'blocked', requests: 0, inFlight: 0, block: 600 });
+    await vi.waitFor(() => expect(monitor.snapshot().process.stalls).toBeGreaterThan(before), 5000);
+    await thread.terminate();
+  });
+
+  it('pitfall 24: 60 that start and end, by stop() or by force, leave nothing behind', async () => {
+    const monitor = monitored();
+    const before = monitor.snapshot().process.threads.length;
+    for (let round = 0; round < 10; round++) {
+      const threads = await Promise.all([0, 1, 2, 3, 4, 5].map((n) => start({ name: `w${n}`, requests: 1, inFlight: 1, stop: n % 2 === 0 })));
+      await Promise.all(threads.map((thread) => thread.terminate()));
+    }
+    await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before), 5000);
+  });
+
+  it('may be the only ones that load the addon, and may be ended while they are blocked', () => {
+    const { stdout, status: code } = spawnSync(process.execPath, ['__test__/fixtures/addon-in-workers-only.mjs'], { encoding: 'utf8', timeout: 30_000 });
+    expect([stdout.trim(), code]).toEqual(['alive', 0]);
+  });
+});
+
+describe('the end', () => {
+  it('stop() may be called again, ends with the timers, and leaves the figures', () => {
+    const timers = new TimerManager();
+    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } }, silent, timers);
+    expect(timers.getActiveTimersCount()).toBe(1);
+    const { memoryUsage } = monitor.getMetrics();
+    timers.cleanup();
+    monitor.stop();
+    monitor[Symbol.dispose]();
+    expect([monitor.getMetrics().memoryUsage, monitor.isHealthy()]).toEqual([memoryUsage, true]);
+    expect(monitor.stalls()).toEqual([]);
+    expect(() => monitor.snapshot()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    monitor.requestStarted(monitor.label('late'));
+    monitor.requestEnded();
+  });
+
+  it('a process with a monitor, stopped or not, ends by itself', () => {
+    for (const last of ['', 'monitor.stop();']) {
+      const text = `import { ResourceMonitor, TimerManager } from './dist/index.js'; const monitor = new ResourceMonitor({}, new TimerManager()); ${last}`;
+      const { stderr, status: code } = spawnSync(process.execPath, ['--input-type=module', '-e', text], { encoding: 'utf8', timeout: 10_000 });
+      expect([stderr, code]).toEqual(['', 0]);
+    }
+  });
+});
+
+describe('bad input', () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const refusal = (make: () => unknown): PortcullisError => {
+    try {
+      make();
+    } catch (error) {
+      if (error instanceof PortcullisError) return error;
+      throw error;
+    }
+    throw new Error('nothing was thrown');
+  };
+
+  it.each<[string, unknown, unknown, string, string]>([
+    ['no limits', undefined, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
+    ['limits that are none', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
+    ['a section of another name', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
+    ['a warning above critical', { memory: { warningThreshold: 95 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.warningThreshold'],
+    ['a critical above 100', { memory: { criticalThreshold: 101 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.criticalThreshold'],
+    ['a size that is NaN', { memory: { maxHeapSize: Number.NaN } }, {}, 'ERR_OUT_OF_RANGE', 'memory.maxHeapSize'],
+    ['a size with a unit', { memory: { maxHeapSize: '512MB' } }, {}, 'ERR_INVALID_ARG_TYPE', 'memory.maxHeapSize'],
+    ['a gc interval below 0', { memory: { gcInterval: -1 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.gcInterval'],
+    ['options that are none', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
+    ['an option of another name', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
+    ['a threshold of 19 ms', {}, { stalls: { thresholdMs: 19 } }, 'ERR_OUT_OF_RANGE', 'stalls.thresholdMs'],
+    ['a threshold of half a ms more', {}, { stalls: { thresholdMs: 100.5 } }, 'ERR_OUT_OF_RANGE', 'stalls.thresholdMs'],
+    ['stalls that are true', {}, { stalls: true }, 'ERR_INVALID_ARG_TYPE', 'stalls'],
+    ['a log of another kind', {}, { stalls: { log: 'stdout' } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log'],
+    ['a log without a path', {}, { stalls: { log: { file: '' } } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log.file'],
+    ['a log that cannot be written', {}, { stalls: { log: { file: '/no/such/folder/x' } } }, 'ERR_OUT_OF_RANGE', 'stalls.log.file'],
+    ['a budget of 0', {}, { gc: { budget: 0 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
+    ['a budget that is NaN', {}, { gc: { budget: Number.NaN } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
+    ['a hook that is no function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
+    ['a name that is empty', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
+    ['connections of another kind', {}, { connections: [{}] }, 'ERR_INVALID_ARG_TYPE', 'connections'],
+    ['a retry after 0 ms', {}, { shedding: { retryAfterMs: 0 } }, 'ERR_OUT_OF_RANGE', 'shedding.retryAfterMs'],
+    ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
+  ])('%s', (_, limits, options, code, field) => {
+    const error = refusal(() => new ResourceMonitor(limits as never, timers, options as never));
+    expect([error.code, error.field]).toEqual([code, field]);
+  });
+
+  it('no timers, a label that is empty, a manager that is none', () => {
+    expect(refusal(() => new ResourceMonitor({}, {} as never)).field).toBe('timerManager');
+    const monitor = monitored();
+    expect(refusal(() => monitor.label('')).field).toBe('label');
+    expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
+    expect(refusal(() => new ConnectionManager({}, timers, { monitor: {} as never })).field).toBe('monitor');
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('a label that is no number marks nothing and breaks nothing', () => {
+    const monitor = monitored();
+    for (const junk of [Number.NaN, -1, 1e300, 'x', null, undefined, {}, 2 ** 40]) {
+      monitor.requestStarted(junk as never);
+      monitor.mark(junk as never);
+      monitor.requestEnded();
+    }
+    expect(monitor.snapshot().activeRequests).toBe(0);
+  });
+
+  it('a hook that throws becomes a warning and ends nothing', async () => {
+    const warnings: Error[] = [];
+    const listener = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', listener);
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
+    const hook = (): never => {
+      throw new Error('of the hook');
+    };
+    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root, onStateChange: hook });
+    await vi.waitFor(() => expect(warnings.map(({ cause }) => cause)).toEqual([new Error('of the hook')]), 5000);
+    process.off('warning', listener);
+    expect(warnings[0]).toMatchObject({ code: 'PORTCULLIS_HOOK_ERROR' });
+    expect(monitor.isHealthy()).toBe(false);
+  });
+});

@@ -1,0 +1,72 @@
+// The plugin and the builder with a monitor; asks its own servers and prints what came of it.
+import { Elysia } from 'elysia';
+import { ResourceMonitor, type Stall, TimerManager } from '../../dist/index.js';
+import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';
+
+const [root = ''] = process.argv.slice(2);
+const timers = new TimerManager();
+const stalls: Stall[] = [];
+const monitor = new ResourceMonitor({}, timers, { log: false, onStall: (stall) => stalls.push(stall) });
+const block = (ms: number): void => {
+  for (const end = performance.now() + ms; performance.now() < end;);
+};
+const stalled = async (count: number): Promise<void> => {
+  for (let tries = 0; tries < 200 && stalls.length < count; tries++) await Bun.sleep(10);
+};
+
+let finish = (): void => undefined;
+const held = new Promise<void>((resolve) => (finish = resolve));
+const app = new Elysia()
+  .use(portcullis({ limits: {}, monitor }))
+  .get('/slow/:id', () => held.then(() => 'slow'))
+  .get('/block/:id', () => {
+    block(250);
+    return 'blocked';
+  })
+  .get('/throw', () => {
+    throw new Error('of the handler');
+  })
+  .ws('/ws', {
+    message(ws) {
+      block(250);
+      ws.send('done');
+    },
+  })
+  .listen({ port: 0, hostname: '127.0.0.1' });
+const base = `127.0.0.1:${app.server?.port}`;
+const slow = fetch(`http://${base}/slow/7`);
+while (monitor.getMetrics().activeRequests === 0) await Bun.sleep(5);
+const during = monitor.getMetrics().activeRequests;
+finish();
+await (await slow).text();
+await (await fetch(`http://${base}/throw`)).text();
+await (await fetch(`http://${base}/nowhere`)).text();
+await (await fetch(`http://${base}/block/3`)).text();
+await stalled(1);
+const socket = new WebSocket(`ws://${base}/ws`);
+await new Promise((resolve) => (socket.onopen = resolve));
+const connections = monitor.getMetrics().activeConnections;
+const answered = new Promise((resolve) => (socket.onmessage = resolve));
+socket.send('x');
+await answered;
+await stalled(stalls.length + 1);
+const after = monitor.getMetrics().activeRequests;
+socket.close();
+await app.stop(true);
+
+const pressed = new ResourceMonitor({ memory: { maxHeapSize: 100 } }, timers, { log: false, gc: false, shedding: true, root });
+const server = await new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, monitor: pressed }).routes((given) => given.get('/x', () => 'x')).start();
+const at = (path: string): Promise<Response> => fetch(`http://127.0.0.1:${server.port}${path}`);
+const [live, shed] = [await at('/health/live'), await at('/x')];
+console.log(
+  JSON.stringify({
+    during,
+    after,
+    connections,
+    labels: stalls.map(({ label }) => label),
+    requests: monitor.snapshot().process.requests,
+    live: live.status,
+    shed: [shed.status, Number(shed.headers.get('retry-after')) >= 1, ((await shed.json()) as { code: string }).code],
+  }),
+);
+process.exit(0);

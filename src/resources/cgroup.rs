@@ -1,0 +1,596 @@
+//! The control groups of the process, v1 and v2, with their ancestors: the lowest limit binds,
+//! wherever it stands.
+//!
+//! `/proc/self/cgroup` names the group, `/proc/self/mountinfo` says where its tree is mounted. What
+//! a container cannot see of its ancestors cannot be read; the kernel's `hierarchical_memory_limit`
+//! of v1 is read for that.
+
+use super::Files;
+use super::parse::{Pressure, keyed, pressure};
+
+/// The groups that hold the process: one directory each, the process's own first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cgroup {
+    memory: Option<Tree>,
+    cpu: Option<Tree>,
+    unified: Option<Tree>,
+}
+
+/// A directory and its ancestors as far as they are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tree {
+    is_v2: bool,
+    levels: Vec<String>,
+}
+
+/// A limit of memory, and how much of it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Bytes.
+    pub limit: u64,
+    /// Whether the kernel slows the group down there (`memory.high`) instead of killing in it.
+    pub is_soft: bool,
+    /// Steps up from the process's own group.
+    pub level: usize,
+    /// Bytes charged to the group, page cache included.
+    pub usage: u64,
+    /// Bytes charged, less the page cache that can be dropped at once.
+    pub working_set: u64,
+}
+
+/// How often, and for how long, the group was denied the CPU by its quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuStat {
+    /// Periods in which it was throttled.
+    pub throttled_periods: u64,
+    /// Nanoseconds for which it was.
+    pub throttled_ns: u64,
+}
+
+/// `\040` and the like, as mountinfo writes them.
+fn unescaped(word: &str) -> String {
+    let mut text = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let code = rest
+            .get(at + 1..at + 4)
+            .and_then(|code| u8::from_str_radix(code, 8).ok());
+        match code {
+            Some(code) => {
+                text.push(char::from(code));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                text.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+struct Mount {
+    root: String,
+    point: String,
+    kind: String,
+    options: String,
+}
+
+/// `36 35 98:0 /root /point rw,noatime master:1 - type source options`
+fn mount(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ').skip(3);
+    let mut right = right.split(' ');
+    Some(Mount {
+        root: unescaped(left.next()?),
+        point: unescaped(left.next()?),
+        kind: right.next()?.to_owned(),
+        options: right.nth(1)?.to_owned(),
+    })
+}
+
+/// A path of this many levels is cut: nothing sane nests deeper.
+const LEVELS_MAX: usize = 64;
+
+/// The directories of group `path`, the deepest first.
+fn levels(mount: &Mount, path: &str) -> Vec<String> {
+    let below = if mount.root == "/" {
+        path
+    } else {
+        path.strip_prefix(mount.root.as_str())
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            .unwrap_or("")
+    };
+    // A group outside of the namespace's root shows as `/..`: what is mounted is all there is.
+    let names: Vec<&str> = below
+        .split('/')
+        .filter(|name| !name.is_empty())
+        .take(LEVELS_MAX)
+        .collect();
+    let names = if names.contains(&"..") {
+        &[][..]
+    } else {
+        &names[..]
+    };
+    let point = mount.point.trim_end_matches('/');
+    (0..=names.len())
+        .rev()
+        .map(|depth| {
+            names[..depth]
+                .iter()
+                .fold(point.to_owned(), |mut path, name| {
+                    path.push('/');
+                    path.push_str(name);
+                    path
+                })
+        })
+        .collect()
+}
+
+impl Cgroup {
+    /// Finds the groups of the process.
+    #[must_use]
+    pub fn find(files: &dyn Files) -> Self {
+        let groups = files.read("/proc/self/cgroup").unwrap_or_default();
+        let mounts = files.read("/proc/self/mountinfo").unwrap_or_default();
+        let mounts: Vec<Mount> = mounts.lines().filter_map(mount).collect();
+        let group = |controller: &str| {
+            groups.lines().find_map(|line| {
+                let (_, rest) = line.split_once(':')?;
+                let (controllers, path) = rest.split_once(':')?;
+                controllers
+                    .split(',')
+                    .any(|name| name == controller)
+                    .then_some(path)
+            })
+        };
+        let v1 = |controller: &str| {
+            let path = group(controller)?;
+            let mount = mounts.iter().find(|mount| {
+                mount.kind == "cgroup" && mount.options.split(',').any(|name| name == controller)
+            })?;
+            Some(Tree {
+                is_v2: false,
+                levels: levels(mount, path),
+            })
+        };
+        let unified = || {
+            let path = group("")?;
+            let mount = mounts.iter().find(|mount| mount.kind == "cgroup2")?;
+            Some(Tree {
+                is_v2: true,
+                levels: levels(mount, path),
+            })
+        };
+        // A hybrid system has both: a controller is in one of them, v1 where it is mounted as such.
+        Self {
+            memory: v1("memory").or_else(unified),
+            cpu: v1("cpu").or_else(unified),
+            unified: unified(),
+        }
+    }
+
+    /// 1 or 2; `None` where there is no group with memory.
+    #[must_use]
+    pub fn version(&self) -> Option<u8> {
+        self.memory
+            .as_ref()
+            .map(|tree| if tree.is_v2 { 2 } else { 1 })
+    }
+
+    /// Every limit of memory below `total`: a higher one is none. Usage is as of now.
+    #[must_use]
+    pub fn memory_limits(&self, files: &dyn Files, total: Option<u64>) -> Vec<MemoryLimit> {
+        let Some(tree) = &self.memory else {
+            return Vec::new();
+        };
+        let bounded =
+            |limit: u64| limit > 0 && total.is_none_or(|total| limit <= total) && limit < UNLIMITED;
+        let mut found = Vec::new();
+        for (level, folder) in tree.levels.iter().enumerate() {
+            let limits = tree.limits(files, folder, level == 0).into_iter();
+            found.extend(
+                limits
+                    .filter(|(limit, _)| bounded(*limit))
+                    .map(|(limit, is_soft)| MemoryLimit {
+                        limit,
+                        is_soft,
+                        level,
+                        usage: 0,
+                        working_set: 0,
+                    }),
+            );
+        }
+        self.refresh(files, &mut found);
+        found
+    }
+
+    /// Reads the usage of limits anew; one whose usage cannot be read is left out.
+    pub fn refresh(&self, files: &dyn Files, limits: &mut Vec<MemoryLimit>) {
+        let mut last = None;
+        limits.retain_mut(|limit| {
+            let usage = match last {
+                Some((level, usage)) if level == limit.level => usage,
+                _ => self.usage(files, limit.level),
+            };
+            last = Some((limit.level, usage));
+            if let Some((usage, working_set)) = usage {
+                (limit.usage, limit.working_set) = (usage, working_set);
+            }
+            usage.is_some()
+        });
+    }
+
+    fn usage(&self, files: &dyn Files, level: usize) -> Option<(u64, u64)> {
+        let tree = self.memory.as_ref()?;
+        tree.usage(files, tree.levels.get(level)?)
+    }
+
+    /// Bytes charged to the process's own group less droppable page cache.
+    #[must_use]
+    pub fn working_set(&self, files: &dyn Files) -> Option<u64> {
+        Some(self.usage(files, 0)?.1)
+    }
+
+    /// How often the kernel has killed for memory in the process's own group.
+    #[must_use]
+    pub fn oom_kills(&self, files: &dyn Files) -> Option<u64> {
+        let tree = self.memory.as_ref()?;
+        let name = if tree.is_v2 {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
+        keyed(
+            &files.read(&format!("{}/{name}", tree.levels.first()?))?,
+            "oom_kill",
+        )
+    }
+
+    /// The lowest quota, in CPUs; `None` where there is none.
+    #[must_use]
+    pub fn quota_cpus(&self, files: &dyn Files) -> Option<f64> {
+        let tree = self.cpu.as_ref()?;
+        tree.levels
+            .iter()
+            .filter_map(|folder| tree.quota(files, folder))
+            .reduce(f64::min)
+    }
+
+    /// Throttling of the process's own group.
+    #[must_use]
+    pub fn cpu_stat(&self, files: &dyn Files) -> Option<CpuStat> {
+        let tree = self.cpu.as_ref()?;
+        let text = files.read(&format!("{}/cpu.stat", tree.levels.first()?))?;
+        let throttled_ns = match keyed(&text, "throttled_usec") {
+            Some(microseconds) => microseconds.saturating_mul(1000),
+            None => keyed(&text, "throttled_time")?,
+        };
+        Some(CpuStat {
+            throttled_periods: keyed(&text, "nr_throttled")?,
+            throttled_ns,
+        })
+    }
+
+    /// PSI of `resource` (`memory`, `cpu`, `io`): the group's own, else the system's; `true` for the
+    /// group's. v1 has none of its own, and the root's is the system's.
+    #[must_use]
+    pub fn pressure(&self, files: &dyn Files, resource: &str) -> Option<(Pressure, bool)> {
+        let own = self
+            .unified
+            .as_ref()
+            .filter(|tree| tree.levels.len() > 1)
+            .and_then(|tree| {
+                pressure(&files.read(&format!("{}/{resource}.pressure", tree.levels.first()?))?)
+            });
+        match own {
+            Some(own) => Some((own, true)),
+            None => Some((
+                pressure(&files.read(&format!("/proc/pressure/{resource}"))?)?,
+                false,
+            )),
+        }
+    }
+}
+
+/// From here on a number is the kernel's word for none: v1 writes 2^63 less a page.
+const UNLIMITED: u64 = 1 << 60;
+
+/// A whole number; `max` and -1 are none.
+fn number(files: &dyn Files, folder: &str, name: &str) -> Option<u64> {
+    files.read(&format!("{folder}/{name}"))?.trim().parse().ok()
+}
+
+impl Tree {
+    /// Limits of one level, and whether they are soft.
+    fn limits(&self, files: &dyn Files, folder: &str, is_own: bool) -> Vec<(u64, bool)> {
+        let limit = |name: &str, is_soft| number(files, folder, name).map(|limit| (limit, is_soft));
+        if self.is_v2 {
+            return [limit("memory.max", false), limit("memory.high", true)]
+                .into_iter()
+                .flatten()
+                .collect();
+        }
+        // What the ancestors allow, for where they are not mounted.
+        let inherited = is_own
+            .then(|| {
+                keyed(
+                    &files.read(&format!("{folder}/memory.stat"))?,
+                    "hierarchical_memory_limit",
+                )
+            })
+            .flatten()
+            .map(|limit| (limit, false));
+        let own = limit("memory.limit_in_bytes", false);
+        let inherited =
+            inherited.filter(|inherited| self.levels.len() == 1 && Some(*inherited) != own);
+        [own, inherited].into_iter().flatten().collect()
+    }
+
+    /// Usage and working set of one level.
+    fn usage(&self, files: &dyn Files, folder: &str) -> Option<(u64, u64)> {
+        let (usage, inactive) = if self.is_v2 {
+            ("memory.current", "inactive_file")
+        } else {
+            ("memory.usage_in_bytes", "total_inactive_file")
+        };
+        let usage = number(files, folder, usage)?;
+        let droppable = files
+            .read(&format!("{folder}/memory.stat"))
+            .and_then(|text| keyed(&text, inactive))
+            .unwrap_or(0);
+        Some((usage, usage.saturating_sub(droppable)))
+    }
+
+    /// CPUs that the quota of one level allows.
+    fn quota(&self, files: &dyn Files, folder: &str) -> Option<f64> {
+        let (quota, period) = if self.is_v2 {
+            let text = files.read(&format!("{folder}/cpu.max"))?;
+            let mut words = text.split_ascii_whitespace();
+            (
+                words.next()?.parse::<u64>().ok()?,
+                words.next()?.parse::<u64>().ok()?,
+            )
+        } else {
+            (
+                number(files, folder, "cpu.cfs_quota_us")?,
+                number(files, folder, "cpu.cfs_period_us")?,
+            )
+        };
+        (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::tests::Table;
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    const V2: &str = "30 1 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+    const V1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+                      36 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n";
+
+    fn v2(files: &[(&str, &str)]) -> Table {
+        let mut table = Table::new(files);
+        table.put("/proc/self/mountinfo", V2);
+        table.put("/proc/self/cgroup", "0::/kube/pod/app\n");
+        table
+    }
+
+    fn lowest(table: &Table) -> Option<(u64, usize)> {
+        Cgroup::find(table)
+            .memory_limits(table, Some(16 * GIB))
+            .into_iter()
+            .map(|limit| (limit.limit, limit.level))
+            .min()
+    }
+
+    #[test]
+    fn pitfall_5_the_five_ways_to_say_unlimited_are_none() {
+        for sentinel in [
+            "max",
+            "-1",
+            "9223372036854771712",
+            "18446744073709551615",
+            "34359738368",
+        ] {
+            let table = v2(&[
+                ("/sys/fs/cgroup/kube/pod/app/memory.max", sentinel),
+                ("/sys/fs/cgroup/kube/pod/app/memory.current", "5"),
+            ]);
+            assert_eq!(lowest(&table), None, "{sentinel}");
+        }
+    }
+
+    #[test]
+    fn v2_takes_the_lowest_of_all_ancestors() {
+        let table = v2(&[
+            ("/sys/fs/cgroup/kube/pod/app/memory.max", "max\n"),
+            ("/sys/fs/cgroup/kube/pod/app/memory.current", "4000"),
+            ("/sys/fs/cgroup/kube/pod/memory.max", "1073741824\n"),
+            ("/sys/fs/cgroup/kube/pod/memory.current", "900000000\n"),
+            (
+                "/sys/fs/cgroup/kube/pod/memory.stat",
+                "anon 5\ninactive_file 100000000\n",
+            ),
+            ("/sys/fs/cgroup/kube/memory.max", "2147483648\n"),
+            ("/sys/fs/cgroup/kube/memory.current", "1"),
+        ]);
+        let limits = Cgroup::find(&table).memory_limits(&table, Some(16 * GIB));
+        assert_eq!(limits.len(), 2);
+        assert_eq!(
+            limits[0],
+            MemoryLimit {
+                limit: GIB,
+                is_soft: false,
+                level: 1,
+                usage: 900_000_000,
+                working_set: 800_000_000
+            }
+        );
+    }
+
+    #[test]
+    fn memory_high_below_max_binds_first() {
+        let table = v2(&[
+            ("/sys/fs/cgroup/kube/pod/app/memory.max", "1073741824"),
+            ("/sys/fs/cgroup/kube/pod/app/memory.high", "536870912"),
+            ("/sys/fs/cgroup/kube/pod/app/memory.current", "7"),
+        ]);
+        assert_eq!(lowest(&table), Some((GIB / 2, 0)));
+    }
+
+    #[test]
+    fn v1_reads_its_own_names_and_what_it_inherits() {
+        let mut table = Table::new(&[
+            (
+                "/proc/self/mountinfo",
+                "35 31 0:32 /docker/ab /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+            ),
+            (
+                "/proc/self/cgroup",
+                "4:memory:/docker/ab\n1:cpu,cpuacct:/docker/ab\n0::/\n",
+            ),
+            (
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "5000\n"),
+            (
+                "/sys/fs/cgroup/memory/memory.stat",
+                "hierarchical_memory_limit 1073741824\ntotal_inactive_file 1000\n",
+            ),
+        ]);
+        assert_eq!(lowest(&table), Some((GIB, 0)));
+        assert_eq!(Cgroup::find(&table).version(), Some(1));
+        assert_eq!(Cgroup::find(&table).working_set(&table), Some(4000));
+        table.put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912");
+        assert_eq!(lowest(&table), Some((GIB / 2, 0)));
+    }
+
+    #[test]
+    fn the_quota_is_the_lowest_of_all_ancestors_and_may_be_a_fraction() {
+        let table = v2(&[
+            ("/sys/fs/cgroup/kube/pod/app/cpu.max", "max 100000\n"),
+            ("/sys/fs/cgroup/kube/pod/cpu.max", "50000 100000\n"),
+            ("/sys/fs/cgroup/kube/cpu.max", "400000 100000\n"),
+            (
+                "/sys/fs/cgroup/kube/pod/app/cpu.stat",
+                "usage_usec 9\nnr_throttled 3\nthrottled_usec 250\n",
+            ),
+        ]);
+        let cgroup = Cgroup::find(&table);
+        assert_eq!(cgroup.quota_cpus(&table), Some(0.5));
+        assert_eq!(
+            cgroup.cpu_stat(&table),
+            Some(CpuStat {
+                throttled_periods: 3,
+                throttled_ns: 250_000
+            })
+        );
+        let table = Table::new(&[
+            ("/proc/self/mountinfo", V1),
+            ("/proc/self/cgroup", "1:cpu,cpuacct:/a\n4:memory:/a\n"),
+            ("/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "-1"),
+            ("/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000"),
+            (
+                "/sys/fs/cgroup/cpu,cpuacct/a/cpu.stat",
+                "nr_periods 1\nnr_throttled 2\nthrottled_time 77\n",
+            ),
+        ]);
+        assert_eq!(Cgroup::find(&table).quota_cpus(&table), None);
+        assert_eq!(
+            Cgroup::find(&table).cpu_stat(&table),
+            Some(CpuStat {
+                throttled_periods: 2,
+                throttled_ns: 77
+            })
+        );
+    }
+
+    #[test]
+    fn a_hybrid_system_takes_memory_from_v1_and_pressure_from_v2() {
+        let table = Table::new(&[
+            (
+                "/proc/self/mountinfo",
+                &format!("{V1}41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"),
+            ),
+            ("/proc/self/cgroup", "4:memory:/a\n0::/a\n"),
+            ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1048576"),
+            ("/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "4096"),
+            (
+                "/sys/fs/cgroup/unified/a/memory.pressure",
+                "some avg10=3.00 avg60=2.00 avg300=0 total=0\n",
+            ),
+            (
+                "/proc/pressure/cpu",
+                "some avg10=9.00 avg60=8.00 avg300=0 total=0\n",
+            ),
+        ]);
+        let cgroup = Cgroup::find(&table);
+        assert_eq!(lowest(&table), Some((1_048_576, 0)));
+        assert_eq!(
+            cgroup
+                .pressure(&table, "memory")
+                .map(|(psi, own)| (psi.some_10, own)),
+            Some((3.0, true))
+        );
+        assert_eq!(
+            cgroup
+                .pressure(&table, "cpu")
+                .map(|(psi, own)| (psi.some_10, own)),
+            Some((9.0, false))
+        );
+    }
+
+    #[test]
+    fn missing_and_malformed_files_are_no_limit() {
+        for files in [
+            &[][..],
+            &[
+                ("/proc/self/cgroup", "garbage"),
+                ("/proc/self/mountinfo", "1 2 3"),
+            ],
+            &[
+                ("/proc/self/cgroup", "0::/../../x\n"),
+                ("/proc/self/mountinfo", V2),
+            ],
+            &[
+                ("/proc/self/cgroup", "0::/a\n"),
+                ("/proc/self/mountinfo", V2),
+                ("/sys/fs/cgroup/a/memory.max", "lots"),
+            ],
+            &[
+                ("/proc/self/cgroup", "0::/a\n"),
+                ("/proc/self/mountinfo", V2),
+                ("/sys/fs/cgroup/a/memory.max", "0"),
+            ],
+        ] {
+            let table = Table::new(files);
+            let cgroup = Cgroup::find(&table);
+            assert_eq!(lowest(&table), None);
+            assert_eq!(
+                (cgroup.quota_cpus(&table), cgroup.cpu_stat(&table)),
+                (None, None)
+            );
+            assert_eq!(cgroup.pressure(&table, "memory"), None);
+        }
+    }
+
+    #[test]
+    fn a_mount_point_with_a_space_in_its_name() {
+        let table = Table::new(&[
+            (
+                "/proc/self/mountinfo",
+                "30 1 0:26 / /mnt/c\\040g rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/mnt/c g/memory.max", "1048576"),
+            ("/mnt/c g/memory.current", "1"),
+        ]);
+        assert_eq!(lowest(&table), Some((1_048_576, 0)));
+    }
+}

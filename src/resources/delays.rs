@@ -1,0 +1,198 @@
+//! How long an event waits until its loop turns: histograms of the last minute and of all time.
+//!
+//! The loop is asked at the watcher's own times, not at its own, so that a block is met as often as
+//! an event that comes from outside would meet it: there is no coordinated omission to correct
+//! except in the asking itself, which waits for its answer. The questions that were left out
+//! meanwhile are recorded as they would have been answered (Gil Tene's correction).
+
+use hdrhistogram::Histogram;
+
+/// Of the windows that make up the last minute.
+const WINDOW_MS: f64 = 10_000.0;
+const WINDOWS: usize = 6;
+/// An hour, in microseconds: what is longer is recorded as that.
+const LONGEST_US: u64 = 3_600_000_000;
+/// Significant digits: quantiles are within 1 %.
+const DIGITS: u8 = 2;
+
+/// Quantiles in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: f64,
+    /// 9 of 10 are below it.
+    pub p90: f64,
+    /// 99 of 100 are below it.
+    pub p99: f64,
+    /// 999 of 1,000 are below it.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// How many were recorded.
+    pub count: u64,
+}
+
+/// Delays of one loop, or of several.
+#[derive(Debug, Clone)]
+pub struct Delays {
+    windows: Vec<Histogram<u64>>,
+    current: usize,
+    began_ms: f64,
+    all: Histogram<u64>,
+}
+
+fn empty() -> Histogram<u64> {
+    // The bounds are constants that the library takes.
+    Histogram::new_with_bounds(1, LONGEST_US, DIGITS).unwrap_or_else(|_| unreachable!())
+}
+
+impl Delays {
+    /// None yet.
+    #[must_use]
+    pub fn new(now_ms: f64) -> Self {
+        Self {
+            windows: (0..WINDOWS).map(|_| empty()).collect(),
+            current: 0,
+            began_ms: now_ms,
+            all: empty(),
+        }
+    }
+
+    /// Records a delay, and those of the questions that it kept from being asked every `every_ms`.
+    pub fn record(&mut self, now_ms: f64, delay_ms: f64, every_ms: f64) {
+        self.turn(now_ms);
+        let mut rest = delay_ms;
+        loop {
+            let microseconds = (rest.max(0.0) * 1000.0) as u64;
+            self.windows[self.current].saturating_record(microseconds);
+            self.all.saturating_record(microseconds);
+            rest -= every_ms;
+            if rest <= 0.0 {
+                return;
+            }
+        }
+    }
+
+    /// Records `times` events that had to wait for nothing.
+    pub fn record_none(&mut self, now_ms: f64, times: u64) {
+        self.turn(now_ms);
+        self.windows[self.current].saturating_record_n(0, times);
+        self.all.saturating_record_n(0, times);
+    }
+
+    /// Goes on to the window of that time.
+    fn turn(&mut self, now_ms: f64) {
+        let passed = ((now_ms - self.began_ms) / WINDOW_MS).floor();
+        if passed < 1.0 {
+            return;
+        }
+        for _ in 0..(passed as usize).min(WINDOWS) {
+            self.current = (self.current + 1) % WINDOWS;
+            self.windows[self.current].reset();
+        }
+        self.began_ms += passed * WINDOW_MS;
+    }
+
+    /// Adds all of another's, so that quantiles are of all loops and not means of quantiles.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.windows.iter_mut().zip(&other.windows) {
+            // Same bounds: cannot fail.
+            let _ = mine.add(theirs);
+        }
+        let _ = self.all.add(&other.all);
+    }
+
+    /// Of the last 50 to 60 s; `None` when there are none.
+    #[must_use]
+    pub fn last_minute(&mut self, now_ms: f64) -> Option<Quantiles> {
+        self.turn(now_ms);
+        let mut sum = empty();
+        for window in &self.windows {
+            let _ = sum.add(window);
+        }
+        quantiles(&sum)
+    }
+
+    /// Of all time; `None` when there are none.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Quantiles> {
+        quantiles(&self.all)
+    }
+}
+
+fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {
+    if histogram.is_empty() {
+        return None;
+    }
+    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    Some(Quantiles {
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: histogram.max() as f64 / 1000.0,
+        mean: histogram.mean() / 1000.0,
+        count: histogram.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pitfall_11_no_delays_have_no_quantiles() {
+        assert_eq!(Delays::new(0.0).last_minute(5.0), None);
+        assert_eq!(Delays::new(0.0).lifetime(), None);
+    }
+
+    #[test]
+    fn a_minute_later_only_all_time_knows_them() {
+        let mut delays = Delays::new(0.0);
+        delays.record(0.0, 5.0, 20.0);
+        assert_eq!(delays.last_minute(49_999.0).map(|q| q.count), Some(1));
+        assert_eq!(delays.last_minute(60_000.0), None);
+        assert_eq!(delays.lifetime().map(|q| q.count), Some(1));
+        delays.record(1e9, 1.0, 20.0);
+        assert_eq!(delays.last_minute(1e9).map(|q| q.count), Some(1));
+    }
+
+    #[test]
+    fn a_block_is_met_as_often_as_events_from_outside_would_meet_it() {
+        let mut delays = Delays::new(0.0);
+        delays.record(0.0, 1000.0, 20.0);
+        let quantiles = delays.lifetime().unwrap();
+        assert_eq!(quantiles.count, 50);
+        assert!((quantiles.p50 - 500.0).abs() < 25.0, "{quantiles:?}");
+    }
+
+    #[test]
+    fn pitfall_10_the_quantile_of_two_loops_is_that_of_their_delays_together() {
+        let (mut fast, mut slow) = (Delays::new(0.0), Delays::new(0.0));
+        (0..99).for_each(|_| fast.record(0.0, 1.0, 20.0));
+        slow.record(0.0, 19.0, 20.0);
+        fast.merge(&slow);
+        let both = fast.lifetime().unwrap();
+        assert!(
+            (both.p99 - 1.0).abs() < 0.02 && (both.max - 19.0).abs() < 0.2,
+            "{both:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_within_1_percent_of_a_sorted_list(mut list in prop::collection::vec(0.01f64..19.0, 1..500)) {
+            let mut delays = Delays::new(0.0);
+            list.iter().for_each(|delay| delays.record(0.0, *delay, 20.0));
+            list.sort_by(f64::total_cmp);
+            let quantiles = delays.lifetime().unwrap();
+            for (quantile, found) in [(0.5, quantiles.p50), (0.9, quantiles.p90), (0.99, quantiles.p99)] {
+                let exact = list[((list.len() as f64 * quantile).ceil() as usize - 1).min(list.len() - 1)];
+                prop_assert!((found - exact).abs() <= exact * 0.01 + 0.001, "{} {} {}", quantile, found, exact);
+            }
+        }
+    }
+}

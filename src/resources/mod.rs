@@ -1,0 +1,32 @@
+//! What the process uses, what it may use, and whether its event loops turn: parsers of `/proc` and
+//! cgroup text, the state machine of memory pressure, and the stall watch.
+//!
+//! Nothing here reads a file or a clock: text comes through [`Files`], time is an argument. The
+//! thread that does read them is `crate::sampler`.
+//!
+//! ```text
+//!  text ──▶ parse ──▶ cgroup ──▶ sample ──▶ pressure      ok → warning → critical
+//!                 └─▶ watch                               running → stalled → running
+//! ```
+
+mod calls;
+mod cgroup;
+mod delays;
+mod parse;
+mod pressure;
+mod sample;
+mod watch;
+
+pub use calls::{is_epoll, system_call_name};
+pub use cgroup::{Cgroup, CpuStat, MemoryLimit};
+pub use delays::{Delays, Quantiles};
+pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
+pub use pressure::{Level, PressureGauge, Thresholds, Transition};
+pub use sample::{Bound, CPU_WINDOW_MS, Limit, SETTINGS_MS, Sample, Sampling};
+pub use watch::{Cause, IDLE_LOOK_MS, LOOK_MS, Look, Place, Stall, Verdict, Watch};
+
+/// Where text comes from: the file system, or a test's table.
+pub trait Files {
+    /// The text of a file; `None` where it cannot be read.
+    fn read(&self, path: &str) -> Option<String>;
+}

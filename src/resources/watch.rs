@@ -1,0 +1,694 @@
+//! Notices that an event loop does not turn, while it does not, and says why.
+//!
+//! A loop is seen from outside, by another thread, every few milliseconds. It lives when
+//! - its thread sleeps in the loop's own poll (the kernel says in which call and on which epoll a
+//!   thread sleeps), so that an idle loop is never challenged and never woken;
+//! - or it has answered: a byte was written into a socket that the loop reads, and it was read;
+//! - or another request or message has begun, since callbacks that follow each other are no block.
+//!
+//! ```text
+//!   poll ─┐ wakes      first look        threshold                    answered, or in poll
+//!   ──────┴────────────────┬─────────────────┬─────────────────────────────┬──▶
+//!         since            challenge         Begun (cause so far)          Ended (duration)
+//! ```
+//! `since` is the latest moment at which the block can have begun: it is never reported early. A
+//! thread that was put on a CPU once since it was seen in poll has run or waited for a CPU ever
+//! since it woke, so that its own figures give the moment to the microsecond; else the block is
+//! counted from the first look that found it.
+//!
+//! When the watcher's own look comes late, and not because it waited for a CPU, everything was
+//! stopped (SIGSTOP, a suspended machine, a debugger): that time is nobody's stall.
+
+use super::parse::Scheduled;
+
+/// Where the loop's thread is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Asleep in the loop's own poll.
+    Poll,
+    /// On a CPU, or waiting for one.
+    Running,
+    /// Asleep elsewhere: the system call, if it is in one.
+    Asleep(Option<u32>),
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// One look at a thread.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// When.
+    pub now_ms: f64,
+    /// Where the thread is.
+    pub place: Place,
+    /// Its scheduler figures, where the kernel gives them.
+    pub scheduled: Option<Scheduled>,
+    /// When the loop last answered.
+    pub answered_ms: f64,
+    /// Changes with every request and message that begins.
+    pub begun: u64,
+    /// How long the watcher itself has waited for a CPU, in all.
+    pub own_wait_ms: f64,
+    /// How long the quota has denied the CPU, in all.
+    pub throttled_ms: f64,
+}
+
+/// Why a loop does not turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its thread is on a CPU: JavaScript, or native code called from it.
+    Busy,
+    /// Its thread sleeps in a system call.
+    Blocked,
+    /// Its thread is ready and gets no CPU.
+    Starved,
+    /// As `Starved`, because the quota of the control group is used up.
+    Throttled,
+    /// The kernel does not say.
+    Unknown,
+}
+
+impl Cause {
+    /// As JavaScript names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Blocked => "blocked",
+            Self::Starved => "starved",
+            Self::Throttled => "throttled",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A block under way or over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stall {
+    /// When it began, by the process's clock.
+    pub since_ms: f64,
+    /// How long it has lasted, as far as seen.
+    pub duration_ms: f64,
+    /// How long it had lasted when it was noticed.
+    pub noticed_after_ms: f64,
+    /// Why, over its whole length.
+    pub cause: Cause,
+    /// The system call it was first seen asleep in.
+    pub system_call: Option<u32>,
+    /// Share of its length on a CPU, 0 to 1.
+    pub on_cpu: Option<f64>,
+    /// Share of its length waiting for a CPU, 0 to 1.
+    pub waiting: Option<f64>,
+}
+
+/// What a look comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    /// Whether to ask the loop for an answer.
+    pub challenge: bool,
+    /// In how many milliseconds to look again.
+    pub next_ms: f64,
+    /// A block that has just been noticed.
+    pub begun: Option<Stall>,
+    /// A block that is over.
+    pub ended: Option<Stall>,
+    /// How long an event that came at the latest challenge had to wait; 0 for one that comes in poll.
+    pub delay_ms: Option<f64>,
+}
+
+/// Between two looks, at most.
+pub const LOOK_MS: f64 = 20.0;
+/// Between two looks at a loop that is idle. A look costs little and a wake-up much (25 us in a
+/// virtual machine). When a busy thread woke is known to the microsecond anyway; only one that goes to
+/// sleep in a system call, out of idleness, is noticed later by as much.
+pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
+/// A loop is idle that has used less than so much CPU in so long: half a percent.
+const IDLE_AFTER_MS: f64 = 1000.0;
+const IDLE_CPU_NS: u64 = 5_000_000;
+/// Between two looks at a loop that is being blocked.
+const STALLED_LOOK_MS: f64 = 10.0;
+/// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
+const BLIND_LOOK_MS: f64 = 50.0;
+/// A look that is late by half of the threshold, though no CPU was wanting, means that everything was
+/// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
+/// loop has its share.
+const PAUSE_MIN_MS: f64 = 15.0;
+
+#[derive(Debug, Clone, Copy)]
+struct Base {
+    scheduled: Option<Scheduled>,
+    throttled_ms: f64,
+}
+
+/// The watch over one loop.
+#[derive(Debug)]
+pub struct Watch {
+    threshold_ms: f64,
+    last: Option<Look>,
+    planned_ms: f64,
+    since_ms: f64,
+    base: Base,
+    challenged_ms: Option<f64>,
+    stall: Option<Stall>,
+    pauses: u32,
+    is_idle: bool,
+    /// Since when, and the CPU that the thread had used by then.
+    idle_from: (f64, u64),
+}
+
+impl Watch {
+    /// A watch for blocks of `threshold_ms` and more.
+    #[must_use]
+    pub fn new(threshold_ms: f64) -> Self {
+        Self {
+            threshold_ms,
+            last: None,
+            planned_ms: f64::INFINITY,
+            since_ms: 0.0,
+            base: Base {
+                scheduled: None,
+                throttled_ms: 0.0,
+            },
+            challenged_ms: None,
+            stall: None,
+            pauses: 0,
+            is_idle: false,
+            idle_from: (0.0, 0),
+        }
+    }
+
+    /// How often everything was stopped for longer than the watcher takes for a hitch.
+    #[must_use]
+    pub fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
+    /// The block under way, as far as it has come at the latest look.
+    #[must_use]
+    pub fn stall(&self) -> Option<Stall> {
+        self.stall
+    }
+
+    /// Whether the loop has not been seen to turn for half of the threshold.
+    #[must_use]
+    pub fn is_suspect(&self, now_ms: f64) -> bool {
+        let is_out = self.last.is_some_and(|last| last.place != Place::Poll);
+        is_out && now_ms - self.since_ms >= self.threshold_ms / 2.0
+    }
+
+    /// Judges a look.
+    pub fn look(&mut self, look: Look) -> Verdict {
+        let mut verdict = Verdict {
+            challenge: false,
+            next_ms: LOOK_MS,
+            begun: None,
+            ended: None,
+            delay_ms: None,
+        };
+        let Some(last) = self.last.replace(look) else {
+            self.live(look.now_ms, &look);
+            // Whatever runs now began before the watch did.
+            self.planned_ms = look.now_ms + LOOK_MS;
+            if look.place != Place::Poll {
+                self.challenge(look.now_ms, &mut verdict);
+            }
+            return verdict;
+        };
+        self.allow_for_pause(&last, &look);
+
+        if let Some(asked) = self
+            .challenged_ms
+            .filter(|asked| look.answered_ms >= *asked)
+        {
+            self.challenged_ms = None;
+            verdict.delay_ms = Some(look.answered_ms - asked);
+            verdict.ended = self.end(look.answered_ms);
+        }
+        if look.begun != last.begun || look.place == Place::Poll {
+            verdict.ended = verdict.ended.or_else(|| self.end(look.now_ms));
+        }
+        if look.place == Place::Poll {
+            if self.challenged_ms.is_none() {
+                verdict.delay_ms = verdict.delay_ms.or(Some(0.0));
+            }
+            self.live(look.now_ms, &look);
+            verdict.next_ms = self.idle_look_ms(&look);
+        } else {
+            self.is_idle = false;
+            self.idle_from = (
+                look.now_ms,
+                look.scheduled.map_or(0, |scheduled| scheduled.on_cpu_ns),
+            );
+            let turned = look.begun != last.begun || verdict.ended.is_some();
+            if self.challenged_ms.is_none() || turned {
+                if last.place == Place::Poll && !turned && verdict.delay_ms.is_none() {
+                    self.since_ms = woke_ms(&last, &look);
+                    self.base = Base {
+                        scheduled: last.scheduled,
+                        throttled_ms: last.throttled_ms,
+                    };
+                } else {
+                    // It has turned, at a moment unknown: what blocks it begins now at the earliest.
+                    self.live(look.now_ms, &look);
+                }
+            }
+            if self.challenged_ms.is_none() {
+                self.challenge(look.now_ms, &mut verdict);
+            }
+            self.judge(&look, &mut verdict);
+        }
+        self.planned_ms = look.now_ms + verdict.next_ms;
+        verdict
+    }
+
+    fn challenge(&mut self, now_ms: f64, verdict: &mut Verdict) {
+        self.challenged_ms = Some(now_ms);
+        verdict.challenge = true;
+    }
+
+    /// The loop turns: what may come begins now at the earliest.
+    fn live(&mut self, at_ms: f64, look: &Look) {
+        self.since_ms = at_ms;
+        self.base = Base {
+            scheduled: look.scheduled,
+            throttled_ms: look.throttled_ms,
+        };
+    }
+
+    /// Idle is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`].
+    fn idle_look_ms(&mut self, look: &Look) -> f64 {
+        let on_cpu_ns = look
+            .scheduled
+            .map_or(u64::MAX, |scheduled| scheduled.on_cpu_ns);
+        let used_ns = on_cpu_ns.saturating_sub(self.idle_from.1);
+        if used_ns >= IDLE_CPU_NS {
+            (self.is_idle, self.idle_from) = (false, (look.now_ms, on_cpu_ns));
+        } else if look.now_ms - self.idle_from.0 >= IDLE_AFTER_MS {
+            (self.is_idle, self.idle_from) = (true, (look.now_ms, on_cpu_ns));
+        }
+        if self.is_idle && self.threshold_ms >= IDLE_LOOK_MS {
+            IDLE_LOOK_MS
+        } else {
+            LOOK_MS
+        }
+    }
+
+    fn allow_for_pause(&mut self, last: &Look, look: &Look) {
+        let late = look.now_ms - self.planned_ms;
+        let unexplained = late - (look.own_wait_ms - last.own_wait_ms).max(0.0);
+        if unexplained > PAUSE_MIN_MS.max(self.threshold_ms / 2.0) {
+            self.pauses += 1;
+            self.since_ms = (self.since_ms + unexplained).min(look.now_ms);
+            if let Some(stall) = &mut self.stall {
+                stall.since_ms = (stall.since_ms + unexplained).min(look.now_ms);
+            }
+        }
+    }
+
+    fn judge(&mut self, look: &Look, verdict: &mut Verdict) {
+        let lasted = look.now_ms - self.since_ms;
+        if let Some(stall) = self.stall {
+            self.stall = Some(self.described(look, stall.since_ms, lasted, &stall));
+            verdict.next_ms = STALLED_LOOK_MS;
+        } else if lasted >= self.threshold_ms {
+            let blank = Stall {
+                since_ms: self.since_ms,
+                duration_ms: lasted,
+                noticed_after_ms: lasted,
+                cause: Cause::Unknown,
+                system_call: None,
+                on_cpu: None,
+                waiting: None,
+            };
+            let stall = self.described(look, self.since_ms, lasted, &blank);
+            self.stall = Some(stall);
+            verdict.begun = Some(stall);
+            verdict.next_ms = STALLED_LOOK_MS;
+        } else {
+            // To the millisecond: a look at 99.9 of 100 would come a whole tick late.
+            let most = if look.place == Place::Unknown {
+                BLIND_LOOK_MS
+            } else {
+                LOOK_MS
+            };
+            verdict.next_ms = (self.threshold_ms - lasted).ceil().clamp(1.0, most);
+        }
+    }
+
+    /// The stall as it looks now.
+    fn described(&self, look: &Look, since_ms: f64, duration_ms: f64, known: &Stall) -> Stall {
+        let shares = self.base.scheduled.zip(look.scheduled).map(|(base, now)| {
+            let share = |ns: u64| (ns as f64 / 1e6 / duration_ms.max(1e-3)).clamp(0.0, 1.0);
+            (
+                share(now.on_cpu_ns.saturating_sub(base.on_cpu_ns)),
+                share(now.waited_ns.saturating_sub(base.waited_ns)),
+            )
+        });
+        let throttled = (look.throttled_ms - self.base.throttled_ms) / duration_ms.max(1e-3);
+        let system_call = match look.place {
+            Place::Asleep(system_call) => known.system_call.or(system_call),
+            _ => known.system_call,
+        };
+        Stall {
+            since_ms,
+            duration_ms,
+            noticed_after_ms: known.noticed_after_ms,
+            cause: cause(shares, throttled),
+            system_call,
+            on_cpu: shares.map(|(on_cpu, _)| on_cpu),
+            waiting: shares.map(|(_, waiting)| waiting),
+        }
+    }
+
+    /// Its shares are those of the last look within it: those of now count what came after, too.
+    fn end(&mut self, at_ms: f64) -> Option<Stall> {
+        let stall = self.stall.take()?;
+        Some(Stall {
+            duration_ms: (at_ms - stall.since_ms).max(0.0),
+            ..stall
+        })
+    }
+}
+
+/// When a thread that was in poll at `last` has left it, at the latest.
+fn woke_ms(last: &Look, look: &Look) -> f64 {
+    let exact = last
+        .scheduled
+        .zip(look.scheduled)
+        .and_then(|(before, now)| {
+            if now.runs != before.runs + 1 {
+                return None;
+            }
+            let active = now.on_cpu_ns.checked_sub(before.on_cpu_ns)?
+                + now.waited_ns.checked_sub(before.waited_ns)?;
+            Some(look.now_ms - active as f64 / 1e6)
+        });
+    match exact {
+        // Asleep elsewhere by now: it has slept for an unknown part of the time, too.
+        Some(_) if matches!(look.place, Place::Asleep(_)) => look.now_ms,
+        Some(exact) => exact.clamp(last.now_ms, look.now_ms),
+        None => look.now_ms,
+    }
+}
+
+/// By the largest share of the time: on a CPU, waiting for one, neither.
+fn cause(shares: Option<(f64, f64)>, throttled: f64) -> Cause {
+    let Some((on_cpu, waiting)) = shares else {
+        return Cause::Unknown;
+    };
+    let neither = 1.0 - on_cpu - waiting;
+    if waiting >= on_cpu && waiting >= neither {
+        return if throttled >= 0.3 {
+            Cause::Throttled
+        } else {
+            Cause::Starved
+        };
+    }
+    if on_cpu >= neither {
+        Cause::Busy
+    } else {
+        Cause::Blocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A thread that does as it is told, seen every [`LOOK_MS`] or when the watch asks for it.
+    struct Scene {
+        watch: Watch,
+        now_ms: f64,
+        look: Look,
+        /// Whether the loop answers at once.
+        turns: bool,
+        found: Vec<(f64, Stall)>,
+        ended: Vec<Stall>,
+        next_ms: f64,
+        wakes: u32,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let look = Look {
+                now_ms: 0.0,
+                place: Place::Poll,
+                scheduled: Some(Scheduled::default()),
+                answered_ms: 0.0,
+                begun: 0,
+                own_wait_ms: 0.0,
+                throttled_ms: 0.0,
+            };
+            let mut scene = Self {
+                watch: Watch::new(100.0),
+                now_ms: 0.0,
+                look,
+                turns: true,
+                found: Vec::new(),
+                ended: Vec::new(),
+                next_ms: 0.0,
+                wakes: 0,
+            };
+            scene.see();
+            scene
+        }
+
+        fn see(&mut self) {
+            self.look.now_ms = self.now_ms;
+            let verdict = self.watch.look(self.look);
+            if verdict.challenge {
+                self.wakes += 1;
+                if self.turns {
+                    self.look.answered_ms = self.now_ms + 0.1;
+                }
+            }
+            self.found
+                .extend(verdict.begun.map(|stall| (self.now_ms, stall)));
+            self.ended.extend(verdict.ended);
+            self.next_ms = self.now_ms + verdict.next_ms;
+        }
+
+        /// Spends the time so; `on_cpu` and `waiting` are shares.
+        fn spend(&mut self, ms: f64, place: Place, on_cpu: f64, waiting: f64) {
+            let until = self.now_ms + ms;
+            let wakes = self.look.place == Place::Poll && place != Place::Poll;
+            if let Some(scheduled) = self.look.scheduled.as_mut().filter(|_| wakes) {
+                scheduled.runs += 1;
+            }
+            self.look.place = place;
+            while self.now_ms < until {
+                let to = self.next_ms.min(until);
+                if let Some(scheduled) = &mut self.look.scheduled {
+                    scheduled.on_cpu_ns += ((to - self.now_ms) * on_cpu * 1e6) as u64;
+                    scheduled.waited_ns += ((to - self.now_ms) * waiting * 1e6) as u64;
+                }
+                self.now_ms = to;
+                if self.now_ms == self.next_ms {
+                    self.see();
+                }
+            }
+        }
+
+        fn idle(&mut self, ms: f64) {
+            self.spend(ms, Place::Poll, 0.0, 0.0);
+        }
+
+        /// Everything is stopped.
+        fn stop(&mut self, ms: f64) {
+            self.now_ms += ms;
+            self.next_ms = self.now_ms;
+            self.see();
+        }
+    }
+
+    #[test]
+    fn an_idle_loop_is_never_challenged_in_24_hours() {
+        let mut scene = Scene::new();
+        scene.idle(24.0 * 3_600_000.0);
+        assert_eq!(
+            (scene.wakes, scene.found.len(), scene.watch.pauses()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_busy_loop_is_noticed_at_the_threshold_counted_from_when_it_woke() {
+        let mut scene = Scene::new();
+        scene.idle(1007.0);
+        scene.turns = false;
+        scene.spend(300.0, Place::Running, 1.0, 0.0);
+        scene.turns = true;
+        scene.idle(50.0);
+        let (at, stall) = scene.found[0];
+        assert!((1107.0..1108.1).contains(&at), "{at}");
+        assert_eq!((stall.cause, stall.since_ms.round()), (Cause::Busy, 1007.0));
+        assert_eq!(scene.found.len(), 1);
+        assert!(
+            (290.0..=320.0).contains(&scene.ended[0].duration_ms),
+            "{:?}",
+            scene.ended
+        );
+    }
+
+    #[test]
+    fn a_loop_that_was_idle_for_long_is_looked_at_less_often_and_noticed_as_exactly() {
+        let mut scene = Scene::new();
+        scene.idle(10_003.0);
+        assert_eq!(scene.next_ms - scene.look.now_ms, IDLE_LOOK_MS);
+        scene.turns = false;
+        scene.spend(200.0, Place::Running, 1.0, 0.0);
+        assert!(
+            (100.0..=101.1).contains(&(scene.found[0].0 - 10_003.0)),
+            "{:?}",
+            scene.found
+        );
+        let mut scene = Scene::new();
+        scene.idle(10_003.0);
+        scene.turns = false;
+        scene.spend(200.0, Place::Asleep(Some(0)), 0.0, 0.0);
+        assert!(
+            (100.0..=201.0).contains(&(scene.found[0].0 - 10_003.0)),
+            "{:?}",
+            scene.found
+        );
+    }
+
+    #[test]
+    fn each_cause_is_told_from_the_threads_own_figures() {
+        for (place, on_cpu, waiting, throttled, cause) in [
+            (Place::Running, 0.95, 0.05, 0.0, Cause::Busy),
+            (Place::Asleep(Some(0)), 0.01, 0.01, 0.0, Cause::Blocked),
+            (Place::Running, 0.3, 0.7, 0.0, Cause::Starved),
+            (Place::Running, 0.2, 0.8, 0.75, Cause::Throttled),
+        ] {
+            let mut scene = Scene::new();
+            scene.idle(500.0);
+            scene.turns = false;
+            scene.spend(60.0, place, on_cpu, waiting);
+            scene.look.throttled_ms += 200.0 * throttled;
+            scene.spend(140.0, place, on_cpu, waiting);
+            assert_eq!(scene.found.len(), 1);
+            assert_eq!(scene.found[0].1.cause, cause);
+        }
+    }
+
+    #[test]
+    fn a_system_call_is_named_and_noticed_within_one_look_more() {
+        let mut scene = Scene::new();
+        scene.idle(503.0);
+        scene.turns = false;
+        scene.spend(200.0, Place::Asleep(Some(61)), 0.0, 0.0);
+        let (at, stall) = scene.found[0];
+        assert!(at <= 503.0 + 100.0 + LOOK_MS + 1.0, "{at}");
+        assert_eq!((stall.cause, stall.system_call), (Cause::Blocked, Some(61)));
+    }
+
+    #[test]
+    fn pitfall_9_a_process_stopped_for_2_s_or_suspended_for_8_h_is_no_stall() {
+        for (ms, place) in [
+            (2000.0, Place::Running),
+            (2000.0, Place::Poll),
+            (8.0 * 3_600_000.0, Place::Running),
+            (2000.0, Place::Asleep(None)),
+        ] {
+            let mut scene = Scene::new();
+            scene.idle(500.0);
+            scene.turns = false;
+            scene.spend(30.0, place, 1.0, 0.0);
+            scene.stop(ms);
+            assert_eq!(
+                (scene.found.len(), scene.watch.pauses()),
+                (0, 1),
+                "{place:?}"
+            );
+            scene.turns = true;
+            scene.look.answered_ms = scene.now_ms + 0.1;
+            scene.spend(300.0, Place::Running, 1.0, 0.0);
+            scene.idle(100.0);
+            assert_eq!(scene.found.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_waits_for_a_cpu_itself_still_counts_the_time() {
+        let mut scene = Scene::new();
+        scene.idle(500.0);
+        scene.turns = false;
+        scene.spend(30.0, Place::Running, 0.5, 0.5);
+        scene.look.own_wait_ms += 140.0;
+        scene.look.scheduled = Some(Scheduled {
+            on_cpu_ns: 15_000_000,
+            waited_ns: 155_000_000,
+            runs: 9,
+        });
+        scene.stop(140.0);
+        assert_eq!(scene.found.len(), 1);
+        assert_eq!(scene.found[0].1.cause, Cause::Starved);
+    }
+
+    #[test]
+    fn requests_that_follow_each_other_are_no_block() {
+        let mut scene = Scene::new();
+        scene.idle(500.0);
+        scene.turns = false;
+        for _ in 0..40 {
+            scene.look.begun += 1;
+            scene.spend(45.0, Place::Running, 1.0, 0.0);
+        }
+        assert_eq!(scene.found.len(), 0);
+    }
+
+    #[test]
+    fn without_the_kernels_figures_the_loop_is_asked_and_the_cause_is_unknown() {
+        let mut scene = Scene::new();
+        scene.look.scheduled = None;
+        scene.spend(1000.0, Place::Unknown, 0.0, 0.0);
+        assert_eq!(scene.found.len(), 0);
+        assert!((10..=25).contains(&scene.wakes), "{}", scene.wakes);
+        scene.turns = false;
+        scene.spend(400.0, Place::Unknown, 0.0, 0.0);
+        assert_eq!(scene.found.len(), 1);
+        assert_eq!(scene.found[0].1.cause, Cause::Unknown);
+    }
+
+    proptest! {
+        /// Idle, busy and blocked stretches in any order and length: every stretch of threshold + 30 ms
+        /// that does not answer is found in time, none below the threshold is.
+        #[test]
+        fn stretches_are_found_if_and_only_if_they_are_long(
+            stretches in prop::collection::vec((0.0f64..250.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
+        ) {
+            let mut scene = Scene::new();
+            let mut expected = 0;
+            for (idle_ms, block_ms, is_busy, is_preempted) in stretches {
+                scene.turns = true;
+                scene.look.answered_ms = scene.now_ms;
+                scene.idle(idle_ms + 45.0);
+                let begins = scene.now_ms;
+                let before = scene.found.len();
+                scene.turns = false;
+                if let Some(scheduled) = scene.look.scheduled.as_mut().filter(|_| is_preempted) {
+                    scheduled.runs += 3;
+                }
+                scene.spend(block_ms, if is_busy { Place::Running } else { Place::Asleep(None) }, f64::from(u8::from(is_busy)), 0.0);
+                let found = scene.found.len() - before;
+                if block_ms < 99.9 {
+                    prop_assert_eq!(found, 0, "{} ms is below the threshold", block_ms);
+                }
+                if block_ms > 130.0 {
+                    prop_assert_eq!(found, 1, "{} ms was not found", block_ms);
+                }
+                if found == 1 {
+                    expected += 1;
+                    let (at, _) = scene.found[before];
+                    prop_assert!((99.9..=130.0).contains(&(at - begins)), "noticed after {} ms", at - begins);
+                }
+            }
+            scene.turns = true;
+            scene.look.answered_ms = scene.now_ms;
+            scene.idle(100.0);
+            prop_assert_eq!(scene.ended.len(), expected);
+        }
+    }
+}

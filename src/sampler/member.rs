@@ -1,0 +1,413 @@
+//! One JavaScript thread under watch.
+
+use super::log::{Log, line};
+use super::system::{Seen, System, Thread};
+use super::{Cells, Config, StallRecord, cell};
+use crate::resources::{
+    Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall, Transition, Watch,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Stalls and transitions that are kept.
+const KEPT: usize = 64;
+/// Labels of a thread.
+const LABELS_MAX: usize = 1024;
+/// Characters of a label.
+const LABEL_MAX: usize = 200;
+
+/// What a thread tells the watcher when it answers. Times are bits of an `f64`.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    answered_ms: AtomicU64,
+    news: AtomicU32,
+}
+
+/// The level has changed.
+pub const NEWS_LEVEL: u32 = 1;
+/// A stall is over.
+pub const NEWS_STALL: u32 = 2;
+/// The heap's figures are wanted.
+pub const NEWS_HEAP: u32 = 4;
+
+impl Pulse {
+    /// The loop turns. Returns, and forgets, what is new.
+    pub fn answer(&self, now_ms: f64) -> u32 {
+        // Release: what the thread has stored before is seen by who sees the answer.
+        self.answered_ms.store(now_ms.to_bits(), Ordering::Release);
+        self.news.swap(0, Ordering::AcqRel)
+    }
+
+    fn answered_ms(&self) -> f64 {
+        f64::from_bits(self.answered_ms.load(Ordering::Acquire))
+    }
+}
+
+/// The watcher's end of the socket that a loop reads.
+#[derive(Debug)]
+pub(super) struct Channel {
+    #[cfg(unix)]
+    socket: std::os::unix::net::UnixStream,
+}
+
+impl Channel {
+    /// Both ends: ours, and the descriptor of the loop's.
+    #[cfg(unix)]
+    pub(super) fn new() -> Option<(Self, i32)> {
+        use std::os::fd::IntoRawFd;
+        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        other.set_nonblocking(true).ok()?;
+        Some((Self { socket }, other.into_raw_fd()))
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn new() -> Option<(Self, i32)> {
+        None
+    }
+
+    /// Wakes the loop. A full socket holds a wake already, a closed one has nobody to wake.
+    fn wake(&mut self) {
+        #[cfg(unix)]
+        let _ = std::io::Write::write(&mut self.socket, &[1]);
+    }
+}
+
+/// What a member adds to the totals of the process.
+#[derive(Debug, Clone)]
+pub(super) struct Totals {
+    pub(super) requests: f64,
+    pub(super) stalls: u64,
+    pub(super) stalled_ms: f64,
+    pub(super) delays: Delays,
+}
+
+pub(super) struct Member {
+    pub(super) id: u64,
+    pub(super) config: Config,
+    pub(super) system: System,
+    cells: Box<dyn Cells>,
+    pulse: Arc<Pulse>,
+    channel: Option<Channel>,
+    thread: Option<Thread>,
+    watch: Option<Watch>,
+    suspect: Option<u64>,
+    gauge: PressureGauge,
+    pub(super) limit: Option<Limit>,
+    labels: Vec<String>,
+    log: Option<Log>,
+    pub(super) look_due_ms: f64,
+    looked_ms: f64,
+    looks: u64,
+    blocked_looks: u64,
+    stalled_label: String,
+    stalled_in_flight: f64,
+    pub(super) ring: VecDeque<StallRecord>,
+    pub(super) transitions: VecDeque<(f64, Transition)>,
+    pub(super) stalls: u64,
+    stalled_ms: f64,
+    pub(super) delays: Delays,
+    usage: Option<Usage>,
+    pub(super) thread_cpu: Option<f64>,
+    pub(super) utilization: Option<f64>,
+}
+
+/// A thread's figures at the latest sample.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    at_ms: f64,
+    on_cpu_ns: u64,
+    waited_ns: u64,
+}
+
+impl Member {
+    pub(super) fn new(
+        id: u64,
+        config: Config,
+        cells: Box<dyn Cells>,
+        pulse: Arc<Pulse>,
+        channel: Option<Channel>,
+        now_ms: f64,
+    ) -> Self {
+        let system = System {
+            root: config.root.clone(),
+        };
+        let thread = Thread::current(&system);
+        Self {
+            id,
+            system,
+            cells,
+            pulse,
+            thread,
+            watch: config
+                .stall_ms
+                .filter(|_| channel.is_some())
+                .map(Watch::new),
+            channel,
+            suspect: None,
+            gauge: PressureGauge::new(config.thresholds),
+            limit: None,
+            labels: vec![String::new()],
+            log: None,
+            look_due_ms: now_ms,
+            looked_ms: now_ms,
+            looks: 0,
+            blocked_looks: 0,
+            stalled_label: String::new(),
+            stalled_in_flight: 0.0,
+            ring: VecDeque::new(),
+            transitions: VecDeque::new(),
+            stalls: 0,
+            stalled_ms: 0.0,
+            delays: Delays::new(now_ms),
+            usage: None,
+            thread_cpu: None,
+            utilization: None,
+            config,
+        }
+    }
+
+    /// Whether a block may be about to become a stall.
+    pub(super) fn is_suspect(&self, now_ms: f64) -> bool {
+        self.watch
+            .as_ref()
+            .is_some_and(|watch| watch.is_suspect(now_ms))
+    }
+
+    /// For as long as lines are written to it.
+    pub(super) fn take_log(&mut self) -> Option<Log> {
+        self.log.take()
+    }
+
+    pub(super) fn log_to(&mut self, log: Option<Log>) {
+        self.log = log;
+    }
+
+    /// Whether its loop is watched, and whether the kernel shows its thread.
+    pub(super) fn sight(&self) -> (bool, bool) {
+        (self.watch.is_some(), self.thread.is_some())
+    }
+
+    pub(super) fn pauses(&self) -> u32 {
+        self.watch.as_ref().map_or(0, Watch::pauses)
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.gauge.level()
+    }
+
+    pub(super) fn load(&self, at: usize) -> f64 {
+        self.cells.load(at)
+    }
+
+    pub(super) fn store(&self, at: usize, value: f64) {
+        self.cells.store(at, value);
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            requests: self.load(cell::REQUESTS),
+            stalls: self.stalls,
+            stalled_ms: self.stalled_ms,
+            delays: self.delays.clone(),
+        }
+    }
+
+    pub(super) fn label(&mut self, at: usize, text: &str) -> bool {
+        if at == 0 || at != self.labels.len() || at >= LABELS_MAX {
+            return false;
+        }
+        // What is written into a log must stay on its line.
+        self.labels.push(
+            text.chars()
+                .take(LABEL_MAX)
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect(),
+        );
+        true
+    }
+
+    fn label_in_flight(&self) -> &str {
+        self.labels
+            .get(self.load(cell::LABEL) as usize)
+            .map_or("", String::as_str)
+    }
+
+    /// Looks at the thread. Returns the lines to write.
+    pub(super) fn look(&mut self, now_ms: f64, own_wait_ms: f64, throttled_ms: f64) -> Vec<String> {
+        let Some(watch) = &mut self.watch else {
+            self.look_due_ms = f64::INFINITY;
+            return Vec::new();
+        };
+        let (scheduled, seen) = self
+            .thread
+            .as_mut()
+            .map_or((None, Seen::Unknown), Thread::look);
+        let place = match seen {
+            Seen::Poll => Place::Poll,
+            Seen::Running => Place::Running,
+            Seen::Asleep(system_call) => Place::Asleep(system_call),
+            Seen::Unknown => Place::Unknown,
+        };
+        let verdict = watch.look(Look {
+            now_ms,
+            place,
+            scheduled,
+            answered_ms: self.pulse.answered_ms(),
+            begun: self.cells.load(cell::BEGUN) as u64,
+            own_wait_ms,
+            throttled_ms,
+        });
+        self.looks += 1;
+        if matches!(place, Place::Asleep(_))
+            && self
+                .thread
+                .as_ref()
+                .is_some_and(|thread| thread.suspect().is_none())
+        {
+            self.blocked_looks += 1;
+        }
+        if let Some(delay_ms) = verdict.delay_ms {
+            if place != Place::Poll
+                && let Some(thread) = &mut self.thread
+            {
+                thread.answered(delay_ms, self.suspect);
+            }
+            if delay_ms > 0.0 {
+                self.delays.record(now_ms, delay_ms, LOOK_MS);
+            } else {
+                // Looks at an idle loop are further apart: each stands for the time it covers.
+                let times = ((now_ms - self.looked_ms) / LOOK_MS)
+                    .round()
+                    .clamp(1.0, 1000.0);
+                self.delays.record_none(now_ms, times as u64);
+            }
+        }
+        if verdict.challenge {
+            self.suspect = self.thread.as_ref().and_then(Thread::suspect);
+            if let Some(channel) = &mut self.channel {
+                channel.wake();
+            }
+        }
+        self.looked_ms = now_ms;
+        self.look_due_ms = now_ms + verdict.next_ms;
+        let mut lines = Vec::new();
+        lines.extend(verdict.begun.map(|stall| self.begun(&stall)));
+        lines.extend(verdict.ended.map(|stall| self.ended(&stall)));
+        if self.log.is_some() {
+            lines
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn begun(&mut self, stall: &Stall) -> String {
+        self.stalled_label = self.label_in_flight().to_owned();
+        self.stalled_in_flight = self.load(cell::IN_FLIGHT);
+        self.store(cell::STALLED_SINCE, stall.since_ms);
+        line(
+            &self.config.name,
+            stall,
+            false,
+            &self.stalled_label,
+            self.stalled_in_flight,
+        )
+    }
+
+    fn ended(&mut self, stall: &Stall) -> String {
+        self.stalls += 1;
+        self.stalled_ms += stall.duration_ms;
+        self.store(cell::STALLED_SINCE, f64::NAN);
+        let text = line(
+            &self.config.name,
+            stall,
+            true,
+            &self.stalled_label,
+            self.stalled_in_flight,
+        );
+        if self.ring.len() == KEPT {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(StallRecord {
+            id: self.stalls,
+            thread: self.config.name.clone(),
+            stall: *stall,
+            label: std::mem::take(&mut self.stalled_label),
+            in_flight: self.stalled_in_flight,
+        });
+        self.tell(NEWS_STALL);
+        text
+    }
+
+    /// The stall under way.
+    pub(super) fn current(&self) -> Option<StallRecord> {
+        Some(StallRecord {
+            id: self.stalls + 1,
+            thread: self.config.name.clone(),
+            stall: self.watch.as_ref()?.stall()?,
+            label: self.stalled_label.clone(),
+            in_flight: self.stalled_in_flight,
+        })
+    }
+
+    fn tell(&mut self, news: u32) {
+        self.pulse.news.fetch_or(news, Ordering::AcqRel);
+        if let Some(channel) = &mut self.channel {
+            channel.wake();
+        }
+    }
+
+    /// Takes in a sample of the process; `others` is what the rest of it has in flight.
+    pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
+        let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
+        self.limit = sample.binding(self.config.max_heap_bytes, Some(heap));
+        let percent = self.limit.map_or(f64::NAN, |limit| limit.percent());
+        if let Some(transition) = self.gauge.sample(sample.at_ms, percent) {
+            if self.transitions.len() == KEPT {
+                self.transitions.pop_front();
+            }
+            self.transitions.push_back((sample.at_ms, transition));
+            self.tell(NEWS_LEVEL);
+        } else if percent >= self.config.thresholds.warning {
+            self.tell(NEWS_HEAP);
+        }
+        self.measure(sample.at_ms);
+        self.store(cell::PERCENT, percent);
+        self.store(cell::RSS, sample.rss.map_or(f64::NAN, |rss| rss as f64));
+        self.store(cell::CPU_PERCENT, sample.cpu_percent().unwrap_or(f64::NAN));
+        self.store(cell::OTHERS_IN_FLIGHT, others);
+        self.store(cell::SAMPLED_AT, sample.at_ms);
+        self.store(cell::LEVEL, f64::from(self.gauge.level() as u8));
+    }
+
+    /// CPU and utilisation of the thread since the latest sample.
+    fn measure(&mut self, now_ms: f64) {
+        let Some((Some(scheduled), _)) = self.thread.as_mut().map(Thread::look) else {
+            return;
+        };
+        let now = Usage {
+            at_ms: now_ms,
+            on_cpu_ns: scheduled.on_cpu_ns,
+            waited_ns: scheduled.waited_ns,
+        };
+        let last = *self.usage.get_or_insert(now);
+        let elapsed_ms = now_ms - last.at_ms;
+        if elapsed_ms < crate::resources::CPU_WINDOW_MS {
+            return;
+        }
+        let share = |now: u64, last: u64| {
+            (now.saturating_sub(last) as f64 / 1e6 / elapsed_ms).clamp(0.0, 1.0)
+        };
+        let on_cpu = share(now.on_cpu_ns, last.on_cpu_ns);
+        self.thread_cpu = Some(on_cpu);
+        self.usage = Some(now);
+        if self.watch.is_none() {
+            return;
+        }
+        // What it spends on a CPU or waiting for one is known; asleep outside of the poll is sampled.
+        let asleep = self.blocked_looks as f64 / self.looks.max(1) as f64;
+        (self.looks, self.blocked_looks) = (0, 0);
+        self.utilization = Some((on_cpu + share(now.waited_ns, last.waited_ns) + asleep).min(1.0));
+    }
+}

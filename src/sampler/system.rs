@@ -1,0 +1,162 @@
+//! The files of the operating system, below a root that tests replace.
+
+use crate::resources::{
+    Files, Scheduled, SystemCall, is_epoll, parse_scheduled, parse_system_call,
+};
+use std::fs::{self, File};
+use std::io::Read;
+
+/// Longest file that is read: `mountinfo` of a busy machine has some hundred kB.
+const READ_MAX: u64 = 1 << 20;
+
+/// The file system from `root` on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct System {
+    pub(super) root: String,
+}
+
+impl Files for System {
+    fn read(&self, path: &str) -> Option<String> {
+        let file = File::open(format!("{}{path}", self.root)).ok()?;
+        let mut bytes = Vec::with_capacity(4096);
+        file.take(READ_MAX).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// The scheduler figures of the calling thread.
+pub(super) fn own_scheduled() -> Option<Scheduled> {
+    parse_scheduled(
+        &System {
+            root: String::new(),
+        }
+        .read("/proc/thread-self/schedstat")?,
+    )
+}
+
+/// A thread of this process, as the kernel sees it. Its files stay open: reading them again costs
+/// a third of opening them.
+#[derive(Debug)]
+pub(super) struct Thread {
+    scheduled: File,
+    system_call: File,
+    /// Epolls that were open when the thread ran JavaScript, so that none of them is that of a loop
+    /// which a synchronous call of the thread runs within.
+    candidates: Vec<u64>,
+    /// The one that has been seen to answer.
+    poll: Option<u64>,
+    suspect: Option<u64>,
+    last: Option<Scheduled>,
+    was_in_poll: bool,
+}
+
+/// An answer that comes this soon comes from the poll the thread was seen in.
+const PROMPT_MS: f64 = 5.0;
+
+/// Where a thread was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    Poll,
+    Running,
+    Asleep(Option<u32>),
+    Unknown,
+}
+
+impl Thread {
+    /// The calling thread; `None` where the kernel does not show it.
+    pub(super) fn current(system: &System) -> Option<Self> {
+        let link = fs::read_link(format!("{}/proc/thread-self", system.root)).ok()?;
+        let thread = link.file_name()?.to_str()?.to_owned();
+        let open =
+            |name: &str| File::open(format!("{}/proc/self/task/{thread}/{name}", system.root)).ok();
+        let mut thread = Self {
+            scheduled: open("schedstat")?,
+            system_call: open("syscall")?,
+            candidates: epolls(system),
+            poll: None,
+            suspect: None,
+            last: None,
+            was_in_poll: false,
+        };
+        // Both must be readable, not only open: the kernel checks at the read.
+        thread.scheduled()?;
+        parse_system_call(&again(&thread.system_call)?)?;
+        Some(thread)
+    }
+
+    fn scheduled(&mut self) -> Option<Scheduled> {
+        parse_scheduled(&again(&self.scheduled)?)
+    }
+
+    /// Its figures and its place.
+    pub(super) fn look(&mut self) -> (Option<Scheduled>, Seen) {
+        let now = self.scheduled();
+        // It has not run since it was seen in poll: it is there still.
+        if self.was_in_poll && now.is_some() && now == self.last {
+            return (now, Seen::Poll);
+        }
+        self.last = now;
+        self.suspect = None;
+        let seen = match again(&self.system_call)
+            .as_deref()
+            .and_then(parse_system_call)
+        {
+            None => Seen::Unknown,
+            Some(SystemCall::Running) => Seen::Running,
+            Some(SystemCall::Outside) => Seen::Asleep(None),
+            Some(SystemCall::In { number, first })
+                if is_epoll(number) && self.poll == Some(first) =>
+            {
+                Seen::Poll
+            }
+            Some(SystemCall::In { number, first }) => {
+                if is_epoll(number) && self.candidates.contains(&first) {
+                    self.suspect = Some(first);
+                }
+                Seen::Asleep(Some(number))
+            }
+        };
+        self.was_in_poll = seen == Seen::Poll;
+        (now, seen)
+    }
+
+    /// The loop has answered after `delay_ms`.
+    pub(super) fn answered(&mut self, delay_ms: f64, suspect: Option<u64>) {
+        if self.poll.is_none() && delay_ms <= PROMPT_MS && suspect.is_some() {
+            self.poll = suspect;
+        }
+    }
+
+    /// The epoll it sleeps in, if that may be the loop's own.
+    pub(super) fn suspect(&self) -> Option<u64> {
+        self.suspect
+    }
+}
+
+/// Reads an open file of `/proc` from its beginning.
+fn again(file: &File) -> Option<String> {
+    let mut buffer = [0u8; 256];
+    #[cfg(unix)]
+    let length = std::os::unix::fs::FileExt::read_at(file, &mut buffer, 0).ok()?;
+    #[cfg(not(unix))]
+    let length = {
+        let _ = file;
+        0
+    };
+    Some(std::str::from_utf8(&buffer[..length]).ok()?.to_owned())
+}
+
+/// The epolls of this process.
+fn epolls(system: &System) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(format!("{}/proc/self/fd", system.root)) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| {
+            fs::read_link(entry.path())
+                .is_ok_and(|link| link.to_string_lossy().ends_with("[eventpoll]"))
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
