@@ -9,6 +9,18 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** Names of rows and statuses, and the exposition of their numbers. */
+export declare class MetricTexts {
+  /** None yet. */
+  constructor()
+  /** Adds a row. */
+  addRow(route: string, method: string): void
+  /** Adds a status. */
+  addStatus(status: number): void
+  /** Resolves with the text. */
+  render(columns: Float64Array, scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
+}
+
 /** The watch over the thread that makes it. */
 export declare class ResourceWatch {
   /** Puts this thread under watch. */
@@ -44,6 +56,9 @@ export declare class Trust {
 /** A connection table over the index of that name, or over one of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
+/** Counts users by minute. */
+export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }
+
 /** Delays in milliseconds. */
 export interface DelayFigures {
   p50: number
@@ -70,6 +85,19 @@ export interface LimitFigures {
   used: number
   percent: number
   level: number
+}
+
+/** What both sides must agree on. */
+export declare function metricLayout(): MetricLayout
+
+/** What both sides must agree on. */
+export interface MetricLayout {
+  /** Numbers of a row. */
+  row: number
+  /** The figures without labels, in their order. */
+  scalars: Array<string>
+  /** The figures with labels. */
+  labelled: Array<string>
 }
 
 /** Shares of time waited for a resource, in percent. */

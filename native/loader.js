@@ -773,9 +773,12 @@ if (
   }
 }
 
-const { ResourceWatch, Trust, createConnections, resourceCells } = nativeBinding
+const { MetricTexts, ResourceWatch, Trust, createConnections, createUsers, metricLayout, resourceCells } = nativeBinding
+export { MetricTexts }
 export { ResourceWatch }
 export { Trust }
 export { createConnections }
+export { createUsers }
+export { metricLayout }
 export { resourceCells }
 export const __napiBindingTarget = __napiLoadedBindingTarget

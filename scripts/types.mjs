@@ -22,6 +22,7 @@ const OF_MAIN = [
   'shutdown.js',
   'messages.js',
   'resources.js',
+  'metrics.js',
 ];
 
 /** Declarations of one entry, as one file. */

@@ -59,3 +59,4 @@ export type {
   StallCause,
   StateChange,
 } from './resources.js';
+export * from './kpi/index.js';

@@ -10,4 +10,5 @@
 mod bound;
 mod connections;
 mod forwarded;
+mod kpi;
 mod resources;
