@@ -106,7 +106,6 @@ pub struct MetricTexts {
 impl MetricTexts {
     /// None yet.
     #[napi(constructor, catch_unwind)]
-    #[expect(clippy::new_without_default, reason = "made by JavaScript")]
     pub fn new() -> Self {
         Self {
             rows: Rows::default(),
