@@ -21,6 +21,7 @@ for (const [name, command, flags] of hosts) {
     ['bench/sweep.mjs'],
     ['bench/timers.mjs'],
     ['bench/resources.mjs'],
+    ['bench/metrics.mjs'],
     ...['async', 'sync', 'always', 'netted', 'execute'].map((subject) => ['bench/middleware.mjs', subject]),
     ['bench/json.mjs'],
     ['bench/headers.mjs'],

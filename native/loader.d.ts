@@ -9,6 +9,18 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** Names of rows and statuses, and the exposition of their numbers. */
+export declare class MetricTexts {
+  /** None yet. */
+  constructor()
+  /** Adds a row. */
+  addRow(route: string, method: string): void
+  /** Adds a status. */
+  addStatus(status: number): void
+  /** Resolves with the text. */
+  render(columns: Float64Array, scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
+}
+
 /** The watch over the thread that makes it. */
 export declare class ResourceWatch {
   /** Puts this thread under watch. */
@@ -91,6 +103,9 @@ export declare function createConnections(name: string | undefined | null, numbe
  */
 export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }
 
+/** Counts users by minute. */
+export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }
+
 /** Delays in milliseconds. */
 export interface DelayFigures {
   p50: number
@@ -153,6 +168,19 @@ export interface LimitFigures {
   used: number
   percent: number
   level: number
+}
+
+/** What both sides must agree on. */
+export declare function metricLayout(): MetricLayout
+
+/** What both sides must agree on. */
+export interface MetricLayout {
+  /** Numbers of a row. */
+  row: number
+  /** The figures without labels, in their order. */
+  scalars: Array<string>
+  /** The figures with labels. */
+  labelled: Array<string>
 }
 
 /** Shares of time waited for a resource, in percent. */

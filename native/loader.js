@@ -773,14 +773,17 @@ if (
   }
 }
 
-const { ResourceWatch, TokenCore, Trust, createConnections, createJsonScanner, failureRows, isPublicIp, resourceCells, tokenAlgorithms } = nativeBinding
+const { MetricTexts, ResourceWatch, TokenCore, Trust, createConnections, createJsonScanner, createUsers, failureRows, isPublicIp, metricLayout, resourceCells, tokenAlgorithms } = nativeBinding
+export { MetricTexts }
 export { ResourceWatch }
 export { TokenCore }
 export { Trust }
 export { createConnections }
 export { createJsonScanner }
+export { createUsers }
 export { failureRows }
 export { isPublicIp }
+export { metricLayout }
 export { resourceCells }
 export { tokenAlgorithms }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -29,6 +29,7 @@ const OF_MAIN = [
   'keys.js',
   'jwks.js',
   'resources.js',
+  'metrics.js',
 ];
 
 /** Declarations of one entry, as one file. */

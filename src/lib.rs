@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  4  binding        the only place that knows Node-API
+//!  3  kpi            active users, metrics as text
 //!  2  connections    admission: who may have a seat, and who has gone quiet
 //!  1  validators     what comes in from outside: failures and scanners
 //!  2  sampler        the thread that reads the operating system, alone
@@ -13,6 +14,7 @@
 pub mod clock;
 pub mod connections;
 pub mod error;
+pub mod kpi;
 pub mod resources;
 pub mod sampler;
 pub mod validators;

@@ -21,6 +21,7 @@ fn rank(module: &str) -> Option<u8> {
         "clock" | "error" => 0,
         "resources" | "validators" => 1,
         "connections" | "sampler" => 2,
+        "kpi" => 3,
         "binding" => 4,
         _ => return None,
     })

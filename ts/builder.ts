@@ -14,6 +14,7 @@ import { PerformantMiddlewareChain } from './middleware/chain.js';
 import type { MiddlewareItem } from './middleware/contract.js';
 import { answerWith } from './requests.js';
 import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
+import type { ProductionMetrics } from './kpi/metrics.js';
 import type { ResourceMonitor } from './resources.js';
 import { GracefulShutdown, type ShutdownHook, type ShutdownOptions, type ShutdownResult } from './shutdown.js';
 import { bunSockets } from './sockets.js';
@@ -86,6 +87,8 @@ export interface ServerOptions {
   readonly auth?: TokenVerifier | TokenAuth | BearerVerifier | undefined;
   /** Counts connections and requests, is told what runs, and decides what to shed. Health endpoints are never shed. */
   readonly monitor?: ResourceMonitor | undefined;
+  /** Counts requests, connections, messages, users and refusals. */
+  readonly metrics?: ProductionMetrics | undefined;
   /** As for the guard. */
   readonly trustedProxies?: readonly string[] | undefined;
   readonly shutdown?: ShutdownOptions | undefined;
@@ -132,6 +135,7 @@ const OPTIONS = [
   'endpoints',
   'timers',
   'monitor',
+  'metrics',
   'onError',
 ] as const;
 const LIVE_PATH = '/health/live';
@@ -253,6 +257,7 @@ class Parts {
         websockets: limits.websockets,
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(options.monitor === undefined ? {} : { monitor: options.monitor }),
+        ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
         ...authOptions(options.auth),
       },

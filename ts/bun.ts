@@ -4,6 +4,7 @@ import type { ConnectionManager } from './connections.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { responseOf, withinLimits } from './fetching.js';
+import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
 
@@ -51,6 +52,7 @@ type Handler = (this: unknown, socket: Socket, ...rest: unknown[]) => unknown;
 export function portcullis(options: BunGuardOptions): BunGuard {
   requireBun('portcullis/bun');
   const door = new Door<Request>('portcullis/bun', options, bunSockets);
+  const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
   const visits = new WeakMap<Request, Visit>();
   const servers = new WeakSet<RawServer>();
   /** Whose upgrade is under way: Bun opens the socket within it. */
@@ -71,7 +73,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   };
 
   const enter = (visit: Visit, request: Request, go: () => unknown): unknown => {
-    if (visit.answer !== undefined) return responseOf(visit.answer);
+    if (visit.answer !== undefined) return markRefused(responseOf(visit.answer));
     visits.set(request, visit);
     let result: unknown;
     try {
@@ -154,7 +156,10 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         if (!door.isAsync) return enter(door.admit(peer, header, request.url), request, go);
         return door.identify(request, peer, header, request.url).then((visit) => enter(visit, request, go));
       };
-      return guarded as unknown as F;
+      if (meter === undefined) return guarded as unknown as F;
+      return function (this: unknown, request: Request, server: RawServer): unknown {
+        return meter.around(request, () => guarded.call(this, request, server));
+      } as unknown as F;
     },
     websocket<H extends object>(handlers: H): H {
       const given = handlers as Partial<Record<string, Handler>>;

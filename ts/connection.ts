@@ -64,7 +64,11 @@ export class Segment {
   readonly connections: (ManagedConnection | undefined)[] = Array.from({ length: SEGMENT }, () => undefined);
   /** Of the ids, for the index. */
   readonly hashes = new Int32Array(SEGMENT);
-  constructor(readonly keeper: Keeper) {}
+  /** Messages and bytes of all connections, as `Keeper` has them. */
+  readonly traffic: Float64Array;
+  constructor(readonly keeper: Keeper) {
+    this.traffic = keeper.traffic;
+  }
   /** Arrival times (GCRA) of messages and of bytes; made when a rate is first set. */
   arrivals: Float64Array | undefined;
 
@@ -88,6 +92,8 @@ class Released {
 
 /** What a connection asks of the manager it belongs to. @internal */
 export interface Keeper {
+  /** Of all connections there ever were: messages and bytes received, messages and bytes sent. */
+  readonly traffic: Float64Array;
   /** The meters of messages and bytes; `undefined` while neither has a rate. */
   readonly gate: Gate | undefined;
   /** Loop time, ms modulo 2^32. */
@@ -194,6 +200,9 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     stamps[place] = stamps[SEGMENT]!;
     counters[place * COLUMNS]! += 1;
     counters[place * COLUMNS + BYTES_IN]! += bytes;
+    const { traffic } = segment;
+    traffic[0]!++;
+    traffic[1]! += bytes;
     const { gate } = segment.keeper;
     return gate === undefined ? 'ok' : gate.judge(segment.keeper, this as unknown as ManagedConnection, segment, place, bytes);
   }
@@ -206,7 +215,10 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   sent(bytes: number): 'ok' | 'stale' {
     if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
     if (this.#slot < 0) return 'stale';
-    (this.#home as Segment).counters[(this.#slot & (SEGMENT - 1)) * COLUMNS + BYTES_OUT]! += bytes;
+    const { counters, traffic } = this.#home as Segment;
+    counters[(this.#slot & (SEGMENT - 1)) * COLUMNS + BYTES_OUT]! += bytes;
+    traffic[2]!++;
+    traffic[3]! += bytes;
     return 'ok';
   }
 

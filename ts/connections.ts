@@ -236,6 +236,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #isClosed = false;
   /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
   readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(this.#ids, this.#segments);
+  /** What all connections have received and sent: messages, bytes, messages, bytes. @internal */
+  readonly traffic = new Float64Array(4);
+  /** Told of the user of every connection that opens or logs in. @internal */
+  readonly userListeners = new Set<(userId: string) => void>();
 
   /**
    * @param limits what may be; see `ConnectionLimits`
@@ -261,6 +265,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#limits = frozenLimits(limits);
     this.#tickAtMs = timerManager.driver.now();
     this.#keeper = {
+      traffic: this.traffic,
       gate: undefined,
       loopNow: () => this.#loopNow(),
       nowMs: () => timerManager.driver.now(),
@@ -445,6 +450,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#ids.add(hash, slot);
     if (this.#byUser !== undefined && userId !== undefined) this.#remember(userId, connection);
     this.#admitted++;
+    if (userId !== undefined) this.#tellUser(userId);
     return connection;
   }
 
@@ -547,7 +553,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#remember(userId, connection);
     }
     connection.bound(userId);
+    this.#tellUser(userId);
     return { success: true };
+  }
+
+  #tellUser(userId: string): void {
+    for (const listener of this.userListeners) listener(userId);
   }
 
   #rateExceeded(connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction): void {

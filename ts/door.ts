@@ -6,6 +6,7 @@ import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wrongType
 import type { FailureCode } from './failures.js';
 import { Hooks } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
+import { ProductionMetrics } from './kpi/metrics.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
 import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
@@ -53,6 +54,8 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   readonly requests?: Partial<RequestLimits>;
   /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
   readonly websockets?: Partial<WebSocketLimits>;
+  /** Counts requests, connections, messages, users and refusals. */
+  readonly metrics?: ProductionMetrics | undefined;
 }
 
 /** What the guard has done besides admission, which `manager.getStats()` tells. */
@@ -155,7 +158,19 @@ export class Visit {
   }
 }
 
-const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'auth', 'onIdentifyError', 'refuseWith', 'requests', 'websockets'] as const;
+const OWN = [
+  'limits',
+  'manager',
+  'timers',
+  'trustedProxies',
+  'identify',
+  'auth',
+  'onIdentifyError',
+  'refuseWith',
+  'requests',
+  'websockets',
+  'metrics',
+] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** For requests that are only counted. */
@@ -174,6 +189,7 @@ export class Door<R> {
   readonly live: LiveSockets;
   /** What counts requests and is told what runs. */
   readonly monitor: ResourceMonitor | undefined;
+  readonly metrics: ProductionMetrics | undefined;
   readonly #auth: TokenAuth | undefined;
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
@@ -191,10 +207,14 @@ export class Door<R> {
     const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;
+    const { metrics } = options;
+    if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('metrics', metrics, 'a ProductionMetrics');
+    this.metrics = metrics;
     this.manager = managerOf(options, timers, websockets?.maxConnections);
+    metrics?.attach(this.manager);
     this.monitor = this.manager.monitor;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
-    this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor);
+    this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor, metrics);
     this.live = new LiveSockets(websockets, timers, host, this.monitor);
   }
 

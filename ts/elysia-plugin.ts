@@ -4,6 +4,7 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { responseOf, withinLimits } from './fetching.js';
+import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
 import type { ShutdownPart } from './shutdown.js';
 import { type BunServer, bunPart } from './bun-server.js';
@@ -118,6 +119,7 @@ export type Around = (request: Request, handle: () => unknown) => unknown;
 /** @internal */
 export function pluginOf(door: Door<Request>, around: Around | undefined) {
   const visits = new WeakMap<Request, Visit>();
+  const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
   const guard: ElysiaGuard = Object.freeze({
     manager: door.manager,
     stats: () => door.stats(),
@@ -144,7 +146,9 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
       const data = given?.data ?? {};
       guardRoute(door, visit, data);
       const done = upgrade(request, { ...given, data });
-      if (!done) visit.leave();
+      // A WebSocket is no request, whatever Elysia answers to its own.
+      if (done) meter?.drop(request);
+      else visit.leave();
       return done;
     };
   };
@@ -155,16 +159,19 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   };
   const upgrades = (request: Request): boolean => request.headers.get('upgrade')?.toLowerCase() === 'websocket';
   // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
-  const refused = (visit: Visit): undefined => {
+  const refused = (visit: Visit, request: Request): undefined => {
     if (visit.answer === undefined) return undefined;
+    meter?.drop(request);
     return responseOf(visit.answer) as unknown as undefined;
   };
 
   // The seed is compared as JSON, in which two sets of options can be the same.
   const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate('portcullis', guard);
-  if (around !== undefined) {
+  const metered: Around | undefined =
+    meter === undefined ? around : (request, handle) => meter.around(request, around === undefined ? handle : () => around(request, handle));
+  if (metered !== undefined) {
     type Handler = (request: Request) => unknown;
-    plugin.wrap(((handle: Handler) => (request: Request) => around(request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
+    plugin.wrap(((handle: Handler) => (request: Request) => metered(request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
   }
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const { monitor } = door;
@@ -173,6 +180,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
       monitor.mark(monitor.label(`${context.request.method} ${context.route}`));
     });
   }
+  if (meter !== undefined) plugin.onTransform({ as: 'global' }, (context) => meter.found(context.request, context.route, context.request.method));
   const before = door.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
         const server = context.server;
@@ -180,7 +188,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         const from = arrive(server, context.request);
         const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
-        return refused(visit);
+        return refused(visit, context.request);
       })
     : plugin.onBeforeHandle({ as: 'global' }, (context) => {
         const server = context.server;
@@ -188,7 +196,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         const from = arrive(server, context.request);
         const visit = door.admit(from.peer, from.header, context.request.url);
         visits.set(context.request, visit);
-        return refused(visit);
+        return refused(visit, context.request);
       });
   before.onStart((app) => {
     if (app.server) watch(app.server as unknown as RawServer);

@@ -74,3 +74,9 @@ export class GcPacer {
     this.#nextMs = endedMs + Math.max(this.#intervalMs * 2 ** this.#backOff, durationMs / this.#budget);
   }
 }
+
+/** Resident memory of the process, for those who have no monitor. @internal */
+export const residentBytes = (): number => process.memoryUsage.rss();
+
+/** When the process began, wall-clock milliseconds. @internal */
+export const processStartMs = (): number => globalThis.performance.timeOrigin;

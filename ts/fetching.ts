@@ -2,11 +2,17 @@
 import { maxHeaderSize } from 'node:http';
 import type { Answer } from './door.js';
 import { PortcullisError } from './errors.js';
-import { type RequestGate, Ticket } from './requests.js';
+import { markRefused } from './kpi/meters.js';
+import { type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
 
 /** @internal */
 export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
+}
+
+function refusalOf(gate: RequestGate, code: RequestRefusalCode): Response {
+  const response = responseOf(gate.answer(code));
+  return isFailure(code) ? response : markRefused(response);
 }
 
 const BODY = Symbol('portcullis.body');
@@ -95,9 +101,9 @@ export function withinLimits<T>(gate: RequestGate, request: Request, handle: () 
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
   const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length);
-  if (!(entered instanceof Ticket)) return responseOf(gate.answer(entered));
+  if (!(entered instanceof Ticket)) return refusalOf(gate, entered);
   const ticket = entered;
-  const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : responseOf(gate.answer(ticket.refusal)));
+  const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal));
   let result: T;
   try {
     watch(request, ticket, hasBody && (length !== null || request.headers.has('transfer-encoding')), length === null);
@@ -116,7 +122,7 @@ export function withinLimits<T>(gate: RequestGate, request: Request, handle: () 
     ticket.onRefused = (code) => {
       // The seat is free again: a handler that never ends must not keep it.
       ticket.leave();
-      resolve(responseOf(gate.answer(code)));
+      resolve(refusalOf(gate, code));
     };
     (result as Promise<Awaited<T>>).then(
       (value) => {

@@ -75,3 +75,4 @@ export type {
   StallCause,
   StateChange,
 } from './resources.js';
+export * from './kpi/index.js';

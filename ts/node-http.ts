@@ -1,7 +1,8 @@
 /** Requests of a `node:http` server: limits around its handler, and its end without cutting anybody off. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type RequestGate, type RequestRefusalCode, Ticket } from './requests.js';
+import { markRefused } from './kpi/meters.js';
+import { type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
 import type { ShutdownPart } from './shutdown.js';
 
 const TICKETS = new WeakMap<IncomingMessage, Ticket>();
@@ -35,6 +36,7 @@ function silence(response: ServerResponse): void {
 function answer(gate: RequestGate, code: RequestRefusalCode, request: IncomingMessage, response: ServerResponse): void {
   // Half an answer cannot be taken back: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
+  if (!isFailure(code)) markRefused(response);
   const { status, headers, body } = gate.answer(code);
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;

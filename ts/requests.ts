@@ -4,6 +4,7 @@
  */
 import type { Answer } from './door.js';
 import { PortcullisError } from './errors.js';
+import type { ProductionMetrics } from './kpi/metrics.js';
 import type { Checked } from './resource-limits.js';
 import type { ResourceMonitor } from './resources.js';
 import type { TimerHandle, TimerManager } from './timers.js';
@@ -30,6 +31,11 @@ const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, me
   handler_timeout: [503, 'Request took too long'],
 };
 const RETRY_MS = 1000;
+
+/** A handler that takes too long has failed; all else is refused before it has begun. @internal */
+export function isFailure(code: RequestRefusalCode): boolean {
+  return code === 'handler_timeout';
+}
 
 /** An answer with a JSON body. @internal */
 export function answerWith(status: number, body: Readonly<Record<string, unknown>>, headers: Readonly<Record<string, string>> = {}): Answer {
@@ -121,10 +127,12 @@ export class RequestGate {
   readonly #idle: (() => void)[] = [];
   #served = 0;
   readonly #monitor: ResourceMonitor | undefined;
+  readonly #metrics: ProductionMetrics | undefined;
   #shedMs = 0;
   #isDraining = false;
 
-  constructor(limits: Checked<'requests'>, timers: TimerManager, monitor?: ResourceMonitor) {
+  constructor(limits: Checked<'requests'>, timers: TimerManager, monitor?: ResourceMonitor, metrics?: ProductionMetrics) {
+    this.#metrics = metrics;
     this.#limits = limits;
     this.#timers = timers;
     this.#monitor = monitor;
@@ -182,6 +190,7 @@ export class RequestGate {
 
   count(code: RequestRefusalCode): void {
     this.#refused[code] = (this.#refused[code] ?? 0) + 1;
+    if (!isFailure(code)) this.#metrics?.recordRefusal(code);
   }
 
   left(ticket: Ticket): void {

@@ -8,6 +8,7 @@ import { type Answer, Door, type GuardOptions, type GuardStats, type Visit } fro
 import type { LiveSocket, SocketHost } from './live.js';
 import type { MessageGate } from './message-gate.js';
 import { guardHandler, httpPart } from './node-http.js';
+import { meterServer } from './kpi/meters.js';
 import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, sizeOf } from './sockets.js';
 
@@ -151,7 +152,11 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     attach(server, webSocketServer) {
       const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
       server.on('upgrade', listener);
-      return () => void server.off('upgrade', listener);
+      const unmeter = door.metrics === undefined ? undefined : meterServer(door.metrics, door.monitor === undefined, server);
+      return () => {
+        server.off('upgrade', listener);
+        unmeter?.();
+      };
     },
     handleUpgrade(webSocketServer, request, socket, head) {
       // A reset before the upgrade is the client's affair; unheard it would end the process.

@@ -10,6 +10,7 @@
 mod bound;
 mod connections;
 mod forwarded;
+mod kpi;
 mod resources;
 mod tokens;
 mod validators;

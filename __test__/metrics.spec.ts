@@ -1,0 +1,709 @@
+import { spawnSync } from 'node:child_process';
+import { createServer, get } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { ConnectionManager, ProductionMetrics, type ProductionMetricsOptions, ResourceMonitor, TimerManager } from '../dist/index.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis } from '../dist/ws.js';
+
+const managers: TimerManager[] = [];
+afterEach(() => {
+  for (const timers of managers.splice(0)) timers.cleanup();
+});
+
+function fixture(options: ProductionMetricsOptions = {}) {
+  const clock = new ManualClock();
+  const timers = new TimerManager({ clock });
+  managers.push(timers);
+  return { clock, timers, metrics: new ProductionMetrics({ timers, ...options }) };
+}
+
+/** mulberry32: the same numbers in every run. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let value = Math.imul(state ^ (state >>> 15), 1 | state);
+    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
+    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Every number of a report, however deep. */
+function numbers(value: unknown): number[] {
+  if (typeof value === 'number') return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbers) : [];
+}
+
+describe('the report', () => {
+  test("has the plan's fields, names and defaults", () => {
+    const report = new ProductionMetrics({ timers: fixture().timers }).generateReport();
+    expect(Object.keys(report.metrics)).toEqual([
+      'averageResponseTime',
+      'requestsPerSecond',
+      'errorRate',
+      'memoryUsage',
+      'cpuUsage',
+      'connectionCount',
+      'activeUsers',
+      'messagesThroughput',
+      'healthScore',
+    ]);
+    expect(report.targets).toEqual({ maxResponseTime: 100, maxErrorRate: 0.01, maxMemoryUsage: 512, maxCpuUsage: 70, minHealthScore: 95 });
+    expect(new Date(report.timestamp).toISOString()).toBe(report.timestamp);
+  });
+
+  test('knows nothing before anything was recorded, and finds nothing wrong', () => {
+    const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
+    const report = metrics.generateReport();
+    expect(report.metrics).toMatchObject({ averageResponseTime: null, requestsPerSecond: 0, errorRate: 0, cpuUsage: null, activeUsers: 0, healthScore: null });
+    expect(report).toMatchObject({ healthy: true, recommendations: [], latencyMs: null, apdex: null, samples: 0, confidence: 'low' });
+    expect(metrics.checkTargets()).toBe(true);
+  });
+
+  test("recommends in the plan's words what its targets say", () => {
+    const { metrics } = fixture({ targets: { maxMemoryUsage: 1 } });
+    for (let i = 0; i < 100; i++) metrics.recordRequest(150, { status: i < 2 ? 500 : 200 });
+    const report = metrics.generateReport();
+    expect(report.healthy).toBe(false);
+    expect(report.recommendations).toEqual(
+      expect.arrayContaining([
+        'Consider optimizing middleware chain execution',
+        'Investigate memory leaks and increase GC frequency',
+        'Review error handling and input validation',
+      ]),
+    );
+    expect(report.findings.find(({ id }) => id === 'errors')).toEqual({
+      id: 'errors',
+      severity: 'warning',
+      figure: 'share of requests that failed',
+      observed: 0.02,
+      threshold: 0.01,
+      action: 'Review error handling and input validation',
+    });
+  });
+
+  test('holds no NaN and no infinity, and at most 16 KB, whatever was recorded', () => {
+    const { metrics, clock } = fixture({ targets: { maxErrorRate: 0 } });
+    for (let i = 0; i < 5000; i++) {
+      metrics.recordRequest(i % 7 === 0 ? 0 : 10 ** (i % 9), {
+        route: `/${'long'.repeat(60)}/${i}`,
+        method: 'GET',
+        status: 100 + (i % 500),
+        error: i % 3 === 0,
+      });
+      metrics.recordError(`kind ${i} ${'x'.repeat(100)}`);
+      metrics.recordRefusal(`code ${i} ${'x'.repeat(100)}`);
+      if (i % 100 === 0) clock.advance(700);
+    }
+    for (const report of [metrics.generateReport(), metrics.snapshot()]) for (const number of numbers(report)) expect(Number.isFinite(number)).toBe(true);
+    expect(Buffer.byteLength(JSON.stringify(metrics.generateReport()))).toBeLessThanOrEqual(16 * 1024);
+  });
+
+  test('is a copy: writing into it changes nothing', () => {
+    const { metrics } = fixture();
+    const report = metrics.generateReport();
+    report.targets.maxResponseTime = 1;
+    report.recommendations.push('junk');
+    expect(metrics.generateReport().targets.maxResponseTime).toBe(100);
+    expect(metrics.generateReport().recommendations).toEqual([]);
+  });
+});
+
+describe('quantiles', () => {
+  const shapes: Readonly<Record<string, (next: () => number) => number>> = {
+    uniform: (next) => next() * 1000,
+    exponential: (next) => -20 * Math.log(1 - next()),
+    'long-tailed': (next) => 2 / (1 - next()) ** 1.5,
+    'a thousandth of a millisecond to an hour': (next) => 10 ** (next() * 9 - 3),
+    'two humps': (next) => (next() < 0.7 ? 5 + next() : 900 + next() * 50),
+  };
+  for (const [name, shape] of Object.entries(shapes)) {
+    test(`lie within 0.5 % of a sorted vector, those of a route within 1 %: ${name}`, () => {
+      const next = random(name.length);
+      const { metrics } = fixture();
+      const values = Float64Array.from({ length: 20_000 }, () => shape(next));
+      for (const value of values) metrics.recordRequest(value, { route: '/r', method: 'GET' });
+      const sorted = values.toSorted();
+      const report = metrics.generateReport();
+      const measured = [
+        [report.latencyMs, 0.005],
+        [report.routes[0]?.latencyMs, 0.01],
+      ] as const;
+      for (const [quantiles, most] of measured) {
+        for (const [key, share] of [
+          ['p50', 0.5],
+          ['p90', 0.9],
+          ['p95', 0.95],
+          ['p99', 0.99],
+          ['p999', 0.999],
+        ] as const) {
+          const exact = sorted[Math.ceil(share * sorted.length) - 1]!;
+          expect(Math.abs(quantiles![key] / exact - 1)).toBeLessThanOrEqual(most);
+        }
+        expect(quantiles!.max).toBe(sorted.at(-1));
+        expect(quantiles!.mean).toBeCloseTo(values.reduce((sum, value) => sum + value, 0) / values.length, 6);
+      }
+    });
+  }
+
+  test('of nothing but zeros are zero, of one value that value', () => {
+    const { metrics } = fixture();
+    metrics.recordRequest(0);
+    expect(metrics.generateReport().latencyMs).toMatchObject({ p50: 0, p999: 0, max: 0, mean: 0 });
+    metrics.recordRequest(1e12);
+    expect(metrics.generateReport().latencyMs?.max).toBe(1e12);
+  });
+});
+
+describe('windows', () => {
+  test('agree with a list of all events, at every second', () => {
+    const next = random(7);
+    const { metrics, clock } = fixture();
+    const events: { at: number; ms: number; isError: boolean }[] = [];
+    let now = 0;
+    for (let step = 0; step < 400; step++) {
+      for (let i = 0; i < 5; i++) {
+        const event = { at: now, ms: next() * 200, isError: next() < 0.1 };
+        events.push(event);
+        metrics.recordRequest(event.ms, { status: event.isError ? 500 : 200 });
+      }
+      const passed = next() < 0.05 ? Math.floor(next() * 90_000) : Math.floor(next() * 4000);
+      clock.advance(passed);
+      now += passed;
+      const { windows } = metrics.generateReport();
+      for (const [name, slices, sliceMs] of [
+        ['10s', 10, 1000],
+        ['1m', 60, 1000],
+        ['5m', 30, 10_000],
+        ['15m', 90, 10_000],
+      ] as const) {
+        // The slices that are complete, but for the oldest, and what has come since.
+        const since = Math.max(0, (Math.floor(now / sliceMs) - slices + 1) * sliceMs);
+        const inside = events.filter(({ at }) => at >= since);
+        expect(windows[name].requests).toBe(inside.length);
+        expect(windows[name].errors).toBe(inside.filter(({ isError }) => isError).length);
+        expect(windows[name].coveredMs).toBeCloseTo(now - since, 6);
+        expect(windows[name].latencyMs?.max ?? 0).toBeCloseTo(
+          inside.reduce((most, { ms }) => Math.max(most, ms), 0),
+          9,
+        );
+      }
+      expect(windows.lifetime.requests).toBe(events.length);
+    }
+  });
+
+  test('hold an event until its window is over', () => {
+    const { metrics, clock } = fixture();
+    metrics.recordRequest(5);
+    clock.advance(9999);
+    expect(metrics.snapshot().windows['10s'].requests).toBe(1);
+    clock.advance(1);
+    expect(metrics.snapshot().windows['10s'].requests).toBe(0);
+    clock.advance(49_999);
+    expect(metrics.snapshot().windows['1m'].requests).toBe(1);
+    clock.advance(1);
+    expect(metrics.snapshot().windows['1m'].requests).toBe(0);
+    expect(metrics.generateReport().metrics.averageResponseTime).toBe(null);
+  });
+
+  test('divide by the time that they cover', () => {
+    const { metrics, clock } = fixture();
+    for (let second = 0; second < 120; second++) {
+      for (let i = 0; i < 50; i++) metrics.recordRequest(1);
+      clock.advance(1000);
+    }
+    expect(metrics.generateReport().metrics.requestsPerSecond).toBeCloseTo(50, 9);
+    expect(metrics.generateReport().windows['5m'].requestsPerSecond).toBeCloseTo(50, 9);
+  });
+
+  test('survive a clock that stands, or jumps by weeks', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const metrics = new ProductionMetrics({ timers });
+    timers.cleanup();
+    metrics.recordRequest(5, { status: 500 });
+    clock.advance(40 * 86_400_000);
+    const { windows, slo } = metrics.generateReport();
+    expect(windows['15m'].requests).toBe(0);
+    expect(windows.lifetime.requests).toBe(1);
+    expect(slo[0]?.burnRate['3d']).toBe(null);
+    metrics.recordRequest(6);
+    expect(metrics.generateReport().windows['10s'].requests).toBe(1);
+  });
+});
+
+describe('errors and refusals', () => {
+  test('the error rate counts 5xx and what is said to be an error, and neither 4xx nor refusals', () => {
+    const { metrics } = fixture();
+    for (const status of [200, 301, 404, 429, 500, 503]) metrics.recordRequest(1, { status });
+    metrics.recordRequest(1, { status: 200, error: 'timeout' });
+    metrics.recordRequest(1, { error: true });
+    metrics.recordRefusal('max_concurrent');
+    metrics.recordError('message_handler');
+    const report = metrics.generateReport();
+    expect(report.windows['1m']).toMatchObject({ requests: 8, errors: 4, clientErrors: 2, refused: 1 });
+    expect(report.metrics.errorRate).toBe(0.5);
+    expect(report.errors).toEqual({ timeout: 1, message_handler: 1 });
+    expect(report.refusals).toEqual({ max_concurrent: 1 });
+  });
+
+  test('Apdex: satisfied up to T, tolerating up to 4 T, a failure satisfies nobody', () => {
+    const { metrics } = fixture();
+    for (const ms of [50, 100, 101, 400, 401, 5000]) metrics.recordRequest(ms);
+    metrics.recordRequest(1, { status: 500 });
+    expect(metrics.generateReport().apdex).toBe((2 + 2 / 2) / 7);
+  });
+});
+
+describe('the health score', () => {
+  const record = (metrics: ProductionMetrics, count: number, ms: number, status = 200): void => {
+    for (let i = 0; i < count; i++) metrics.recordRequest(ms, { status });
+  };
+
+  test('is 100 when all is well, and says of what', () => {
+    const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
+    record(metrics, 50, 20);
+    const { metrics: figures, scoreParts, confidence } = metrics.generateReport();
+    expect(figures.healthScore).toBe(100);
+    expect(confidence).toBe('high');
+    expect(scoreParts.errors).toEqual({ score: 100, weight: 0.3, observed: 0, target: 0.01, zeroAt: 0.05, unit: 'share' });
+    expect(scoreParts.cpu.score).toBe(null);
+  });
+
+  test('falls in a line from the target on, and is capped by the worst part', () => {
+    const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
+    record(metrics, 50, 150);
+    const { scoreParts, metrics: figures } = metrics.generateReport();
+    expect(scoreParts.latency.score).toBeCloseTo(50, 0);
+    expect(figures.healthScore).toBeLessThanOrEqual(scoreParts.latency.score! + 25.1);
+    const broken = fixture({ targets: { maxMemoryUsage: 1e6 } }).metrics;
+    record(broken, 80, 1);
+    record(broken, 20, 1, 500);
+    expect(broken.generateReport().metrics.healthScore).toBeLessThanOrEqual(10);
+  });
+
+  test('weights can be changed, and a weight of 0 leaves a part out', () => {
+    const { metrics } = fixture({ weights: { errors: 0, memory: 0 } });
+    record(metrics, 50, 1, 500);
+    expect(metrics.generateReport().scoreParts.latency.score).toBe(100);
+    expect(metrics.generateReport().scoreParts.errors.score).toBe(0);
+  });
+});
+
+describe('budgets', () => {
+  test('page when both windows burn, and not for a blip of the past', () => {
+    const { metrics, clock } = fixture();
+    const run = (seconds: number, share: number): void => {
+      for (let second = 0; second < seconds; second++) {
+        for (let i = 0; i < 10; i++) metrics.recordRequest(1, { status: i < share * 10 ? 500 : 200 });
+        clock.advance(1000);
+      }
+    };
+    run(600, 0.2);
+    const [errors] = metrics.generateReport().slo;
+    expect(errors).toMatchObject({ id: 'errors', objective: 0.99, alert: 'page' });
+    expect(errors?.burnRate['1h']).toBeCloseTo(20, 6);
+    expect(errors?.remaining).toBeCloseTo(-19, 6);
+    expect(metrics.generateReport().findings[0]?.severity).toBe('critical');
+    run(400, 0);
+    const after = metrics.generateReport().slo[0];
+    expect(after?.burnRate['5m']).toBe(0);
+    expect(after?.alert).not.toBe(null);
+    run(2000, 0);
+    expect(metrics.generateReport().slo[0]?.alert).toBe('ticket');
+  });
+
+  test('do not cry over a handful of requests', () => {
+    const { metrics } = fixture();
+    for (let i = 0; i < 50; i++) metrics.recordRequest(1, { status: 500 });
+    expect(metrics.generateReport().slo[0]).toMatchObject({ alert: null });
+  });
+});
+
+describe('users', () => {
+  test('are counted once, exactly, and for 15 minutes', () => {
+    const { metrics, clock } = fixture();
+    for (let i = 0; i < 3000; i++) metrics.recordUser(`user-${i % 1000}`);
+    clock.advance(4 * 60_000);
+    metrics.recordUser('late');
+    expect(metrics.snapshot().activeUsers).toEqual({ '1m': 1, '5m': 1001, '15m': 1001 });
+    clock.advance(11 * 60_000);
+    expect(metrics.generateReport().metrics.activeUsers).toBe(1);
+  });
+
+  test('a million of them are estimated', () => {
+    const { metrics } = fixture();
+    for (let i = 0; i < 1_000_000; i++) metrics.recordUser(`user-${i}`);
+    expect(Math.abs(metrics.generateReport().metrics.activeUsers / 1e6 - 1)).toBeLessThan(0.04);
+  });
+
+  test('of a connection are active as long as it lives', () => {
+    const { timers, clock } = fixture();
+    const manager = new ConnectionManager({}, timers);
+    const metrics = new ProductionMetrics({ timers, connections: manager });
+    for (let i = 0; i < 20; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1', i < 10 ? `user-${i}` : undefined);
+    manager.connections.get('c10')?.bindUser('late');
+    expect(metrics.generateReport().metrics).toMatchObject({ activeUsers: 11, connectionCount: 20 });
+    clock.advance(60 * 60_000);
+    expect(metrics.generateReport().metrics.activeUsers).toBe(11);
+    for (let i = 0; i < 20; i++) manager.removeConnection(`c${i}`);
+    clock.advance(20 * 60_000);
+    expect(metrics.generateReport().metrics.activeUsers).toBe(0);
+  });
+});
+
+describe('connections', () => {
+  test('bring their messages, refusals and how full the server is', () => {
+    const { timers } = fixture();
+    const manager = new ConnectionManager({ maxTotalConnections: 2 }, timers);
+    const metrics = new ProductionMetrics({ timers, connections: [manager] });
+    const first = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    manager.addConnection('b', new FakeSocket(), '192.0.2.1');
+    manager.addConnection('c', new FakeSocket(), '192.0.2.1');
+    if (!first.success) throw new Error('refused');
+    first.connection.received(10);
+    first.connection.received(5);
+    first.connection.sent(7);
+    metrics.recordMessage('out', 3);
+    manager.removeConnection('a');
+    const report = metrics.generateReport();
+    expect(report.windows['1m']).toMatchObject({ messagesIn: 2, bytesIn: 15, messagesOut: 2, bytesOut: 10, refused: 1 });
+    expect(report.refusals).toEqual({ total_limit: 1 });
+    expect(report.metrics).toMatchObject({ connectionCount: 1, messagesThroughput: 4 });
+    expect(report.scoreParts.saturation.observed).toBe(0.5);
+  });
+});
+
+describe('routes', () => {
+  test('are told apart by pattern and method', () => {
+    const { metrics, clock } = fixture();
+    for (let i = 0; i < 30; i++) metrics.recordRequest(10, { route: '/a', method: 'GET', status: i < 3 ? 500 : 200 });
+    for (let i = 0; i < 10; i++) metrics.recordRequest(200, { route: '/a', method: 'post' });
+    clock.advance(10_000);
+    const [busy, other] = metrics.generateReport().routes;
+    expect(busy).toMatchObject({ route: '/a', method: 'GET', requests: 30, requestsPerSecond: 3, errorRate: 0.1, total: 30 });
+    expect(other).toMatchObject({ route: '/a', method: 'POST', requests: 10 });
+    expect(other?.latencyMs).toMatchObject({ max: 200, mean: 200 });
+  });
+
+  test('forget what is two minutes old, but not the totals', () => {
+    const { metrics, clock } = fixture();
+    for (let i = 0; i < 10; i++) metrics.recordRequest(500, { route: '/old' });
+    clock.advance(61_000);
+    metrics.recordRequest(1, { route: '/old' });
+    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 11, latencyMs: { max: 500 } });
+    clock.advance(60_000);
+    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 1, latencyMs: { max: 1 } });
+    clock.advance(180_000);
+    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 0, errorRate: null, latencyMs: null, total: 11 });
+  });
+
+  test('a million paths, each of 10 KB, share one row and little memory', () => {
+    const { metrics } = fixture({ maxRoutes: 100 });
+    const long = 'x'.repeat(10_000);
+    const before = process.memoryUsage().rss;
+    for (let i = 0; i < 1_000_000; i++) metrics.recordRequest(1, { route: `/${i}`, method: 'GET' });
+    for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { route: `${long}${i}` });
+    const snapshot = metrics.snapshot();
+    expect(snapshot.routesKnown).toBe(101);
+    expect(snapshot.routesOverflowed).toBe(1_001_000 - 99);
+    expect(snapshot.routes[0]).toMatchObject({ route: 'other', total: 1_001_000 - 99 });
+    expect(snapshot.findings.map(({ id }) => id)).toContain('routes_overflow');
+    expect(process.memoryUsage().rss - before).toBeLessThan(200 * 2 ** 20);
+  });
+});
+
+describe('requests under way', () => {
+  test('are in flight until they end, once', () => {
+    const { metrics, clock } = fixture();
+    const first = metrics.startRequest({ route: '/a', method: 'GET' });
+    const second = metrics.startRequest();
+    clock.advance(40);
+    expect(metrics.generateReport().inFlight).toBe(2);
+    first.end({ status: 200 });
+    first.end({ status: 500 });
+    second.end({ refused: 'too_many' });
+    const report = metrics.generateReport();
+    expect(report).toMatchObject({ inFlight: 0, samples: 1, metrics: { averageResponseTime: 40, errorRate: 0 }, refusals: { too_many: 1 } });
+    expect(report.routes[0]).toMatchObject({ route: '/a', method: 'GET' });
+  });
+
+  test('a wrong end throws, and leaves nothing in flight', () => {
+    const { metrics } = fixture();
+    const request = metrics.startRequest();
+    expect(() => request.end({ status: 99 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'status' }));
+    expect(metrics.generateReport()).toMatchObject({ inFlight: 0, samples: 0 });
+  });
+
+  test('are those of the monitor, too, which gives memory and the event loop', () => {
+    const timers = new TimerManager();
+    managers.push(timers);
+    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 1 } }, timers, { log: false });
+    const metrics = new ProductionMetrics({ timers, monitor, targets: { maxMemoryUsage: 1e6 } });
+    const request = metrics.startRequest({ route: '/a' });
+    expect(monitor.getMetrics().activeRequests).toBe(1);
+    request.end({ status: 200 });
+    expect(monitor.getMetrics().activeRequests).toBe(0);
+    monitor.stop();
+    expect(metrics.generateReport().samples).toBe(1);
+  });
+});
+
+describe('bad input', () => {
+  test('is refused by field, and counts nothing', () => {
+    const { metrics } = fixture();
+    const wrong: readonly (readonly [() => unknown, string, string])[] = [
+      ...[-1, Number.NaN, Infinity, -Infinity].map((value) => [() => metrics.recordRequest(value), 'ERR_OUT_OF_RANGE', 'durationMs'] as const),
+      ...['5', null, undefined, {}, 5n].map((value) => [() => metrics.recordRequest(value as never), 'ERR_INVALID_ARG_TYPE', 'durationMs'] as const),
+      [() => metrics.recordRequest(1, { status: 99 }), 'ERR_OUT_OF_RANGE', 'status'],
+      [() => metrics.recordRequest(1, { status: 200.5 }), 'ERR_OUT_OF_RANGE', 'status'],
+      [() => metrics.recordRequest(1, { status: '200' as never }), 'ERR_INVALID_ARG_TYPE', 'status'],
+      [() => metrics.recordRequest(1, { route: 5 as never }), 'ERR_INVALID_ARG_TYPE', 'route'],
+      [() => metrics.recordRequest(1, { method: {} as never }), 'ERR_INVALID_ARG_TYPE', 'method'],
+      [() => metrics.recordRequest(1, { error: '' }), 'ERR_INVALID_ARG_TYPE', 'error'],
+      [() => metrics.recordMessage('sideways' as never, 1), 'ERR_OUT_OF_RANGE', 'direction'],
+      [() => metrics.recordMessage('in', -1), 'ERR_OUT_OF_RANGE', 'bytes'],
+      [() => metrics.recordMessage('in', Number.NaN), 'ERR_OUT_OF_RANGE', 'bytes'],
+      [() => metrics.recordUser(''), 'ERR_INVALID_ARG_TYPE', 'id'],
+      [() => metrics.recordUser('x'.repeat(1025)), 'ERR_INVALID_ARG_TYPE', 'id'],
+      [() => metrics.recordError(5 as never), 'ERR_INVALID_ARG_TYPE', 'kind'],
+      [() => metrics.recordRefusal(null as never), 'ERR_INVALID_ARG_TYPE', 'code'],
+      [() => metrics.attach({} as never), 'ERR_INVALID_ARG_TYPE', 'connections'],
+      [() => new ProductionMetrics({ targets: { maxErrorRate: 2 } }), 'ERR_OUT_OF_RANGE', 'targets.maxErrorRate'],
+      [() => new ProductionMetrics({ targets: { maxResponseTime: 0 } }), 'ERR_OUT_OF_RANGE', 'targets.maxResponseTime'],
+      [() => new ProductionMetrics({ targets: { maxMemoryUsage: '512' as never } }), 'ERR_INVALID_ARG_TYPE', 'targets.maxMemoryUsage'],
+      [() => new ProductionMetrics({ targets: { maxResponseTimes: 5 } as never }), 'ERR_UNKNOWN_OPTION', 'maxResponseTimes'],
+      [() => new ProductionMetrics({ weights: { errors: -1 } }), 'ERR_OUT_OF_RANGE', 'weights.errors'],
+      [() => new ProductionMetrics({ window: '2m' as never }), 'ERR_OUT_OF_RANGE', 'window'],
+      [() => new ProductionMetrics({ maxRoutes: 0 }), 'ERR_OUT_OF_RANGE', 'maxRoutes'],
+      [() => new ProductionMetrics({ latencyObjective: 1 }), 'ERR_OUT_OF_RANGE', 'latencyObjective'],
+      [() => new ProductionMetrics({ monitor: {} as never }), 'ERR_INVALID_ARG_TYPE', 'monitor'],
+      [() => new ProductionMetrics({ timers: {} as never }), 'ERR_INVALID_ARG_TYPE', 'timers'],
+      [() => new ProductionMetrics({ connections: {} as never }), 'ERR_INVALID_ARG_TYPE', 'connections'],
+      [() => new ProductionMetrics(null as never), 'ERR_INVALID_ARG_TYPE', 'options'],
+      [() => portcullis({ limits: {}, metrics: {} as never }), 'ERR_INVALID_ARG_TYPE', 'metrics'],
+    ];
+    for (const [call, code, field] of wrong) expect(call).toThrow(expect.objectContaining({ code, field }));
+    expect(metrics.generateReport()).toMatchObject({ samples: 0, errors: {}, refusals: {} });
+  });
+
+  test('a wrong option of the exposition is refused, too', () => {
+    const { metrics } = fixture();
+    expect(() => metrics.toPrometheus({ naming: 'statsd' as never })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'naming' }));
+    expect(() => metrics.toOpenMetrics({ nameing: 'otel' } as never)).toThrow(expect.objectContaining({ code: 'ERR_UNKNOWN_OPTION' }));
+  });
+});
+
+describe('the exposition', () => {
+  function full(): ProductionMetrics {
+    const { metrics } = fixture();
+    const routes = ['/plain', '/q"u\\o\nte', '/\u{1f6aa}', '/\ud800half', ''];
+    for (let i = 0; i < 2000; i++) metrics.recordRequest(i * 6.5, { route: routes[i % 5], method: i % 2 === 0 ? 'GET' : 'WEIRD', status: 200 + (i % 350) });
+    metrics.recordRequest(5);
+    metrics.recordRequest(5.000001);
+    metrics.recordError('a "b" \\ c');
+    metrics.recordRefusal('total_limit');
+    metrics.recordMessage('in', 100);
+    metrics.recordUser('u');
+    return metrics;
+  }
+
+  test('counts at the very edges of the buckets', async () => {
+    const { metrics } = fixture();
+    for (const ms of [5, 5.000001, 10, 10_000, 10_001, 0]) metrics.recordRequest(ms);
+    const text = await metrics.toPrometheus({ naming: 'prom' });
+    const buckets = Object.fromEntries(
+      [...text.matchAll(/^http_request_duration_seconds_bucket\{le="(.+)"\} (\d+)$/gm)].map((match) => [match[1], Number(match[2])]),
+    );
+    expect(buckets).toMatchObject({ '0.005': 2, '0.01': 4, '7.5': 4, '10': 5, '+Inf': 6 });
+    expect(text).toContain('http_request_duration_seconds_count 6\n');
+    expect(text).toContain('http_request_duration_seconds_sum 20.021000001\n');
+  });
+
+  test('speaks the words of OpenTelemetry, of prom-client, or both', async () => {
+    const metrics = full();
+    const [otel, prom, both] = await Promise.all((['otel', 'prom', 'both'] as const).map((naming) => metrics.toOpenMetrics({ naming })));
+    expect(otel).toContain('http_server_request_duration_seconds_bucket{http_request_method="GET",http_route="/plain",le="0.005"}');
+    expect(otel).not.toContain('http_request_duration_seconds_bucket');
+    expect(prom).toContain('http_requests_total{method="GET",route="/plain",status_code="200"}');
+    expect(prom).toContain('process_resident_memory_bytes ');
+    expect(both).toContain('process_memory_usage_bytes ');
+    expect(both).toContain('process_resident_memory_bytes ');
+    expect(both?.endsWith('# EOF\n')).toBe(true);
+    expect(await metrics.toPrometheus()).not.toContain('# EOF');
+  });
+
+  test('a series that is known in other windows never goes back', async () => {
+    const { metrics, clock } = fixture();
+    metrics.recordRequest(1, { route: '/a' });
+    clock.advance(3_600_000);
+    expect(await metrics.toPrometheus({ naming: 'prom' })).toContain('http_request_duration_seconds_count{route="/a"} 1');
+  });
+
+  const parser = (kind: string): string => `
+import sys
+from prometheus_client.${kind} import text_string_to_metric_families
+print(sum(len(family.samples) for family in text_string_to_metric_families(sys.stdin.read())))`;
+  const python = ['python3', 'python'].find((command) => spawnSync(command, ['-c', 'import prometheus_client'], { stdio: 'ignore' }).status === 0);
+  const promtool = spawnSync('promtool', ['--version'], { stdio: 'ignore' }).status === 0;
+  if (python === undefined) console.log('skipped: python with the package prometheus-client is not here to read the exposition');
+  if (!promtool) console.log('skipped: promtool is not here to read the exposition');
+
+  test.skipIf(python === undefined)('is accepted by the reference parsers, whatever the routes are called', async () => {
+    const metrics = full();
+    for (const naming of ['otel', 'prom', 'both'] as const) {
+      for (const [kind, text] of [
+        ['openmetrics.parser', await metrics.toOpenMetrics({ naming })],
+        ['parser', await metrics.toPrometheus({ naming })],
+      ] as const) {
+        const { status, stdout, stderr } = spawnSync(python ?? '', ['-c', parser(kind)], {
+          input: text,
+          encoding: 'utf8',
+          env: { ...process.env, PYTHONIOENCODING: 'utf8' },
+        });
+        expect(stderr).toBe('');
+        expect(status).toBe(0);
+        expect(Number(stdout)).toBe(text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length);
+      }
+    }
+  });
+
+  test.skipIf(!promtool)('passes promtool check metrics', async () => {
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: await full().toPrometheus(), encoding: 'utf8' });
+    expect(stdout + stderr).toBe('');
+    expect(status).toBe(0);
+  });
+
+  test('workers may end while theirs is being written', async () => {
+    const entry = new URL('../dist/index.js', import.meta.url).href;
+    const code = `
+      const { parentPort } = require('node:worker_threads');
+      import(${JSON.stringify(entry)}).then(({ ProductionMetrics }) => {
+        const metrics = new ProductionMetrics();
+        for (let i = 0; i < 500; i++) metrics.recordRequest(i, { route: '/' + i, method: 'GET', status: 200 });
+        const go = () => metrics.toPrometheus().then(go);
+        for (let i = 0; i < 8; i++) go();
+        parentPort.postMessage('running');
+      });`;
+    for (let round = 0; round < 5; round++) {
+      const worker = new Worker(code, { eval: true });
+      await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+      await worker.terminate();
+    }
+    expect(await full().toPrometheus()).toContain('# TYPE');
+  });
+});
+
+describe('the adapter of ws', () => {
+  test('counts requests and messages by itself, and keeps refusals apart', async () => {
+    const metrics = new ProductionMetrics();
+    const server = createServer((request, response) => {
+      response.statusCode = request.url === '/broken' ? 500 : 200;
+      response.end('ok');
+    });
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    const guard = portcullis({ limits: { maxTotalConnections: 1 }, metrics });
+    const detach = guard.attach(server, webSocketServer);
+    webSocketServer.on('connection', (socket) => socket.on('message', (data) => socket.send(data)));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const ask = (path: string): Promise<unknown> =>
+      new Promise((resolve, reject) => get({ port, path, agent: false }, (response) => response.resume().once('close', resolve)).once('error', reject));
+    for (const path of ['/', '/', '/broken']) await ask(path);
+    const first = new WebSocket(`ws://127.0.0.1:${port}`);
+    await new Promise((resolve) => first.once('open', resolve));
+    first.send('hello');
+    await new Promise((resolve) => first.once('message', resolve));
+    const second = new WebSocket(`ws://127.0.0.1:${port}`);
+    await new Promise((resolve) => second.once('error', resolve));
+    const report = metrics.generateReport();
+    expect(report).toMatchObject({ inFlight: 0, samples: 3, refusals: { total_limit: 1 }, metrics: { errorRate: 1 / 3, connectionCount: 1 } });
+    expect(report.windows['1m']).toMatchObject({ messagesIn: 1, bytesIn: 5, messagesOut: 1, bytesOut: 5, refused: 1 });
+    detach();
+    first.terminate();
+    guard.manager.cleanup();
+    metrics.stop();
+    await new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    });
+  });
+});
+
+const isBun = 'bun' in process.versions;
+if (!isBun) console.log('skipped on Node: the adapters of Elysia and Bun need Bun');
+
+describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
+  const until = async (holds: () => boolean): Promise<void> => {
+    for (let i = 0; i < 500 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 2));
+    expect(holds()).toBe(true);
+  };
+  const visit = async (port: number): Promise<globalThis.WebSocket> => {
+    const socket = new globalThis.WebSocket(`ws://127.0.0.1:${port}/ws`);
+    await new Promise((resolve) => (socket.onopen = socket.onerror = socket.onclose = resolve));
+    return socket;
+  };
+
+  test('Elysia: by the pattern of the route, failures and not-founds too, upgrades not', async () => {
+    const { Elysia } = await import('elysia');
+    const { portcullis: plugin } = await import('../dist/elysia.js');
+    const metrics = new ProductionMetrics();
+    const app = new Elysia()
+      .use(plugin({ limits: { maxTotalConnections: 1 }, metrics }))
+      .get('/static', 'hello')
+      .get('/users/:id', ({ params }) => params.id)
+      .get('/throws', () => {
+        throw new Error('on purpose');
+      })
+      .ws('/ws', { message: (ws, message) => void ws.send(message) })
+      .listen(0);
+    const port = app.server?.port ?? 0;
+    for (const path of ['/static', '/users/1', '/users/2', '/throws', '/nothing']) await (await fetch(`http://127.0.0.1:${port}${path}`)).text();
+    const socket = await visit(port);
+    socket.send('hello');
+    await new Promise((resolve) => (socket.onmessage = resolve));
+    await visit(port);
+    await until(() => metrics.generateReport().inFlight === 0);
+    const report = metrics.generateReport();
+    expect(report.routes.map(({ method, route, total }) => `${method} ${route} ${total}`).toSorted()).toEqual(
+      ['GET  1', 'GET /static 1', 'GET /throws 1', 'GET /users/:id 2'].toSorted(),
+    );
+    expect(report).toMatchObject({ samples: 5, metrics: { errorRate: 0.2 }, refusals: { total_limit: 1 } });
+    expect(report.windows['1m']).toMatchObject({ clientErrors: 1, messagesIn: 1, messagesOut: 1 });
+    socket.close();
+    metrics.stop();
+    await app.stop(true);
+  });
+
+  test('Bun.serve: answers and failures, refusals apart', async () => {
+    const { portcullis: guardOf } = await import('../dist/bun.js');
+    const metrics = new ProductionMetrics();
+    const guard = guardOf({ limits: { maxTotalConnections: 1 }, metrics });
+    interface Server {
+      readonly port: number;
+      upgrade(request: Request): boolean;
+      stop(force: boolean): unknown;
+    }
+    const { serve } = (globalThis as unknown as { Bun: { serve(options: object): Server } }).Bun;
+    const server = serve({
+      port: 0,
+      fetch: guard.fetch(async (request: Request, host: Server) => {
+        if (new URL(request.url).pathname === '/throws') throw new Error('on purpose');
+        return host.upgrade(request) ? undefined : new Response('ok');
+      }),
+      websocket: guard.websocket({ message: () => undefined }),
+      error: () => new Response('broken', { status: 500 }),
+    });
+    for (const path of ['/', '/throws']) await (await fetch(`http://127.0.0.1:${server.port}${path}`)).text();
+    const socket = await visit(server.port);
+    await visit(server.port);
+    await until(() => metrics.generateReport().inFlight === 0);
+    expect(metrics.generateReport()).toMatchObject({ samples: 2, metrics: { errorRate: 0.5 }, refusals: { total_limit: 1 } });
+    socket.close();
+    metrics.stop();
+    await server.stop(true);
+  });
+});

@@ -1,0 +1,461 @@
+//! The names under which figures are exposed.
+//!
+//! Two vocabularies: those of OpenTelemetry's semantic conventions (as Prometheus spells them, with
+//! underscores and units) and those of prom-client, which most dashboards for Node ask for. What has
+//! no name in either has one of its own in both.
+
+/// Which vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// OpenTelemetry's.
+    Otel,
+    /// prom-client's.
+    Prom,
+    /// Both, each figure under two names where they differ.
+    Both,
+}
+
+impl Naming {
+    /// Whether names of `vocabulary` are wanted.
+    #[must_use]
+    pub fn has(self, vocabulary: Naming) -> bool {
+        self == Naming::Both || vocabulary == Naming::Both || self == vocabulary
+    }
+}
+
+/// What a family counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A family of metrics; the name of a counter is without `_total`.
+#[derive(Debug)]
+pub struct Family {
+    /// Whose word it is; `Both` for a word of our own.
+    pub naming: Naming,
+    /// As it is exposed.
+    pub name: &'static str,
+    /// Of what kind.
+    pub kind: Kind,
+    /// At the end of the name, or empty.
+    pub unit: &'static str,
+    /// A sentence without its full stop.
+    pub help: &'static str,
+}
+
+/// A figure without labels, under its names.
+#[derive(Debug)]
+pub struct Scalar {
+    /// How TypeScript calls it.
+    pub key: &'static str,
+    /// One or two.
+    pub families: &'static [Family],
+}
+
+const fn family(
+    naming: Naming,
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    help: &'static str,
+) -> Family {
+    Family {
+        naming,
+        name,
+        kind,
+        unit,
+        help,
+    }
+}
+
+use Kind::{Counter, Gauge};
+use Naming::{Both, Otel, Prom};
+
+/// The figures without labels, in the order in which they are handed over.
+pub const SCALARS: &[Scalar] = &[
+    Scalar {
+        key: "inFlight",
+        families: &[family(
+            Both,
+            "http_server_active_requests",
+            Gauge,
+            "",
+            "Requests in flight",
+        )],
+    },
+    Scalar {
+        key: "memoryBytes",
+        families: &[
+            family(
+                Otel,
+                "process_memory_usage_bytes",
+                Gauge,
+                "bytes",
+                "Resident memory of the process",
+            ),
+            family(
+                Prom,
+                "process_resident_memory_bytes",
+                Gauge,
+                "bytes",
+                "Resident memory of the process",
+            ),
+        ],
+    },
+    Scalar {
+        key: "cpuRatio",
+        families: &[family(
+            Both,
+            "process_cpu_utilization_ratio",
+            Gauge,
+            "ratio",
+            "Share of the CPUs that the process is allowed",
+        )],
+    },
+    Scalar {
+        key: "startSeconds",
+        families: &[family(
+            Prom,
+            "process_start_time_seconds",
+            Gauge,
+            "seconds",
+            "Start of the process since the epoch",
+        )],
+    },
+    Scalar {
+        key: "uptimeSeconds",
+        families: &[family(
+            Otel,
+            "process_uptime_seconds",
+            Gauge,
+            "seconds",
+            "Time that the process has been running",
+        )],
+    },
+    Scalar {
+        key: "heapUsedBytes",
+        families: &[
+            family(
+                Otel,
+                "v8js_memory_heap_used_bytes",
+                Gauge,
+                "bytes",
+                "Heap in use",
+            ),
+            family(
+                Prom,
+                "nodejs_heap_size_used_bytes",
+                Gauge,
+                "bytes",
+                "Heap in use",
+            ),
+        ],
+    },
+    Scalar {
+        key: "heapLimitBytes",
+        families: &[family(
+            Otel,
+            "v8js_memory_heap_limit_bytes",
+            Gauge,
+            "bytes",
+            "Ceiling of the heap",
+        )],
+    },
+    Scalar {
+        key: "loopUtilization",
+        families: &[family(
+            Both,
+            "nodejs_eventloop_utilization_ratio",
+            Gauge,
+            "ratio",
+            "Share of time in which the event loop was not waiting",
+        )],
+    },
+    Scalar {
+        key: "loopDelayP50",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p50_seconds",
+                Gauge,
+                "seconds",
+                "Median delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p50_seconds",
+                Gauge,
+                "seconds",
+                "Median delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayP90",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p90_seconds",
+                Gauge,
+                "seconds",
+                "90th percentile of the event loop delay in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p90_seconds",
+                Gauge,
+                "seconds",
+                "90th percentile of the event loop delay in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayP99",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p99_seconds",
+                Gauge,
+                "seconds",
+                "99th percentile of the event loop delay in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p99_seconds",
+                Gauge,
+                "seconds",
+                "99th percentile of the event loop delay in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayMax",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_max_seconds",
+                Gauge,
+                "seconds",
+                "Longest delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_max_seconds",
+                Gauge,
+                "seconds",
+                "Longest delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayMean",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_mean_seconds",
+                Gauge,
+                "seconds",
+                "Mean delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_mean_seconds",
+                Gauge,
+                "seconds",
+                "Mean delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "stalls",
+        families: &[family(
+            Both,
+            "portcullis_eventloop_stalls",
+            Counter,
+            "",
+            "Blocks of the event loop that were noticed",
+        )],
+    },
+    Scalar {
+        key: "connections",
+        families: &[family(
+            Both,
+            "portcullis_connections",
+            Gauge,
+            "",
+            "Open connections",
+        )],
+    },
+    Scalar {
+        key: "activeUsers",
+        families: &[family(
+            Both,
+            "portcullis_active_users",
+            Gauge,
+            "",
+            "Users connected, or seen in the last 15 minutes",
+        )],
+    },
+    Scalar {
+        key: "healthScore",
+        families: &[family(
+            Both,
+            "portcullis_health_score",
+            Gauge,
+            "",
+            "Health from 0 to 100",
+        )],
+    },
+    Scalar {
+        key: "healthy",
+        families: &[family(
+            Both,
+            "portcullis_targets_met",
+            Gauge,
+            "",
+            "1 if every target that can be judged is met",
+        )],
+    },
+    Scalar {
+        key: "apdex",
+        families: &[family(
+            Both,
+            "portcullis_apdex",
+            Gauge,
+            "",
+            "Application performance index from 0 to 1",
+        )],
+    },
+    Scalar {
+        key: "routesOverflowed",
+        families: &[family(
+            Both,
+            "portcullis_routes_overflowed_requests",
+            Counter,
+            "",
+            "Requests of routes beyond the cap",
+        )],
+    },
+];
+
+/// A figure with labels.
+#[derive(Debug)]
+pub struct Labelled {
+    /// How TypeScript calls it.
+    pub key: &'static str,
+    /// Under which name.
+    pub family: Family,
+    /// Names of the labels.
+    pub labels: &'static [&'static str],
+}
+
+/// The figures with labels that do not belong to routes.
+pub const LABELLED: &[Labelled] = &[
+    Labelled {
+        key: "messages",
+        family: family(
+            Both,
+            "portcullis_websocket_messages",
+            Counter,
+            "",
+            "WebSocket messages",
+        ),
+        labels: &["direction"],
+    },
+    Labelled {
+        key: "messageBytes",
+        family: family(
+            Both,
+            "portcullis_websocket_message_bytes",
+            Counter,
+            "bytes",
+            "Payload of WebSocket messages",
+        ),
+        labels: &["direction"],
+    },
+    Labelled {
+        key: "refusals",
+        family: family(
+            Both,
+            "portcullis_refusals",
+            Counter,
+            "",
+            "Connections and requests that limits turned away",
+        ),
+        labels: &["code"],
+    },
+    Labelled {
+        key: "errors",
+        family: family(
+            Both,
+            "portcullis_errors",
+            Counter,
+            "",
+            "Errors that were recorded by their kind",
+        ),
+        labels: &["kind"],
+    },
+    Labelled {
+        key: "burnRate",
+        family: family(
+            Both,
+            "portcullis_slo_burn_rate",
+            Gauge,
+            "",
+            "How fast the budget of an objective is spent: 1 spends it within its period",
+        ),
+        labels: &["slo", "window"],
+    },
+    Labelled {
+        key: "budgetRemaining",
+        family: family(
+            Both,
+            "portcullis_slo_budget_remaining_ratio",
+            Gauge,
+            "ratio",
+            "Share of the budget of an objective that is left",
+        ),
+        labels: &["slo"],
+    },
+];
+
+/// The words of one vocabulary for requests.
+#[derive(Debug)]
+pub struct RequestWords {
+    /// Whose.
+    pub naming: Naming,
+    /// Of the histogram of durations.
+    pub duration: &'static str,
+    /// Of the counter by status, without `_total`.
+    pub requests: &'static str,
+    /// Labels.
+    pub method: &'static str,
+    /// Labels.
+    pub route: &'static str,
+    /// Labels.
+    pub status: &'static str,
+}
+
+/// Requests in each vocabulary.
+pub const REQUESTS: &[RequestWords] = &[
+    RequestWords {
+        naming: Otel,
+        duration: "http_server_request_duration_seconds",
+        requests: "http_server_requests",
+        method: "http_request_method",
+        route: "http_route",
+        status: "http_response_status_code",
+    },
+    RequestWords {
+        naming: Prom,
+        duration: "http_request_duration_seconds",
+        requests: "http_requests",
+        method: "method",
+        route: "route",
+        status: "status_code",
+    },
+];

@@ -1,0 +1,101 @@
+/** What adapters put around requests, so that each is counted with its route, its status and its time. */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { ProductionMetrics } from './metrics.js';
+
+const refused = new WeakSet<object>();
+
+/** Marks the answer (a `Response`, or Node's) of a request that a limit turned away, and that was counted as such: it is no request of the report's. @internal */
+export function markRefused<T extends object>(answer: T): T {
+  refused.add(answer);
+  return answer;
+}
+
+interface Begun {
+  readonly startMs: number;
+  id: number;
+  isDropped: boolean;
+}
+
+/** How the meter of an adapter counts: `tells` unless the adapter tells the monitor of requests itself. */
+function over(metrics: ProductionMetrics, begun: Begun, answer: object, status: number, isAborted: boolean, tells: boolean): void {
+  if (status >= 400 && refused.has(answer)) metrics.left(tells);
+  else metrics.finish(begun.startMs, begun.id, status, isAborted, tells);
+}
+
+/** Requests of hosts that speak `Request` and `Response`. @internal */
+export class FetchMeter {
+  readonly #metrics: ProductionMetrics;
+  readonly #begun = new WeakMap<Request, Begun>();
+
+  readonly #tells: boolean;
+
+  constructor(metrics: ProductionMetrics, tells: boolean) {
+    this.#metrics = metrics;
+    this.#tells = tells;
+  }
+
+  /** The pattern that a router found for a request under way. */
+  found(request: Request, route: string, method: string): void {
+    const begun = this.#begun.get(request);
+    if (begun !== undefined) begun.id = this.#metrics.found(route, method, this.#tells);
+  }
+
+  /** Leaves a request out: it became a WebSocket, or a limit turned it away. */
+  drop(request: Request): void {
+    const begun = this.#begun.get(request);
+    if (begun !== undefined) begun.isDropped = true;
+  }
+
+  /** Runs `handle`, and counts the request unless it became a WebSocket. */
+  around<T>(request: Request, handle: () => T): T {
+    const metrics = this.#metrics;
+    const tells = this.#tells;
+    const begun: Begun = { startMs: metrics.begin(0, tells), id: metrics.found('', request.method, false), isDropped: false };
+    this.#begun.set(request, begun);
+    const answered = (value: unknown): void => {
+      if (value instanceof Response && !begun.isDropped) over(metrics, begun, value, value.status, false, tells);
+      else metrics.left(tells);
+    };
+    const failed = (error: unknown): never => {
+      metrics.finish(begun.startMs, begun.id, 500, false, tells);
+      throw error;
+    };
+    let result: T;
+    try {
+      result = handle();
+    } catch (error) {
+      return failed(error);
+    }
+    if (result instanceof Promise) {
+      return result.then((value: unknown) => {
+        answered(value);
+        return value;
+      }, failed) as T;
+    }
+    answered(result);
+    return result;
+  }
+}
+
+/**
+ * Counts the requests of a `node:http` server, without a route: it has no router.
+ * @returns a function that ends that
+ * @internal
+ */
+export function meterServer(metrics: ProductionMetrics, tells: boolean, server: Server): () => void {
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    const id = metrics.found('', request.method ?? '', false);
+    const begun: Begun = { startMs: metrics.begin(id, tells), id, isDropped: false };
+    let isOver = false;
+    const end = (isAborted: boolean): void => {
+      if (isOver) return;
+      isOver = true;
+      over(metrics, begun, response, response.statusCode, isAborted, tells);
+    };
+    response.once('finish', () => end(false));
+    // A client that went away is no fault of the server's, and no answer either.
+    response.once('close', () => end(!response.writableFinished));
+  };
+  server.prependListener('request', listener);
+  return () => void server.off('request', listener);
+}
