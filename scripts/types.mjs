@@ -30,6 +30,9 @@ const OF_MAIN = [
   'jwks.js',
   'resources.js',
   'metrics.js',
+  'live-page.js',
+  'recorder.js',
+  'snapshot.js',
 ];
 
 /** Declarations of one entry, as one file. */
