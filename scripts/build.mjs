@@ -67,10 +67,12 @@ if (!rustIsFresh) {
     '--locked',
   ]);
 }
-const script = fingerprint(['ts', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'package-lock.json']);
+const script = fingerprint(['ts', 'page', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'scripts/page.mjs', 'package-lock.json']);
 if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);
+  run(tool('tsc'), ['-p', 'page/tsconfig.json']);
+  run(process.execPath, [join(root, 'scripts', 'page.mjs')]);
   run(process.execPath, [join(root, 'scripts', 'types.mjs')]);
 }
 mkdirSync(join(root, 'dist'), { recursive: true });

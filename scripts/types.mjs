@@ -23,6 +23,9 @@ const OF_MAIN = [
   'messages.js',
   'resources.js',
   'metrics.js',
+  'live-page.js',
+  'recorder.js',
+  'snapshot.js',
 ];
 
 /** Declarations of one entry, as one file. */

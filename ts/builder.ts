@@ -11,6 +11,7 @@ import { responseOf, withinLimits } from './fetching.js';
 import { type MessageHandler, MessageRouter, type MessageStats, type Outgoing, type Reply } from './messages.js';
 import { PerformantMiddlewareChain } from './middleware/chain.js';
 import type { MiddlewareItem } from './middleware/contract.js';
+import { type PageOptions, checkedPage } from './page/live-page.js';
 import { answerWith } from './requests.js';
 import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
 import type { ProductionMetrics } from './kpi/metrics.js';
@@ -92,6 +93,8 @@ export interface ServerOptions {
   readonly trustedProxies?: readonly string[] | undefined;
   readonly shutdown?: ShutdownOptions | undefined;
   readonly endpoints?: Endpoints | undefined;
+  /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
+  readonly page?: PageOptions | undefined;
   /** Owner of all timers. Default: a new one. The shutdown clears it. */
   readonly timers?: TimerManager | undefined;
   /** Told what middleware, handlers of messages and hooks have thrown; the client is told nothing of it. Default: `console.error`. */
@@ -132,6 +135,7 @@ const OPTIONS = [
   'trustedProxies',
   'shutdown',
   'endpoints',
+  'page',
   'timers',
   'monitor',
   'metrics',
@@ -258,6 +262,7 @@ class Parts {
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(options.monitor === undefined ? {} : { monitor: options.monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
+        page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
         ...(verify === undefined ? {} : { identify: (request: Request) => verify(request.headers.get('authorization') ?? '') }),
       },
@@ -516,6 +521,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
   endpoints(endpoints: Endpoints): this {
     return this.#set({ endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) } });
   }
+  /** Sets the page that shows what the server is doing. */
+  page(page: PageOptions): this {
+    return this.#set({ page });
+  }
   /** Sets who is told of errors. */
   onError(onError: (error: unknown, where: string) => void): this {
     return this.#set({ onError });
@@ -636,6 +645,7 @@ function checkOptions(options: ServerOptions): void {
   if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
   if (options.auth !== undefined) bearer(options.auth);
   checkedEndpoints(options.endpoints);
+  if (options.page !== undefined) checkedPage(options.page);
   resourceLimits(options.limits);
   if (websocket !== undefined) checkWebSocket(objectOf('websocket', websocket));
 }

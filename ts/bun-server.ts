@@ -18,8 +18,7 @@ export function bunPart(name: string, door: Door<Request>, server: () => BunServ
   return {
     name,
     drain() {
-      door.manager.drain();
-      door.gate?.drain();
+      door.drain();
       // Resolves when the requests are over and the WebSockets closed.
       stopped = server()?.stop(false);
     },

@@ -5,6 +5,7 @@ import { type BunServer, bunPart } from './bun-server.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
+import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
 
@@ -19,6 +20,8 @@ export interface BunGuard {
   fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
   /** Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens. */
   websocket<H extends object>(handlers: H): H;
+  /** The page, if the option `page` asks for one. */
+  readonly page: LivePage | undefined;
   /** How requests and WebSockets fared. */
   stats(): GuardStats;
   /** The server, as a part of a `GracefulShutdown`. */
@@ -138,13 +141,16 @@ export function portcullis(options: BunGuardOptions): BunGuard {
 
   return {
     manager: door.manager,
+    page: door.page,
     stats: () => door.stats(),
     part: (server) => bunPart('bun', door, () => server as BunServer),
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const plain = handler as unknown as (request: Request, server: RawServer) => unknown;
       const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
         if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') {
-          const { gate } = door;
+          const { gate, page } = door;
+          const shown = page?.fetch(request, server.requestIP(request)?.address ?? '');
+          if (shown !== undefined) return shown;
           const handle = (): unknown => plain.call(this, request, server);
           return gate === undefined ? handle() : withinLimits(gate, request, handle);
         }
@@ -157,7 +163,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       };
       if (meter === undefined) return guarded as unknown as F;
       return function (this: unknown, request: Request, server: RawServer): unknown {
-        return meter.around(request, () => guarded.call(this, request, server));
+        const handle = (): unknown => guarded.call(this, request, server);
+        return door.page?.isFor(request) === true ? handle() : meter.around(request, handle);
       } as unknown as F;
     },
     websocket<H extends object>(handlers: H): H {

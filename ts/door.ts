@@ -6,6 +6,7 @@ import { Hooks } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import { ProductionMetrics } from './kpi/metrics.js';
 import type { ConnectionLimits, RefusalCode } from './limits.js';
+import { LivePage, type PageOptions, checkedPage } from './page/live-page.js';
 import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import type { ResourceMonitor } from './resources.js';
@@ -46,6 +47,8 @@ export interface GuardOptions<R> extends ConnectionManagerOptions {
   readonly websockets?: Partial<WebSocketLimits>;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
+  /** A page that shows what the server is doing. Default: none. It stands before all limits: who looks after the server must see it when it is full. */
+  readonly page?: PageOptions | undefined;
 }
 
 /** What the guard has done besides admission, which `manager.getStats()` tells. */
@@ -144,7 +147,19 @@ export class Visit {
   }
 }
 
-const OWN = ['limits', 'manager', 'timers', 'trustedProxies', 'identify', 'onIdentifyError', 'refuseWith', 'requests', 'websockets', 'metrics'] as const;
+const OWN = [
+  'limits',
+  'manager',
+  'timers',
+  'trustedProxies',
+  'identify',
+  'onIdentifyError',
+  'refuseWith',
+  'requests',
+  'websockets',
+  'page',
+  'metrics',
+] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** For requests that are only counted. */
@@ -163,6 +178,7 @@ export class Door<R> {
   /** What counts requests and is told what runs. */
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
+  readonly page: LivePage | undefined;
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
@@ -170,6 +186,7 @@ export class Door<R> {
     for (const hook of ['identify', 'onIdentifyError'] as const) {
       if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
     }
+    if (options.page !== undefined) checkedPage(options.page);
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#trust = trustOf(options.trustedProxies);
@@ -186,10 +203,21 @@ export class Door<R> {
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
     this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor, metrics);
     this.live = new LiveSockets(websockets, timers, host, this.monitor);
+    this.page =
+      options.page === undefined
+        ? undefined
+        : new LivePage({ monitor: this.monitor, metrics, ...options.page }, { connections: this.manager, timers, stats: () => this.stats() });
   }
 
   stats(): GuardStats {
     return { requests: this.gate?.stats(), websockets: this.live.stats() };
+  }
+
+  /** Refuses newcomers, and lets those go who look at the page. */
+  drain(): void {
+    this.manager.drain();
+    this.gate?.drain();
+    this.page?.drain();
   }
 
   /** Whether a visit has to be waited for. */

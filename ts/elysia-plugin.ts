@@ -6,6 +6,7 @@ import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from
 import { responseOf, withinLimits } from './fetching.js';
 import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
+import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { CONNECTION, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
@@ -17,6 +18,8 @@ export type ElysiaGuardOptions = GuardOptions<Request>;
 export interface ElysiaGuard {
   /** The manager behind the plugin; with several plugins in one app, that of the first. */
   readonly manager: ConnectionManager;
+  /** The page, if the option `page` asks for one. */
+  readonly page: LivePage | undefined;
   /** How requests and WebSockets fared. */
   stats(): GuardStats;
   /** The app, as a part of a `GracefulShutdown`. */
@@ -120,8 +123,10 @@ export type Around = (request: Request, handle: () => unknown) => unknown;
 export function pluginOf(door: Door<Request>, around: Around | undefined) {
   const visits = new WeakMap<Request, Visit>();
   const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
+  const { page } = door;
   const guard: ElysiaGuard = Object.freeze({
     manager: door.manager,
+    page: door.page,
     stats: () => door.stats(),
     part: (app: StoppableApp) =>
       bunPart(
@@ -171,7 +176,17 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     meter === undefined ? around : (request, handle) => meter.around(request, around === undefined ? handle : () => around(request, handle));
   if (metered !== undefined) {
     type Handler = (request: Request) => unknown;
-    plugin.wrap(((handle: Handler) => (request: Request) => metered(request, () => handle(request))) as Parameters<typeof plugin.wrap>[0]);
+    plugin.wrap(
+      ((handle: Handler) => (request: Request) => (page?.isFor(request) === true ? handle(request) : metered(request, () => handle(request)))) as Parameters<
+        typeof plugin.wrap
+      >[0],
+    );
+  }
+  if (page !== undefined) {
+    plugin.onRequest((context) => {
+      const { request, server } = context;
+      return page.fetch(request, server?.requestIP(request)?.address ?? '') as unknown as undefined;
+    });
   }
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const { monitor } = door;

@@ -28,6 +28,10 @@ export type {
 export type { MiddlewareTrace } from './middleware/run.js';
 export { resourceLimits } from './resource-limits.js';
 export type { ConnectionCaps, MemoryLimits, RequestLimits, ResourceLimits, ResourceLimitsInput, WebSocketLimits } from './resource-limits.js';
+export { LivePage } from './page/live-page.js';
+export type { PageOptions } from './page/live-page.js';
+export type { PageSources } from './page/recorder.js';
+export type * from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown.js';
 export type {
   HealthAnswer,

@@ -324,6 +324,11 @@ export class ResourceMonitor {
     return !(this.#cells[LEVEL]! >= CRITICAL);
   }
 
+  /** What is watched of memory. */
+  get memoryLimits(): Readonly<MemoryLimits> {
+    return this.#memory;
+  }
+
   /** The state, with hysteresis: it does not flap at a threshold. */
   get state(): ResourceState {
     return STATES[this.#cells[LEVEL]!] ?? 'ok';

@@ -6,6 +6,7 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { type Answer, Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
 import type { LiveSocket, SocketHost } from './live.js';
+import type { LivePage } from './page/live-page.js';
 import { guardHandler, httpPart } from './node-http.js';
 import { meterServer } from './kpi/meters.js';
 import type { ShutdownPart } from './shutdown.js';
@@ -26,7 +27,9 @@ export interface WsGuard {
   attach(server: Server, webSocketServer: WebSocketServer): () => void;
   /** Handles one `upgrade` event, for servers that route upgrades themselves. */
   handleUpgrade(webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept. */
+  /** The page, if the option `page` asks for one; `request` serves it. */
+  readonly page: LivePage | undefined;
+  /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /** How requests and WebSockets fared. */
   stats(): GuardStats;
@@ -132,7 +135,15 @@ export function portcullis(options: WsGuardOptions): WsGuard {
 
   const guard: WsGuard = {
     manager: door.manager,
-    request: (handler) => (door.gate === undefined ? handler : (guardHandler(door.gate, handler) as typeof handler)),
+    page: door.page,
+    request(handler) {
+      const { gate, page } = door;
+      const guarded = gate === undefined ? handler : (guardHandler(gate, handler) as typeof handler);
+      if (page === undefined) return guarded;
+      return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
+        return page.handle(request, response) || guarded.call(this, request, response);
+      } as typeof handler;
+    },
     stats: () => door.stats(),
     part(server) {
       const http = httpPart(server, door.gate);
@@ -140,7 +151,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
         ...http,
         name: 'http',
         drain() {
-          door.manager.drain();
+          door.drain();
           http.drain();
         },
         sockets: () => door.live,
@@ -151,7 +162,8 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     attach(server, webSocketServer) {
       const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
       server.on('upgrade', listener);
-      const unmeter = door.metrics === undefined ? undefined : meterServer(door.metrics, door.monitor === undefined, server);
+      const unmeter =
+        door.metrics === undefined ? undefined : meterServer(door.metrics, door.monitor === undefined, server, (target) => door.page?.owns(target) === true);
       return () => {
         server.off('upgrade', listener);
         unmeter?.();

@@ -79,11 +79,13 @@ export class FetchMeter {
 
 /**
  * Counts the requests of a `node:http` server, without a route: it has no router.
+ * @param isLeftOut tells of a target whether it is none of the application's
  * @returns a function that ends that
  * @internal
  */
-export function meterServer(metrics: ProductionMetrics, tells: boolean, server: Server): () => void {
+export function meterServer(metrics: ProductionMetrics, tells: boolean, server: Server, isLeftOut: (target: string) => boolean): () => void {
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    if (isLeftOut(request.url ?? '')) return;
     const id = metrics.found('', request.method ?? '', false);
     const begun: Begun = { startMs: metrics.begin(id, tells), id, isDropped: false };
     let isOver = false;

@@ -7,10 +7,11 @@ import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.j
 import type { ResourceSnapshot } from '../resources.js';
 import type { TimerHandle, TimerManager } from '../timers.js';
 import { Exposition, type ExpositionOptions, type Sample, namingOf } from './exposition.js';
+import { HEAT_BANDS, HEAT_BAND_OF, HEAT_EDGES_MS } from './heat.js';
 import { BURN_MINUTES, type Observed, budgetOf, findingsOf, healthScore, scoreParts } from './health.js';
 import { type ProductionMetricsOptions, type Settings, WINDOWS, settingsOf } from './options.js';
 import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, TargetResult, WindowFigures } from './report.js';
-import { BANDS, BAND_OF, EDGES_MS, Series } from './series.js';
+import { Series } from './series.js';
 import { Tally, most } from './tally.js';
 import * as column from './windows.js';
 import { type Sums, type Totals, type WindowName, Windows } from './windows.js';
@@ -313,7 +314,7 @@ export class ProductionMetrics {
     return {
       ...report,
       uptimeMs: this.#windows.uptimeMs,
-      heat: { edgesMs: EDGES_MS, seconds: this.#windows.heat(HEAT_SECONDS, BAND_OF, BANDS) },
+      heat: { edgesMs: HEAT_EDGES_MS, seconds: this.#windows.heat(HEAT_SECONDS, HEAT_BAND_OF, HEAT_BANDS) },
       activeUsers: { '1m': this.#activeUsers(1), '5m': this.#activeUsers(5), '15m': this.#activeUsers(15) },
       routesKnown: this.#series.names.length,
       routesOverflowed: this.#series.overflowed,

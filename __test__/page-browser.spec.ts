@@ -1,0 +1,211 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import WebSocket from 'ws';
+import type { PageSnapshot } from '../dist/index.js';
+import { browserPath, launch } from './browser.js';
+
+// The page as an operator has it: a real server on Bun, a real browser.
+const isBun = process.versions['bun'] !== undefined;
+if (isBun && browserPath !== undefined) console.log('skipped: the page in a browser is tested by the run on Node, against the same server on Bun');
+const canRun = browserPath !== undefined && !isBun;
+
+const servers: ChildProcess[] = [];
+const clients: WebSocket[] = [];
+const pages: Page[] = [];
+let browser: Browser;
+
+async function start(env: Readonly<Record<string, string>> = {}): Promise<string> {
+  const server = spawn('node_modules/.bin/bun', ['__test__/servers/page.ts'], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  servers.push(server);
+  for await (const data of server.stdout!) {
+    const url = /listening on (http:\S+)/.exec(String(data))?.[1];
+    if (url !== undefined) return url;
+  }
+  throw new Error('the server ended');
+}
+
+/** Opens the page; whatever the browser complains of is kept. */
+async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}): Promise<{ page: Page; complaints: string[] }> {
+  const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
+  pages.push(page);
+  const complaints: string[] = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  await page.goto(url);
+  await page.waitForSelector('body[data-link="live"]');
+  return { page, complaints };
+}
+
+async function connect(url: string, count: number, query = ''): Promise<void> {
+  for (let from = 0; from < count; from += 50) {
+    await Promise.all(
+      Array.from({ length: Math.min(50, count - from) }, async () => {
+        const client = new WebSocket(`${url.replace('http', 'ws')}/ws${query}`);
+        clients.push(client);
+        await once(client, 'open');
+      }),
+    );
+  }
+}
+
+const tile = (page: Page, id: string): Promise<string> => page.locator(`#tile-${id} .value`).innerText();
+const reads = (page: Page, selector: string, text: string): Promise<void> => page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 });
+
+/** How many pixels of a chart's canvas are not empty. */
+function painted(page: Page, id: string): Promise<number> {
+  return page.evaluate((chart) => {
+    const canvas = document.querySelector<HTMLCanvasElement>(`#chart-${chart} canvas`);
+    const context = canvas?.getContext('2d');
+    if (canvas === null || context === null || context === undefined) return 0;
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let at = 3; at < data.length; at += 4) if (data[at] !== 0) count++;
+    return count;
+  }, id);
+}
+
+describe.runIf(canRun)('the live page in Chromium', () => {
+  beforeAll(async () => {
+    browser = await launch();
+  });
+  afterAll(async () => {
+    await browser.close();
+  });
+  afterEach(async () => {
+    for (const page of pages.splice(0)) await page.close();
+    for (const client of clients.splice(0)) client.terminate();
+    for (const server of servers.splice(0)) {
+      const ended = once(server, 'exit');
+      server.kill('SIGKILL');
+      await ended;
+    }
+  });
+
+  it('shows what /stats says, while 500 connections come and go', { timeout: 60_000 }, async () => {
+    const url = await start();
+    const { page, complaints } = await open(`${url}/portcullis`);
+    await connect(url, 480, '?user=ada');
+    await connect(url, 20);
+    await reads(page, '#tile-connections .value', '500');
+    const stats = (await (await fetch(`${url}/stats`)).json()) as { totalConnections: number; admitted: number; anonymousConnections: number };
+    expect([stats.totalConnections, stats.admitted, stats.anonymousConnections]).toEqual([500, 500, 20]);
+    expect(await tile(page, 'connections')).toBe('500');
+    await reads(page, '#list-connections .pairs div', 'admitted500');
+    await reads(page, '#list-connections .pairs div', 'without user20');
+    await reads(page, '#list-addresses tr', '127.0.0.1');
+    await reads(page, '#list-users tr', 'ada');
+    expect(await page.locator('#list-users tbody td').last().innerText()).toBe('480');
+    for (const client of clients) client.close();
+    await page.locator('#tile-connections .value', { hasText: /^0$/ }).waitFor();
+    await reads(page, '#list-addresses', 'Nobody is connected.');
+    expect(complaints).toEqual([]);
+  });
+
+  it('draws every chart, marks a stall, and shows routes, layers and timers', { timeout: 60_000 }, async () => {
+    const url = await start();
+    const { page, complaints } = await open(`${url}/portcullis`);
+    for (let i = 0; i < 30; i++) await fetch(`${url}/ok`);
+    await fetch(`${url}/block`);
+    await reads(page, '#list-routes tr', 'GET /ok');
+    await reads(page, '#list-layers tr', 'first layer');
+    await reads(page, '#list-timers tr', 'page.second');
+    await reads(page, '#list-events li', 'Event loop blocked for');
+    await reads(page, '#chart-loop .note', '1 in view');
+    await reads(page, '#chart-heat .note', '30 requests in view');
+    expect(await tile(page, 'latency')).toMatch(/^12\s*ms$/);
+    for (const id of ['requests', 'latency', 'heat', 'loop', 'memory', 'cpu', 'connections', 'messages'])
+      expect([id, (await painted(page, id)) > 500]).toEqual([id, true]);
+    // The lines themselves: a chart of nothing is only its axes.
+    const snapshot = (await (await fetch(`${url}/portcullis/snapshot`)).json()) as PageSnapshot;
+    expect(snapshot.loop?.stalls).toBe(1);
+    expect(complaints).toEqual([]);
+  });
+
+  it('looks right on a server that nobody has come to, and says what is not in use', { timeout: 60_000 }, async () => {
+    const url = await start({ EMPTY: '1' });
+    const { page, complaints } = await open(`${url}/portcullis`, { colorScheme: 'dark', reducedMotion: 'reduce' });
+    expect(await page.locator('#state').innerText()).toBe('Unknown');
+    expect(await page.locator('#score').isVisible()).toBe(false);
+    expect(await tile(page, 'connections')).toBe('0');
+    for (const id of ['requests', 'latency', 'loop', 'memory', 'cpu'])
+      expect(await page.locator(`#chart-${id === 'requests' ? 'heat' : id} .blank`).isVisible()).toBe(true);
+    for (const id of ['routes', 'layers', 'budgets']) expect(await page.locator(`#list-${id}`).innerText()).toContain('Not in use');
+    expect(await page.locator('#list-refusals').innerText()).toContain('Nobody was refused.');
+    expect(await page.locator('body').innerText()).not.toMatch(/NaN|undefined|null|Infinity/);
+    expect(complaints).toEqual([]);
+  });
+
+  it('fits a phone, and is worked by keyboard', { timeout: 60_000 }, async () => {
+    const url = await start();
+    const { page, complaints } = await open(`${url}/portcullis`, { viewport: { width: 390, height: 844 } });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
+    await page.keyboard.press('p');
+    expect(await page.locator('#pause').getAttribute('aria-pressed')).toBe('true');
+    const at = await page.locator('#foot').innerText();
+    await page.waitForFunction(() => document.querySelector('#link-text')?.textContent === 'Paused');
+    await page.waitForTimeout(1500);
+    expect(await page.locator('#foot').innerText()).toBe(at);
+    await page.keyboard.press('p');
+    await page.waitForFunction((before) => document.querySelector('#foot')?.textContent !== before, at);
+    await page.locator('[data-span="600"]').focus();
+    await page.keyboard.press('Enter');
+    expect(await page.locator('[data-span="600"]').getAttribute('aria-pressed')).toBe('true');
+    await page.locator('#chart-connections .plot').focus();
+    await page.keyboard.press('ArrowLeft');
+    expect(await page.locator('#chart-connections .plot').getAttribute('aria-label')).toContain('Connections: open 0');
+    expect(complaints).toEqual([]);
+  });
+
+  it('runs nothing but its own script: the policy of the document holds', { timeout: 60_000 }, async () => {
+    const url = await start();
+    const { page, complaints } = await open(`${url}/portcullis`);
+    // Later, and not at once: what the debugger itself runs may use eval.
+    const ran = await page.evaluate(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      const outcomes: string[] = [];
+      const attempt = (name: string, run: () => void): void => {
+        try {
+          run();
+        } catch {
+          outcomes.push(`${name} threw`);
+        }
+      };
+      attempt('script', () => {
+        const script = document.createElement('script');
+        script.append('globalThis.intruder = true');
+        document.body.append(script);
+      });
+      attempt('innerHTML', () => {
+        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="globalThis.intruder = true">');
+      });
+      attempt('eval', () => {
+        // oxlint-disable-next-line no-eval -- that it does not work is what is tested
+        (0, eval)('globalThis.intruder = true');
+      });
+      return [...outcomes, String((globalThis as { intruder?: boolean }).intruder)];
+    });
+    expect(ran.at(-1)).toBe('undefined');
+    expect(ran).toEqual(expect.arrayContaining(['innerHTML threw', 'eval threw']));
+    expect(await page.evaluate(() => fetch('http://127.0.0.1:9/').then(String, () => 'refused'))).toBe('refused');
+    expect(complaints.length).toBeGreaterThan(0);
+  });
+
+  it('asks for the token, and comes back by itself after the server was away', { timeout: 60_000 }, async () => {
+    const token = 'correct-horse-battery';
+    const url = await start({ PAGE: JSON.stringify({ token }) });
+    const stranger = await browser.newPage();
+    pages.push(stranger);
+    expect((await stranger.goto(`${url}/portcullis`).catch(() => null))?.status() ?? 401).toBe(401);
+    const { page } = await open(`${url}/portcullis`, { httpCredentials: { username: 'anybody', password: token } });
+    expect(await tile(page, 'connections')).toBe('0');
+    servers[0]!.kill('SIGSTOP');
+    await page.waitForSelector('body[data-link="lost"]', { timeout: 15_000 });
+    expect(await page.locator('#link-text').innerText()).toContain('No data for');
+    servers[0]!.kill('SIGCONT');
+    await page.waitForSelector('body[data-link="live"]', { timeout: 15_000 });
+  });
+});

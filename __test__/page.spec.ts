@@ -1,0 +1,471 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocketServer } from 'ws';
+import {
+  ConnectionManager,
+  LivePage,
+  type PageHistory,
+  type PageOptions,
+  type PageSnapshot,
+  PortcullisError,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+} from '../dist/index.js';
+import { Journal } from '../dist/page/journal.js';
+import { Tally } from '../dist/page/tally.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis as guardWs } from '../dist/ws.js';
+
+const TOKEN = 'correct-horse-battery';
+const open: { close(): void }[] = [];
+afterEach(() => {
+  for (const one of open.splice(0)) one.close();
+});
+
+interface Set {
+  readonly page: LivePage;
+  readonly clock: ManualClock;
+  readonly timers: TimerManager;
+  readonly manager: ConnectionManager;
+}
+
+function setUp(options: Partial<PageOptions> = {}): Set {
+  const clock = new ManualClock();
+  const timers = new TimerManager({ clock });
+  const manager = new ConnectionManager({ maxTotalConnections: 100, maxConnectionsPerIp: 5 }, timers);
+  const page = new LivePage({ path: '/live', ...options }, { connections: manager, timers });
+  open.push(page, { close: () => manager.cleanup() });
+  return { page, clock, timers, manager };
+}
+
+interface Asked {
+  readonly path?: string;
+  readonly peer?: string;
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+function ask(page: LivePage, { path = '/live', peer = '127.0.0.1', method = 'GET', headers = {} }: Asked = {}): Response | undefined {
+  return page.fetch(new Request(`http://localhost:3000${path}`, { method, headers: { host: 'localhost:3000', ...headers } }), peer);
+}
+
+const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+
+/** Reads a stream of events, one at a time. */
+function reader(response: Response | undefined): { next: (event: string) => Promise<unknown>; isOver: () => Promise<boolean>; cancel: () => Promise<void> } {
+  const stream = response!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+  let text = '';
+  const read = async (): Promise<boolean> => {
+    const { done, value } = await stream.read();
+    if (value !== undefined) text += new TextDecoder().decode(value);
+    return done;
+  };
+  return {
+    async next(event) {
+      for (;;) {
+        const found = new RegExp(`event: ${event}\\ndata: (.*)\\n\\n`).exec(text);
+        if (found !== null) {
+          text = text.slice(found.index + found[0].length);
+          return JSON.parse(found[1]!);
+        }
+        if (await read()) throw new Error('the stream ended');
+      }
+    },
+    async isOver() {
+      for (;;) if (await read()) return true;
+    },
+    cancel: () => stream.cancel(),
+  };
+}
+
+describe('who may look', () => {
+  it('without a token: this machine, by its own name, and not through a proxy', async () => {
+    const { page } = setUp();
+    for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1']) expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
+    for (const peer of ['10.0.0.1', '::ffff:10.0.0.1', '::2', '', '1127.0.0.1', '127.0.0.1.evil.example'])
+      expect([peer, ask(page, { peer })?.status]).toEqual([peer, 403]);
+    for (const name of ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'])
+      expect([name, ask(page, { headers: { [name]: '10.0.0.1' } })?.status]).toEqual([name, 403]);
+    for (const host of ['127.0.0.1', '[::1]:3000', 'LOCALHOST', 'app.localhost:80'])
+      expect([host, ask(page, { headers: { host } })?.status]).toEqual([host, 200]);
+    for (const host of ['evil.example', 'localhost.evil.example:80', '127.0.0.1.evil.example', ''])
+      expect([host, ask(page, { headers: { host } })?.status]).toEqual([host, 403]);
+    const refused = ask(page, { peer: '10.0.0.1' });
+    expect(await refused?.text()).toContain('page.token');
+  });
+
+  it('with a token: whoever presents it, from anywhere', () => {
+    const { page } = setUp({ token: TOKEN });
+    const status = (authorization: string): number | undefined => ask(page, { peer: '192.0.2.1', headers: { authorization, host: 'example.org' } })?.status;
+    expect(status(`Bearer ${TOKEN}`)).toBe(200);
+    expect(status(`bearer ${TOKEN}`)).toBe(200);
+    expect(status(basic('anybody', TOKEN))).toBe(200);
+    expect(status(basic('', TOKEN))).toBe(200);
+    for (const wrong of [
+      '',
+      'Bearer',
+      'Bearer ',
+      `Bearer ${TOKEN}x`,
+      `Bearer ${TOKEN.slice(1)}`,
+      TOKEN,
+      `Digest ${TOKEN}`,
+      basic(TOKEN, ''),
+      'Basic !!!',
+      `Bearer ${'x'.repeat(100_000)}`,
+    ]) {
+      expect([wrong.slice(0, 40), status(wrong)]).toEqual([wrong.slice(0, 40), 401]);
+    }
+    expect(ask(page)?.status).toBe(401);
+    const asked = ask(page);
+    expect(asked?.headers.get('www-authenticate')).toContain('Basic');
+  });
+
+  it('the page of another site gets no figures and no place', () => {
+    const { page } = setUp({ maxViewers: 1 });
+    for (const path of ['/live/events', '/live/snapshot']) {
+      for (const site of ['cross-site', 'same-site']) expect(ask(page, { path, headers: { 'sec-fetch-site': site } })?.status).toBe(403);
+      for (const site of ['same-origin', 'none']) {
+        const answer = ask(page, { path, headers: { 'sec-fetch-site': site } });
+        expect(answer?.status).toBe(200);
+        void answer?.body?.cancel();
+      }
+    }
+    expect(page.viewers).toBe(0);
+  });
+
+  it('only looking is possible, and only at what there is', async () => {
+    const { page } = setUp();
+    for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
+      const answer = ask(page, { method });
+      expect([method, answer?.status, answer?.headers.get('allow')]).toEqual([method, 405, 'GET, HEAD']);
+    }
+    const head = ask(page, { method: 'HEAD' });
+    expect([head?.status, await head?.text()]).toEqual([200, '']);
+    expect([ask(page, { method: 'HEAD', path: '/live/events' })?.status, page.viewers]).toEqual([200, 0]);
+    for (const path of ['/live/../etc/passwd', '/livestock', '/', '/liv', '/LIVE']) expect([path, ask(page, { path })]).toEqual([path, undefined]);
+    for (const path of ['/live/other', '/live/events/x', '/live/snapshot.json']) expect([path, ask(page, { path })?.status]).toEqual([path, 404]);
+    for (const path of ['/live/', '/live?x=1', '/live/snapshot?x']) expect([path, ask(page, { path })?.status]).toEqual([path, 200]);
+  });
+
+  it('the document has everything in it, and a policy that allows nothing else', async () => {
+    const { page } = setUp();
+    const answer = ask(page)!;
+    const policy = answer.headers.get('content-security-policy') ?? '';
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).not.toContain('unsafe');
+    expect([answer.headers.get('cache-control'), answer.headers.get('x-content-type-options'), answer.headers.get('referrer-policy')]).toEqual([
+      'no-store',
+      'nosniff',
+      'no-referrer',
+    ]);
+    const html = await answer.text();
+    expect(html).not.toMatch(/(?:src|href)="(?!data:|#)/);
+    expect(html.length).toBeLessThan(140_000);
+    const zipped = ask(page, { headers: { 'accept-encoding': 'br, gzip' } })!;
+    expect(zipped.headers.get('content-encoding')).toBe('gzip');
+    expect((await zipped.arrayBuffer()).byteLength).toBeLessThan(45 * 1024);
+  });
+});
+
+describe('what is shown', () => {
+  it('is what the manager counts, once a second, with the minutes before', async () => {
+    const { page, clock, manager } = setUp();
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
+    manager.addConnection('b', new FakeSocket(), '192.0.2.1');
+    clock.advance(3000);
+    manager.reserve('192.0.2.9');
+    const feed = reader(ask(page, { path: '/live/events' }));
+    const history = (await feed.next('history')) as PageHistory;
+    expect(history.rows.map((row) => row[8])).toEqual([0, 2, 2, 2]);
+    await feed.next('snapshot');
+    for (let i = 0; i < 5; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1', 'ada');
+    clock.advance(1000);
+    const { connections, refusals, events, row } = (await feed.next('snapshot')) as PageSnapshot;
+    const stats = manager.getStats();
+    expect([connections.total, connections.addresses, connections.users, connections.anonymous, connections.admitted]).toEqual([
+      stats.totalConnections,
+      stats.connectionsByIp,
+      stats.connectionsByUser,
+      stats.anonymousConnections,
+      stats.admitted,
+    ]);
+    expect(connections.states).toEqual({ opening: 1, active: 5, quiet: 0 });
+    expect(connections.topAddresses).toEqual([{ key: '192.0.2.1', count: 5 }]);
+    expect(connections.topUsers).toEqual([{ key: 'ada', count: 4 }]);
+    expect(refusals).toEqual([{ name: 'ip_limit', count: 2 }]);
+    expect(events[0]?.text).toBe('2 refusals: ip limit');
+    expect([row[8], row[9], row[10]]).toEqual([6, 3, 2]);
+    clock.advance(1000);
+    expect(((await feed.next('snapshot')) as PageSnapshot).row[10]).toBe(0);
+    await feed.cancel();
+    expect(page.viewers).toBe(0);
+  });
+
+  it('says null for what is not in use, and never NaN', () => {
+    const { page, clock } = setUp();
+    clock.advance(1000);
+    const { state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets } = page.snapshot();
+    expect([state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets]).toEqual([
+      'unknown',
+      ...Array.from({ length: 10 }, () => null),
+    ]);
+  });
+
+  it('has the report of metrics, and the figures of a monitor', async () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const manager = new ConnectionManager({}, timers);
+    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 65_536 } }, timers, { log: false, connections: manager });
+    const metrics = new ProductionMetrics({ timers, monitor });
+    const page = new LivePage({ path: '/live', monitor, metrics }, { connections: manager, timers });
+    open.push(page, { close: () => monitor.stop() }, { close: () => metrics.stop() });
+    for (let i = 0; i < 99; i++) metrics.recordRequest(10, { route: '/a', method: 'GET', status: 200 });
+    metrics.recordRequest(800, { route: '/b', method: 'GET', status: 503 });
+    clock.advance(1000);
+    clock.advance(1000);
+    const snapshot = page.snapshot();
+    const report = metrics.generateReport();
+    expect(snapshot.health?.score).toBeCloseTo(report.metrics.healthScore!, 0);
+    expect(snapshot.health?.parts.map(({ id }) => id)).toEqual(Object.keys(report.scoreParts));
+    expect(snapshot.requests?.errorPercent).toBe(1);
+    expect(snapshot.requests?.p50Ms).toBeCloseTo(10, 1);
+    expect(snapshot.requests?.routes.map(({ route }) => route)).toEqual(['GET /a', 'GET /b']);
+    expect(snapshot.memory?.limitMb).toBeGreaterThan(0);
+    expect(JSON.stringify(snapshot)).not.toMatch(/NaN|Infinity/);
+    expect(JSON.stringify(snapshot).length).toBeLessThan(16 * 1024);
+  });
+
+  it('keeps ten minutes, and no more', async () => {
+    const { page, clock } = setUp();
+    clock.advance(3_600_000);
+    const feed = reader(ask(page, { path: '/live/events' }));
+    const { rows, heat } = (await feed.next('history')) as PageHistory;
+    expect([rows.length, heat.length]).toEqual([600, 600]);
+    await feed.cancel();
+  });
+
+  it('tells refusals of ten seconds together, and keeps no more than sixty events', () => {
+    const journal = new Journal();
+    const told = (sum: number): string => `${sum} refusals`;
+    for (let second = 0; second <= 10; second++) journal.count(second * 1000, 'refused', 'ip_limit', 3, told);
+    expect(journal.events.map(({ text }) => text)).toEqual(['33 refusals']);
+    journal.count(10_001, 'refused', 'ip_limit', 2, told);
+    journal.count(10_001, 'refused', 'ip_rate', 1, told);
+    expect(journal.events.map(({ text }) => text)).toEqual(['1 refusals', '2 refusals', '33 refusals']);
+    for (let i = 0; i < 1000; i++) journal.add(i, 'stall', 'warning', 'x'.repeat(1000));
+    expect([journal.events.length, journal.events[0]?.text.length]).toEqual([60, 200]);
+  });
+});
+
+describe('viewers', () => {
+  it('are as many as allowed; the next is told to come again', () => {
+    const { page } = setUp({ maxViewers: 2 });
+    const all = [1, 2, 3].map(() => ask(page, { path: '/live/events' }));
+    expect(all.map((answer) => answer?.status)).toEqual([200, 200, 503]);
+    expect(all[2]?.headers.get('retry-after')).toBe('30');
+    expect(page.viewers).toBe(2);
+  });
+
+  it('one that never reads is let go, and what waits for it is bounded', () => {
+    const { page, clock } = setUp();
+    const before = page.viewers;
+    const answer = ask(page, { path: '/live/events' });
+    expect([answer?.status, page.viewers]).toEqual([200, before + 1]);
+    let seconds = 0;
+    for (; page.viewers > 0 && seconds < 10_000; seconds++) clock.advance(1000);
+    // So long as 64 KB of frames take, and ten seconds more.
+    expect(seconds).toBeGreaterThan(10);
+    expect(seconds).toBeLessThan(120);
+  });
+
+  it('one that reads stays, and comes back after ten minutes', async () => {
+    const { page, clock } = setUp();
+    const feed = reader(ask(page, { path: '/live/events' }));
+    await feed.next('snapshot');
+    for (let second = 0; second < 590; second++) {
+      clock.advance(1000);
+      await feed.next('snapshot');
+    }
+    expect(page.viewers).toBe(1);
+    clock.advance(20_000);
+    expect(await feed.isOver()).toBe(true);
+    expect(page.viewers).toBe(0);
+  });
+
+  it('a socket that never reads costs a real server bounded memory', async () => {
+    const { page, clock } = setUp();
+    let most = 0;
+    const server = createServer((request, response) => {
+      page.handle(request, response);
+      const watch = setInterval(() => (most = Math.max(most, response.writableLength)), 5);
+      response.once('close', () => clearInterval(watch));
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.pause();
+    socket.write('GET /live/events HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    while (page.viewers === 0) await new Promise((resolve) => setImmediate(resolve));
+    for (let second = 0; second < 700 && page.viewers > 0; second++) {
+      clock.advance(1000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(page.viewers).toBe(0);
+    expect(most).toBeLessThan(256 * 1024);
+    socket.destroy();
+    server.close();
+  });
+
+  it('are no requests of the metrics, and take none of the limits', async () => {
+    const timers = new TimerManager();
+    const metrics = new ProductionMetrics({ timers });
+    const guard = guardWs({ limits: {}, timers, metrics, page: { path: '/live' } });
+    const server = createServer(guard.request((_request, response) => response.end('hello')));
+    const detach = guard.attach(server, new WebSocketServer({ noServer: true }));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const base = `http://localhost:${(server.address() as AddressInfo).port}`;
+    const counted = (): number => metrics.generateReport().windows.lifetime.requests;
+    for (const path of ['/live', '/live/snapshot']) expect((await fetch(base + path)).status).toBe(200);
+    const stream = await fetch(`${base}/live/events`);
+    await stream.body?.cancel();
+    expect([counted(), metrics.generateReport().inFlight]).toEqual([0, 0]);
+    await (await fetch(`${base}/other`)).text();
+    await expect.poll(counted).toBe(1);
+    expect(guard.page?.snapshot().health).not.toBeNull();
+    detach();
+    server.close();
+    timers.cleanup();
+    metrics.stop();
+  });
+
+  it('are let go when the server drains, is closed, or its timers are cleaned up; newcomers get 503', async () => {
+    for (const end of [({ page }: Set) => page.drain(), ({ page }: Set) => page.close(), ({ timers }: Set) => void timers.cleanup()]) {
+      const all = setUp();
+      const feed = reader(ask(all.page, { path: '/live/events' }));
+      end(all);
+      end(all);
+      expect(await feed.isOver()).toBe(true);
+      expect([all.page.viewers, ask(all.page, { path: '/live/events' })?.status]).toEqual([0, 503]);
+    }
+  });
+});
+
+describe('top addresses and users', () => {
+  const connections = (keys: readonly string[]) => new Map(keys.map((ip, index) => [String(index), { ip, userId: undefined, lastActivity: 1000 }])) as never;
+
+  it('are exact while there are no more keys than are kept', () => {
+    const keys = Array.from({ length: 4000 }, (_, index) => `key-${Math.floor(Math.sqrt(index))}`);
+    const counts = new Map<string, number>();
+    for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
+    const naive = [...counts].map(([key, count]) => ({ key, count })).sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
+    const tally = new Tally(connections(keys));
+    let found = tally.step(1000);
+    while (found === undefined) found = tally.step(1000);
+    const { topAddresses, topError, active } = found;
+    expect([topAddresses, topError, active]).toEqual([naive.slice(0, 8), 0, 4000]);
+  });
+
+  it('find who has many among a hundred thousand keys, in bounded memory and steps', () => {
+    const keys = Array.from({ length: 100_000 }, (_, index) => (index % 10 === 0 ? 'many' : `single-${index}`));
+    const tally = new Tally(connections(keys));
+    let steps = 0;
+    let found = tally.step(1000);
+    for (; found === undefined; found = tally.step(1000)) steps++;
+    expect(steps).toBe(40);
+    const [top] = found.topAddresses;
+    expect(top?.key).toBe('many');
+    // Too low by no more than it says.
+    expect(top!.count).toBeLessThanOrEqual(10_000);
+    expect(top!.count).toBeGreaterThanOrEqual(10_000 - found.topError);
+    expect(found.topError).toBeLessThanOrEqual(100_000 / 2048);
+  });
+});
+
+describe('options', () => {
+  const failure = (options: unknown): PortcullisError => {
+    try {
+      setUp(options as Partial<PageOptions>);
+    } catch (error) {
+      return error as PortcullisError;
+    }
+    throw new Error(`${JSON.stringify(options)} was accepted`);
+  };
+
+  it('that are wrong are refused by field, and a token is in no message', () => {
+    for (const [options, code, field] of [
+      [{ path: 7 }, 'ERR_INVALID_ARG_TYPE', 'page.path'],
+      [{ path: '' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: '/' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: 'live' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: '/a b' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: '/a?b' }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ path: `/${'a'.repeat(300)}` }, 'ERR_OUT_OF_RANGE', 'page.path'],
+      [{ token: '' }, 'ERR_OUT_OF_RANGE', 'page.token'],
+      [{ token: 'hunter2' }, 'ERR_OUT_OF_RANGE', 'page.token'],
+      [{ token: 7_000_007 }, 'ERR_INVALID_ARG_TYPE', 'page.token'],
+      [{ token: 'with a space in the middle' }, 'ERR_OUT_OF_RANGE', 'page.token'],
+      [{ title: '' }, 'ERR_INVALID_ARG_TYPE', 'page.title'],
+      [{ title: 'x'.repeat(61) }, 'ERR_INVALID_ARG_TYPE', 'page.title'],
+      [{ maxViewers: 0 }, 'ERR_OUT_OF_RANGE', 'page.maxViewers'],
+      [{ maxViewers: 65 }, 'ERR_OUT_OF_RANGE', 'page.maxViewers'],
+      [{ maxViewers: Number.NaN }, 'ERR_OUT_OF_RANGE', 'page.maxViewers'],
+      [{ monitor: {} }, 'ERR_INVALID_ARG_TYPE', 'page.monitor'],
+      [{ metrics: {} }, 'ERR_INVALID_ARG_TYPE', 'page.metrics'],
+      [{ chain: 1 }, 'ERR_INVALID_ARG_TYPE', 'page.chain'],
+    ] as const) {
+      const error = failure(options);
+      expect([options, error.code, error.field]).toEqual([options, code, field]);
+      expect(error.message + String(error.value)).not.toMatch(/hunter2|7000007|with a space/);
+    }
+    const unknown = failure({ tokn: TOKEN });
+    expect([unknown.code, unknown.message]).toEqual(['ERR_UNKNOWN_OPTION', 'page has no option "tokn", did you mean token?']);
+  });
+
+  it('requests that are none are refused by name', () => {
+    const { page } = setUp();
+    const request = new Request('http://localhost/live');
+    for (const junk of [undefined, null, 7, 'GET', {}, { url: 7 }, { url: '/live' }]) {
+      for (const attempt of [() => page.fetch(junk as never, '127.0.0.1'), () => page.handle(junk as never, {} as never)])
+        expect(attempt).toThrow(PortcullisError);
+    }
+    for (const junk of [undefined, null, 7, {}]) expect(() => page.fetch(request, junk as never)).toThrow(PortcullisError);
+    expect(() => page.handle({ url: '/live', headers: {}, socket: {} } as never, undefined as never)).toThrow(PortcullisError);
+  });
+
+  it('whose chain fails cost the page its seconds, and not the server', async () => {
+    let fails = false;
+    const report = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
+    const chain = {
+      report() {
+        if (fails) throw new Error('a chain of their own');
+        return report;
+      },
+    };
+    const { page, clock } = setUp({ chain });
+    const warned = once(process, 'warning');
+    fails = true;
+    clock.advance(5000);
+    expect(String(((await warned) as [Error])[0].message)).toContain('page failed');
+    fails = false;
+    clock.advance(1000);
+    expect([page.snapshot().sequence, page.snapshot().layers]).toEqual([7, []]);
+  });
+
+  it('leave no timer behind when they are wrong', () => {
+    const timers = new TimerManager();
+    const manager = new ConnectionManager({}, timers);
+    const before = timers.getActiveTimersCount();
+    for (const sources of [undefined, null, {}, { connections: manager }, { connections: {}, timers }]) {
+      expect(() => new LivePage({ path: '/live' }, sources as never)).toThrow(PortcullisError);
+    }
+    expect(timers.getActiveTimersCount()).toBe(before);
+    const page = new LivePage({ path: '/live' }, { connections: manager, timers });
+    page.close();
+    expect(timers.getActiveTimersCount()).toBe(before);
+    manager.cleanup();
+  });
+});

@@ -1,0 +1,34 @@
+// A server on Bun with everything that the page can show; PAGE holds options of the page, EMPTY leaves all but connections out.
+import { Elysia } from 'elysia';
+import { PerformantMiddlewareChain, ProductionMetrics, ResourceMonitor, TimerManager } from '../../dist/index.js';
+import { portcullis } from '../../dist/elysia.js';
+
+const timers = new TimerManager();
+const given = JSON.parse(process.env['PAGE'] ?? '{}') as object;
+const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
+const metrics = new ProductionMetrics({ timers, monitor });
+const chain = new PerformantMiddlewareChain<{ path: string }>([{ name: 'first layer', middleware: (_context, next) => next() }], timers, { timing: 'always' });
+const parts = process.env['EMPTY'] === undefined ? { monitor, metrics, chain } : {};
+
+const app = new Elysia()
+  .use(
+    portcullis({
+      limits: { maxTotalConnections: 1000, maxConnectionsPerIp: 600 },
+      timers,
+      identify: (request) => new URL(request.url).searchParams.get('user') ?? undefined,
+      page: { path: '/portcullis', ...parts, ...given },
+    }),
+  )
+  .get('/ok', async () => {
+    await chain.execute()({ path: '/ok' });
+    metrics.recordRequest(12, { route: '/ok', method: 'GET', status: 200 });
+    return 'ok';
+  })
+  .get('/block', () => {
+    for (const end = performance.now() + 300; performance.now() < end;);
+    return 'blocked';
+  })
+  .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+  .ws('/ws', { message: (ws, message) => void ws.send(message) })
+  .listen({ port: 0, hostname: '127.0.0.1' });
+console.log(`listening on http://127.0.0.1:${app.server?.port}`);

@@ -1,0 +1,33 @@
+/** Elements without markup in strings: nothing that the server says can become part of the page. */
+
+type Child = Node | string | null;
+
+export function make<K extends keyof HTMLElementTagNameMap>(tag: K, className = '', ...children: Child[]): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  if (className !== '') element.className = className;
+  for (const child of children) if (child !== null) element.append(child);
+  return element;
+}
+
+export function byId(id: string): HTMLElement {
+  const element = document.getElementById(id);
+  if (element === null) throw new Error(`no element ${id}`);
+  return element;
+}
+
+/** Writes only what has changed: a screen reader would read it out again. */
+export function say(element: Element, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A bar of parts, by their share of the whole. */
+export function bar(...parts: readonly (readonly [share: number, className: string])[]): HTMLElement {
+  const element = make('div', 'bar');
+  element.setAttribute('aria-hidden', 'true');
+  for (const [share, className] of parts) {
+    const part = make('i', className);
+    part.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+    element.append(part);
+  }
+  return element;
+}

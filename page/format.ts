@@ -1,0 +1,51 @@
+/** Numbers and times as an operator reads them. */
+
+export type Figure = number | null | undefined;
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const one = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const two = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
+const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+
+export const NONE = '–';
+
+/** Three digits or so; counts of up to six digits in full. */
+export function number(value: Figure): string {
+  if (value === null || value === undefined) return NONE;
+  const size = Math.abs(value);
+  if (size >= 1e6) return `${one.format(value / 1e6)} M`;
+  if (size >= 100 || Number.isInteger(value)) return whole.format(value);
+  return size >= 10 ? one.format(value) : two.format(value);
+}
+
+export function percent(value: Figure): string {
+  return value === null || value === undefined ? NONE : `${number(value)} %`;
+}
+
+export function milliseconds(value: Figure): string {
+  if (value === null || value === undefined) return NONE;
+  return value >= 10_000 ? `${number(value / 1000)} s` : `${number(value)} ms`;
+}
+
+export function megabytes(value: Figure): string {
+  if (value === null || value === undefined) return NONE;
+  return value >= 10_240 ? `${number(value / 1024)} GB` : `${number(value)} MB`;
+}
+
+export function bytes(value: Figure): string {
+  if (value === null || value === undefined) return NONE;
+  if (value < 1000) return `${number(value)} B`;
+  return value < 1e6 ? `${number(value / 1000)} kB` : `${number(value / 1e6)} MB`;
+}
+
+export function time(at: number): string {
+  return clock.format(at);
+}
+
+export function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const [days, hours, minutes] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  if (days > 0) return `${days} d ${hours} h`;
+  if (hours > 0) return `${hours} h ${minutes} min`;
+  return minutes > 0 ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+}

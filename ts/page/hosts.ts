@@ -1,0 +1,82 @@
+/** The live page on hosts that speak `Request` and `Response`, and on `node:http`. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { LivePage } from './live-page.js';
+import { BUFFERED_MAX } from './viewers.js';
+
+/** Milliseconds for which a socket may make no progress after the stream's end. */
+const END_MS = 5000;
+
+const encoder = new TextEncoder();
+
+/** Path and query of an absolute URL. @internal */
+export function targetOf(url: string): string {
+  const start = url.indexOf('/', url.indexOf('://') + 3);
+  return start === -1 ? '/' : url.slice(start);
+}
+
+/**
+ * @param peer the socket's address
+ * @returns `undefined` if the request is not for the page
+ * @internal
+ */
+export function pageResponse(page: LivePage, request: Request, peer: string): Response | undefined {
+  const { url, method, headers } = request;
+  const target = targetOf(url);
+  if (!page.owns(target)) return undefined;
+  const reply = page.reply({ method, target, peer, header: (name) => headers.get(name) ?? '' });
+  if (!('watch' in reply)) return new Response(method === 'HEAD' ? null : reply.body, { status: reply.status, headers: reply.headers });
+  let leave: (() => void) | undefined;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        leave = reply.watch({
+          isGone: () => request.signal?.aborted === true,
+          hasRoom: () => (controller.desiredSize ?? 0) > 0,
+          write: (text) => controller.enqueue(encoder.encode(text)),
+          // Whoever does not read would not see the end, either.
+          end: () => ((controller.desiredSize ?? 0) > 0 ? controller.close() : controller.error(new Error('not read'))),
+        });
+      },
+      cancel: () => leave?.(),
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: BUFFERED_MAX }),
+  );
+  return new Response(body, { status: reply.status, headers: reply.headers });
+}
+
+/**
+ * @returns `false` if the request is not for the page
+ * @internal
+ */
+export function answerPage(page: LivePage, request: IncomingMessage, response: ServerResponse): boolean {
+  const target = request.url!;
+  if (!page.owns(target)) return false;
+  const { method = 'GET', headers, socket } = request;
+  const header = (name: string): string => {
+    const value = headers[name];
+    return Array.isArray(value) ? value.join(', ') : (value ?? '');
+  };
+  const reply = page.reply({ method, target, peer: socket.remoteAddress ?? '', header });
+  response.writeHead(reply.status, reply.headers);
+  if (!('watch' in reply)) {
+    response.end(method === 'HEAD' ? undefined : reply.body);
+    return true;
+  }
+  const leave = reply.watch({
+    isGone: () => socket.destroyed || response.destroyed,
+    hasRoom: () => response.writableLength < BUFFERED_MAX,
+    write: (text) => void response.write(text),
+    end() {
+      response.end();
+      // Whoever does not read would keep the socket for ever.
+      socket.setTimeout(END_MS, () => socket.destroy());
+    },
+  });
+  // Bun does not tell of every client's end at the response.
+  socket.once('close', leave);
+  response.once('close', () => {
+    socket.off('close', leave);
+    leave();
+  });
+  return true;
+}
