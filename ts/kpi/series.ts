@@ -25,11 +25,6 @@ const EDGE_OF = Uint8Array.from({ length: BUCKETS }, (_, at) => {
 });
 const EDGE_VALUES = Float64Array.from([...EDGES_MS, Infinity]);
 
-/** Bands of the heat map: the classic buckets, to the fineness of the others. @internal */
-export const BAND_OF = EDGE_OF;
-/** @internal */
-export const BANDS = EDGES_MS.length + 1;
-
 const GENERATION_MS = 60_000;
 const ROUTE_MAX = 200;
 const FIRST_ROWS = 16;

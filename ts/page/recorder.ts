@@ -240,7 +240,8 @@ export class Recorder {
       name: name.slice(0, 64),
       enabled,
       count,
-      errors,
+      // Of an optional layer they are counted apart, and all of them.
+      errors: optional === null ? errors : optional.failures,
       timeouts,
       p50Ms: short(self?.p50Ms),
       p99Ms: short(self?.p99Ms),
