@@ -10,7 +10,6 @@ macro_rules! failures {
         /// Why input was refused. Its number is what crosses the border; 0 is "no failure".
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        #[expect(clippy::manual_non_exhaustive, reason = "0 stands for success at the border, so that numbers begin at 1")]
         pub enum Failure {
             /// Number 0, which is no failure and never occurs.
             Never = 0,
