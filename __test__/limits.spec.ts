@@ -88,6 +88,26 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.until(({ requests }) => requests?.active === 1);
   });
 
+  it('ends nobody but the client whose frames are wrong, though no handler listens for errors', async () => {
+    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
+    const other = await server.open();
+    const tooBig = await server.open();
+    const closed = closeCode(tooBig);
+    tooBig.send('x'.repeat(101));
+    expect(await closed).toBe(1009);
+    // Reserved bits, an unmasked frame, a close frame with a code that nobody may send, text that is no UTF-8.
+    for (const frame of ['f18000000000', '810178', '888200000000ffff', '818100000000ff']) {
+      const wrong = server.raw(HANDSHAKE);
+      while (!wrong.seen().includes('101 ')) await new Promise((resolve) => setTimeout(resolve, 5));
+      wrong.socket.write(Buffer.from(frame, 'hex'));
+      await wrong.closed;
+    }
+    expect(await ask(other, 'still here')).toBe('still here');
+    await server.becomes(1);
+    expect((await server.guard()).websockets).toMatchObject({ open: 1, messagesTooLarge: 1 });
+    expect((await server.end()).unhandled).toEqual([]);
+  });
+
   it('closes with 1009 for a message over maxMessageSize, and not for one at it', async () => {
     const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
     const client = await server.open();

@@ -7,7 +7,7 @@ import { responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown.js';
-import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
+import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
 export type BunGuardOptions = GuardOptions<Request>;
@@ -135,6 +135,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         // Refused by close code: the handlers never hear of it.
         if (connection === undefined) return undefined;
         door.manager.release(connection);
+        if (isTooLarge(rest[0] as number, rest[1])) socket[LIVE]?.wasTooLarge();
         socket[LIVE]?.remove(rest[0] as number);
         return handler?.call(this, socket, ...rest);
       },

@@ -9,7 +9,7 @@ import type { LiveSocket } from './live.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown.js';
 import { type BunServer, bunPart } from './bun-server.js';
-import { CONNECTION, type RawSocket, bunSockets, countSends, sizeOf } from './sockets.js';
+import { CONNECTION, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the plugin. */
 export type ElysiaGuardOptions = GuardOptions<Request>;
@@ -76,6 +76,7 @@ function guardRoute(door: Door<Request>, visit: Visit, data: RouteData): void {
   };
   data.close = (socket, code, reason) => {
     if (connection !== undefined) door.manager.release(connection);
+    if (isTooLarge(code, reason)) live?.wasTooLarge();
     live?.remove(code);
     return close?.(socket, code, reason);
   };

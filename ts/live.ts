@@ -67,6 +67,11 @@ export class LiveSocket implements ShutdownSocket {
     this.connection.touch();
   }
 
+  /** The host itself has refused a message for its size, and is closing the socket. */
+  wasTooLarge(): void {
+    this.#all.countTooLarge();
+  }
+
   /** Something was sent, and may not all have left. */
   sent(): void {
     if (this.#all.watchesSends) this.#all.queued(this);
@@ -218,9 +223,13 @@ export class LiveSockets {
     for (const watcher of this.#watchers) watcher.gone(socket);
   }
 
+  countTooLarge(): void {
+    this.#messagesTooLarge++;
+  }
+
   /** Closes the sender of a message that is too large. */
   refuseMessage(socket: LiveSocket): false {
-    this.#messagesTooLarge++;
+    this.countTooLarge();
     socket.close(1009, 'Message too big');
     return false;
   }

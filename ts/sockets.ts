@@ -31,6 +31,11 @@ export const bunSockets: SocketHost = {
   waitsForAnswer: false,
 };
 
+/** Whether Bun has closed a socket for the size of a message: no client can send 1006. @internal */
+export function isTooLarge(code: number, reason: unknown): boolean {
+  return code === 1006 && reason === 'Received too big message';
+}
+
 /** Bytes of a message; text counts as UTF-8. @internal */
 export function sizeOf(data: unknown): number {
   if (typeof data === 'string') return Buffer.byteLength(data);

@@ -117,9 +117,14 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     if (socket.destroyed) return visit.leave();
     limitMessages(webSocketServer, door.live.maxMessageSize);
     webSocketServer.handleUpgrade(request, socket, head, (ws) => {
+      // What a client sends wrong ends its own connection; unheard it would end the process.
+      ws.on('error', ignore);
       const connection = visit.open(randomUUID(), ws);
-      if (connection === undefined) return void ws.on('error', () => undefined);
+      if (connection === undefined) return;
       const live = door.live.add(connection);
+      ws.on('error', (error: NodeJS.ErrnoException) => {
+        if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') live.wasTooLarge();
+      });
       ws.once('close', (code) => {
         door.manager.release(connection);
         live.remove(code);

@@ -40,5 +40,7 @@ webSocketServer.on('connection', (ws, request) => {
   });
 });
 guard.attach(server, webSocketServer);
-process.on('uncaughtException', () => undefined);
+process.on('uncaughtException', ({ message }) => {
+  if (message !== 'open failed') console.log(`unhandled ${message}`);
+});
 server.listen(0, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${server.address().port}`));
