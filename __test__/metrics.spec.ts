@@ -633,6 +633,39 @@ describe('the adapter of ws', () => {
   });
 });
 
+describe('the adapter of ws', () => {
+  const asked = async (serve: (guard: ReturnType<typeof portcullis>) => ReturnType<typeof createServer>): Promise<number> => {
+    const metrics = new ProductionMetrics();
+    const guard = portcullis({ limits: {}, metrics });
+    const server = serve(guard);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve, reject) => get({ port, agent: false }, (response) => response.resume().once('close', resolve)).once('error', reject));
+    const { samples, inFlight } = metrics.generateReport();
+    expect(inFlight).toBe(0);
+    metrics.stop();
+    await new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    });
+    return samples;
+  };
+  const handler = (_request: unknown, response: { end(text: string): unknown }): unknown => response.end('ok');
+
+  test('counts a request once, though it is attached twice and wraps the handler', async () => {
+    const samples = await asked((guard) => {
+      const server = createServer(guard.request(handler));
+      for (let i = 0; i < 2; i++) guard.attach(server, new WebSocketServer({ noServer: true }));
+      return server;
+    });
+    expect(samples).toBe(1);
+  });
+
+  test('counts requests of a server that routes upgrades itself', async () => {
+    expect(await asked((guard) => createServer(guard.request(handler)))).toBe(1);
+  });
+});
+
 const isBun = 'bun' in process.versions;
 if (!isBun) console.log('skipped on Node: the adapters of Elysia and Bun need Bun');
 

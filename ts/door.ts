@@ -65,6 +65,8 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
 export interface GuardStats {
   readonly requests: RequestStats | undefined;
   readonly websockets: LiveStats;
+  /** Upgrades refused for who asked, by code: bad tokens, `unauthorized`, `identify_failed`. Codes that never came up are absent. */
+  readonly unidentified: Readonly<Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>>;
 }
 
 /** An HTTP answer to a client that was refused. @internal */
@@ -83,7 +85,10 @@ export interface Denial {
   readonly failure?: ValidationFailure;
 }
 
-const IDENTIFY_FAILED: Denial = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
+/** A denial that no manager knows of. */
+type Unidentified = Denial & { readonly code: 'identify_failed' | 'unauthorized' | FailureCode };
+
+const IDENTIFY_FAILED: Unidentified = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
 
 /** Status before the upgrade and close code after it: the server's own state, or what one key did. */
 function codesOf({ code, failure: wrong }: Denial): readonly [status: number, close: number] {
@@ -186,6 +191,7 @@ export class Door<R> {
   readonly messages: MessageGate;
   readonly #options: GuardOptions<R>;
   readonly #hooks = new Hooks();
+  readonly #unidentified: Partial<Record<Unidentified['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
   /** Undefined if neither limits of requests nor a monitor were given. */
@@ -229,7 +235,7 @@ export class Door<R> {
   }
 
   stats(): GuardStats {
-    return { requests: this.gate?.stats(), websockets: this.live.stats() };
+    return { requests: this.gate?.stats(), websockets: this.live.stats(), unidentified: { ...this.#unidentified } };
   }
 
   /** Refuses newcomers, and lets those go who look at the page. */
@@ -264,15 +270,21 @@ export class Door<R> {
       const userId = await this.#options.identify?.(request);
       return this.#enter(peer, header, userId ?? undefined);
     } catch (error) {
-      if (error instanceof UnauthorizedError) return this.#visit({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
+      if (error instanceof UnauthorizedError) return this.#turnAway({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
       this.#report(error, this.#clientOf(peer, header));
-      return this.#visit(IDENTIFY_FAILED, header);
+      return this.#turnAway(IDENTIFY_FAILED, header);
     }
   }
 
   #enter(peer: string, header: (name: string) => string, user: string | undefined | ValidationFailure): Visit {
-    if (typeof user === 'object') return this.#visit({ code: user.code, reason: user.reason, retryAfterMs: 0, failure: user }, header);
+    if (typeof user === 'object') return this.#turnAway({ code: user.code, reason: user.reason, retryAfterMs: 0, failure: user }, header);
     return this.#visit(this.manager.reserve(this.#clientOf(peer, header), user), header);
+  }
+
+  #turnAway(denial: Unidentified, header: (name: string) => string): Visit {
+    this.#unidentified[denial.code] = (this.#unidentified[denial.code] ?? 0) + 1;
+    this.metrics?.recordRefusal(denial.code);
+    return this.#visit(denial, header);
   }
 
   #visit(outcome: Lease | Denial, header: (name: string) => string): Visit {

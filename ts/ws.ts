@@ -9,7 +9,7 @@ import type { LiveSocket, SocketHost } from './live.js';
 import type { MessageGate } from './message-gate.js';
 import type { LivePage } from './page/live-page.js';
 import { guardHandler, httpPart } from './node-http.js';
-import { meterServer } from './kpi/meters.js';
+import { nodeMeter } from './kpi/meters.js';
 import type { ShutdownPart } from './shutdown.js';
 import { CONNECTION, sizeOf } from './sockets.js';
 
@@ -109,6 +109,8 @@ function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket,
  */
 export function portcullis(options: WsGuardOptions): WsGuard {
   const door = new Door<IncomingMessage>('portcullis/ws', options, wsSockets);
+  const { metrics } = door;
+  const meter = metrics === undefined ? undefined : nodeMeter(metrics, door.monitor === undefined, (target) => door.page?.owns(target) === true);
 
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
@@ -145,9 +147,12 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     request(handler) {
       const { gate, page } = door;
       const guarded = gate === undefined ? handler : (guardHandler(gate, handler) as typeof handler);
-      if (page === undefined) return guarded;
+      if (page === undefined && meter === undefined) return guarded;
       return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
-        return page.handle(request, response) || guarded.call(this, request, response);
+        if (page?.handle(request, response) === true) return true;
+        // For servers that route upgrades themselves, and are not attached.
+        meter?.(request, response);
+        return guarded.call(this, request, response);
       } as typeof handler;
     },
     stats: () => door.stats(),
@@ -168,11 +173,10 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     attach(server, webSocketServer) {
       const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
       server.on('upgrade', listener);
-      const unmeter =
-        door.metrics === undefined ? undefined : meterServer(door.metrics, door.monitor === undefined, server, (target) => door.page?.owns(target) === true);
+      if (meter !== undefined) server.prependListener('request', meter);
       return () => {
         server.off('upgrade', listener);
-        unmeter?.();
+        if (meter !== undefined) server.off('request', meter);
       };
     },
     handleUpgrade(webSocketServer, request, socket, head) {

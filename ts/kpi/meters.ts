@@ -1,5 +1,5 @@
 /** What adapters put around requests, so that each is counted with its route, its status and its time. */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProductionMetrics } from './metrics.js';
 
 const refused = new WeakSet<object>();
@@ -78,14 +78,20 @@ export class FetchMeter {
 }
 
 /**
- * Counts the requests of a `node:http` server, without a route: it has no router.
+ * Counts requests of `node:http` servers, without a route: they have no router.
  * @param isLeftOut tells of a target whether it is none of the application's
- * @returns a function that ends that
+ * @returns what is shown each request at its beginning; one that it has seen already is not counted again
  * @internal
  */
-export function meterServer(metrics: ProductionMetrics, tells: boolean, server: Server, isLeftOut: (target: string) => boolean): () => void {
-  const listener = (request: IncomingMessage, response: ServerResponse): void => {
-    if (isLeftOut(request.url ?? '')) return;
+export function nodeMeter(
+  metrics: ProductionMetrics,
+  tells: boolean,
+  isLeftOut: (target: string) => boolean,
+): (request: IncomingMessage, response: ServerResponse) => void {
+  const seen = new WeakSet<IncomingMessage>();
+  return (request, response) => {
+    if (seen.has(request) || isLeftOut(request.url ?? '')) return;
+    seen.add(request);
     const id = metrics.found('', request.method ?? '', false);
     const begun: Begun = { startMs: metrics.begin(id, tells), id, isDropped: false };
     let isOver = false;
@@ -98,6 +104,4 @@ export function meterServer(metrics: ProductionMetrics, tells: boolean, server: 
     // A client that went away is no fault of the server's, and no answer either.
     response.once('close', () => end(!response.writableFinished));
   };
-  server.prependListener('request', listener);
-  return () => void server.off('request', listener);
 }

@@ -18,7 +18,13 @@ export interface PageSources {
   readonly connections: ConnectionManager;
   readonly timers: TimerManager;
   /** Refusals of requests and WebSockets. */
-  readonly stats?: (() => { readonly requests: RequestStats | undefined; readonly websockets: LiveStats }) | undefined;
+  readonly stats?:
+    | (() => {
+        readonly requests: RequestStats | undefined;
+        readonly websockets: LiveStats;
+        readonly unidentified?: Readonly<Record<string, number>>;
+      })
+    | undefined;
   readonly monitor?: ResourceMonitor | undefined;
   readonly metrics?: ProductionMetrics | undefined;
   readonly chain?: { report(): ChainReport } | undefined;
@@ -190,6 +196,7 @@ export class Recorder {
     const { pongTimeouts = 0, slowConsumers = 0, messagesTooLarge = 0 } = stats?.websockets ?? {};
     const all = [
       ...Object.entries(refused),
+      ...Object.entries(stats?.unidentified ?? {}),
       ...Object.entries(stats?.requests?.refused ?? {}).map(([name, count]) => [`request: ${name}`, count] as const),
       ['socket: pong_timeout', pongTimeouts] as const,
       ['socket: slow_consumer', slowConsumers] as const,
