@@ -1446,6 +1446,7 @@ interface PageSources {
     readonly stats?: (() => {
         readonly requests: RequestStats | undefined;
         readonly websockets: LiveStats;
+        readonly unidentified?: Readonly<Record<string, number>>;
     }) | undefined;
     readonly monitor?: ResourceMonitor | undefined;
     readonly metrics?: ProductionMetrics | undefined;
@@ -1964,6 +1965,8 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
 /** What goes back to the client. */
 interface Reply {
     readonly envelope: TypedWebSocketMessage;
+    /** The envelope as JSON. */
+    readonly text: string;
     readonly problem: MessageProblem | undefined;
 }
 

@@ -205,7 +205,7 @@ describe('a builder', () => {
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
         { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
         { middlewares: [{ name: 'a', middleware: 5 }] }, { auth: {} }, { trustedProxies: ['x'] }, { shutdown: { deadlineMs: 0 } }, { endpoints: { live: 1 } },
-        { timers: {} }, { onError: 1 }, null];
+        { timers: {} }, { monitor: { mark() {} } }, { metrics: {} }, { onError: 1 }, null];
       for (const options of wrong) console.log(thrown(() => new ElysiaServerBuilder(options)));
     `);
     expect(out.split('\n')).toEqual([
@@ -225,6 +225,8 @@ describe('a builder', () => {
       'ERR_OUT_OF_RANGE deadlineMs',
       'ERR_INVALID_ARG_TYPE endpoints.live',
       'ERR_INVALID_ARG_TYPE timers',
+      'ERR_INVALID_ARG_TYPE monitor',
+      'ERR_INVALID_ARG_TYPE metrics',
       'ERR_INVALID_ARG_TYPE onError',
       'ERR_INVALID_ARG_TYPE options',
     ]);
@@ -244,6 +246,55 @@ describe('a builder', () => {
     const code = `const { ElysiaServerBuilder } = await import('./dist/elysia.js'); try { new ElysiaServerBuilder(); } catch ({ code, message }) { console.log(code, message); }`;
     const { stdout } = spawnSync('node', ['--input-type=module', '-e', code], { encoding: 'utf8' });
     expect(stdout.trim()).toBe('ERR_UNSUPPORTED ElysiaServerBuilder needs Bun: on Node use portcullis/ws with an http server');
+  });
+});
+
+describe('everything at once', () => {
+  it('counts, refuses, tells and ends as each part does alone, and nothing is left of it', () => {
+    const { stdout, stderr } = spawnSync(BUN, ['__test__/servers/whole.ts'], { encoding: 'utf8', timeout: 20_000 });
+    expect(stderr).toContain('source: "maxHeapSize"');
+    expect(JSON.parse(stdout)).toEqual({
+      answers: [
+        ['/users/1', 200, 'yes', '1'],
+        ['/users/2', 200, 'yes', '2'],
+        ['/throws', 500, 'yes', expect.any(String)],
+        ['/layer', 500, null, '{"code":"internal_error","message":"Internal error"}'],
+        ['/hangs', 503, null, expect.stringContaining('handler_timeout')],
+        ['/nowhere', 404, 'yes', 'NOT_FOUND'],
+        ['/users/3', 503, null, expect.stringContaining('too_many_requests_in_flight')],
+        ['/health/live', 200, null, '{"status":"live"}'],
+      ],
+      refusedSockets: [true, true, true],
+      messages: ['pong', 'error', 1009],
+      report: {
+        samples: 8,
+        errors: 4,
+        refusals: { too_many_requests_in_flight: 1, user_limit: 1, ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
+        inFlight: 0,
+        users: 2,
+        connections: 1,
+        routes: ['GET  2', 'GET /hangs 2', 'GET /health/live 1', 'GET /throws 1', 'GET /users/:id 2'],
+      },
+      during: {
+        sockets: { open: 1, pingsSent: 0, pongTimeouts: 0, slowConsumers: 0, messagesTooLarge: 1 },
+        unidentified: { ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
+        watched: 1,
+      },
+      layers: ['mark', 'throws'],
+      refusals: {
+        user_limit: 1,
+        ERR_TOKEN_REQUIRED: 1,
+        ERR_TOKEN_ENCODING: 1,
+        'request: handler_timeout': 2,
+        'request: too_many_requests_in_flight': 1,
+        'socket: message_too_large': 1,
+      },
+      closed: 1001,
+      result: { graceful: true, forced: 0, hookErrors: 0 },
+      left: [0, 0, 0, 0],
+      told: ['middleware: of a layer', 'message fail: of a message'],
+      ownMonitor: [64, 0],
+    });
   });
 });
 

@@ -69,6 +69,20 @@ describe('a router', () => {
     expect(told).toEqual(['a: check']);
   });
 
+  it('tells the client and its owner of an answer that is no JSON', async () => {
+    const told: string[] = [];
+    const circle: Record<string, unknown> = {};
+    circle['self'] = circle;
+    const router = new MessageRouter<null>({ onError: (_error, type) => void told.push(type) })
+      .on('bigint', () => ({ type: 'x', payload: 1n }))
+      .on('circle', async () => ({ type: 'x', payload: circle }));
+    for (const type of ['bigint', 'circle']) {
+      const reply = await router.receive(JSON.stringify({ type, messageId: 'm' }), null);
+      expect([reply?.problem?.code, reply?.envelope.messageId, JSON.parse(reply?.text ?? '')]).toEqual(['handler_failed', 'm', reply?.envelope]);
+    }
+    expect([told, router.stats()]).toEqual([['bigint', 'circle'], { handled: 0, problems: { handler_failed: 2 } }]);
+  });
+
   it('hands the rest to `otherwise`', async () => {
     const seen: string[] = [];
     const router = new MessageRouter<null>().on('a', () => ({ type: 'b' })).otherwise((_connection, { type }) => void seen.push(type));

@@ -15,8 +15,8 @@ import type { MiddlewareItem } from './middleware/contract.js';
 import { type PageOptions, checkedPage } from './page/live-page.js';
 import { answerWith } from './requests.js';
 import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
-import type { ProductionMetrics } from './kpi/metrics.js';
-import type { ResourceMonitor } from './resources.js';
+import { ProductionMetrics } from './kpi/metrics.js';
+import { ResourceMonitor } from './resources.js';
 import { GracefulShutdown, type ShutdownHook, type ShutdownOptions, type ShutdownResult } from './shutdown.js';
 import { bunSockets } from './sockets.js';
 import { TimerManager } from './timers.js';
@@ -81,7 +81,7 @@ export interface ServerOptions {
   /** The address to listen at. Default: all. */
   readonly hostname?: string | undefined;
   readonly websocket?: WebSocketOptions | undefined;
-  /** Those that are missing have their defaults. */
+  /** Those that are missing have their defaults. `memory` makes a `ResourceMonitor` that watches it, unless `monitor` is given, which has its own. */
   readonly limits?: ResourceLimitsInput | undefined;
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
   /** Verifies the token of every upgrade, as for the guard, or with any verifier of bearer tokens; its `sub` becomes the user. Default: nobody is asked. */
@@ -247,6 +247,9 @@ class Parts {
       onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
     });
     const { connections } = limits;
+    // Its own, if memory is limited and nobody watches it.
+    const monitor = options.monitor ?? (options.limits?.memory === undefined ? undefined : new ResourceMonitor({ memory: limits.memory }, this.timers));
+    if (monitor !== undefined) router.observe(monitor);
     this.door = new Door<Request>(
       'ElysiaServerBuilder',
       {
@@ -260,7 +263,7 @@ class Parts {
         requests: limits.requests,
         websockets: limits.websockets,
         onIdentifyError: (error) => this.onError(error, 'auth'),
-        ...(options.monitor === undefined ? {} : { monitor: options.monitor }),
+        ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
@@ -421,7 +424,7 @@ function baseApp(inner: object, options: ServerOptions) {
   };
   const reply = (connection: Connection, answer: Reply | undefined): void => {
     if (answer === undefined || !connection.isAlive) return;
-    sendText(connection.socket, JSON.stringify(answer.envelope));
+    sendText(connection.socket, answer.text);
     if (answer.problem !== undefined && answer.problem.code !== 'handler_failed' && socket.onInvalid === 'close') {
       connection.close(1007, answer.problem.message);
     }
@@ -464,7 +467,6 @@ export class ElysiaServerBuilder<App = BaseApp> {
     this.#options = { ...options };
     this.#router = new MessageRouter<ServerConnection>({
       onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
-      monitor: options.monitor,
     });
   }
 
@@ -520,6 +522,18 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /** Sets which endpoints there are; what is not given stays. */
   endpoints(endpoints: Endpoints): this {
     return this.#set({ endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) } });
+  }
+  /** Sets who counts connections and requests, is told what runs, and decides what to shed. */
+  monitor(monitor: ResourceMonitor): this {
+    return this.#set({ monitor });
+  }
+  /** Sets who counts requests, connections, messages, users and refusals. */
+  metrics(metrics: ProductionMetrics): this {
+    return this.#set({ metrics });
+  }
+  /** Sets the owner of all timers; the shutdown clears it. */
+  timers(timers: TimerManager): this {
+    return this.#set({ timers });
   }
   /** Sets the page that shows what the server is doing. */
   page(page: PageOptions): this {
@@ -634,10 +648,12 @@ function objectOf<T extends object>(field: string, value: T): T {
 function checkOptions(options: ServerOptions): void {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
   knownOptions('ElysiaServerBuilder', options, OPTIONS);
-  const { hostname, websocket, shutdown, timers, onError, middlewares } = options;
+  const { hostname, websocket, shutdown, timers, onError, middlewares, monitor, metrics } = options;
   wholeNumber('port', options.port, 0, 65_535, 3000);
   if (hostname !== undefined && (typeof hostname !== 'string' || hostname === '')) throw wrongType('hostname', hostname, 'an address or a name');
   if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
+  if (monitor !== undefined && !(monitor instanceof ResourceMonitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
+  if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('metrics', metrics, 'a ProductionMetrics');
   if (onError !== undefined && typeof onError !== 'function') throw wrongType('onError', onError, 'a function');
   // What is wrong is said here, and not when the server is built.
   if (middlewares !== undefined) void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(middlewares, new TimerManager());

@@ -47,7 +47,7 @@ interface Route<C> {
   readonly handle: MessageHandler<unknown, C>;
   readonly check: ((payload: unknown) => boolean) | undefined;
   /** Its number at the monitor. */
-  readonly label: number;
+  label: number;
 }
 
 /** Who a message is from, as the server knows it. What a client says of itself is not believed. */
@@ -81,6 +81,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
   readonly #options: MessageRouterOptions;
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
+  #monitor: ResourceMonitor | undefined;
   #handled = 0;
   #otherwise: Route<C> | undefined;
 
@@ -92,6 +93,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (options.monitor !== undefined && typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function')
       throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
     this.#options = options;
+    this.#monitor = options.monitor;
   }
 
   /**
@@ -113,16 +115,26 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         allowed: 'a type without a handler',
       });
     }
-    const label = this.#options.monitor?.label(`message ${type}`) ?? 0;
-    this.#routes.set(type, { handle: handle as MessageHandler<unknown, C>, check, label });
+    this.#routes.set(type, { handle: handle as MessageHandler<unknown, C>, check, label: this.#label(type) });
     return this;
   }
 
   /** Sets what handles the types that have no handler. */
   otherwise(handle: MessageHandler<unknown, C>): this {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
-    this.#otherwise = { handle, check: undefined, label: this.#options.monitor?.label('message of another type') ?? 0 };
+    this.#otherwise = { handle, check: undefined, label: this.#label(undefined) };
     return this;
+  }
+
+  #label(type: string | undefined): number {
+    return this.#monitor?.label(type === undefined ? 'message of another type' : `message ${type}`) ?? 0;
+  }
+
+  /** Tells a monitor from now on which handler runs. @internal */
+  observe(monitor: ResourceMonitor): void {
+    this.#monitor = monitor;
+    for (const [type, route] of this.#routes) route.label = this.#label(type);
+    if (this.#otherwise !== undefined) this.#otherwise.label = this.#label(undefined);
   }
 
   /** Whether a type has a handler of its own. */
@@ -180,11 +192,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (route === undefined) return this.#refuse(problem('unknown_type', 'type'), message.messageId);
     try {
       if (route.check !== undefined && !route.check(message.payload)) return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
-      this.#options.monitor?.mark(route.label);
+      this.#monitor?.mark(route.label);
       const answer = route.handle(connection, message);
-      if (!(answer instanceof Promise)) return this.#answer(answer, message.messageId);
+      if (!(answer instanceof Promise)) return this.#answer(answer, message);
       return answer.then(
-        (late) => this.#answer(late, message.messageId),
+        (late) => this.#answer(late, message),
         (error: unknown) => this.#failed(error, message),
       );
     } catch (error) {
@@ -192,10 +204,19 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     }
   }
 
-  #answer(answer: Outgoing | undefined | void, messageId: string): Reply | undefined {
+  #answer(answer: Outgoing | undefined | void, message: TypedWebSocketMessage): Reply | undefined {
+    let reply: Reply | undefined;
+    if (typeof answer === 'object' && answer !== null) {
+      try {
+        const envelope = MessageRouter.envelope(answer, message.messageId);
+        reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
+      } catch (error) {
+        // A circle, a bigint, or a depth that no stack holds.
+        return this.#failed(error, message);
+      }
+    }
     this.#handled++;
-    if (typeof answer !== 'object' || answer === null) return undefined;
-    return { envelope: MessageRouter.envelope(answer, messageId), problem: undefined };
+    return reply;
   }
 
   #failed(error: unknown, message: TypedWebSocketMessage): Reply {
@@ -209,13 +230,16 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   #refuse(what: MessageProblem, messageId: string | undefined): Reply {
     this.#problems[what.code] = (this.#problems[what.code] ?? 0) + 1;
-    return { envelope: MessageRouter.envelope({ type: 'error', payload: what }, messageId), problem: what };
+    const envelope = MessageRouter.envelope({ type: 'error', payload: what }, messageId);
+    return { envelope, text: JSON.stringify(envelope), problem: what };
   }
 }
 
 /** What goes back to the client. */
 export interface Reply {
   readonly envelope: TypedWebSocketMessage;
+  /** The envelope as JSON. */
+  readonly text: string;
   readonly problem: MessageProblem | undefined;
 }
 
