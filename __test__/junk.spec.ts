@@ -5,6 +5,8 @@ import {
   GracefulShutdown,
   InputValidationError,
   InputValidator,
+  LivePage,
+  ProductionMetrics,
   ResourceMonitor,
   ManagedConnection,
   MessageRouter,
@@ -141,8 +143,63 @@ it('a monitor takes anything and keeps its count', () => {
   monitor.stop();
 });
 
+it('metrics take anything, and still report', async () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const manager = new ConnectionManager({}, timers);
+  const metrics = new ProductionMetrics({ timers, connections: manager });
+  bombard(metrics, ['stop', 'begin', 'found', 'finish', 'end', 'left', 'toOpenMetrics', 'toPrometheus']);
+  const timer = metrics.startRequest();
+  bombard(timer);
+  for (const junk of JUNK) {
+    for (const text of [() => metrics.toOpenMetrics(junk as never), () => metrics.toPrometheus(junk as never)]) {
+      try {
+        expect(await text()).toContain('# TYPE');
+      } catch (error) {
+        expect(error).toBeInstanceOf(PortcullisError);
+      }
+    }
+  }
+  const report = metrics.generateReport();
+  // Of what was begun in passing nothing has ended.
+  const begun = report.inFlight;
+  expect(begun).toBeGreaterThan(0);
+  for (const { latencyMs, errorRate } of Object.values(report.windows)) {
+    expect(errorRate).toBeGreaterThanOrEqual(0);
+    if (latencyMs !== null) for (const value of Object.values(latencyMs)) expect(value).toBeLessThan(Infinity);
+  }
+  metrics.startRequest().end({ status: 200 });
+  expect(metrics.generateReport()).toMatchObject({ inFlight: begun, samples: report.samples + 1 });
+  expect(await metrics.toOpenMetrics()).toMatch(/# EOF\n$/);
+  metrics.stop();
+  manager.cleanup();
+  expect(timers.getActiveTimersCount()).toBe(0);
+});
+
+it('a page takes anything, and lets nobody in for it', () => {
+  const timers = new TimerManager({ clock: new ManualClock() });
+  const page = new LivePage({ path: '/page', token: 'correct-horse-battery' }, { connections: new ConnectionManager({}, timers), timers });
+  bombard(page, ['close', 'drain', 'owns', 'isFor', 'reply']);
+  for (const junk of JUNK) {
+    for (const target of ['', '/', '/events', '/snapshot']) {
+      const headers = new Map<string, unknown>([['authorization', junk]]);
+      const request = { url: `http://localhost/page${target}`, method: 'GET', headers: { get: (name: string) => headers.get(name) ?? null } };
+      let status: number | undefined = 401;
+      try {
+        status = page.fetch(request as never, '127.0.0.1')?.status;
+      } catch (error) {
+        expect(error).toBeInstanceOf(Error);
+      }
+      expect(status).toBe(401);
+    }
+  }
+  for (const path of ['//page', '/page%2f', '/PAGE', '/pagex']) expect(page.fetch(new Request(`http://localhost${path}`), '127.0.0.1')).toBeUndefined();
+  expect(page.viewers).toBe(0);
+  page.close();
+});
+
 it('constructors and adapters refuse junk by name', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
+  const pageSources = { connections: new ConnectionManager({}, timers), timers };
   const makers: readonly ((junk: never) => unknown)[] = [
     (junk) => new ConnectionManager(junk, timers),
     (junk) => new ConnectionManager({}, junk),
@@ -151,6 +208,22 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new ResourceMonitor(junk, timers),
     (junk) => new ResourceMonitor({}, junk),
     (junk) => new ResourceMonitor({}, timers, junk),
+    (junk) => new ProductionMetrics(junk),
+    (junk) => new ProductionMetrics({ timers, targets: junk }),
+    (junk) => new ProductionMetrics({ timers, monitor: junk }),
+    (junk) => new ProductionMetrics({ timers, connections: junk }),
+    (junk) => new ProductionMetrics({ timers, weights: { errors: junk } }),
+    (junk) => new ProductionMetrics({ timers, maxRoutes: junk }),
+    (junk) => new LivePage(junk, pageSources),
+    (junk) => new LivePage({ path: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', token: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', title: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', maxViewers: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', metrics: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page' }, junk),
+    (junk) => guardWs({ limits: {}, metrics: junk }),
+    (junk) => guardWs({ limits: {}, page: junk }),
+    (junk) => guardWs({ limits: {}, json: junk }),
     (junk) => new GracefulShutdown(junk),
     (junk) => new GracefulShutdown(timers, junk),
     (junk) => new GracefulShutdown(timers, { deadlineMs: junk }),
