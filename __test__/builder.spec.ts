@@ -292,7 +292,7 @@ describe('everything at once', () => {
       closed: 1001,
       result: { graceful: true, forced: 0, hookErrors: 0 },
       left: [0, 0, 0, 0],
-      told: ['middleware: of a layer', 'message fail: of a message'],
+      told: ['route: of a route: its secret', 'middleware: of a layer', 'message fail: of a message'],
       ownMonitor: [64, 0],
     });
   });

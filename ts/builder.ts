@@ -98,7 +98,10 @@ export interface ServerOptions {
   readonly page?: PageOptions | undefined;
   /** Owner of all timers. Default: a new one. The shutdown clears it. */
   readonly timers?: TimerManager | undefined;
-  /** Told what middleware, handlers of messages and hooks have thrown; the client is told nothing of it. Default: `console.error`. */
+  /**
+   * Told what middleware, routes, handlers of messages and hooks have thrown. The client is told nothing of it, but of a
+   * route's error Elysia sends the message, unless a hook `onError` of your routes answers. Default: `console.error`.
+   */
   readonly onError?: ((error: unknown, where: string) => void) | undefined;
 }
 
@@ -400,6 +403,11 @@ function baseApp(inner: object, options: ServerOptions) {
     },
   })
     .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
+    .onError({ as: 'global' }, ({ error, code }) => {
+      // What is meant for the client has a status of its own; what answers is Elysia, or the application's hook.
+      const status = (error as { status?: unknown }).status;
+      if (code === 'UNKNOWN' && !(typeof status === 'number' && status < 500)) parts.onError(error, 'route');
+    })
     .derive({ as: 'global' }, ({ request }) => ({ requestContext: parts.contexts.get(request) as RequestContext | undefined }));
   const healthy = app
     .get(LIVE_PATH, ({ status }) => (parts.endpoints.live ? responseOf(parts.shutdown.liveness()) : status(404)))
