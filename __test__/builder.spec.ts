@@ -136,6 +136,14 @@ describe('health', () => {
     expect(await result).toMatchObject({ graceful: true, reason: 'stop', code: 0, unhandled: [] });
   });
 
+  it('is told whoever asks and however, when no request is let in any more', async () => {
+    const server = await run({ limits: { requests: { maxConcurrent: 0 } } });
+    for (const path of ['/health/live', '/health/live/', '/health/ready', '/health/ready?verbose', '/stats']) {
+      for (const method of ['GET', 'HEAD']) expect([method, path, (await fetch(url(server, path), { method })).status]).toEqual([method, path, 200]);
+    }
+    for (const path of ['/hello', '/health', '/health/live/x', '/']) expect((await fetch(url(server, path))).status).toBe(503);
+  });
+
   it('has no endpoints that were not wanted', async () => {
     const server = await run({ endpoints: { live: false, ready: false, stats: false } });
     for (const path of ['/health/live', '/health/ready', '/stats']) expect((await fetch(url(server, path))).status).toBe(404);

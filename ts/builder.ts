@@ -281,14 +281,15 @@ class Parts {
   /** Stands around every request: health first, then the limits, then the layers. */
   around(request: Request, handle: () => unknown): unknown {
     // Whoever asks how the server is must be answered when it is not well.
-    if (request.method === 'GET' && this.#isEndpoint(request.url)) return handle();
+    if ((request.method === 'GET' || request.method === 'HEAD') && this.#isEndpoint(request.url)) return handle();
     const { gate } = this.door;
     return gate === undefined ? handle() : withinLimits(gate, request, () => this.#layers(request, handle));
   }
 
   #isEndpoint(url: string): boolean {
     const start = url.indexOf('/', 8);
-    const path = start === -1 ? '/' : url.slice(start).split('?', 1)[0];
+    // Elysia's routes match with a slash at the end, too.
+    const path = start === -1 ? '/' : url.slice(start).split('?', 1)[0]!.replace(/\/$/, '');
     return (
       (path === LIVE_PATH && this.endpoints.live === true) ||
       (path === READY_PATH && this.endpoints.ready === true) ||
