@@ -113,7 +113,14 @@ describe('requests', () => {
     expect(await slow).toBe('slow');
     const post = (size: number): Promise<Response> =>
       fetch(url(server, '/json'), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify('x'.repeat(size)) });
-    expect([(await post(98)).status, (await post(99)).status]).toEqual([200, 413]);
+    expect((await post(98)).status).toBe(200);
+    const body = (): ReadableStream<Uint8Array> => new Response(JSON.stringify('x'.repeat(99))).body!;
+    const chunked = { method: 'POST', headers: { 'content-type': 'application/json' }, body: body(), duplex: 'half' } as RequestInit;
+    for (const answer of [await post(99), await fetch(url(server, '/json'), chunked)]) {
+      expect([answer.status, await answer.json()]).toEqual([413, { code: 'payload_too_large', message: 'Payload too large' }]);
+    }
+    const { requests } = JSON.parse(await server.get('/stats')) as { requests: { refused: object } };
+    expect(requests.refused).toMatchObject({ payload_too_large: 2 });
   });
 });
 

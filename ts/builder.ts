@@ -148,6 +148,8 @@ const OPTIONS = [
 const LIVE_PATH = '/health/live';
 const READY_PATH = '/health/ready';
 const STATS_PATH = '/stats';
+/** Bytes that Bun takes of a body above the guard's own limit. */
+const BODY_SLACK = 2 ** 20;
 /** Seconds for which Bun lets a connection be silent, at most. */
 const IDLE_MAX_S = 255;
 
@@ -390,10 +392,11 @@ function baseApp(inner: object, options: ServerOptions) {
   const socket = options.websocket ?? {};
   const app = new Elysia({
     serve: {
-      // Two servers on one port would share it silently. Zero would be no limit; the guard's own stays exact.
+      // Two servers on one port would share it silently. The guard's own limit of bodies is exact, answers and counts;
+      // Bun's, which does neither, is for what no handler reads.
       reusePort: false,
       idleTimeout: idle,
-      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: Math.max(1, requests.maxPayloadSize) }),
+      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: requests.maxPayloadSize + BODY_SLACK }),
       ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     },
     websocket: {
