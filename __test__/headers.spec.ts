@@ -136,6 +136,20 @@ describe('validateHeaders', () => {
     expect(codes({ a: null, b: [['nested']], c: Symbol('s'), d: undefined })).toEqual(Array.from({ length: 3 }, () => 'ERR_HEADER_VALUE_TYPE'));
   });
 
+  it('refuses headers that throw while they are read', () => {
+    const thrower = {
+      get a(): string {
+        throw new Error('a text of theirs');
+      },
+    };
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    for (const headers of [thrower, proxy, new Proxy({}, { ownKeys: () => thrower.a as never })]) {
+      expect(safeValidateHeaders(headers)).toMatchObject({ ok: false, error: { code: 'ERR_HEADERS_TYPE', field: 'headers' } });
+      expect(() => validateHeaders(headers)).toThrow(InputValidationError);
+    }
+  });
+
   it('remembers no name that it should not', () => {
     for (let round = 0; round < 3; round++) {
       expect({ ...validateHeaders({ a: '1', b: '2' }) }).toEqual({ a: '1', b: '2' });

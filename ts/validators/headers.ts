@@ -334,6 +334,15 @@ const NOTHING: readonly DroppedHeader[] = Object.freeze([]);
 /** @internal */
 export function judgeHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport> {
   const rules = checkedRules(limits);
+  try {
+    return judge(headers, rules);
+  } catch {
+    // What a getter or a proxy threw is no text for a log.
+    return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
+  }
+}
+
+function judge(headers: unknown, rules: Rules): Validated<HeaderReport> {
   if (typeof headers === 'object' && headers !== null && !(Symbol.iterator in headers)) {
     const kept = collectPlain(headers as Record<string, unknown>, rules);
     if (kept !== undefined) return { ok: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };
