@@ -108,6 +108,21 @@ describe('validateHeaders', () => {
     expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
   });
 
+  it('drops a host or content length that a host has joined of several', () => {
+    const headers = new Headers([
+      ['content-length', '5'],
+      ['content-length', '6'],
+      ['host', 'a'],
+      ['host', 'b'],
+      ['accept', 'a, b'],
+    ]);
+    for (const given of [headers, Object.fromEntries(headers)]) {
+      expect({ ...validateHeaders(given) }).toEqual({ accept: 'a, b' });
+      expect(codes(given)).toEqual(['ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE']);
+    }
+    expect(report(['host', 'a', 'host', 'a, b', 'host', 'a'])).toMatchObject({ headers: {}, droppedCount: 3 });
+  });
+
   it('strict makes a failure of what would be dropped, without its value', () => {
     const headers = { 'X-Token': 'secret\u0000' };
     expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({ ok: false, error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' } });
