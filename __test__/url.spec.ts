@@ -293,6 +293,11 @@ describe('options and junk', () => {
     expect(wrong({ suspicious: true })).toEqual(['ERR_OUT_OF_RANGE', 'suspicious']);
   });
 
+  it('a list of origins is no limit of what is fetched, and says so', () => {
+    const options = { mode: 'outbound', allowedOrigins: ['https://example.com'] } as const;
+    expect(() => InputValidator.validateUrl('https://other.example/', options)).toThrow('allowedHosts');
+  });
+
   it('a hostile URL of the greatest length takes no time to speak of', () => {
     for (const piece of ['%25', '/..', '=a:', '%2e', 'a.', '1.1.', '%E0%80', '%u00', '/'])
       for (const mode of ['request-target', 'redirect', 'outbound'] as const) judge(`/${piece.repeat(20_000)}`, { mode, maxLength: 65_536 });

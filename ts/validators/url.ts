@@ -308,6 +308,9 @@ function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
     if (options[field] !== undefined && typeof options[field] !== 'string') throw wrongType(field, options[field], 'a string');
   for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const) listOf(field, options[field], 'string');
   listOf('allowedPorts', options.allowedPorts, 'number');
+  // Unheeded, it would look like a limit that is none.
+  if (mode === 'outbound' && options.allowedOrigins !== undefined)
+    throw wrongType('allowedOrigins', options.allowedOrigins, 'absent in the mode outbound, which takes allowedHosts');
   for (const origin of options.allowedOrigins ?? []) {
     if (!URL.canParse(origin) || new URL(origin).origin === 'null') throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
   }
