@@ -215,6 +215,10 @@ describe('Standard Schemas', () => {
     expect(payloadSchema(5)['~standard'].validate([1, 2, 3])).toMatchObject({ issues: [{ code: 'ERR_PAYLOAD_TOO_LARGE' }] });
     expect(() => jsonSchema({ maxDepth: 1000 })).toThrow('maxDepth');
     expect(() => urlSchema({ mode: 'x' as never })).toThrow('mode');
+    expect(() => urlSchema({ mod: 'redirect' } as never)).toThrow('did you mean mode');
+    expect(() => urlSchema(null as never)).toThrow('options');
+    expect(urlSchema({ maxLength: 3 })['~standard'].validate('//a')).toEqual({ value: '//a' });
+    expect(urlSchema({ maxLength: 2 })['~standard'].validate('//a')).toMatchObject({ issues: [{ code: 'ERR_URL_TOO_LONG' }] });
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');
   });
 

@@ -108,6 +108,21 @@ describe('validateHeaders', () => {
     expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
   });
 
+  it('drops a host or content length that a host has joined of several', () => {
+    const headers = new Headers([
+      ['content-length', '5'],
+      ['content-length', '6'],
+      ['host', 'a'],
+      ['host', 'b'],
+      ['accept', 'a, b'],
+    ]);
+    for (const given of [headers, Object.fromEntries(headers)]) {
+      expect({ ...validateHeaders(given) }).toEqual({ accept: 'a, b' });
+      expect(codes(given)).toEqual(['ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE']);
+    }
+    expect(report(['host', 'a', 'host', 'a, b', 'host', 'a'])).toMatchObject({ headers: {}, droppedCount: 3 });
+  });
+
   it('strict makes a failure of what would be dropped, without its value', () => {
     const headers = { 'X-Token': 'secret\u0000' };
     expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({ ok: false, error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' } });
@@ -134,6 +149,20 @@ describe('validateHeaders', () => {
     expect(codes(['a', 'b', 'c'])).toEqual(['ERR_HEADER_VALUE_TYPE']);
     expect(codes([5, 'b', null, 'd'])).toEqual(['ERR_HEADER_NAME', 'ERR_HEADER_NAME']);
     expect(codes({ a: null, b: [['nested']], c: Symbol('s'), d: undefined })).toEqual(Array.from({ length: 3 }, () => 'ERR_HEADER_VALUE_TYPE'));
+  });
+
+  it('refuses headers that throw while they are read', () => {
+    const thrower = {
+      get a(): string {
+        throw new Error('a text of theirs');
+      },
+    };
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    for (const headers of [thrower, proxy, new Proxy({}, { ownKeys: () => thrower.a as never })]) {
+      expect(safeValidateHeaders(headers)).toMatchObject({ ok: false, error: { code: 'ERR_HEADERS_TYPE', field: 'headers' } });
+      expect(() => validateHeaders(headers)).toThrow(InputValidationError);
+    }
   });
 
   it('remembers no name that it should not', () => {

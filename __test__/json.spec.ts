@@ -1,10 +1,10 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { InputValidationError, InputValidator, type JsonLimits, PortcullisError, parseJson, safeParseJson, scanJson } from '../dist/index.js';
+import { InputValidationError, InputValidator, type JsonInput, type JsonLimits, PortcullisError, parseJson, safeParseJson, scanJson } from '../dist/index.js';
 
 const SUITE = '../shared/vectors/JSONTestSuite/test_parsing';
 
-const codeOf = (input: string | Uint8Array, limits?: JsonLimits): string | undefined => {
+const codeOf = (input: JsonInput, limits?: JsonLimits): string | undefined => {
   const result = scanJson(input, limits);
   return result.ok ? undefined : result.error.code;
 };
@@ -100,6 +100,25 @@ describe('scanJson', () => {
     expect(parseJson('["\udc00"]', allow)).toEqual(['\udc00']);
     expect(codeOf('{"\ud800":1,"\ud801":2}', allow)).toBeUndefined();
     expect(codeOf('{"\ud800":1,"\\ud800":2}', allow)).toBe('ERR_JSON_DUPLICATE_KEY');
+  });
+
+  it.each([
+    ['"\\\ud800"', 'ERR_JSON_SYNTAX'],
+    ['{"a":"\\\udc00"}', 'ERR_JSON_SYNTAX'],
+    ['"\\\\\\\ud800"', 'ERR_JSON_SYNTAX'],
+    ['"\\\\\ud800"', undefined],
+  ])('half a pair behind a backslash is no escape: %#', (text, code) => {
+    expect(codeOf(text, { surrogates: 'allow' })).toBe(code);
+    if (code === undefined) expect(parseJson(text, { surrogates: 'allow' })).toBe(JSON.parse(text));
+    else expect(() => parseJson(text)).toThrow(InputValidationError);
+  });
+
+  it('memory that was transferred away is no input', () => {
+    const memory = new ArrayBuffer(4);
+    const view = new DataView(memory);
+    structuredClone(memory, { transfer: [memory] });
+    expect(codeOf(memory)).toBe('ERR_JSON_TYPE');
+    expect(codeOf(view)).toBe('ERR_JSON_TYPE');
   });
 
   it.each([
@@ -245,6 +264,11 @@ describe('validateJsonPayload', () => {
       expect(judge(value, size).ok, JSON.stringify(value)).toBe(true);
       expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({ error: { code: 'ERR_PAYLOAD_TOO_LARGE' } });
     }
+  });
+
+  it('a boxed BigInt is one', () => {
+    expect(judge(Object(1n))).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: [] } });
+    expect(judge({ a: [Object(1n)] })).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: ['a', 0] } });
   });
 
   it('says clearly what JSON cannot say, and where', () => {

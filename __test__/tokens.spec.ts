@@ -555,6 +555,9 @@ describe('a batch', () => {
     const results = await verifier.verifyBatch(tokens);
     expect(results).toEqual(tokens.map((one) => verifier.safeVerify(one)));
     expect(await verifier.verifyBatch([])).toEqual([]);
+    const sparse: unknown[] = [];
+    sparse[2] = token();
+    expect((await verifier.verifyBatch(sparse)).map(({ ok }) => ok)).toEqual([false, false, true]);
     await expect(verifier.verifyBatch('x' as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
     await expect(verifier.verifyBatch(Array.from({ length: 16_385 }))).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
   });

@@ -128,6 +128,12 @@ describe('request-target', () => {
     ['/a%', 'ERR_URL_PERCENT'],
     ['/a%zz', 'ERR_URL_PERCENT'],
     ['/%c0x', 'ERR_URL_PERCENT'],
+    ['/%c3%28', 'ERR_URL_PERCENT'],
+    ['/%80', 'ERR_URL_PERCENT'],
+    ['/a%e4%bd', 'ERR_URL_PERCENT'],
+    ['/%ed%a0%80', 'ERR_URL_PERCENT'],
+    ['/%e4%bd%a0%f0%9f%98%80', ''],
+    ['/?b=%c3', 'percent'],
     ['/a%2fb', 'encoded-separator'],
     ['/a%5cb', 'encoded-separator'],
     ['/a?file=../../etc/passwd', 'traversal'],
@@ -222,6 +228,11 @@ describe('outbound', () => {
     ['http://intranet/', 'ERR_URL_ADDRESS'],
     ['http://metadata.google.internal/', 'ERR_URL_ADDRESS'],
     ['http://127.0.0.1.nip.io/', 'ERR_URL_ADDRESS'],
+    ['https://kubernetes.default/api', 'ERR_URL_ADDRESS'],
+    ['http://localhost../', 'ERR_URL_ADDRESS'],
+    ['http://metadata.google.internal../', 'ERR_URL_ADDRESS'],
+    ['https://billing.prod.svc/', 'ERR_URL_ADDRESS'],
+    ['https://vault.service.consul/', 'ERR_URL_ADDRESS'],
     ['http://app.10-0-0-1.example.com/', 'ERR_URL_ADDRESS'],
     ['https://ec2-54-1-2-3.compute.example.com/', ''],
   ])('%s: %s', (url, expected) => {
@@ -280,6 +291,11 @@ describe('options and junk', () => {
     expect(wrong({ maxlength: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxlength']);
     expect(wrong({ maxLength: 0 })).toEqual(['ERR_OUT_OF_RANGE', 'maxLength']);
     expect(wrong({ suspicious: true })).toEqual(['ERR_OUT_OF_RANGE', 'suspicious']);
+  });
+
+  it('a list of origins is no limit of what is fetched, and says so', () => {
+    const options = { mode: 'outbound', allowedOrigins: ['https://example.com'] } as const;
+    expect(() => InputValidator.validateUrl('https://other.example/', options)).toThrow('allowedHosts');
   });
 
   it('a hostile URL of the greatest length takes no time to speak of', () => {

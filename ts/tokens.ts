@@ -239,7 +239,7 @@ export class TokenVerifier {
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
     if (this.#remote !== undefined) throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', { field: 'jwks' });
-    this.#load('keys', keys, keySet(keys, this.#algorithms), 'nothing');
+    this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
   }
 
   /** What it holds. */
@@ -266,7 +266,7 @@ export class TokenVerifier {
   #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
     if ((keys === undefined) === (jwks === undefined)) throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keys, keySet(keys, this.#algorithms), 'nothing');
+      this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null) throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
@@ -338,7 +338,8 @@ export class TokenVerifier {
     const { numbers, claims } = await this.#core.batch(all, lengths, wallClockMs() / 1000);
     const good = JSON.parse(claims) as C[];
     let next = 0;
-    return tokens.map((token, at): TokenResult<C> => {
+    // `map` would skip the holes of a sparse array, and shift all that follow.
+    return Array.from(tokens, (token, at): TokenResult<C> => {
       const number = typeof token === 'string' ? (numbers[at] ?? TOKEN_TYPE) : TOKEN_TYPE;
       return number === 0 ? { ok: true, claims: good[next++] as C } : this.#refuse(number, token);
     });
@@ -359,7 +360,7 @@ export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], 
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object with algorithms');
   knownOptions('verifyJws', options, ['algorithms']);
   const algorithms = algorithmsOf(options.algorithms);
-  const set = keySet(key, algorithms);
+  const set = keySet('key', key, algorithms);
   // Prepared once for each key object, as long as it says the same.
   const name = `${algorithms.join()} ${set}`;
   const known = typeof key === 'string' ? undefined : prepared.get(key);
@@ -385,10 +386,10 @@ const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKE
 const fieldOf = (field: string, keys: unknown, index: number | undefined): string =>
   Array.isArray(keys) && index !== undefined ? `${field}[${index}]` : field;
 
-function keySet(keys: unknown, algorithms: readonly TokenAlgorithm[]): string {
+function keySet(field: string, keys: unknown, algorithms: readonly TokenAlgorithm[]): string {
   const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
-  if (list.length === 0) throw wrongType('keys', keys, 'at least one key');
-  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf('keys', keys, at), key, algorithms)) });
+  if (list.length === 0) throw wrongType(field, keys, 'at least one key');
+  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf(field, keys, at), key, algorithms)) });
 }
 
 /** The key id that a token names, of one that was refused for it. */

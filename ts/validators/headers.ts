@@ -159,6 +159,11 @@ function isValue(value: string): boolean {
   return true;
 }
 
+/** Whether a host has joined several values: `Headers` does so with every name, and these two have no comma of their own. */
+function isJoined(name: string, value: string): boolean {
+  return (name === 'host' || name === 'content-length') && value.includes(',');
+}
+
 /** A name that is fit to be shown. */
 function shownName(name: string): string {
   let shown = '';
@@ -202,6 +207,7 @@ class Collector {
     }
     if (!isValue(value)) return this.drop(name, 'ERR_HEADER_VALUE');
     const known = this.kept[small];
+    if (isJoined(small, value)) return this.#tear(small, known);
     if (known !== undefined || this.torn?.has(small)) return this.#addAgain(small, known, value);
     if (this.count >= rules.maxCount) return this.drop(name, 'ERR_HEADERS_COUNT', rules.maxCount);
     if (this.total + small.length + length > rules.maxTotalBytes) return this.drop(name, 'ERR_HEADERS_TOO_LARGE', rules.maxTotalBytes);
@@ -240,17 +246,7 @@ class Collector {
   #addAgain(name: string, known: string | undefined, value: string): void {
     const isSingle = SINGLE.has(name);
     if (isSingle && known === value) return;
-    if (known === undefined || isSingle || this.rules.duplicates === 'refuse') {
-      // Neither can be trusted: who wins differs between readers.
-      if (known !== undefined) {
-        this.count--;
-        this.total -= name.length + known.length;
-        delete this.kept[name];
-        (this.torn ??= new Set()).add(name);
-        this.drop(name, 'ERR_HEADER_DUPLICATE');
-      }
-      return this.drop(name, 'ERR_HEADER_DUPLICATE');
-    }
+    if (known === undefined || isSingle || this.rules.duplicates === 'refuse') return this.#tear(name, known);
     if (this.rules.duplicates === 'first') return this.drop(name, 'ERR_HEADER_DUPLICATE');
     const separator = name === 'cookie' ? '; ' : ', ';
     const more = separator.length + value.length;
@@ -259,6 +255,18 @@ class Collector {
     if (this.total + more > this.rules.maxTotalBytes) return this.drop(name, 'ERR_HEADERS_TOO_LARGE', this.rules.maxTotalBytes);
     this.total += more;
     this.kept[name] = known + separator + value;
+  }
+
+  /** Drops what came before, if anything, and what comes now: who wins differs between readers. */
+  #tear(name: string, known: string | undefined): void {
+    if (known !== undefined) {
+      this.count--;
+      this.total -= name.length + known.length;
+      delete this.kept[name];
+      this.drop(name, 'ERR_HEADER_DUPLICATE');
+    }
+    (this.torn ??= new Set()).add(name);
+    this.drop(name, 'ERR_HEADER_DUPLICATE');
   }
 
   report(): HeaderReport {
@@ -321,6 +329,7 @@ function collectPlain(headers: Record<string, unknown>, rules: Rules): Record<st
       if (at < REMEMBERED_MAX && name.length <= DEFAULTS.maxNameBytes) lastNames[at] = name;
     }
     if (value.length > rules.leastCap && value.length > (rules.caps.get(name) ?? rules.maxValueBytes)) return undefined;
+    if (isJoined(name, value)) return undefined;
     values += value;
     total += name.length + value.length;
     if (total > rules.maxTotalBytes) return undefined;
@@ -334,6 +343,15 @@ const NOTHING: readonly DroppedHeader[] = Object.freeze([]);
 /** @internal */
 export function judgeHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport> {
   const rules = checkedRules(limits);
+  try {
+    return judge(headers, rules);
+  } catch {
+    // What a getter or a proxy threw is no text for a log.
+    return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
+  }
+}
+
+function judge(headers: unknown, rules: Rules): Validated<HeaderReport> {
   if (typeof headers === 'object' && headers !== null && !(Symbol.iterator in headers)) {
     const kept = collectPlain(headers as Record<string, unknown>, rules);
     if (kept !== undefined) return { ok: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };

@@ -148,10 +148,15 @@ function checked(limits: JsonLimits | undefined): CheckedJsonLimits {
 /** A Uint8Array over the same memory; a copy of what lies in shared memory, which could change between the scan and the parse. @internal */
 export function bytesOf(input: unknown): Uint8Array | undefined {
   let view: Uint8Array;
-  if (input instanceof Uint8Array) view = input;
-  else if (ArrayBuffer.isView(input)) view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
-  else if (input instanceof ArrayBuffer) view = new Uint8Array(input);
-  else return undefined;
+  try {
+    if (input instanceof Uint8Array) view = input;
+    else if (ArrayBuffer.isView(input)) view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
+    else if (input instanceof ArrayBuffer) view = new Uint8Array(input);
+    else return undefined;
+  } catch {
+    // Memory that was transferred away.
+    return undefined;
+  }
   return view.buffer instanceof ArrayBuffer ? view : Uint8Array.from(view);
 }
 
@@ -167,6 +172,13 @@ function run(input: string | Uint8Array, limits: CheckedJsonLimits): number {
 
 const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
+/** Whether an odd number of backslashes stands before `at`. */
+function isEscaped(text: string, at: number): boolean {
+  let from = at;
+  while (text.charCodeAt(from - 1) === 0x5c) from--;
+  return (at - from) % 2 === 1;
+}
+
 function refusalOf(number: number): ValidationFailure {
   const [offset, limit = -1, length = 0] = scratch;
   const path = JSON.parse(pathText.toString('utf8', 0, length)) as (string | number)[];
@@ -180,7 +192,8 @@ export function judgeJson(input: string | Uint8Array, limits: CheckedJsonLimits)
   let text = input;
   if (typeof text === 'string' && !text.isWellFormed()) {
     // Written as escapes, halves of pairs are judged like escaped ones, and stay apart from each other.
-    text = text.replace(LONE_SURROGATE, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
+    // Behind a backslash of its own, half a pair is no escape: it is left as it is, for the grammar.
+    text = text.replace(LONE_SURROGATE, (half, at: number) => (isEscaped(input as string, at) ? half : `\\u${half.charCodeAt(0).toString(16)}`));
   }
   const number = run(text, limits);
   return number === 0 ? undefined : refusalOf(number);

@@ -62,6 +62,7 @@ class Measure {
     if (value instanceof Number) value = Number(value);
     else if (value instanceof String) value = String(value);
     else if (value instanceof Boolean) value = Boolean.prototype.valueOf.call(value);
+    else if (value instanceof BigInt) throw this.refusal('ERR_PAYLOAD_NOT_JSON');
     switch (typeof value) {
       case 'string':
         // Longer than the limit in any case: need not be read.

@@ -48,11 +48,13 @@ export function tokenSchema(): Schema<string, string> {
 
 /** `InputValidator.validateUrl` as a Standard Schema. */
 export function urlSchema(options?: UrlOptions): Schema<string, string> {
-  if (options?.mode === undefined) return schema(judgePlainUrl);
+  if (options === undefined) return schema(judgePlainUrl);
   judgeUrl('/', options);
   return schema((value) => {
     const result = judgeUrl(value, options);
-    return result.ok ? { ok: true, value: result.value.href } : result;
+    if (!result.ok) return result;
+    // Without a mode the URL comes back as it came.
+    return { ok: true, value: options.mode === undefined ? (value as string) : result.value.href };
   });
 }
 

@@ -1,4 +1,5 @@
 /** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
+import { isUtf8 } from 'node:buffer';
 import { domainToUnicode } from 'node:url';
 import { isPublicIp } from '../../native/loader.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
@@ -78,7 +79,7 @@ const ROUNDS = 6;
 
 /** Names that lead to the own host or network, and public ones that are known to lead there or to any address that they spell out. */
 const LOCAL_SUFFIXES = (
-  'localhost localdomain local internal intranet lan home corp private home.arpa ipv6-localhost ip6-localhost ip6-loopback ' +
+  'localhost localdomain local internal intranet lan home corp private svc kubernetes.default consul home.arpa ipv6-localhost ip6-localhost ip6-loopback ' +
   'nip.io sslip.io xip.io xip.name localtest.me localh.st localho.st lvh.me vcap.me lacolhost.com fuf.me localdomain.pw 1u.ms rbndr.us ' +
   'bugbounty.dod.network spoofed.burpcollaborator.net mail.ebc.apple.com metadata.packet.net'
 ).split(' ');
@@ -170,7 +171,9 @@ function unwrapped(part: string): Unwrapped {
     const last = layers[layers.length - 1] ?? '';
     if (!last.includes('%')) break;
     // Only what came first must be well-formed: what is decoded may hold a percent sign.
-    const next = folded(decoded(last, round === 0 ? note : () => undefined), note);
+    const bytes = decoded(last, round === 0 ? note : () => undefined);
+    if (round === 0 && !isUtf8(Buffer.from(bytes, 'latin1'))) note();
+    const next = folded(bytes, note);
     if (next === last) break;
     layers.push(next);
   }
@@ -252,7 +255,8 @@ function isIpv4(host: string): boolean {
 
 /** Whether a name leads to the own network: reserved, without a dot, or spelling out an address that is not public. */
 function isLocalName(host: string): boolean {
-  if (!host.includes('.')) return true;
+  // Empty labels: some resolvers leave them out, and then the rest is a local name.
+  if (!host.includes('.') || host.split('.').includes('')) return true;
   if (LOCAL_SUFFIXES.some((suffix) => host === suffix || host.endsWith(`.${suffix}`))) return true;
   return Array.from(host.matchAll(/(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=$|[.-])/g)).some(
     ([, a, b, c, d]) => [a, b, c, d].every((part) => Number(part) <= 255) && !isPublicIp([a, b, c, d].map(Number).join('.')),
@@ -304,6 +308,9 @@ function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
     if (options[field] !== undefined && typeof options[field] !== 'string') throw wrongType(field, options[field], 'a string');
   for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const) listOf(field, options[field], 'string');
   listOf('allowedPorts', options.allowedPorts, 'number');
+  // Unheeded, it would look like a limit that is none.
+  if (mode === 'outbound' && options.allowedOrigins !== undefined)
+    throw wrongType('allowedOrigins', options.allowedOrigins, 'absent in the mode outbound, which takes allowedHosts');
   for (const origin of options.allowedOrigins ?? []) {
     if (!URL.canParse(origin) || new URL(origin).origin === 'null') throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
   }

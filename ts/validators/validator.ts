@@ -57,7 +57,7 @@ export class InputValidator {
    *
    * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; anything else is no header
    * @returns an object without a prototype
-   * @throws InputValidationError for what would be dropped, if `strict`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+   * @throws InputValidationError for what would be dropped, if `strict`, and ERR_HEADERS_TYPE where a getter or proxy threw; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
    * @example
    * const { authorization } = InputValidator.validateHeaders(request.headers);
    */
