@@ -177,6 +177,7 @@ describe('scanJson', () => {
       `[${`${record},`.repeat(500)}1e999,${`${record},`.repeat(500)}0]`,
       `${' '.repeat(100_000)}1${' '.repeat(100_000)}`,
       `[1]${' '.repeat(100_000)}x`,
+      `[${' '.repeat(100_000)}]`,
       `1${' '.repeat(100_000)}2`,
       `{${Array.from({ length: 9000 }, (_, i) => `"key${i}":${i}`).join(',')}}`,
       `{${Array.from({ length: 11_000 }, (_, i) => `"key${i}":${i}`).join(',')}}`,

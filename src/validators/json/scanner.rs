@@ -171,6 +171,20 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// How often `,[]` or `,{}`, as `opening` says, comes in a row from `at`; at most `most` times.
+#[inline(always)]
+fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
+    let mut count = 0;
+    while count < most
+        && let Some(&[b',', first, last]) = bytes.get(at + 3 * count..at + 3 * count + 3)
+        && first == opening
+        && last == opening + 2
+    {
+        count += 1;
+    }
+    count
+}
+
 /// An item of the array on top begins.
 #[inline(always)]
 fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refusal> {
@@ -362,16 +376,14 @@ impl Scanner {
                     // `]` and `}` are two above their opening.
                     if bytes.get(offset) == Some(&(opening + 2)) {
                         offset += 1;
-                        // The same again, as in a body that is to cost much.
-                        while top.kind == Kind::Array
-                            && bytes.get(offset..offset + 3) == Some(&[b',', opening, opening + 2])
-                            && report.values < limits.max_values
-                            && (top.count as usize) < limits.max_items
-                            && offset < pause_at
-                        {
-                            report.values += 1;
-                            top.count += 1;
-                            offset += 3;
+                        if top.kind == Kind::Array {
+                            let room = (limits.max_values - report.values)
+                                .min(limits.max_items - top.count as usize);
+                            let same =
+                                empties(&bytes[..bytes.len().min(pause_at)], offset, opening, room);
+                            report.values += same;
+                            top.count += same as u32;
+                            offset += 3 * same;
                         }
                     } else if opening == b'{' {
                         let of_constructor = std::mem::take(&mut is_constructor);
@@ -383,6 +395,10 @@ impl Scanner {
                         (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
                         continue 'value;
                     } else {
+                        // Whether it is empty, the next part says.
+                        if pause_at != usize::MAX && offset >= bytes.len() {
+                            return Err(unexpected(bytes, offset));
+                        }
                         let inner = Frame::new(Kind::Array, false);
                         self.frames.push(std::mem::replace(top, inner));
                         item(offset, limits, top)?;
