@@ -176,6 +176,40 @@ describe('scanJson', () => {
     expect(codeOf(nested)).toBe('ERR_JSON_DUPLICATE_KEY');
   });
 
+  it('judges long strings, which are read in parts, as their bytes', () => {
+    const limits = { maxBytes: 1 << 24, maxValues: 300_000 };
+    const record = JSON.stringify({ id: 1, name: 'x'.repeat(20), list: [1, 22, true, null, {}, [[]]] });
+    const texts = [
+      `[${'0,'.repeat(400_000)}0]`,
+      `[${'0,'.repeat(200_000)}0]`,
+      `[${'[],'.repeat(400_000)}0]`,
+      `[${'0,'.repeat(40_000)}${'[]]'.repeat(40_000)}`,
+      '['.repeat(1 << 20),
+      `[${`${record},`.repeat(2000)}0]`,
+      `[${`${record},`.repeat(2000)}0}`,
+      `[${`${record},`.repeat(2000)}{"a":1,"a":2}]`,
+      `[${`${record},`.repeat(200)}"${'y'.repeat(50_000)}",${record}]`,
+      `[${`${record},`.repeat(200)}"${'y'.repeat(50_000)}",${record}`,
+      `[${`${record},`.repeat(500)}"\u00e9",${`${record},`.repeat(500)}x]`,
+      `[${`${record},`.repeat(500)}"\u{1f600}",${`${record},`.repeat(500)}0]`,
+      `[${`${record},`.repeat(500)}"\ud800",${`${record},`.repeat(500)}0]`,
+      `[${`${record},`.repeat(500)}1e999,${`${record},`.repeat(500)}0]`,
+      `${' '.repeat(100_000)}1${' '.repeat(100_000)}`,
+      `[1]${' '.repeat(100_000)}x`,
+      `[${' '.repeat(100_000)}]`,
+      `1${' '.repeat(100_000)}2`,
+      `{${Array.from({ length: 9000 }, (_, i) => `"key${i}":${i}`).join(',')}}`,
+      `{${Array.from({ length: 11_000 }, (_, i) => `"key${i}":${i}`).join(',')}}`,
+    ];
+    for (const text of texts) {
+      for (let shift = 0; shift < 3; shift++) {
+        const moved = ' '.repeat(shift) + text;
+        const whole = scanJson(Buffer.from(moved.replace(/\ud800(?![\udc00-\udfff])/g, '\\ud800')), limits);
+        expect(scanJson(moved, limits), text.slice(0, 20)).toEqual(whole);
+      }
+    }
+  });
+
   it('agrees with JSON.parse on text that is nearly JSON', () => {
     const pieces = ['{', '}', '[', ']', ',', ':', '"a"', '"b":1', '1', '-0', '1.5e3', '"\\n"', '"\\u00e9"', 'true', 'null', ' ', '\n', '"é"', '""', '01', '.5'];
     let seed = 7;

@@ -100,8 +100,12 @@ export declare function createConnections(name: string | undefined | null, numbe
  * A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
  * and returns the number of the failure or 0; the scratch then holds offset, limit, length of
  * the path, values, depth, and three flags. The path is JSON text.
+ *
+ * `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
+ * costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
+ * where the whole string is, which `scan` then judges.
  */
-export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }
+export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanPart(part: string, length: number, from: number, total: number): number }
 
 /** Counts users by minute. */
 export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }

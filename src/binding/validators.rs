@@ -1,7 +1,7 @@
 //! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
-use crate::validators::{Failure, JsonLimits, Scanner, Segment, is_public};
+use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, Step, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -49,14 +49,19 @@ struct JsonScanner {
     scratch: Option<Memory<f64>>,
     path: Option<Memory<u8>>,
     copy: Vec<u8>,
+    part: Vec<u8>,
 }
 
 /// A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
 /// and returns the number of the failure or 0; the scratch then holds offset, limit, length of
 /// the path, values, depth, and three flags. The path is JSON text.
+///
+/// `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
+/// costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
+/// where the whole string is, which `scan` then judges.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number }"
+    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
 )]
 pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     let core = Rc::new(RefCell::new(JsonScanner {
@@ -65,11 +70,13 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
         scratch: None,
         path: None,
         copy: Vec::new(),
+        part: Vec::new(),
     }));
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<SetLimits>(env, &object, &core)?;
     bind::<Scan>(env, &object, &core)?;
+    bind::<ScanPart>(env, &object, &core)?;
     Ok(object)
 }
 
@@ -137,9 +144,13 @@ impl Bound for Scan {
         let units = args.index(1)? as usize;
         let mut copy = std::mem::take(&mut core.copy);
         let result = if args.copy_utf8(0, units, &mut copy) {
-            Ok(core.scan(&copy))
+            let outcome = core.scanner.scan(&copy, &core.limits);
+            Ok(core.tell(&copy, outcome))
         } else {
-            args.borrowed(0, |bytes| core.scan(bytes))
+            args.borrowed(0, |bytes| {
+                let outcome = core.scanner.scan(bytes, &core.limits);
+                core.tell(bytes, outcome)
+            })
         };
         copy.clear();
         copy.shrink_to(KEPT);
@@ -148,9 +159,55 @@ impl Bound for Scan {
     }
 }
 
+/// What `scanPart` returns besides failures.
+const NEXT_PART: f64 = -1.0;
+const WHOLE: f64 = -2.0;
+
+struct ScanPart;
+impl Bound for ScanPart {
+    type Core = JsonScanner;
+    const NAME: &'static CStr = c"scanPart";
+    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
+        let units = args.index(1)? as usize;
+        let from = args.index(2)? as usize;
+        let total = args.index(3)? as usize;
+        let mut copy = std::mem::take(&mut core.copy);
+        let mut outcome = Ok(());
+        if from == 0 {
+            copy.clear();
+            // Pages that are never written cost nothing.
+            copy.reserve_exact(total);
+            outcome = core.scanner.begin(total, &core.limits);
+        }
+        if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
+            return Err(Wrong(c"expected the next part of the string"));
+        }
+        copy.extend_from_slice(&core.part);
+        // The parts of what is not ASCII could not be told apart from other texts, nor counted.
+        if copy.len() != from + units {
+            return Ok(WHOLE);
+        }
+        let is_last = copy.len() >= total;
+        let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
+        let result = match step {
+            Ok(Step::More) => {
+                core.copy = copy;
+                return Ok(NEXT_PART);
+            }
+            Ok(Step::Cut) => return Ok(WHOLE),
+            Ok(Step::Passed(report)) => core.tell(&copy, Ok(report)),
+            Err(refusal) => core.tell(&copy, Err(refusal)),
+        };
+        copy.clear();
+        copy.shrink_to(KEPT);
+        core.copy = copy;
+        Ok(result)
+    }
+}
+
 impl JsonScanner {
-    fn scan(&mut self, bytes: &[u8]) -> f64 {
-        let outcome = self.scanner.scan(bytes, &self.limits);
+    /// Writes what a scan found into the shared memory; the number of the failure, or 0.
+    fn tell(&mut self, bytes: &[u8], outcome: std::result::Result<Report, Refusal>) -> f64 {
         let Some(scratch) = &mut self.scratch else {
             return 0.0;
         };

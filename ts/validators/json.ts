@@ -105,6 +105,12 @@ export function checkedJsonLimits(what: string, limits: JsonLimits | undefined, 
 const LIMITS_FROM = 8;
 const PATH_BYTES = 4096;
 
+/** UTF-16 units. */
+const PART_LENGTH = 16_384;
+/** What `scanPart` returns besides failures. */
+const NEXT_PART = -1;
+const WHOLE = -2;
+
 /** One scanner for each thread. */
 const scratch = new Float64Array(LIMITS_FROM + NAMES.length);
 const pathText = Buffer.alloc(PATH_BYTES);
@@ -167,7 +173,19 @@ function run(input: string | Uint8Array, limits: CheckedJsonLimits): number {
     core.setLimits();
     loaded = limits;
   }
+  if (typeof input === 'string' && input.length > PART_LENGTH) return runInParts(input);
   return core.scan(input, input.length);
+}
+
+/** A long string goes part by part: what is refused early is not copied to its end. */
+function runInParts(text: string): number {
+  for (let from = 0; from < text.length; from += PART_LENGTH) {
+    const part = text.slice(from, from + PART_LENGTH);
+    const number = core.scanPart(part, part.length, from, text.length);
+    if (number === WHOLE) break;
+    if (number !== NEXT_PART) return number;
+  }
+  return core.scan(text, text.length);
 }
 
 const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;

@@ -58,6 +58,8 @@ pub(super) struct Keys {
     sets: Vec<Set>,
     /// Cells that may ever be used in this scan.
     budget: usize,
+    /// Bytes of the whole input.
+    length: usize,
     any_escapes: bool,
     seed: u64,
 }
@@ -68,6 +70,7 @@ impl Keys {
             arena: Vec::with_capacity(KEPT),
             sets: Vec::new(),
             budget: 0,
+            length: 0,
             any_escapes: false,
             seed: RandomState::new().hash_one(0),
         }
@@ -79,6 +82,7 @@ impl Keys {
         self.arena.shrink_to(KEPT);
         self.sets.clear();
         self.budget = length / 4 + SLACK;
+        self.length = length;
         self.any_escapes = false;
     }
 
@@ -223,7 +227,7 @@ impl Keys {
         let from = set.from as usize;
         let top = self.arena.len();
         // What is yet to come must fit as offsets in a row.
-        let to_come = bytes.len().saturating_sub(start) / 4 + ROWS;
+        let to_come = self.length.saturating_sub(start) / 4 + ROWS;
         if top + cells as usize + to_come > self.budget || cells > 1 << 30 {
             return self.give_up(set);
         }

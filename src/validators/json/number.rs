@@ -40,6 +40,24 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// How many single digits, each with a comma behind it, come in a row from `at`; at most `most`,
+/// by fours. It is the densest that an array can be.
+#[inline(always)]
+pub(super) fn singles(bytes: &[u8], at: usize, most: usize) -> usize {
+    let mut count = 0;
+    while count + 4 <= most
+        && let Some(word) = word(bytes, at + 2 * count)
+    {
+        // Zeros at the commas, the digits' values elsewhere; a carry only comes from a byte that is neither.
+        let values = word ^ 0x2c30_2c30_2c30_2c30;
+        if (values.wrapping_add(0x7f76_7f76_7f76_7f76) | values) & 0x8080_8080_8080_8080 != 0 {
+            break;
+        }
+        count += 4;
+    }
+    count
+}
+
 /// Reads the number at `start`, or says where it goes wrong.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8], start: usize) -> Result<Number, usize> {

@@ -75,11 +75,53 @@ impl Frame {
     }
 }
 
+/// Where a scan stands: a value comes next.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    offset: usize,
+    /// The innermost open array or object.
+    top: Frame,
+    /// Whether the next value is that of a `constructor`.
+    is_constructor: bool,
+    report: Report,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            offset: 0,
+            top: Frame::new(Kind::Root, false),
+            is_constructor: false,
+            report: Report {
+                is_ascii: true,
+                ..Report::default()
+            },
+        }
+    }
+}
+
+/// What came of a part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The whole text passed.
+    Passed(Report),
+    /// All is well so far.
+    More,
+    /// The part ends within something long: only the whole text can be judged, from its start.
+    Cut,
+}
+
+/// A part of a text is read up to so many bytes before its end, unless it is the last one.
+const MARGIN: usize = 2048;
+/// No failure but that of a number depends on bytes that are further behind its offset.
+const LOOK_AHEAD: usize = 16;
+
 /// A scanner, whose small buffers are used again by the next scan.
 pub struct Scanner {
     keys: Keys,
     /// What is around the innermost open array or object; after a refusal that one, too.
     frames: Vec<Frame>,
+    state: State,
 }
 
 impl Default for Scanner {
@@ -129,6 +171,20 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// How often `,[]` or `,{}`, as `opening` says, comes in a row from `at`; at most `most` times.
+#[inline(always)]
+fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
+    let mut count = 0;
+    while count < most
+        && let Some(&[b',', first, last]) = bytes.get(at + 3 * count..at + 3 * count + 3)
+        && first == opening
+        && last == opening + 2
+    {
+        count += 1;
+    }
+    count
+}
+
 /// An item of the array on top begins.
 #[inline(always)]
 fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refusal> {
@@ -155,6 +211,19 @@ fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
     )
 }
 
+/// Whether what is yet to come could change a refusal.
+#[cold]
+fn hangs_on_the_rest(refusal: &Refusal, length: usize) -> bool {
+    match refusal.failure {
+        Failure::JsonNumberRange | Failure::JsonUnsafeInteger => true,
+        Failure::JsonSyntax | Failure::JsonEncoding | Failure::JsonSurrogate | Failure::JsonNul => {
+            refusal.offset + LOOK_AHEAD > length
+        }
+        // Where blanks ended the part, the place is not known.
+        _ => refusal.offset >= length,
+    }
+}
+
 impl Scanner {
     /// A new scanner.
     #[must_use]
@@ -162,6 +231,7 @@ impl Scanner {
         Self {
             keys: Keys::new(),
             frames: Vec::new(),
+            state: State::new(),
         }
     }
 
@@ -170,37 +240,89 @@ impl Scanner {
     /// # Errors
     /// The first failure, in the order of the bytes; a repeated key may show only when its object ends.
     pub fn scan(&mut self, bytes: &[u8], limits: &JsonLimits) -> Result<Report, Refusal> {
+        self.begin(bytes.len(), limits)?;
+        match self.resume(bytes, limits, true)? {
+            Step::Passed(report) => Ok(report),
+            Step::More | Step::Cut => Err(unexpected(bytes, bytes.len())),
+        }
+    }
+
+    /// Begins a scan in parts of a text of `length` bytes.
+    ///
+    /// # Errors
+    /// The text is too large.
+    pub fn begin(&mut self, length: usize, limits: &JsonLimits) -> Result<(), Refusal> {
         self.frames.clear();
-        self.keys.reset(bytes.len());
+        self.keys.reset(length);
+        self.state = State::new();
         let limit = limits.max_bytes.min(i32::MAX as usize);
-        if bytes.len() > limit {
+        if length > limit {
             return Err(beyond(Failure::PayloadTooLarge, limit, limit));
         }
+        Ok(())
+    }
+
+    /// Reads on: `bytes` are all that are there so far, those of the last call included.
+    ///
+    /// # Errors
+    /// As [`Scanner::scan`]; what is refused stays refused, whatever would have come.
+    #[inline(always)]
+    pub fn resume(
+        &mut self,
+        bytes: &[u8],
+        limits: &JsonLimits,
+        is_last: bool,
+    ) -> Result<Step, Refusal> {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(at(Failure::JsonEncoding, 0));
         }
-        let mut top = Frame::new(Kind::Root, false);
-        let outcome = self.run(bytes, limits, &mut top);
-        self.frames.push(top);
-        outcome
+        let mut state = self.state;
+        let pause_at = if is_last {
+            usize::MAX
+        } else {
+            bytes.len().saturating_sub(MARGIN)
+        };
+        match self.run(bytes, limits, &mut state, pause_at) {
+            // Whatever might come behind the outermost value.
+            Ok(true) if !is_last => Ok(Step::Cut),
+            Ok(true) => Ok(Step::Passed(state.report)),
+            Ok(false) => {
+                self.state = state;
+                Ok(Step::More)
+            }
+            Err(refusal) if !is_last && hangs_on_the_rest(&refusal, bytes.len()) => Ok(Step::Cut),
+            Err(refusal) => {
+                self.frames.push(state.top);
+                Err(refusal)
+            }
+        }
     }
 
+    /// Whether the text ended; otherwise it goes on behind `pause_at`.
     #[inline(always)]
     fn run(
         &mut self,
         bytes: &[u8],
         limits: &JsonLimits,
-        top: &mut Frame,
-    ) -> Result<Report, Refusal> {
+        state: &mut State,
+        pause_at: usize,
+    ) -> Result<bool, Refusal> {
+        let State {
+            top,
+            report,
+            offset: next,
+            is_constructor: is_next_constructor,
+        } = state;
         let max_depth = limits.max_depth.min(DEPTH_MAX);
-        let mut report = Report {
-            is_ascii: true,
-            ..Report::default()
-        };
-        let mut offset = 0;
+        let mut offset = *next;
         // Whether the next value is that of a `constructor`.
-        let mut is_constructor = false;
+        let mut is_constructor = *is_next_constructor;
         'value: loop {
+            if offset >= pause_at {
+                *next = offset;
+                *is_next_constructor = is_constructor;
+                return Ok(false);
+            }
             offset = skip(bytes, offset);
             report.values += 1;
             if report.values > limits.max_values {
@@ -219,6 +341,18 @@ impl Scanner {
                     offset = text.end + 1;
                 }
                 Some(b'-' | b'0'..=b'9') => {
+                    if top.kind == Kind::Array {
+                        let room = (limits.max_values - report.values)
+                            .min(limits.max_items - top.count as usize);
+                        let singles = number::singles(bytes, offset, room);
+                        if singles > 0 {
+                            report.values += singles - 1;
+                            top.count += singles as u32;
+                            offset += 2 * singles;
+                            is_constructor = false;
+                            continue 'value;
+                        }
+                    }
                     let number =
                         number::read(bytes, offset).map_err(|offset| unexpected(bytes, offset))?;
                     if limits.finite_numbers && !number.is_finite {
@@ -242,6 +376,15 @@ impl Scanner {
                     // `]` and `}` are two above their opening.
                     if bytes.get(offset) == Some(&(opening + 2)) {
                         offset += 1;
+                        if top.kind == Kind::Array {
+                            let room = (limits.max_values - report.values)
+                                .min(limits.max_items - top.count as usize);
+                            let same =
+                                empties(&bytes[..bytes.len().min(pause_at)], offset, opening, room);
+                            report.values += same;
+                            top.count += same as u32;
+                            offset += 3 * same;
+                        }
                     } else if opening == b'{' {
                         let of_constructor = std::mem::take(&mut is_constructor);
                         if limits.unique_keys {
@@ -249,10 +392,13 @@ impl Scanner {
                         }
                         let inner = Frame::new(Kind::Object, of_constructor);
                         self.frames.push(std::mem::replace(top, inner));
-                        (offset, is_constructor) =
-                            self.key(bytes, offset, limits, &mut report, top)?;
+                        (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
                         continue 'value;
                     } else {
+                        // Whether it is empty, the next part says.
+                        if pause_at != usize::MAX && offset >= bytes.len() {
+                            return Err(unexpected(bytes, offset));
+                        }
                         let inner = Frame::new(Kind::Array, false);
                         self.frames.push(std::mem::replace(top, inner));
                         item(offset, limits, top)?;
@@ -277,13 +423,12 @@ impl Scanner {
                     }
                     (Some(b','), Kind::Object) => {
                         offset = skip(bytes, offset + 1);
-                        (offset, is_constructor) =
-                            self.key(bytes, offset, limits, &mut report, top)?;
+                        (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
                         continue 'value;
                     }
                     (Some(b'}'), Kind::Object) => self.keys.close(bytes)?,
                     (Some(b']'), Kind::Array) => {}
-                    (None, Kind::Root) => return Ok(report),
+                    (None, Kind::Root) => return Ok(true),
                     _ => return Err(unexpected(bytes, offset)),
                 }
                 offset += 1;

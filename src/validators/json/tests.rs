@@ -1,6 +1,6 @@
 //! The scanner against `serde_json`, and its limits one by one.
 
-use super::{JsonLimits, Scanner, Segment};
+use super::{JsonLimits, Report, Scanner, Segment, Step};
 use crate::validators::Failure;
 use proptest::prelude::*;
 
@@ -148,6 +148,27 @@ fn repeats_a_key(text: &str) -> bool {
     serde_json::from_str::<Checked>(text).is_ok_and(|checked| checked.0)
 }
 
+/// What a scan in parts says, where it does not ask for the whole text.
+fn in_parts(
+    bytes: &[u8],
+    limits: &JsonLimits,
+    part: usize,
+) -> Option<(Result<Report, (Failure, usize)>, Vec<Segment>)> {
+    let mut scanner = Scanner::new();
+    let mut end = part.min(bytes.len());
+    let mut outcome = scanner.begin(bytes.len(), limits).map(|()| Step::More);
+    while outcome == Ok(Step::More) {
+        outcome = scanner.resume(&bytes[..end], limits, end == bytes.len());
+        end = (end + part).min(bytes.len());
+    }
+    let verdict = match outcome {
+        Ok(Step::Passed(report)) => Ok(report),
+        Err(refusal) => Err((refusal.failure, refusal.offset)),
+        Ok(Step::Cut | Step::More) => return None,
+    };
+    Some((verdict, scanner.path(bytes)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -181,6 +202,55 @@ proptest! {
             prop_assert!(refusal.offset <= bytes.len());
             prop_assert!(scanner.path(&bytes).len() <= 512);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn parts_say_what_the_whole_says(
+        texts in proptest::collection::vec(prop_oneof![
+            8 => valid_json().prop_map(String::into_bytes),
+            1 => nearly_json(),
+            1 => Just(vec![b' '; 3000]),
+            1 => Just(format!("\"{}\"", "x".repeat(3000)).into_bytes()),
+        ], 0..60),
+        part in 2100_usize..5000,
+        max_values in prop_oneof![1_usize..400, Just(usize::MAX)],
+    ) {
+        let mut text = texts.join(&b',');
+        text.insert(0, b'[');
+        text.push(b']');
+        let limits = JsonLimits { max_values, ..JsonLimits::default() };
+        if let Some((verdict, path)) = in_parts(&text, &limits, part) {
+            let mut scanner = Scanner::new();
+            let whole = scanner.scan(&text, &limits);
+            prop_assert_eq!(verdict, whole.map_err(|refusal| (refusal.failure, refusal.offset)));
+            prop_assert_eq!(path, scanner.path(&text));
+        }
+    }
+
+    #[test]
+    fn rows_of_the_same_count_like_others(
+        pieces in proptest::collection::vec(prop_oneof![
+            Just("0"), Just("7"), Just("[]"), Just("{}"), Just("12"), Just("-"), Just(""), Just(" 1"), Just("[7,8,9,0,1,2,3,4]"),
+        ], 0..40),
+        repeated in prop_oneof![Just("3,"), Just("[],"), Just("{},"), Just("9,[],"), Just("1-"), Just("1,/")],
+        times in 0_usize..40,
+        max_values in 1_usize..100,
+        max_items in 0_usize..60,
+    ) {
+        let text = format!("[{}{}0]", repeated.repeat(times), pieces.iter().map(|piece| format!("{piece},")).collect::<String>());
+        // A blank before each comma keeps it from being read in rows.
+        let spaced = text.replace(',', " ,");
+        let limits = JsonLimits { max_values, max_items, ..JsonLimits::default() };
+        let mut scanner = Scanner::new();
+        let ours = scanner.scan(text.as_bytes(), &limits);
+        let mut other = Scanner::new();
+        let theirs = other.scan(spaced.as_bytes(), &limits);
+        prop_assert_eq!(ours.map_err(|refusal| refusal.failure), theirs.map_err(|refusal| refusal.failure));
+        prop_assert_eq!(scanner.path(text.as_bytes()), other.path(spaced.as_bytes()));
     }
 }
 
@@ -320,4 +390,52 @@ fn a_deep_text_needs_no_stack() {
         verdict(deep.as_bytes(), &limits),
         Some((Failure::JsonDepth, 512))
     );
+}
+
+#[test]
+fn a_value_that_ends_with_a_part_does_not_end_the_text() {
+    for (value, rest) in [("[1]", "x"), ("1", "2"), ("1", " "), ("\"a\"", ",")] {
+        for part in [2100, 3000] {
+            let text = format!("{value}{}{rest}", " ".repeat(part - value.len()));
+            assert_eq!(
+                in_parts(text.as_bytes(), &JsonLimits::default(), part),
+                None
+            );
+        }
+    }
+}
+
+#[test]
+fn blanks_at_the_end_of_a_part_do_not_fill_an_array() {
+    for text in ["[?]", "{?}", "[0,?1]", "[0?]", "{?\"a\"?:?1?}"] {
+        let text = text.replace('?', &" ".repeat(3000));
+        let parts = in_parts(text.as_bytes(), &JsonLimits::default(), 2100);
+        assert!(parts.is_none_or(|(verdict, _)| verdict.is_ok()), "{text}");
+    }
+}
+
+#[test]
+fn a_text_in_parts_is_refused_before_its_end_comes() {
+    let limits = JsonLimits::default();
+    let part = 16 << 10;
+    for (piece, failure) in [
+        ("[", Failure::JsonDepth),
+        ("0,", Failure::JsonValues),
+        ("[],", Failure::JsonValues),
+        ("\"a\" ,", Failure::JsonValues),
+        ("0]", Failure::JsonSyntax),
+        ("1e999,", Failure::JsonNumberRange),
+    ] {
+        let text = format!("[{}", piece.repeat((1 << 20) / piece.len() - 1));
+        let whole = verdict(text.as_bytes(), &limits);
+        assert_eq!(whole.map(|(failure, _)| failure), Some(failure), "{piece}");
+        let parts = in_parts(text.as_bytes(), &limits, part);
+        // Whether digits are yet to come to a number is not known.
+        let known = failure != Failure::JsonNumberRange;
+        assert_eq!(
+            parts.map(|(verdict, _)| verdict.err()),
+            known.then_some(whole),
+            "{piece}"
+        );
+    }
 }
