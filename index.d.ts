@@ -1447,6 +1447,7 @@ interface PageSources {
         readonly requests: RequestStats | undefined;
         readonly websockets: LiveStats;
         readonly unidentified?: Readonly<Record<string, number>>;
+        readonly invalidMessages?: Readonly<Record<string, number>>;
     }) | undefined;
     readonly monitor?: ResourceMonitor | undefined;
     readonly metrics?: ProductionMetrics | undefined;

@@ -45,6 +45,17 @@ describe('messages', () => {
     expect(await code).toBe(4000);
   });
 
+  it('are judged before they are parsed, where limits say so', async () => {
+    const server = await run({ json: { maxDepth: 4 }, onInvalidMessage: 'drop' });
+    const client = await server.open();
+    client.send('{"type":"add","type":"who"}');
+    client.send(`{"type":"add","payload":${'['.repeat(5)}${']'.repeat(5)}}`);
+    expect((await tell(client, { type: 'add', payload: { a: 1, b: 1 } })).payload).toBe(2);
+    const { invalidMessages, messages } = JSON.parse(await server.get('/stats')) as { invalidMessages: object; messages: object };
+    expect(invalidMessages).toEqual({ ERR_JSON_DUPLICATE_KEY: 1, ERR_JSON_DEPTH: 1 });
+    expect(messages).toEqual({ handled: 1, problems: {} });
+  });
+
   it.each([
     ['{bad', 'invalid_json', undefined],
     ['', 'invalid_json', undefined],

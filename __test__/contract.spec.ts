@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Answer, SERVERS, ask, cleanUp, closeCode, refusedByCode, type Server, start } from './servers/start.js';
+import type { GuardStats } from '../dist/ws.js';
 import { SECRET, token } from './fixtures/sign.js';
 
 // One contract for every adapter, against real servers in processes of their own.
@@ -44,6 +45,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const client = await server.open();
     client.send('no JSON');
     expect(await ask(client, '[7]')).toBe('[7]');
+    expect((JSON.parse(await server.get('/guard')) as GuardStats).invalidMessages).toEqual({ ERR_JSON_SYNTAX: 1 });
   });
 
   it('refuses with 429 before the upgrade at the limit of an address, and with 503 at the total', async () => {

@@ -2,6 +2,7 @@
 import { Elysia } from 'elysia';
 import { type BearerVerifier, type TokenAuth, authOptions } from './auth.js';
 import type { TokenVerifier } from './tokens.js';
+import type { JsonLimits } from './validators/json.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import type { ConnectionMetadata, ManagedConnection } from './connection.js';
 import type { ConnectionManager, ConnectionStats } from './connections.js';
@@ -9,6 +10,7 @@ import { Door, type GuardStats, requireBun, trustOf } from './door.js';
 import { connectionOf, pluginOf } from './elysia-plugin.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import { responseOf, withinLimits } from './fetching.js';
+import { MessageGate, type MessageOptions } from './message-gate.js';
 import { type MessageHandler, MessageRouter, type MessageStats, type Outgoing, type Reply } from './messages.js';
 import { PerformantMiddlewareChain } from './middleware/chain.js';
 import type { MiddlewareItem } from './middleware/contract.js';
@@ -92,6 +94,9 @@ export interface ServerOptions {
   readonly metrics?: ProductionMetrics | undefined;
   /** As for the guard. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** As for the guard: judges every message before it is parsed. Default: the size alone is limited. */
+  readonly json?: JsonLimits | undefined;
+  readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
   readonly shutdown?: ShutdownOptions | undefined;
   readonly endpoints?: Endpoints | undefined;
   /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
@@ -137,6 +142,8 @@ const OPTIONS = [
   'middlewares',
   'auth',
   'trustedProxies',
+  'json',
+  'onInvalidMessage',
   'shutdown',
   'endpoints',
   'page',
@@ -272,6 +279,8 @@ class Parts {
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
+        json: options.json,
+        onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),
       },
       bunSockets,
@@ -527,6 +536,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   trustedProxies(trustedProxies: readonly string[]): this {
     return this.#set({ trustedProxies });
   }
+  /** Sets the limits of messages as JSON. */
+  json(json: JsonLimits): this {
+    return this.#set({ json });
+  }
+  /** Sets what becomes of a message that those limits refuse. */
+  onInvalidMessage(onInvalidMessage: NonNullable<MessageOptions['onInvalidMessage']>): this {
+    return this.#set({ onInvalidMessage });
+  }
   /** Sets how it ends; what is not given stays. */
   shutdown(shutdown: ShutdownOptions): this {
     return this.#set({ shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) } });
@@ -671,6 +688,7 @@ function checkOptions(options: ServerOptions): void {
   if (middlewares !== undefined) void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(middlewares, new TimerManager());
   if (shutdown !== undefined) new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
   if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
+  void new MessageGate(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);

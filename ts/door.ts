@@ -67,6 +67,8 @@ export interface GuardStats {
   readonly websockets: LiveStats;
   /** Upgrades refused for who asked, by code: bad tokens, `unauthorized`, `identify_failed`. Codes that never came up are absent. */
   readonly unidentified: Readonly<Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>>;
+  /** Messages refused by the limits of `json`, by code. */
+  readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
 
 /** An HTTP answer to a client that was refused. @internal */
@@ -235,7 +237,7 @@ export class Door<R> {
   }
 
   stats(): GuardStats {
-    return { requests: this.gate?.stats(), websockets: this.live.stats(), unidentified: { ...this.#unidentified } };
+    return { requests: this.gate?.stats(), websockets: this.live.stats(), unidentified: { ...this.#unidentified }, invalidMessages: this.messages.refused() };
   }
 
   /** Refuses newcomers, and lets those go who look at the page. */

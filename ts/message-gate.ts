@@ -1,5 +1,6 @@
 import type { ManagedConnection } from './connection.js';
 import { wrongType } from './errors.js';
+import type { FailureCode } from './failures.js';
 import { type ValidationFailure, failure } from './validators/failure.js';
 import { type CheckedJsonLimits, type JsonLimits, bytesOf, checkedJsonLimits, judgeJson } from './validators/json.js';
 
@@ -32,6 +33,7 @@ function closeCodeOf({ code, status }: ValidationFailure): number {
 export class MessageGate {
   readonly #limits: CheckedJsonLimits | undefined;
   readonly #onInvalid: MessageOptions['onInvalidMessage'];
+  readonly #refused: Partial<Record<FailureCode, number>> = {};
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
   constructor({ json, onInvalidMessage = 'close' }: MessageOptions) {
@@ -47,8 +49,14 @@ export class MessageGate {
     const given = typeof message === 'string' ? message : Array.isArray(message) ? Buffer.concat(message as Buffer[]) : bytesOf(message);
     const why = given === undefined ? failure('ERR_JSON_TYPE', { field: 'payload' }) : judgeJson(given, this.#limits);
     if (why === undefined) return true;
+    this.#refused[why.code] = (this.#refused[why.code] ?? 0) + 1;
     if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);
     return false;
+  }
+
+  /** Messages refused, by code. */
+  refused(): Readonly<Partial<Record<FailureCode, number>>> {
+    return { ...this.#refused };
   }
 
   #choice(why: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {

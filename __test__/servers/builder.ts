@@ -1,10 +1,10 @@
 // A whole server of the builder; what it is told by its environment are its options.
-import { ElysiaServerBuilder, type ServerOptions, type TokenVerifier } from '../../dist/elysia.js';
+import { type BearerVerifier, ElysiaServerBuilder, type ServerOptions } from '../../dist/elysia.js';
 
 const { verifies, silent, ...options } = JSON.parse(process.env['GUARD_OPTIONS'] ?? '{}') as ServerOptions & { verifies?: boolean; silent?: boolean };
 process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
 
-const auth: TokenVerifier = {
+const auth: BearerVerifier = {
   safeVerify(token) {
     if (token === 'throw') throw new Error(`a secret: ${token}`);
     if (token === 'expired') return { ok: false, error: { code: 'expired' } };

@@ -23,6 +23,7 @@ export interface PageSources {
         readonly requests: RequestStats | undefined;
         readonly websockets: LiveStats;
         readonly unidentified?: Readonly<Record<string, number>>;
+        readonly invalidMessages?: Readonly<Record<string, number>>;
       })
     | undefined;
   readonly monitor?: ResourceMonitor | undefined;
@@ -197,6 +198,7 @@ export class Recorder {
     const all = [
       ...Object.entries(refused),
       ...Object.entries(stats?.unidentified ?? {}),
+      ...Object.entries(stats?.invalidMessages ?? {}).map(([name, count]) => [`message: ${name}`, count] as const),
       ...Object.entries(stats?.requests?.refused ?? {}).map(([name, count]) => [`request: ${name}`, count] as const),
       ['socket: pong_timeout', pongTimeouts] as const,
       ['socket: slow_consumer', slowConsumers] as const,
