@@ -1,7 +1,7 @@
 //! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
-use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, Step, is_public};
+use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -190,12 +190,14 @@ impl Bound for ScanPart {
         let is_last = copy.len() >= total;
         let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
         let result = match step {
-            Ok(Step::More) => {
+            Ok(step) if step.is_more() => {
                 core.copy = copy;
                 return Ok(NEXT_PART);
             }
-            Ok(Step::Cut) => return Ok(WHOLE),
-            Ok(Step::Passed(report)) => core.tell(&copy, Ok(report)),
+            Ok(step) => match step.report() {
+                Some(report) => core.tell(&copy, Ok(report)),
+                None => return Ok(WHOLE),
+            },
             Err(refusal) => core.tell(&copy, Err(refusal)),
         };
         copy.clear();

@@ -9,4 +9,4 @@ pub mod token;
 
 pub use address::is_public;
 pub use failure::Failure;
-pub use json::{DEPTH_MAX, JsonLimits, Refusal, Report, Scanner, Segment, Step};
+pub use json::{DEPTH_MAX, JsonLimits, Refusal, Report, Scanner, Segment};

@@ -10,7 +10,7 @@ mod number;
 mod scanner;
 mod text;
 
-pub use scanner::{Refusal, Report, Scanner, Segment, Step};
+pub use scanner::{Refusal, Report, Scanner, Segment};
 
 /// The deepest nesting that any limit may allow.
 pub const DEPTH_MAX: usize = 512;

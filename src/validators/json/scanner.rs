@@ -111,6 +111,23 @@ pub enum Step {
     Cut,
 }
 
+impl Step {
+    /// Whether the next part is needed.
+    #[must_use]
+    pub fn is_more(self) -> bool {
+        self == Self::More
+    }
+
+    /// What the whole text is like, if it passed.
+    #[must_use]
+    pub fn report(self) -> Option<Report> {
+        match self {
+            Self::Passed(report) => Some(report),
+            Self::More | Self::Cut => None,
+        }
+    }
+}
+
 /// A part of a text is read up to so many bytes before its end, unless it is the last one.
 const MARGIN: usize = 2048;
 /// No failure but that of a number depends on bytes that are further behind its offset.

@@ -1,6 +1,7 @@
 //! The scanner against `serde_json`, and its limits one by one.
 
-use super::{JsonLimits, Report, Scanner, Segment, Step};
+use super::scanner::Step;
+use super::{JsonLimits, Report, Scanner, Segment};
 use crate::validators::Failure;
 use proptest::prelude::*;
 
@@ -148,12 +149,10 @@ fn repeats_a_key(text: &str) -> bool {
     serde_json::from_str::<Checked>(text).is_ok_and(|checked| checked.0)
 }
 
+type Verdict = Result<Report, (Failure, usize)>;
+
 /// What a scan in parts says, where it does not ask for the whole text.
-fn in_parts(
-    bytes: &[u8],
-    limits: &JsonLimits,
-    part: usize,
-) -> Option<(Result<Report, (Failure, usize)>, Vec<Segment>)> {
+fn in_parts(bytes: &[u8], limits: &JsonLimits, part: usize) -> Option<(Verdict, Vec<Segment>)> {
     let mut scanner = Scanner::new();
     let mut end = part.min(bytes.len());
     let mut outcome = scanner.begin(bytes.len(), limits).map(|()| Step::More);
