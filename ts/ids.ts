@@ -17,7 +17,7 @@ const CELLS_MIN = 64;
 const keys = new Int32Array(2 * (ID_MAX + 1));
 globalThis.crypto.getRandomValues(keys);
 
-/** 32 bits, of which each half is strongly universal. @internal */
+/** 32 bits, out of 64 of which no two ids share all but by chance. @internal */
 export function hashOf(id: string): number {
   const { length } = id;
   let high = 0;
@@ -54,9 +54,15 @@ function hashOfWide(id: string): number {
   return ended(high, low, id.length);
 }
 
-/** As if a unit of 1 followed: an id is not one with zeros behind it. */
+/**
+ * As if a unit of 1 followed: an id is not one with zeros behind it. Then both sums are mixed
+ * (MurmurHash3's finalizer): by themselves, ids that count up lie on a grid that the keys may make a coarse one.
+ */
 function ended(high: number, low: number, length: number): number {
-  return (((high + keys[2 * length]!) | 0) & 0xffff_0000) | ((low + keys[2 * length + 1]!) >>> 16);
+  let hash = (high + keys[2 * length]!) ^ Math.imul(low + keys[2 * length + 1]!, 0x9e37_79b1);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35);
+  return hash ^ (hash >>> 16);
 }
 
 /** Cells of a table that is being left which an addition moves: it is empty long before the next one is full. */
