@@ -1092,14 +1092,9 @@ interface ExpositionOptions {
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
-/**
- * Durations by buckets that are equally fine at every size: 128 to each doubling, so that no value
- * lies further than 1/256 (0.39 %) from the middle of its bucket.
- *
- * The bucket of a double is its exponent and the first seven bits of its mantissa, read from the
- * number's own bits: no logarithm, no search. From 2^-10 ms (1 µs) to 2^22 ms (70 minutes); what is
- * shorter or longer is in the first or the last bucket.
- */
+/** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
+/** Names of the windows. */
+type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 /** Quantiles by nearest rank, in milliseconds. */
 interface LatencyQuantiles {
     readonly p50: number;
@@ -1110,12 +1105,6 @@ interface LatencyQuantiles {
     readonly max: number;
     readonly mean: number;
 }
-
-/**
- * Figures of each route: lifetime columns for the exposition, and a histogram of the last minutes.
- * A route is a pattern and a method; of more than `maxRoutes`, all others share one row.
- */
-
 /** One route in the last one to two minutes. */
 interface RouteFigures {
     /** The pattern; `''` for requests without one, `other` for all beyond the cap. */
@@ -1130,12 +1119,6 @@ interface RouteFigures {
     /** Since the beginning. */
     readonly total: number;
 }
-
-/** Names of the windows. */
-type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
-
-/** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
-
 /** The plan's figures, over the report's window. */
 interface ProductionFigures {
     /** Milliseconds, on average; `null` without requests. */

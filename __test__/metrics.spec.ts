@@ -577,6 +577,19 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(status).toBe(0);
   });
 
+  test('holds what was counted when it was asked for, and counting goes on meanwhile', async () => {
+    const { metrics } = fixture();
+    const texts = [];
+    for (let round = 1; round <= 5; round++) {
+      // More than are written down before they are folded.
+      for (let i = 0; i < 3000; i++) metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
+      texts.push(metrics.toPrometheus({ naming: 'prom' }));
+    }
+    const counts = (await Promise.all(texts)).map((text) => /^http_requests_total\{.*\} (\d+)$/mu.exec(text)?.[1]);
+    expect(counts).toEqual(['3000', '6000', '9000', '12000', '15000']);
+    expect(metrics.generateReport().samples).toBe(15_000);
+  });
+
   test('workers may end while theirs is being written', async () => {
     const entry = new URL('../dist/index.js', import.meta.url).href;
     const code = `

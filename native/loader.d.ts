@@ -9,16 +9,30 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** Names of rows and statuses, and the exposition of their numbers. */
-export declare class MetricTexts {
-  /** None yet. */
-  constructor()
+/** What was counted, for `ts/kpi/ledger.ts`. */
+export declare class RequestLedger {
+  /** Nothing yet. */
+  constructor(nowMs: number, satisfiedMs: number, heatEdgesMs: Float64Array)
   /** Adds a row. */
   addRow(route: string, method: string): void
-  /** Adds a status. */
-  addStatus(status: number): void
+  /** Counts the first `count` requests that were written down. */
+  fold(durations: Float64Array, keys: Uint32Array, count: number): void
+  /** Adds what was counted beside requests, then lets time pass. */
+  advance(nowMs: number, traffic: Float64Array): void
+  /** Since the beginning. */
+  uptimeMs(): number
+  /** Sums over a window, by its number. */
+  window(window: number): WindowNumbers
+  /** Requests of the last minutes. */
+  totals(minutes: number): TotalNumbers
+  /** Requests of the last seconds, by band. */
+  heat(seconds: number): Array<Array<number>>
+  /** The busiest routes. */
+  routes(nowMs: number, count: number): Array<RouteNumbers>
+  /** How many requests a row has counted since the beginning. */
+  total(row: number): number
   /** Resolves with the text. */
-  render(columns: Float64Array, scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
+  render(scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
 }
 
 /** The watch over the thread that makes it. */
@@ -157,6 +171,24 @@ export interface KeysLoaded {
   skipped: Array<KeySkipped>
 }
 
+/** Quantiles in milliseconds. */
+export interface LatencyNumbers {
+  /** Quantile. */
+  p50: number
+  /** Quantile. */
+  p90: number
+  /** Quantile. */
+  p95: number
+  /** Quantile. */
+  p99: number
+  /** Quantile. */
+  p999: number
+  /** The longest. */
+  max: number
+  /** On average. */
+  mean: number
+}
+
 /** A change of level. */
 export interface LevelChange {
   atMs: number
@@ -177,14 +209,14 @@ export interface LimitFigures {
 /** What both sides must agree on. */
 export declare function metricLayout(): MetricLayout
 
-/** What both sides must agree on. */
+/** The figures that the exposition asks for. */
 export interface MetricLayout {
-  /** Numbers of a row. */
-  row: number
-  /** The figures without labels, in their order. */
+  /** Those without labels, in their order. */
   scalars: Array<string>
-  /** The figures with labels. */
+  /** Those with labels. */
   labelled: Array<string>
+  /** How many figures are counted beside requests. */
+  traffic: number
 }
 
 /** Shares of time waited for a resource, in percent. */
@@ -197,6 +229,22 @@ export interface PressureFigures {
 
 /** The names of the cells, in their order. */
 export declare function resourceCells(): Array<string>
+
+/** One route. */
+export interface RouteNumbers {
+  /** Its row. */
+  row: number
+  /** Lately. */
+  requests: number
+  /** Lately. */
+  requestsPerSecond: number
+  /** Lately. */
+  errorRate: number | null
+  /** Lately. */
+  latencyMs: LatencyNumbers | null
+  /** Since the beginning. */
+  total: number
+}
 
 /** A stall. */
 export interface StallFigures {
@@ -244,6 +292,16 @@ export interface TokenPolicy {
   maxTokenBytes: number
   maxDepth: number
   maxRevocations: number
+}
+
+/** Requests of the last minutes to days. */
+export interface TotalNumbers {
+  /** All. */
+  requests: number
+  /** Those that failed. */
+  errors: number
+  /** Those that took longer than T. */
+  slow: number
 }
 
 /** How to watch a thread. */
@@ -303,4 +361,30 @@ export interface WatchFigures {
   processStalls: number
   processStalledMs: number
   ownCpu?: number
+}
+
+/** Sums over a window. */
+export interface WindowNumbers {
+  /** Time it covers. */
+  coveredMs: number
+  /** Requests. */
+  requests: number
+  /** Those that failed. */
+  errors: number
+  /** By the client's fault. */
+  clientErrors: number
+  /** Turned away. */
+  refused: number
+  /** Messages. */
+  messagesIn: number
+  /** Messages. */
+  messagesOut: number
+  /** Of messages. */
+  bytesIn: number
+  /** Of messages. */
+  bytesOut: number
+  /** 0 to 1. */
+  apdex: number | null
+  /** Of requests. */
+  latencyMs: LatencyNumbers | null
 }

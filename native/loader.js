@@ -773,8 +773,8 @@ if (
   }
 }
 
-const { MetricTexts, ResourceWatch, TokenCore, Trust, createConnections, createJsonScanner, createUsers, failureRows, isPublicIp, metricLayout, resourceCells, tokenAlgorithms } = nativeBinding
-export { MetricTexts }
+const { RequestLedger, ResourceWatch, TokenCore, Trust, createConnections, createJsonScanner, createUsers, failureRows, isPublicIp, metricLayout, resourceCells, tokenAlgorithms } = nativeBinding
+export { RequestLedger }
 export { ResourceWatch }
 export { TokenCore }
 export { Trust }

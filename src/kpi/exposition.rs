@@ -1,12 +1,12 @@
 //! Figures as text: OpenMetrics 1.0, and Prometheus' own format 0.0.4.
 
 use super::families::{Family, Kind, LABELLED, Labelled, Naming, REQUESTS, RequestWords, SCALARS};
+use super::routes::{EDGES_MS, RowCounts, Snapshot};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Upper edges of the classic buckets in seconds, and how OpenMetrics and Prometheus spell them;
-/// `ts/kpi/series.ts` has them in milliseconds.
-const EDGES: [(&str, &str); 15] = [
+/// The classic buckets in seconds, as OpenMetrics and Prometheus spell them.
+const EDGES: [(&str, &str); EDGES_MS.len() + 1] = [
     ("0.005", "0.005"),
     ("0.01", "0.01"),
     ("0.025", "0.025"),
@@ -23,12 +23,6 @@ const EDGES: [(&str, &str); 15] = [
     ("10.0", "10"),
     ("+Inf", "+Inf"),
 ];
-/// Columns of a row, as `ts/kpi/series.ts` writes them: buckets, sum in ms, errors, statuses.
-const SUM: usize = EDGES.len();
-const STATUSES: usize = SUM + 2;
-/// Numbers of a row.
-pub const ROW: usize = STATUSES + 31;
-
 /// Which format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -42,12 +36,9 @@ pub enum Format {
 #[derive(Debug, Clone)]
 struct Row([String; 2]);
 
-/// The rows and statuses that are known; shared with renderings under way.
+/// What the rows are called; shared with renderings under way.
 #[derive(Debug, Clone, Default)]
-pub struct Rows {
-    rows: Arc<Vec<Row>>,
-    statuses: Arc<Vec<u16>>,
-}
+pub struct Labels(Arc<Vec<Row>>);
 
 /// Escapes a label's value.
 fn escape(text: &str) -> String {
@@ -69,8 +60,8 @@ fn pair(out: &mut String, name: &str, value: &str) {
     out.push('"');
 }
 
-impl Rows {
-    /// Adds a row; they are numbered from 0.
+impl Labels {
+    /// Names the next row.
     pub fn push(&mut self, route: &str, method: &str) {
         let labels = [0, 1].map(|at| {
             let words = &REQUESTS[at];
@@ -79,24 +70,7 @@ impl Rows {
             pair(&mut labels, words.route, route);
             labels
         });
-        Arc::make_mut(&mut self.rows).push(Row(labels));
-    }
-
-    /// Adds a status; they are numbered from 1.
-    pub fn push_status(&mut self, status: u16) {
-        Arc::make_mut(&mut self.statuses).push(status);
-    }
-
-    /// How many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        Arc::make_mut(&mut self.0).push(Row(labels));
     }
 }
 
@@ -107,10 +81,10 @@ pub struct Exposition {
     pub format: Format,
     /// The vocabulary.
     pub naming: Naming,
-    /// Whose figures `columns` are.
-    pub rows: Rows,
-    /// `ROW` numbers to each row.
-    pub columns: Vec<f64>,
+    /// What the rows are called.
+    pub labels: Labels,
+    /// What each has counted.
+    pub counts: Snapshot,
     /// In the order of `SCALARS`; NaN for what is not known.
     pub scalars: Vec<f64>,
     /// Lines of key and label values, separated by tabs.
@@ -123,8 +97,7 @@ impl Exposition {
     /// The text.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows = self.columns.len() / ROW;
-        let mut out = String::with_capacity(4096 + rows * 2400);
+        let mut out = String::with_capacity(4096 + self.labels.0.len() * 2400);
         for words in REQUESTS {
             if self.naming.has(words.naming) {
                 self.durations(&mut out, words);
@@ -199,16 +172,16 @@ impl Exposition {
     }
 
     /// The rows that have counted something, with what they counted.
-    fn counted(&self) -> impl Iterator<Item = (&Row, &[f64])> {
-        let rows = self.rows.rows.iter().zip(self.columns.chunks_exact(ROW));
-        rows.filter(|(_, row)| row[..SUM].iter().any(|count| *count > 0.0))
+    fn counted(&self) -> impl Iterator<Item = (&Row, RowCounts<'_>)> {
+        let rows = self.labels.0.iter().zip(self.counts.rows());
+        rows.filter(|(_, counts)| counts.buckets.iter().any(|count| *count > 0.0))
     }
 
     fn durations(&self, out: &mut String, words: &RequestWords) {
         let name = words.duration;
         let at = usize::from(words.naming == Naming::Prom);
         let mut has_head = false;
-        for (row, columns) in self.counted() {
+        for (row, counts) in self.counted() {
             if !has_head {
                 self.head_of(
                     out,
@@ -223,7 +196,7 @@ impl Exposition {
             let labels = row.0[at].as_str();
             let comma = if labels.is_empty() { "" } else { "," };
             let mut count = 0.0;
-            for (edge, in_bucket) in EDGES.iter().zip(columns) {
+            for (edge, in_bucket) in EDGES.iter().zip(counts.buckets) {
                 count += in_bucket;
                 let le = match self.format {
                     Format::OpenMetrics => edge.0,
@@ -241,7 +214,7 @@ impl Exposition {
             }
             out.push_str(name);
             out.push_str("_sum");
-            line(out, labels, columns[SUM] / 1000.0);
+            line(out, labels, counts.sum_ms / 1000.0);
             out.push_str(name);
             out.push_str("_count");
             line(out, labels, count);
@@ -258,23 +231,17 @@ impl Exposition {
             help: "HTTP requests by status",
         };
         let mut has_head = false;
-        for (row, columns) in self.counted() {
-            for (place, count) in columns[STATUSES..].iter().enumerate() {
-                if *count == 0.0 {
-                    continue;
-                }
+        for (row, counts) in self.counted() {
+            for (status, count) in counts.statuses() {
                 if !has_head {
                     self.head(out, &family);
                     has_head = true;
                 }
                 let mut labels = row.0[at].clone();
-                if let Some(status) = place
-                    .checked_sub(1)
-                    .and_then(|at| self.rows.statuses.get(at))
-                {
+                if status != 0 {
                     pair(&mut labels, words.status, &status.to_string());
                 }
-                self.sample(out, &family, &labels, *count);
+                self.sample(out, &family, &labels, count);
             }
         }
     }

@@ -1,12 +1,25 @@
-//! Key performance indicators: how many users are active, and the figures as text that Prometheus reads.
+//! Key performance indicators: what was counted, by time and by route; how many users are active; and
+//! the figures as text that Prometheus reads.
 //!
-//! Owns the names of exposed metrics and the sketch of users. The counting itself is typed-array
-//! stores in TypeScript (`ts/kpi`), which hands over numbers; time is an argument.
+//! The JavaScript thread writes requests down (`ts/kpi/ledger.ts`); time is an argument.
+//!
+//! ```text
+//!  durations, keys ──fold──▶ Ledger ─┬─▶ Windows   seconds, tens, five minutes, lifetime
+//!                                    └─▶ Routes    counts since the beginning, the last minutes
+//! ```
 
 mod exposition;
 mod families;
+mod histogram;
+mod ledger;
+mod routes;
 mod users;
+mod windows;
 
-pub use exposition::{Exposition, Format, ROW, Rows};
+pub use exposition::{Exposition, Format, Labels};
 pub use families::{Family, Kind, LABELLED, Labelled, Naming, SCALARS, Scalar};
+pub use histogram::Quantiles;
+pub use ledger::Ledger;
+pub use routes::{RouteFigures, Routes, RowCounts, Snapshot};
 pub use users::Users;
+pub use windows::{Figures, Outcome, Sums, TRAFFIC, Totals, Traffic, Window, Windows};

@@ -1,7 +1,6 @@
-/** Hands the figures over to the native side, which writes the text on another thread. */
-import { MetricTexts, metricLayout } from '../../native/loader.js';
-import { PortcullisError, knownOptions, outOfRange, wrongType } from '../errors.js';
-import { ROW, type Series } from './series.js';
+/** The figures as text: how they are called here, and in which order the native side takes them. */
+import { knownOptions, outOfRange, wrongType } from '../errors.js';
+import { LAYOUT, type Ledger } from './ledger.js';
 
 /** How figures are exposed. */
 export interface ExpositionOptions {
@@ -16,44 +15,25 @@ export interface ExpositionOptions {
 export type Sample = readonly [key: string, labels: readonly string[], value: number | null];
 
 const NAMINGS = ['otel', 'prom', 'both'] as const;
-const { row, scalars: keys, labelled } = metricLayout();
-if (row !== ROW) throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
+type Naming = (typeof NAMINGS)[number];
 
-/** @internal */
-export class Exposition {
-  readonly #texts = new MetricTexts();
-
-  row(route: string, method: string): void {
-    this.#texts.addRow(route, method);
-  }
-
-  status(_place: number, status: number): void {
-    this.#texts.addStatus(status);
-  }
-
-  render(
-    format: 'openmetrics' | 'prometheus',
-    naming: (typeof NAMINGS)[number],
-    series: Series,
-    scalars: Readonly<Record<string, number | null>>,
-    samples: readonly Sample[],
-  ): Promise<string> {
-    const known = Float64Array.from(keys, (key) => scalars[key] ?? Number.NaN);
-    const present = samples.filter((sample): sample is [string, readonly string[], number] => sample[2] !== null && labelled.includes(sample[0]));
-    const lines = present.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
-    return this.#texts.render(
-      series.columns,
-      known,
-      lines,
-      Float64Array.from(present, (sample) => sample[2]),
-      format,
-      naming,
-    );
-  }
+/** Writes figures beside those of the routes. @internal */
+export function exposed(
+  ledger: Ledger,
+  format: 'openmetrics' | 'prometheus',
+  naming: Naming,
+  scalars: Readonly<Record<string, number | null>>,
+  samples: readonly Sample[],
+): Promise<string> {
+  const known = Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN);
+  const present = samples.filter((sample): sample is [string, readonly string[], number] => sample[2] !== null && LAYOUT.labelled.includes(sample[0]));
+  const lines = present.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
+  const values = Float64Array.from(present, ([, , value]) => value);
+  return ledger.render(known, lines, values, format, naming);
 }
 
 /** @internal */
-export function namingOf(options: ExpositionOptions): (typeof NAMINGS)[number] {
+export function namingOf(options: ExpositionOptions): Naming {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
   knownOptions('the exposition', options, ['naming']);
   const { naming = 'both' } = options;

@@ -1,6 +1,6 @@
 /** How healthy it is, why, and what to do: pure functions of figures. */
 import type { Budget, ProductionTargets, Recommendation, ScorePart, ScorePartName } from './report.js';
-import type { Totals } from './windows.js';
+import type { Totals } from './ledger.js';
 
 /** What is judged. `null` is "not known". @internal */
 export interface Observed {

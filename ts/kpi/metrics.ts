@@ -1,20 +1,19 @@
 /** What the server does, counted as it happens; how healthy that is; what to do about it. */
 import { createUsers } from '../../native/loader.js';
 import { wallClockMs } from '../clock.js';
-import { ConnectionManager } from '../connections.js';
+import type { ConnectionManager } from '../connections.js';
 import { processStartMs, residentBytes } from '../engine.js';
 import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { ResourceSnapshot } from '../resources.js';
 import type { TimerHandle, TimerManager } from '../timers.js';
-import { Exposition, type ExpositionOptions, type Sample, namingOf } from './exposition.js';
-import { HEAT_BANDS, HEAT_BAND_OF, HEAT_EDGES_MS } from './heat.js';
+import { Conditions } from './conditions.js';
+import { type ExpositionOptions, type Sample, exposed, namingOf } from './exposition.js';
 import { BURN_MINUTES, type Observed, budgetOf, findingsOf, healthScore, scoreParts } from './health.js';
-import { type ProductionMetricsOptions, type Settings, WINDOWS, settingsOf } from './options.js';
-import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, TargetResult, WindowFigures } from './report.js';
-import { Series } from './series.js';
+import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, type Totals, WINDOWS } from './ledger.js';
+import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
+import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, TargetResult, WindowFigures, WindowName } from './report.js';
+import { Sources } from './sources.js';
 import { Tally, most } from './tally.js';
-import * as column from './windows.js';
-import { type Sums, type Totals, type WindowName, Windows } from './windows.js';
 
 /** What is known of a request at its end. */
 export interface RequestDetails {
@@ -43,19 +42,7 @@ const REPORTED_ROUTES = 12;
 const LISTED_ROUTES = 100;
 const LISTED_NAMES = 20;
 const HEAT_SECONDS = 60;
-const KILL_MEMORY_MS = 300_000;
-const STALL_MEMORY_MS = 10_000;
-/** Seconds in which all connected users are gone through. */
-const SWEEP_TICKS = 240;
 const MB = 2 ** 20;
-
-/** What was last read of a manager, and where the round over its users is. */
-interface Source {
-  readonly manager: ConnectionManager;
-  readonly traffic: Float64Array;
-  refused: number;
-  users: Iterator<{ readonly userId: string | undefined }> | undefined;
-}
 
 /** A request under way. */
 export class RequestTimer {
@@ -102,24 +89,18 @@ export class RequestTimer {
 export class ProductionMetrics {
   readonly #settings: Settings;
   readonly #timers: TimerManager;
-  readonly #windows: Windows;
-  /** The current slice of the windows, for the hot path. */
-  readonly #columns: Float64Array;
-  readonly #buckets: Uint32Array;
-  readonly #series: Series;
-  readonly #satisfiedMs: number;
+  readonly #ledger: Ledger;
+  /** Of the ledger, for the hot path. */
+  readonly #traffic: Float64Array;
   readonly #errors = new Tally();
   readonly #refusals = new Tally();
-  readonly #sources = new Map<ConnectionManager, Source>();
-  readonly #userListener = (userId: string): void => this.recordUser(userId);
+  readonly #sources = new Sources((userId) => this.recordUser(userId));
+  readonly #conditions: Conditions;
   readonly #labels: number[] = [];
   readonly #tick: TimerHandle;
   readonly #forget: () => void;
   readonly #users = createUsers();
-  readonly #exposition = new Exposition();
   #inFlight = 0;
-  #kills: number | null = null;
-  #killedMs = -Infinity;
   #isStopped = false;
 
   /**
@@ -130,12 +111,9 @@ export class ProductionMetrics {
     const settings = settingsOf(options);
     this.#settings = settings;
     this.#timers = settings.timers;
-    const nowMs = this.#timers.driver.now();
-    this.#windows = new Windows(nowMs);
-    this.#columns = this.#windows.columns;
-    this.#buckets = this.#windows.buckets;
-    this.#series = new Series(nowMs, settings.maxRoutes, this.#exposition);
-    this.#satisfiedMs = settings.targets.maxResponseTime;
+    this.#ledger = new Ledger(this.#timers.driver.now(), settings.targets.maxResponseTime, settings.maxRoutes);
+    this.#traffic = this.#ledger.traffic;
+    this.#conditions = new Conditions(settings.monitor, this.#timers);
     for (const manager of settings.managers) this.attach(manager);
     this.#tick = this.#timers.setInterval(() => this.#turn(), { delayMs: TICK_MS, ref: false, name: 'metrics.tick' });
     this.#forget = this.#timers.onCleanup(() => this.stop());
@@ -150,35 +128,13 @@ export class ProductionMetrics {
   recordRequest(durationMs: number, details: RequestDetails = NO_DETAILS): void {
     if (typeof durationMs !== 'number' || !(durationMs >= 0 && durationMs < Infinity)) throw wrongDuration(durationMs);
     const { route, method } = details;
-    this.#count(durationMs, route === undefined && method === undefined ? 0 : this.#idOf(route, method), details);
+    this.#count(durationMs, this.#ledger.routes.rowOf(route, method), details);
   }
 
-  #count(durationMs: number, id: number, { status, error }: RequestDetails): void {
-    const code = status === undefined ? 0 : status >= 100 && status <= 599 && (status | 0) === status ? status : wrongStatus(status);
+  #count(durationMs: number, row: number, { status, error }: RequestDetails): void {
+    const code = status === undefined ? 0 : (status | 0) === status && status >= 100 && status <= 599 ? status : wrongStatus(status);
     if (typeof error === 'string') this.#errors.add('error', error);
-    this.#record(durationMs, id, code, code >= 500 || (error !== undefined && error !== false));
-  }
-
-  #record(durationMs: number, id: number, status: number, isError: boolean): void {
-    const columns = this.#columns;
-    columns[column.REQUESTS]!++;
-    columns[column.SUM]! += durationMs;
-    if (durationMs > columns[column.MAX]!) columns[column.MAX] = durationMs;
-    const satisfiedMs = this.#satisfiedMs;
-    if (durationMs > satisfiedMs) columns[column.SLOW]!++;
-    if (isError) columns[column.ERRORS]!++;
-    else {
-      if (durationMs <= satisfiedMs) columns[column.SATISFIED]!++;
-      else if (durationMs <= 4 * satisfiedMs) columns[column.TOLERATING]!++;
-      if (status >= 400) columns[column.CLIENT_ERRORS]!++;
-    }
-    this.#buckets[this.#series.record(id, durationMs, status, isError)]!++;
-  }
-
-  #idOf(route: string | undefined = '', method: string | undefined = ''): number {
-    if (typeof route !== 'string') throw wrongType('route', route, 'a string');
-    if (typeof method !== 'string') throw wrongType('method', method, 'a string');
-    return this.#series.idOf(route, method);
+    this.#ledger.record(row, durationMs, code, code >= 500 || (error !== undefined && error !== false));
   }
 
   /**
@@ -190,7 +146,7 @@ export class ProductionMetrics {
    */
   startRequest(details: Pick<RequestDetails, 'route' | 'method'> = NO_DETAILS): RequestTimer {
     const { route, method } = details;
-    return new RequestTimer(this, route === undefined && method === undefined ? 0 : this.#idOf(route, method));
+    return new RequestTimer(this, this.#ledger.routes.rowOf(route, method));
   }
 
   /** Counts one in flight; returns when. @internal */
@@ -202,7 +158,7 @@ export class ProductionMetrics {
 
   /** What the router found: the row of a request under way. @internal */
   found(route: string, method: string, tells: boolean): number {
-    const id = this.#idOf(route, method);
+    const id = this.#ledger.routes.rowOf(route, method);
     if (tells) this.#settings.monitor?.mark(this.#label(id));
     return id;
   }
@@ -211,7 +167,7 @@ export class ProductionMetrics {
   finish(startMs: number, id: number, status: number, isAborted: boolean, tells: boolean): void {
     this.left(tells);
     if (isAborted) return;
-    this.#record(this.#since(startMs), id, status, status >= 500);
+    this.#ledger.record(id, this.#since(startMs), status, status >= 500);
   }
 
   /** As `finish`, with what the caller says. @internal */
@@ -220,7 +176,7 @@ export class ProductionMetrics {
     this.left(true);
     const { route, method, refused } = details;
     if (refused !== undefined) return this.recordRefusal(refused);
-    this.#count(durationMs, route === undefined && method === undefined ? id : this.#idOf(route, method), details);
+    this.#count(durationMs, route === undefined && method === undefined ? id : this.#ledger.routes.rowOf(route, method), details);
   }
 
   #since(startMs: number): number {
@@ -237,7 +193,7 @@ export class ProductionMetrics {
     const { monitor } = this.#settings;
     const known = this.#labels[id];
     if (known !== undefined || monitor === undefined) return known ?? 0;
-    const { route, method } = this.#series.names[id]!;
+    const { route, method } = this.#ledger.routes.names[id]!;
     return (this.#labels[id] = monitor.label(`${method} ${route}`.trim() || '-'));
   }
 
@@ -248,10 +204,10 @@ export class ProductionMetrics {
    */
   recordMessage(direction: 'in' | 'out', bytes: number): void {
     if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) wholeNumber('bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
-    const at = direction === 'in' ? column.IN : direction === 'out' ? column.OUT : -1;
+    const at = direction === 'in' ? IN : direction === 'out' ? OUT : -1;
     if (at < 0) throw outOfRange('direction', direction, "'in' or 'out'");
-    this.#columns[at]!++;
-    this.#columns[at + 1]! += bytes;
+    this.#traffic[at]!++;
+    this.#traffic[at + 1]! += bytes;
   }
 
   /**
@@ -272,7 +228,7 @@ export class ProductionMetrics {
    */
   recordError(kind: string): void {
     this.#errors.add('kind', kind);
-    this.#columns[column.OTHER_ERRORS]!++;
+    this.#traffic[OTHER_ERRORS]!++;
   }
 
   /**
@@ -283,7 +239,7 @@ export class ProductionMetrics {
    */
   recordRefusal(code: string): void {
     this.#refusals.add('code', code);
-    this.#columns[column.REFUSED]!++;
+    this.#traffic[REFUSED]!++;
   }
 
   /**
@@ -291,11 +247,7 @@ export class ProductionMetrics {
    * @throws ERR_INVALID_ARG_TYPE
    */
   attach(manager: ConnectionManager): void {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
-    if (this.#sources.has(manager)) return;
-    this.#sources.set(manager, { manager, traffic: manager.traffic.slice(), refused: refusedBy(manager), users: undefined });
-    manager.userListeners.add(this.#userListener);
-    for (const { userId } of manager.connections.values()) if (userId !== undefined) this.recordUser(userId);
+    this.#sources.attach(manager);
   }
 
   /** Whether every target that can be judged is met. */
@@ -313,11 +265,11 @@ export class ProductionMetrics {
     const report = this.#report(LISTED_ROUTES);
     return {
       ...report,
-      uptimeMs: this.#windows.uptimeMs,
-      heat: { edgesMs: HEAT_EDGES_MS, seconds: this.#windows.heat(HEAT_SECONDS, HEAT_BAND_OF, HEAT_BANDS) },
+      uptimeMs: this.#ledger.uptimeMs,
+      heat: { edgesMs: HEAT_EDGES_MS, seconds: this.#ledger.heat(HEAT_SECONDS) },
       activeUsers: { '1m': this.#activeUsers(1), '5m': this.#activeUsers(5), '15m': this.#activeUsers(15) },
-      routesKnown: this.#series.names.length,
-      routesOverflowed: this.#series.overflowed,
+      routesKnown: this.#ledger.routes.names.length,
+      routesOverflowed: this.#ledger.overflowed,
     };
   }
 
@@ -345,7 +297,7 @@ export class ProductionMetrics {
     this.#isStopped = true;
     this.#tick.close();
     this.#forget();
-    for (const manager of this.#sources.keys()) manager.userListeners.delete(this.#userListener);
+    this.#sources.detach();
   }
 
   [Symbol.dispose](): void {
@@ -362,48 +314,21 @@ export class ProductionMetrics {
   }
 
   #turn(): void {
-    for (const source of this.#sources.values()) this.#readUsers(source);
+    this.#sources.sweep();
     this.#advance();
   }
 
   #advance(): void {
     // What the managers counted belongs to the slice that is over.
-    for (const source of this.#sources.values()) this.#read(source);
-    const nowMs = this.#timers.driver.now();
-    this.#windows.advance(nowMs);
-    this.#series.advance(nowMs);
-  }
-
-  #read(source: Source): void {
-    const { manager, traffic } = source;
-    const columns = this.#columns;
-    for (let at = 0; at < traffic.length; at++) {
-      const now = manager.traffic[at]!;
-      columns[column.IN + at]! += now - traffic[at]!;
-      traffic[at] = now;
-    }
-    const refused = refusedBy(manager);
-    columns[column.REFUSED]! += refused - source.refused;
-    source.refused = refused;
-  }
-
-  /** A part of the connected users each second: all within four minutes. */
-  #readUsers(source: Source): void {
-    const { connections } = source.manager;
-    let left = Math.ceil(connections.size / SWEEP_TICKS);
-    while (left-- > 0) {
-      source.users ??= connections.values();
-      const { done, value } = source.users.next();
-      if (done === true) source.users = undefined;
-      else if (value.userId !== undefined) this.recordUser(value.userId);
-    }
+    this.#sources.read(this.#traffic);
+    this.#ledger.advance(this.#timers.driver.now());
   }
 
   #report(routes: number): ProductionReport {
     const judged = this.#judge();
     const { window, chosen, seen, slo, metrics, targetResults } = judged;
     const { targets } = this.#settings;
-    const windows = Object.fromEntries(WINDOWS.map((name) => [name, name === window ? chosen : figuresOf(this.#windows.sums(name))]));
+    const windows = Object.fromEntries(WINDOWS.map((name) => [name, name === window ? chosen : this.#ledger.window(name)]));
     const findings = findingsOf(seen, targets, slo);
     return {
       timestamp: new Date(wallClockMs()).toISOString(),
@@ -424,8 +349,8 @@ export class ProductionMetrics {
       slo,
       inFlight: this.#inFlight,
       windows: windows as Record<WindowName, WindowFigures>,
-      routes: this.#series.figures(this.#timers.driver.now(), routes),
-      refusals: Object.fromEntries(most(this.#allRefusals(), LISTED_NAMES)),
+      routes: this.#ledger.busiest(this.#timers.driver.now(), routes),
+      refusals: Object.fromEntries(most(this.#sources.refusals(this.#refusals.entries()), LISTED_NAMES)),
       errors: this.#errors.top(LISTED_NAMES),
     };
   }
@@ -434,8 +359,8 @@ export class ProductionMetrics {
   #judge() {
     this.#advance();
     const { targets, window, weights, monitor } = this.#settings;
-    const resources = this.#resources();
-    const chosen = figuresOf(this.#windows.sums(window));
+    const resources = this.#conditions.resources();
+    const chosen = this.#ledger.window(window);
     const seen = this.#observe(chosen, resources);
     const parts = scoreParts(seen, targets, weights);
     // Memory alone, read in passing, says nothing of a server that nobody has asked anything yet.
@@ -446,7 +371,7 @@ export class ProductionMetrics {
       errorRate: chosen.errorRate,
       memoryUsage: seen.memoryMb,
       cpuUsage: seen.cpuPercent,
-      connectionCount: this.#connections(),
+      connectionCount: this.#sources.connections,
       activeUsers: this.#activeUsers(USERS_MINUTES),
       messagesThroughput: chosen.messagesPerSecond,
       healthScore: score,
@@ -461,7 +386,7 @@ export class ProductionMetrics {
     const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : ms / 1000);
     const bytes = (mb: number | null | undefined): number | null => (mb === null || mb === undefined ? null : mb * MB);
     const delays = resources?.loop.delayMs;
-    const lifetime = this.#windows.lifetime();
+    const { messagesIn, messagesOut, bytesIn, bytesOut } = this.#ledger.window('lifetime');
     const scalars = {
       inFlight: this.#inFlight,
       memoryBytes: bytes(metrics.memoryUsage),
@@ -482,53 +407,29 @@ export class ProductionMetrics {
       healthScore: metrics.healthScore,
       healthy: isHealthy(targetResults) ? 1 : 0,
       apdex: chosen.apdex,
-      routesOverflowed: this.#series.overflowed,
+      routesOverflowed: this.#ledger.overflowed,
     };
     const samples: Sample[] = [
-      ['messages', ['in'], lifetime[column.IN]!],
-      ['messages', ['out'], lifetime[column.OUT]!],
-      ['messageBytes', ['in'], lifetime[column.BYTES_IN]!],
-      ['messageBytes', ['out'], lifetime[column.BYTES_OUT]!],
-      ...this.#allRefusals().map(([code, count]): Sample => ['refusals', [code], count]),
+      ['messages', ['in'], messagesIn],
+      ['messages', ['out'], messagesOut],
+      ['messageBytes', ['in'], bytesIn],
+      ['messageBytes', ['out'], bytesOut],
+      ...this.#sources.refusals(this.#refusals.entries()).map(([code, count]): Sample => ['refusals', [code], count]),
       ...this.#errors.entries().map(([kind, count]): Sample => ['errors', [kind], count]),
       ...slo.flatMap(({ id, burnRate, remaining }): Sample[] => [
         ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
         ['budgetRemaining', [id], remaining],
       ]),
     ];
-    return this.#exposition.render(format, naming, this.#series, scalars, samples);
-  }
-
-  #connections(): number {
-    let sum = 0;
-    for (const manager of this.#sources.keys()) sum += manager.getStats().totalConnections;
-    return sum;
-  }
-
-  #allRefusals(): [string, number][] {
-    const all = new Map(this.#refusals.entries());
-    for (const manager of this.#sources.keys()) {
-      for (const [code, count] of Object.entries(manager.getStats().refused)) all.set(code, (all.get(code) ?? 0) + count);
-    }
-    return [...all];
+    return exposed(this.#ledger, format, naming, scalars, samples);
   }
 
   #budgets(): Budget[] {
-    const totals = Object.fromEntries(Object.entries(BURN_MINUTES).map(([name, minutes]) => [name, this.#windows.totals(minutes)])) as Record<
+    const totals = Object.fromEntries(Object.entries(BURN_MINUTES).map(([name, minutes]) => [name, this.#ledger.totals(minutes)])) as Record<
       keyof typeof BURN_MINUTES,
       Totals
     >;
     return [budgetOf('errors', this.#settings.targets.maxErrorRate, totals), budgetOf('latency', this.#settings.slowShare, totals)];
-  }
-
-  #resources(): ResourceSnapshot | undefined {
-    try {
-      return this.#settings.monitor?.snapshot();
-    } catch (error) {
-      // A monitor that was stopped knows nothing any more.
-      if (error instanceof PortcullisError && error.code === 'ERR_CLOSED') return undefined;
-      throw error;
-    }
   }
 
   #observe(figures: WindowFigures, resources: ResourceSnapshot | undefined): Observed {
@@ -545,70 +446,16 @@ export class ProductionMetrics {
       loopDelayMs: resources?.loop.delayMs?.p99 ?? null,
       memoryMb,
       cpuPercent: resources?.cpu.percentOfAllowed ?? null,
-      saturation: this.#saturation(),
+      saturation: this.#sources.saturation,
       refusedShare: arrivals < SAMPLES_MIN ? null : refused / arrivals,
-      stall: this.#stall(),
-      wasKilled: this.#wasKilled(resources?.memory.oomKills ?? null),
+      stall: this.#conditions.stall(),
+      wasKilled: this.#conditions.wasKilled(resources?.memory.oomKills ?? null),
       memoryState: resources?.state ?? 'ok',
       memoryPercent: resources?.memory.effectiveLimit?.percent ?? null,
-      routesOverflowed: this.#series.overflowed,
+      routesOverflowed: this.#ledger.overflowed,
       maxRoutes: this.#settings.maxRoutes,
     };
   }
-
-  #saturation(): number | null {
-    let worst: number | null = null;
-    for (const manager of this.#sources.keys()) {
-      const { totalConnections, limits } = manager.getStats();
-      const { maxTotalConnections = Infinity } = limits;
-      if (maxTotalConnections !== Infinity && maxTotalConnections > 0) worst = Math.max(worst ?? 0, totalConnections / maxTotalConnections);
-    }
-    return worst;
-  }
-
-  #stall(): Observed['stall'] {
-    const last = this.#settings.monitor?.stalls().at(-1);
-    if (last === undefined || wallClockMs() - (last.startedAt + last.durationMs) > STALL_MEMORY_MS) return null;
-    return { cause: last.cause, label: last.label, durationMs: last.durationMs };
-  }
-
-  #wasKilled(kills: number | null): boolean {
-    const nowMs = this.#timers.driver.now();
-    if (kills !== null) {
-      if (this.#kills !== null && kills > this.#kills) this.#killedMs = nowMs;
-      this.#kills = kills;
-    }
-    return nowMs - this.#killedMs < KILL_MEMORY_MS;
-  }
-}
-
-function refusedBy(manager: ConnectionManager): number {
-  let sum = 0;
-  for (const count of Object.values(manager.getStats().refused)) sum += count;
-  return sum;
-}
-
-function figuresOf({ coveredMs, columns, latency }: Sums): WindowFigures {
-  const requests = columns[column.REQUESTS]!;
-  const [messagesIn, messagesOut] = [columns[column.IN]!, columns[column.OUT]!];
-  // Within the first second, less than a second would make one request a hundred a second.
-  const seconds = Math.max(coveredMs, TICK_MS) / 1000;
-  return {
-    coveredMs,
-    requests,
-    requestsPerSecond: requests / seconds,
-    errors: columns[column.ERRORS]!,
-    errorRate: requests === 0 ? 0 : columns[column.ERRORS]! / requests,
-    clientErrors: columns[column.CLIENT_ERRORS]!,
-    refused: columns[column.REFUSED]!,
-    latencyMs: latency,
-    messagesIn,
-    messagesOut,
-    bytesIn: columns[column.BYTES_IN]!,
-    bytesOut: columns[column.BYTES_OUT]!,
-    messagesPerSecond: (messagesIn + messagesOut) / seconds,
-    apdex: requests === 0 ? null : (columns[column.SATISFIED]! + columns[column.TOLERATING]! / 2) / requests,
-  };
 }
 
 function isHealthy(results: readonly TargetResult[]): boolean {

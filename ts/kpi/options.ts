@@ -4,8 +4,8 @@ import type { ConnectionManager } from '../connections.js';
 import { ResourceMonitor } from '../resources.js';
 import { TimerManager } from '../timers.js';
 import { WEIGHTS } from './health.js';
-import type { ProductionTargets, ScorePartName } from './report.js';
-import type { WindowName } from './windows.js';
+import { WINDOWS } from './ledger.js';
+import type { ProductionTargets, ScorePartName, WindowName } from './report.js';
 
 /** Options of `ProductionMetrics`. */
 export interface ProductionMetricsOptions {
@@ -40,8 +40,6 @@ export interface Settings {
 }
 
 const TARGETS: Readonly<ProductionTargets> = { maxResponseTime: 100, maxErrorRate: 0.01, maxMemoryUsage: 512, maxCpuUsage: 70, minHealthScore: 95 };
-/** @internal */
-export const WINDOWS: readonly WindowName[] = ['10s', '1m', '5m', '15m', 'lifetime'];
 
 type Range = readonly [allowed: string, isAllowed: (value: number) => boolean];
 const POSITIVE: Range = ['a finite number above 0', (value) => value > 0 && value < Infinity];

@@ -1,7 +1,33 @@
 /** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
-import type { LatencyQuantiles } from './histogram.js';
-import type { RouteFigures } from './series.js';
-import type { WindowName } from './windows.js';
+
+/** Names of the windows. */
+export type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
+
+/** Quantiles by nearest rank, in milliseconds. */
+export interface LatencyQuantiles {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p95: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+  readonly mean: number;
+}
+
+/** One route in the last one to two minutes. */
+export interface RouteFigures {
+  /** The pattern; `''` for requests without one, `other` for all beyond the cap. */
+  readonly route: string;
+  /** `''` if it was not said. */
+  readonly method: string;
+  readonly requests: number;
+  readonly requestsPerSecond: number;
+  /** Share of requests that failed, 0 to 1; `null` without requests. */
+  readonly errorRate: number | null;
+  readonly latencyMs: LatencyQuantiles | null;
+  /** Since the beginning. */
+  readonly total: number;
+}
 
 /** The plan's figures, over the report's window. */
 export interface ProductionFigures {

@@ -1,6 +1,6 @@
 /** Counts by name, of names that strangers may choose: a cap, then `other`. */
 import { wrongType } from '../errors.js';
-import { OTHER } from './series.js';
+import { OTHER } from './routes.js';
 
 const NAMES_MAX = 100;
 const NAME_MAX = 60;

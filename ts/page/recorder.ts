@@ -1,7 +1,7 @@
 /** Looks at the server once a second, keeps the last ten minutes, and puts together what viewers see. */
 import { wallClockMs } from '../clock.js';
 import type { ConnectionManager, ConnectionStats } from '../connections.js';
-import { HEAT_EDGES_MS } from '../kpi/heat.js';
+import { HEAT_EDGES_MS } from '../kpi/ledger.js';
 import type { ProductionMetrics } from '../kpi/metrics.js';
 import type { LiveStats } from '../live.js';
 import type { ChainReport } from '../middleware/contract.js';

@@ -1,0 +1,516 @@
+//! What was counted in the last seconds, minutes, days: slices of one second and of ten, and of five
+//! minutes for the budgets. Recording writes into the current slice; `advance` closes slices as time
+//! passes.
+//!
+//! ```text
+//!  current ──1 s──▶ seconds (60) ──10 s──▶ tens (90) ──5 min──▶ spans (864: three days)
+//!     └────────────▶ lifetime
+//! ```
+//! A window of N slices is the last N-1 that are complete and what has come since: nothing in it is
+//! older than it says. How much time it covers is told with it.
+
+use super::histogram::{BUCKETS, Quantiles, quantiles};
+
+const SECOND_MS: f64 = 1000.0;
+const SECONDS: usize = 60;
+const TEN: u64 = 10;
+const TENS: usize = 90;
+const SPAN: u64 = 300;
+const SPANS: usize = 864;
+const HORIZON: u64 = SPAN * SPANS as u64;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Answered,
+    /// By the client's fault.
+    ClientError,
+    /// By the server's.
+    Failed,
+}
+
+/// Figures that are counted beside requests; `ts/kpi/ledger.ts` has the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// Messages that came in.
+    In,
+    /// Their bytes.
+    BytesIn,
+    /// Messages that went out.
+    Out,
+    /// Their bytes.
+    BytesOut,
+    /// Errors outside of requests.
+    OtherErrors,
+    /// What limits have turned away.
+    Refused,
+}
+
+/// How many of those there are.
+pub const TRAFFIC: usize = 6;
+
+/// Sums over some time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Figures {
+    /// Requests by outcome, and by whether they took up to T, up to 4 T, or longer.
+    requests: [[u64; 3]; 3],
+    sum_ms: f64,
+    /// The longest: the only one that is no sum.
+    max_ms: f64,
+    traffic: [f64; TRAFFIC],
+}
+
+impl Figures {
+    fn add(&mut self, other: &Self) {
+        for (into, from) in self.requests.iter_mut().zip(&other.requests) {
+            for (into, from) in into.iter_mut().zip(from) {
+                *into += from;
+            }
+        }
+        self.sum_ms += other.sum_ms;
+        self.max_ms = self.max_ms.max(other.max_ms);
+        for (into, from) in self.traffic.iter_mut().zip(&other.traffic) {
+            *into += from;
+        }
+    }
+
+    /// Counts a request; `speed` is 0 up to T, 1 up to 4 T, 2 beyond.
+    pub fn record(&mut self, duration_ms: f64, outcome: Outcome, speed: usize) {
+        self.requests[outcome as usize][speed] += 1;
+        self.sum_ms += duration_ms;
+        self.max_ms = self.max_ms.max(duration_ms);
+    }
+
+    /// All requests.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.as_flattened().iter().sum()
+    }
+
+    /// Of that outcome.
+    #[must_use]
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        self.requests[outcome as usize].iter().sum()
+    }
+
+    /// That took longer than T.
+    #[must_use]
+    pub fn slow(&self) -> u64 {
+        self.requests.iter().map(|by| by[1] + by[2]).sum()
+    }
+
+    /// (satisfied + tolerating / 2) / all; a failure satisfies nobody. `None` without requests.
+    #[must_use]
+    pub fn apdex(&self) -> Option<f64> {
+        let [answered, client, _] = self.requests;
+        let satisfied = (answered[0] + client[0]) as f64;
+        let tolerating = (answered[1] + client[1]) as f64;
+        let all = self.requests();
+        (all > 0).then(|| (satisfied + tolerating / 2.0) / all as f64)
+    }
+
+    /// Of the figures beside requests.
+    #[must_use]
+    pub fn traffic(&self, which: Traffic) -> f64 {
+        self.traffic[which as usize]
+    }
+}
+
+/// A closed slice: its sums, and the buckets that are not empty.
+#[derive(Debug, Clone, Default)]
+struct Slice {
+    figures: Figures,
+    buckets: Vec<(u16, u32)>,
+}
+
+impl Slice {
+    fn add_to(&self, figures: &mut Figures, merged: &mut [u64]) {
+        figures.add(&self.figures);
+        for &(bucket, count) in &self.buckets {
+            merged[usize::from(bucket)] += u64::from(count);
+        }
+    }
+}
+
+/// The last slices.
+#[derive(Debug)]
+struct Ring {
+    slices: Vec<Slice>,
+    end: usize,
+    filled: usize,
+}
+
+impl Ring {
+    fn new(length: usize) -> Self {
+        Self {
+            slices: vec![Slice::default(); length],
+            end: 0,
+            filled: 0,
+        }
+    }
+
+    fn push(&mut self, slice: Slice) {
+        self.slices[self.end] = slice;
+        self.end = (self.end + 1) % self.slices.len();
+        self.filled = (self.filled + 1).min(self.slices.len());
+    }
+
+    /// The last `count`, the newest first.
+    fn last(&self, count: usize) -> impl Iterator<Item = &Slice> {
+        let length = self.slices.len();
+        (0..count.min(length)).map(move |age| &self.slices[(self.end + length - 1 - age) % length])
+    }
+
+    /// Empties it; all its slices count as known.
+    fn clear(&mut self) {
+        self.slices.fill(Slice::default());
+        self.filled = self.slices.len();
+    }
+}
+
+/// The windows that are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// 10 s.
+    Short,
+    /// 1 minute.
+    Minute,
+    /// 5 minutes.
+    Five,
+    /// 15 minutes.
+    Quarter,
+    /// Since the beginning.
+    Lifetime,
+}
+
+/// Sums over a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sums {
+    /// The time that it covers.
+    pub covered_ms: f64,
+    /// What was counted.
+    pub figures: Figures,
+    /// `None` without requests.
+    pub latency: Option<Quantiles>,
+}
+
+/// Requests over minutes to days, for the budgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// All.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Those that took longer than T.
+    pub slow: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.slow += other.slow;
+    }
+}
+
+impl From<&Figures> for Totals {
+    fn from(figures: &Figures) -> Self {
+        Self {
+            requests: figures.requests(),
+            errors: figures.ended(Outcome::Failed),
+            slow: figures.slow(),
+        }
+    }
+}
+
+/// Everything that was counted, by time.
+#[derive(Debug)]
+pub struct Windows {
+    current: Figures,
+    buckets: Box<[u32; BUCKETS]>,
+    seconds: Ring,
+    tens: Ring,
+    spans: Vec<Totals>,
+    lifetime: Figures,
+    lifetime_buckets: Vec<u64>,
+    start_ms: f64,
+    now_ms: f64,
+    /// Slices of one second that are closed.
+    elapsed: u64,
+}
+
+impl Windows {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(now_ms: f64) -> Self {
+        Self {
+            current: Figures::default(),
+            buckets: Box::new([0; BUCKETS]),
+            seconds: Ring::new(SECONDS),
+            tens: Ring::new(TENS),
+            spans: vec![Totals::default(); SPANS],
+            lifetime: Figures::default(),
+            lifetime_buckets: vec![0; BUCKETS],
+            start_ms: now_ms,
+            now_ms,
+            elapsed: 0,
+        }
+    }
+
+    /// Time since the beginning.
+    #[must_use]
+    pub fn uptime_ms(&self) -> f64 {
+        self.now_ms - self.start_ms
+    }
+
+    /// Counts a request that `add` counts, too, among others.
+    pub fn record(&mut self, bucket: usize) {
+        self.buckets[bucket] = self.buckets[bucket].saturating_add(1);
+    }
+
+    /// Adds sums of requests of which each is recorded.
+    pub fn add(&mut self, figures: &Figures) {
+        self.current.add(figures);
+    }
+
+    /// Adds what was counted beside requests.
+    pub fn add_traffic(&mut self, traffic: &[f64]) {
+        for (into, from) in self.current.traffic.iter_mut().zip(traffic) {
+            *into += from;
+        }
+    }
+
+    /// Closes the slices that are over; a clock that goes back changes nothing.
+    pub fn advance(&mut self, now_ms: f64) {
+        if now_ms.is_nan() || now_ms <= self.now_ms {
+            return;
+        }
+        self.now_ms = now_ms;
+        let target = (self.uptime_ms() / SECOND_MS) as u64;
+        if target - self.elapsed > HORIZON {
+            self.close();
+            self.seconds.clear();
+            self.tens.clear();
+            self.spans.fill(Totals::default());
+            self.elapsed = target;
+        }
+        while self.elapsed < target {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let slice = self.closed();
+        self.seconds.push(slice);
+        self.elapsed += 1;
+        if !self.elapsed.is_multiple_of(TEN) {
+            return;
+        }
+        let joined = self.joined();
+        self.tens.push(joined);
+        if self.elapsed.is_multiple_of(SPAN) {
+            let at = (self.elapsed / SPAN - 1) as usize % SPANS;
+            self.spans[at] = self.over_tens((SPAN / TEN) as usize);
+        }
+    }
+
+    /// The current slice as a closed one; the current one is empty then.
+    fn closed(&mut self) -> Slice {
+        let figures = std::mem::take(&mut self.current);
+        let mut buckets = Vec::new();
+        if figures.requests() > 0 {
+            for (at, count) in self.buckets.iter_mut().enumerate() {
+                if *count > 0 {
+                    buckets.push((at as u16, *count));
+                    self.lifetime_buckets[at] += u64::from(*count);
+                    *count = 0;
+                }
+            }
+        }
+        self.lifetime.add(&figures);
+        Slice { figures, buckets }
+    }
+
+    /// The last ten seconds as one slice.
+    fn joined(&self) -> Slice {
+        let mut joined = Slice::default();
+        let ten = TEN as usize;
+        if self.seconds.last(ten).all(|slice| slice.buckets.is_empty()) {
+            for slice in self.seconds.last(ten) {
+                joined.figures.add(&slice.figures);
+            }
+            return joined;
+        }
+        let mut merged = vec![0; BUCKETS];
+        for slice in self.seconds.last(ten) {
+            slice.add_to(&mut joined.figures, &mut merged);
+        }
+        let used = merged.iter().enumerate().filter(|(_, count)| **count > 0);
+        joined.buckets = used
+            .map(|(at, &count)| (at as u16, u32::try_from(count).unwrap_or(u32::MAX)))
+            .collect();
+        joined
+    }
+
+    fn over_tens(&self, count: usize) -> Totals {
+        let mut totals = Totals::default();
+        for slice in self.tens.last(count) {
+            totals.add(Totals::from(&slice.figures));
+        }
+        totals
+    }
+
+    /// Sums and quantiles of a window.
+    #[must_use]
+    pub fn sums(&self, window: Window) -> Sums {
+        let (mut figures, mut merged) = (Figures::default(), vec![0; BUCKETS]);
+        let since_ten = (self.elapsed % TEN) as usize;
+        let (seconds, tens) = match window {
+            Window::Short => (self.seconds.filled.min(9), 0),
+            Window::Minute => (self.seconds.filled.min(59), 0),
+            Window::Five => (since_ten, self.tens.filled.min(29)),
+            Window::Quarter => (since_ten, self.tens.filled.min(89)),
+            Window::Lifetime => {
+                figures = self.lifetime;
+                merged.copy_from_slice(&self.lifetime_buckets);
+                (0, 0)
+            }
+        };
+        for slice in self.seconds.last(seconds) {
+            slice.add_to(&mut figures, &mut merged);
+        }
+        for slice in self.tens.last(tens) {
+            slice.add_to(&mut figures, &mut merged);
+        }
+        let since = self.uptime_ms() - self.elapsed as f64 * SECOND_MS;
+        let covered_ms = match window {
+            Window::Lifetime => self.uptime_ms(),
+            _ => (seconds + tens * TEN as usize) as f64 * SECOND_MS + since,
+        };
+        figures.add(&self.current);
+        if self.current.requests() > 0 {
+            for (into, from) in merged.iter_mut().zip(self.buckets.iter()) {
+                *into += u64::from(*from);
+            }
+        }
+        Sums {
+            covered_ms,
+            latency: quantiles(&merged, figures.sum_ms, figures.max_ms),
+            figures,
+        }
+    }
+
+    /// Requests of the last `minutes`, a multiple of 5 up to three days.
+    #[must_use]
+    pub fn totals(&self, minutes: u64) -> Totals {
+        let mut totals = self.over_tens((self.elapsed % SPAN / TEN) as usize);
+        for slice in self.seconds.last((self.elapsed % TEN) as usize) {
+            totals.add(Totals::from(&slice.figures));
+        }
+        totals.add(Totals::from(&self.current));
+        let complete = self.elapsed / SPAN;
+        let wanted = (minutes / 5).saturating_sub(1);
+        for age in 0..complete.min(wanted).min(SPANS as u64) {
+            totals.add(self.spans[(complete - 1 - age) as usize % SPANS]);
+        }
+        totals
+    }
+
+    /// Requests of each of the last `count` complete seconds, the oldest first, by band: `band_of`
+    /// has that of each bucket, below `bands`.
+    #[must_use]
+    pub fn heat(&self, count: usize, band_of: &[u8], bands: usize) -> Vec<Vec<u32>> {
+        let known = count.min(self.seconds.filled);
+        let mut rows: Vec<Vec<u32>> = self
+            .seconds
+            .last(known)
+            .map(|slice| {
+                let mut row = vec![0; bands];
+                for &(bucket, count) in &slice.buckets {
+                    row[usize::from(band_of[usize::from(bucket)])] += count;
+                }
+                row
+            })
+            .collect();
+        rows.reverse();
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::histogram::bucket_of;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(windows: &mut Windows, duration_ms: f64, outcome: Outcome) {
+        let speed = usize::from(duration_ms > 100.0) + usize::from(duration_ms > 400.0);
+        let mut figures = Figures::default();
+        figures.record(duration_ms, outcome, speed);
+        windows.record(bucket_of(duration_ms));
+        windows.add(&figures);
+    }
+
+    proptest! {
+        /// A window holds what a list of all events holds since its first slice began, and so do
+        /// the totals of the budgets.
+        #[test]
+        fn windows_agree_with_a_list(steps in prop::collection::vec((0.0f64..1000.0, 0usize..3, 0u64..40_000), 1..200)) {
+            let outcomes = [Outcome::Answered, Outcome::ClientError, Outcome::Failed];
+            let mut windows = Windows::new(5.0);
+            let mut events = Vec::new();
+            let mut now = 0u64;
+            for (duration, outcome, passed) in steps {
+                record(&mut windows, duration, outcomes[outcome]);
+                events.push((now, duration, outcome));
+                now += passed;
+                windows.advance(5.0 + now as f64);
+                for (window, slices, slice_ms) in [(Window::Short, 10, 1000), (Window::Minute, 60, 1000), (Window::Five, 30, 10_000), (Window::Quarter, 90, 10_000), (Window::Lifetime, u64::MAX, 1)] {
+                    let since = (now / slice_ms + 1).saturating_sub(slices) * slice_ms;
+                    let inside = events.iter().filter(|event| event.0 >= since);
+                    let Sums { covered_ms, figures, latency } = windows.sums(window);
+                    prop_assert_eq!(figures.requests(), inside.clone().count() as u64);
+                    prop_assert_eq!(figures.ended(Outcome::Failed), inside.clone().filter(|event| event.2 == 2).count() as u64);
+                    prop_assert_eq!(figures.slow(), inside.clone().filter(|event| event.1 > 100.0).count() as u64);
+                    prop_assert_eq!(latency.map_or(0.0, |found| found.max), inside.fold(0.0, |most: f64, event| most.max(event.1)));
+                    prop_assert!((covered_ms - (now - since) as f64).abs() < 1e-6);
+                }
+                for minutes in [5, 30, 60] {
+                    let since = (now / 300_000 + 1).saturating_sub(minutes / 5) * 300_000;
+                    let inside = events.iter().filter(|event| event.0 >= since);
+                    prop_assert_eq!(windows.totals(minutes).requests, inside.count() as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn apdex_halves_who_tolerates_and_a_failure_satisfies_nobody() {
+        let mut windows = Windows::new(0.0);
+        for duration in [50.0, 100.0, 101.0, 400.0, 401.0] {
+            record(&mut windows, duration, Outcome::Answered);
+        }
+        record(&mut windows, 1.0, Outcome::Failed);
+        record(&mut windows, 1.0, Outcome::ClientError);
+        let figures = windows.sums(Window::Lifetime).figures;
+        assert_eq!(figures.apdex(), Some((3.0 + 1.0) / 7.0));
+        assert_eq!(Figures::default().apdex(), None);
+    }
+
+    #[test]
+    fn a_leap_of_weeks_empties_all_but_the_lifetime() {
+        let mut windows = Windows::new(0.0);
+        record(&mut windows, 5.0, Outcome::Failed);
+        windows.add_traffic(&[1.0, 5.0]);
+        windows.advance(40.0 * 86_400_000.0);
+        assert_eq!(windows.sums(Window::Quarter).figures, Figures::default());
+        assert_eq!(windows.totals(4320), Totals::default());
+        let figures = windows.sums(Window::Lifetime).figures;
+        assert_eq!(figures.requests(), 1);
+        assert_eq!(figures.traffic(Traffic::BytesIn), 5.0);
+        windows.advance(0.0);
+        windows.advance(f64::NAN);
+        assert_eq!(windows.uptime_ms(), 40.0 * 86_400_000.0);
+    }
+}
