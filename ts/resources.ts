@@ -195,15 +195,21 @@ export type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, de
 export interface ResourceMonitorOptions {
   /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
   readonly name?: string | undefined;
-  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. */
+  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
   readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-  /** The stall watch; `false` for none. */
+  /** The stall watch; `false` for none. Default: on. */
   readonly stalls?:
     | {
         /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
         /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
-        readonly log?: 'stderr' | { readonly file: string } | undefined;
+        readonly log?:
+          | 'stderr'
+          | {
+              /** A file that lines are appended to; opened at construction. */
+              readonly file: string;
+            }
+          | undefined;
       }
     | false
     | undefined;
@@ -215,11 +221,23 @@ export interface ResourceMonitorOptions {
   readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
   /** Where one line per transition goes; `false` for nowhere. Default: the console. */
   readonly log?: ResourceLog | false | undefined;
-  /** Whether garbage collection is asked for at `critical`, and the most of all time it may take: above 0, at most 0.5. Default 0.01. */
-  readonly gc?: { readonly budget?: number | undefined } | false | undefined;
-  /** Whether `shedMs()` refuses, and about how long clients are told to stay away: 1 to 2^30 ms, by default 5000, up to half more or less. Default `false`. */
-  readonly shedding?: boolean | { readonly retryAfterMs?: number | undefined } | undefined;
-  /** Put before `/proc` and `/sys`, for tests with files of their own. */
+  /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+  readonly gc?:
+    | {
+        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        readonly budget?: number | undefined;
+      }
+    | false
+    | undefined;
+  /** Whether `shedMs()` refuses. Default `false`. */
+  readonly shedding?:
+    | boolean
+    | {
+        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        readonly retryAfterMs?: number | undefined;
+      }
+    | undefined;
+  /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
   readonly root?: string | undefined;
 }
 
@@ -334,7 +352,10 @@ export class ResourceMonitor {
     return STATES[this.#cells[LEVEL]!] ?? 'ok';
   }
 
-  /** Everything that is known. Some 10 to 100 µs: not for hot paths. */
+  /**
+   * Everything that is known. Some 10 to 100 µs: not for hot paths.
+   * @throws ERR_CLOSED once it was stopped
+   */
   snapshot(): ResourceSnapshot {
     const figures = this.#watch.figures();
     if (figures === null) throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');
