@@ -461,57 +461,87 @@ interface MemoryLimit {
      * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
      */
     readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    /** The limit, MB. */
     readonly limitMb: number;
+    /** What is compared with it, MB. */
     readonly usedMb: number;
+    /** How much of it is used. */
     readonly percent: number;
     /** For a control group: how many steps above the process's own. */
     readonly level: number;
 }
 /** Delays in milliseconds. */
 interface DelayQuantiles {
+    /** Half of all are not above it. */
     readonly p50: number;
+    /** Nine of ten are not above it. */
     readonly p90: number;
+    /** 99 of 100 are not above it. */
     readonly p99: number;
+    /** 999 of 1,000 are not above it. */
     readonly p999: number;
+    /** The longest. */
     readonly max: number;
+    /** The arithmetic mean. */
     readonly mean: number;
+    /** How many were measured. */
     readonly count: number;
 }
 /** Percent of time in which some task, or all of them, waited for a resource. */
 interface PressureStall {
+    /** Some task waited, in the last 10 s. */
     readonly some10: number;
+    /** Some task waited, in the last 60 s. */
     readonly some60: number;
+    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
     readonly full10: number | null;
     /** `cgroup`, or `system` where the group has none of its own. */
     readonly scope: 'cgroup' | 'system';
 }
 /** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
 interface ResourceSnapshot {
+    /** How memory stands, with hysteresis. */
     readonly state: ResourceState;
+    /** Whether memory is below the critical threshold; true while it cannot be read. */
     readonly isHealthy: boolean;
+    /** Open connections and leases of the managers that were given. */
     readonly activeConnections: number;
+    /** Requests in flight, over all threads. */
     readonly activeRequests: number;
+    /** Of the process, its control groups and the machine. */
     readonly memory: {
+        /** Milliseconds since memory was read. */
         readonly ageMs: number;
+        /** Resident set of the process; `null` outside of Linux. */
         readonly rssMb: number | null;
+        /** Part of it that no file backs; `null` where the kernel does not say. */
         readonly anonymousMb: number | null;
         /** What the control group is charged less droppable page cache: what the kernel kills for. */
         readonly workingSetMb: number | null;
+        /** Memory of the machine; `null` outside of Linux. */
         readonly hostTotalMb: number | null;
+        /** What the machine could still hand out without swapping; `null` outside of Linux. */
         readonly hostAvailableMb: number | null;
+        /** JavaScript's heap in use, of this thread. */
         readonly heapUsedMb: number;
         /** V8's ceiling; `null` on Bun, which has none. */
         readonly heapLimitMb: number | null;
+        /** Milliseconds since the heap was asked. */
         readonly heapAgeMs: number;
         /** The limit that binds; `null` where memory cannot be read. */
         readonly effectiveLimit: MemoryLimit | null;
         /** All limits of control groups and machine. */
         readonly limits: readonly MemoryLimit[];
+        /** 1 or 2; `null` outside of a control group. */
         readonly cgroupVersion: number | null;
+        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
         readonly oomKills: number | null;
+        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of the process, averaged between the last two samples. */
     readonly cpu: {
+        /** Milliseconds since the CPU was read; `null` until there are two samples. */
         readonly ageMs: number | null;
         /** Percent of the CPUs allowed. */
         readonly percentOfAllowed: number | null;
@@ -519,17 +549,23 @@ interface ResourceSnapshot {
         readonly usedCpus: number | null;
         /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
+        /** CPUs that the affinity mask allows; `null` outside of Linux. */
         readonly cpus: number | null;
+        /** CPUs that the control group's quota allows; `null` without a quota. */
         readonly quotaCpus: number | null;
         /** Percent of time for which the quota denied the CPU. */
         readonly throttledPercent: number | null;
         /** Of this JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
+        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of disks. */
     readonly io: {
+        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of this thread's event loop. */
     readonly loop: {
         /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
         readonly watch: 'kernel' | 'challenge' | 'off';
@@ -537,6 +573,7 @@ interface ResourceSnapshot {
         readonly utilization: number | null;
         /** What an event waits until the loop turns, in the last minute. */
         readonly delayMs: DelayQuantiles | null;
+        /** Blocks that were noticed, since the monitor was made. */
         readonly stalls: number;
         /** The block under way, if one is. Only another thread can see its own here. */
         readonly stall: Stall | null;
@@ -545,16 +582,27 @@ interface ResourceSnapshot {
     };
     /** Over all threads that have a monitor; totals include those that have ended. */
     readonly process: {
+        /** Requests that began. */
         readonly requests: number;
+        /** Blocks that were noticed. */
         readonly stalls: number;
+        /** Milliseconds of all of them. */
         readonly stalledMs: number;
+        /** Delays of all loops that are watched, in the last minute. */
         readonly delayMs: DelayQuantiles | null;
+        /** Delays of all loops that there were, of all time. */
         readonly lifetimeDelayMs: DelayQuantiles | null;
+        /** A row for each monitor. */
         readonly threads: readonly {
+            /** The monitor's name. */
             readonly name: string;
+            /** Requests in flight. */
             readonly inFlight: number;
+            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
             readonly cpuPercent: number | null;
+            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
             readonly utilization: number | null;
+            /** Blocks that were noticed. */
             readonly stalls: number;
         }[];
     };
@@ -1109,12 +1157,19 @@ interface ExpositionOptions {
  */
 /** Quantiles by nearest rank, in milliseconds. */
 interface LatencyQuantiles {
+    /** Half of all are not above it. */
     readonly p50: number;
+    /** Nine of ten are not above it. */
     readonly p90: number;
+    /** 95 of 100 are not above it. */
     readonly p95: number;
+    /** 99 of 100 are not above it. */
     readonly p99: number;
+    /** 999 of 1,000 are not above it. */
     readonly p999: number;
+    /** The longest. */
     readonly max: number;
+    /** The arithmetic mean. */
     readonly mean: number;
 }
 
@@ -1129,10 +1184,13 @@ interface RouteFigures {
     readonly route: string;
     /** `''` if it was not said. */
     readonly method: string;
+    /** Requests that ended. */
     readonly requests: number;
+    /** The same a second, on average. */
     readonly requestsPerSecond: number;
     /** Share of requests that failed, 0 to 1; `null` without requests. */
     readonly errorRate: number | null;
+    /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
     /** Since the beginning. */
     readonly total: number;
@@ -1147,6 +1205,7 @@ type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 interface ProductionFigures {
     /** Milliseconds, on average; `null` without requests. */
     averageResponseTime: number | null;
+    /** Requests a second, on average over the window. */
     requestsPerSecond: number;
     /** Share of requests that failed by the server's fault, 0 to 1. */
     errorRate: number;
@@ -1154,6 +1213,7 @@ interface ProductionFigures {
     memoryUsage: number | null;
     /** Percent of the CPUs that the process is allowed; `null` without a monitor, and until it has two samples. */
     cpuUsage: number | null;
+    /** Open connections and leases of the managers that were given. */
     connectionCount: number;
     /** Users connected, or seen in the last 15 minutes. */
     activeUsers: number;
@@ -1181,35 +1241,46 @@ type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturat
 interface ScorePart {
     /** 0 to 100; `null` without data: it does not count then. */
     readonly score: number | null;
+    /** How much it counts, relative to the others. */
     readonly weight: number;
+    /** The figure, in `unit`; `null` without data. */
     readonly observed: number | null;
     /** At and below this the part is 100. */
     readonly target: number;
     /** At and above this it is 0. */
     readonly zeroAt: number;
+    /** Of `observed`, `target` and `zeroAt`. */
     readonly unit: 'share' | 'ms' | 'MB' | 'percent';
 }
 /** One of the targets, judged. */
 interface TargetResult {
+    /** Its name. */
     readonly target: keyof ProductionTargets;
+    /** The figure; `null` without data. */
     readonly observed: number | null;
+    /** What was wanted. */
     readonly threshold: number;
+    /** `unknown` without data. */
     readonly result: 'pass' | 'fail' | 'unknown';
 }
 /** What is wrong, by how much, and what to do. */
 interface Recommendation {
     /** Stable. */
     readonly id: string;
+    /** How bad it is. */
     readonly severity: 'info' | 'warning' | 'critical';
     /** The figure, as a sentence names it. */
     readonly figure: string;
+    /** The figure, in the unit of its sentence. */
     readonly observed: number;
+    /** What it passed. */
     readonly threshold: number;
     /** What to do; the text in `recommendations`. */
     readonly action: string;
 }
 /** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
 interface Budget {
+    /** Of which promise. */
     readonly id: 'errors' | 'latency';
     /** The share of good requests that is promised, 0 to 1. */
     readonly objective: number;
@@ -1224,27 +1295,40 @@ interface Budget {
 interface WindowFigures {
     /** Time it covers: less than its name says, just after the start. */
     readonly coveredMs: number;
+    /** Requests that ended. */
     readonly requests: number;
+    /** The same a second, on average; within the first second as if it were one. */
     readonly requestsPerSecond: number;
+    /** Of these, failures by the server's fault: 5xx, and what was recorded with `error`. */
     readonly errors: number;
+    /** `errors` / `requests`, 0 to 1; 0 without requests. */
     readonly errorRate: number;
     /** Answers of 400 to 499, which are the client's. */
     readonly clientErrors: number;
     /** Requests and connections that were turned away by limits: in none of the other figures. */
     readonly refused: number;
+    /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
+    /** WebSocket messages received. */
     readonly messagesIn: number;
+    /** WebSocket messages sent. */
     readonly messagesOut: number;
+    /** Bytes of those received. */
     readonly bytesIn: number;
+    /** Bytes of those sent. */
     readonly bytesOut: number;
+    /** Messages both ways a second, on average. */
     readonly messagesPerSecond: number;
     /** (satisfied + tolerating / 2) / all, of T = `maxResponseTime` and 4 T; a failure satisfies nobody. `null` without requests. */
     readonly apdex: number | null;
 }
 /** The report. The first five are the plan's. */
 interface ProductionReport {
+    /** When it was made, ISO 8601. */
     readonly timestamp: string;
+    /** The plan's figures. */
     readonly metrics: ProductionFigures;
+    /** What they are compared with. */
     readonly targets: ProductionTargets;
     /** Whether every target that can be judged is met. */
     readonly healthy: boolean;
@@ -1254,18 +1338,27 @@ interface ProductionReport {
     readonly schema: 1;
     /** What `metrics` covers. */
     readonly window: WindowName;
+    /** Time that `window` covers so far, milliseconds. */
     readonly coveredMs: number;
+    /** Requests in it. */
     readonly samples: number;
     /** `low` below 20 requests. */
     readonly confidence: 'low' | 'high';
+    /** What the health score is made of. */
     readonly scoreParts: Readonly<Record<ScorePartName, ScorePart>>;
+    /** Each target, judged. */
     readonly targetResults: readonly TargetResult[];
     /** The worst first. */
     readonly findings: readonly Recommendation[];
+    /** Of the requests in `window`; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
+    /** As in `WindowFigures`, of `window`. */
     readonly apdex: number | null;
+    /** The budgets of errors and of slow requests. */
     readonly slo: readonly Budget[];
+    /** Requests in flight on this thread. */
     readonly inFlight: number;
+    /** Every window. */
     readonly windows: Readonly<Record<WindowName, WindowFigures>>;
     /** The busiest 12. */
     readonly routes: readonly RouteFigures[];
@@ -1276,14 +1369,18 @@ interface ProductionReport {
 }
 /** Everything, for a page: the report, the busiest 100 routes, and the requests of the last minute by duration. */
 interface ProductionSnapshot extends ProductionReport {
+    /** Milliseconds since the metrics were made. */
     readonly uptimeMs: number;
+    /** Requests of the last minute by duration. */
     readonly heat: {
         /** Upper edges of the bands; there is one more band than edges, which is open. */
         readonly edgesMs: readonly number[];
         /** A row to each complete second, at most 60, the oldest first: requests by band. */
         readonly seconds: readonly (readonly number[])[];
     };
+    /** Users connected or seen, by window. */
     readonly activeUsers: Readonly<Record<'1m' | '5m' | '15m', number>>;
+    /** Pairs of route and method that are told apart. */
     readonly routesKnown: number;
     /** Requests that were counted as `other`, because there were too many routes. */
     readonly routesOverflowed: number;

@@ -1,11 +1,12 @@
 // Writes the generated parts of docs/: option tables, methods and types, from the public
-// declarations, and the exposed metrics and shared cells, from the addon. Everything between
+// declarations, and failures, exposed metrics and shared cells, from the core. Everything between
 // `<!-- options: Name -->` (and the other commands below) and `<!-- end -->` is replaced; what
 // stands outside of those marks is written by hand. `--check` changes nothing and fails on a difference.
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { failureRows } from '../native/loader.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const FOLDERS = ['docs', 'docs/api'];
@@ -158,8 +159,9 @@ function optionsTable(name, where, settings) {
 }
 
 /** A table of what is read: figures of a report, fields of a result. */
-function fieldsTable(name, where) {
+function fieldsTable(name, where, settings) {
   const { fields, bases } = fieldsOf(name, where);
+  if (settings.explained !== undefined) for (const { field, prose } of fields) if (prose === '') problems.push(`${name}.${field} has no doc comment`);
   const rows = fields.map(({ field, type, isOptional, prose }) => `| \`${field}${isOptional ? '?' : ''}\` | ${code(type)} | ${cell(prose)} |`);
   const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
   return `| field | type | meaning |\n| --- | --- | --- |\n${rows.join('\n')}\n${more}`;
@@ -217,7 +219,7 @@ function typeOf(name, where) {
     .join('\n\n');
 }
 
-/** Exposed metrics and the cells shared with the watcher, as the core lists them. */
+/** Failures of input, exposed metrics, and the cells shared with the watcher, as the core lists them. */
 function ofCore(name) {
   const words = readFileSync(join(root, 'src/kpi/families.rs'), 'utf8');
   if (name === 'metrics') {
@@ -251,6 +253,10 @@ function ofCore(name) {
     );
     return `| byte | cell | written by | what |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
+  if (name === 'failures') {
+    const rows = failureRows().map(({ code: failure, status, meaning, remedy }) => `| \`${failure}\` | ${status} | ${meaning} | ${cell(remedy)} |`);
+    return `| code | status | meaning | what to do |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+  }
   throw new Error(`docs: the core has no list of ${name}`);
 }
 
@@ -261,7 +267,7 @@ function generated(kind, name, where, settings) {
     case 'options':
       return optionsTable(name, where, settings);
     case 'fields':
-      return fieldsTable(name, where);
+      return fieldsTable(name, where, settings);
     case 'class':
       return membersOf(name, where);
     case 'function':

@@ -41,12 +41,19 @@ const MIDDLES = [middles(0), middles(1)] as const;
 
 /** Quantiles by nearest rank, in milliseconds. */
 export interface LatencyQuantiles {
+  /** Half of all are not above it. */
   readonly p50: number;
+  /** Nine of ten are not above it. */
   readonly p90: number;
+  /** 95 of 100 are not above it. */
   readonly p95: number;
+  /** 99 of 100 are not above it. */
   readonly p99: number;
+  /** 999 of 1,000 are not above it. */
   readonly p999: number;
+  /** The longest. */
   readonly max: number;
+  /** The arithmetic mean. */
   readonly mean: number;
 }
 

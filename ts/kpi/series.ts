@@ -40,10 +40,13 @@ export interface RouteFigures {
   readonly route: string;
   /** `''` if it was not said. */
   readonly method: string;
+  /** Requests that ended. */
   readonly requests: number;
+  /** The same a second, on average. */
   readonly requestsPerSecond: number;
   /** Share of requests that failed, 0 to 1; `null` without requests. */
   readonly errorRate: number | null;
+  /** Durations; `null` without requests. */
   readonly latencyMs: LatencyQuantiles | null;
   /** Since the beginning. */
   readonly total: number;
