@@ -42,7 +42,7 @@ function find(name, where) {
 }
 
 /** What the declarations do not say and the pages have to. */
-const problems = [];
+export const problems = [];
 
 const oneLine = (text) => text.replace(/\s+/g, ' ').trim();
 
@@ -82,7 +82,9 @@ export function splitDefault(prose) {
   const text = oneLine(prose);
   const match = /(?:^|(?<=[.;:] ))Default:? (.+?)(?:[.;](?= |$)|$)/.exec(text);
   if (match === null) return { fallback: undefined, rest: text };
-  const rest = `${text.slice(0, match.index)}${text.slice(match.index + match[0].length)}`.replace(/[;.]? ?[.;]? *$/, '').trim();
+  const rest = oneLine(`${text.slice(0, match.index)}${text.slice(match.index + match[0].length)}`)
+    .replace(/[;.]? ?[.;]? *$/, '')
+    .trim();
   return { fallback: match[1], rest: rest === '' ? '' : /[.!?]$/.test(rest) ? rest : `${rest}.` };
 }
 
