@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
 
@@ -10,10 +10,10 @@ afterEach(() => {
   running = [];
 });
 
-/** Starts an example on a free port. */
+/** Starts a file on a free port. */
 function start(name: string): Promise<{ url: string; process_: ChildProcess }> {
   const runtime = name.endsWith('.ts') ? 'node_modules/.bin/bun' : process.execPath;
-  const process_ = spawn(runtime, [`examples/${name}`], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const process_ = spawn(runtime, [name], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
   running.push(process_);
   return new Promise((resolve, reject) => {
     let output = '';
@@ -94,8 +94,51 @@ it('every example is started here', () => {
 describe('the example', () => {
   for (const [name, check] of Object.entries(EXAMPLES)) {
     it(name, async () => {
-      const { url, process_ } = await start(name);
+      const { url, process_ } = await start(`examples/${name}`);
       await check(url, process_);
     });
   }
+});
+
+describe('the README', () => {
+  const blocks = [...readFileSync('README.md', 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) =>
+    code!.replaceAll(/'portcullis(?:\/(\w+))?'/g, (_all, subpath: string | undefined) => `'../dist/${subpath ?? 'index'}.js'`),
+  );
+  const told = (server: string): string => `console.log('listening on http://localhost:' + ${server}.port + '/')`;
+  const write = (name: string, code: string): string => {
+    mkdirSync('target', { recursive: true });
+    writeFileSync(`target/${name}`, code);
+    return `target/${name}`;
+  };
+
+  it('has ten lines for Elysia that run', async () => {
+    const code = blocks[0]!.replace('new Elysia()', 'const app = new Elysia()').replace('3000', '0');
+    const { url } = await start(write('readme-elysia.ts', `${code}${told('app.server')}`));
+    await EXAMPLES['elysia.ts']!(url, running[0]!);
+  });
+
+  it('has ten lines for ws that run', async () => {
+    const code = blocks[1]!.replace('listen(3000)', `listen(0, () => ${told('server.address()')})`);
+    const { url } = await start(write('readme-ws.mjs', code));
+    expect((await ask(url, 'hello')).answer).toBe('hello');
+    for (let count = 2; count <= 10; count++) await ask(url, 'hello');
+    expect((await ask(url, 'hello')).answer).toBe(429);
+  });
+
+  it('has a guard with everything on that runs', async () => {
+    const [, ws, whole] = blocks as [string, string, string];
+    // The key set's address is nobody's: the test must not leave this machine.
+    const local = whole.replace('https://issuer.example/jwks.json', 'http://127.0.0.1:9/jwks.json');
+    const before = ws.split('portcullis({')[0]!;
+    const code = `${before}${local}server.on('request', guard.request((request, response) => response.end()));\nserver.listen(0, () => ${told('server.address()')});`;
+    const { url, process_ } = await start(write('readme-whole.mjs', code));
+    // Whatever it carries, it waits for keys that cannot be had.
+    expect((await ask(url, 'hello')).answer).toBe(401);
+    const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
+    expect((await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status).toBe(200);
+    const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
+    process_.kill('SIGTERM');
+    expect(await exit).toBe(0);
+  });
 });
