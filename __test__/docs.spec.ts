@@ -337,3 +337,19 @@ describe('docs/memory.md', () => {
     expect(read('src/connections/table.rs')).toContain('generation << 2 | state as u32');
   });
 });
+
+describe('SECURITY.md', () => {
+  it('names files that are there, and tests that are there', () => {
+    const rows = [...read('SECURITY.md').matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\| `([\w./-]+)`: ([^|]+?) +\|$/gm)];
+    const listed = read('SECURITY.md').split('## Threats')[1]!.split('## ')[0]!;
+    expect(rows.length).toBe(listed.split('\n').filter((line) => line.startsWith('|')).length - 2);
+    expect(rows.length).toBeGreaterThan(35);
+    const wrong: string[] = [];
+    for (const [, threat, where, spec, title] of rows) {
+      for (const [, path] of where!.matchAll(/`((?:ts|src)\/[^`]*)`/g)) if (!existsSync(path!)) wrong.push(`${threat}: no ${path}`);
+      const file = spec!.startsWith('src/') ? spec! : `__test__/${spec}`;
+      if (!existsSync(file) || !read(file).includes(title!)) wrong.push(`${threat}: no test "${title}" in ${file}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});
