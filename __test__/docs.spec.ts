@@ -194,6 +194,27 @@ describe('options', () => {
     });
   }
 
+  it('of limits and targets have the defaults that are documented', () => {
+    const amount = (text: string): number => {
+      const [, number = '', unit] = /^([\d,.]+|Infinity)(?: (KiB|MiB))?$/.exec(text.replaceAll('`', '')) ?? [];
+      return Number(number.replaceAll(',', '')) * (unit === 'MiB' ? 2 ** 20 : unit === 'KiB' ? 1024 : 1);
+    };
+    const limits = resourceLimits();
+    const metrics = new ProductionMetrics({ timers });
+    const real = {
+      MemoryLimits: limits.memory,
+      ConnectionCaps: limits.connections,
+      RequestLimits: limits.requests,
+      WebSocketLimits: limits.websockets,
+      ProductionTargets: metrics.generateReport().targets,
+    };
+    for (const [name, values] of Object.entries(real)) {
+      const { fields } = tables.find((table) => table.name === name)!;
+      expect(Object.fromEntries(fields.map(({ field, prose }) => [field, amount(splitDefault(prose).fallback ?? '')])), name).toEqual({ ...values });
+    }
+    metrics.stop();
+  });
+
   it('that are hooks, flags or words are refused when they are something else', () => {
     const taken: string[] = [];
     for (const { name, fields } of tables) {

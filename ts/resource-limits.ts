@@ -6,9 +6,9 @@ import { TIME_MAX_MS } from './limits.js';
 export interface MemoryLimits {
   /** MB (2^20 bytes): above 0. Default 512. */
   readonly maxHeapSize: number;
-  /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+  /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
   readonly warningThreshold: number;
-  /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+  /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
   readonly criticalThreshold: number;
   /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
   readonly gcInterval: number;
