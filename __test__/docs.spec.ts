@@ -35,7 +35,7 @@ function membersOf(type: string, source = declarations): string[] {
 
 describe('pages', () => {
   it('are what the code says', () => {
-    for (const page of pages() as string[]) expect(rendered(read(page)), `${page}: run "npm run docs"`).toBe(read(page));
+    for (const page of pages() as string[]) expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
     expect(problems).toEqual([]);
   });
 

@@ -13,7 +13,8 @@ if (isMainThread) {
   for (let index = 0; index < 2; index++) {
     new Worker(fileURLToPath(import.meta.url)).once('message', (port) => {
       urls.push(`http://localhost:${port}/`);
-      if (urls.length === 2) server.listen(Number(process.env['PORT'] ?? 3000), () => console.log(`listening on ${url()}: counts of both ${urls.join(' and ')}`));
+      if (urls.length === 2)
+        server.listen(Number(process.env['PORT'] ?? 3000), () => console.log(`listening on ${url()}: counts of both ${urls.join(' and ')}`));
     });
   }
   const server = createServer((_request, response) => response.end(JSON.stringify({ ...manager.getStats(), workers: urls })));

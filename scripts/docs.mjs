@@ -3,7 +3,7 @@
 // `<!-- options: Name -->` (and the other commands below) and `<!-- end -->` is replaced; what
 // stands outside of those marks is written by hand. `--check` changes nothing and fails on a difference.
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { failureRows } from '../native/loader.js';
@@ -57,6 +57,15 @@ function docOf(node) {
   return { prose: prose.trim(), tags };
 }
 
+/** A name for a few words, such as `'drop' | 'close'`, as these words. */
+function wordsOf(type) {
+  if (!ts.isTypeReferenceNode(type) || type.typeArguments !== undefined) return undefined;
+  const found = Object.values(files).flatMap((byName) => byName.get(type.typeName.getText()) ?? []);
+  const union = found[0] !== undefined && ts.isTypeAliasDeclaration(found[0]) ? found[0].type : undefined;
+  if (union === undefined || !ts.isUnionTypeNode(union) || union.types.length > 6) return undefined;
+  return union.types.every((part) => ts.isLiteralTypeNode(part)) ? union.types.map((part) => part.getText()).join(' | ') : undefined;
+}
+
 /** A type as one line, without `| undefined`, which the optional mark says already. */
 function typeText(type) {
   if (type === undefined) return 'any';
@@ -66,6 +75,8 @@ function typeText(type) {
       .map(typeText)
       .join(' | ');
   }
+  const words = wordsOf(type);
+  if (words !== undefined) return words;
   if (ts.isParenthesizedTypeNode(type)) return `(${typeText(type.type)})`;
   return oneLine(type.getText()).replaceAll('readonly ', '').replaceAll('?: undefined', '');
 }
@@ -142,6 +153,12 @@ function nested(type) {
   return undefined;
 }
 
+/** The heading of a table, and what the type is. */
+const titled = (name, where) =>
+  `#### ${name}\n\n${find(name, where)
+    .map((node) => oneLine(docOf(node).prose))
+    .join(' ')}\n\n`;
+
 /** A table of options. Everything optional has to name its default, everything that is a number its range. */
 function optionsTable(name, where, settings) {
   const { fields, bases } = fieldsOf(name, where);
@@ -157,7 +174,7 @@ function optionsTable(name, where, settings) {
     return `| \`${field}\` | ${code(type)} | ${fallback === undefined ? 'required' : cell(fallback)} | ${cell(rest)} |`;
   });
   const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
-  return `| option | type | default | meaning, unit and range |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n${more}`;
+  return `${titled(name, where)}| option | type | default | meaning, unit and range |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n${more}`;
 }
 
 /** A table of what is read: figures of a report, fields of a result. */
@@ -166,7 +183,7 @@ function fieldsTable(name, where, settings) {
   if (settings.explained !== undefined) for (const { field, prose } of fields) if (prose === '') problems.push(`${name}.${field} has no doc comment`);
   const rows = fields.map(({ field, type, isOptional, prose }) => `| \`${field}${isOptional ? '?' : ''}\` | ${code(type)} | ${cell(prose)} |`);
   const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
-  return `| field | type | meaning |\n| --- | --- | --- |\n${rows.join('\n')}\n${more}`;
+  return `${titled(name, where)}| field | type | meaning |\n| --- | --- | --- |\n${rows.join('\n')}\n${more}`;
 }
 
 function signature(node, name) {
@@ -217,7 +234,7 @@ function functionOf(name, where) {
 /** A type alias as it stands, with its comment. */
 function typeOf(name, where) {
   return find(name, where)
-    .map((node) => `**\`${name}\`**: ${oneLine(docOf(node).prose)}\n\n\`\`\`ts\n${node.getText().replace(/^\s*declare /, '')}\n\`\`\``)
+    .map((node) => `#### ${name}\n\n${oneLine(docOf(node).prose)}\n\n\`\`\`ts\n${node.getText().replace(/^\s*declare /, '')}\n\`\`\``)
     .join('\n\n');
 }
 
@@ -281,14 +298,46 @@ function generated(kind, name, where, settings) {
   }
 }
 
+/** Where each name is documented: the pages and anchors, in the order of the pages. */
+const places = new Map();
+
+function learnPlaces() {
+  for (const page of pages()) {
+    const text = readFileSync(join(root, page), 'utf8');
+    for (const [, kind, name] of text.matchAll(MARK)) {
+      if (kind === 'core') continue;
+      const isHeading = kind === 'options' || kind === 'fields' || kind === 'type' || new RegExp(`^## ${name}$`, 'm').test(text);
+      places.set(name, [...(places.get(name) ?? []), { page, anchor: isHeading ? `#${name.toLowerCase()}` : '' }]);
+    }
+  }
+}
+
+/** Makes a link of every word in code that names one documented type. */
+function linked(body, page) {
+  const link = (whole, inner) => {
+    const names = new Set((inner.match(/\b[A-Z]\w+\b/g) ?? []).filter((name) => places.has(name)));
+    if (names.size !== 1) return whole;
+    const found = places.get([...names][0]);
+    const place = found.find((one) => one.page === page) ?? found[0];
+    if (place.page === page) return place.anchor === '' ? whole : `[${whole}](${place.anchor})`;
+    return `[${whole}](${relative(dirname(page), place.page)}${place.anchor})`;
+  };
+  return body
+    .split(/(```[\s\S]*?```|^#.*$)/m)
+    .map((part) => (/^(```|#)/.test(part) ? part : part.replace(/(?<!\[)`([^`]+)`/g, link)))
+    .join('')
+    .replaceAll(/\n{3,}/g, '\n\n');
+}
+
 /** A page with its generated parts as they should be. */
-export function rendered(text) {
+export function rendered(text, page) {
+  if (places.size === 0) learnPlaces();
   let out = '';
   let at = 0;
   for (const match of text.matchAll(MARK)) {
     const [whole, kind, name, where, given] = match;
     const settings = Object.fromEntries([...given.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
-    const body = generated(kind, name, where, settings).trim();
+    const body = linked(generated(kind, name, where, settings), page).trim();
     out += `${text.slice(at, match.index)}${whole.slice(0, whole.indexOf('-->') + 3)}\n\n${body}\n\n<!-- end -->`;
     at = match.index + whole.length;
   }
@@ -318,7 +367,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const page of pages()) {
     const file = join(root, page);
     const text = readFileSync(file, 'utf8');
-    const wanted = rendered(text);
+    const wanted = rendered(text, page);
     if (text === wanted || problems.length > 0) continue;
     stale++;
     if (isCheck) console.error(`portcullis: ${page} is not what the code says: run "npm run docs"`);
