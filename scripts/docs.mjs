@@ -110,7 +110,13 @@ export function fieldsOf(name, where) {
       const { prose } = docOf(member);
       const isOptional = member.questionToken !== undefined;
       if (ts.isMethodSignature(member)) {
-        fields.push({ field: `${field}()`, type: oneLine(member.getText()).replaceAll('readonly ', ''), isOptional, prose, isFunction: true });
+        fields.push({
+          field: `${field}()`,
+          type: oneLine(member.getText()).replaceAll('readonly ', '').replace(/;$/, ''),
+          isOptional,
+          prose,
+          isFunction: true,
+        });
         continue;
       }
       const inner = nested(member.type);
