@@ -35,7 +35,7 @@ interface ConnectionLimits {
     readonly maxConnectionsPerIp?: number | undefined;
     /** Connections per user. */
     readonly maxConnectionsPerUser?: number | undefined;
-    /** Per IPv6 prefix of `ipv6PrefixBits`. */
+    /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
@@ -43,7 +43,7 @@ interface ConnectionLimits {
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
-    /** 1 to 128, default 64; fixed for the life of the index. */
+    /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
     /** Connects per address. */
     readonly connectRatePerIp?: ConnectRate | undefined;
@@ -165,49 +165,49 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
 interface MemoryLimits {
     /** MB (2^20 bytes): above 0. Default 512. */
     readonly maxHeapSize: number;
-    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
     readonly warningThreshold: number;
-    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+    /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
     readonly criticalThreshold: number;
     /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
     readonly gcInterval: number;
 }
 /** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
 interface ConnectionCaps {
-    /** In all. Default 10000. */
+    /** Connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
     readonly maxTotal: number;
-    /** Per address. Default `Infinity`. */
+    /** Connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerIp: number;
-    /** Per user. Default `Infinity`. */
+    /** Connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerUser: number;
     /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
     readonly timeoutMs: number;
 }
 /** HTTP requests; kept by every adapter that is given them. */
 interface RequestLimits {
-    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    /** Requests at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
     readonly maxConcurrent: number;
     /**
      * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
      * gets 408 if its body had not come, else 503. Default 30000.
      */
     readonly timeoutMs: number;
-    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+    /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
     readonly maxPayloadSize: number;
-    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+    /** Bytes of all headers as they are sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
     readonly maxHeaderSize: number;
 }
 /** WebSockets; kept by every adapter that is given them. */
 interface WebSocketLimits {
-    /** Open at once; one more gets 503. Default `Infinity`. */
+    /** Open at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
     readonly maxConnections: number;
-    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+    /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
     readonly maxMessageSize: number;
     /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
     readonly pingInterval: number;
     /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
     readonly pongTimeout: number;
-    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+    /** Bytes waiting to be sent to a client above which it is slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
     readonly maxBufferedBytes?: number;
     /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
     readonly maxBufferedMs?: number;
@@ -257,11 +257,11 @@ interface Alarm {
 
 /** Options of a timer, given in the place of its delay. */
 interface TimerOptions {
-    /** Milliseconds; fractions are cut, less than 1 is 1, as on the host. Beyond 2^31-1 works. */
+    /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
     readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. */
+    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
     readonly name?: string;
-    /** Clears the timer when it aborts. */
+    /** Clears the timer when it aborts. Default: none. */
     readonly signal?: AbortSignal;
     /** Whether the timer holds the process. Default `true`. */
     readonly ref?: boolean;
@@ -278,7 +278,7 @@ interface TimerManagerOptions {
     readonly clock?: Clock;
     /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
     readonly strict?: boolean;
-    /** Owner shown in reports. */
+    /** Owner shown in reports. Default `timers`. */
     readonly name?: string;
     /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
     readonly context?: 'capture' | 'none';
@@ -461,57 +461,87 @@ interface MemoryLimit {
      * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
      */
     readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    /** The limit, MB. */
     readonly limitMb: number;
+    /** What is compared with it, MB. */
     readonly usedMb: number;
+    /** How much of it is used. */
     readonly percent: number;
     /** For a control group: how many steps above the process's own. */
     readonly level: number;
 }
 /** Delays in milliseconds. */
 interface DelayQuantiles {
+    /** Half of all are not above it. */
     readonly p50: number;
+    /** Nine of ten are not above it. */
     readonly p90: number;
+    /** 99 of 100 are not above it. */
     readonly p99: number;
+    /** 999 of 1,000 are not above it. */
     readonly p999: number;
+    /** The longest. */
     readonly max: number;
+    /** The arithmetic mean. */
     readonly mean: number;
+    /** How many were measured. */
     readonly count: number;
 }
 /** Percent of time in which some task, or all of them, waited for a resource. */
 interface PressureStall {
+    /** Some task waited, in the last 10 s. */
     readonly some10: number;
+    /** Some task waited, in the last 60 s. */
     readonly some60: number;
+    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
     readonly full10: number | null;
     /** `cgroup`, or `system` where the group has none of its own. */
     readonly scope: 'cgroup' | 'system';
 }
 /** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
 interface ResourceSnapshot {
+    /** How memory stands, with hysteresis. */
     readonly state: ResourceState;
+    /** Whether memory is below the critical threshold; true while it cannot be read. */
     readonly isHealthy: boolean;
+    /** Open connections and leases of the managers that were given. */
     readonly activeConnections: number;
+    /** Requests in flight, over all threads. */
     readonly activeRequests: number;
+    /** Of the process, its control groups and the machine. */
     readonly memory: {
+        /** Milliseconds since memory was read. */
         readonly ageMs: number;
+        /** Resident set of the process; `null` outside of Linux. */
         readonly rssMb: number | null;
+        /** Part of it that no file backs; `null` where the kernel does not say. */
         readonly anonymousMb: number | null;
         /** What the control group is charged less droppable page cache: what the kernel kills for. */
         readonly workingSetMb: number | null;
+        /** Memory of the machine; `null` outside of Linux. */
         readonly hostTotalMb: number | null;
+        /** What the machine could still hand out without swapping; `null` outside of Linux. */
         readonly hostAvailableMb: number | null;
+        /** JavaScript's heap in use, of this thread. */
         readonly heapUsedMb: number;
         /** V8's ceiling; `null` on Bun, which has none. */
         readonly heapLimitMb: number | null;
+        /** Milliseconds since the heap was asked. */
         readonly heapAgeMs: number;
         /** The limit that binds; `null` where memory cannot be read. */
         readonly effectiveLimit: MemoryLimit | null;
         /** All limits of control groups and machine. */
         readonly limits: readonly MemoryLimit[];
+        /** 1 or 2; `null` outside of a control group. */
         readonly cgroupVersion: number | null;
+        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
         readonly oomKills: number | null;
+        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of the process, averaged between the last two samples. */
     readonly cpu: {
+        /** Milliseconds since the CPU was read; `null` until there are two samples. */
         readonly ageMs: number | null;
         /** Percent of the CPUs allowed. */
         readonly percentOfAllowed: number | null;
@@ -519,17 +549,23 @@ interface ResourceSnapshot {
         readonly usedCpus: number | null;
         /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
+        /** CPUs that the affinity mask allows; `null` outside of Linux. */
         readonly cpus: number | null;
+        /** CPUs that the control group's quota allows; `null` without a quota. */
         readonly quotaCpus: number | null;
         /** Percent of time for which the quota denied the CPU. */
         readonly throttledPercent: number | null;
         /** Of this JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
+        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of disks. */
     readonly io: {
+        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
         readonly pressure: PressureStall | null;
     };
+    /** Of this thread's event loop. */
     readonly loop: {
         /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
         readonly watch: 'kernel' | 'challenge' | 'off';
@@ -537,6 +573,7 @@ interface ResourceSnapshot {
         readonly utilization: number | null;
         /** What an event waits until the loop turns, in the last minute. */
         readonly delayMs: DelayQuantiles | null;
+        /** Blocks that were noticed, since the monitor was made. */
         readonly stalls: number;
         /** The block under way, if one is. Only another thread can see its own here. */
         readonly stall: Stall | null;
@@ -545,16 +582,27 @@ interface ResourceSnapshot {
     };
     /** Over all threads that have a monitor; totals include those that have ended. */
     readonly process: {
+        /** Requests that began. */
         readonly requests: number;
+        /** Blocks that were noticed. */
         readonly stalls: number;
+        /** Milliseconds of all of them. */
         readonly stalledMs: number;
+        /** Delays of all loops that are watched, in the last minute. */
         readonly delayMs: DelayQuantiles | null;
+        /** Delays of all loops that there were, of all time. */
         readonly lifetimeDelayMs: DelayQuantiles | null;
+        /** A row for each monitor. */
         readonly threads: readonly {
+            /** The monitor's name. */
             readonly name: string;
+            /** Requests in flight. */
             readonly inFlight: number;
+            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
             readonly cpuPercent: number | null;
+            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
             readonly utilization: number | null;
+            /** Blocks that were noticed. */
             readonly stalls: number;
         }[];
     };
@@ -569,14 +617,15 @@ type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: 
 interface ResourceMonitorOptions {
     /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
     readonly name?: string | undefined;
-    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. */
+    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
     readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-    /** The stall watch; `false` for none. */
+    /** The stall watch; `false` for none. Default: on. */
     readonly stalls?: {
         /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
         /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
         readonly log?: 'stderr' | {
+            /** A file that lines are appended to; opened at construction. */
             readonly file: string;
         } | undefined;
     } | false | undefined;
@@ -588,15 +637,17 @@ interface ResourceMonitorOptions {
     readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
     /** Where one line per transition goes; `false` for nowhere. Default: the console. */
     readonly log?: ResourceLog | false | undefined;
-    /** Whether garbage collection is asked for at `critical`, and the most of all time it may take: above 0, at most 0.5. Default 0.01. */
+    /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
     readonly gc?: {
+        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
         readonly budget?: number | undefined;
     } | false | undefined;
-    /** Whether `shedMs()` refuses, and about how long clients are told to stay away: 1 to 2^30 ms, by default 5000, up to half more or less. Default `false`. */
+    /** Whether `shedMs()` refuses. Default `false`. */
     readonly shedding?: boolean | {
+        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
         readonly retryAfterMs?: number | undefined;
     } | undefined;
-    /** Put before `/proc` and `/sys`, for tests with files of their own. */
+    /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
     readonly root?: string | undefined;
 }
 /**
@@ -630,7 +681,10 @@ declare class ResourceMonitor {
     get memoryLimits(): Readonly<MemoryLimits>;
     /** The state, with hysteresis: it does not flap at a threshold. */
     get state(): ResourceState;
-    /** Everything that is known. Some 10 to 100 µs: not for hot paths. */
+    /**
+     * Everything that is known. Some 10 to 100 µs: not for hot paths.
+     * @throws ERR_CLOSED once it was stopped
+     */
     snapshot(): ResourceSnapshot;
     /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
     stalls(): readonly Stall[];
@@ -691,7 +745,7 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
 });
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-    /** Shares the counts with every manager of that name in this process, over all workers. */
+    /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
     readonly name?: string | undefined;
     /** How long a lease holds its seat: 1 to 2^30 ms. Default 10000. */
     readonly leaseTimeoutMs?: number | undefined;
@@ -709,7 +763,7 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
     /**
      * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-     * refuse for want of memory (`overload`).
+     * refuse for want of memory (`overload`). Default: none.
      */
     readonly monitor?: ResourceMonitor | undefined;
     /** Called after a connection was closed because it had gone quiet. */
@@ -918,16 +972,17 @@ interface BreakerOptions {
 interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
     /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
     name: string;
+    /** What it does: a function, or an object that makes one, once per configuration. */
     middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-    /** Higher runs first (outermost), ties in the order given. Any finite number. Default 0. */
+    /** Higher runs first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
     priority?: number | undefined;
-    /** Default `true`. */
+    /** Whether it takes part. Default `true`. */
     enabled?: boolean | undefined;
     /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
     timeoutMs?: number | undefined;
     /** Whether the run goes on without the layer when it fails. Default `false`. */
     optional?: boolean | undefined;
-    /** Only for optional layers. */
+    /** When it is left out for a while; only for optional layers. Default: as in `BreakerOptions`. */
     breaker?: BreakerOptions | undefined;
 }
 /** What runs after the last layer. */
@@ -961,7 +1016,7 @@ interface MiddlewareChainOptions {
      * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
      */
     readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-    /** 1 to 1,000,000. Default 64. */
+    /** One run in so many is observed: 1 to 1,000,000. Default 64. */
     readonly sampleEvery?: number | undefined;
     /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
     readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
@@ -1097,12 +1152,19 @@ interface ExpositionOptions {
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 /** Quantiles by nearest rank, in milliseconds. */
 interface LatencyQuantiles {
+    /** Half of all are not above it. */
     readonly p50: number;
+    /** Nine of ten are not above it. */
     readonly p90: number;
+    /** 95 of 100 are not above it. */
     readonly p95: number;
+    /** 99 of 100 are not above it. */
     readonly p99: number;
+    /** 999 of 1,000 are not above it. */
     readonly p999: number;
+    /** The longest. */
     readonly max: number;
+    /** The arithmetic mean. */
     readonly mean: number;
 }
 /** One route in the last one to two minutes. */
@@ -1111,10 +1173,13 @@ interface RouteFigures {
     readonly route: string;
     /** `''` if it was not said. */
     readonly method: string;
+    /** Requests that ended. */
     readonly requests: number;
+    /** The same a second, on average. */
     readonly requestsPerSecond: number;
     /** Share of requests that failed, 0 to 1; `null` without requests. */
     readonly errorRate: number | null;
+    /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
     /** Since the beginning. */
     readonly total: number;
@@ -1123,6 +1188,7 @@ interface RouteFigures {
 interface ProductionFigures {
     /** Milliseconds, on average; `null` without requests. */
     averageResponseTime: number | null;
+    /** Requests a second, on average over the window. */
     requestsPerSecond: number;
     /** Share of requests that failed by the server's fault, 0 to 1. */
     errorRate: number;
@@ -1130,6 +1196,7 @@ interface ProductionFigures {
     memoryUsage: number | null;
     /** Percent of the CPUs that the process is allowed; `null` without a monitor, and until it has two samples. */
     cpuUsage: number | null;
+    /** Open connections and leases of the managers that were given. */
     connectionCount: number;
     /** Users connected, or seen in the last 15 minutes. */
     activeUsers: number;
@@ -1157,35 +1224,46 @@ type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturat
 interface ScorePart {
     /** 0 to 100; `null` without data: it does not count then. */
     readonly score: number | null;
+    /** How much it counts, relative to the others. */
     readonly weight: number;
+    /** The figure, in `unit`; `null` without data. */
     readonly observed: number | null;
     /** At and below this the part is 100. */
     readonly target: number;
     /** At and above this it is 0. */
     readonly zeroAt: number;
+    /** Of `observed`, `target` and `zeroAt`. */
     readonly unit: 'share' | 'ms' | 'MB' | 'percent';
 }
 /** One of the targets, judged. */
 interface TargetResult {
+    /** Its name. */
     readonly target: keyof ProductionTargets;
+    /** The figure; `null` without data. */
     readonly observed: number | null;
+    /** What was wanted. */
     readonly threshold: number;
+    /** `unknown` without data. */
     readonly result: 'pass' | 'fail' | 'unknown';
 }
 /** What is wrong, by how much, and what to do. */
 interface Recommendation {
     /** Stable. */
     readonly id: string;
+    /** How bad it is. */
     readonly severity: 'info' | 'warning' | 'critical';
     /** The figure, as a sentence names it. */
     readonly figure: string;
+    /** The figure, in the unit of its sentence. */
     readonly observed: number;
+    /** What it passed. */
     readonly threshold: number;
     /** What to do; the text in `recommendations`. */
     readonly action: string;
 }
 /** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
 interface Budget {
+    /** Of which promise. */
     readonly id: 'errors' | 'latency';
     /** The share of good requests that is promised, 0 to 1. */
     readonly objective: number;
@@ -1200,27 +1278,40 @@ interface Budget {
 interface WindowFigures {
     /** Time it covers: less than its name says, just after the start. */
     readonly coveredMs: number;
+    /** Requests that ended. */
     readonly requests: number;
+    /** The same a second, on average; within the first second as if it were one. */
     readonly requestsPerSecond: number;
+    /** Of these, failures by the server's fault: 5xx, and what was recorded with `error`. */
     readonly errors: number;
+    /** `errors` / `requests`, 0 to 1; 0 without requests. */
     readonly errorRate: number;
     /** Answers of 400 to 499, which are the client's. */
     readonly clientErrors: number;
     /** Requests and connections that were turned away by limits: in none of the other figures. */
     readonly refused: number;
+    /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
+    /** WebSocket messages received. */
     readonly messagesIn: number;
+    /** WebSocket messages sent. */
     readonly messagesOut: number;
+    /** Bytes of those received. */
     readonly bytesIn: number;
+    /** Bytes of those sent. */
     readonly bytesOut: number;
+    /** Messages both ways a second, on average. */
     readonly messagesPerSecond: number;
     /** (satisfied + tolerating / 2) / all, of T = `maxResponseTime` and 4 T; a failure satisfies nobody. `null` without requests. */
     readonly apdex: number | null;
 }
 /** The report. The first five are the plan's. */
 interface ProductionReport {
+    /** When it was made, ISO 8601. */
     readonly timestamp: string;
+    /** The plan's figures. */
     readonly metrics: ProductionFigures;
+    /** What they are compared with. */
     readonly targets: ProductionTargets;
     /** Whether every target that can be judged is met. */
     readonly healthy: boolean;
@@ -1230,18 +1321,27 @@ interface ProductionReport {
     readonly schema: 1;
     /** What `metrics` covers. */
     readonly window: WindowName;
+    /** Time that `window` covers so far, milliseconds. */
     readonly coveredMs: number;
+    /** Requests in it. */
     readonly samples: number;
     /** `low` below 20 requests. */
     readonly confidence: 'low' | 'high';
+    /** What the health score is made of. */
     readonly scoreParts: Readonly<Record<ScorePartName, ScorePart>>;
+    /** Each target, judged. */
     readonly targetResults: readonly TargetResult[];
     /** The worst first. */
     readonly findings: readonly Recommendation[];
+    /** Of the requests in `window`; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
+    /** As in `WindowFigures`, of `window`. */
     readonly apdex: number | null;
+    /** The budgets of errors and of slow requests. */
     readonly slo: readonly Budget[];
+    /** Requests in flight on this thread. */
     readonly inFlight: number;
+    /** Every window. */
     readonly windows: Readonly<Record<WindowName, WindowFigures>>;
     /** The busiest 12. */
     readonly routes: readonly RouteFigures[];
@@ -1252,14 +1352,18 @@ interface ProductionReport {
 }
 /** Everything, for a page: the report, the busiest 100 routes, and the requests of the last minute by duration. */
 interface ProductionSnapshot extends ProductionReport {
+    /** Milliseconds since the metrics were made. */
     readonly uptimeMs: number;
+    /** Requests of the last minute by duration. */
     readonly heat: {
         /** Upper edges of the bands; there is one more band than edges, which is open. */
         readonly edgesMs: readonly number[];
         /** A row to each complete second, at most 60, the oldest first: requests by band. */
         readonly seconds: readonly (readonly number[])[];
     };
+    /** Users connected or seen, by window. */
     readonly activeUsers: Readonly<Record<'1m' | '5m' | '15m', number>>;
+    /** Pairs of route and method that are told apart. */
     readonly routesKnown: number;
     /** Requests that were counted as `other`, because there were too many routes. */
     readonly routesOverflowed: number;
@@ -1267,13 +1371,13 @@ interface ProductionSnapshot extends ProductionReport {
 
 /** Options of `ProductionMetrics`. */
 interface ProductionMetricsOptions {
-    /** Those that are missing have the plan's values. */
+    /** What is wanted. Default: the values in `ProductionTargets`. */
     readonly targets?: Partial<ProductionTargets> | undefined;
     /** Its clock moves the windows, and it owns the timer that does so. Default: a new one. */
     readonly timers?: TimerManager | undefined;
-    /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. */
+    /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. */
+    /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. Default: none. */
     readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
     /** What `metrics` of a report covers. Default `1m`. */
     readonly window?: WindowName | undefined;
@@ -1281,7 +1385,7 @@ interface ProductionMetricsOptions {
     readonly maxRoutes?: number | undefined;
     /** The share of requests that shall take no longer than `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
-    /** Weights of the health score's parts, of at least 0; 0 leaves a part out. */
+    /** Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3, latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05. */
     readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
 }
 
@@ -1289,8 +1393,9 @@ interface ProductionMetricsOptions {
 interface RequestDetails {
     /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
     readonly route?: string | undefined;
+    /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
     readonly method?: string | undefined;
-    /** 100 to 599; from 500 on it is an error. */
+    /** Status of the response: 100 to 599; from 500 on it is an error. */
     readonly status?: number | undefined;
     /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
     readonly error?: boolean | string | undefined;
@@ -1699,7 +1804,7 @@ declare class LivePage {
     snapshot(): PageSnapshot;
     /** Says that the server is draining, and lets the viewers go: they must not hold it up. */
     drain(): void;
-    /** Ends it: viewers are let go, newcomers get 503. May be called again. */
+    /** Ends it: viewers are let go, new streams get 503. May be called again. */
     close(): void;
     [Symbol.dispose](): void;
     /**
@@ -1756,19 +1861,19 @@ interface ShutdownOptions {
     /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
     readonly deadlineMs?: number | undefined;
     /**
-     * How long to go on serving while not ready, until load balancers have noticed. Default 0, or 5000 where
-     * `KUBERNETES_SERVICE_HOST` is set; then at most a quarter of the deadline.
+     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
+     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
      */
     readonly preDrainDelayMs?: number | undefined;
-    /** Over how long the closes of WebSockets are spread. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
     readonly drainWindowMs?: number | undefined;
-    /** How long a client may take to answer a close. Default 1000, at most a quarter of the deadline. */
+    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
     readonly closeTimeoutMs?: number | undefined;
-    /** How long a hook may take that has no time of its own. Default 5000. */
+    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
     readonly hookTimeoutMs?: number | undefined;
     /** 1001 (going away) or 1012 (restart). Default 1001. */
     readonly closeCode?: 1001 | 1012 | undefined;
-    /** Default "Server shutdown". */
+    /** Reason of those closes. Default "Server shutdown". */
     readonly closeReason?: string | undefined;
     /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
     readonly signals?: readonly NodeJS.Signals[] | undefined;
@@ -1900,7 +2005,7 @@ type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: 
 interface MessageRouterOptions {
     /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;
-    /** Told which type's handler runs, so that a stall can be put down to it. */
+    /** Told which type's handler runs, so that a stall can be put down to it. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
 }
 /** How messages fared. */
@@ -1934,6 +2039,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
     otherwise(handle: MessageHandler<unknown, C>): this;
     /** Whether a type has a handler of its own. */
     has(type: string): boolean;
+    /** How messages fared so far. */
     stats(): MessageStats;
     /**
      * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
@@ -2013,11 +2119,17 @@ declare class ValidationFailure {
     readonly status: number;
     /** What the code means, in words; the same for every failure of the code. */
     readonly reason: string;
+    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field: string | undefined;
+    /** Where in the input, in bytes from its start. */
     readonly offset: number | undefined;
+    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
     readonly path: readonly (string | number)[] | undefined;
+    /** The limit that was passed. */
     readonly limit: number | undefined;
+    /** How much there was, where that is known. */
     readonly actual: number | undefined;
+    /** The claim of a token. */
     readonly claim: string | undefined;
     /** Problem details of RFC 9457. */
     toProblem(): ProblemDetails;
@@ -2040,6 +2152,7 @@ declare class ValidationFailure {
  * }
  */
 declare class InputValidationError extends Error {
+    /** The class's name, as errors have it. */
     readonly name = "InputValidationError";
     /** The stable code. */
     readonly code: FailureCode;
@@ -2073,13 +2186,13 @@ interface JsonLimits {
     readonly maxDepth?: number | undefined;
     /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
     readonly maxValues?: number | undefined;
-    /** Keys of one object. Default 10,000. */
+    /** Keys of one object: 0 or more. Default 10,000. */
     readonly maxKeys?: number | undefined;
-    /** Items of one array. Default Infinity. */
+    /** Items of one array: 0 or more. Default Infinity. */
     readonly maxItems?: number | undefined;
-    /** Bytes of one string value between its quotes, as written. Default Infinity. */
+    /** Bytes of one string value between its quotes, as written: 0 or more. Default Infinity. */
     readonly maxStringBytes?: number | undefined;
-    /** Bytes of one key between its quotes, as written. Default 256. */
+    /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
     /** An object that repeats a key, however it is escaped. Default `refuse`. */
     readonly duplicateKeys?: Leniency | undefined;
@@ -2150,7 +2263,7 @@ interface HeaderLimits {
     readonly maxNameBytes?: number | undefined;
     /** Bytes of a value whose name has no cap of its own: 0 to 2^24. Default 1000. */
     readonly maxValueBytes?: number | undefined;
-    /** Caps of single names, over these: `authorization` 8192, `cookie` 4096. */
+    /** Caps of single names, in bytes: 0 to 2^24. They stand over the default. Default: `authorization` 8192, `cookie` 4096. */
     readonly valueCaps?: Readonly<Record<string, number>> | undefined;
     /**
      * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
@@ -2213,15 +2326,15 @@ interface UrlOptions {
      * `flag`, which lets them through with a flag. Default `refuse`.
      */
     readonly suspicious?: 'refuse' | 'flag' | undefined;
-    /** `request-target`: the method, which decides about `*`. */
+    /** `request-target`: the method, which decides about `*`. Default: none. */
     readonly method?: string | undefined;
-    /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. */
+    /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. Default: none. */
     readonly host?: string | undefined;
     /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
     readonly allowedOrigins?: readonly string[] | undefined;
-    /** `outbound`: default `['https']`. */
+    /** `outbound`: the schemes that may be fetched. Default `['https']`. */
     readonly schemes?: readonly string[] | undefined;
-    /** `outbound`: default `[80, 443]`. */
+    /** `outbound`: the ports that may be fetched from. Default `[80, 443]`. */
     readonly allowedPorts?: readonly number[] | undefined;
     /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
     readonly allowedHosts?: readonly string[] | undefined;
@@ -2375,7 +2488,7 @@ interface RemoteJwks {
     readonly timeoutMs?: number | undefined;
     /** The longest body: 64 to 1,048,576. Default 65,536. */
     readonly maxBytes?: number | undefined;
-    /** Headers to send. */
+    /** Headers to send. Default: none besides `Accept` and those of caching. */
     readonly headers?: Readonly<Record<string, string>> | undefined;
     /** Told of every fetch that failed; the message holds nothing of the answer. */
     readonly onError?: ((error: PortcullisError) => void) | undefined;
@@ -2437,25 +2550,25 @@ type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | str
 interface TokenVerifierOptions {
     /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
     readonly algorithms: readonly TokenAlgorithm[];
-    /** The keys; or `jwks`. */
+    /** The keys; or `jwks`. One of the two is required. Default: none. */
     readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-    /** A set of keys, in which those for another purpose are left out; or where to fetch it. */
+    /** A set of keys, in which those for another purpose are left out; or where to fetch it. Default: none. */
     readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-    /** `iss` is this, or one of these. */
+    /** `iss` is this, or one of these. Default: not looked at. */
     readonly issuer?: string | readonly string[] | undefined;
-    /** `aud` is or holds one of these. Absent: a token that names an audience is refused (RFC 7519, section 4.1.3); `null`: any will do. */
+    /** `aud` is or holds one of these; `null`: any will do. Default: a token that names an audience is refused (RFC 7519, section 4.1.3). */
     readonly audience?: string | readonly string[] | null | undefined;
-    /** `sub` is this. */
+    /** `sub` is this. Default: not looked at. */
     readonly subject?: string | undefined;
-    /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. */
+    /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. Default: none. */
     readonly requiredClaims?: readonly string[] | undefined;
-    /** How long ago a token may have been issued: 1 to 2^31 seconds. */
+    /** How long ago a token may have been issued: 1 to 2^31 seconds. Default: any time. */
     readonly maxAgeSeconds?: number | undefined;
     /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
     readonly clockToleranceSeconds?: number | undefined;
-    /** The header's `typ`, as media type (`at+jwt`). Absent: `JWT` or none; `null`: anything. */
+    /** The header's `typ`, as media type (`at+jwt`); `null`: anything. Default: `JWT` or none. */
     readonly typ?: string | readonly string[] | null | undefined;
-    /** Extensions that `crit` may name, because you handle them. */
+    /** Extensions that `crit` may name, because you handle them. Default: none. */
     readonly allowedCritical?: readonly string[] | undefined;
     /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
     readonly refuseEmbeddedKeys?: boolean | undefined;

@@ -1,4 +1,4 @@
-// npm run bench: every figure of the README, on Node and on Bun, one process a subject.
+// npm run bench: every figure of docs/benchmarks.md, on Node and on Bun, one process a subject.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -76,5 +76,17 @@ if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {
   run(process.execPath, [join(root, 'scripts', 'page.mjs')]);
   run(process.execPath, [join(root, 'scripts', 'types.mjs')]);
 }
+const DOCUMENTED = [
+  'docs',
+  'index.d.ts',
+  'dist/elysia.d.ts',
+  'dist/ws.d.ts',
+  'dist/bun.d.ts',
+  'dist/testing.d.ts',
+  'src/kpi',
+  'src/sampler',
+  'scripts/docs.mjs',
+];
+if (stamp.docs !== fingerprint(DOCUMENTED)) run(process.execPath, [join(root, 'scripts', 'docs.mjs')]);
 mkdirSync(join(root, 'dist'), { recursive: true });
-writeFileSync(stampFile, JSON.stringify({ rust, script }));
+writeFileSync(stampFile, JSON.stringify({ rust, script, docs: fingerprint(DOCUMENTED) }));

@@ -5,6 +5,7 @@ import { type ValidationFailure, failure } from './validators/failure.js';
 
 /** Where a client's token is, besides its `Authorization` header. */
 export interface TokenAuth {
+  /** Judges the token. */
   readonly verifier: TokenVerifier;
   /**
    * Also takes it from the subprotocol that follows this one, for browsers:

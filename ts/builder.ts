@@ -82,9 +82,11 @@ export interface ServerOptions {
   readonly port?: number | undefined;
   /** The address to listen at. Default: all. */
   readonly hostname?: string | undefined;
+  /** How WebSockets are served. Default: at `/ws`, with `ping` answered. */
   readonly websocket?: WebSocketOptions | undefined;
   /** Those that are missing have their defaults. `memory` makes a `ResourceMonitor` that watches it, unless `monitor` is given, which has its own. */
   readonly limits?: ResourceLimitsInput | undefined;
+  /** Layers around every request, upgrades too. */
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
   /** Verifies the token of every upgrade, as for the guard, or with any verifier of bearer tokens; its `sub` becomes the user. Default: nobody is asked. */
   readonly auth?: TokenVerifier | TokenAuth | BearerVerifier | undefined;
@@ -96,8 +98,11 @@ export interface ServerOptions {
   readonly trustedProxies?: readonly string[] | undefined;
   /** As for the guard: judges every message before it is parsed. Default: the size alone is limited. */
   readonly json?: JsonLimits | undefined;
+  /** As for the guard: what becomes of a message that `json` refuses. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
+  /** How it ends. Default: as in `ShutdownOptions`, by no signal. */
   readonly shutdown?: ShutdownOptions | undefined;
+  /** Which endpoints there are. Default: all. */
   readonly endpoints?: Endpoints | undefined;
   /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
   readonly page?: PageOptions | undefined;

@@ -72,7 +72,7 @@ export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
 
 /** Options of a connection manager. */
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-  /** Shares the counts with every manager of that name in this process, over all workers. */
+  /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
   readonly name?: string | undefined;
   /** How long a lease holds its seat: 1 to 2^30 ms. Default 10000. */
   readonly leaseTimeoutMs?: number | undefined;
@@ -90,7 +90,7 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
   /**
    * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-   * refuse for want of memory (`overload`).
+   * refuse for want of memory (`overload`). Default: none.
    */
   readonly monitor?: ResourceMonitor | undefined;
   /** Called after a connection was closed because it had gone quiet. */

@@ -23,6 +23,7 @@ import type { ValidationFailure } from './validators/failure.js';
  * `R` is the adapter's request.
  */
 export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
+  /** Limits of the manager that is made; required unless a `manager` is given. */
   readonly limits?: ConnectionLimits;
   /** A manager that others use too. */
   readonly manager?: ConnectionManager;

@@ -17,7 +17,7 @@ export interface RemoteJwks {
   readonly timeoutMs?: number | undefined;
   /** The longest body: 64 to 1,048,576. Default 65,536. */
   readonly maxBytes?: number | undefined;
-  /** Headers to send. */
+  /** Headers to send. Default: none besides `Accept` and those of caching. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Told of every fetch that failed; the message holds nothing of the answer. */
   readonly onError?: ((error: PortcullisError) => void) | undefined;

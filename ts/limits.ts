@@ -37,7 +37,7 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerIp?: number | undefined;
   /** Connections per user. */
   readonly maxConnectionsPerUser?: number | undefined;
-  /** Per IPv6 prefix of `ipv6PrefixBits`. */
+  /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
   readonly maxConnectionsPerPrefix?: number | undefined;
   /** Connections without a user. */
   readonly maxAnonymousConnections?: number | undefined;
@@ -45,7 +45,7 @@ export interface ConnectionLimits {
   readonly maxAnonymousConnectionsPerIp?: number | undefined;
   /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
   readonly maxUnknownIpConnections?: number | undefined;
-  /** 1 to 128, default 64; fixed for the life of the index. */
+  /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
   readonly ipv6PrefixBits?: number | undefined;
   /** Connects per address. */
   readonly connectRatePerIp?: ConnectRate | undefined;

@@ -32,7 +32,7 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
 export interface MessageRouterOptions {
   /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
   readonly onError?: ((error: unknown, type: string) => void) | undefined;
-  /** Told which type's handler runs, so that a stall can be put down to it. */
+  /** Told which type's handler runs, so that a stall can be put down to it. Default: none. */
   readonly monitor?: ResourceMonitor | undefined;
 }
 
@@ -147,6 +147,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     return { type: outgoing.type, payload: outgoing.payload, timestamp: new Date(wallClockMs()).toISOString(), messageId: messageId ?? randomUUID() };
   }
 
+  /** How messages fared so far. */
   stats(): MessageStats {
     return { handled: this.#handled, problems: { ...this.#problems } };
   }

@@ -9,25 +9,25 @@ import { TimerManager } from './timers.js';
 export interface TokenVerifierOptions {
   /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
   readonly algorithms: readonly TokenAlgorithm[];
-  /** The keys; or `jwks`. */
+  /** The keys; or `jwks`. One of the two is required. Default: none. */
   readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-  /** A set of keys, in which those for another purpose are left out; or where to fetch it. */
+  /** A set of keys, in which those for another purpose are left out; or where to fetch it. Default: none. */
   readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-  /** `iss` is this, or one of these. */
+  /** `iss` is this, or one of these. Default: not looked at. */
   readonly issuer?: string | readonly string[] | undefined;
-  /** `aud` is or holds one of these. Absent: a token that names an audience is refused (RFC 7519, section 4.1.3); `null`: any will do. */
+  /** `aud` is or holds one of these; `null`: any will do. Default: a token that names an audience is refused (RFC 7519, section 4.1.3). */
   readonly audience?: string | readonly string[] | null | undefined;
-  /** `sub` is this. */
+  /** `sub` is this. Default: not looked at. */
   readonly subject?: string | undefined;
-  /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. */
+  /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. Default: none. */
   readonly requiredClaims?: readonly string[] | undefined;
-  /** How long ago a token may have been issued: 1 to 2^31 seconds. */
+  /** How long ago a token may have been issued: 1 to 2^31 seconds. Default: any time. */
   readonly maxAgeSeconds?: number | undefined;
   /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
   readonly clockToleranceSeconds?: number | undefined;
-  /** The header's `typ`, as media type (`at+jwt`). Absent: `JWT` or none; `null`: anything. */
+  /** The header's `typ`, as media type (`at+jwt`); `null`: anything. Default: `JWT` or none. */
   readonly typ?: string | readonly string[] | null | undefined;
-  /** Extensions that `crit` may name, because you handle them. */
+  /** Extensions that `crit` may name, because you handle them. Default: none. */
   readonly allowedCritical?: readonly string[] | undefined;
   /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
   readonly refuseEmbeddedKeys?: boolean | undefined;

@@ -6,9 +6,9 @@ import { TIME_MAX_MS } from './limits.js';
 export interface MemoryLimits {
   /** MB (2^20 bytes): above 0. Default 512. */
   readonly maxHeapSize: number;
-  /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+  /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
   readonly warningThreshold: number;
-  /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+  /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
   readonly criticalThreshold: number;
   /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
   readonly gcInterval: number;
@@ -16,11 +16,11 @@ export interface MemoryLimits {
 
 /** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
 export interface ConnectionCaps {
-  /** In all. Default 10000. */
+  /** Connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
   readonly maxTotal: number;
-  /** Per address. Default `Infinity`. */
+  /** Connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerIp: number;
-  /** Per user. Default `Infinity`. */
+  /** Connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerUser: number;
   /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
   readonly timeoutMs: number;
@@ -28,30 +28,30 @@ export interface ConnectionCaps {
 
 /** HTTP requests; kept by every adapter that is given them. */
 export interface RequestLimits {
-  /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+  /** Requests at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
   readonly maxConcurrent: number;
   /**
    * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
    * gets 408 if its body had not come, else 503. Default 30000.
    */
   readonly timeoutMs: number;
-  /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+  /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
   readonly maxPayloadSize: number;
-  /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+  /** Bytes of all headers as they are sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
   readonly maxHeaderSize: number;
 }
 
 /** WebSockets; kept by every adapter that is given them. */
 export interface WebSocketLimits {
-  /** Open at once; one more gets 503. Default `Infinity`. */
+  /** Open at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
   readonly maxConnections: number;
-  /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+  /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
   readonly maxMessageSize: number;
   /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
   readonly pingInterval: number;
   /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
   readonly pongTimeout: number;
-  /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+  /** Bytes waiting to be sent to a client above which it is slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
   readonly maxBufferedBytes?: number;
   /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
   readonly maxBufferedMs?: number;

@@ -84,8 +84,11 @@ export interface MemoryLimit {
    * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
    */
   readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+  /** The limit, MB. */
   readonly limitMb: number;
+  /** What is compared with it, MB. */
   readonly usedMb: number;
+  /** How much of it is used. */
   readonly percent: number;
   /** For a control group: how many steps above the process's own. */
   readonly level: number;
@@ -93,19 +96,29 @@ export interface MemoryLimit {
 
 /** Delays in milliseconds. */
 export interface DelayQuantiles {
+  /** Half of all are not above it. */
   readonly p50: number;
+  /** Nine of ten are not above it. */
   readonly p90: number;
+  /** 99 of 100 are not above it. */
   readonly p99: number;
+  /** 999 of 1,000 are not above it. */
   readonly p999: number;
+  /** The longest. */
   readonly max: number;
+  /** The arithmetic mean. */
   readonly mean: number;
+  /** How many were measured. */
   readonly count: number;
 }
 
 /** Percent of time in which some task, or all of them, waited for a resource. */
 export interface PressureStall {
+  /** Some task waited, in the last 10 s. */
   readonly some10: number;
+  /** Some task waited, in the last 60 s. */
   readonly some60: number;
+  /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
   readonly full10: number | null;
   /** `cgroup`, or `system` where the group has none of its own. */
   readonly scope: 'cgroup' | 'system';
@@ -113,31 +126,48 @@ export interface PressureStall {
 
 /** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
 export interface ResourceSnapshot {
+  /** How memory stands, with hysteresis. */
   readonly state: ResourceState;
+  /** Whether memory is below the critical threshold; true while it cannot be read. */
   readonly isHealthy: boolean;
+  /** Open connections and leases of the managers that were given. */
   readonly activeConnections: number;
+  /** Requests in flight, over all threads. */
   readonly activeRequests: number;
+  /** Of the process, its control groups and the machine. */
   readonly memory: {
+    /** Milliseconds since memory was read. */
     readonly ageMs: number;
+    /** Resident set of the process; `null` outside of Linux. */
     readonly rssMb: number | null;
+    /** Part of it that no file backs; `null` where the kernel does not say. */
     readonly anonymousMb: number | null;
     /** What the control group is charged less droppable page cache: what the kernel kills for. */
     readonly workingSetMb: number | null;
+    /** Memory of the machine; `null` outside of Linux. */
     readonly hostTotalMb: number | null;
+    /** What the machine could still hand out without swapping; `null` outside of Linux. */
     readonly hostAvailableMb: number | null;
+    /** JavaScript's heap in use, of this thread. */
     readonly heapUsedMb: number;
     /** V8's ceiling; `null` on Bun, which has none. */
     readonly heapLimitMb: number | null;
+    /** Milliseconds since the heap was asked. */
     readonly heapAgeMs: number;
     /** The limit that binds; `null` where memory cannot be read. */
     readonly effectiveLimit: MemoryLimit | null;
     /** All limits of control groups and machine. */
     readonly limits: readonly MemoryLimit[];
+    /** 1 or 2; `null` outside of a control group. */
     readonly cgroupVersion: number | null;
+    /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
     readonly oomKills: number | null;
+    /** Time in which tasks waited for memory; `null` where the kernel does not say. */
     readonly pressure: PressureStall | null;
   };
+  /** Of the process, averaged between the last two samples. */
   readonly cpu: {
+    /** Milliseconds since the CPU was read; `null` until there are two samples. */
     readonly ageMs: number | null;
     /** Percent of the CPUs allowed. */
     readonly percentOfAllowed: number | null;
@@ -145,15 +175,23 @@ export interface ResourceSnapshot {
     readonly usedCpus: number | null;
     /** The lesser of affinity and quota. */
     readonly allowedCpus: number | null;
+    /** CPUs that the affinity mask allows; `null` outside of Linux. */
     readonly cpus: number | null;
+    /** CPUs that the control group's quota allows; `null` without a quota. */
     readonly quotaCpus: number | null;
     /** Percent of time for which the quota denied the CPU. */
     readonly throttledPercent: number | null;
     /** Of this JavaScript thread, percent of one core. */
     readonly jsThreadPercent: number | null;
+    /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
     readonly pressure: PressureStall | null;
   };
-  readonly io: { readonly pressure: PressureStall | null };
+  /** Of disks. */
+  readonly io: {
+    /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
+    readonly pressure: PressureStall | null;
+  };
+  /** Of this thread's event loop. */
   readonly loop: {
     /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
     readonly watch: 'kernel' | 'challenge' | 'off';
@@ -161,6 +199,7 @@ export interface ResourceSnapshot {
     readonly utilization: number | null;
     /** What an event waits until the loop turns, in the last minute. */
     readonly delayMs: DelayQuantiles | null;
+    /** Blocks that were noticed, since the monitor was made. */
     readonly stalls: number;
     /** The block under way, if one is. Only another thread can see its own here. */
     readonly stall: Stall | null;
@@ -169,16 +208,27 @@ export interface ResourceSnapshot {
   };
   /** Over all threads that have a monitor; totals include those that have ended. */
   readonly process: {
+    /** Requests that began. */
     readonly requests: number;
+    /** Blocks that were noticed. */
     readonly stalls: number;
+    /** Milliseconds of all of them. */
     readonly stalledMs: number;
+    /** Delays of all loops that are watched, in the last minute. */
     readonly delayMs: DelayQuantiles | null;
+    /** Delays of all loops that there were, of all time. */
     readonly lifetimeDelayMs: DelayQuantiles | null;
+    /** A row for each monitor. */
     readonly threads: readonly {
+      /** The monitor's name. */
       readonly name: string;
+      /** Requests in flight. */
       readonly inFlight: number;
+      /** Percent of one core; `null` until there are two samples, and outside of Linux. */
       readonly cpuPercent: number | null;
+      /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
       readonly utilization: number | null;
+      /** Blocks that were noticed. */
       readonly stalls: number;
     }[];
   };
@@ -195,15 +245,21 @@ export type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, de
 export interface ResourceMonitorOptions {
   /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
   readonly name?: string | undefined;
-  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. */
+  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
   readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-  /** The stall watch; `false` for none. */
+  /** The stall watch; `false` for none. Default: on. */
   readonly stalls?:
     | {
         /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
         /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
-        readonly log?: 'stderr' | { readonly file: string } | undefined;
+        readonly log?:
+          | 'stderr'
+          | {
+              /** A file that lines are appended to; opened at construction. */
+              readonly file: string;
+            }
+          | undefined;
       }
     | false
     | undefined;
@@ -215,11 +271,23 @@ export interface ResourceMonitorOptions {
   readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
   /** Where one line per transition goes; `false` for nowhere. Default: the console. */
   readonly log?: ResourceLog | false | undefined;
-  /** Whether garbage collection is asked for at `critical`, and the most of all time it may take: above 0, at most 0.5. Default 0.01. */
-  readonly gc?: { readonly budget?: number | undefined } | false | undefined;
-  /** Whether `shedMs()` refuses, and about how long clients are told to stay away: 1 to 2^30 ms, by default 5000, up to half more or less. Default `false`. */
-  readonly shedding?: boolean | { readonly retryAfterMs?: number | undefined } | undefined;
-  /** Put before `/proc` and `/sys`, for tests with files of their own. */
+  /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+  readonly gc?:
+    | {
+        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        readonly budget?: number | undefined;
+      }
+    | false
+    | undefined;
+  /** Whether `shedMs()` refuses. Default `false`. */
+  readonly shedding?:
+    | boolean
+    | {
+        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        readonly retryAfterMs?: number | undefined;
+      }
+    | undefined;
+  /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
   readonly root?: string | undefined;
 }
 
@@ -334,7 +402,10 @@ export class ResourceMonitor {
     return STATES[this.#cells[LEVEL]!] ?? 'ok';
   }
 
-  /** Everything that is known. Some 10 to 100 µs: not for hot paths. */
+  /**
+   * Everything that is known. Some 10 to 100 µs: not for hot paths.
+   * @throws ERR_CLOSED once it was stopped
+   */
   snapshot(): ResourceSnapshot {
     const figures = this.#watch.figures();
     if (figures === null) throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');

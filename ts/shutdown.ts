@@ -51,19 +51,19 @@ export interface ShutdownOptions {
   /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
   readonly deadlineMs?: number | undefined;
   /**
-   * How long to go on serving while not ready, until load balancers have noticed. Default 0, or 5000 where
-   * `KUBERNETES_SERVICE_HOST` is set; then at most a quarter of the deadline.
+   * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
+   * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
    */
   readonly preDrainDelayMs?: number | undefined;
-  /** Over how long the closes of WebSockets are spread. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+  /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
   readonly drainWindowMs?: number | undefined;
-  /** How long a client may take to answer a close. Default 1000, at most a quarter of the deadline. */
+  /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
   readonly closeTimeoutMs?: number | undefined;
-  /** How long a hook may take that has no time of its own. Default 5000. */
+  /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
   readonly hookTimeoutMs?: number | undefined;
   /** 1001 (going away) or 1012 (restart). Default 1001. */
   readonly closeCode?: 1001 | 1012 | undefined;
-  /** Default "Server shutdown". */
+  /** Reason of those closes. Default "Server shutdown". */
   readonly closeReason?: string | undefined;
   /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
   readonly signals?: readonly NodeJS.Signals[] | undefined;

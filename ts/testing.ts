@@ -14,9 +14,11 @@ export class ManualClock implements Clock {
   #nowMs = 0;
   #alarm: { wake: () => void; at: number } | undefined;
 
+  /** Milliseconds since it was made. */
   now(): number {
     return this.#nowMs;
   }
+  /** Called by timers: rings at most one alarm, when it is told to go on. */
   arm(wake: () => void, delayMs: number): Alarm {
     const alarm = { wake, at: this.#nowMs + delayMs };
     this.#alarm = alarm;
@@ -28,17 +30,23 @@ export class ManualClock implements Clock {
       unref: () => undefined,
     };
   }
+  /** Called by timers: rings at the next `advance`, also by 0. */
   soon(wake: () => void): void {
     this.arm(wake, 0);
   }
+  /** Called by timers: itself, since it is never exchanged. */
   identity(): unknown {
     return this;
   }
+  /** Called by timers: does nothing, microtasks run when the test awaits. */
   checkpoint(): void {
-    // The test's own turn: microtasks run when it awaits.
+    // The test's own turn.
   }
 
-  /** Moves on by `byMs` and runs what becomes due, each timer at its own time. */
+  /**
+   * Moves on by `byMs` and runs what becomes due, each timer at its own time.
+   * @throws ERR_OUT_OF_RANGE unless `byMs` is a finite number of at least 0
+   */
   advance(byMs: number): void {
     if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity) throw outOfRange('byMs', byMs, 'a number of at least 0');
     const until = this.#nowMs + byMs;
@@ -65,18 +73,25 @@ export class ManualClock implements Clock {
 
 /** A socket that remembers what was done to it. */
 export class FakeSocket implements ManagedSocket {
+  /** 1 open, 2 closing, 3 closed. */
   readyState = 1;
+  /** The closes it was asked for, in their order. */
   readonly closed: { readonly code: number | undefined; readonly reason: string | undefined }[] = [];
+  /** What was sent, in its order. */
   readonly sent: unknown[] = [];
+  /** Whether it was cut off. */
   terminated = false;
 
+  /** Notes the close; `readyState` is 2 then. */
   close(code?: number, reason?: string): void {
     this.closed.push({ code, reason });
     this.readyState = 2;
   }
+  /** Notes what is sent. */
   send(data: unknown): void {
     this.sent.push(data);
   }
+  /** Notes that it was cut off; `readyState` is 3 then. */
   terminate(): void {
     this.terminated = true;
     this.readyState = 3;

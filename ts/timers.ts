@@ -4,11 +4,11 @@ import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.j
 
 /** Options of a timer, given in the place of its delay. */
 export interface TimerOptions {
-  /** Milliseconds; fractions are cut, less than 1 is 1, as on the host. Beyond 2^31-1 works. */
+  /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
   readonly delayMs?: number;
-  /** Shown by `report()` and `assertNoLeaks()`. */
+  /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
   readonly name?: string;
-  /** Clears the timer when it aborts. */
+  /** Clears the timer when it aborts. Default: none. */
   readonly signal?: AbortSignal;
   /** Whether the timer holds the process. Default `true`. */
   readonly ref?: boolean;
@@ -26,7 +26,7 @@ export interface TimerManagerOptions {
   readonly clock?: Clock;
   /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
   readonly strict?: boolean;
-  /** Owner shown in reports. */
+  /** Owner shown in reports. Default `timers`. */
   readonly name?: string;
   /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
   readonly context?: 'capture' | 'none';

@@ -1,7 +1,7 @@
 //! Every way in which input can fail, each listed once: its stable code, the HTTP status that
 //! answers it, what it means and what to do about it.
 //!
-//! `scripts/failures.mjs` writes `ts/failures.ts` and `docs/errors.md` from this list, so that a
+//! `scripts/failures.mjs` writes `ts/failures.ts` from this list and `docs/errors.md` has it, so that a
 //! code exists in one place. The meaning is the message that JavaScript sees: it never holds a
 //! token, a header value or payload text. The messages of the plan's methods are its own.
 

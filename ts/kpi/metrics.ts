@@ -19,8 +19,9 @@ import { Tally, most } from './tally.js';
 export interface RequestDetails {
   /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
   readonly route?: string | undefined;
+  /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
   readonly method?: string | undefined;
-  /** 100 to 599; from 500 on it is an error. */
+  /** Status of the response: 100 to 599; from 500 on it is an error. */
   readonly status?: number | undefined;
   /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
   readonly error?: boolean | string | undefined;

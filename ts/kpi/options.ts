@@ -9,13 +9,13 @@ import type { ProductionTargets, ScorePartName, WindowName } from './report.js';
 
 /** Options of `ProductionMetrics`. */
 export interface ProductionMetricsOptions {
-  /** Those that are missing have the plan's values. */
+  /** What is wanted. Default: the values in `ProductionTargets`. */
   readonly targets?: Partial<ProductionTargets> | undefined;
   /** Its clock moves the windows, and it owns the timer that does so. Default: a new one. */
   readonly timers?: TimerManager | undefined;
-  /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. */
+  /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
   readonly monitor?: ResourceMonitor | undefined;
-  /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. */
+  /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. Default: none. */
   readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
   /** What `metrics` of a report covers. Default `1m`. */
   readonly window?: WindowName | undefined;
@@ -23,7 +23,7 @@ export interface ProductionMetricsOptions {
   readonly maxRoutes?: number | undefined;
   /** The share of requests that shall take no longer than `maxResponseTime`: above 0, below 1. Default 0.95. */
   readonly latencyObjective?: number | undefined;
-  /** Weights of the health score's parts, of at least 0; 0 leaves a part out. */
+  /** Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3, latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05. */
   readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
 }
 

@@ -36,16 +36,17 @@ export interface BreakerOptions {
 export interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
   /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
   name: string;
+  /** What it does: a function, or an object that makes one, once per configuration. */
   middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-  /** Higher runs first (outermost), ties in the order given. Any finite number. Default 0. */
+  /** Higher runs first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
   priority?: number | undefined;
-  /** Default `true`. */
+  /** Whether it takes part. Default `true`. */
   enabled?: boolean | undefined;
   /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
   timeoutMs?: number | undefined;
   /** Whether the run goes on without the layer when it fails. Default `false`. */
   optional?: boolean | undefined;
-  /** Only for optional layers. */
+  /** When it is left out for a while; only for optional layers. Default: as in `BreakerOptions`. */
   breaker?: BreakerOptions | undefined;
 }
 
@@ -83,7 +84,7 @@ export interface MiddlewareChainOptions {
    * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
    */
   readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-  /** 1 to 1,000,000. Default 64. */
+  /** One run in so many is observed: 1 to 1,000,000. Default 64. */
   readonly sampleEvery?: number | undefined;
   /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
   readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;

@@ -151,7 +151,7 @@ export class LivePage {
     this.close();
   }
 
-  /** Ends it: viewers are let go, newcomers get 503. May be called again. */
+  /** Ends it: viewers are let go, new streams get 503. May be called again. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

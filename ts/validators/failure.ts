@@ -59,11 +59,17 @@ export class ValidationFailure {
   readonly status: number;
   /** What the code means, in words; the same for every failure of the code. */
   readonly reason: string;
+  /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
   readonly field: string | undefined;
+  /** Where in the input, in bytes from its start. */
   readonly offset: number | undefined;
+  /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
   readonly path: readonly (string | number)[] | undefined;
+  /** The limit that was passed. */
   readonly limit: number | undefined;
+  /** How much there was, where that is known. */
   readonly actual: number | undefined;
+  /** The claim of a token. */
   readonly claim: string | undefined;
 
   /** @internal */
@@ -141,6 +147,7 @@ export function failure(code: FailureCode, details?: FailureDetails): Validation
  * }
  */
 export class InputValidationError extends Error {
+  /** The class's name, as errors have it. */
   override readonly name = 'InputValidationError';
   /** The stable code. */
   readonly code: FailureCode;

@@ -13,7 +13,7 @@ export interface HeaderLimits {
   readonly maxNameBytes?: number | undefined;
   /** Bytes of a value whose name has no cap of its own: 0 to 2^24. Default 1000. */
   readonly maxValueBytes?: number | undefined;
-  /** Caps of single names, over these: `authorization` 8192, `cookie` 4096. */
+  /** Caps of single names, in bytes: 0 to 2^24. They stand over the default. Default: `authorization` 8192, `cookie` 4096. */
   readonly valueCaps?: Readonly<Record<string, number>> | undefined;
   /**
    * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a

@@ -17,13 +17,13 @@ export interface JsonLimits {
   readonly maxDepth?: number | undefined;
   /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
   readonly maxValues?: number | undefined;
-  /** Keys of one object. Default 10,000. */
+  /** Keys of one object: 0 or more. Default 10,000. */
   readonly maxKeys?: number | undefined;
-  /** Items of one array. Default Infinity. */
+  /** Items of one array: 0 or more. Default Infinity. */
   readonly maxItems?: number | undefined;
-  /** Bytes of one string value between its quotes, as written. Default Infinity. */
+  /** Bytes of one string value between its quotes, as written: 0 or more. Default Infinity. */
   readonly maxStringBytes?: number | undefined;
-  /** Bytes of one key between its quotes, as written. Default 256. */
+  /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
   readonly maxKeyBytes?: number | undefined;
   /** An object that repeats a key, however it is escaped. Default `refuse`. */
   readonly duplicateKeys?: Leniency | undefined;

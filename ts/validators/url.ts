@@ -41,15 +41,15 @@ export interface UrlOptions {
    * `flag`, which lets them through with a flag. Default `refuse`.
    */
   readonly suspicious?: 'refuse' | 'flag' | undefined;
-  /** `request-target`: the method, which decides about `*`. */
+  /** `request-target`: the method, which decides about `*`. Default: none. */
   readonly method?: string | undefined;
-  /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. */
+  /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. Default: none. */
   readonly host?: string | undefined;
   /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
   readonly allowedOrigins?: readonly string[] | undefined;
-  /** `outbound`: default `['https']`. */
+  /** `outbound`: the schemes that may be fetched. Default `['https']`. */
   readonly schemes?: readonly string[] | undefined;
-  /** `outbound`: default `[80, 443]`. */
+  /** `outbound`: the ports that may be fetched from. Default `[80, 443]`. */
   readonly allowedPorts?: readonly number[] | undefined;
   /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
   readonly allowedHosts?: readonly string[] | undefined;

@@ -1,5 +1,5 @@
+// Node with `ws`: node examples/ws.mjs
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
 
@@ -9,5 +9,5 @@ const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws) => ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })));
 guard.attach(server, webSocketServer);
 server.listen(Number(process.env['PORT'] ?? 3000), () => {
-  console.log(`listening on http://localhost:${(server.address() as AddressInfo).port}: WebSocket at any path, counts by plain HTTP`);
+  console.log(`listening on http://localhost:${server.address().port}/: WebSocket at any path, counts by plain HTTP`);
 });

@@ -1,0 +1,376 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import {
+  ConnectionManager,
+  GracefulShutdown,
+  InputValidator,
+  LivePage,
+  MessageRouter,
+  PerformantMiddlewareChain,
+  PortcullisError,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+  TokenVerifier,
+  resourceLimits,
+  scanJson,
+} from '../dist/index.js';
+import { Segment } from '../dist/connection.js';
+import { Visit } from '../dist/door.js';
+import { REASONS } from '../dist/limits.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis } from '../dist/ws.js';
+import { documentedOptions, fieldsOf, pages, problems, rendered, splitDefault } from '../scripts/docs.mjs';
+
+const isBun = 'bun' in process.versions;
+const read = (path: string): string => readFileSync(path, 'utf8');
+const declarations = read('index.d.ts');
+
+/** The members of a union of texts, as it is declared. */
+function membersOf(type: string, source = declarations): string[] {
+  const [, union = ''] = new RegExp(`type ${type} = ([^;]*);`).exec(source) ?? [];
+  return [...union.matchAll(/'([^']+)'/g)].map(([, text]) => text!);
+}
+
+describe('pages', () => {
+  it('are what the code says', () => {
+    for (const page of pages() as string[]) expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
+    expect(problems).toEqual([]);
+  });
+
+  it('lead somewhere, every link of them', () => {
+    const slug = (heading: string): string =>
+      heading
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N} _-]/gu, '')
+        .trim()
+        .replaceAll(' ', '-');
+    const anchors = (file: string): string[] => [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => slug(heading!));
+    const dead: string[] = [];
+    for (const page of [...readdirSync('.').filter((name) => name.endsWith('.md')), ...(pages() as string[])]) {
+      for (const [, target] of read(page)
+        .replaceAll(/```[\s\S]*?```/g, '')
+        .matchAll(/\]\(([^)\s]+)\)/g)) {
+        if (/^https?:/.test(target!)) continue;
+        const [path, anchor] = target!.split('#') as [string, string?];
+        const file = path === '' ? page : join(dirname(page), path);
+        if (!existsSync(file) || (anchor !== undefined && !anchors(file).includes(anchor))) dead.push(`${page}: ${target}`);
+      }
+    }
+    expect(dead).toEqual([]);
+  });
+
+  it('there is one for every class that is exported', () => {
+    const api = (pages() as string[])
+      .filter((page) => page.startsWith('docs/api/'))
+      .map(read)
+      .join('\n');
+    const [, exported = ''] = /^export \{ (.*) \};$/m.exec(declarations) ?? [];
+    const names = exported.split(', ').map((name) => name.split(' as ').at(-1)!);
+    expect(names.filter((name) => !['PAGE_COLUMNS', 'UnauthorizedError', 'PortcullisError'].includes(name) && !api.includes(name))).toEqual([]);
+  });
+});
+
+describe('a default and a range', () => {
+  it('are read from what a comment says', () => {
+    expect(splitDefault('Bytes: 1 to 9. Default 64.')).toEqual({ fallback: '64', rest: 'Bytes: 1 to 9.' });
+    expect(splitDefault('Whose. Default: none, and then nothing.')).toEqual({ fallback: 'none, and then nothing', rest: 'Whose.' });
+    expect(splitDefault('Share. Default 0.01. More.')).toEqual({ fallback: '0.01', rest: 'Share. More.' });
+    expect(splitDefault('Nothing is said.')).toEqual({ fallback: undefined, rest: 'Nothing is said.' });
+  });
+});
+
+// Every option that a table names is tried on what takes it.
+const clock = new ManualClock();
+const timers = new TimerManager({ clock });
+const secret = 'x'.repeat(32);
+const sources = { connections: new ConnectionManager({}, timers), timers };
+const stopping = <T extends { stop(): void }>(made: T): void => made.stop();
+const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
+type Given = Record<string, unknown>;
+const TAKES: Record<string, (given: Given) => unknown> = {
+  ConnectionLimits: (given) => new ConnectionManager(given, timers).cleanup(),
+  ConnectionManagerOptions: (given) => new ConnectionManager({}, timers, given as never).cleanup(),
+  ConnectRate: (given) => new ConnectionManager({ connectRatePerIp: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
+  MessageRate: (given) => new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
+  TimerManagerOptions: (given) => new TimerManager(given as never),
+  TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
+  MiddlewareChainOptions: (given) => new PerformantMiddlewareChain([], timers, given as never),
+  MiddlewareItem: (given) => new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined, ...given } as never], timers),
+  BreakerOptions: (given) => new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined, optional: true, breaker: given } as never], timers),
+  UrlOptions: (given) => InputValidator.safeValidateUrl('/', given as never),
+  HeaderLimits: (given) => InputValidator.safeValidateHeaders({}, given as never),
+  JsonLimits: (given) => scanJson('1', given as never),
+  TokenVerifierOptions: (given) => new TokenVerifier({ algorithms: ['HS256'], ...('jwks' in given ? {} : { keys: { secret } }), ...given } as never).close(),
+  RemoteJwks: (given) => new TokenVerifier({ algorithms: ['RS256'], jwks: { url: 'http://127.0.0.1:9/', ...given } as never }).close(),
+  MemoryLimits: (given) => resourceLimits({ memory: given }),
+  ConnectionCaps: (given) => resourceLimits({ connections: given }),
+  RequestLimits: (given) => resourceLimits({ requests: given }),
+  WebSocketLimits: (given) => resourceLimits({ websockets: given }),
+  ResourceMonitorOptions: (given) => stopping(new ResourceMonitor({}, timers, given as never)),
+  ProductionMetricsOptions: (given) => stopping(new ProductionMetrics({ timers, ...given } as never)),
+  ProductionTargets: (given) => stopping(new ProductionMetrics({ timers, targets: given } as never)),
+  ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
+  RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
+  RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
+  ShutdownOptions: (given) => new GracefulShutdown(timers, given as never).removeSignals(),
+  MessageRouterOptions: (given) => new MessageRouter(given as never),
+  PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
+  GuardOptions: (given) => portcullis(('manager' in given ? given : { limits: {}, timers, ...given }) as never),
+  MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
+  TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
+};
+/** Recorded on hot paths, where names are not looked at. */
+const LENIENT = ['RequestDetails', 'RequestEnd'];
+if (isBun) {
+  const { ElysiaServerBuilder } = await import('../dist/elysia.js');
+  TAKES['ServerOptions'] = (given) => new ElysiaServerBuilder(given as never);
+  TAKES['WebSocketOptions'] = (given) => new ElysiaServerBuilder({ websocket: given as never });
+  TAKES['Endpoints'] = (given) => new ElysiaServerBuilder({ endpoints: given as never });
+}
+
+/** An option by its dotted name. */
+const nested = (field: string, value: unknown): Given => {
+  const [first, ...rest] = field.split('.') as [string, ...string[]];
+  return { [first]: rest.length === 0 ? value : nested(rest.join('.'), value) };
+};
+
+function codeOf(run: () => unknown): string | undefined {
+  try {
+    run();
+    return undefined;
+  } catch (error) {
+    return error instanceof PortcullisError ? error.code : String(error);
+  }
+}
+
+/** A number as comments write it: 1,000, 2^30, 2^32 - 2. */
+function numberOf(text: string): number {
+  const [, base = '', exponent = '1', less = '0'] = /^([\d,.]+)(?:\^(\d+))?(?: - (\d))?$/.exec(text.trim()) ?? [];
+  return Number(base.replaceAll(',', '')) ** Number(exponent) - Number(less);
+}
+
+type Field = { readonly field: string; readonly type: string; readonly prose: string; readonly isFunction: boolean };
+const tables = (documentedOptions() as { name: string; where?: string; page: string }[]).map(({ name, where }) => ({
+  name,
+  fields: fieldsOf(name, where).fields as Field[],
+}));
+
+describe('options', () => {
+  it('stand in tables that are all tried here', () => {
+    const untried = tables.map(({ name }) => name).filter((name) => TAKES[name] === undefined);
+    expect(untried).toEqual(isBun ? [] : ['ServerOptions', 'WebSocketOptions', 'Endpoints']);
+  });
+
+  for (const { name, fields } of tables) {
+    const take = TAKES[name];
+    if (take === undefined) continue;
+
+    it(`of ${name} are known, and no others`, () => {
+      for (const { field } of fields.filter(({ field: one }) => !one.endsWith('()')))
+        expect(
+          codeOf(() => take(nested(field, undefined))),
+          field,
+        ).not.toBe('ERR_UNKNOWN_OPTION');
+      if (!LENIENT.includes(name)) expect(codeOf(() => take({ [`${fields[0]!.field}x`]: 1 }))).toBe('ERR_UNKNOWN_OPTION');
+    });
+
+    const numbers = fields.filter(({ field, type, isFunction }) => type === 'number' && !isFunction && !(name === 'TimerOptions' && field === 'delayMs'));
+    if (numbers.length === 0) continue;
+    it(`of ${name} that are numbers are refused beyond their ranges`, () => {
+      for (const { field, prose } of numbers) {
+        const give = (value: unknown): string | undefined => codeOf(() => take(nested(field, value)));
+        expect(give('1'), `${field}: a text`).toBe('ERR_INVALID_ARG_TYPE');
+        for (const junk of prose.includes('any finite') ? [Number.NaN] : [Number.NaN, -1]) expect(give(junk), `${field}: ${junk}`).toBe('ERR_OUT_OF_RANGE');
+        const range = /(\d[\d,]*(?:\^\d+)?) to (\d[\d,]*(?:\^\d+)?(?: - \d)?)/.exec(prose);
+        if (range === null) continue;
+        const [least, most] = [numberOf(range[1]!), numberOf(range[2]!)];
+        expect(give(least - 1), `${field}: below ${least}`).toBe('ERR_OUT_OF_RANGE');
+        expect(give(most + 1), `${field}: above ${most}`).toBe('ERR_OUT_OF_RANGE');
+        // What one option allows may contradict the default of another: that is said of another field.
+        for (const good of [least, most]) expect([undefined, 'ERR_OUT_OF_RANGE'], `${field}: ${good}`).toContain(give(good));
+      }
+    });
+  }
+
+  it('of limits and targets have the defaults that are documented', () => {
+    const amount = (text: string): number => {
+      const [, number = '', unit] = /^([\d,.]+|Infinity)(?: (KiB|MiB))?$/.exec(text.replaceAll('`', '')) ?? [];
+      return Number(number.replaceAll(',', '')) * (unit === 'MiB' ? 2 ** 20 : unit === 'KiB' ? 1024 : 1);
+    };
+    const limits = resourceLimits();
+    const metrics = new ProductionMetrics({ timers });
+    const real = {
+      MemoryLimits: limits.memory,
+      ConnectionCaps: limits.connections,
+      RequestLimits: limits.requests,
+      WebSocketLimits: limits.websockets,
+      ProductionTargets: metrics.generateReport().targets,
+    };
+    for (const [name, values] of Object.entries(real)) {
+      const { fields } = tables.find((table) => table.name === name)!;
+      expect(Object.fromEntries(fields.map(({ field, prose }) => [field, amount(splitDefault(prose).fallback ?? '')])), name).toEqual({ ...values });
+    }
+    metrics.stop();
+  });
+
+  it('that are hooks, flags or words are refused when they are something else', () => {
+    const taken: string[] = [];
+    for (const { name, fields } of tables) {
+      const take = TAKES[name];
+      if (take === undefined || LENIENT.includes(name)) continue;
+      for (const { field, type, isFunction } of fields) {
+        if (field.endsWith('()')) continue;
+        const isWord = /^'[^']*'( \| '[^']*')*$/.test(type);
+        if (!isFunction && type !== 'boolean' && !isWord) continue;
+        const code = codeOf(() => take(nested(field, isWord ? 'nonsense' : 'yes')));
+        if (code !== 'ERR_INVALID_ARG_TYPE' && code !== 'ERR_OUT_OF_RANGE') taken.push(`${name}.${field}: ${code}`);
+      }
+    }
+    expect(taken).toEqual([]);
+  });
+});
+
+describe('docs/errors.md', () => {
+  const page = read('docs/errors.md');
+  const rows = [...page.matchAll(/^\| `([^`]+)` \|(.*)\|$/gm)].map(([, code, rest]) => ({ code: code!, cells: rest!.split('|').map((cell) => cell.trim()) }));
+  const listed = rows.map(({ code }) => code);
+
+  it('has every code of an error, of refused input, and no other', () => {
+    const known = [...membersOf('ErrorCode'), ...membersOf('FailureCode')];
+    expect(known.length).toBeGreaterThan(80);
+    expect(listed.filter((code) => code.startsWith('ERR_') && code !== 'ERR_TOKEN_…').toSorted()).toEqual([...known, 'ERR_TOKEN_KEYS_UNAVAILABLE'].toSorted());
+  });
+
+  it('has every code by which connections, requests and messages are refused', () => {
+    const known = [...membersOf('RefusalCode'), ...membersOf('RequestRefusalCode'), ...membersOf('MessageProblemCode'), 'identify_failed', 'unauthorized'];
+    expect(known.length).toBeGreaterThan(20);
+    expect(known.filter((code) => !listed.includes(code))).toEqual([]);
+    expect(listed.filter((code) => /^[a-z_]+$/.test(code) && !known.includes(code))).toEqual([]);
+  });
+
+  it('has the reason, status and close code of every refused connection', () => {
+    const section = page.slice(page.indexOf('## Refused connections'), page.indexOf('Adapters refuse for who asks'));
+    for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
+      const denial = { success: false, code, reason, retryAfterMs: 1 } as const;
+      const socket = new FakeSocket();
+      new Visit(sources.connections, denial, 'close', '').open('id', socket);
+      const status = new Visit(sources.connections, denial, 'http', '').answer?.status;
+      expect(section).toContain(`| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`);
+    }
+  });
+
+  it('has every process warning', () => {
+    const sourcesOf = (folder: string): string[] =>
+      readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
+        entry.isDirectory() ? sourcesOf(join(folder, entry.name)) : [read(join(folder, entry.name))],
+      );
+    const emitted = sourcesOf('ts').flatMap((text) => [...text.matchAll(/PORTCULLIS_[A-Z_]*[A-Z]\b/g)].map(([code]) => code));
+    const [, kinds = ''] = /interface StrayError \{[\s\S]*?readonly kind: ([^;]*);/.exec(declarations) ?? [];
+    const stray = [...kinds.matchAll(/'(\w+)'/g)].map(([, kind]) => `PORTCULLIS_${kind!.toUpperCase()}_ERROR`);
+    expect(stray).toHaveLength(3);
+    expect([...new Set([...emitted, ...stray])].toSorted()).toEqual(listed.filter((code) => code.startsWith('PORTCULLIS_')).toSorted());
+  });
+});
+
+describe('docs/kpi.md', () => {
+  const rows = [...read('docs/kpi.md').matchAll(/^\| `(\w+)` \| (counter|gauge|histogram) \| (otel|prom|both) \|.*\|$/gm)];
+
+  it('has every metric that is exposed, by its naming, and nothing else', async () => {
+    const monitor = new ResourceMonitor({}, timers, {});
+    const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
+    metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
+    metrics.recordError('a');
+    metrics.recordRefusal('a');
+    for (const naming of ['otel', 'prom'] as const) {
+      const text = await metrics.toOpenMetrics({ naming });
+      const exposed = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name, type]) => `${name}${type === 'counter' ? '_total' : ''} ${type}`);
+      const listed = rows.filter(([, , , of]) => of === naming || of === 'both').map(([, name, type]) => `${name} ${type}`);
+      expect(exposed.length).toBeGreaterThan(15);
+      expect(exposed.filter((family) => !listed.includes(family))).toEqual([]);
+      // What is not known yet, or not on this runtime, is not exposed.
+      const unknown = /cpu|eventloop|heap|memory/;
+      expect(listed.filter((family) => !exposed.includes(family) && !unknown.test(family))).toEqual([]);
+    }
+    monitor.stop();
+    metrics.stop();
+  });
+
+  it('has every figure of a snapshot and of a report', () => {
+    const page = read('docs/kpi.md');
+    const monitor = new ResourceMonitor({}, timers, {});
+    const metrics = new ProductionMetrics({ timers, monitor });
+    const missing = (value: object, prefix = ''): string[] =>
+      Object.entries(value).flatMap(([name, inner]: [string, unknown]) => {
+        const path = `${prefix}${name}`;
+        const isOpen = typeof inner === 'object' && inner !== null && !Array.isArray(inner) && page.includes(`| \`${path}.`);
+        return [...(page.includes(`| \`${path}\` |`) ? [] : [path]), ...(isOpen ? missing(inner, `${path}.`) : [])];
+      });
+    expect([...missing(monitor.snapshot()), ...missing(metrics.snapshot()), ...missing(monitor.getMetrics())]).toEqual([]);
+    monitor.stop();
+    metrics.stop();
+  });
+});
+
+describe('docs/memory.md', () => {
+  const page = read('docs/memory.md');
+  /** Bytes by column: the last cell of a row that is a number, or a sum of two. */
+  const bytesOf = (section: string): Record<string, number> =>
+    Object.fromEntries(
+      [...section.matchAll(/^\| ([^|]*`[^|]*) \|(.*)\|$/gm)].map(([, name, rest]) => {
+        const sums = rest!.split('|').filter((cell) => /^ \d+( \+ \d+)? $/.test(cell));
+        return [name!, (sums.at(-1) ?? '').split('+').reduce((sum, part) => sum + Number(part), 0)];
+      }),
+    );
+
+  it('has the columns of a connection as they are', () => {
+    const section = page.slice(page.indexOf('## A connection'), page.indexOf('A message writes'));
+    const segment = new Segment({ traffic: new Float64Array(4), gate: undefined } as never);
+    const slots = segment.hashes.length;
+    expect(slots).toBe(4096);
+    expect(segment.stamps.length).toBe(slots + 1);
+    expect(bytesOf(section)).toEqual({
+      '`stamps`': segment.stamps.BYTES_PER_ELEMENT,
+      '`counters`': segment.counters.byteLength / slots,
+      '`hashes`': segment.hashes.byteLength / slots,
+      '`connections`': 8,
+      '`arrivals`': 16,
+    });
+  });
+
+  it('has the columns of a timer as they are', () => {
+    const section = page.slice(page.indexOf('## A timer'), page.indexOf('57 bytes'));
+    const sizes: Record<string, number> = { Int32: 4, Uint32: 4, Float32: 4, Float64: 8, Uint8: 1 };
+    const columns = [
+      ...read('ts/driver.ts').matchAll(/^ {2}#\w+ = new (\w+)Array\(FIRST_CAPACITY\);/gm),
+      ...read('ts/wheel.ts').matchAll(/^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm),
+    ];
+    // And two arrays of references.
+    const bytes = columns.reduce((sum, [, type]) => sum + sizes[type!]!, 0) + 2 * 8;
+    expect(Object.values(bytesOf(section)).reduce((sum, one) => sum + one, 0)).toBe(bytes);
+    expect(bytes).toBe(57);
+  });
+
+  it('draws a slot as it is in the core', () => {
+    expect(read('src/connections/table.rs')).toContain('assert!(size_of::<Slot>() == 32)');
+    expect(page).toContain('slots: Vec<Slot>, 32 bytes each');
+    expect(read('src/connections/table.rs')).toContain('generation << 2 | state as u32');
+  });
+});
+
+describe('SECURITY.md', () => {
+  it('names files that are there, and tests that are there', () => {
+    const rows = [...read('SECURITY.md').matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\| `([\w./-]+)`: ([^|]+?) +\|$/gm)];
+    const listed = read('SECURITY.md').split('## Threats')[1]!.split('## ')[0]!;
+    expect(rows.length).toBe(listed.split('\n').filter((line) => line.startsWith('|')).length - 2);
+    expect(rows.length).toBeGreaterThan(35);
+    const wrong: string[] = [];
+    for (const [, threat, where, spec, title] of rows) {
+      for (const [, path] of where!.matchAll(/`((?:ts|src)\/[^`]*)`/g)) if (!existsSync(path!)) wrong.push(`${threat}: no ${path}`);
+      const file = spec!.startsWith('src/') ? spec! : `__test__/${spec}`;
+      if (!existsSync(file) || !read(file).includes(title!)) wrong.push(`${threat}: no test "${title}" in ${file}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});

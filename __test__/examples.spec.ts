@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { afterEach, describe, expect, it } from 'vitest';
+import WebSocket from 'ws';
+
+// Every file of examples/, as a real server with real clients. `.ts` runs on Bun, `.mjs` on the host of the tests.
+let running: ChildProcess[] = [];
+afterEach(() => {
+  for (const process_ of running) process_.kill('SIGKILL');
+  running = [];
+});
+
+/** Starts a file on a free port. */
+function start(name: string): Promise<{ url: string; process_: ChildProcess }> {
+  const runtime = name.endsWith('.ts') ? 'node_modules/.bin/bun' : process.execPath;
+  const process_ = spawn(runtime, [name], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
+  running.push(process_);
+  return new Promise((resolve, reject) => {
+    let output = '';
+    process_.on('exit', (code) => reject(new Error(`${name} ended with ${code}: ${output}`)));
+    process_.stdout.on('data', (data: Buffer) => {
+      output += data.toString();
+      const port = /listening on http:\/\/[^\s/]+:(\d+)\//.exec(output)?.[1];
+      if (port !== undefined) resolve({ url: `http://127.0.0.1:${port}`, process_ });
+    });
+  });
+}
+
+/** What one client sees: the answer to what it sends, or the status that refuses it. */
+function ask(url: string, message: string, protocols: string[] = []): Promise<{ answer: string | number; client: WebSocket }> {
+  return new Promise((resolve, reject) => {
+    const client = new WebSocket(url.replace('http', 'ws'), protocols);
+    client.on('open', () => client.send(message));
+    client.on('message', (data) => resolve({ answer: String(data), client }));
+    client.on('unexpected-response', (_request, response) => resolve({ answer: response.statusCode ?? -1, client }));
+    client.on('error', reject);
+  });
+}
+
+const json = async (url: string): Promise<Record<string, unknown>> => (await (await fetch(url)).json()) as Record<string, unknown>;
+
+const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<void>> = {
+  'builder.ts': async (url) => {
+    expect(JSON.parse(String((await ask(`${url}/ws`, '{"type":"ping"}')).answer))).toMatchObject({ type: 'pong' });
+    expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+  },
+  'bun.ts': async (url) => {
+    expect((await ask(url, 'hello')).answer).toBe('hello');
+    expect(await json(url)).toMatchObject({ totalConnections: 1 });
+  },
+  'elysia.ts': async (url) => {
+    expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
+    expect(await json(`${url}/stats`)).toMatchObject({ totalConnections: 1 });
+  },
+  'live.ts': async (url) => {
+    expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
+    expect(await json(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).toMatchObject({ server: { title: 'Portcullis demo' } });
+  },
+  'ws.mjs': async (url) => {
+    expect((await ask(url, 'hello')).answer).toBe('hello');
+    expect(await json(url)).toMatchObject({ totalConnections: 1 });
+  },
+  'tokens.mjs': async (url, process_) => {
+    const token = await (await fetch(`${url}/token`)).text();
+    const { answer, client } = await ask(url, 'hello', ['bearer', token]);
+    expect(answer).toBe('ada: hello');
+    expect(client.protocol).toBe('bearer');
+    expect((await ask(url, 'hello')).answer).toBe(401);
+    expect((await ask(url, 'hello', ['bearer', `${token}x`])).answer).toBe(401);
+    await ask(url, 'again', ['bearer', token]);
+    expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(429);
+    const figures = await (await fetch(`${url}/metrics`)).text();
+    expect(figures).toMatch(/^portcullis_connections 2$/m);
+    expect(figures).toMatch(/^portcullis_refusals_total\{code="user_limit"\} 1$/m);
+    expect((await fetch(`${url}/ready`)).status).toBe(200);
+    const closed = new Promise<number>((resolve) => void client.on('close', resolve));
+    const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
+    process_.kill('SIGTERM');
+    expect([await closed, await exit]).toEqual([1001, 0]);
+  },
+  'workers.mjs': async (url) => {
+    const [first, second] = (await json(url))['workers'] as [string, string];
+    for (const one of [first, second, first]) expect((await ask(one, 'hello')).answer).toBe('hello');
+    expect(await json(url)).toMatchObject({ totalConnections: 3 });
+    // The limit of an address is that of all workers.
+    expect((await ask(second, 'hello')).answer).toBe(429);
+  },
+};
+
+it('every example is started here', () => {
+  expect(readdirSync('examples').toSorted()).toEqual(Object.keys(EXAMPLES).toSorted());
+});
+
+describe('the example', () => {
+  for (const [name, check] of Object.entries(EXAMPLES)) {
+    it(name, async () => {
+      const { url, process_ } = await start(`examples/${name}`);
+      await check(url, process_);
+    });
+  }
+});
+
+describe('the README', () => {
+  const blocks = [...readFileSync('README.md', 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) =>
+    code!.replaceAll(/'portcullis(?:\/(\w+))?'/g, (_all, subpath: string | undefined) => `'../dist/${subpath ?? 'index'}.js'`),
+  );
+  const told = (server: string): string => `console.log('listening on http://localhost:' + ${server}.port + '/')`;
+  const write = (name: string, code: string): string => {
+    mkdirSync('target', { recursive: true });
+    writeFileSync(`target/${name}`, code);
+    return `target/${name}`;
+  };
+
+  it('has ten lines for Elysia that run', async () => {
+    const code = blocks[0]!.replace('new Elysia()', 'const app = new Elysia()').replace('3000', '0');
+    const { url } = await start(write('readme-elysia.ts', `${code}${told('app.server')}`));
+    await EXAMPLES['elysia.ts']!(url, running[0]!);
+  });
+
+  it('has ten lines for ws that run', async () => {
+    const code = blocks[1]!.replace('listen(3000)', `listen(0, () => ${told('server.address()')})`);
+    const { url } = await start(write('readme-ws.mjs', code));
+    expect((await ask(url, 'hello')).answer).toBe('hello');
+    for (let count = 2; count <= 10; count++) await ask(url, 'hello');
+    expect((await ask(url, 'hello')).answer).toBe(429);
+  });
+
+  it('has a guard with everything on that runs', async () => {
+    const [, ws, whole] = blocks as [string, string, string];
+    // The key set's address is nobody's: the test must not leave this machine.
+    const local = whole.replace('https://issuer.example/jwks.json', 'http://127.0.0.1:9/jwks.json');
+    const before = ws.split('portcullis({')[0]!;
+    const code = `${before}${local}server.on('request', guard.request((request, response) => response.end()));\nserver.listen(0, () => ${told('server.address()')});`;
+    const { url, process_ } = await start(write('readme-whole.mjs', code));
+    // Whatever it carries, it waits for keys that cannot be had.
+    expect((await ask(url, 'hello')).answer).toBe(401);
+    const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
+    expect((await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status).toBe(200);
+    const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
+    process_.kill('SIGTERM');
+    expect(await exit).toBe(0);
+  });
+});
