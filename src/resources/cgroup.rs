@@ -6,6 +6,7 @@
 //! of v1 is read for that.
 
 use super::Files;
+use super::mounts::{Mount, levels, mounts};
 use super::parse::{Pressure, keyed, pressure};
 
 /// The groups that hold the process: one directory each, the process's own first.
@@ -47,95 +48,12 @@ pub struct CpuStat {
     pub throttled_ns: u64,
 }
 
-/// `\040` and the like, as mountinfo writes them.
-fn unescaped(word: &str) -> String {
-    let mut text = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let code = rest
-            .get(at + 1..at + 4)
-            .and_then(|code| u8::from_str_radix(code, 8).ok());
-        match code {
-            Some(code) => {
-                text.push(char::from(code));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                text.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    text.push_str(rest);
-    text
-}
-
-struct Mount {
-    root: String,
-    point: String,
-    kind: String,
-    options: String,
-}
-
-/// `36 35 98:0 /root /point rw,noatime master:1 - type source options`
-fn mount(line: &str) -> Option<Mount> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(3);
-    let mut right = right.split(' ');
-    Some(Mount {
-        root: unescaped(left.next()?),
-        point: unescaped(left.next()?),
-        kind: right.next()?.to_owned(),
-        options: right.nth(1)?.to_owned(),
-    })
-}
-
-/// A path of this many levels is cut: nothing sane nests deeper.
-const LEVELS_MAX: usize = 64;
-
-/// The directories of group `path`, the deepest first.
-fn levels(mount: &Mount, path: &str) -> Vec<String> {
-    let below = if mount.root == "/" {
-        path
-    } else {
-        path.strip_prefix(mount.root.as_str())
-            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-            .unwrap_or("")
-    };
-    // A group outside of the namespace's root shows as `/..`: what is mounted is all there is.
-    let names: Vec<&str> = below
-        .split('/')
-        .filter(|name| !name.is_empty())
-        .take(LEVELS_MAX)
-        .collect();
-    let names = if names.contains(&"..") {
-        &[][..]
-    } else {
-        &names[..]
-    };
-    let point = mount.point.trim_end_matches('/');
-    (0..=names.len())
-        .rev()
-        .map(|depth| {
-            names[..depth]
-                .iter()
-                .fold(point.to_owned(), |mut path, name| {
-                    path.push('/');
-                    path.push_str(name);
-                    path
-                })
-        })
-        .collect()
-}
-
 impl Cgroup {
     /// Finds the groups of the process.
     #[must_use]
     pub fn find(files: &dyn Files) -> Self {
         let groups = files.read("/proc/self/cgroup").unwrap_or_default();
-        let mounts = files.read("/proc/self/mountinfo").unwrap_or_default();
-        let mounts: Vec<Mount> = mounts.lines().filter_map(mount).collect();
+        let mounts: Vec<Mount> = mounts(&files.read("/proc/self/mountinfo").unwrap_or_default());
         let group = |controller: &str| {
             groups.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;

@@ -5,16 +5,18 @@
 //! thread that does read them is `crate::sampler`.
 //!
 //! ```text
-//!  text ──▶ parse ──▶ cgroup ──▶ sample ──▶ pressure      ok → warning → critical
-//!                 └─▶ watch                               running → stalled → running
+//!  text ─▶ mounts, parse ─▶ cgroup ─▶ sample ─▶ pressure      ok → warning → critical
+//!                       └─▶ watch ─▶ stall                    running → stalled → running
 //! ```
 
 mod calls;
 mod cgroup;
 mod delays;
+mod mounts;
 mod parse;
 mod pressure;
 mod sample;
+mod stall;
 mod watch;
 
 pub use calls::{is_epoll, system_call_name};
@@ -23,7 +25,8 @@ pub use delays::{Delays, Quantiles};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};
 pub use sample::{Bound, CPU_WINDOW_MS, Limit, SETTINGS_MS, Sample, Sampling};
-pub use watch::{Cause, IDLE_LOOK_MS, LOOK_MS, Look, Place, Stall, Verdict, Watch};
+pub use stall::{Cause, Stall};
+pub use watch::{IDLE_LOOK_MS, LOOK_MS, Look, Place, Verdict, Watch};
 
 /// Where text comes from: the file system, or a test's table.
 pub trait Files {

@@ -20,6 +20,7 @@
 //! stopped (SIGSTOP, a suspended machine, a debugger): that time is nobody's stall.
 
 use super::parse::Scheduled;
+use super::stall::{Base, Stall};
 
 /// Where the loop's thread is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,54 +52,6 @@ pub struct Look {
     pub own_wait_ms: f64,
     /// How long the quota has denied the CPU, in all.
     pub throttled_ms: f64,
-}
-
-/// Why a loop does not turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Its thread is on a CPU: JavaScript, or native code called from it.
-    Busy,
-    /// Its thread sleeps in a system call.
-    Blocked,
-    /// Its thread is ready and gets no CPU.
-    Starved,
-    /// As `Starved`, because the quota of the control group is used up.
-    Throttled,
-    /// The kernel does not say.
-    Unknown,
-}
-
-impl Cause {
-    /// As JavaScript names it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Blocked => "blocked",
-            Self::Starved => "starved",
-            Self::Throttled => "throttled",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// A block under way or over.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stall {
-    /// When it began, by the process's clock.
-    pub since_ms: f64,
-    /// How long it has lasted, as far as seen.
-    pub duration_ms: f64,
-    /// How long it had lasted when it was noticed.
-    pub noticed_after_ms: f64,
-    /// Why, over its whole length.
-    pub cause: Cause,
-    /// The system call it was first seen asleep in.
-    pub system_call: Option<u32>,
-    /// Share of its length on a CPU, 0 to 1.
-    pub on_cpu: Option<f64>,
-    /// Share of its length waiting for a CPU, 0 to 1.
-    pub waiting: Option<f64>,
 }
 
 /// What a look comes to.
@@ -133,12 +86,6 @@ const BLIND_LOOK_MS: f64 = 50.0;
 /// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
 /// loop has its share.
 const PAUSE_MIN_MS: f64 = 15.0;
-
-#[derive(Debug, Clone, Copy)]
-struct Base {
-    scheduled: Option<Scheduled>,
-    throttled_ms: f64,
-}
 
 /// The watch over one loop.
 #[derive(Debug)]
@@ -308,19 +255,10 @@ impl Watch {
     fn judge(&mut self, look: &Look, verdict: &mut Verdict) {
         let lasted = look.now_ms - self.since_ms;
         if let Some(stall) = self.stall {
-            self.stall = Some(self.described(look, stall.since_ms, lasted, &stall));
+            self.stall = Some(stall.seen(&self.base, look, lasted));
             verdict.next_ms = STALLED_LOOK_MS;
         } else if lasted >= self.threshold_ms {
-            let blank = Stall {
-                since_ms: self.since_ms,
-                duration_ms: lasted,
-                noticed_after_ms: lasted,
-                cause: Cause::Unknown,
-                system_call: None,
-                on_cpu: None,
-                waiting: None,
-            };
-            let stall = self.described(look, self.since_ms, lasted, &blank);
+            let stall = Stall::begun(self.since_ms, lasted).seen(&self.base, look, lasted);
             self.stall = Some(stall);
             verdict.begun = Some(stall);
             verdict.next_ms = STALLED_LOOK_MS;
@@ -332,31 +270,6 @@ impl Watch {
                 LOOK_MS
             };
             verdict.next_ms = (self.threshold_ms - lasted).ceil().clamp(1.0, most);
-        }
-    }
-
-    /// The stall as it looks now.
-    fn described(&self, look: &Look, since_ms: f64, duration_ms: f64, known: &Stall) -> Stall {
-        let shares = self.base.scheduled.zip(look.scheduled).map(|(base, now)| {
-            let share = |ns: u64| (ns as f64 / 1e6 / duration_ms.max(1e-3)).clamp(0.0, 1.0);
-            (
-                share(now.on_cpu_ns.saturating_sub(base.on_cpu_ns)),
-                share(now.waited_ns.saturating_sub(base.waited_ns)),
-            )
-        });
-        let throttled = (look.throttled_ms - self.base.throttled_ms) / duration_ms.max(1e-3);
-        let system_call = match look.place {
-            Place::Asleep(system_call) => known.system_call.or(system_call),
-            _ => known.system_call,
-        };
-        Stall {
-            since_ms,
-            duration_ms,
-            noticed_after_ms: known.noticed_after_ms,
-            cause: cause(shares, throttled),
-            system_call,
-            on_cpu: shares.map(|(on_cpu, _)| on_cpu),
-            waiting: shares.map(|(_, waiting)| waiting),
         }
     }
 
@@ -391,28 +304,9 @@ fn woke_ms(last: &Look, look: &Look) -> f64 {
     }
 }
 
-/// By the largest share of the time: on a CPU, waiting for one, neither.
-fn cause(shares: Option<(f64, f64)>, throttled: f64) -> Cause {
-    let Some((on_cpu, waiting)) = shares else {
-        return Cause::Unknown;
-    };
-    let neither = 1.0 - on_cpu - waiting;
-    if waiting >= on_cpu && waiting >= neither {
-        return if throttled >= 0.3 {
-            Cause::Throttled
-        } else {
-            Cause::Starved
-        };
-    }
-    if on_cpu >= neither {
-        Cause::Busy
-    } else {
-        Cause::Blocked
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::stall::Cause;
     use super::*;
     use proptest::prelude::*;
 

@@ -1,6 +1,7 @@
 //! One JavaScript thread under watch.
 
 use super::log::{Log, line};
+use super::pulse::{Channel, NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
 use super::system::{Seen, System, Thread};
 use super::{Cells, Config, StallRecord, cell};
 use crate::resources::{
@@ -8,7 +9,6 @@ use crate::resources::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Stalls and transitions that are kept.
 const KEPT: usize = 64;
@@ -16,63 +16,6 @@ const KEPT: usize = 64;
 const LABELS_MAX: usize = 1024;
 /// Characters of a label.
 const LABEL_MAX: usize = 200;
-
-/// What a thread tells the watcher when it answers. Times are bits of an `f64`.
-#[derive(Debug, Default)]
-pub struct Pulse {
-    answered_ms: AtomicU64,
-    news: AtomicU32,
-}
-
-/// The level has changed.
-pub const NEWS_LEVEL: u32 = 1;
-/// A stall is over.
-pub const NEWS_STALL: u32 = 2;
-/// The heap's figures are wanted.
-pub const NEWS_HEAP: u32 = 4;
-
-impl Pulse {
-    /// The loop turns. Returns, and forgets, what is new.
-    pub fn answer(&self, now_ms: f64) -> u32 {
-        // Release: what the thread has stored before is seen by who sees the answer.
-        self.answered_ms.store(now_ms.to_bits(), Ordering::Release);
-        self.news.swap(0, Ordering::AcqRel)
-    }
-
-    fn answered_ms(&self) -> f64 {
-        f64::from_bits(self.answered_ms.load(Ordering::Acquire))
-    }
-}
-
-/// The watcher's end of the socket that a loop reads.
-#[derive(Debug)]
-pub(super) struct Channel {
-    #[cfg(unix)]
-    socket: std::os::unix::net::UnixStream,
-}
-
-impl Channel {
-    /// Both ends: ours, and the descriptor of the loop's.
-    #[cfg(unix)]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        use std::os::fd::IntoRawFd;
-        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        other.set_nonblocking(true).ok()?;
-        Some((Self { socket }, other.into_raw_fd()))
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        None
-    }
-
-    /// Wakes the loop. A full socket holds a wake already, a closed one has nobody to wake.
-    fn wake(&mut self) {
-        #[cfg(unix)]
-        let _ = std::io::Write::write(&mut self.socket, &[1]);
-    }
-}
 
 /// What a member adds to the totals of the process.
 #[derive(Debug, Clone)]
@@ -352,7 +295,7 @@ impl Member {
     }
 
     fn tell(&mut self, news: u32) {
-        self.pulse.news.fetch_or(news, Ordering::AcqRel);
+        self.pulse.tell(news);
         if let Some(channel) = &mut self.channel {
             channel.wake();
         }
