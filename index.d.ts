@@ -161,236 +161,30 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get metadata(): ConnectionMetadata;
 }
 
-/** Memory of the process; watched by `ResourceMonitor`. */
-interface MemoryLimits {
-    /** MB (2^20 bytes): above 0. Default 512. */
-    readonly maxHeapSize: number;
-    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
-    readonly warningThreshold: number;
-    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
-    readonly criticalThreshold: number;
-    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
-    readonly gcInterval: number;
-}
-/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
-interface ConnectionCaps {
-    /** In all. Default 10000. */
-    readonly maxTotal: number;
-    /** Per address. Default `Infinity`. */
-    readonly maxPerIp: number;
-    /** Per user. Default `Infinity`. */
-    readonly maxPerUser: number;
-    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
-    readonly timeoutMs: number;
-}
-/** HTTP requests; kept by every adapter that is given them. */
-interface RequestLimits {
-    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
-    readonly maxConcurrent: number;
-    /**
-     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
-     * gets 408 if its body had not come, else 503. Default 30000.
-     */
-    readonly timeoutMs: number;
-    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
-    readonly maxPayloadSize: number;
-    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
-    readonly maxHeaderSize: number;
-}
-/** WebSockets; kept by every adapter that is given them. */
-interface WebSocketLimits {
-    /** Open at once; one more gets 503. Default `Infinity`. */
-    readonly maxConnections: number;
-    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
-    readonly maxMessageSize: number;
-    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
-    readonly pingInterval: number;
-    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
-    readonly pongTimeout: number;
-    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
-    readonly maxBufferedBytes?: number;
-    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
-    readonly maxBufferedMs?: number;
-}
-/** What a server may use. */
-interface ResourceLimits {
-    readonly memory: MemoryLimits;
-    readonly connections: ConnectionCaps;
-    readonly requests: RequestLimits;
-    readonly websockets: WebSocketLimits;
-}
-/** Some of the limits; the others have their defaults. */
-type ResourceLimitsInput = {
-    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+type AgesOf<Figures> = {
+    readonly [Name in keyof Figures]: number | null;
 };
 /**
- * All limits, checked, with their defaults.
- * @param limits some or all of them
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
- * @example
- * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
+ * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
+ * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
+ * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
+ * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
+ * `cgroupVersion`. What JavaScript itself counts is always new.
  */
-declare function resourceLimits(limits?: ResourceLimitsInput): {
-    readonly [S in keyof ResourceLimits]: Checked<S>;
-};
-
-/** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
-/** What drives timers: a clock and one alarm. */
-interface Clock {
-    /** Monotonic milliseconds. */
-    now(): number;
-    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-    arm(wake: () => void, delayMs: number): Alarm;
-    /** Calls `wake` in the next turn. */
-    soon(wake: () => void): void;
-    /** Changes when the host's timers were replaced (fake timers installed or removed). */
-    identity(): unknown;
-    /** Runs pending microtasks, as hosts do between two timers. */
-    checkpoint(): void;
-}
-/** An armed alarm. */
-interface Alarm {
-    cancel(): void;
-    ref(): void;
-    unref(): void;
-}
-
-/** Options of a timer, given in the place of its delay. */
-interface TimerOptions {
-    /** Milliseconds; fractions are cut, less than 1 is 1, as on the host. Beyond 2^31-1 works. */
-    readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. */
-    readonly name?: string;
-    /** Clears the timer when it aborts. */
-    readonly signal?: AbortSignal;
-    /** Whether the timer holds the process. Default `true`. */
-    readonly ref?: boolean;
-    /**
-     * For an interval whose callback returns a promise that is still pending at the next tick:
-     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-     * when the promise settles. Default `allow`.
-     */
-    readonly overlap?: 'allow' | 'skip' | 'queue';
-}
-/** Options of a manager. */
-interface TimerManagerOptions {
-    /** The clock that drives it. Default: the host's. */
-    readonly clock?: Clock;
-    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
-    readonly strict?: boolean;
-    /** Owner shown in reports. */
-    readonly name?: string;
-    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
-    readonly context?: 'capture' | 'none';
-}
-/** What `cleanup()` cleared. */
-interface CleanupResult {
-    readonly timeouts: number;
-    readonly intervals: number;
-}
-/** One pending timer in a report. */
-interface TimerReportEntry {
-    readonly name: string | undefined;
-    readonly owner: string;
-    readonly kind: 'timeout' | 'interval';
-    readonly ageMs: number;
-    readonly nextInMs: number;
-    readonly ref: boolean;
-}
-/** What a manager holds. */
-interface TimerReport {
-    readonly active: number;
-    readonly timeouts: number;
-    readonly intervals: number;
-    /** How many timers were asked for after `cleanup()`. */
-    readonly inert: number;
-    readonly nextInMs: number | null;
-    readonly oldestAgeMs: number | null;
-    /** At most 1,000, the oldest first. */
-    readonly timers: readonly TimerReportEntry[];
-}
-type Callback<A extends unknown[]> = (...args: A) => unknown;
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
-declare class TimerHandle {
-    #private;
-    /** Its kind. */
-    readonly kind: 'timeout' | 'interval';
-    /** Its name, if it was given one. */
-    get name(): string | undefined;
-    /** Lets the timer hold the process. */
-    ref(): this;
-    /** Lets the process end while the timer is pending. */
-    unref(): this;
-    /** Whether the timer holds the process. */
-    hasRef(): boolean;
-    /** Starts the delay anew; a timeout that has fired fires again. */
-    refresh(): this;
-    /** Clears the timer. */
-    close(): this;
-    [Symbol.dispose](): void;
-    /** The timer's number, which `clearTimeout` takes too. */
-    [Symbol.toPrimitive](): number;
-}
-/**
- * Owns a server's timers, so that one call ends them all.
- *
- * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
- *
- * @example
- * const timers = new TimerManager();
- * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
- */
-declare class TimerManager {
-    #private;
-    /** Owner shown in reports. */
-    readonly name: string;
-    constructor(options?: TimerManagerOptions);
-    /**
-     * Calls `callback` once, after `delay`.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /**
-     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
-    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
-    /** The same as `clearTimeout`. */
-    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
-    /**
-     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-     * again and from a callback.
-     * @returns how many were cleared
-     */
-    cleanup(): CleanupResult;
-    /** How many timers are pending, those of its scopes too. */
-    getActiveTimersCount(): number;
-    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
-    scope(name?: string): TimerManager;
-    [Symbol.dispose](): void;
-    /**
-     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
-     */
-    sleep(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-        readonly ref?: boolean;
-    }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
-    interval(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-    }): AsyncGenerator<number, void, undefined>;
-    /** What is pending, the oldest first. */
-    report(): TimerReport;
-    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
-    assertNoLeaks(): void;
+interface ResourceAges {
+    /** Since memory was last compared with its limits. */
+    readonly state: number | null;
+    readonly isHealthy: number | null;
+    readonly activeConnections: number | null;
+    readonly activeRequests: number | null;
+    readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
+    readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+    readonly io: AgesOf<ResourceSnapshot['io']>;
+    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+    readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
+    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+    readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
+    readonly watcherCpuPercent: number | null;
 }
 
 /** How much of its memory the process uses, in words. */
@@ -556,13 +350,91 @@ interface ResourceSnapshot {
             readonly cpuPercent: number | null;
             readonly utilization: number | null;
             readonly stalls: number;
+            /** Of `cpuPercent` and `utilization`. */
+            readonly ageMs: number | null;
         }[];
     };
     /** The last 64 collections that were asked for. */
     readonly collections: readonly CollectionRecord[];
     /** The watcher's own CPU, percent of one core. */
     readonly watcherCpuPercent: number | null;
+    /** How many milliseconds old each of these figures is. */
+    readonly ages: ResourceAges;
 }
+
+/** Memory of the process; watched by `ResourceMonitor`. */
+interface MemoryLimits {
+    /** MB (2^20 bytes): above 0. Default 512. */
+    readonly maxHeapSize: number;
+    /** Percent of `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    readonly warningThreshold: number;
+    /** Percent of `maxHeapSize`: above `warningThreshold`, at most 100. Default 90. */
+    readonly criticalThreshold: number;
+    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
+    readonly gcInterval: number;
+}
+/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+interface ConnectionCaps {
+    /** In all. Default 10000. */
+    readonly maxTotal: number;
+    /** Per address. Default `Infinity`. */
+    readonly maxPerIp: number;
+    /** Per user. Default `Infinity`. */
+    readonly maxPerUser: number;
+    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    readonly timeoutMs: number;
+}
+/** HTTP requests; kept by every adapter that is given them. */
+interface RequestLimits {
+    /** At once; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    readonly maxConcurrent: number;
+    /**
+     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
+     * gets 408 if its body had not come, else 503. Default 30000.
+     */
+    readonly timeoutMs: number;
+    /** Bytes of a body, by `Content-Length` or by counting; one more gets 413. Default 1 MiB. */
+    readonly maxPayloadSize: number;
+    /** Bytes of all headers as they are sent; one more gets 431. Default 16 KiB. */
+    readonly maxHeaderSize: number;
+}
+/** WebSockets; kept by every adapter that is given them. */
+interface WebSocketLimits {
+    /** Open at once; one more gets 503. Default `Infinity`. */
+    readonly maxConnections: number;
+    /** Bytes of a message; a larger one closes its socket with 1009. Default 1 MiB. */
+    readonly maxMessageSize: number;
+    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
+    readonly pingInterval: number;
+    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
+    readonly pongTimeout: number;
+    /** Bytes waiting to be sent to a client above which it is slow. Default 1 MiB; `Infinity` for no limit. */
+    readonly maxBufferedBytes?: number;
+    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    readonly maxBufferedMs?: number;
+}
+/** What a server may use. */
+interface ResourceLimits {
+    readonly memory: MemoryLimits;
+    readonly connections: ConnectionCaps;
+    readonly requests: RequestLimits;
+    readonly websockets: WebSocketLimits;
+}
+/** Some of the limits; the others have their defaults. */
+type ResourceLimitsInput = {
+    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+};
+/**
+ * All limits, checked, with their defaults.
+ * @param limits some or all of them
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @example
+ * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
+ */
+declare function resourceLimits(limits?: ResourceLimitsInput): {
+    readonly [S in keyof ResourceLimits]: Checked<S>;
+};
+
 /** Where lines about transitions go. */
 type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
 /** Options of a monitor. */
@@ -599,6 +471,166 @@ interface ResourceMonitorOptions {
     /** Put before `/proc` and `/sys`, for tests with files of their own. */
     readonly root?: string | undefined;
 }
+
+/** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
+/** What drives timers: a clock and one alarm. */
+interface Clock {
+    /** Monotonic milliseconds. */
+    now(): number;
+    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
+    arm(wake: () => void, delayMs: number): Alarm;
+    /** Calls `wake` in the next turn. */
+    soon(wake: () => void): void;
+    /** Changes when the host's timers were replaced (fake timers installed or removed). */
+    identity(): unknown;
+    /** Runs pending microtasks, as hosts do between two timers. */
+    checkpoint(): void;
+}
+/** An armed alarm. */
+interface Alarm {
+    cancel(): void;
+    ref(): void;
+    unref(): void;
+}
+
+/** Options of a timer, given in the place of its delay. */
+interface TimerOptions {
+    /** Milliseconds; fractions are cut, less than 1 is 1, as on the host. Beyond 2^31-1 works. */
+    readonly delayMs?: number;
+    /** Shown by `report()` and `assertNoLeaks()`. */
+    readonly name?: string;
+    /** Clears the timer when it aborts. */
+    readonly signal?: AbortSignal;
+    /** Whether the timer holds the process. Default `true`. */
+    readonly ref?: boolean;
+    /**
+     * For an interval whose callback returns a promise that is still pending at the next tick:
+     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
+     * when the promise settles. Default `allow`.
+     */
+    readonly overlap?: 'allow' | 'skip' | 'queue';
+}
+/** Options of a manager. */
+interface TimerManagerOptions {
+    /** The clock that drives it. Default: the host's. */
+    readonly clock?: Clock;
+    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+    readonly strict?: boolean;
+    /** Owner shown in reports. */
+    readonly name?: string;
+    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
+    readonly context?: 'capture' | 'none';
+}
+/** What `cleanup()` cleared. */
+interface CleanupResult {
+    readonly timeouts: number;
+    readonly intervals: number;
+}
+/** One pending timer in a report. */
+interface TimerReportEntry {
+    readonly name: string | undefined;
+    readonly owner: string;
+    readonly kind: 'timeout' | 'interval';
+    readonly ageMs: number;
+    readonly nextInMs: number;
+    readonly ref: boolean;
+}
+/** What a manager holds. */
+interface TimerReport {
+    readonly active: number;
+    readonly timeouts: number;
+    readonly intervals: number;
+    /** How many timers were asked for after `cleanup()`. */
+    readonly inert: number;
+    readonly nextInMs: number | null;
+    readonly oldestAgeMs: number | null;
+    /** At most 1,000, the oldest first. */
+    readonly timers: readonly TimerReportEntry[];
+}
+type Callback<A extends unknown[]> = (...args: A) => unknown;
+/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
+declare class TimerHandle {
+    #private;
+    /** Its kind. */
+    readonly kind: 'timeout' | 'interval';
+    /** Its name, if it was given one. */
+    get name(): string | undefined;
+    /** Lets the timer hold the process. */
+    ref(): this;
+    /** Lets the process end while the timer is pending. */
+    unref(): this;
+    /** Whether the timer holds the process. */
+    hasRef(): boolean;
+    /** Starts the delay anew; a timeout that has fired fires again. */
+    refresh(): this;
+    /** Clears the timer. */
+    close(): this;
+    [Symbol.dispose](): void;
+    /** The timer's number, which `clearTimeout` takes too. */
+    [Symbol.toPrimitive](): number;
+}
+/**
+ * Owns a server's timers, so that one call ends them all.
+ *
+ * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
+ * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
+ * the rest still run.
+ *
+ * @example
+ * const timers = new TimerManager();
+ * timers.setInterval(() => flush(), 1000);
+ * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ */
+declare class TimerManager {
+    #private;
+    /** Owner shown in reports. */
+    readonly name: string;
+    constructor(options?: TimerManagerOptions);
+    /**
+     * Calls `callback` once, after `delay`.
+     * @param delay milliseconds, or options
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     */
+    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /**
+     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
+     * @param delay milliseconds, or options
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     */
+    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
+    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
+    /** The same as `clearTimeout`. */
+    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
+    /**
+     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
+     * again and from a callback.
+     * @returns how many were cleared
+     */
+    cleanup(): CleanupResult;
+    /** How many timers are pending, those of its scopes too. */
+    getActiveTimersCount(): number;
+    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+    scope(name?: string): TimerManager;
+    [Symbol.dispose](): void;
+    /**
+     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
+     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+     */
+    sleep(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+        readonly ref?: boolean;
+    }): Promise<void>;
+    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+    interval(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+    }): AsyncGenerator<number, void, undefined>;
+    /** What is pending, the oldest first. */
+    report(): TimerReport;
+    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
+    assertNoLeaks(): void;
+}
+
 /**
  * Watches what the process uses and whether this thread's event loop turns. A native thread does
  * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
@@ -2641,4 +2673,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };

@@ -1,227 +1,27 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
-import { isMainThread, threadId } from 'node:worker_threads';
-import { ResourceWatch, resourceCells, type StallFigures, type WatchFigures } from '../native/loader.js';
+import { ResourceWatch, resourceCells } from '../native/loader.js';
 import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';
-import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
+import {
+  type CollectionRecord,
+  MB,
+  type ResourceMetrics,
+  type ResourceSnapshot,
+  type ResourceState,
+  STATES,
+  type Stall,
+  type StateChange,
+  known,
+  snapshotOf,
+  stallOf,
+} from './resource-figures.js';
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
+import { type CheckedOptions, type ResourceMonitorOptions, checkOptions } from './resource-options.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 import { listen } from './waker.js';
-
-/** How much of its memory the process uses, in words. */
-export type ResourceState = 'ok' | 'warning' | 'critical';
-
-/** Why an event loop does not turn. */
-export type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
-
-/** A block of an event loop. */
-export interface Stall {
-  /** Counts the stalls of a monitor, from 1. */
-  readonly id: number;
-  /** The monitor's `name`. */
-  readonly thread: string;
-  /** Wall-clock milliseconds at which it began. */
-  readonly startedAt: number;
-  /** How long it lasted; how long so far, for one under way. */
-  readonly durationMs: number;
-  /** How long it had lasted when the watcher noticed it. */
-  readonly noticedAfterMs: number;
-  /**
-   * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-   * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-   * does not say.
-   */
-  readonly cause: StallCause;
-  /** The system call it was first seen asleep in, by name or number. */
-  readonly systemCall: string | null;
-  /** Share of the time on a CPU, 0 to 1. */
-  readonly onCpu: number | null;
-  /** Share of the time waiting for a CPU, 0 to 1. */
-  readonly waiting: number | null;
-  /** What had begun last: the label of a route or message type; `null` if nothing was said. */
-  readonly label: string | null;
-  /** Requests in flight on that thread. */
-  readonly inFlight: number;
-}
-
-/** A change of state. */
-export interface StateChange {
-  readonly from: ResourceState;
-  readonly to: ResourceState;
-  /** Percent of the binding limit in use. */
-  readonly percent: number;
-  /** Wall-clock milliseconds. */
-  readonly at: number;
-}
-
-/** A garbage collection that the monitor asked for. */
-export interface CollectionRecord {
-  /** Wall-clock milliseconds at its end. */
-  readonly at: number;
-  readonly durationMs: number;
-  /** MB of JavaScript's heap that it freed. */
-  readonly freedMb: number;
-}
-
-/** The plan's four figures. */
-export interface ResourceMetrics {
-  /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
-  memoryUsage: number | null;
-  /** Open connections and leases of the managers that were given. */
-  activeConnections: number;
-  /** Requests in flight, over all threads; those of other threads up to a second old. */
-  activeRequests: number;
-  /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
-  cpuUsage: number | null;
-}
-
-/** A limit of memory; the one of which most is used binds. */
-export interface MemoryLimit {
-  /**
-   * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-   * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
-   */
-  readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
-  readonly limitMb: number;
-  readonly usedMb: number;
-  readonly percent: number;
-  /** For a control group: how many steps above the process's own. */
-  readonly level: number;
-}
-
-/** Delays in milliseconds. */
-export interface DelayQuantiles {
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly p999: number;
-  readonly max: number;
-  readonly mean: number;
-  readonly count: number;
-}
-
-/** Percent of time in which some task, or all of them, waited for a resource. */
-export interface PressureStall {
-  readonly some10: number;
-  readonly some60: number;
-  readonly full10: number | null;
-  /** `cgroup`, or `system` where the group has none of its own. */
-  readonly scope: 'cgroup' | 'system';
-}
-
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
-export interface ResourceSnapshot {
-  readonly state: ResourceState;
-  readonly isHealthy: boolean;
-  readonly activeConnections: number;
-  readonly activeRequests: number;
-  readonly memory: {
-    readonly ageMs: number;
-    readonly rssMb: number | null;
-    readonly anonymousMb: number | null;
-    /** What the control group is charged less droppable page cache: what the kernel kills for. */
-    readonly workingSetMb: number | null;
-    readonly hostTotalMb: number | null;
-    readonly hostAvailableMb: number | null;
-    readonly heapUsedMb: number;
-    /** V8's ceiling; `null` on Bun, which has none. */
-    readonly heapLimitMb: number | null;
-    readonly heapAgeMs: number;
-    /** The limit that binds; `null` where memory cannot be read. */
-    readonly effectiveLimit: MemoryLimit | null;
-    /** All limits of control groups and machine. */
-    readonly limits: readonly MemoryLimit[];
-    readonly cgroupVersion: number | null;
-    readonly oomKills: number | null;
-    readonly pressure: PressureStall | null;
-  };
-  readonly cpu: {
-    readonly ageMs: number | null;
-    /** Percent of the CPUs allowed. */
-    readonly percentOfAllowed: number | null;
-    /** CPUs in use. */
-    readonly usedCpus: number | null;
-    /** The lesser of affinity and quota. */
-    readonly allowedCpus: number | null;
-    readonly cpus: number | null;
-    readonly quotaCpus: number | null;
-    /** Percent of time for which the quota denied the CPU. */
-    readonly throttledPercent: number | null;
-    /** Of this JavaScript thread, percent of one core. */
-    readonly jsThreadPercent: number | null;
-    readonly pressure: PressureStall | null;
-  };
-  readonly io: { readonly pressure: PressureStall | null };
-  readonly loop: {
-    /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
-    readonly watch: 'kernel' | 'challenge' | 'off';
-    /** Share of time in which the loop was not waiting for events, 0 to 1. */
-    readonly utilization: number | null;
-    /** What an event waits until the loop turns, in the last minute. */
-    readonly delayMs: DelayQuantiles | null;
-    readonly stalls: number;
-    /** The block under way, if one is. Only another thread can see its own here. */
-    readonly stall: Stall | null;
-    /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
-    readonly pauses: number;
-  };
-  /** Over all threads that have a monitor; totals include those that have ended. */
-  readonly process: {
-    readonly requests: number;
-    readonly stalls: number;
-    readonly stalledMs: number;
-    readonly delayMs: DelayQuantiles | null;
-    readonly lifetimeDelayMs: DelayQuantiles | null;
-    readonly threads: readonly {
-      readonly name: string;
-      readonly inFlight: number;
-      readonly cpuPercent: number | null;
-      readonly utilization: number | null;
-      readonly stalls: number;
-    }[];
-  };
-  /** The last 64 collections that were asked for. */
-  readonly collections: readonly CollectionRecord[];
-  /** The watcher's own CPU, percent of one core. */
-  readonly watcherCpuPercent: number | null;
-}
-
-/** Where lines about transitions go. */
-export type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
-
-/** Options of a monitor. */
-export interface ResourceMonitorOptions {
-  /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
-  readonly name?: string | undefined;
-  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. */
-  readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-  /** The stall watch; `false` for none. */
-  readonly stalls?:
-    | {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
-        readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
-        readonly log?: 'stderr' | { readonly file: string } | undefined;
-      }
-    | false
-    | undefined;
-  /** Called when a stall is over. */
-  readonly onStall?: ((stall: Stall) => void) | undefined;
-  /** Called after a change of state. */
-  readonly onStateChange?: ((change: StateChange) => void) | undefined;
-  /** Called after a collection that the monitor asked for. */
-  readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-  /** Where one line per transition goes; `false` for nowhere. Default: the console. */
-  readonly log?: ResourceLog | false | undefined;
-  /** Whether garbage collection is asked for at `critical`, and the most of all time it may take: above 0, at most 0.5. Default 0.01. */
-  readonly gc?: { readonly budget?: number | undefined } | false | undefined;
-  /** Whether `shedMs()` refuses, and about how long clients are told to stay away: 1 to 2^30 ms, by default 5000, up to half more or less. Default `false`. */
-  readonly shedding?: boolean | { readonly retryAfterMs?: number | undefined } | undefined;
-  /** Put before `/proc` and `/sys`, for tests with files of their own. */
-  readonly root?: string | undefined;
-}
 
 // The cells shared with the watcher: where they are is said once, by the core.
 const NAMES = resourceCells();
@@ -238,15 +38,12 @@ function cell(name: string): number {
 const NEWS_LEVEL = 1;
 const NEWS_STALL = 2;
 const CRITICAL = 2;
-const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
-const MB = 2 ** 20;
 /** As often as in the plan. */
 const POLL_MS = 5000;
 const HEAP_EVERY_MS = 1000;
 const KEPT = 64;
 const LABELS_MAX = 1024;
 const OTHER = 'other';
-const TIME_MAX_MS = 2 ** 30;
 
 /**
  * Watches what the process uses and whether this thread's event loop turns. A native thread does
@@ -338,69 +135,13 @@ export class ResourceMonitor {
   snapshot(): ResourceSnapshot {
     const figures = this.#watch.figures();
     if (figures === null) throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');
-    const { nowMs } = figures;
-    const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(pressureOf);
-    const [memoryPressure = null, cpuPressure = null, ioPressure = null] = pressures;
-    const megabytes = (bytes: number | undefined): number | null => (bytes === undefined ? null : bytes / MB);
-    const percent = (share: number | undefined): number | null => (share === undefined ? null : share * 100);
-    return {
-      state: STATES[figures.level] ?? 'ok',
-      isHealthy: figures.level < CRITICAL,
+    return snapshotOf(figures, {
       activeConnections: this.#connections(),
-      activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
-      memory: {
-        ageMs: nowMs - figures.sampledAtMs,
-        rssMb: megabytes(figures.rss),
-        anonymousMb: megabytes(figures.anonymous),
-        workingSetMb: megabytes(figures.workingSet),
-        hostTotalMb: megabytes(figures.total),
-        hostAvailableMb: megabytes(figures.available),
-        heapUsedMb: this.#cells[HEAP_USED]! / MB,
-        heapLimitMb: known(this.#cells[HEAP_LIMIT]! / MB),
-        heapAgeMs: nowMs - this.#heapAtMs,
-        effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
-        limits: figures.limits.map(limitOf),
-        cgroupVersion: figures.cgroupVersion ?? null,
-        oomKills: figures.oomKills ?? null,
-        pressure: memoryPressure,
-      },
-      cpu: {
-        ageMs: figures.usedCpus === undefined ? null : nowMs - figures.cpuAtMs,
-        percentOfAllowed: figures.cpuPercent ?? null,
-        usedCpus: figures.usedCpus ?? null,
-        allowedCpus: figures.allowedCpus ?? null,
-        cpus: figures.cpus ?? null,
-        quotaCpus: figures.quotaCpus ?? null,
-        throttledPercent: figures.throttledPercent ?? null,
-        jsThreadPercent: percent(figures.threadCpu),
-        pressure: cpuPressure,
-      },
-      io: { pressure: ioPressure },
-      loop: {
-        watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
-        utilization: figures.utilization ?? null,
-        delayMs: figures.delays ?? null,
-        stalls: figures.stalls,
-        stall: figures.stall === undefined ? null : stallOf(figures.stall, nowMs),
-        pauses: figures.pauses,
-      },
-      process: {
-        requests: figures.processRequests,
-        stalls: figures.processStalls,
-        stalledMs: figures.processStalledMs,
-        delayMs: figures.processDelays ?? null,
-        lifetimeDelayMs: figures.lifetimeDelays ?? null,
-        threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls }) => ({
-          name,
-          inFlight,
-          cpuPercent: percent(cpu),
-          utilization: utilization ?? null,
-          stalls,
-        })),
-      },
+      heapUsed: this.#cells[HEAP_USED]!,
+      heapLimit: this.#cells[HEAP_LIMIT]!,
+      heapAtMs: this.#heapAtMs,
       collections: [...this.#collections],
-      watcherCpuPercent: percent(figures.ownCpu),
-    };
+    });
   }
 
   /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
@@ -605,49 +346,11 @@ export class ResourceMonitor {
   }
 }
 
-const known = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
-
 function toConsole(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
   globalThis.console[level](message, details);
 }
 
-function stallOf(figures: StallFigures, nowMs: number): Stall {
-  const { id, thread, sinceMs, durationMs, noticedAfterMs, cause, systemCall, onCpu, waiting, label, inFlight } = figures;
-  return Object.freeze({
-    id,
-    thread,
-    startedAt: wallClockMs() - (nowMs - sinceMs),
-    durationMs,
-    noticedAfterMs,
-    cause: cause as StallCause,
-    systemCall: systemCall ?? null,
-    onCpu: onCpu ?? null,
-    waiting: waiting ?? null,
-    label: label === '' ? null : label,
-    inFlight,
-  });
-}
-
-function limitOf({ source, limit, used, percent, level }: WatchFigures['limits'][number]): MemoryLimit {
-  return { source: source as MemoryLimit['source'], limitMb: limit / MB, usedMb: used / MB, percent, level };
-}
-
-function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
-  if (figures === undefined) return null;
-  const { some10, some60, full10, isOwn } = figures;
-  return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
-}
-
-interface Checked {
-  readonly name: string;
-  readonly managers: readonly ConnectionManager[];
-  readonly stallMs: number | undefined;
-  readonly log: string | undefined;
-  readonly gcBudget: number;
-  readonly retryAfterMs: number;
-}
-
-function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: Checked): ResourceWatch {
+function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: CheckedOptions): ResourceWatch {
   const { name, stallMs, log } = checked;
   try {
     return new ResourceWatch(cells, {
@@ -668,68 +371,4 @@ function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: Reso
       allowed: 'a file that can be appended to',
     });
   }
-}
-
-const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
-
-function checkOptions(options: ResourceMonitorOptions): Checked {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ResourceMonitor', options, ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root']);
-  const { name = defaultName(), connections, log, root } = options;
-  if (typeof name !== 'string' || name === '' || name.length > 100) throw wrongType('name', name, 'a string of 1 to 100 characters');
-  const managers =
-    connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager];
-  for (const manager of managers) {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
-  }
-  for (const hook of HOOKS) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
-  }
-  if (log !== undefined && log !== false && typeof log !== 'function') throw wrongType('log', log, 'a function or false');
-  if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
-  return {
-    name: name.replaceAll(/\p{Cc}/gu, '?'),
-    managers,
-    ...checkStalls(options.stalls),
-    gcBudget: checkGc(options.gc),
-    retryAfterMs: checkShedding(options.shedding),
-  };
-}
-
-function defaultName(): string {
-  return isMainThread ? 'main' : `worker ${threadId}`;
-}
-
-function checkStalls(stalls: ResourceMonitorOptions['stalls']): Pick<Checked, 'stallMs' | 'log'> {
-  if (stalls === false) return { stallMs: undefined, log: undefined };
-  if (stalls === undefined) return { stallMs: 100, log: undefined };
-  if (typeof stalls !== 'object' || stalls === null) throw wrongType('stalls', stalls, 'an object or false');
-  knownOptions('stalls', stalls, ['thresholdMs', 'log']);
-  const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
-  const { log } = stalls;
-  if (log === undefined || log === 'stderr') return { stallMs, log: log === undefined ? undefined : '' };
-  const allowed = "'stderr' or { file }";
-  if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
-  knownOptions('stalls.log', log, ['file']);
-  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0')) throw wrongType('stalls.log.file', log.file, 'a path');
-  return { stallMs, log: log.file };
-}
-
-function checkGc(gc: ResourceMonitorOptions['gc']): number {
-  if (gc === undefined || gc === false) return 0.01;
-  if (typeof gc !== 'object' || gc === null) throw wrongType('gc', gc, 'an object or false');
-  knownOptions('gc', gc, ['budget']);
-  const { budget = 0.01 } = gc;
-  const allowed = 'a number above 0, at most 0.5';
-  if (typeof budget !== 'number') throw wrongType('gc.budget', budget, allowed);
-  if (!(budget > 0 && budget <= 0.5)) throw outOfRange('gc.budget', budget, allowed);
-  return budget;
-}
-
-function checkShedding(shedding: ResourceMonitorOptions['shedding']): number {
-  if (shedding === undefined || shedding === false) return 0;
-  if (shedding === true) return 5000;
-  if (typeof shedding !== 'object' || shedding === null) throw wrongType('shedding', shedding, 'a boolean or an object');
-  knownOptions('shedding', shedding, ['retryAfterMs']);
-  return wholeNumber('shedding.retryAfterMs', shedding.retryAfterMs, 1, TIME_MAX_MS, 5000);
 }

@@ -37,6 +37,8 @@ pub enum SystemCall {
         number: u32,
         /// Its first argument, a file descriptor for most.
         first: u64,
+        /// Its fourth, which is how long an epoll waits.
+        fourth: u64,
     },
 }
 
@@ -50,6 +52,7 @@ pub fn parse_system_call(text: &str) -> Option<SystemCall> {
         number => Some(SystemCall::In {
             number: number.parse().ok()?,
             first: hexadecimal(words.next()?)?,
+            fourth: hexadecimal(words.nth(2)?)?,
         }),
     }
 }
@@ -164,7 +167,8 @@ mod tests {
             parse_system_call("281 0xe 0x7f06 0x400 0x0 0x0 0x8 0x7ffd 0x7f\n"),
             Some(SystemCall::In {
                 number: 281,
-                first: 14
+                first: 14,
+                fourth: 0
             })
         );
         let stat = "77 (a) b) (c) S 1 77 77 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 11 0 5 1 2";
@@ -201,7 +205,15 @@ mod tests {
         ] {
             assert_eq!(parse_scheduled(text), None, "{text:?}");
         }
-        for text in ["", "sleeping", "281", "281 e", "-2 0x1", "4294967296 0x1"] {
+        for text in [
+            "",
+            "sleeping",
+            "281",
+            "281 e",
+            "281 0xe 0x1 0x2",
+            "-2 0x1 0x1 0x1 0x1",
+            "4294967296 0x1 0x1 0x1 0x1",
+        ] {
             assert_eq!(parse_system_call(text), None, "{text:?}");
         }
         for text in [

@@ -52,6 +52,9 @@ pub struct Look {
     pub own_wait_ms: f64,
     /// How long the quota has denied the CPU, in all.
     pub throttled_ms: f64,
+    /// Until when at least a loop in poll stays there if nothing comes; `None` where that is not
+    /// known, or nobody would notice what comes.
+    pub sleeps_until_ms: Option<f64>,
 }
 
 /// What a look comes to.
@@ -61,6 +64,8 @@ pub struct Verdict {
     pub challenge: bool,
     /// In how many milliseconds to look again.
     pub next_ms: f64,
+    /// Whether to call [`Watch::woken`] as soon as something wakes the loop.
+    pub until_woken: bool,
     /// A block that has just been noticed.
     pub begun: Option<Stall>,
     /// A block that is over.
@@ -71,13 +76,22 @@ pub struct Verdict {
 
 /// Between two looks, at most.
 pub const LOOK_MS: f64 = 20.0;
-/// Between two looks at a loop that is idle. A look costs little and a wake-up much (25 us in a
-/// virtual machine). When a busy thread woke is known to the microsecond anyway; only one that goes to
-/// sleep in a system call, out of idleness, is noticed later by as much.
-pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
 /// A loop is idle that has used less than so much CPU in so long: half a percent.
 const IDLE_AFTER_MS: f64 = 1000.0;
 const IDLE_CPU_NS: u64 = 5_000_000;
+/// A loop is calm that is idle and woke no more often than this in that time. It is waited for and not
+/// looked at before it wakes: a look costs little and a wake-up much (25 us in a virtual machine).
+const CALM_RUNS: u64 = 20;
+/// Between two looks at a calm loop where nobody can wait for it: by its own figures a busy thread is
+/// dated to the microsecond all the same, but one that goes to sleep in a system call is noticed later
+/// by as much.
+pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
+/// A look at a loop that has just woken comes so much later: most are asleep again by then, and the
+/// others have at most so much of a block behind them.
+const WOKEN_LOOK_MS: f64 = 5.0;
+/// Between two looks at a calm loop: the first after an event that came between a look and the wait.
+const CALM_LOOK_MS: f64 = 1000.0;
+const CALM_LOOK_MIN_MS: f64 = 10.0;
 /// Between two looks at a loop that is being blocked.
 const STALLED_LOOK_MS: f64 = 10.0;
 /// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
@@ -98,9 +112,10 @@ pub struct Watch {
     challenged_ms: Option<f64>,
     stall: Option<Stall>,
     pauses: u32,
-    is_idle: bool,
-    /// Since when, and the CPU that the thread had used by then.
-    idle_from: (f64, u64),
+    is_calm: bool,
+    was_waited_for: bool,
+    /// Since when, and the figures that the thread had then.
+    idle_from: (f64, Scheduled),
 }
 
 impl Watch {
@@ -119,8 +134,9 @@ impl Watch {
             challenged_ms: None,
             stall: None,
             pauses: 0,
-            is_idle: false,
-            idle_from: (0.0, 0),
+            is_calm: false,
+            was_waited_for: false,
+            idle_from: (0.0, Scheduled::default()),
         }
     }
 
@@ -143,11 +159,27 @@ impl Watch {
         is_out && now_ms - self.since_ms >= self.threshold_ms / 2.0
     }
 
+    /// Whether a look should say until when the loop sleeps.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.is_calm
+    }
+
+    /// A loop that was waited for has woken. Returns in how many milliseconds to look.
+    pub fn woken(&mut self, now_ms: f64) -> f64 {
+        if now_ms - self.planned_ms > self.pause_ms() {
+            self.pauses += 1;
+        }
+        self.planned_ms = now_ms + WOKEN_LOOK_MS;
+        WOKEN_LOOK_MS
+    }
+
     /// Judges a look.
     pub fn look(&mut self, look: Look) -> Verdict {
         let mut verdict = Verdict {
             challenge: false,
             next_ms: LOOK_MS,
+            until_woken: false,
             begun: None,
             ended: None,
             delay_ms: None,
@@ -179,13 +211,13 @@ impl Watch {
                 verdict.delay_ms = verdict.delay_ms.or(Some(0.0));
             }
             self.live(look.now_ms, &look);
-            verdict.next_ms = self.idle_look_ms(&look);
+            self.rest(&look, &mut verdict);
         } else {
-            self.is_idle = false;
-            self.idle_from = (
-                look.now_ms,
-                look.scheduled.map_or(0, |scheduled| scheduled.on_cpu_ns),
-            );
+            // Who was waited for is known to have been in poll until now: one such look says little.
+            if !self.was_waited_for {
+                self.is_calm = false;
+                self.idle_from = (look.now_ms, look.scheduled.unwrap_or_default());
+            }
             let turned = look.begun != last.begun || verdict.ended.is_some();
             if self.challenged_ms.is_none() || turned {
                 if last.place == Place::Poll && !turned && verdict.delay_ms.is_none() {
@@ -205,6 +237,7 @@ impl Watch {
             self.judge(&look, &mut verdict);
         }
         self.planned_ms = look.now_ms + verdict.next_ms;
+        self.was_waited_for = verdict.until_woken;
         verdict
     }
 
@@ -222,28 +255,51 @@ impl Watch {
         };
     }
 
-    /// Idle is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`].
-    fn idle_look_ms(&mut self, look: &Look) -> f64 {
-        let on_cpu_ns = look
-            .scheduled
-            .map_or(u64::MAX, |scheduled| scheduled.on_cpu_ns);
-        let used_ns = on_cpu_ns.saturating_sub(self.idle_from.1);
-        if used_ns >= IDLE_CPU_NS {
-            (self.is_idle, self.idle_from) = (false, (look.now_ms, on_cpu_ns));
-        } else if look.now_ms - self.idle_from.0 >= IDLE_AFTER_MS {
-            (self.is_idle, self.idle_from) = (true, (look.now_ms, on_cpu_ns));
+    /// When to look again at a loop in poll.
+    fn rest(&mut self, look: &Look, verdict: &mut Verdict) {
+        let was_calm = self.is_calm;
+        self.judge_calm(look);
+        if !self.is_calm {
+            return;
         }
-        if self.is_idle && self.threshold_ms >= IDLE_LOOK_MS {
-            IDLE_LOOK_MS
-        } else {
-            LOOK_MS
+        if let Some(until_ms) = look.sleeps_until_ms {
+            let rest_ms = until_ms - look.now_ms + WOKEN_LOOK_MS;
+            verdict.next_ms = if rest_ms < -2.0 * LOOK_MS {
+                // It ought to have woken by then: what was read is not what it sleeps by.
+                IDLE_LOOK_MS
+            } else {
+                rest_ms.clamp(CALM_LOOK_MIN_MS, CALM_LOOK_MS)
+            };
+            verdict.until_woken = true;
+        } else if was_calm && self.threshold_ms >= IDLE_LOOK_MS {
+            verdict.next_ms = IDLE_LOOK_MS;
         }
+    }
+
+    /// Calm is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`], in
+    /// [`CALM_RUNS`] turns at most.
+    fn judge_calm(&mut self, look: &Look) {
+        let Some(now) = look.scheduled else {
+            return;
+        };
+        let (from_ms, from) = self.idle_from;
+        let seconds = (look.now_ms - from_ms) / IDLE_AFTER_MS;
+        let is_busy = now.on_cpu_ns.saturating_sub(from.on_cpu_ns) >= IDLE_CPU_NS;
+        if is_busy || seconds >= 1.0 {
+            let runs = now.runs.saturating_sub(from.runs) as f64;
+            self.is_calm = !is_busy && runs <= CALM_RUNS as f64 * seconds;
+            self.idle_from = (look.now_ms, now);
+        }
+    }
+
+    fn pause_ms(&self) -> f64 {
+        PAUSE_MIN_MS.max(self.threshold_ms / 2.0)
     }
 
     fn allow_for_pause(&mut self, last: &Look, look: &Look) {
         let late = look.now_ms - self.planned_ms;
         let unexplained = late - (look.own_wait_ms - last.own_wait_ms).max(0.0);
-        if unexplained > PAUSE_MIN_MS.max(self.threshold_ms / 2.0) {
+        if unexplained > self.pause_ms() {
             self.pauses += 1;
             self.since_ms = (self.since_ms + unexplained).min(look.now_ms);
             if let Some(stall) = &mut self.stall {
@@ -321,6 +377,9 @@ mod tests {
         ended: Vec<Stall>,
         next_ms: f64,
         wakes: u32,
+        looks: u32,
+        /// Whether what wakes the loop is noticed at once.
+        is_waited_for: bool,
     }
 
     impl Scene {
@@ -333,6 +392,7 @@ mod tests {
                 begun: 0,
                 own_wait_ms: 0.0,
                 throttled_ms: 0.0,
+                sleeps_until_ms: None,
             };
             let mut scene = Self {
                 watch: Watch::new(100.0),
@@ -343,6 +403,8 @@ mod tests {
                 ended: Vec::new(),
                 next_ms: 0.0,
                 wakes: 0,
+                looks: 0,
+                is_waited_for: false,
             };
             scene.see();
             scene
@@ -361,6 +423,8 @@ mod tests {
                 .extend(verdict.begun.map(|stall| (self.now_ms, stall)));
             self.ended.extend(verdict.ended);
             self.next_ms = self.now_ms + verdict.next_ms;
+            self.looks += 1;
+            self.is_waited_for = verdict.until_woken;
         }
 
         /// Spends the time so; `on_cpu` and `waiting` are shares.
@@ -371,6 +435,10 @@ mod tests {
                 scheduled.runs += 1;
             }
             self.look.place = place;
+            if wakes && self.is_waited_for {
+                self.next_ms = self.now_ms + self.watch.woken(self.now_ms);
+                self.is_waited_for = false;
+            }
             while self.now_ms < until {
                 let to = self.next_ms.min(until);
                 if let Some(scheduled) = &mut self.look.scheduled {
@@ -446,6 +514,83 @@ mod tests {
             "{:?}",
             scene.found
         );
+    }
+
+    /// Of a loop whose kernel says until when it sleeps.
+    fn calm() -> Scene {
+        let mut scene = Scene::new();
+        scene.look.sleeps_until_ms = Some(f64::INFINITY);
+        scene.idle(3003.0);
+        assert!(scene.is_waited_for);
+        scene
+    }
+
+    #[test]
+    fn a_calm_loop_is_waited_for_and_not_looked_at() {
+        let mut scene = calm();
+        let before = scene.looks;
+        scene.idle(60_000.0);
+        assert_eq!(scene.looks - before, 60);
+        for (place, on_cpu) in [(Place::Running, 1.0), (Place::Asleep(Some(61)), 0.0)] {
+            let mut scene = calm();
+            scene.turns = false;
+            scene.spend(200.0, place, on_cpu, 0.0);
+            let noticed = scene.found[0].0 - 3003.0;
+            assert!((100.0..=106.1).contains(&noticed), "{place:?} {noticed}");
+        }
+    }
+
+    #[test]
+    fn a_timer_of_a_calm_loop_is_looked_after_when_it_is_due() {
+        let mut scene = calm();
+        let due = scene.next_ms + 300.0;
+        scene.look.sleeps_until_ms = Some(due);
+        scene.idle(scene.next_ms - scene.now_ms + 1.0);
+        assert_eq!(scene.next_ms, due + WOKEN_LOOK_MS);
+        scene.idle(due - scene.now_ms);
+        // Nothing came from outside, so that nobody is told.
+        scene.is_waited_for = false;
+        scene.turns = false;
+        scene.spend(200.0, Place::Asleep(None), 0.0, 0.0);
+        let noticed = scene.found[0].0 - due;
+        assert!((100.0..=106.1).contains(&noticed), "{noticed}");
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_on_when_its_timer_is_due_is_not_looked_at_for_ever() {
+        let mut scene = calm();
+        scene.look.sleeps_until_ms = Some(scene.next_ms);
+        scene.idle(1000.0);
+        let before = scene.looks;
+        scene.idle(1000.0);
+        assert!(scene.looks - before <= 11, "{}", scene.looks - before);
+    }
+
+    #[test]
+    fn a_loop_that_wakes_often_is_looked_at_by_the_clock() {
+        let mut scene = calm();
+        let mut turn = |times: u32| {
+            for _ in 0..times {
+                scene.spend(1.0, Place::Running, 0.1, 0.0);
+                scene.idle(24.0);
+            }
+            (scene.is_waited_for, scene.looks)
+        };
+        let (_, before) = turn(80);
+        let (is_waited_for, looks) = turn(40);
+        assert!(!is_waited_for);
+        assert!(looks - before <= 52, "{before} {looks}");
+    }
+
+    #[test]
+    fn a_short_turn_leaves_a_loop_calm_and_challenges_nobody() {
+        let mut scene = calm();
+        for _ in 0..5 {
+            scene.spend(2.0, Place::Running, 0.2, 0.0);
+            scene.idle(398.0);
+        }
+        assert!(scene.is_waited_for);
+        assert_eq!((scene.wakes, scene.found.len()), (0, 0));
     }
 
     #[test]
@@ -583,6 +728,34 @@ mod tests {
             scene.look.answered_ms = scene.now_ms;
             scene.idle(100.0);
             prop_assert_eq!(scene.ended.len(), expected);
+        }
+
+        /// The same of a loop that is idle for long between them, and is woken from outside or by a timer.
+        #[test]
+        fn stretches_of_a_calm_loop_are_found_in_time(
+            stretches in prop::collection::vec((900.0f64..4000.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
+        ) {
+            let mut scene = Scene::new();
+            for (idle_ms, block_ms, is_busy, by_timer) in stretches {
+                scene.turns = true;
+                scene.look.answered_ms = scene.now_ms;
+                let begins = scene.now_ms + idle_ms;
+                scene.look.sleeps_until_ms = Some(if by_timer { begins } else { f64::INFINITY });
+                scene.idle(idle_ms);
+                scene.is_waited_for &= !by_timer;
+                let before = scene.found.len();
+                scene.turns = false;
+                scene.spend(block_ms, if is_busy { Place::Running } else { Place::Asleep(None) }, f64::from(u8::from(is_busy)), 0.0);
+                let found = scene.found.len() - before;
+                if block_ms < 99.9 {
+                    prop_assert_eq!(found, 0, "{} ms is below the threshold", block_ms);
+                }
+                if block_ms > 130.0 {
+                    prop_assert_eq!(found, 1, "{} ms was not found", block_ms);
+                    let noticed = scene.found[before].0 - begins;
+                    prop_assert!((99.9..=130.0).contains(&noticed), "noticed after {} ms", noticed);
+                }
+            }
         }
     }
 }

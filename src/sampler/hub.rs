@@ -1,10 +1,12 @@
 //! Who is under watch, what is known of the process, and what is due: samples of the process every
 //! second, a look at each loop when its watch asks for one. Time is an argument.
 
+use super::alarm::{Alarm, Descriptor};
 use super::cell;
 use super::member::{Member, Totals};
-use super::system::{self, System};
-use crate::resources::{IDLE_LOOK_MS, Level, Sample, Sampling};
+use super::system::{Kernel, OwnFigures};
+use crate::resources::{Dated, IDLE_LOOK_MS, Level, Sample, Sampling, Source};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Between two samples, and while memory is short or no CPU figure is there yet.
@@ -13,10 +15,32 @@ const SAMPLE_SOON_MS: f64 = 250.0;
 
 /// The process and container below one root.
 pub(super) struct Host {
-    pub(super) system: System,
+    pub(super) root: String,
+    source: Box<dyn Source + Send>,
     sampling: Sampling,
     pub(super) sample: Sample,
     due_ms: f64,
+}
+
+impl Host {
+    fn new(root: &str, now_ms: f64) -> Self {
+        Self {
+            root: root.to_owned(),
+            source: source(root),
+            sampling: Sampling::default(),
+            sample: Sample::default(),
+            due_ms: now_ms,
+        }
+    }
+}
+
+/// Where the figures of a host come from. A root is a Linux of its own, wherever it lies.
+fn source(root: &str) -> Box<dyn Source + Send> {
+    #[cfg(not(target_os = "linux"))]
+    if root.is_empty() {
+        return Box::new(super::portable::Portable::new());
+    }
+    Box::new(Kernel::new(root))
 }
 
 #[derive(Default)]
@@ -25,7 +49,8 @@ pub(super) struct Hub {
     pub(super) hosts: Vec<Host>,
     pub(super) past: Option<Totals>,
     pub(super) next_id: u64,
-    pub(super) is_running: bool,
+    /// Of the thread that runs; `None` while there is none.
+    pub(super) alarm: Option<Arc<Alarm>>,
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) own: Own,
 }
@@ -33,16 +58,20 @@ pub(super) struct Hub {
 /// What the watcher knows of itself.
 #[derive(Default)]
 pub(super) struct Own {
+    figures: Option<OwnFigures>,
     wait_ms: f64,
     on_cpu_ns: u64,
     at_ms: f64,
-    pub(super) cpu: Option<f64>,
+    pub(super) cpu: Option<Dated<f64>>,
 }
 
 impl Own {
     /// On the watcher's thread only.
     fn refresh(&mut self) -> Option<u64> {
-        let scheduled = system::own_scheduled()?;
+        if self.figures.is_none() {
+            self.figures = OwnFigures::open();
+        }
+        let scheduled = self.figures.as_ref()?.read()?;
         self.wait_ms = scheduled.waited_ns as f64 / 1e6;
         Some(scheduled.on_cpu_ns)
     }
@@ -52,8 +81,8 @@ impl Own {
             return;
         };
         if self.at_ms > 0.0 && now_ms > self.at_ms {
-            self.cpu =
-                Some(on_cpu_ns.saturating_sub(self.on_cpu_ns) as f64 / 1e6 / (now_ms - self.at_ms));
+            let used = on_cpu_ns.saturating_sub(self.on_cpu_ns) as f64 / 1e6;
+            self.cpu = Some(Dated::new(used / (now_ms - self.at_ms), now_ms));
         }
         (self.on_cpu_ns, self.at_ms) = (on_cpu_ns, now_ms);
     }
@@ -65,27 +94,6 @@ const LATE_MS: f64 = 5.0;
 impl Hub {
     /// Does what is due. Returns lines to write, and when to come again.
     pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
-        let mut lines = Vec::new();
-        for member in self
-            .members
-            .iter_mut()
-            .filter(|member| member.look_due_ms <= now_ms + 0.1)
-        {
-            // A late look asks whether the watcher itself had no CPU.
-            if now_ms - member.look_due_ms > LATE_MS {
-                self.own.refresh();
-            }
-            let host = self.hosts.iter().find(|host| host.system == member.system);
-            let throttled_ms = host.map_or(0.0, |host| {
-                if member.is_suspect(now_ms) {
-                    host.sampling.throttled_ns(&host.system) as f64 / 1e6
-                } else {
-                    host.sample.throttled_ms
-                }
-            });
-            let found = member.look(now_ms, self.own.wait_ms, throttled_ms);
-            lines.extend(found.into_iter().map(|line| (member.id, line)));
-        }
         // With a look, if one is to come: a wake-up costs more than either.
         if self
             .hosts
@@ -94,6 +102,28 @@ impl Hub {
         {
             self.sample(now_ms);
             self.own.measure(now_ms);
+        }
+        let mut lines = Vec::new();
+        // A loop that was being waited for may have woken while nobody waited.
+        for member in self
+            .members
+            .iter_mut()
+            .filter(|member| member.look_due_ms <= now_ms + 0.1 || member.rung.is_some())
+        {
+            // A late look asks whether the watcher itself had no CPU.
+            if now_ms - member.look_due_ms > LATE_MS {
+                self.own.refresh();
+            }
+            let host = self.hosts.iter().find(|host| host.root == member.root());
+            let throttled_ms = host.map_or(0.0, |host| {
+                if member.is_suspect(now_ms) {
+                    host.sampling.throttled_ns(&*host.source) as f64 / 1e6
+                } else {
+                    host.sample.throttled_ms
+                }
+            });
+            let found = member.look(now_ms, self.own.wait_ms, throttled_ms);
+            lines.extend(found.into_iter().map(|line| (member.id, line)));
         }
         let looks = self.members.iter().map(|member| member.look_due_ms);
         let due_ms = self
@@ -105,15 +135,24 @@ impl Hub {
         (lines, due_ms)
     }
 
+    /// The bells of loops that are asleep.
+    pub(super) fn bells(&self) -> Vec<(u64, Arc<Descriptor>)> {
+        let bell = |member: &Member| Some((member.id, Arc::clone(member.rung.as_ref()?)));
+        self.members.iter().filter_map(bell).collect()
+    }
+
+    /// Those have woken.
+    pub(super) fn woken(&mut self, ids: &[u64], now_ms: f64) {
+        let members = self.members.iter_mut();
+        for member in members.filter(|member| ids.contains(&member.id)) {
+            member.woken(now_ms);
+        }
+    }
+
     pub(super) fn sample(&mut self, now_ms: f64) {
         for member in &self.members {
-            if !self.hosts.iter().any(|host| host.system == member.system) {
-                self.hosts.push(Host {
-                    system: member.system.clone(),
-                    sampling: Sampling::default(),
-                    sample: Sample::default(),
-                    due_ms: now_ms,
-                });
+            if !self.hosts.iter().any(|host| host.root == member.root()) {
+                self.hosts.push(Host::new(member.root(), now_ms));
             }
         }
         let in_flight: f64 = self
@@ -122,12 +161,12 @@ impl Hub {
             .map(|member| member.load(cell::IN_FLIGHT))
             .sum();
         for host in &mut self.hosts {
-            host.sample = host.sampling.sample(&host.system, now_ms);
+            host.sample = host.sampling.sample(&*host.source, now_ms);
             let mut is_short = host.sample.used_cpus.is_none();
             for member in self
                 .members
                 .iter_mut()
-                .filter(|member| member.system == host.system)
+                .filter(|member| member.root() == host.root)
             {
                 let others = in_flight - member.load(cell::IN_FLIGHT);
                 member.sampled(&host.sample, others);

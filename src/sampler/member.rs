@@ -1,11 +1,13 @@
 //! One JavaScript thread under watch.
 
+use super::alarm::{Bell, Descriptor};
 use super::log::{Log, line};
 use super::pulse::{Channel, NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
-use super::system::{Seen, System, Thread};
+use super::system::{Seen, Thread};
 use super::{Cells, Config, StallRecord, cell};
 use crate::resources::{
-    Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall, Transition, Watch,
+    CPU_WINDOW_MS, Dated, Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall,
+    Transition, Watch,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +31,6 @@ pub(super) struct Totals {
 pub(super) struct Member {
     pub(super) id: u64,
     pub(super) config: Config,
-    pub(super) system: System,
     cells: Box<dyn Cells>,
     pulse: Arc<Pulse>,
     channel: Option<Channel>,
@@ -37,13 +38,17 @@ pub(super) struct Member {
     watch: Option<Watch>,
     suspect: Option<u64>,
     gauge: PressureGauge,
-    pub(super) limit: Option<Limit>,
+    pub(super) limit: Option<Dated<Limit>>,
     labels: Vec<String>,
     log: Option<Log>,
     pub(super) look_due_ms: f64,
     looked_ms: f64,
-    looks: u64,
-    blocked_looks: u64,
+    /// The outer is `None` before it was needed, the inner where there is none.
+    bell: Option<Option<Box<dyn Bell>>>,
+    /// What to wait for, while the loop is asleep.
+    pub(super) rung: Option<Arc<Descriptor>>,
+    /// Milliseconds in which it was seen asleep elsewhere, since its use was measured.
+    blocked_ms: f64,
     stalled_label: String,
     stalled_in_flight: f64,
     pub(super) ring: VecDeque<StallRecord>,
@@ -52,8 +57,8 @@ pub(super) struct Member {
     stalled_ms: f64,
     pub(super) delays: Delays,
     usage: Option<Usage>,
-    pub(super) thread_cpu: Option<f64>,
-    pub(super) utilization: Option<f64>,
+    pub(super) thread_cpu: Option<Dated<f64>>,
+    pub(super) utilization: Option<Dated<f64>>,
 }
 
 /// A thread's figures at the latest sample.
@@ -73,13 +78,9 @@ impl Member {
         channel: Option<Channel>,
         now_ms: f64,
     ) -> Self {
-        let system = System {
-            root: config.root.clone(),
-        };
-        let thread = Thread::current(&system);
+        let thread = Thread::current(&config.root);
         Self {
             id,
-            system,
             cells,
             pulse,
             thread,
@@ -95,8 +96,9 @@ impl Member {
             log: None,
             look_due_ms: now_ms,
             looked_ms: now_ms,
-            looks: 0,
-            blocked_looks: 0,
+            bell: None,
+            rung: None,
+            blocked_ms: 0.0,
             stalled_label: String::new(),
             stalled_in_flight: 0.0,
             ring: VecDeque::new(),
@@ -109,6 +111,10 @@ impl Member {
             utilization: None,
             config,
         }
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.config.root
     }
 
     /// Whether a block may be about to become a stall.
@@ -130,6 +136,11 @@ impl Member {
     /// Whether its loop is watched, and whether the kernel shows its thread.
     pub(super) fn sight(&self) -> (bool, bool) {
         (self.watch.is_some(), self.thread.is_some())
+    }
+
+    /// When its loop was last looked at, if it is watched.
+    pub(super) fn looked_ms(&self) -> Option<f64> {
+        self.watch.as_ref().map(|_| self.looked_ms)
     }
 
     pub(super) fn pauses(&self) -> u32 {
@@ -177,8 +188,19 @@ impl Member {
             .map_or("", String::as_str)
     }
 
+    /// Arms the bell of a loop that wakes rarely. Before the look: what comes after it rings.
+    fn arm(&mut self) -> Option<Arc<Descriptor>> {
+        let is_calm = self.watch.as_ref().is_some_and(Watch::is_calm);
+        let epoll = self.thread.as_ref().filter(|_| is_calm)?.poll()?;
+        let make = self.config.bell;
+        let bell = self.bell.get_or_insert_with(make).as_mut()?;
+        bell.arm(epoll).then(|| bell.rung())
+    }
+
     /// Looks at the thread. Returns the lines to write.
     pub(super) fn look(&mut self, now_ms: f64, own_wait_ms: f64, throttled_ms: f64) -> Vec<String> {
+        self.rung = None;
+        let rung = self.arm();
         let Some(watch) = &mut self.watch else {
             self.look_due_ms = f64::INFINITY;
             return Vec::new();
@@ -186,12 +208,16 @@ impl Member {
         let (scheduled, seen) = self
             .thread
             .as_mut()
-            .map_or((None, Seen::Unknown), Thread::look);
+            .map_or((None, Seen::Unknown), |thread| thread.look(now_ms));
         let place = match seen {
             Seen::Poll => Place::Poll,
             Seen::Running => Place::Running,
             Seen::Asleep(system_call) => Place::Asleep(system_call),
             Seen::Unknown => Place::Unknown,
+        };
+        let sleeps_until_ms = match (&rung, &mut self.thread) {
+            (Some(_), Some(thread)) => thread.sleeps_until_ms(),
+            _ => None,
         };
         let verdict = watch.look(Look {
             now_ms,
@@ -201,15 +227,15 @@ impl Member {
             begun: self.cells.load(cell::BEGUN) as u64,
             own_wait_ms,
             throttled_ms,
+            sleeps_until_ms,
         });
-        self.looks += 1;
         if matches!(place, Place::Asleep(_))
             && self
                 .thread
                 .as_ref()
                 .is_some_and(|thread| thread.suspect().is_none())
         {
-            self.blocked_looks += 1;
+            self.blocked_ms += (now_ms - self.looked_ms).min(2.0 * LOOK_MS);
         }
         if let Some(delay_ms) = verdict.delay_ms {
             if place != Place::Poll
@@ -220,11 +246,7 @@ impl Member {
             if delay_ms > 0.0 {
                 self.delays.record(now_ms, delay_ms, LOOK_MS);
             } else {
-                // Looks at an idle loop are further apart: each stands for the time it covers.
-                let times = ((now_ms - self.looked_ms) / LOOK_MS)
-                    .round()
-                    .clamp(1.0, 1000.0);
-                self.delays.record_none(now_ms, times as u64);
+                self.was_in_poll(now_ms);
             }
         }
         if verdict.challenge {
@@ -235,6 +257,7 @@ impl Member {
         }
         self.looked_ms = now_ms;
         self.look_due_ms = now_ms + verdict.next_ms;
+        self.rung = rung.filter(|_| verdict.until_woken);
         let mut lines = Vec::new();
         lines.extend(verdict.begun.map(|stall| self.begun(&stall)));
         lines.extend(verdict.ended.map(|stall| self.ended(&stall)));
@@ -242,6 +265,24 @@ impl Member {
             lines
         } else {
             Vec::new()
+        }
+    }
+
+    /// Looks at an idle loop are further apart: each stands for the time it covers.
+    fn was_in_poll(&mut self, now_ms: f64) {
+        let times = ((now_ms - self.looked_ms) / LOOK_MS)
+            .round()
+            .clamp(1.0, 1000.0);
+        self.delays.record_none(now_ms, times as u64);
+    }
+
+    /// The loop that was waited for has woken, and had been in poll until now.
+    pub(super) fn woken(&mut self, now_ms: f64) {
+        self.rung = None;
+        if let Some(watch) = &mut self.watch {
+            self.look_due_ms = now_ms + watch.woken(now_ms);
+            self.was_in_poll(now_ms);
+            self.looked_ms = now_ms;
         }
     }
 
@@ -304,8 +345,11 @@ impl Member {
     /// Takes in a sample of the process; `others` is what the rest of it has in flight.
     pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
-        self.limit = sample.binding(self.config.max_heap_bytes, Some(heap));
-        let percent = self.limit.map_or(f64::NAN, |limit| limit.percent());
+        let limit = sample.binding(self.config.max_heap_bytes, Some(heap));
+        let percent = limit.map_or(f64::NAN, |limit| limit.percent());
+        if let Some(limit) = limit {
+            self.limit = Some(Dated::new(limit, sample.at_ms));
+        }
         if let Some(transition) = self.gauge.sample(sample.at_ms, percent) {
             if self.transitions.len() == KEPT {
                 self.transitions.pop_front();
@@ -317,8 +361,16 @@ impl Member {
         }
         self.measure(sample.at_ms);
         self.store(cell::PERCENT, percent);
-        self.store(cell::RSS, sample.rss.map_or(f64::NAN, |rss| rss as f64));
-        self.store(cell::CPU_PERCENT, sample.cpu_percent().unwrap_or(f64::NAN));
+        self.store(
+            cell::RSS,
+            sample.rss.map_or(f64::NAN, |rss| rss.value as f64),
+        );
+        self.store(
+            cell::CPU_PERCENT,
+            sample
+                .cpu_percent()
+                .map_or(f64::NAN, |percent| percent.value),
+        );
         self.store(cell::OTHERS_IN_FLIGHT, others);
         self.store(cell::SAMPLED_AT, sample.at_ms);
         self.store(cell::LEVEL, f64::from(self.gauge.level() as u8));
@@ -326,7 +378,8 @@ impl Member {
 
     /// CPU and utilisation of the thread since the latest sample.
     fn measure(&mut self, now_ms: f64) {
-        let Some((Some(scheduled), _)) = self.thread.as_mut().map(Thread::look) else {
+        let look = self.thread.as_mut().map(|thread| thread.look(now_ms));
+        let Some((Some(scheduled), _)) = look else {
             return;
         };
         let now = Usage {
@@ -336,21 +389,21 @@ impl Member {
         };
         let last = *self.usage.get_or_insert(now);
         let elapsed_ms = now_ms - last.at_ms;
-        if elapsed_ms < crate::resources::CPU_WINDOW_MS {
+        if elapsed_ms < CPU_WINDOW_MS {
             return;
         }
         let share = |now: u64, last: u64| {
             (now.saturating_sub(last) as f64 / 1e6 / elapsed_ms).clamp(0.0, 1.0)
         };
         let on_cpu = share(now.on_cpu_ns, last.on_cpu_ns);
-        self.thread_cpu = Some(on_cpu);
+        self.thread_cpu = Some(Dated::new(on_cpu, now_ms));
         self.usage = Some(now);
         if self.watch.is_none() {
             return;
         }
         // What it spends on a CPU or waiting for one is known; asleep outside of the poll is sampled.
-        let asleep = self.blocked_looks as f64 / self.looks.max(1) as f64;
-        (self.looks, self.blocked_looks) = (0, 0);
-        self.utilization = Some((on_cpu + share(now.waited_ns, last.waited_ns) + asleep).min(1.0));
+        let asleep = std::mem::take(&mut self.blocked_ms) / elapsed_ms;
+        let busy = on_cpu + share(now.waited_ns, last.waited_ns) + asleep;
+        self.utilization = Some(Dated::new(busy.min(1.0), now_ms));
     }
 }

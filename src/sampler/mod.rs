@@ -12,20 +12,25 @@
 //! never read after its owner is gone. Lines of the log are written with the hub unlocked: a full
 //! pipe must not hold a JavaScript thread.
 
+mod alarm;
 pub mod cell;
 mod hub;
 mod log;
 mod member;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
 mod pulse;
 mod report;
 mod system;
 
+pub use alarm::{Bell, Descriptor};
 pub use log::Target;
 pub use pulse::{NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
 pub use report::{Report, StallRecord, ThreadReport};
 
 use crate::clock::process_now_ms;
 use crate::resources::{Thresholds, Transition};
+use alarm::Alarm;
 use hub::{Host, Hub, Own, SAMPLE_MS};
 use log::Log;
 use member::Member;
@@ -55,11 +60,13 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// From how long on a block is a stall; `None` to watch no loop.
     pub stall_ms: Option<f64>,
+    /// Makes a bell for its loop; `None` where there are none.
+    pub bell: fn() -> Option<Box<dyn Bell>>,
 }
 
 static HUB: Mutex<Option<Hub>> = Mutex::new(None);
-/// Told when the members change, and when the thread has ended.
-static CHANGED: Condvar = Condvar::new();
+/// Told when the thread has ended.
+static ENDED: Condvar = Condvar::new();
 
 fn hub() -> MutexGuard<'static, Option<Hub>> {
     // A panic within is contained, and leaves nothing half done that matters.
@@ -94,23 +101,29 @@ pub fn join(config: Config, cells: Box<dyn Cells>, log: Option<Target>) -> std::
     };
     let mut guard = hub();
     let hub = guard.get_or_insert_default();
-    if !hub.is_running {
-        hub.own = Own::default();
-        hub.thread = Some(
-            std::thread::Builder::new()
-                .name("portcullis".into())
-                .stack_size(STACK_BYTES)
-                .spawn(run)?,
-        );
-        hub.is_running = true;
-    }
+    let alarm = match &hub.alarm {
+        Some(alarm) => Arc::clone(alarm),
+        None => {
+            let alarm = Arc::new(Alarm::new()?);
+            let own = Arc::clone(&alarm);
+            hub.own = Own::default();
+            hub.thread = Some(
+                std::thread::Builder::new()
+                    .name("portcullis".into())
+                    .stack_size(STACK_BYTES)
+                    .spawn(move || run(&own))?,
+            );
+            hub.alarm = Some(Arc::clone(&alarm));
+            alarm
+        }
+    };
     hub.next_id += 1;
     let id = hub.next_id;
     let mut member = Member::new(id, config, cells, Arc::clone(&pulse), channel, now);
     member.log_to(log.map(Log::new));
     hub.members.push(member);
     hub.sample(now);
-    CHANGED.notify_all();
+    alarm.ring();
     Ok(Ticket {
         id,
         pulse,
@@ -139,25 +152,23 @@ pub fn leave(id: u64) {
         }
         past => *past = Some(totals),
     }
-    let used = |host: &Host| {
-        hub.members
-            .iter()
-            .any(|member| member.system == host.system)
-    };
+    let used = |host: &Host| hub.members.iter().any(|member| member.root() == host.root);
     hub.hosts.retain(used);
     if !hub.members.is_empty() {
         return;
     }
-    CHANGED.notify_all();
-    let (mut guard, _) = CHANGED
+    if let Some(alarm) = &hub.alarm {
+        alarm.ring();
+    }
+    let (mut guard, _) = ENDED
         .wait_timeout_while(guard, Duration::from_millis(LEAVE_MS), |hub| {
             hub.as_ref()
-                .is_some_and(|hub| hub.is_running && hub.members.is_empty())
+                .is_some_and(|hub| hub.alarm.is_some() && hub.members.is_empty())
         })
         .unwrap_or_else(PoisonError::into_inner);
     let ended = guard
         .as_mut()
-        .filter(|hub| !hub.is_running)
+        .filter(|hub| hub.alarm.is_none())
         .and_then(|hub| hub.thread.take());
     drop(guard);
     // The addon may be unloaded with the thread's last user: it must be gone by then.
@@ -211,7 +222,7 @@ pub fn report(id: u64) -> Option<Report> {
     hub.report(at, now_ms)
 }
 
-fn run() {
+fn run(alarm: &Alarm) {
     let mut guard = hub();
     while let Some(hub) = guard.as_mut().filter(|hub| !hub.members.is_empty()) {
         let now = process_now_ms();
@@ -221,16 +232,20 @@ fn run() {
             guard = write(guard, now, lines);
             continue;
         }
+        let bells = hub.bells();
         let wait = Duration::from_secs_f64((due_ms - process_now_ms()).clamp(0.5, SAMPLE_MS) / 1e3);
-        guard = CHANGED
-            .wait_timeout(guard, wait)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        drop(guard);
+        let woken = alarm.sleep(&bells, wait);
+        let now = process_now_ms();
+        guard = self::hub();
+        if let Some(hub) = guard.as_mut() {
+            hub.woken(&woken, now);
+        }
     }
     if let Some(hub) = guard.as_mut() {
-        hub.is_running = false;
+        hub.alarm = None;
     }
-    CHANGED.notify_all();
+    ENDED.notify_all();
 }
 
 type Guard = MutexGuard<'static, Option<Hub>>;

@@ -2,8 +2,8 @@
 
 use super::cell;
 use super::hub::Hub;
-use super::member::Totals;
-use crate::resources::{Delays, Level, Limit, Quantiles, Sample, Stall};
+use super::member::{Member, Totals};
+use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample, Stall};
 
 /// A stall, and what was in flight when it was noticed.
 #[derive(Debug, Clone)]
@@ -28,19 +28,23 @@ pub struct Report {
     /// The process and its container.
     pub sample: Sample,
     /// The limit that binds.
-    pub limit: Option<Limit>,
+    pub limit: Option<Dated<Limit>>,
     /// The level of memory.
     pub level: Level,
     /// The share of one core that the thread has used, 0 to 1.
-    pub thread_cpu: Option<f64>,
+    pub thread_cpu: Option<Dated<f64>>,
     /// The share of time in which the loop was not in poll, 0 to 1.
-    pub utilization: Option<f64>,
+    pub utilization: Option<Dated<f64>>,
     /// Delays of its loop in the last minute.
-    pub delays: Option<Quantiles>,
+    pub delays: Option<Dated<Quantiles>>,
     /// The same of all threads, those that have ended left out.
-    pub process_delays: Option<Quantiles>,
+    pub process_delays: Option<Dated<Quantiles>>,
     /// Delays of all loops that there were, of all time.
-    pub lifetime_delays: Option<Quantiles>,
+    pub lifetime_delays: Option<Dated<Quantiles>>,
+    /// When its loop was last looked at; `None` if it is not watched.
+    pub looked_ms: Option<f64>,
+    /// The same of the thread whose loop was looked at longest ago.
+    pub all_looked_ms: Option<f64>,
     /// Whether the loop is watched, and whether the kernel shows the thread.
     pub sight: (bool, bool),
     /// Stalls of this thread.
@@ -58,7 +62,7 @@ pub struct Report {
     /// Milliseconds of all stalls.
     pub process_stalled_ms: f64,
     /// The watcher's own CPU since its last sample, share of one core.
-    pub own_cpu: Option<f64>,
+    pub own_cpu: Option<Dated<f64>>,
 }
 
 /// A member as others see it.
@@ -69,9 +73,9 @@ pub struct ThreadReport {
     /// Requests in flight.
     pub in_flight: f64,
     /// Share of one core.
-    pub cpu: Option<f64>,
+    pub cpu: Option<Dated<f64>>,
     /// Share of time out of poll.
-    pub utilization: Option<f64>,
+    pub utilization: Option<Dated<f64>>,
     /// Stalls so far.
     pub stalls: u64,
 }
@@ -110,12 +114,11 @@ impl Hub {
             stalls: member.stalls,
         });
         let threads = threads.collect();
+        let looked = self.members.iter().filter_map(Member::looked_ms);
+        let all_looked_ms = looked.reduce(f64::min);
         let own_cpu = self.own.cpu;
         let member = self.members.get_mut(at)?;
-        let host = self
-            .hosts
-            .iter()
-            .find(|host| host.system == member.system)?;
+        let host = self.hosts.iter().find(|host| host.root == member.root())?;
         Some(Report {
             now_ms,
             sample: host.sample.clone(),
@@ -126,6 +129,8 @@ impl Hub {
             delays: member.delays.last_minute(now_ms),
             process_delays: lives.last_minute(now_ms),
             lifetime_delays: ever.lifetime(),
+            looked_ms: member.looked_ms(),
+            all_looked_ms,
             sight: member.sight(),
             stalls: member.stalls,
             stall: member.current(),

@@ -4,7 +4,7 @@ import { wallClockMs } from '../clock.js';
 import { ConnectionManager } from '../connections.js';
 import { processStartMs, residentBytes } from '../engine.js';
 import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import type { ResourceSnapshot } from '../resources.js';
+import type { ResourceSnapshot } from '../resource-figures.js';
 import type { TimerHandle, TimerManager } from '../timers.js';
 import { Exposition, type ExpositionOptions, type Sample, namingOf } from './exposition.js';
 import { HEAT_BANDS, HEAT_BAND_OF, HEAT_EDGES_MS } from './heat.js';

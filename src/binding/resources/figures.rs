@@ -1,7 +1,7 @@
 //! What the watch reports, as objects of JavaScript. Absent is "not known".
 
-use crate::resources::{Limit, Quantiles, Transition, system_call_name};
-use crate::sampler::{Report, StallRecord};
+use crate::resources::{Dated, Limit, Pressure, Quantiles, Transition, system_call_name};
+use crate::sampler::{Report, StallRecord, ThreadReport};
 use napi_derive::napi;
 
 /// A stall.
@@ -69,6 +69,39 @@ pub struct ThreadFigures {
     pub cpu: Option<f64>,
     pub utilization: Option<f64>,
     pub stalls: f64,
+    /// When CPU and utilisation were measured.
+    pub measured_at_ms: Option<f64>,
+}
+
+/// When each figure was found, by the process's clock; absent where there is none.
+#[napi(object)]
+pub struct FigureDates {
+    pub rss: Option<f64>,
+    pub anonymous: Option<f64>,
+    pub working_set: Option<f64>,
+    pub total: Option<f64>,
+    pub available: Option<f64>,
+    pub binding: Option<f64>,
+    pub cgroup_version: Option<f64>,
+    pub oom_kills: Option<f64>,
+    pub cpus: Option<f64>,
+    pub quota_cpus: Option<f64>,
+    pub allowed_cpus: Option<f64>,
+    pub used_cpus: Option<f64>,
+    pub throttled_percent: Option<f64>,
+    pub memory_pressure: Option<f64>,
+    pub cpu_pressure: Option<f64>,
+    pub io_pressure: Option<f64>,
+    pub thread_cpu: Option<f64>,
+    pub utilization: Option<f64>,
+    pub delays: Option<f64>,
+    pub process_delays: Option<f64>,
+    pub lifetime_delays: Option<f64>,
+    /// When the loop was last looked at.
+    pub looked: Option<f64>,
+    /// The same of the loop that was looked at longest ago.
+    pub all_looked: Option<f64>,
+    pub own_cpu: Option<f64>,
 }
 
 /// Everything that is known; what is absent is not.
@@ -76,7 +109,7 @@ pub struct ThreadFigures {
 pub struct WatchFigures {
     pub now_ms: f64,
     pub sampled_at_ms: f64,
-    pub cpu_at_ms: f64,
+    pub dates: FigureDates,
     pub rss: Option<f64>,
     pub anonymous: Option<f64>,
     pub working_set: Option<f64>,
@@ -177,63 +210,118 @@ impl From<(f64, Transition)> for LevelChange {
     }
 }
 
-impl From<Report> for WatchFigures {
-    fn from(report: Report) -> Self {
+fn value<T, U: From<T>>(figure: Option<Dated<T>>) -> Option<U> {
+    figure.map(|figure| figure.value.into())
+}
+
+fn bytes(figure: Option<Dated<u64>>) -> Option<f64> {
+    figure.map(|figure| figure.value as f64)
+}
+
+fn date<T>(figure: &Option<Dated<T>>) -> Option<f64> {
+    figure.as_ref().map(|figure| figure.at_ms)
+}
+
+impl From<(Pressure, bool)> for PressureFigures {
+    fn from((pressure, is_own): (Pressure, bool)) -> Self {
+        Self {
+            some10: pressure.some_10,
+            some60: pressure.some_60,
+            full10: pressure.full_10,
+            is_own,
+        }
+    }
+}
+
+impl From<&Report> for FigureDates {
+    fn from(report: &Report) -> Self {
         let sample = &report.sample;
-        let bytes = |figure: Option<u64>| figure.map(|bytes| bytes as f64);
-        let pressure = |at: usize| {
-            sample.pressure[at].map(|(pressure, is_own)| PressureFigures {
-                some10: pressure.some_10,
-                some60: pressure.some_60,
-                full10: pressure.full_10,
-                is_own,
-            })
-        };
-        let threads = report.threads.iter().map(|thread| ThreadFigures {
+        let [memory, cpu, io] = &sample.pressure;
+        Self {
+            rss: date(&sample.rss),
+            anonymous: date(&sample.anonymous),
+            working_set: date(&sample.working_set),
+            total: date(&sample.total),
+            available: date(&sample.available),
+            binding: date(&report.limit),
+            cgroup_version: date(&sample.cgroup_version),
+            oom_kills: date(&sample.oom_kills),
+            cpus: date(&sample.cpus),
+            quota_cpus: date(&sample.quota_cpus),
+            allowed_cpus: date(&sample.allowed_cpus()),
+            used_cpus: date(&sample.used_cpus),
+            throttled_percent: date(&sample.throttled_percent),
+            memory_pressure: date(memory),
+            cpu_pressure: date(cpu),
+            io_pressure: date(io),
+            thread_cpu: date(&report.thread_cpu),
+            utilization: date(&report.utilization),
+            delays: date(&report.delays),
+            process_delays: date(&report.process_delays),
+            lifetime_delays: date(&report.lifetime_delays),
+            looked: report.looked_ms,
+            all_looked: report.all_looked_ms,
+            own_cpu: date(&report.own_cpu),
+        }
+    }
+}
+
+impl From<&ThreadReport> for ThreadFigures {
+    fn from(thread: &ThreadReport) -> Self {
+        Self {
             name: thread.name.clone(),
             in_flight: thread.in_flight,
-            cpu: thread.cpu,
-            utilization: thread.utilization,
+            cpu: value(thread.cpu),
+            utilization: value(thread.utilization),
             stalls: thread.stalls as f64,
-        });
+            measured_at_ms: date(&thread.cpu),
+        }
+    }
+}
+
+impl From<Report> for WatchFigures {
+    fn from(report: Report) -> Self {
+        let dates = FigureDates::from(&report);
+        let sample = &report.sample;
+        let [memory_pressure, cpu_pressure, io_pressure] = sample.pressure;
         Self {
             now_ms: report.now_ms,
             sampled_at_ms: sample.at_ms,
-            cpu_at_ms: sample.cpu_at_ms,
+            dates,
             rss: bytes(sample.rss),
             anonymous: bytes(sample.anonymous),
             working_set: bytes(sample.working_set),
             total: bytes(sample.total),
             available: bytes(sample.available),
-            binding: report.limit.map(Into::into),
+            binding: value(report.limit),
             limits: sample.limits.iter().copied().map(Into::into).collect(),
-            cgroup_version: sample.cgroup_version,
+            cgroup_version: value(sample.cgroup_version),
             oom_kills: bytes(sample.oom_kills),
             level: report.level as u8,
-            cpus: sample.cpus.map(f64::from),
-            quota_cpus: sample.quota_cpus,
-            allowed_cpus: sample.allowed_cpus(),
-            used_cpus: sample.used_cpus,
-            cpu_percent: sample.cpu_percent(),
-            throttled_percent: sample.throttled_percent,
-            memory_pressure: pressure(0),
-            cpu_pressure: pressure(1),
-            io_pressure: pressure(2),
-            thread_cpu: report.thread_cpu,
-            utilization: report.utilization,
-            delays: report.delays.map(Into::into),
-            process_delays: report.process_delays.map(Into::into),
-            lifetime_delays: report.lifetime_delays.map(Into::into),
+            cpus: value(sample.cpus),
+            quota_cpus: value(sample.quota_cpus),
+            allowed_cpus: value(sample.allowed_cpus()),
+            used_cpus: value(sample.used_cpus),
+            cpu_percent: value(sample.cpu_percent()),
+            throttled_percent: value(sample.throttled_percent),
+            memory_pressure: value(memory_pressure),
+            cpu_pressure: value(cpu_pressure),
+            io_pressure: value(io_pressure),
+            thread_cpu: value(report.thread_cpu),
+            utilization: value(report.utilization),
+            delays: value(report.delays),
+            process_delays: value(report.process_delays),
+            lifetime_delays: value(report.lifetime_delays),
             is_watched: report.sight.0,
             is_seen: report.sight.1,
             stalls: report.stalls as f64,
             stall: report.stall.map(Into::into),
             pauses: report.pauses,
-            threads: threads.collect(),
+            threads: report.threads.iter().map(Into::into).collect(),
             process_requests: report.process_requests,
             process_stalls: report.process_stalls as f64,
             process_stalled_ms: report.process_stalled_ms,
-            own_cpu: report.own_cpu,
+            own_cpu: value(report.own_cpu),
         }
     }
 }

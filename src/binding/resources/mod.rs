@@ -5,6 +5,8 @@
 //! only between `join` and `leave`; the reference that keeps them alive is dropped after `leave`,
 //! by `close()`, by the object's finalizer, or when the environment ends, whichever comes first.
 
+#[cfg(target_os = "linux")]
+mod bell;
 mod figures;
 
 use super::bound::Memory;
@@ -142,6 +144,10 @@ impl ResourceWatch {
                 critical: config.critical,
             },
             stall_ms: config.stall_ms,
+            #[cfg(target_os = "linux")]
+            bell: bell::bell,
+            #[cfg(not(target_os = "linux"))]
+            bell: || None,
         };
         let ticket = sampler::join(config, Box::new(shared), log)?;
         let core = Rc::new(RefCell::new(Some(Core {
