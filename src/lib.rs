@@ -21,3 +21,8 @@ pub mod validators;
 
 #[cfg(feature = "binding")]
 mod binding;
+
+// It knows no Node-API: its tests run with those of the core.
+#[cfg(all(test, target_os = "linux", not(feature = "binding")))]
+#[path = "binding/resources/bell.rs"]
+mod bell;

@@ -140,6 +140,12 @@ impl Sample {
         Some(self.used_cpus?.map(|used| used / allowed * 100.0))
     }
 
+    /// Whether memory could be read for this sample, if it ever could.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.rss.is_none_or(|rss| rss.at_ms == self.at_ms)
+    }
+
     /// Resident bytes, if this sample found them.
     fn fresh_rss(&self) -> Option<u64> {
         self.rss
@@ -547,7 +553,7 @@ pub(super) mod tests {
         let sample = sampling.sample(&files, 1000.0);
         assert_eq!(sample.rss, Some(Dated::new(200 * MIB, 0.0)));
         assert_eq!(sample.binding(400.0, None), None);
-        assert_eq!(sample.limits, []);
+        assert_eq!((sample.limits.len(), sample.is_whole()), (0, false));
     }
 
     #[test]

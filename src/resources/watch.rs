@@ -560,7 +560,7 @@ mod tests {
     fn a_loop_that_sleeps_on_when_its_timer_is_due_is_not_looked_at_for_ever() {
         let mut scene = calm();
         scene.look.sleeps_until_ms = Some(scene.next_ms);
-        scene.idle(1000.0);
+        scene.idle(2000.0);
         let before = scene.looks;
         scene.idle(1000.0);
         assert!(scene.looks - before <= 11, "{}", scene.looks - before);

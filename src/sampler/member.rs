@@ -345,7 +345,16 @@ impl Member {
     /// Takes in a sample of the process; `others` is what the rest of it has in flight.
     pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
-        let limit = sample.binding(self.config.max_heap_bytes, Some(heap));
+        // Half of the figures do not say that memory is short no longer.
+        let stands = match self.gauge.level() {
+            _ if sample.is_whole() => f64::NEG_INFINITY,
+            Level::Ok => f64::NEG_INFINITY,
+            Level::Warning => self.config.thresholds.warning,
+            Level::Critical => self.config.thresholds.critical,
+        };
+        let limit = sample
+            .binding(self.config.max_heap_bytes, Some(heap))
+            .filter(|limit| limit.percent() >= stands);
         let percent = limit.map_or(f64::NAN, |limit| limit.percent());
         if let Some(limit) = limit {
             self.limit = Some(Dated::new(limit, sample.at_ms));
