@@ -82,10 +82,13 @@ const IDLE_CPU_NS: u64 = 5_000_000;
 /// A loop is calm that is idle and woke no more often than this in that time. It is waited for and not
 /// looked at before it wakes: a look costs little and a wake-up much (25 us in a virtual machine).
 const CALM_RUNS: u64 = 20;
-/// Between two looks at a calm loop where nobody can wait for it: by its own figures a busy thread is
+/// Between two looks at a calm loop while nobody waits for it: by its own figures a busy thread is
 /// dated to the microsecond all the same, but one that goes to sleep in a system call is noticed later
 /// by as much.
 pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
+/// A bell costs the process some 30 ms at its end, while the kernel takes its context down: those that
+/// live shortly have none.
+const CALM_LONG_MS: f64 = 10_000.0;
 /// A look at a loop that has just woken comes so much later: most are asleep again by then, and the
 /// others have at most so much of a block behind them.
 const WOKEN_LOOK_MS: f64 = 5.0;
@@ -113,6 +116,7 @@ pub struct Watch {
     stall: Option<Stall>,
     pauses: u32,
     is_calm: bool,
+    calm_since_ms: f64,
     was_waited_for: bool,
     /// Since when, and the figures that the thread had then.
     idle_from: (f64, Scheduled),
@@ -135,6 +139,7 @@ impl Watch {
             stall: None,
             pauses: 0,
             is_calm: false,
+            calm_since_ms: f64::INFINITY,
             was_waited_for: false,
             idle_from: (0.0, Scheduled::default()),
         }
@@ -163,6 +168,12 @@ impl Watch {
     #[must_use]
     pub fn is_calm(&self) -> bool {
         self.is_calm
+    }
+
+    /// Whether it has been calm for so long that a bell is worth its price.
+    #[must_use]
+    pub fn is_calm_for_long(&self, now_ms: f64) -> bool {
+        self.is_calm && now_ms - self.calm_since_ms >= CALM_LONG_MS
     }
 
     /// A loop that was waited for has woken. Returns in how many milliseconds to look.
@@ -287,7 +298,11 @@ impl Watch {
         let is_busy = now.on_cpu_ns.saturating_sub(from.on_cpu_ns) >= IDLE_CPU_NS;
         if is_busy || seconds >= 1.0 {
             let runs = now.runs.saturating_sub(from.runs) as f64;
-            self.is_calm = !is_busy && runs <= CALM_RUNS as f64 * seconds;
+            let is_calm = !is_busy && runs <= CALM_RUNS as f64 * seconds;
+            if is_calm && !self.is_calm {
+                self.calm_since_ms = look.now_ms;
+            }
+            self.is_calm = is_calm;
             self.idle_from = (look.now_ms, now);
         }
     }
@@ -554,6 +569,18 @@ mod tests {
         scene.spend(200.0, Place::Asleep(None), 0.0, 0.0);
         let noticed = scene.found[0].0 - due;
         assert!((100.0..=106.1).contains(&noticed), "{noticed}");
+    }
+
+    #[test]
+    fn a_loop_is_calm_for_long_after_ten_seconds_without_a_turn_that_was_seen() {
+        let mut scene = Scene::new();
+        scene.idle(10_500.0);
+        assert!(scene.watch.is_calm() && !scene.watch.is_calm_for_long(scene.now_ms));
+        scene.spend(150.0, Place::Running, 1.0, 0.0);
+        scene.idle(10_500.0);
+        assert!(scene.watch.is_calm() && !scene.watch.is_calm_for_long(scene.now_ms));
+        scene.idle(1000.0);
+        assert!(scene.watch.is_calm_for_long(scene.now_ms));
     }
 
     #[test]

@@ -189,18 +189,20 @@ impl Member {
     }
 
     /// Arms the bell of a loop that wakes rarely. Before the look: what comes after it rings.
-    fn arm(&mut self) -> Option<Arc<Descriptor>> {
-        let is_calm = self.watch.as_ref().is_some_and(Watch::is_calm);
-        let epoll = self.thread.as_ref().filter(|_| is_calm)?.poll()?;
-        let make = self.config.bell;
-        let bell = self.bell.get_or_insert_with(make).as_mut()?;
+    fn arm(&mut self, now_ms: f64) -> Option<Arc<Descriptor>> {
+        let watch = self.watch.as_ref().filter(|watch| watch.is_calm())?;
+        let epoll = self.thread.as_ref()?.poll()?;
+        if self.bell.is_none() && watch.is_calm_for_long(now_ms) {
+            self.bell = Some((self.config.bell)());
+        }
+        let bell = self.bell.as_mut()?.as_mut()?;
         bell.arm(epoll).then(|| bell.rung())
     }
 
     /// Looks at the thread. Returns the lines to write.
     pub(super) fn look(&mut self, now_ms: f64, own_wait_ms: f64, throttled_ms: f64) -> Vec<String> {
         self.rung = None;
-        let rung = self.arm();
+        let rung = self.arm(now_ms);
         let Some(watch) = &mut self.watch else {
             self.look_due_ms = f64::INFINITY;
             return Vec::new();

@@ -142,7 +142,9 @@ pub fn leave(id: u64) {
     let Some(at) = hub.members.iter().position(|member| member.id == id) else {
         return;
     };
-    let totals = hub.members.swap_remove(at).totals();
+    // Dropped with the hub unlocked: the kernel takes its time over a bell.
+    let member = hub.members.swap_remove(at);
+    let totals = member.totals();
     match &mut hub.past {
         Some(past) => {
             past.requests += totals.requests;
@@ -155,6 +157,8 @@ pub fn leave(id: u64) {
     let used = |host: &Host| hub.members.iter().any(|member| member.root() == host.root);
     hub.hosts.retain(used);
     if !hub.members.is_empty() {
+        drop(guard);
+        drop(member);
         return;
     }
     if let Some(alarm) = &hub.alarm {
@@ -171,6 +175,7 @@ pub fn leave(id: u64) {
         .filter(|hub| hub.alarm.is_none())
         .and_then(|hub| hub.thread.take());
     drop(guard);
+    drop(member);
     // The addon may be unloaded with the thread's last user: it must be gone by then.
     if let Some(thread) = ended {
         let _ = thread.join();
