@@ -5,6 +5,7 @@
 //!  JS thread ── join ──▶ ┌──────── hub (one mutex) ────────┐
 //!                        │ members, samples by root, totals│◀── sampler thread: looks at loops every
 //!  JS thread ── leave ─▶ └─────────────────────────────────┘    20 ms, samples the process every second
+//!                                                               ▲ alarm; bells of loops that are idle
 //! ```
 //! It never calls JavaScript: it writes into cells that JavaScript reads, and wakes a loop by a byte
 //! into a socket which that loop reads. A cell has one writer; a member's cells are touched only
