@@ -636,7 +636,8 @@ declare class TimerManager {
  * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
  * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
  *
- * Linux has every figure. Elsewhere there are no cgroups, CPU or thread figures: they are `null`.
+ * Linux has every figure. Elsewhere there are memory and CPU of the process, and the machine's
+ * memory; figures of cgroups, PSI and threads are `null`.
  *
  * @example
  * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import v8 from 'node:v8';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { ConnectionManager, PortcullisError, ResourceMonitor, type ResourceMonitorOptions, type Stall, type StateChange, TimerManager } from '../dist/index.js';
 import { GcPacer } from '../dist/engine.js';
@@ -461,15 +461,6 @@ function stage(scene: string, file?: string): Found {
 const own = (stalls: readonly Stall[]): readonly Stall[] => stalls.filter(({ cause }) => cause !== 'starved' && cause !== 'throttled');
 
 describe.runIf(isLinux)('stalls', () => {
-  // It takes a while: it runs beside the others.
-  let calm: Promise<Found>;
-  beforeAll(() => {
-    const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'calm'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let text = '';
-    child.stdout.on('data', (data: Buffer) => (text += data.toString()));
-    calm = new Promise((resolve) => child.on('close', () => resolve(JSON.parse(text.trim().split('\n').at(-1) ?? '') as Found)));
-  });
-
   it('are noticed while they last: the line is in the log before the block is over', () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
     folders.push(folder);
@@ -522,16 +513,6 @@ describe.runIf(isLinux)('stalls', () => {
     await vi.waitFor(() => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true), 5000);
     expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
-
-  it('are noticed out of long idleness too, when something from outside wakes the loop', async () => {
-    // Blocks of 400 ms: a watcher that only looked once a second would miss most of them.
-    const { stalls } = await calm;
-    const found = own(stalls).filter(({ durationMs }) => durationMs > 250);
-    expect(found.map(({ cause, systemCall }) => [cause, systemCall])).toEqual([
-      ['blocked', 'futex'],
-      ['blocked', 'futex'],
-    ]);
-  }, 60_000);
 
   it('can be left out', () => {
     expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({ watch: 'off', delayMs: null, stall: null });

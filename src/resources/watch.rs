@@ -52,8 +52,8 @@ pub struct Look {
     pub own_wait_ms: f64,
     /// How long the quota has denied the CPU, in all.
     pub throttled_ms: f64,
-    /// Until when at least a loop in poll stays there if nothing comes; `None` where that is not
-    /// known, or nobody would notice what comes.
+    /// Until when at most a loop in poll stays there if nothing comes; `None` where that is not known,
+    /// or nobody would notice what comes.
     pub sleeps_until_ms: Option<f64>,
 }
 
@@ -88,13 +88,12 @@ const CALM_RUNS: u64 = 20;
 pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
 /// A bell costs the process some 30 ms at its end, while the kernel takes its context down: those that
 /// live shortly have none.
-const CALM_LONG_MS: f64 = 10_000.0;
+const CALM_LONG_MS: f64 = 60_000.0;
 /// A look at a loop that has just woken comes so much later: most are asleep again by then, and the
 /// others have at most so much of a block behind them.
 const WOKEN_LOOK_MS: f64 = 5.0;
 /// Between two looks at a calm loop: the first after an event that came between a look and the wait.
 const CALM_LOOK_MS: f64 = 1000.0;
-const CALM_LOOK_MIN_MS: f64 = 10.0;
 /// Between two looks at a loop that is being blocked.
 const STALLED_LOOK_MS: f64 = 10.0;
 /// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
@@ -279,7 +278,7 @@ impl Watch {
                 // It ought to have woken by then: what was read is not what it sleeps by.
                 IDLE_LOOK_MS
             } else {
-                rest_ms.clamp(CALM_LOOK_MIN_MS, CALM_LOOK_MS)
+                rest_ms.clamp(LOOK_MS, CALM_LOOK_MS)
             };
             verdict.until_woken = true;
         } else if was_calm && self.threshold_ms >= IDLE_LOOK_MS {
@@ -572,12 +571,12 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_calm_for_long_after_ten_seconds_without_a_turn_that_was_seen() {
+    fn a_loop_is_calm_for_long_after_a_minute_without_a_turn_that_was_seen() {
         let mut scene = Scene::new();
-        scene.idle(10_500.0);
+        scene.idle(CALM_LONG_MS + 500.0);
         assert!(scene.watch.is_calm() && !scene.watch.is_calm_for_long(scene.now_ms));
         scene.spend(150.0, Place::Running, 1.0, 0.0);
-        scene.idle(10_500.0);
+        scene.idle(CALM_LONG_MS + 500.0);
         assert!(scene.watch.is_calm() && !scene.watch.is_calm_for_long(scene.now_ms));
         scene.idle(1000.0);
         assert!(scene.watch.is_calm_for_long(scene.now_ms));

@@ -90,9 +90,8 @@ pub(super) struct Thread {
     suspect: Option<u64>,
     last: Option<Scheduled>,
     was_in_poll: bool,
-    /// The call of the poll it is in, its fourth argument, and since when at the earliest.
+    /// The call of the poll it is in, its fourth argument, and since when at the latest.
     asleep: Option<(u32, u64, f64)>,
-    looked_ms: f64,
     memory: Option<File>,
 }
 
@@ -123,7 +122,6 @@ impl Thread {
             last: None,
             was_in_poll: false,
             asleep: None,
-            looked_ms: 0.0,
             memory: None,
         };
         // Both must be readable, not only open: the kernel checks at the read.
@@ -139,7 +137,6 @@ impl Thread {
     /// Its figures and its place.
     pub(super) fn look(&mut self, now_ms: f64) -> (Option<Scheduled>, Seen) {
         let now = self.scheduled();
-        let last_ms = std::mem::replace(&mut self.looked_ms, now_ms);
         // It has not run since it was seen in poll: it is there still.
         if self.was_in_poll && now.is_some() && now == self.last {
             return (now, Seen::Poll);
@@ -159,7 +156,7 @@ impl Thread {
                 first,
                 fourth,
             }) if is_epoll(number) && self.poll == Some(first) => {
-                self.asleep = Some((number, fourth, last_ms));
+                self.asleep = Some((number, fourth, now_ms));
                 Seen::Poll
             }
             Some(SystemCall::In { number, first, .. }) => {
@@ -190,8 +187,8 @@ impl Thread {
         self.poll
     }
 
-    /// Until when at least the poll it is in lasts if nothing comes; infinity for ever, `None` if the
-    /// kernel does not say.
+    /// Until when at most the poll it is in lasts if nothing comes; infinity for ever, `None` if the
+    /// kernel does not say. Since it was entered shortly before it was seen, that is shortly after.
     pub(super) fn sleeps_until_ms(&mut self) -> Option<f64> {
         let (number, argument, since_ms) = self.asleep?;
         if system_call_name(number) == Some("epoll_pwait2") {
