@@ -161,6 +161,255 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get metadata(): ConnectionMetadata;
 }
 
+type AgesOf<Figures> = {
+    readonly [Name in keyof Figures]: number | null;
+};
+/**
+ * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
+ * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
+ * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
+ * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
+ * `cgroupVersion`. What JavaScript itself counts is always new.
+ */
+interface ResourceAges {
+    /** Since memory was last compared with its limits. */
+    readonly state: number | null;
+    readonly isHealthy: number | null;
+    readonly activeConnections: number | null;
+    readonly activeRequests: number | null;
+    readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
+    readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+    readonly io: AgesOf<ResourceSnapshot['io']>;
+    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+    readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
+    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+    readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
+    readonly watcherCpuPercent: number | null;
+}
+
+/** How much of its memory the process uses, in words. */
+type ResourceState = 'ok' | 'warning' | 'critical';
+/** Why an event loop does not turn. */
+type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
+/** A block of an event loop. */
+interface Stall {
+    /** Counts the stalls of a monitor, from 1. */
+    readonly id: number;
+    /** The monitor's `name`. */
+    readonly thread: string;
+    /** Wall-clock milliseconds at which it began. */
+    readonly startedAt: number;
+    /** How long it lasted; how long so far, for one under way. */
+    readonly durationMs: number;
+    /** How long it had lasted when the watcher noticed it. */
+    readonly noticedAfterMs: number;
+    /**
+     * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
+     * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
+     * does not say.
+     */
+    readonly cause: StallCause;
+    /** The system call it was first seen asleep in, by name or number. */
+    readonly systemCall: string | null;
+    /** Share of the time on a CPU, 0 to 1. */
+    readonly onCpu: number | null;
+    /** Share of the time waiting for a CPU, 0 to 1. */
+    readonly waiting: number | null;
+    /** What had begun last: the label of a route or message type; `null` if nothing was said. */
+    readonly label: string | null;
+    /** Requests in flight on that thread. */
+    readonly inFlight: number;
+}
+/** A change of state. */
+interface StateChange {
+    readonly from: ResourceState;
+    readonly to: ResourceState;
+    /** Percent of the binding limit in use. */
+    readonly percent: number;
+    /** Wall-clock milliseconds. */
+    readonly at: number;
+}
+/** A garbage collection that the monitor asked for. */
+interface CollectionRecord {
+    /** Wall-clock milliseconds at its end. */
+    readonly at: number;
+    readonly durationMs: number;
+    /** MB of JavaScript's heap that it freed. */
+    readonly freedMb: number;
+}
+/** The plan's four figures. */
+interface ResourceMetrics {
+    /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
+    memoryUsage: number | null;
+    /** Open connections and leases of the managers that were given. */
+    activeConnections: number;
+    /** Requests in flight, over all threads; those of other threads up to a second old. */
+    activeRequests: number;
+    /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
+    cpuUsage: number | null;
+}
+/** A limit of memory; the one of which most is used binds. */
+interface MemoryLimit {
+    /**
+     * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
+     * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
+     */
+    readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    /** The limit, MB. */
+    readonly limitMb: number;
+    /** What is compared with it, MB. */
+    readonly usedMb: number;
+    /** How much of it is used. */
+    readonly percent: number;
+    /** For a control group: how many steps above the process's own. */
+    readonly level: number;
+}
+/** Delays in milliseconds. */
+interface DelayQuantiles {
+    /** Half of all are not above it. */
+    readonly p50: number;
+    /** Nine of ten are not above it. */
+    readonly p90: number;
+    /** 99 of 100 are not above it. */
+    readonly p99: number;
+    /** 999 of 1,000 are not above it. */
+    readonly p999: number;
+    /** The longest. */
+    readonly max: number;
+    /** The arithmetic mean. */
+    readonly mean: number;
+    /** How many were measured. */
+    readonly count: number;
+}
+/** Percent of time in which some task, or all of them, waited for a resource. */
+interface PressureStall {
+    /** Some task waited, in the last 10 s. */
+    readonly some10: number;
+    /** Some task waited, in the last 60 s. */
+    readonly some60: number;
+    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
+    readonly full10: number | null;
+    /** `cgroup`, or `system` where the group has none of its own. */
+    readonly scope: 'cgroup' | 'system';
+}
+/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
+interface ResourceSnapshot {
+    /** How memory stands, with hysteresis. */
+    readonly state: ResourceState;
+    /** Whether memory is below the critical threshold; true while it cannot be read. */
+    readonly isHealthy: boolean;
+    /** Open connections and leases of the managers that were given. */
+    readonly activeConnections: number;
+    /** Requests in flight, over all threads. */
+    readonly activeRequests: number;
+    /** Of the process, its control groups and the machine. */
+    readonly memory: {
+        /** Milliseconds since memory was read. */
+        readonly ageMs: number;
+        /** Resident set of the process; `null` outside of Linux. */
+        readonly rssMb: number | null;
+        /** Part of it that no file backs; `null` where the kernel does not say. */
+        readonly anonymousMb: number | null;
+        /** What the control group is charged less droppable page cache: what the kernel kills for. */
+        readonly workingSetMb: number | null;
+        /** Memory of the machine. */
+        readonly hostTotalMb: number | null;
+        /** What the machine could still hand out without swapping. */
+        readonly hostAvailableMb: number | null;
+        /** JavaScript's heap in use, of this thread. */
+        readonly heapUsedMb: number;
+        /** V8's ceiling; `null` on Bun, which has none. */
+        readonly heapLimitMb: number | null;
+        /** Milliseconds since the heap was asked. */
+        readonly heapAgeMs: number;
+        /** The limit that binds; `null` where memory cannot be read. */
+        readonly effectiveLimit: MemoryLimit | null;
+        /** All limits of control groups and machine. */
+        readonly limits: readonly MemoryLimit[];
+        /** 1 or 2; `null` outside of a control group. */
+        readonly cgroupVersion: number | null;
+        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
+        readonly oomKills: number | null;
+        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
+        readonly pressure: PressureStall | null;
+    };
+    /** Of the process, averaged between the last two samples. */
+    readonly cpu: {
+        /** Milliseconds since the CPU was read; `null` until there are two samples. */
+        readonly ageMs: number | null;
+        /** Percent of the CPUs allowed. */
+        readonly percentOfAllowed: number | null;
+        /** CPUs in use. */
+        readonly usedCpus: number | null;
+        /** The lesser of affinity and quota. */
+        readonly allowedCpus: number | null;
+        /** CPUs that the affinity mask allows; outside of Linux those of the machine. */
+        readonly cpus: number | null;
+        /** CPUs that the control group's quota allows; `null` without a quota. */
+        readonly quotaCpus: number | null;
+        /** Percent of time for which the quota denied the CPU. */
+        readonly throttledPercent: number | null;
+        /** Of this JavaScript thread, percent of one core. */
+        readonly jsThreadPercent: number | null;
+        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
+        readonly pressure: PressureStall | null;
+    };
+    /** Of disks. */
+    readonly io: {
+        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
+        readonly pressure: PressureStall | null;
+    };
+    /** Of this thread's event loop. */
+    readonly loop: {
+        /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
+        readonly watch: 'kernel' | 'challenge' | 'off';
+        /** Share of time in which the loop was not waiting for events, 0 to 1. */
+        readonly utilization: number | null;
+        /** What an event waits until the loop turns, in the last minute. */
+        readonly delayMs: DelayQuantiles | null;
+        /** Blocks that were noticed, since the monitor was made. */
+        readonly stalls: number;
+        /** The block under way, if one is. Only another thread can see its own here. */
+        readonly stall: Stall | null;
+        /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
+        readonly pauses: number;
+    };
+    /** Over all threads that have a monitor; totals include those that have ended. */
+    readonly process: {
+        /** Requests that began. */
+        readonly requests: number;
+        /** Blocks that were noticed. */
+        readonly stalls: number;
+        /** Milliseconds of all of them. */
+        readonly stalledMs: number;
+        /** Delays of all loops that are watched, in the last minute. */
+        readonly delayMs: DelayQuantiles | null;
+        /** Delays of all loops that there were, of all time. */
+        readonly lifetimeDelayMs: DelayQuantiles | null;
+        /** A row for each monitor. */
+        readonly threads: readonly {
+            /** The monitor's name. */
+            readonly name: string;
+            /** Requests in flight. */
+            readonly inFlight: number;
+            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
+            readonly cpuPercent: number | null;
+            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
+            readonly utilization: number | null;
+            /** Blocks that were noticed. */
+            readonly stalls: number;
+            /** Of `cpuPercent` and `utilization`, milliseconds. */
+            readonly ageMs: number | null;
+        }[];
+    };
+    /** The last 64 collections that were asked for. */
+    readonly collections: readonly CollectionRecord[];
+    /** The watcher's own CPU, percent of one core. */
+    readonly watcherCpuPercent: number | null;
+    /** How many milliseconds old each of these figures is. */
+    readonly ages: ResourceAges;
+}
+
 /** Memory of the process; watched by `ResourceMonitor`. */
 interface MemoryLimits {
     /** MB (2^20 bytes): above 0. Default 512. */
@@ -233,6 +482,46 @@ type ResourceLimitsInput = {
 declare function resourceLimits(limits?: ResourceLimitsInput): {
     readonly [S in keyof ResourceLimits]: Checked<S>;
 };
+
+/** Where lines about transitions go. */
+type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+/** Options of a monitor. */
+interface ResourceMonitorOptions {
+    /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+    readonly name?: string | undefined;
+    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
+    readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
+    /** The stall watch; `false` for none. Default: on. */
+    readonly stalls?: {
+        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
+        readonly thresholdMs?: number | undefined;
+        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
+        readonly log?: 'stderr' | {
+            /** A file that lines are appended to; opened at construction. */
+            readonly file: string;
+        } | undefined;
+    } | false | undefined;
+    /** Called when a stall is over. */
+    readonly onStall?: ((stall: Stall) => void) | undefined;
+    /** Called after a change of state. */
+    readonly onStateChange?: ((change: StateChange) => void) | undefined;
+    /** Called after a collection that the monitor asked for. */
+    readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
+    /** Where one line per transition goes; `false` for nowhere. Default: the console. */
+    readonly log?: ResourceLog | false | undefined;
+    /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+    readonly gc?: {
+        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        readonly budget?: number | undefined;
+    } | false | undefined;
+    /** Whether `shedMs()` refuses. Default `false`. */
+    readonly shedding?: boolean | {
+        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        readonly retryAfterMs?: number | undefined;
+    } | undefined;
+    /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
+    readonly root?: string | undefined;
+}
 
 /** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
 /** What drives timers: a clock and one alarm. */
@@ -393,269 +682,13 @@ declare class TimerManager {
     assertNoLeaks(): void;
 }
 
-/** How much of its memory the process uses, in words. */
-type ResourceState = 'ok' | 'warning' | 'critical';
-/** Why an event loop does not turn. */
-type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
-/** A block of an event loop. */
-interface Stall {
-    /** Counts the stalls of a monitor, from 1. */
-    readonly id: number;
-    /** The monitor's `name`. */
-    readonly thread: string;
-    /** Wall-clock milliseconds at which it began. */
-    readonly startedAt: number;
-    /** How long it lasted; how long so far, for one under way. */
-    readonly durationMs: number;
-    /** How long it had lasted when the watcher noticed it. */
-    readonly noticedAfterMs: number;
-    /**
-     * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-     * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-     * does not say.
-     */
-    readonly cause: StallCause;
-    /** The system call it was first seen asleep in, by name or number. */
-    readonly systemCall: string | null;
-    /** Share of the time on a CPU, 0 to 1. */
-    readonly onCpu: number | null;
-    /** Share of the time waiting for a CPU, 0 to 1. */
-    readonly waiting: number | null;
-    /** What had begun last: the label of a route or message type; `null` if nothing was said. */
-    readonly label: string | null;
-    /** Requests in flight on that thread. */
-    readonly inFlight: number;
-}
-/** A change of state. */
-interface StateChange {
-    readonly from: ResourceState;
-    readonly to: ResourceState;
-    /** Percent of the binding limit in use. */
-    readonly percent: number;
-    /** Wall-clock milliseconds. */
-    readonly at: number;
-}
-/** A garbage collection that the monitor asked for. */
-interface CollectionRecord {
-    /** Wall-clock milliseconds at its end. */
-    readonly at: number;
-    readonly durationMs: number;
-    /** MB of JavaScript's heap that it freed. */
-    readonly freedMb: number;
-}
-/** The plan's four figures. */
-interface ResourceMetrics {
-    /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
-    memoryUsage: number | null;
-    /** Open connections and leases of the managers that were given. */
-    activeConnections: number;
-    /** Requests in flight, over all threads; those of other threads up to a second old. */
-    activeRequests: number;
-    /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
-    cpuUsage: number | null;
-}
-/** A limit of memory; the one of which most is used binds. */
-interface MemoryLimit {
-    /**
-     * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-     * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
-     */
-    readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
-    /** The limit, MB. */
-    readonly limitMb: number;
-    /** What is compared with it, MB. */
-    readonly usedMb: number;
-    /** How much of it is used. */
-    readonly percent: number;
-    /** For a control group: how many steps above the process's own. */
-    readonly level: number;
-}
-/** Delays in milliseconds. */
-interface DelayQuantiles {
-    /** Half of all are not above it. */
-    readonly p50: number;
-    /** Nine of ten are not above it. */
-    readonly p90: number;
-    /** 99 of 100 are not above it. */
-    readonly p99: number;
-    /** 999 of 1,000 are not above it. */
-    readonly p999: number;
-    /** The longest. */
-    readonly max: number;
-    /** The arithmetic mean. */
-    readonly mean: number;
-    /** How many were measured. */
-    readonly count: number;
-}
-/** Percent of time in which some task, or all of them, waited for a resource. */
-interface PressureStall {
-    /** Some task waited, in the last 10 s. */
-    readonly some10: number;
-    /** Some task waited, in the last 60 s. */
-    readonly some60: number;
-    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
-    readonly full10: number | null;
-    /** `cgroup`, or `system` where the group has none of its own. */
-    readonly scope: 'cgroup' | 'system';
-}
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
-interface ResourceSnapshot {
-    /** How memory stands, with hysteresis. */
-    readonly state: ResourceState;
-    /** Whether memory is below the critical threshold; true while it cannot be read. */
-    readonly isHealthy: boolean;
-    /** Open connections and leases of the managers that were given. */
-    readonly activeConnections: number;
-    /** Requests in flight, over all threads. */
-    readonly activeRequests: number;
-    /** Of the process, its control groups and the machine. */
-    readonly memory: {
-        /** Milliseconds since memory was read. */
-        readonly ageMs: number;
-        /** Resident set of the process; `null` outside of Linux. */
-        readonly rssMb: number | null;
-        /** Part of it that no file backs; `null` where the kernel does not say. */
-        readonly anonymousMb: number | null;
-        /** What the control group is charged less droppable page cache: what the kernel kills for. */
-        readonly workingSetMb: number | null;
-        /** Memory of the machine; `null` outside of Linux. */
-        readonly hostTotalMb: number | null;
-        /** What the machine could still hand out without swapping; `null` outside of Linux. */
-        readonly hostAvailableMb: number | null;
-        /** JavaScript's heap in use, of this thread. */
-        readonly heapUsedMb: number;
-        /** V8's ceiling; `null` on Bun, which has none. */
-        readonly heapLimitMb: number | null;
-        /** Milliseconds since the heap was asked. */
-        readonly heapAgeMs: number;
-        /** The limit that binds; `null` where memory cannot be read. */
-        readonly effectiveLimit: MemoryLimit | null;
-        /** All limits of control groups and machine. */
-        readonly limits: readonly MemoryLimit[];
-        /** 1 or 2; `null` outside of a control group. */
-        readonly cgroupVersion: number | null;
-        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
-        readonly oomKills: number | null;
-        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
-        readonly pressure: PressureStall | null;
-    };
-    /** Of the process, averaged between the last two samples. */
-    readonly cpu: {
-        /** Milliseconds since the CPU was read; `null` until there are two samples. */
-        readonly ageMs: number | null;
-        /** Percent of the CPUs allowed. */
-        readonly percentOfAllowed: number | null;
-        /** CPUs in use. */
-        readonly usedCpus: number | null;
-        /** The lesser of affinity and quota. */
-        readonly allowedCpus: number | null;
-        /** CPUs that the affinity mask allows; `null` outside of Linux. */
-        readonly cpus: number | null;
-        /** CPUs that the control group's quota allows; `null` without a quota. */
-        readonly quotaCpus: number | null;
-        /** Percent of time for which the quota denied the CPU. */
-        readonly throttledPercent: number | null;
-        /** Of this JavaScript thread, percent of one core. */
-        readonly jsThreadPercent: number | null;
-        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
-        readonly pressure: PressureStall | null;
-    };
-    /** Of disks. */
-    readonly io: {
-        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
-        readonly pressure: PressureStall | null;
-    };
-    /** Of this thread's event loop. */
-    readonly loop: {
-        /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
-        readonly watch: 'kernel' | 'challenge' | 'off';
-        /** Share of time in which the loop was not waiting for events, 0 to 1. */
-        readonly utilization: number | null;
-        /** What an event waits until the loop turns, in the last minute. */
-        readonly delayMs: DelayQuantiles | null;
-        /** Blocks that were noticed, since the monitor was made. */
-        readonly stalls: number;
-        /** The block under way, if one is. Only another thread can see its own here. */
-        readonly stall: Stall | null;
-        /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
-        readonly pauses: number;
-    };
-    /** Over all threads that have a monitor; totals include those that have ended. */
-    readonly process: {
-        /** Requests that began. */
-        readonly requests: number;
-        /** Blocks that were noticed. */
-        readonly stalls: number;
-        /** Milliseconds of all of them. */
-        readonly stalledMs: number;
-        /** Delays of all loops that are watched, in the last minute. */
-        readonly delayMs: DelayQuantiles | null;
-        /** Delays of all loops that there were, of all time. */
-        readonly lifetimeDelayMs: DelayQuantiles | null;
-        /** A row for each monitor. */
-        readonly threads: readonly {
-            /** The monitor's name. */
-            readonly name: string;
-            /** Requests in flight. */
-            readonly inFlight: number;
-            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
-            readonly cpuPercent: number | null;
-            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
-            readonly utilization: number | null;
-            /** Blocks that were noticed. */
-            readonly stalls: number;
-        }[];
-    };
-    /** The last 64 collections that were asked for. */
-    readonly collections: readonly CollectionRecord[];
-    /** The watcher's own CPU, percent of one core. */
-    readonly watcherCpuPercent: number | null;
-}
-/** Where lines about transitions go. */
-type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
-/** Options of a monitor. */
-interface ResourceMonitorOptions {
-    /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
-    readonly name?: string | undefined;
-    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
-    readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-    /** The stall watch; `false` for none. Default: on. */
-    readonly stalls?: {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
-        readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
-        readonly log?: 'stderr' | {
-            /** A file that lines are appended to; opened at construction. */
-            readonly file: string;
-        } | undefined;
-    } | false | undefined;
-    /** Called when a stall is over. */
-    readonly onStall?: ((stall: Stall) => void) | undefined;
-    /** Called after a change of state. */
-    readonly onStateChange?: ((change: StateChange) => void) | undefined;
-    /** Called after a collection that the monitor asked for. */
-    readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-    /** Where one line per transition goes; `false` for nowhere. Default: the console. */
-    readonly log?: ResourceLog | false | undefined;
-    /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
-    readonly gc?: {
-        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
-        readonly budget?: number | undefined;
-    } | false | undefined;
-    /** Whether `shedMs()` refuses. Default `false`. */
-    readonly shedding?: boolean | {
-        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
-        readonly retryAfterMs?: number | undefined;
-    } | undefined;
-    /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
-    readonly root?: string | undefined;
-}
 /**
  * Watches what the process uses and whether this thread's event loop turns. A native thread does
  * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
  * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
  *
- * Linux has every figure. Elsewhere there are no cgroups, CPU or thread figures: they are `null`.
+ * Linux has every figure. Elsewhere there are memory and CPU of the process, and the machine's
+ * memory; figures of cgroups, PSI and threads are `null`.
  *
  * @example
  * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {
@@ -2737,4 +2770,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
+import v8 from 'node:v8';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -86,6 +87,135 @@ describe('figures', () => {
     expect([memory.rssMb, memory.workingSetMb, memory.cgroupVersion, memory.pressure]).toEqual([null, null, null, null]);
     expect([cpu.percentOfAllowed, cpu.ageMs, cpu.allowedCpus, loop.watch]).toEqual([null, null, null, 'off']);
   });
+
+  /** Figures of a snapshot by path, and their ages by the same. */
+  function figuresAndAges(monitor: ResourceMonitor): Map<string, { figure: unknown; age: unknown }> {
+    const { ages, ...snapshot } = monitor.snapshot();
+    const found = new Map<string, { figure: unknown; age: unknown }>();
+    for (const [name, age] of Object.entries(ages)) {
+      const figure: unknown = snapshot[name as keyof typeof snapshot];
+      if (typeof age !== 'object' || age === null) found.set(name, { figure, age });
+      else for (const [part, its] of Object.entries(age)) found.set(`${name}.${part}`, { figure: (figure as Record<string, unknown>)[part], age: its });
+    }
+    return found;
+  }
+
+  it('have an age each, under the same name: null where there is none, else a number of milliseconds', async () => {
+    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+    const check = (): void => {
+      for (const [name, { figure, age }] of figuresAndAges(monitor)) {
+        expect(figure, name).not.toBe(undefined);
+        if (age === null) expect([name, figure === null || name.startsWith('loop.') || ['state', 'isHealthy'].includes(name)]).toEqual([name, true]);
+        else expect([name, typeof age, Number(age) >= 0 && Number(age) < 60_000]).toEqual([name, 'number', true]);
+        if (figure === null && name !== 'loop.stall') expect([name, age]).toEqual([name, null]);
+      }
+    };
+    check();
+    const { ages, ...snapshot } = monitor.snapshot();
+    // Nothing is left out but what says how it is watched, and lists whose entries are dated.
+    const names = Object.entries(snapshot).flatMap(([name, part]) =>
+      typeof part === 'object' && part !== null && !Array.isArray(part) ? Object.keys(part).map((its) => `${name}.${its}`) : [name],
+    );
+    const left = names.filter((name) => !figuresAndAges(monitor).has(name));
+    expect(left).toEqual(['memory.ageMs', 'memory.heapAgeMs', 'cpu.ageMs', 'loop.watch', 'process.threads', 'collections']);
+    expect([ages.activeRequests, ages.process.requests]).toEqual([0, 0]);
+    if (isLinux) {
+      await vi.waitFor(() => expect(monitor.snapshot().ages.loop.utilization).not.toBeNull(), 5000);
+      await vi.waitFor(() => expect(monitor.snapshot().ages.loop.delayMs).not.toBeNull(), 5000);
+      expect(monitor.snapshot().process.threads.every(({ ageMs }) => ageMs !== null && ageMs >= 0)).toBe(true);
+    }
+    check();
+  });
+
+  it('grow old where their file can be read no longer, while the others stay new', async () => {
+    const files = {
+      ...MACHINE,
+      '/proc/self/stat': '9 (node) R 1 2 3 4 5 6 7 8 9 10 1000 0 0 0 20',
+      '/sys/fs/cgroup/pod/app/memory.max': `${256 * 2 ** 20}`,
+      '/sys/fs/cgroup/pod/app/memory.current': `${20 * 2 ** 20}`,
+      '/sys/fs/cgroup/pod/app/cpu.max': '50000 100000',
+    };
+    const { root, put } = machine(files);
+    const monitor = monitored({ memory: { maxHeapSize: 200 } }, { ...silent, root });
+    await vi.waitFor(() => expect(monitor.snapshot().cpu.usedCpus).toBe(0), 5000);
+    rmSync(join(root, '/proc/self/status'));
+    const before = monitor.snapshot();
+    await vi.waitFor(() => expect(monitor.snapshot().ages.memory.rssMb).toBeGreaterThan(1500), 10_000);
+    const { memory, cpu, ages } = monitor.snapshot();
+    expect([memory.rssMb, cpu.cpus, cpu.quotaCpus]).toEqual([before.memory.rssMb, 4, 0.5]);
+    // Of one file, and of others that are read as often.
+    expect(ages.cpu.cpus).toBe(ages.memory.rssMb);
+    for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus]) expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
+    expect(monitor.getMetrics().memoryUsage).toBe(10);
+    put('/proc/self/status', status(30));
+    await vi.waitFor(() => expect(monitor.snapshot().memory.rssMb).toBe(30), 5000);
+    expect(monitor.snapshot().ages.memory.rssMb).toBeLessThan(1500);
+  });
+
+  it('pitfall 17: a /proc and cgroup that turn to nonsense while they are watched change no state and throw nothing', async () => {
+    const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
+    const changes: StateChange[] = [];
+    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root, onStateChange: (change) => changes.push(change) });
+    await vi.waitFor(() => expect(changes.length).toBe(1), 5000);
+    for (const path of Object.keys(MACHINE)) put(path, '\0\u2028 VmRSS: -1 kB\nMemTotal: 1e9 kB\n0::/../..\n'.repeat(500));
+    await vi.waitFor(() => expect(monitor.snapshot().ages.state).toBeGreaterThan(600), 10_000);
+    expect([monitor.state, monitor.isHealthy(), changes.length]).toEqual(['critical', false, 1]);
+    expect(monitor.snapshot().memory.rssMb).toBe(95);
+  });
+
+  it('pitfall 6: a wall clock that jumps makes no stall and no figure old', async () => {
+    const monitor = monitored();
+    const real = Date.now;
+    const jump = vi.spyOn(Date, 'now');
+    for (const hours of [1, -2]) {
+      jump.mockImplementation(() => real() + hours * 3_600_000);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      expect(monitor.snapshot().ages.memory.limits).toBeLessThan(60_000);
+      // The runner's own blocks are told as they were.
+      expect(monitor.stalls().every(({ durationMs }) => durationMs < 60_000)).toBe(true);
+    }
+    jump.mockRestore();
+  });
+
+  it('pitfall 19: V8’s heap statistics are read once a second on Node, and never on Bun, where they walk the heap', async () => {
+    const read = vi.spyOn(v8, 'getHeapStatistics');
+    const root = machine({ ...MACHINE, '/proc/self/status': status(80) }).root;
+    const start = performance.now();
+    // At warning the heap is asked for with every sample.
+    const monitor = monitored({ memory: { maxHeapSize: 100, gcInterval: 1_000_000 } }, { ...silent, root });
+    await vi.waitFor(() => expect(performance.now() - start).toBeGreaterThan(1500), 5000);
+    for (let i = 0; i < 1000; i++) monitor.snapshot();
+    const most = 2 + (performance.now() - start) / 1000;
+    expect(read.mock.calls.length).toBeLessThanOrEqual('bun' in process.versions ? 0 : most);
+    if (!('bun' in process.versions)) expect(read.mock.calls.length).toBeGreaterThan(0);
+    read.mockRestore();
+  });
+
+  it.runIf(isLinux)(
+    'a million calls of everything leave memory as it was',
+    () => {
+      const text = `
+      import { ResourceMonitor, TimerManager } from './dist/index.js';
+      const monitor = new ResourceMonitor({}, new TimerManager(), { log: false });
+      const label = monitor.label('GET /');
+      const round = () => {
+        for (let i = 0; i < 200_000; i++) { monitor.requestStarted(label); monitor.mark(label); monitor.requestEnded(); monitor.shedMs(); monitor.getMetrics(); }
+        for (let i = 0; i < 3000; i++) { monitor.snapshot(); monitor.stalls(); }
+        (globalThis.Bun?.gc ?? globalThis.gc)(true);
+        return process.memoryUsage.rss() / 2 ** 20;
+      };
+      round();
+      const first = round();
+      for (let i = 0; i < 3; i++) round();
+      console.log(Math.round(round() - first));
+      monitor.stop();`;
+      const flags = 'bun' in process.versions ? [] : ['--expose-gc', '--input-type=module'];
+      const { stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', text], { encoding: 'utf8', timeout: 60_000 });
+      expect(stderr).toBe('');
+      expect(Number(stdout)).toBeLessThan(24);
+    },
+    60_000,
+  );
 
   it('pitfall 3: the limit that binds is the one of which most is used, and is named', () => {
     const { root } = machine({
@@ -207,7 +337,7 @@ describe('shedding', () => {
       { ...silent, gc: false, shedding: { retryAfterMs: 1000 }, root: machine({ ...MACHINE, '/proc/self/status': status(rssMb) }).root },
     );
 
-  it('refuses in proportion between the thresholds, and says for how long', () => {
+  it('pitfall 22: refuses in proportion between the thresholds, and says for how long, not the same to all', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
@@ -220,6 +350,7 @@ describe('shedding', () => {
       const answers = Array.from({ length: 300 }, () => monitor.shedMs());
       expect([rssMb, answers.filter((ms) => ms > 0).length]).toEqual([rssMb, of300]);
       expect(answers.every((ms) => ms === 0 || (ms >= 500 && ms <= 1500))).toBe(true);
+      if (of300 > 0) expect(new Set(answers).size).toBeGreaterThan(of300 / 10);
     }
   });
 
@@ -289,7 +420,7 @@ describe('adapters', () => {
     shedding.manager.cleanup();
   });
 
-  it('Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
+  it('pitfall 22: Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const { stdout, stderr } = spawnSync('node_modules/.bin/bun', ['__test__/servers/monitored.ts', root], { encoding: 'utf8', timeout: 20_000 });
     expect(stderr).toBe('');

@@ -150,6 +150,36 @@ export interface FailureRow {
 /** Every failure, in the order of their numbers from 1. */
 export declare function failureRows(): Array<FailureRow>
 
+/** When each figure was found, by the process's clock; absent where there is none. */
+export interface FigureDates {
+  rss?: number
+  anonymous?: number
+  workingSet?: number
+  total?: number
+  available?: number
+  binding?: number
+  cgroupVersion?: number
+  oomKills?: number
+  cpus?: number
+  quotaCpus?: number
+  allowedCpus?: number
+  usedCpus?: number
+  throttledPercent?: number
+  memoryPressure?: number
+  cpuPressure?: number
+  ioPressure?: number
+  threadCpu?: number
+  utilization?: number
+  delays?: number
+  processDelays?: number
+  lifetimeDelays?: number
+  /** When the loop was last looked at. */
+  looked?: number
+  /** The same of the loop that was looked at longest ago. */
+  allLooked?: number
+  ownCpu?: number
+}
+
 /** Whether `ip` is an address of the public internet. */
 export declare function isPublicIp(ip: string): boolean
 
@@ -269,6 +299,8 @@ export interface ThreadFigures {
   cpu?: number
   utilization?: number
   stalls: number
+  /** When CPU and utilisation were measured. */
+  measuredAtMs?: number
 }
 
 /** The names that `algorithms` may hold. */
@@ -326,7 +358,7 @@ export interface WatchConfig {
 export interface WatchFigures {
   nowMs: number
   sampledAtMs: number
-  cpuAtMs: number
+  dates: FigureDates
   rss?: number
   anonymous?: number
   workingSet?: number

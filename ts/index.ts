@@ -70,13 +70,13 @@ export type {
   DelayQuantiles,
   MemoryLimit,
   PressureStall,
-  ResourceLog,
   ResourceMetrics,
-  ResourceMonitorOptions,
   ResourceSnapshot,
   ResourceState,
   Stall,
   StallCause,
   StateChange,
-} from './resources.js';
+} from './resource-figures.js';
+export type { ResourceAges } from './resource-ages.js';
+export type { ResourceLog, ResourceMonitorOptions } from './resource-options.js';
 export * from './kpi/index.js';

@@ -1,295 +1,27 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
-import { isMainThread, threadId } from 'node:worker_threads';
-import { ResourceWatch, resourceCells, type StallFigures, type WatchFigures } from '../native/loader.js';
+import { ResourceWatch, resourceCells } from '../native/loader.js';
 import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';
-import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
+import {
+  type CollectionRecord,
+  MB,
+  type ResourceMetrics,
+  type ResourceSnapshot,
+  type ResourceState,
+  STATES,
+  type Stall,
+  type StateChange,
+  known,
+  snapshotOf,
+  stallOf,
+} from './resource-figures.js';
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
+import { type CheckedOptions, type ResourceMonitorOptions, checkOptions } from './resource-options.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 import { listen } from './waker.js';
-
-/** How much of its memory the process uses, in words. */
-export type ResourceState = 'ok' | 'warning' | 'critical';
-
-/** Why an event loop does not turn. */
-export type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
-
-/** A block of an event loop. */
-export interface Stall {
-  /** Counts the stalls of a monitor, from 1. */
-  readonly id: number;
-  /** The monitor's `name`. */
-  readonly thread: string;
-  /** Wall-clock milliseconds at which it began. */
-  readonly startedAt: number;
-  /** How long it lasted; how long so far, for one under way. */
-  readonly durationMs: number;
-  /** How long it had lasted when the watcher noticed it. */
-  readonly noticedAfterMs: number;
-  /**
-   * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-   * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-   * does not say.
-   */
-  readonly cause: StallCause;
-  /** The system call it was first seen asleep in, by name or number. */
-  readonly systemCall: string | null;
-  /** Share of the time on a CPU, 0 to 1. */
-  readonly onCpu: number | null;
-  /** Share of the time waiting for a CPU, 0 to 1. */
-  readonly waiting: number | null;
-  /** What had begun last: the label of a route or message type; `null` if nothing was said. */
-  readonly label: string | null;
-  /** Requests in flight on that thread. */
-  readonly inFlight: number;
-}
-
-/** A change of state. */
-export interface StateChange {
-  readonly from: ResourceState;
-  readonly to: ResourceState;
-  /** Percent of the binding limit in use. */
-  readonly percent: number;
-  /** Wall-clock milliseconds. */
-  readonly at: number;
-}
-
-/** A garbage collection that the monitor asked for. */
-export interface CollectionRecord {
-  /** Wall-clock milliseconds at its end. */
-  readonly at: number;
-  readonly durationMs: number;
-  /** MB of JavaScript's heap that it freed. */
-  readonly freedMb: number;
-}
-
-/** The plan's four figures. */
-export interface ResourceMetrics {
-  /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
-  memoryUsage: number | null;
-  /** Open connections and leases of the managers that were given. */
-  activeConnections: number;
-  /** Requests in flight, over all threads; those of other threads up to a second old. */
-  activeRequests: number;
-  /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
-  cpuUsage: number | null;
-}
-
-/** A limit of memory; the one of which most is used binds. */
-export interface MemoryLimit {
-  /**
-   * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-   * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
-   */
-  readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
-  /** The limit, MB. */
-  readonly limitMb: number;
-  /** What is compared with it, MB. */
-  readonly usedMb: number;
-  /** How much of it is used. */
-  readonly percent: number;
-  /** For a control group: how many steps above the process's own. */
-  readonly level: number;
-}
-
-/** Delays in milliseconds. */
-export interface DelayQuantiles {
-  /** Half of all are not above it. */
-  readonly p50: number;
-  /** Nine of ten are not above it. */
-  readonly p90: number;
-  /** 99 of 100 are not above it. */
-  readonly p99: number;
-  /** 999 of 1,000 are not above it. */
-  readonly p999: number;
-  /** The longest. */
-  readonly max: number;
-  /** The arithmetic mean. */
-  readonly mean: number;
-  /** How many were measured. */
-  readonly count: number;
-}
-
-/** Percent of time in which some task, or all of them, waited for a resource. */
-export interface PressureStall {
-  /** Some task waited, in the last 10 s. */
-  readonly some10: number;
-  /** Some task waited, in the last 60 s. */
-  readonly some60: number;
-  /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
-  readonly full10: number | null;
-  /** `cgroup`, or `system` where the group has none of its own. */
-  readonly scope: 'cgroup' | 'system';
-}
-
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
-export interface ResourceSnapshot {
-  /** How memory stands, with hysteresis. */
-  readonly state: ResourceState;
-  /** Whether memory is below the critical threshold; true while it cannot be read. */
-  readonly isHealthy: boolean;
-  /** Open connections and leases of the managers that were given. */
-  readonly activeConnections: number;
-  /** Requests in flight, over all threads. */
-  readonly activeRequests: number;
-  /** Of the process, its control groups and the machine. */
-  readonly memory: {
-    /** Milliseconds since memory was read. */
-    readonly ageMs: number;
-    /** Resident set of the process; `null` outside of Linux. */
-    readonly rssMb: number | null;
-    /** Part of it that no file backs; `null` where the kernel does not say. */
-    readonly anonymousMb: number | null;
-    /** What the control group is charged less droppable page cache: what the kernel kills for. */
-    readonly workingSetMb: number | null;
-    /** Memory of the machine; `null` outside of Linux. */
-    readonly hostTotalMb: number | null;
-    /** What the machine could still hand out without swapping; `null` outside of Linux. */
-    readonly hostAvailableMb: number | null;
-    /** JavaScript's heap in use, of this thread. */
-    readonly heapUsedMb: number;
-    /** V8's ceiling; `null` on Bun, which has none. */
-    readonly heapLimitMb: number | null;
-    /** Milliseconds since the heap was asked. */
-    readonly heapAgeMs: number;
-    /** The limit that binds; `null` where memory cannot be read. */
-    readonly effectiveLimit: MemoryLimit | null;
-    /** All limits of control groups and machine. */
-    readonly limits: readonly MemoryLimit[];
-    /** 1 or 2; `null` outside of a control group. */
-    readonly cgroupVersion: number | null;
-    /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
-    readonly oomKills: number | null;
-    /** Time in which tasks waited for memory; `null` where the kernel does not say. */
-    readonly pressure: PressureStall | null;
-  };
-  /** Of the process, averaged between the last two samples. */
-  readonly cpu: {
-    /** Milliseconds since the CPU was read; `null` until there are two samples. */
-    readonly ageMs: number | null;
-    /** Percent of the CPUs allowed. */
-    readonly percentOfAllowed: number | null;
-    /** CPUs in use. */
-    readonly usedCpus: number | null;
-    /** The lesser of affinity and quota. */
-    readonly allowedCpus: number | null;
-    /** CPUs that the affinity mask allows; `null` outside of Linux. */
-    readonly cpus: number | null;
-    /** CPUs that the control group's quota allows; `null` without a quota. */
-    readonly quotaCpus: number | null;
-    /** Percent of time for which the quota denied the CPU. */
-    readonly throttledPercent: number | null;
-    /** Of this JavaScript thread, percent of one core. */
-    readonly jsThreadPercent: number | null;
-    /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
-    readonly pressure: PressureStall | null;
-  };
-  /** Of disks. */
-  readonly io: {
-    /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
-    readonly pressure: PressureStall | null;
-  };
-  /** Of this thread's event loop. */
-  readonly loop: {
-    /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
-    readonly watch: 'kernel' | 'challenge' | 'off';
-    /** Share of time in which the loop was not waiting for events, 0 to 1. */
-    readonly utilization: number | null;
-    /** What an event waits until the loop turns, in the last minute. */
-    readonly delayMs: DelayQuantiles | null;
-    /** Blocks that were noticed, since the monitor was made. */
-    readonly stalls: number;
-    /** The block under way, if one is. Only another thread can see its own here. */
-    readonly stall: Stall | null;
-    /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
-    readonly pauses: number;
-  };
-  /** Over all threads that have a monitor; totals include those that have ended. */
-  readonly process: {
-    /** Requests that began. */
-    readonly requests: number;
-    /** Blocks that were noticed. */
-    readonly stalls: number;
-    /** Milliseconds of all of them. */
-    readonly stalledMs: number;
-    /** Delays of all loops that are watched, in the last minute. */
-    readonly delayMs: DelayQuantiles | null;
-    /** Delays of all loops that there were, of all time. */
-    readonly lifetimeDelayMs: DelayQuantiles | null;
-    /** A row for each monitor. */
-    readonly threads: readonly {
-      /** The monitor's name. */
-      readonly name: string;
-      /** Requests in flight. */
-      readonly inFlight: number;
-      /** Percent of one core; `null` until there are two samples, and outside of Linux. */
-      readonly cpuPercent: number | null;
-      /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
-      readonly utilization: number | null;
-      /** Blocks that were noticed. */
-      readonly stalls: number;
-    }[];
-  };
-  /** The last 64 collections that were asked for. */
-  readonly collections: readonly CollectionRecord[];
-  /** The watcher's own CPU, percent of one core. */
-  readonly watcherCpuPercent: number | null;
-}
-
-/** Where lines about transitions go. */
-export type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
-
-/** Options of a monitor. */
-export interface ResourceMonitorOptions {
-  /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
-  readonly name?: string | undefined;
-  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
-  readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-  /** The stall watch; `false` for none. Default: on. */
-  readonly stalls?:
-    | {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
-        readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
-        readonly log?:
-          | 'stderr'
-          | {
-              /** A file that lines are appended to; opened at construction. */
-              readonly file: string;
-            }
-          | undefined;
-      }
-    | false
-    | undefined;
-  /** Called when a stall is over. */
-  readonly onStall?: ((stall: Stall) => void) | undefined;
-  /** Called after a change of state. */
-  readonly onStateChange?: ((change: StateChange) => void) | undefined;
-  /** Called after a collection that the monitor asked for. */
-  readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-  /** Where one line per transition goes; `false` for nowhere. Default: the console. */
-  readonly log?: ResourceLog | false | undefined;
-  /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
-  readonly gc?:
-    | {
-        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
-        readonly budget?: number | undefined;
-      }
-    | false
-    | undefined;
-  /** Whether `shedMs()` refuses. Default `false`. */
-  readonly shedding?:
-    | boolean
-    | {
-        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
-        readonly retryAfterMs?: number | undefined;
-      }
-    | undefined;
-  /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
-  readonly root?: string | undefined;
-}
 
 // The cells shared with the watcher: where they are is said once, by the core.
 const NAMES = resourceCells();
@@ -306,22 +38,20 @@ function cell(name: string): number {
 const NEWS_LEVEL = 1;
 const NEWS_STALL = 2;
 const CRITICAL = 2;
-const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
-const MB = 2 ** 20;
 /** As often as in the plan. */
 const POLL_MS = 5000;
 const HEAP_EVERY_MS = 1000;
 const KEPT = 64;
 const LABELS_MAX = 1024;
 const OTHER = 'other';
-const TIME_MAX_MS = 2 ** 30;
 
 /**
  * Watches what the process uses and whether this thread's event loop turns. A native thread does
  * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
  * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
  *
- * Linux has every figure. Elsewhere there are no cgroups, CPU or thread figures: they are `null`.
+ * Linux has every figure. Elsewhere there are memory and CPU of the process, and the machine's
+ * memory; figures of cgroups, PSI and threads are `null`.
  *
  * @example
  * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {
@@ -409,69 +139,13 @@ export class ResourceMonitor {
   snapshot(): ResourceSnapshot {
     const figures = this.#watch.figures();
     if (figures === null) throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');
-    const { nowMs } = figures;
-    const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(pressureOf);
-    const [memoryPressure = null, cpuPressure = null, ioPressure = null] = pressures;
-    const megabytes = (bytes: number | undefined): number | null => (bytes === undefined ? null : bytes / MB);
-    const percent = (share: number | undefined): number | null => (share === undefined ? null : share * 100);
-    return {
-      state: STATES[figures.level] ?? 'ok',
-      isHealthy: figures.level < CRITICAL,
+    return snapshotOf(figures, {
       activeConnections: this.#connections(),
-      activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
-      memory: {
-        ageMs: nowMs - figures.sampledAtMs,
-        rssMb: megabytes(figures.rss),
-        anonymousMb: megabytes(figures.anonymous),
-        workingSetMb: megabytes(figures.workingSet),
-        hostTotalMb: megabytes(figures.total),
-        hostAvailableMb: megabytes(figures.available),
-        heapUsedMb: this.#cells[HEAP_USED]! / MB,
-        heapLimitMb: known(this.#cells[HEAP_LIMIT]! / MB),
-        heapAgeMs: nowMs - this.#heapAtMs,
-        effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
-        limits: figures.limits.map(limitOf),
-        cgroupVersion: figures.cgroupVersion ?? null,
-        oomKills: figures.oomKills ?? null,
-        pressure: memoryPressure,
-      },
-      cpu: {
-        ageMs: figures.usedCpus === undefined ? null : nowMs - figures.cpuAtMs,
-        percentOfAllowed: figures.cpuPercent ?? null,
-        usedCpus: figures.usedCpus ?? null,
-        allowedCpus: figures.allowedCpus ?? null,
-        cpus: figures.cpus ?? null,
-        quotaCpus: figures.quotaCpus ?? null,
-        throttledPercent: figures.throttledPercent ?? null,
-        jsThreadPercent: percent(figures.threadCpu),
-        pressure: cpuPressure,
-      },
-      io: { pressure: ioPressure },
-      loop: {
-        watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
-        utilization: figures.utilization ?? null,
-        delayMs: figures.delays ?? null,
-        stalls: figures.stalls,
-        stall: figures.stall === undefined ? null : stallOf(figures.stall, nowMs),
-        pauses: figures.pauses,
-      },
-      process: {
-        requests: figures.processRequests,
-        stalls: figures.processStalls,
-        stalledMs: figures.processStalledMs,
-        delayMs: figures.processDelays ?? null,
-        lifetimeDelayMs: figures.lifetimeDelays ?? null,
-        threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls }) => ({
-          name,
-          inFlight,
-          cpuPercent: percent(cpu),
-          utilization: utilization ?? null,
-          stalls,
-        })),
-      },
+      heapUsed: this.#cells[HEAP_USED]!,
+      heapLimit: this.#cells[HEAP_LIMIT]!,
+      heapAtMs: this.#heapAtMs,
       collections: [...this.#collections],
-      watcherCpuPercent: percent(figures.ownCpu),
-    };
+    });
   }
 
   /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
@@ -676,49 +350,11 @@ export class ResourceMonitor {
   }
 }
 
-const known = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
-
 function toConsole(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
   globalThis.console[level](message, details);
 }
 
-function stallOf(figures: StallFigures, nowMs: number): Stall {
-  const { id, thread, sinceMs, durationMs, noticedAfterMs, cause, systemCall, onCpu, waiting, label, inFlight } = figures;
-  return Object.freeze({
-    id,
-    thread,
-    startedAt: wallClockMs() - (nowMs - sinceMs),
-    durationMs,
-    noticedAfterMs,
-    cause: cause as StallCause,
-    systemCall: systemCall ?? null,
-    onCpu: onCpu ?? null,
-    waiting: waiting ?? null,
-    label: label === '' ? null : label,
-    inFlight,
-  });
-}
-
-function limitOf({ source, limit, used, percent, level }: WatchFigures['limits'][number]): MemoryLimit {
-  return { source: source as MemoryLimit['source'], limitMb: limit / MB, usedMb: used / MB, percent, level };
-}
-
-function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
-  if (figures === undefined) return null;
-  const { some10, some60, full10, isOwn } = figures;
-  return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
-}
-
-interface Checked {
-  readonly name: string;
-  readonly managers: readonly ConnectionManager[];
-  readonly stallMs: number | undefined;
-  readonly log: string | undefined;
-  readonly gcBudget: number;
-  readonly retryAfterMs: number;
-}
-
-function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: Checked): ResourceWatch {
+function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: CheckedOptions): ResourceWatch {
   const { name, stallMs, log } = checked;
   try {
     return new ResourceWatch(cells, {
@@ -739,68 +375,4 @@ function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: Reso
       allowed: 'a file that can be appended to',
     });
   }
-}
-
-const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
-
-function checkOptions(options: ResourceMonitorOptions): Checked {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ResourceMonitor', options, ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root']);
-  const { name = defaultName(), connections, log, root } = options;
-  if (typeof name !== 'string' || name === '' || name.length > 100) throw wrongType('name', name, 'a string of 1 to 100 characters');
-  const managers =
-    connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager];
-  for (const manager of managers) {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
-  }
-  for (const hook of HOOKS) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
-  }
-  if (log !== undefined && log !== false && typeof log !== 'function') throw wrongType('log', log, 'a function or false');
-  if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
-  return {
-    name: name.replaceAll(/\p{Cc}/gu, '?'),
-    managers,
-    ...checkStalls(options.stalls),
-    gcBudget: checkGc(options.gc),
-    retryAfterMs: checkShedding(options.shedding),
-  };
-}
-
-function defaultName(): string {
-  return isMainThread ? 'main' : `worker ${threadId}`;
-}
-
-function checkStalls(stalls: ResourceMonitorOptions['stalls']): Pick<Checked, 'stallMs' | 'log'> {
-  if (stalls === false) return { stallMs: undefined, log: undefined };
-  if (stalls === undefined) return { stallMs: 100, log: undefined };
-  if (typeof stalls !== 'object' || stalls === null) throw wrongType('stalls', stalls, 'an object or false');
-  knownOptions('stalls', stalls, ['thresholdMs', 'log']);
-  const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
-  const { log } = stalls;
-  if (log === undefined || log === 'stderr') return { stallMs, log: log === undefined ? undefined : '' };
-  const allowed = "'stderr' or { file }";
-  if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
-  knownOptions('stalls.log', log, ['file']);
-  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0')) throw wrongType('stalls.log.file', log.file, 'a path');
-  return { stallMs, log: log.file };
-}
-
-function checkGc(gc: ResourceMonitorOptions['gc']): number {
-  if (gc === undefined || gc === false) return 0.01;
-  if (typeof gc !== 'object' || gc === null) throw wrongType('gc', gc, 'an object or false');
-  knownOptions('gc', gc, ['budget']);
-  const { budget = 0.01 } = gc;
-  const allowed = 'a number above 0, at most 0.5';
-  if (typeof budget !== 'number') throw wrongType('gc.budget', budget, allowed);
-  if (!(budget > 0 && budget <= 0.5)) throw outOfRange('gc.budget', budget, allowed);
-  return budget;
-}
-
-function checkShedding(shedding: ResourceMonitorOptions['shedding']): number {
-  if (shedding === undefined || shedding === false) return 0;
-  if (shedding === true) return 5000;
-  if (typeof shedding !== 'object' || shedding === null) throw wrongType('shedding', shedding, 'a boolean or an object');
-  knownOptions('shedding', shedding, ['retryAfterMs']);
-  return wholeNumber('shedding.retryAfterMs', shedding.retryAfterMs, 1, TIME_MAX_MS, 5000);
 }

@@ -5,8 +5,9 @@
 //! a container cannot see of its ancestors cannot be read; the kernel's `hierarchical_memory_limit`
 //! of v1 is read for that.
 
-use super::Files;
+use super::mounts::{Mount, levels, mounts};
 use super::parse::{Pressure, keyed, pressure};
+use super::source::Source;
 
 /// The groups that hold the process: one directory each, the process's own first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,95 +48,21 @@ pub struct CpuStat {
     pub throttled_ns: u64,
 }
 
-/// `\040` and the like, as mountinfo writes them.
-fn unescaped(word: &str) -> String {
-    let mut text = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let code = rest
-            .get(at + 1..at + 4)
-            .and_then(|code| u8::from_str_radix(code, 8).ok());
-        match code {
-            Some(code) => {
-                text.push(char::from(code));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                text.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    text.push_str(rest);
-    text
-}
-
-struct Mount {
-    root: String,
-    point: String,
-    kind: String,
-    options: String,
-}
-
-/// `36 35 98:0 /root /point rw,noatime master:1 - type source options`
-fn mount(line: &str) -> Option<Mount> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(3);
-    let mut right = right.split(' ');
-    Some(Mount {
-        root: unescaped(left.next()?),
-        point: unescaped(left.next()?),
-        kind: right.next()?.to_owned(),
-        options: right.nth(1)?.to_owned(),
-    })
-}
-
-/// A path of this many levels is cut: nothing sane nests deeper.
-const LEVELS_MAX: usize = 64;
-
-/// The directories of group `path`, the deepest first.
-fn levels(mount: &Mount, path: &str) -> Vec<String> {
-    let below = if mount.root == "/" {
-        path
-    } else {
-        path.strip_prefix(mount.root.as_str())
-            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-            .unwrap_or("")
-    };
-    // A group outside of the namespace's root shows as `/..`: what is mounted is all there is.
-    let names: Vec<&str> = below
-        .split('/')
-        .filter(|name| !name.is_empty())
-        .take(LEVELS_MAX)
-        .collect();
-    let names = if names.contains(&"..") {
-        &[][..]
-    } else {
-        &names[..]
-    };
-    let point = mount.point.trim_end_matches('/');
-    (0..=names.len())
-        .rev()
-        .map(|depth| {
-            names[..depth]
-                .iter()
-                .fold(point.to_owned(), |mut path, name| {
-                    path.push('/');
-                    path.push_str(name);
-                    path
-                })
-        })
-        .collect()
+/// How much CPU a control group may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Quota {
+    /// As much as there is.
+    Unlimited,
+    /// So many CPUs.
+    Cpus(f64),
 }
 
 impl Cgroup {
     /// Finds the groups of the process.
     #[must_use]
-    pub fn find(files: &dyn Files) -> Self {
-        let groups = files.read("/proc/self/cgroup").unwrap_or_default();
-        let mounts = files.read("/proc/self/mountinfo").unwrap_or_default();
-        let mounts: Vec<Mount> = mounts.lines().filter_map(mount).collect();
+    pub fn find(source: &dyn Source) -> Self {
+        let groups = source.read("/proc/self/cgroup").unwrap_or_default();
+        let mounts: Vec<Mount> = mounts(&source.read("/proc/self/mountinfo").unwrap_or_default());
         let group = |controller: &str| {
             groups.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
@@ -182,7 +109,7 @@ impl Cgroup {
 
     /// Every limit of memory below `total`: a higher one is none. Usage is as of now.
     #[must_use]
-    pub fn memory_limits(&self, files: &dyn Files, total: Option<u64>) -> Vec<MemoryLimit> {
+    pub fn memory_limits(&self, source: &dyn Source, total: Option<u64>) -> Vec<MemoryLimit> {
         let Some(tree) = &self.memory else {
             return Vec::new();
         };
@@ -190,7 +117,7 @@ impl Cgroup {
             |limit: u64| limit > 0 && total.is_none_or(|total| limit <= total) && limit < UNLIMITED;
         let mut found = Vec::new();
         for (level, folder) in tree.levels.iter().enumerate() {
-            let limits = tree.limits(files, folder, level == 0).into_iter();
+            let limits = tree.limits(source, folder, level == 0).into_iter();
             found.extend(
                 limits
                     .filter(|(limit, _)| bounded(*limit))
@@ -203,17 +130,17 @@ impl Cgroup {
                     }),
             );
         }
-        self.refresh(files, &mut found);
+        self.refresh(source, &mut found);
         found
     }
 
     /// Reads the usage of limits anew; one whose usage cannot be read is left out.
-    pub fn refresh(&self, files: &dyn Files, limits: &mut Vec<MemoryLimit>) {
+    pub fn refresh(&self, source: &dyn Source, limits: &mut Vec<MemoryLimit>) {
         let mut last = None;
         limits.retain_mut(|limit| {
             let usage = match last {
                 Some((level, usage)) if level == limit.level => usage,
-                _ => self.usage(files, limit.level),
+                _ => self.usage(source, limit.level),
             };
             last = Some((limit.level, usage));
             if let Some((usage, working_set)) = usage {
@@ -223,20 +150,20 @@ impl Cgroup {
         });
     }
 
-    fn usage(&self, files: &dyn Files, level: usize) -> Option<(u64, u64)> {
+    fn usage(&self, source: &dyn Source, level: usize) -> Option<(u64, u64)> {
         let tree = self.memory.as_ref()?;
-        tree.usage(files, tree.levels.get(level)?)
+        tree.usage(source, tree.levels.get(level)?)
     }
 
     /// Bytes charged to the process's own group less droppable page cache.
     #[must_use]
-    pub fn working_set(&self, files: &dyn Files) -> Option<u64> {
-        Some(self.usage(files, 0)?.1)
+    pub fn working_set(&self, source: &dyn Source) -> Option<u64> {
+        Some(self.usage(source, 0)?.1)
     }
 
     /// How often the kernel has killed for memory in the process's own group.
     #[must_use]
-    pub fn oom_kills(&self, files: &dyn Files) -> Option<u64> {
+    pub fn oom_kills(&self, source: &dyn Source) -> Option<u64> {
         let tree = self.memory.as_ref()?;
         let name = if tree.is_v2 {
             "memory.events"
@@ -244,26 +171,29 @@ impl Cgroup {
             "memory.oom_control"
         };
         keyed(
-            &files.read(&format!("{}/{name}", tree.levels.first()?))?,
+            &source.read(&format!("{}/{name}", tree.levels.first()?))?,
             "oom_kill",
         )
     }
 
-    /// The lowest quota, in CPUs; `None` where there is none.
+    /// The lowest quota; `None` where none of the levels says anything.
     #[must_use]
-    pub fn quota_cpus(&self, files: &dyn Files) -> Option<f64> {
+    pub fn quota(&self, source: &dyn Source) -> Option<Quota> {
         let tree = self.cpu.as_ref()?;
         tree.levels
             .iter()
-            .filter_map(|folder| tree.quota(files, folder))
-            .reduce(f64::min)
+            .filter_map(|folder| tree.quota(source, folder))
+            .reduce(|a, b| match (a, b) {
+                (Quota::Cpus(a), Quota::Cpus(b)) => Quota::Cpus(a.min(b)),
+                (Quota::Unlimited, other) | (other, Quota::Unlimited) => other,
+            })
     }
 
     /// Throttling of the process's own group.
     #[must_use]
-    pub fn cpu_stat(&self, files: &dyn Files) -> Option<CpuStat> {
+    pub fn cpu_stat(&self, source: &dyn Source) -> Option<CpuStat> {
         let tree = self.cpu.as_ref()?;
-        let text = files.read(&format!("{}/cpu.stat", tree.levels.first()?))?;
+        let text = source.read_often(&format!("{}/cpu.stat", tree.levels.first()?))?;
         let throttled_ns = match keyed(&text, "throttled_usec") {
             Some(microseconds) => microseconds.saturating_mul(1000),
             None => keyed(&text, "throttled_time")?,
@@ -277,18 +207,18 @@ impl Cgroup {
     /// PSI of `resource` (`memory`, `cpu`, `io`): the group's own, else the system's; `true` for the
     /// group's. v1 has none of its own, and the root's is the system's.
     #[must_use]
-    pub fn pressure(&self, files: &dyn Files, resource: &str) -> Option<(Pressure, bool)> {
+    pub fn pressure(&self, source: &dyn Source, resource: &str) -> Option<(Pressure, bool)> {
         let own = self
             .unified
             .as_ref()
             .filter(|tree| tree.levels.len() > 1)
             .and_then(|tree| {
-                pressure(&files.read(&format!("{}/{resource}.pressure", tree.levels.first()?))?)
+                pressure(&source.read(&format!("{}/{resource}.pressure", tree.levels.first()?))?)
             });
         match own {
             Some(own) => Some((own, true)),
             None => Some((
-                pressure(&files.read(&format!("/proc/pressure/{resource}"))?)?,
+                pressure(&source.read(&format!("/proc/pressure/{resource}"))?)?,
                 false,
             )),
         }
@@ -299,14 +229,19 @@ impl Cgroup {
 const UNLIMITED: u64 = 1 << 60;
 
 /// A whole number; `max` and -1 are none.
-fn number(files: &dyn Files, folder: &str, name: &str) -> Option<u64> {
-    files.read(&format!("{folder}/{name}"))?.trim().parse().ok()
+fn number(source: &dyn Source, folder: &str, name: &str) -> Option<u64> {
+    source
+        .read(&format!("{folder}/{name}"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 impl Tree {
     /// Limits of one level, and whether they are soft.
-    fn limits(&self, files: &dyn Files, folder: &str, is_own: bool) -> Vec<(u64, bool)> {
-        let limit = |name: &str, is_soft| number(files, folder, name).map(|limit| (limit, is_soft));
+    fn limits(&self, source: &dyn Source, folder: &str, is_own: bool) -> Vec<(u64, bool)> {
+        let limit =
+            |name: &str, is_soft| number(source, folder, name).map(|limit| (limit, is_soft));
         if self.is_v2 {
             return [limit("memory.max", false), limit("memory.high", true)]
                 .into_iter()
@@ -317,7 +252,7 @@ impl Tree {
         let inherited = is_own
             .then(|| {
                 keyed(
-                    &files.read(&format!("{folder}/memory.stat"))?,
+                    &source.read(&format!("{folder}/memory.stat"))?,
                     "hierarchical_memory_limit",
                 )
             })
@@ -330,36 +265,40 @@ impl Tree {
     }
 
     /// Usage and working set of one level.
-    fn usage(&self, files: &dyn Files, folder: &str) -> Option<(u64, u64)> {
+    fn usage(&self, source: &dyn Source, folder: &str) -> Option<(u64, u64)> {
         let (usage, inactive) = if self.is_v2 {
             ("memory.current", "inactive_file")
         } else {
             ("memory.usage_in_bytes", "total_inactive_file")
         };
-        let usage = number(files, folder, usage)?;
-        let droppable = files
-            .read(&format!("{folder}/memory.stat"))
+        let usage = source
+            .read_often(&format!("{folder}/{usage}"))?
+            .trim()
+            .parse()
+            .ok()?;
+        let droppable = source
+            .read_often(&format!("{folder}/memory.stat"))
             .and_then(|text| keyed(&text, inactive))
             .unwrap_or(0);
         Some((usage, usage.saturating_sub(droppable)))
     }
 
-    /// CPUs that the quota of one level allows.
-    fn quota(&self, files: &dyn Files, folder: &str) -> Option<f64> {
+    /// What one level says of a quota.
+    fn quota(&self, source: &dyn Source, folder: &str) -> Option<Quota> {
         let (quota, period) = if self.is_v2 {
-            let text = files.read(&format!("{folder}/cpu.max"))?;
-            let mut words = text.split_ascii_whitespace();
-            (
-                words.next()?.parse::<u64>().ok()?,
-                words.next()?.parse::<u64>().ok()?,
-            )
+            let text = source.read(&format!("{folder}/cpu.max"))?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.to_owned(), period.to_owned())
         } else {
-            (
-                number(files, folder, "cpu.cfs_quota_us")?,
-                number(files, folder, "cpu.cfs_period_us")?,
-            )
+            let word = |name| source.read(&format!("{folder}/{name}"));
+            (word("cpu.cfs_quota_us")?, word("cpu.cfs_period_us")?)
         };
-        (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+        if matches!(quota.trim(), "max" | "-1") {
+            return Some(Quota::Unlimited);
+        }
+        let quota: u64 = quota.trim().parse().ok()?;
+        let period: u64 = period.trim().parse().ok()?;
+        (quota > 0 && period > 0).then(|| Quota::Cpus(quota as f64 / period as f64))
     }
 }
 
@@ -483,7 +422,7 @@ mod tests {
             ),
         ]);
         let cgroup = Cgroup::find(&table);
-        assert_eq!(cgroup.quota_cpus(&table), Some(0.5));
+        assert_eq!(cgroup.quota(&table), Some(Quota::Cpus(0.5)));
         assert_eq!(
             cgroup.cpu_stat(&table),
             Some(CpuStat {
@@ -501,7 +440,7 @@ mod tests {
                 "nr_periods 1\nnr_throttled 2\nthrottled_time 77\n",
             ),
         ]);
-        assert_eq!(Cgroup::find(&table).quota_cpus(&table), None);
+        assert_eq!(Cgroup::find(&table).quota(&table), Some(Quota::Unlimited));
         assert_eq!(
             Cgroup::find(&table).cpu_stat(&table),
             Some(CpuStat {
@@ -573,7 +512,7 @@ mod tests {
             let cgroup = Cgroup::find(&table);
             assert_eq!(lowest(&table), None);
             assert_eq!(
-                (cgroup.quota_cpus(&table), cgroup.cpu_stat(&table)),
+                (cgroup.quota(&table), cgroup.cpu_stat(&table)),
                 (None, None)
             );
             assert_eq!(cgroup.pressure(&table, "memory"), None);

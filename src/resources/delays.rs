@@ -5,6 +5,7 @@
 //! except in the asking itself, which waits for its answer. The questions that were left out
 //! meanwhile are recorded as they would have been answered (Gil Tene's correction).
 
+use super::sample::Dated;
 use hdrhistogram::Histogram;
 
 /// Of the windows that make up the last minute.
@@ -41,6 +42,7 @@ pub struct Delays {
     current: usize,
     began_ms: f64,
     all: Histogram<u64>,
+    latest_ms: Option<f64>,
 }
 
 fn empty() -> Histogram<u64> {
@@ -57,12 +59,14 @@ impl Delays {
             current: 0,
             began_ms: now_ms,
             all: empty(),
+            latest_ms: None,
         }
     }
 
     /// Records a delay, and those of the questions that it kept from being asked every `every_ms`.
     pub fn record(&mut self, now_ms: f64, delay_ms: f64, every_ms: f64) {
         self.turn(now_ms);
+        self.latest_ms = Some(now_ms);
         let mut rest = delay_ms;
         loop {
             let microseconds = (rest.max(0.0) * 1000.0) as u64;
@@ -78,6 +82,7 @@ impl Delays {
     /// Records `times` events that had to wait for nothing.
     pub fn record_none(&mut self, now_ms: f64, times: u64) {
         self.turn(now_ms);
+        self.latest_ms = Some(now_ms);
         self.windows[self.current].saturating_record_n(0, times);
         self.all.saturating_record_n(0, times);
     }
@@ -102,23 +107,27 @@ impl Delays {
             let _ = mine.add(theirs);
         }
         let _ = self.all.add(&other.all);
+        self.latest_ms = match (self.latest_ms, other.latest_ms) {
+            (Some(mine), Some(theirs)) => Some(mine.max(theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
     }
 
-    /// Of the last 50 to 60 s; `None` when there are none.
+    /// Of the last 50 to 60 s, dated by the latest of them; `None` when there are none.
     #[must_use]
-    pub fn last_minute(&mut self, now_ms: f64) -> Option<Quantiles> {
+    pub fn last_minute(&mut self, now_ms: f64) -> Option<Dated<Quantiles>> {
         self.turn(now_ms);
         let mut sum = empty();
         for window in &self.windows {
             let _ = sum.add(window);
         }
-        quantiles(&sum)
+        Some(Dated::new(quantiles(&sum)?, self.latest_ms?))
     }
 
-    /// Of all time; `None` when there are none.
+    /// Of all time, dated by the latest of them; `None` when there are none.
     #[must_use]
-    pub fn lifetime(&self) -> Option<Quantiles> {
-        quantiles(&self.all)
+    pub fn lifetime(&self) -> Option<Dated<Quantiles>> {
+        Some(Dated::new(quantiles(&self.all)?, self.latest_ms?))
     }
 }
 
@@ -153,18 +162,18 @@ mod tests {
     fn a_minute_later_only_all_time_knows_them() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 5.0, 20.0);
-        assert_eq!(delays.last_minute(49_999.0).map(|q| q.count), Some(1));
+        assert_eq!(delays.last_minute(49_999.0).map(|q| q.value.count), Some(1));
         assert_eq!(delays.last_minute(60_000.0), None);
-        assert_eq!(delays.lifetime().map(|q| q.count), Some(1));
+        assert_eq!(delays.lifetime().map(|q| q.value.count), Some(1));
         delays.record(1e9, 1.0, 20.0);
-        assert_eq!(delays.last_minute(1e9).map(|q| q.count), Some(1));
+        assert_eq!(delays.last_minute(1e9).map(|q| q.value.count), Some(1));
     }
 
     #[test]
     fn a_block_is_met_as_often_as_events_from_outside_would_meet_it() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 1000.0, 20.0);
-        let quantiles = delays.lifetime().unwrap();
+        let quantiles = delays.lifetime().unwrap().value;
         assert_eq!(quantiles.count, 50);
         assert!((quantiles.p50 - 500.0).abs() < 25.0, "{quantiles:?}");
     }
@@ -175,7 +184,7 @@ mod tests {
         (0..99).for_each(|_| fast.record(0.0, 1.0, 20.0));
         slow.record(0.0, 19.0, 20.0);
         fast.merge(&slow);
-        let both = fast.lifetime().unwrap();
+        let both = fast.lifetime().unwrap().value;
         assert!(
             (both.p99 - 1.0).abs() < 0.02 && (both.max - 19.0).abs() < 0.2,
             "{both:?}"
@@ -188,7 +197,7 @@ mod tests {
             let mut delays = Delays::new(0.0);
             list.iter().for_each(|delay| delays.record(0.0, *delay, 20.0));
             list.sort_by(f64::total_cmp);
-            let quantiles = delays.lifetime().unwrap();
+            let quantiles = delays.lifetime().unwrap().value;
             for (quantile, found) in [(0.5, quantiles.p50), (0.9, quantiles.p90), (0.99, quantiles.p99)] {
                 let exact = list[((list.len() as f64 * quantile).ceil() as usize - 1).min(list.len() - 1)];
                 prop_assert!((found - exact).abs() <= exact * 0.01 + 0.001, "{} {} {}", quantile, found, exact);

@@ -1,32 +1,31 @@
 //! What the process uses, what it may use, and whether its event loops turn: parsers of `/proc` and
 //! cgroup text, the state machine of memory pressure, and the stall watch.
 //!
-//! Nothing here reads a file or a clock: text comes through [`Files`], time is an argument. The
+//! Nothing here reads a file or a clock: figures come through a [`Source`], time is an argument. The
 //! thread that does read them is `crate::sampler`.
 //!
 //! ```text
-//!  text ──▶ parse ──▶ cgroup ──▶ sample ──▶ pressure      ok → warning → critical
-//!                 └─▶ watch                               running → stalled → running
+//!  text ─▶ mounts, parse ─▶ cgroup ─▶ sample ─▶ pressure      ok → warning → critical
+//!                       └─▶ watch ─▶ stall                    running → stalled → running
 //! ```
 
 mod calls;
 mod cgroup;
 mod delays;
+mod mounts;
 mod parse;
 mod pressure;
 mod sample;
+mod source;
+mod stall;
 mod watch;
 
 pub use calls::{is_epoll, system_call_name};
-pub use cgroup::{Cgroup, CpuStat, MemoryLimit};
+pub use cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
 pub use delays::{Delays, Quantiles};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};
-pub use sample::{Bound, CPU_WINDOW_MS, Limit, SETTINGS_MS, Sample, Sampling};
-pub use watch::{Cause, IDLE_LOOK_MS, LOOK_MS, Look, Place, Stall, Verdict, Watch};
-
-/// Where text comes from: the file system, or a test's table.
-pub trait Files {
-    /// The text of a file; `None` where it cannot be read.
-    fn read(&self, path: &str) -> Option<String>;
-}
+pub use sample::{Bound, CPU_WINDOW_MS, Dated, Limit, SETTINGS_MS, Sample, Sampling};
+pub use source::{MachineFigures, ProcessFigures, Source};
+pub use stall::{Cause, Stall};
+pub use watch::{IDLE_LOOK_MS, LOOK_MS, Look, Place, Verdict, Watch};

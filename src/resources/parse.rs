@@ -164,7 +164,7 @@ mod tests {
             parse_system_call("281 0xe 0x7f06 0x400 0x0 0x0 0x8 0x7ffd 0x7f\n"),
             Some(SystemCall::In {
                 number: 281,
-                first: 14
+                first: 14,
             })
         );
         let stat = "77 (a) b) (c) S 1 77 77 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 11 0 5 1 2";
@@ -201,7 +201,15 @@ mod tests {
         ] {
             assert_eq!(parse_scheduled(text), None, "{text:?}");
         }
-        for text in ["", "sleeping", "281", "281 e", "-2 0x1", "4294967296 0x1"] {
+        for text in [
+            "",
+            "sleeping",
+            "281",
+            "281 e",
+            "281 0xe 0x1 0x2",
+            "-2 0x1 0x1 0x1 0x1",
+            "4294967296 0x1 0x1 0x1 0x1",
+        ] {
             assert_eq!(parse_system_call(text), None, "{text:?}");
         }
         for text in [

@@ -1,8 +1,8 @@
 //! One look at the process and its container, and the limit that binds.
 
-use super::Files;
-use super::cgroup::{Cgroup, CpuStat, MemoryLimit};
-use super::parse::{Pressure, field, kilobytes, list_length, process_cpu_ns};
+use super::cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
+use super::parse::Pressure;
+use super::source::Source;
 
 /// Whose limit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,64 +54,110 @@ impl Limit {
     }
 }
 
-/// What was found. A figure that could not be read is `None`, never 0 or NaN.
+/// A figure, and when it was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dated<T> {
+    /// The figure.
+    pub value: T,
+    /// By the process's clock.
+    pub at_ms: f64,
+}
+
+impl<T> Dated<T> {
+    /// What has been found now.
+    pub fn new(value: T, at_ms: f64) -> Self {
+        Self { value, at_ms }
+    }
+
+    /// The same moment, another form.
+    #[must_use]
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Dated<U> {
+        Dated::new(form(self.value), self.at_ms)
+    }
+
+    /// Takes in what was found. What could not be read keeps its last value, which grows old.
+    fn renew(known: &mut Option<Self>, found: Option<T>, now_ms: f64) {
+        if let Some(value) = found {
+            *known = Some(Self::new(value, now_ms));
+        }
+    }
+}
+
+/// What is known. A figure that could never be read is `None`, never 0 or NaN; one that can be read
+/// no longer keeps its last value and its date.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// When it was taken, by the process's clock.
     pub at_ms: f64,
     /// Resident bytes.
-    pub rss: Option<u64>,
+    pub rss: Option<Dated<u64>>,
     /// Resident bytes that no file backs.
-    pub anonymous: Option<u64>,
+    pub anonymous: Option<Dated<u64>>,
     /// Bytes charged to the control group, less droppable page cache.
-    pub working_set: Option<u64>,
+    pub working_set: Option<Dated<u64>>,
     /// Memory of the machine.
-    pub total: Option<u64>,
+    pub total: Option<Dated<u64>>,
     /// What of it is available.
-    pub available: Option<u64>,
-    /// The limits of control groups and machine.
+    pub available: Option<Dated<u64>>,
+    /// The limits of control groups and machine whose use could be read for this sample.
     pub limits: Vec<Limit>,
     /// 1 or 2.
-    pub cgroup_version: Option<u8>,
+    pub cgroup_version: Option<Dated<u8>>,
     /// Kills for memory in the control group.
-    pub oom_kills: Option<u64>,
+    pub oom_kills: Option<Dated<u64>>,
     /// CPUs that the process may be put on.
-    pub cpus: Option<u32>,
+    pub cpus: Option<Dated<u32>>,
     /// CPUs that the quota allows.
-    pub quota_cpus: Option<f64>,
+    pub quota_cpus: Option<Dated<f64>>,
     /// CPUs used, over the time since the last sample but at least [`CPU_WINDOW_MS`].
-    pub used_cpus: Option<f64>,
-    /// When `used_cpus` was found.
-    pub cpu_at_ms: f64,
+    pub used_cpus: Option<Dated<f64>>,
     /// Share of time for which the quota denied the CPU, in percent.
-    pub throttled_percent: Option<f64>,
+    pub throttled_percent: Option<Dated<f64>>,
     /// Milliseconds for which the quota has denied the CPU so far.
     pub throttled_ms: f64,
     /// PSI of memory, CPU and I/O; `true` where it is the control group's own.
-    pub pressure: [Option<(Pressure, bool)>; 3],
+    pub pressure: [Option<Dated<(Pressure, bool)>>; 3],
 }
 
 impl Sample {
-    /// CPUs allowed: by affinity and quota.
+    /// CPUs allowed, by affinity and quota; as old as the older of them.
     #[must_use]
-    pub fn allowed_cpus(&self) -> Option<f64> {
-        let cpus = self.cpus.map(f64::from);
+    pub fn allowed_cpus(&self) -> Option<Dated<f64>> {
+        let cpus = self.cpus.map(|cpus| cpus.map(f64::from));
         match (cpus, self.quota_cpus) {
-            (Some(cpus), Some(quota)) => Some(cpus.min(quota)),
+            (Some(cpus), Some(quota)) => Some(Dated::new(
+                cpus.value.min(quota.value),
+                cpus.at_ms.min(quota.at_ms),
+            )),
             (cpus, quota) => quota.or(cpus),
         }
     }
 
-    /// Percent of the CPUs allowed.
+    /// Percent of the CPUs allowed, as old as the use.
     #[must_use]
-    pub fn cpu_percent(&self) -> Option<f64> {
-        Some(self.used_cpus? / self.allowed_cpus()? * 100.0)
+    pub fn cpu_percent(&self) -> Option<Dated<f64>> {
+        let allowed = self.allowed_cpus()?.value;
+        Some(self.used_cpus?.map(|used| used / allowed * 100.0))
     }
 
-    /// The limit of which most is used. `heap` is what JavaScript last said of its heap: used and limit.
+    /// Whether memory could be read for this sample, if it ever could.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.rss.is_none_or(|rss| rss.at_ms == self.at_ms)
+    }
+
+    /// Resident bytes, if this sample found them.
+    fn fresh_rss(&self) -> Option<u64> {
+        self.rss
+            .filter(|rss| rss.at_ms == self.at_ms)
+            .map(|rss| rss.value)
+    }
+
+    /// The limit of which most is used, by what this sample found: no level is judged by old figures.
+    /// `heap` is what JavaScript last said of its heap: used and limit.
     #[must_use]
     pub fn binding(&self, max_heap: f64, heap: Option<(f64, f64)>) -> Option<Limit> {
-        let configured = self.rss.map(|rss| Limit {
+        let configured = self.fresh_rss().map(|rss| Limit {
             bound: Bound::Configured,
             limit: max_heap,
             used: rss as f64,
@@ -149,24 +195,11 @@ const FIND_EVERY: u32 = 12;
 #[derive(Debug, Default)]
 pub struct Sampling {
     cgroup: Cgroup,
-    settings: Option<Settings>,
+    known: Sample,
+    limits: Vec<MemoryLimit>,
+    settings_ms: Option<f64>,
     read: u32,
     last: Option<Counters>,
-    cpu: Option<(f64, f64)>,
-    throttled_percent: Option<f64>,
-}
-
-/// What is read every [`SETTINGS_MS`].
-#[derive(Debug, Clone)]
-struct Settings {
-    at_ms: f64,
-    total: Option<u64>,
-    available: Option<u64>,
-    limits: Vec<MemoryLimit>,
-    working_set: Option<u64>,
-    oom_kills: Option<u64>,
-    quota_cpus: Option<f64>,
-    pressure: [Option<(Pressure, bool)>; 3],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -178,18 +211,33 @@ struct Counters {
 
 impl Sampling {
     /// Reads what is due.
-    pub fn sample(&mut self, files: &dyn Files, now_ms: f64) -> Sample {
-        let mut settings = match self.settings.take() {
-            Some(settings) if now_ms - settings.at_ms < SETTINGS_MS => settings,
-            _ => self.read_settings(files, now_ms),
-        };
-        self.cgroup.refresh(files, &mut settings.limits);
-        let status = files.read("/proc/self/status").unwrap_or_default();
-        let rss = kilobytes(&status, "VmRSS");
-        let throttled = self.cgroup.cpu_stat(files);
-        self.compare(files, now_ms, throttled);
-        let own = settings.limits.iter().find(|limit| limit.level == 0);
-        let limits = settings.limits.iter().map(|limit| Limit {
+    pub fn sample(&mut self, source: &dyn Source, now_ms: f64) -> Sample {
+        self.known.at_ms = now_ms;
+        if self
+            .settings_ms
+            .is_none_or(|at_ms| now_ms - at_ms >= SETTINGS_MS)
+        {
+            self.settings_ms = Some(now_ms);
+            self.read_settings(source, now_ms);
+        }
+        self.cgroup.refresh(source, &mut self.limits);
+        let process = source.process();
+        let throttled = self.cgroup.cpu_stat(source);
+        self.compare(process.cpu_ns, now_ms, throttled);
+        let known = &mut self.known;
+        Dated::renew(&mut known.rss, process.rss, now_ms);
+        Dated::renew(&mut known.anonymous, process.anonymous, now_ms);
+        Dated::renew(&mut known.cpus, process.cpus, now_ms);
+        let own = self.limits.iter().find(|limit| limit.level == 0);
+        Dated::renew(
+            &mut known.working_set,
+            own.map(|limit| limit.working_set),
+            now_ms,
+        );
+        if let Some(throttled) = throttled {
+            known.throttled_ms = throttled.throttled_ns as f64 / 1e6;
+        }
+        let limits = self.limits.iter().map(|limit| Limit {
             bound: if limit.is_soft {
                 Bound::CgroupHigh
             } else {
@@ -199,69 +247,53 @@ impl Sampling {
             used: limit.working_set as f64,
             level: limit.level,
         });
-        let host = rss.zip(settings.total).map(|(rss, total)| Limit {
+        let host = process.rss.zip(known.total).map(|(rss, total)| Limit {
             bound: Bound::Host,
-            limit: total as f64,
+            limit: total.value as f64,
             used: rss as f64,
             level: 0,
         });
-        let sample = Sample {
-            at_ms: now_ms,
-            rss,
-            anonymous: kilobytes(&status, "RssAnon"),
-            working_set: own.map(|limit| limit.working_set).or(settings.working_set),
-            total: settings.total,
-            available: settings.available,
-            limits: limits.chain(host).collect(),
-            cgroup_version: self.cgroup.version(),
-            oom_kills: settings.oom_kills,
-            cpus: field(&status, "Cpus_allowed_list").and_then(list_length),
-            quota_cpus: settings.quota_cpus,
-            used_cpus: self.cpu.map(|(cpus, _)| cpus),
-            cpu_at_ms: self.cpu.map_or(now_ms, |(_, at_ms)| at_ms),
-            throttled_percent: self.throttled_percent,
-            throttled_ms: throttled.map_or(0.0, |stat| stat.throttled_ns as f64 / 1e6),
-            pressure: settings.pressure,
-        };
-        self.settings = Some(settings);
-        sample
+        known.limits = limits.chain(host).collect();
+        known.clone()
     }
 
-    fn read_settings(&mut self, files: &dyn Files, now_ms: f64) -> Settings {
+    fn read_settings(&mut self, source: &dyn Source, now_ms: f64) {
         if self.read.is_multiple_of(FIND_EVERY) {
-            self.cgroup = Cgroup::find(files);
+            self.cgroup = Cgroup::find(source);
+            Dated::renew(
+                &mut self.known.cgroup_version,
+                self.cgroup.version(),
+                now_ms,
+            );
         }
         self.read = self.read.wrapping_add(1);
-        let memory = files.read("/proc/meminfo").unwrap_or_default();
-        let total = kilobytes(&memory, "MemTotal");
-        let cgroup = &self.cgroup;
-        Settings {
-            at_ms: now_ms,
-            total,
-            available: kilobytes(&memory, "MemAvailable"),
-            limits: cgroup.memory_limits(files, total),
-            working_set: cgroup.working_set(files),
-            oom_kills: cgroup.oom_kills(files),
-            quota_cpus: cgroup.quota_cpus(files),
-            pressure: ["memory", "cpu", "io"].map(|resource| cgroup.pressure(files, resource)),
+        let (cgroup, known) = (&self.cgroup, &mut self.known);
+        let machine = source.machine();
+        Dated::renew(&mut known.total, machine.total, now_ms);
+        Dated::renew(&mut known.available, machine.available, now_ms);
+        self.limits = cgroup.memory_limits(source, known.total.map(|total| total.value));
+        Dated::renew(&mut known.working_set, cgroup.working_set(source), now_ms);
+        Dated::renew(&mut known.oom_kills, cgroup.oom_kills(source), now_ms);
+        match cgroup.quota(source) {
+            Some(Quota::Cpus(cpus)) => known.quota_cpus = Some(Dated::new(cpus, now_ms)),
+            Some(Quota::Unlimited) => known.quota_cpus = None,
+            None => {}
+        }
+        for (known, resource) in known.pressure.iter_mut().zip(["memory", "cpu", "io"]) {
+            Dated::renew(known, cgroup.pressure(source, resource), now_ms);
         }
     }
 
     /// Nanoseconds for which the quota has denied the CPU so far.
     #[must_use]
-    pub fn throttled_ns(&self, files: &dyn Files) -> u64 {
+    pub fn throttled_ns(&self, source: &dyn Source) -> u64 {
         self.cgroup
-            .cpu_stat(files)
+            .cpu_stat(source)
             .map_or(0, |stat| stat.throttled_ns)
     }
 
-    fn compare(&mut self, files: &dyn Files, now_ms: f64, throttled: Option<CpuStat>) {
-        let Some(cpu_ns) = files
-            .read("/proc/self/stat")
-            .as_deref()
-            .and_then(process_cpu_ns)
-        else {
-            (self.last, self.cpu, self.throttled_percent) = (None, None, None);
+    fn compare(&mut self, cpu_ns: Option<u64>, now_ms: f64, throttled: Option<CpuStat>) {
+        let Some(cpu_ns) = cpu_ns else {
             return;
         };
         let now = Counters {
@@ -279,13 +311,16 @@ impl Sampling {
         }
         let share = |ns: u64| ns as f64 / (elapsed_ms * 1e6);
         // A counter that went back is another process's, or a bug of the kernel: no figure is made of it.
-        self.cpu = now
+        self.known.used_cpus = now
             .cpu_ns
             .checked_sub(last.cpu_ns)
-            .map(|ns| (share(ns), now_ms));
-        self.throttled_percent = throttled.zip(last.throttled).and_then(|(now, last)| {
-            Some((share(now.throttled_ns.checked_sub(last.throttled_ns)?) * 100.0).min(100.0))
-        });
+            .map(|ns| Dated::new(share(ns), now_ms));
+        if let Some((now, last)) = throttled.zip(last.throttled) {
+            self.known.throttled_percent = now
+                .throttled_ns
+                .checked_sub(last.throttled_ns)
+                .map(|ns| Dated::new((share(ns) * 100.0).min(100.0), now_ms));
+        }
         self.last = Some(now);
     }
 }
@@ -307,18 +342,25 @@ pub(super) mod tests {
                     .collect(),
             )
         }
+        fn take(&mut self, path: &str) {
+            self.0.remove(path);
+        }
         pub(in super::super) fn put(&mut self, path: &str, text: &str) {
             self.0.insert(path.to_owned(), text.to_owned());
         }
     }
 
-    impl Files for Table {
+    impl Source for Table {
         fn read(&self, path: &str) -> Option<String> {
             self.0.get(path).cloned()
         }
     }
 
     const MIB: u64 = 1 << 20;
+
+    fn value<T>(figure: Option<Dated<T>>) -> Option<T> {
+        figure.map(|figure| figure.value)
+    }
 
     /// A process in a group of that quota, on 16 CPUs.
     fn process(ticks: u64, cpu_max: &str) -> Table {
@@ -359,9 +401,9 @@ pub(super) mod tests {
             let mut sampling = Sampling::default();
             sampling.sample(&process(1000, cpu_max), 0.0);
             let sample = sampling.sample(&process(1100, cpu_max), 1000.0);
-            assert_eq!(sample.cpu_percent(), Some(percent), "{cpu_max}");
-            assert_eq!(sample.used_cpus, Some(1.0));
-            assert_eq!(sample.throttled_percent, Some(10.0));
+            assert_eq!(value(sample.cpu_percent()), Some(percent), "{cpu_max}");
+            assert_eq!(value(sample.used_cpus), Some(1.0));
+            assert_eq!(value(sample.throttled_percent), Some(10.0));
         }
     }
 
@@ -394,7 +436,7 @@ pub(super) mod tests {
         assert_eq!((sample.used_cpus, sample.throttled_percent), (None, None));
         assert_eq!(
             sampling.sample(&process(110, "max 1"), 2000.0).used_cpus,
-            Some(1.0)
+            Some(Dated::new(1.0, 2000.0))
         );
     }
 
@@ -427,16 +469,113 @@ pub(super) mod tests {
         );
         let sample = sampling.sample(&files, 5001.0);
         assert_eq!(bound(&sample, 400, None), Some((Bound::Configured, 50.0)));
-        assert_eq!(sample.working_set, Some(28 * MIB));
+        assert_eq!(value(sample.working_set), Some(28 * MIB));
+    }
+
+    #[test]
+    fn what_can_be_read_no_longer_keeps_its_value_and_grows_old_while_the_rest_is_new() {
+        let mut sampling = Sampling::default();
+        let mut files = process(1000, "50000 100000");
+        for kind in ["memory", "cpu", "io"] {
+            files.put(
+                &format!("/proc/pressure/{kind}"),
+                "some avg10=1.00 avg60=2.00 avg300=0 total=0\n",
+            );
+        }
+        files.put("/sys/fs/cgroup/app/memory.max", "268435456");
+        files.put("/sys/fs/cgroup/app/memory.current", "1048576");
+        files.put("/sys/fs/cgroup/app/memory.events", "oom_kill 3\n");
+        sampling.sample(&files, 0.0);
+        files.put(
+            "/proc/self/stat",
+            "9 (bun) R 1 2 3 4 5 6 7 8 9 10 1100 0 0 0 20",
+        );
+        let all = sampling.sample(&files, 5000.0);
+        assert_eq!(all.quota_cpus, Some(Dated::new(0.5, 5000.0)));
+        let dates = |sample: &Sample| {
+            let at = |date: Option<f64>| date.unwrap_or(f64::NAN);
+            [
+                at(sample.rss.map(|figure| figure.at_ms)),
+                at(sample.anonymous.map(|figure| figure.at_ms)),
+                at(sample.cpus.map(|figure| figure.at_ms)),
+                at(sample.total.map(|figure| figure.at_ms)),
+                at(sample.available.map(|figure| figure.at_ms)),
+                at(sample.working_set.map(|figure| figure.at_ms)),
+                at(sample.oom_kills.map(|figure| figure.at_ms)),
+                at(sample.quota_cpus.map(|figure| figure.at_ms)),
+                at(sample.used_cpus.map(|figure| figure.at_ms)),
+                at(sample.throttled_percent.map(|figure| figure.at_ms)),
+                at(sample.pressure[0].map(|figure| figure.at_ms)),
+                at(sample.pressure[1].map(|figure| figure.at_ms)),
+                at(sample.pressure[2].map(|figure| figure.at_ms)),
+            ]
+        };
+        assert_eq!(dates(&all), [5000.0; 13]);
+        // Each file at a time: which figures are in it, by their place above.
+        for (path, text, old) in [
+            ("/proc/self/status", None, &[0, 1, 2][..]),
+            ("/proc/self/status", Some("VmRSS:\t 1 MB\n"), &[0, 1, 2]),
+            ("/proc/meminfo", None, &[3, 4]),
+            ("/proc/meminfo", Some("MemTotal: 16777216 kB\n"), &[4]),
+            ("/proc/self/stat", Some("9 (bun"), &[8, 9]),
+            ("/sys/fs/cgroup/app/memory.current", Some("much"), &[5]),
+            ("/sys/fs/cgroup/app/memory.events", None, &[6]),
+            ("/sys/fs/cgroup/app/cpu.max", Some("some"), &[7]),
+            ("/sys/fs/cgroup/app/cpu.stat", None, &[9]),
+            ("/proc/pressure/memory", None, &[10]),
+            ("/proc/pressure/io", Some("some avg10=nan"), &[12]),
+        ] {
+            let kept = files.read(path).unwrap();
+            match text {
+                Some(text) => files.put(path, text),
+                None => files.take(path),
+            }
+            let known = sampling.sample(&files, 10_000.0);
+            let mut expected = [10_000.0; 13];
+            old.iter().for_each(|at| expected[*at] = 5000.0);
+            assert_eq!(dates(&known), expected, "{path} {text:?}");
+            assert_eq!(value(known.rss), value(all.rss));
+            assert_eq!(value(known.oom_kills), Some(3));
+            files.put(path, &kept);
+            sampling = Sampling::default();
+            sampling.sample(&process(1000, "50000 100000"), 0.0);
+            sampling.sample(&files, 5000.0);
+        }
+    }
+
+    #[test]
+    fn no_level_is_judged_by_old_figures() {
+        let mut sampling = Sampling::default();
+        let mut files = process(1, "max 1");
+        let limit = sampling.sample(&files, 0.0).binding(400.0, None);
+        assert_eq!(limit.map(|limit| limit.bound), Some(Bound::Configured));
+        files.take("/proc/self/status");
+        let sample = sampling.sample(&files, 1000.0);
+        assert_eq!(sample.rss, Some(Dated::new(200 * MIB, 0.0)));
+        assert_eq!(sample.binding(400.0, None), None);
+        assert_eq!((sample.limits.len(), sample.is_whole()), (0, false));
+    }
+
+    #[test]
+    fn a_quota_that_is_lifted_is_none_and_one_that_cannot_be_read_stays() {
+        let mut sampling = Sampling::default();
+        let allowed = |sample: Sample| value(sample.allowed_cpus());
+        let mut files = process(1, "50000 100000");
+        assert_eq!(allowed(sampling.sample(&files, 0.0)), Some(0.5));
+        files.take("/sys/fs/cgroup/app/cpu.max");
+        assert_eq!(allowed(sampling.sample(&files, 5000.0)), Some(0.5));
+        files.put("/sys/fs/cgroup/app/cpu.max", "max 100000");
+        assert_eq!(allowed(sampling.sample(&files, 10_000.0)), Some(16.0));
     }
 
     #[test]
     fn nothing_to_read_is_nothing_known() {
         let sample = Sampling::default().sample(&Table::new(&[]), 5.0);
         assert_eq!(
-            (sample.rss, sample.working_set, sample.total, sample.cpus),
-            (None, None, None, None)
+            (sample.rss, sample.working_set, sample.total),
+            (None, None, None)
         );
+        assert_eq!((sample.cpus, sample.cgroup_version), (None, None));
         assert_eq!((sample.cpu_percent(), sample.allowed_cpus()), (None, None));
         assert_eq!(sample.binding(512.0, None), None);
         assert_eq!(sample.binding(512.0, Some((f64::NAN, 1.0))), None);

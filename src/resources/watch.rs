@@ -20,6 +20,7 @@
 //! stopped (SIGSTOP, a suspended machine, a debugger): that time is nobody's stall.
 
 use super::parse::Scheduled;
+use super::stall::{Base, Stall};
 
 /// Where the loop's thread is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,54 +54,6 @@ pub struct Look {
     pub throttled_ms: f64,
 }
 
-/// Why a loop does not turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Its thread is on a CPU: JavaScript, or native code called from it.
-    Busy,
-    /// Its thread sleeps in a system call.
-    Blocked,
-    /// Its thread is ready and gets no CPU.
-    Starved,
-    /// As `Starved`, because the quota of the control group is used up.
-    Throttled,
-    /// The kernel does not say.
-    Unknown,
-}
-
-impl Cause {
-    /// As JavaScript names it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Blocked => "blocked",
-            Self::Starved => "starved",
-            Self::Throttled => "throttled",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// A block under way or over.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stall {
-    /// When it began, by the process's clock.
-    pub since_ms: f64,
-    /// How long it has lasted, as far as seen.
-    pub duration_ms: f64,
-    /// How long it had lasted when it was noticed.
-    pub noticed_after_ms: f64,
-    /// Why, over its whole length.
-    pub cause: Cause,
-    /// The system call it was first seen asleep in.
-    pub system_call: Option<u32>,
-    /// Share of its length on a CPU, 0 to 1.
-    pub on_cpu: Option<f64>,
-    /// Share of its length waiting for a CPU, 0 to 1.
-    pub waiting: Option<f64>,
-}
-
 /// What a look comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
@@ -118,13 +71,15 @@ pub struct Verdict {
 
 /// Between two looks, at most.
 pub const LOOK_MS: f64 = 20.0;
-/// Between two looks at a loop that is idle. A look costs little and a wake-up much (25 us in a
-/// virtual machine). When a busy thread woke is known to the microsecond anyway; only one that goes to
-/// sleep in a system call, out of idleness, is noticed later by as much.
-pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
 /// A loop is idle that has used less than so much CPU in so long: half a percent.
 const IDLE_AFTER_MS: f64 = 1000.0;
 const IDLE_CPU_NS: u64 = 5_000_000;
+/// A loop is calm that is idle and woke no more often than this in that time.
+const CALM_RUNS: u64 = 20;
+/// Between two looks at a calm loop, since a wake-up costs much (25 us in a virtual machine): by its own figures a busy thread is
+/// dated to the microsecond all the same, but one that goes to sleep in a system call is noticed later
+/// by as much.
+pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
 /// Between two looks at a loop that is being blocked.
 const STALLED_LOOK_MS: f64 = 10.0;
 /// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
@@ -133,12 +88,6 @@ const BLIND_LOOK_MS: f64 = 50.0;
 /// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
 /// loop has its share.
 const PAUSE_MIN_MS: f64 = 15.0;
-
-#[derive(Debug, Clone, Copy)]
-struct Base {
-    scheduled: Option<Scheduled>,
-    throttled_ms: f64,
-}
 
 /// The watch over one loop.
 #[derive(Debug)]
@@ -151,9 +100,9 @@ pub struct Watch {
     challenged_ms: Option<f64>,
     stall: Option<Stall>,
     pauses: u32,
-    is_idle: bool,
-    /// Since when, and the CPU that the thread had used by then.
-    idle_from: (f64, u64),
+    is_calm: bool,
+    /// Since when, and the figures that the thread had then.
+    idle_from: (f64, Scheduled),
 }
 
 impl Watch {
@@ -172,8 +121,8 @@ impl Watch {
             challenged_ms: None,
             stall: None,
             pauses: 0,
-            is_idle: false,
-            idle_from: (0.0, 0),
+            is_calm: false,
+            idle_from: (0.0, Scheduled::default()),
         }
     }
 
@@ -232,13 +181,10 @@ impl Watch {
                 verdict.delay_ms = verdict.delay_ms.or(Some(0.0));
             }
             self.live(look.now_ms, &look);
-            verdict.next_ms = self.idle_look_ms(&look);
+            self.rest(&look, &mut verdict);
         } else {
-            self.is_idle = false;
-            self.idle_from = (
-                look.now_ms,
-                look.scheduled.map_or(0, |scheduled| scheduled.on_cpu_ns),
-            );
+            self.is_calm = false;
+            self.idle_from = (look.now_ms, look.scheduled.unwrap_or_default());
             let turned = look.begun != last.begun || verdict.ended.is_some();
             if self.challenged_ms.is_none() || turned {
                 if last.place == Place::Poll && !turned && verdict.delay_ms.is_none() {
@@ -275,28 +221,38 @@ impl Watch {
         };
     }
 
-    /// Idle is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`].
-    fn idle_look_ms(&mut self, look: &Look) -> f64 {
-        let on_cpu_ns = look
-            .scheduled
-            .map_or(u64::MAX, |scheduled| scheduled.on_cpu_ns);
-        let used_ns = on_cpu_ns.saturating_sub(self.idle_from.1);
-        if used_ns >= IDLE_CPU_NS {
-            (self.is_idle, self.idle_from) = (false, (look.now_ms, on_cpu_ns));
-        } else if look.now_ms - self.idle_from.0 >= IDLE_AFTER_MS {
-            (self.is_idle, self.idle_from) = (true, (look.now_ms, on_cpu_ns));
+    /// When to look again at a loop in poll.
+    fn rest(&mut self, look: &Look, verdict: &mut Verdict) {
+        self.judge_calm(look);
+        if self.is_calm && self.threshold_ms >= IDLE_LOOK_MS {
+            verdict.next_ms = IDLE_LOOK_MS;
         }
-        if self.is_idle && self.threshold_ms >= IDLE_LOOK_MS {
-            IDLE_LOOK_MS
-        } else {
-            LOOK_MS
+    }
+
+    /// Calm is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`], in
+    /// [`CALM_RUNS`] turns at most.
+    fn judge_calm(&mut self, look: &Look) {
+        let Some(now) = look.scheduled else {
+            return;
+        };
+        let (from_ms, from) = self.idle_from;
+        let seconds = (look.now_ms - from_ms) / IDLE_AFTER_MS;
+        let is_busy = now.on_cpu_ns.saturating_sub(from.on_cpu_ns) >= IDLE_CPU_NS;
+        if is_busy || seconds >= 1.0 {
+            let runs = now.runs.saturating_sub(from.runs) as f64;
+            self.is_calm = !is_busy && runs <= CALM_RUNS as f64 * seconds;
+            self.idle_from = (look.now_ms, now);
         }
+    }
+
+    fn pause_ms(&self) -> f64 {
+        PAUSE_MIN_MS.max(self.threshold_ms / 2.0)
     }
 
     fn allow_for_pause(&mut self, last: &Look, look: &Look) {
         let late = look.now_ms - self.planned_ms;
         let unexplained = late - (look.own_wait_ms - last.own_wait_ms).max(0.0);
-        if unexplained > PAUSE_MIN_MS.max(self.threshold_ms / 2.0) {
+        if unexplained > self.pause_ms() {
             self.pauses += 1;
             self.since_ms = (self.since_ms + unexplained).min(look.now_ms);
             if let Some(stall) = &mut self.stall {
@@ -308,19 +264,10 @@ impl Watch {
     fn judge(&mut self, look: &Look, verdict: &mut Verdict) {
         let lasted = look.now_ms - self.since_ms;
         if let Some(stall) = self.stall {
-            self.stall = Some(self.described(look, stall.since_ms, lasted, &stall));
+            self.stall = Some(stall.seen(&self.base, look, lasted));
             verdict.next_ms = STALLED_LOOK_MS;
         } else if lasted >= self.threshold_ms {
-            let blank = Stall {
-                since_ms: self.since_ms,
-                duration_ms: lasted,
-                noticed_after_ms: lasted,
-                cause: Cause::Unknown,
-                system_call: None,
-                on_cpu: None,
-                waiting: None,
-            };
-            let stall = self.described(look, self.since_ms, lasted, &blank);
+            let stall = Stall::begun(self.since_ms, lasted).seen(&self.base, look, lasted);
             self.stall = Some(stall);
             verdict.begun = Some(stall);
             verdict.next_ms = STALLED_LOOK_MS;
@@ -332,31 +279,6 @@ impl Watch {
                 LOOK_MS
             };
             verdict.next_ms = (self.threshold_ms - lasted).ceil().clamp(1.0, most);
-        }
-    }
-
-    /// The stall as it looks now.
-    fn described(&self, look: &Look, since_ms: f64, duration_ms: f64, known: &Stall) -> Stall {
-        let shares = self.base.scheduled.zip(look.scheduled).map(|(base, now)| {
-            let share = |ns: u64| (ns as f64 / 1e6 / duration_ms.max(1e-3)).clamp(0.0, 1.0);
-            (
-                share(now.on_cpu_ns.saturating_sub(base.on_cpu_ns)),
-                share(now.waited_ns.saturating_sub(base.waited_ns)),
-            )
-        });
-        let throttled = (look.throttled_ms - self.base.throttled_ms) / duration_ms.max(1e-3);
-        let system_call = match look.place {
-            Place::Asleep(system_call) => known.system_call.or(system_call),
-            _ => known.system_call,
-        };
-        Stall {
-            since_ms,
-            duration_ms,
-            noticed_after_ms: known.noticed_after_ms,
-            cause: cause(shares, throttled),
-            system_call,
-            on_cpu: shares.map(|(on_cpu, _)| on_cpu),
-            waiting: shares.map(|(_, waiting)| waiting),
         }
     }
 
@@ -391,28 +313,9 @@ fn woke_ms(last: &Look, look: &Look) -> f64 {
     }
 }
 
-/// By the largest share of the time: on a CPU, waiting for one, neither.
-fn cause(shares: Option<(f64, f64)>, throttled: f64) -> Cause {
-    let Some((on_cpu, waiting)) = shares else {
-        return Cause::Unknown;
-    };
-    let neither = 1.0 - on_cpu - waiting;
-    if waiting >= on_cpu && waiting >= neither {
-        return if throttled >= 0.3 {
-            Cause::Throttled
-        } else {
-            Cause::Starved
-        };
-    }
-    if on_cpu >= neither {
-        Cause::Busy
-    } else {
-        Cause::Blocked
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::stall::Cause;
     use super::*;
     use proptest::prelude::*;
 
@@ -427,6 +330,7 @@ mod tests {
         ended: Vec<Stall>,
         next_ms: f64,
         wakes: u32,
+        looks: u32,
     }
 
     impl Scene {
@@ -449,6 +353,7 @@ mod tests {
                 ended: Vec::new(),
                 next_ms: 0.0,
                 wakes: 0,
+                looks: 0,
             };
             scene.see();
             scene
@@ -467,6 +372,7 @@ mod tests {
                 .extend(verdict.begun.map(|stall| (self.now_ms, stall)));
             self.ended.extend(verdict.ended);
             self.next_ms = self.now_ms + verdict.next_ms;
+            self.looks += 1;
         }
 
         /// Spends the time so; `on_cpu` and `waiting` are shares.

@@ -1,14 +1,15 @@
 //! One JavaScript thread under watch.
 
 use super::log::{Log, line};
-use super::system::{Seen, System, Thread};
+use super::pulse::{Channel, NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
+use super::system::{Seen, Thread};
 use super::{Cells, Config, StallRecord, cell};
 use crate::resources::{
-    Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall, Transition, Watch,
+    CPU_WINDOW_MS, Dated, Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall,
+    Transition, Watch,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Stalls and transitions that are kept.
 const KEPT: usize = 64;
@@ -16,63 +17,6 @@ const KEPT: usize = 64;
 const LABELS_MAX: usize = 1024;
 /// Characters of a label.
 const LABEL_MAX: usize = 200;
-
-/// What a thread tells the watcher when it answers. Times are bits of an `f64`.
-#[derive(Debug, Default)]
-pub struct Pulse {
-    answered_ms: AtomicU64,
-    news: AtomicU32,
-}
-
-/// The level has changed.
-pub const NEWS_LEVEL: u32 = 1;
-/// A stall is over.
-pub const NEWS_STALL: u32 = 2;
-/// The heap's figures are wanted.
-pub const NEWS_HEAP: u32 = 4;
-
-impl Pulse {
-    /// The loop turns. Returns, and forgets, what is new.
-    pub fn answer(&self, now_ms: f64) -> u32 {
-        // Release: what the thread has stored before is seen by who sees the answer.
-        self.answered_ms.store(now_ms.to_bits(), Ordering::Release);
-        self.news.swap(0, Ordering::AcqRel)
-    }
-
-    fn answered_ms(&self) -> f64 {
-        f64::from_bits(self.answered_ms.load(Ordering::Acquire))
-    }
-}
-
-/// The watcher's end of the socket that a loop reads.
-#[derive(Debug)]
-pub(super) struct Channel {
-    #[cfg(unix)]
-    socket: std::os::unix::net::UnixStream,
-}
-
-impl Channel {
-    /// Both ends: ours, and the descriptor of the loop's.
-    #[cfg(unix)]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        use std::os::fd::IntoRawFd;
-        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        other.set_nonblocking(true).ok()?;
-        Some((Self { socket }, other.into_raw_fd()))
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        None
-    }
-
-    /// Wakes the loop. A full socket holds a wake already, a closed one has nobody to wake.
-    fn wake(&mut self) {
-        #[cfg(unix)]
-        let _ = std::io::Write::write(&mut self.socket, &[1]);
-    }
-}
 
 /// What a member adds to the totals of the process.
 #[derive(Debug, Clone)]
@@ -86,7 +30,6 @@ pub(super) struct Totals {
 pub(super) struct Member {
     pub(super) id: u64,
     pub(super) config: Config,
-    pub(super) system: System,
     cells: Box<dyn Cells>,
     pulse: Arc<Pulse>,
     channel: Option<Channel>,
@@ -94,13 +37,13 @@ pub(super) struct Member {
     watch: Option<Watch>,
     suspect: Option<u64>,
     gauge: PressureGauge,
-    pub(super) limit: Option<Limit>,
+    pub(super) limit: Option<Dated<Limit>>,
     labels: Vec<String>,
     log: Option<Log>,
     pub(super) look_due_ms: f64,
     looked_ms: f64,
-    looks: u64,
-    blocked_looks: u64,
+    /// Milliseconds in which it was seen asleep elsewhere, since its use was measured.
+    blocked_ms: f64,
     stalled_label: String,
     stalled_in_flight: f64,
     pub(super) ring: VecDeque<StallRecord>,
@@ -109,8 +52,8 @@ pub(super) struct Member {
     stalled_ms: f64,
     pub(super) delays: Delays,
     usage: Option<Usage>,
-    pub(super) thread_cpu: Option<f64>,
-    pub(super) utilization: Option<f64>,
+    pub(super) thread_cpu: Option<Dated<f64>>,
+    pub(super) utilization: Option<Dated<f64>>,
 }
 
 /// A thread's figures at the latest sample.
@@ -130,13 +73,9 @@ impl Member {
         channel: Option<Channel>,
         now_ms: f64,
     ) -> Self {
-        let system = System {
-            root: config.root.clone(),
-        };
-        let thread = Thread::current(&system);
+        let thread = Thread::current(&config.root);
         Self {
             id,
-            system,
             cells,
             pulse,
             thread,
@@ -152,8 +91,7 @@ impl Member {
             log: None,
             look_due_ms: now_ms,
             looked_ms: now_ms,
-            looks: 0,
-            blocked_looks: 0,
+            blocked_ms: 0.0,
             stalled_label: String::new(),
             stalled_in_flight: 0.0,
             ring: VecDeque::new(),
@@ -166,6 +104,10 @@ impl Member {
             utilization: None,
             config,
         }
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.config.root
     }
 
     /// Whether a block may be about to become a stall.
@@ -187,6 +129,11 @@ impl Member {
     /// Whether its loop is watched, and whether the kernel shows its thread.
     pub(super) fn sight(&self) -> (bool, bool) {
         (self.watch.is_some(), self.thread.is_some())
+    }
+
+    /// When its loop was last looked at, if it is watched.
+    pub(super) fn looked_ms(&self) -> Option<f64> {
+        self.watch.as_ref().map(|_| self.looked_ms)
     }
 
     pub(super) fn pauses(&self) -> u32 {
@@ -259,14 +206,13 @@ impl Member {
             own_wait_ms,
             throttled_ms,
         });
-        self.looks += 1;
         if matches!(place, Place::Asleep(_))
             && self
                 .thread
                 .as_ref()
                 .is_some_and(|thread| thread.suspect().is_none())
         {
-            self.blocked_looks += 1;
+            self.blocked_ms += (now_ms - self.looked_ms).min(2.0 * LOOK_MS);
         }
         if let Some(delay_ms) = verdict.delay_ms {
             if place != Place::Poll
@@ -277,11 +223,7 @@ impl Member {
             if delay_ms > 0.0 {
                 self.delays.record(now_ms, delay_ms, LOOK_MS);
             } else {
-                // Looks at an idle loop are further apart: each stands for the time it covers.
-                let times = ((now_ms - self.looked_ms) / LOOK_MS)
-                    .round()
-                    .clamp(1.0, 1000.0);
-                self.delays.record_none(now_ms, times as u64);
+                self.was_in_poll(now_ms);
             }
         }
         if verdict.challenge {
@@ -300,6 +242,14 @@ impl Member {
         } else {
             Vec::new()
         }
+    }
+
+    /// Looks at an idle loop are further apart: each stands for the time it covers.
+    fn was_in_poll(&mut self, now_ms: f64) {
+        let times = ((now_ms - self.looked_ms) / LOOK_MS)
+            .round()
+            .clamp(1.0, 1000.0);
+        self.delays.record_none(now_ms, times as u64);
     }
 
     fn begun(&mut self, stall: &Stall) -> String {
@@ -352,7 +302,7 @@ impl Member {
     }
 
     fn tell(&mut self, news: u32) {
-        self.pulse.news.fetch_or(news, Ordering::AcqRel);
+        self.pulse.tell(news);
         if let Some(channel) = &mut self.channel {
             channel.wake();
         }
@@ -361,8 +311,20 @@ impl Member {
     /// Takes in a sample of the process; `others` is what the rest of it has in flight.
     pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
-        self.limit = sample.binding(self.config.max_heap_bytes, Some(heap));
-        let percent = self.limit.map_or(f64::NAN, |limit| limit.percent());
+        // Half of the figures do not say that memory is short no longer.
+        let stands = match self.gauge.level() {
+            _ if sample.is_whole() => f64::NEG_INFINITY,
+            Level::Ok => f64::NEG_INFINITY,
+            Level::Warning => self.config.thresholds.warning,
+            Level::Critical => self.config.thresholds.critical,
+        };
+        let limit = sample
+            .binding(self.config.max_heap_bytes, Some(heap))
+            .filter(|limit| limit.percent() >= stands);
+        let percent = limit.map_or(f64::NAN, |limit| limit.percent());
+        if let Some(limit) = limit {
+            self.limit = Some(Dated::new(limit, sample.at_ms));
+        }
         if let Some(transition) = self.gauge.sample(sample.at_ms, percent) {
             if self.transitions.len() == KEPT {
                 self.transitions.pop_front();
@@ -374,8 +336,16 @@ impl Member {
         }
         self.measure(sample.at_ms);
         self.store(cell::PERCENT, percent);
-        self.store(cell::RSS, sample.rss.map_or(f64::NAN, |rss| rss as f64));
-        self.store(cell::CPU_PERCENT, sample.cpu_percent().unwrap_or(f64::NAN));
+        self.store(
+            cell::RSS,
+            sample.rss.map_or(f64::NAN, |rss| rss.value as f64),
+        );
+        self.store(
+            cell::CPU_PERCENT,
+            sample
+                .cpu_percent()
+                .map_or(f64::NAN, |percent| percent.value),
+        );
         self.store(cell::OTHERS_IN_FLIGHT, others);
         self.store(cell::SAMPLED_AT, sample.at_ms);
         self.store(cell::LEVEL, f64::from(self.gauge.level() as u8));
@@ -383,7 +353,8 @@ impl Member {
 
     /// CPU and utilisation of the thread since the latest sample.
     fn measure(&mut self, now_ms: f64) {
-        let Some((Some(scheduled), _)) = self.thread.as_mut().map(Thread::look) else {
+        let look = self.thread.as_mut().map(Thread::look);
+        let Some((Some(scheduled), _)) = look else {
             return;
         };
         let now = Usage {
@@ -393,21 +364,21 @@ impl Member {
         };
         let last = *self.usage.get_or_insert(now);
         let elapsed_ms = now_ms - last.at_ms;
-        if elapsed_ms < crate::resources::CPU_WINDOW_MS {
+        if elapsed_ms < CPU_WINDOW_MS {
             return;
         }
         let share = |now: u64, last: u64| {
             (now.saturating_sub(last) as f64 / 1e6 / elapsed_ms).clamp(0.0, 1.0)
         };
         let on_cpu = share(now.on_cpu_ns, last.on_cpu_ns);
-        self.thread_cpu = Some(on_cpu);
+        self.thread_cpu = Some(Dated::new(on_cpu, now_ms));
         self.usage = Some(now);
         if self.watch.is_none() {
             return;
         }
         // What it spends on a CPU or waiting for one is known; asleep outside of the poll is sampled.
-        let asleep = self.blocked_looks as f64 / self.looks.max(1) as f64;
-        (self.looks, self.blocked_looks) = (0, 0);
-        self.utilization = Some((on_cpu + share(now.waited_ns, last.waited_ns) + asleep).min(1.0));
+        let asleep = std::mem::take(&mut self.blocked_ms) / elapsed_ms;
+        let busy = on_cpu + share(now.waited_ns, last.waited_ns) + asleep;
+        self.utilization = Some(Dated::new(busy.min(1.0), now_ms));
     }
 }

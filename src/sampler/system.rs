@@ -1,8 +1,10 @@
 //! The files of the operating system, below a root that tests replace.
 
 use crate::resources::{
-    Files, Scheduled, SystemCall, is_epoll, parse_scheduled, parse_system_call,
+    Scheduled, Source, SystemCall, is_epoll, parse_scheduled, parse_system_call,
 };
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 
@@ -10,28 +12,68 @@ use std::io::Read;
 const READ_MAX: u64 = 1 << 20;
 
 /// The file system from `root` on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct System {
-    pub(super) root: String,
+#[derive(Debug)]
+pub(super) struct Kernel {
+    root: String,
+    /// Files that stay open: reading one again costs a third of opening it, and needs no descriptor
+    /// where the process has run out of them.
+    open: RefCell<HashMap<String, File>>,
 }
 
-impl Files for System {
-    fn read(&self, path: &str) -> Option<String> {
-        let file = File::open(format!("{}{path}", self.root)).ok()?;
-        let mut bytes = Vec::with_capacity(4096);
-        file.take(READ_MAX).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+impl Kernel {
+    pub(super) fn new(root: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            open: RefCell::default(),
+        }
+    }
+
+    fn open(&self, path: &str) -> Option<File> {
+        File::open(format!("{}{path}", self.root)).ok()
     }
 }
 
-/// The scheduler figures of the calling thread.
-pub(super) fn own_scheduled() -> Option<Scheduled> {
-    parse_scheduled(
-        &System {
-            root: String::new(),
+impl Source for Kernel {
+    fn read(&self, path: &str) -> Option<String> {
+        let mut bytes = Vec::with_capacity(4096);
+        let file = self.open(path)?;
+        file.take(READ_MAX).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn read_often(&self, path: &str) -> Option<String> {
+        // Files of a test come and go, and those of the kernel do not.
+        if !self.root.is_empty() {
+            return self.read(path);
         }
-        .read("/proc/thread-self/schedstat")?,
-    )
+        let mut open = self.open.borrow_mut();
+        if let Some(file) = open.get(path) {
+            match again::<8192>(file) {
+                Some(text) => return Some(text),
+                // Of a control group that the process has left, for one.
+                None => drop(open.remove(path)),
+            }
+        }
+        let file = self.open(path)?;
+        let text = again::<8192>(&file)?;
+        open.insert(path.to_owned(), file);
+        Some(text)
+    }
+}
+
+/// The scheduler figures of the thread that opened them.
+#[derive(Debug)]
+pub(super) struct OwnFigures(File);
+
+impl OwnFigures {
+    /// Those of the calling thread.
+    pub(super) fn open() -> Option<Self> {
+        File::open("/proc/thread-self/schedstat").ok().map(Self)
+    }
+
+    pub(super) fn read(&self) -> Option<Scheduled> {
+        parse_scheduled(&again::<128>(&self.0)?)
+    }
 }
 
 /// A thread of this process, as the kernel sees it. Its files stay open: reading them again costs
@@ -64,15 +106,14 @@ pub(super) enum Seen {
 
 impl Thread {
     /// The calling thread; `None` where the kernel does not show it.
-    pub(super) fn current(system: &System) -> Option<Self> {
-        let link = fs::read_link(format!("{}/proc/thread-self", system.root)).ok()?;
+    pub(super) fn current(root: &str) -> Option<Self> {
+        let link = fs::read_link(format!("{root}/proc/thread-self")).ok()?;
         let thread = link.file_name()?.to_str()?.to_owned();
-        let open =
-            |name: &str| File::open(format!("{}/proc/self/task/{thread}/{name}", system.root)).ok();
+        let open = |name: &str| File::open(format!("{root}/proc/self/task/{thread}/{name}")).ok();
         let mut thread = Self {
             scheduled: open("schedstat")?,
             system_call: open("syscall")?,
-            candidates: epolls(system),
+            candidates: epolls(root),
             poll: None,
             suspect: None,
             last: None,
@@ -80,12 +121,12 @@ impl Thread {
         };
         // Both must be readable, not only open: the kernel checks at the read.
         thread.scheduled()?;
-        parse_system_call(&again(&thread.system_call)?)?;
+        parse_system_call(&again::<256>(&thread.system_call)?)?;
         Some(thread)
     }
 
     fn scheduled(&mut self) -> Option<Scheduled> {
-        parse_scheduled(&again(&self.scheduled)?)
+        parse_scheduled(&again::<128>(&self.scheduled)?)
     }
 
     /// Its figures and its place.
@@ -97,7 +138,7 @@ impl Thread {
         }
         self.last = now;
         self.suspect = None;
-        let seen = match again(&self.system_call)
+        let seen = match again::<256>(&self.system_call)
             .as_deref()
             .and_then(parse_system_call)
         {
@@ -133,9 +174,9 @@ impl Thread {
     }
 }
 
-/// Reads an open file of `/proc` from its beginning.
-fn again(file: &File) -> Option<String> {
-    let mut buffer = [0u8; 256];
+/// Reads an open file of the kernel from its beginning; `None` also for one that does not fit.
+fn again<const MOST: usize>(file: &File) -> Option<String> {
+    let mut buffer = [0u8; MOST];
     #[cfg(unix)]
     let length = std::os::unix::fs::FileExt::read_at(file, &mut buffer, 0).ok()?;
     #[cfg(not(unix))]
@@ -143,12 +184,15 @@ fn again(file: &File) -> Option<String> {
         let _ = file;
         0
     };
-    Some(std::str::from_utf8(&buffer[..length]).ok()?.to_owned())
+    if length == MOST {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// The epolls of this process.
-fn epolls(system: &System) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(format!("{}/proc/self/fd", system.root)) else {
+fn epolls(root: &str) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(format!("{root}/proc/self/fd")) else {
         return Vec::new();
     };
     entries

@@ -1,7 +1,8 @@
 /** What the monitor knows that bears on health: its figures, a stall, a process killed for memory. */
 import { wallClockMs } from '../clock.js';
 import { PortcullisError } from '../errors.js';
-import type { ResourceMonitor, ResourceSnapshot } from '../resources.js';
+import type { ResourceSnapshot } from '../resource-figures.js';
+import type { ResourceMonitor } from '../resources.js';
 import type { TimerManager } from '../timers.js';
 import type { Observed } from './health.js';
 

@@ -4,7 +4,7 @@ import { wallClockMs } from '../clock.js';
 import type { ConnectionManager } from '../connections.js';
 import { processStartMs, residentBytes } from '../engine.js';
 import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import type { ResourceSnapshot } from '../resources.js';
+import type { ResourceSnapshot } from '../resource-figures.js';
 import type { TimerHandle, TimerManager } from '../timers.js';
 import { Conditions } from './conditions.js';
 import { type ExpositionOptions, type Sample, exposed, namingOf } from './exposition.js';

@@ -1,0 +1,160 @@
+//! Who is under watch, what is known of the process, and what is due: samples of the process every
+//! second, a look at each loop when its watch asks for one. Time is an argument.
+
+use super::cell;
+use super::member::{Member, Totals};
+use super::system::{Kernel, OwnFigures};
+use crate::resources::{Dated, IDLE_LOOK_MS, Level, Sample, Sampling, Source};
+use std::thread::JoinHandle;
+
+/// Between two samples, and while memory is short or no CPU figure is there yet.
+pub(super) const SAMPLE_MS: f64 = 1000.0;
+const SAMPLE_SOON_MS: f64 = 250.0;
+
+/// The process and container below one root.
+pub(super) struct Host {
+    pub(super) root: String,
+    source: Box<dyn Source + Send>,
+    sampling: Sampling,
+    pub(super) sample: Sample,
+    due_ms: f64,
+}
+
+impl Host {
+    fn new(root: &str, now_ms: f64) -> Self {
+        Self {
+            root: root.to_owned(),
+            source: source(root),
+            sampling: Sampling::default(),
+            sample: Sample::default(),
+            due_ms: now_ms,
+        }
+    }
+}
+
+/// Where the figures of a host come from. A root is a Linux of its own, wherever it lies.
+fn source(root: &str) -> Box<dyn Source + Send> {
+    #[cfg(not(target_os = "linux"))]
+    if root.is_empty() {
+        return Box::new(super::portable::Portable::new());
+    }
+    Box::new(Kernel::new(root))
+}
+
+#[derive(Default)]
+pub(super) struct Hub {
+    pub(super) members: Vec<Member>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) past: Option<Totals>,
+    pub(super) next_id: u64,
+    pub(super) is_running: bool,
+    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) own: Own,
+}
+
+/// What the watcher knows of itself.
+#[derive(Default)]
+pub(super) struct Own {
+    figures: Option<OwnFigures>,
+    wait_ms: f64,
+    on_cpu_ns: u64,
+    at_ms: f64,
+    pub(super) cpu: Option<Dated<f64>>,
+}
+
+impl Own {
+    /// On the watcher's thread only.
+    fn refresh(&mut self) -> Option<u64> {
+        if self.figures.is_none() {
+            self.figures = OwnFigures::open();
+        }
+        let scheduled = self.figures.as_ref()?.read()?;
+        self.wait_ms = scheduled.waited_ns as f64 / 1e6;
+        Some(scheduled.on_cpu_ns)
+    }
+
+    fn measure(&mut self, now_ms: f64) {
+        let Some(on_cpu_ns) = self.refresh() else {
+            return;
+        };
+        if self.at_ms > 0.0 && now_ms > self.at_ms {
+            let used = on_cpu_ns.saturating_sub(self.on_cpu_ns) as f64 / 1e6;
+            self.cpu = Some(Dated::new(used / (now_ms - self.at_ms), now_ms));
+        }
+        (self.on_cpu_ns, self.at_ms) = (on_cpu_ns, now_ms);
+    }
+}
+
+/// A look that is later than this may have wanted a CPU.
+const LATE_MS: f64 = 5.0;
+
+impl Hub {
+    /// Does what is due. Returns lines to write, and when to come again.
+    pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
+        // With a look, if one is to come: a wake-up costs more than either.
+        if self
+            .hosts
+            .iter()
+            .any(|host| host.due_ms <= now_ms + IDLE_LOOK_MS)
+        {
+            self.sample(now_ms);
+            self.own.measure(now_ms);
+        }
+        let mut lines = Vec::new();
+        for member in self
+            .members
+            .iter_mut()
+            .filter(|member| member.look_due_ms <= now_ms + 0.1)
+        {
+            // A late look asks whether the watcher itself had no CPU.
+            if now_ms - member.look_due_ms > LATE_MS {
+                self.own.refresh();
+            }
+            let host = self.hosts.iter().find(|host| host.root == member.root());
+            let throttled_ms = host.map_or(0.0, |host| {
+                if member.is_suspect(now_ms) {
+                    host.sampling.throttled_ns(&*host.source) as f64 / 1e6
+                } else {
+                    host.sample.throttled_ms
+                }
+            });
+            let found = member.look(now_ms, self.own.wait_ms, throttled_ms);
+            lines.extend(found.into_iter().map(|line| (member.id, line)));
+        }
+        let looks = self.members.iter().map(|member| member.look_due_ms);
+        let due_ms = self
+            .hosts
+            .iter()
+            .map(|host| host.due_ms)
+            .chain(looks)
+            .fold(f64::INFINITY, f64::min);
+        (lines, due_ms)
+    }
+
+    pub(super) fn sample(&mut self, now_ms: f64) {
+        for member in &self.members {
+            if !self.hosts.iter().any(|host| host.root == member.root()) {
+                self.hosts.push(Host::new(member.root(), now_ms));
+            }
+        }
+        let in_flight: f64 = self
+            .members
+            .iter()
+            .map(|member| member.load(cell::IN_FLIGHT))
+            .sum();
+        for host in &mut self.hosts {
+            host.sample = host.sampling.sample(&*host.source, now_ms);
+            let mut is_short = host.sample.used_cpus.is_none();
+            for member in self
+                .members
+                .iter_mut()
+                .filter(|member| member.root() == host.root)
+            {
+                let others = in_flight - member.load(cell::IN_FLIGHT);
+                member.sampled(&host.sample, others);
+                is_short |= member.level() > Level::Ok;
+            }
+            host.due_ms = now_ms + if is_short { SAMPLE_SOON_MS } else { SAMPLE_MS };
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What is told of a member: its own figures, those of the process it shares, and those of its fellows.
+
+use super::cell;
+use super::hub::Hub;
+use super::member::{Member, Totals};
+use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample, Stall};
+
+/// A stall, and what was in flight when it was noticed.
+#[derive(Debug, Clone)]
+pub struct StallRecord {
+    /// Counts a member's stalls, from 1.
+    pub id: u64,
+    /// The member's name.
+    pub thread: String,
+    /// What happened.
+    pub stall: Stall,
+    /// What had begun last; empty if nothing was said.
+    pub label: String,
+    /// Requests in flight.
+    pub in_flight: f64,
+}
+
+/// Everything about one member, at one moment.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The process's clock.
+    pub now_ms: f64,
+    /// The process and its container.
+    pub sample: Sample,
+    /// The limit that binds.
+    pub limit: Option<Dated<Limit>>,
+    /// The level of memory.
+    pub level: Level,
+    /// The share of one core that the thread has used, 0 to 1.
+    pub thread_cpu: Option<Dated<f64>>,
+    /// The share of time in which the loop was not in poll, 0 to 1.
+    pub utilization: Option<Dated<f64>>,
+    /// Delays of its loop in the last minute.
+    pub delays: Option<Dated<Quantiles>>,
+    /// The same of all threads, those that have ended left out.
+    pub process_delays: Option<Dated<Quantiles>>,
+    /// Delays of all loops that there were, of all time.
+    pub lifetime_delays: Option<Dated<Quantiles>>,
+    /// When its loop was last looked at; `None` if it is not watched.
+    pub looked_ms: Option<f64>,
+    /// The same of the thread whose loop was looked at longest ago.
+    pub all_looked_ms: Option<f64>,
+    /// Whether the loop is watched, and whether the kernel shows the thread.
+    pub sight: (bool, bool),
+    /// Stalls of this thread.
+    pub stalls: u64,
+    /// The one under way.
+    pub stall: Option<StallRecord>,
+    /// Times at which everything was stopped.
+    pub pauses: u32,
+    /// Threads under watch.
+    pub threads: Vec<ThreadReport>,
+    /// Of all threads, those that have ended included.
+    pub process_requests: f64,
+    /// Stalls of all threads, those that have ended included.
+    pub process_stalls: u64,
+    /// Milliseconds of all stalls.
+    pub process_stalled_ms: f64,
+    /// The watcher's own CPU since its last sample, share of one core.
+    pub own_cpu: Option<Dated<f64>>,
+}
+
+/// A member as others see it.
+#[derive(Debug, Clone)]
+pub struct ThreadReport {
+    /// Its name.
+    pub name: String,
+    /// Requests in flight.
+    pub in_flight: f64,
+    /// Share of one core.
+    pub cpu: Option<Dated<f64>>,
+    /// Share of time out of poll.
+    pub utilization: Option<Dated<f64>>,
+    /// Stalls so far.
+    pub stalls: u64,
+}
+
+impl Hub {
+    /// Everything about the member at `at`; `None` before the first sample.
+    pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
+        let mut lives = Delays::new(now_ms);
+        let mut ever = self
+            .past
+            .as_ref()
+            .map_or_else(|| Delays::new(now_ms), |past| past.delays.clone());
+        for member in &self.members {
+            lives.merge(&member.delays);
+            ever.merge(&member.delays);
+        }
+        let past = |figure: fn(&Totals) -> f64| self.past.as_ref().map_or(0.0, figure);
+        let sum = |figure: fn(&Totals) -> f64| {
+            past(figure)
+                + self
+                    .members
+                    .iter()
+                    .map(|member| figure(&member.totals()))
+                    .sum::<f64>()
+        };
+        let (process_requests, process_stalled_ms) = (
+            sum(|totals| totals.requests),
+            sum(|totals| totals.stalled_ms),
+        );
+        let process_stalls = sum(|totals| totals.stalls as f64) as u64;
+        let threads = self.members.iter().map(|member| ThreadReport {
+            name: member.config.name.clone(),
+            in_flight: member.load(cell::IN_FLIGHT),
+            cpu: member.thread_cpu,
+            utilization: member.utilization,
+            stalls: member.stalls,
+        });
+        let threads = threads.collect();
+        let looked = self.members.iter().filter_map(Member::looked_ms);
+        let all_looked_ms = looked.reduce(f64::min);
+        let own_cpu = self.own.cpu;
+        let member = self.members.get_mut(at)?;
+        let host = self.hosts.iter().find(|host| host.root == member.root())?;
+        Some(Report {
+            now_ms,
+            sample: host.sample.clone(),
+            limit: member.limit,
+            level: member.level(),
+            thread_cpu: member.thread_cpu,
+            utilization: member.utilization,
+            delays: member.delays.last_minute(now_ms),
+            process_delays: lives.last_minute(now_ms),
+            lifetime_delays: ever.lifetime(),
+            looked_ms: member.looked_ms(),
+            all_looked_ms,
+            sight: member.sight(),
+            stalls: member.stalls,
+            stall: member.current(),
+            pauses: member.pauses(),
+            threads,
+            process_requests,
+            process_stalls,
+            process_stalled_ms,
+            own_cpu,
+        })
+    }
+}
