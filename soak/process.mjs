@@ -1,9 +1,7 @@
 // Processes that the soak starts: servers, clients, and what is run inside a host.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import http from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,11 +19,10 @@ export const HOSTS = {
 
 const started = new Set();
 
-/** A process of its own, in an empty directory, where a core dump would be found. */
+/** A process of its own. */
 export class Process {
   out = '';
   err = '';
-  #directory = mkdtempSync(join(tmpdir(), 'portcullis-soak-'));
 
   /**
    * @param {readonly string[]} command and its flags
@@ -34,7 +31,7 @@ export class Process {
   constructor([command, ...flags], [file, ...args], env = {}) {
     this.title = [file, ...args].join(' ');
     const child = spawn(command, [...flags, join(root, file), ...args], {
-      cwd: this.#directory,
+      cwd: root,
       env: { ...process.env, NODE_OPTIONS: '', ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
@@ -48,8 +45,6 @@ export class Process {
       child.on('error', reject);
       child.on('close', (code, signal) => {
         started.delete(this);
-        this.hasDumped = readdirSync(this.#directory).some((name) => name.startsWith('core'));
-        rmSync(this.#directory, { recursive: true, force: true });
         resolve(signal ?? code);
       });
     });

@@ -30,7 +30,7 @@ const end = () => {
     case 'by itself':
       return timers.cleanup();
     case 'shutdown':
-      return void new GracefulShutdown(timers, { drainTimeoutMs: 100 }).shutdown('SIGTERM').then(() => process.exit(7));
+      return void new GracefulShutdown(timers, { drainWindowMs: 100 }).shutdown('SIGTERM').then(() => process.exit(7));
     default:
       throw new Error(`no way to end: ${way}`);
   }

