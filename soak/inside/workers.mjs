@@ -24,9 +24,11 @@ const one = async () => {
     // Some are ended while they still begin, and even before they run.
     const early = dice.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), { workerData: { ...workerData, early } });
-    const failed = once(worker, 'error').then(([error]) => Promise.reject(error));
-    failed.catch(() => undefined);
-    if (!early || dice.next() < 0.7) await Promise.race([once(worker, 'message'), failed]);
+    worker.on('error', (error) => {
+      console.error(error);
+      process.exit(1);
+    });
+    if (!early || dice.next() < 0.7) await once(worker, 'message');
     await new Promise((resolve) => void setTimeout(resolve, dice.below(60)));
     await worker.terminate();
     console.log('ended');
