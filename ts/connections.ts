@@ -217,6 +217,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #overRate = 0;
   /** For how long the newcomer that was refused last is to stay away. */
   #shedMs = 0;
+  /** The timers of those that were closed and are to end. */
+  readonly #endings = new WeakMap<ManagedConnection<S>, TimerHandle>();
   /** Sockets closed so far: each may have called back. */
   #closes = 0;
   #limits: Readonly<ConnectionLimits>;
@@ -522,7 +524,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const { slot } = connection;
     // Another manager's connection may have the same slot.
     const isOurs = slot >= 0 && this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] === (connection as unknown as ManagedConnection);
-    return isOurs && this.#release(connection);
+    if (isOurs) return this.#release(connection);
+    // Closed from here, and ended by now: a timer would hold it for `closeTimeoutMs`, and strangers can have many closed.
+    if (hasEnded(connection.socket)) this.#endings.get(connection)?.close();
+    return false;
   }
 
   #release(connection: ManagedConnection<S>): boolean {
@@ -576,20 +581,29 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#closes++;
     this.#release(connection);
     const { socket } = connection;
+    // First: a host may report the end of the socket from within its close().
+    const isAwaited = this.#awaitEnd(connection);
     try {
       socket.close(code, reason);
     } catch {
       // A socket that cannot be closed is gone; its seat is free already.
     }
-    if (canTerminate(socket)) {
-      try {
-        this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
-      } catch {
-        // Strict timers that were cleaned up: nobody would come back for it.
-        terminate(socket);
-      }
-    }
+    if (!isAwaited) terminate(socket);
     return true;
+  }
+
+  /** Ends the socket with force in a while, unless the connection is released before; `false` if nobody would. */
+  #awaitEnd(connection: ManagedConnection<S>): boolean {
+    const { socket } = connection;
+    if (!canTerminate(socket)) return true;
+    try {
+      const timer = this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
+      this.#endings.set(connection, timer);
+      return true;
+    } catch {
+      // Strict timers that were cleaned up.
+      return false;
+    }
   }
 
   /**
@@ -709,9 +723,17 @@ function canTerminate(socket: ManagedSocket): boolean {
   }
 }
 
+function hasEnded(socket: ManagedSocket): boolean {
+  try {
+    return socket.readyState === 3;
+  } catch {
+    return false;
+  }
+}
+
 function terminate(socket: ManagedSocket): void {
   try {
-    if (socket.readyState !== 3) socket.terminate?.();
+    if (!hasEnded(socket)) socket.terminate?.();
   } catch {
     // It is gone already.
   }

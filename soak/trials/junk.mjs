@@ -1,10 +1,10 @@
 // Frames, handshakes and tokens that are wrong.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
-import { Peer, frame, handshakeText, many } from '../peers.mjs';
+import { flat } from '../flat.mjs';
+import { Peer, frame, handshakeText } from '../peers.mjs';
 import { Server } from '../process.mjs';
 
-const WIDTH = 32;
 const text = (value) => Buffer.from(value, 'latin1');
 
 /** What RFC 6455 forbids; each ends its connection. */
@@ -32,8 +32,7 @@ const FORBIDDEN = [
 /** @param {import('../plan.mjs').Context} context */
 export async function garbage({ host, dice, counts, tell }) {
   const server = await Server.start(host, { limits: { connectionTimeoutMs: 60_000 }, websockets: { maxMessageSize: 4096 } });
-  let done = 0;
-  await many(counts.garbage, WIDTH, async (at) => {
+  const memory = await flat(server, counts.garbage, tell, async (at) => {
     const peer = new Peer(server.port, at);
     const isForbidden = at < FORBIDDEN.length || dice.next() < 0.5;
     const data = isForbidden ? (FORBIDDEN[at] ?? dice.pick(FORBIDDEN))() : dice.bytes(1 + dice.below(300));
@@ -48,10 +47,9 @@ export async function garbage({ host, dice, counts, tell }) {
     // Random bytes may be the beginning of a frame that never ends: whoever waits for more has done no wrong.
     if (!isForbidden) peer.socket.end();
     await peer.closed;
-    if (++done % 500 === 0) tell(`${done} of ${counts.garbage}`);
   });
-  await server.settle();
-  return `${counts.garbage} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden`;
+  const { admitted } = await server.settle();
+  return `${admitted} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden; ${memory}`;
 }
 
 /** Heads that are no handshakes, or only nearly. */
@@ -84,20 +82,18 @@ const WRONG = [
 /** @param {import('../plan.mjs').Context} context */
 export async function handshakes({ host, dice, counts, tell }) {
   const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000 }, trustedProxies: ['127.0.0.0/8'] });
-  let done = 0;
-  await many(counts.handshakes, WIDTH, async (at) => {
+  const memory = await flat(server, counts.handshakes, tell, async (at) => {
     const peer = new Peer(server.port, at);
     peer.write((WRONG[at] ?? dice.pick(WRONG))(dice));
     // Whatever the answer is, or whether there is one: what counts is what is left of it.
     peer.socket.end();
     await peer.closed;
-    if (++done % 1000 === 0) tell(`${done} of ${counts.handshakes}`);
   });
   const peer = new Peer(server.port);
   if (!(await peer.opens())) throw new Error(`a good client is not let in any more: ${peer.seen}`);
   await peer.reset();
   await server.settle();
-  return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds`;
+  return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds; ${memory}`;
 }
 
 const vectors = new URL('../../../shared/vectors/', import.meta.url);
@@ -176,15 +172,13 @@ export async function tokens({ host, dice, counts, tell }) {
   // A header holds no line breaks and nothing beyond Latin-1.
   const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
   const bad = [...found, ...spoilt(hmac({}), hmac, dice), ...spoilt(ecdsa({}), ecdsa, dice)].filter(sendable);
-  let done = 0;
   const total = Math.max(bad.length, counts.tokens);
-  await many(total, WIDTH, async (at) => {
+  const memory = await flat(server, total, tell, async (at) => {
     const token = bad[at] ?? dice.pick(bad);
     const peer = new Peer(server.port, at);
     const status = (await peer.opens({ Authorization: `Bearer ${token}` })) ? 101 : await peer.status();
     if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
     await peer.reset();
-    if (++done % 500 === 0) tell(`${done} of ${total}`);
   });
   for (const make of [hmac, ecdsa]) {
     const peers = [new Peer(server.port), new Peer(server.port), new Peer(server.port)];
@@ -198,5 +192,5 @@ export async function tokens({ host, dice, counts, tell }) {
   const { admitted, unidentified } = await server.settle();
   if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
   const whence = found.length > 0 ? `${found.length} strings of the JOSE cookbook and RFC 7515` : 'generated ones (the vectors are not beside the project)';
-  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in`;
+  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in; ${memory}`;
 }
