@@ -544,7 +544,7 @@ interface Alarm {
     unref(): void;
 }
 
-/** Options of a timer, given in the place of its delay. */
+/** Options of a timer, given in the place of its delay: own properties, which are read once. */
 interface TimerOptions {
     /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
     readonly delayMs?: number;

@@ -850,3 +850,38 @@ describe('what was a defect once', () => {
     own.cleanup();
   });
 });
+
+describe('a connection that was closed from here', () => {
+  const closing = (
+    early: boolean,
+  ): { clock: ManualClock; timers: TimerManager; manager: ConnectionManager<FakeSocket>; connection: ManagedConnection<FakeSocket> } => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const manager = new ConnectionManager<FakeSocket>({}, timers, { closeTimeoutMs: 100 });
+    const { connection } = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    if (connection === undefined) throw new Error('refused');
+    if (early) {
+      // Some hosts report the end from within close().
+      connection.socket.close = () => {
+        connection.socket.readyState = 3;
+        manager.release(connection);
+      };
+    }
+    connection.close(1009, 'too large');
+    return { clock, timers, manager, connection };
+  };
+
+  it.each([true, false])('and has ended is held by no timer any more (told from within close: %s)', (early) => {
+    const { timers, manager, connection } = closing(early);
+    connection.socket.readyState = 3;
+    expect(manager.release(connection)).toBe(false);
+    expect(timers.report().timers.map(({ name }) => name)).not.toContain('connections.terminate');
+  });
+
+  it('and released before its peer has answered is ended with force all the same', () => {
+    const { clock, manager, connection } = closing(false);
+    expect(manager.release(connection)).toBe(false);
+    clock.advance(100);
+    expect(connection.socket.terminated).toBe(true);
+  });
+});

@@ -68,6 +68,16 @@ async function until(holds: () => boolean): Promise<void> {
 }
 
 describe('a fetched key set', () => {
+  it('a batch answers for the tokens that it was given, whatever becomes of the array meanwhile', async () => {
+    const verifier = remote();
+    const claims = (name: string): string => token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
+    const tokens: unknown[] = [claims('ann'), 'x', claims('bob')];
+    const batch = verifier.verifyBatch(tokens);
+    tokens.splice(0, 3, 7, claims('eve'), 'x', claims('eve'));
+    const results = await batch;
+    expect(results.map((result) => (result.ok ? result.claims.sub : result.error.code))).toEqual(['ann', 'ERR_TOKEN_FORMAT', 'bob']);
+  });
+
   it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
     const verifier = remote();
     expect(requests).toHaveLength(0);

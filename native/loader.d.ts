@@ -84,9 +84,10 @@ export declare class TokenCore {
   revocationCount(nowSeconds: number): number
   /**
    * Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
-   * each ends.
+   * each ends. Resolves with JSON: an array of the claims of those that are good, and at its end
+   * an array with 0, or the number of a refusal, for each.
    */
-  batch(text: string, lengths: Uint32Array, nowSeconds: number): Promise<BatchVerdicts>
+  batch(text: string, lengths: Uint32Array, nowSeconds: number): Promise<string>
 }
 
 /** The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed. */
@@ -97,14 +98,6 @@ export declare class Trust {
   add(cidr: string): boolean
   /** The client's address: `peer` itself unless it is trusted. */
   client(peer: string, xForwardedFor: string, forwarded: string): string
-}
-
-/** What became of the tokens of a batch. */
-export interface BatchVerdicts {
-  /** 0, or the number of a refusal, for each. */
-  numbers: Uint32Array
-  /** The claims of those that are good, as a JSON array. */
-  claims: string
 }
 
 /** A connection table over the index of that name, or over one of its own. */

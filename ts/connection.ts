@@ -302,6 +302,11 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     return (this.#metadata = new Metadata(this, given as MetadataInput | undefined));
   }
 
+  /** Whether it is a connection: neither a copy nor a Proxy passes. @internal */
+  static is(value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #slot in value;
+  }
+
   /** @internal */
   get slot(): number {
     return this.#slot;

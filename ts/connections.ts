@@ -54,8 +54,9 @@ class HeldLease implements Lease {
   ) {
     this.#owner = owner;
   }
-  isOf(owner: object): boolean {
-    return this.#owner === owner;
+  /** Neither a copy nor a Proxy passes. */
+  static isOf(lease: unknown, owner: object): lease is HeldLease {
+    return typeof lease === 'object' && lease !== null && #owner in lease && lease.#owner === owner;
   }
 }
 
@@ -216,6 +217,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #overRate = 0;
   /** For how long the newcomer that was refused last is to stay away. */
   #shedMs = 0;
+  /** The timers of those that were closed and are to end. */
+  readonly #endings = new WeakMap<ManagedConnection<S>, TimerHandle>();
   /** Sockets closed so far: each may have called back. */
   #closes = 0;
   #limits: Readonly<ConnectionLimits>;
@@ -249,21 +252,21 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * index of that name is open with other limits
    */
   constructor(limits: ConnectionLimits, timerManager: TimerManager, options: ConnectionManagerOptions<S> = {}) {
-    const numbers = checkedLimits(limits);
-    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
-    checkOptions(options);
-    this.#leaseTimeoutMs = wholeNumber('leaseTimeoutMs', options.leaseTimeoutMs, 1, TIME_MAX_MS, 10_000);
-    this.#closeTimeoutMs = wholeNumber('closeTimeoutMs', options.closeTimeoutMs, 1, TIME_MAX_MS, 5000);
-    this.#options = options;
-    this.#isNamed = options.name !== undefined;
-    this.#timers = timerManager;
-    this.#byUser = options.onFull === 'closeOldest' ? new Map() : undefined;
-    this.#table = openTable(options.name, numbers);
-    this.#table.share(this.#scratch, this.#text, this.#left);
-    const { driver } = timerManager;
-    this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
     this.#limits = frozenLimits(limits);
-    this.#tickAtMs = timerManager.driver.now();
+    const numbers = checkedLimits(this.#limits);
+    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
+    const given = checkedOptions(options);
+    this.#options = given;
+    this.#leaseTimeoutMs = wholeNumber('leaseTimeoutMs', given.leaseTimeoutMs, 1, TIME_MAX_MS, 10_000);
+    this.#closeTimeoutMs = wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000);
+    this.#isNamed = given.name !== undefined;
+    this.#timers = timerManager;
+    this.#byUser = given.onFull === 'closeOldest' ? new Map() : undefined;
+    const { driver } = timerManager;
+    this.#tickAtMs = driver.now();
+    this.#table = openTable(given.name, numbers);
+    this.#table.share(this.#scratch, this.#text, this.#left);
+    this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
     this.#keeper = {
       traffic: this.traffic,
       gate: undefined,
@@ -275,12 +278,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     };
     try {
       this.#apply();
+      given.monitor?.attach(this as unknown as ConnectionManager);
     } catch (error) {
-      // Strict timers that were cleaned up: the name must not stay taken.
+      // Strict timers that were cleaned up, a monitor that was stopped: neither name nor timers stay taken.
+      this.#tick?.close();
+      this.#cleanup?.close();
       this.#table.close();
       throw error;
     }
-    options.monitor?.attach(this as unknown as ConnectionManager);
   }
 
   /** Puts the limits into effect that JavaScript keeps. */
@@ -515,11 +520,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   release(connection: ManagedConnection<S>): boolean {
-    if (!(connection instanceof ManagedConnection)) throw wrongType('connection', connection, 'a ManagedConnection');
+    if (!ManagedConnection.is(connection)) throw wrongType('connection', connection, 'a ManagedConnection');
     const { slot } = connection;
     // Another manager's connection may have the same slot.
     const isOurs = slot >= 0 && this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] === (connection as unknown as ManagedConnection);
-    return isOurs && this.#release(connection);
+    if (isOurs) return this.#release(connection);
+    // Closed from here, and ended by now: a timer would hold it for `closeTimeoutMs`, and strangers can have many closed.
+    if (hasEnded(connection.socket)) this.#endings.get(connection)?.close();
+    return false;
   }
 
   #release(connection: ManagedConnection<S>): boolean {
@@ -573,20 +581,29 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#closes++;
     this.#release(connection);
     const { socket } = connection;
+    // First: a host may report the end of the socket from within its close().
+    const isAwaited = this.#awaitEnd(connection);
     try {
       socket.close(code, reason);
     } catch {
       // A socket that cannot be closed is gone; its seat is free already.
     }
-    if (canTerminate(socket)) {
-      try {
-        this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
-      } catch {
-        // Strict timers that were cleaned up: nobody would come back for it.
-        terminate(socket);
-      }
-    }
+    if (!isAwaited) terminate(socket);
     return true;
+  }
+
+  /** Ends the socket with force in a while, unless the connection is released before; `false` if nobody would. */
+  #awaitEnd(connection: ManagedConnection<S>): boolean {
+    const { socket } = connection;
+    if (!canTerminate(socket)) return true;
+    try {
+      const timer = this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
+      this.#endings.set(connection, timer);
+      return true;
+    } catch {
+      // Strict timers that were cleaned up.
+      return false;
+    }
   }
 
   /**
@@ -616,7 +633,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     }
     const isMore = found === EVICT_BATCH;
     this.#isMidway = isMore;
-    if (isMore && goOn) this.#timers.setTimeout(() => this.#sweep(true), { delayMs: 1, ref: false, name: 'connections.cleanup' });
+    // A hook may have ended the manager, or its timers.
+    if (isMore && goOn && !this.#isClosed && this.#timers.isOpen())
+      this.#timers.setTimeout(() => this.#sweep(true), { delayMs: 1, ref: false, name: 'connections.cleanup' });
     return isMore;
   }
 
@@ -658,13 +677,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   updateLimits(changes: ConnectionLimits): void {
     if (typeof changes !== 'object' || changes === null) throw wrongType('limits', changes, 'an object');
-    const merged = { ...this.#limits, ...changes };
+    const merged = frozenLimits({ ...this.#limits, ...changes });
     const numbers = checkedLimits(merged);
     const bits = this.#limits.ipv6PrefixBits ?? 64;
     if ((merged.ipv6PrefixBits ?? 64) !== bits) throw outOfRange('ipv6PrefixBits', merged.ipv6PrefixBits, `${bits}: it cannot change while the index is open`);
     this.#scratch.set(numbers);
     this.#table.setLimits();
-    this.#limits = frozenLimits(merged);
+    this.#limits = merged;
     if (!this.#isClosed) this.#apply();
   }
 
@@ -704,9 +723,17 @@ function canTerminate(socket: ManagedSocket): boolean {
   }
 }
 
+function hasEnded(socket: ManagedSocket): boolean {
+  try {
+    return socket.readyState === 3;
+  } catch {
+    return false;
+  }
+}
+
 function terminate(socket: ManagedSocket): void {
   try {
-    if (socket.readyState !== 3) socket.terminate?.();
+    if (!hasEnded(socket)) socket.terminate?.();
   } catch {
     // It is gone already.
   }
@@ -734,13 +761,13 @@ function checkedOptionalUser(userId: string | undefined): string | undefined {
   return userId === undefined || userId === '' ? undefined : checkedUser(userId);
 }
 
-function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions<S>): void {
+/** A copy, each option read once: what is checked is what is used. */
+function checkedOptions<S extends ManagedSocket>(options: ConnectionManagerOptions<S>): ConnectionManagerOptions<S> {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  const hooks = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
-  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...hooks]);
-  const { name, onFull, onDuplicateId, monitor } = options;
-  if (monitor !== undefined && typeof (monitor as Partial<ResourceMonitor> | null)?.shedMs !== 'function')
-    throw wrongType('monitor', monitor, 'a ResourceMonitor');
+  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...HOOKS]);
+  const { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded } = options;
+  const given = { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded };
+  if (monitor !== undefined && !isMonitor(monitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
   }
@@ -748,14 +775,22 @@ function checkOptions<S extends ManagedSocket>(options: ConnectionManagerOptions
   if (onDuplicateId !== undefined && onDuplicateId !== 'reject' && onDuplicateId !== 'takeover') {
     throw outOfRange('onDuplicateId', onDuplicateId, "'reject' or 'takeover'");
   }
-  for (const hook of hooks) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
+  for (const hook of HOOKS) {
+    if (given[hook] !== undefined && typeof given[hook] !== 'function') throw wrongType(hook, given[hook], 'a function');
   }
+  return given;
+}
+
+const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
+
+function isMonitor(value: unknown): boolean {
+  const { shedMs, attach, detach } = (value ?? {}) as Partial<Record<'shedMs' | 'attach' | 'detach', unknown>>;
+  return typeof shedMs === 'function' && typeof attach === 'function' && typeof detach === 'function';
 }
 
 /** All of a lease is checked before its seat is touched. */
 function checkedLease(lease: unknown, owner: object): Lease {
-  if (!(lease instanceof HeldLease) || !lease.isOf(owner)) throw wrongType('lease', lease, 'a lease that this manager gave');
+  if (!HeldLease.isOf(lease, owner)) throw wrongType('lease', lease, 'a lease that this manager gave');
   return lease;
 }
 

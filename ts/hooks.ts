@@ -7,7 +7,16 @@ export class Hooks {
   run(name: string, hook: () => unknown): void {
     try {
       const result = hook();
-      if (result instanceof Promise) result.catch((error: unknown) => this.#warn(name, error));
+      // Not `instanceof Promise`: whoever replaces the global one still gets the engine's own from async functions.
+      if (isThenable(result)) void this.#settled(name, result);
+    } catch (error) {
+      this.#warn(name, error);
+    }
+  }
+
+  async #settled(name: string, result: PromiseLike<unknown>): Promise<void> {
+    try {
+      await result;
     } catch (error) {
       this.#warn(name, error);
     }
@@ -20,4 +29,9 @@ export class Hooks {
     const warning = new Error(`${name} failed; process.on('warning') gets the error as its cause. Further ones of this hook are not reported`, { cause });
     process.emitWarning(Object.assign(warning, { name: 'PortcullisWarning', code: 'PORTCULLIS_HOOK_ERROR' }));
   }
+}
+
+/** What resolves like a promise. @internal */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (typeof value === 'object' || typeof value === 'function') && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }

@@ -151,11 +151,24 @@ function checkedRate(field: string, rate: ConnectRate | MessageRate | undefined,
   return [wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit, wholeNumber(`${field}.burst`, rate.burst, 1, most, limit)];
 }
 
-/** A copy that neither the caller nor who reads `getStats()` can change, rates included. @internal */
+const RATES: readonly string[] = ['connectRatePerIp', 'connectRatePerUser', 'messageRate', 'byteRate'];
+
+/**
+ * A copy that neither the caller nor who reads `getStats()` can change, rates included. Each limit is
+ * read once, so that what is checked is what is kept, whatever a getter or a Proxy says next.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; nothing else has been checked
+ * @internal
+ */
 export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
-  const rates = ['connectRatePerIp', 'connectRatePerUser', 'messageRate', 'byteRate'] as const;
-  const given = rates.filter((name) => limits[name] !== undefined).map((name) => [name, Object.freeze({ ...limits[name] })]);
-  return Object.freeze({ ...limits, ...(Object.fromEntries(given) as ConnectionLimits) });
+  if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
+  knownOptions('ConnectionLimits', limits, LIMIT_NAMES);
+  const copy: Record<string, unknown> = {};
+  for (const name of LIMIT_NAMES) {
+    const limit: unknown = limits[name];
+    if (limit === undefined) continue;
+    copy[name] = RATES.includes(name) && typeof limit === 'object' && limit !== null ? Object.freeze({ ...limit }) : limit;
+  }
+  return Object.freeze(copy);
 }
 
 /** A checked message or byte rate. @internal */
@@ -177,12 +190,11 @@ export function checkedMeter(field: string, rate: MessageRate | undefined): Mete
 
 /**
  * The limits as the core takes them.
+ * @param limits what `frozenLimits` made
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
 export function checkedLimits(limits: ConnectionLimits): number[] {
-  if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
-  knownOptions('ConnectionLimits', limits, LIMIT_NAMES);
   const count = (field: keyof ConnectionLimits): number => Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
   wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, 5000);

@@ -2,7 +2,7 @@ import { type Clock, hostClock } from './clock.js';
 import { type Action, type Driver, type Extra, captureContext, driverOf, newOwner, SLOTS_MAX } from './driver.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 
-/** Options of a timer, given in the place of its delay. */
+/** Options of a timer, given in the place of its delay: own properties, which are read once. */
 export interface TimerOptions {
   /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
   readonly delayMs?: number;
@@ -103,6 +103,11 @@ export class TimerHandle {
     this.#slot = slot;
     this.#generation = slot < 0 ? 0 : manager.driver.generation(slot);
     this.#isRefed = isRefed;
+  }
+
+  /** Neither a copy nor a Proxy passes. @internal */
+  static is(value: unknown): value is TimerHandle {
+    return typeof value === 'object' && value !== null && #slot in value;
   }
 
   /** Its name, if it was given one. */
@@ -225,15 +230,17 @@ export class TimerManager {
     let delayMs: number;
     let isRefed = true;
     if (typeof delay === 'object' && delay !== null) {
-      checkTimerOptions(kind, delay);
-      delayMs = delayOf(delay.delayMs);
-      isRefed = delay.ref ?? true;
+      // Each is read once. None is inherited: our own timers of connections must not fail for what
+      // somebody has put on Object.prototype.
+      const options = checkedTimerOptions(kind, delay);
+      delayMs = delayOf(options.delayMs);
+      isRefed = options.ref ?? true;
       recipe = {
         action: callback,
         args: args.length === 0 ? undefined : args,
-        name: delay.name,
-        overlap: delay.overlap ?? 'allow',
-        signal: delay.signal,
+        name: options.name,
+        overlap: options.overlap ?? 'allow',
+        signal: options.signal,
       };
     } else {
       delayMs = delayOf(delay);
@@ -266,7 +273,7 @@ export class TimerManager {
 
   /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
   clearTimeout(timer: TimerHandle | number | string | null | undefined): void {
-    if (timer instanceof TimerHandle) {
+    if (TimerHandle.is(timer)) {
       timer.close();
       return;
     }
@@ -449,20 +456,37 @@ export class TimerManager {
   }
 }
 
-function checkTimerOptions(kind: 'timeout' | 'interval', options: TimerOptions): void {
-  checkOptions(`set${kind === 'timeout' ? 'Timeout' : 'Interval'}`, options, ['delayMs', 'name', 'signal', 'ref', 'overlap']);
+const { hasOwn } = Object;
+
+/** What a timer was given, checked. Name by name: a spread costs as much as the timer. */
+function checkedTimerOptions(kind: 'timeout' | 'interval', given: TimerOptions): { [K in keyof TimerOptions]: TimerOptions[K] | undefined } {
+  const options = {
+    delayMs: hasOwn(given, 'delayMs') ? given.delayMs : undefined,
+    name: hasOwn(given, 'name') ? given.name : undefined,
+    signal: hasOwn(given, 'signal') ? given.signal : undefined,
+    ref: hasOwn(given, 'ref') ? given.ref : undefined,
+    overlap: hasOwn(given, 'overlap') ? given.overlap : undefined,
+  };
+  knownOptions(kind === 'timeout' ? 'setTimeout' : 'setInterval', given, TIMER_OPTIONS);
   const { overlap, name } = options;
   if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (overlap !== undefined && overlap !== 'allow' && overlap !== 'skip' && overlap !== 'queue') {
     throw outOfRange('overlap', overlap, "'allow', 'skip' or 'queue'");
   }
+  checkCommon(options);
+  return options;
 }
+
+const TIMER_OPTIONS = ['delayMs', 'name', 'signal', 'ref', 'overlap'] as const;
 
 /** What every call with options has in common. */
 function checkOptions(what: string, options: { readonly signal?: AbortSignal; readonly ref?: boolean }, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
   knownOptions(what, options, known);
-  const { signal, ref } = options;
+  checkCommon(options);
+}
+
+function checkCommon({ signal, ref }: { readonly signal?: AbortSignal | undefined; readonly ref?: boolean | undefined }): void {
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', signal, 'an AbortSignal');
   if (ref !== undefined && typeof ref !== 'boolean') throw wrongType('ref', ref, 'a boolean');
 }

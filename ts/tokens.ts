@@ -182,14 +182,16 @@ export class TokenVerifier {
   async verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
     if (!Array.isArray(tokens)) throw wrongType('tokens', tokens, 'an array of tokens');
     if (tokens.length > BATCH_MAX) throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
+    // A copy: while this waits, the caller may use the array for others, whose claims these are not.
+    const given = Array.from(tokens as readonly unknown[]);
     if (this.#remote !== undefined) await this.#remote.ready();
-    const share = Math.max(TASK_MIN, Math.ceil(tokens.length / TASKS_MAX));
+    const share = Math.max(TASK_MIN, Math.ceil(given.length / TASKS_MAX));
     const tasks: Promise<TokenResult<C>[]>[] = [];
-    for (let at = 0; at < tokens.length; at += share) tasks.push(this.#verifySome<C>(tokens.slice(at, at + share)));
+    for (let at = 0; at < given.length; at += share) tasks.push(this.#verifySome<C>(given.slice(at, at + share)));
     const results = (await Promise.all(tasks)).flat();
     if (this.#remote === undefined) return results;
     // Tokens of a key that was published meanwhile.
-    return Promise.all(results.map((result, at) => (!result.ok && isAboutKeys(result.error) ? this.authenticate<C>(tokens[at]) : result)));
+    return Promise.all(results.map((result, at) => (!result.ok && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result)));
   }
 
   /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
@@ -335,8 +337,8 @@ export class TokenVerifier {
       lengths[at] = part.length;
       all += part;
     }
-    const { numbers, claims } = await this.#core.batch(all, lengths, wallClockMs() / 1000);
-    const good = JSON.parse(claims) as C[];
+    const good = JSON.parse(await this.#core.batch(all, lengths, wallClockMs() / 1000)) as unknown[];
+    const numbers = good.pop() as number[];
     let next = 0;
     // `map` would skip the holes of a sparse array, and shift all that follow.
     return Array.from(tokens, (token, at): TokenResult<C> => {

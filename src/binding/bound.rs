@@ -271,7 +271,11 @@ impl<T: Element> Memory<T> {
         let (data, length) = typed_array::<T>(env, value)?;
         let mut reference = std::ptr::null_mut();
         // SAFETY: `value` is a live typed array of this call; a strong reference keeps it so.
-        unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
+        let status = unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
+        if status != sys::Status::napi_ok {
+            // Without the reference the array could be collected under us.
+            return Err(Wrong(c"the array cannot be kept"));
+        }
         Ok(Self {
             env,
             reference,

@@ -356,8 +356,9 @@ impl TokenCore {
     }
 
     /// Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
-    /// each ends.
-    #[napi(catch_unwind, ts_return_type = "Promise<BatchVerdicts>")]
+    /// each ends. Resolves with JSON: an array of the claims of those that are good, and at its end
+    /// an array with 0, or the number of a refusal, for each.
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn batch(
         &self,
         text: Utf16String,
@@ -381,55 +382,45 @@ pub struct Batch {
     now: f64,
 }
 
-/// What became of the tokens of a batch.
-#[napi(object)]
-pub struct BatchVerdicts {
-    /// 0, or the number of a refusal, for each.
-    pub numbers: Uint32Array,
-    /// The claims of those that are good, as a JSON array.
-    pub claims: String,
-}
-
 impl Batch {
-    fn verify_all(&self) -> (Vec<u32>, String) {
+    /// One text, and no typed array: memory that was handed over to an environment which is being
+    /// torn down would be nobody's.
+    fn verify_all(&self) -> String {
         let mut scratch = Scratch::default();
-        let (mut bytes, mut numbers, mut claims) = (Vec::new(), Vec::new(), String::from("["));
+        let mut bytes = Vec::new();
+        let (mut answer, mut numbers) = (String::from("["), String::new());
         let mut rest: &[u16] = &self.text;
         for length in &self.lengths {
             let (units, after) = rest.split_at((*length as usize).min(rest.len()));
             rest = after;
             let outcome = narrow(units, &mut bytes)
                 .and_then(|()| self.verifier.verify(&bytes, self.now, &mut scratch));
-            numbers.push(outcome.map_or_else(Refused::number, |_| 0));
+            if !numbers.is_empty() {
+                numbers.push(',');
+            }
+            numbers.push_str(&outcome.map_or_else(Refused::number, |_| 0).to_string());
             if let (Ok(_), Ok(text)) = (outcome, std::str::from_utf8(scratch.payload())) {
-                if claims.len() > 1 {
-                    claims.push(',');
-                }
-                claims.push_str(text);
+                answer.push_str(text);
+                answer.push(',');
             }
         }
-        claims.push(']');
-        (numbers, claims)
+        answer.push('[');
+        answer.push_str(&numbers);
+        answer.push_str("]]");
+        answer
     }
 }
 
 impl Task for Batch {
-    type Output = (Vec<u32>, String);
-    type JsValue = BatchVerdicts;
+    type Output = String;
+    type JsValue = String;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
         catch_unwind(AssertUnwindSafe(|| self.verify_all()))
             .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
     }
 
-    fn resolve(
-        &mut self,
-        _env: Env,
-        (numbers, claims): Self::Output,
-    ) -> napi::Result<Self::JsValue> {
-        Ok(BatchVerdicts {
-            numbers: numbers.into(),
-            claims,
-        })
+    fn resolve(&mut self, _env: Env, answer: Self::Output) -> napi::Result<Self::JsValue> {
+        Ok(answer)
     }
 }

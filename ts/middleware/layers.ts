@@ -5,6 +5,7 @@
 import type { StrayError } from './contract.js';
 import { FAILURES, type Figures, LATE_SETTLES, SKIPPED, STRAY_ERRORS, TIMEOUTS } from './figures.js';
 import { PortcullisError } from '../errors.js';
+import { isThenable } from '../hooks.js';
 import type { TimerManager, TimerHandle } from '../timers.js';
 
 /** A layer as the loop runs it, whatever its types. @internal */
@@ -25,11 +26,6 @@ function rejected(error: unknown): Promise<never> {
   const promise = Promise.reject(error);
   promise.catch(nothing);
   return promise;
-}
-
-/** What resolves like a promise. @internal */
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (typeof value === 'object' || typeof value === 'function') && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
 
 /** What became of a `next()` whose layer may drop it. */

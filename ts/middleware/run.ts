@@ -5,7 +5,8 @@
 import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import { PortcullisError, wrongType } from '../errors.js';
 import { COUNT, DETACHED, ERRORS, type Figures, IN_FLIGHT, OBSERVED } from './figures.js';
-import { type Step, isThenable, openSignal, signalOf } from './layers.js';
+import { isThenable } from '../hooks.js';
+import { type Step, openSignal, signalOf } from './layers.js';
 
 /** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
 export interface MiddlewareTrace {

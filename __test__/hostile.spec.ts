@@ -1,0 +1,258 @@
+import { spawnSync } from 'node:child_process';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import { ConnectionManager, type ConnectionLimits, type ConnectionManagerOptions, type Lease, type ManagedConnection, TimerManager } from '../dist/index.js';
+import { FakeSocket, ManualClock } from '../dist/testing.js';
+
+// A caller whose objects change under our hands, and a process whose globals are not what they were.
+
+const timersOf = (strict = false): TimerManager => new TimerManager({ clock: new ManualClock(), strict });
+const wrongly = (run: () => unknown): unknown => {
+  try {
+    return run();
+  } catch (error) {
+    return (error as { code?: unknown }).code ?? String(error);
+  }
+};
+
+/** Answers by turns: first what is allowed, then what is not. */
+function toggling<T extends object>(name: string, first: unknown, then: unknown): { readonly options: T; readonly reads: () => number } {
+  let reads = 0;
+  const options = Object.defineProperty({}, name, { enumerable: true, get: () => (reads++ === 0 ? first : then) }) as T;
+  return { options, reads: () => reads };
+}
+
+const thenable = (then: PropertyDescriptor): object => Object.defineProperty({}, ['then'].join(), then);
+
+describe('options that change', () => {
+  it.each<[string, unknown, unknown]>([
+    ['maxTotalConnections', 1, Number.NaN],
+    ['connectionTimeoutMs', 1000, Number.NaN],
+    ['cleanupIntervalMs', 1000, 'soon'],
+    ['messageRate', { limit: 1, windowMs: 1 }, 7],
+  ])('the limit %s is read once, and kept as it was checked', (name, first, then) => {
+    const { options, reads } = toggling<ConnectionLimits>(name, first, then);
+    const manager = new ConnectionManager(options, timersOf());
+    expect([reads(), manager.getStats().limits]).toEqual([1, { [name]: first }]);
+    const change = toggling<ConnectionLimits>(name, first, then);
+    manager.updateLimits(change.options);
+    expect([change.reads(), manager.getStats().limits]).toEqual([1, { [name]: first }]);
+  });
+
+  it('a rate is read once, too', () => {
+    const { options, reads } = toggling<object>('limit', 5, -1);
+    const manager = new ConnectionManager({ connectRatePerIp: Object.assign(options, { windowMs: 1000 }) as never }, timersOf());
+    expect([reads(), manager.getStats().limits.connectRatePerIp]).toEqual([1, { limit: 5, windowMs: 1000 }]);
+  });
+
+  it('limits of a class of their own count whole, or not at all', () => {
+    class Ours {
+      get maxTotalConnections(): number {
+        return 1;
+      }
+      get connectionTimeoutMs(): number {
+        return 5;
+      }
+    }
+    expect(new ConnectionManager(new Ours(), timersOf()).getStats().limits).toEqual({ maxTotalConnections: 1, connectionTimeoutMs: 5 });
+  });
+
+  it.each<[string, unknown, unknown]>([
+    ['name', 'hostile.toggling', 5],
+    ['onEvict', () => undefined, 'no function'],
+    ['onRefuse', () => undefined, {}],
+    ['leaseTimeoutMs', 5, -5],
+    ['monitor', undefined, 1],
+  ])('the option %s of a manager is read once', (name, first, then) => {
+    const { options, reads } = toggling<ConnectionManagerOptions<FakeSocket>>(name, first, then);
+    const clock = new ManualClock();
+    const manager = new ConnectionManager({ connectionTimeoutMs: 10, maxTotalConnections: 1 }, new TimerManager({ clock }), options);
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    expect(manager.addConnection('b', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
+    clock.advance(20_000);
+    expect([reads(), manager.getStats().evicted]).toEqual([1, 1]);
+  });
+
+  it('those of a timer are read once', () => {
+    const timers = timersOf();
+    const { options, reads } = toggling<object>('signal', undefined, 'no signal');
+    timers.setTimeout(() => undefined, options);
+    expect([reads(), timers.getActiveTimersCount()]).toEqual([1, 1]);
+  });
+});
+
+describe('a constructor that fails', () => {
+  const free = (name: string): unknown =>
+    wrongly(() => new ConnectionManager({ maxTotalConnections: 7 }, timersOf(), { name }).getStats().limits.maxTotalConnections);
+  const failing = (): never => {
+    throw new Error('of the caller');
+  };
+
+  it.each<[string, (name: string, timers: TimerManager) => unknown]>([
+    [
+      'a getter among the limits',
+      (name, timers) =>
+        new ConnectionManager(
+          {
+            get maxTotalConnections() {
+              return failing();
+            },
+          },
+          timers,
+          { name },
+        ),
+    ],
+    [
+      'a getter among the options',
+      (name, timers) =>
+        new ConnectionManager({}, timers, {
+          name,
+          get monitor() {
+            return failing();
+          },
+        }),
+    ],
+    ['a Proxy that refuses to be read', (name, timers) => new ConnectionManager({}, timers, new Proxy({ name }, { ownKeys: failing }))],
+    ['a monitor that is half of one', (name, timers) => new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0 } as never })],
+    [
+      'a monitor that takes nobody',
+      (name, timers) => new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0, attach: failing, detach: () => undefined } as never }),
+    ],
+    ['timers that are none', (name) => new ConnectionManager({}, Object.create(TimerManager.prototype) as TimerManager, { name })],
+    ['timers behind a Proxy', (name, timers) => new ConnectionManager({}, new Proxy(timers, {}), { name })],
+    [
+      'strict timers that were cleaned up',
+      (name) => {
+        const strict = timersOf(true);
+        strict.cleanup();
+        return new ConnectionManager({}, strict, { name });
+      },
+    ],
+  ])('leaves neither its name taken nor a timer: %s', (what, make) => {
+    const timers = timersOf();
+    const name = `hostile.${what}`;
+    expect(() => make(name, timers)).toThrow();
+    expect([free(name), timers.getActiveTimersCount()]).toEqual([7, 0]);
+  });
+});
+
+describe('what is not what it says', () => {
+  it('leases and connections that are copies, proxies or of another manager are refused, and cost no seat', () => {
+    const manager = new ConnectionManager<FakeSocket>({}, timersOf());
+    const other = new ConnectionManager<FakeSocket>({}, timersOf());
+    const lease = manager.reserve('192.0.2.1') as Lease;
+    const { connection } = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    const foreign = other.addConnection('a', new FakeSocket(), '192.0.2.1').connection as ManagedConnection<FakeSocket>;
+    const forged = (value: object): object[] => [
+      structuredClone(value),
+      new Proxy(value, {}),
+      Object.create(value),
+      Object.create(Object.getPrototypeOf(value) as object),
+      { ...value },
+    ];
+    for (const one of [...forged(lease), other.reserve('192.0.2.1'), null, 7] as Lease[]) {
+      expect(wrongly(() => manager.commit(one, 'b', new FakeSocket()))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(wrongly(() => manager.abort(one))).toBe('ERR_INVALID_ARG_TYPE');
+    }
+    for (const one of forged(connection!) as ManagedConnection<FakeSocket>[]) expect(wrongly(() => manager.release(one))).toBe('ERR_INVALID_ARG_TYPE');
+    expect(manager.release(foreign)).toBe(false);
+    expect([manager.getStats().totalConnections, manager.connections.size, foreign.isAlive]).toEqual([2, 1, true]);
+    expect([manager.release(connection!), manager.release(connection!), manager.abort(lease), manager.abort(lease)]).toEqual([true, false, true, false]);
+    expect([manager.getStats().totalConnections, other.getStats().totalConnections]).toEqual([0, 2]);
+  });
+
+  it('a timer handle behind a Proxy is ignored, as on the host', () => {
+    const timers = timersOf();
+    const handle = timers.setTimeout(() => undefined, 5);
+    for (const one of [new Proxy(handle, {}), Object.create(handle), Object.create(Object.getPrototypeOf(handle) as object)]) timers.clearTimeout(one as never);
+    expect(timers.getActiveTimersCount()).toBe(1);
+    timers.clearTimeout(handle);
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('sockets that throw, admit others, and end the manager while they are closed', () => {
+    const manager = new ConnectionManager({ maxConnectionsPerUser: 1 }, timersOf(), { onFull: 'closeOldest', onDuplicateId: 'takeover' });
+    let depth = 0;
+    const socket = (): FakeSocket =>
+      Object.assign(new FakeSocket(), {
+        close() {
+          if (depth++ < 50) manager.addConnection(`a${depth % 3}`, socket(), '192.0.2.1', 'ann');
+          if (depth === 60) manager.cleanup();
+          throw new Error('of the socket');
+        },
+      });
+    for (let at = 0; at < 100; at++) manager.addConnection(`a${at % 3}`, socket(), '192.0.2.1', 'ann');
+    manager.cleanup();
+    expect([depth > 50, manager.connections.size, manager.getStats().totalConnections]).toEqual([true, 0, 0]);
+  });
+});
+
+describe('hooks', () => {
+  it('may end strict timers in the middle of a sweep', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock, strict: true });
+    const options = { onEvict: () => void timers.cleanup() };
+    const manager = new ConnectionManager({ connectionTimeoutMs: 100, cleanupIntervalMs: 10 }, timers, options);
+    for (let at = 0; at < 200; at++) manager.addConnection(`c${at}`, new FakeSocket(), '192.0.2.1');
+    clock.advance(2000);
+    expect(manager.getStats().evicted).toBe(64);
+    expect(manager.cleanupStaleConnections()).toBe(136);
+    expect([manager.getStats().totalConnections, timers.getActiveTimersCount()]).toEqual([0, 0]);
+  });
+
+  it('that reject with a promise of another realm, or with no Promise at all, are heard', async () => {
+    const warned: unknown[] = [];
+    const listener = (warning: Error): void => void warned.push((warning.cause as Error).message);
+    process.on('warning', listener);
+    const rejecting: (() => unknown)[] = [
+      () => runInNewContext('Promise.reject(new Error("of another realm"))') as unknown,
+      () => thenable({ value: (_resolve: unknown, reject: (error: Error) => void) => reject(new Error('of a thenable')) }),
+      () =>
+        thenable({
+          get: () => {
+            throw new Error('of a getter');
+          },
+        }),
+    ];
+    for (const hook of rejecting) {
+      const manager = new ConnectionManager({ maxTotalConnections: 0 }, timersOf(), { onRefuse: hook as never });
+      expect(manager.addConnection('a', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
+    }
+    while (warned.length < 3) await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', listener);
+    expect(warned.toSorted()).toEqual(['of a getter', 'of a thenable', 'of another realm']);
+  });
+});
+
+describe('a process of its own', () => {
+  const flags = process.versions['bun'] === undefined ? ['--expose-gc'] : [];
+  const scene = (name: string): unknown => {
+    const { stdout, stderr, status, signal } = spawnSync(process.execPath, [...flags, '__test__/fixtures/hostile.mjs', name], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    expect([status, signal, stderr], stderr).toEqual([0, null, '']);
+    return JSON.parse(stdout) as unknown;
+  };
+
+  it.each(['polluted', 'patched'])('whose globals are %s is served as any other', { timeout: 60_000 }, (name) => {
+    expect(scene(name)).toEqual(scene('plain'));
+  });
+
+  it('that collects garbage all the time keeps what is held, and nothing else', { timeout: 60_000 }, () => {
+    expect(scene('collected')).toEqual([400, 200, true, 0, false]);
+  });
+
+  it('whose buffers are moved, shrunk and shared reads none that are not there', { timeout: 60_000 }, () => {
+    expect((scene('detached') as string[]).slice(0, 8)).toEqual([
+      'ERR_JSON_SYNTAX',
+      'ERR_JSON_TYPE',
+      '{"a":1}',
+      'ERR_JSON_SYNTAX',
+      '{"a":1}',
+      'ERR_JSON_SYNTAX',
+      '{"a":1}',
+      'ERR_JSON_TYPE',
+    ]);
+  });
+});

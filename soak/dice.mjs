@@ -1,0 +1,39 @@
+// Random choices that a seed repeats.
+
+/** A number of 32 bits from a text (FNV-1a), so that every trial has dice of its own. */
+function hashOf(text) {
+  let hash = 0x811c9dc5;
+  for (const character of text) hash = Math.imul(hash ^ character.codePointAt(0), 0x01000193);
+  return hash >>> 0;
+}
+
+/** mulberry32 (Tommy Ettinger, public domain). */
+export class Dice {
+  #state;
+
+  /** @param {string | number} seed the same gives the same throws */
+  constructor(seed) {
+    this.#state = hashOf(String(seed));
+  }
+
+  /** From 0 up to 1. */
+  next() {
+    this.#state = (this.#state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** A whole number below `end`. */
+  below(end) {
+    return Math.floor(this.next() * end);
+  }
+
+  pick(list) {
+    return list[this.below(list.length)];
+  }
+
+  bytes(length) {
+    return Buffer.from(Array.from({ length }, () => this.below(256)));
+  }
+}

@@ -1,0 +1,90 @@
+// Clients by hand: they send what no library would.
+import { connect } from 'node:net';
+
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+
+/** The head of a handshake; `lines` replaces or adds headers. */
+export function handshakeText(lines = {}, first = 'GET /ws HTTP/1.1') {
+  const headers = { Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines };
+  return `${first}\r\n${Object.entries(headers)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')}\r\n`;
+}
+
+/** A frame of a client, masked with zeros. */
+export function frame(opcode, payload = Buffer.alloc(0), { fin = true, rsv = 0, isMasked = true, length = payload.length } = {}) {
+  const mask = isMasked ? 0x80 : 0;
+  const first = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
+  const wide = Buffer.alloc(8);
+  wide.writeBigUInt64BE(BigInt(length));
+  const head =
+    length < 126 ? Buffer.of(first, mask | length) : length < 2 ** 16 ? Buffer.of(first, mask | 126, wide[6], wide[7]) : Buffer.of(first, mask | 127, ...wide);
+  return Buffer.concat([head, isMasked ? Buffer.alloc(4) : Buffer.alloc(0), payload]);
+}
+
+/** A peer: its socket, and what it has seen. */
+export class Peer {
+  seen = Buffer.alloc(0);
+  #wake = () => undefined;
+  isClosed = false;
+
+  /** @param {number} [source] which of the machine's own addresses it comes from, where there are many */
+  constructor(port, source = 0) {
+    const localAddress = process.platform === 'linux' ? `127.0.0.${2 + (source % 250)}` : undefined;
+    this.socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true });
+    this.socket.on('error', () => undefined);
+    this.socket.on('data', (data) => {
+      // What a flood holds is nobody's business.
+      if (this.seen.length < 2 ** 16) this.seen = Buffer.concat([this.seen, data]);
+      this.#wake();
+    });
+    this.closed = new Promise((resolve) => {
+      this.socket.on('close', () => {
+        this.isClosed = true;
+        this.#wake();
+        resolve();
+      });
+    });
+  }
+
+  write(data) {
+    this.socket.write(data);
+    return this;
+  }
+
+  /** Waits until what was seen satisfies `test`; `false` if the socket closed first. */
+  async sees(test) {
+    while (!test(this.seen)) {
+      if (this.isClosed) return false;
+      await new Promise((resolve) => (this.#wake = resolve));
+    }
+    return true;
+  }
+
+  /** The status of the answer; 0 if there was none. */
+  async status() {
+    await this.sees((seen) => seen.includes('\r\n\r\n'));
+    return Number(/^HTTP\/1\.1 (\d+)/.exec(this.seen.toString('latin1'))?.[1] ?? 0);
+  }
+
+  /** Shakes hands; whether it was let in. */
+  async opens(lines = {}, first = undefined) {
+    this.write(handshakeText(lines, first));
+    return (await this.status()) === 101;
+  }
+
+  /** Goes without a word. */
+  reset() {
+    this.socket.resetAndDestroy();
+    return this.closed;
+  }
+}
+
+/** Runs `task(i)` for every `i` below `count`, `width` at once. */
+export async function many(count, width, task) {
+  let next = 0;
+  const worker = async () => {
+    while (next < count) await task(next++);
+  };
+  await Promise.all(Array.from({ length: Math.min(count, width) }, worker));
+}

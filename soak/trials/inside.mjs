@@ -1,0 +1,61 @@
+// What is tried inside of a host: workers that end, processes that end, managers against a model.
+import { many } from '../peers.mjs';
+import { Process } from '../process.mjs';
+
+/** Runs a file in the host to its end; its last line. */
+async function run({ command }, args, tell) {
+  const process = new Process(command, args);
+  let lines = 0;
+  process.child.stdout.on('data', (data) => tell(`${(lines += String(data).split('\n').length - 1)} lines`));
+  const ended = await process.ended;
+  const said = `${process.out}${process.err}`;
+  if (ended !== 0) throw new Error(`${process.title} ended with ${ended}: ${said.slice(-2000)}`);
+  if (process.err !== '') throw new Error(`${process.title} complained: ${process.err}`);
+  return JSON.parse(process.out.trim().split('\n').at(-1));
+}
+
+/** @param {import('../plan.mjs').Context} context */
+export async function workers({ host, seed, counts, tell }) {
+  const width = Math.min(4, counts.workers);
+  const { left, timers, results, rss } = await run(host, ['soak/inside/workers.mjs', seed, String(counts.workers), String(width)], tell);
+  if (left.some((count) => count !== 0)) throw new Error(`seats of workers that have ended are taken: ${left}`);
+  if (timers !== 0) throw new Error(`${timers} timers are left`);
+  if (results[0] !== true || results[1] !== false) throw new Error(`verification does not work any more: ${results}`);
+  return `${counts.workers} workers ended with seats, timers, and a batch under way; ${rss} MiB at the end`;
+}
+
+/** @param {import('../plan.mjs').Context} context */
+export async function model({ host, seed, counts, tell }) {
+  const seen = await run(host, ['soak/inside/model.mjs', seed, String(counts.operations), String(counts.rushes)], tell);
+  const refusals = Object.entries(seen).filter(([code]) => code.endsWith('_limit')).length;
+  return `${counts.operations} operations of 8 managers in 4 workers as the model says, ${refusals} limits met; ${counts.rushes} rushes of all at once`;
+}
+
+/** Every way to end, and how it ends. */
+const WAYS = {
+  exit: 7,
+  'exit in a hook': 7,
+  'exit in a worker': 7,
+  throw: 1,
+  'throw in a worker': 7,
+  reject: 1,
+  SIGTERM: 'SIGTERM',
+  SIGINT: 'SIGINT',
+  SIGKILL: 'SIGKILL',
+  'abort of a loop that is blocked': 7,
+  'by itself': 0,
+  shutdown: 7,
+};
+
+/** @param {import('../plan.mjs').Context} context */
+export async function exits({ host, counts, tell }) {
+  const ways = Object.entries(WAYS);
+  await many(counts.exits * ways.length, 3, async (at) => {
+    const [way, wanted] = ways[at % ways.length];
+    const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
+    const ended = await process.ended;
+    if (ended !== wanted) throw new Error(`"${way}" ended with ${ended} instead of ${wanted}: ${process.out}${process.err}`);
+    tell(`${at} of ${counts.exits * ways.length}`);
+  });
+  return `${counts.exits * ways.length} processes ended in ${ways.length} ways, all as they should`;
+}

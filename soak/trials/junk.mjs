@@ -1,0 +1,196 @@
+// Frames, handshakes and tokens that are wrong.
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
+import { flat } from '../flat.mjs';
+import { Peer, frame, handshakeText } from '../peers.mjs';
+import { Server } from '../process.mjs';
+
+const text = (value) => Buffer.from(value, 'latin1');
+
+/** What RFC 6455 forbids; each ends its connection. */
+const FORBIDDEN = [
+  () => frame(1, text('unmasked'), { isMasked: false }),
+  () => frame(1, text('reserved bits'), { rsv: 7 }),
+  () => frame(3, text('reserved opcode')),
+  () => frame(0xb, text('reserved control')),
+  () => frame(9, text('p'.repeat(126))),
+  () => frame(9, text('ping'), { fin: false }),
+  () => frame(0, text('continues nothing')),
+  () => Buffer.concat([frame(1, text('begins'), { fin: false }), frame(1, text('begins again'))]),
+  () => frame(1, Buffer.of(0xc3, 0x28)),
+  () => frame(1, Buffer.of(0xed, 0xa0, 0x80)),
+  () => frame(8, Buffer.of(3)),
+  () => frame(8, Buffer.of(3, 237)),
+  () => frame(8, Buffer.of(0, 0)),
+  () => frame(8, Buffer.concat([Buffer.of(3, 232), Buffer.of(0xff, 0xfe)])),
+  () => frame(1, text(''), { length: 2 ** 40 }),
+  () => frame(2, text(''), { length: 0x7fff_ffff }),
+  () => frame(1, text('x'.repeat(5000))),
+  () => Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+];
+
+/** @param {import('../plan.mjs').Context} context */
+export async function garbage({ host, dice, counts, tell }) {
+  const server = await Server.start(host, { limits: { connectionTimeoutMs: 60_000 }, websockets: { maxMessageSize: 4096 } });
+  const memory = await flat(server, counts.garbage, tell, async (at) => {
+    const peer = new Peer(server.port, at);
+    const isForbidden = at < FORBIDDEN.length || dice.next() < 0.5;
+    const data = isForbidden ? (FORBIDDEN[at] ?? dice.pick(FORBIDDEN))() : dice.bytes(1 + dice.below(300));
+    // Sometimes right behind the handshake, and in pieces.
+    const isAtOnce = dice.next() < 0.3;
+    peer.write(handshakeText());
+    if (!isAtOnce && (await peer.status()) !== 101) throw new Error('a client was not let in');
+    const cut = dice.below(data.length);
+    peer.write(data.subarray(0, cut));
+    await new Promise((resolve) => void setImmediate(resolve));
+    peer.write(data.subarray(cut));
+    // Random bytes may be the beginning of a frame that never ends: whoever waits for more has done no wrong.
+    if (!isForbidden) peer.socket.end();
+    await peer.closed;
+  });
+  const { admitted } = await server.settle();
+  return `${admitted} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden; ${memory}`;
+}
+
+/** Heads that are no handshakes, or only nearly. */
+const WRONG = [
+  (dice) => handshakeText({ 'Sec-WebSocket-Key': dice.pick(['', 'short', 'x'.repeat(5000), 'dGhlIHNhbXBsZSBub25jZQ', '\u0001']) }),
+  (dice) => handshakeText({ 'Sec-WebSocket-Version': dice.pick(['', '0', '7', '12', '14', '13, 8', '99999999999']) }),
+  () => handshakeText({ Upgrade: 'h2c' }),
+  () => handshakeText({ Connection: 'close' }),
+  () => handshakeText({}, 'POST /ws HTTP/1.1'),
+  () => handshakeText({}, 'GET /ws HTTP/1.0'),
+  () => handshakeText({}, 'GET /ws'),
+  () => handshakeText({}, 'GET ws://[::1 HTTP/1.1'),
+  () => handshakeText({}, 'OPTIONS * HTTP/1.1'),
+  () => handshakeText({}, `GET /${'x'.repeat(70_000)} HTTP/1.1`),
+  () => handshakeText({ 'X-Large': 'x'.repeat(100_000) }),
+  () => handshakeText(Object.fromEntries(Array.from({ length: 3000 }, (_, at) => [`X-${at}`, 'x']))),
+  () => handshakeText({ 'No colon': 'x' }).replace('No colon: ', 'No colon '),
+  () => handshakeText({ 'Content-Length': '10', 'Transfer-Encoding': 'chunked' }),
+  () => handshakeText({ 'Content-Length': '-1' }),
+  () => handshakeText({ 'X-Null': 'a\0b' }),
+  () => handshakeText().replaceAll('\r\n', '\n'),
+  () => handshakeText({ 'Sec-WebSocket-Extensions': 'permessage-deflate; server_max_window_bits=99' }),
+  () => handshakeText({ 'Sec-WebSocket-Extensions': ';;;,,,=' }),
+  () => handshakeText({ 'Sec-WebSocket-Protocol': ',,' }),
+  () => handshakeText({ 'X-Forwarded-For': `${'1.2.3.4, '.repeat(1000)}x`, Forwarded: 'for="' }),
+  (dice) => dice.bytes(1 + dice.below(2000)),
+  () => `${handshakeText({ Connection: 'keep-alive', Upgrade: 'none' })}${handshakeText()}`,
+];
+
+/** @param {import('../plan.mjs').Context} context */
+export async function handshakes({ host, dice, counts, tell }) {
+  const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000 }, trustedProxies: ['127.0.0.0/8'] });
+  const memory = await flat(server, counts.handshakes, tell, async (at) => {
+    const peer = new Peer(server.port, at);
+    peer.write((WRONG[at] ?? dice.pick(WRONG))(dice));
+    // Whatever the answer is, or whether there is one: what counts is what is left of it.
+    peer.socket.end();
+    await peer.closed;
+  });
+  const peer = new Peer(server.port);
+  if (!(await peer.opens())) throw new Error(`a good client is not let in any more: ${peer.seen}`);
+  await peer.reset();
+  await server.settle();
+  return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds; ${memory}`;
+}
+
+const vectors = new URL('../../../shared/vectors/', import.meta.url);
+const base64url = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+const read = (path) => JSON.parse(readFileSync(new URL(path, vectors), 'utf8'));
+
+/** Every string below `value` that may be taken for a token, whole or in part. */
+function* stringsOf(value) {
+  if (typeof value === 'string') yield value;
+  else if (typeof value === 'object' && value !== null) for (const one of Object.values(value)) yield* stringsOf(one);
+}
+
+function vectorTokens() {
+  if (!existsSync(vectors)) return [];
+  const folder = (path) => readdirSync(new URL(path, vectors)).map((name) => `${path}${name}`);
+  const files = [...['jws/', 'jwe/', 'curve25519/', 'rfc7797/'].flatMap((name) => folder(`jose-cookbook/${name}`)), 'rfc7515/appendix_a.json'];
+  return files.filter((path) => path.endsWith('.json')).flatMap((path) => [...stringsOf(read(path))]);
+}
+
+/** Keys of the standards, so that a good signature of theirs is checked to its end: what they sign are no tokens, or old ones. */
+function vectorKeys() {
+  if (!existsSync(vectors)) return [];
+  const { vectors: rows } = read('rfc7515/appendix_a.json');
+  return rows
+    .filter(({ jwk, result }) => jwk !== null && jwk !== undefined && result === 'valid')
+    .map(({ jwk, alg }, at) => ({ ...jwk, alg, kid: `vector-${at}` }));
+}
+
+/** Tokens that are good but for one thing. */
+function spoilt(good, make, dice) {
+  const [header, payload, signature] = good.split('.');
+  const now = Math.floor(Date.now() / 1000);
+  return [
+    '',
+    '.',
+    '..',
+    '...',
+    'x',
+    `${good}.`,
+    `.${good}`,
+    `${header}.${payload}.`,
+    `${header}..${signature}`,
+    `.${payload}.${signature}`,
+    `${header}.${payload}.${signature.slice(1)}`,
+    `${header}.${base64url({ sub: 'eve', exp: now + 1e6 })}.${signature}`,
+    `${base64url({ alg: 'none', typ: 'JWT' })}.${payload}.`,
+    `${base64url({ alg: 'HS256', typ: 'JWT', crit: ['x'] })}.${payload}.${signature}`,
+    ...[{ exp: 1 }, { exp: '1e9' }, { exp: null }, { nbf: now + 1e6 }, { iat: 1e300 }, { sub: 7 }, { sub: '' }, { sub: 'x'.repeat(2000) }].map(make),
+    make({ deep: JSON.parse('['.repeat(200) + ']'.repeat(200)) }),
+    'x'.repeat(7000),
+    dice.bytes(200).toString('base64url'),
+    Array.from({ length: 3 }, () => dice.bytes(40).toString('base64url')).join('.'),
+  ];
+}
+
+/** @param {import('../plan.mjs').Context} context */
+export async function tokens({ host, dice, counts, tell }) {
+  const secret = 'k'.repeat(32);
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const signed = (header, claims, by) => {
+    const head = `${base64url(header)}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
+    return `${head}.${by(head)}`;
+  };
+  const hmac = (claims) => signed({ alg: 'HS256', typ: 'JWT', kid: 'own' }, claims, (head) => createHmac('sha256', secret).update(head).digest('base64url'));
+  const ecdsa = (claims) =>
+    signed({ alg: 'ES256', typ: 'JWT', kid: 'ec' }, claims, (head) =>
+      sign('sha256', Buffer.from(head), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url'),
+    );
+  const keys = [
+    { kty: 'oct', alg: 'HS256', kid: 'own', k: base64url(secret) },
+    { ...publicKey.export({ format: 'jwk' }), alg: 'ES256', kid: 'ec' },
+    ...vectorKeys(),
+  ];
+  const server = await Server.start(host, { limits: { maxConnectionsPerUser: 2 }, keys });
+  const found = vectorTokens();
+  // A header holds no line breaks and nothing beyond Latin-1.
+  const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
+  const bad = [...found, ...spoilt(hmac({}), hmac, dice), ...spoilt(ecdsa({}), ecdsa, dice)].filter(sendable);
+  const total = Math.max(bad.length, counts.tokens);
+  const memory = await flat(server, total, tell, async (at) => {
+    const token = bad[at] ?? dice.pick(bad);
+    const peer = new Peer(server.port, at);
+    const status = (await peer.opens({ Authorization: `Bearer ${token}` })) ? 101 : await peer.status();
+    if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
+    await peer.reset();
+  });
+  for (const make of [hmac, ecdsa]) {
+    const peers = [new Peer(server.port), new Peer(server.port), new Peer(server.port)];
+    for (const peer of peers.slice(0, 2))
+      if (!(await peer.opens({ Authorization: `Bearer ${make({})}` }))) throw new Error(`a good token is refused: ${peer.seen}`);
+    await peers[2].opens({ Authorization: `Bearer ${make({})}` });
+    if ((await peers[2].status()) !== 429) throw new Error('a third connection of a user that may have two');
+    await Promise.all(peers.map((peer) => peer.reset()));
+    await server.seats(0);
+  }
+  const { admitted, unidentified } = await server.settle();
+  if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
+  const whence = found.length > 0 ? `${found.length} strings of the JOSE cookbook and RFC 7515` : 'generated ones (the vectors are not beside the project)';
+  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in; ${memory}`;
+}
