@@ -25,8 +25,9 @@ export const limitsFor = (connections) => ({
   idleMs: 120_000,
   /** Connects of an address in a minute, far above what a flood brings: full is what refuses here. */
   connectsPerMinute: 1_000_000,
-  messagesPerSecond: 1000,
-  bytesPerSecond: 1_000_000,
+  /** Of one connection; likewise above what a burst of few of them brings. */
+  messagesPerSecond: 100_000,
+  bytesPerSecond: 100_000_000,
   messageBytes: 16_384,
   pingMs: 30_000,
 });
