@@ -1,9 +1,10 @@
 /**
  * A first look at messages: short, plain JSON is passed here, and all else goes to the scanner, which alone refuses.
  *
- * Between two messages a server runs through the system's network code, and what a native call needs is
- * cold by then: it took 0.5 to 1.5 µs of a message, where the same call in a loop takes 0.1. This is one
- * page of code, next to the handler's own. It never passes what the scanner would refuse: a property test.
+ * It never passes what the scanner would refuse: `__test__/plain.spec.ts`. Of a message of 90 bytes it
+ * takes half of what the native call does in a loop (76 ns against 150 on Bun). Between two messages a
+ * server runs through the system's network code, and what a call into another library needs is cold by
+ * then: this is one page of code next to the handler's own.
  */
 
 const LENGTH_MAX = 512;
@@ -16,14 +17,12 @@ const NOT_PLAIN = -1;
 /** Places of the limits, as `checkedJsonLimits` makes them. */
 const [BYTES, DEPTH, VALUES, KEYS, ITEMS, STRING_BYTES, KEY_BYTES] = [0, 1, 2, 3, 4, 5, 6] as const;
 
-type Input = Uint8Array;
-
 /** Of the keys of the objects that are open, a row for each depth. */
 const hashes = new Int32Array(DEPTH_MAX * KEYS_MAX);
 let hash = 0;
 let values = 0;
 
-function behindBlanks(input: Input, from: number): number {
+function behindBlanks(input: Uint8Array, from: number): number {
   let at = from;
   while (input[at]! <= 0x20 && isBlank(input[at]!)) at++;
   return at;
@@ -35,7 +34,7 @@ const isBlank = (code: number): boolean => code === 0x20 || code === 0x0a || cod
 const IS_TEXT = Uint8Array.from({ length: 256 }, (_, code) => (code >= 0x20 && code < 0x7f && code !== 0x22 && code !== 0x5c ? 1 : 0));
 
 /** The quote that ends a key of such text; leaves its hash. */
-function quoteAfterKey(input: Input, from: number): number {
+function quoteAfterKey(input: Uint8Array, from: number): number {
   let sum = 0;
   let at = from;
   for (; IS_TEXT[input[at]!] === 1; at++) sum = (Math.imul(sum, 31) + input[at]!) | 0;
@@ -44,7 +43,7 @@ function quoteAfterKey(input: Input, from: number): number {
 }
 
 /** The quote that ends such a string. */
-function quoteBehind(input: Input, from: number): number {
+function quoteBehind(input: Uint8Array, from: number): number {
   let at = from;
   while (IS_TEXT[input[at]!] === 1) at++;
   return input[at] === 0x22 ? at : NOT_PLAIN;
@@ -53,7 +52,7 @@ function quoteBehind(input: Input, from: number): number {
 const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39;
 
 /** What follows an integer. */
-function behindInteger(input: Input, from: number): number {
+function behindInteger(input: Uint8Array, from: number): number {
   const first = input[from]! === 0x2d ? from + 1 : from;
   let at = first;
   while (isDigit(input[at]!)) at++;
@@ -64,17 +63,17 @@ function behindInteger(input: Input, from: number): number {
   return next === 0x2e || next === 0x65 || next === 0x45 ? NOT_PLAIN : at;
 }
 
-function behindWord(input: Input, from: number, word: string): number {
+function behindWord(input: Uint8Array, from: number, word: string): number {
   for (let at = 0; at < word.length; at++) if (input[from + at] !== word.charCodeAt(at)) return NOT_PLAIN;
   return from + word.length;
 }
 
 /** Whether the name that ends at `quote` may be one that is forbidden: `__proto__` and `constructor`. */
-function mayBeForbidden(input: Input, from: number, quote: number): boolean {
+function mayBeForbidden(input: Uint8Array, from: number, quote: number): boolean {
   return (quote - from === 9 && input[from]! === 0x5f) || (quote - from === 11 && input[from]! === 0x63);
 }
 
-function behindObject(input: Input, from: number, depth: number, limits: Float64Array): number {
+function behindObject(input: Uint8Array, from: number, depth: number, limits: Float64Array): number {
   const row = depth * KEYS_MAX;
   let at = behindBlanks(input, from);
   if (input[at]! === 0x7d) return at + 1;
@@ -98,7 +97,7 @@ function behindObject(input: Input, from: number, depth: number, limits: Float64
   return NOT_PLAIN;
 }
 
-function behindArray(input: Input, from: number, depth: number, limits: Float64Array): number {
+function behindArray(input: Uint8Array, from: number, depth: number, limits: Float64Array): number {
   let at = behindBlanks(input, from);
   if (input[at]! === 0x5d) return at + 1;
   for (let count = 0; count < limits[ITEMS]!; count++) {
@@ -114,7 +113,7 @@ function behindArray(input: Input, from: number, depth: number, limits: Float64A
 }
 
 /** What follows the value that begins at `from`; `depth` containers are open around it. */
-function behindValue(input: Input, from: number, depth: number, limits: Float64Array): number {
+function behindValue(input: Uint8Array, from: number, depth: number, limits: Float64Array): number {
   const at = behindBlanks(input, from);
   const code = input[at]!;
   values++;
