@@ -211,8 +211,11 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   };
   const upgrades = (request: Request): boolean => request.headers.get('upgrade')?.toLowerCase() === 'websocket';
   // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
-  const refused = (visit: Visit, request: Request): undefined => {
-    if (visit.answer === undefined) return undefined;
+  const enter = (visit: Visit, request: Request): undefined => {
+    if (visit.answer === undefined) {
+      visits.set(request, visit);
+      return undefined;
+    }
     meter?.drop(request);
     return responseOf(visit.answer) as unknown as undefined;
   };
@@ -249,16 +252,14 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
         const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
-        visits.set(context.request, visit);
-        return refused(visit, context.request);
+        return enter(visit, context.request);
       })
     : plugin.onBeforeHandle({ as: 'global' }, (context) => {
         const server = context.server;
         if (!server || !upgrades(context.request)) return undefined;
         const from = arrive(server, context.request);
         const visit = door.admit(from.peer, from.header, context.request.url);
-        visits.set(context.request, visit);
-        return refused(visit, context.request);
+        return enter(visit, context.request);
       });
   before.onStart((app) => {
     if (app.server) watch(app.server as unknown as RawServer);

@@ -30,7 +30,10 @@ export interface LiveStats {
 }
 
 const BUCKETS = 64;
+const BUCKETS_MAX = 1024;
 const TICK_MIN_MS = 10;
+/** With thousands of sockets, the pings of a longer tick would hold the loop for milliseconds. */
+const TICK_LONG_MS = 100;
 const NEVER_PINGED = -1;
 
 /** One open socket. @internal */
@@ -163,7 +166,8 @@ export class LiveSockets {
     this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
     this.watermark = limits?.maxBufferedBytes ?? Infinity;
     const interval = limits?.pingInterval ?? Infinity;
-    this.#tickMs = interval === Infinity ? Infinity : Math.max(TICK_MIN_MS, Math.ceil(interval / BUCKETS));
+    const tickMs = Math.max(TICK_MIN_MS, Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)), Math.ceil(interval / BUCKETS_MAX));
+    this.#tickMs = tickMs;
     const count = interval === Infinity ? BUCKETS : Math.max(1, Math.round(interval / this.#tickMs));
     this.#buckets = Array.from({ length: count }, () => []);
     const pong = limits?.pongTimeout ?? Infinity;
