@@ -5,8 +5,8 @@ import { FakeSocket, ManualClock } from '../dist/testing.js';
 // Internal, and so not in the declarations.
 interface Live {
   readonly state: string;
-  readonly connection: { readonly socket: ManagedSocket };
-  heard(bytes: number): boolean;
+  readonly connection: { readonly socket: ManagedSocket; received(bytes: number): string };
+  refuseMessage(): void;
   ponged(): void;
   sent(): void;
   remove(code: number): void;
@@ -14,6 +14,7 @@ interface Live {
 interface LiveSockets extends Iterable<Live> {
   readonly size: number;
   add(connection: unknown): Live;
+  admits(bytes: number): boolean;
   stats(): {
     readonly open: number;
     readonly pingsSent: number;
@@ -90,7 +91,7 @@ describe('heartbeats', () => {
         clock.advance(10);
         for (const { socket, live: one } of alive) if (socket.pings.at(-1) === clock.now()) one.ponged();
         // Anything that comes shows that it lives.
-        for (const { live: one } of talking) one.heard(5);
+        for (const { live: one } of talking) one.connection.received(5);
         for (const { socket } of mute) {
           if (socket.closed.length > 0) expect(clock.now() - socket.pings[0]!).toBeGreaterThanOrEqual(pongTimeout);
         }
@@ -185,7 +186,9 @@ describe('messages', () => {
   it('over maxMessageSize close their socket with 1009, once', () => {
     const { live, open } = setUp({ maxMessageSize: 10 });
     const { socket, live: one } = open();
-    expect([one.heard(10), one.heard(11), one.heard(11)]).toEqual([true, false, false]);
+    expect([live.admits(10), live.admits(11)]).toEqual([true, false]);
+    one.refuseMessage();
+    one.refuseMessage();
     expect(socket.closed).toMatchObject([{ code: 1009 }]);
     expect(live.stats().messagesTooLarge).toBe(2);
   });

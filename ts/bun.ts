@@ -120,7 +120,9 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       function (socket, raw, ...rest) {
         const bytes = sizeOf(raw);
         const connection = socket[CONNECTION];
-        if (connection?.received(bytes) !== 'ok' || socket[LIVE]?.heard(bytes) === false || !door.messages.admits(raw, connection)) return undefined;
+        if (connection?.received(bytes) !== 'ok') return undefined;
+        if (!door.live.admits(bytes)) return socket[LIVE]?.refuseMessage();
+        if (!door.messages.admits(raw, connection)) return undefined;
         return handler?.call(this, socket, raw, ...rest);
       },
     pong: (handler) =>

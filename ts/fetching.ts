@@ -85,6 +85,11 @@ function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: bo
   Object.assign(request, READERS);
 }
 
+/** Takes the ticket from a request that has become a WebSocket, which may keep it for days. @internal */
+export function unwatch(request: Watched): void {
+  Reflect.deleteProperty(request, 'signal');
+}
+
 function headerBytes(request: Request, most: number): number {
   // The host has refused what is above its own limit.
   if (most >= maxHeaderSize) return 0;

@@ -30,7 +30,10 @@ export interface LiveStats {
 }
 
 const BUCKETS = 64;
+const BUCKETS_MAX = 1024;
 const TICK_MIN_MS = 10;
+/** With thousands of sockets, the pings of a longer tick would hold the loop for milliseconds. */
+const TICK_LONG_MS = 100;
 const NEVER_PINGED = -1;
 
 /** One open socket. @internal */
@@ -41,6 +44,8 @@ export class LiveSocket implements ShutdownSocket {
   state: ShutdownSocket['state'] = 'open';
   /** Tick of the first ping that nothing has come back for. */
   unanswered = NEVER_PINGED;
+  /** Messages received before that ping: one more is an answer. A message need not touch this object. */
+  messagesBefore = 0;
   /** Its bucket, and its place in it. */
   bucket = 0;
   place = 0;
@@ -54,17 +59,27 @@ export class LiveSocket implements ShutdownSocket {
     this.#host = host;
   }
 
-  /** A message came: whether it is within its size; if not, the socket is being closed. */
-  heard(bytes: number): boolean {
-    this.#all.began();
-    this.unanswered = NEVER_PINGED;
-    return bytes <= this.#all.maxMessageSize || this.#all.refuseMessage(this);
+  /** Whether something came back after the last ping, or none was sent. */
+  isAnswered(): boolean {
+    return this.unanswered === NEVER_PINGED || this.connection.messageCount !== this.messagesBefore;
+  }
+
+  /** The first ping since something came back. */
+  pinged(tick: number): void {
+    this.unanswered = tick;
+    this.messagesBefore = this.connection.messageCount;
   }
 
   /** A pong came: it counts as activity, though not as a message. */
   ponged(): void {
     this.unanswered = NEVER_PINGED;
     this.connection.touch();
+  }
+
+  /** Its message was over its size: it is closed. */
+  refuseMessage(): void {
+    this.wasTooLarge();
+    this.close(1009, 'Message too big');
   }
 
   /** The host itself has refused a message for its size, and is closing the socket. */
@@ -128,7 +143,8 @@ export class LiveSockets {
   readonly #slow = new Set<LiveSocket>();
   readonly #tickMs: number;
   readonly #pongTicks: number;
-  readonly #watermark: number;
+  /** Bytes waiting to be sent above which a socket is slow. */
+  readonly watermark: number;
   #tick = 0;
   #size = 0;
   #heart: TimerHandle | undefined;
@@ -147,18 +163,21 @@ export class LiveSockets {
     this.#limits = limits;
     this.#timers = timers;
     this.#host = host;
-    this.#watermark = limits?.maxBufferedBytes ?? Infinity;
+    this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
+    this.watermark = limits?.maxBufferedBytes ?? Infinity;
     const interval = limits?.pingInterval ?? Infinity;
-    this.#tickMs = interval === Infinity ? Infinity : Math.max(TICK_MIN_MS, Math.ceil(interval / BUCKETS));
+    const tickMs = Math.max(TICK_MIN_MS, Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)), Math.ceil(interval / BUCKETS_MAX));
+    this.#tickMs = tickMs;
     const count = interval === Infinity ? BUCKETS : Math.max(1, Math.round(interval / this.#tickMs));
     this.#buckets = Array.from({ length: count }, () => []);
     const pong = limits?.pongTimeout ?? Infinity;
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
   }
 
-  /** The handler of a message runs next. */
-  began(): void {
+  /** A message came, and its handler runs next if it is within its size; else its socket is told so. */
+  admits(bytes: number): boolean {
     this.#monitor?.mark(this.#label);
+    return bytes <= this.maxMessageSize;
   }
 
   get size(): number {
@@ -166,9 +185,7 @@ export class LiveSockets {
   }
 
   /** Bytes of the largest message. */
-  get maxMessageSize(): number {
-    return this.#limits?.maxMessageSize ?? Infinity;
-  }
+  readonly maxMessageSize: number;
 
   stats(): LiveStats {
     return {
@@ -227,16 +244,9 @@ export class LiveSockets {
     this.#messagesTooLarge++;
   }
 
-  /** Closes the sender of a message that is too large. */
-  refuseMessage(socket: LiveSocket): false {
-    this.countTooLarge();
-    socket.close(1009, 'Message too big');
-    return false;
-  }
-
   /** After something was sent and not all of it has left. */
   queued(socket: LiveSocket): void {
-    if (socket.slowSinceMs !== undefined || socket.buffered <= this.#watermark) return;
+    if (socket.slowSinceMs !== undefined || socket.buffered <= this.watermark) return;
     socket.slowSinceMs = this.#timers.driver.now();
     this.#slow.add(socket);
     const delayMs = Math.max(TICK_MIN_MS, Math.ceil((this.#limits?.maxBufferedMs ?? 0) / 8));
@@ -245,14 +255,14 @@ export class LiveSockets {
 
   /** Whether sends have to be told of. */
   get watchesSends(): boolean {
-    return this.#watermark !== Infinity;
+    return this.watermark !== Infinity;
   }
 
   #lookAtSlow(): void {
     const now = this.#timers.driver.now();
     const most = this.#limits?.maxBufferedMs ?? Infinity;
     for (const socket of this.#slow) {
-      if (socket.buffered <= this.#watermark) {
+      if (socket.buffered <= this.watermark) {
         socket.slowSinceMs = undefined;
         this.#slow.delete(socket);
       } else if (now - (socket.slowSinceMs ?? now) > most) {
@@ -272,14 +282,14 @@ export class LiveSockets {
     const count = this.#buckets.length;
     if (this.#pongTicks <= tick) {
       for (const socket of this.#buckets[(tick - this.#pongTicks) % count]!.slice()) {
-        if (socket.unanswered === NEVER_PINGED || tick - socket.unanswered < this.#pongTicks || socket.state !== 'open') continue;
+        if (socket.isAnswered() || tick - socket.unanswered < this.#pongTicks || socket.state !== 'open') continue;
         this.#pongTimeouts++;
         socket.close(1001, 'Pong timeout');
       }
     }
     for (const socket of this.#buckets[tick % count]!.slice()) {
       if (socket.state !== 'open') continue;
-      if (socket.unanswered === NEVER_PINGED) socket.unanswered = tick;
+      if (socket.isAnswered()) socket.pinged(tick);
       this.#pingsSent++;
       socket.ping();
       // What was published reaches a socket without passing it.

@@ -2,7 +2,7 @@ import type { ManagedConnection } from './connection.js';
 import { wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
 import { type ValidationFailure, failure } from './validators/failure.js';
-import { type CheckedJsonLimits, type JsonLimits, bytesOf, checkedJsonLimits, judgeJson } from './validators/json.js';
+import { type CheckedJsonLimits, type JsonLimits, bytesOf, checkedJsonLimits, judgeMessage } from './validators/json.js';
 
 /** How adapters judge what their sockets receive. */
 export interface MessageOptions {
@@ -47,7 +47,7 @@ export class MessageGate {
   admits(message: unknown, connection: ManagedConnection): boolean {
     if (this.#limits === undefined) return true;
     const given = typeof message === 'string' ? message : Array.isArray(message) ? Buffer.concat(message as Buffer[]) : bytesOf(message);
-    const why = given === undefined ? failure('ERR_JSON_TYPE', { field: 'payload' }) : judgeJson(given, this.#limits);
+    const why = given === undefined ? failure('ERR_JSON_TYPE', { field: 'payload' }) : judgeMessage(given, this.#limits);
     if (why === undefined) return true;
     this.#refused[why.code] = (this.#refused[why.code] ?? 0) + 1;
     if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);

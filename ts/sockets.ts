@@ -10,6 +10,8 @@ export interface RawSocket extends ManagedSocket {
   sendText(data: string, compress?: boolean): number;
   sendBinary(data: Exclude<Payload, string>, compress?: boolean): number;
   getBufferedAmount(): number;
+  /** What was handed to the upgrade. */
+  readonly data?: unknown;
   ping(): unknown;
   [CONNECTION]?: ManagedConnection;
   [LIVE]?: LiveSocket;
@@ -39,6 +41,7 @@ export function isTooLarge(code: number, reason: unknown): boolean {
 /** Bytes of a message; text counts as UTF-8. @internal */
 export function sizeOf(data: unknown): number {
   if (typeof data === 'string') return Buffer.byteLength(data);
+  if (data instanceof Uint8Array) return data.byteLength;
   if (typeof data !== 'object' || data === null) return 0;
   if ('byteLength' in data && typeof data.byteLength === 'number') return data.byteLength;
   if (Array.isArray(data)) return data.reduce((sum: number, part) => sum + sizeOf(part), 0);

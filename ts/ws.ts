@@ -6,12 +6,11 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { type Answer, Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
 import type { LiveSocket, SocketHost } from './live.js';
-import type { MessageGate } from './message-gate.js';
 import type { LivePage } from './page/live-page.js';
 import { guardHandler, httpPart } from './node-http.js';
 import { nodeMeter } from './kpi/meters.js';
 import type { ShutdownPart } from './shutdown.js';
-import { CONNECTION, sizeOf } from './sockets.js';
+import { CONNECTION, LIVE, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
 export type WsGuardOptions = GuardOptions<IncomingMessage>;
@@ -38,7 +37,7 @@ export interface WsGuard {
   part(server: Server): ShutdownPart;
 }
 
-type Guarded = WebSocket & { [CONNECTION]?: ManagedConnection };
+type Guarded = WebSocket & { [CONNECTION]?: ManagedConnection; [LIVE]?: LiveSocket };
 
 function headerOf(request: IncomingMessage): (name: string) => string {
   return (name) => {
@@ -69,27 +68,57 @@ function limitMessages(webSocketServer: WebSocketServer, most: number): void {
   if (most !== Infinity && (own === 0 || own > most)) options.maxPayload = Math.max(1, most);
 }
 
-/** Makes the socket count, both ways, before anyone can listen to it. */
-function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket, messages: MessageGate): void {
-  socket[CONNECTION] = connection;
-  const send = socket.send.bind(socket) as (...args: unknown[]) => void;
-  const emit = socket.emit.bind(socket) as (event: string | symbol, ...args: unknown[]) => boolean;
-  socket.send = (...args: unknown[]): void => {
-    send(...args);
-    if (socket.readyState !== 1) return;
-    connection.sent(typeof args[0] === 'number' ? String(args[0]).length : sizeOf(args[0]));
-    live.sent();
+type Sends = (this: WebSocket, data: unknown, ...rest: unknown[]) => void;
+type Emits = (this: WebSocket, event: string | symbol, ...args: unknown[]) => boolean;
+
+/**
+ * Makes sockets count, both ways, before anyone can listen to them. The functions are the same for all
+ * sockets: two closures for each cost memory, and calls that the engine could not foresee.
+ */
+function counting(door: Door<IncomingMessage>): (socket: Guarded, connection: ManagedConnection, live: LiveSocket) => void {
+  // By the class's own: there may be two copies of `ws`.
+  const senders = new WeakMap<Sends, Sends>();
+  const emitters = new WeakMap<Emits, Emits>();
+
+  const senderOver = (send: Sends): Sends =>
+    function (this: Guarded, data, ...rest) {
+      send.call(this, data, ...rest);
+      const connection = this[CONNECTION];
+      if (this.readyState !== 1 || connection === undefined) return;
+      connection.sent(typeof data === 'number' ? String(data).length : sizeOf(data));
+      if (this.bufferedAmount > door.live.watermark) this[LIVE]?.sent();
+    };
+  const emitterOver = (emit: Emits): Emits =>
+    function (this: Guarded, event, ...args) {
+      const connection = this[CONNECTION];
+      if (connection === undefined) return emit.call(this, event, ...args);
+      if (event === 'message') {
+        const bytes = sizeOf(args[0]);
+        if (connection.received(bytes) !== 'ok') return false;
+        if (!door.live.admits(bytes)) {
+          this[LIVE]?.refuseMessage();
+          return false;
+        }
+        if (!door.messages.admits(args[0], connection)) return false;
+      } else if (event === 'ping' || event === 'pong') {
+        // A client that answers is there, though it says nothing.
+        connection.touch();
+        if (event === 'pong') this[LIVE]?.ponged();
+      }
+      return emit.call(this, event, ...args);
+    };
+  const over = <F extends object>(known: WeakMap<F, F>, make: (base: F) => F, base: F): F => {
+    let made = known.get(base);
+    if (made === undefined) known.set(base, (made = make(base)));
+    return made;
   };
-  socket.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-    if (event === 'message') {
-      const bytes = sizeOf(args[0]);
-      if (connection.received(bytes) !== 'ok' || !live.heard(bytes) || !messages.admits(args[0], connection)) return false;
-    } else if (event === 'ping' || event === 'pong') {
-      // A client that answers is there, though it says nothing.
-      connection.touch();
-      if (event === 'pong') live.ponged();
-    }
-    return emit(event, ...args);
+
+  return (socket, connection, live) => {
+    socket[CONNECTION] = connection;
+    socket[LIVE] = live;
+    const base = socket as unknown as { send: Sends; emit: Emits };
+    base.send = over(senders, senderOver, base.send);
+    base.emit = over(emitters, emitterOver, base.emit);
   };
 }
 
@@ -110,6 +139,7 @@ function count(socket: Guarded, connection: ManagedConnection, live: LiveSocket,
 export function portcullis(options: WsGuardOptions): WsGuard {
   const door = new Door<IncomingMessage>('portcullis/ws', options, wsSockets);
   const { metrics } = door;
+  const count = counting(door);
   const meter = metrics === undefined ? undefined : nodeMeter(metrics, door.monitor === undefined, (target) => door.page?.owns(target) === true);
 
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
@@ -131,7 +161,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
         door.manager.release(connection);
         live.remove(code);
       });
-      count(ws, connection, live, door.messages);
+      count(ws, connection, live);
       try {
         webSocketServer.emit('connection', ws, request);
       } catch (error) {

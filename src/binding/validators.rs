@@ -48,6 +48,7 @@ struct JsonScanner {
     limits: JsonLimits,
     scratch: Option<Memory<f64>>,
     path: Option<Memory<u8>>,
+    text: Option<Memory<u8>>,
     copy: Vec<u8>,
     part: Vec<u8>,
 }
@@ -56,12 +57,15 @@ struct JsonScanner {
 /// and returns the number of the failure or 0; the scratch then holds offset, limit, length of
 /// the path, values, depth, and three flags. The path is JSON text.
 ///
+/// `scanShared(length)` judges so many bytes of the shared `text`: for short input that is written
+/// there first it costs less than handing the input over.
+///
 /// `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
 /// costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
 /// where the whole string is, which `scan` then judges.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
+    ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
 )]
 pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     let core = Rc::new(RefCell::new(JsonScanner {
@@ -69,6 +73,7 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
         limits: JsonLimits::default(),
         scratch: None,
         path: None,
+        text: None,
         copy: Vec::new(),
         part: Vec::new(),
     }));
@@ -76,6 +81,7 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     bind::<Share>(env, &object, &core)?;
     bind::<SetLimits>(env, &object, &core)?;
     bind::<Scan>(env, &object, &core)?;
+    bind::<ScanShared>(env, &object, &core)?;
     bind::<ScanPart>(env, &object, &core)?;
     Ok(object)
 }
@@ -87,6 +93,7 @@ impl Bound for Share {
     fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
         core.scratch = Some(args.memory(0)?);
         core.path = Some(args.memory(1)?);
+        core.text = Some(args.memory(2)?);
         Ok(0.0)
     }
 }
@@ -155,6 +162,28 @@ impl Bound for Scan {
         copy.clear();
         copy.shrink_to(KEPT);
         core.copy = copy;
+        result
+    }
+}
+
+struct ScanShared;
+impl Bound for ScanShared {
+    type Core = JsonScanner;
+    const NAME: &'static CStr = c"scanShared";
+    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
+        let length = args.index(0)? as usize;
+        // Out of its place meanwhile, so that the core can be told what was found in it.
+        let Some(mut text) = core.text.take() else {
+            return Err(Wrong(c"share comes first"));
+        };
+        let result = match text.slice().get(..length) {
+            Some(bytes) => {
+                let outcome = core.scanner.scan(bytes, &core.limits);
+                Ok(core.tell(bytes, outcome))
+            }
+            None => Err(Wrong(c"the shared text is shorter")),
+        };
+        core.text = Some(text);
         result
     }
 }

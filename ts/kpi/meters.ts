@@ -53,10 +53,12 @@ export class FetchMeter {
     const begun: Begun = { startMs: metrics.begin(0, tells), id: metrics.found('', request.method, false), isDropped: false };
     this.#begun.set(request, begun);
     const answered = (value: unknown): void => {
+      this.#begun.delete(request);
       if (value instanceof Response && !begun.isDropped) over(metrics, begun, value, value.status, false, tells);
       else metrics.left(tells);
     };
     const failed = (error: unknown): never => {
+      this.#begun.delete(request);
       metrics.finish(begun.startMs, begun.id, 500, false, tells);
       throw error;
     };

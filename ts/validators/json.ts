@@ -1,6 +1,7 @@
 /** JSON judged before it is parsed: `scanJson`, `parseJson` and their limits. */
 import { createJsonScanner } from '../../native/loader.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
+import { isPlainJson } from './plain.js';
 import { type Validated, type ValidationFailure, failure, numbered, unwrap } from './failure.js';
 
 /** JSON as text or as bytes in UTF-8. */
@@ -105,6 +106,10 @@ export function checkedJsonLimits(what: string, limits: JsonLimits | undefined, 
 const LIMITS_FROM = 8;
 const PATH_BYTES = 4096;
 
+/** UTF-16 units, or bytes, of what is short. */
+const SHORT_LENGTH = 1024;
+/** Bytes that a UTF-16 unit can take. */
+const UTF8_MOST = 3;
 /** UTF-16 units. */
 const PART_LENGTH = 16_384;
 /** What `scanPart` returns besides failures. */
@@ -114,8 +119,11 @@ const WHOLE = -2;
 /** One scanner for each thread. */
 const scratch = new Float64Array(LIMITS_FROM + NAMES.length);
 const pathText = Buffer.alloc(PATH_BYTES);
+/** Short input is written here, which costs less than handing it over. */
+const shared = new Uint8Array(SHORT_LENGTH * UTF8_MOST + 1);
+const encoder = new TextEncoder();
 const core = createJsonScanner();
-core.share(scratch, pathText);
+core.share(scratch, pathText, shared);
 
 const DEFAULTS = checkedJsonLimits('limits', undefined);
 let loaded: CheckedJsonLimits | undefined;
@@ -166,13 +174,14 @@ export function bytesOf(input: unknown): Uint8Array | undefined {
   return view.buffer instanceof ArrayBuffer ? view : Uint8Array.from(view);
 }
 
+function load(limits: CheckedJsonLimits): void {
+  scratch.set(limits, LIMITS_FROM);
+  core.setLimits();
+  loaded = limits;
+}
+
 /** The number of the failure, or 0. */
-function run(input: string | Uint8Array, limits: CheckedJsonLimits): number {
-  if (loaded !== limits) {
-    scratch.set(limits, LIMITS_FROM);
-    core.setLimits();
-    loaded = limits;
-  }
+function run(input: string | Uint8Array): number {
   if (typeof input === 'string' && input.length > PART_LENGTH) return runInParts(input);
   return core.scan(input, input.length);
 }
@@ -203,19 +212,35 @@ function refusalOf(number: number): ValidationFailure {
   return numbered(number, { field: 'payload', offset, limit: limit < 0 ? undefined : limit, path });
 }
 
+/** Writes input into the shared memory, if it is short and of as many bytes as it has units. */
+function share(input: string | Uint8Array): boolean {
+  if (input.length > SHORT_LENGTH) return false;
+  if (typeof input === 'string') return encoder.encodeInto(input, shared).written === input.length;
+  shared.set(input);
+  return true;
+}
+
+/** As `judgeJson`, for what is mostly short and plain, and of which nothing else is to be known. @internal */
+export function judgeMessage(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
+  return share(input) && isPlainJson(shared, input.length, limits) ? undefined : judgeJson(input, limits);
+}
+
 /** Judges input that is a string or a Uint8Array; `undefined` is a pass. @internal */
 export function judgeJson(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
   const maxBytes = limits[0] ?? 0;
   if (input.length > maxBytes) return failure('ERR_PAYLOAD_TOO_LARGE', { field: 'payload', offset: maxBytes, limit: maxBytes, path: [] });
+  if (loaded !== limits) load(limits);
+  if (share(input)) return verdict(core.scanShared(input.length));
   let text = input;
   if (typeof text === 'string' && !text.isWellFormed()) {
     // Written as escapes, halves of pairs are judged like escaped ones, and stay apart from each other.
     // Behind a backslash of its own, half a pair is no escape: it is left as it is, for the grammar.
     text = text.replace(LONE_SURROGATE, (half, at: number) => (isEscaped(input as string, at) ? half : `\\u${half.charCodeAt(0).toString(16)}`));
   }
-  const number = run(text, limits);
-  return number === 0 ? undefined : refusalOf(number);
+  return verdict(run(text));
 }
+
+const verdict = (number: number): ValidationFailure | undefined => (number === 0 ? undefined : refusalOf(number));
 
 function typeFailure(): ValidationFailure {
   return failure('ERR_JSON_TYPE', { field: 'payload' });

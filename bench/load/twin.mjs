@@ -1,0 +1,104 @@
+// The plan's design in plain JavaScript: its classes as they stand there, wired as portcullis is.
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { TwinConnectionManager } from '../twin.mjs';
+import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
+
+class TimerManager {
+  intervals = new Set();
+  setInterval(callback, ms) {
+    const interval = setInterval(callback, ms);
+    this.intervals.add(interval);
+    return interval;
+  }
+}
+
+class ResourceMonitor {
+  metrics = { memoryUsage: 0 };
+  constructor(limits, timers) {
+    timers.setInterval(() => {
+      this.metrics.memoryUsage = process.memoryUsage().heapUsed / 1024 / 1024;
+      const percent = (this.metrics.memoryUsage / limits.maxHeapSize) * 100;
+      if (percent > limits.criticalThreshold) console.error('CRITICAL: Memory usage exceeds threshold', percent);
+    }, 5000);
+  }
+}
+
+function validateToken(token) {
+  if (!token) throw new Error('Authentication token is required');
+  const clean = token.replace(/^Bearer\s+/i, '');
+  if (!/^[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+$/.test(clean)) throw new Error('Invalid token format');
+  if (clean.length > 2048) throw new Error('Token too long');
+  return clean;
+}
+
+// The plan stops at the format. Who a token is from has to be known to limit users.
+function userOf(token) {
+  const [header, payload, signature] = validateToken(token).split('.');
+  const wanted = createHmac('sha256', SECRET).update(`${header}.${payload}`).digest();
+  const given = Buffer.from(signature, 'base64url');
+  if (given.length !== wanted.length || !timingSafeEqual(given, wanted)) throw new Error('Invalid signature');
+  if (JSON.parse(Buffer.from(header, 'base64url')).alg !== 'HS256') throw new Error('Invalid algorithm');
+  const claims = JSON.parse(Buffer.from(payload, 'base64url'));
+  if (claims.iss !== ISSUER || claims.aud !== AUDIENCE || !(claims.exp > Date.now() / 1000)) throw new Error('Invalid claims');
+  return claims.sub;
+}
+
+// The plan's returns the payload, which its caller has; its length is what the connection counts.
+function validateJsonPayload(payload, maxSizeBytes) {
+  if (payload === null || payload === undefined) return 0;
+  const payloadString = JSON.stringify(payload);
+  if (payloadString.length > maxSizeBytes) throw new Error('Payload too large');
+  return payloadString.length;
+}
+
+/** A guard, as the servers wire it. */
+export function twinGuard(limits) {
+  const timers = new TimerManager();
+  new ResourceMonitor({ maxHeapSize: 512, criticalThreshold: 90 }, timers);
+  const manager = new TwinConnectionManager({
+    maxTotalConnections: limits.total,
+    maxConnectionsPerIp: limits.perIp,
+    maxConnectionsPerUser: limits.perUser,
+    connectionTimeoutMs: limits.idleMs,
+  });
+  timers.setInterval(() => manager.cleanupStaleConnections(), 5000);
+  let next = 0;
+  return {
+    seats: () => manager.connections.size,
+    admit(ip, authorization) {
+      let user;
+      try {
+        user = userOf(authorization);
+      } catch (error) {
+        return { status: 401, text: error.message };
+      }
+      const id = `connection-${++next}`;
+      const { success, reason } = manager.addConnection(id, undefined, ip, user);
+      return success ? { id } : { status: 429, text: reason };
+    },
+    open({ id }, socket) {
+      manager.connections.get(id).socket = socket;
+    },
+    leave({ id }) {
+      manager.removeConnection(id);
+    },
+    /** Whether the application may have it. */
+    received({ id }, message) {
+      manager.updateActivity(id);
+      const connection = manager.connections.get(id);
+      if (connection === undefined) return false;
+      connection.messageCount++;
+      try {
+        connection.bytesReceived += validateJsonPayload(message, limits.messageBytes);
+        return true;
+      } catch {
+        connection.socket.close(1009, 'Payload too large');
+        return false;
+      }
+    },
+    sent({ id }, bytes) {
+      const connection = manager.connections.get(id);
+      if (connection !== undefined) connection.bytesSent += bytes;
+    },
+  };
+}

@@ -1,0 +1,135 @@
+// What the rounds of a host came to: medians, and the table of what is wanted.
+
+const MIB = 2 ** 20;
+const median = (list) => {
+  const sorted = list.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
+
+/** The median of every number in the rounds; what is not a number is of the last round. */
+export function medians(rounds) {
+  const last = rounds.at(-1);
+  if (typeof last === 'number') return median(rounds.filter((value) => typeof value === 'number'));
+  if (typeof last !== 'object' || last === null) return last;
+  return Object.fromEntries(Object.keys(last).map((key) => [key, medians(rounds.map((round) => round?.[key]))]));
+}
+
+const RSS_MAX_MB = { bun: 256, node: 512 };
+
+/**
+ * What is wanted of portcullis, what it got, and whether that is enough. Ratios are of one round, medians of the rounds'.
+ * @param rounds the figures of each round by contestant
+ * @returns rows; `pass` is undefined where what it is compared with did not run
+ */
+export function verdictOf(host, rounds) {
+  const of = (figure) => {
+    const values = rounds.map(figure).filter((value) => Number.isFinite(value));
+    return values.length === 0 ? undefined : median(values);
+  };
+  const added = (round, who) => (round[who]?.burst.cpuPerMillion ?? NaN) - (round.bare?.burst.cpuPerMillion ?? NaN);
+  const ours = rounds.map((round) => round.portcullis).filter(Boolean);
+  const worst = (figure) => (ours.length === 0 ? undefined : Math.max(...ours.map(figure)));
+  const most = RSS_MAX_MB[host];
+  const rows = [
+    {
+      title: 'throughput, of bare',
+      got: of(({ portcullis, bare }) => portcullis?.burst.perSecond / bare?.burst.perSecond),
+      unit: 'x',
+      digits: 3,
+      must: '>= 0.95',
+      aim: '>= 0.98',
+      passes: (got) => got >= 0.95,
+    },
+    {
+      title: 'round trip p99, of bare',
+      got: of(({ portcullis, bare }) => portcullis?.steady.p99Ms / bare?.steady.p99Ms),
+      unit: 'x',
+      digits: 2,
+      must: '<= 1.1',
+      aim: '<= 1.03',
+      passes: (got) => got <= 1.1,
+    },
+    {
+      title: 'CPU a message above bare, of what npm adds',
+      got: of((round) => added(round, 'portcullis') / added(round, 'npm')),
+      unit: 'x',
+      digits: 2,
+      must: '<= 0.4',
+      aim: '<= 0.15',
+      passes: (got) => got <= 0.4,
+    },
+    {
+      title: 'resident memory, most of all phases',
+      got: worst(({ rssBytes }) => rssBytes / MIB),
+      unit: 'MB',
+      digits: 0,
+      must: `< ${most}`,
+      passes: (got) => got < most,
+    },
+    { title: 'average response', got: worst(({ steady }) => steady.meanMs), unit: 'ms', digits: 2, must: '< 10', passes: (got) => got < 10 },
+    {
+      title: 'messages lost, wrong or unanswered',
+      got: worst(({ steady, burst, wrong }) => steady.sent - steady.answered + burst.unanswered + wrong.answers + wrong.lost),
+      digits: 0,
+      must: '0',
+      isExact: true,
+      passes: (got) => got === 0,
+    },
+    {
+      title: 'flood: loop delay p99, worst round',
+      got: worst(({ flood }) => flood.delayP99Ms),
+      unit: 'ms',
+      digits: 1,
+      must: '<= 50',
+      passes: (got) => got <= 50,
+    },
+    {
+      title: 'flood: rounds whose seats were not exact',
+      got: ours.length === 0 ? undefined : ours.filter(({ seats }) => !seats.areExact).length,
+      digits: 0,
+      must: '0',
+      isExact: true,
+      passes: (got) => got === 0,
+    },
+  ];
+  return rows.map(({ passes, ...row }) => ({ unit: '', aim: '', isExact: false, ...row, pass: row.got === undefined ? undefined : passes(row.got) }));
+}
+
+const whole = (value) => Math.round(value).toLocaleString('en-US');
+const FIGURES = [
+  ['messages a second', ({ burst }) => whole(burst.perSecond)],
+  ['server busy meanwhile, %', ({ burst }) => (burst.serverBusy * 100).toFixed(0)],
+  ['CPU s per million messages', ({ burst }) => burst.cpuPerMillion.toFixed(2)],
+  ['the same at the set rate', ({ steady }) => steady.cpuPerMillion.toFixed(2)],
+  ['round trip p50 / p99, ms', ({ steady }) => `${steady.p50Ms.toFixed(3)} / ${steady.p99Ms.toFixed(2)}`],
+  ['loop delay p99, set rate / burst, ms', ({ steady, burst }) => `${steady.delayP99Ms.toFixed(1)} / ${burst.delayP99Ms.toFixed(1)}`],
+  ['connects a second', ({ connectsPerSecond }) => whole(connectsPerSecond)],
+  ['memory per idle connection, KB', ({ bytesPerConnection }) => (bytesPerConnection / 1024).toFixed(1)],
+  ['resident memory idle / most, MB', ({ idleRssBytes, rssBytes }) => `${(idleRssBytes / MIB).toFixed(0)} / ${(rssBytes / MIB).toFixed(0)}`],
+  ['flood: seconds', ({ flood }) => flood?.seconds.toFixed(1) ?? '-'],
+  ['flood: server CPU a refusal, µs', ({ flood }) => flood?.cpuMicros.toFixed(0) ?? '-'],
+  ['flood: loop delay p99, ms', ({ flood }) => flood?.delayP99Ms.toFixed(1) ?? '-'],
+  ['seats exact', ({ seats }) => (seats ? (seats.areExact ? 'yes' : 'no') : '-')],
+];
+
+/** Columns as wide as what is in them: the first to the left, the others to the right. */
+function columns(rows) {
+  const widths = rows[0].map((_, at) => Math.max(...rows.map((row) => row[at].length)));
+  return rows.map((row) => row.map((text, at) => (at === 0 ? text.padEnd(widths[at]) : text.padStart(widths[at]))).join('  ')).join('\n');
+}
+
+/** The figures of a host as text. */
+export function tableOf(figures) {
+  const names = Object.keys(figures);
+  return columns([['', ...names], ...FIGURES.map(([title, text]) => [title, ...names.map((name) => text(figures[name]))])]);
+}
+
+/** What was wanted, as text. */
+export function verdictText(rows) {
+  const word = ({ pass }) => (pass === undefined ? 'not measured' : pass ? 'met' : 'MISSED');
+  return columns([
+    ['portcullis, everything on', 'got', 'must', 'aim', ''],
+    ...rows.map((row) => [row.title, row.got === undefined ? '-' : `${row.got.toFixed(row.digits)} ${row.unit}`.trim(), row.must, row.aim, word(row)]),
+  ]);
+}
