@@ -201,15 +201,7 @@ mod tests {
         ] {
             assert_eq!(parse_scheduled(text), None, "{text:?}");
         }
-        for text in [
-            "",
-            "sleeping",
-            "281",
-            "281 e",
-            "281 0xe 0x1 0x2",
-            "-2 0x1 0x1 0x1 0x1",
-            "4294967296 0x1 0x1 0x1 0x1",
-        ] {
+        for text in ["", "sleeping", "281", "281 e", "-2 0x1", "4294967296 0x1"] {
             assert_eq!(parse_system_call(text), None, "{text:?}");
         }
         for text in [

@@ -214,7 +214,8 @@ function refusalOf(number: number): ValidationFailure {
 
 /** Writes input into the shared memory, if it is short and of as many bytes as it has units. */
 function share(input: string | Uint8Array): boolean {
-  if (input.length > SHORT_LENGTH) return false;
+  // A view whose buffer was moved away has no length, and must not be touched.
+  if (input.length > SHORT_LENGTH || input.length === 0) return false;
   if (typeof input === 'string') return encoder.encodeInto(input, shared).written === input.length;
   shared.set(input);
   return true;
