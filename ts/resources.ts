@@ -1,6 +1,6 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
 import { isMainThread, threadId } from 'node:worker_threads';
-import { ResourceWatch, resourceCells, type StallFigures, type WatchFigures } from '../native/loader.js';
+import { ResourceWatch, resourceCells, type StallFigures, type WatchFigures } from './native.js';
 import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';

@@ -1,6 +1,6 @@
 /** Verification of signed tokens: policy and keys in the core, results and waiting here. */
 import { availableParallelism } from 'node:os';
-import { TokenCore } from '../native/loader.js';
+import { TokenCore } from './native.js';
 import { Cache, deepFreeze } from './cache.js';
 import { wallClockMs } from './clock.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';

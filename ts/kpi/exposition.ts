@@ -1,5 +1,5 @@
 /** Hands the figures over to the native side, which writes the text on another thread. */
-import { MetricTexts, metricLayout } from '../../native/loader.js';
+import { MetricTexts, metricLayout } from '../native.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from '../errors.js';
 import { ROW, type Series } from './series.js';
 

@@ -1,7 +1,7 @@
 /** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
 import { isUtf8 } from 'node:buffer';
 import { domainToUnicode } from 'node:url';
-import { isPublicIp } from '../../native/loader.js';
+import { isPublicIp } from '../native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { FailureCode } from '../failures.js';
 import { type Validated, failure } from './failure.js';
