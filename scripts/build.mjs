@@ -1,5 +1,6 @@
-// Builds what is stale: the addon from Rust, then the TypeScript. Node built-ins only. Arguments go to
-// `napi build`, for other platforms: node scripts/build.mjs --target aarch64-unknown-linux-gnu --use-napi-cross
+// Builds what is stale: the addon from Rust, then the TypeScript. Node built-ins only. With arguments,
+// which go to `napi build`, only the addon, for a release:
+// node scripts/build.mjs --target aarch64-unknown-linux-gnu --use-napi-cross
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -62,11 +63,10 @@ needs(existsSync(join(root, 'node_modules')), 'the development packages are miss
 const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')) : {};
 const built = files('native').some((path) => path.endsWith('.node'));
 const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs', 'scripts/build.mjs', 'scripts/failures.mjs']);
-const rustIsFresh = stamp.rust === rust && built;
-if (!rustIsFresh) {
+const args = process.argv.slice(2);
+if (args.length > 0 || stamp.rust !== rust || !built) {
   needs(has('cargo'), 'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.');
   needs(has('cc') || has('gcc') || has('clang') || process.platform === 'win32', 'a C compiler is missing: install gcc or clang; Rust needs it to link.');
-  const args = process.argv.slice(2);
   const napi = [
     'build',
     '--platform',
@@ -83,15 +83,17 @@ if (!rustIsFresh) {
     '--locked',
   ];
   run(tool('napi'), napi, { ...process.env, CARGO_ENCODED_RUSTFLAGS: rustFlags(args) });
+  if (args.length > 0) process.exit();
   run(process.execPath, [join(root, 'scripts', 'failures.mjs')]);
 }
-const script = fingerprint(['ts', 'page', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'scripts/page.mjs', 'package-lock.json']);
+const script = fingerprint(['ts', 'page', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'scripts/page.mjs', 'scripts/types.mjs', 'scripts/commonjs.mjs', 'package-lock.json']);
 if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);
   run(tool('tsc'), ['-p', 'page/tsconfig.json']);
   run(process.execPath, [join(root, 'scripts', 'page.mjs')]);
   run(process.execPath, [join(root, 'scripts', 'types.mjs')]);
+  run(process.execPath, [join(root, 'scripts', 'commonjs.mjs')]);
 }
 mkdirSync(join(root, 'dist'), { recursive: true });
 writeFileSync(stampFile, JSON.stringify({ rust, script }));
