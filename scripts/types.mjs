@@ -1,8 +1,8 @@
 // Writes index.d.ts: the whole public surface in one file, from the compiled declarations.
 // Those of the subpaths take its classes from 'portcullis': private members make a copy of a
 // class another type.
-import { readFileSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { rollup } from 'rollup';
 import { dts } from 'rollup-plugin-dts';
 
@@ -51,6 +51,8 @@ const ofMain = {
 };
 const text = await bundled('index');
 const subpaths = await Promise.all(SUBPATHS.map((entry) => bundled(entry, [ofMain])));
+// Those of the other modules are in these now.
+for (const path of readdirSync('dist', { recursive: true })) if (path.endsWith('.d.ts')) rmSync(join('dist', path));
 for (const [index, entry] of SUBPATHS.entries()) writeFileSync(`dist/${entry}.d.ts`, subpaths[index]);
 writeFileSync('dist/index.d.ts', "export * from '../index.js';\n");
 if (readFileSync('index.d.ts', { encoding: 'utf8', flag: 'a+' }) !== text) writeFileSync('index.d.ts', text);

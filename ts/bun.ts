@@ -1,3 +1,4 @@
+import './runtime.js';
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';

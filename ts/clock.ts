@@ -1,4 +1,5 @@
 /** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
+import { jsc } from './jsc.js';
 
 /** What drives timers: a clock and one alarm. */
 export interface Clock {
@@ -23,12 +24,7 @@ export interface Alarm {
 
 const native = globalThis.setTimeout;
 const tickCallback = (process as unknown as { _tickCallback?: () => void })._tickCallback;
-const isBun = 'bun' in process.versions;
-const drain: () => void = isBun
-  ? ((await import('bun:jsc' as string)) as { drainMicrotasks: () => void }).drainMicrotasks
-  : typeof tickCallback === 'function'
-    ? () => tickCallback.call(process)
-    : () => undefined;
+const drain: () => void = jsc?.drainMicrotasks ?? (typeof tickCallback === 'function' ? () => tickCallback.call(process) : () => undefined);
 
 /** Bun's fake timers keep the function and mark it. */
 const faked = (): boolean => globalThis.setTimeout !== native || Object.hasOwn(globalThis.setTimeout, 'clock');

@@ -1,5 +1,5 @@
 /** Admission, the live connections, and the sweep that closes the quiet ones. */
-import { createConnections } from '../native/loader.js';
+import { createConnections } from './native.js';
 import { hostClock } from './clock.js';
 import {
   Gate,

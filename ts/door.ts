@@ -1,4 +1,4 @@
-import { Trust } from '../native/loader.js';
+import { Trust } from './native.js';
 import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';

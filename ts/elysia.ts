@@ -1,4 +1,5 @@
 /** What an application on Elysia needs: the plugin, and a whole server. */
+import './runtime.js';
 export { portcullis, portcullis as default, connectionOf } from './elysia-plugin.js';
 export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './elysia-plugin.js';
 export { ElysiaServerBuilder } from './builder.js';

@@ -1,6 +1,7 @@
 /** What the JavaScript engine says of its heap, and how it is asked to collect. */
 import v8 from 'node:v8';
 import vm from 'node:vm';
+import { jsc } from './jsc.js';
 
 /** @internal */
 export interface Heap {
@@ -9,16 +10,11 @@ export interface Heap {
   readonly limitBytes: number;
 }
 
-interface Jsc {
-  heapSize(): number;
-}
-
 const bun = (globalThis as { Bun?: { gc(force: boolean): unknown } }).Bun;
-// `v8.getHeapStatistics()` walks the heap on Bun, and makes its limit up.
-const jsc = bun === undefined ? undefined : ((await import('bun:jsc' as string)) as Jsc);
 
 /** @internal */
 export function heap(): Heap {
+  // `v8.getHeapStatistics()` walks the heap on Bun, and makes its limit up.
   if (jsc !== undefined) return { usedBytes: jsc.heapSize(), limitBytes: Number.NaN };
   const { used_heap_size: usedBytes, heap_size_limit: limitBytes } = v8.getHeapStatistics();
   return { usedBytes, limitBytes };

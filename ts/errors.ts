@@ -16,6 +16,10 @@ export type ErrorCode =
   | 'ERR_INVALID_KEY'
   | 'ERR_JWKS'
   | 'ERR_TOO_MANY_REVOCATIONS'
+  | 'ERR_RUNTIME_TOO_OLD'
+  | 'ERR_PLATFORM_UNSUPPORTED'
+  | 'ERR_ADDON_MISSING'
+  | 'ERR_ADDON_UNUSABLE'
   | 'ERR_INTERNAL';
 
 /** What an error of this package says besides its message. */

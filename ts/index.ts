@@ -1,3 +1,4 @@
+import './runtime.js';
 export { ConnectionManager, ProductionConnectionManager } from './connections.js';
 export type { AdmissionResult, ConnectionManagerOptions, ConnectionStats, Lease } from './connections.js';
 export { ManagedConnection } from './connection.js';

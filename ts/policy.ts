@@ -1,5 +1,5 @@
 /** What a verifier asks of tokens: its options, checked and made into the core's policy. */
-import { type TokenPolicy, tokenAlgorithms } from '../native/loader.js';
+import { type TokenPolicy, tokenAlgorithms } from './native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { RemoteJwks } from './jwks.js';
 import type { TokenAlgorithm, TokenJwkSet, TokenKey } from './keys.js';

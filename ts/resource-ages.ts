@@ -1,5 +1,5 @@
 /** How old each figure of a snapshot is. */
-import type { WatchFigures } from '../native/loader.js';
+import type { WatchFigures } from './native.js';
 import type { OwnFigures, ResourceSnapshot } from './resource-figures.js';
 
 type AgesOf<Figures> = { readonly [Name in keyof Figures]: number | null };

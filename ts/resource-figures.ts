@@ -1,5 +1,5 @@
 /** What a monitor tells: the shapes, and how they are made of what the native watch knows. */
-import type { StallFigures, WatchFigures } from '../native/loader.js';
+import type { StallFigures, WatchFigures } from './native.js';
 import { wallClockMs } from './clock.js';
 import { type ResourceAges, agesOf } from './resource-ages.js';
 

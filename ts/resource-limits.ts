@@ -155,7 +155,7 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
-export function resourceLimits(limits: ResourceLimitsInput = {}): { readonly [S in keyof ResourceLimits]: Checked<S> } {
+export function resourceLimits(limits: ResourceLimitsInput = {}): { readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>> } {
   if (typeof limits !== 'object' || limits === null || Array.isArray(limits)) throw wrongType('limits', limits, 'an object');
   const sections: readonly (keyof Sections)[] = ['memory', 'connections', 'requests', 'websockets'];
   knownOptions('ResourceLimits', limits, sections);

@@ -1,5 +1,5 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
-import { ResourceWatch, resourceCells } from '../native/loader.js';
+import { ResourceWatch, resourceCells } from './native.js';
 import { wallClockMs } from './clock.js';
 import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';

@@ -1,3 +1,4 @@
+import './runtime.js';
 import type { Alarm, Clock } from './clock.js';
 import { driverOf } from './driver.js';
 import type { ManagedSocket } from './connection.js';

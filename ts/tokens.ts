@@ -1,6 +1,6 @@
 /** Verification of signed tokens: policy and keys in the core, results and waiting here. */
-import { availableParallelism } from 'node:os';
-import { TokenCore } from '../native/loader.js';
+import os from 'node:os';
+import { TokenCore } from './native.js';
 import { Cache, deepFreeze } from './cache.js';
 import { wallClockMs } from './clock.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
@@ -72,7 +72,7 @@ const BATCH_MAX = 16_384;
 /** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
 const TASK_MIN = 64;
 /** The pool has four threads; one core is the loop's. */
-const TASKS_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
+const TASKS_MAX = Math.min(4, Math.max(1, os.availableParallelism() - 1));
 
 const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => one === code) + 1;
 const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');

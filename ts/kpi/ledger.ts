@@ -3,7 +3,7 @@
  * into windows and routes by the native side (`src/kpi/ledger.rs`) a few thousand at a time, or when
  * somebody asks.
  */
-import { RequestLedger, metricLayout } from '../../native/loader.js';
+import { RequestLedger, metricLayout } from '../native.js';
 import { PortcullisError } from '../errors.js';
 import type { RouteFigures, WindowFigures, WindowName } from './report.js';
 import { Routes } from './routes.js';

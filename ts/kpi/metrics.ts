@@ -1,5 +1,5 @@
 /** What the server does, counted as it happens; how healthy that is; what to do about it. */
-import { createUsers } from '../../native/loader.js';
+import { createUsers } from '../native.js';
 import { wallClockMs } from '../clock.js';
 import type { ConnectionManager } from '../connections.js';
 import { processStartMs, residentBytes } from '../engine.js';

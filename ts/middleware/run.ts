@@ -2,7 +2,8 @@
  * Runs a compiled chain: one loop, which does nothing but hand on. Runs that are observed have
  * steps that time the layers; which runs these are is decided once a run.
  */
-import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+// By its default: that an old runtime lacks a name would be said before `runtime.ts` can speak.
+import channels, { type Channel, type TracingChannel } from 'node:diagnostics_channel';
 import { PortcullisError, wrongType } from '../errors.js';
 import { COUNT, DETACHED, ERRORS, type Figures, IN_FLIGHT, OBSERVED } from './figures.js';
 import { isThenable } from '../hooks.js';
@@ -19,7 +20,7 @@ export interface MiddlewareTrace {
   result?: unknown;
 }
 
-const tracing: TracingChannel<unknown, MiddlewareTrace> = tracingChannel('portcullis.middleware');
+const tracing: TracingChannel<unknown, MiddlewareTrace> = channels.tracingChannel('portcullis.middleware');
 
 function isTraced({ start, end, asyncStart, asyncEnd, error }: Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', Channel>): boolean {
   return start.hasSubscribers || asyncEnd.hasSubscribers || error.hasSubscribers || end.hasSubscribers || asyncStart.hasSubscribers;

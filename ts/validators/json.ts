@@ -1,5 +1,5 @@
 /** JSON judged before it is parsed: `scanJson`, `parseJson` and their limits. */
-import { createJsonScanner } from '../../native/loader.js';
+import { createJsonScanner } from '../native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import { isPlainJson } from './plain.js';
 import { type Validated, type ValidationFailure, failure, numbered, unwrap } from './failure.js';

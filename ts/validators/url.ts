@@ -1,7 +1,8 @@
 /** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
-import { isUtf8 } from 'node:buffer';
+// By its default, as in `middleware/run.ts`.
+import buffer from 'node:buffer';
 import { domainToUnicode } from 'node:url';
-import { isPublicIp } from '../../native/loader.js';
+import { isPublicIp } from '../native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { FailureCode } from '../failures.js';
 import { type Validated, failure } from './failure.js';
@@ -172,7 +173,7 @@ function unwrapped(part: string): Unwrapped {
     if (!last.includes('%')) break;
     // Only what came first must be well-formed: what is decoded may hold a percent sign.
     const bytes = decoded(last, round === 0 ? note : () => undefined);
-    if (round === 0 && !isUtf8(Buffer.from(bytes, 'latin1'))) note();
+    if (round === 0 && !buffer.isUtf8(Buffer.from(bytes, 'latin1'))) note();
     const next = folded(bytes, note);
     if (next === last) break;
     layers.push(next);

@@ -1,0 +1,93 @@
+// Projects of users that compile against the packed declarations, with what makes them hardest to please.
+const STRICT = {
+  target: 'ES2022',
+  lib: ['ES2023', 'ESNext.Disposable'],
+  strict: true,
+  skipLibCheck: false,
+  isolatedModules: true,
+  verbatimModuleSyntax: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+};
+
+const USE = `
+const timers = new TimerManager();
+const manager = new ConnectionManager({ maxConnectionsPerIp: 10 }, timers);
+const result: AdmissionResult = manager.addConnection('one', new FakeSocket(), '203.0.113.1');
+if (!result.success) console.log(result.code satisfies RefusalCode, result.retryAfterMs);
+else console.log(result.connection.received(3) === 'ok');
+try {
+  manager.updateLimits({ maxConnectionsPerIp: 1 });
+} catch (error) {
+  if (error instanceof PortcullisError && error.code === 'ERR_OUT_OF_RANGE') console.log(error.field);
+}
+// @ts-expect-error a number is wanted
+manager.updateLimits({ maxConnectionsPerIp: 'many' });
+`;
+
+const ESM = `
+import { ConnectionManager, PortcullisError, TimerManager, type AdmissionResult, type RefusalCode } from 'portcullis';
+import { FakeSocket } from 'portcullis/testing';
+${USE}`;
+
+const CJS = `
+import portcullis = require('portcullis');
+import testing = require('portcullis/testing');
+const { ConnectionManager, PortcullisError, TimerManager } = portcullis;
+const { FakeSocket } = testing;
+type AdmissionResult = portcullis.AdmissionResult;
+type RefusalCode = portcullis.RefusalCode;
+${USE}`;
+
+const WS = `
+import { createServer } from 'node:http';
+import { WebSocketServer } from 'ws';
+import { connectionOf, portcullis } from 'portcullis/ws';
+const server = createServer();
+const webSocketServer = new WebSocketServer({ noServer: true });
+webSocketServer.on('connection', (ws) => console.log(connectionOf(ws)?.id));
+portcullis({ limits: { maxConnectionsPerIp: 10 } }).attach(server, webSocketServer);
+`;
+
+const BUN = `
+import { portcullis } from 'portcullis/bun';
+const guard = portcullis({ limits: { maxConnectionsPerIp: 10 } });
+Bun.serve({
+  fetch: guard.fetch((request, server) => (server.upgrade(request) ? undefined : new Response('', { status: 400 }))),
+  websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
+});
+`;
+
+const ELYSIA = `
+import { Elysia } from 'elysia';
+import plugin, { ElysiaServerBuilder, portcullis } from 'portcullis/elysia';
+const app = new Elysia().use(portcullis({ limits: { maxConnectionsPerIp: 10 } })).get('/', ({ portcullis }) => portcullis.manager.getStats());
+export type App = typeof app;
+export const same: typeof portcullis = plugin;
+export const builder = new ElysiaServerBuilder({ port: 0 });
+`;
+
+const esm = { module: 'NodeNext', moduleResolution: 'NodeNext' };
+const bundler = { module: 'ESNext', moduleResolution: 'Bundler' };
+const project = (title, files, options, packages, type = 'module') => ({
+  title,
+  files: { ...files, 'package.json': JSON.stringify({ type }) },
+  config: { compilerOptions: { ...STRICT, ...options }, include: ['*.ts', '*.cts'] },
+  packages: ['@types/node', 'undici-types', ...packages],
+});
+
+/** Projects with their files, their tsconfig and the packages they have. */
+export function typeProjects() {
+  const node = { types: ['node'] };
+  const bun = { types: ['bun'] };
+  return [
+    // Without ws and elysia: who does not use them does not have them.
+    project('NodeNext, ESM', { 'main.ts': ESM }, { ...esm, ...node }, []),
+    project('Bundler', { 'main.ts': ESM }, { ...bundler, ...node }, []),
+    project('NodeNext, CommonJS', { 'main.ts': CJS }, { ...esm, ...node }, [], 'commonjs'),
+    project('ws, NodeNext', { 'main.ts': WS }, { ...esm, ...node }, ['ws', '@types/ws']),
+    project('ws, Bundler', { 'main.ts': WS }, { ...bundler, ...node }, ['ws', '@types/ws']),
+    project('bun and elysia, NodeNext', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...esm, ...bun }, ['elysia', '@types/bun', 'bun-types']),
+    project('bun and elysia, Bundler', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...bundler, ...bun }, ['elysia', '@types/bun', 'bun-types']),
+  ];
+}

@@ -1,0 +1,96 @@
+// A release, step by step; `.github/workflows/release.yml` runs all of them.
+//   check    refuses what cannot be released, saying why
+//   prepare  puts binaries from artifacts/ into npm/ and names their packages in package.json
+//   publish  publishes the packages of npm/, then portcullis itself; with --dry-run nothing is sent
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const home = fileURLToPath(new URL('..', import.meta.url));
+const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
+
+function run(root, command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' });
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
+}
+
+/** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one. */
+export function obstacles(root, tag) {
+  const found = [];
+  const { name, version, repository, optionalDependencies } = json(join(root, 'package.json'));
+  if (typeof repository?.url !== 'string') {
+    found.push('package.json has no "repository": set { "type": "git", "url": "git+https://…" } to where the project lives; npm checks the provenance of a package against it.');
+  }
+  if (optionalDependencies !== undefined) found.push('package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.');
+  const crate = /^version = "(.+)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1];
+  if (crate !== version) found.push(`Cargo.toml says version ${crate} and package.json ${version}: set both alike.`);
+  for (const folder of platforms(root)) {
+    const own = json(join(root, 'npm', folder, 'package.json')).version;
+    if (own !== version) found.push(`npm/${folder} says version ${own} and package.json ${version}: run "npx napi create-npm-dirs".`);
+  }
+  if (!new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm').test(readFileSync(join(root, 'CHANGELOG.md'), 'utf8'))) {
+    found.push(`CHANGELOG.md has no section "## ${version}": say what is new.`);
+  }
+  if (tag !== undefined && tag !== `v${version}`) found.push(`the tag is ${tag} and the version of ${name} ${version}: tag it v${version}.`);
+  return found;
+}
+
+/** The folders of npm/, one for each platform. */
+export function platforms(root) {
+  return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+}
+
+/** Binaries from `artifacts/` into npm/, their packages into package.json; fails where one is missing. */
+export function prepare(root) {
+  const napi = join(root, 'node_modules', '.bin', 'napi');
+  // Again: the fields of package.json that they share may have changed.
+  run(root, napi, ['create-npm-dirs']);
+  run(root, napi, ['artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm']);
+  run(root, napi, ['pre-publish', '--tag-style', 'npm', '--npm-dir', 'npm', '--skip-optional-publish', '--no-gh-release']);
+}
+
+/** Whether a version is on the registry already, so that a release that broke off can be run again. */
+function isPublished({ name, version }) {
+  return spawnSync('npm', ['view', `${name}@${version}`, 'version'], { encoding: 'utf8' }).stdout?.trim() === version;
+}
+
+function publish(root, isDry) {
+  // portcullis itself comes last: whoever sees it can install what it names.
+  for (const folder of [...platforms(root).map((name) => join('npm', name)), '.']) {
+    const manifest = json(join(root, folder, 'package.json'));
+    if (!isDry && isPublished(manifest)) console.log(`${manifest.name}@${manifest.version} is published already`);
+    else run(join(root, folder), 'npm', ['publish', '--access', 'public', ...(isDry ? ['--dry-run', '--provenance=false'] : ['--provenance'])]);
+  }
+}
+
+/** Why package.json is not fit to be published as it is; `prepublishOnly` asks. */
+export function unfit(root) {
+  const { optionalDependencies = {}, version, napi } = json(join(root, 'package.json'));
+  const missing = platforms(root).filter((folder) => optionalDependencies[`${napi.packageName}-${folder}`] !== version);
+  if (missing.length > 0) return `package.json does not name the binaries for ${missing.join(', ')}: releases are made by .github/workflows/release.yml, not by hand.`;
+  if (!existsSync(join(root, 'dist', 'index.js'))) return 'dist/ is missing: run "npm run build".';
+  return undefined;
+}
+
+function main([step, ...rest]) {
+  if (step === 'check') {
+    const found = obstacles(home, process.env.GITHUB_REF_TYPE === 'tag' ? process.env.GITHUB_REF_NAME : undefined);
+    for (const sentence of found) console.error(`portcullis: ${sentence}`);
+    return found.length === 0;
+  }
+  if (step === 'fit') {
+    const reason = unfit(home);
+    if (reason !== undefined) console.error(`portcullis: ${reason}`);
+    return reason === undefined;
+  }
+  if (step === 'prepare') prepare(home);
+  else if (step === 'publish') publish(home, rest.includes('--dry-run'));
+  else {
+    console.error('portcullis: node scripts/release.mjs check | prepare | publish [--dry-run]');
+    return false;
+  }
+  return true;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = main(process.argv.slice(2)) ? 0 : 1;
