@@ -1,6 +1,7 @@
 // Builds what is stale: the addon from Rust, then the TypeScript. Node built-ins only. With arguments,
 // which go to `napi build`, only the addon, for a release:
 // node scripts/build.mjs --target aarch64-unknown-linux-gnu --use-napi-cross
+// With --typescript, all but the addon.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -64,7 +65,10 @@ const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')
 const built = files('native').some((path) => path.endsWith('.node'));
 const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs', 'scripts/build.mjs', 'scripts/failures.mjs']);
 const args = process.argv.slice(2);
-if (args.length > 0 || stamp.rust !== rust || !built) {
+// For an addon that was built elsewhere: only what lies around it.
+const isGiven = args[0] === '--typescript';
+needs(!isGiven || built, 'native/ holds no addon to build the TypeScript around.');
+if (!isGiven && (args.length > 0 || stamp.rust !== rust || !built)) {
   needs(has('cargo'), 'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.');
   needs(has('cc') || has('gcc') || has('clang') || process.platform === 'win32', 'a C compiler is missing: install gcc or clang; Rust needs it to link.');
   const napi = [
@@ -86,7 +90,17 @@ if (args.length > 0 || stamp.rust !== rust || !built) {
   if (args.length > 0) process.exit();
   run(process.execPath, [join(root, 'scripts', 'failures.mjs')]);
 }
-const script = fingerprint(['ts', 'page', 'native/loader.d.ts', 'tsconfig.json', 'scripts/build.mjs', 'scripts/page.mjs', 'scripts/types.mjs', 'scripts/commonjs.mjs', 'package-lock.json']);
+const script = fingerprint([
+  'ts',
+  'page',
+  'native/loader.d.ts',
+  'tsconfig.json',
+  'scripts/build.mjs',
+  'scripts/page.mjs',
+  'scripts/types.mjs',
+  'scripts/commonjs.mjs',
+  'package-lock.json',
+]);
 if (stamp.script !== script || !existsSync(join(root, 'dist', 'index.js'))) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);

@@ -20,9 +20,12 @@ export function obstacles(root, tag) {
   const found = [];
   const { name, version, repository, optionalDependencies } = json(join(root, 'package.json'));
   if (typeof repository?.url !== 'string') {
-    found.push('package.json has no "repository": set { "type": "git", "url": "git+https://…" } to where the project lives; npm checks the provenance of a package against it.');
+    found.push(
+      'package.json has no "repository": set { "type": "git", "url": "git+https://…" } to where the project lives; npm checks the provenance of a package against it.',
+    );
   }
-  if (optionalDependencies !== undefined) found.push('package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.');
+  if (optionalDependencies !== undefined)
+    found.push('package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.');
   const crate = /^version = "(.+)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1];
   if (crate !== version) found.push(`Cargo.toml says version ${crate} and package.json ${version}: set both alike.`);
   for (const folder of platforms(root)) {
@@ -68,7 +71,8 @@ function publish(root, isDry) {
 export function unfit(root) {
   const { optionalDependencies = {}, version, napi } = json(join(root, 'package.json'));
   const missing = platforms(root).filter((folder) => optionalDependencies[`${napi.packageName}-${folder}`] !== version);
-  if (missing.length > 0) return `package.json does not name the binaries for ${missing.join(', ')}: releases are made by .github/workflows/release.yml, not by hand.`;
+  if (missing.length > 0)
+    return `package.json does not name the binaries for ${missing.join(', ')}: releases are made by .github/workflows/release.yml, not by hand.`;
   if (!existsSync(join(root, 'dist', 'index.js'))) return 'dist/ is missing: run "npm run build".';
   return undefined;
 }

@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+import { PortcullisError } from '../dist/index.js';
+import { PLATFORMS, explainLoadFailure, loadNative } from '../dist/native.js';
+import { runtimeProblem } from '../dist/runtime.js';
+import manifest from '../package.json' with { type: 'json' };
+
+const LINUX = { platform: 'linux', arch: 'x64', env: {} };
+
+/** As the generated loader throws: each attempt with the one before it as its cause. */
+function failed(...messages: string[]): Error {
+  let last: Error | undefined;
+  for (const message of messages) last = new Error(message, last === undefined ? undefined : { cause: last });
+  return last ?? new Error('nothing');
+}
+const ABSENT = ["Cannot find module '../portcullis.linux-x64-gnu.node'", "Cannot find module '@portcullis/addon-linux-x64-gnu'", 'Cannot find native binding.'];
+
+describe('an addon that cannot be loaded', () => {
+  test.each([
+    ['its package is missing', failed(...ABSENT), LINUX, 'ERR_ADDON_MISSING', '@portcullis/addon-linux-x64-gnu', /optional dependencies/],
+    [
+      'there is none for the platform',
+      failed('Cannot find native binding.'),
+      { ...LINUX, platform: 'freebsd' },
+      'ERR_PLATFORM_UNSUPPORTED',
+      'freebsd-x64',
+      /build it from source/,
+    ],
+    [
+      'there is none for the processor',
+      failed('Cannot find native binding.'),
+      { ...LINUX, arch: 'ia32' },
+      'ERR_PLATFORM_UNSUPPORTED',
+      'linux-ia32',
+      /Linux .* and Windows on x64/,
+    ],
+    [
+      'glibc is too old',
+      failed("/lib/libc.so.6: version `GLIBC_2.38' not found", 'Cannot find native binding.'),
+      LINUX,
+      'ERR_ADDON_UNUSABLE',
+      'linux-x64',
+      /glibc 2\.17 or newer/,
+    ],
+    [
+      'it is for musl',
+      failed('libc.musl-x86_64.so.1: cannot open shared object file', 'Cannot find native binding.'),
+      LINUX,
+      'ERR_ADDON_UNUSABLE',
+      'linux-x64',
+      /other C library/,
+    ],
+    [
+      'it is of another version',
+      failed('Native binding package version mismatch, expected 0.1.0 but got 0.0.9', 'Cannot find native binding.'),
+      LINUX,
+      'ERR_ADDON_UNUSABLE',
+      'linux-x64',
+      /its version is not that of portcullis/,
+    ],
+    [
+      'a path was given that is wrong',
+      failed("Cannot find module '/nowhere.node'", 'Cannot find native binding.'),
+      { ...LINUX, env: { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' } },
+      'ERR_ADDON_UNUSABLE',
+      '/nowhere.node',
+      /correct it, or unset it/,
+    ],
+  ])('says so in one sentence and with a code where %s', (_, error, host, code, value, sentence) => {
+    const explained = explainLoadFailure(error, host);
+    expect(explained).toBeInstanceOf(PortcullisError);
+    expect(explained).toMatchObject({ code, value, cause: error });
+    expect(explained.message).toMatch(sentence);
+    expect(explained.message).not.toContain('\n');
+  });
+
+  test('is refused where it is that of another package, and the environment stays as it was', () => {
+    const before = { ...process.env };
+    expect(() => loadNative(() => ({ other: 1 }), LINUX)).toThrow(/addon of another package/);
+    expect({ ...process.env }).toEqual(before);
+  });
+
+  test('is made for every platform that is named', () => {
+    const folder = (triple: string): string =>
+      `${triple.includes('linux') ? 'linux' : triple.includes('apple') ? 'darwin' : 'win32'}-${triple.startsWith('x86_64') ? 'x64' : 'arm64'}`;
+    expect([...new Set(manifest.napi.targets.map(folder))].toSorted()).toEqual([...PLATFORMS].toSorted());
+  });
+});
+
+describe('a runtime', () => {
+  test.each([
+    [{ node: '18.20.0' }, false, /20\.19 or newer and this is 18\.20\.0/],
+    [{ node: '20.18.3' }, false, /20\.19/],
+    [{ node: '20.19.0' }, true, undefined],
+    [{ node: '22.11.0' }, true, /22\.12 or newer .* or use import/],
+    [{ node: '22.11.0' }, false, undefined],
+    [{ node: '26.0.0' }, true, undefined],
+    [{ node: '24.3.0', bun: '1.2.23' }, false, /needs Bun 1\.3 or newer/],
+    [{ node: '24.3.0', bun: '1.3.0' }, true, undefined],
+    [{ node: '24.3.0', bun: '2.0.0' }, true, undefined],
+  ])('%j (require: %s) is judged by its version', (versions, byRequire, sentence) => {
+    const problem = runtimeProblem(versions, byRequire);
+    if (sentence === undefined) expect(problem).toBeUndefined();
+    else expect(problem).toMatch(sentence);
+  });
+});

@@ -1,0 +1,60 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import manifest from '../package.json' with { type: 'json' };
+
+const workflow = (name: string): string => readFileSync(`.github/workflows/${name}.yml`, 'utf8');
+const targets = manifest.napi.targets.toSorted();
+
+describe('a release', () => {
+  test('builds a binary for every platform, and tries each', () => {
+    const build = workflow('build');
+    const [addon = '', tried = ''] = build.split('\n  try:');
+    const named = (text: string): string[] => [...new Set([...text.matchAll(/target: ([\w-]+)/g)].map((match) => match[1] ?? ''))].toSorted();
+    expect(named(addon)).toEqual(targets);
+    expect(named(tried)).toEqual(targets.filter((target) => !target.endsWith('-musl')));
+    for (const target of targets.filter((name) => name.endsWith('-musl'))) expect(tried).toContain(`arch: ${target.split('-')[0]}`);
+  });
+
+  test('has a package of its version for every platform, without a binary in the repository', () => {
+    const folders = readdirSync('npm', { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+    expect(folders.length).toBe(targets.length);
+    for (const folder of folders) {
+      const { name, version, main } = JSON.parse(readFileSync(`npm/${folder}/package.json`, 'utf8')) as typeof manifest;
+      expect([name, version, main]).toEqual([`${manifest.napi.packageName}-${folder}`, manifest.version, `portcullis.${folder}.node`]);
+    }
+    const tracked = spawnSync('git', ['ls-files', '*.node'], { encoding: 'utf8' });
+    if (tracked.status === 0) expect(tracked.stdout).toBe('');
+  });
+
+  test('gives the right to publish to one job, which needs all others, and runs no action by a name that moves to another major version', () => {
+    const release = workflow('release');
+    expect(release.match(/id-token: write/g)).toHaveLength(1);
+    expect(release.indexOf('id-token: write')).toBeGreaterThan(release.indexOf('\n  publish:'));
+    expect(release).toMatch(/publish:\n {4}needs: build/);
+    for (const name of ['ci', 'build', 'release']) {
+      expect(workflow(name)).toMatch(/^permissions:\n {2}contents: read$/m);
+      for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g)) expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@v\d+$/);
+    }
+  });
+
+  test('says what stands in its way', () => {
+    const { status, stderr } = spawnSync(process.execPath.includes('bun') ? 'node' : process.execPath, ['scripts/release.mjs', 'check'], {
+      encoding: 'utf8',
+      env: { ...process.env, GITHUB_REF_TYPE: 'tag', GITHUB_REF_NAME: 'v9.9.9' },
+    });
+    expect(status).toBe(1);
+    expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
+  });
+
+  test('is not made by hand: publishing from here is refused', () => {
+    const { status, stderr } = spawnSync('node', ['scripts/release.mjs', 'fit'], { encoding: 'utf8' });
+    expect(status).toBe(1);
+    expect(stderr).toContain('releases are made by .github/workflows/release.yml');
+  });
+
+  test('installs nothing but files: no script runs on a user’s machine', () => {
+    for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) expect(manifest.scripts).not.toHaveProperty(script);
+    expect(manifest).not.toHaveProperty('optionalDependencies');
+  });
+});
