@@ -157,7 +157,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
           const shown = page?.fetch(request, server.requestIP(request)?.address ?? '');
           if (shown !== undefined) return shown;
           const handle = (): unknown => plain.call(this, request, server);
-          return gate === undefined ? handle() : withinLimits(gate, request, handle);
+          return gate === undefined || door.isExempt(request.method, request.url) ? handle() : withinLimits(gate, request, handle);
         }
         watch(server);
         const peer = server.requestIP(request)?.address ?? '';
@@ -169,7 +169,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       if (meter === undefined) return guarded as unknown as F;
       return function (this: unknown, request: Request, server: RawServer): unknown {
         const handle = (): unknown => guarded.call(this, request, server);
-        return door.page?.isFor(request) === true ? handle() : meter.around(request, handle);
+        return door.page?.isFor(request) === true || door.isExempt(request.method, request.url) ? handle() : meter.around(request, handle);
       } as unknown as F;
     },
     websocket<H extends object>(handlers: H): H {

@@ -2,7 +2,7 @@ import { Trust } from './native.js';
 import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
-import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wrongType } from './errors.js';
+import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
 import { Hooks } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
@@ -37,9 +37,11 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   readonly trustedProxies?: readonly string[];
   /**
    * The user behind a request, or `undefined` (or `null`) for an anonymous one. If it throws or rejects, the
-   * client is refused with 500 (close code 1011) and is told nothing more.
+   * client is refused with 500 (close code 1011) and is told nothing more, and so it is after `identifyTimeoutMs`.
    */
   readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
+  /** Milliseconds that `identify` may take: 1 to 2^31 - 1, or `Infinity`. What it says later is not heard. Default 10000. */
+  readonly identifyTimeoutMs?: number | undefined;
   /**
    * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
    * Others get 401 with `WWW-Authenticate` (close code 1008), or 503 (1013) while keys are missing.
@@ -54,6 +56,11 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   readonly refuseWith?: 'http' | 'close';
   /** Limits of HTTP requests, those that are missing with their defaults. Default: none are enforced. */
   readonly requests?: Partial<RequestLimits>;
+  /**
+   * Paths whose `GET` and `HEAD` are neither limited, shed nor counted: those that ask whether the server lives, which load must
+   * not decide. Exact, each from `/` on, without a query; at most 32. Upgrades are guarded there, too. Default: none.
+   */
+  readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
   readonly websockets?: Partial<WebSocketLimits>;
   /** Counts requests, connections, messages, users and refusals. */
@@ -175,6 +182,8 @@ const OWN = [
   'timers',
   'trustedProxies',
   'identify',
+  'identifyTimeoutMs',
+  'exemptPaths',
   'auth',
   'onIdentifyError',
   'refuseWith',
@@ -185,6 +194,10 @@ const OWN = [
 ] as const;
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
+const IDENTIFY_TIMEOUT_MS = 10_000;
+const TIMEOUT_MAX_MS = 2 ** 31 - 1;
+const EXEMPT_MAX = 32;
+
 /** For requests that are only counted. */
 const UNLIMITED = Object.freeze({ maxConcurrent: Infinity, timeoutMs: Infinity, maxPayloadSize: Infinity, maxHeaderSize: Infinity });
 
@@ -194,6 +207,9 @@ export class Door<R> {
   readonly messages: MessageGate;
   readonly #options: GuardOptions<R>;
   readonly #hooks = new Hooks();
+  readonly #timers: TimerManager;
+  readonly #identifyTimeoutMs: number;
+  readonly #exempt: ReadonlySet<string>;
   readonly #unidentified: Partial<Record<Unidentified['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #trust: Trust | undefined;
@@ -215,6 +231,9 @@ export class Door<R> {
     if (options.page !== undefined) checkedPage(options.page);
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
+    this.#identifyTimeoutMs =
+      options.identifyTimeoutMs === Infinity ? Infinity : wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIMEOUT_MAX_MS, IDENTIFY_TIMEOUT_MS);
+    this.#exempt = exemptOf(options.exemptPaths);
     this.#trust = trustOf(options.trustedProxies);
     this.#auth = authOf(options);
     this.#options = options;
@@ -222,6 +241,7 @@ export class Door<R> {
     const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;
+    this.#timers = timers;
     const { metrics } = options;
     if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('metrics', metrics, 'a ProductionMetrics');
     this.metrics = metrics;
@@ -270,13 +290,36 @@ export class Door<R> {
     const auth = this.#auth;
     if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
     try {
-      const userId = await this.#options.identify?.(request);
+      const userId = await this.#inTime(this.#options.identify?.(request));
       return this.#enter(peer, header, userId ?? undefined);
     } catch (error) {
       if (error instanceof UnauthorizedError) return this.#turnAway({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
       this.#report(error, this.#clientOf(peer, header));
       return this.#turnAway(IDENTIFY_FAILED, header);
     }
+  }
+
+  /** Waits no longer than `identifyTimeoutMs`: a handshake that waits has no seat, and nobody would count how many do. */
+  #inTime<T>(answer: T | Promise<T>): T | Promise<T> {
+    const ms = this.#identifyTimeoutMs;
+    if (ms === Infinity || typeof (answer as { then?: unknown } | null | undefined)?.then !== 'function') return answer;
+    return new Promise((resolve, reject) => {
+      const late = (): void =>
+        reject(new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, { field: 'identifyTimeoutMs', value: String(ms) }));
+      const timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
+      Promise.resolve(answer)
+        .then(resolve, reject)
+        .finally(() => timer.close());
+    });
+  }
+
+  /** Whether a request is for a path that is exempt, by its method and its URL or target. */
+  isExempt(method: string | undefined, url: string | undefined = ''): boolean {
+    if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
+    // A URL's path begins behind its host.
+    const from = url.startsWith('/') ? 0 : url.indexOf('/', 8);
+    const query = url.indexOf('?', from);
+    return this.#exempt.has(url.slice(from, query === -1 ? undefined : query));
   }
 
   #enter(peer: string, header: (name: string) => string, user: string | undefined | ValidationFailure): Visit {
@@ -333,6 +376,18 @@ export function trustOf(networks: readonly string[] | undefined): Trust | undefi
     if (!trust.add(network)) throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
   }
   return networks.length === 0 ? undefined : trust;
+}
+
+function exemptOf(paths: readonly string[] | undefined): ReadonlySet<string> {
+  if (paths === undefined) return new Set();
+  if (!Array.isArray(paths)) throw wrongType('exemptPaths', paths, "an array of paths such as '/healthz'");
+  if (paths.length > EXEMPT_MAX) throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_MAX} paths`);
+  for (const [index, path] of paths.entries()) {
+    const allowed = "a path such as '/healthz', without a query";
+    if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
+    if (!/^\/[^?#\s]*$/.test(path)) throw outOfRange(`exemptPaths[${index}]`, path, allowed);
+  }
+  return new Set(paths);
 }
 
 /** Refuses a runtime that the adapter cannot serve. @internal */

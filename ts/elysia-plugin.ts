@@ -227,7 +227,8 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   if (metered !== undefined) {
     type Handler = (request: Request) => unknown;
     plugin.wrap(
-      ((handle: Handler) => (request: Request) => (page?.isFor(request) === true ? handle(request) : metered(request, () => handle(request)))) as Parameters<
+      ((handle: Handler) => (request: Request) =>
+        page?.isFor(request) === true || door.isExempt(request.method, request.url) ? handle(request) : metered(request, () => handle(request))) as Parameters<
         typeof plugin.wrap
       >[0],
     );

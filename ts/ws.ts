@@ -141,7 +141,10 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   const door = new Door<IncomingMessage>('portcullis/ws', options, wsSockets);
   const { metrics } = door;
   const count = counting(door);
-  const meter = metrics === undefined ? undefined : nodeMeter(metrics, door.monitor === undefined, (target) => door.page?.owns(target) === true);
+  const meter =
+    metrics === undefined
+      ? undefined
+      : nodeMeter(metrics, door.monitor === undefined, ({ method, url }) => door.page?.owns(url ?? '') === true || door.isExempt(method, url));
 
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
@@ -177,10 +180,11 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     page: door.page,
     request(handler) {
       const { gate, page } = door;
+      if (gate === undefined && page === undefined && meter === undefined) return handler;
       const guarded = gate === undefined ? handler : (guardHandler(gate, handler) as typeof handler);
-      if (page === undefined && meter === undefined) return guarded;
       return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
         if (page?.handle(request, response) === true) return true;
+        if (door.isExempt(request.method, request.url)) return handler.call(this, request, response);
         // For servers that route upgrades themselves, and are not attached.
         meter?.(request, response);
         return guarded.call(this, request, response);

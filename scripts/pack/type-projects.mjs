@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+
 // Projects of users that compile against the packed declarations, with what makes them hardest to please.
 const STRICT = {
   target: 'ES2022',
@@ -67,6 +69,12 @@ export const same: typeof portcullis = plugin;
 export const builder = new ElysiaServerBuilder({ port: 0 });
 `;
 
+/** The README's examples: ten lines for Elysia, ten for ws, and everything in the place of the latter's guard. */
+function readme() {
+  const [elysia, ws, whole] = [...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  return { 'elysia.ts': elysia, 'ws.ts': ws, 'whole.ts': ws.slice(0, ws.indexOf('portcullis({')) + whole };
+}
+
 const esm = { module: 'NodeNext', moduleResolution: 'NodeNext' };
 const bundler = { module: 'ESNext', moduleResolution: 'Bundler' };
 const project = (title, files, options, packages, type = 'module') => ({
@@ -88,6 +96,7 @@ export function typeProjects() {
     project('ws, NodeNext', { 'main.ts': WS }, { ...esm, ...node }, ['ws', '@types/ws']),
     project('ws, Bundler', { 'main.ts': WS }, { ...bundler, ...node }, ['ws', '@types/ws']),
     project('bun and elysia, NodeNext', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...esm, ...bun }, ['elysia', '@types/bun', 'bun-types']),
+    project("the README's examples", readme(), { ...esm, ...bun }, ['ws', '@types/ws', 'elysia', '@types/bun', 'bun-types']),
     project('bun and elysia, Bundler', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...bundler, ...bun }, ['elysia', '@types/bun', 'bun-types']),
   ];
 }

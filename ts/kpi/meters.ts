@@ -81,18 +81,18 @@ export class FetchMeter {
 
 /**
  * Counts requests of `node:http` servers, without a route: they have no router.
- * @param isLeftOut tells of a target whether it is none of the application's
+ * @param isLeftOut tells of a request whether it is none of the application's
  * @returns what is shown each request at its beginning; one that it has seen already is not counted again
  * @internal
  */
 export function nodeMeter(
   metrics: ProductionMetrics,
   tells: boolean,
-  isLeftOut: (target: string) => boolean,
+  isLeftOut: (request: IncomingMessage) => boolean,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   const seen = new WeakSet<IncomingMessage>();
   return (request, response) => {
-    if (seen.has(request) || isLeftOut(request.url ?? '')) return;
+    if (seen.has(request) || isLeftOut(request)) return;
     seen.add(request);
     const id = metrics.found('', request.method ?? '', false);
     const begun: Begun = { startMs: metrics.begin(id, tells), id, isDropped: false };

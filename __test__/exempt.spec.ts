@@ -1,0 +1,111 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { ProductionMetrics } from '../dist/index.js';
+import { portcullis } from '../dist/ws.js';
+
+const isBun = 'bun' in process.versions;
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end();
+});
+
+interface Options {
+  readonly limits: object;
+  readonly requests: { readonly maxConcurrent: number };
+  readonly exemptPaths: readonly string[];
+  readonly metrics: ProductionMetrics;
+}
+
+async function overNode(options: Options): Promise<number> {
+  const guard = portcullis(options);
+  const server = createServer(guard.request((_request: unknown, response: { end(text: string): unknown }) => response.end('ok')));
+  guard.attach(server, new WebSocketServer({ noServer: true }));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+  return (server.address() as AddressInfo).port;
+}
+
+async function overBun(options: Options): Promise<number> {
+  const { portcullis: guardOf } = await import('../dist/bun.js');
+  const guard = guardOf(options);
+  const { serve } = (globalThis as unknown as { Bun: { serve(given: object): { readonly port: number; stop(force: boolean): unknown } } }).Bun;
+  const server = serve({ port: 0, fetch: guard.fetch(() => new Response('ok')), websocket: guard.websocket({}) });
+  ends.push(() => (guard.manager.cleanup(), server.stop(true)));
+  return server.port;
+}
+
+async function overElysia(options: Options): Promise<number> {
+  const { Elysia } = await import('elysia');
+  const { portcullis: plugin } = await import('../dist/elysia.js');
+  const app = new Elysia().use(plugin(options)).all('*', 'ok').listen(0);
+  ends.push(() => app.stop(true));
+  return app.server?.port ?? 0;
+}
+
+if (!isBun) console.log('skipped on Node: exempt paths of the adapters of Elysia and Bun need Bun');
+
+describe.each([['portcullis/ws', overNode, true] as const, ['portcullis/bun', overBun, isBun] as const, ['portcullis/elysia', overElysia, isBun] as const])(
+  'exemptPaths of %s',
+  (_, serve, isHere) => {
+    test.skipIf(!isHere)('are answered by GET and HEAD when nothing else is, and are counted nowhere', async () => {
+      const metrics = new ProductionMetrics();
+      ends.push(() => metrics.stop());
+      const port = await serve({ limits: {}, requests: { maxConcurrent: 0 }, exemptPaths: ['/healthz'], metrics });
+      const status = async (path: string, method = 'GET'): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`, { method })).status;
+      expect(await status('/healthz')).toBe(200);
+      expect(await status('/healthz?verbose=1', 'HEAD')).toBe(200);
+      expect(await status('/healthz', 'POST')).toBe(503);
+      expect(await status('/healthz/')).toBe(503);
+      expect(await status('/')).toBe(503);
+      const { samples, inFlight, refusals } = metrics.generateReport();
+      expect([samples, inFlight, refusals]).toEqual([0, 0, { too_many_requests_in_flight: 3 }]);
+    });
+  },
+);
+
+describe('what exemptPaths and identifyTimeoutMs must be', () => {
+  test.each([
+    [{ exemptPaths: '/healthz' }, 'exemptPaths'],
+    [{ exemptPaths: ['healthz'] }, 'exemptPaths[0]'],
+    [{ exemptPaths: ['/a', '/b?c'] }, 'exemptPaths[1]'],
+    [{ exemptPaths: Array.from({ length: 33 }, (_, at) => `/${at}`) }, 'exemptPaths'],
+    [{ identifyTimeoutMs: 0 }, 'identifyTimeoutMs'],
+    [{ identifyTimeoutMs: Number.NaN }, 'identifyTimeoutMs'],
+  ])('is told of %j', (options, field) => {
+    expect(() => portcullis({ limits: {}, ...options } as never)).toThrow(expect.objectContaining({ field }));
+  });
+});
+
+describe('an identify that never settles', () => {
+  test('is waited for no longer than identifyTimeoutMs, and no timer is left of one that does', async () => {
+    const told: unknown[] = [];
+    const guard = portcullis({
+      limits: {},
+      identifyTimeoutMs: 50,
+      identify: ({ url }) => (url === '/quick' ? Promise.resolve('ada') : new Promise<string>(() => undefined)),
+      onIdentifyError: (error) => told.push(error),
+    });
+    const server = createServer();
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    guard.attach(server, webSocketServer);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    const { port } = server.address() as AddressInfo;
+    const before = guard.manager.timers.getActiveTimersCount();
+    const slow = new WebSocket(`ws://127.0.0.1:${port}/slow`);
+    const [{ message }] = (await once(slow, 'error')) as [Error];
+    expect(message).toContain('500');
+    expect(told).toEqual([expect.objectContaining({ code: 'ERR_IDENTIFY_TIMEOUT', field: 'identifyTimeoutMs', value: '50' })]);
+    expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+    const quick = new WebSocket(`ws://127.0.0.1:${port}/quick`);
+    await once(quick, 'open');
+    quick.terminate();
+    expect(guard.manager.timers.getActiveTimersCount()).toBeLessThanOrEqual(before + 1);
+    expect(guard.manager.getStats().totalConnections).toBeLessThanOrEqual(1);
+  });
+});

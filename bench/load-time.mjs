@@ -1,0 +1,39 @@
+// How large the addon is, and how long an import of portcullis takes in a process that has done nothing
+// else: node bench/load-time.mjs [--rounds 31]
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { gzipSync } from 'node:zlib';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const at = process.argv.indexOf('--rounds');
+const rounds = at === -1 ? 31 : Number(process.argv[at + 1]);
+const entry = pathToFileURL(join(root, 'dist', 'index.js')).href;
+const addon = readdirSync(join(root, 'native')).find((name) => name.endsWith('.node'));
+const bun = join(root, 'node_modules', '.bin', 'bun');
+if (addon === undefined || !existsSync(join(root, 'dist', 'index.js'))) throw new Error('run "npm run build" first');
+
+const SOURCES = {
+  'all of portcullis': `const t = performance.now(); await import(${JSON.stringify(entry)}); console.log(performance.now() - t)`,
+  'the addon alone': `const { createRequire } = await import('node:module'); const load = createRequire(${JSON.stringify(entry)}); const t = performance.now(); load('../native/${addon}'); console.log(performance.now() - t)`,
+};
+
+function measured(command, source) {
+  const args = command === process.execPath ? ['--input-type=module', '-e', source] : ['-e', source];
+  const { stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } });
+  const ms = Number.parseFloat(stdout);
+  if (Number.isNaN(ms)) throw new Error(stderr);
+  return ms;
+}
+
+const bytes = readFileSync(join(root, 'native', addon));
+console.log(`${addon}: ${(bytes.length / 1e6).toFixed(2)} MB, gzip ${(gzipSync(bytes).length / 1e6).toFixed(2)} MB`);
+const subjects = [['Node', process.execPath], ...(existsSync(bun) ? [['Bun', bun]] : [])].flatMap(([host, command]) =>
+  Object.entries(SOURCES).map(([title, source]) => ({ title: `${host}, ${title}`, command, source, times: [] })),
+);
+for (let round = 0; round < rounds; round++) for (const { command, source, times } of subjects) times.push(measured(command, source));
+for (const { title, times } of subjects) {
+  times.sort((a, b) => a - b);
+  console.log(`${title}: median ${times[times.length >> 1].toFixed(1)} ms, ${times[0].toFixed(1)} to ${times.at(-1).toFixed(1)} ms, ${times.length} processes`);
+}
