@@ -27,14 +27,14 @@ describe('a release', () => {
     if (tracked.status === 0) expect(tracked.stdout).toBe('');
   });
 
-  test('gives the right to publish to one job, which needs all others, and runs no action by a name that moves to another major version', () => {
+  test('gives the right to publish to one job, which needs all others, and runs no action but by its commit', () => {
     const release = workflow('release');
     expect(release.match(/id-token: write/g)).toHaveLength(1);
     expect(release.indexOf('id-token: write')).toBeGreaterThan(release.indexOf('\n  publish:'));
     expect(release).toMatch(/publish:\n {4}needs: build/);
     for (const name of ['ci', 'build', 'release']) {
       expect(workflow(name)).toMatch(/^permissions:\n {2}contents: read$/m);
-      for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g)) expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@v\d+$/);
+      for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g)) expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@[0-9a-f]{40}$/);
     }
   });
 

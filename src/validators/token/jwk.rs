@@ -63,6 +63,8 @@ pub enum KeyProblem {
     Ambiguous,
     #[error("has a kid that is not 1 to 256 characters of printable ASCII")]
     Kid,
+    #[error("is an Ed25519 point of small order, for which anybody can sign")]
+    SmallOrder,
     #[error("has numbers of a wrong length or encoding for its type")]
     Encoding,
     #[error("is an HMAC secret shorter than its hash (RFC 7518, section 3.2)")]
@@ -276,14 +278,7 @@ fn from_jwk(raw: &RawKey) -> Result<Material, KeyProblem> {
             Ok(Material::Ec([&[4][..], &x, &y].concat()))
         }
         "OKP" => match raw.crv.as_deref() {
-            Some("Ed25519") => {
-                let x = base64(raw.x.as_ref())?;
-                if x.len() == 32 {
-                    Ok(Material::Ed25519(x))
-                } else {
-                    Err(KeyProblem::Encoding)
-                }
-            }
+            Some("Ed25519") => ed25519(base64(raw.x.as_ref())?),
             Some("P-256" | "P-384" | "P-521") => Err(KeyProblem::AlgorithmMismatch),
             Some(_) => Err(KeyProblem::Unsupported),
             None => Err(KeyProblem::Malformed),
@@ -321,12 +316,7 @@ fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
         };
     }
     if let Ok(key) = DecodingKey::from_ed_pem(pem.as_bytes()) {
-        let point = bytes(&key)?;
-        return if point.len() == 32 {
-            Ok(Material::Ed25519(point))
-        } else {
-            Err(KeyProblem::Encoding)
-        };
+        return ed25519(bytes(&key)?);
     }
     Err(KeyProblem::Pem)
 }
@@ -427,9 +417,60 @@ fn is_roca(n: &[u8]) -> bool {
     })
 }
 
+/// The y of all points whose order divides 8, in each of its encodings, without the sign of x. Under
+/// such a key a signature holds for (nearly) every message (Chalkias and others, "Taming the many EdDSAs").
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    [
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00,
+    ],
+    [
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00,
+    ],
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0x7f,
+    ],
+    [
+        0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0x7f,
+    ],
+    [
+        0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0x7f,
+    ],
+];
+
+fn ed25519(point: Vec<u8>) -> Result<Material, KeyProblem> {
+    let Ok(mut y) = <[u8; 32]>::try_from(point.as_slice()) else {
+        return Err(KeyProblem::Encoding);
+    };
+    y[31] &= 0x7f;
+    if SMALL_ORDER.contains(&y) {
+        return Err(KeyProblem::SmallOrder);
+    }
+    Ok(Material::Ed25519(point))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{KeyProblem, RawKey, is_roca, prepare};
+    use super::{KeyProblem, RawKey, SMALL_ORDER, ed25519, is_roca, prepare};
     use crate::validators::token::algorithm::{Algorithm, Algorithms};
 
     const P256: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
@@ -505,6 +546,19 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn points_of_small_order_are_no_keys_whatever_their_sign() {
+        for y in SMALL_ORDER {
+            for sign in [0, 0x80] {
+                let mut point = y.to_vec();
+                point[31] |= sign;
+                assert_eq!(ed25519(point).err(), Some(KeyProblem::SmallOrder));
+            }
+        }
+        assert_eq!(ed25519(vec![2; 32]).err(), None);
+        assert_eq!(ed25519(vec![0; 31]).err(), Some(KeyProblem::Encoding));
     }
 
     #[test]
