@@ -885,3 +885,38 @@ describe('a connection that was closed from here', () => {
     expect(connection.socket.terminated).toBe(true);
   });
 });
+
+describe('code of the user in the middle of an admission', () => {
+  it('a clock that admits others itself changes nobody’s name', () => {
+    const rated = { ...limits, connectRatePerUser: { limit: 100, windowMs: 1000 } };
+    let nested: (() => void) | undefined;
+    class Busy extends ManualClock {
+      override now(): number {
+        nested?.();
+        return super.now();
+      }
+    }
+    const others = new TimerManager({ clock: new Busy() });
+    const busy = new ConnectionManager<FakeSocket>({ ...rated, maxConnectionsPerUser: 1 }, others);
+    nested = () => {
+      nested = undefined;
+      busy.addConnection('inner', new FakeSocket(), '192.0.2.2', 'grace');
+    };
+    expect(busy.addConnection('outer', new FakeSocket(), '192.0.2.1', 'ada').success).toBe(true);
+    // Each has her one seat.
+    for (const user of ['ada', 'grace']) expect(busy.addConnection(`${user} again`, new FakeSocket(), '192.0.2.3', user)).toMatchObject({ code: 'user_limit' });
+    busy.cleanup();
+    others.cleanup();
+  });
+
+  it('a listener that throws neither loses the connection nor reaches who added it', async () => {
+    const warned = new Promise((resolve) => process.once('warning', resolve));
+    manager.userListeners.add(() => {
+      throw new Error('on purpose');
+    });
+    expect(manager.addConnection('c', new FakeSocket(), '192.0.2.1', 'ada').success).toBe(true);
+    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.removeConnection('c')).toBe(true);
+    expect(await warned).toMatchObject({ code: 'PORTCULLIS_HOOK_ERROR' });
+  });
+});

@@ -109,3 +109,26 @@ describe('an identify that never settles', () => {
     expect(guard.manager.getStats().totalConnections).toBeLessThanOrEqual(1);
   });
 });
+
+describe('a handler of node:http that throws at once', () => {
+  test('keeps no seat, though the host answers nobody', async () => {
+    const guard = portcullis({ limits: {}, requests: { maxConcurrent: 1 } });
+    const handle = guard.request(() => {
+      throw new Error('on purpose');
+    });
+    const thrown: unknown[] = [];
+    const server = createServer((request, response) => {
+      try {
+        handle(request, response);
+      } catch (error) {
+        thrown.push([error, guard.stats().requests?.active]);
+        response.destroy();
+      }
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    await expect(fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)).rejects.toThrow();
+    expect(thrown).toEqual([[expect.objectContaining({ message: 'on purpose' }), 0]]);
+  });
+});

@@ -279,6 +279,8 @@ class Parts {
         },
         requests: limits.requests,
         websockets: limits.websockets,
+        // Whoever asks how the server is must be answered when it is not well. Elysia's routes match with a slash at the end, too.
+        exemptPaths: endpointPaths(this.endpoints).flatMap((path) => [path, `${path}/`]),
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
@@ -294,23 +296,10 @@ class Parts {
     this.shutdown = new GracefulShutdown(this.timers, { ...options.shutdown, onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)) });
   }
 
-  /** Stands around every request: health first, then the limits, then the layers. */
+  /** Stands around every request that is not for an endpoint: the limits, then the layers. */
   around(request: Request, handle: () => unknown): unknown {
-    // Whoever asks how the server is must be answered when it is not well.
-    if ((request.method === 'GET' || request.method === 'HEAD') && this.#isEndpoint(request.url)) return handle();
     const { gate } = this.door;
     return gate === undefined ? handle() : withinLimits(gate, request, () => this.#layers(request, handle));
-  }
-
-  #isEndpoint(url: string): boolean {
-    const start = url.indexOf('/', 8);
-    // Elysia's routes match with a slash at the end, too.
-    const path = start === -1 ? '/' : url.slice(start).split('?', 1)[0]!.replace(/\/$/, '');
-    return (
-      (path === LIVE_PATH && this.endpoints.live === true) ||
-      (path === READY_PATH && this.endpoints.ready === true) ||
-      (path === STATS_PATH && this.endpoints.stats === true)
-    );
   }
 
   #layers(request: Request, handle: () => unknown): unknown {
@@ -362,6 +351,10 @@ class Parts {
       middlewares: this.chain.getPerformanceMetrics(),
     };
   }
+}
+
+function endpointPaths({ live, ready, stats }: Endpoints): string[] {
+  return [...(live === true ? [LIVE_PATH] : []), ...(ready === true ? [READY_PATH] : []), ...(stats === true ? [STATS_PATH] : [])];
 }
 
 /** Puts what layers have set on a response; an upgrade has none. */

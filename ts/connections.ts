@@ -362,7 +362,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     // Only a rate needs the time, and reading it costs: the core asks for it.
     if (handle === NEED_TIME) {
       now = this.#timers.driver.now() + this.#epochMs;
-      handle = take(where, who, loopNow, now);
+      // Crossed again: a clock of the user's may have admitted others meanwhile.
+      handle = take(where, user === undefined ? undefined : crossing(user, this.#text), loopNow, now);
     }
     if (this.#byUser !== undefined && user !== undefined && NATIVE_CODES[-handle - 1] === 'user_limit' && this.#closeOldest(user)) {
       // Once more: the socket that was closed may have called back and admitted others.
@@ -566,7 +567,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   #tellUser(userId: string): void {
-    for (const listener of this.userListeners) listener(userId);
+    // The seat is taken: what a listener throws must not come between it and who asked for it.
+    for (const listener of this.userListeners) this.#hooks.run('userListener', () => listener(userId));
   }
 
   #rateExceeded(connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction): void {

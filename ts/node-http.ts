@@ -74,7 +74,13 @@ export function guardHandler(gate: RequestGate, handler: (request: IncomingMessa
         return push(chunk, encoding);
       };
     }
-    return handler.call(this, request, response);
+    try {
+      return handler.call(this, request, response);
+    } catch (error) {
+      // The host makes an uncaught error of it, and answers nobody.
+      ticket.leave();
+      throw error;
+    }
   };
 }
 
