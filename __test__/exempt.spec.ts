@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { ProductionMetrics } from '../dist/index.js';
+import { ProductionMetrics, TimerManager } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
 const isBun = 'bun' in process.versions;
@@ -107,6 +107,36 @@ describe('an identify that never settles', () => {
     quick.terminate();
     expect(guard.manager.timers.getActiveTimersCount()).toBeLessThanOrEqual(before + 1);
     expect(guard.manager.getStats().totalConnections).toBeLessThanOrEqual(1);
+  });
+});
+
+describe('an identify over timers that are gone', () => {
+  test('refuses, and its own rejection reaches nobody as unhandled', async () => {
+    const unhandled: unknown[] = [];
+    const listener = (error: unknown): void => void unhandled.push(error);
+    process.on('unhandledRejection', listener);
+    ends.push(() => process.off('unhandledRejection', listener));
+    const told: unknown[] = [];
+    const timers = new TimerManager({ strict: true });
+    let answer: ((error: Error) => void) | undefined;
+    const guard = portcullis({
+      limits: {},
+      timers,
+      identify: () => new Promise<string>((_, reject) => (answer = reject)),
+      onIdentifyError: (error) => told.push(error),
+    });
+    const server = createServer();
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    timers.cleanup();
+    const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    await once(client, 'error');
+    answer?.(new Error('too late'));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toEqual([expect.objectContaining({ code: 'ERR_CLOSED' })]);
+    expect(unhandled).toEqual([]);
   });
 });
 

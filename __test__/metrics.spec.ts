@@ -158,6 +158,20 @@ describe('quantiles', () => {
   });
 });
 
+describe('a constructor that fails', () => {
+  test('leaves no timer, and no manager that goes on telling it of users', () => {
+    const { timers } = fixture();
+    const manager = new ConnectionManager({}, timers);
+    const before = timers.getActiveTimersCount();
+    expect(() => new ProductionMetrics({ timers, connections: [manager, 'junk'] as never })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+    const closed = new TimerManager({ strict: true });
+    closed.cleanup();
+    expect(() => new ProductionMetrics({ timers: closed, connections: manager })).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect([manager.userListeners.size, timers.getActiveTimersCount()]).toEqual([0, before]);
+    manager.cleanup();
+  });
+});
+
 describe('windows', () => {
   test('agree with a list of all events, at every second', () => {
     const next = random(7);

@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -639,6 +639,14 @@ describe('bad input', () => {
     expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
     expect(refusal(() => new ConnectionManager({}, timers, { monitor: {} as never })).field).toBe('monitor');
     expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it.runIf(isLinux)('over strict timers that are gone leaves no thread behind', () => {
+    const timers = new TimerManager({ strict: true });
+    timers.cleanup();
+    expect(refusal(() => new ResourceMonitor({}, timers, silent)).code).toBe('ERR_CLOSED');
+    const names = readdirSync('/proc/self/task').map((thread) => readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim());
+    expect(names).not.toContain('portcullis');
   });
 
   it('a label that is no number marks nothing and breaks nothing', () => {

@@ -102,7 +102,7 @@ export interface ServerOptions {
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
   /** How it ends. Default: as in `ShutdownOptions`, by no signal. */
   readonly shutdown?: ShutdownOptions | undefined;
-  /** Which endpoints there are. Default: all. */
+  /** Which endpoints there are; neither limited, shed nor counted by `metrics`. Default: all. */
   readonly endpoints?: Endpoints | undefined;
   /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
   readonly page?: PageOptions | undefined;
@@ -160,6 +160,11 @@ const OPTIONS = [
 const LIVE_PATH = '/health/live';
 const READY_PATH = '/health/ready';
 const STATS_PATH = '/stats';
+const ENDPOINTS = [
+  ['live', LIVE_PATH],
+  ['ready', READY_PATH],
+  ['stats', STATS_PATH],
+] as const;
 /** Bytes that Bun takes of a body above the guard's own limit. */
 const BODY_SLACK = 2 ** 20;
 /** Seconds for which Bun lets a connection be silent, at most. */
@@ -280,7 +285,7 @@ class Parts {
         requests: limits.requests,
         websockets: limits.websockets,
         // Whoever asks how the server is must be answered when it is not well. Elysia's routes match with a slash at the end, too.
-        exemptPaths: endpointPaths(this.endpoints).flatMap((path) => [path, `${path}/`]),
+        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [path, `${path}/`]),
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
@@ -351,10 +356,6 @@ class Parts {
       middlewares: this.chain.getPerformanceMetrics(),
     };
   }
-}
-
-function endpointPaths({ live, ready, stats }: Endpoints): string[] {
-  return [...(live === true ? [LIVE_PATH] : []), ...(ready === true ? [READY_PATH] : []), ...(stats === true ? [STATS_PATH] : [])];
 }
 
 /** Puts what layers have set on a response; an upgrade has none. */

@@ -4,16 +4,16 @@ import type { ManagedConnection, ManagedSocket } from './connection.js';
 import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
 import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
-import { Hooks } from './hooks.js';
+import { Hooks, isThenable } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import { ProductionMetrics } from './kpi/metrics.js';
-import type { ConnectionLimits, RefusalCode } from './limits.js';
+import { type ConnectionLimits, type RefusalCode, TIME_MAX_MS } from './limits.js';
 import { LivePage, type PageOptions, checkedPage } from './page/live-page.js';
 import { RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import type { ResourceMonitor } from './resources.js';
-import { TimerManager } from './timers.js';
+import { type TimerHandle, TimerManager } from './timers.js';
 import type { TokenVerifier } from './tokens.js';
 import type { ValidationFailure } from './validators/failure.js';
 
@@ -40,7 +40,7 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * client is refused with 500 (close code 1011) and is told nothing more, and so it is after `identifyTimeoutMs`.
    */
   readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
-  /** Milliseconds that `identify` may take: 1 to 2^31 - 1, or `Infinity`. What it says later is not heard. Default 10000. */
+  /** Milliseconds that `identify` may take: 1 to 2^30, or `Infinity`. What it says later is not heard. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
    * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
@@ -195,7 +195,6 @@ const OWN = [
 const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 const IDENTIFY_TIMEOUT_MS = 10_000;
-const TIMEOUT_MAX_MS = 2 ** 31 - 1;
 const EXEMPT_MAX = 32;
 
 /** For requests that are only counted. */
@@ -232,7 +231,7 @@ export class Door<R> {
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
     this.#identifyTimeoutMs =
-      options.identifyTimeoutMs === Infinity ? Infinity : wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIMEOUT_MAX_MS, IDENTIFY_TIMEOUT_MS);
+      options.identifyTimeoutMs === Infinity ? Infinity : wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIME_MAX_MS, IDENTIFY_TIMEOUT_MS);
     this.#exempt = exemptOf(options.exemptPaths);
     this.#trust = trustOf(options.trustedProxies);
     this.#auth = authOf(options);
@@ -302,14 +301,16 @@ export class Door<R> {
   /** Waits no longer than `identifyTimeoutMs`: a handshake that waits has no seat, and nobody would count how many do. */
   #inTime<T>(answer: T | Promise<T>): T | Promise<T> {
     const ms = this.#identifyTimeoutMs;
-    if (ms === Infinity || typeof (answer as { then?: unknown } | null | undefined)?.then !== 'function') return answer;
+    if (ms === Infinity || !isThenable(answer)) return answer;
     return new Promise((resolve, reject) => {
-      const late = (): void =>
-        reject(new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, { field: 'identifyTimeoutMs', value: String(ms) }));
-      const timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
+      let timer: TimerHandle | undefined;
+      // First: whatever becomes of the timer, a rejection is heard.
       Promise.resolve(answer)
         .then(resolve, reject)
-        .finally(() => timer.close());
+        .finally(() => timer?.close());
+      const late = (): void =>
+        reject(new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, { field: 'identifyTimeoutMs', value: String(ms) }));
+      timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
     });
   }
 
@@ -318,6 +319,7 @@ export class Door<R> {
     if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
     // A URL's path begins behind its host.
     const from = url.startsWith('/') ? 0 : url.indexOf('/', 8);
+    if (from === -1) return false;
     const query = url.indexOf('?', from);
     return this.#exempt.has(url.slice(from, query === -1 ? undefined : query));
   }

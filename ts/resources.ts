@@ -100,7 +100,14 @@ export class ResourceMonitor {
     this.#measureHeap();
     this.#watch = open(this.#cells, this.#memory, options, checked);
     this.#closeWaker = listen(this.#watch.takeDescriptor(), () => this.#look());
-    this.#poll = timerManager.setInterval(() => this.#tick(), { delayMs: POLL_MS, ref: false, name: 'resources.poll' });
+    try {
+      this.#poll = timerManager.setInterval(() => this.#tick(), { delayMs: POLL_MS, ref: false, name: 'resources.poll' });
+    } catch (error) {
+      // Strict timers that were cleaned up: nobody would ever end the watch.
+      this.#watch.close();
+      this.#closeWaker();
+      throw error;
+    }
     this.#forget = timerManager.onCleanup(() => this.stop());
     this.#checkMaxHeapSize();
     this.#look();

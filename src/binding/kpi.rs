@@ -120,23 +120,14 @@ pub struct LatencyNumbers {
 
 impl From<Quantiles> for LatencyNumbers {
     fn from(found: Quantiles) -> Self {
-        let Quantiles {
-            p50,
-            p90,
-            p95,
-            p99,
-            p999,
-            max,
-            mean,
-        } = found;
         Self {
-            p50,
-            p90,
-            p95,
-            p99,
-            p999,
-            max,
-            mean,
+            p50: found.p50,
+            p90: found.p90,
+            p95: found.p95,
+            p99: found.p99,
+            p999: found.p999,
+            max: found.max,
+            mean: found.mean,
         }
     }
 }

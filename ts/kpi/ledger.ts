@@ -67,8 +67,9 @@ export class Ledger {
   }
 
   #fold(): void {
-    this.#native.fold(this.#durations, this.#keys, this.#pending);
+    const count = this.#pending;
     this.#pending = 0;
+    this.#native.fold(this.#durations, this.#keys, count);
   }
 
   /** Lets time pass: what was written down belongs to the time before. */

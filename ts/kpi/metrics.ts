@@ -115,9 +115,15 @@ export class ProductionMetrics {
     this.#ledger = new Ledger(this.#timers.driver.now(), settings.targets.maxResponseTime, settings.maxRoutes);
     this.#traffic = this.#ledger.traffic;
     this.#conditions = new Conditions(settings.monitor, this.#timers);
-    for (const manager of settings.managers) this.attach(manager);
     this.#tick = this.#timers.setInterval(() => this.#turn(), { delayMs: TICK_MS, ref: false, name: 'metrics.tick' });
     this.#forget = this.#timers.onCleanup(() => this.stop());
+    try {
+      for (const manager of settings.managers) this.attach(manager);
+    } catch (error) {
+      // One of them is none: the others are not to tell of their users for good.
+      this.stop();
+      throw error;
+    }
   }
 
   /**
