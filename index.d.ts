@@ -161,32 +161,7 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get metadata(): ConnectionMetadata;
 }
 
-type AgesOf<Figures> = {
-    readonly [Name in keyof Figures]: number | null;
-};
-/**
- * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
- * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
- * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
- * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
- * `cgroupVersion`. What JavaScript itself counts is always new.
- */
-interface ResourceAges {
-    /** Since memory was last compared with its limits. */
-    readonly state: number | null;
-    readonly isHealthy: number | null;
-    readonly activeConnections: number | null;
-    readonly activeRequests: number | null;
-    readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
-    readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
-    readonly io: AgesOf<ResourceSnapshot['io']>;
-    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
-    readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
-    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
-    readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
-    readonly watcherCpuPercent: number | null;
-}
-
+/** The shapes of what a monitor tells. */
 /** How much of its memory the process uses, in words. */
 type ResourceState = 'ok' | 'warning' | 'critical';
 /** Why an event loop does not turn. */
@@ -408,6 +383,31 @@ interface ResourceSnapshot {
     readonly watcherCpuPercent: number | null;
     /** How many milliseconds old each of these figures is. */
     readonly ages: ResourceAges;
+}
+type AgesOf<Figures> = {
+    readonly [Name in keyof Figures]: number | null;
+};
+/**
+ * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
+ * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
+ * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
+ * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
+ * `cgroupVersion`. What JavaScript itself counts is always new.
+ */
+interface ResourceAges {
+    /** Since memory was last compared with its limits. */
+    readonly state: number | null;
+    readonly isHealthy: number | null;
+    readonly activeConnections: number | null;
+    readonly activeRequests: number | null;
+    readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
+    readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+    readonly io: AgesOf<ResourceSnapshot['io']>;
+    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+    readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
+    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+    readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
+    readonly watcherCpuPercent: number | null;
 }
 
 /** Memory of the process; watched by `ResourceMonitor`. */

@@ -30,7 +30,6 @@ const OF_MAIN = [
   'jwks.js',
   'resources.js',
   'resource-figures.js',
-  'resource-ages.js',
   'resource-options.js',
   'metrics.js',
   'live-page.js',

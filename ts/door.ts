@@ -8,8 +8,9 @@ import { Hooks, isThenable } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
 import { ProductionMetrics } from './kpi/metrics.js';
 import { type ConnectionLimits, type RefusalCode, TIME_MAX_MS } from './limits.js';
+import { targetOf } from './page/hosts.js';
 import { LivePage, type PageOptions, checkedPage } from './page/live-page.js';
-import { RequestGate, type RequestStats, answerWith } from './requests.js';
+import { type Answer, RequestGate, type RequestStats, answerWith } from './requests.js';
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import type { ResourceMonitor } from './resources.js';
@@ -77,13 +78,6 @@ export interface GuardStats {
   readonly unidentified: Readonly<Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>>;
   /** Messages refused by the limits of `json`, by code. */
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
-}
-
-/** An HTTP answer to a client that was refused. @internal */
-export interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
 }
 
 /** @internal */
@@ -317,11 +311,9 @@ export class Door<R> {
   /** Whether a request is for a path that is exempt, by its method and its URL or target. */
   isExempt(method: string | undefined, url: string | undefined = ''): boolean {
     if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
-    // A URL's path begins behind its host.
-    const from = url.startsWith('/') ? 0 : url.indexOf('/', 8);
-    if (from === -1) return false;
-    const query = url.indexOf('?', from);
-    return this.#exempt.has(url.slice(from, query === -1 ? undefined : query));
+    const target = url.startsWith('/') ? url : targetOf(url);
+    const query = target.indexOf('?');
+    return this.#exempt.has(query === -1 ? target : target.slice(0, query));
   }
 
   #enter(peer: string, header: (name: string) => string, user: string | undefined | ValidationFailure): Visit {

@@ -1,9 +1,8 @@
 /** Requests of hosts that speak `Request` and `Response`: Bun and Elysia. */
 import { maxHeaderSize } from 'node:http';
-import type { Answer } from './door.js';
 import { PortcullisError } from './errors.js';
 import { markRefused } from './kpi/meters.js';
-import { type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
+import { type Answer, type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
 
 /** @internal */
 export function responseOf(answer: Answer): Response {

@@ -71,6 +71,7 @@ export type {
   DelayQuantiles,
   MemoryLimit,
   PressureStall,
+  ResourceAges,
   ResourceMetrics,
   ResourceSnapshot,
   ResourceState,
@@ -78,6 +79,5 @@ export type {
   StallCause,
   StateChange,
 } from './resource-figures.js';
-export type { ResourceAges } from './resource-ages.js';
 export type { ResourceLog, ResourceMonitorOptions } from './resource-options.js';
 export * from './kpi/index.js';

@@ -2,7 +2,6 @@
  * Limits of HTTP requests, decided in one place; adapters translate. A ticket is one request in flight:
  * it holds its seat, its deadline and its signal.
  */
-import type { Answer } from './door.js';
 import { PortcullisError } from './errors.js';
 import type { ProductionMetrics } from './kpi/metrics.js';
 import type { Checked } from './resource-limits.js';
@@ -35,6 +34,13 @@ const RETRY_MS = 1000;
 /** A handler that takes too long has failed; all else is refused before it has begun. @internal */
 export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
+}
+
+/** An HTTP answer to a client that was refused. @internal */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
 }
 
 /** An answer with a JSON body. @internal */

@@ -1,7 +1,4 @@
-/** What a monitor tells: the shapes, and how they are made of what the native watch knows. */
-import type { StallFigures, WatchFigures } from './native.js';
-import { wallClockMs } from './clock.js';
-import { type ResourceAges, agesOf } from './resource-ages.js';
+/** The shapes of what a monitor tells. */
 
 /** How much of its memory the process uses, in words. */
 export type ResourceState = 'ok' | 'warning' | 'critical';
@@ -235,117 +232,27 @@ export interface ResourceSnapshot {
   readonly ages: ResourceAges;
 }
 
-/** Bytes. @internal */
-export const MB = 2 ** 20;
-/** In the order of the native levels. @internal */
-export const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
+type AgesOf<Figures> = { readonly [Name in keyof Figures]: number | null };
 
-/** @internal */
-export const known = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
-
-/** What only the monitor's own thread knows; sizes in bytes. @internal */
-export interface OwnFigures {
-  readonly activeConnections: number;
-  readonly heapUsed: number;
-  readonly heapLimit: number;
-  readonly heapAtMs: number;
-  readonly collections: readonly CollectionRecord[];
-}
-
-/** @internal */
-export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot {
-  const { nowMs } = figures;
-  const ages = agesOf(figures, own);
-  const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(pressureOf);
-  const [memoryPressure = null, cpuPressure = null, ioPressure = null] = pressures;
-  const megabytes = (bytes: number | undefined): number | null => (bytes === undefined ? null : bytes / MB);
-  const percent = (share: number | undefined): number | null => (share === undefined ? null : share * 100);
-  return {
-    state: STATES[figures.level] ?? 'ok',
-    isHealthy: figures.level < STATES.length - 1,
-    activeConnections: own.activeConnections,
-    activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
-    memory: {
-      ageMs: Math.max(0, nowMs - figures.sampledAtMs),
-      rssMb: megabytes(figures.rss),
-      anonymousMb: megabytes(figures.anonymous),
-      workingSetMb: megabytes(figures.workingSet),
-      hostTotalMb: megabytes(figures.total),
-      hostAvailableMb: megabytes(figures.available),
-      heapUsedMb: own.heapUsed / MB,
-      heapLimitMb: known(own.heapLimit / MB),
-      heapAgeMs: Math.max(0, nowMs - own.heapAtMs),
-      effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
-      limits: figures.limits.map(limitOf),
-      cgroupVersion: figures.cgroupVersion ?? null,
-      oomKills: figures.oomKills ?? null,
-      pressure: memoryPressure,
-    },
-    cpu: {
-      ageMs: ages.cpu.usedCpus,
-      percentOfAllowed: figures.cpuPercent ?? null,
-      usedCpus: figures.usedCpus ?? null,
-      allowedCpus: figures.allowedCpus ?? null,
-      cpus: figures.cpus ?? null,
-      quotaCpus: figures.quotaCpus ?? null,
-      throttledPercent: figures.throttledPercent ?? null,
-      jsThreadPercent: percent(figures.threadCpu),
-      pressure: cpuPressure,
-    },
-    io: { pressure: ioPressure },
-    loop: {
-      watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
-      utilization: figures.utilization ?? null,
-      delayMs: figures.delays ?? null,
-      stalls: figures.stalls,
-      stall: figures.stall === undefined ? null : stallOf(figures.stall, nowMs),
-      pauses: figures.pauses,
-    },
-    process: {
-      requests: figures.processRequests,
-      stalls: figures.processStalls,
-      stalledMs: figures.processStalledMs,
-      delayMs: figures.processDelays ?? null,
-      lifetimeDelayMs: figures.lifetimeDelays ?? null,
-      threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
-        name,
-        inFlight,
-        cpuPercent: percent(cpu),
-        utilization: utilization ?? null,
-        stalls,
-        ageMs: measuredAtMs === undefined ? null : Math.max(0, nowMs - measuredAtMs),
-      })),
-    },
-    collections: own.collections,
-    watcherCpuPercent: percent(figures.ownCpu),
-    ages,
-  };
-}
-
-/** @internal */
-export function stallOf(figures: StallFigures, nowMs: number): Stall {
-  const { id, thread, sinceMs, durationMs, noticedAfterMs, cause, systemCall, onCpu, waiting, label, inFlight } = figures;
-  return Object.freeze({
-    id,
-    thread,
-    startedAt: wallClockMs() - (nowMs - sinceMs),
-    durationMs,
-    noticedAfterMs,
-    cause: cause as StallCause,
-    systemCall: systemCall ?? null,
-    onCpu: onCpu ?? null,
-    waiting: waiting ?? null,
-    label: label === '' ? null : label,
-    inFlight,
-  });
-}
-
-function limitOf({ source, limit, used, percent, level }: WatchFigures['limits'][number]): MemoryLimit {
-  return { source: source as MemoryLimit['source'], limitMb: limit / MB, usedMb: used / MB, percent, level };
-}
-
-function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
-  if (figures === undefined) return null;
-  const { some10, some60, full10, isOwn } = figures;
-  return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
+/**
+ * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
+ * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
+ * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
+ * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
+ * `cgroupVersion`. What JavaScript itself counts is always new.
+ */
+export interface ResourceAges {
+  /** Since memory was last compared with its limits. */
+  readonly state: number | null;
+  readonly isHealthy: number | null;
+  readonly activeConnections: number | null;
+  readonly activeRequests: number | null;
+  readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
+  readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+  readonly io: AgesOf<ResourceSnapshot['io']>;
+  /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+  readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
+  /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+  readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
+  readonly watcherCpuPercent: number | null;
 }

@@ -5,21 +5,10 @@ import { ConnectionManager } from './connections.js';
 import { GcPacer, collector, heap } from './engine.js';
 import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
-import {
-  type CollectionRecord,
-  MB,
-  type ResourceMetrics,
-  type ResourceSnapshot,
-  type ResourceState,
-  STATES,
-  type Stall,
-  type StateChange,
-  known,
-  snapshotOf,
-  stallOf,
-} from './resource-figures.js';
+import type { CollectionRecord, ResourceMetrics, ResourceSnapshot, ResourceState, Stall, StateChange } from './resource-figures.js';
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
 import { type CheckedOptions, type ResourceMonitorOptions, checkOptions } from './resource-options.js';
+import { MB, STATES, known, snapshotOf, stallOf } from './resource-snapshot.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 import { listen } from './waker.js';
 
