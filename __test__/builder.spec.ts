@@ -226,6 +226,46 @@ describe('a builder', () => {
     expect(out.split('\n')).toEqual(['shouted A', 'ERR_OUT_OF_RANGE type', 'ERR_INVALID_ARG_TYPE handle']);
   });
 
+  it.each([
+    ['without layers', ''],
+    ['with a layer', ".middleware({ name: 'one', middleware: (_context, next) => next() })"],
+  ])('tells clients nothing of what a route has thrown, %s, unless the application answers itself', (_, layer) => {
+    const out = script(`
+      const boom = () => { throw new Error('a secret'); };
+      const told = [];
+      const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })${layer}.onError((error, where) => told.push(where + ' ' + error.message))
+        .routes((app) => app.get('/sync', boom).get('/async', async () => { await 1; boom(); }).get('/meant', ({ status }) => status(418, 'a secret'))
+          .get('/bad', () => { throw Object.assign(new Error('yours'), { status: 400 }); })
+          .get('/own', boom, { error: ({ set }) => { set.status = 503; return 'own'; } }).get('/fine', () => new Response('a secret', { status: 500 })))
+        .start();
+      for (const path of ['/sync', '/async', '/meant', '/bad', '/own', '/fine']) {
+        const answer = await fetch(new URL(path, server.url));
+        console.log(path, answer.status, await answer.text());
+      }
+      console.log(told.join(', '));
+      await server.stop();
+    `);
+    const hidden = '{"code":"internal_error","message":"Internal error"}';
+    const answers = [`/sync 500 ${hidden}`, `/async 500 ${hidden}`, '/meant 418 a secret', '/bad 400 yours', '/own 503 own', '/fine 500 a secret'];
+    expect(out.split('\n')).toEqual([...answers, 'route a secret, route a secret, route a secret']);
+  });
+
+  it('that cannot be built leaves no timer and no listener', () => {
+    const out = script(`
+      const { TimerManager } = await import('./dist/index.js');
+      const before = process.listenerCount('SIGTERM');
+      for (const routes of [() => 5, () => { throw Object.assign(new Error('no route'), { code: 'MINE', field: '' }); }]) {
+        const timers = new TimerManager();
+        const left = () => timers.getActiveTimersCount() + process.listenerCount('SIGTERM') - before;
+        console.log(thrown(() => new ElysiaServerBuilder({ timers, shutdown: { signals: ['SIGTERM'], preDrainDelayMs: 0 } }).routes(routes).build()));
+        for (let turn = 0; turn < 1000 && left() > 0; turn++) await new Promise((resolve) => setImmediate(resolve));
+        console.log(left());
+      }
+      process.exit();
+    `);
+    expect(out.split('\n')).toEqual(['ERR_INVALID_ARG_TYPE add', '0', 'MINE ', '0']);
+  });
+
   it('refuses what is wrong by the name of its field', () => {
     const out = script(`
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },

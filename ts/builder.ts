@@ -109,8 +109,8 @@ export interface ServerOptions {
   /** Owner of all timers. Default: a new one. The shutdown clears it. */
   readonly timers?: TimerManager | undefined;
   /**
-   * Told what middleware, routes, handlers of messages and hooks have thrown. The client is told nothing of it, but of a
-   * route's error Elysia sends the message, unless a hook `onError` of your routes answers. Default: `console.error`.
+   * Told what middleware, routes, handlers of messages and hooks have thrown. The client is told nothing of it: it gets 500 and
+   * `internal_error`, unless a hook `onError` of your routes answers, with another text than the error's own. Default: `console.error`.
    */
   readonly onError?: ((error: unknown, where: string) => void) | undefined;
 }
@@ -175,6 +175,8 @@ class Context implements RequestContext {
   readonly set: { status?: number | undefined; readonly headers: Record<string, string> } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
+  /** What a route has thrown: of an error nobody meant for the client, its message. */
+  thrown: string | undefined;
   #signal: AbortSignal | undefined;
 
   constructor(request: Request) {
@@ -310,7 +312,9 @@ class Parts {
   #layers(request: Request, handle: () => unknown): unknown {
     const context = new Context(request);
     this.contexts.set(request, context);
-    return this.#isBare ? handle() : this.#run(context, handle);
+    if (!this.#isBare) return this.#run(context, handle);
+    const answered = handle() as Response | undefined | Promise<Response | undefined>;
+    return answered instanceof Promise ? answered.then((response) => hushed(context, response)) : hushed(context, answered);
   }
 
   /** Whether there is no layer: most servers have none, and then a request needs no promise more. */
@@ -326,7 +330,7 @@ class Parts {
     let isUpgraded = false;
     try {
       const returned = await this.chain.execute()(context, async () => {
-        context.response = (await handle()) as Response | undefined;
+        context.response = await hushed(context, (await handle()) as Response | undefined);
         isUpgraded = context.response === undefined;
         return context.response;
       });
@@ -338,7 +342,7 @@ class Parts {
     } catch (error) {
       if (error instanceof Response) return error;
       if (!context.request.signal.aborted) this.onError(error, 'middleware');
-      return responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
+      return internalError();
     }
   }
 
@@ -356,6 +360,18 @@ class Parts {
       middlewares: this.chain.getPerformanceMetrics(),
     };
   }
+}
+
+const internalError = (): Response => responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
+
+/**
+ * An answer of the server's own in the place of Elysia's, which tells clients the message of what a route has thrown.
+ * There is no later place for it: a hook that answers takes the word from the application's own.
+ */
+function hushed({ thrown }: Context, response: Response | undefined): Response | undefined | Promise<Response> {
+  if (thrown === undefined || response === undefined || response.status < 500) return response;
+  const told = response.clone().text();
+  return told.then((text) => (text === thrown ? internalError() : response));
 }
 
 /** Puts what layers have set on a response; an upgrade has none. */
@@ -415,10 +431,13 @@ function baseApp(inner: object, options: ServerOptions) {
     },
   })
     .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
-    .onError({ as: 'global' }, ({ error, code }) => {
+    .onError({ as: 'global' }, ({ error, code, request }) => {
       // What is meant for the client has a status of its own; what answers is Elysia, or the application's hook.
-      const status = (error as { status?: unknown }).status;
-      if (code === 'UNKNOWN' && !(typeof status === 'number' && status < 500)) parts.onError(error, 'route');
+      const { status, message } = error as { status?: unknown; message?: unknown };
+      if (code !== 'UNKNOWN' || (typeof status === 'number' && status < 500)) return;
+      const context = parts.contexts.get(request);
+      if (context !== undefined) context.thrown = String(message ?? error);
+      parts.onError(error, 'route');
     })
     .derive({ as: 'global' }, ({ request }) => ({ requestContext: parts.contexts.get(request) as RequestContext | undefined }));
   const healthy = app
@@ -610,8 +629,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
     const parts = new Parts(this.#options, this.#router);
     for (const { name, hook, options } of this.#hooks) parts.shutdown.onShutdown(name, hook, options);
     let app: unknown = baseApp(parts, this.#options);
-    for (const add of this.#routes) app = add(app);
-    if (!(app instanceof Elysia)) throw wrongType('add', app, 'a function that returns an Elysia app');
+    try {
+      for (const add of this.#routes) app = add(app);
+      if (!(app instanceof Elysia)) throw wrongType('add', app, 'a function that returns an Elysia app');
+    } catch (error) {
+      // Nothing of it may stay: neither timers nor listeners of signals.
+      void parts.shutdown.shutdown('failed to build');
+      throw error;
+    }
     const made = app;
     parts.shutdown.add(
       bunPart(
