@@ -100,11 +100,12 @@ mod tests {
         let mut ledger = Ledger::new(0.0, 100.0, &[1.0, 10.0]);
         (0..3).for_each(|_| ledger.routes.add());
         let keys = [2 << 11 | 404 << 1, 1 << 11 | 200 << 1 | 1, 0];
-        ledger.fold(&[1.0, 200.0, 500.0, 2.0, 9.0], &keys);
+        ledger.fold(&[100.0, 200.0, 500.0, 2.0, 9.0], &keys);
         let figures = ledger.windows.sums(Window::Lifetime).figures;
         assert_eq!(figures.requests(), 3);
         assert_eq!(figures.ended(Outcome::Failed), 1);
         assert_eq!(figures.ended(Outcome::ClientError), 1);
+        // The first takes T to the letter, and is not slow.
         assert_eq!(figures.slow(), 2);
         let snapshot = ledger.routes.snapshot();
         let rows: Vec<Vec<_>> = snapshot

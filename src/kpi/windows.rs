@@ -473,7 +473,11 @@ mod tests {
                     prop_assert_eq!(figures.requests(), inside.clone().count() as u64);
                     prop_assert_eq!(figures.ended(Outcome::Failed), inside.clone().filter(|event| event.2 == 2).count() as u64);
                     prop_assert_eq!(figures.slow(), inside.clone().filter(|event| event.1 > 100.0).count() as u64);
-                    prop_assert_eq!(latency.map_or(0.0, |found| found.max), inside.fold(0.0, |most: f64, event| most.max(event.1)));
+                    let mut counts = vec![0; BUCKETS];
+                    inside.clone().for_each(|event| counts[bucket_of(event.1)] += 1);
+                    let max = inside.fold(0.0, |most: f64, event| most.max(event.1));
+                    let of = |found: Quantiles| (found.p50, found.p90, found.p999, found.max);
+                    prop_assert_eq!(latency.map(of), quantiles(&counts, 0.0, max).map(of));
                     prop_assert!((covered_ms - (now - since) as f64).abs() < 1e-6);
                 }
                 for minutes in [5, 30, 60] {
@@ -504,7 +508,9 @@ mod tests {
         record(&mut windows, 5.0, Outcome::Failed);
         windows.add_traffic(&[1.0, 5.0]);
         windows.advance(40.0 * 86_400_000.0);
-        assert_eq!(windows.sums(Window::Quarter).figures, Figures::default());
+        for window in [Window::Short, Window::Minute, Window::Five, Window::Quarter] {
+            assert_eq!(windows.sums(window).figures, Figures::default());
+        }
         assert_eq!(windows.totals(4320), Totals::default());
         let figures = windows.sums(Window::Lifetime).figures;
         assert_eq!(figures.requests(), 1);

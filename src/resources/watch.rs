@@ -461,6 +461,19 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_that_wakes_often_is_looked_at_as_often_as_a_busy_one() {
+        let mut scene = Scene::new();
+        for (turns, every_ms) in [(4, 250.0), (40, 25.0)] {
+            for _ in 0..3 * turns {
+                scene.spend(0.1, Place::Running, 0.1, 0.0);
+                scene.idle(every_ms - 0.1);
+            }
+            let expected = if turns > 20 { LOOK_MS } else { IDLE_LOOK_MS };
+            assert_eq!(scene.next_ms - scene.look.now_ms, expected, "{turns}");
+        }
+    }
+
+    #[test]
     fn each_cause_is_told_from_the_threads_own_figures() {
         for (place, on_cpu, waiting, throttled, cause) in [
             (Place::Running, 0.95, 0.05, 0.0, Cause::Busy),
