@@ -779,7 +779,7 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
     readonly name?: string | undefined;
-    /** How long a lease holds its seat: 1 to 2^30 ms. Default 10000. */
+    /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
     readonly leaseTimeoutMs?: number | undefined;
     /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
     readonly closeTimeoutMs?: number | undefined;

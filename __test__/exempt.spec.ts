@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { ProductionMetrics, TimerManager } from '../dist/index.js';
+import { ProductionMetrics, TimerManager, UnauthorizedError } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
 const isBun = 'bun' in process.versions;
@@ -17,6 +17,15 @@ interface Options {
   readonly requests: { readonly maxConcurrent: number };
   readonly exemptPaths: readonly string[];
   readonly metrics: ProductionMetrics;
+}
+
+/** The status of an answer to a request as it is written. */
+async function raw(port: number, text: string): Promise<number> {
+  const socket = connect(port, '127.0.0.1');
+  socket.write(text);
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  socket.destroy();
+  return Number(answer.toString('latin1').split(' ')[1]);
 }
 
 async function overNode(options: Options): Promise<number> {
@@ -48,33 +57,39 @@ async function overElysia(options: Options): Promise<number> {
 
 if (!isBun) console.log('skipped on Node: exempt paths of the adapters of Elysia and Bun need Bun');
 
-describe.each([['portcullis/ws', overNode, true] as const, ['portcullis/bun', overBun, isBun] as const, ['portcullis/elysia', overElysia, isBun] as const])(
-  'exemptPaths of %s',
-  (_, serve, isHere) => {
-    test.skipIf(!isHere)('are answered by GET and HEAD when nothing else is, and are counted nowhere', async () => {
-      const metrics = new ProductionMetrics();
-      ends.push(() => metrics.stop());
-      const port = await serve({ limits: {}, requests: { maxConcurrent: 0 }, exemptPaths: ['/healthz'], metrics });
-      const status = async (path: string, method = 'GET'): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`, { method })).status;
-      expect(await status('/healthz')).toBe(200);
-      expect(await status('/healthz?verbose=1', 'HEAD')).toBe(200);
-      expect(await status('/healthz', 'POST')).toBe(503);
-      expect(await status('/healthz/')).toBe(503);
-      expect(await status('/')).toBe(503);
-      const { samples, inFlight, refusals } = metrics.generateReport();
-      expect([samples, inFlight, refusals]).toEqual([0, 0, { too_many_requests_in_flight: 3 }]);
-    });
-  },
-);
+describe.each([
+  ['portcullis/ws', overNode, true, false],
+  ['portcullis/bun', overBun, isBun, true],
+  ['portcullis/elysia', overElysia, isBun, true],
+] as const)('exemptPaths of %s', (_, serve, isHere, hidesPath) => {
+  test.skipIf(!isHere)('are answered by GET and HEAD when nothing else is, and are counted nowhere', async () => {
+    const metrics = new ProductionMetrics();
+    ends.push(() => metrics.stop());
+    const port = await serve({ limits: {}, requests: { maxConcurrent: 0 }, exemptPaths: ['/healthz'], metrics });
+    const status = async (path: string, method = 'GET'): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`, { method })).status;
+    expect(await status('/healthz')).toBe(200);
+    expect(await status('/healthz?verbose=1', 'HEAD')).toBe(200);
+    expect(await status('/healthz', 'POST')).toBe(503);
+    expect(await status('/healthz/')).toBe(503);
+    expect(await status('/')).toBe(503);
+    // Behind a short host Elysia would take the path out of the query.
+    expect(await raw(port, 'GET /healthz?/users/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toBe(hidesPath ? 503 : 200);
+    const { samples, inFlight, refusals } = metrics.generateReport();
+    expect([samples, inFlight, refusals]).toEqual([0, 0, { too_many_requests_in_flight: hidesPath ? 4 : 3 }]);
+  });
+});
 
 describe('what exemptPaths and identifyTimeoutMs must be', () => {
   test.each([
     [{ exemptPaths: '/healthz' }, 'exemptPaths'],
     [{ exemptPaths: ['healthz'] }, 'exemptPaths[0]'],
     [{ exemptPaths: ['/a', '/b?c'] }, 'exemptPaths[1]'],
+    [{ exemptPaths: ['/é'] }, 'exemptPaths[0]'],
+    [{ exemptPaths: ['/a\\b'] }, 'exemptPaths[0]'],
     [{ exemptPaths: Array.from({ length: 33 }, (_, at) => `/${at}`) }, 'exemptPaths'],
     [{ identifyTimeoutMs: 0 }, 'identifyTimeoutMs'],
     [{ identifyTimeoutMs: Number.NaN }, 'identifyTimeoutMs'],
+    [{ identifyTimeoutMs: Infinity }, 'identifyTimeoutMs'],
   ])('is told of %j', (options, field) => {
     expect(() => portcullis({ limits: {}, ...options } as never)).toThrow(expect.objectContaining({ field }));
   });
@@ -160,5 +175,65 @@ describe('a handler of node:http that throws at once', () => {
     ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
     await expect(fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)).rejects.toThrow();
     expect(thrown).toEqual([[expect.objectContaining({ message: 'on purpose' }), 0]]);
+  });
+});
+
+describe('an identify that gives no name', () => {
+  test.each([{ id: 'u1' }, { status: '200 OK\r\nX-Injected: 1', code: 'x' }, 5, true, ['ada']])(
+    'is refused with 500 and told to onIdentifyError: %j',
+    async (answer) => {
+      const told: unknown[] = [];
+      const guard = portcullis({ limits: {}, identify: () => answer as never, onIdentifyError: (error) => told.push(error) });
+      const server = createServer();
+      guard.attach(server, new WebSocketServer({ noServer: true }));
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+      const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      const [{ message }] = (await once(client, 'error')) as [Error];
+      expect(message).toContain('500');
+      expect(told).toEqual([expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' })]);
+      expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+    },
+  );
+});
+
+describe('options of a guard', () => {
+  test('are those it was made with, whatever becomes of the object', async () => {
+    const options = { limits: {}, identify: () => Promise.reject(new UnauthorizedError('nobody')) as Promise<string> };
+    const guard = portcullis(options);
+    Object.assign(options, { identify: undefined });
+    const server = createServer();
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const [{ message }] = (await once(client, 'error')) as [Error];
+    expect(message).toContain('401');
+  });
+
+  test('of its page are read before its manager has a name', () => {
+    const timers = new TimerManager();
+    let reads = 0;
+    const page = {
+      get path(): string {
+        if (reads++ > 0) throw new Error('again');
+        return '/page';
+      },
+    };
+    const guard = portcullis({ limits: {}, timers, name: 'exempt.spec page', page });
+    guard.manager.cleanup();
+    expect(reads).toBe(1);
+    timers.cleanup();
+  });
+});
+
+describe.skipIf(!isBun)('Elysia without aot', () => {
+  test('is refused: it would run none of the guards before the upgrade', async () => {
+    const { Elysia } = await import('elysia');
+    const { portcullis: plugin } = await import('../dist/elysia.js');
+    const app = new Elysia({ aot: false }).use(plugin({ limits: {} })).get('/', 'ok');
+    expect(() => app.listen(0)).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED', field: 'aot' }));
   });
 });

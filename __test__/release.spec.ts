@@ -47,6 +47,15 @@ describe('a release', () => {
     expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
   });
 
+  test.each([['publish'], ['publish', '--dryrun'], ['publish', '--dry-run=true'], ['publish', '--dry-run', '--help'], ['check', 'x'], ['junk'], []])(
+    'publishes nothing for %j',
+    (...args) => {
+      const { status, stdout, stderr } = spawnSync('node', ['scripts/release.mjs', ...args], { encoding: 'utf8' });
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toMatch(/^portcullis: /);
+    },
+  );
+
   test('is not made by hand: publishing from here is refused', () => {
     const { status, stderr } = spawnSync('node', ['scripts/release.mjs', 'fit'], { encoding: 'utf8' });
     expect(status).toBe(1);

@@ -272,8 +272,8 @@ function ofCore(name) {
     return `| name | type | naming | unit | labels | meaning |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   if (name === 'cells') {
-    const source = readFileSync(join(root, 'src/sampler/mod.rs'), 'utf8');
-    const rows = [...source.matchAll(/\/\/\/ (\w+)[^:\n]*: ([^\n]+)\n\s+pub const (\w+): usize = (\d+);/g)].map(
+    const source = readFileSync(join(root, 'src/sampler/cell.rs'), 'utf8');
+    const rows = [...source.matchAll(/\/\/\/ (\w+)[^:\n]*: ([^\n]+)\n\s*pub const (\w+): usize = (\d+);/g)].map(
       ([, writer, what, cellName, at]) => `| ${Number(at) * 8} | \`${cellName}\` | ${writer} | ${cell(what)} |`,
     );
     return `| byte | cell | written by | what |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;

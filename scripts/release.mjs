@@ -15,8 +15,8 @@ function run(root, command, args) {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
 }
 
-/** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one. */
-export function obstacles(root, tag) {
+/** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one; `isPrepared` once `prepare` has run. */
+export function obstacles(root, tag, isPrepared = false) {
   const found = [];
   const { name, version, repository, optionalDependencies } = json(join(root, 'package.json'));
   if (typeof repository?.url !== 'string') {
@@ -24,7 +24,7 @@ export function obstacles(root, tag) {
       'package.json has no "repository": set { "type": "git", "url": "git+https://…" } to where the project lives; npm checks the provenance of a package against it.',
     );
   }
-  if (optionalDependencies !== undefined)
+  if (optionalDependencies !== undefined && !isPrepared)
     found.push('package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.');
   const crate = /^version = "(.+)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1];
   if (crate !== version) found.push(`Cargo.toml says version ${crate} and package.json ${version}: set both alike.`);
@@ -77,24 +77,41 @@ export function unfit(root) {
   return undefined;
 }
 
-function main([step, ...rest]) {
-  if (step === 'check') {
-    const found = obstacles(home, process.env.GITHUB_REF_TYPE === 'tag' ? process.env.GITHUB_REF_NAME : undefined);
-    for (const sentence of found) console.error(`portcullis: ${sentence}`);
-    return found.length === 0;
+/** Says each sentence; whether there is none. */
+function isClear(sentences) {
+  for (const sentence of sentences) console.error(`portcullis: ${sentence}`);
+  return sentences.length === 0;
+}
+
+const tag = () => (process.env.GITHUB_REF_TYPE === 'tag' ? process.env.GITHUB_REF_NAME : undefined);
+
+// By its whole text: a slip in an option must not publish.
+const STEPS = {
+  check: () => isClear(obstacles(home, tag())),
+  fit: () => isClear([unfit(home)].filter((reason) => reason !== undefined)),
+  prepare: () => {
+    prepare(home);
+    return true;
+  },
+  publish: () => {
+    if (!isClear([...obstacles(home, tag(), true), unfit(home)].filter((reason) => reason !== undefined))) return false;
+    publish(home, false);
+    return true;
+  },
+  'publish --dry-run': () => {
+    publish(home, true);
+    return true;
+  },
+};
+
+function main(args) {
+  const step = Object.hasOwn(STEPS, args.join(' ')) ? STEPS[args.join(' ')] : undefined;
+  if (step === undefined) return isClear([`node scripts/release.mjs ${Object.keys(STEPS).join(' | ')}`]);
+  try {
+    return step();
+  } catch (error) {
+    return isClear([error.message]);
   }
-  if (step === 'fit') {
-    const reason = unfit(home);
-    if (reason !== undefined) console.error(`portcullis: ${reason}`);
-    return reason === undefined;
-  }
-  if (step === 'prepare') prepare(home);
-  else if (step === 'publish') publish(home, rest.includes('--dry-run'));
-  else {
-    console.error('portcullis: node scripts/release.mjs check | prepare | publish [--dry-run]');
-    return false;
-  }
-  return true;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = main(process.argv.slice(2)) ? 0 : 1;

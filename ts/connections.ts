@@ -34,6 +34,9 @@ import {
 import type { ResourceMonitor } from './resources.js';
 import { type TimerHandle, TimerManager } from './timers.js';
 
+/** Leases are looked after no more often than this. */
+const LEASE_SWEEP_MIN_MS = 100;
+
 /** A seat held before the connection opens. */
 export interface Lease {
   readonly success: true;
@@ -75,7 +78,7 @@ export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
   /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
   readonly name?: string | undefined;
-  /** How long a lease holds its seat: 1 to 2^30 ms. Default 10000. */
+  /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
   readonly leaseTimeoutMs?: number | undefined;
   /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
   readonly closeTimeoutMs?: number | undefined;
@@ -308,10 +311,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#tick?.close();
       this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: tickMs, ref: false, name: 'connections.tick' });
     }
-    if (this.#cleanup === undefined || cleanupIntervalMs !== this.#sweepMs) {
-      this.#sweepMs = cleanupIntervalMs;
+    // Leases end at a sweep, too.
+    const sweepMs = Math.min(cleanupIntervalMs, Math.max(LEASE_SWEEP_MIN_MS, this.#leaseTimeoutMs));
+    if (this.#cleanup === undefined || sweepMs !== this.#sweepMs) {
+      this.#sweepMs = sweepMs;
       this.#cleanup?.close();
-      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), { delayMs: cleanupIntervalMs, ref: false, name: 'connections.cleanup' });
+      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), { delayMs: sweepMs, ref: false, name: 'connections.cleanup' });
     }
   }
 

@@ -41,7 +41,7 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * client is refused with 500 (close code 1011) and is told nothing more, and so it is after `identifyTimeoutMs`.
    */
   readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
-  /** Milliseconds that `identify` may take: 1 to 2^30, or `Infinity`. What it says later is not heard. Default 10000. */
+  /** Milliseconds that `identify` may take: 1 to 2^30. What it says later is not heard. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
    * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
@@ -59,7 +59,7 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   readonly requests?: Partial<RequestLimits>;
   /**
    * Paths whose `GET` and `HEAD` are neither limited, shed nor counted: those that ask whether the server lives, which load must
-   * not decide. Exact, each from `/` on, without a query; at most 32. Upgrades are guarded there, too. Default: none.
+   * not decide. Exact, each from `/` on, of visible ASCII, without a query; at most 32. Upgrades are guarded there, too. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
   /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
@@ -198,7 +198,8 @@ const UNLIMITED = Object.freeze({ maxConcurrent: Infinity, timeoutMs: Infinity, 
 export class Door<R> {
   readonly manager: ConnectionManager;
   readonly messages: MessageGate;
-  readonly #options: GuardOptions<R>;
+  readonly #identify: GuardOptions<R>['identify'];
+  readonly #onIdentifyError: GuardOptions<R>['onIdentifyError'];
   readonly #hooks = new Hooks();
   readonly #timers: TimerManager;
   readonly #identifyTimeoutMs: number;
@@ -218,18 +219,21 @@ export class Door<R> {
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
     knownOptions(what, options, [...OWN, ...MESSAGE_OPTIONS, ...MANAGERS]);
-    for (const hook of ['identify', 'onIdentifyError'] as const) {
-      if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
+    const { identify, onIdentifyError } = options;
+    for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
+      if (hook !== undefined && typeof hook !== 'function') throw wrongType(name, hook, 'a function');
     }
-    if (options.page !== undefined) checkedPage(options.page);
+    this.#identify = identify;
+    this.#onIdentifyError = onIdentifyError;
+    // A copy: what is checked is what is used, and it cannot fail once the manager has its name and its timers.
+    const page = options.page === undefined || options.page === null ? options.page : { ...options.page };
+    if (page !== undefined) checkedPage(page);
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
-    this.#identifyTimeoutMs =
-      options.identifyTimeoutMs === Infinity ? Infinity : wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIME_MAX_MS, IDENTIFY_TIMEOUT_MS);
+    this.#identifyTimeoutMs = wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIME_MAX_MS, IDENTIFY_TIMEOUT_MS);
     this.#exempt = exemptOf(options.exemptPaths);
     this.#trust = trustOf(options.trustedProxies);
     this.#auth = authOf(options);
-    this.#options = options;
     this.messages = new MessageGate(options);
     const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
@@ -245,9 +249,9 @@ export class Door<R> {
     this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor, metrics);
     this.live = new LiveSockets(websockets, timers, host, this.monitor);
     this.page =
-      options.page === undefined
+      page === undefined
         ? undefined
-        : new LivePage({ monitor: this.monitor, metrics, ...options.page }, { connections: this.manager, timers, stats: () => this.stats() });
+        : new LivePage({ monitor: this.monitor, metrics, ...page }, { connections: this.manager, timers, stats: () => this.stats() });
   }
 
   stats(): GuardStats {
@@ -263,7 +267,7 @@ export class Door<R> {
 
   /** Whether a visit has to be waited for. */
   get isAsync(): boolean {
-    return this.#options.identify !== undefined || this.#auth?.verifier.isRemote === true;
+    return this.#identify !== undefined || this.#auth?.verifier.isRemote === true;
   }
 
   /**
@@ -283,8 +287,10 @@ export class Door<R> {
     const auth = this.#auth;
     if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
     try {
-      const userId = await this.#inTime(this.#options.identify?.(request));
-      return this.#enter(peer, header, userId ?? undefined);
+      const userId: unknown = await this.#inTime(this.#identify?.(request));
+      if (userId === undefined || userId === null) return this.#enter(peer, header, undefined);
+      if (typeof userId !== 'string') throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
+      return this.#enter(peer, header, userId);
     } catch (error) {
       if (error instanceof UnauthorizedError) return this.#turnAway({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
       this.#report(error, this.#clientOf(peer, header));
@@ -295,7 +301,7 @@ export class Door<R> {
   /** Waits no longer than `identifyTimeoutMs`: a handshake that waits has no seat, and nobody would count how many do. */
   #inTime<T>(answer: T | Promise<T>): T | Promise<T> {
     const ms = this.#identifyTimeoutMs;
-    if (ms === Infinity || !isThenable(answer)) return answer;
+    if (!isThenable(answer)) return answer;
     return new Promise((resolve, reject) => {
       let timer: TimerHandle | undefined;
       // First: whatever becomes of the timer, a rejection is heard.
@@ -311,6 +317,8 @@ export class Door<R> {
   /** Whether a request is for a path that is exempt, by its method and its URL or target. */
   isExempt(method: string | undefined, url: string | undefined = ''): boolean {
     if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
+    // Elysia looks for the path from the 12th character on: behind a host of a letter or two it finds another one than is there.
+    if (!url.startsWith('/') && url.indexOf('/', 8) !== url.indexOf('/', 11)) return false;
     const target = url.startsWith('/') ? url : targetOf(url);
     const query = target.indexOf('?');
     return this.#exempt.has(query === -1 ? target : target.slice(0, query));
@@ -336,7 +344,7 @@ export class Door<R> {
   }
 
   #report(error: unknown, ip: string): void {
-    this.#hooks.run('onIdentifyError', () => this.#options.onIdentifyError?.(error, ip));
+    this.#hooks.run('onIdentifyError', () => this.#onIdentifyError?.(error, ip));
   }
 }
 
@@ -377,9 +385,9 @@ function exemptOf(paths: readonly string[] | undefined): ReadonlySet<string> {
   if (!Array.isArray(paths)) throw wrongType('exemptPaths', paths, "an array of paths such as '/healthz'");
   if (paths.length > EXEMPT_MAX) throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_MAX} paths`);
   for (const [index, path] of paths.entries()) {
-    const allowed = "a path such as '/healthz', without a query";
+    const allowed = "a path such as '/healthz' of visible ASCII characters, without a query";
     if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
-    if (!/^\/[^?#\s]*$/.test(path)) throw outOfRange(`exemptPaths[${index}]`, path, allowed);
+    if (!/^\/[!-~]*$/.test(path) || /[?#\\]/.test(path)) throw outOfRange(`exemptPaths[${index}]`, path, allowed);
   }
   return new Set(paths);
 }

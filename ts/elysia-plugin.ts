@@ -3,6 +3,7 @@ import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
+import { PortcullisError } from './errors.js';
 import { responseOf, unwatch, withinLimits } from './fetching.js';
 import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
@@ -263,6 +264,11 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         return enter(visit, context.request);
       });
   before.onStart((app) => {
+    // Without it neither what stands around requests nor what comes before an upgrade would run, and nobody would be told.
+    if ((app as { config?: { aot?: boolean } }).config?.aot === false) {
+      void app.server?.stop(true);
+      throw new PortcullisError('ERR_UNSUPPORTED', 'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false', { field: 'aot' });
+    }
     if (app.server) watch(app.server as unknown as RawServer);
   });
   // An upgrade that a later hook turned down, or that failed.
