@@ -389,10 +389,12 @@ type AgesOf<Figures> = {
 };
 /**
  * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
- * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet. A figure that
- * can be read no longer keeps its last value, and its age grows: 0 to 1000 ms are usual, up to 5000
- * for what changes rarely (limits, quota, PSI, the machine's memory), up to 60000 for
- * `cgroupVersion`. What JavaScript itself counts is always new.
+ * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet, and for counts
+ * of stalls where no loop is watched. A figure that can be read no longer keeps its last value, and
+ * its age grows: 0 to 1000 ms are usual, up to 5000 for what changes rarely (the heap, limits, the
+ * working set of the group, kills, quota, PSI, the machine's memory), up to 60000 for `cgroupVersion`.
+ * What JavaScript itself counts is always new. Records (`collections`), settings (`loop.watch`) and
+ * threads, which have their own `ageMs`, are left out.
  */
 interface ResourceAges {
     /** Since memory was last compared with its limits. */

@@ -130,13 +130,14 @@ describe('the README', () => {
     // The key set's address is nobody's: the test must not leave this machine.
     const local = whole.replace('https://issuer.example/jwks.json', 'http://127.0.0.1:9/jwks.json');
     const before = ws.split('portcullis({')[0]!;
-    const code = `${before}${local}server.on('request', guard.request((request, response) => response.end()));\nserver.listen(0, () => ${told('server.address()')});`;
+    const code = `${before}${local}server.listen(0, () => ${told('server.address()')});`;
     const { url, process_ } = await start(write('readme-whole.mjs', code));
     // Whatever it carries, it waits for keys that cannot be had.
     expect((await ask(url, 'hello')).answer).toBe(401);
     const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
     expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
     expect((await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status).toBe(200);
+    expect(await (await fetch(url)).text()).toBe('hello');
     const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
     process_.kill('SIGTERM');
     expect(await exit).toBe(0);

@@ -7,8 +7,12 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const at = process.argv.indexOf('--rounds');
-const rounds = at === -1 ? 31 : Number(process.argv[at + 1]);
+const [option = '--rounds', text = '31', ...more] = process.argv.slice(2);
+const rounds = Number(text);
+if (option !== '--rounds' || more.length > 0 || !Number.isInteger(rounds) || rounds < 1 || rounds > 1000) {
+  console.error('portcullis: the only option is --rounds, a whole number from 1 to 1000');
+  process.exit(1);
+}
 const entry = pathToFileURL(join(root, 'dist', 'index.js')).href;
 const addon = readdirSync(join(root, 'native')).find((name) => name.endsWith('.node'));
 const bun = join(root, 'node_modules', '.bin', 'bun');

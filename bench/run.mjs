@@ -16,6 +16,7 @@ const run = (command, args, stdio) => {
 };
 for (const [name, command, flags] of hosts) {
   for (const args of [
+    ['bench/load-time.mjs', '--rounds', '11'],
     ['bench/connections.mjs'],
     ['bench/connections.mjs', '1000000'],
     ['bench/sweep.mjs'],

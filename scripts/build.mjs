@@ -65,6 +65,10 @@ const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')
 const built = files('native').some((path) => path.endsWith('.node'));
 const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs', 'scripts/build.mjs', 'scripts/failures.mjs']);
 const args = process.argv.slice(2);
+needs(
+  args.length === 0 || args[0] === '--typescript' || args[0] === '--target',
+  'build.mjs takes nothing, --typescript, or --target TRIPLE and what else goes to "napi build".',
+);
 // For an addon that was built elsewhere: only what lies around it.
 const isGiven = args[0] === '--typescript';
 needs(!isGiven || built, 'native/ holds no addon to build the TypeScript around.');

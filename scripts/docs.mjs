@@ -269,6 +269,7 @@ function ofCore(name) {
         help,
         [...labels.matchAll(/"(\w+)"/g)].map(([, label]) => label),
       );
+    if (rows.length === 0) throw new Error('docs: src/kpi/families.rs names no families');
     return `| name | type | naming | unit | labels | meaning |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   if (name === 'cells') {
@@ -276,6 +277,7 @@ function ofCore(name) {
     const rows = [...source.matchAll(/\/\/\/ (\w+)[^:\n]*: ([^\n]+)\n\s*pub const (\w+): usize = (\d+);/g)].map(
       ([, writer, what, cellName, at]) => `| ${Number(at) * 8} | \`${cellName}\` | ${writer} | ${cell(what)} |`,
     );
+    if (rows.length === 0) throw new Error('docs: src/sampler/cell.rs names no cells');
     return `| byte | cell | written by | what |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   if (name === 'failures') {

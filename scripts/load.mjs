@@ -29,6 +29,14 @@ if (options.help) {
   console.log(USAGE);
   process.exit(0);
 }
+if (options.results !== undefined) {
+  try {
+    // Before minutes are spent.
+    mkdirSync(resolve(root, options.results), { recursive: true });
+  } catch (error) {
+    fail(`--results: ${options.results} cannot be a folder (${error.code})`);
+  }
+}
 const problem = filesProblem(options.connections);
 if (problem !== undefined) fail(problem);
 if (spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1);
@@ -87,7 +95,6 @@ for (const host of options.hosts) {
   if (options.contestants.includes('portcullis')) console.log(`${verdictText(verdict)}\n`);
   if (options.results === undefined) continue;
   const folder = resolve(root, options.results);
-  mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/load-${host}.json`, `${JSON.stringify({ host, ...about, figures, verdict, rounds }, null, 2)}\n`);
   const caption = `${options.connections} connections, ${about.machine.cores} x ${about.machine.cpu}, medians of ${options.rounds}; commit ${about.commit}, ${about.date}`;
   writeFileSync(`${folder}/load-${host}.svg`, plotOf(figures, title, caption));

@@ -16,8 +16,9 @@ const given = () => {
     return fail(`${error.message}; the only option is --load, such as "npm start -- --load 500".`);
   }
 };
-const load = Number(given());
-if (!Number.isInteger(load) || load < 0 || load > 2000) fail('--load must be a whole number from 0 to 2000.');
+const text = given();
+const load = Number(text);
+if (text.trim() === '' || !Number.isInteger(load) || load < 0 || load > 2000) fail('--load must be a whole number from 0 to 2000.');
 const { status } = spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' });
 if (status !== 0) process.exit(status ?? 1);
 

@@ -49,6 +49,7 @@ export function optionsOf(args) {
   } catch (error) {
     throw new UsageError(error.message);
   }
+  if (given.results === '') throw new UsageError('--results must be a folder');
   const usual = given.quick ? QUICK : FULL;
   const connections = given.connections === undefined ? usual.connections : wholeNumber('connections', given.connections, 20, 60_000);
   const only = given.only === undefined ? CONTESTANTS : [...new Set(given.only.split(',').map((name) => oneOf('only', name, CONTESTANTS)))];

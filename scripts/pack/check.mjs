@@ -6,14 +6,33 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, 
 import { homedir, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { obstacles, prepare, unfit } from '../release.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const given = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined);
+const given = options();
 const counts = { passed: 0, failed: 0, skipped: 0 };
+
+/** What it was told; ends it with a sentence where that makes no sense. */
+function options() {
+  const wrong = (sentence) => {
+    console.error(`portcullis: ${sentence}`);
+    process.exit(1);
+  };
+  let values;
+  try {
+    ({ values } = parseArgs({ options: { 'max-glibc': { type: 'string' }, addon: { type: 'string' }, only: { type: 'string' } } }));
+  } catch (error) {
+    return wrong(error.message);
+  }
+  if (values['max-glibc'] !== undefined && !/^2\.\d+$/.test(values['max-glibc'])) wrong('--max-glibc must be a version such as 2.17');
+  if (values.only !== undefined && values.only !== 'probe') wrong('--only must be probe');
+  if (values.addon !== undefined && !existsSync(values.addon)) wrong(`--addon: there is no file ${values.addon}`);
+  return values;
+}
 
 /** Runs one check; what it throws is its failure, what it returns is said with it. */
 function check(title, work) {
@@ -68,7 +87,7 @@ const copy = join(work, 'copy');
 const { version, name, napi } = json(join(root, 'package.json'));
 const folder = addonFolder();
 const packageOfAddon = `${napi.packageName}-${folder}`;
-const addon = given('--addon') ?? join(root, 'native', `${napi.binaryName}.${folder}.node`);
+const addon = given.addon ?? join(root, 'native', `${napi.binaryName}.${folder}.node`);
 const tarballs = { main: join(work, `${name}-${version}.tgz`), addon: join(work, `${packageOfAddon.replace('@', '').replace('/', '-')}-${version}.tgz`) };
 
 function pack() {
@@ -141,7 +160,7 @@ function lookAtAddon() {
   const text = bytes.toString('latin1');
   demand(!elfSections(bytes).includes(SHT_SYMTAB), 'it is not stripped');
   const glibc = [...new Set([...text.matchAll(/GLIBC_2\.(\d+)/g)].map((match) => Number(match[1])))].reduce((most, minor) => Math.max(most, minor), 0);
-  const most = given('--max-glibc');
+  const most = given['max-glibc'];
   if (most !== undefined) demand(glibc <= Number(most.split('.')[1]), `it needs glibc 2.${glibc}, more than ${most}`);
   return `${(bytes.length / 1e6).toFixed(2)} MB, gzip ${(gzipSync(bytes).length / 1e6).toFixed(2)} MB${glibc === 0 ? '' : `, needs glibc 2.${glibc}`}`;
 }
@@ -196,7 +215,7 @@ async function main() {
   check('tarball of portcullis', () => lookInto(tarballs.main));
   check(`tarball of ${packageOfAddon}`, () => lookInto(tarballs.addon));
   check('the addon', lookAtAddon);
-  if (given('--only') === undefined) {
+  if (given.only === undefined) {
     check('publint --strict', () => void output(tool('publint'), ['--strict', tarballs.main], root));
     check('attw, strict profile', () => void output(tool('attw'), [tarballs.main], root));
   }
@@ -229,7 +248,7 @@ async function main() {
       });
     }
   }
-  if (given('--only') === 'probe') return;
+  if (given.only === 'probe') return;
 
   for (const { title, command, missing, pattern, byRequire } of oldRuntimes(root)) {
     if (command === undefined) skip(`${title} is told to update`, missing);
