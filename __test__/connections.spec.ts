@@ -886,6 +886,21 @@ describe('a connection that was closed from here', () => {
   });
 });
 
+describe('a lease that is never used', () => {
+  it.each([1, 50, 500, 3000, 30_000])(
+    'of %d ms is held so long, and is back within as long again and a second, however rarely is cleaned up',
+    (leaseTimeoutMs) => {
+      const own = new ConnectionManager<FakeSocket>({ cleanupIntervalMs: 2 ** 30 }, timers, { leaseTimeoutMs });
+      own.reserve('192.0.2.1');
+      clock.advance(leaseTimeoutMs - 1);
+      expect(own.getStats().totalConnections).toBe(1);
+      clock.advance(leaseTimeoutMs + 1001);
+      expect(own.getStats().totalConnections).toBe(0);
+      own.cleanup();
+    },
+  );
+});
+
 describe('code of the user in the middle of an admission', () => {
   it('a clock that admits others itself changes nobody’s name', () => {
     const rated = { ...limits, connectRatePerUser: { limit: 100, windowMs: 1000 } };
