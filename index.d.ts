@@ -454,7 +454,10 @@ interface WebSocketLimits {
     readonly maxConnections: number;
     /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
     readonly maxMessageSize: number;
-    /** Milliseconds between two pings to a client: 10 to 2^30; `Infinity` sends none. Default 30000. */
+    /**
+     * Milliseconds after which a client is pinged with which nothing was exchanged, and again for as long as that lasts: 10 to
+     * 2^30; `Infinity` sends none. One that both sends and is sent to needs none. Default 30000.
+     */
     readonly pingInterval: number;
     /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
     readonly pongTimeout: number;

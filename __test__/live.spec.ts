@@ -5,7 +5,7 @@ import { FakeSocket, ManualClock } from '../dist/testing.js';
 // Internal, and so not in the declarations.
 interface Live {
   readonly state: string;
-  readonly connection: { readonly socket: ManagedSocket; received(bytes: number): string };
+  readonly connection: { readonly socket: ManagedSocket; received(bytes: number): string; sent(bytes: number): string };
   refuseMessage(): void;
   ponged(): void;
   sent(): void;
@@ -44,6 +44,7 @@ function setUp(limits: Partial<WebSocketLimits>): {
   const live = new LiveSockets(resourceLimits({ websockets: limits }).websockets, timers, {
     ping: (socket: Socket) => void socket.pings.push(clock.now()),
     buffered: (socket: Socket) => socket.buffered,
+    publishes: false,
     waitsForAnswer: true,
   });
   let serial = 0;
@@ -59,6 +60,8 @@ function setUp(limits: Partial<WebSocketLimits>): {
     },
   };
 }
+
+type Opened = readonly { readonly socket: Socket; readonly live: Live }[];
 
 describe('heartbeats', () => {
   it('ping everybody once an interval, at moments spread over it, by one timer', () => {
@@ -79,6 +82,33 @@ describe('heartbeats', () => {
     // Ten for each tick on average; sixty at one would be no jitter at all.
     expect(first.size).toBeGreaterThan(50);
     expect(Math.max(...first.values())).toBeLessThan(60);
+  });
+
+  it('spare those with whom something is exchanged both ways, and reach them within an interval of the last of it', () => {
+    for (const pingInterval of [10, 50, 640, 1000, 6400]) {
+      const tickMs = pingInterval === 6400 ? 100 : 20;
+      const { clock, open } = setUp({ pingInterval, pongTimeout: 100_000 });
+      const [busy, listening, talking] = [0, 1, 2].map(() => Array.from({ length: 30 }, open)) as [Opened, Opened, Opened];
+      const exchange = (): void => {
+        for (const { live: one } of busy) one.connection.sent(3);
+        for (const { live: one } of listening) one.connection.sent(3);
+        for (const { live: one } of [...busy, ...talking]) one.connection.received(3);
+      };
+      const step = Math.max(1, pingInterval / 10);
+      for (let passed = 0; passed < pingInterval * 4; passed += step) {
+        exchange();
+        clock.advance(step);
+      }
+      const quietSince = clock.now();
+      expect(busy.flatMap(({ socket }) => socket.pings)).toEqual([]);
+      // What goes one way only keeps nobody's idle timers from running out, and does not show that the other end is there.
+      for (const { socket } of [...listening, ...talking]) expect(socket.pings.length).toBeGreaterThanOrEqual(3);
+      clock.advance(pingInterval + tickMs);
+      for (const { socket } of busy) {
+        expect(socket.pings).not.toEqual([]);
+        expect(socket.pings[0]! - quietSince).toBeLessThanOrEqual(pingInterval + tickMs);
+      }
+    }
   });
 
   it('close who sends nothing back within pongTimeout, and nobody early', () => {

@@ -13,6 +13,8 @@ export interface SocketHost {
   ping(socket: ManagedSocket): void;
   /** Bytes that wait to be sent. */
   buffered(socket: ManagedSocket): number;
+  /** Whether something can reach a socket without passing it: what is published. */
+  readonly publishes: boolean;
   /** Whether the host reports a close only when the peer has answered or is gone (1006). */
   readonly waitsForAnswer: boolean;
 }
@@ -49,6 +51,11 @@ export class LiveSocket implements ShutdownSocket {
   /** Its bucket, and its place in it. */
   bucket = 0;
   place = 0;
+  /** The tick from which on a ping is due. */
+  due = 0;
+  #messagesSeen = 0;
+  /** Bytes, of which the low bits do: that they changed is all that is asked. */
+  #sentSeen = 0;
   /** Since when it has been slow, by the timers' clock. */
   slowSinceMs: number | undefined;
   #wasFlushed = true;
@@ -68,6 +75,15 @@ export class LiveSocket implements ShutdownSocket {
   pinged(tick: number): void {
     this.unanswered = tick;
     this.messagesBefore = this.connection.messageCount;
+  }
+
+  /** Whether something came and something was sent since this was asked last: then neither end nor what lies between them waits for a ping. */
+  wasBusy(): boolean {
+    const { messageCount, bytesSent } = this.connection;
+    const wasBusy = messageCount !== this.#messagesSeen && (bytesSent | 0) !== this.#sentSeen;
+    this.#messagesSeen = messageCount;
+    this.#sentSeen = bytesSent | 0;
+    return wasBusy;
   }
 
   /** A pong came: it counts as activity, though not as a message. */
@@ -138,10 +154,11 @@ export class LiveSockets {
   readonly #timers: TimerManager;
   readonly #host: SocketHost;
   readonly #watchers = new Set<SocketWatcher>();
-  /** Sockets by the tick of their ping: each tick visits one bucket for pings and one for answers. */
+  /** Sockets by the tick of their ping, modulo half an interval: each tick visits one bucket for pings and one for answers. */
   readonly #buckets: LiveSocket[][];
   readonly #slow = new Set<LiveSocket>();
   readonly #tickMs: number;
+  readonly #pingTicks: number;
   readonly #pongTicks: number;
   /** Bytes waiting to be sent above which a socket is slow. */
   readonly watermark: number;
@@ -168,8 +185,10 @@ export class LiveSockets {
     const interval = limits?.pingInterval ?? Infinity;
     const tickMs = Math.max(TICK_MIN_MS, Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)), Math.ceil(interval / BUCKETS_MAX));
     this.#tickMs = tickMs;
-    const count = interval === Infinity ? BUCKETS : Math.max(1, Math.round(interval / this.#tickMs));
-    this.#buckets = Array.from({ length: count }, () => []);
+    // Looked at twice an interval, a socket that falls silent is pinged no later than an interval after its last message.
+    const half = interval === Infinity ? BUCKETS : Math.floor(interval / tickMs / 2);
+    this.#pingTicks = Math.max(1, half * 2);
+    this.#buckets = Array.from({ length: Math.max(1, half) }, () => []);
     const pong = limits?.pongTimeout ?? Infinity;
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
   }
@@ -209,8 +228,9 @@ export class LiveSockets {
 
   add(connection: ManagedConnection): LiveSocket {
     const socket = new LiveSocket(connection, this, this.#host);
-    // A random bucket: clients that came at once are not pinged at once.
-    socket.bucket = Math.floor(Math.random() * this.#buckets.length);
+    // A random moment: clients that came at once are not pinged at once.
+    socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
+    socket.bucket = socket.due % this.#buckets.length;
     const bucket = this.#buckets[socket.bucket]!;
     socket.place = bucket.push(socket) - 1;
     this.#size++;
@@ -289,11 +309,12 @@ export class LiveSockets {
     }
     for (const socket of this.#buckets[tick % count]!.slice()) {
       if (socket.state !== 'open') continue;
+      if (this.#host.publishes && this.watchesSends) this.queued(socket);
+      if (socket.wasBusy() || tick < socket.due) continue;
       if (socket.isAnswered()) socket.pinged(tick);
+      socket.due = tick + this.#pingTicks;
       this.#pingsSent++;
       socket.ping();
-      // What was published reaches a socket without passing it.
-      if (this.watchesSends) this.queued(socket);
     }
   }
 }

@@ -30,6 +30,7 @@ export const LIVE = Symbol('portcullis.live');
 export const bunSockets: SocketHost = {
   ping: (socket) => void (socket as RawSocket).ping(),
   buffered: (socket) => (socket as RawSocket).getBufferedAmount(),
+  publishes: true,
   waitsForAnswer: false,
 };
 

@@ -60,8 +60,13 @@ const ignore = (): void => undefined;
 const wsSockets: SocketHost = {
   ping: (socket) => (socket as WebSocket).ping(undefined, undefined, ignore),
   buffered: (socket) => (socket as WebSocket).bufferedAmount,
+  publishes: false,
   waitsForAnswer: true,
 };
+
+function heard(this: Guarded, error: NodeJS.ErrnoException): void {
+  if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this[LIVE]?.wasTooLarge();
+}
 
 /** `ws` refuses such a message before it has all of it, with 1009; 0 is no limit to it. */
 function limitMessages(webSocketServer: WebSocketServer, most: number): void {
@@ -82,32 +87,38 @@ function counting(door: Door<IncomingMessage>): (socket: Guarded, connection: Ma
   const senders = new WeakMap<Sends, Sends>();
   const emitters = new WeakMap<Emits, Emits>();
 
+  const counted = (socket: Guarded, data: unknown): void => {
+    const connection = socket[CONNECTION];
+    if (socket.readyState !== 1 || connection === undefined) return;
+    connection.sent(typeof data === 'number' ? String(data).length : sizeOf(data));
+    if (socket.bufferedAmount > door.live.watermark) socket[LIVE]?.sent();
+  };
   const senderOver = (send: Sends): Sends =>
-    function (this: Guarded, data, ...rest) {
-      send.call(this, data, ...rest);
-      const connection = this[CONNECTION];
-      if (this.readyState !== 1 || connection === undefined) return;
-      connection.sent(typeof data === 'number' ? String(data).length : sizeOf(data));
-      if (this.bufferedAmount > door.live.watermark) this[LIVE]?.sent();
+    function (this: Guarded, data) {
+      Reflect.apply(send, this, arguments);
+      counted(this, data);
     };
+  const admits = (socket: Guarded, connection: ManagedConnection, data: unknown): boolean => {
+    const bytes = sizeOf(data);
+    if (connection.received(bytes) !== 'ok') return false;
+    if (door.live.admits(bytes)) return door.messages.admits(data, connection);
+    socket[LIVE]?.refuseMessage();
+    return false;
+  };
+  // Without rest and spread: an array for each message is what a collection at ten thousand connections is made of.
   const emitterOver = (emit: Emits): Emits =>
-    function (this: Guarded, event, ...args) {
+    function (this: Guarded, event) {
       const connection = this[CONNECTION];
-      if (connection === undefined) return emit.call(this, event, ...args);
-      if (event === 'message') {
-        const bytes = sizeOf(args[0]);
-        if (connection.received(bytes) !== 'ok') return false;
-        if (!door.live.admits(bytes)) {
-          this[LIVE]?.refuseMessage();
-          return false;
+      if (connection !== undefined) {
+        if (event === 'message') {
+          if (!admits(this, connection, arguments[1])) return false;
+        } else if (event === 'ping' || event === 'pong') {
+          // A client that answers is there, though it says nothing.
+          connection.touch();
+          if (event === 'pong') this[LIVE]?.ponged();
         }
-        if (!door.messages.admits(args[0], connection)) return false;
-      } else if (event === 'ping' || event === 'pong') {
-        // A client that answers is there, though it says nothing.
-        connection.touch();
-        if (event === 'pong') this[LIVE]?.ponged();
       }
-      return emit.call(this, event, ...args);
+      return Reflect.apply(emit, this, arguments);
     };
   const over = <F extends object>(known: WeakMap<F, F>, make: (base: F) => F, base: F): F => {
     let made = known.get(base);
@@ -142,6 +153,11 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   const door = new Door<IncomingMessage>('portcullis/ws', options, wsSockets);
   const { metrics } = door;
   const count = counting(door);
+  // Listeners are the same for all sockets: closures for each of ten thousand are what a collection looks through.
+  const left = function (this: Guarded, code: number): void {
+    if (this[CONNECTION] !== undefined) door.manager.release(this[CONNECTION]);
+    this[LIVE]?.remove(code);
+  };
   const meter =
     metrics === undefined
       ? undefined
@@ -150,23 +166,18 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
     // A handshake that fails ends its socket.
-    socket.once('close', () => visit.leave());
+    const leave = (): void => visit.leave();
+    socket.once('close', leave);
     if (socket.destroyed) return visit.leave();
     limitMessages(webSocketServer, door.live.maxMessageSize);
-    webSocketServer.handleUpgrade(request, socket, head, (ws) => {
+    webSocketServer.handleUpgrade(request, socket, head, (ws: Guarded) => {
       // What a client sends wrong ends its own connection; unheard it would end the process.
-      ws.on('error', ignore);
+      ws.on('error', heard);
       const connection = visit.open(randomUUID(), ws);
+      socket.off('close', leave);
       if (connection === undefined) return;
-      const live = door.live.add(connection);
-      ws.on('error', (error: NodeJS.ErrnoException) => {
-        if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') live.wasTooLarge();
-      });
-      ws.once('close', (code) => {
-        door.manager.release(connection);
-        live.remove(code);
-      });
-      count(ws, connection, live);
+      count(ws, connection, door.live.add(connection));
+      ws.on('close', left);
       try {
         webSocketServer.emit('connection', ws, request);
       } catch (error) {
