@@ -1,7 +1,7 @@
 import './runtime.js';
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { responseOf, withinLimits } from './fetching.js';

@@ -1,7 +1,9 @@
 import { Trust } from './native.js';
 import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
-import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
+import type { Lease } from './connections/admission.js';
+import { ConnectionManager } from './connections/manager.js';
+import type { ConnectionManagerOptions } from './connections/options.js';
 import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
 import { Hooks, isThenable } from './hooks.js';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { PortcullisError } from './errors.js';
 import { responseOf, unwatch, withinLimits } from './fetching.js';

@@ -1,6 +1,8 @@
 import './runtime.js';
-export { ConnectionManager, ProductionConnectionManager } from './connections.js';
-export type { AdmissionResult, ConnectionManagerOptions, ConnectionStats, Lease } from './connections.js';
+export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
+export type { ConnectionStats } from './connections/manager.js';
+export type { AdmissionResult, Lease } from './connections/admission.js';
+export type { ConnectionManagerOptions } from './connections/options.js';
 export { ManagedConnection } from './connection.js';
 export type { ConnectionMetadata, ManagedSocket, MetadataInput, ReceiveOutcome } from './connection.js';
 export type { ConnectRate, ConnectionLimits, MessageRate, RateAction, Refusal, RefusalCode } from './limits.js';

@@ -1,7 +1,7 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
 import { ResourceWatch, resourceCells } from './native.js';
 import { wallClockMs } from './clock.js';
-import { ConnectionManager } from './connections.js';
+import { ConnectionManager } from './connections/manager.js';
 import { GcPacer, collector, heap } from './engine.js';
 import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';

@@ -4,7 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
 import type { LiveSocket, SocketHost } from './live.js';
 import type { LivePage } from './page/live-page.js';

@@ -2,7 +2,7 @@
 import { Elysia } from 'elysia';
 import type { BearerVerifier, TokenAuth } from '../auth.js';
 import { type BunServer, bunPart } from '../bun-server.js';
-import type { ConnectionManager } from '../connections.js';
+import type { ConnectionManager } from '../connections/manager.js';
 import { requireBun } from '../door.js';
 import { PortcullisError, wrongType } from '../errors.js';
 import type { ProductionMetrics } from '../kpi/metrics.js';

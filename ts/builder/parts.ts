@@ -1,7 +1,7 @@
 /** What all parts of one server share: its door, its chain, its end. */
 import { authOptions } from '../auth.js';
 import type { ManagedConnection } from '../connection.js';
-import type { ConnectionStats } from '../connections.js';
+import type { ConnectionStats } from '../connections/manager.js';
 import { Door, type GuardStats } from '../door.js';
 import { withinLimits } from '../fetching.js';
 import type { MessageRouter, MessageStats } from '../messages.js';

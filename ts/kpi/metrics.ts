@@ -1,7 +1,7 @@
 /** What the server does, counted as it happens; how healthy that is; what to do about it. */
 import { createUsers } from '../native.js';
 import { wallClockMs } from '../clock.js';
-import type { ConnectionManager } from '../connections.js';
+import type { ConnectionManager } from '../connections/manager.js';
 import { processStartMs, residentBytes } from '../engine.js';
 import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { ResourceSnapshot } from '../resource-figures.js';

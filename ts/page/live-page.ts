@@ -1,7 +1,7 @@
 /** The live page: one document, one stream of figures, for whoever may look. Adapters hand it requests. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
-import { ConnectionManager } from '../connections.js';
+import { ConnectionManager } from '../connections/manager.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import { Hooks } from '../hooks.js';
 import { ProductionMetrics } from '../kpi/metrics.js';

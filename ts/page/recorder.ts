@@ -1,6 +1,6 @@
 /** Looks at the server once a second, keeps the last ten minutes, and puts together what viewers see. */
 import { wallClockMs } from '../clock.js';
-import type { ConnectionManager, ConnectionStats } from '../connections.js';
+import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
 import { HEAT_EDGES_MS } from '../kpi/ledger.js';
 import type { ProductionMetrics } from '../kpi/metrics.js';
 import type { LiveStats } from '../live.js';
