@@ -1856,8 +1856,71 @@ declare class LivePage {
     handle(request: IncomingMessage, response: ServerResponse): boolean;
 }
 
+/** How a shutdown went. */
 /** Where a shutdown is. */
 type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** Something that went wrong, and where. */
+interface ShutdownError {
+    readonly name: string;
+    readonly error: unknown;
+}
+/** What was still there at the end. */
+interface ShutdownLeftover {
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    readonly name: string;
+    readonly count: number;
+}
+/** How it went. */
+interface ShutdownResult {
+    /** Whether nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** What began it: a signal's name, or what `shutdown()` was given. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    readonly totalMs: number;
+    /** Requests still in flight when their time was over. */
+    readonly requestsAborted: number;
+    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
+    readonly websocketsClosed: {
+        readonly acknowledged: number;
+        readonly forced: number;
+    };
+    readonly timersCleared: number;
+    readonly hookErrors: readonly ShutdownError[];
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
+     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+    readonly drainWindowMs?: number | undefined;
+    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
+    readonly closeTimeoutMs?: number | undefined;
+    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** 1001 (going away) or 1012 (restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Reason of those closes. Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
+    readonly exit?: boolean | undefined;
+    /** Told of every phase as it begins. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+
+/** What a shutdown drains. Adapters make these. */
 /** One WebSocket, as a shutdown sees it. */
 interface ShutdownSocket {
     /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
@@ -1890,34 +1953,7 @@ interface ShutdownPart {
     /** At the deadline: ends what is left at once. */
     destroy?(): void | Promise<void>;
 }
-/** Options of a shutdown. Times are whole milliseconds. */
-interface ShutdownOptions {
-    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
-    readonly deadlineMs?: number | undefined;
-    /**
-     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
-     */
-    readonly preDrainDelayMs?: number | undefined;
-    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
-    readonly drainWindowMs?: number | undefined;
-    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
-    readonly closeTimeoutMs?: number | undefined;
-    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
-    readonly hookTimeoutMs?: number | undefined;
-    /** 1001 (going away) or 1012 (restart). Default 1001. */
-    readonly closeCode?: 1001 | 1012 | undefined;
-    /** Reason of those closes. Default "Server shutdown". */
-    readonly closeReason?: string | undefined;
-    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
-    readonly signals?: readonly NodeJS.Signals[] | undefined;
-    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
-    readonly exit?: boolean | undefined;
-    /** Told of every phase as it begins. */
-    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
-    readonly onError?: ((error: unknown, name: string) => void) | undefined;
-}
+
 /** What a hook is given. */
 interface ShutdownContext {
     readonly reason: string;
@@ -1926,37 +1962,6 @@ interface ShutdownContext {
 }
 /** Called once, after the requests and before the timers end. */
 type ShutdownHook = (context: ShutdownContext) => unknown;
-/** Something that went wrong, and where. */
-interface ShutdownError {
-    readonly name: string;
-    readonly error: unknown;
-}
-/** What was still there at the end. */
-interface ShutdownLeftover {
-    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-    readonly name: string;
-    readonly count: number;
-}
-/** How it went. */
-interface ShutdownResult {
-    /** Whether nothing was cut off and nothing failed. */
-    readonly graceful: boolean;
-    /** What began it: a signal's name, or what `shutdown()` was given. */
-    readonly reason: string;
-    /** Milliseconds spent in each phase. */
-    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
-    readonly totalMs: number;
-    /** Requests still in flight when their time was over. */
-    readonly requestsAborted: number;
-    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-    readonly websocketsClosed: {
-        readonly acknowledged: number;
-        readonly forced: number;
-    };
-    readonly timersCleared: number;
-    readonly hookErrors: readonly ShutdownError[];
-    readonly leftovers: readonly ShutdownLeftover[];
-}
 /** An HTTP answer of a health endpoint. */
 interface HealthAnswer {
     readonly status: 200 | 503;

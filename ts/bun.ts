@@ -7,7 +7,7 @@ import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from
 import { responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the guard. */

@@ -8,7 +8,7 @@ import { responseOf, unwatch, withinLimits } from './fetching.js';
 import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
 import type { LivePage } from './page/live-page.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { CONNECTION, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 

@@ -35,20 +35,11 @@ export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
 export type { PageSources } from './page/recorder.js';
 export type * from './page/snapshot.js';
-export { GracefulShutdown } from './shutdown.js';
-export type {
-  HealthAnswer,
-  ShutdownContext,
-  ShutdownError,
-  ShutdownHook,
-  ShutdownLeftover,
-  ShutdownOptions,
-  ShutdownPart,
-  ShutdownPhase,
-  ShutdownResult,
-  ShutdownSocket,
-  SocketWatcher,
-} from './shutdown.js';
+export { GracefulShutdown } from './shutdown/shutdown.js';
+export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
+export type { ShutdownOptions } from './shutdown/options.js';
+export type { ShutdownPart, ShutdownSocket, SocketWatcher } from './shutdown/part.js';
+export type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './shutdown/result.js';
 export { MessageRouter, isProblem } from './messages.js';
 export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';

@@ -5,7 +5,7 @@
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Checked } from './resource-limits.js';
 import type { ResourceMonitor } from './resources.js';
-import type { ShutdownSocket, SocketWatcher } from './shutdown.js';
+import type { ShutdownSocket, SocketWatcher } from './shutdown/part.js';
 import type { TimerHandle, TimerManager } from './timers.js';
 
 /** What a host's sockets can do. @internal */

@@ -11,7 +11,7 @@ import type { LivePage } from './page/live-page.js';
 import { guardHandler, httpPart } from './node-http.js';
 import { nodeMeter } from './kpi/meters.js';
 import type { Answer } from './requests.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { CONNECTION, LIVE, sizeOf } from './sockets.js';
 
 /** Options of the guard. */

@@ -8,7 +8,7 @@ import type { MessageRouter, MessageStats } from '../messages.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import { resourceLimits } from '../resource-limits.js';
 import { ResourceMonitor } from '../resources.js';
-import { GracefulShutdown } from '../shutdown.js';
+import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { bunSockets } from '../sockets.js';
 import { TimerManager } from '../timers.js';
 import { Connection, type ServerConnection } from './connection.js';
