@@ -337,7 +337,6 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
     readonly connection?: undefined;
 });
 
-/** The shapes of what a monitor tells. */
 /** How much of its memory the process uses, in words. */
 type ResourceState = 'ok' | 'warning' | 'critical';
 /** Why an event loop does not turn. */
@@ -977,7 +976,6 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-/** What a layer, an item and a chain are, as types. */
 /** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
 type Next<R = void> = () => Promise<R>;
 /** What a layer may return: anything, unless the chain says what its runs return. */
@@ -1183,7 +1181,6 @@ interface ExpositionOptions {
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
-/** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
 /** Names of the windows. */
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 /** Quantiles by nearest rank, in milliseconds. */
@@ -1580,7 +1577,6 @@ interface PageSources {
     } | undefined;
 }
 
-/** What the live page shows, as types: the page's own script is checked against them. */
 /** How things stand, in one word. `unknown` while nothing that could tell is in use. */
 type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
 /** A part of the health score. */
@@ -1856,7 +1852,6 @@ declare class LivePage {
     handle(request: IncomingMessage, response: ServerResponse): boolean;
 }
 
-/** How a shutdown went. */
 /** Where a shutdown is. */
 type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
 /** Something that went wrong, and where. */
@@ -1920,7 +1915,6 @@ interface ShutdownOptions {
     readonly onError?: ((error: unknown, name: string) => void) | undefined;
 }
 
-/** What a shutdown drains. Adapters make these. */
 /** One WebSocket, as a shutdown sees it. */
 interface ShutdownSocket {
     /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
