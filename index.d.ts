@@ -161,6 +161,28 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get metadata(): ConnectionMetadata;
 }
 
+/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
+declare class TimerHandle {
+    #private;
+    /** Its kind. */
+    readonly kind: 'timeout' | 'interval';
+    /** Its name, if it was given one. */
+    get name(): string | undefined;
+    /** Lets the timer hold the process. */
+    ref(): this;
+    /** Lets the process end while the timer is pending. */
+    unref(): this;
+    /** Whether the timer holds the process. */
+    hasRef(): boolean;
+    /** Starts the delay anew; a timeout that has fired fires again. */
+    refresh(): this;
+    /** Clears the timer. */
+    close(): this;
+    [Symbol.dispose](): void;
+    /** The timer's number, which `clearTimeout` takes too. */
+    [Symbol.toPrimitive](): number;
+}
+
 /** What drives timers: a clock and one alarm. */
 interface Clock {
     /** Monotonic milliseconds. */
@@ -209,6 +231,7 @@ interface TimerManagerOptions {
     /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
     readonly context?: 'capture' | 'none';
 }
+
 /** What `cleanup()` cleared. */
 interface CleanupResult {
     readonly timeouts: number;
@@ -236,27 +259,6 @@ interface TimerReport {
     readonly timers: readonly TimerReportEntry[];
 }
 type Callback<A extends unknown[]> = (...args: A) => unknown;
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
-declare class TimerHandle {
-    #private;
-    /** Its kind. */
-    readonly kind: 'timeout' | 'interval';
-    /** Its name, if it was given one. */
-    get name(): string | undefined;
-    /** Lets the timer hold the process. */
-    ref(): this;
-    /** Lets the process end while the timer is pending. */
-    unref(): this;
-    /** Whether the timer holds the process. */
-    hasRef(): boolean;
-    /** Starts the delay anew; a timeout that has fired fires again. */
-    refresh(): this;
-    /** Clears the timer. */
-    close(): this;
-    [Symbol.dispose](): void;
-    /** The timer's number, which `clearTimeout` takes too. */
-    [Symbol.toPrimitive](): number;
-}
 /**
  * Owns a server's timers, so that one call ends them all.
  *

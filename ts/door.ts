@@ -16,7 +16,8 @@ import { type Answer, RequestGate, type RequestStats, answerWith } from './reque
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import type { ResourceMonitor } from './resources.js';
-import { type TimerHandle, TimerManager } from './timers.js';
+import type { TimerHandle } from './timers/handle.js';
+import { TimerManager } from './timers/manager.js';
 import type { TokenVerifier } from './tokens.js';
 import type { ValidationFailure } from './validators/failure.js';
 

@@ -15,7 +15,7 @@ import type { ResourceMonitor } from '../resources.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
 import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
-import type { TimerManager } from '../timers.js';
+import type { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens.js';
 import type { JsonLimits } from '../validators/json.js';
 import { type BaseApp, baseApp } from './app.js';

@@ -11,7 +11,7 @@ import { type ResourceLimitsInput, resourceLimits } from '../resource-limits.js'
 import { ResourceMonitor } from '../resources.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
-import { TimerManager } from '../timers.js';
+import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens.js';
 import type { TypedWebSocketHandler } from '../types.js';
 import type { JsonLimits } from '../validators/json.js';

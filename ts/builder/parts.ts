@@ -10,7 +10,7 @@ import { resourceLimits } from '../resource-limits.js';
 import { ResourceMonitor } from '../resources.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { bunSockets } from '../sockets.js';
-import { TimerManager } from '../timers.js';
+import { TimerManager } from '../timers/manager.js';
 import { Connection, type ServerConnection } from './connection.js';
 import { Context, type RequestContext, hushed, internalError, settings } from './context.js';
 import { ENDPOINTS, type Endpoints, type ServerOptions, checkedEndpoints } from './options.js';

@@ -1,6 +1,7 @@
 /** How a socket ends: by a close, and with force if the peer does not answer. */
 import type { ManagedSocket } from '../connection.js';
-import type { TimerHandle, TimerManager } from '../timers.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
 
 interface Closable {
   readonly socket: ManagedSocket;

@@ -1,6 +1,6 @@
 /** Time as the event loop has it: while it is stalled, clients are not idle for want of anybody to hear them. */
 import { TICK_MAX_MS } from '../connection.js';
-import type { Driver } from '../driver.js';
+import type { Driver } from '../timers/driver.js';
 
 /** Milliseconds in which the loop turned, modulo 2^32, noted every `tickMs`. */
 export class LoopTime {

@@ -23,7 +23,8 @@ import {
   frozenLimits,
 } from '../limits.js';
 import type { ResourceMonitor } from '../resources.js';
-import { type TimerHandle, TimerManager } from '../timers.js';
+import type { TimerHandle } from '../timers/handle.js';
+import { TimerManager } from '../timers/manager.js';
 import { type AdmissionResult, HeldLease, type Lease, checkConnection, checkedLease, checkedOptionalUser, givesWay } from './admission.js';
 import { ByUser } from './by-user.js';
 import { Endings } from './endings.js';

@@ -1,5 +1,5 @@
 /** The closes of WebSockets, spread over a window, so that not all clients are back at once. */
-import type { TimerManager } from '../timers.js';
+import type { TimerManager } from '../timers/manager.js';
 import { deferred } from './moment.js';
 import type { Plan } from './options.js';
 import type { ShutdownPart, ShutdownSocket, SocketWatcher } from './part.js';

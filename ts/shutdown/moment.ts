@@ -1,5 +1,5 @@
 /** Waiting, until a time that was set. */
-import type { TimerManager } from '../timers.js';
+import type { TimerManager } from '../timers/manager.js';
 
 /** A moment to come, that other things can be waited for until. */
 export class Moment {

@@ -6,7 +6,7 @@
  */
 import { PortcullisError, knownOptions, wholeNumber, wrongType } from '../errors.js';
 import { TIME_MAX_MS } from '../limits.js';
-import { TimerManager } from '../timers.js';
+import { TimerManager } from '../timers/manager.js';
 import { type Closing, closeSockets } from './closing.js';
 import { Moment, deferred } from './moment.js';
 import { type Plan, SIGNAL_NUMBERS, type ShutdownOptions, planOf } from './options.js';
