@@ -1450,6 +1450,7 @@ declare class RequestTimer {
     end(details?: RequestEnd): void;
     [Symbol.dispose](): void;
 }
+
 /**
  * Counts requests, messages, users and errors, and reports on them. The adapters call it when it is
  * given to them as `metrics`; whatever they do not see is recorded by hand.
