@@ -161,7 +161,184 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get metadata(): ConnectionMetadata;
 }
 
-/** The shapes of what a monitor tells. */
+/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
+declare class TimerHandle {
+    #private;
+    /** Its kind. */
+    readonly kind: 'timeout' | 'interval';
+    /** Its name, if it was given one. */
+    get name(): string | undefined;
+    /** Lets the timer hold the process. */
+    ref(): this;
+    /** Lets the process end while the timer is pending. */
+    unref(): this;
+    /** Whether the timer holds the process. */
+    hasRef(): boolean;
+    /** Starts the delay anew; a timeout that has fired fires again. */
+    refresh(): this;
+    /** Clears the timer. */
+    close(): this;
+    [Symbol.dispose](): void;
+    /** The timer's number, which `clearTimeout` takes too. */
+    [Symbol.toPrimitive](): number;
+}
+
+/** What drives timers: a clock and one alarm. */
+interface Clock {
+    /** Monotonic milliseconds. */
+    now(): number;
+    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
+    arm(wake: () => void, delayMs: number): Alarm;
+    /** Calls `wake` in the next turn. */
+    soon(wake: () => void): void;
+    /** Changes when the host's timers were replaced (fake timers installed or removed). */
+    identity(): unknown;
+    /** Runs pending microtasks, as hosts do between two timers. */
+    checkpoint(): void;
+}
+/** An armed alarm. */
+interface Alarm {
+    cancel(): void;
+    ref(): void;
+    unref(): void;
+}
+
+/** Options of a timer, given in the place of its delay: own properties, which are read once. */
+interface TimerOptions {
+    /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
+    readonly delayMs?: number;
+    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
+    readonly name?: string;
+    /** Clears the timer when it aborts. Default: none. */
+    readonly signal?: AbortSignal;
+    /** Whether the timer holds the process. Default `true`. */
+    readonly ref?: boolean;
+    /**
+     * For an interval whose callback returns a promise that is still pending at the next tick:
+     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
+     * when the promise settles. Default `allow`.
+     */
+    readonly overlap?: 'allow' | 'skip' | 'queue';
+}
+/** Options of a manager. */
+interface TimerManagerOptions {
+    /** The clock that drives it. Default: the host's. */
+    readonly clock?: Clock;
+    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+    readonly strict?: boolean;
+    /** Owner shown in reports. Default `timers`. */
+    readonly name?: string;
+    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
+    readonly context?: 'capture' | 'none';
+}
+
+/** What `cleanup()` cleared. */
+interface CleanupResult {
+    readonly timeouts: number;
+    readonly intervals: number;
+}
+/** One pending timer in a report. */
+interface TimerReportEntry {
+    readonly name: string | undefined;
+    readonly owner: string;
+    readonly kind: 'timeout' | 'interval';
+    readonly ageMs: number;
+    readonly nextInMs: number;
+    readonly ref: boolean;
+}
+/** What a manager holds. */
+interface TimerReport {
+    readonly active: number;
+    readonly timeouts: number;
+    readonly intervals: number;
+    /** How many timers were asked for after `cleanup()`. */
+    readonly inert: number;
+    readonly nextInMs: number | null;
+    readonly oldestAgeMs: number | null;
+    /** At most 1,000, the oldest first. */
+    readonly timers: readonly TimerReportEntry[];
+}
+type Callback<A extends unknown[]> = (...args: A) => unknown;
+/**
+ * Owns a server's timers, so that one call ends them all.
+ *
+ * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
+ * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
+ * the rest still run.
+ *
+ * @example
+ * const timers = new TimerManager();
+ * timers.setInterval(() => flush(), 1000);
+ * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ */
+declare class TimerManager {
+    #private;
+    /** Owner shown in reports. */
+    readonly name: string;
+    constructor(options?: TimerManagerOptions);
+    /**
+     * Calls `callback` once, after `delay`.
+     * @param delay milliseconds, or options
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     */
+    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /**
+     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
+     * @param delay milliseconds, or options
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     */
+    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
+    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
+    /** The same as `clearTimeout`. */
+    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
+    /**
+     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
+     * again and from a callback.
+     * @returns how many were cleared
+     */
+    cleanup(): CleanupResult;
+    /** How many timers are pending, those of its scopes too. */
+    getActiveTimersCount(): number;
+    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+    scope(name?: string): TimerManager;
+    [Symbol.dispose](): void;
+    /**
+     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
+     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+     */
+    sleep(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+        readonly ref?: boolean;
+    }): Promise<void>;
+    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+    interval(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+    }): AsyncGenerator<number, void, undefined>;
+    /** What is pending, the oldest first. */
+    report(): TimerReport;
+    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
+    assertNoLeaks(): void;
+}
+
+/** A seat held before the connection opens. */
+interface Lease {
+    readonly success: true;
+    readonly handle: number;
+    readonly ip: string;
+    readonly userId: string | undefined;
+}
+/** The answer of `addConnection` and `commit`. */
+type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
+    readonly success: true;
+    readonly reason?: undefined;
+    readonly code?: undefined;
+    readonly retryAfterMs?: undefined;
+    readonly connection: ManagedConnection<S>;
+} | (Refusal & {
+    readonly connection?: undefined;
+});
+
 /** How much of its memory the process uses, in words. */
 type ResourceState = 'ok' | 'warning' | 'critical';
 /** Why an event loop does not turn. */
@@ -528,164 +705,6 @@ interface ResourceMonitorOptions {
     readonly root?: string | undefined;
 }
 
-/** What drives timers: a clock and one alarm. */
-interface Clock {
-    /** Monotonic milliseconds. */
-    now(): number;
-    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-    arm(wake: () => void, delayMs: number): Alarm;
-    /** Calls `wake` in the next turn. */
-    soon(wake: () => void): void;
-    /** Changes when the host's timers were replaced (fake timers installed or removed). */
-    identity(): unknown;
-    /** Runs pending microtasks, as hosts do between two timers. */
-    checkpoint(): void;
-}
-/** An armed alarm. */
-interface Alarm {
-    cancel(): void;
-    ref(): void;
-    unref(): void;
-}
-
-/** Options of a timer, given in the place of its delay: own properties, which are read once. */
-interface TimerOptions {
-    /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
-    readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
-    readonly name?: string;
-    /** Clears the timer when it aborts. Default: none. */
-    readonly signal?: AbortSignal;
-    /** Whether the timer holds the process. Default `true`. */
-    readonly ref?: boolean;
-    /**
-     * For an interval whose callback returns a promise that is still pending at the next tick:
-     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-     * when the promise settles. Default `allow`.
-     */
-    readonly overlap?: 'allow' | 'skip' | 'queue';
-}
-/** Options of a manager. */
-interface TimerManagerOptions {
-    /** The clock that drives it. Default: the host's. */
-    readonly clock?: Clock;
-    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
-    readonly strict?: boolean;
-    /** Owner shown in reports. Default `timers`. */
-    readonly name?: string;
-    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
-    readonly context?: 'capture' | 'none';
-}
-/** What `cleanup()` cleared. */
-interface CleanupResult {
-    readonly timeouts: number;
-    readonly intervals: number;
-}
-/** One pending timer in a report. */
-interface TimerReportEntry {
-    readonly name: string | undefined;
-    readonly owner: string;
-    readonly kind: 'timeout' | 'interval';
-    readonly ageMs: number;
-    readonly nextInMs: number;
-    readonly ref: boolean;
-}
-/** What a manager holds. */
-interface TimerReport {
-    readonly active: number;
-    readonly timeouts: number;
-    readonly intervals: number;
-    /** How many timers were asked for after `cleanup()`. */
-    readonly inert: number;
-    readonly nextInMs: number | null;
-    readonly oldestAgeMs: number | null;
-    /** At most 1,000, the oldest first. */
-    readonly timers: readonly TimerReportEntry[];
-}
-type Callback<A extends unknown[]> = (...args: A) => unknown;
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
-declare class TimerHandle {
-    #private;
-    /** Its kind. */
-    readonly kind: 'timeout' | 'interval';
-    /** Its name, if it was given one. */
-    get name(): string | undefined;
-    /** Lets the timer hold the process. */
-    ref(): this;
-    /** Lets the process end while the timer is pending. */
-    unref(): this;
-    /** Whether the timer holds the process. */
-    hasRef(): boolean;
-    /** Starts the delay anew; a timeout that has fired fires again. */
-    refresh(): this;
-    /** Clears the timer. */
-    close(): this;
-    [Symbol.dispose](): void;
-    /** The timer's number, which `clearTimeout` takes too. */
-    [Symbol.toPrimitive](): number;
-}
-/**
- * Owns a server's timers, so that one call ends them all.
- *
- * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
- *
- * @example
- * const timers = new TimerManager();
- * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
- */
-declare class TimerManager {
-    #private;
-    /** Owner shown in reports. */
-    readonly name: string;
-    constructor(options?: TimerManagerOptions);
-    /**
-     * Calls `callback` once, after `delay`.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /**
-     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
-    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
-    /** The same as `clearTimeout`. */
-    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
-    /**
-     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-     * again and from a callback.
-     * @returns how many were cleared
-     */
-    cleanup(): CleanupResult;
-    /** How many timers are pending, those of its scopes too. */
-    getActiveTimersCount(): number;
-    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
-    scope(name?: string): TimerManager;
-    [Symbol.dispose](): void;
-    /**
-     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
-     */
-    sleep(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-        readonly ref?: boolean;
-    }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
-    interval(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-    }): AsyncGenerator<number, void, undefined>;
-    /** What is pending, the oldest first. */
-    report(): TimerReport;
-    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
-    assertNoLeaks(): void;
-}
-
 /**
  * Watches what the process uses and whether this thread's event loop turns. A native thread does
  * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
@@ -763,23 +782,6 @@ declare class ResourceMonitor {
     [Symbol.dispose](): void;
 }
 
-/** A seat held before the connection opens. */
-interface Lease {
-    readonly success: true;
-    readonly handle: number;
-    readonly ip: string;
-    readonly userId: string | undefined;
-}
-/** The answer of `addConnection` and `commit`. */
-type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
-    readonly success: true;
-    readonly reason?: undefined;
-    readonly code?: undefined;
-    readonly retryAfterMs?: undefined;
-    readonly connection: ManagedConnection<S>;
-} | (Refusal & {
-    readonly connection?: undefined;
-});
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
@@ -810,6 +812,7 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Called for every message over a rate, before the action is taken. */
     readonly onRateExceeded?: ((connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
 }
+
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
 interface ConnectionStats {
     readonly totalConnections: number;
@@ -978,7 +981,6 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-/** What a layer, an item and a chain are, as types. */
 /** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
 type Next<R = void> = () => Promise<R>;
 /** What a layer may return: anything, unless the chain says what its runs return. */
@@ -1184,7 +1186,6 @@ interface ExpositionOptions {
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
-/** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
 /** Names of the windows. */
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 /** Quantiles by nearest rank, in milliseconds. */
@@ -1452,6 +1453,7 @@ declare class RequestTimer {
     end(details?: RequestEnd): void;
     [Symbol.dispose](): void;
 }
+
 /**
  * Counts requests, messages, users and errors, and reports on them. The adapters call it when it is
  * given to them as `metrics`; whatever they do not see is recorded by hand.
@@ -1581,7 +1583,6 @@ interface PageSources {
     } | undefined;
 }
 
-/** What the live page shows, as types: the page's own script is checked against them. */
 /** How things stand, in one word. `unknown` while nothing that could tell is in use. */
 type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
 /** A part of the health score. */
@@ -1791,8 +1792,6 @@ interface PageHistory {
     readonly stalls: readonly PageStall[];
 }
 
-/** The live page: one document, one stream of figures, for whoever may look. Adapters hand it requests. */
-
 /** Where the live page is, and who may look at it. */
 interface PageOptions {
     /** Where: such as `/portcullis`. Its figures are below it, at `/events` and `/snapshot`. */
@@ -1861,6 +1860,67 @@ declare class LivePage {
 
 /** Where a shutdown is. */
 type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** Something that went wrong, and where. */
+interface ShutdownError {
+    readonly name: string;
+    readonly error: unknown;
+}
+/** What was still there at the end. */
+interface ShutdownLeftover {
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    readonly name: string;
+    readonly count: number;
+}
+/** How it went. */
+interface ShutdownResult {
+    /** Whether nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** What began it: a signal's name, or what `shutdown()` was given. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    readonly totalMs: number;
+    /** Requests still in flight when their time was over. */
+    readonly requestsAborted: number;
+    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
+    readonly websocketsClosed: {
+        readonly acknowledged: number;
+        readonly forced: number;
+    };
+    readonly timersCleared: number;
+    readonly hookErrors: readonly ShutdownError[];
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
+     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+    readonly drainWindowMs?: number | undefined;
+    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
+    readonly closeTimeoutMs?: number | undefined;
+    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** 1001 (going away) or 1012 (restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Reason of those closes. Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
+    readonly exit?: boolean | undefined;
+    /** Told of every phase as it begins. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+
 /** One WebSocket, as a shutdown sees it. */
 interface ShutdownSocket {
     /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
@@ -1893,34 +1953,7 @@ interface ShutdownPart {
     /** At the deadline: ends what is left at once. */
     destroy?(): void | Promise<void>;
 }
-/** Options of a shutdown. Times are whole milliseconds. */
-interface ShutdownOptions {
-    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
-    readonly deadlineMs?: number | undefined;
-    /**
-     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
-     */
-    readonly preDrainDelayMs?: number | undefined;
-    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
-    readonly drainWindowMs?: number | undefined;
-    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
-    readonly closeTimeoutMs?: number | undefined;
-    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
-    readonly hookTimeoutMs?: number | undefined;
-    /** 1001 (going away) or 1012 (restart). Default 1001. */
-    readonly closeCode?: 1001 | 1012 | undefined;
-    /** Reason of those closes. Default "Server shutdown". */
-    readonly closeReason?: string | undefined;
-    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
-    readonly signals?: readonly NodeJS.Signals[] | undefined;
-    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
-    readonly exit?: boolean | undefined;
-    /** Told of every phase as it begins. */
-    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
-    readonly onError?: ((error: unknown, name: string) => void) | undefined;
-}
+
 /** What a hook is given. */
 interface ShutdownContext {
     readonly reason: string;
@@ -1929,37 +1962,6 @@ interface ShutdownContext {
 }
 /** Called once, after the requests and before the timers end. */
 type ShutdownHook = (context: ShutdownContext) => unknown;
-/** Something that went wrong, and where. */
-interface ShutdownError {
-    readonly name: string;
-    readonly error: unknown;
-}
-/** What was still there at the end. */
-interface ShutdownLeftover {
-    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-    readonly name: string;
-    readonly count: number;
-}
-/** How it went. */
-interface ShutdownResult {
-    /** Whether nothing was cut off and nothing failed. */
-    readonly graceful: boolean;
-    /** What began it: a signal's name, or what `shutdown()` was given. */
-    readonly reason: string;
-    /** Milliseconds spent in each phase. */
-    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
-    readonly totalMs: number;
-    /** Requests still in flight when their time was over. */
-    readonly requestsAborted: number;
-    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-    readonly websocketsClosed: {
-        readonly acknowledged: number;
-        readonly forced: number;
-    };
-    readonly timersCleared: number;
-    readonly hookErrors: readonly ShutdownError[];
-    readonly leftovers: readonly ShutdownLeftover[];
-}
 /** An HTTP answer of a health endpoint. */
 interface HealthAnswer {
     readonly status: 200 | 503;
@@ -2099,8 +2101,6 @@ interface Reply {
 
 /** Every stable code of input that was refused; `docs/errors.md` says what each means. */
 type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
-
-/** Why input was refused: as a value (`ValidationFailure`), and as an error (`InputValidationError`). */
 
 /** What a failure knows besides its code. */
 interface FailureDetails {
@@ -2402,8 +2402,6 @@ interface JudgedUrl {
  */
 declare function isPublicAddress(ip: string): boolean;
 
-/** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
-
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
  * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
@@ -2540,8 +2538,6 @@ interface JwksStats {
     /** Key ids that were asked for in vain lately. */
     readonly unknownKids: number;
 }
-
-/** Keys of a token verifier, as they are given, made into the one form that the core reads. */
 
 /** The signature algorithms of RFC 7518 and 8037; `EdDSA` and `Ed25519` (RFC 9864) are one, for Ed25519 keys. */
 type TokenAlgorithm = 'HS256' | 'HS384' | 'HS512' | 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA' | 'Ed25519';

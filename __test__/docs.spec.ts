@@ -343,8 +343,8 @@ describe('docs/memory.md', () => {
     const section = page.slice(page.indexOf('## A timer'), page.indexOf('57 bytes'));
     const sizes: Record<string, number> = { Int32: 4, Uint32: 4, Float32: 4, Float64: 8, Uint8: 1 };
     const columns = [
-      ...read('ts/driver.ts').matchAll(/^ {2}#\w+ = new (\w+)Array\(FIRST_CAPACITY\);/gm),
-      ...read('ts/wheel.ts').matchAll(/^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm),
+      ...read('ts/timers/driver.ts').matchAll(/^ {2}#\w+ = new (\w+)Array\(FIRST_CAPACITY\);/gm),
+      ...read('ts/timers/wheel.ts').matchAll(/^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm),
     ];
     // And two arrays of references.
     const bytes = columns.reduce((sum, [, type]) => sum + sizes[type!]!, 0) + 2 * 8;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Wheel } from '../dist/wheel.js';
+import { Wheel } from '../dist/timers/wheel.js';
 
 /** The same numbers each time: a failure can be run again. */
 function randomOf(seed: number): (below: number) => number {

@@ -1,6 +1,6 @@
 /** The end of a Bun server, whose `stop(false)` does not resolve while a WebSocket is open. */
 import type { Door } from './door.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 
 /** Bun's server, as far as it is used here. @internal */
 export interface BunServer {

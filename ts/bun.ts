@@ -1,13 +1,13 @@
 import './runtime.js';
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the guard. */

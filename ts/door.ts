@@ -1,7 +1,9 @@
 import { Trust } from './native.js';
 import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
-import { ConnectionManager, type ConnectionManagerOptions, type Lease } from './connections.js';
+import type { Lease } from './connections/admission.js';
+import { ConnectionManager } from './connections/manager.js';
+import type { ConnectionManagerOptions } from './connections/options.js';
 import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
 import { Hooks, isThenable } from './hooks.js';
@@ -14,7 +16,8 @@ import { type Answer, RequestGate, type RequestStats, answerWith } from './reque
 import { type RequestLimits, type WebSocketLimits, checkedSection } from './resource-limits.js';
 import { MESSAGE_OPTIONS, MessageGate, type MessageOptions } from './message-gate.js';
 import type { ResourceMonitor } from './resources.js';
-import { type TimerHandle, TimerManager } from './timers.js';
+import type { TimerHandle } from './timers/handle.js';
+import { TimerManager } from './timers/manager.js';
 import type { TokenVerifier } from './tokens.js';
 import type { ValidationFailure } from './validators/failure.js';
 

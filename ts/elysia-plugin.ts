@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { Elysia } from 'elysia';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { PortcullisError } from './errors.js';
 import { responseOf, unwatch, withinLimits } from './fetching.js';
 import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
 import type { LivePage } from './page/live-page.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { CONNECTION, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 

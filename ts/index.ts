@@ -1,12 +1,16 @@
 import './runtime.js';
-export { ConnectionManager, ProductionConnectionManager } from './connections.js';
-export type { AdmissionResult, ConnectionManagerOptions, ConnectionStats, Lease } from './connections.js';
+export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
+export type { ConnectionStats } from './connections/manager.js';
+export type { AdmissionResult, Lease } from './connections/admission.js';
+export type { ConnectionManagerOptions } from './connections/options.js';
 export { ManagedConnection } from './connection.js';
 export type { ConnectionMetadata, ManagedSocket, MetadataInput, ReceiveOutcome } from './connection.js';
 export type { ConnectRate, ConnectionLimits, MessageRate, RateAction, Refusal, RefusalCode } from './limits.js';
 export { PortcullisError, UnauthorizedError, type ErrorCode, type ErrorDetails } from './errors.js';
-export { TimerHandle, TimerManager } from './timers.js';
-export type { CleanupResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry } from './timers.js';
+export { TimerHandle } from './timers/handle.js';
+export { TimerManager } from './timers/manager.js';
+export type { CleanupResult, TimerReport, TimerReportEntry } from './timers/manager.js';
+export type { TimerManagerOptions, TimerOptions } from './timers/options.js';
 export type { Alarm, Clock } from './clock.js';
 export type { TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage } from './types.js';
 export { MiddlewareChain, PerformantMiddlewareChain } from './middleware/chain.js';
@@ -33,20 +37,11 @@ export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
 export type { PageSources } from './page/recorder.js';
 export type * from './page/snapshot.js';
-export { GracefulShutdown } from './shutdown.js';
-export type {
-  HealthAnswer,
-  ShutdownContext,
-  ShutdownError,
-  ShutdownHook,
-  ShutdownLeftover,
-  ShutdownOptions,
-  ShutdownPart,
-  ShutdownPhase,
-  ShutdownResult,
-  ShutdownSocket,
-  SocketWatcher,
-} from './shutdown.js';
+export { GracefulShutdown } from './shutdown/shutdown.js';
+export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
+export type { ShutdownOptions } from './shutdown/options.js';
+export type { ShutdownPart, ShutdownSocket, SocketWatcher } from './shutdown/part.js';
+export type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './shutdown/result.js';
 export { MessageRouter, isProblem } from './messages.js';
 export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';

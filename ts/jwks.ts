@@ -1,7 +1,8 @@
 /** A key set behind an address: fetched when needed, kept fresh, and never fetched at a stranger's will. */
 import type { Clock } from './clock.js';
 import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
-import type { TimerHandle, TimerManager } from './timers.js';
+import type { TimerHandle } from './timers/handle.js';
+import type { TimerManager } from './timers/manager.js';
 
 /** Where a key set is, and how it is kept. */
 export interface RemoteJwks {

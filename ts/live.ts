@@ -5,8 +5,9 @@
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Checked } from './resource-limits.js';
 import type { ResourceMonitor } from './resources.js';
-import type { ShutdownSocket, SocketWatcher } from './shutdown.js';
-import type { TimerHandle, TimerManager } from './timers.js';
+import type { ShutdownSocket, SocketWatcher } from './shutdown/part.js';
+import type { TimerHandle } from './timers/handle.js';
+import type { TimerManager } from './timers/manager.js';
 
 /** What a host's sockets can do. @internal */
 export interface SocketHost {

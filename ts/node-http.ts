@@ -3,7 +3,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { markRefused } from './kpi/meters.js';
 import { type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 
 const TICKETS = new WeakMap<IncomingMessage, Ticket>();
 

@@ -3,7 +3,7 @@ import { type TokenPolicy, tokenAlgorithms } from './native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import type { RemoteJwks } from './jwks.js';
 import type { TokenAlgorithm, TokenJwkSet, TokenKey } from './keys.js';
-import { TimerManager } from './timers.js';
+import { TimerManager } from './timers/manager.js';
 
 /** Options of a verifier. A claim that is configured has to be there. */
 export interface TokenVerifierOptions {

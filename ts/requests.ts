@@ -6,7 +6,8 @@ import { PortcullisError } from './errors.js';
 import type { ProductionMetrics } from './kpi/metrics.js';
 import type { Checked } from './resource-limits.js';
 import type { ResourceMonitor } from './resources.js';
-import type { TimerHandle, TimerManager } from './timers.js';
+import type { TimerHandle } from './timers/handle.js';
+import type { TimerManager } from './timers/manager.js';
 
 /** Why a request was refused or ended. */
 export type RequestRefusalCode =

@@ -1,6 +1,6 @@
 /** Options of a monitor, checked. */
 import { isMainThread, threadId } from 'node:worker_threads';
-import { ConnectionManager } from './connections.js';
+import { ConnectionManager } from './connections/manager.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
 import { TIME_MAX_MS } from './limits.js';
 import type { CollectionRecord, Stall, StateChange } from './resource-figures.js';

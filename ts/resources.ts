@@ -1,7 +1,7 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
 import { ResourceWatch, resourceCells } from './native.js';
 import { wallClockMs } from './clock.js';
-import { ConnectionManager } from './connections.js';
+import { ConnectionManager } from './connections/manager.js';
 import { GcPacer, collector, heap } from './engine.js';
 import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
@@ -9,7 +9,8 @@ import type { CollectionRecord, ResourceMetrics, ResourceSnapshot, ResourceState
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
 import { type CheckedOptions, type ResourceMonitorOptions, checkOptions } from './resource-options.js';
 import { MB, STATES, known, snapshotOf, stallOf } from './resource-snapshot.js';
-import { type TimerHandle, TimerManager } from './timers.js';
+import type { TimerHandle } from './timers/handle.js';
+import { TimerManager } from './timers/manager.js';
 import { listen } from './waker.js';
 
 // The cells shared with the watcher: where they are is said once, by the core.

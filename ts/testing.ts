@@ -1,6 +1,6 @@
 import './runtime.js';
 import type { Alarm, Clock } from './clock.js';
-import { driverOf } from './driver.js';
+import { driverOf } from './timers/driver.js';
 import type { ManagedSocket } from './connection.js';
 import { outOfRange } from './errors.js';
 

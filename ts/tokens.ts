@@ -8,7 +8,7 @@ import { FAILURES, type FailureCode } from './failures.js';
 import { RemoteKeys, type JwksStats, type RemoteJwks } from './jwks.js';
 import { type TokenAlgorithm, type TokenJwkSet, type TokenKey, invalidKey, jwkOf, keyOf } from './keys.js';
 import { type TokenVerifierOptions, algorithmsOf, barePolicy, checkedPolicy, seconds, text } from './policy.js';
-import { TimerManager } from './timers.js';
+import { TimerManager } from './timers/manager.js';
 import { InputValidationError, type ValidationFailure, failure, numbered } from './validators/failure.js';
 
 /** The claims of a token (RFC 7519). */

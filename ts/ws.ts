@@ -4,14 +4,14 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from './connection.js';
-import type { ConnectionManager } from './connections.js';
+import type { ConnectionManager } from './connections/manager.js';
 import { Door, type GuardOptions, type GuardStats, type Visit } from './door.js';
 import type { LiveSocket, SocketHost } from './live.js';
 import type { LivePage } from './page/live-page.js';
 import { guardHandler, httpPart } from './node-http.js';
 import { nodeMeter } from './kpi/meters.js';
 import type { Answer } from './requests.js';
-import type { ShutdownPart } from './shutdown.js';
+import type { ShutdownPart } from './shutdown/part.js';
 import { CONNECTION, LIVE, sizeOf } from './sockets.js';
 
 /** Options of the guard. */

@@ -233,25 +233,19 @@ pub(super) trait Element {
     const EXPECTED: &'static CStr;
 }
 
-impl Element for u8 {
-    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint8_array;
-    const EXPECTED: &'static CStr = c"expected a Uint8Array";
+macro_rules! element {
+    ($type:ty, $kind:ident, $expected:literal) => {
+        impl Element for $type {
+            const KIND: sys::napi_typedarray_type = sys::TypedarrayType::$kind;
+            const EXPECTED: &'static CStr = $expected;
+        }
+    };
 }
 
-impl Element for u32 {
-    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
-    const EXPECTED: &'static CStr = c"expected a Uint32Array";
-}
-
-impl Element for u16 {
-    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint16_array;
-    const EXPECTED: &'static CStr = c"expected a Uint16Array";
-}
-
-impl Element for f64 {
-    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::float64_array;
-    const EXPECTED: &'static CStr = c"expected a Float64Array";
-}
+element!(u8, uint8_array, c"expected a Uint8Array");
+element!(u16, uint16_array, c"expected a Uint16Array");
+element!(u32, uint32_array, c"expected a Uint32Array");
+element!(f64, float64_array, c"expected a Float64Array");
 
 /// Memory that JavaScript allocated and keeps in a private field, so that nobody can detach it.
 /// It is touched on its own JS thread only, and never while JavaScript runs.

@@ -3,16 +3,16 @@
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
 
 use super::bound::{Args, Bound, Memory, Wrong, bind};
+use super::environment::{Ends, ends_with};
 use crate::clock::process_now_ms;
 use crate::connections::{Address, Home, Index, Limits, Rate, Refusal, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
-use napi::sys;
 use napi_derive::napi;
-use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_void};
+use std::cell::RefCell;
+use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 const SLOT_BITS: u32 = 22;
 const FULL: f64 = -100.0;
@@ -32,24 +32,14 @@ struct Connections {
     cursor: u32,
 }
 
-thread_local! {
-    static LIVE: RefCell<Vec<Weak<RefCell<Connections>>>> = const { RefCell::new(Vec::new()) };
-    static HOOKED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A worker that ends, however it ends, gives all its seats back.
-unsafe extern "C" fn end_of_environment(_data: *mut c_void) {
-    HOOKED.set(false);
-    for core in LIVE.take() {
-        if let Some(core) = core.upgrade()
-            && let Ok(mut core) = core.try_borrow_mut()
-        {
-            core.table = None;
-            core.stamps.clear();
-            core.scratch = None;
-            core.text = None;
-            core.left = None;
-        }
+/// A worker gives all its seats back.
+impl Ends for Connections {
+    fn end(&mut self) {
+        self.table = None;
+        self.stamps.clear();
+        self.scratch = None;
+        self.text = None;
+        self.left = None;
     }
 }
 
@@ -99,20 +89,7 @@ pub fn create_connections<'env>(
         retry_after_ms: 0.0,
         cursor: 0,
     }));
-    LIVE.with_borrow_mut(|live| {
-        live.retain(|core| core.strong_count() > 0);
-        live.push(Rc::downgrade(&core));
-    });
-    if !HOOKED.replace(true) {
-        // SAFETY: the hook takes no data and runs once, on this thread, at the end of `env`.
-        unsafe {
-            sys::napi_add_env_cleanup_hook(
-                env.raw(),
-                Some(end_of_environment),
-                std::ptr::null_mut(),
-            )
-        };
-    }
+    ends_with(env, &core);
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
@@ -171,6 +148,14 @@ impl Connections {
         self.table
             .as_mut()
             .ok_or(Wrong(c"the environment has ended"))
+    }
+
+    /// The table, and the array through which more than one number goes.
+    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), Wrong> {
+        match (&mut self.table, &mut self.scratch) {
+            (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
+            _ => Err(Wrong(c"share() the scratch array first")),
+        }
     }
 
     /// `(ip, user, loopNow?, nowMs?)` to a slot if it is open, a handle if it is leased, a refusal,
@@ -377,30 +362,16 @@ bound!(Total, c"total", |core, _args| Ok(f64::from(
 )));
 
 bound!(Counts, c"counts", |core, _args| {
-    let Connections {
-        table: Some(table),
-        scratch: Some(scratch),
-        ..
-    } = core
-    else {
-        return Err(Wrong(c"share() the scratch array first"));
-    };
-    for (out, count) in scratch.slice().iter_mut().zip(table.index().counts()) {
+    let (table, scratch) = core.shared()?;
+    for (out, count) in scratch.iter_mut().zip(table.index().counts()) {
         *out = f64::from(count);
     }
     Ok(f64::from(table.taken()))
 });
 
 bound!(SetLimits, c"setLimits", |core, _args| {
-    let Connections {
-        table: Some(table),
-        scratch: Some(scratch),
-        ..
-    } = core
-    else {
-        return Err(Wrong(c"share() the scratch array first"));
-    };
-    table.index().set_limits(limits(scratch.slice()));
+    let (table, scratch) = core.shared()?;
+    table.index().set_limits(limits(scratch));
     Ok(0.0)
 });
 

@@ -9,6 +9,7 @@
 
 mod bound;
 mod connections;
+mod environment;
 mod forwarded;
 mod kpi;
 mod resources;

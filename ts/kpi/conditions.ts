@@ -3,7 +3,7 @@ import { wallClockMs } from '../clock.js';
 import { PortcullisError } from '../errors.js';
 import type { ResourceSnapshot } from '../resource-figures.js';
 import type { ResourceMonitor } from '../resources.js';
-import type { TimerManager } from '../timers.js';
+import type { TimerManager } from '../timers/manager.js';
 import type { Observed } from './health.js';
 
 const KILL_MEMORY_MS = 300_000;

@@ -1,5 +1,5 @@
 /** How healthy it is, why, and what to do: pure functions of figures. */
-import type { Budget, ProductionTargets, Recommendation, ScorePart, ScorePartName } from './report.js';
+import type { Budget, ProductionFigures, ProductionTargets, Recommendation, ScorePart, ScorePartName, TargetResult } from './report.js';
 import type { Totals } from './ledger.js';
 
 /** What is judged. `null` is "not known". @internal */
@@ -31,7 +31,8 @@ export const WEIGHTS: Readonly<Record<ScorePartName, number>> = { errors: 0.3, l
 /** The 99th percentile of the loop's delay, from which on it shows in answers. */
 const LOOP_DELAY_MS = 50;
 const SATURATION = 0.8;
-const SAMPLES_MIN = 20;
+/** Fewer requests than this say little. @internal */
+export const SAMPLES_MIN = 20;
 const BURN_SAMPLES_MIN = 100;
 
 function part(observed: number | null, target: number, zeroAt: number, weight: number, unit: ScorePart['unit']): ScorePart {
@@ -206,4 +207,26 @@ export function budgetOf(id: Budget['id'], allowed: number, totals: Readonly<Rec
     remaining: rate === null ? (totals['3d'].requests === 0 ? null : bad('3d') === 0 ? 1 : 0) : 1 - rate,
     alert: isPage ? 'page' : burns('3d', '6h', 1) ? 'ticket' : null,
   };
+}
+
+/** Each target against its figure. @internal */
+export function resultsOf(metrics: ProductionFigures, targets: ProductionTargets): TargetResult[] {
+  const judged = (target: TargetResult['target'], observed: number | null, isMet: (value: number) => boolean): TargetResult => ({
+    target,
+    observed,
+    threshold: targets[target],
+    result: observed === null ? 'unknown' : isMet(observed) ? 'pass' : 'fail',
+  });
+  return [
+    judged('maxResponseTime', metrics.averageResponseTime, (value) => value <= targets.maxResponseTime),
+    judged('maxErrorRate', metrics.errorRate, (value) => value <= targets.maxErrorRate),
+    judged('maxMemoryUsage', metrics.memoryUsage, (value) => value <= targets.maxMemoryUsage),
+    judged('maxCpuUsage', metrics.cpuUsage, (value) => value <= targets.maxCpuUsage),
+    judged('minHealthScore', metrics.healthScore, (value) => value >= targets.minHealthScore),
+  ];
+}
+
+/** Whether every target that can be judged is met. @internal */
+export function isHealthy(results: readonly TargetResult[]): boolean {
+  return results.every(({ result }) => result !== 'fail');
 }

@@ -1,42 +1,26 @@
-/** What the server does, counted as it happens; how healthy that is; what to do about it. */
+/**
+ * What the server does, counted as it happens; how healthy that is; what to do about it. The counting, its windows and its judging
+ * are elsewhere: this is long for the methods that are public, and for the one list of figures that report and exposition share.
+ */
 import { createUsers } from '../native.js';
 import { wallClockMs } from '../clock.js';
-import type { ConnectionManager } from '../connections.js';
+import type { ConnectionManager } from '../connections/manager.js';
 import { processStartMs, residentBytes } from '../engine.js';
-import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
+import { outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { ResourceSnapshot } from '../resource-figures.js';
-import type { TimerHandle, TimerManager } from '../timers.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
 import { Conditions } from './conditions.js';
 import { type ExpositionOptions, type Sample, exposed, namingOf } from './exposition.js';
-import { BURN_MINUTES, type Observed, budgetOf, findingsOf, healthScore, scoreParts } from './health.js';
+import { BURN_MINUTES, type Observed, SAMPLES_MIN, budgetOf, findingsOf, healthScore, isHealthy, resultsOf, scoreParts } from './health.js';
 import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, type Totals, WINDOWS } from './ledger.js';
 import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
-import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, TargetResult, WindowFigures, WindowName } from './report.js';
+import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, WindowFigures, WindowName } from './report.js';
+import { NO_DETAILS, type RequestDetails, type RequestEnd, RequestTimer, wrongDuration, wrongStatus } from './request.js';
 import { Sources } from './sources.js';
 import { Tally, most } from './tally.js';
 
-/** What is known of a request at its end. */
-export interface RequestDetails {
-  /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
-  readonly route?: string | undefined;
-  /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
-  readonly method?: string | undefined;
-  /** Status of the response: 100 to 599; from 500 on it is an error. */
-  readonly status?: number | undefined;
-  /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
-  readonly error?: boolean | string | undefined;
-}
-
-/** How a request ended. */
-export interface RequestEnd extends RequestDetails {
-  /** It was turned away by a limit: counted by this code, and neither as a request nor as an error. */
-  readonly refused?: string | undefined;
-}
-
-const NO_DETAILS: RequestEnd = Object.freeze({});
 const TICK_MS = 1000;
-/** Fewer requests than this say little. */
-const SAMPLES_MIN = 20;
 const USERS_MINUTES = 15;
 const MINUTE_MS = 60_000;
 const REPORTED_ROUTES = 12;
@@ -44,35 +28,6 @@ const LISTED_ROUTES = 100;
 const LISTED_NAMES = 20;
 const HEAT_SECONDS = 60;
 const MB = 2 ** 20;
-
-/** A request under way. */
-export class RequestTimer {
-  readonly #metrics: ProductionMetrics;
-  readonly #startMs: number;
-  readonly #id: number;
-  #isOver = false;
-
-  /** @internal */
-  constructor(metrics: ProductionMetrics, id: number) {
-    this.#metrics = metrics;
-    this.#id = id;
-    this.#startMs = metrics.begin(id, true);
-  }
-
-  /**
-   * Counts the request with the time it took. Calls too many are ignored.
-   * @throws as `recordRequest`; the request is over all the same
-   */
-  end(details: RequestEnd = NO_DETAILS): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#metrics.end(this.#startMs, this.#id, details);
-  }
-
-  [Symbol.dispose](): void {
-    this.end();
-  }
-}
 
 /**
  * Counts requests, messages, users and errors, and reports on them. The adapters call it when it is
@@ -463,34 +418,4 @@ export class ProductionMetrics {
       maxRoutes: this.#settings.maxRoutes,
     };
   }
-}
-
-function isHealthy(results: readonly TargetResult[]): boolean {
-  return results.every(({ result }) => result !== 'fail');
-}
-
-function resultsOf(metrics: ProductionFigures, targets: Settings['targets']): TargetResult[] {
-  const judged = (target: TargetResult['target'], observed: number | null, isMet: (value: number) => boolean): TargetResult => ({
-    target,
-    observed,
-    threshold: targets[target],
-    result: observed === null ? 'unknown' : isMet(observed) ? 'pass' : 'fail',
-  });
-  return [
-    judged('maxResponseTime', metrics.averageResponseTime, (value) => value <= targets.maxResponseTime),
-    judged('maxErrorRate', metrics.errorRate, (value) => value <= targets.maxErrorRate),
-    judged('maxMemoryUsage', metrics.memoryUsage, (value) => value <= targets.maxMemoryUsage),
-    judged('maxCpuUsage', metrics.cpuUsage, (value) => value <= targets.maxCpuUsage),
-    judged('minHealthScore', metrics.healthScore, (value) => value >= targets.minHealthScore),
-  ];
-}
-
-function wrongDuration(durationMs: unknown): PortcullisError {
-  const allowed = 'a finite number of milliseconds of at least 0';
-  return typeof durationMs === 'number' ? outOfRange('durationMs', durationMs, allowed) : wrongType('durationMs', durationMs, allowed);
-}
-
-function wrongStatus(status: unknown): never {
-  const allowed = 'a whole number from 100 to 599';
-  throw typeof status === 'number' ? outOfRange('status', status, allowed) : wrongType('status', status, allowed);
 }

@@ -1,8 +1,8 @@
 /** What a `ProductionMetrics` may be told, and what it makes of it. */
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import type { ConnectionManager } from '../connections.js';
+import type { ConnectionManager } from '../connections/manager.js';
 import { ResourceMonitor } from '../resources.js';
-import { TimerManager } from '../timers.js';
+import { TimerManager } from '../timers/manager.js';
 import { WEIGHTS } from './health.js';
 import { WINDOWS } from './ledger.js';
 import type { ProductionTargets, ScorePartName, WindowName } from './report.js';

@@ -1,5 +1,5 @@
 /** The managers whose connections, messages, refusals and users are counted. */
-import { ConnectionManager } from '../connections.js';
+import { ConnectionManager } from '../connections/manager.js';
 import { wrongType } from '../errors.js';
 import { REFUSED } from './ledger.js';
 

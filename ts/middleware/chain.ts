@@ -1,5 +1,5 @@
 import { PortcullisError, didYouMean, knownOptions, outOfRange, shown, wholeNumber, wrongType } from '../errors.js';
-import { TimerManager } from '../timers.js';
+import { TimerManager } from '../timers/manager.js';
 import type {
   ChainReport,
   CompiledChain,

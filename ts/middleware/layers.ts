@@ -6,7 +6,8 @@ import type { StrayError } from './contract.js';
 import { FAILURES, type Figures, LATE_SETTLES, SKIPPED, STRAY_ERRORS, TIMEOUTS } from './figures.js';
 import { PortcullisError } from '../errors.js';
 import { isThenable } from '../hooks.js';
-import type { TimerManager, TimerHandle } from '../timers.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
 
 /** A layer as the loop runs it, whatever its types. @internal */
 export type Step = (context: unknown, next: () => Promise<unknown>) => unknown;

@@ -1,13 +1,14 @@
 /** The live page: one document, one stream of figures, for whoever may look. Adapters hand it requests. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
-import { ConnectionManager } from '../connections.js';
+import { ConnectionManager } from '../connections/manager.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import { Hooks } from '../hooks.js';
 import { ProductionMetrics } from '../kpi/metrics.js';
 import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from '../page-document.js';
 import { ResourceMonitor } from '../resources.js';
-import { type TimerHandle, TimerManager } from '../timers.js';
+import type { TimerHandle } from '../timers/handle.js';
+import { TimerManager } from '../timers/manager.js';
 import { Access, type PageRequest } from './access.js';
 import { answerPage, pageResponse, targetOf } from './hosts.js';
 import { type PageSources, Recorder } from './recorder.js';

@@ -1,6 +1,6 @@
 /** Looks at the server once a second, keeps the last ten minutes, and puts together what viewers see. */
 import { wallClockMs } from '../clock.js';
-import type { ConnectionManager, ConnectionStats } from '../connections.js';
+import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
 import { HEAT_EDGES_MS } from '../kpi/ledger.js';
 import type { ProductionMetrics } from '../kpi/metrics.js';
 import type { LiveStats } from '../live.js';
@@ -8,7 +8,7 @@ import type { ChainReport } from '../middleware/contract.js';
 import type { RequestStats } from '../requests.js';
 import type { ResourceSnapshot, Stall } from '../resource-figures.js';
 import type { ResourceMonitor } from '../resources.js';
-import type { TimerManager } from '../timers.js';
+import type { TimerManager } from '../timers/manager.js';
 import { Journal } from './journal.js';
 import { type PageKpi, kpiOf } from './kpi.js';
 import { type PageAdvice, type PageCount, type PageHistory, type PageRow, type PageSnapshot, type PageStall, type PageState, short } from './snapshot.js';

@@ -1,11 +1,11 @@
 /** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
-// By its default, as in `middleware/run.ts`.
-import buffer from 'node:buffer';
 import { domainToUnicode } from 'node:url';
 import { isPublicIp } from '../native.js';
 import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import type { FailureCode } from '../failures.js';
 import { type Validated, failure } from './failure.js';
+import { bareHost, flagHost, isIpv4, isLocalName } from './host.js';
+import { unwrapped } from './percent.js';
 
 /** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
 export type UrlMode = 'request-target' | 'redirect' | 'outbound';
@@ -75,110 +75,10 @@ export interface JudgedUrl {
 const LENGTH_MAX = 2048;
 const OPTIONS = ['mode', 'maxLength', 'suspicious', 'method', 'host', 'allowedOrigins', 'schemes', 'allowedPorts', 'allowedHosts'] as const;
 const MODES = ['request-target', 'redirect', 'outbound'];
-/** An attacker's doubly, trebly, … encoded text is unwrapped so often. */
-const ROUNDS = 6;
-
-/** Names that lead to the own host or network, and public ones that are known to lead there or to any address that they spell out. */
-const LOCAL_SUFFIXES = (
-  'localhost localdomain local internal intranet lan home corp private svc kubernetes.default consul home.arpa ipv6-localhost ip6-localhost ip6-loopback ' +
-  'nip.io sslip.io xip.io xip.name localtest.me localh.st localho.st lvh.me vcap.me lacolhost.com fuf.me localdomain.pw 1u.ms rbndr.us ' +
-  'bugbounty.dod.network spoofed.burpcollaborator.net mail.ebc.apple.com metadata.packet.net'
-).split(' ');
 
 /** What must be encoded in any URL: controls, space, DEL, and all that is not ASCII. */
 function isRaw(code: number): boolean {
   return code <= 0x20 || code >= 0x7f;
-}
-
-function hex(code: number): number {
-  if (code >= 0x30 && code <= 0x39) return code - 0x30;
-  const small = code | 0x20;
-  return small >= 0x61 && small <= 0x66 ? small - 0x57 : -1;
-}
-
-function byteAt(text: string, at: number): number {
-  const high = hex(text.charCodeAt(at));
-  const low = hex(text.charCodeAt(at + 1));
-  return high < 0 || low < 0 ? -1 : high * 16 + low;
-}
-
-/** One round of decoding, to one character a byte; what is malformed stays, and is noted. */
-function decoded(text: string, note: (flag: 'percent') => void): string {
-  let out = '';
-  let from = 0;
-  for (let at = text.indexOf('%'); at >= 0; at = text.indexOf('%', at + 1)) {
-    const byte = byteAt(text, at + 1);
-    if (byte >= 0) {
-      out += text.slice(from, at) + String.fromCharCode(byte);
-      at += 2;
-    } else {
-      note('percent');
-      // The notation of old servers: %uXXXX, full-width forms of ASCII among them.
-      const [high, low] = (text.charCodeAt(at + 1) | 0x20) === 0x75 ? [byteAt(text, at + 2), byteAt(text, at + 4)] : [-1, -1];
-      if (high < 0 || low < 0) continue;
-      const unit = high * 256 + low;
-      out += text.slice(from, at) + plainForm(unit);
-      at += 5;
-    }
-    from = at + 1;
-  }
-  return out + text.slice(from);
-}
-
-/** What a character is taken for where it is folded to ASCII. */
-function plainForm(unit: number): string {
-  if (unit >= 0xff01 && unit <= 0xff5e) return String.fromCharCode(unit - 0xfee0);
-  if (unit === 0x2024 || unit === 0x3002 || unit === 0xff61) return '.';
-  if (unit === 0x2215 || unit === 0x2044) return '/';
-  if (unit === 0x2216) return '\\';
-  return String.fromCharCode(unit < 0x100 ? unit : 0xfffd);
-}
-
-/** Folds bytes that are no shortest UTF-8, and full-width forms, to the ASCII that lax readers see. */
-function folded(bytes: string, note: (flag: 'percent') => void): string {
-  return bytes
-    .replace(/[\xc0\xc1]([^])/g, (_, tail: string) => {
-      note('percent');
-      return String.fromCharCode(tail.charCodeAt(0) & 0x3f);
-    })
-    .replace(/\xe0[\x80-\x9f]([\x80-\xbf])|\xf0[\x80-\x8f][\x80-\xbf]([\x80-\xbf])/g, (all) => {
-      note('percent');
-      return String.fromCharCode(((all.charCodeAt(all.length - 2) & 1) << 6) | (all.charCodeAt(all.length - 1) & 0x3f));
-    })
-    .replace(/[\xf5-\xff]/g, (byte) => {
-      note('percent');
-      return byte;
-    })
-    .replace(/\xef([\xbc\xbd])([\x80-\xbf])|\xe3\x80\x82|\xe2\x88[\x95\x96]|\xe2\x80\xa4/g, (all) => {
-      const code = ((all.charCodeAt(0) & 0x0f) << 12) | ((all.charCodeAt(1) & 0x3f) << 6) | (all.charCodeAt(2) & 0x3f);
-      return plainForm(code);
-    });
-}
-
-/** What a part of a URL looks like to readers that decode more than once. */
-interface Unwrapped {
-  /** Every layer, the outermost first. */
-  readonly layers: readonly string[];
-  readonly isMalformed: boolean;
-}
-
-function unwrapped(part: string): Unwrapped {
-  const layers = [part];
-  let isMalformed = false;
-  const note = (): void => {
-    isMalformed = true;
-  };
-  for (let round = 0; round < ROUNDS; round++) {
-    const last = layers[layers.length - 1] ?? '';
-    if (!last.includes('%')) break;
-    // Only what came first must be well-formed: what is decoded may hold a percent sign.
-    const bytes = decoded(last, round === 0 ? note : () => undefined);
-    if (round === 0 && !buffer.isUtf8(Buffer.from(bytes, 'latin1'))) note();
-    const next = folded(bytes, note);
-    if (next === last) break;
-    layers.push(next);
-  }
-  return { layers, isMalformed };
 }
 
 /** CR, LF, NUL; and the letters whose low bytes are CR and LF, which old servers cut to these. */
@@ -243,47 +143,6 @@ function split(text: string): { path: string; query: string; hasFragment: boolea
   const rest = hash < 0 ? text : text.slice(0, hash);
   const mark = rest.indexOf('?');
   return { path: mark < 0 ? rest : rest.slice(0, mark), query: mark < 0 ? '' : rest.slice(mark), hasFragment: hash >= 0 };
-}
-
-function bareHost(hostname: string): string {
-  const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
-  return host.endsWith('.') ? host.slice(0, -1) : host;
-}
-
-function isIpv4(host: string): boolean {
-  return /^\d+\.\d+\.\d+\.\d+$/.test(host);
-}
-
-/** Whether a name leads to the own network: reserved, without a dot, or spelling out an address that is not public. */
-function isLocalName(host: string): boolean {
-  // Empty labels: some resolvers leave them out, and then the rest is a local name.
-  if (!host.includes('.') || host.split('.').includes('')) return true;
-  if (LOCAL_SUFFIXES.some((suffix) => host === suffix || host.endsWith(`.${suffix}`))) return true;
-  return Array.from(host.matchAll(/(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=$|[.-])/g)).some(
-    ([, a, b, c, d]) => [a, b, c, d].every((part) => Number(part) <= 255) && !isPublicIp([a, b, c, d].map(Number).join('.')),
-  );
-}
-
-const SCRIPTS = [
-  /\p{Script=Latin}/u,
-  /\p{Script=Cyrillic}/u,
-  /\p{Script=Greek}/u,
-  /\p{Script=Armenian}/u,
-  /\p{Script=Hebrew}/u,
-  /\p{Script=Arabic}/u,
-  /\p{Script=Cherokee}/u,
-  /\p{Script=Georgian}/u,
-  /\p{Script=Devanagari}/u,
-  /\p{Script=Thai}/u,
-  // Those of East Asia are written together.
-  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Script=Bopomofo}]/u,
-];
-
-function flagHost(unicodeHost: string, host: string, flags: Set<UrlFlag>): void {
-  if (/[^a-z0-9._:-]/.test(host)) flags.add('odd-host');
-  if (!host.includes('xn--')) return;
-  flags.add('international');
-  if (unicodeHost.split('.').some((label) => SCRIPTS.filter((script) => script.test(label)).length > 1)) flags.add('mixed-scripts');
 }
 
 interface CheckedOptions {

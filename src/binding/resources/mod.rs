@@ -8,16 +8,15 @@
 mod figures;
 
 use super::bound::Memory;
+use super::environment::{Ends, ends_with};
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
 use crate::sampler::{self, Cells, Config, Pulse, Target, cell};
 use figures::{LevelChange, StallFigures, WatchFigures};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
-use napi::sys;
 use napi_derive::napi;
-use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
-use std::rc::{Rc, Weak};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,20 +60,10 @@ impl Drop for Core {
 
 type Slot = Rc<RefCell<Option<Core>>>;
 
-thread_local! {
-    static LIVE: RefCell<Vec<Weak<RefCell<Option<Core>>>>> = const { RefCell::new(Vec::new()) };
-    static HOOKED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A worker that ends, however it ends, is watched no longer.
-unsafe extern "C" fn end_of_environment(_data: *mut c_void) {
-    HOOKED.set(false);
-    for core in LIVE.take() {
-        if let Some(core) = core.upgrade()
-            && let Ok(mut core) = core.try_borrow_mut()
-        {
-            core.take();
-        }
+/// A worker is watched no longer.
+impl Ends for Option<Core> {
+    fn end(&mut self) {
+        self.take();
     }
 }
 
@@ -149,20 +138,7 @@ impl ResourceWatch {
             pulse: ticket.pulse,
             _cells: cells,
         })));
-        LIVE.with_borrow_mut(|live| {
-            live.retain(|core| core.strong_count() > 0);
-            live.push(Rc::downgrade(&core));
-        });
-        if !HOOKED.replace(true) {
-            // SAFETY: the hook takes no data and runs once, on this thread, at the end of `env`.
-            unsafe {
-                sys::napi_add_env_cleanup_hook(
-                    env.raw(),
-                    Some(end_of_environment),
-                    std::ptr::null_mut(),
-                )
-            };
-        }
+        ends_with(env, &core);
         Ok(Self {
             core,
             descriptor: ticket.descriptor,

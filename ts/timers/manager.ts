@@ -1,36 +1,9 @@
-import { type Clock, hostClock } from './clock.js';
-import { type Action, type Driver, type Extra, captureContext, driverOf, newOwner, SLOTS_MAX } from './driver.js';
-import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
-
-/** Options of a timer, given in the place of its delay: own properties, which are read once. */
-export interface TimerOptions {
-  /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
-  readonly delayMs?: number;
-  /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
-  readonly name?: string;
-  /** Clears the timer when it aborts. Default: none. */
-  readonly signal?: AbortSignal;
-  /** Whether the timer holds the process. Default `true`. */
-  readonly ref?: boolean;
-  /**
-   * For an interval whose callback returns a promise that is still pending at the next tick:
-   * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-   * when the promise settles. Default `allow`.
-   */
-  readonly overlap?: 'allow' | 'skip' | 'queue';
-}
-
-/** Options of a manager. */
-export interface TimerManagerOptions {
-  /** The clock that drives it. Default: the host's. */
-  readonly clock?: Clock;
-  /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
-  readonly strict?: boolean;
-  /** Owner shown in reports. Default `timers`. */
-  readonly name?: string;
-  /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
-  readonly context?: 'capture' | 'none';
-}
+/** The owner of a server's timers. */
+import { hostClock } from '../clock.js';
+import { PortcullisError, wrongType } from '../errors.js';
+import { type Action, type Driver, type Extra, SLOTS_MAX, captureContext, driverOf, newOwner } from './driver.js';
+import { type Recipe, TimerHandle } from './handle.js';
+import { type TimerManagerOptions, type TimerOptions, checkOptions, checkedManagerOptions, checkedTimerOptions, delayOf } from './options.js';
 
 /** What `cleanup()` cleared. */
 export interface CleanupResult {
@@ -63,104 +36,7 @@ export interface TimerReport {
 
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 
-const DELAY_MAX_MS = 2 ** 47;
 const REPORT_MAX = 1000;
-
-function delayOf(delay: unknown): number {
-  if (typeof delay === 'number' && delay >= 1 && delay <= 0x7fff_ffff) return delay | 0;
-  const number = typeof delay === 'number' || typeof delay === 'string' ? Math.trunc(Number(delay)) : 1;
-  return number >= 1 ? Math.min(number, DELAY_MAX_MS) : 1;
-}
-
-/** What a timer was made of; a fired timeout that is refreshed is made of it again. */
-interface Recipe {
-  readonly action: Action;
-  readonly args: unknown[] | undefined;
-  readonly name: string | undefined;
-  readonly overlap: 'allow' | 'skip' | 'queue';
-  readonly signal: AbortSignal | undefined;
-}
-
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
-export class TimerHandle {
-  readonly #manager: TimerManager;
-  /** Its kind. */
-  readonly kind: 'timeout' | 'interval';
-  #recipe: Recipe | Action;
-  readonly #delayMs: number;
-  /** Its place; generation 0 for one that never was armed. */
-  #slot: number;
-  #generation: number;
-  #isRefed: boolean;
-  #isCleared = false;
-
-  /** @internal */
-  constructor(manager: TimerManager, kind: 'timeout' | 'interval', recipe: Recipe | Action, delayMs: number, slot: number, isRefed: boolean) {
-    this.#manager = manager;
-    this.kind = kind;
-    this.#recipe = recipe;
-    this.#delayMs = delayMs;
-    this.#slot = slot;
-    this.#generation = slot < 0 ? 0 : manager.driver.generation(slot);
-    this.#isRefed = isRefed;
-  }
-
-  /** Neither a copy nor a Proxy passes. @internal */
-  static is(value: unknown): value is TimerHandle {
-    return typeof value === 'object' && value !== null && #slot in value;
-  }
-
-  /** Its name, if it was given one. */
-  get name(): string | undefined {
-    return typeof this.#recipe === 'function' ? undefined : this.#recipe.name;
-  }
-
-  /** Lets the timer hold the process. */
-  ref(): this {
-    this.#isRefed = true;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, true);
-    return this;
-  }
-
-  /** Lets the process end while the timer is pending. */
-  unref(): this {
-    this.#isRefed = false;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, false);
-    return this;
-  }
-
-  /** Whether the timer holds the process. */
-  hasRef(): boolean {
-    return this.#isRefed;
-  }
-
-  /** Starts the delay anew; a timeout that has fired fires again. */
-  refresh(): this {
-    if (this.#manager.driver.refresh(this.#slot, this.#generation)) return this;
-    const isAborted = typeof this.#recipe !== 'function' && this.#recipe.signal?.aborted === true;
-    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#manager.isOpen()) {
-      this.#slot = this.#manager.arm(this.kind, this.#recipe, this.#delayMs, this.#isRefed);
-      this.#generation = this.#manager.driver.generation(this.#slot);
-    }
-    return this;
-  }
-
-  /** Clears the timer. */
-  close(): this {
-    this.#isCleared = true;
-    this.#manager.driver.remove(this.#slot, this.#generation);
-    return this;
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** The timer's number, which `clearTimeout` takes too. */
-  [Symbol.toPrimitive](): number {
-    return this.#generation * SLOTS_MAX + Math.max(0, this.#slot);
-  }
-}
 
 /**
  * Owns a server's timers, so that one call ends them all.
@@ -190,15 +66,7 @@ export class TimerManager {
   #inert = 0;
 
   constructor(options: TimerManagerOptions = {}) {
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions('TimerManager', options, ['clock', 'strict', 'name', 'context']);
-    if (options.context !== undefined && options.context !== 'capture' && options.context !== 'none') {
-      throw outOfRange('context', options.context, "'capture' or 'none'");
-    }
-    const { clock, strict, name } = options;
-    if (strict !== undefined && typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
-    if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
-    if (clock !== undefined && !isClock(clock)) throw wrongType('clock', clock, 'a clock: now, arm, soon, identity, checkpoint');
+    const { clock, strict, name } = checkedManagerOptions(options);
     this.#options = options;
     this.#strict = strict ?? false;
     this.#capture = options.context !== 'none';
@@ -454,46 +322,6 @@ export class TimerManager {
   isOpen(): boolean {
     return !this.#isClosed;
   }
-}
-
-const { hasOwn } = Object;
-
-/** What a timer was given, checked. Name by name: a spread costs as much as the timer. */
-function checkedTimerOptions(kind: 'timeout' | 'interval', given: TimerOptions): { [K in keyof TimerOptions]: TimerOptions[K] | undefined } {
-  const options = {
-    delayMs: hasOwn(given, 'delayMs') ? given.delayMs : undefined,
-    name: hasOwn(given, 'name') ? given.name : undefined,
-    signal: hasOwn(given, 'signal') ? given.signal : undefined,
-    ref: hasOwn(given, 'ref') ? given.ref : undefined,
-    overlap: hasOwn(given, 'overlap') ? given.overlap : undefined,
-  };
-  knownOptions(kind === 'timeout' ? 'setTimeout' : 'setInterval', given, TIMER_OPTIONS);
-  const { overlap, name } = options;
-  if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
-  if (overlap !== undefined && overlap !== 'allow' && overlap !== 'skip' && overlap !== 'queue') {
-    throw outOfRange('overlap', overlap, "'allow', 'skip' or 'queue'");
-  }
-  checkCommon(options);
-  return options;
-}
-
-const TIMER_OPTIONS = ['delayMs', 'name', 'signal', 'ref', 'overlap'] as const;
-
-/** What every call with options has in common. */
-function checkOptions(what: string, options: { readonly signal?: AbortSignal; readonly ref?: boolean }, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions(what, options, known);
-  checkCommon(options);
-}
-
-function checkCommon({ signal, ref }: { readonly signal?: AbortSignal | undefined; readonly ref?: boolean | undefined }): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', signal, 'an AbortSignal');
-  if (ref !== undefined && typeof ref !== 'boolean') throw wrongType('ref', ref, 'a boolean');
-}
-
-function isClock(clock: unknown): clock is Clock {
-  const methods = (typeof clock === 'object' && clock !== null ? clock : {}) as Partial<Record<string, unknown>>;
-  return (['now', 'arm', 'soon', 'identity', 'checkpoint'] as const).every((name) => typeof methods[name] === 'function');
 }
 
 function aborted(signal: AbortSignal | undefined): Error {

@@ -4,76 +4,14 @@
  *
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
-import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
-import { TIME_MAX_MS } from './limits.js';
-import { TimerManager } from './timers.js';
-
-/** Where a shutdown is. */
-export type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
-
-/** One WebSocket, as a shutdown sees it. */
-export interface ShutdownSocket {
-  /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
-  readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
-  close(code: number, reason: string): void;
-  terminate(): void;
-}
-
-/** Told of sockets that open and go. */
-export interface SocketWatcher {
-  opened(socket: ShutdownSocket): void;
-  gone(socket: ShutdownSocket): void;
-}
-
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
-export interface ShutdownPart {
-  readonly name: string;
-  /** Accepts nobody new; what is under way goes on. */
-  drain?(): void | Promise<void>;
-  /** Requests in flight. */
-  requests?(): number;
-  /** After `drain`: resolves when no request is in flight. */
-  whenIdle?(): Promise<void>;
-  /** The open WebSockets. */
-  sockets?(): Iterable<ShutdownSocket>;
-  /** Tells of those that open and go; returns what ends that. */
-  watchSockets?(watcher: SocketWatcher): () => void;
-  /** Aborts the signals of the requests in flight. */
-  abort?(): void;
-  /** After the hooks: gives back what is left. */
-  stop?(): void | Promise<void>;
-  /** At the deadline: ends what is left at once. */
-  destroy?(): void | Promise<void>;
-}
-
-/** Options of a shutdown. Times are whole milliseconds. */
-export interface ShutdownOptions {
-  /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
-  readonly deadlineMs?: number | undefined;
-  /**
-   * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-   * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
-   */
-  readonly preDrainDelayMs?: number | undefined;
-  /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
-  readonly drainWindowMs?: number | undefined;
-  /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
-  readonly closeTimeoutMs?: number | undefined;
-  /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
-  readonly hookTimeoutMs?: number | undefined;
-  /** 1001 (going away) or 1012 (restart). Default 1001. */
-  readonly closeCode?: 1001 | 1012 | undefined;
-  /** Reason of those closes. Default "Server shutdown". */
-  readonly closeReason?: string | undefined;
-  /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
-  readonly signals?: readonly NodeJS.Signals[] | undefined;
-  /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
-  readonly exit?: boolean | undefined;
-  /** Told of every phase as it begins. */
-  readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-  /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
-  readonly onError?: ((error: unknown, name: string) => void) | undefined;
-}
+import { PortcullisError, knownOptions, wholeNumber, wrongType } from '../errors.js';
+import { TIME_MAX_MS } from '../limits.js';
+import { TimerManager } from '../timers/manager.js';
+import { type Closing, closeSockets } from './closing.js';
+import { Moment, deferred } from './moment.js';
+import { type Plan, SIGNAL_NUMBERS, type ShutdownOptions, planOf } from './options.js';
+import type { ShutdownPart } from './part.js';
+import type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
 /** What a hook is given. */
 export interface ShutdownContext {
@@ -84,37 +22,6 @@ export interface ShutdownContext {
 
 /** Called once, after the requests and before the timers end. */
 export type ShutdownHook = (context: ShutdownContext) => unknown;
-
-/** Something that went wrong, and where. */
-export interface ShutdownError {
-  readonly name: string;
-  readonly error: unknown;
-}
-
-/** What was still there at the end. */
-export interface ShutdownLeftover {
-  readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-  readonly name: string;
-  readonly count: number;
-}
-
-/** How it went. */
-export interface ShutdownResult {
-  /** Whether nothing was cut off and nothing failed. */
-  readonly graceful: boolean;
-  /** What began it: a signal's name, or what `shutdown()` was given. */
-  readonly reason: string;
-  /** Milliseconds spent in each phase. */
-  readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
-  readonly totalMs: number;
-  /** Requests still in flight when their time was over. */
-  readonly requestsAborted: number;
-  /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-  readonly websocketsClosed: { readonly acknowledged: number; readonly forced: number };
-  readonly timersCleared: number;
-  readonly hookErrors: readonly ShutdownError[];
-  readonly leftovers: readonly ShutdownLeftover[];
-}
 
 /** An HTTP answer of a health endpoint. */
 export interface HealthAnswer {
@@ -129,32 +36,7 @@ interface Hook {
   readonly run: ShutdownHook;
 }
 
-/** Closes in one turn of the loop. */
-const CLOSE_BATCH = 256;
-const CLOSE_STEP_MS = 5;
 const ABORT_GRACE_MS = 500;
-const OPTIONS = [
-  'deadlineMs',
-  'preDrainDelayMs',
-  'drainWindowMs',
-  'closeTimeoutMs',
-  'hookTimeoutMs',
-  'closeCode',
-  'closeReason',
-  'signals',
-  'exit',
-  'onPhase',
-  'onError',
-] as const;
-const SIGNAL_NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> = {
-  SIGHUP: 1,
-  SIGINT: 2,
-  SIGQUIT: 3,
-  SIGUSR1: 10,
-  SIGUSR2: 12,
-  SIGTERM: 15,
-  SIGBREAK: 21,
-};
 
 /**
  * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
@@ -170,14 +52,7 @@ export class GracefulShutdown {
   /** Its own, on the same clock: they outlive those it clears. */
   readonly #timers: TimerManager;
   readonly #options: ShutdownOptions;
-  readonly #deadlineMs: number;
-  readonly #preDrainDelayMs: number;
-  readonly #closeTimeoutMs: number;
-  readonly #hookTimeoutMs: number;
-  /** What delay, window and close take: the drain gets no less. */
-  readonly #leastMs: number;
-  readonly #code: 1001 | 1012;
-  readonly #closeReason: string;
+  readonly #plan: Plan;
   readonly #parts: ShutdownPart[] = [];
   readonly #hooks: Hook[] = [];
   readonly #holds = new Map<object, string>();
@@ -196,20 +71,7 @@ export class GracefulShutdown {
    */
   constructor(timerManager: TimerManager, options: ShutdownOptions = {}) {
     if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
-    checkOptions(options);
-    const deadline = wholeNumber('deadlineMs', options.deadlineMs, 1, TIME_MAX_MS, 25_000);
-    const quarter = Math.floor(deadline / 4);
-    const delay = process.env['KUBERNETES_SERVICE_HOST'] === undefined ? 0 : Math.min(5000, quarter);
-    this.#deadlineMs = deadline;
-    this.#preDrainDelayMs = wholeNumber('preDrainDelayMs', options.preDrainDelayMs, 0, TIME_MAX_MS, delay);
-    this.#closeTimeoutMs = wholeNumber('closeTimeoutMs', options.closeTimeoutMs, 1, TIME_MAX_MS, Math.max(1, Math.min(1000, quarter)));
-    this.#hookTimeoutMs = wholeNumber('hookTimeoutMs', options.hookTimeoutMs, 1, TIME_MAX_MS, 5000);
-    const window = wholeNumber('drainWindowMs', options.drainWindowMs, 0, TIME_MAX_MS, 0);
-    const needed = this.#preDrainDelayMs + window + this.#closeTimeoutMs;
-    this.#leastMs = needed;
-    if (needed > deadline) throw outOfRange('deadlineMs', deadline, `at least ${needed}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`);
-    this.#code = options.closeCode ?? 1001;
-    this.#closeReason = options.closeReason ?? 'Server shutdown';
+    this.#plan = planOf(options);
     this.#options = options;
     this.#owned = timerManager;
     this.#timers = new TimerManager({ clock: timerManager.driver.clock, name: 'shutdown' });
@@ -269,7 +131,7 @@ export class GracefulShutdown {
     if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
     if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
     knownOptions('onShutdown', options, ['timeoutMs']);
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, this.#hookTimeoutMs);
+    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, this.#plan.hookTimeoutMs);
     this.#checkRunning();
     this.#hooks.push({ name, timeoutMs, run: hook });
     return this;
@@ -336,8 +198,8 @@ export class GracefulShutdown {
   async #run(reason: string): Promise<ShutdownResult> {
     const startMs = this.#now();
     this.#enter('notReady');
-    const deadline = new Moment(this.#timers, this.#deadlineMs);
-    if (this.#preDrainDelayMs > 0) await deadline.or(this.#wait(this.#preDrainDelayMs));
+    const deadline = new Moment(this.#timers, this.#plan.deadlineMs);
+    if (this.#plan.preDrainDelayMs > 0) await deadline.or(this.#wait(this.#plan.preDrainDelayMs));
     this.#enter('draining');
     const sockets = this.#closeSockets();
     const { idle } = await this.#drain(sockets.done, deadline, startMs);
@@ -380,7 +242,7 @@ export class GracefulShutdown {
     const idle = this.#parts.map((part) => Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(this.#failing(part.name)));
     // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
     const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
-    const most = Math.max(this.#leastMs, this.#deadlineMs - Math.min(needed, Math.floor(this.#deadlineMs / 4)));
+    const most = Math.max(this.#plan.leastMs, this.#plan.deadlineMs - Math.min(needed, Math.floor(this.#plan.deadlineMs / 4)));
     const until = new Moment(this.#timers, Math.max(0, startMs + most - this.#now()));
     const settled = Promise.all(idle);
     // A request in flight may still begin what is to be held.
@@ -393,76 +255,10 @@ export class GracefulShutdown {
     return this.#holds.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#holdsOver = resolve));
   }
 
-  /** Closes the open sockets one after the other over the window, and at once those that open meanwhile. */
-  #closeSockets(): { readonly done: Promise<void>; stop(): void; end(): ShutdownResult['websocketsClosed'] } {
-    // Nobody new first: a quick client would else be back before it is over.
+  /** Closes the open sockets. Nobody new first: a quick client would else be back before it is over. */
+  #closeSockets(): Closing {
     for (const part of this.#parts) void this.#settle(`${part.name}.drain`, () => part.drain?.());
-    let acknowledged = 0;
-    let forced = 0;
-    const waiting = new Set<ShutdownSocket>();
-    /** Those that were told to go: who leaves before that has not been closed by us. */
-    const told = new Set<ShutdownSocket>();
-    let isStopped = false;
-    const { promise: done, resolve } = deferred<void>();
-    const bound = (socket: ShutdownSocket): void => {
-      this.#timers.setTimeout(() => {
-        if (socket.state === 'open' || socket.state === 'closing') this.#attempt('terminate', () => socket.terminate());
-      }, this.#closeTimeoutMs);
-    };
-    const close = (socket: ShutdownSocket): void => {
-      if (!waiting.has(socket)) return;
-      told.add(socket);
-      this.#attempt('close', () => socket.close(this.#code, this.#closeReason));
-      if (waiting.has(socket)) bound(socket);
-    };
-    const watcher: SocketWatcher = {
-      opened: (socket) => {
-        waiting.add(socket);
-        // Its own handler first: it is opening.
-        queueMicrotask(() => close(socket));
-      },
-      gone: (socket) => {
-        if (!waiting.delete(socket)) return;
-        if (told.delete(socket)) {
-          if (socket.state === 'acknowledged') acknowledged++;
-          else forced++;
-        }
-        if (waiting.size === 0) resolve();
-      },
-    };
-    const queue: ShutdownSocket[] = [];
-    const watches = this.#parts.flatMap((part) => {
-      for (const socket of this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? []) queue.push(socket);
-      return this.#attempt(`${part.name}.watchSockets`, () => part.watchSockets?.(watcher)) ?? [];
-    });
-    for (const socket of queue) waiting.add(socket);
-    shuffle(queue);
-    const total = queue.length;
-    const quarter = Math.floor(this.#deadlineMs / 4);
-    const windowMs = this.#options.drainWindowMs ?? Math.min(total * CLOSE_STEP_MS, 5000, quarter);
-    const startMs = this.#now();
-    // The n-th goes at a random moment of the n-th of `total` equal parts of the window.
-    const step = windowMs / Math.max(1, total);
-    let next = Math.random();
-    const closeDue = (): void => {
-      if (isStopped) return;
-      const elapsed = this.#now() - startMs;
-      for (let closed = 0; queue.length > 0 && closed < CLOSE_BATCH && next * step <= elapsed; closed++) {
-        next = total - queue.length + 1 + Math.random();
-        close(queue.pop()!);
-      }
-      if (queue.length > 0) this.#timers.setTimeout(closeDue, Math.max(1, next * step - (this.#now() - startMs)));
-      else if (waiting.size === 0) resolve();
-    };
-    closeDue();
-    return {
-      done,
-      stop: () => void (isStopped = true),
-      end: () => {
-        for (const unwatch of watches) unwatch();
-        return { acknowledged, forced: forced + waiting.size };
-      },
-    };
+    return closeSockets(this.#parts, this.#plan, this.#timers, (name, step) => this.#attempt(name, step));
   }
 
   /** What the drain has not brought to an end: signals abort, sockets are cut off. */
@@ -473,7 +269,7 @@ export class GracefulShutdown {
     for (const part of this.#parts) {
       this.#attempt(`${part.name}.abort`, () => part.abort?.());
       for (const socket of this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? []) {
-        this.#attempt('close', () => socket.close(this.#code, this.#closeReason));
+        this.#attempt('close', () => socket.close(this.#plan.closeCode, this.#plan.closeReason));
         this.#attempt('terminate', () => socket.terminate());
       }
     }
@@ -494,7 +290,7 @@ export class GracefulShutdown {
   async #runHooks(reason: string, deadline: Moment, startMs: number): Promise<void> {
     const hooks = this.#hooks.toReversed();
     for (const [index, hook] of hooks.entries()) {
-      const left = startMs + this.#deadlineMs - this.#now();
+      const left = startMs + this.#plan.deadlineMs - this.#now();
       // What the others need is theirs; if there is not enough for all, each has its share.
       const others = hooks.slice(index + 1);
       const spare = left - others.reduce((sum, { timeoutMs }) => sum + timeoutMs, 0);
@@ -578,61 +374,8 @@ export class GracefulShutdown {
   }
 }
 
-/** A moment to come, that other things can be waited for until. */
-class Moment {
-  isOver = false;
-  readonly #come: Promise<void>;
-  readonly cancel: () => void;
-
-  constructor(timers: TimerManager, delayMs: number) {
-    const { promise, resolve } = deferred<void>();
-    const timer = timers.setTimeout(() => {
-      this.isOver = true;
-      resolve();
-    }, delayMs);
-    this.#come = promise;
-    this.cancel = () => void timer.close();
-  }
-
-  async or(work: Promise<unknown>): Promise<void> {
-    await Promise.race([work, this.#come]);
-  }
-}
-
-/** `Promise.withResolvers`, which Node 20 lacks. */
-function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T | PromiseLike<T>) => void } {
-  let resolve: (value: T | PromiseLike<T>) => void = () => undefined;
-  const promise = new Promise<T>((done) => (resolve = done));
-  return { promise, resolve };
-}
-
-function shuffle<T>(list: T[]): void {
-  for (let i = list.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1));
-    [list[i], list[j]] = [list[j]!, list[i]!];
-  }
-}
-
 function countBy(names: Iterable<string>): Map<string, number> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   return counts;
-}
-
-function checkOptions(options: ShutdownOptions): void {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('GracefulShutdown', options, OPTIONS);
-  const { closeCode, closeReason, signals, exit } = options;
-  if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012) throw outOfRange('closeCode', closeCode, '1001 or 1012');
-  if (closeReason !== undefined && typeof closeReason !== 'string') throw wrongType('closeReason', closeReason, 'a string');
-  if (exit !== undefined && typeof exit !== 'boolean') throw wrongType('exit', exit, 'true or false');
-  for (const hook of ['onPhase', 'onError'] as const) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
-  }
-  if (signals === undefined) return;
-  const allowed = `an array of ${Object.keys(SIGNAL_NUMBERS).join(', ')}`;
-  if (!Array.isArray(signals)) throw wrongType('signals', signals, allowed);
-  for (const [index, signal] of signals.entries()) {
-    if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal)) throw outOfRange(`signals[${index}]`, signal, allowed);
-  }
 }

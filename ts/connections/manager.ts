@@ -1,23 +1,14 @@
-/** Admission, the live connections, and the sweep that closes the quiet ones. */
-import { createConnections } from './native.js';
-import { hostClock } from './clock.js';
-import {
-  Gate,
-  ID_MAX,
-  type Keeper,
-  ManagedConnection,
-  type ManagedSocket,
-  type MetadataInput,
-  SEGMENT,
-  SEGMENT_BITS,
-  Segment,
-  TICK_MAX_MS,
-  checkedUser,
-} from './connection.js';
-import { TEXT_MAX, crossing, isPlain, v4Of } from './crossing.js';
-import { PortcullisError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
-import { Hooks } from './hooks.js';
-import { IdIndex, hashOf } from './ids.js';
+/**
+ * Admission, the live connections, and the sweep that closes the quiet ones. One file and one class: a seat, a slot's columns,
+ * the ids and the core's table change together, in steps that no callback may come between.
+ */
+import { createConnections } from '../native.js';
+import { hostClock } from '../clock.js';
+import { Gate, type Keeper, ManagedConnection, type ManagedSocket, type MetadataInput, SEGMENT, SEGMENT_BITS, Segment, TICK_MAX_MS } from '../connection.js';
+import { TEXT_MAX, crossing, isPlain, v4Of } from '../crossing.js';
+import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
+import { Hooks } from '../hooks.js';
+import { IdIndex, hashOf } from '../ids.js';
 import {
   type ConnectionLimits,
   NATIVE_CODES,
@@ -30,80 +21,16 @@ import {
   checkedLimits,
   checkedMeter,
   frozenLimits,
-} from './limits.js';
-import type { ResourceMonitor } from './resources.js';
-import { type TimerHandle, TimerManager } from './timers.js';
-
-/** Leases are looked after no more often than this. */
-const LEASE_SWEEP_MIN_MS = 100;
-
-/** A seat held before the connection opens. */
-export interface Lease {
-  readonly success: true;
-  readonly handle: number;
-  readonly ip: string;
-  readonly userId: string | undefined;
-}
-
-/** Knows whose it is: another manager may have the same slot. */
-class HeldLease implements Lease {
-  readonly success = true;
-  readonly #owner: object;
-  constructor(
-    owner: object,
-    readonly handle: number,
-    readonly ip: string,
-    readonly userId: string | undefined,
-  ) {
-    this.#owner = owner;
-  }
-  /** Neither a copy nor a Proxy passes. */
-  static isOf(lease: unknown, owner: object): lease is HeldLease {
-    return typeof lease === 'object' && lease !== null && #owner in lease && lease.#owner === owner;
-  }
-}
-
-/** The answer of `addConnection` and `commit`. */
-export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
-  | {
-      readonly success: true;
-      readonly reason?: undefined;
-      readonly code?: undefined;
-      readonly retryAfterMs?: undefined;
-      readonly connection: ManagedConnection<S>;
-    }
-  | (Refusal & { readonly connection?: undefined });
-
-/** Options of a connection manager. */
-export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-  /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
-  readonly name?: string | undefined;
-  /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
-  readonly leaseTimeoutMs?: number | undefined;
-  /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
-  readonly closeTimeoutMs?: number | undefined;
-  /**
-   * What happens at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-   * user's oldest connection of this manager with 4001 and admits it. Default `reject`.
-   */
-  readonly onFull?: 'reject' | 'closeOldest' | undefined;
-  /**
-   * What happens when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
-   * connection with 4001 first. Default `reject`.
-   */
-  readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
-  /**
-   * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-   * refuse for want of memory (`overload`). Default: none.
-   */
-  readonly monitor?: ResourceMonitor | undefined;
-  /** Called after a connection was closed because it had gone quiet. */
-  readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
-  /** Called for every refusal. */
-  readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
-  /** Called for every message over a rate, before the action is taken. */
-  readonly onRateExceeded?: ((connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
-}
+} from '../limits.js';
+import type { ResourceMonitor } from '../resources.js';
+import type { TimerHandle } from '../timers/handle.js';
+import { TimerManager } from '../timers/manager.js';
+import { type AdmissionResult, HeldLease, type Lease, checkConnection, checkedLease, checkedOptionalUser, givesWay } from './admission.js';
+import { ByUser } from './by-user.js';
+import { Endings } from './endings.js';
+import { LiveView } from './live-view.js';
+import { LoopTime } from './loop-time.js';
+import { type ConnectionManagerOptions, checkedOptions } from './options.js';
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
 export interface ConnectionStats {
@@ -124,6 +51,9 @@ export interface ConnectionStats {
   /** A frozen copy. */
   readonly limits: Readonly<ConnectionLimits>;
 }
+
+/** Leases are looked after no more often than this. */
+const LEASE_SWEEP_MIN_MS = 100;
 
 const SLOTS_MAX = 2 ** 22;
 const FULL = -100;
@@ -149,42 +79,6 @@ function openTable(name: string | undefined, numbers: number[]): NativeTable {
   }
 }
 
-/** Looks at the live connections; changes nothing. */
-class LiveView<S extends ManagedSocket> implements ReadonlyMap<string, ManagedConnection<S>> {
-  readonly #ids: IdIndex;
-  readonly #segments: readonly Segment[];
-  constructor(ids: IdIndex, segments: readonly Segment[]) {
-    this.#ids = ids;
-    this.#segments = segments;
-  }
-  get size(): number {
-    return this.#ids.size;
-  }
-  get(id: string): ManagedConnection<S> | undefined {
-    return typeof id === 'string' && id.length <= ID_MAX ? (this.#ids.find(id, hashOf(id)) as ManagedConnection<S> | undefined) : undefined;
-  }
-  has(id: string): boolean {
-    return this.get(id) !== undefined;
-  }
-  *keys(): Generator<string, undefined> {
-    for (const connection of this.values()) yield connection.id;
-  }
-  /** In the order of their slots: what comes or goes meanwhile is seen at most once. */
-  *values(): Generator<ManagedConnection<S>, undefined> {
-    for (const segment of this.#segments)
-      for (const connection of segment.connections) if (connection !== undefined) yield connection as unknown as ManagedConnection<S>;
-  }
-  *entries(): Generator<[string, ManagedConnection<S>], undefined> {
-    for (const connection of this.values()) yield [connection.id, connection];
-  }
-  forEach(callback: (connection: ManagedConnection<S>, id: string, view: ReadonlyMap<string, ManagedConnection<S>>) => void, thisArg?: unknown): void {
-    for (const connection of this.values()) callback.call(thisArg, connection, connection.id, this);
-  }
-  [Symbol.iterator](): Generator<[string, ManagedConnection<S>], undefined> {
-    return this.entries();
-  }
-}
-
 /**
  * Decides who may connect, counts what connections do, and closes those that have gone quiet.
  *
@@ -206,35 +100,27 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #left = new Uint32Array(1 + LEFT_MAX);
   readonly #segments: Segment[] = [];
   readonly #ids = new IdIndex(this.#segments);
-  /** By user, the oldest first; kept for `closeOldest` only. */
-  readonly #byUser: Map<string, Set<ManagedConnection<S>>> | undefined;
+  readonly #byUser: ByUser<S> | undefined;
   readonly #keeper: Keeper & { gate: Gate | undefined };
   readonly #options: ConnectionManagerOptions<S>;
   readonly #hooks = new Hooks();
   readonly #isNamed: boolean;
   readonly #leaseTimeoutMs: number;
-  readonly #closeTimeoutMs: number;
   readonly #refused: Partial<Record<RefusalCode, number>> = {};
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
   /** For how long the newcomer that was refused last is to stay away. */
   #shedMs = 0;
-  /** The timers of those that were closed and are to end. */
-  readonly #endings = new WeakMap<ManagedConnection<S>, TimerHandle>();
+  readonly #endings: Endings;
   /** Sockets closed so far: each may have called back. */
   #closes = 0;
   #limits: Readonly<ConnectionLimits>;
   /** Added to the timers' time for connect rates: threads that share a name share a clock. */
   readonly #epochMs: number;
   #timeoutMs = NEVER;
-  #tickMs = TICK_MAX_MS;
+  readonly #loop: LoopTime;
   #sweepMs = 0;
-  /** How far stamps may lie before the true activity: two of the slowest ticks there were. */
-  #graceMs = 0;
-  /** Loop time at the latest tick, and when that was. */
-  #tickNow = 0;
-  #tickAtMs: number;
   #tick: TimerHandle | undefined;
   #cleanup: TimerHandle | undefined;
   /** Whether the latest batch ended before the last slot. */
@@ -261,19 +147,20 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const given = checkedOptions(options);
     this.#options = given;
     this.#leaseTimeoutMs = wholeNumber('leaseTimeoutMs', given.leaseTimeoutMs, 1, TIME_MAX_MS, 10_000);
-    this.#closeTimeoutMs = wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000);
+    this.#endings = new Endings(timerManager, wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000));
     this.#isNamed = given.name !== undefined;
     this.#timers = timerManager;
-    this.#byUser = given.onFull === 'closeOldest' ? new Map() : undefined;
+    this.#byUser = given.onFull === 'closeOldest' ? new ByUser() : undefined;
     const { driver } = timerManager;
-    this.#tickAtMs = driver.now();
+    const loop = new LoopTime(driver);
+    this.#loop = loop;
     this.#table = openTable(given.name, numbers);
     this.#table.share(this.#scratch, this.#text, this.#left);
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
     this.#keeper = {
       traffic: this.traffic,
       gate: undefined,
-      loopNow: () => this.#loopNow(),
+      loopNow: () => loop.now(),
       nowMs: () => timerManager.driver.now(),
       bindConnection: (connection, slot, userId) => this.#bind(connection as unknown as ManagedConnection<S>, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
@@ -303,11 +190,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     // often must not put off the sweep.
     this.#advance();
     const tickMs = Math.min(TICK_MAX_MS, Math.max(5, Math.ceil(timeout / 64)));
-    this.#graceMs = Math.max(this.#graceMs, 2 * tickMs);
+    this.#loop.allow(tickMs);
     // Once the timers were cleaned up, idle eviction has ended.
     if (this.#tick !== undefined && !this.#timers.isOpen()) return;
-    if (this.#tick === undefined || tickMs !== this.#tickMs) {
-      this.#tickMs = tickMs;
+    if (this.#tick === undefined || tickMs !== this.#loop.tickMs) {
+      this.#loop.tickMs = tickMs;
       this.#tick?.close();
       this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: tickMs, ref: false, name: 'connections.tick' });
     }
@@ -320,23 +207,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     }
   }
 
-  /** How far loop time has come since the last tick: a stalled loop counts for two ticks at most. */
-  #elapsed(): number {
-    return Math.min(this.#timers.driver.now() - this.#tickAtMs, 2 * this.#tickMs);
-  }
-
   #advance(): void {
-    const elapsed = this.#elapsed();
-    const whole = Math.floor(elapsed);
-    // The fraction is kept: a tick's share of a millisecond adds up to seconds in an hour.
-    this.#tickAtMs = this.#timers.driver.now() - (elapsed - whole);
-    this.#tickNow = (this.#tickNow + whole) >>> 0;
-    for (const segment of this.#segments) segment.stamps[SEGMENT] = this.#tickNow;
-  }
-
-  /** Loop time in milliseconds modulo 2^32. */
-  #loopNow(): number {
-    return (this.#tickNow + Math.floor(this.#elapsed())) >>> 0;
+    const ticked = this.#loop.tick();
+    for (const segment of this.#segments) segment.stamps[SEGMENT] = ticked;
   }
 
   /**
@@ -359,7 +232,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0) return OVERLOAD;
     const where = v4 < 0 ? ip : v4;
     const who = user === undefined ? undefined : crossing(user, this.#text);
-    const loopNow = this.#tickNow;
+    const loopNow = this.#loop.ticked;
     let handle = take(where, who, loopNow);
     if (handle >= 0) return handle;
     if (handle === FULL && this.#grow()) handle = take(where, who, loopNow);
@@ -381,14 +254,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #grow(): boolean {
     if (this.#segments.length * SEGMENT >= SLOTS_MAX) return false;
     const segment = new Segment(this.#keeper);
-    segment.stamps[SEGMENT] = this.#tickNow;
+    segment.stamps[SEGMENT] = this.#loop.ticked;
     this.#table.grow(segment.stamps.subarray(0, SEGMENT));
     this.#segments.push(segment);
     return true;
   }
 
   #closeOldest(user: string): boolean {
-    const oldest = this.#byUser?.get(user)?.values().next().value;
+    const oldest = this.#byUser?.oldest(user);
     return oldest !== undefined && this.#close(oldest, REPLACED, REPLACED_REASON);
   }
 
@@ -459,21 +332,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     segment.connections[place] = connection as unknown as ManagedConnection;
     segment.hashes[place] = hash;
     this.#ids.add(hash, slot);
-    if (this.#byUser !== undefined && userId !== undefined) this.#remember(userId, connection);
+    if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
     this.#admitted++;
     if (userId !== undefined) this.#tellUser(userId);
     return connection;
-  }
-
-  #remember(userId: string, connection: ManagedConnection<S>): void {
-    const present = this.#byUser?.get(userId);
-    if (present === undefined) this.#byUser?.set(userId, new Set([connection]));
-    else present.add(connection);
-  }
-
-  #forget(userId: string, connection: ManagedConnection<S>): void {
-    const present = this.#byUser?.get(userId);
-    if (present?.delete(connection) === true && present.size === 0) this.#byUser?.delete(userId);
   }
 
   /**
@@ -531,8 +393,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     // Another manager's connection may have the same slot.
     const isOurs = slot >= 0 && this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] === (connection as unknown as ManagedConnection);
     if (isOurs) return this.#release(connection);
-    // Closed from here, and ended by now: a timer would hold it for `closeTimeoutMs`, and strangers can have many closed.
-    if (hasEnded(connection.socket)) this.#endings.get(connection)?.close();
+    // Closed from here.
+    this.#endings.released(connection);
     return false;
   }
 
@@ -542,7 +404,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const place = slot & (SEGMENT - 1);
     this.#ids.remove(segment.hashes[place]!, slot);
     segment.connections[place] = undefined;
-    if (this.#byUser !== undefined && connection.userId !== undefined) this.#forget(connection.userId, connection);
+    if (this.#byUser !== undefined && connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);
     // Other threads must not be refused for a seat that is free: the index of a name is told at once.
     if (this.#isNamed) return this.#table.release(slot) === 1;
     const left = this.#left;
@@ -563,8 +425,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const outcome = this.#table.bindUser(slot, userId);
     if (outcome !== 1) return this.#refusal(outcome, connection.ip, userId);
     if (this.#byUser !== undefined) {
-      if (connection.userId !== undefined) this.#forget(connection.userId, connection);
-      this.#remember(userId, connection);
+      if (connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);
+      this.#byUser.add(userId, connection);
     }
     connection.bound(userId);
     this.#tellUser(userId);
@@ -587,30 +449,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (!connection.isAlive) return false;
     this.#closes++;
     this.#release(connection);
-    const { socket } = connection;
-    // First: a host may report the end of the socket from within its close().
-    const isAwaited = this.#awaitEnd(connection);
-    try {
-      socket.close(code, reason);
-    } catch {
-      // A socket that cannot be closed is gone; its seat is free already.
-    }
-    if (!isAwaited) terminate(socket);
+    this.#endings.close(connection, code, reason);
     return true;
-  }
-
-  /** Ends the socket with force in a while, unless the connection is released before; `false` if nobody would. */
-  #awaitEnd(connection: ManagedConnection<S>): boolean {
-    const { socket } = connection;
-    if (!canTerminate(socket)) return true;
-    try {
-      const timer = this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
-      this.#endings.set(connection, timer);
-      return true;
-    } catch {
-      // Strict timers that were cleaned up.
-      return false;
-    }
   }
 
   /**
@@ -628,8 +468,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** One batch; whether there may be more, which then comes in the next turn if `goOn` says so. */
   #sweep(goOn: boolean): boolean {
     if (this.#isClosed) return false;
-    const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + this.#graceMs;
-    const found = this.#table.sweep(this.#loopNow(), idleMs, this.#leaseTimeoutMs + this.#graceMs);
+    const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + this.#loop.graceMs;
+    const found = this.#table.sweep(this.#loop.now(), idleMs, this.#leaseTimeoutMs + this.#loop.graceMs);
     // A copy: a socket's close may add and sweep.
     for (const slot of this.#scratch.slice(0, found)) {
       const connection = this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] as ManagedConnection<S> | undefined;
@@ -720,93 +560,6 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   [Symbol.dispose](): void {
     this.cleanup();
   }
-}
-
-function canTerminate(socket: ManagedSocket): boolean {
-  try {
-    return typeof socket.terminate === 'function';
-  } catch {
-    return false;
-  }
-}
-
-function hasEnded(socket: ManagedSocket): boolean {
-  try {
-    return socket.readyState === 3;
-  } catch {
-    return false;
-  }
-}
-
-function terminate(socket: ManagedSocket): void {
-  try {
-    if (!hasEnded(socket)) socket.terminate?.();
-  } catch {
-    // It is gone already.
-  }
-}
-
-/** Whether a refusal of that code may be lifted by the end of `present`. */
-function givesWay(code: RefusalCode | undefined, present: ManagedConnection, ip: string, user: string | undefined): boolean {
-  switch (code) {
-    case 'total_limit':
-    case 'prefix_limit':
-    case 'unknown_ip_limit':
-    case 'anonymous_limit':
-      return true;
-    case 'ip_limit':
-    case 'anonymous_ip_limit':
-      return present.ip === ip;
-    case 'user_limit':
-      return present.userId === user;
-    default:
-      return false;
-  }
-}
-
-function checkedOptionalUser(userId: string | undefined): string | undefined {
-  return userId === undefined || userId === '' ? undefined : checkedUser(userId);
-}
-
-/** A copy, each option read once: what is checked is what is used. */
-function checkedOptions<S extends ManagedSocket>(options: ConnectionManagerOptions<S>): ConnectionManagerOptions<S> {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...HOOKS]);
-  const { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded } = options;
-  const given = { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded };
-  if (monitor !== undefined && !isMonitor(monitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
-  if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
-    throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
-  }
-  if (onFull !== undefined && onFull !== 'reject' && onFull !== 'closeOldest') throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
-  if (onDuplicateId !== undefined && onDuplicateId !== 'reject' && onDuplicateId !== 'takeover') {
-    throw outOfRange('onDuplicateId', onDuplicateId, "'reject' or 'takeover'");
-  }
-  for (const hook of HOOKS) {
-    if (given[hook] !== undefined && typeof given[hook] !== 'function') throw wrongType(hook, given[hook], 'a function');
-  }
-  return given;
-}
-
-const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
-
-function isMonitor(value: unknown): boolean {
-  const { shedMs, attach, detach } = (value ?? {}) as Partial<Record<'shedMs' | 'attach' | 'detach', unknown>>;
-  return typeof shedMs === 'function' && typeof attach === 'function' && typeof detach === 'function';
-}
-
-/** All of a lease is checked before its seat is touched. */
-function checkedLease(lease: unknown, owner: object): Lease {
-  if (!HeldLease.isOf(lease, owner)) throw wrongType('lease', lease, 'a lease that this manager gave');
-  return lease;
-}
-
-function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
-  if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX) throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
-  if (typeof socket !== 'object' || socket === null || typeof (socket as Partial<ManagedSocket>).close !== 'function') {
-    throw wrongType('socket', socket, 'an object with a close() method');
-  }
-  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null)) throw wrongType('metadata', metadata, 'an object');
 }
 
 export { ConnectionManager as ProductionConnectionManager };

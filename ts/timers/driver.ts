@@ -1,6 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
-import type { Alarm, Clock } from './clock.js';
-import { PortcullisError } from './errors.js';
+import type { Alarm, Clock } from '../clock.js';
+import { PortcullisError } from '../errors.js';
 import { Wheel } from './wheel.js';
 
 /** How many callbacks run in one turn of the loop. */

@@ -1,0 +1,87 @@
+/** The Elysia app that every server begins with: the guard around it, its endpoints, its WebSocket. */
+import { Elysia } from 'elysia';
+import { connectionOf, pluginOf } from '../elysia-plugin.js';
+import { responseOf } from '../fetching.js';
+import type { Reply } from '../messages.js';
+import { type Connection, sendText } from './connection.js';
+import type { RequestContext } from './context.js';
+import { LIVE_PATH, READY_PATH, STATS_PATH, type ServerOptions } from './options.js';
+import type { Parts } from './parts.js';
+
+/** Bytes that Bun takes of a body above the guard's own limit. */
+const BODY_SLACK = 2 ** 20;
+/** Seconds for which Bun lets a connection be silent, at most. */
+const IDLE_MAX_S = 255;
+
+/** The app that every server begins with; its type is what Elysia infers. `inner` are its `Parts`, which are nobody's business: declarations show what this takes. */
+export function baseApp(inner: object, options: ServerOptions) {
+  const parts = inner as Parts;
+  const { requests, websockets } = parts.limits;
+  const idle = requests.timeoutMs === Infinity ? IDLE_MAX_S : Math.min(IDLE_MAX_S, Math.ceil(requests.timeoutMs / 1000) + 5);
+  const socket = options.websocket ?? {};
+  const app = new Elysia({
+    serve: {
+      // Two servers on one port would share it silently. The guard's own limit of bodies is exact, answers and counts;
+      // Bun's, which does neither, is for what no handler reads.
+      reusePort: false,
+      idleTimeout: idle,
+      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: requests.maxPayloadSize + BODY_SLACK }),
+      ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+    },
+    websocket: {
+      // Ours are jittered, and tell who did not answer.
+      sendPings: false,
+      idleTimeout: 0,
+      ...(websockets.maxMessageSize === Infinity ? {} : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
+    },
+  })
+    .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
+    .onError({ as: 'global' }, ({ error, code, request }) => {
+      // What is meant for the client has a status of its own; what answers is Elysia, or the application's hook.
+      const { status, message } = error as { status?: unknown; message?: unknown };
+      if (code !== 'UNKNOWN' || (typeof status === 'number' && status < 500)) return;
+      const context = parts.contexts.get(request);
+      if (context !== undefined) context.thrown = String(message ?? error);
+      parts.onError(error, 'route');
+    })
+    .derive({ as: 'global' }, ({ request }) => ({ requestContext: parts.contexts.get(request) as RequestContext | undefined }));
+  const healthy = app
+    .get(LIVE_PATH, ({ status }) => (parts.endpoints.live ? responseOf(parts.shutdown.liveness()) : status(404)))
+    .get(READY_PATH, ({ status }) => (parts.endpoints.ready ? responseOf(parts.shutdown.readiness()) : status(404)))
+    .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.stats() : status(404)));
+  if (socket.enabled === false) return healthy;
+  const { handler = {} } = socket;
+  const failed = async (connection: Connection, error: unknown): Promise<void> => {
+    parts.onError(error, 'websocket');
+    await handler.error?.(connection, error instanceof Error ? error : new Error(String(error)));
+  };
+  /** A handler's error is its own: the socket stays open. */
+  const safely = async (ws: object, run: (connection: Connection) => unknown): Promise<void> => {
+    const managed = connectionOf(ws);
+    if (managed === undefined) return;
+    const connection = parts.connection(managed);
+    try {
+      await run(connection);
+    } catch (error) {
+      await failed(connection, error).catch((second: unknown) => parts.onError(second, 'websocket'));
+    }
+  };
+  const reply = (connection: Connection, answer: Reply | undefined): void => {
+    if (answer === undefined || !connection.isAlive) return;
+    sendText(connection.socket, answer.text);
+    if (answer.problem !== undefined && answer.problem.code !== 'handler_failed' && socket.onInvalid === 'close') {
+      connection.close(1007, answer.problem.message);
+    }
+  };
+  return healthy.ws((socket.path ?? '/ws') as '/ws', {
+    open: (ws) => safely(ws, (connection) => handler.open?.(connection)),
+    message: (ws, raw) =>
+      safely(ws, (connection) => {
+        const answer = parts.router.receive(raw, connection, { userId: connection.userId, sessionId: connection.metadata.sessionId });
+        return answer instanceof Promise ? answer.then((late) => reply(connection, late)) : reply(connection, answer);
+      }),
+    close: (ws, code, reason) => safely(ws, (connection) => handler.close?.(connection, code, reason)),
+  }) as unknown as typeof healthy;
+}
+
+export type BaseApp = ReturnType<typeof baseApp>;

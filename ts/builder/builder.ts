@@ -1,0 +1,253 @@
+/** A whole server on Elysia: guarded, limited, with typed messages, and an end that loses nobody. */
+import { Elysia } from 'elysia';
+import type { BearerVerifier, TokenAuth } from '../auth.js';
+import { type BunServer, bunPart } from '../bun-server.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import { requireBun } from '../door.js';
+import { PortcullisError, wrongType } from '../errors.js';
+import type { ProductionMetrics } from '../kpi/metrics.js';
+import type { MessageOptions } from '../message-gate.js';
+import { type MessageHandler, MessageRouter } from '../messages.js';
+import type { PerformantMiddlewareChain } from '../middleware/chain.js';
+import type { PageOptions } from '../page/live-page.js';
+import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from '../resource-limits.js';
+import type { ResourceMonitor } from '../resources.js';
+import type { ShutdownOptions } from '../shutdown/options.js';
+import type { ShutdownResult } from '../shutdown/result.js';
+import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
+import type { TimerManager } from '../timers/manager.js';
+import type { TokenVerifier } from '../tokens.js';
+import type { JsonLimits } from '../validators/json.js';
+import { type BaseApp, baseApp } from './app.js';
+import type { ServerConnection } from './connection.js';
+import type { RequestContext, ServerMiddleware } from './context.js';
+import { type Endpoints, type ServerOptions, type WebSocketOptions, addHandlers, checkOptions, objectOf } from './options.js';
+import { Parts, type ServerStats } from './parts.js';
+
+/** A server that listens. */
+export interface RunningServer<App> {
+  readonly app: App;
+  /** Such as `http://localhost:3000/`. */
+  readonly url: URL;
+  readonly port: number;
+  readonly manager: ConnectionManager;
+  readonly timers: TimerManager;
+  /** The layers around every request; may be changed while it runs. */
+  readonly middlewares: PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>;
+  readonly shutdown: GracefulShutdown;
+  stats(): ServerStats;
+  /** Ends it gracefully; the same promise however often it is called. */
+  stop(): Promise<ShutdownResult>;
+}
+
+/**
+ * Builds a production server on Elysia and Bun: guarded connections, limits that are enforced, a chain
+ * of middleware, typed messages, health, and a graceful end.
+ *
+ * @example
+ * const server = await new ElysiaServerBuilder({ port: 3000, shutdown: { signals: ['SIGTERM'] } })
+ *   .on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair)
+ *   .routes((app) => app.get('/hello', () => 'hello'))
+ *   .start();
+ */
+export class ElysiaServerBuilder<App = BaseApp> {
+  #options: ServerOptions;
+  readonly #router: MessageRouter<ServerConnection>;
+  readonly #routes: ((app: unknown) => unknown)[] = [];
+  readonly #hooks: { readonly name: string; readonly hook: ShutdownHook; readonly options: { readonly timeoutMs?: number } }[] = [];
+  #built: { readonly app: App; readonly parts: Parts } | undefined;
+  #running: Promise<RunningServer<App>> | undefined;
+
+  /** @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
+  constructor(options: ServerOptions = {}) {
+    requireBun('ElysiaServerBuilder');
+    checkOptions(options);
+    this.#options = { ...options };
+    this.#router = new MessageRouter<ServerConnection>({
+      onError: (error, type) => this.#built?.parts.onError(error, `message ${type}`),
+    });
+  }
+
+  #set(changes: ServerOptions): this {
+    this.#checkOpen();
+    const options = { ...this.#options, ...changes };
+    checkOptions(options);
+    this.#options = options;
+    return this;
+  }
+
+  #checkOpen(): void {
+    if (this.#built !== undefined) throw new PortcullisError('ERR_CLOSED', 'the server is built: it cannot be changed');
+  }
+
+  /** Sets the port. */
+  port(port: number): this {
+    return this.#set({ port });
+  }
+  /** Sets the address to listen at. */
+  hostname(hostname: string): this {
+    return this.#set({ hostname });
+  }
+  /** Sets how WebSockets are served; what is not given stays. */
+  websocket(websocket: WebSocketOptions): this {
+    return this.#set({ websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) } });
+  }
+  /** Sets limits; sections and fields that are not given stay. */
+  limits(limits: ResourceLimitsInput): this {
+    resourceLimits(limits);
+    const merged: Record<string, unknown> = { ...this.#options.limits };
+    for (const [section, fields] of Object.entries(limits) as [keyof ResourceLimits, object | undefined][]) {
+      merged[section] = { ...this.#options.limits?.[section], ...fields };
+    }
+    return this.#set({ limits: merged });
+  }
+  /** Adds a layer around every request. */
+  middleware(item: ServerMiddleware): this {
+    return this.#set({ middlewares: [...(this.#options.middlewares ?? []), item] });
+  }
+  /** Sets the verifier of bearer tokens. */
+  auth(auth: TokenVerifier | TokenAuth | BearerVerifier): this {
+    return this.#set({ auth });
+  }
+  /** Sets the networks of your own proxies. */
+  trustedProxies(trustedProxies: readonly string[]): this {
+    return this.#set({ trustedProxies });
+  }
+  /** Sets the limits of messages as JSON. */
+  json(json: JsonLimits): this {
+    return this.#set({ json });
+  }
+  /** Sets what becomes of a message that those limits refuse. */
+  onInvalidMessage(onInvalidMessage: NonNullable<MessageOptions['onInvalidMessage']>): this {
+    return this.#set({ onInvalidMessage });
+  }
+  /** Sets how it ends; what is not given stays. */
+  shutdown(shutdown: ShutdownOptions): this {
+    return this.#set({ shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) } });
+  }
+  /** Sets which endpoints there are; what is not given stays. */
+  endpoints(endpoints: Endpoints): this {
+    return this.#set({ endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) } });
+  }
+  /** Sets who counts connections and requests, is told what runs, and decides what to shed. */
+  monitor(monitor: ResourceMonitor): this {
+    return this.#set({ monitor });
+  }
+  /** Sets who counts requests, connections, messages, users and refusals. */
+  metrics(metrics: ProductionMetrics): this {
+    return this.#set({ metrics });
+  }
+  /** Sets the owner of all timers; the shutdown clears it. */
+  timers(timers: TimerManager): this {
+    return this.#set({ timers });
+  }
+  /** Sets the page that shows what the server is doing. */
+  page(page: PageOptions): this {
+    return this.#set({ page });
+  }
+  /** Sets who is told of errors. */
+  onError(onError: (error: unknown, where: string) => void): this {
+    return this.#set({ onError });
+  }
+
+  /**
+   * Handles the messages of one type; what the handler returns is sent back.
+   * @param check tells whether a payload is what the handler takes
+   * @throws as `MessageRouter.on`; ERR_CLOSED once built
+   */
+  on<T = unknown>(type: string, handle: MessageHandler<T, ServerConnection>, check?: (payload: unknown) => payload is T): this {
+    this.#checkOpen();
+    this.#router.on(type, handle, check);
+    return this;
+  }
+
+  /** Adds a hook of the shutdown, as `GracefulShutdown.onShutdown`. */
+  onShutdown(name: string, hook: ShutdownHook, options: { readonly timeoutMs?: number } = {}): this {
+    this.#checkOpen();
+    if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
+    if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
+    this.#hooks.push({ name, hook, options });
+    return this;
+  }
+
+  /** Adds routes, plugins, whatever Elysia has; the type of the app goes along. */
+  routes<Next>(add: (app: App) => Next): ElysiaServerBuilder<Next> {
+    this.#checkOpen();
+    if (typeof add !== 'function') throw wrongType('add', add, 'a function');
+    this.#routes.push(add as (app: unknown) => unknown);
+    return this as unknown as ElysiaServerBuilder<Next>;
+  }
+
+  #build(): { readonly app: App; readonly parts: Parts } {
+    if (this.#built !== undefined) return this.#built;
+    const { websocket } = this.#options;
+    addHandlers(this.#router, websocket?.handlers);
+    if (!this.#router.has('ping')) this.#router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
+    const handler = websocket?.handler;
+    if (handler?.message !== undefined) this.#router.otherwise(async (connection, message) => void (await handler.message?.(connection, message)));
+    const parts = new Parts(this.#options, this.#router);
+    for (const { name, hook, options } of this.#hooks) parts.shutdown.onShutdown(name, hook, options);
+    let app: unknown = baseApp(parts, this.#options);
+    try {
+      for (const add of this.#routes) app = add(app);
+      if (!(app instanceof Elysia)) throw wrongType('add', app, 'a function that returns an Elysia app');
+    } catch (error) {
+      // Nothing of it may stay: neither timers nor listeners of signals.
+      void parts.shutdown.shutdown('failed to build');
+      throw error;
+    }
+    const made = app;
+    parts.shutdown.add(
+      bunPart(
+        'elysia',
+        parts.door,
+        () => made.server as BunServer | null,
+        async () => {
+          if (made.server !== null) await made.stop(true);
+        },
+      ),
+    );
+    this.#built = { app: app as App, parts };
+    return this.#built;
+  }
+
+  /** The app, which does not listen yet. The same however often it is called. */
+  build(): App {
+    return this.#build().app;
+  }
+
+  /**
+   * Listens.
+   * @returns the same promise however often it is called; rejects if the port is taken
+   */
+  start(): Promise<RunningServer<App>> {
+    this.#running ??= this.#listen();
+    return this.#running;
+  }
+
+  async #listen(): Promise<RunningServer<App>> {
+    const { app, parts } = this.#build();
+    const elysia = app as unknown as Elysia;
+    try {
+      await elysia.modules;
+      elysia.listen({ port: this.#options.port ?? 3000 });
+      const { server } = elysia;
+      if (server === null || server.port === undefined) throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
+      return {
+        app,
+        url: server.url,
+        port: server.port,
+        manager: parts.door.manager,
+        timers: parts.timers,
+        middlewares: parts.chain,
+        shutdown: parts.shutdown,
+        stats: () => parts.stats(),
+        stop: () => parts.shutdown.shutdown('stop'),
+      };
+    } catch (error) {
+      // It never came up: nothing of it may stay.
+      await parts.shutdown.shutdown('failed to start');
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,65 @@
+/** A connection, as handlers of messages see it. */
+import type { ConnectionMetadata, ManagedConnection } from '../connection.js';
+import { MessageRouter, type Outgoing } from '../messages.js';
+import type { TypedWebSocketConnection } from '../types.js';
+
+/** A connection, as handlers of messages see it. */
+export interface ServerConnection extends TypedWebSocketConnection<ManagedConnection['socket']> {
+  readonly userId: string | undefined;
+  /** Sends a message in its envelope; `false` if it was dropped. */
+  send(message: Outgoing): boolean;
+  /** Closes it: 1000, unless told otherwise. */
+  close(code?: number, reason?: string): void;
+}
+
+export class Connection implements ServerConnection {
+  readonly #connection: ManagedConnection;
+  #createdAt: Date | undefined;
+
+  constructor(connection: ManagedConnection) {
+    this.#connection = connection;
+  }
+  get id(): string {
+    return this.#connection.id;
+  }
+  get socket(): ManagedConnection['socket'] {
+    return this.#connection.socket;
+  }
+  get metadata(): ConnectionMetadata {
+    return this.#connection.metadata;
+  }
+  get userId(): string | undefined {
+    return this.#connection.userId;
+  }
+  get createdAt(): Date {
+    return (this.#createdAt ??= new Date(this.#connection.createdAt));
+  }
+  get lastActivity(): Date {
+    return new Date(this.#connection.lastActivity);
+  }
+  set lastActivity(at: Date) {
+    this.#connection.lastActivity = at.getTime();
+  }
+  get isAlive(): boolean {
+    return this.#connection.isAlive;
+  }
+  get messageCount(): number {
+    return this.#connection.messageCount;
+  }
+  get bytesReceived(): number {
+    return this.#connection.bytesReceived;
+  }
+  get bytesSent(): number {
+    return this.#connection.bytesSent;
+  }
+  send(message: Outgoing): boolean {
+    return sendText(this.socket, JSON.stringify(MessageRouter.envelope(message)));
+  }
+  close(code?: number, reason?: string): void {
+    this.#connection.close(code, reason);
+  }
+}
+
+export function sendText(socket: ManagedConnection['socket'], text: string): boolean {
+  return (socket as unknown as { sendText(text: string): number }).sendText(text) !== 0;
+}
