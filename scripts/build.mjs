@@ -126,4 +126,6 @@ const DOCUMENTED = [
 ];
 if (stamp.docs !== fingerprint(DOCUMENTED)) run(process.execPath, [join(root, 'scripts', 'docs.mjs')]);
 mkdirSync(join(root, 'dist'), { recursive: true });
-writeFileSync(stampFile, JSON.stringify({ rust, script, docs: fingerprint(DOCUMENTED) }));
+const next = { rust, script, docs: fingerprint(DOCUMENTED) };
+// Commands look here at the same time: one must not read what another has half written.
+if (JSON.stringify(next) !== JSON.stringify(stamp)) writeFileSync(stampFile, JSON.stringify(next));

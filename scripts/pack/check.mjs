@@ -1,6 +1,5 @@
 // Packs portcullis and its binary for this machine as a release does, installs both into empty projects,
-// and looks whether they work there: one line a check, then a line of counts. The release workflow gives
-// `--max-glibc 2.17`, `--addon FILE` for a binary from elsewhere and `--only probe` for one runtime.
+// and looks whether they work there: one line a check, then a line of counts.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -13,6 +12,11 @@ import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const USAGE = `npm run pack:check -- [options]
+  --only probe        neither linters nor types: whether it loads and works on each runtime
+  --addon FILE        a binary from elsewhere, instead of this machine's
+  --max-glibc 2.17    fails where the binary asks for a newer glibc
+  --build             builds what is stale first; npm run pack:check says so already`;
 const given = options();
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
@@ -24,13 +28,20 @@ function options() {
   };
   let values;
   try {
-    ({ values } = parseArgs({ options: { 'max-glibc': { type: 'string' }, addon: { type: 'string' }, only: { type: 'string' } } }));
+    ({ values } = parseArgs({
+      options: { 'max-glibc': { type: 'string' }, addon: { type: 'string' }, only: { type: 'string' }, build: { type: 'boolean' }, help: { type: 'boolean' } },
+    }));
   } catch (error) {
-    return wrong(error.message);
+    return wrong(`${error.message}\n\n${USAGE}`);
+  }
+  if (values.help) {
+    console.log(USAGE);
+    process.exit(0);
   }
   if (values['max-glibc'] !== undefined && !/^2\.\d+$/.test(values['max-glibc'])) wrong('--max-glibc must be a version such as 2.17');
   if (values.only !== undefined && values.only !== 'probe') wrong('--only must be probe');
   if (values.addon !== undefined && !existsSync(values.addon)) wrong(`--addon: there is no file ${values.addon}`);
+  if (values.build && spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1);
   return values;
 }
 
