@@ -24,11 +24,14 @@ import { bunSockets } from './sockets.js';
 import { TimerManager } from './timers.js';
 import type { TypedWebSocketConnection, TypedWebSocketHandler } from './types.js';
 
+/** Headers by name. Cookies, one or several, are added to those that the response has; all others take the place of what it has. */
+export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
+
 /** What runs around a request: middleware reads and sets it. */
 export interface RequestContext {
   readonly request: Request;
   /** Put on the response, whoever makes it. */
-  readonly set: { status?: number | undefined; readonly headers: Record<string, string> };
+  readonly set: { status?: number | undefined; readonly headers: HeadersToSet };
   /** The response so far: what the route made, or what a layer gives instead of calling `next`. */
   response: Response | undefined;
   /** Aborts when the request's time is over, its client gone or the server forced down. */
@@ -172,7 +175,7 @@ const IDLE_MAX_S = 255;
 
 class Context implements RequestContext {
   readonly request: Request;
-  readonly set: { status?: number | undefined; readonly headers: Record<string, string> } = { headers: {} };
+  readonly set: { status?: number | undefined; readonly headers: HeadersToSet } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
   /** What a route has thrown: of an error nobody meant for the client, its message. */
@@ -337,8 +340,15 @@ class Parts {
       const response = returned instanceof Response ? returned : context.response;
       // An upgrade has no response; a layer that goes no further must give one.
       if (response !== undefined || isUpgraded) return settings(context, response);
-      const status = context.set.status ?? 404;
-      return settings(context, new Response(null, { status }));
+      const { status } = context.set;
+      if (status !== undefined) return settings(context, new Response(null, { status }));
+      throw new PortcullisError(
+        'ERR_NO_RESPONSE',
+        'a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
+        {
+          field: 'middlewares',
+        },
+      );
     } catch (error) {
       if (error instanceof Response) return error;
       if (!context.request.signal.aborted) this.onError(error, 'middleware');
@@ -378,14 +388,18 @@ function hushed({ thrown }: Context, response: Response | undefined): Response |
 function settings(context: Context, response: Response | undefined): Response | undefined {
   if (response === undefined) return undefined;
   const { status, headers } = context.set;
-  const names = Object.keys(headers);
-  if (status !== undefined && status !== response.status) {
-    const changed = new Response(response.body, { status, headers: response.headers });
-    for (const name of names) changed.headers.set(name, headers[name]!);
-    return changed;
+  const all = Object.entries(headers) as [string, string | readonly string[]][];
+  const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
+  // Cookies are added: a response that a layer gives again and again must not gather those of everybody.
+  const isChanged = (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
+  const told = isChanged
+    ? new Response(response.body, { status: status ?? response.status, statusText: response.statusText, headers: response.headers })
+    : response;
+  for (const [name, value] of all) {
+    if (!isCookie(name)) told.headers.set(name, String(value));
+    else for (const cookie of typeof value === 'string' ? [value] : value) told.headers.append(name, cookie);
   }
-  for (const name of names) response.headers.set(name, headers[name]!);
-  return response;
+  return told;
 }
 
 function guarded(onError: (error: unknown, where: string) => void): (error: unknown, where: string) => void {
