@@ -847,7 +847,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
      * @param options see `ConnectionManagerOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-     * index of that name is open with other limits
+     * index of that name is open that was first opened with other limits
      */
     constructor(limits: ConnectionLimits, timerManager: TimerManager, options?: ConnectionManagerOptions<S>);
     /**
@@ -901,12 +901,12 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     getStats(): ConnectionStats;
     /**
      * Replaces some limits; the counts stay, nobody is thrown out.
-     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`. Then nothing has changed.
+     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
      * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
      */
     drain(on?: boolean): void;
     /**
@@ -2374,7 +2374,7 @@ interface UrlOptions {
     readonly allowedOrigins?: readonly string[] | undefined;
     /** `outbound`: the schemes that may be fetched. Default `['https']`. */
     readonly schemes?: readonly string[] | undefined;
-    /** `outbound`: the ports that may be fetched from. Default `[80, 443]`. */
+    /** `outbound`: the ports that may be fetched from, each 1 to 65535. Default `[80, 443]`. */
     readonly allowedPorts?: readonly number[] | undefined;
     /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
     readonly allowedHosts?: readonly string[] | undefined;

@@ -330,6 +330,38 @@ describe('state', () => {
   });
 });
 
+describe('options of a monitor', () => {
+  it('are those it was made with, each read once, whatever becomes of the object', async () => {
+    const { root, put } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20) });
+    const changes: StateChange[] = [];
+    const lines: string[] = [];
+    const reads = new Map<PropertyKey, number>();
+    const managers = [new ConnectionManager({}, new TimerManager())];
+    const options: Record<string, unknown> = {
+      root,
+      gc: false,
+      connections: managers,
+      onStateChange: (change: StateChange) => changes.push(change),
+      log: (_: string, message: string) => lines.push(message),
+    };
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100 } },
+      new Proxy(options, { get: (target, name) => (reads.set(name, (reads.get(name) ?? 0) + 1), Reflect.get(target, name) as unknown) }),
+    );
+    expect([...reads].filter(([, count]) => count !== 1)).toEqual([]);
+    const never = (): never => {
+      throw new Error('not the option it was made with');
+    };
+    Object.assign(options, { onStateChange: never, log: never, onCollect: never });
+    managers[0]!.addConnection('a', new FakeSocket(), '192.0.2.1');
+    managers.length = 0;
+    expect(monitor.getMetrics().activeConnections).toBe(1);
+    put('/proc/self/status', status(99));
+    await expect.poll(() => changes.map(({ to }) => to), { timeout: 10_000 }).toContain('critical');
+    expect(lines).toContain('CRITICAL: Memory usage exceeds threshold');
+  });
+});
+
 describe('shedding', () => {
   const pressed = (rssMb: number): ResourceMonitor =>
     monitored(

@@ -267,7 +267,7 @@ export class Door<R> {
 
   /** Refuses newcomers, and lets those go who look at the page. */
   drain(): void {
-    this.manager.drain();
+    if (this.manager.isOpen) this.manager.drain();
     this.gate?.drain();
     this.page?.drain();
   }

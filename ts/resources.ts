@@ -81,13 +81,13 @@ export class ResourceMonitor {
     this.#memory = resourceLimits(limits).memory;
     if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
     const checked = checkOptions(options);
-    this.#options = options;
+    this.#options = checked.given;
     this.#retryAfterMs = checked.retryAfterMs;
-    this.#pacer = options.gc === false ? undefined : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
+    this.#pacer = checked.given.gc === false ? undefined : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
     for (const manager of checked.managers) this.#managers.add(manager);
     this.#cells.fill(Number.NaN, HEAP_USED);
     this.#measureHeap();
-    this.#watch = open(this.#cells, this.#memory, options, checked);
+    this.#watch = open(this.#cells, this.#memory, checked);
     this.#closeWaker = listen(this.#watch.takeDescriptor(), () => this.#look());
     try {
       this.#poll = timerManager.setInterval(() => this.#tick(), { delayMs: POLL_MS, ref: false, name: 'resources.poll' });
@@ -350,12 +350,12 @@ function toConsole(level: 'info' | 'warn' | 'error', message: string, details: R
   globalThis.console[level](message, details);
 }
 
-function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: CheckedOptions): ResourceWatch {
-  const { name, stallMs, log } = checked;
+function open(cells: Float64Array, memory: Readonly<MemoryLimits>, checked: CheckedOptions): ResourceWatch {
+  const { given, name, stallMs, log } = checked;
   try {
     return new ResourceWatch(cells, {
       name,
-      root: options.root ?? '',
+      root: given.root ?? '',
       maxHeapBytes: memory.maxHeapSize * MB,
       warning: memory.warningThreshold,
       critical: memory.criticalThreshold,
