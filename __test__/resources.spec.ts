@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -7,13 +8,15 @@ import v8 from 'node:v8';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import { ConnectionManager, PortcullisError, ResourceMonitor, type ResourceMonitorOptions, type Stall, type StateChange, TimerManager } from '../dist/index.js';
 import { GcPacer } from '../dist/engine.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const isLinux = process.platform === 'linux';
+const isBun = process.versions['bun'] !== undefined;
+if (!isBun) console.log('skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun');
 const monitors: ResourceMonitor[] = [];
 const folders: string[] = [];
 const silent = { log: false as const };
@@ -417,6 +420,41 @@ describe('shedding', () => {
     expect(answer).toMatch(/^HTTP\/1\.1 503 Service Unavailable\r\n/);
     expect(answer).toMatch(/retry-after: [12]\r\n/);
     expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4))).toMatchObject({ code: 'overload' });
+  });
+});
+
+describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () => {
+  it('is decided about once: as many are refused as of requests', async () => {
+    const { Elysia } = await import('elysia');
+    const { portcullis: plugin } = await import('../dist/elysia.js');
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(75) }).root },
+    );
+    const app = new Elysia()
+      .use(plugin({ limits: {}, requests: {}, monitor }))
+      .ws('/ws', {})
+      .get('/', 'ok')
+      .listen({ port: 0, hostname: '127.0.0.1' });
+    const { port } = app.server!;
+    const upgrades: string[] = [];
+    const requests: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      const client = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+      upgrades.push(
+        await once(client, 'open').then(
+          () => 'open',
+          () => 'refused',
+        ),
+      );
+      client.terminate();
+    }
+    for (let i = 0; i < 10; i++) requests.push((await fetch(`http://127.0.0.1:${port}/`)).status);
+    expect(upgrades).toEqual(Array.from({ length: 5 }, () => ['open', 'refused']).flat());
+    expect(requests).toEqual(Array.from({ length: 5 }, () => [200, 503]).flat());
+    const guard = app.decorator.portcullis;
+    expect([guard.manager.getStats().refused.overload, guard.stats().requests?.refused.overload]).toEqual([5, 5]);
+    await app.stop(true);
   });
 });
 

@@ -200,6 +200,12 @@ export class ResourceMonitor {
     this.#cells[LABEL] = label >>> 0;
   }
 
+  /** Whether `shedMs()` refuses any: to ask this does not count as one that comes. @internal */
+  get isPressed(): boolean {
+    // NaN is no pressure.
+    return this.#retryAfterMs !== 0 && this.#cells[PERCENT]! > this.#memory.warningThreshold;
+  }
+
   /**
    * Whether to refuse what comes now: 0 to let it in, or the milliseconds after which it may come
    * again. Between the warning and the critical threshold so many of a hundred are refused as memory
@@ -207,11 +213,9 @@ export class ResourceMonitor {
    * Not for liveness probes: a server that refuses is alive.
    */
   shedMs(): number {
-    if (this.#retryAfterMs === 0) return 0;
+    if (!this.isPressed) return 0;
     const { warningThreshold, criticalThreshold } = this.#memory;
     const share = (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
-    // NaN is no pressure.
-    if (!(share > 0)) return 0;
     this.#owed += Math.min(1, share);
     if (this.#owed < 1 - 1e-9) return 0;
     this.#owed -= 1;
