@@ -27,6 +27,26 @@ describe('a release', () => {
     if (tracked.status === 0) expect(tracked.stdout).toBe('');
   });
 
+  test('names what others wrote of the binaries, in the versions that are linked, and holds no machine or registry', () => {
+    const notices = readFileSync('THIRD-PARTY-NOTICES.md', 'utf8');
+    const locked = new Set(
+      [...readFileSync('Cargo.lock', 'utf8').matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(([, name, version]) => `${name} ${version}`),
+    );
+    const named = [...notices.matchAll(/^\| ([\w-]+) \| ([\w.+-]+) \| .+ \| (?:\[\d+\]\(#text-\d+\)(?:, )?)+ \|$/gm)].map(
+      ([, name, version]) => `${name} ${version}`,
+    );
+    expect(named.filter((one) => !locked.has(one) && !one.startsWith('uPlot '))).toEqual([]);
+    // Linked on every platform, on one, by a build of C, and by those.
+    for (const name of ['aws-lc-sys', 'napi', 'serde_json', 'windows-core', 'objc2-io-kit', 'uPlot'])
+      expect(named.map((one) => one.split(' ')[0])).toContain(name);
+    // What only builds or tests it is no part of it.
+    for (const name of ['cc', 'cmake', 'syn', 'proptest', 'napi-derive', 'napi-build', 'portcullis'])
+      expect(named.map((one) => one.split(' ')[0])).not.toContain(name);
+    const texts = [...notices.matchAll(/^### Text (\d+)$/gm)].map(([, number]) => Number(number));
+    expect(new Set([...notices.matchAll(/#text-(\d+)/g)].map(([, number]) => Number(number)))).toEqual(new Set(texts));
+    expect(notices).not.toMatch(/\/root\/|\/home\/|\.cargo|registry|crates\.io|npmjs/);
+  });
+
   test('gives the right to publish to one job, which needs all others, and runs no action but by its commit', () => {
     const release = workflow('release');
     expect(release.match(/id-token: write/g)).toHaveLength(1);

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { obstacles, prepare, unfit } from '../release.mjs';
+import { NOTICES, obstacles, prepare, unfit } from '../release.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { typeProjects } from './type-projects.mjs';
 
@@ -102,7 +102,20 @@ const addon = given.addon ?? join(root, 'native', `${napi.binaryName}.${folder}.
 const tarballs = { main: join(work, `${name}-${version}.tgz`), addon: join(work, `${packageOfAddon.replace('@', '').replace('/', '-')}-${version}.tgz`) };
 
 function pack() {
-  const listed = ['package.json', 'Cargo.toml', 'npm', 'dist', 'index.d.ts', 'native', 'README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'scripts'];
+  const listed = [
+    'package.json',
+    'Cargo.toml',
+    'npm',
+    'dist',
+    'index.d.ts',
+    'native',
+    'README.md',
+    'LICENSE',
+    'CHANGELOG.md',
+    'SECURITY.md',
+    NOTICES,
+    'scripts',
+  ];
   for (const path of listed.filter((path) => existsSync(join(root, path)))) cpSync(join(root, path), join(copy, path), { recursive: true });
   for (const file of readdirSync(join(copy, 'native'))) if (file.endsWith('.node')) rmSync(join(copy, 'native', file));
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'), 'junction');
@@ -144,6 +157,8 @@ const MACHINE = [root.replace(/[\\/]$/, ''), homedir(), process.env.CARGO_HOME, 
 
 function lookInto(tarball) {
   const files = contents(tarball);
+  const notices = files.find((path) => basename(path) === NOTICES);
+  demand(notices !== undefined && readFileSync(notices).equals(readFileSync(join(root, NOTICES))), `it does not hold ${NOTICES} as it is`);
   for (const path of files) {
     const shortened = path.slice(path.indexOf('package') + 8);
     const text = readFileSync(path, 'latin1');
