@@ -1,6 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { verdictText } from '../bench/compare.mjs';
 import { closing } from '../bench/load/verdict.mjs';
 
 const run = (script: string, ...args: string[]): SpawnSyncReturns<string> => spawnSync('node', [script, ...args], { encoding: 'utf8', timeout: 20_000 });
@@ -39,6 +40,18 @@ it.each([
   const { status, stdout, stderr } = run('bench/run.mjs', ...args);
   expect([status, stdout]).toEqual([1, '']);
   expect(stderr).toContain(sentence);
+});
+
+it.each([
+  [24, { most: 25, aim: 12 }, /24 ns +must <= 25, aim <= 12 ns +met$/],
+  [12, { most: 25, aim: 12 }, /must <= 25, aim <= 12 ns +met, and the aim$/],
+  [25, { most: 25 }, / met$/],
+  [25.1, { most: 25 }, /25\.10 ns +must <= 25 ns +MISSED$/],
+  [25, { least: 25 }, /must >= 25 ns +met$/],
+  [24.9, { least: 25 }, / MISSED$/],
+  [Number.NaN, { most: 0 }, /- ns +must <= 0 ns +not measured$/],
+] as const)('a benchmark says of %d, of which %j is wanted, what that comes to', (got, want, said) => {
+  expect((verdictText as (title: string, got: number, unit: string, want: object) => string)('it', got, 'ns', want)).toMatch(said);
 });
 
 it.each([
