@@ -235,6 +235,17 @@ describe('what is shown', () => {
     expect([connections.total, connections.states, connections.topAddresses, connections.topUsers]).toEqual([2600, null, null, null]);
   });
 
+  it('is looked at for ten seconds more, and says how many were turned away', async () => {
+    const { page, clock, manager } = setUp();
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    ask(page, { peer: '10.0.0.1' });
+    ask(page, { path: '/live/snapshot' });
+    clock.advance(9000);
+    expect([page.snapshot().connections.topAddresses?.length, page.snapshot().server.denied]).toEqual([1, 1]);
+    clock.advance(1000);
+    expect(page.snapshot().connections.topAddresses).toBeNull();
+  });
+
   it('is looked at no more once the page is closed', async () => {
     const { page, manager } = setUp();
     page.close();
