@@ -19,6 +19,14 @@ describe('an addon that cannot be loaded', () => {
   test.each([
     ['its package is missing', failed(...ABSENT), LINUX, 'ERR_ADDON_MISSING', '@portcullis/addon-linux-x64-gnu', /optional dependencies/],
     [
+      'its package is missing, and so is one for WebAssembly that was tried last',
+      failed(...ABSENT.slice(0, 2), "Cannot find module '@portcullis/addon-wasm32-wasi'", 'WASI binding not found', 'Cannot find native binding.'),
+      LINUX,
+      'ERR_ADDON_MISSING',
+      '@portcullis/addon-linux-x64-gnu',
+      /optional dependencies/,
+    ],
+    [
       'there is none for the platform',
       failed('Cannot find native binding.'),
       { ...LINUX, platform: 'freebsd' },
@@ -99,6 +107,8 @@ describe('an addon that cannot be loaded', () => {
     const before = { ...process.env };
     expect(() => loadNative(() => ({ other: 1 }), LINUX)).toThrow(/addon of another package/);
     expect({ ...process.env }).toEqual(before);
+    // To set a variable to undefined gives it that text.
+    expect(process.env['NAPI_RS_ENFORCE_VERSION_CHECK']).not.toBe('undefined');
   });
 
   test('is made for every platform that is named', () => {

@@ -126,6 +126,27 @@ describe('the state', () => {
     expect([warning, why]).toEqual(['warning', expect.stringMatching(/^Error rate 1\.5 %, target 1 %$/)]);
     expect(of(500)[0]).toBe('critical');
   });
+
+  it('comes with what is to be done, and what was observed', () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const metrics = new ProductionMetrics({ timers });
+    for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { status: i < 500 ? 500 : 200 });
+    const { findings } = metrics.snapshot();
+    const { advice } = recording({ metrics, monitor: undefined }).recorder.look(0, 0, true);
+    expect(advice?.map(({ id }) => id)).toEqual(findings.map(({ id }) => id));
+    expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe('Requests that failed: 50 %, threshold 1 %');
+    metrics.stop();
+  });
+
+  it('rates messages by no less than a second', () => {
+    const clock = new ManualClock();
+    const metrics = new ProductionMetrics({ timers: new TimerManager({ clock }) });
+    clock.advance(200);
+    for (let i = 0; i < 5; i++) metrics.recordMessage('in', 10);
+    clock.advance(1);
+    expect(recording({ metrics, monitor: undefined }).recorder.look(0, 0, true).messages).toMatchObject({ inPerSecond: 5, inBytesPerSecond: 50 });
+    metrics.stop();
+  });
 });
 
 describe('a snapshot', () => {

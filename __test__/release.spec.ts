@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import manifest from '../package.json' with { type: 'json' };
+import { obstacles } from '../scripts/release.mjs';
 
 const workflow = (name: string): string => readFileSync(`.github/workflows/${name}.yml`, 'utf8');
 const targets = manifest.napi.targets.toSorted();
@@ -65,6 +68,39 @@ describe('a release', () => {
     });
     expect(status).toBe(1);
     expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
+  });
+
+  test('says of each thing that does not fit what it is', () => {
+    const root = mkdtempSync(join(tmpdir(), 'release-'));
+    try {
+      const put = (path: string, given: object | string): void => {
+        mkdirSync(dirname(join(root, path)), { recursive: true });
+        writeFileSync(join(root, path), typeof given === 'string' ? given : JSON.stringify(given));
+      };
+      const good = { name: 'portcullis', version: '1.2.3', repository: { url: 'git+https://git.example/portcullis.git' } };
+      put('package.json', good);
+      put('Cargo.toml', 'version = "1.2.3"\n');
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
+      put('CHANGELOG.md', '## 1.2.3\n');
+      expect(obstacles(root, 'v1.2.3')).toEqual([]);
+      const only = (...sentence: string[]): void => expect(obstacles(root, 'v1.2.3')).toEqual(sentence.map((text) => expect.stringContaining(text)));
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.2' });
+      only('npm/linux-x64-gnu says version 1.2.2');
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
+      put('Cargo.toml', 'version = "1.2.4"\n');
+      only('Cargo.toml says version 1.2.4');
+      put('Cargo.toml', 'version = "1.2.3"\n');
+      put('CHANGELOG.md', '## 1.2.30\n');
+      only('CHANGELOG.md has no section "## 1.2.3"');
+      put('CHANGELOG.md', '## 1.2.3\n');
+      put('package.json', { ...good, optionalDependencies: {} });
+      only('package.json names optionalDependencies');
+      expect(obstacles(root, 'v1.2.3', true)).toEqual([]);
+      put('package.json', { ...good, repository: undefined });
+      only('package.json has no "repository"');
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   test.each([['publish'], ['publish', '--dryrun'], ['publish', '--dry-run=true'], ['publish', '--dry-run', '--help'], ['check', 'x'], ['junk'], []])(

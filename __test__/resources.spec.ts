@@ -246,6 +246,10 @@ describe('figures', () => {
     ]);
     monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
+    // What only throttles does not bind.
+    const { root: throttled } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.high': `${2 ** 27}`, '/sys/fs/cgroup/pod/app/memory.max': 'max' });
+    monitored({ memory: { maxHeapSize: 256 } }, { root: throttled, log: (...line) => lines.push(line) });
+    expect(lines.length).toBe(1);
   });
 
   it('connections are those of the managers, requests those in flight', () => {
@@ -273,6 +277,9 @@ describe('figures', () => {
     const numbers = new Set<number>();
     for (let i = 0; i < 1_000_000; i++) numbers.add(monitor.label(`GET /${i}`));
     expect([numbers.size, monitor.label('GET /a'), monitor.label('x'.repeat(10_000))]).toEqual([1022, first, monitor.label('another')]);
+    const other = monitored();
+    expect(other.label(`${'x'.repeat(200)}a`)).toBe(other.label(`${'x'.repeat(200)}b`));
+    expect(other.label('y')).toBe(2);
   });
 });
 
@@ -333,6 +340,41 @@ describe('state', () => {
   });
 });
 
+describe('a collection at critical memory', () => {
+  it('is asked for as soon as that is known, and no other within gcInterval', async () => {
+    const { root, put } = machine(MACHINE);
+    const clock = new ManualClock();
+    const collections: unknown[] = [];
+    monitored(
+      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { ...silent, root, onCollect: (record) => collections.push(record) },
+      new TimerManager({ clock }),
+    );
+    put('/proc/self/status', status(99));
+    // The poll's clock stands still: the watcher's news alone brings it.
+    await expect.poll(() => collections.length, { timeout: 10_000 }).toBe(1);
+    for (let polls = 0; polls < 3; polls++) clock.advance(5000);
+    expect(collections.length).toBe(1);
+  });
+});
+
+describe('a stall', () => {
+  it('is told of once, and without the label of a request that was over before', async () => {
+    const stalls: Stall[] = [];
+    const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall: (stall) => stalls.push(stall) });
+    const block = async (id: number): Promise<void> => {
+      for (const end = performance.now() + 80; performance.now() < end;);
+      await expect.poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 }).toBe(true);
+    };
+    const label = monitor.label('GET /over');
+    monitor.requestStarted(label);
+    monitor.requestEnded();
+    for (const id of [1, 2, 3]) await block(id);
+    expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
+    expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
+  });
+});
+
 describe('options of a monitor', () => {
   it('are those it was made with, each read once, whatever becomes of the object', async () => {
     const { root, put } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20) });
@@ -376,8 +418,10 @@ describe('shedding', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
+      [63, 30],
       [70, 100],
       [75, 150],
+      [80, 200],
       [90, 300],
       [99, 300],
     ] as const) {
