@@ -252,6 +252,27 @@ describe('figures', () => {
     expect(lines.length).toBe(1);
   });
 
+  it('pressure is as the kernel says it, and what it does not say is null', () => {
+    const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
+    const { root } = machine({ ...MACHINE, '/proc/pressure/memory': `${some}full avg10=0.50 avg60=0.00 avg300=0.00 total=1\n`, '/proc/pressure/cpu': some });
+    const { memory, cpu, io } = monitored({}, { ...silent, root }).snapshot();
+    expect([memory.pressure, cpu.pressure, io.pressure]).toEqual([
+      { some10: 1.5, some60: 2.5, full10: 0.5, scope: 'system' },
+      { some10: 1.5, some60: 2.5, full10: null, scope: 'system' },
+      null,
+    ]);
+  });
+
+  it('connections are those of a manager until it is detached', () => {
+    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
+    const monitor = monitored({}, { ...silent, connections: manager });
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    expect(monitor.getMetrics().activeConnections).toBe(1);
+    monitor.detach(manager);
+    expect(monitor.getMetrics().activeConnections).toBe(0);
+    manager.cleanup();
+  });
+
   it('connections are those of the managers, requests those in flight', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const monitor = monitored({}, silent, timers);
@@ -341,6 +362,13 @@ describe('state', () => {
 });
 
 describe('a collection at critical memory', () => {
+  it('comes with a snapshot that is not healthy', async () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
+    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    await expect.poll(() => monitor.state, { timeout: 10_000 }).toBe('critical');
+    expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
+  });
+
   it('is asked for as soon as that is known, and no other within gcInterval', async () => {
     const { root, put } = machine(MACHINE);
     const clock = new ManualClock();
@@ -361,7 +389,9 @@ describe('a collection at critical memory', () => {
 describe('a stall', () => {
   it('is told of once, and without the label of a request that was over before', async () => {
     const stalls: Stall[] = [];
-    const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall: (stall) => stalls.push(stall) });
+    const toldAt: number[] = [];
+    const onStall = (stall: Stall): void => void (stalls.push(stall), toldAt.push(Date.now()));
+    const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall });
     const block = async (id: number): Promise<void> => {
       for (const end = performance.now() + 80; performance.now() < end;);
       await expect.poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 }).toBe(true);
@@ -372,6 +402,8 @@ describe('a stall', () => {
     for (const id of [1, 2, 3]) await block(id);
     expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
     expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
+    // It was over when it was told of; the two clocks are a millisecond apart.
+    for (const [at, { startedAt, durationMs }] of stalls.entries()) expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
   });
 });
 
