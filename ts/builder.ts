@@ -392,9 +392,7 @@ function settings(context: Context, response: Response | undefined): Response | 
   const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
   // Cookies are added: a response that a layer gives again and again must not gather those of everybody.
   const isChanged = (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
-  const told = isChanged
-    ? new Response(response.body, { status: status ?? response.status, statusText: response.statusText, headers: response.headers })
-    : response;
+  const told = isChanged ? new Response(response.body, { status: status ?? response.status, headers: response.headers }) : response;
   for (const [name, value] of all) {
     if (!isCookie(name)) told.headers.set(name, String(value));
     else for (const cookie of typeof value === 'string' ? [value] : value) told.headers.append(name, cookie);
