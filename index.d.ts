@@ -853,7 +853,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
      * @param options see `ConnectionManagerOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-     * index of that name is open with other limits
+     * index of that name is open that was first opened with other limits
      */
     constructor(limits: ConnectionLimits, timerManager: TimerManager, options?: ConnectionManagerOptions<S>);
     /**
@@ -907,12 +907,12 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     getStats(): ConnectionStats;
     /**
      * Replaces some limits; the counts stay, nobody is thrown out.
-     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`. Then nothing has changed.
+     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
      * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
      */
     drain(on?: boolean): void;
     /**
@@ -924,7 +924,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 }
 
 /** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** What an error of this package says besides its message. */
 interface ErrorDetails {
     /** The option or argument. */
@@ -1711,8 +1711,10 @@ interface PageSnapshot {
             /** Open and silent for longer. */
             readonly quiet: number;
         } | null;
-        readonly topAddresses: readonly PageShare[];
-        readonly topUsers: readonly PageShare[];
+        /** Those with the most connections of this thread; `null` until all were looked at once. */
+        readonly topAddresses: readonly PageShare[] | null;
+        /** As `topAddresses`. */
+        readonly topUsers: readonly PageShare[] | null;
         /** Counts of the two lists may be too low by so many: more keys than are kept apart. */
         readonly topError: number;
     };
@@ -1746,7 +1748,7 @@ interface PageSnapshot {
         readonly allowedCpus: number | null;
         readonly throttledPercent: number | null;
     } | null;
-    /** `byName` is `null` while there are too many to be listed. Of the thousand oldest. */
+    /** `byName` is `null` while there are too many to be listed, and while nobody looks. Of the thousand oldest. */
     readonly timers: {
         readonly active: number;
         readonly byName: readonly PageCount[] | null;
@@ -2306,7 +2308,7 @@ interface HeaderLimits {
      * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
      * semicolon), keep the `first`, or `refuse` both. Whatever is chosen, names that may come only
      * once (`authorization`, `content-length`, `host`, …) are both dropped if they differ, and kept
-     * once if they do not. Default `join`.
+     * once if they do not; and each `set-cookie` is kept apart. Default `join`.
      */
     readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
     /** Whether anything that would be dropped is a failure. Default `false`. */
@@ -2320,10 +2322,14 @@ interface DroppedHeader {
     /** What the code means. */
     readonly reason: string;
 }
+/** Small-letter names to values, without a prototype. A cookie that is set cannot be joined with another: they are a list, as `node:http` has them. */
+type HeaderValues = Record<string, string> & {
+    'set-cookie'?: string[];
+};
 /** Headers, and what was left out of them. */
 interface HeaderReport {
-    /** Small-letter names to values, without a prototype. */
-    readonly headers: Record<string, string>;
+    /** What is left of them. */
+    readonly headers: HeaderValues;
     /** The first 100 that were left out. */
     readonly dropped: readonly DroppedHeader[];
     /** How many were left out. */
@@ -2371,7 +2377,7 @@ interface UrlOptions {
     readonly allowedOrigins?: readonly string[] | undefined;
     /** `outbound`: the schemes that may be fetched. Default `['https']`. */
     readonly schemes?: readonly string[] | undefined;
-    /** `outbound`: the ports that may be fetched from. Default `[80, 443]`. */
+    /** `outbound`: the ports that may be fetched from, each 1 to 65535. Default `[80, 443]`. */
     readonly allowedPorts?: readonly number[] | undefined;
     /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
     readonly allowedHosts?: readonly string[] | undefined;
@@ -2446,7 +2452,7 @@ declare class InputValidator {
      * @example
      * const { authorization } = InputValidator.validateHeaders(request.headers);
      */
-    static validateHeaders(headers: unknown, limits?: HeaderLimits): Record<string, string>;
+    static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
     /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
     static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
     /**
@@ -2499,7 +2505,7 @@ declare function tokenSchema(): Schema<string, string>;
 /** `InputValidator.validateUrl` as a Standard Schema. */
 declare function urlSchema(options?: UrlOptions): Schema<string, string>;
 /** `InputValidator.validateHeaders` as a Standard Schema. */
-declare function headersSchema(limits?: HeaderLimits): Schema<object, Record<string, string>>;
+declare function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues>;
 /** `parseJson` as a Standard Schema: from text or bytes to the value. */
 declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
 /**
@@ -2770,4 +2776,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };

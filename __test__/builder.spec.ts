@@ -114,6 +114,28 @@ describe('requests', () => {
     expect(Object.keys(stats.middlewares).toSorted()).toEqual(['gate', 'outer']);
   });
 
+  it('that a layer neither answers nor hands on are a mistake, which is told to onError and not to the client', async () => {
+    const server = await run();
+    for (const path of ['/silent', '/other']) {
+      const answer = await fetch(url(server, path));
+      expect([answer.status, await answer.json()]).toEqual([500, { code: 'internal_error', message: 'Internal error' }]);
+    }
+    await server.tells(
+      'error middleware: a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
+    );
+  });
+
+  it('get each cookie as a header of its own, those of the route and of layers', async () => {
+    const server = await run();
+    const of = async (path: string, headers: Record<string, string> = {}): Promise<string[]> =>
+      (await fetch(url(server, path), { headers })).headers.getSetCookie();
+    expect((await of('/cookies')).toSorted()).toEqual(['a=1; Path=/', 'b=2', 'other=y; Path=/', 'own=x; Path=/']);
+    expect(await of('/cookie')).toEqual(['a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT']);
+    // A response that is given again and again holds nobody's cookies.
+    expect(await of('/shared', { 'x-b': 'ada' })).toEqual(['a=1; Path=/', 'b=ada']);
+    expect(await of('/shared', { 'x-b': 'bob' })).toEqual(['a=1; Path=/', 'b=bob']);
+  });
+
   it('are limited, and health is not', async () => {
     const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
     const slow = server.get('/slow?ms=300');

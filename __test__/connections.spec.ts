@@ -1,7 +1,9 @@
+import { createServer } from 'node:http';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ConnectionManager, type ManagedConnection, PortcullisError, ProductionConnectionManager, TimerManager } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { portcullis as guardWs } from '../dist/ws.js';
 
 const limits = { maxTotalConnections: 100, maxConnectionsPerIp: 10, maxConnectionsPerUser: 5, connectionTimeoutMs: 30_000, cleanupIntervalMs: 5000 };
 
@@ -363,6 +365,19 @@ describe('bad input', () => {
 });
 
 describe('a named index', () => {
+  it('is not changed by a manager that was cleaned up, whoever holds it still', () => {
+    const [gone, other] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'left' }));
+    gone!.cleanup();
+    for (const change of [() => gone!.drain(), () => gone!.drain(false), () => gone!.updateLimits({ maxTotalConnections: 0 })]) {
+      expect(change).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    }
+    expect(gone!.getStats().limits).toEqual({ maxTotalConnections: 3 });
+    expect(other!.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
+    // What drains a guard need not know that its manager is gone.
+    expect(() => guardWs({ manager: gone! }).part(createServer()).drain?.()).not.toThrow();
+    other!.cleanup();
+  });
+
   it('is gone with the last manager that was closed: its name is free, for other limits and not draining', () => {
     const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }));
     a!.addConnection('a', new FakeSocket(), '192.0.2.1');

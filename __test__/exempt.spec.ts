@@ -84,6 +84,7 @@ describe('what exemptPaths and identifyTimeoutMs must be', () => {
     [{ exemptPaths: '/healthz' }, 'exemptPaths'],
     [{ exemptPaths: ['healthz'] }, 'exemptPaths[0]'],
     [{ exemptPaths: ['/a', '/b?c'] }, 'exemptPaths[1]'],
+    [{ exemptPaths: ['/a#b'] }, 'exemptPaths[0]'],
     [{ exemptPaths: ['/é'] }, 'exemptPaths[0]'],
     [{ exemptPaths: ['/a\\b'] }, 'exemptPaths[0]'],
     [{ exemptPaths: Array.from({ length: 33 }, (_, at) => `/${at}`) }, 'exemptPaths'],
@@ -196,6 +197,21 @@ describe('an identify that gives no name', () => {
       expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
     },
   );
+});
+
+describe('an identify that says that somebody has no name', () => {
+  test.each([null, undefined, Promise.resolve(null)])('lets an anonymous client in: %j', async (answer) => {
+    const guard = portcullis({ limits: {}, identify: () => answer });
+    const server = createServer();
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+    const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    await once(client, 'open');
+    expect(guard.manager.getStats()).toMatchObject({ totalConnections: 1, anonymousConnections: 1 });
+    client.terminate();
+  });
 });
 
 describe('options of a guard', () => {

@@ -108,6 +108,25 @@ describe('validateHeaders', () => {
     expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
   });
 
+  it('keeps each cookie that is set apart, whatever shape they come in', () => {
+    const cookies = ['a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT', 'b=2'];
+    const shapes = [
+      { 'set-cookie': cookies },
+      { 'Set-Cookie': cookies[0], 'set-cookie': [cookies[1]] },
+      cookies.map((cookie) => ['set-cookie', cookie]),
+      cookies.flatMap((cookie) => ['Set-Cookie', cookie]),
+      new Headers(cookies.map((cookie) => ['set-cookie', cookie] as [string, string])),
+    ];
+    for (const duplicates of ['join', 'first', 'refuse'] as const) {
+      for (const given of shapes) expect({ ...validateHeaders(given, { duplicates }) }, JSON.stringify(given)).toEqual({ 'set-cookie': cookies });
+    }
+    // Twice: what is remembered of the last object must not change what becomes of the next.
+    for (let i = 0; i < 2; i++) expect({ ...validateHeaders({ 'set-cookie': 'a=1' }) }).toEqual({ 'set-cookie': ['a=1'] });
+    expect(report({ 'set-cookie': ['a=1', 'b=\n', 5, 'x'.repeat(1001)] })).toMatchObject({ headers: { 'set-cookie': ['a=1'] }, droppedCount: 3 });
+    expect(codes({ 'set-cookie': ['', '', ''] }, { maxCount: 2 })).toEqual(['ERR_HEADERS_COUNT']);
+    expect(codes({ 'set-cookie': ['a', 'b'] }, { maxTotalBytes: 15 })).toEqual(['ERR_HEADERS_TOO_LARGE']);
+  });
+
   it('drops a host or content length that a host has joined of several', () => {
     const headers = new Headers([
       ['content-length', '5'],

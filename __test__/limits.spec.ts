@@ -35,6 +35,15 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await server.guard()).requests).toMatchObject({ active: 1, refused: { handler_timeout: 6 } });
   });
 
+  it('counts nothing for a client that goes before its handler is late, and keeps no seat for it', async () => {
+    const server = await start(command, { limits: {}, requests: { timeoutMs: 300 } });
+    const client = server.raw('GET /slow?ms=100000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+    await server.until(({ requests }) => requests?.active === 2);
+    client.socket.destroy();
+    await server.until(({ requests }) => requests?.active === 1);
+    expect((await server.guard()).requests?.refused).toEqual({});
+  });
+
   it('answers 408 for a body that does not come', async () => {
     const server = await start(command, { limits: {}, requests: { timeoutMs: 200 } });
     const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;

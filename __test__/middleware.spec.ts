@@ -666,6 +666,25 @@ describe('configuration', () => {
     expect(() => chain.execute()).not.toThrow();
   });
 
+  it('sees that an item was renamed: its figures go on under the new name, which has to be its own', async () => {
+    const a: MiddlewareItem<Context, unknown> = { name: 'a', middleware: (_context, next) => next() };
+    const b: MiddlewareItem<Context, unknown> = { name: 'b', middleware: (_context, next) => next() };
+    const { chain, run, of } = chainOf([a, b], { timing: 'always' });
+    await run({}, done);
+    const { version } = chain;
+    a.name = 'renamed';
+    await run({}, done);
+    expect([chain.version, of('renamed').count, chain.report().layers.map(({ name }) => name)]).toEqual([version + 1, 2, ['renamed', 'b']]);
+    chain.disable('renamed');
+    expect(() => chain.disable('a')).toThrowError(/no middleware "a"/);
+    b.name = 'renamed';
+    expect(() => chain.execute()).toThrowError(expect.objectContaining({ code: 'ERR_DUPLICATE_NAME' }));
+    b.name = '';
+    expect(() => chain.execute()).toThrowError(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'middleware "b".name' }));
+    b.name = 'b';
+    expect(() => chain.execute()).not.toThrow();
+  });
+
   it('changes are whole or not at all', async () => {
     const { chain, run } = chainOf([(_context, next) => next()]);
     const compiled = chain.execute();

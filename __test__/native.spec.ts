@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { PortcullisError } from '../dist/index.js';
 import { PLATFORMS, explainLoadFailure, loadNative } from '../dist/native.js';
@@ -17,6 +18,14 @@ const ABSENT = ["Cannot find module '../portcullis.linux-x64-gnu.node'", "Cannot
 describe('an addon that cannot be loaded', () => {
   test.each([
     ['its package is missing', failed(...ABSENT), LINUX, 'ERR_ADDON_MISSING', '@portcullis/addon-linux-x64-gnu', /optional dependencies/],
+    [
+      'its package is missing, and so is one for WebAssembly that was tried last',
+      failed(...ABSENT.slice(0, 2), "Cannot find module '@portcullis/addon-wasm32-wasi'", 'WASI binding not found', 'Cannot find native binding.'),
+      LINUX,
+      'ERR_ADDON_MISSING',
+      '@portcullis/addon-linux-x64-gnu',
+      /optional dependencies/,
+    ],
     [
       'there is none for the platform',
       failed('Cannot find native binding.'),
@@ -73,10 +82,33 @@ describe('an addon that cannot be loaded', () => {
     expect(explained.message).not.toContain('\n');
   });
 
+  test.each([
+    ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'threads' }, 'threads'],
+    ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'wasm32-wasi' }, 'wasm32-wasi'],
+    ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'wasm32-wasi', NAPI_RS_FORCE_WASI: 'error', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' }, 'wasm32-wasi'],
+    ['NAPI_RS_FORCE_WASI', { NAPI_RS_FORCE_WASI: 'error', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' }, 'error'],
+    ['NAPI_RS_NATIVE_LIBRARY_PATH', { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node', NAPI_RS_FORCE_WASI: 'true' }, '/nowhere.node'],
+  ])('is the fault of %s, and no other is named, in %j', (field, env, value) => {
+    const names = { ...process.env, NAPI_RS_WASI_FLAVOR: '', NAPI_RS_FORCE_WASI: '', NAPI_RS_NATIVE_LIBRARY_PATH: '', ...env };
+    const script =
+      "import('./dist/index.js').then(() => console.log('{}'), ({ code, field, value, message }) => console.log(JSON.stringify({ code, field, value, message })))";
+    const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: names });
+    expect(JSON.parse(stdout)).toEqual({ code: 'ERR_ADDON_UNUSABLE', field, value, message: expect.stringMatching(new RegExp(`^${field} .*unset it\\.$`)) });
+  });
+
+  test.each([{ NAPI_RS_FORCE_WASI: 'true' }, { NAPI_RS_FORCE_WASI: '1' }, { NAPI_RS_FORCE_WASI: '' }, { NAPI_RS_WASI_FLAVOR: '' }])(
+    'that is missing is not the fault of %j, which leaves the loader its choice',
+    (env) => {
+      expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env })).toMatchObject({ code: 'ERR_ADDON_MISSING' });
+    },
+  );
+
   test('is refused where it is that of another package, and the environment stays as it was', () => {
     const before = { ...process.env };
     expect(() => loadNative(() => ({ other: 1 }), LINUX)).toThrow(/addon of another package/);
     expect({ ...process.env }).toEqual(before);
+    // To set a variable to undefined gives it that text.
+    expect(process.env['NAPI_RS_ENFORCE_VERSION_CHECK']).not.toBe('undefined');
   });
 
   test('is made for every platform that is named', () => {

@@ -69,8 +69,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`)).status).toBe(200);
     expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`, { headers: { 'x-forwarded-for': '192.0.2.1' } })).status).toBe(403);
     const { refusals } = await snapshot(server);
-    expect(refusals).toEqual([]);
-    await expect.poll(async () => (await snapshot(server)).refusals, { timeout: 5000 }).toEqual([{ name: 'request: too_many_requests_in_flight', count: 1 }]);
+    expect(refusals).toEqual([{ name: 'request: too_many_requests_in_flight', count: 1 }]);
   });
 
   it('needs the token where there is one', async () => {

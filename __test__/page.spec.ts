@@ -205,6 +205,55 @@ describe('what is shown', () => {
     expect(page.viewers).toBe(0);
   });
 
+  it('is known from the first frame, though nobody has looked before', async () => {
+    const { page, clock, manager } = setUp();
+    clock.advance(5000);
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
+    for (let i = 0; i < 6; i++) manager.reserve('192.0.2.9');
+    const feed = reader(ask(page, { path: '/live/events' }));
+    await feed.next('history');
+    const { connections, timers, refusals, server } = (await feed.next('snapshot')) as PageSnapshot;
+    expect([connections.total, server.viewers, refusals, connections.topAddresses, connections.topUsers]).toEqual([
+      6,
+      1,
+      [{ name: 'ip_limit', count: 1 }],
+      [{ key: '192.0.2.1', count: 1 }],
+      [{ key: 'ada', count: 1 }],
+    ]);
+    expect(connections.states).toEqual({ opening: 5, active: 1, quiet: 0 });
+    expect(timers.byName).toContainEqual({ name: 'page.second', count: 1 });
+    await feed.cancel();
+  });
+
+  it('says that it does not know, for as long as there are too many to be looked at at once', async () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const manager = new ConnectionManager({}, timers);
+    const page = new LivePage({ path: '/live' }, { connections: manager, timers });
+    open.push(page, { close: () => manager.cleanup() });
+    for (let i = 0; i < 2600; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
+    const { connections } = (await ask(page, { path: '/live/snapshot' })!.json()) as PageSnapshot;
+    expect([connections.total, connections.states, connections.topAddresses, connections.topUsers]).toEqual([2600, null, null, null]);
+  });
+
+  it('is looked at for ten seconds more, and says how many were turned away', async () => {
+    const { page, clock, manager } = setUp();
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    ask(page, { peer: '10.0.0.1' });
+    ask(page, { path: '/live/snapshot' });
+    clock.advance(9000);
+    expect([page.snapshot().connections.topAddresses?.length, page.snapshot().server.denied]).toEqual([1, 1]);
+    clock.advance(1000);
+    expect(page.snapshot().connections.topAddresses).toBeNull();
+  });
+
+  it('is looked at no more once the page is closed', async () => {
+    const { page, manager } = setUp();
+    page.close();
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    const { connections } = (await ask(page, { path: '/live/snapshot' })!.json()) as PageSnapshot;
+    expect([connections.total, connections.topAddresses]).toEqual([0, null]);
+  });
+
   it('says null for what is not in use, and never NaN', () => {
     const { page, clock } = setUp();
     clock.advance(1000);

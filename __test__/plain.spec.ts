@@ -11,9 +11,9 @@ const { checkedJsonLimits, judgeMessage } = (await import('../dist/validators/js
 };
 
 const room = new Uint8Array(4096);
-function isPlain(text: string, limits: JsonLimits = {}): boolean {
+function isPlain(text: string, limits: JsonLimits = {}, behind = 0x5d): boolean {
   const bytes = Buffer.from(text);
-  room.fill(0x5d);
+  room.fill(behind);
   room.set(bytes);
   return isPlainJson(room, bytes.length, checkedJsonLimits('limits', limits));
 }
@@ -101,6 +101,12 @@ describe('the first look at messages', () => {
       '{"a":1,"a":2}',
       '{"__proto__":1}',
       '{"constructor":1}',
+      // Doubled around an object of its own keys, and deeper or longer than keys are kept for.
+      '{"a":{"b":1},"a":2}',
+      `${'{"k":'.repeat(7)}{"a":1,"a":2}${'}'.repeat(7)}`,
+      `${'{"k":'.repeat(8)}{"a":1,"a":2}${'}'.repeat(8)}`,
+      `${'['.repeat(9)}${']'.repeat(9)}`,
+      `{${Array.from({ length: 17 }, (_, at) => `"k${at}":1`).join()}}`,
       '1.5',
       '"\\n"',
       '"é"',
@@ -117,5 +123,9 @@ describe('the first look at messages', () => {
       expect([text, isPlain(text)]).toEqual([text, false]);
     }
     expect(isPlain(`"${'x'.repeat(511)}"`)).toBe(false);
+    expect(isPlain(`{${Array.from({ length: 16 }, (_, at) => `"k${at}":1`).join()}}`)).toBe(true);
+    expect(isPlain(`${'['.repeat(8)}${']'.repeat(8)}`)).toBe(true);
+    // Whatever an earlier, longer message has left behind it.
+    for (const behind of ['5', ' ', '"', ',', '}']) expect([behind, isPlain('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
   });
 });

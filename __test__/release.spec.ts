@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import manifest from '../package.json' with { type: 'json' };
+import { obstacles } from '../scripts/release.mjs';
 
 const workflow = (name: string): string => readFileSync(`.github/workflows/${name}.yml`, 'utf8');
 const targets = manifest.napi.targets.toSorted();
@@ -27,6 +30,26 @@ describe('a release', () => {
     if (tracked.status === 0) expect(tracked.stdout).toBe('');
   });
 
+  test('names what others wrote of the binaries, in the versions that are linked, and holds no machine or registry', () => {
+    const notices = readFileSync('THIRD-PARTY-NOTICES.md', 'utf8');
+    const locked = new Set(
+      [...readFileSync('Cargo.lock', 'utf8').matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(([, name, version]) => `${name} ${version}`),
+    );
+    const named = [...notices.matchAll(/^\| ([\w-]+) \| ([\w.+-]+) \| .+ \| (?:\[\d+\]\(#text-\d+\)(?:, )?)+ \|$/gm)].map(
+      ([, name, version]) => `${name} ${version}`,
+    );
+    expect(named.filter((one) => !locked.has(one) && !one.startsWith('uPlot '))).toEqual([]);
+    // Linked on every platform, on one, by a build of C, and by those.
+    for (const name of ['aws-lc-sys', 'napi', 'serde_json', 'windows-core', 'objc2-io-kit', 'uPlot'])
+      expect(named.map((one) => one.split(' ')[0])).toContain(name);
+    // What only builds or tests it is no part of it.
+    for (const name of ['cc', 'cmake', 'syn', 'proptest', 'napi-derive', 'napi-build', 'portcullis'])
+      expect(named.map((one) => one.split(' ')[0])).not.toContain(name);
+    const texts = [...notices.matchAll(/^### Text (\d+)$/gm)].map(([, number]) => Number(number));
+    expect(new Set([...notices.matchAll(/#text-(\d+)/g)].map(([, number]) => Number(number)))).toEqual(new Set(texts));
+    expect(notices).not.toMatch(/\/root\/|\/home\/|\.cargo|registry|crates\.io|npmjs/);
+  });
+
   test('gives the right to publish to one job, which needs all others, and runs no action but by its commit', () => {
     const release = workflow('release');
     expect(release.match(/id-token: write/g)).toHaveLength(1);
@@ -45,6 +68,39 @@ describe('a release', () => {
     });
     expect(status).toBe(1);
     expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
+  });
+
+  test('says of each thing that does not fit what it is', () => {
+    const root = mkdtempSync(join(tmpdir(), 'release-'));
+    try {
+      const put = (path: string, given: object | string): void => {
+        mkdirSync(dirname(join(root, path)), { recursive: true });
+        writeFileSync(join(root, path), typeof given === 'string' ? given : JSON.stringify(given));
+      };
+      const good = { name: 'portcullis', version: '1.2.3', repository: { url: 'git+https://git.example/portcullis.git' } };
+      put('package.json', good);
+      put('Cargo.toml', 'version = "1.2.3"\n');
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
+      put('CHANGELOG.md', '## 1.2.3\n');
+      expect(obstacles(root, 'v1.2.3')).toEqual([]);
+      const only = (...sentence: string[]): void => expect(obstacles(root, 'v1.2.3')).toEqual(sentence.map((text) => expect.stringContaining(text)));
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.2' });
+      only('npm/linux-x64-gnu says version 1.2.2');
+      put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
+      put('Cargo.toml', 'version = "1.2.4"\n');
+      only('Cargo.toml says version 1.2.4');
+      put('Cargo.toml', 'version = "1.2.3"\n');
+      put('CHANGELOG.md', '## 1.2.30\n');
+      only('CHANGELOG.md has no section "## 1.2.3"');
+      put('CHANGELOG.md', '## 1.2.3\n');
+      put('package.json', { ...good, optionalDependencies: {} });
+      only('package.json names optionalDependencies');
+      expect(obstacles(root, 'v1.2.3', true)).toEqual([]);
+      put('package.json', { ...good, repository: undefined });
+      only('package.json has no "repository"');
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   test.each([['publish'], ['publish', '--dryrun'], ['publish', '--dry-run=true'], ['publish', '--dry-run', '--help'], ['check', 'x'], ['junk'], []])(

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -7,13 +8,15 @@ import v8 from 'node:v8';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import { ConnectionManager, PortcullisError, ResourceMonitor, type ResourceMonitorOptions, type Stall, type StateChange, TimerManager } from '../dist/index.js';
 import { GcPacer } from '../dist/engine.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const isLinux = process.platform === 'linux';
+const isBun = process.versions['bun'] !== undefined;
+if (!isBun) console.log('skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun');
 const monitors: ResourceMonitor[] = [];
 const folders: string[] = [];
 const silent = { log: false as const };
@@ -243,6 +246,31 @@ describe('figures', () => {
     ]);
     monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
+    // What only throttles does not bind.
+    const { root: throttled } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.high': `${2 ** 27}`, '/sys/fs/cgroup/pod/app/memory.max': 'max' });
+    monitored({ memory: { maxHeapSize: 256 } }, { root: throttled, log: (...line) => lines.push(line) });
+    expect(lines.length).toBe(1);
+  });
+
+  it('pressure is as the kernel says it, and what it does not say is null', () => {
+    const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
+    const { root } = machine({ ...MACHINE, '/proc/pressure/memory': `${some}full avg10=0.50 avg60=0.00 avg300=0.00 total=1\n`, '/proc/pressure/cpu': some });
+    const { memory, cpu, io } = monitored({}, { ...silent, root }).snapshot();
+    expect([memory.pressure, cpu.pressure, io.pressure]).toEqual([
+      { some10: 1.5, some60: 2.5, full10: 0.5, scope: 'system' },
+      { some10: 1.5, some60: 2.5, full10: null, scope: 'system' },
+      null,
+    ]);
+  });
+
+  it('connections are those of a manager until it is detached', () => {
+    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
+    const monitor = monitored({}, { ...silent, connections: manager });
+    manager.addConnection('a', new FakeSocket(), '192.0.2.1');
+    expect(monitor.getMetrics().activeConnections).toBe(1);
+    monitor.detach(manager);
+    expect(monitor.getMetrics().activeConnections).toBe(0);
+    manager.cleanup();
   });
 
   it('connections are those of the managers, requests those in flight', () => {
@@ -270,6 +298,9 @@ describe('figures', () => {
     const numbers = new Set<number>();
     for (let i = 0; i < 1_000_000; i++) numbers.add(monitor.label(`GET /${i}`));
     expect([numbers.size, monitor.label('GET /a'), monitor.label('x'.repeat(10_000))]).toEqual([1022, first, monitor.label('another')]);
+    const other = monitored();
+    expect(other.label(`${'x'.repeat(200)}a`)).toBe(other.label(`${'x'.repeat(200)}b`));
+    expect(other.label('y')).toBe(2);
   });
 });
 
@@ -330,6 +361,84 @@ describe('state', () => {
   });
 });
 
+describe('a collection at critical memory', () => {
+  it('comes with a snapshot that is not healthy', async () => {
+    const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
+    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    await expect.poll(() => monitor.state, { timeout: 10_000 }).toBe('critical');
+    expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
+  });
+
+  it('is asked for as soon as that is known, and no other within gcInterval', async () => {
+    const { root, put } = machine(MACHINE);
+    const clock = new ManualClock();
+    const collections: unknown[] = [];
+    monitored(
+      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { ...silent, root, onCollect: (record) => collections.push(record) },
+      new TimerManager({ clock }),
+    );
+    put('/proc/self/status', status(99));
+    // The poll's clock stands still: the watcher's news alone brings it.
+    await expect.poll(() => collections.length, { timeout: 10_000 }).toBe(1);
+    for (let polls = 0; polls < 3; polls++) clock.advance(5000);
+    expect(collections.length).toBe(1);
+  });
+});
+
+describe('a stall', () => {
+  it('is told of once, and without the label of a request that was over before', async () => {
+    const stalls: Stall[] = [];
+    const toldAt: number[] = [];
+    const onStall = (stall: Stall): void => void (stalls.push(stall), toldAt.push(Date.now()));
+    const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall });
+    const block = async (id: number): Promise<void> => {
+      for (const end = performance.now() + 80; performance.now() < end;);
+      await expect.poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 }).toBe(true);
+    };
+    const label = monitor.label('GET /over');
+    monitor.requestStarted(label);
+    monitor.requestEnded();
+    for (const id of [1, 2, 3]) await block(id);
+    expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
+    expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
+    // It was over when it was told of; the two clocks are a millisecond apart.
+    for (const [at, { startedAt, durationMs }] of stalls.entries()) expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
+  });
+});
+
+describe('options of a monitor', () => {
+  it('are those it was made with, each read once, whatever becomes of the object', async () => {
+    const { root, put } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20) });
+    const changes: StateChange[] = [];
+    const lines: string[] = [];
+    const reads = new Map<PropertyKey, number>();
+    const managers = [new ConnectionManager({}, new TimerManager())];
+    const options: Record<string, unknown> = {
+      root,
+      gc: false,
+      connections: managers,
+      onStateChange: (change: StateChange) => changes.push(change),
+      log: (_: string, message: string) => lines.push(message),
+    };
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100 } },
+      new Proxy(options, { get: (target, name) => (reads.set(name, (reads.get(name) ?? 0) + 1), Reflect.get(target, name) as unknown) }),
+    );
+    expect([...reads].filter(([, count]) => count !== 1)).toEqual([]);
+    const never = (): never => {
+      throw new Error('not the option it was made with');
+    };
+    Object.assign(options, { onStateChange: never, log: never, onCollect: never });
+    managers[0]!.addConnection('a', new FakeSocket(), '192.0.2.1');
+    managers.length = 0;
+    expect(monitor.getMetrics().activeConnections).toBe(1);
+    put('/proc/self/status', status(99));
+    await expect.poll(() => changes.map(({ to }) => to), { timeout: 10_000 }).toContain('critical');
+    expect(lines).toContain('CRITICAL: Memory usage exceeds threshold');
+  });
+});
+
 describe('shedding', () => {
   const pressed = (rssMb: number): ResourceMonitor =>
     monitored(
@@ -341,8 +450,10 @@ describe('shedding', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
+      [63, 30],
       [70, 100],
       [75, 150],
+      [80, 200],
       [90, 300],
       [99, 300],
     ] as const) {
@@ -385,6 +496,41 @@ describe('shedding', () => {
     expect(answer).toMatch(/^HTTP\/1\.1 503 Service Unavailable\r\n/);
     expect(answer).toMatch(/retry-after: [12]\r\n/);
     expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4))).toMatchObject({ code: 'overload' });
+  });
+});
+
+describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () => {
+  it('is decided about once: as many are refused as of requests', async () => {
+    const { Elysia } = await import('elysia');
+    const { portcullis: plugin } = await import('../dist/elysia.js');
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(75) }).root },
+    );
+    const app = new Elysia()
+      .use(plugin({ limits: {}, requests: {}, monitor }))
+      .ws('/ws', {})
+      .get('/', 'ok')
+      .listen({ port: 0, hostname: '127.0.0.1' });
+    const { port } = app.server!;
+    const upgrades: string[] = [];
+    const requests: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      const client = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+      upgrades.push(
+        await once(client, 'open').then(
+          () => 'open',
+          () => 'refused',
+        ),
+      );
+      client.terminate();
+    }
+    for (let i = 0; i < 10; i++) requests.push((await fetch(`http://127.0.0.1:${port}/`)).status);
+    expect(upgrades).toEqual(Array.from({ length: 5 }, () => ['open', 'refused']).flat());
+    expect(requests).toEqual(Array.from({ length: 5 }, () => [200, 503]).flat());
+    const guard = app.decorator.portcullis;
+    expect([guard.manager.getStats().refused.overload, guard.stats().requests?.refused.overload]).toEqual([5, 5]);
+    await app.stop(true);
   });
 });
 

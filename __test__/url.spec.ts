@@ -242,6 +242,11 @@ describe('outbound', () => {
   it('wants https, and takes other ports and hosts by name', () => {
     expect(verdict('http://example.com/', { mode: 'outbound' })).toBe('ERR_URL_SCHEME');
     expect(verdict('https://example.com:8443/', { mode: 'outbound', allowedPorts: [8443] })).toBe('');
+    for (const port of [0, -1, 65_536, 443.5, Number.NaN, Infinity]) {
+      expect(() => verdict('https://example.com/', { mode: 'outbound', allowedPorts: [443, port] }), String(port)).toThrow(
+        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'allowedPorts', allowed: 'a whole number from 1 to 65535' }),
+      );
+    }
     expect(verdict('https://10.0.0.5/', { mode: 'outbound', allowedHosts: ['10.0.0.5'] })).toBe('');
     expect(verdict('https://example.com/', { mode: 'outbound', allowedHosts: ['api.example.com'] })).toBe('ERR_URL_HOST');
     expect(InputValidator.validateUrl('https://EXAMPLE.com', { mode: 'outbound' })).toBe('https://example.com/');

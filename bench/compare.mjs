@@ -5,7 +5,7 @@ export const host = 'bun' in process.versions ? `Bun ${process.versions.bun}` : 
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
-/** Runs the contestants in turn, `rounds` times; prints medians and by how much the last beats the first. */
+/** Runs the contestants in turn, `rounds` times; prints medians and by how much the last beats the first, and gives the medians. */
 export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
   const figures = contestants.map(() => []);
   for (let round = 0; round < rounds; round++) {
@@ -15,11 +15,13 @@ export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
       figures[at].push(contestants[at][1](round));
     });
   }
+  const medians = figures.map(median);
   report(
     title,
-    contestants.map(([name], at) => [name, median(figures[at])]),
+    contestants.map(([name], at) => [name, medians[at]]),
     unit,
   );
+  return medians;
 }
 
 /** The same for contestants that return promises. */
@@ -47,6 +49,26 @@ export function report(title, rows, unit) {
     const ratio = at === 0 ? '' : `   ${(first / figure).toFixed(2)}x better than ${rows[0][0]} (${(figure / first).toFixed(2)} of it)`;
     console.log(`  ${name.padEnd(36)}${figure.toFixed(figure < 100 ? 2 : 0).padStart(9)} ${unit}${ratio}`);
   });
+}
+
+const amount = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0));
+
+/**
+ * What is wanted of a figure, and whether it is met, as text; `verdict` prints it.
+ * @param want `most` or `least`, and `aim` in the same direction
+ */
+export function verdictText(title, got, unit, { most, least, aim }) {
+  const must = most ?? least;
+  const sign = most === undefined ? '>=' : '<=';
+  const reaches = (bound) => (most === undefined ? got >= bound : got <= bound);
+  const word = !Number.isFinite(got) ? 'not measured' : !reaches(must) ? 'MISSED' : aim === undefined || !reaches(aim) ? 'met' : 'met, and the aim';
+  const wanted = `must ${sign} ${must}${aim === undefined ? '' : `, aim ${sign} ${aim}`} ${unit}`.trimEnd();
+  return `  ${title.padEnd(36)}${(Number.isFinite(got) ? amount(got) : '-').padStart(9)} ${unit.padEnd(4)} ${wanted.padEnd(34)} ${word}`;
+}
+
+/** Prints what is wanted of a figure beside what it is. */
+export function verdict(title, got, unit, want) {
+  console.log(verdictText(title, got, unit, want));
 }
 
 /** Nanoseconds per call of `run(i)`. */

@@ -1,7 +1,7 @@
 // The monitor: what reading it costs, how soon it notices a stall, what the watcher itself uses.
 import { readFileSync, readdirSync } from 'node:fs';
 import { ConnectionManager, ResourceMonitor, TimerManager } from '../dist/index.js';
-import { compare, machine, timed } from './compare.mjs';
+import { compare, machine, timed, verdict } from './compare.mjs';
 
 const STALLS = 200;
 const THRESHOLD = 100;
@@ -18,7 +18,7 @@ console.log(machine);
 
 let kept = 0;
 await idle(1000);
-compare(
+const [, metricsNs, healthyNs] = compare(
   'reading the figures',
   [
     ['process.memoryUsage()', () => timed(CALLS / 20, () => (kept += process.memoryUsage().rss))],
@@ -28,6 +28,8 @@ compare(
   ],
   { rounds: 7 },
 );
+verdict('isHealthy()', healthyNs, 'ns', { most: 15 });
+verdict('getMetrics()', metricsNs / 1000, 'us', { most: 2 });
 await idle(300);
 found.length = 0;
 
@@ -37,22 +39,23 @@ const watcher = () => {
   const task = readdirSync('/proc/self/task').find((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim() === 'portcullis');
   return Number(readFileSync(`/proc/self/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
 };
-const used = async (title, ms, work) => {
+const used = async (title, ms, want, work) => {
   const [before, start] = [watcher(), performance.now()];
   const end = start + ms;
   await work(end);
-  console.log(`  ${title.padEnd(36)}${(((watcher() - before) / (performance.now() - start)) * 100).toFixed(3).padStart(9)} % of a core`);
+  verdict(title, ((watcher() - before) / (performance.now() - start)) * 100, '%', want);
 };
-console.log("the watcher's thread");
+const LOADED = { most: 0.5, aim: 0.2 };
+console.log("the watcher's thread, of a core");
 await idle(2500);
-await used('idle', 10_000, () => idle(10_000));
-await used('loaded by half', 8000, async (end) => {
+await used('idle', 10_000, { most: 0.1, aim: 0.05 }, () => idle(10_000));
+await used('loaded by half', 8000, LOADED, async (end) => {
   while (performance.now() < end) {
     spin(2);
     await idle(2);
   }
 });
-await used('loaded in full, short callbacks', 8000, async (end) => {
+await used('loaded in full, short callbacks', 8000, LOADED, async (end) => {
   while (performance.now() < end) {
     spin(20);
     await new Promise((resolve) => setImmediate(resolve));
@@ -61,6 +64,7 @@ await used('loaded in full, short callbacks', 8000, async (end) => {
 const starved = ({ cause }) => cause === 'starved' || cause === 'throttled';
 const falsely = found.filter((stall) => !starved(stall)).length;
 console.log(`stalls reported in 26 s of idling and of short callbacks: ${falsely} false, ${found.length - falsely} for want of a CPU`);
+verdict('false stalls', falsely, '', { most: 0 });
 
 // Blocks of 150 ms after idling for a random while: every other asleep in a system call.
 const late = { busy: [], asleep: [] };
@@ -84,10 +88,12 @@ for (const [title, times] of Object.entries({ ...late, all: [...late.busy, ...la
   times.sort((a, b) => a - b);
   const at = (quantile) => times[Math.min(times.length - 1, Math.floor(times.length * quantile))]?.toFixed(1);
   console.log(`  ${title.padEnd(8)} p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms`);
+  if (title === 'all') verdict('noticed after the threshold, p99', Number(at(0.99)), 'ms', { most: 30, aim: 10 });
 }
+verdict('staged stalls missed', missed, '', { most: 0 });
 
 const start = performance.now();
 monitor.stop();
-console.log(`stop(): ${(performance.now() - start).toFixed(1)} ms`);
+verdict('stop()', performance.now() - start, 'ms', { most: 50 });
 manager.cleanup();
 if (kept === -1) console.log(kept);

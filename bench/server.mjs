@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
-import { machine, median } from './compare.mjs';
+import { machine, median, verdict } from './compare.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const CLIENTS = 1000;
@@ -72,14 +72,21 @@ console.log(`the server on Bun, ${CLIENTS} WebSocket clients in a process of the
 const row = (title, of) => {
   const [twin, ours] = [median(figures.twin.map(of)), median(figures.portcullis.map(of))];
   console.log(`  ${title.padEnd(36)}${twin.toFixed(0).padStart(6)} / ${ours.toFixed(0)} ms   (${(ours / twin).toFixed(2)} of it)`);
+  return ours;
 };
-row('all are connected', ({ setUpMs }) => setUpMs);
-row('each is answered once', ({ trips }) => trips);
+const connectedMs = row('all are connected', ({ setUpMs }) => setUpMs);
+const answeredMs = row('each is answered once', ({ trips }) => trips);
+verdict('all are connected', connectedMs, 'ms', { most: 5000, aim: 1000 });
+verdict('each is answered once', answeredMs, 'ms', { most: 1000, aim: 100 });
 console.log(`shutdown with ${CLIENTS} WebSockets and ${REQUESTS} requests in flight, window 1 s, deadline 5 s, ${ROUNDS} rounds`);
-console.log(`  requests lost                       ${ends.reduce((sum, { lost }) => sum + lost, 0)} of ${REQUESTS * ROUNDS}`);
-console.log(`  clients that saw 1001               ${ends.reduce((sum, { gone }) => sum + gone, 0)} of ${CLIENTS * ROUNDS}`);
-console.log(
-  `  settled after                       ${median(ends.map(({ told }) => told.totalMs)).toFixed(0)} ms, graceful: ${ends.every(({ told }) => told.graceful)}`,
-);
+const lost = ends.reduce((sum, one) => sum + one.lost, 0);
+const gone = ends.reduce((sum, one) => sum + one.gone, 0);
+const settledMs = median(ends.map(({ told }) => told.totalMs));
+console.log(`  requests lost                       ${lost} of ${REQUESTS * ROUNDS}`);
+console.log(`  clients that saw 1001               ${gone} of ${CLIENTS * ROUNDS}`);
+console.log(`  settled after                       ${settledMs.toFixed(0)} ms, graceful: ${ends.every(({ told }) => told.graceful)}`);
+verdict('requests lost', lost, '', { most: 0 });
+verdict('clients that saw 1001', (gone / (CLIENTS * ROUNDS)) * 100, '%', { least: 100 });
+verdict('settled after', settledMs, 'ms', { most: 5100 });
 console.log(`  longest block of the server's loop  ${median(ends.map(({ told }) => told.blockMs)).toFixed(1)} ms`);
 process.exit(0);

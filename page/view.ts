@@ -4,6 +4,8 @@ import { NONE, bytes, duration, megabytes, milliseconds, number, percent, time }
 import type { PageSnapshot } from '../ts/page/snapshot.js';
 
 const WORDS = { ok: 'All is well', warning: 'Warning', critical: 'Critical', draining: 'Draining', unknown: 'Unknown' } as const;
+/** Many connections are counted over some seconds. */
+const COUNTING = 'Being counted.';
 const levelOf = (score: number | null): string => (score === null ? 'neutral' : score >= 90 ? '' : score >= 50 ? 'warning' : 'critical');
 
 function verdict({ state, reason, health, server }: PageSnapshot): void {
@@ -237,14 +239,11 @@ export class View {
       [states, total, all.users, all.addresses, all.anonymous, all.admitted, all.evicted, all.messagesOverRate],
       `${number(total)} in all`,
       () => {
-        const { active = 0, quiet = 0, opening = 0 } = states ?? {};
-        const sum = Math.max(1, active + quiet + opening);
         const mark = (color: string, label: string, count: number): HTMLElement => {
           const swatch = make('i');
           swatch.style.background = `var(${color})`;
           return make('span', '', swatch, label, make('b', '', number(count)));
         };
-        const legend = make('p', 'legend', mark('--a', 'active', active), mark('--neutral-fill', 'silent for 10 s', quiet), mark('--c', 'opening', opening));
         const pairs = make('dl', 'pairs');
         const figures = [
           ['addresses', all.addresses],
@@ -255,18 +254,25 @@ export class View {
           ['over message rate', all.messagesOverRate],
         ] as const;
         for (const [name, count] of figures) pairs.append(make('div', '', make('dt', '', name), make('dd', '', number(count))));
+        if (states === null) return make('div', 'states', none(COUNTING), pairs);
+        const { active, quiet, opening } = states;
+        const sum = Math.max(1, active + quiet + opening);
+        const legend = make('p', 'legend', mark('--a', 'active', active), mark('--neutral-fill', 'silent for 10 s', quiet), mark('--c', 'opening', opening));
         return make('div', 'states', bar([active / sum, 'a'], [quiet / sum, 'neutral'], [opening / sum, 'c']), legend, pairs);
       },
     );
     const about = topError === 0 ? '' : `may be ${number(topError)} too low`;
     const per = (limit: number | null, what: string): string => (about !== '' ? about : limit === null ? 'no limit' : `limit ${number(limit)} per ${what}`);
-    const rows = (shares: typeof topAddresses, most: number | null) => shares.map(({ key, count }) => ({ name: key === '' ? 'unknown' : key, count, most }));
-    this.#addresses.show([topAddresses, maxPerIp], per(maxPerIp, 'address'), () =>
-      topAddresses.length === 0 ? none('Nobody is connected.') : ranking('address', rows(topAddresses, maxPerIp)),
-    );
-    this.#users.show([topUsers, maxPerUser], per(maxPerUser, 'user'), () =>
-      topUsers.length === 0 ? none('Nobody with a user is connected.') : ranking('user', rows(topUsers, maxPerUser)),
-    );
+    const top = (what: string, shares: typeof topAddresses, most: number | null, nobody: string): HTMLElement => {
+      if (shares === null) return none(COUNTING);
+      if (shares.length === 0) return none(nobody);
+      return ranking(
+        what,
+        shares.map(({ key, count }) => ({ name: key === '' ? 'unknown' : key, count, most })),
+      );
+    };
+    this.#addresses.show([topAddresses, maxPerIp], per(maxPerIp, 'address'), () => top('address', topAddresses, maxPerIp, 'Nobody is connected.'));
+    this.#users.show([topUsers, maxPerUser], per(maxPerUser, 'user'), () => top('user', topUsers, maxPerUser, 'Nobody with a user is connected.'));
   }
 
   #details({ refusals, requests, budgets, layers, timers, events, messages }: PageSnapshot): void {

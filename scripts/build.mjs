@@ -94,6 +94,9 @@ if (!isGiven && (args.length > 0 || stamp.rust !== rust || !built)) {
   if (args.length > 0) process.exit();
   run(process.execPath, [join(root, 'scripts', 'failures.mjs')]);
 }
+// By everything that it is written from: what is linked, and what the page holds.
+const NOTED = ['THIRD-PARTY-NOTICES.md', 'Cargo.lock', 'Cargo.toml', 'package.json', 'package-lock.json', 'scripts/notices.mjs'];
+if (!isGiven && stamp.notices !== fingerprint(NOTED)) run(process.execPath, [join(root, 'scripts', 'notices.mjs')]);
 const script = fingerprint([
   'ts',
   'page',
@@ -126,4 +129,6 @@ const DOCUMENTED = [
 ];
 if (stamp.docs !== fingerprint(DOCUMENTED)) run(process.execPath, [join(root, 'scripts', 'docs.mjs')]);
 mkdirSync(join(root, 'dist'), { recursive: true });
-writeFileSync(stampFile, JSON.stringify({ rust, script, docs: fingerprint(DOCUMENTED) }));
+const next = { rust, script, docs: fingerprint(DOCUMENTED), notices: isGiven ? stamp.notices : fingerprint(NOTED) };
+// Commands look here at the same time: one must not read what another has half written.
+if (JSON.stringify(next) !== JSON.stringify(stamp)) writeFileSync(stampFile, JSON.stringify(next));

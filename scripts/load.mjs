@@ -8,7 +8,7 @@ import { measure } from '../bench/load/measure.mjs';
 import { USAGE, UsageError, optionsOf } from '../bench/load/options.mjs';
 import { plotOf } from '../bench/load/plot.mjs';
 import { arePinned, filesProblem, root } from '../bench/load/processes.mjs';
-import { medians, tableOf, verdictOf, verdictText } from '../bench/load/verdict.mjs';
+import { closing, medians, tableOf, verdictOf, verdictText } from '../bench/load/verdict.mjs';
 
 function fail(sentence) {
   console.error(`portcullis: ${sentence}`);
@@ -72,7 +72,7 @@ console.log(`${options.connections} connections, ${options.rate} messages a seco
 console.log(`${about.machine.cores} x ${about.machine.cpu}, ${about.machine.memoryMb} MB; commit ${about.commit}`);
 if (!arePinned) console.log('servers and clients share all cores: there is no taskset here, or one core only');
 
-let missed = 0;
+const verdicts = [];
 let isWrong = false;
 for (const host of options.hosts) {
   const rounds = [];
@@ -89,7 +89,7 @@ for (const host of options.hosts) {
   const figures = Object.fromEntries(options.contestants.map((name) => [name, medians(rounds.map((round) => round[name]))]));
   const verdict = verdictOf(host, rounds);
   isWrong ||= verdict.some(({ isExact, pass }) => isExact && pass === false);
-  missed += verdict.filter(({ pass }) => pass === false).length;
+  verdicts.push(...verdict);
   const title = host === 'bun' ? `Elysia ${about.versions.elysia} on Bun ${about.versions.bun}` : `ws ${about.versions.ws} on Node ${about.versions.node}`;
   console.log(`\n${title}\n\n${tableOf(figures)}\n`);
   if (options.contestants.includes('portcullis')) console.log(`${verdictText(verdict)}\n`);
@@ -101,6 +101,6 @@ for (const host of options.hosts) {
   console.log(`written: ${options.results}/load-${host}.json and .svg`);
 }
 if (options.isQuick) console.log('short phases: not for figures.');
-console.log(missed === 0 ? 'All that was measured is met.' : `${missed} missed.`);
+console.log(closing(verdicts));
 // Times are the machine's affair; what was lost is ours.
 if (isWrong) process.exitCode = 1;

@@ -3,11 +3,13 @@
 //   prepare  puts binaries from artifacts/ into npm/ and names their packages in package.json
 //   publish  publishes the packages of npm/, then portcullis itself; with --dry-run nothing is sent
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const home = fileURLToPath(new URL('..', import.meta.url));
+/** Written by scripts/notices.mjs. */
+export const NOTICES = 'THIRD-PARTY-NOTICES.md';
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
 function run(root, command, args) {
@@ -44,11 +46,20 @@ export function platforms(root) {
   return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
 }
 
+/** What others wrote of a binary is told where the binary is. */
+function addNotices(root, folder) {
+  copyFileSync(join(root, NOTICES), join(folder, NOTICES));
+  const path = join(folder, 'package.json');
+  const manifest = json(path);
+  writeFileSync(path, `${JSON.stringify({ ...manifest, files: [...new Set([...manifest.files, NOTICES])] }, null, 2)}\n`);
+}
+
 /** Binaries from `artifacts/` into npm/, their packages into package.json; fails where one is missing. */
 export function prepare(root) {
   const napi = join(root, 'node_modules', '.bin', 'napi');
   // Again: the fields of package.json that they share may have changed.
   run(root, napi, ['create-npm-dirs']);
+  platforms(root).forEach((folder) => addNotices(root, join(root, 'npm', folder)));
   run(root, napi, ['artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm']);
   run(root, napi, ['pre-publish', '--tag-style', 'npm', '--npm-dir', 'npm', '--skip-optional-publish', '--no-gh-release']);
 }

@@ -1,5 +1,7 @@
 // npm run soak: what goes wrong in production, on every host, many times over. Ends with a table; with
 // code 1 and the seed if anything broke. `--minutes` and `--hours` go round, with other seeds, until they are over.
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { FULL, SHORT, TRIALS, attempt, trialsOf } from '../soak/plan.mjs';
 import { HOSTS, killAll } from '../soak/process.mjs';
@@ -11,7 +13,15 @@ const OPTIONS = {
   host: { type: 'string', multiple: true },
   trial: { type: 'string', multiple: true },
   short: { type: 'boolean', default: false },
+  help: { type: 'boolean' },
 };
+const USAGE = `npm run soak -- [options]
+  --minutes N    goes round with other seeds until N minutes are over, up to 10000
+  --hours N      the same in hours, up to 168 (default: one round, some three minutes)
+  --seed N       a whole number, as a failure names it (default: another one each time)
+  --host A       one of the hosts only, may be repeated: ${Object.keys(HOSTS).join(', ')}
+  --trial A      one of the trials only, may be repeated: ${Object.keys(TRIALS).join(', ')}
+  --short        small counts: to see it work`;
 const fail = (sentence) => {
   console.error(`portcullis: ${sentence}`);
   process.exit(2);
@@ -20,9 +30,13 @@ const given = (() => {
   try {
     return parseArgs({ options: OPTIONS }).values;
   } catch (error) {
-    return fail(`${error.message.split(/\.?(?: |\n)(?=[A-Z])/)[0]}; the options are ${Object.keys(OPTIONS).map((name) => `--${name}`)}.`);
+    return fail(`${error.message.split(/\.?(?: |\n)(?=[A-Z])/)[0]}; the options are ${Object.keys(OPTIONS).map((name) => `--${name}`)}.\n\n${USAGE}`);
   }
 })();
+if (given.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
 const duration = (name, most) => {
   if (given[name] === undefined) return 0;
   const number = Number(given[name]);
@@ -43,6 +57,8 @@ if (!hosts.some((host) => trialsOf(host).some((trial) => trials.includes(trial))
 const firstSeed = given.seed ?? String(Math.floor(Math.random() * 2 ** 32));
 if (!/^\d{1,15}$/.test(firstSeed)) fail('--seed must be a whole number of at most 15 digits.');
 
+const { status: built } = spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: fileURLToPath(new URL('..', import.meta.url)), stdio: 'inherit' });
+if (built !== 0) process.exit(2);
 const counts = given.short ? SHORT : FULL;
 const began = performance.now();
 const isLive = process.stdout.isTTY === true;

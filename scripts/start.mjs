@@ -11,7 +11,10 @@ const fail = (sentence) => {
 };
 const given = () => {
   try {
-    return parseArgs({ options: { load: { type: 'string', default: '60' } } }).values.load;
+    const { load, help } = parseArgs({ options: { load: { type: 'string', default: '60' }, help: { type: 'boolean' } } }).values;
+    if (!help) return load;
+    console.log('npm start -- [options]\n  --load N    real clients that connect and send, 0 to 2000 (default 60)');
+    return process.exit(0);
   } catch (error) {
     return fail(`${error.message}; the only option is --load, such as "npm start -- --load 500".`);
   }

@@ -165,11 +165,12 @@ export class Visit {
     return undefined;
   }
 
-  /** Gives the seat back unless the socket has opened. May be called again. */
-  leave(): void {
+  /** Gives the seat back unless the socket has opened; `false` if there is none to give back. */
+  leave(): boolean {
     const lease = this.#lease;
     this.#lease = undefined;
     if (lease !== undefined) this.#manager.abort(lease);
+    return lease !== undefined;
   }
 }
 
@@ -193,6 +194,12 @@ const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDupli
 
 const IDENTIFY_TIMEOUT_MS = 10_000;
 const EXEMPT_MAX = 32;
+
+/** A socket, as far as it tells that it has closed. */
+interface Closes {
+  once(event: 'close', listener: () => void): unknown;
+  off(event: 'close', listener: () => void): unknown;
+}
 
 /** For requests that are only counted. */
 const UNLIMITED = Object.freeze({ maxConcurrent: Infinity, timeoutMs: Infinity, maxPayloadSize: Infinity, maxHeaderSize: Infinity });
@@ -263,7 +270,7 @@ export class Door<R> {
 
   /** Refuses newcomers, and lets those go who look at the page. */
   drain(): void {
-    this.manager.drain();
+    if (this.manager.isOpen) this.manager.drain();
     this.gate?.drain();
     this.page?.drain();
   }
@@ -285,12 +292,15 @@ export class Door<R> {
     return this.#enter(peer, header, user);
   }
 
-  /** As `admit`, after asking `identify` or waiting for keys. Never rejects. */
-  async identify(request: R, peer: string, header: (name: string) => string, url: string): Promise<Visit> {
+  /**
+   * As `admit`, after asking `identify` or waiting for keys. Never rejects.
+   * @param socket whose close tells that the client has gone, and that nobody waits any more
+   */
+  async identify(request: R, peer: string, header: (name: string) => string, url: string, socket?: Closes): Promise<Visit> {
     const auth = this.#auth;
     if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
     try {
-      const userId: unknown = await this.#inTime(this.#identify?.(request));
+      const userId: unknown = await this.#inTime(this.#identify?.(request), socket);
       if (userId === undefined || userId === null) return this.#enter(peer, header, undefined);
       if (typeof userId !== 'string') throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
       return this.#enter(peer, header, userId);
@@ -302,18 +312,23 @@ export class Door<R> {
   }
 
   /** Waits no longer than `identifyTimeoutMs`: a handshake that waits has no seat, and nobody would count how many do. */
-  #inTime<T>(answer: T | Promise<T>): T | Promise<T> {
+  #inTime<T>(answer: T | Promise<T>, socket: Closes | undefined): T | Promise<T> {
     const ms = this.#identifyTimeoutMs;
     if (!isThenable(answer)) return answer;
     return new Promise((resolve, reject) => {
       let timer: TimerHandle | undefined;
+      const forget = (): void => void timer?.close();
       // First: whatever becomes of the timer, a rejection is heard.
       Promise.resolve(answer)
         .then(resolve, reject)
-        .finally(() => timer?.close());
+        .finally(() => {
+          socket?.off('close', forget);
+          forget();
+        });
       const late = (): void =>
         reject(new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, { field: 'identifyTimeoutMs', value: String(ms) }));
       timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
+      socket?.once('close', forget);
     });
   }
 

@@ -5,7 +5,7 @@ export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './elysia-plu
 export { ElysiaServerBuilder } from './builder/builder.js';
 export type { RunningServer } from './builder/builder.js';
 export type { ServerConnection } from './builder/connection.js';
-export type { RequestContext, ServerMiddleware } from './builder/context.js';
+export type { HeadersToSet, RequestContext, ServerMiddleware } from './builder/context.js';
 export type { Endpoints, ServerOptions, WebSocketOptions } from './builder/options.js';
 export type { ServerStats } from './builder/parts.js';
 export type { BearerVerifier, TokenAuth } from './auth.js';

@@ -104,7 +104,8 @@ function headerBytes(request: Request, most: number): number {
 export function withinLimits<T>(gate: RequestGate, request: Request, handle: () => T): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
-  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length);
+  // Of an upgrade the manager decides, who may refuse by a close code.
+  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, () => request.headers.get('upgrade')?.toLowerCase() === 'websocket');
   if (!(entered instanceof Ticket)) return refusalOf(gate, entered);
   const ticket = entered;
   const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal));
@@ -123,6 +124,11 @@ export function withinLimits<T>(gate: RequestGate, request: Request, handle: () 
     return refused() ?? result;
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
+    ticket.isGone = () => ownSignal.call(request).aborted;
+    ticket.onGone = () => {
+      ticket.leave();
+      resolve(markRefused(new Response(null, { status: 503 })));
+    };
     ticket.onRefused = (code) => {
       // The seat is free again: a handler that never ends must not keep it.
       ticket.leave();

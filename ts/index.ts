@@ -50,7 +50,7 @@ export type { FailureCode } from './failures.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
 export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';
 export { InputValidator } from './validators/validator.js';
-export type { DroppedHeader, HeaderLimits, HeaderReport } from './validators/headers.js';
+export type { DroppedHeader, HeaderLimits, HeaderReport, HeaderValues } from './validators/headers.js';
 export { isPublicAddress } from './validators/url.js';
 export type { JudgedUrl, UrlFlag, UrlMode, UrlOptions } from './validators/url.js';
 export { headersSchema, jsonSchema, payloadSchema, tokenSchema, urlSchema } from './validators/schema.js';

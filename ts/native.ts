@@ -36,14 +36,17 @@ export function explainLoadFailure(error: unknown, { platform, arch, env }: Host
   const say = (code: 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE', message: string, field: string, value: string): PortcullisError =>
     Object.assign(new PortcullisError(code, message, { field, value }), { cause: error });
 
+  // With these the loader tries nothing else; any other value of the second one leaves it the choice.
+  for (const [field, asks] of [
+    ['NAPI_RS_WASI_FLAVOR', (env['NAPI_RS_WASI_FLAVOR'] ?? '') !== ''],
+    ['NAPI_RS_FORCE_WASI', env['NAPI_RS_FORCE_WASI'] === 'error'],
+  ] as const) {
+    if (asks) return say('ERR_ADDON_UNUSABLE', `${field} asks for a WebAssembly binary, and portcullis has none: unset it.`, field, env[field] ?? '');
+  }
   const path = env['NAPI_RS_NATIVE_LIBRARY_PATH'];
   if (path !== undefined && path !== '') {
     const field = 'NAPI_RS_NATIVE_LIBRARY_PATH';
     return say('ERR_ADDON_UNUSABLE', `${field} names no addon of portcullis that loads here (${reason}): correct it, or unset it.`, field, path);
-  }
-  for (const field of ['NAPI_RS_FORCE_WASI', 'NAPI_RS_WASI_FLAVOR']) {
-    if (messages[0]?.startsWith('WASI binding') !== true || env[field] === undefined) continue;
-    return say('ERR_ADDON_UNUSABLE', `${field} asks for a WebAssembly binary, and portcullis has none: unset it.`, field, env[field]);
   }
   if (!PLATFORMS.includes(here)) {
     return say(

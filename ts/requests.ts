@@ -66,6 +66,10 @@ export class Ticket {
   #isOver = false;
   /** Whether the handler waits for the body, which has not come whole. */
   waitsForBody: () => boolean = () => false;
+  /** Whether the client has gone, on hosts that say so only when they are asked. */
+  isGone: () => boolean = () => false;
+  /** Called when the time is over of a request whose client has gone: neither is its handler late, nor does anybody wait for an answer. */
+  onGone: (() => void) | undefined;
   /** Called once when the request is to be ended before its handler has. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
 
@@ -73,7 +77,7 @@ export class Ticket {
     this.#gate = gate;
     this.#most = limits.maxPayloadSize;
     if (limits.timeoutMs === Infinity) return;
-    this.#timer = timers.setTimeout(() => this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout'), {
+    this.#timer = timers.setTimeout(() => this.#timeIsOver(), {
       delayMs: limits.timeoutMs,
       ref: false,
       name: 'requests.timeout',
@@ -99,6 +103,12 @@ export class Ticket {
     if (this.#bytes <= this.#most) return true;
     this.refuse('payload_too_large');
     return false;
+  }
+
+  #timeIsOver(): void {
+    if (!this.isGone()) return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
+    this.abort('The client is gone');
+    this.onGone?.();
   }
 
   /** Ends the request before its handler has. */
@@ -161,9 +171,10 @@ export class RequestGate {
    * Lets a request in, or says why not.
    * @param headerBytes of all headers; 0 where the host has judged them
    * @param contentLength as it was sent, if it was
+   * @param isJudgedLater whether what it asks for decides about load: it must not be asked twice
    */
-  enter(headerBytes: number, contentLength: string | null | undefined): Ticket | RequestRefusalCode {
-    const code = this.#judge(headerBytes, contentLength);
+  enter(headerBytes: number, contentLength: string | null | undefined, isJudgedLater?: () => boolean): Ticket | RequestRefusalCode {
+    const code = this.#judge(headerBytes, contentLength, isJudgedLater);
     if (code !== undefined) {
       this.count(code);
       return code;
@@ -174,13 +185,14 @@ export class RequestGate {
     return ticket;
   }
 
-  #judge(headerBytes: number, contentLength: string | null | undefined): RequestRefusalCode | undefined {
+  #judge(headerBytes: number, contentLength: string | null | undefined, isJudgedLater?: () => boolean): RequestRefusalCode | undefined {
     if (this.#isDraining) return 'draining';
     if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
     if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize) return 'payload_too_large';
     if (this.#tickets.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
     // Last: what is refused anyway is no part of what is shed.
-    this.#shedMs = this.#monitor?.shedMs() ?? 0;
+    if (this.#monitor === undefined || this.#monitor.isPressed === false || isJudgedLater?.() === true) return undefined;
+    this.#shedMs = this.#monitor.shedMs();
     return this.#shedMs > 0 ? 'overload' : undefined;
   }
 

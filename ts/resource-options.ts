@@ -60,6 +60,8 @@ export interface ResourceMonitorOptions {
 
 /** Options, complete. @internal */
 export interface CheckedOptions {
+  /** A copy, each option read once: what is checked is what is used. */
+  readonly given: ResourceMonitorOptions;
   readonly name: string;
   readonly managers: readonly ConnectionManager[];
   readonly stallMs: number | undefined;
@@ -69,29 +71,32 @@ export interface CheckedOptions {
 }
 
 const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
+const OPTIONS = ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root'] as const;
 
 /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field @internal */
 export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
   if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ResourceMonitor', options, ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root']);
-  const { name = defaultName(), connections, log, root } = options;
+  knownOptions('ResourceMonitor', options, OPTIONS);
+  const given = Object.fromEntries(OPTIONS.map((option) => [option, options[option]])) as ResourceMonitorOptions;
+  const { name = defaultName(), connections, log, root } = given;
   if (typeof name !== 'string' || name === '' || name.length > 100) throw wrongType('name', name, 'a string of 1 to 100 characters');
   const managers =
-    connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager];
+    connections === undefined ? [] : Array.isArray(connections) ? [...(connections as readonly ConnectionManager[])] : [connections as ConnectionManager];
   for (const manager of managers) {
     if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
   }
   for (const hook of HOOKS) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
+    if (given[hook] !== undefined && typeof given[hook] !== 'function') throw wrongType(hook, given[hook], 'a function');
   }
   if (log !== undefined && log !== false && typeof log !== 'function') throw wrongType('log', log, 'a function or false');
   if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
   return {
+    given,
     name: name.replaceAll(/\p{Cc}/gu, '?'),
     managers,
-    ...checkStalls(options.stalls),
-    gcBudget: checkGc(options.gc),
-    retryAfterMs: checkShedding(options.shedding),
+    ...checkStalls(given.stalls),
+    gcBudget: checkGc(given.gc),
+    retryAfterMs: checkShedding(given.shedding),
   };
 }
 

@@ -82,13 +82,13 @@ export class ResourceMonitor {
     this.#memory = resourceLimits(limits).memory;
     if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
     const checked = checkOptions(options);
-    this.#options = options;
+    this.#options = checked.given;
     this.#retryAfterMs = checked.retryAfterMs;
-    this.#pacer = options.gc === false ? undefined : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
+    this.#pacer = checked.given.gc === false ? undefined : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
     for (const manager of checked.managers) this.#managers.add(manager);
     this.#cells.fill(Number.NaN, HEAP_USED);
     this.#measureHeap();
-    this.#watch = open(this.#cells, this.#memory, options, checked);
+    this.#watch = open(this.#cells, this.#memory, checked);
     this.#closeWaker = listen(this.#watch.takeDescriptor(), () => this.#look());
     try {
       this.#poll = timerManager.setInterval(() => this.#tick(), { delayMs: POLL_MS, ref: false, name: 'resources.poll' });
@@ -201,6 +201,12 @@ export class ResourceMonitor {
     this.#cells[LABEL] = label >>> 0;
   }
 
+  /** Whether `shedMs()` refuses any: to ask this does not count as one that comes. @internal */
+  get isPressed(): boolean {
+    // NaN is no pressure.
+    return this.#retryAfterMs !== 0 && this.#cells[PERCENT]! > this.#memory.warningThreshold;
+  }
+
   /**
    * Whether to refuse what comes now: 0 to let it in, or the milliseconds after which it may come
    * again. Between the warning and the critical threshold so many of a hundred are refused as memory
@@ -208,11 +214,9 @@ export class ResourceMonitor {
    * Not for liveness probes: a server that refuses is alive.
    */
   shedMs(): number {
-    if (this.#retryAfterMs === 0) return 0;
+    if (!this.isPressed) return 0;
     const { warningThreshold, criticalThreshold } = this.#memory;
     const share = (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
-    // NaN is no pressure.
-    if (!(share > 0)) return 0;
     this.#owed += Math.min(1, share);
     if (this.#owed < 1 - 1e-9) return 0;
     this.#owed -= 1;
@@ -351,12 +355,12 @@ function toConsole(level: 'info' | 'warn' | 'error', message: string, details: R
   globalThis.console[level](message, details);
 }
 
-function open(cells: Float64Array, memory: Readonly<MemoryLimits>, options: ResourceMonitorOptions, checked: CheckedOptions): ResourceWatch {
-  const { name, stallMs, log } = checked;
+function open(cells: Float64Array, memory: Readonly<MemoryLimits>, checked: CheckedOptions): ResourceWatch {
+  const { given, name, stallMs, log } = checked;
   try {
     return new ResourceWatch(cells, {
       name,
-      root: options.root ?? '',
+      root: given.root ?? '',
       maxHeapBytes: memory.maxHeapSize * MB,
       warning: memory.warningThreshold,
       critical: memory.criticalThreshold,

@@ -166,11 +166,11 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
     // A handshake that fails ends its socket.
-    const leave = (): void => visit.leave();
+    const leave = (): void => void visit.leave();
     socket.once('close', leave);
-    if (socket.destroyed) return visit.leave();
+    if (socket.destroyed) return leave();
     limitMessages(webSocketServer, door.live.maxMessageSize);
-    webSocketServer.handleUpgrade(request, socket, head, (ws: Guarded) => {
+    const seat = (ws: Guarded): void => {
       // What a client sends wrong ends its own connection; unheard it would end the process.
       ws.on('error', heard);
       const connection = visit.open(randomUUID(), ws);
@@ -184,7 +184,14 @@ export function portcullis(options: WsGuardOptions): WsGuard {
         connection.close(1011, 'Internal error');
         throw error;
       }
-    });
+    };
+    try {
+      webSocketServer.handleUpgrade(request, socket, head, seat);
+    } catch (error) {
+      // Of its options or its listeners, which are the application's: what has thrown is told as `ws` alone would.
+      if (visit.leave()) socket.destroy();
+      throw error;
+    }
   };
 
   const guard: WsGuard = {
@@ -232,8 +239,14 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       const peer = request.socket.remoteAddress ?? '';
       const header = headerOf(request);
       const url = request.url ?? '';
-      if (door.isAsync) void door.identify(request, peer, header, url).then((visit) => enter(visit, webSocketServer, request, socket, head));
-      else enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
+      if (!door.isAsync) return enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
+      // Whoever ends its side before it is let in has gone; `ws` would find it so later.
+      const gone = (): void => void socket.destroy();
+      socket.once('end', gone);
+      void door.identify(request, peer, header, url, socket).then((visit) => {
+        socket.off('end', gone);
+        enter(visit, webSocketServer, request, socket, head);
+      });
     },
   };
   return guard;

@@ -35,6 +35,8 @@ if (silent !== true) {
     .on('push', (connection) => void connection.send({ type: 'pushed', payload: 1 }))
     .on('leave', (connection) => connection.close(4000, 'bye'));
 }
+// Given again and again.
+const SHARED = new Response(null, { status: 403 });
 const server = await builder
   .middleware({
     name: 'outer',
@@ -54,6 +56,11 @@ const server = await builder
       if (path === '/denied') return new Response('denied', { status: 403 });
       if (path === '/set') context.response = new Response('set', { status: 418 });
       if (path === '/quiet') context.set.status = 402;
+      if (path === '/silent') return undefined;
+      if (path === '/other') return { not: 'a response' } as never;
+      if (path === '/cookies' || path === '/shared') context.set.headers['set-cookie'] = ['a=1; Path=/', `b=${context.request.headers.get('x-b') ?? '2'}`];
+      if (path === '/cookie') context.set.headers['set-cookie'] = 'a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT';
+      if (path === '/shared') return SHARED;
       if (path === '/set' || path === '/quiet') return undefined;
       if (path === '/broken') throw new Error('a secret of the layer');
       return next();
@@ -66,6 +73,12 @@ const server = await builder
         await new Promise((resolve) => void setTimeout(resolve, Number(query['ms'])).unref());
         return 'slow';
       })
+      .get('/cookies', ({ cookie }) => {
+        cookie['own']!.value = 'x';
+        cookie['other']!.value = 'y';
+        return 'cookies';
+      })
+      .get('/cookie', 'cookie')
       .post('/json', ({ body }) => body),
   )
   .start();

@@ -125,6 +125,15 @@ export function tableOf(figures) {
   return columns([['', ...names], ...FIGURES.map(([title, text]) => [title, ...names.map((name) => text(figures[name]))])]);
 }
 
+/** What the rows of all hosts come to, in a sentence. */
+export function closing(rows) {
+  const judged = rows.filter(({ pass }) => pass !== undefined);
+  const missed = judged.filter(({ pass }) => !pass).length;
+  if (judged.length === 0) return 'Nothing was to be judged: what is wanted is wanted of portcullis, which did not run.';
+  if (missed > 0) return `${missed} of ${judged.length} missed.`;
+  return judged.length === rows.length ? 'All is met.' : `All that was measured is met; ${rows.length - judged.length} of ${rows.length} were not.`;
+}
+
 /** What was wanted, as text. */
 export function verdictText(rows) {
   const word = ({ pass }) => (pass === undefined ? 'not measured' : pass ? 'met' : 'MISSED');

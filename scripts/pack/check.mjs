@@ -1,6 +1,5 @@
 // Packs portcullis and its binary for this machine as a release does, installs both into empty projects,
-// and looks whether they work there: one line a check, then a line of counts. The release workflow gives
-// `--max-glibc 2.17`, `--addon FILE` for a binary from elsewhere and `--only probe` for one runtime.
+// and looks whether they work there: one line a check, then a line of counts.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -8,11 +7,16 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { obstacles, prepare, unfit } from '../release.mjs';
+import { NOTICES, obstacles, prepare, unfit } from '../release.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const USAGE = `npm run pack:check -- [options]
+  --only probe        neither linters nor types: whether it loads and works on each runtime
+  --addon FILE        a binary from elsewhere, instead of this machine's
+  --max-glibc 2.17    fails where the binary asks for a newer glibc
+  --build             builds what is stale first; npm run pack:check says so already`;
 const given = options();
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
@@ -24,13 +28,20 @@ function options() {
   };
   let values;
   try {
-    ({ values } = parseArgs({ options: { 'max-glibc': { type: 'string' }, addon: { type: 'string' }, only: { type: 'string' } } }));
+    ({ values } = parseArgs({
+      options: { 'max-glibc': { type: 'string' }, addon: { type: 'string' }, only: { type: 'string' }, build: { type: 'boolean' }, help: { type: 'boolean' } },
+    }));
   } catch (error) {
-    return wrong(error.message);
+    return wrong(`${error.message}\n\n${USAGE}`);
+  }
+  if (values.help) {
+    console.log(USAGE);
+    process.exit(0);
   }
   if (values['max-glibc'] !== undefined && !/^2\.\d+$/.test(values['max-glibc'])) wrong('--max-glibc must be a version such as 2.17');
   if (values.only !== undefined && values.only !== 'probe') wrong('--only must be probe');
   if (values.addon !== undefined && !existsSync(values.addon)) wrong(`--addon: there is no file ${values.addon}`);
+  if (values.build && spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1);
   return values;
 }
 
@@ -91,7 +102,20 @@ const addon = given.addon ?? join(root, 'native', `${napi.binaryName}.${folder}.
 const tarballs = { main: join(work, `${name}-${version}.tgz`), addon: join(work, `${packageOfAddon.replace('@', '').replace('/', '-')}-${version}.tgz`) };
 
 function pack() {
-  const listed = ['package.json', 'Cargo.toml', 'npm', 'dist', 'index.d.ts', 'native', 'README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'scripts'];
+  const listed = [
+    'package.json',
+    'Cargo.toml',
+    'npm',
+    'dist',
+    'index.d.ts',
+    'native',
+    'README.md',
+    'LICENSE',
+    'CHANGELOG.md',
+    'SECURITY.md',
+    NOTICES,
+    'scripts',
+  ];
   for (const path of listed.filter((path) => existsSync(join(root, path)))) cpSync(join(root, path), join(copy, path), { recursive: true });
   for (const file of readdirSync(join(copy, 'native'))) if (file.endsWith('.node')) rmSync(join(copy, 'native', file));
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'), 'junction');
@@ -133,6 +157,8 @@ const MACHINE = [root.replace(/[\\/]$/, ''), homedir(), process.env.CARGO_HOME, 
 
 function lookInto(tarball) {
   const files = contents(tarball);
+  const notices = files.find((path) => basename(path) === NOTICES);
+  demand(notices !== undefined && readFileSync(notices).equals(readFileSync(join(root, NOTICES))), `it does not hold ${NOTICES} as it is`);
   for (const path of files) {
     const shortened = path.slice(path.indexOf('package') + 8);
     const text = readFileSync(path, 'latin1');

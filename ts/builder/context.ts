@@ -1,13 +1,16 @@
 /** What runs around one request of the server, and what becomes of its response. */
-import { responseOf } from '../fetching.js';
+import { responseOf, signalOf } from '../fetching.js';
 import type { MiddlewareItem } from '../middleware/contract.js';
 import { answerWith } from '../requests.js';
+
+/** Headers by name. Cookies, one or several, are added to those that the response has; all others take the place of what it has. */
+export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
 
 /** What runs around a request: middleware reads and sets it. */
 export interface RequestContext {
   readonly request: Request;
   /** Put on the response, whoever makes it. */
-  readonly set: { status?: number | undefined; readonly headers: Record<string, string> };
+  readonly set: { status?: number | undefined; readonly headers: HeadersToSet };
   /** The response so far: what the route made, or what a layer gives instead of calling `next`. */
   response: Response | undefined;
   /** Aborts when the request's time is over, its client gone or the server forced down. */
@@ -21,7 +24,7 @@ export type ServerMiddleware = MiddlewareItem<RequestContext, Response | undefin
 
 export class Context implements RequestContext {
   readonly request: Request;
-  readonly set: { status?: number | undefined; readonly headers: Record<string, string> } = { headers: {} };
+  readonly set: { status?: number | undefined; readonly headers: HeadersToSet } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
   /** What a route has thrown: of an error nobody meant for the client, its message. */
@@ -33,7 +36,7 @@ export class Context implements RequestContext {
   }
   // Made when it is first asked for.
   get signal(): AbortSignal {
-    return (this.#signal ??= this.request.signal);
+    return (this.#signal ??= signalOf(this.request));
   }
   set signal(signal: AbortSignal) {
     this.#signal = signal;
@@ -56,12 +59,14 @@ export function hushed({ thrown }: Context, response: Response | undefined): Res
 export function settings(context: Context, response: Response | undefined): Response | undefined {
   if (response === undefined) return undefined;
   const { status, headers } = context.set;
-  const names = Object.keys(headers);
-  if (status !== undefined && status !== response.status) {
-    const changed = new Response(response.body, { status, headers: response.headers });
-    for (const name of names) changed.headers.set(name, headers[name]!);
-    return changed;
+  const all = Object.entries(headers) as [string, string | readonly string[]][];
+  const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
+  // Cookies are added: a response that a layer gives again and again must not gather those of everybody.
+  const isChanged = (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
+  const told = isChanged ? new Response(response.body, { status: status ?? response.status, headers: response.headers }) : response;
+  for (const [name, value] of all) {
+    if (!isCookie(name)) told.headers.set(name, String(value));
+    else for (const cookie of typeof value === 'string' ? [value] : value) told.headers.append(name, cookie);
   }
-  for (const name of names) response.headers.set(name, headers[name]!);
-  return response;
+  return told;
 }

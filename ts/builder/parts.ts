@@ -3,6 +3,7 @@ import { authOptions } from '../auth.js';
 import type { ManagedConnection } from '../connection.js';
 import type { ConnectionStats } from '../connections/manager.js';
 import { Door, type GuardStats } from '../door.js';
+import { PortcullisError } from '../errors.js';
 import { withinLimits } from '../fetching.js';
 import type { MessageRouter, MessageStats } from '../messages.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
@@ -117,8 +118,15 @@ export class Parts {
       const response = returned instanceof Response ? returned : context.response;
       // An upgrade has no response; a layer that goes no further must give one.
       if (response !== undefined || isUpgraded) return settings(context, response);
-      const status = context.set.status ?? 404;
-      return settings(context, new Response(null, { status }));
+      const { status } = context.set;
+      if (status !== undefined) return settings(context, new Response(null, { status }));
+      throw new PortcullisError(
+        'ERR_NO_RESPONSE',
+        'a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
+        {
+          field: 'middlewares',
+        },
+      );
     } catch (error) {
       if (error instanceof Response) return error;
       if (!context.request.signal.aborted) this.onError(error, 'middleware');

@@ -138,7 +138,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
    * @param options see `ConnectionManagerOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-   * index of that name is open with other limits
+   * index of that name is open that was first opened with other limits
    */
   constructor(limits: ConnectionLimits, timerManager: TimerManager, options: ConnectionManagerOptions<S> = {}) {
     this.#limits = frozenLimits(limits);
@@ -501,6 +501,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#timers;
   }
 
+  /** Whether it was not cleaned up. @internal */
+  get isOpen(): boolean {
+    return !this.#isClosed;
+  }
+
+  /** The index may be open still, for others of its name. */
+  #checkOpen(consequence: string): void {
+    if (this.#isClosed) throw new PortcullisError('ERR_CLOSED', `the connection manager was cleaned up: ${consequence}`);
+  }
+
   /** Counts, and a frozen copy of the limits. */
   getStats(): ConnectionStats {
     this.#table.counts();
@@ -520,7 +530,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /**
    * Replaces some limits; the counts stay, nobody is thrown out.
-   * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`. Then nothing has changed.
+   * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
    */
   updateLimits(changes: ConnectionLimits): void {
     if (typeof changes !== 'object' || changes === null) throw wrongType('limits', changes, 'an object');
@@ -528,18 +538,20 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const numbers = checkedLimits(merged);
     const bits = this.#limits.ipv6PrefixBits ?? 64;
     if ((merged.ipv6PrefixBits ?? 64) !== bits) throw outOfRange('ipv6PrefixBits', merged.ipv6PrefixBits, `${bits}: it cannot change while the index is open`);
+    this.#checkOpen('its limits cannot change');
     this.#scratch.set(numbers);
     this.#table.setLimits();
     this.#limits = merged;
-    if (!this.#isClosed) this.#apply();
+    this.#apply();
   }
 
   /**
    * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
    */
   drain(on = true): void {
     if (typeof on !== 'boolean') throw wrongType('on', on, 'a boolean');
+    this.#checkOpen('it refuses everybody');
     this.#table.setDraining(on ? 1 : 0);
   }
 

@@ -40,7 +40,7 @@ interface Entry {
   readonly name: string;
   /** The caller's own item, and what it said when it was read: it is seen when it changes. */
   readonly source: Source;
-  readonly seen: Pick<Source, 'middleware' | 'priority' | 'enabled'>;
+  readonly seen: Pick<Source, 'name' | 'middleware' | 'priority' | 'enabled'>;
   readonly middleware: Source['middleware'];
   readonly priority: number;
   readonly isEnabled: boolean;
@@ -54,6 +54,8 @@ interface Entry {
 interface Compiled {
   readonly run: Runner;
   readonly entries: readonly Entry[];
+  /** The items and what they said, in one place each: it is read at every `execute()`. */
+  readonly said: readonly (Entry['seen'] & { readonly source: Source })[];
   /** Those that are asked for their configuration at every `execute()`. */
   readonly hashed: readonly Entry[];
 }
@@ -223,7 +225,7 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
   }
 
   #compile(): Runner {
-    const entries = this.#entries.map(reread);
+    const entries = unique(this.#entries.map(reread));
     // The first compilation is no change.
     const isChange = this.#compiled !== undefined;
     return this.#adopt(this.#compiledOf(entries, this.#version + (isChange ? 1 : 0))).run;
@@ -248,7 +250,13 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
       hasSignal: enabled.some((entry) => entry.timeoutMs !== undefined && entry.breaker === undefined),
     });
     compiledChains.add(run);
-    return { run, entries, hashed: enabled.filter((entry) => hashable(entry.middleware)), version };
+    return {
+      run,
+      entries,
+      said: entries.map(({ source, seen }) => ({ source, ...seen })),
+      hashed: enabled.filter((entry) => hashable(entry.middleware)),
+      version,
+    };
   }
 
   #stepOf(entry: Entry, index: number): Step {
@@ -297,11 +305,11 @@ function hashable(middleware: Source['middleware']): middleware is { middleware(
   return typeof middleware === 'object' && typeof middleware.getConfigHash === 'function';
 }
 
-/** Whether all items still say what they said; without an allocation, and without comparing names, which cost as much as the rest. */
-function isCurrent({ entries, hashed }: Compiled): boolean {
-  for (let at = 0; at < entries.length; at++) {
-    const { source, seen } = entries[at]!;
-    if (source.middleware !== seen.middleware || source.enabled !== seen.enabled || source.priority !== seen.priority) return false;
+/** Whether all items still say what they said; without an allocation. */
+function isCurrent({ said, hashed }: Compiled): boolean {
+  for (let at = 0; at < said.length; at++) {
+    const { source, middleware, enabled, priority, name } = said[at]!;
+    if (source.middleware !== middleware || source.enabled !== enabled || source.priority !== priority || source.name !== name) return false;
   }
   for (let at = 0; at < hashed.length; at++) {
     const { middleware, made } = hashed[at]!;
@@ -315,12 +323,13 @@ function reread(entry: Entry): Entry {
   const { source, seen } = entry;
   const hasChanged = source.middleware !== seen.middleware;
   const isStale = hashable(entry.middleware) && entry.made !== undefined && entry.middleware.getConfigHash() !== entry.made.hash;
-  const isSame = !hasChanged && !isStale && source.enabled === seen.enabled && source.priority === seen.priority;
+  const isSame = !hasChanged && !isStale && source.enabled === seen.enabled && source.priority === seen.priority && source.name === seen.name;
   if (isSame) return entry;
   const now = entryOf(source, labelOf(entry));
   return {
     ...entry,
     ...(hasChanged || isStale ? { ...renewed(entry), made: undefined } : {}),
+    name: now.name,
     seen: now.seen,
     middleware: hasChanged ? now.middleware : entry.middleware,
     priority: source.priority === seen.priority ? entry.priority : now.priority,
@@ -368,7 +377,7 @@ function entryOf(item: unknown, place: string): Entry {
   return {
     name,
     source,
-    seen: { middleware, priority, enabled },
+    seen: { name, middleware, priority, enabled },
     middleware: middlewareOf(middleware, label),
     priority: priorityOf(priority ?? 0, `${label}.priority`),
     isEnabled: enabled ?? true,

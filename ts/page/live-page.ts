@@ -128,10 +128,14 @@ export class LivePage {
     this.#hooks.run('page', () => this.#look());
   }
 
+  get #isSeen(): boolean {
+    return this.#viewers.size > 0 || this.#asked > 0;
+  }
+
   #look(): void {
     const viewers = this.#viewers.size;
     this.#asked = Math.max(0, this.#asked - 1);
-    this.#latest = this.#recorder.look(viewers, this.#denied, viewers > 0 || this.#asked > 0);
+    this.#latest = this.#recorder.look(viewers, this.#denied, this.#isSeen);
     if (viewers > 0) this.#viewers.show(frame('snapshot', this.#latest));
   }
 
@@ -218,6 +222,11 @@ export class LivePage {
       return text(denied.status, denied.message, denied.status === 401 ? { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' } : {});
     }
     if (what === 'page') return document(request);
+    // Who comes first must not see that nobody is connected because nobody has looked.
+    if (!this.#isSeen && !this.#isClosed) {
+      const viewers = what === 'events' && request.method === 'GET' ? 1 : 0;
+      this.#hooks.run('page', () => void (this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied)));
+    }
     this.#asked = ASKED_FOR;
     if (what === 'snapshot') return { status: 200, headers: { ...SAFE, 'content-type': 'application/json' }, body: JSON.stringify(this.#latest) };
     const headers = { ...SAFE, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' };

@@ -131,6 +131,18 @@ export class Recorder {
     };
   }
 
+  /** The same look with what is left out while nobody looks, as it is now. */
+  completed(look: PageSnapshot, viewers: number, denied: number): PageSnapshot {
+    const stats = this.#sources.connections.getStats();
+    return {
+      ...look,
+      server: { ...look.server, viewers, denied },
+      connections: this.#connections(stats, true, wallClockMs()),
+      refusals: this.#refusals(stats),
+      timers: this.#timers(true),
+    };
+  }
+
   #keep(row: PageRow, kpi: PageKpi | undefined): void {
     this.#rows.push(row);
     this.#heat.push(kpi?.heat ?? null);
@@ -227,8 +239,8 @@ export class Recorder {
       maxPerIp: finite(limits.maxConnectionsPerIp),
       maxPerUser: finite(limits.maxConnectionsPerUser),
       states: found === undefined ? null : { opening: Math.max(0, stats.totalConnections - open), active: found.active, quiet: found.quiet },
-      topAddresses: found?.topAddresses ?? [],
-      topUsers: found?.topUsers ?? [],
+      topAddresses: found?.topAddresses ?? null,
+      topUsers: found?.topUsers ?? null,
       topError: found?.topError ?? 0,
     };
   }

@@ -134,8 +134,10 @@ export interface PageSnapshot {
       /** Open and silent for longer. */
       readonly quiet: number;
     } | null;
-    readonly topAddresses: readonly PageShare[];
-    readonly topUsers: readonly PageShare[];
+    /** Those with the most connections of this thread; `null` until all were looked at once. */
+    readonly topAddresses: readonly PageShare[] | null;
+    /** As `topAddresses`. */
+    readonly topUsers: readonly PageShare[] | null;
     /** Counts of the two lists may be too low by so many: more keys than are kept apart. */
     readonly topError: number;
   };
@@ -169,7 +171,7 @@ export interface PageSnapshot {
     readonly allowedCpus: number | null;
     readonly throttledPercent: number | null;
   } | null;
-  /** `byName` is `null` while there are too many to be listed. Of the thousand oldest. */
+  /** `byName` is `null` while there are too many to be listed, and while nobody looks. Of the thousand oldest. */
   readonly timers: { readonly active: number; readonly byName: readonly PageCount[] | null };
   readonly layers:
     | readonly {

@@ -19,7 +19,7 @@ export interface HeaderLimits {
    * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
    * semicolon), keep the `first`, or `refuse` both. Whatever is chosen, names that may come only
    * once (`authorization`, `content-length`, `host`, …) are both dropped if they differ, and kept
-   * once if they do not. Default `join`.
+   * once if they do not; and each `set-cookie` is kept apart. Default `join`.
    */
   readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
   /** Whether anything that would be dropped is a failure. Default `false`. */
@@ -35,10 +35,13 @@ export interface DroppedHeader {
   readonly reason: string;
 }
 
+/** Small-letter names to values, without a prototype. A cookie that is set cannot be joined with another: they are a list, as `node:http` has them. */
+export type HeaderValues = Record<string, string> & { 'set-cookie'?: string[] };
+
 /** Headers, and what was left out of them. */
 export interface HeaderReport {
-  /** Small-letter names to values, without a prototype. */
-  readonly headers: Record<string, string>;
+  /** What is left of them. */
+  readonly headers: HeaderValues;
   /** The first 100 that were left out. */
   readonly dropped: readonly DroppedHeader[];
   /** How many were left out. */
@@ -102,6 +105,8 @@ function checkedRules(limits: HeaderLimits | undefined): Rules {
     strict,
   };
 }
+
+const SET_COOKIE = 'set-cookie';
 
 /** Of every code unit below 128 that may stand in a name: its small letter; otherwise 0. */
 const TOKEN = Uint8Array.from({ length: 128 }, (_, code) =>
@@ -173,7 +178,7 @@ function shownName(name: string): string {
 
 class Collector {
   readonly rules: Rules;
-  readonly kept = Object.create(null) as Record<string, string>;
+  readonly kept = Object.create(null) as HeaderValues;
   count = 0;
   total = 0;
   /** Single names that came with different values. */
@@ -206,14 +211,30 @@ class Collector {
       if (length > cap) return this.drop(name, 'ERR_HEADER_VALUE_TOO_LONG', cap, length);
     }
     if (!isValue(value)) return this.drop(name, 'ERR_HEADER_VALUE');
+    if (small === SET_COOKIE) return this.#addCookie(value);
     const known = this.kept[small];
     if (isJoined(small, value)) return this.#tear(small, known);
     if (known !== undefined || this.torn?.has(small)) return this.#addAgain(small, known, value);
-    if (this.count >= rules.maxCount) return this.drop(name, 'ERR_HEADERS_COUNT', rules.maxCount);
-    if (this.total + small.length + length > rules.maxTotalBytes) return this.drop(name, 'ERR_HEADERS_TOO_LARGE', rules.maxTotalBytes);
-    this.count++;
-    this.total += small.length + length;
-    this.kept[small] = value;
+    if (this.#takes(small, value)) this.kept[small] = value;
+  }
+
+  /** Whether there is room for one header more, which is counted then. */
+  #takes(name: string, value: string): boolean {
+    const { maxCount, maxTotalBytes } = this.rules;
+    const bytes = name.length + value.length;
+    if (this.count >= maxCount) this.drop(name, 'ERR_HEADERS_COUNT', maxCount);
+    else if (this.total + bytes > maxTotalBytes) this.drop(name, 'ERR_HEADERS_TOO_LARGE', maxTotalBytes);
+    else {
+      this.count++;
+      this.total += bytes;
+      return true;
+    }
+    return false;
+  }
+
+  /** Each is a header of its own, however often the name comes. */
+  #addCookie(value: string): void {
+    if (this.#takes(SET_COOKIE, value)) (this.kept[SET_COOKIE] ??= []).push(value);
   }
 
   #capOf(name: string): number {
@@ -314,10 +335,10 @@ const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
  * since a loop or an expression for each costs more than the rest; `undefined` where anything is
  * out of order.
  */
-function collectPlain(headers: Record<string, unknown>, rules: Rules): Record<string, string> | undefined {
+function collectPlain(headers: Record<string, unknown>, rules: Rules): HeaderValues | undefined {
   const names = Object.keys(headers);
   if (names.length > rules.maxCount) return undefined;
-  const kept = Object.create(null) as Record<string, string>;
+  const kept = Object.create(null) as HeaderValues;
   let values = '';
   let total = 0;
   for (let at = 0; at < names.length; at++) {
@@ -325,7 +346,7 @@ function collectPlain(headers: Record<string, unknown>, rules: Rules): Record<st
     const value = headers[name];
     if (typeof value !== 'string' || name.length > rules.maxNameBytes) return undefined;
     if (name !== lastNames[at]) {
-      if (nameOf(name) !== name || name === '' || name === '__proto__') return undefined;
+      if (nameOf(name) !== name || name === '' || name === '__proto__' || name === SET_COOKIE) return undefined;
       if (at < REMEMBERED_MAX && name.length <= DEFAULTS.maxNameBytes) lastNames[at] = name;
     }
     if (value.length > rules.leastCap && value.length > (rules.caps.get(name) ?? rules.maxValueBytes)) return undefined;

@@ -1,6 +1,6 @@
 /** The validators as Standard Schemas, which Elysia and others take in the place of their own. */
 import { type Validated, failure } from './failure.js';
-import { type HeaderLimits, judgeHeaders } from './headers.js';
+import { type HeaderLimits, type HeaderValues, judgeHeaders } from './headers.js';
 import { type JsonLimits, checkedJsonLimits, safeParseJson } from './json.js';
 import { judgePayload } from './payload.js';
 import { judgeToken } from './token.js';
@@ -59,7 +59,7 @@ export function urlSchema(options?: UrlOptions): Schema<string, string> {
 }
 
 /** `InputValidator.validateHeaders` as a Standard Schema. */
-export function headersSchema(limits?: HeaderLimits): Schema<object, Record<string, string>> {
+export function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues> {
   judgeHeaders({}, limits);
   return schema((value) => {
     const result = judgeHeaders(value, limits);

@@ -50,7 +50,7 @@ export interface UrlOptions {
   readonly allowedOrigins?: readonly string[] | undefined;
   /** `outbound`: the schemes that may be fetched. Default `['https']`. */
   readonly schemes?: readonly string[] | undefined;
-  /** `outbound`: the ports that may be fetched from. Default `[80, 443]`. */
+  /** `outbound`: the ports that may be fetched from, each 1 to 65535. Default `[80, 443]`. */
   readonly allowedPorts?: readonly number[] | undefined;
   /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
   readonly allowedHosts?: readonly string[] | undefined;
@@ -168,6 +168,7 @@ function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
     if (options[field] !== undefined && typeof options[field] !== 'string') throw wrongType(field, options[field], 'a string');
   for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const) listOf(field, options[field], 'string');
   listOf('allowedPorts', options.allowedPorts, 'number');
+  for (const port of options.allowedPorts ?? []) wholeNumber('allowedPorts', port, 1, 65_535);
   // Unheeded, it would look like a limit that is none.
   if (mode === 'outbound' && options.allowedOrigins !== undefined)
     throw wrongType('allowedOrigins', options.allowedOrigins, 'absent in the mode outbound, which takes allowedHosts');

@@ -1,6 +1,6 @@
 /** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
 import { type Validated, unwrap } from './failure.js';
-import { type HeaderLimits, type HeaderReport, judgeHeaders } from './headers.js';
+import { type HeaderLimits, type HeaderReport, type HeaderValues, judgeHeaders } from './headers.js';
 import { judgePayload } from './payload.js';
 import { judgeToken } from './token.js';
 import { type JudgedUrl, type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
@@ -61,7 +61,7 @@ export class InputValidator {
    * @example
    * const { authorization } = InputValidator.validateHeaders(request.headers);
    */
-  static validateHeaders(headers: unknown, limits?: HeaderLimits): Record<string, string> {
+  static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues {
     return unwrap(judgeHeaders(headers, limits)).headers;
   }
 

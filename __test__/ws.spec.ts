@@ -1,0 +1,102 @@
+import { once } from 'node:events';
+import { type Server, createServer } from 'node:http';
+import { type AddressInfo, type Socket, connect } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { portcullis } from '../dist/ws.js';
+
+// Of what only `portcullis/ws` has: the rest is in the contract of all adapters.
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end();
+});
+
+type Guard = ReturnType<typeof portcullis>;
+
+async function listening(guard: Guard): Promise<[Server, string]> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+  return [server, `ws://127.0.0.1:${(server.address() as AddressInfo).port}`];
+}
+
+describe('a server of ws whose own code throws in the middle of a handshake', () => {
+  const throws = (): never => {
+    throw new Error('on purpose');
+  };
+  it.each([
+    ['verifyClient', () => new WebSocketServer({ noServer: true, verifyClient: throws })],
+    ['handleProtocols', () => new WebSocketServer({ noServer: true, handleProtocols: throws })],
+    ['a listener of headers', () => new WebSocketServer({ noServer: true }).on('headers', throws)],
+  ])('keeps no seat, and hears of it: %s', async (_, make) => {
+    const guard = portcullis({ limits: {} });
+    const [server, url] = await listening(guard);
+    const webSocketServer = make();
+    const thrown: unknown[] = [];
+    server.on('upgrade', (request, socket, head) => {
+      try {
+        guard.handleUpgrade(webSocketServer, request, socket, head);
+      } catch (error) {
+        thrown.push([(error as Error).message, guard.manager.getStats().totalConnections]);
+      }
+    });
+    const client = new WebSocket(url, ['chat']);
+    const [{ message }] = (await once(client, 'error')) as [Error];
+    // The client is not left waiting either.
+    expect(message).not.toBe('');
+    expect(thrown).toEqual([['on purpose', 0]]);
+  });
+
+  it('closes a socket that has opened with 1011, whose listener of connection throws', async () => {
+    const guard = portcullis({ limits: {} });
+    const [server, url] = await listening(guard);
+    const webSocketServer = new WebSocketServer({ noServer: true }).on('connection', throws);
+    const thrown: unknown[] = [];
+    server.on('upgrade', (request, socket, head) => {
+      try {
+        guard.handleUpgrade(webSocketServer, request, socket, head);
+      } catch (error) {
+        thrown.push((error as Error).message);
+      }
+    });
+    const client = new WebSocket(url);
+    const [code] = (await once(client, 'close')) as [number];
+    expect([code, thrown]).toEqual([1011, ['on purpose']]);
+  });
+});
+
+describe('a client that goes while it is being identified', () => {
+  it.each(['end', 'resetAndDestroy'] as const)('leaves no timer and no socket: %s', async (go) => {
+    const asked: Socket[] = [];
+    const guard = portcullis({
+      limits: {},
+      identify: ({ socket }) => (asked.push(socket), new Promise<string>(() => undefined)),
+    });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    const client = connect(Number(new URL(url).port), '127.0.0.1');
+    const key = Buffer.alloc(16).toString('base64');
+    client.write(`GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`);
+    const waiting = (): number => guard.manager.timers.report().timers.filter(({ name }) => name === 'identify').length;
+    await expect.poll(() => asked.length).toBe(1);
+    expect(waiting()).toBe(1);
+    client[go]();
+    await expect.poll(waiting).toBe(0);
+    expect(asked[0]?.destroyed).toBe(true);
+    expect(guard.stats().unidentified).toEqual({});
+  });
+
+  it('one that stays has no listener left on its socket', async () => {
+    const guard = portcullis({ limits: {}, identify: () => Promise.resolve('ada') });
+    const [server, url] = await listening(guard);
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    guard.attach(server, webSocketServer);
+    let names: string[] = [];
+    webSocketServer.on('connection', (_, { socket }) => (names = [...socket.listeners('close'), ...socket.listeners('end')].map(({ name }) => name)));
+    const client = new WebSocket(url);
+    await once(client, 'open');
+    expect(names.filter((name) => name === 'forget' || name === 'gone')).toEqual([]);
+    client.terminate();
+  });
+});
