@@ -4,7 +4,7 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections/manager.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
-import { responseOf, withinLimits } from './fetching.js';
+import { isUpgrade, responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown/part.js';
@@ -152,7 +152,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const plain = handler as unknown as (request: Request, server: RawServer) => unknown;
       const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
-        if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') {
+        if (!isUpgrade(request)) {
           const { gate, page } = door;
           const shown = page?.fetch(request, server.requestIP(request)?.address ?? '');
           if (shown !== undefined) return shown;

@@ -4,7 +4,7 @@ import type { ManagedConnection } from './connection.js';
 import type { ConnectionManager } from './connections/manager.js';
 import { Door, type GuardOptions, type GuardStats, type Visit, requireBun } from './door.js';
 import { PortcullisError } from './errors.js';
-import { responseOf, unwatch, withinLimits } from './fetching.js';
+import { isUpgrade, responseOf, unwatch, withinLimits } from './fetching.js';
 import { FetchMeter } from './kpi/meters.js';
 import type { LiveSocket } from './live.js';
 import type { LivePage } from './page/live-page.js';
@@ -44,16 +44,25 @@ interface RouteData {
   close?: (socket: RawSocket, code: number, reason: string) => unknown;
 }
 
-type Route = Pick<RouteData, 'open' | 'message' | 'ping' | 'pong' | 'close'>;
+type Route = Pick<RouteData, 'open' | 'ping' | 'pong' | 'close'>;
 
 /** What few events of a route's socket need. */
 class Seat {
   live: LiveSocket | undefined;
+  readonly open: Route['open'];
+  readonly ping: Route['ping'];
+  readonly pong: Route['pong'];
+  readonly close: Route['close'];
 
   constructor(
     public visit: Visit | undefined,
-    readonly route: Route,
-  ) {}
+    { open, ping, pong, close }: RouteData,
+  ) {
+    this.open = open;
+    this.ping = ping;
+    this.pong = pong;
+    this.close = close;
+  }
 }
 
 const nothing = (): undefined => undefined;
@@ -68,10 +77,10 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
   const SEAT = Symbol('portcullis.seat');
   const OWN = Symbol('portcullis.connection');
   const MESSAGE = Symbol('portcullis.message');
-  type Data = RouteData & { [SEAT]: Seat; [OWN]: ManagedConnection | undefined; [MESSAGE]: Route['message'] };
+  type Data = RouteData & { [SEAT]: Seat; [OWN]: ManagedConnection | undefined; [MESSAGE]: RouteData['message'] };
   const dataOf = (socket: RawSocket): Data => socket.data as Data;
 
-  const events: Required<Route> = {
+  const events: Required<Route & Pick<RouteData, 'message'>> = {
     open(socket) {
       const data = dataOf(socket);
       const seat = data[SEAT];
@@ -81,7 +90,7 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
         data[OWN] = connection;
         seat.live = door.live.add(connection);
         countSends(socket, connection, seat.live);
-        return seat.route.open?.(socket);
+        return seat.open?.(socket);
       }
       // Refused by close code: the route never hears of it.
       data.message = data.drain = data.ping = data.pong = data.close = nothing;
@@ -99,27 +108,26 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
     ping(socket, bytes) {
       const data = dataOf(socket);
       data[OWN]?.touch();
-      return data[SEAT].route.ping?.(socket, bytes);
+      return data[SEAT].ping?.(socket, bytes);
     },
     pong(socket, bytes) {
       const data = dataOf(socket);
       data[OWN]?.touch();
       data[SEAT].live?.ponged();
-      return data[SEAT].route.pong?.(socket, bytes);
+      return data[SEAT].pong?.(socket, bytes);
     },
     close(socket, code, reason) {
       const data = dataOf(socket);
-      const { live, route } = data[SEAT];
+      const seat = data[SEAT];
       if (data[OWN] !== undefined) door.manager.release(data[OWN]);
-      if (isTooLarge(code, reason)) live?.wasTooLarge();
-      live?.remove(code);
-      return route.close?.(socket, code, reason);
+      if (isTooLarge(code, reason)) seat.live?.wasTooLarge();
+      seat.live?.remove(code);
+      return seat.close?.(socket, code, reason);
     },
   };
   return (visit, data) => {
-    const { open, message, ping, pong, close } = data;
-    const seat = new Seat(visit, { open, message, ping, pong, close } as Route);
-    Object.assign(data, events, { [SEAT]: seat, [OWN]: undefined, [MESSAGE]: message });
+    const { message } = data;
+    Object.assign(data, { [SEAT]: new Seat(visit, data), [OWN]: undefined, [MESSAGE]: message }, events);
   };
 }
 
@@ -163,7 +171,9 @@ export type Around = (request: Request, handle: () => unknown) => unknown;
 
 /** @internal */
 export function pluginOf(door: Door<Request>, around: Around | undefined) {
-  const visits = new WeakMap<Request, Visit>();
+  // On the request itself, since an entry in a weak map is one more thing for each collection to visit; of this guard's own, for there may be two.
+  const VISIT = Symbol('portcullis.visit');
+  type Visited = Request & { [VISIT]?: Visit | undefined };
   const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
   const { page } = door;
   const guard: ElysiaGuard = Object.freeze({
@@ -180,6 +190,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   });
 
   const servers = new WeakSet<object>();
+  let listening: RawServer | undefined;
   const guardRoute = guardRoutes(door);
 
   // Elysia upgrades with the server's own method and offers no hook there. It defines
@@ -190,7 +201,7 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
       // One of a route that came before the plugin is judged now, and can only be refused by code.
-      const visit = visits.get(request) ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '', request.url);
+      const visit = (request as Visited)[VISIT] ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '', request.url);
       const data = given?.data ?? {};
       guardRoute(visit, data);
       const done = upgrade(request, { ...given, data });
@@ -198,8 +209,8 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
       else {
         // A WebSocket is no request, whatever Elysia answers to its own.
         meter?.drop(request);
-        // Elysia keeps the request as long as the socket, and each collection visits every entry.
-        visits.delete(request);
+        // Elysia keeps the request as long as the socket.
+        (request as Visited)[VISIT] = undefined;
         unwatch(request);
       }
       return done;
@@ -210,11 +221,10 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     watch(server);
     return { peer: server.requestIP(request)?.address ?? '', header: (name) => request.headers.get(name) ?? '' };
   };
-  const upgrades = (request: Request): boolean => request.headers.get('upgrade')?.toLowerCase() === 'websocket';
   // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
   const enter = (visit: Visit, request: Request): undefined => {
     if (visit.answer === undefined) {
-      visits.set(request, visit);
+      (request as Visited)[VISIT] = visit;
       return undefined;
     }
     meter?.drop(request);
@@ -225,40 +235,47 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate('portcullis', guard);
   const metered: Around | undefined =
     meter === undefined ? around : (request, handle) => meter.around(request, around === undefined ? handle : () => around(request, handle));
-  if (metered !== undefined) {
-    type Handler = (request: Request) => unknown;
-    plugin.wrap(
-      ((handle: Handler) => (request: Request) =>
-        page?.isFor(request) === true || door.isExempt(request.method, request.url) ? handle(request) : metered(request, () => handle(request))) as Parameters<
-        typeof plugin.wrap
-      >[0],
-    );
-  }
-  if (page !== undefined) {
-    plugin.onRequest((context) => {
-      const { request, server } = context;
-      return page.fetch(request, server?.requestIP(request)?.address ?? '') as unknown as undefined;
-    });
-  }
+  type Handler = (request: Request) => unknown;
+  /** Runs Elysia's own; an upgrade that a later hook turned down, or that failed, gives its seat back. */
+  const handled = (request: Request, handle: Handler): unknown => {
+    if (!isUpgrade(request)) return handle(request);
+    const leave = (): void => void (request as Visited)[VISIT]?.leave();
+    let result: unknown;
+    try {
+      result = handle(request);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(leave);
+    leave();
+    return result;
+  };
+  plugin.wrap(((handle: Handler) => (request: Request) => {
+    if (page?.isFor(request) === true) return page.fetch(request, listening?.requestIP(request)?.address ?? '');
+    if (metered === undefined || door.isExempt(request.method, request.url)) return handled(request, handle);
+    return metered(request, () => handled(request, handle));
+  }) as Parameters<typeof plugin.wrap>[0]);
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const { monitor } = door;
-  if (monitor !== undefined) {
+  if (monitor !== undefined || meter !== undefined) {
     plugin.onTransform({ as: 'global' }, (context) => {
-      monitor.mark(monitor.label(`${context.request.method} ${context.route}`));
+      const { request, route } = context;
+      monitor?.mark(monitor.label(`${request.method} ${route}`));
+      meter?.found(request, route, request.method);
     });
   }
-  if (meter !== undefined) plugin.onTransform({ as: 'global' }, (context) => meter.found(context.request, context.route, context.request.method));
   const before = door.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
         const server = context.server;
-        if (!server || !upgrades(context.request)) return undefined;
+        if (!server || !isUpgrade(context.request)) return undefined;
         const from = arrive(server, context.request);
         const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
         return enter(visit, context.request);
       })
     : plugin.onBeforeHandle({ as: 'global' }, (context) => {
         const server = context.server;
-        if (!server || !upgrades(context.request)) return undefined;
+        if (!server || !isUpgrade(context.request)) return undefined;
         const from = arrive(server, context.request);
         const visit = door.admit(from.peer, from.header, context.request.url);
         return enter(visit, context.request);
@@ -269,12 +286,9 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
       void app.server?.stop(true);
       throw new PortcullisError('ERR_UNSUPPORTED', 'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false', { field: 'aot' });
     }
-    if (app.server) watch(app.server as unknown as RawServer);
+    if (app.server) watch((listening = app.server as unknown as RawServer));
   });
-  // An upgrade that a later hook turned down, or that failed.
-  return before.onAfterResponse({ as: 'global' }, (context) => {
-    visits.get(context.request)?.leave();
-  });
+  return before;
 }
 
 /**

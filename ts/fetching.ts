@@ -21,12 +21,20 @@ interface Body {
   /** Reads it counted, where its length is not known. */
   readonly counted: Response | undefined;
 }
-type Watched = Request & { [BODY]?: Body };
+/** The ticket of a request: on itself, since an entry in a weak map is one more thing for each collection to visit. */
+const TICKET = Symbol('portcullis.ticket');
+type Watched = Request & { [BODY]?: Body; [TICKET]?: Ticket | undefined };
 type Read = (this: Request | Response) => Promise<unknown>;
 
 /** Aborts when the time of the request is over, its client gone or the server forced down. */
 export function signalOf(request: Request): AbortSignal {
-  return request.signal;
+  const ticket = (request as Watched)[TICKET];
+  return ticket === undefined ? request.signal : ticket.signalWith(ownSignal.call(request));
+}
+
+/** Whether a request asks for a WebSocket. @internal */
+export function isUpgrade(request: Request): boolean {
+  return request.headers.get('upgrade')?.toLowerCase() === 'websocket';
 }
 
 // Shared by all requests: closures for each would cost more than the reading.
@@ -50,6 +58,14 @@ const READERS = Object.fromEntries(
 
 const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (this: Request) => AbortSignal;
 
+// Few handlers ask for it, and the host makes its own when it is asked.
+const SIGNAL = {
+  configurable: true,
+  get(this: Request): AbortSignal {
+    return signalOf(this);
+  },
+};
+
 /** A body of unknown length, counted as it is read. */
 function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStream<Uint8Array> {
   const reader = body.getReader();
@@ -67,9 +83,10 @@ function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStre
 
 /** Puts the ticket's signal, and what counts and times the body, in front of the request's own. */
 function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: boolean): void {
-  let signal: AbortSignal | undefined;
-  // Few handlers ask for it, and the host makes its own when it is asked.
-  Object.defineProperty(request, 'signal', { configurable: true, get: () => (signal ??= AbortSignal.any([ownSignal.call(request), ticket.signal])) });
+  request[TICKET] = ticket;
+  // Those of clients that are refused come in floods, and those of WebSockets stay: they keep the host's own, and `signalOf` knows better.
+  if (isUpgrade(request)) return;
+  Object.defineProperty(request, 'signal', SIGNAL);
   if (!hasBody) return;
   let response: Response | undefined;
   if (isCounted && request.body !== null) {
@@ -86,7 +103,7 @@ function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: bo
 
 /** Takes the ticket from a request that has become a WebSocket, which may keep it for days. @internal */
 export function unwatch(request: Watched): void {
-  Reflect.deleteProperty(request, 'signal');
+  request[TICKET] = undefined;
 }
 
 function headerBytes(request: Request, most: number): number {
@@ -105,7 +122,7 @@ export function withinLimits<T>(gate: RequestGate, request: Request, handle: () 
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
   // Of an upgrade the manager decides, who may refuse by a close code.
-  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, () => request.headers.get('upgrade')?.toLowerCase() === 'websocket');
+  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, () => isUpgrade(request));
   if (!(entered instanceof Ticket)) return refusalOf(gate, entered);
   const ticket = entered;
   const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal));

@@ -60,6 +60,7 @@ export class Ticket {
   readonly #most: number;
   readonly #timer: TimerHandle | undefined;
   #controller: AbortController | undefined;
+  #joined: AbortSignal | undefined;
   #refusal: RequestRefusalCode | undefined;
   #reason: PortcullisError | undefined;
   #bytes = 0;
@@ -91,6 +92,11 @@ export class Ticket {
       if (this.#reason !== undefined) this.#controller.abort(this.#reason);
     }
     return this.#controller.signal;
+  }
+
+  /** The same, and when the host's own does. */
+  signalWith(own: AbortSignal): AbortSignal {
+    return (this.#joined ??= AbortSignal.any([own, this.signal]));
   }
 
   get refusal(): RequestRefusalCode | undefined {

@@ -25,8 +25,8 @@ function over(metrics: ProductionMetrics, begun: Begun, answer: object, status: 
 /** Requests of hosts that speak `Request` and `Response`. @internal */
 export class FetchMeter {
   readonly #metrics: ProductionMetrics;
-  readonly #begun = new WeakMap<Request, Begun>();
-
+  /** Where a request keeps what has begun with it: an entry in a weak map is one more thing for each collection to visit. Of this meter's own. */
+  readonly #key = Symbol('portcullis.begun');
   readonly #tells: boolean;
 
   constructor(metrics: ProductionMetrics, tells: boolean) {
@@ -34,15 +34,19 @@ export class FetchMeter {
     this.#tells = tells;
   }
 
+  #of(request: Request): { [key: symbol]: Begun | undefined } {
+    return request as unknown as { [key: symbol]: Begun | undefined };
+  }
+
   /** The pattern that a router found for a request under way. */
   found(request: Request, route: string, method: string): void {
-    const begun = this.#begun.get(request);
+    const begun = this.#of(request)[this.#key];
     if (begun !== undefined) begun.id = this.#metrics.found(route, method, this.#tells);
   }
 
   /** Leaves a request out: it became a WebSocket, or a limit turned it away. */
   drop(request: Request): void {
-    const begun = this.#begun.get(request);
+    const begun = this.#of(request)[this.#key];
     if (begun !== undefined) begun.isDropped = true;
   }
 
@@ -51,14 +55,15 @@ export class FetchMeter {
     const metrics = this.#metrics;
     const tells = this.#tells;
     const begun: Begun = { startMs: metrics.begin(0, tells), id: metrics.found('', request.method, false), isDropped: false };
-    this.#begun.set(request, begun);
+    const marked = this.#of(request);
+    marked[this.#key] = begun;
     const answered = (value: unknown): void => {
-      this.#begun.delete(request);
+      marked[this.#key] = undefined;
       if (value instanceof Response && !begun.isDropped) over(metrics, begun, value, value.status, false, tells);
       else metrics.left(tells);
     };
     const failed = (error: unknown): never => {
-      this.#begun.delete(request);
+      marked[this.#key] = undefined;
       metrics.finish(begun.startMs, begun.id, 500, false, tells);
       throw error;
     };
