@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import {
   ConnectionManager,
@@ -19,6 +20,7 @@ import {
 import { Segment } from '../dist/connection.js';
 import { Visit } from '../dist/door.js';
 import { REASONS } from '../dist/limits.js';
+import { checkOptions } from '../dist/resource-options.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import { documentedOptions, fieldsOf, pages, problems, rendered, splitDefault } from '../scripts/docs.mjs';
@@ -145,6 +147,15 @@ function codeOf(run: () => unknown): string | undefined {
   }
 }
 
+function fieldOf(run: () => unknown): string | undefined {
+  try {
+    run();
+    return undefined;
+  } catch (error) {
+    return (error as PortcullisError).field;
+  }
+}
+
 /** A number as comments write it: 1,000, 2^30, 2^32 - 2. */
 function numberOf(text: string): number {
   const [, base = '', exponent = '1', less = '0'] = /^([\d,.]+)(?:\^(\d+))?(?: - (\d))?$/.exec(text.trim()) ?? [];
@@ -182,6 +193,10 @@ describe('options', () => {
       for (const { field, prose } of numbers) {
         const give = (value: unknown): string | undefined => codeOf(() => take(nested(field, value)));
         expect(give('1'), `${field}: a text`).toBe('ERR_INVALID_ARG_TYPE');
+        expect(
+          fieldOf(() => take(nested(field, '1'))),
+          field,
+        ).toMatch(new RegExp(`(?:^|[.\\s])${field.replaceAll('.', '\\.')}$`));
         for (const junk of prose.includes('any finite') ? [Number.NaN] : [Number.NaN, -1]) expect(give(junk), `${field}: ${junk}`).toBe('ERR_OUT_OF_RANGE');
         const range = /(\d[\d,]*(?:\^\d+)?) to (\d[\d,]*(?:\^\d+)?(?: - \d)?)/.exec(prose);
         if (range === null) continue;
@@ -213,6 +228,69 @@ describe('options', () => {
       expect(Object.fromEntries(fields.map(({ field, prose }) => [field, amount(splitDefault(prose).fallback ?? '')])), name).toEqual({ ...values });
     }
     metrics.stop();
+  });
+
+  describe('of classes have the defaults that are documented', () => {
+    const documented = (name: string, field: string): number => {
+      const { prose } = tables.find((table) => table.name === name)!.fields.find((one) => one.field === field)!;
+      return numberOf(splitDefault(prose).fallback!);
+    };
+    /** The greatest number for which it holds, as many as it is said to be. */
+    const isLast = (name: string, field: string, holds: (value: number) => boolean): void => {
+      const value = documented(name, field);
+      expect([holds(value), holds(value + 1)], `${name}.${field}`).toEqual([true, false]);
+    };
+
+    it('of headers and URLs', () => {
+      const fits = (headers: object): boolean => InputValidator.safeValidateHeaders(headers, { strict: true }).ok;
+      isLast('HeaderLimits', 'maxValueBytes', (length) => fits({ a: 'x'.repeat(length) }));
+      isLast('HeaderLimits', 'maxNameBytes', (length) => fits({ ['x'.repeat(length)]: '' }));
+      isLast('HeaderLimits', 'maxCount', (count) => fits(Object.fromEntries(Array.from({ length: count }, (_, at) => [`x${at}`, '']))));
+      // Of 32 equal headers of three bytes of a name, and of the rest in one more.
+      isLast('HeaderLimits', 'maxTotalBytes', (bytes) =>
+        fits(Object.fromEntries(Array.from({ length: 32 }, (_, at) => [`x${10 + at}`, 'x'.repeat(509 + (at === 0 ? bytes - 16_384 : 0))]))),
+      );
+      isLast('UrlOptions', 'maxLength', (length) => InputValidator.safeValidateUrl(`/${'x'.repeat(length - 1)}`, { mode: 'request-target' }).ok);
+    });
+
+    it('of a page and a monitor', () => {
+      const page = new LivePage({ path: '/page' }, sources);
+      expect(page.snapshot().server.maxViewers).toBe(documented('PageOptions', 'maxViewers'));
+      page.close();
+      const { stallMs, gcBudget } = checkOptions({});
+      expect([stallMs, checkOptions({ stalls: {} }).stallMs, gcBudget, checkOptions({ shedding: {} }).retryAfterMs]).toEqual([
+        documented('ResourceMonitorOptions', 'stalls.thresholdMs'),
+        documented('ResourceMonitorOptions', 'stalls.thresholdMs'),
+        documented('ResourceMonitorOptions', 'gc.budget'),
+        documented('ResourceMonitorOptions', 'shedding.retryAfterMs'),
+      ]);
+    });
+
+    it('of a manager and a guard', async () => {
+      const own = new ManualClock();
+      const timersOf = new TimerManager({ clock: own });
+      const manager = new ConnectionManager({}, timersOf);
+      const holds = (ms: number): boolean => {
+        const lease = manager.reserve('192.0.2.1');
+        own.advance(ms);
+        return 'handle' in lease && manager.commit(lease, `id-${ms}`, new FakeSocket()).success;
+      };
+      const leaseMs = documented('ConnectionManagerOptions', 'leaseTimeoutMs');
+      // It ends within as long again and a second.
+      expect([holds(leaseMs - 1), holds(2 * leaseMs + 1001)]).toEqual([true, false]);
+      const told: unknown[] = [];
+      const guard = portcullis({ manager, identify: () => new Promise<string>(() => undefined), onIdentifyError: (error) => told.push(error) });
+      const socket = new PassThrough();
+      guard.handleUpgrade({} as never, { headers: {}, url: '/', socket: {} } as never, socket, Buffer.alloc(0));
+      const ms = documented('GuardOptions', 'identifyTimeoutMs');
+      own.advance(ms - 1);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(told).toEqual([]);
+      own.advance(1);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(told).toEqual([expect.objectContaining({ code: 'ERR_IDENTIFY_TIMEOUT', value: String(ms) })]);
+      manager.cleanup();
+    });
   });
 
   it('that are hooks, flags or words are refused when they are something else', () => {

@@ -247,8 +247,10 @@ describe('figures', () => {
     monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
     // What only throttles does not bind.
-    const { root: throttled } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.high': `${2 ** 27}`, '/sys/fs/cgroup/pod/app/memory.max': 'max' });
-    monitored({ memory: { maxHeapSize: 256 } }, { root: throttled, log: (...line) => lines.push(line) });
+    const group = '/sys/fs/cgroup/pod/app/memory.';
+    const { root: throttled } = machine({ ...MACHINE, [`${group}high`]: `${2 ** 27}`, [`${group}max`]: 'max', [`${group}current`]: '9' });
+    const { memory } = monitored({ memory: { maxHeapSize: 256 } }, { root: throttled, log: (...line) => lines.push(line) }).snapshot();
+    expect(memory.limits.map(({ source }) => source)).toContain('cgroup_high');
     expect(lines.length).toBe(1);
   });
 
@@ -771,6 +773,7 @@ describe('bad input', () => {
     ['a hook that is no function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
     ['a name that is empty', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
     ['connections of another kind', {}, { connections: [{}] }, 'ERR_INVALID_ARG_TYPE', 'connections'],
+    ['a budget above half of all time', {}, { gc: { budget: 0.51 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
     ['a retry after 0 ms', {}, { shedding: { retryAfterMs: 0 } }, 'ERR_OUT_OF_RANGE', 'shedding.retryAfterMs'],
     ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
   ])('%s', (_, limits, options, code, field) => {

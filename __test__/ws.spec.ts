@@ -66,6 +66,25 @@ describe('a server of ws whose own code throws in the middle of a handshake', ()
   });
 });
 
+it('a client that is refused by close code, and sends what is no frame, ends its own connection alone', async () => {
+  const guard = portcullis({ limits: { maxTotalConnections: 0 }, refuseWith: 'close' });
+  const [server, url] = await listening(guard);
+  const webSocketServer = new WebSocketServer({ noServer: true });
+  const errors: string[] = [];
+  const unheard = (error: Error): void => void errors.push(error.message);
+  process.on('uncaughtException', unheard);
+  ends.push(() => process.off('uncaughtException', unheard));
+  guard.attach(server, webSocketServer);
+  const client = connect(Number(new URL(url).port), '127.0.0.1');
+  const key = Buffer.alloc(16).toString('base64');
+  client.write(`GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`);
+  await once(client, 'data');
+  client.end(Buffer.from([0xff, 0xff, 0xff, 0xff]));
+  client.resume();
+  await once(client, 'close');
+  expect([errors, guard.manager.getStats().refused.total_limit]).toEqual([[], 1]);
+});
+
 describe('a client that goes while it is being identified', () => {
   it.each(['end', 'resetAndDestroy'] as const)('leaves no timer and no socket: %s', async (go) => {
     const asked: Socket[] = [];
