@@ -179,19 +179,25 @@ describe('a handler of node:http that throws at once', () => {
   });
 });
 
+/** What a WebSocket client of the guard is told instead of being let in. */
+async function errorOfUpgrade(guard: ReturnType<typeof portcullis>): Promise<string> {
+  const server = createServer();
+  guard.attach(server, new WebSocketServer({ noServer: true }));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+  const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const [{ message }] = (await once(client, 'error')) as [Error];
+  return message;
+}
+
 describe('an identify that gives no name', () => {
   test.each([{ id: 'u1' }, { status: '200 OK\r\nX-Injected: 1', code: 'x' }, 5, true, ['ada']])(
     'is refused with 500 and told to onIdentifyError: %j',
     async (answer) => {
       const told: unknown[] = [];
       const guard = portcullis({ limits: {}, identify: () => answer as never, onIdentifyError: (error) => told.push(error) });
-      const server = createServer();
-      guard.attach(server, new WebSocketServer({ noServer: true }));
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
-      const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
-      const [{ message }] = (await once(client, 'error')) as [Error];
+      const message = await errorOfUpgrade(guard);
       expect(message).toContain('500');
       expect(told).toEqual([expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' })]);
       expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
@@ -219,13 +225,7 @@ describe('options of a guard', () => {
     const options = { limits: {}, identify: () => Promise.reject(new UnauthorizedError('nobody')) as Promise<string> };
     const guard = portcullis(options);
     Object.assign(options, { identify: undefined });
-    const server = createServer();
-    guard.attach(server, new WebSocketServer({ noServer: true }));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
-    const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    const [{ message }] = (await once(client, 'error')) as [Error];
+    const message = await errorOfUpgrade(guard);
     expect(message).toContain('401');
   });
 

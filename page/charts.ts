@@ -10,7 +10,7 @@ const HEIGHT = 150;
 export const SET_BACK_S = 30;
 
 /** A line of a chart. */
-export interface Line {
+interface Line {
   readonly column: PageColumn;
   readonly label: string;
   /** A custom property of the style sheet. */

@@ -42,7 +42,7 @@ export function obstacles(root, tag, isPrepared = false) {
 }
 
 /** The folders of npm/, one for each platform. */
-export function platforms(root) {
+function platforms(root) {
   return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
 }
 

@@ -54,7 +54,7 @@ export function userOf(result: TokenResult): string | ValidationFailure {
 }
 
 /** What a verifier says of a token. */
-export type TokenVerdict =
+type TokenVerdict =
   { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> } | { readonly ok: false; readonly error: { readonly code: string } };
 
 /** Any other verifier of tokens, at once or later. */

@@ -83,8 +83,8 @@ export interface GuardStats {
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
 
-/** @internal */
-export interface Denial {
+/** */
+interface Denial {
   readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
   readonly reason: string;
   readonly retryAfterMs: number;

@@ -166,8 +166,8 @@ export function portcullis(options: ElysiaGuardOptions) {
   return pluginOf(door, gate === undefined ? undefined : (request, handle) => withinLimits(gate, request, handle));
 }
 
-/** Stands around every request, upgrades too. @internal */
-export type Around = (request: Request, handle: () => unknown) => unknown;
+/** Stands around every request, upgrades too. */
+type Around = (request: Request, handle: () => unknown) => unknown;
 
 /** @internal */
 export function pluginOf(door: Door<Request>, around: Around | undefined) {

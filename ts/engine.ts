@@ -3,8 +3,8 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import { jsc } from './jsc.js';
 
-/** @internal */
-export interface Heap {
+/** */
+interface Heap {
   readonly usedBytes: number;
   /** What the engine allows itself; NaN where it has no ceiling. */
   readonly limitBytes: number;

@@ -84,8 +84,8 @@ export function guardHandler(gate: RequestGate, handler: (request: IncomingMessa
   };
 }
 
-/** Follows a server's sockets and requests, from before its first one. @internal */
-export class HttpDrain {
+/** Follows a server's sockets and requests, from before its first one. */
+class HttpDrain {
   readonly #server: Server;
   readonly #sockets = new Map<Socket, number>();
   readonly #idle: (() => void)[] = [];

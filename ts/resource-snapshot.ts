@@ -11,8 +11,8 @@ export const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
 /** @internal */
 export const known = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
 
-/** What only the monitor's own thread knows; sizes in bytes. @internal */
-export interface OwnFigures {
+/** What only the monitor's own thread knows; sizes in bytes. */
+interface OwnFigures {
   readonly activeConnections: number;
   readonly heapUsed: number;
   readonly heapLimit: number;
@@ -118,8 +118,8 @@ function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | nu
   return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
 }
 
-/** @internal */
-export function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
+/** */
+function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const { nowMs, dates } = figures;
   const age = (atMs: number | undefined): number | null => (atMs === undefined ? null : Math.max(0, nowMs - atMs));
   const looked = age(dates.looked);

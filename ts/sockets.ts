@@ -1,8 +1,8 @@
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { LiveSocket, SocketHost } from './live.js';
 
-/** What a socket may be sent. @internal */
-export type Payload = string | ArrayBufferLike | ArrayBufferView;
+/** What a socket may be sent. */
+type Payload = string | ArrayBufferLike | ArrayBufferView;
 
 /** Bun's `ServerWebSocket`, as far as it is used here. @internal */
 export interface RawSocket extends ManagedSocket {

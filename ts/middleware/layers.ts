@@ -12,8 +12,8 @@ import type { TimerManager } from '../timers/manager.js';
 /** A layer as the loop runs it, whatever its types. @internal */
 export type Step = (context: unknown, next: () => Promise<unknown>) => unknown;
 
-/** Whom a step belongs to. @internal */
-export interface StepOwner {
+/** Whom a step belongs to. */
+interface StepOwner {
   /** As in messages: `middleware "auth"`. */
   readonly label: string;
   readonly figures: Figures;

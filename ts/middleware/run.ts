@@ -35,16 +35,16 @@ export interface Sampler {
   warmUp: number;
 }
 
-/** A layer of a compiled chain. @internal */
-export interface CompiledLayer {
+/** A layer of a compiled chain. */
+interface CompiledLayer {
   readonly name: string;
   readonly label: string;
   readonly figures: Figures;
   readonly step: Step;
 }
 
-/** What a compiled chain runs on. @internal */
-export interface Plan {
+/** What a compiled chain runs on. */
+interface Plan {
   readonly chain: string;
   readonly version: number;
   readonly layers: readonly CompiledLayer[];

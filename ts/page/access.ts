@@ -43,8 +43,8 @@ function presented(authorization: string): string | undefined {
   return colon === -1 ? undefined : pair.slice(colon + 1);
 }
 
-/** Why somebody may not look. @internal */
-export interface Denied {
+/** Why somebody may not look. */
+interface Denied {
   readonly status: 401 | 403;
   readonly message: string;
 }

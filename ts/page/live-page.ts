@@ -37,8 +37,8 @@ export interface PageOptions {
   readonly chain?: PageSources['chain'];
 }
 
-/** What a request for the page gets. @internal */
-export type PageReply =
+/** What a request for the page gets. */
+type PageReply =
   | { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: string | Buffer }
   | { readonly status: 200; readonly headers: Readonly<Record<string, string>>; readonly watch: (sink: Sink) => () => void };
 

@@ -74,8 +74,8 @@ class Pass {
   }
 }
 
-/** What the last whole look has found. @internal */
-export interface TallyResult {
+/** What the last whole look has found. */
+interface TallyResult {
   readonly active: number;
   readonly quiet: number;
   readonly topAddresses: readonly PageShare[];

@@ -33,8 +33,8 @@ export interface Extra {
   unlisten: (() => void) | undefined;
 }
 
-/** Holds timers: the head of a list of slots, and their number. @internal */
-export interface Owner {
+/** Holds timers: the head of a list of slots, and their number. */
+interface Owner {
   first: number;
   count: number;
 }

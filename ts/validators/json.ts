@@ -226,8 +226,8 @@ export function judgeMessage(input: string | Uint8Array, limits: CheckedJsonLimi
   return share(input) && isPlainJson(shared, input.length, limits) ? undefined : judgeJson(input, limits);
 }
 
-/** Judges input that is a string or a Uint8Array; `undefined` is a pass. @internal */
-export function judgeJson(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
+/** Judges input that is a string or a Uint8Array; `undefined` is a pass. */
+function judgeJson(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
   const maxBytes = limits[0] ?? 0;
   if (input.length > maxBytes) return failure('ERR_PAYLOAD_TOO_LARGE', { field: 'payload', offset: maxBytes, limit: maxBytes, path: [] });
   if (loaded !== limits) load(limits);
@@ -296,8 +296,8 @@ export function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<
   return { ok: true, value: JSON.parse(typeof given === 'string' ? given : textOf(given, scratch[5] === 1)) };
 }
 
-/** Text of bytes that passed a scan. @internal */
-export function textOf(bytes: Uint8Array, isAscii: boolean): string {
+/** Text of bytes that passed a scan. */
+function textOf(bytes: Uint8Array, isAscii: boolean): string {
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return buffer.toString(isAscii ? 'latin1' : 'utf8');
 }
