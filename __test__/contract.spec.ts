@@ -62,6 +62,15 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect([full.status, json(full)['code']]).toEqual([503, 'total_limit']);
   });
 
+  it('answers every one of hundreds that come at once, and lets nobody in where there is no room', async () => {
+    const server = await start(command, { limits: { maxConnectionsPerIp: 2 } });
+    const seated = [await server.open(), await server.open()];
+    const answers = await Promise.all(Array.from({ length: 300 }, () => server.handshake()));
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 300 }, () => 429));
+    expect(answers.every((answer) => json(answer)['code'] === 'ip_limit')).toBe(true);
+    for (const client of seated) expect(await ask(client, 'still here')).toBe('still here');
+  });
+
   it('says when to come back after too many connects', async () => {
     const server = await start(command, { limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } } });
     await server.open();

@@ -8,6 +8,7 @@ import { isUpgrade, responseOf, withinLimits } from './fetching.js';
 import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown/part.js';
+import { Turn } from './turn.js';
 import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the guard. */
@@ -57,6 +58,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   requireBun('portcullis/bun');
   const door = new Door<Request>('portcullis/bun', options, bunSockets);
   const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
+  const turn = new Turn();
   const visits = new WeakMap<Request, Visit>();
   const servers = new WeakSet<RawServer>();
   /** Whose upgrade is under way: Bun opens the socket within it. */
@@ -154,8 +156,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
         if (!isUpgrade(request)) {
           const { gate, page } = door;
-          const shown = page?.fetch(request, server.requestIP(request)?.address ?? '');
-          if (shown !== undefined) return shown;
+          if (page?.isFor(request) === true) return page.fetch(request, server.requestIP(request)?.address ?? '');
           const handle = (): unknown => plain.call(this, request, server);
           return gate === undefined || door.isExempt(request.method, request.url) ? handle() : withinLimits(gate, request, handle);
         }
@@ -166,10 +167,11 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         if (!door.isAsync) return enter(door.admit(peer, header, request.url), request, go);
         return door.identify(request, peer, header, request.url).then((visit) => enter(visit, request, go));
       };
-      if (meter === undefined) return guarded as unknown as F;
       return function (this: unknown, request: Request, server: RawServer): unknown {
         const handle = (): unknown => guarded.call(this, request, server);
-        return door.page?.isFor(request) === true || door.isExempt(request.method, request.url) ? handle() : meter.around(request, handle);
+        const isLeftOut = meter === undefined || door.page?.isFor(request) === true || door.isExempt(request.method, request.url);
+        const result = isLeftOut ? handle() : meter.around(request, handle);
+        return isUpgrade(request) ? turn.answer(result) : result;
       } as unknown as F;
     },
     websocket<H extends object>(handlers: H): H {

@@ -10,6 +10,7 @@ import type { LiveSocket } from './live.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown/part.js';
 import { type BunServer, bunPart } from './bun-server.js';
+import { Turn } from './turn.js';
 import { CONNECTION, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
 
 /** Options of the plugin. */
@@ -236,9 +237,10 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   const metered: Around | undefined =
     meter === undefined ? around : (request, handle) => meter.around(request, around === undefined ? handle : () => around(request, handle));
   type Handler = (request: Request) => unknown;
-  /** Runs Elysia's own; an upgrade that a later hook turned down, or that failed, gives its seat back. */
-  const handled = (request: Request, handle: Handler): unknown => {
-    if (!isUpgrade(request)) return handle(request);
+  const within = (request: Request, go: () => unknown): unknown =>
+    metered === undefined || door.isExempt(request.method, request.url) ? go() : metered(request, go);
+  /** One that a later hook turned down, or that failed, gives its seat back. */
+  const upgrade = (request: Request, handle: Handler): unknown => {
     const leave = (): void => void (request as Visited)[VISIT]?.leave();
     let result: unknown;
     try {
@@ -251,10 +253,10 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     leave();
     return result;
   };
+  const turn = new Turn();
   plugin.wrap(((handle: Handler) => (request: Request) => {
     if (page?.isFor(request) === true) return page.fetch(request, listening?.requestIP(request)?.address ?? '');
-    if (metered === undefined || door.isExempt(request.method, request.url)) return handled(request, handle);
-    return metered(request, () => handled(request, handle));
+    return isUpgrade(request) ? turn.answer(within(request, () => upgrade(request, handle))) : within(request, () => handle(request));
   }) as Parameters<typeof plugin.wrap>[0]);
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const { monitor } = door;
