@@ -83,7 +83,7 @@ export interface GuardStats {
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
 
-/** */
+/** Why a client is turned away. */
 interface Denial {
   readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
   readonly reason: string;

@@ -3,7 +3,7 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import { jsc } from './jsc.js';
 
-/** */
+/** What the engine says of its heap. */
 interface Heap {
   readonly usedBytes: number;
   /** What the engine allows itself; NaN where it has no ceiling. */

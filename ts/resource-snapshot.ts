@@ -118,7 +118,7 @@ function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | nu
   return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
 }
 
-/** */
+/** How old each figure is. */
 function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const { nowMs, dates } = figures;
   const age = (atMs: number | undefined): number | null => (atMs === undefined ? null : Math.max(0, nowMs - atMs));
