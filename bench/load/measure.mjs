@@ -1,6 +1,7 @@
 // One contestant, once, from its first client to its last.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startClients, startServer } from './processes.mjs';
+import { median } from './verdict.mjs';
 
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
@@ -11,7 +12,7 @@ const SETTLE_MS = 300;
  * @param tell is told of the phase that runs: its name, and from 0 to 1 how far it is
  * @returns the figures
  */
-export async function measure(host, contestant, { connections, rate, warmMs, steadyMs, idleMs, burstMs, floods }, tell) {
+export async function measure(host, contestant, { connections, rate, warmMs, steadyMs, windows, idleMs, burstMs, floods }, tell) {
   const server = startServer(host, contestant, connections);
   let clients;
   try {
@@ -35,8 +36,13 @@ export async function measure(host, contestant, { connections, rate, warmMs, ste
     tell('idle', 0);
     await sleep(idleMs);
     const idle = await figures();
-    await run('steady', { rate, ms: warmMs });
-    const steady = await run('steady', { rate, ms: steadyMs });
+    // What is compiled meanwhile, on the server's own core, is no message's, either.
+    await run('steady', { rate, ms: 2 * steadyMs });
+    // A percentile of one window is made by the collection that fell into it: several, of which the median is told.
+    const parts = [];
+    for (let count = 0; count < windows; count++) parts.push(await run('steady', { rate, ms: steadyMs }));
+    const sum = (of) => parts.reduce((total, part) => total + of(part), 0);
+    const [sent, answered] = [sum((part) => part.sent), sum((part) => part.answered)];
     await run('burst', { inFlight: IN_FLIGHT, ms: warmMs / 2 });
     const burst = await run('burst', { inFlight: IN_FLIGHT, ms: burstMs });
     // A bare server refuses nobody.
@@ -54,16 +60,17 @@ export async function measure(host, contestant, { connections, rate, warmMs, ste
       connectsPerSecond: connections / connect.seconds,
       bytesPerConnection: (idle.rssBytes - empty.rssBytes) / connections,
       idleRssBytes: idle.rssBytes,
-      rssBytes: Math.max(idle.rssBytes, steady.rssBytes, burst.rssBytes, flood?.rssBytes ?? 0),
+      rssBytes: Math.max(idle.rssBytes, ...parts.map((part) => part.rssBytes), burst.rssBytes, flood?.rssBytes ?? 0),
       steady: {
-        sent: steady.sent,
-        answered: steady.answered,
-        errorRate: 1 - steady.answered / steady.sent,
-        meanMs: steady.meanMs,
-        p50Ms: steady.p50Ms,
-        p99Ms: steady.p99Ms,
-        delayP99Ms: steady.delayP99Ms,
-        cpuPerMillion: (steady.cpuSeconds / steady.answered) * 1e6,
+        sent,
+        answered,
+        errorRate: 1 - answered / sent,
+        meanMs: sum((part) => part.meanMs * part.answered) / answered,
+        p50Ms: median(parts.map((part) => part.p50Ms)),
+        p99Ms: median(parts.map((part) => part.p99Ms)),
+        windowsP99Ms: parts.map((part) => part.p99Ms),
+        delayP99Ms: median(parts.map((part) => part.delayP99Ms)),
+        cpuPerMillion: (sum((part) => part.cpuSeconds) / answered) * 1e6,
       },
       burst: {
         perSecond: burst.perSecond,

@@ -10,8 +10,18 @@ export const USAGE = `npm run load -- [options]
   --quick              short phases: to see it work, not for figures
   --results FOLDER     where JSON and plot go (default bench/results; none with --quick)`;
 
-const FULL = { connections: 10_000, rounds: 3, warmMs: 2000, steadyMs: 6000, idleMs: 2000, burstMs: 4000, floods: 50_000, results: 'bench/results' };
-const QUICK = { connections: 1000, rounds: 1, warmMs: 300, steadyMs: 1000, idleMs: 300, burstMs: 500, floods: 2000, results: undefined };
+const FULL = {
+  connections: 10_000,
+  rounds: 3,
+  warmMs: 2000,
+  steadyMs: 3000,
+  windows: 5,
+  idleMs: 2000,
+  burstMs: 4000,
+  floods: 50_000,
+  results: 'bench/results',
+};
+const QUICK = { connections: 1000, rounds: 1, warmMs: 300, steadyMs: 1000, windows: 1, idleMs: 300, burstMs: 500, floods: 2000, results: undefined };
 /** Messages a second at the set rate, as many for each client whatever their number. */
 const RATE = 0.5;
 

@@ -1,7 +1,8 @@
 // What the rounds of a host came to: medians, and the table of what is wanted.
 
 const MIB = 2 ** 20;
-const median = (list) => {
+/** The value in the middle. */
+export const median = (list) => {
   const sorted = list.toSorted((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
@@ -11,7 +12,7 @@ const median = (list) => {
 export function medians(rounds) {
   const last = rounds.at(-1);
   if (typeof last === 'number') return median(rounds.filter((value) => typeof value === 'number'));
-  if (typeof last !== 'object' || last === null) return last;
+  if (typeof last !== 'object' || last === null || Array.isArray(last)) return last;
   return Object.fromEntries(Object.keys(last).map((key) => [key, medians(rounds.map((round) => round?.[key]))]));
 }
 
