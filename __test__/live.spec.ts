@@ -172,6 +172,17 @@ describe('heartbeats', () => {
     expect([some.timers.getActiveTimersCount(), some.live.size]).toEqual([0, 0]);
   });
 
+  it('add nobody where strict timers were cleaned up', () => {
+    const timers = new TimerManager({ clock: new ManualClock(), strict: true });
+    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
+    const live = new LiveSockets(resourceLimits({ websockets: { pingInterval: 100 } }).websockets, timers, { ping: () => undefined, buffered: () => 0 });
+    const result = manager.addConnection('a', new Socket(), '192.0.2.1');
+    if (!result.success) throw new Error(result.reason);
+    timers.cleanup();
+    expect(() => live.add(result.connection)).toThrowError(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect([live.size, [...live]]).toEqual([0, []]);
+  });
+
   it('survive sockets that throw', () => {
     const clock = new ManualClock();
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));

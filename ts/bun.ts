@@ -101,12 +101,12 @@ export function portcullis(options: BunGuardOptions): BunGuard {
         entering = undefined;
         const connection = visit.open(randomUUID(), socket);
         if (connection === undefined) return undefined;
-        countSends(socket, connection, door.live.add(connection));
         const fail = (error: unknown): never => {
           connection.close(1011, 'Internal error');
           throw error;
         };
         try {
+          countSends(socket, connection, door.live.add(connection));
           const result = handler?.call(this, socket, ...rest);
           return result instanceof Promise ? result.catch(fail) : result;
         } catch (error) {

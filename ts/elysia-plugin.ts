@@ -89,7 +89,12 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
       seat.visit = undefined;
       if (connection !== undefined) {
         data[OWN] = connection;
-        seat.live = door.live.add(connection);
+        try {
+          seat.live = door.live.add(connection);
+        } catch (error) {
+          connection.close(1011, 'Internal error');
+          throw error;
+        }
         countSends(socket, connection, seat.live);
         return seat.open?.(socket);
       }

@@ -228,6 +228,10 @@ export class LiveSockets {
   }
 
   add(connection: ManagedConnection): LiveSocket {
+    // First: strict timers that were cleaned up throw, and then nothing was added.
+    if (this.#heart === undefined && this.#tickMs !== Infinity) {
+      this.#heart = this.#timers.setInterval(() => this.#beat(), { delayMs: this.#tickMs, ref: false, name: 'websockets.ping' });
+    }
     const socket = new LiveSocket(connection, this, this.#host);
     // A random moment: clients that came at once are not pinged at once.
     socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
@@ -235,9 +239,6 @@ export class LiveSockets {
     const bucket = this.#buckets[socket.bucket]!;
     socket.place = bucket.push(socket) - 1;
     this.#size++;
-    if (this.#heart === undefined && this.#tickMs !== Infinity) {
-      this.#heart = this.#timers.setInterval(() => this.#beat(), { delayMs: this.#tickMs, ref: false, name: 'websockets.ping' });
-    }
     for (const watcher of this.#watchers) watcher.opened(socket);
     return socket;
   }

@@ -176,9 +176,9 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       const connection = visit.open(randomUUID(), ws);
       socket.off('close', leave);
       if (connection === undefined) return;
-      count(ws, connection, door.live.add(connection));
       ws.on('close', left);
       try {
+        count(ws, connection, door.live.add(connection));
         webSocketServer.emit('connection', ws, request);
       } catch (error) {
         connection.close(1011, 'Internal error');
