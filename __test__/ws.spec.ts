@@ -3,6 +3,7 @@ import { type Server, createServer } from 'node:http';
 import { type AddressInfo, type Socket, connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
 // Of what only `portcullis/ws` has: the rest is in the contract of all adapters.
@@ -118,4 +119,24 @@ describe('a client that goes while it is being identified', () => {
     expect(names.filter((name) => name === 'forget' || name === 'gone')).toEqual([]);
     client.terminate();
   });
+});
+
+it('keeps no seat where strict timers were cleaned up, and tells whose fault it is', async () => {
+  const timers = new TimerManager({ strict: true });
+  const manager = new ConnectionManager({}, timers);
+  const guard = portcullis({ manager, websockets: { pingInterval: 100 } });
+  const [server, url] = await listening(guard);
+  timers.cleanup();
+  const webSocketServer = new WebSocketServer({ noServer: true });
+  const thrown: unknown[] = [];
+  server.on('upgrade', (request, socket, head) => {
+    try {
+      guard.handleUpgrade(webSocketServer, request, socket, head);
+    } catch (error) {
+      thrown.push((error as { code?: unknown }).code, manager.getStats().totalConnections);
+    }
+  });
+  const client = new WebSocket(url);
+  const [code] = (await once(client, 'close')) as [number];
+  expect([code, thrown]).toEqual([1011, ['ERR_CLOSED', 0]]);
 });
