@@ -7,14 +7,16 @@ function thrown(call: () => unknown): Partial<PortcullisError> {
   try {
     call();
   } catch (error) {
-    if (error instanceof PortcullisError) return { code: error.code, field: error.field, value: error.value, message: error.message };
+    if (error instanceof PortcullisError)
+      return { code: error.code, field: error.field, value: error.value, message: error.message };
   }
   throw new Error('no PortcullisError was thrown');
 }
 
 describe('options of an adapter', () => {
   const manager = new ConnectionManager({}, new TimerManager());
-  const wrong = (options: object): Partial<PortcullisError> => thrown(() => portcullis(options as Parameters<typeof portcullis>[0]));
+  const wrong = (options: object): Partial<PortcullisError> =>
+    thrown(() => portcullis(options as Parameters<typeof portcullis>[0]));
 
   it('name what is wrong with them', () => {
     expect(wrong({ limits: {}, trustedProxys: [] })).toMatchObject({
@@ -22,25 +24,53 @@ describe('options of an adapter', () => {
       message: expect.stringContaining('did you mean trustedProxies?'),
     });
     expect(wrong({})).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'limits' });
-    expect(wrong({ limits: {}, identify: 1 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' });
-    expect(wrong({ limits: {}, refuseWith: 'silence' })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'refuseWith', value: '"silence"' });
-    expect(wrong({ limits: {}, trustedProxies: '10.0.0.0/8' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'trustedProxies' });
+    expect(wrong({ limits: {}, identify: 1 })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'identify',
+    });
+    expect(wrong({ limits: {}, refuseWith: 'silence' })).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'refuseWith',
+      value: '"silence"',
+    });
+    expect(wrong({ limits: {}, trustedProxies: '10.0.0.0/8' })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'trustedProxies',
+    });
     expect(wrong({ limits: {}, trustedProxies: ['10.0.0.0/8', '10.0.0.0/33'] })).toMatchObject({
       code: 'ERR_OUT_OF_RANGE',
       field: 'trustedProxies[1]',
       value: '"10.0.0.0/33"',
     });
-    expect(wrong({ limits: {}, auth: {} })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.verifier' });
-    expect(wrong({ limits: {}, auth: 'secret' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth' });
+    expect(wrong({ limits: {}, auth: {} })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'auth.verifier',
+    });
+    expect(wrong({ limits: {}, auth: 'secret' })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'auth',
+    });
     const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) } });
     expect(wrong({ limits: {}, auth: { verifier, queryParam: 'a' } })).toMatchObject({
       code: 'ERR_UNKNOWN_OPTION',
       message: expect.stringContaining('queryParameter'),
     });
-    expect(wrong({ limits: {}, auth: { verifier, subprotocol: '' } })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'auth.subprotocol' });
-    expect(wrong({ limits: {}, auth: verifier, identify: () => undefined })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' });
-    expect(wrong({ manager, name: 'other' })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' });
-    expect(wrong({ manager: {} })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'manager' });
+    expect(wrong({ limits: {}, auth: { verifier, subprotocol: '' } })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'auth.subprotocol',
+    });
+    expect(wrong({ limits: {}, auth: verifier, identify: () => undefined })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'identify',
+    });
+    expect(wrong({ manager, name: 'other' })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'name',
+    });
+    expect(wrong({ manager: {} })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'manager',
+    });
   });
 
   it('may be a manager of your own', () => {
@@ -58,6 +88,10 @@ it('the adapters for Bun say on Node what to use there', () => {
 });
 
 it('types: all entries share their classes, and Elysia and Eden keep their inference', () => {
-  const { stdout, status } = spawnSync('node_modules/.bin/tsc', ['-p', '__test__/types/tsconfig.json'], { encoding: 'utf8' });
+  const { stdout, status } = spawnSync(
+    'node_modules/.bin/tsc',
+    ['-p', '__test__/types/tsconfig.json'],
+    { encoding: 'utf8' },
+  );
   expect([stdout, status]).toEqual(['', 0]);
 }, 60_000);

@@ -2,12 +2,22 @@ import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
 /** Where Debian and others put it; `CHROMIUM` names another. */
-const PATHS = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const PATHS = [
+  process.env['CHROMIUM'],
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+];
 
 /** The browser, or `undefined` where there is none. */
-export const browserPath: string | undefined = PATHS.find((path) => path !== undefined && existsSync(path));
+export const browserPath: string | undefined = PATHS.find(
+  (path) => path !== undefined && existsSync(path),
+);
 
-if (browserPath === undefined) console.log('skipped: the page in a browser, because there is no Chromium (Debian: apt-get install chromium)');
+if (browserPath === undefined)
+  console.log(
+    'skipped: the page in a browser, because there is no Chromium (Debian: apt-get install chromium)',
+  );
 
 export function launch(): Promise<Browser> {
   const args = [

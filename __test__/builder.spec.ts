@@ -8,7 +8,8 @@ import { type Server, ask, cleanUp, closeCode, start } from './servers/start.js'
 afterEach(cleanUp);
 
 const BUN = 'node_modules/.bin/bun';
-const run = (options: object = {}): Promise<Server> => start([BUN, '__test__/servers/builder.ts'], options);
+const run = (options: object = {}): Promise<Server> =>
+  start([BUN, '__test__/servers/builder.ts'], options);
 
 interface Envelope {
   readonly type: string;
@@ -17,7 +18,14 @@ interface Envelope {
   readonly messageId: string;
 }
 async function tell(client: WebSocket, message: unknown): Promise<Envelope> {
-  return JSON.parse(await ask(client, typeof message === 'string' || message instanceof Uint8Array ? message : JSON.stringify(message))) as Envelope;
+  return JSON.parse(
+    await ask(
+      client,
+      typeof message === 'string' || message instanceof Uint8Array
+        ? message
+        : JSON.stringify(message),
+    ),
+  ) as Envelope;
 }
 const url = (server: Server, path: string): string => `http://127.0.0.1:${server.port}${path}`;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -26,19 +34,35 @@ describe('messages', () => {
   it('ping is answered without handlers of its own', async () => {
     const client = await (await run({ silent: true })).open();
     const pong = await tell(client, { type: 'ping' });
-    expect(pong).toEqual({ type: 'pong', timestamp: expect.stringMatching(/^\d{4}-.*Z$/), messageId: expect.stringMatching(UUID) });
-    expect(await tell(client, { type: 'ping', payload: { n: 1 }, messageId: 'm-1' })).toMatchObject({ type: 'pong', payload: { n: 1 }, messageId: 'm-1' });
+    expect(pong).toEqual({
+      type: 'pong',
+      timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+      messageId: expect.stringMatching(UUID),
+    });
+    expect(await tell(client, { type: 'ping', payload: { n: 1 }, messageId: 'm-1' })).toMatchObject(
+      { type: 'pong', payload: { n: 1 }, messageId: 'm-1' },
+    );
   });
 
   it('go to the handler of their type, and its answer comes back under their id', async () => {
     const client = await (await run()).open();
-    expect(await tell(client, { type: 'add', payload: { a: 2, b: 3 }, messageId: 'sum', timestamp: '2026-01-01T00:00:00Z' })).toMatchObject({
+    expect(
+      await tell(client, {
+        type: 'add',
+        payload: { a: 2, b: 3 },
+        messageId: 'sum',
+        timestamp: '2026-01-01T00:00:00Z',
+      }),
+    ).toMatchObject({
       type: 'sum',
       payload: 5,
       messageId: 'sum',
     });
     // What a client says of itself is not believed.
-    expect(await tell(client, { type: 'who', userId: 'root' })).toMatchObject({ type: 'you', payload: [null, null, 2, '127.0.0.1'] });
+    expect(await tell(client, { type: 'who', userId: 'root' })).toMatchObject({
+      type: 'you',
+      payload: [null, null, 2, '127.0.0.1'],
+    });
     expect(await tell(client, { type: 'push' })).toMatchObject({ type: 'pushed', payload: 1 });
     const code = closeCode(client);
     client.send('{"type":"leave"}');
@@ -51,7 +75,10 @@ describe('messages', () => {
     client.send('{"type":"add","type":"who"}');
     client.send(`{"type":"add","payload":${'['.repeat(5)}${']'.repeat(5)}}`);
     expect((await tell(client, { type: 'add', payload: { a: 1, b: 1 } })).payload).toBe(2);
-    const { invalidMessages, messages } = JSON.parse(await server.get('/stats')) as { invalidMessages: object; messages: object };
+    const { invalidMessages, messages } = JSON.parse(await server.get('/stats')) as {
+      invalidMessages: object;
+      messages: object;
+    };
     expect(invalidMessages).toEqual({ ERR_JSON_DUPLICATE_KEY: 1, ERR_JSON_DEPTH: 1 });
     expect(messages).toEqual({ handled: 1, problems: {} });
   });
@@ -74,16 +101,22 @@ describe('messages', () => {
     ['{"type":"throw"}', 'handler_failed', undefined],
     ['{"type":"reject"}', 'handler_failed', undefined],
     [new Uint8Array(3), 'not_text', undefined],
-  ])('%j gets a typed error, is counted, and the socket stays open', async (message, code, field) => {
-    const server = await run();
-    const client = await server.open();
-    const error = await tell(client, message);
-    expect(error).toMatchObject({ type: 'error', payload: { code, ...(field === undefined ? {} : { field }) } });
-    expect(JSON.stringify(error)).not.toContain('secret');
-    expect((await tell(client, { type: 'add', payload: { a: 1, b: 1 } })).payload).toBe(2);
-    const stats = JSON.parse(await server.get('/stats')) as { messages: object };
-    expect(stats.messages).toEqual({ handled: 1, problems: { [code]: 1 } });
-  });
+  ])(
+    '%j gets a typed error, is counted, and the socket stays open',
+    async (message, code, field) => {
+      const server = await run();
+      const client = await server.open();
+      const error = await tell(client, message);
+      expect(error).toMatchObject({
+        type: 'error',
+        payload: { code, ...(field === undefined ? {} : { field }) },
+      });
+      expect(JSON.stringify(error)).not.toContain('secret');
+      expect((await tell(client, { type: 'add', payload: { a: 1, b: 1 } })).payload).toBe(2);
+      const stats = JSON.parse(await server.get('/stats')) as { messages: object };
+      expect(stats.messages).toEqual({ handled: 1, problems: { [code]: 1 } });
+    },
+  );
 
   it('close their socket with 1007 if so configured', async () => {
     const server = await run({ websocket: { onInvalid: 'close' } });
@@ -101,7 +134,12 @@ describe('requests', () => {
     const server = await run();
     const of = async (path: string): Promise<unknown[]> => {
       const answer = await fetch(url(server, path));
-      return [answer.status, await answer.text(), answer.headers.get('x-outer'), answer.headers.get('x-seen')];
+      return [
+        answer.status,
+        await answer.text(),
+        answer.headers.get('x-outer'),
+        answer.headers.get('x-seen'),
+      ];
     };
     expect(await of('/hello')).toEqual([200, 'hello from /hello', 'yes', '200']);
     expect(await of('/denied')).toEqual([403, 'denied', 'yes', '403']);
@@ -109,7 +147,10 @@ describe('requests', () => {
     expect(await of('/quiet')).toEqual([402, '', 'yes', 'upgrade']);
     expect((await of('/nowhere'))[0]).toBe(404);
     const [status, body] = await of('/broken');
-    expect([status, JSON.parse(String(body))]).toEqual([500, { code: 'internal_error', message: 'Internal error' }]);
+    expect([status, JSON.parse(String(body))]).toEqual([
+      500,
+      { code: 'internal_error', message: 'Internal error' },
+    ]);
     const stats = JSON.parse(await server.get('/stats')) as { middlewares: Record<string, number> };
     expect(Object.keys(stats.middlewares).toSorted()).toEqual(['gate', 'outer']);
   });
@@ -118,7 +159,10 @@ describe('requests', () => {
     const server = await run();
     for (const path of ['/silent', '/other']) {
       const answer = await fetch(url(server, path));
-      expect([answer.status, await answer.json()]).toEqual([500, { code: 'internal_error', message: 'Internal error' }]);
+      expect([answer.status, await answer.json()]).toEqual([
+        500,
+        { code: 'internal_error', message: 'Internal error' },
+      ]);
     }
     await server.tells(
       'error middleware: a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
@@ -129,7 +173,12 @@ describe('requests', () => {
     const server = await run();
     const of = async (path: string, headers: Record<string, string> = {}): Promise<string[]> =>
       (await fetch(url(server, path), { headers })).headers.getSetCookie();
-    expect((await of('/cookies')).toSorted()).toEqual(['a=1; Path=/', 'b=2', 'other=y; Path=/', 'own=x; Path=/']);
+    expect((await of('/cookies')).toSorted()).toEqual([
+      'a=1; Path=/',
+      'b=2',
+      'other=y; Path=/',
+      'own=x; Path=/',
+    ]);
     expect(await of('/cookie')).toEqual(['a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT']);
     // A response that is given again and again holds nobody's cookies.
     expect(await of('/shared', { 'x-b': 'ada' })).toEqual(['a=1; Path=/', 'b=ada']);
@@ -140,19 +189,35 @@ describe('requests', () => {
     const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
     const slow = server.get('/slow?ms=300');
     let status = 200;
-    for (const end = Date.now() + 5000; status === 200 && Date.now() < end;) ({ status } = await fetch(url(server, '/hello')));
+    for (const end = Date.now() + 5000; status === 200 && Date.now() < end;)
+      ({ status } = await fetch(url(server, '/hello')));
     expect(status).toBe(503);
     expect((await fetch(url(server, '/health/ready'))).status).toBe(200);
     expect(await slow).toBe('slow');
     const post = (size: number): Promise<Response> =>
-      fetch(url(server, '/json'), { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify('x'.repeat(size)) });
+      fetch(url(server, '/json'), {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify('x'.repeat(size)),
+      });
     expect((await post(98)).status).toBe(200);
-    const body = (): ReadableStream<Uint8Array> => new Response(JSON.stringify('x'.repeat(99))).body!;
-    const chunked = { method: 'POST', headers: { 'content-type': 'application/json' }, body: body(), duplex: 'half' } as RequestInit;
+    const body = (): ReadableStream<Uint8Array> =>
+      new Response(JSON.stringify('x'.repeat(99))).body!;
+    const chunked = {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: body(),
+      duplex: 'half',
+    } as RequestInit;
     for (const answer of [await post(99), await fetch(url(server, '/json'), chunked)]) {
-      expect([answer.status, await answer.json()]).toEqual([413, { code: 'payload_too_large', message: 'Payload too large' }]);
+      expect([answer.status, await answer.json()]).toEqual([
+        413,
+        { code: 'payload_too_large', message: 'Payload too large' },
+      ]);
     }
-    const { requests } = JSON.parse(await server.get('/stats')) as { requests: { refused: object } };
+    const { requests } = JSON.parse(await server.get('/stats')) as {
+      requests: { refused: object };
+    };
     expect(requests.refused).toMatchObject({ payload_too_large: 2 });
   });
 });
@@ -178,15 +243,28 @@ describe('health', () => {
 
   it('is told whoever asks and however, when no request is let in any more', async () => {
     const server = await run({ limits: { requests: { maxConcurrent: 0 } } });
-    for (const path of ['/health/live', '/health/live/', '/health/ready', '/health/ready?verbose', '/stats']) {
-      for (const method of ['GET', 'HEAD']) expect([method, path, (await fetch(url(server, path), { method })).status]).toEqual([method, path, 200]);
+    for (const path of [
+      '/health/live',
+      '/health/live/',
+      '/health/ready',
+      '/health/ready?verbose',
+      '/stats',
+    ]) {
+      for (const method of ['GET', 'HEAD'])
+        expect([method, path, (await fetch(url(server, path), { method })).status]).toEqual([
+          method,
+          path,
+          200,
+        ]);
     }
-    for (const path of ['/hello', '/health', '/health/live/x', '/']) expect((await fetch(url(server, path))).status).toBe(503);
+    for (const path of ['/hello', '/health', '/health/live/x', '/'])
+      expect((await fetch(url(server, path))).status).toBe(503);
   });
 
   it('has no endpoints that were not wanted', async () => {
     const server = await run({ endpoints: { live: false, ready: false, stats: false } });
-    for (const path of ['/health/live', '/health/ready', '/stats']) expect((await fetch(url(server, path))).status).toBe(404);
+    for (const path of ['/health/live', '/health/ready', '/stats'])
+      expect((await fetch(url(server, path))).status).toBe(404);
   });
 });
 
@@ -198,10 +276,15 @@ describe('auth', () => {
     const again = await server.handshake({ Authorization: 'bearer ann' });
     expect([again.status, JSON.parse(again.body)]).toMatchObject([429, { code: 'user_limit' }]);
     const none = await server.handshake();
-    expect([none.status, /www-authenticate: (.*)/.exec(none.headers)?.[1]?.trim()]).toEqual([401, 'bearer']);
+    expect([none.status, /www-authenticate: (.*)/.exec(none.headers)?.[1]?.trim()]).toEqual([
+      401,
+      'bearer',
+    ]);
     const expired = await server.handshake({ Authorization: 'Bearer expired' });
     expect(expired.status).toBe(401);
-    expect(expired.headers).toContain('www-authenticate: bearer error="invalid_token", error_description="expired"');
+    expect(expired.headers).toContain(
+      'www-authenticate: bearer error="invalid_token", error_description="expired"',
+    );
     for (const header of ['Basic ann', 'Bearer ', 'Bearer nobody', `Bearer ${'x'.repeat(9000)}`]) {
       expect((await server.handshake({ Authorization: header })).status).toBe(401);
     }
@@ -230,7 +313,12 @@ describe('a builder', () => {
       console.log(server.app === app, server.port > 0, server.url.port === String(server.port), (await fetch(new URL('/stats', server.url))).status);
       console.log(server.stop() === server.stop(), (await server.stop()).graceful, server.timers.getActiveTimersCount());
     `);
-    expect(out.split('\n')).toEqual(['true ERR_CLOSED  ERR_CLOSED ', 'true', 'true true true 404', 'true true 0']);
+    expect(out.split('\n')).toEqual([
+      'true ERR_CLOSED  ERR_CLOSED ',
+      'true',
+      'true true true 404',
+      'true true 0',
+    ]);
   });
 
   it('takes handlers as an option, too, and a type only once', () => {
@@ -245,14 +333,20 @@ describe('a builder', () => {
       console.log(thrown(() => new ElysiaServerBuilder({ websocket }).on('shout', () => undefined).build()));
       console.log(thrown(() => new ElysiaServerBuilder({ websocket: { handlers: { shout: 5 } } })));
     `);
-    expect(out.split('\n')).toEqual(['shouted A', 'ERR_OUT_OF_RANGE type', 'ERR_INVALID_ARG_TYPE handle']);
+    expect(out.split('\n')).toEqual([
+      'shouted A',
+      'ERR_OUT_OF_RANGE type',
+      'ERR_INVALID_ARG_TYPE handle',
+    ]);
   });
 
   it.each([
     ['without layers', ''],
     ['with a layer', ".middleware({ name: 'one', middleware: (_context, next) => next() })"],
-  ])('tells clients nothing of what a route has thrown, %s, unless the application answers itself', (_, layer) => {
-    const out = script(`
+  ])(
+    'tells clients nothing of what a route has thrown, %s, unless the application answers itself',
+    (_, layer) => {
+      const out = script(`
       const boom = () => { throw new Error('a secret'); };
       const told = [];
       const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })${layer}.onError((error, where) => told.push(where + ' ' + error.message))
@@ -267,10 +361,21 @@ describe('a builder', () => {
       console.log(told.join(', '));
       await server.stop();
     `);
-    const hidden = '{"code":"internal_error","message":"Internal error"}';
-    const answers = [`/sync 500 ${hidden}`, `/async 500 ${hidden}`, '/meant 418 a secret', '/bad 400 yours', '/own 503 own', '/fine 500 a secret'];
-    expect(out.split('\n')).toEqual([...answers, 'route a secret, route a secret, route a secret']);
-  });
+      const hidden = '{"code":"internal_error","message":"Internal error"}';
+      const answers = [
+        `/sync 500 ${hidden}`,
+        `/async 500 ${hidden}`,
+        '/meant 418 a secret',
+        '/bad 400 yours',
+        '/own 503 own',
+        '/fine 500 a secret',
+      ];
+      expect(out.split('\n')).toEqual([
+        ...answers,
+        'route a secret, route a secret, route a secret',
+      ]);
+    },
+  );
 
   it('that cannot be built leaves no timer and no listener', () => {
     const out = script(`
@@ -333,13 +438,18 @@ describe('a builder', () => {
   it('says on Node what to use there', () => {
     const code = `const { ElysiaServerBuilder } = await import('./dist/elysia.js'); try { new ElysiaServerBuilder(); } catch ({ code, message }) { console.log(code, message); }`;
     const { stdout } = spawnSync('node', ['--input-type=module', '-e', code], { encoding: 'utf8' });
-    expect(stdout.trim()).toBe('ERR_UNSUPPORTED ElysiaServerBuilder needs Bun: on Node use portcullis/ws with an http server');
+    expect(stdout.trim()).toBe(
+      'ERR_UNSUPPORTED ElysiaServerBuilder needs Bun: on Node use portcullis/ws with an http server',
+    );
   });
 });
 
 describe('everything at once', () => {
   it('counts, refuses, tells and ends as each part does alone, and nothing is left of it', () => {
-    const { stdout, stderr } = spawnSync(BUN, ['__test__/servers/whole.ts'], { encoding: 'utf8', timeout: 20_000 });
+    const { stdout, stderr } = spawnSync(BUN, ['__test__/servers/whole.ts'], {
+      encoding: 'utf8',
+      timeout: 20_000,
+    });
     expect(stderr).toContain('source: "maxHeapSize"');
     expect(JSON.parse(stdout)).toEqual({
       answers: [
@@ -357,7 +467,12 @@ describe('everything at once', () => {
       report: {
         samples: 7,
         errors: 4,
-        refusals: { too_many_requests_in_flight: 1, user_limit: 1, ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
+        refusals: {
+          too_many_requests_in_flight: 1,
+          user_limit: 1,
+          ERR_TOKEN_REQUIRED: 1,
+          ERR_TOKEN_ENCODING: 1,
+        },
         inFlight: 0,
         users: 2,
         connections: 1,
@@ -380,7 +495,11 @@ describe('everything at once', () => {
       closed: 1001,
       result: { graceful: true, forced: 0, hookErrors: 0 },
       left: [0, 0, 0, 0],
-      told: ['route: of a route: its secret', 'middleware: of a layer', 'message fail: of a message'],
+      told: [
+        'route: of a route: its secret',
+        'middleware: of a layer',
+        'message fail: of a message',
+      ],
       ownMonitor: [64, 0],
     });
   });
@@ -390,13 +509,17 @@ describe('the load of the plan', () => {
   it('a thousand clients connect, are answered, and are told to go', async () => {
     const server = await run({ silent: true, shutdown: { drainWindowMs: 300 } });
     const clients: WebSocket[] = [];
-    for (let i = 0; i < 1000; i += 100) clients.push(...(await Promise.all(Array.from({ length: 100 }, () => server.open()))));
+    for (let i = 0; i < 1000; i += 100)
+      clients.push(...(await Promise.all(Array.from({ length: 100 }, () => server.open()))));
     expect(await server.total()).toBe(1000);
     const answers = await Promise.all(clients.map((client) => tell(client, { type: 'ping' })));
     expect(answers.filter(({ type }) => type === 'pong')).toHaveLength(1000);
     const codes = clients.map((client) => closeCode(client));
     const result = await server.end();
     expect(new Set(await Promise.all(codes))).toEqual(new Set([1001]));
-    expect(result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 1000, forced: 0 } });
+    expect(result).toMatchObject({
+      graceful: true,
+      websocketsClosed: { acknowledged: 1000, forced: 0 },
+    });
   }, 60_000);
 });

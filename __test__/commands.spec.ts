@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { verdictText } from '../bench/compare.mjs';
 import { closing } from '../bench/load/verdict.mjs';
 
-const run = (script: string, ...args: string[]): SpawnSyncReturns<string> => spawnSync('node', [script, ...args], { encoding: 'utf8', timeout: 20_000 });
+const run = (script: string, ...args: string[]): SpawnSyncReturns<string> =>
+  spawnSync('node', [script, ...args], { encoding: 'utf8', timeout: 20_000 });
 
 describe.each([
   ['npm run soak', 'scripts/soak.mjs'],
@@ -18,8 +19,12 @@ describe.each([
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(new RegExp(`^${command} -- \\[options\\]\n(?: {2}--[\\w-]+ .+\n)+$`));
     // Every option, in whichever file it is read.
-    const source = [script, 'bench/load/options.mjs'].slice(0, command === 'npm run load' ? 2 : 1).map((path) => readFileSync(path, 'utf8'));
-    const options = [...source.join('\n').matchAll(/'?([\w-]+)'?: \{ type: '/g)].map((match) => match[1] ?? '').filter((name) => name !== 'help');
+    const source = [script, 'bench/load/options.mjs']
+      .slice(0, command === 'npm run load' ? 2 : 1)
+      .map((path) => readFileSync(path, 'utf8'));
+    const options = [...source.join('\n').matchAll(/'?([\w-]+)'?: \{ type: '/g)]
+      .map((match) => match[1] ?? '')
+      .filter((name) => name !== 'help');
     expect(options.filter((name) => !stdout.includes(`\n  --${name} `))).toEqual([]);
     expect(options.length).toBeGreaterThan(0);
   });
@@ -50,9 +55,19 @@ it.each([
   [25, { least: 25 }, /must >= 25 ns +met$/],
   [24.9, { least: 25 }, / MISSED$/],
   [Number.NaN, { most: 0 }, /- ns +must <= 0 ns +not measured$/],
-] as const)('a benchmark says of %d, of which %j is wanted, what that comes to', (got, want, said) => {
-  expect((verdictText as (title: string, got: number, unit: string, want: object) => string)('it', got, 'ns', want)).toMatch(said);
-});
+] as const)(
+  'a benchmark says of %d, of which %j is wanted, what that comes to',
+  (got, want, said) => {
+    expect(
+      (verdictText as (title: string, got: number, unit: string, want: object) => string)(
+        'it',
+        got,
+        'ns',
+        want,
+      ),
+    ).toMatch(said);
+  },
+);
 
 it.each([
   [[undefined, undefined], /^Nothing was to be judged/],

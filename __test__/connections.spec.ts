@@ -1,11 +1,23 @@
 import { createServer } from 'node:http';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ConnectionManager, type ManagedConnection, PortcullisError, ProductionConnectionManager, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  type ManagedConnection,
+  PortcullisError,
+  ProductionConnectionManager,
+  TimerManager,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
-const limits = { maxTotalConnections: 100, maxConnectionsPerIp: 10, maxConnectionsPerUser: 5, connectionTimeoutMs: 30_000, cleanupIntervalMs: 5000 };
+const limits = {
+  maxTotalConnections: 100,
+  maxConnectionsPerIp: 10,
+  maxConnectionsPerUser: 5,
+  connectionTimeoutMs: 30_000,
+  cleanupIntervalMs: 5000,
+};
 
 let clock: ManualClock;
 let timers: TimerManager;
@@ -30,12 +42,15 @@ function add(id: string, ip = '192.0.2.1', user?: string): ManagedConnection<Fak
 
 describe("the plan's own test", () => {
   it('accepts a connection and counts it', () => {
-    expect(manager.addConnection('conn-1', new FakeSocket(), '192.168.1.1', 'user-1').success).toBe(true);
+    expect(manager.addConnection('conn-1', new FakeSocket(), '192.168.1.1', 'user-1').success).toBe(
+      true,
+    );
     expect(manager.getStats().totalConnections).toBe(1);
   });
 
   it('refuses the eleventh of one address', () => {
-    for (let i = 0; i < 10; i++) manager.addConnection(`conn-${i}`, new FakeSocket(), '192.168.1.1');
+    for (let i = 0; i < 10; i++)
+      manager.addConnection(`conn-${i}`, new FakeSocket(), '192.168.1.1');
     const result = manager.addConnection('conn-11', new FakeSocket(), '192.168.1.1');
     expect(result.success).toBe(false);
     expect(result.reason).toContain('Max connections per IP exceeded');
@@ -64,15 +79,22 @@ describe('limits', () => {
       reason: 'Max connections per user exceeded',
     });
     manager.updateLimits({ maxTotalConnections: 5 });
-    expect(manager.addConnection('u6', new FakeSocket(), '192.0.2.9')).toMatchObject({ code: 'total_limit', reason: 'Max total connections exceeded' });
+    expect(manager.addConnection('u6', new FakeSocket(), '192.0.2.9')).toMatchObject({
+      code: 'total_limit',
+      reason: 'Max total connections exceeded',
+    });
     manager.drain();
-    expect(manager.addConnection('u7', new FakeSocket(), '192.0.2.9')).toMatchObject({ code: 'draining' });
+    expect(manager.addConnection('u7', new FakeSocket(), '192.0.2.9')).toMatchObject({
+      code: 'draining',
+    });
     manager.drain(false);
   });
 
   it('pitfall 3: a known id is refused, and a late release of an old connection does not hit a new one', () => {
     const old = add('same');
-    expect(manager.addConnection('same', new FakeSocket(), '192.0.2.2')).toMatchObject({ code: 'duplicate_id' });
+    expect(manager.addConnection('same', new FakeSocket(), '192.0.2.2')).toMatchObject({
+      code: 'duplicate_id',
+    });
     manager.removeConnection('same');
     const young = add('same');
     expect(manager.release(old)).toBe(false);
@@ -91,16 +113,21 @@ describe('limits', () => {
     manager.updateLimits({ maxConnectionsPerIp: 1 });
     add('a', '1.2.3.4');
     for (const ip of ['::ffff:1.2.3.4', '::ffff:102:304', '[::ffff:1.2.3.4]:80', '1.2.3.4:8080']) {
-      expect(manager.addConnection(ip, new FakeSocket(), ip), ip).toMatchObject({ code: 'ip_limit' });
+      expect(manager.addConnection(ip, new FakeSocket(), ip), ip).toMatchObject({
+        code: 'ip_limit',
+      });
     }
     expect(manager.addConnection('b', new FakeSocket(), '2001:db8::1.2.3.4').success).toBe(true);
   });
 
   it('pitfall 12: zero admits none, Infinity and absent admit all', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
-    expect(manager.addConnection('a', new FakeSocket(), '1.2.3.4')).toMatchObject({ code: 'ip_limit' });
+    expect(manager.addConnection('a', new FakeSocket(), '1.2.3.4')).toMatchObject({
+      code: 'ip_limit',
+    });
     const free = new ConnectionManager({ maxTotalConnections: Infinity }, timers);
-    for (let i = 0; i < 5000; i++) expect(free.addConnection(`c${i}`, new FakeSocket(), '1.2.3.4').success).toBe(true);
+    for (let i = 0; i < 5000; i++)
+      expect(free.addConnection(`c${i}`, new FakeSocket(), '1.2.3.4').success).toBe(true);
     expect(free.getStats().totalConnections).toBe(5000);
     free.cleanup();
   });
@@ -119,7 +146,10 @@ describe('limits', () => {
     manager.updateLimits({ connectRatePerIp: { limit: 2, windowMs: 1000 } });
     add('a');
     add('b');
-    expect(manager.addConnection('c', new FakeSocket(), '192.0.2.1')).toMatchObject({ code: 'ip_rate', retryAfterMs: 500 });
+    expect(manager.addConnection('c', new FakeSocket(), '192.0.2.1')).toMatchObject({
+      code: 'ip_rate',
+      retryAfterMs: 500,
+    });
     clock.advance(500);
     add('c');
   });
@@ -149,7 +179,13 @@ describe('activity', () => {
     connection.sent(7);
     manager.removeConnection('a');
     expect(connection.received(1)).toBe('stale');
-    expect(connection).toMatchObject({ messageCount: 2, bytesReceived: 15, bytesSent: 7, isAlive: false, ip: '192.0.2.1' });
+    expect(connection).toMatchObject({
+      messageCount: 2,
+      bytesReceived: 15,
+      bytesSent: 7,
+      isAlive: false,
+      ip: '192.0.2.1',
+    });
     expect(add('b')).toMatchObject({ messageCount: 0, bytesReceived: 0 });
   });
 
@@ -172,7 +208,9 @@ describe('activity', () => {
 
   it('pitfall 13: a clock that jumps makes nobody look idle', () => {
     let now = 0;
-    const jumping = new TimerManager({ clock: Object.assign(new ManualClock(), { now: () => now }) });
+    const jumping = new TimerManager({
+      clock: Object.assign(new ManualClock(), { now: () => now }),
+    });
     const own = new ConnectionManager(limits, jumping);
     own.addConnection('a', new FakeSocket(), '192.0.2.1');
     now += 3_600_000;
@@ -200,17 +238,38 @@ describe('activity', () => {
 });
 
 describe('bad input', () => {
-  const junk: unknown[] = [undefined, null, NaN, -1, 1.5, 2 ** 33, Infinity, '', 'x', {}, [], () => 0, Symbol('x'), 10n, true];
+  const junk: unknown[] = [
+    undefined,
+    null,
+    NaN,
+    -1,
+    1.5,
+    2 ** 33,
+    Infinity,
+    '',
+    'x',
+    {},
+    [],
+    () => 0,
+    Symbol('x'),
+    10n,
+    true,
+  ];
 
   it('is refused at construction with the field and the range', () => {
-    expect(() => new ConnectionManager({ maxConnectionsPerIP: 5 } as object, timers)).toThrow(/did you mean maxConnectionsPerIp/);
+    expect(() => new ConnectionManager({ maxConnectionsPerIP: 5 } as object, timers)).toThrow(
+      /did you mean maxConnectionsPerIp/,
+    );
     for (const value of [NaN, -1, 1.5, 2 ** 33, null, '5']) {
       try {
         new ConnectionManager({ maxConnectionsPerIp: value as number }, timers);
         expect.unreachable(String(value));
       } catch (error) {
         expect(error).toBeInstanceOf(PortcullisError);
-        expect(error).toMatchObject({ field: 'maxConnectionsPerIp', allowed: expect.stringContaining('from 0') });
+        expect(error).toMatchObject({
+          field: 'maxConnectionsPerIp',
+          allowed: expect.stringContaining('from 0'),
+        });
       }
     }
   });
@@ -244,7 +303,11 @@ describe('bad input', () => {
     }
     manager.removeConnection('z');
     clock.advance(60_000);
-    expect(manager.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0, connectionsByUser: 0 });
+    expect(manager.getStats()).toMatchObject({
+      totalConnections: 0,
+      connectionsByIp: 0,
+      connectionsByUser: 0,
+    });
   });
 
   it('a hook that throws or rejects costs no seat and no process: it is a warning, once', async () => {
@@ -253,7 +316,11 @@ describe('bad input', () => {
     process.on('warning', listen);
     const boom = new Error('boom');
     const hooked = new ConnectionManager<FakeSocket>(
-      { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000, action: 'drop' }, connectionTimeoutMs: 1000 },
+      {
+        maxTotalConnections: 1,
+        messageRate: { limit: 1, windowMs: 1000, action: 'drop' },
+        connectionTimeoutMs: 1000,
+      },
       timers,
       {
         onRefuse: () => {
@@ -266,14 +333,28 @@ describe('bad input', () => {
       },
     );
     const result = hooked.addConnection('a', new FakeSocket(), '192.0.2.1');
-    for (const id of ['b', 'c']) expect(hooked.addConnection(id, new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
-    expect([result.connection?.received(1), result.connection?.received(1)]).toEqual(['ok', 'drop']);
+    for (const id of ['b', 'c'])
+      expect(hooked.addConnection(id, new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
+    expect([result.connection?.received(1), result.connection?.received(1)]).toEqual([
+      'ok',
+      'drop',
+    ]);
     clock.advance(10_000);
     expect([hooked.getStats().totalConnections, hooked.getStats().evicted]).toEqual([0, 1]);
     await new Promise((resolve) => setTimeout(resolve, 5));
     process.off('warning', listen);
-    expect(warnings.map((warning) => [warning.message.split(' ')[0], (warning as { code?: string }).code, warning.cause])).toEqual(
-      ['onRefuse', 'onRateExceeded', 'onEvict'].map((name) => [name, 'PORTCULLIS_HOOK_ERROR', boom]),
+    expect(
+      warnings.map((warning) => [
+        warning.message.split(' ')[0],
+        (warning as { code?: string }).code,
+        warning.cause,
+      ]),
+    ).toEqual(
+      ['onRefuse', 'onRateExceeded', 'onEvict'].map((name) => [
+        name,
+        'PORTCULLIS_HOOK_ERROR',
+        boom,
+      ]),
     );
     expect(warnings[0]?.message).not.toContain('boom');
     hooked.cleanup();
@@ -282,8 +363,15 @@ describe('bad input', () => {
   it('a lease that was tampered with is refused before its seat is touched', () => {
     const lease = manager.reserve('192.0.2.1');
     if (!lease.success) throw new Error(lease.reason);
-    for (const junk of [{ handle: lease.handle }, { ...lease, ip: 5 }, { ...lease, userId: {} }, { ...lease, handle: 0.5 }]) {
-      expect(() => manager.commit(junk as never, 'a', new FakeSocket())).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'lease' }));
+    for (const junk of [
+      { handle: lease.handle },
+      { ...lease, ip: 5 },
+      { ...lease, userId: {} },
+      { ...lease, handle: 0.5 },
+    ]) {
+      expect(() => manager.commit(junk as never, 'a', new FakeSocket())).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'lease' }),
+      );
     }
     expect(manager.abort(lease)).toBe(true);
     expect(manager.getStats().totalConnections).toBe(0);
@@ -305,14 +393,18 @@ describe('bad input', () => {
       override set readyState(_state: number) {}
     }
     const hostile = new ConnectionManager({ connectionTimeoutMs: 1000 }, timers);
-    for (let i = 0; i < 100; i++) hostile.addConnection(`c${i}`, i % 2 === 0 ? new Hostile() : new Late(), '192.0.2.1');
+    for (let i = 0; i < 100; i++)
+      hostile.addConnection(`c${i}`, i % 2 === 0 ? new Hostile() : new Late(), '192.0.2.1');
     clock.advance(20_000);
     expect([hostile.getStats().totalConnections, hostile.getStats().evicted]).toEqual([0, 100]);
     hostile.cleanup();
   });
 
   it('cleanupStaleConnections finds what lies behind a pass that is under way', () => {
-    const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 },
+      timers,
+    );
     for (let i = 0; i < 200; i++) own.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
     const [first, ...others] = own.connections.values();
     for (const connection of others) connection.lastActivity = Date.now() - 60_000;
@@ -330,7 +422,9 @@ describe('bad input', () => {
     strict.cleanup();
     own.updateLimits({ maxTotalConnections: 0, connectionTimeoutMs: 1000 });
     expect(own.addConnection('a', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
-    expect(() => new ConnectionManager({ maxTotalConnections: 1 }, strict, { name: 'strict' })).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(
+      () => new ConnectionManager({ maxTotalConnections: 1 }, strict, { name: 'strict' }),
+    ).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
     // The name is free.
     new ConnectionManager({ maxTotalConnections: 2 }, timers, { name: 'strict' }).cleanup();
     own.cleanup();
@@ -343,32 +437,46 @@ describe('bad input', () => {
     const seen = own.getStats().limits.messageRate as { limit: number };
     expect(() => (seen.limit = 5)).toThrow(TypeError);
     own.updateLimits({ maxTotalConnections: 2 });
-    expect(own.getStats().limits).toEqual({ maxTotalConnections: 2, messageRate: { limit: 1, windowMs: 1000 } });
+    expect(own.getStats().limits).toEqual({
+      maxTotalConnections: 2,
+      messageRate: { limit: 1, windowMs: 1000 },
+    });
     own.cleanup();
   });
 
   it('drain takes a boolean', () => {
     manager.drain();
     for (const junk of [null, 0, ''])
-      expect(() => manager.drain(junk as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'on' }));
+      expect(() => manager.drain(junk as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'on' }),
+      );
     expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
   });
 
   it('after cleanup newcomers are refused by name', () => {
     add('a');
     manager.cleanup();
-    expect(manager.addConnection('b', new FakeSocket(), '1.1.1.1')).toMatchObject({ code: 'closed' });
+    expect(manager.addConnection('b', new FakeSocket(), '1.1.1.1')).toMatchObject({
+      code: 'closed',
+    });
     expect(manager.getStats().totalConnections).toBe(0);
   });
 
-  it('is exported under both names', () => expect(ProductionConnectionManager).toBe(ConnectionManager));
+  it('is exported under both names', () =>
+    expect(ProductionConnectionManager).toBe(ConnectionManager));
 });
 
 describe('a named index', () => {
   it('is not changed by a manager that was cleaned up, whoever holds it still', () => {
-    const [gone, other] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'left' }));
+    const [gone, other] = [1, 2].map(
+      () => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'left' }),
+    );
     gone!.cleanup();
-    for (const change of [() => gone!.drain(), () => gone!.drain(false), () => gone!.updateLimits({ maxTotalConnections: 0 })]) {
+    for (const change of [
+      () => gone!.drain(),
+      () => gone!.drain(false),
+      () => gone!.updateLimits({ maxTotalConnections: 0 }),
+    ]) {
       expect(change).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
     }
     expect(gone!.getStats().limits).toEqual({ maxTotalConnections: 3 });
@@ -379,7 +487,10 @@ describe('a named index', () => {
   });
 
   it('is gone with the last manager that was closed: its name is free, for other limits and not draining', () => {
-    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }));
+    const [a, b] = [1, 2].map(
+      () =>
+        new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }),
+    );
     a!.addConnection('a', new FakeSocket(), '192.0.2.1');
     b!.addConnection('b', new FakeSocket(), '192.0.2.1');
     a!.reserve('192.0.2.1');
@@ -387,12 +498,14 @@ describe('a named index', () => {
     a!.cleanup();
     expect([a!.getStats().totalConnections, b!.getStats().totalConnections]).toEqual([0, 1]);
     // b holds it still.
-    expect(() => new ConnectionManager({ maxTotalConnections: 5 }, timers, { name: 'reused' })).toThrow(
-      expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }),
-    );
+    expect(
+      () => new ConnectionManager({ maxTotalConnections: 5 }, timers, { name: 'reused' }),
+    ).toThrow(expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }));
     expect(b!.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
     b!.cleanup();
-    const next = new ConnectionManager<FakeSocket>({ maxTotalConnections: 5 }, timers, { name: 'reused' });
+    const next = new ConnectionManager<FakeSocket>({ maxTotalConnections: 5 }, timers, {
+      name: 'reused',
+    });
     expect(next.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
     expect(next.getStats().totalConnections).toBe(1);
     next.cleanup();
@@ -424,9 +537,14 @@ describe('a named index', () => {
     );
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     expect(own.getStats().totalConnections).toBe(7);
-    for (let i = 0; i < 3; i++) expect(own.addConnection(`m${i}`, new FakeSocket(), '192.0.2.2').success).toBe(true);
-    expect(own.addConnection('m3', new FakeSocket(), '192.0.2.2')).toMatchObject({ code: 'total_limit' });
-    expect(() => new ConnectionManager({ maxTotalConnections: 9 }, timers, { name: 'shared' })).toThrow(/maxTotalConnections/);
+    for (let i = 0; i < 3; i++)
+      expect(own.addConnection(`m${i}`, new FakeSocket(), '192.0.2.2').success).toBe(true);
+    expect(own.addConnection('m3', new FakeSocket(), '192.0.2.2')).toMatchObject({
+      code: 'total_limit',
+    });
+    expect(
+      () => new ConnectionManager({ maxTotalConnections: 9 }, timers, { name: 'shared' }),
+    ).toThrow(/maxTotalConnections/);
     await worker.terminate();
     expect(own.getStats().totalConnections).toBe(3);
     own.cleanup();
@@ -434,9 +552,15 @@ describe('a named index', () => {
 });
 
 describe('message rates', () => {
-  const rated = (action: 'drop' | 'close' | 'report', onRateExceeded = vi.fn()): [ConnectionManager<FakeSocket>, typeof onRateExceeded] => [
+  const rated = (
+    action: 'drop' | 'close' | 'report',
+    onRateExceeded = vi.fn(),
+  ): [ConnectionManager<FakeSocket>, typeof onRateExceeded] => [
     new ConnectionManager<FakeSocket>(
-      { messageRate: { limit: 10, windowMs: 1000, burst: 3, action }, byteRate: { limit: 1000, windowMs: 1000, action } },
+      {
+        messageRate: { limit: 10, windowMs: 1000, burst: 3, action },
+        byteRate: { limit: 1000, windowMs: 1000, action },
+      },
       timers,
       { onRateExceeded },
     ),
@@ -451,7 +575,12 @@ describe('message rates', () => {
   it('drops what is over, tells the hook, and takes up again when the time has come', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);
-    expect([1, 1, 1, 1].map((bytes) => connection.received(bytes))).toEqual(['ok', 'ok', 'ok', 'drop']);
+    expect([1, 1, 1, 1].map((bytes) => connection.received(bytes))).toEqual([
+      'ok',
+      'ok',
+      'ok',
+      'drop',
+    ]);
     expect(hook).toHaveBeenCalledWith(connection, 'message_rate', 'drop');
     clock.advance(99);
     expect(connection.received(1)).toBe('drop');
@@ -498,7 +627,10 @@ describe('message rates', () => {
   });
 
   it('pitfall 9: grants over any window what a bucket of tokens grants', () => {
-    const own = new ConnectionManager<FakeSocket>({ messageRate: { limit: 7, windowMs: 1000, burst: 4, action: 'drop' } }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { messageRate: { limit: 7, windowMs: 1000, burst: 4, action: 'drop' } },
+      timers,
+    );
     const connection = one(own);
     let random = 7;
     let tokens = 4;
@@ -559,9 +691,13 @@ describe('the view of the live connections', () => {
 
 describe('when a user or an id is full', () => {
   it("closes the user's oldest connection if asked to", () => {
-    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, { onFull: 'closeOldest' });
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, {
+      onFull: 'closeOldest',
+    });
     const sockets = [new FakeSocket(), new FakeSocket(), new FakeSocket()];
-    sockets.forEach((socket, at) => expect(own.addConnection(`c${at}`, socket, '192.0.2.1', 'alice').success).toBe(true));
+    sockets.forEach((socket, at) =>
+      expect(own.addConnection(`c${at}`, socket, '192.0.2.1', 'alice').success).toBe(true),
+    );
     expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
     expect(sockets[0]?.closed[0]?.code).toBe(4001);
     expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2']);
@@ -575,7 +711,11 @@ describe('when a user or an id is full', () => {
   });
 
   it('a newcomer that is refused takes nothing over', () => {
-    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1, maxConnectionsPerUser: 1 }, timers, { onDuplicateId: 'takeover' });
+    const own = new ConnectionManager<FakeSocket>(
+      { maxConnectionsPerIp: 1, maxConnectionsPerUser: 1 },
+      timers,
+      { onDuplicateId: 'takeover' },
+    );
     const old = own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann');
     own.addConnection('other', new FakeSocket(), '192.0.2.2', 'bob');
     if (!old.success) throw new Error('it should be admitted');
@@ -589,12 +729,19 @@ describe('when a user or an id is full', () => {
     // With room for both, too, there is only one of the id in the end.
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'cat').success).toBe(true);
     expect([old.connection.isAlive, old.connection.socket.closed.length]).toEqual([false, 1]);
-    expect(own.getStats()).toMatchObject({ totalConnections: 2, connectionsByIp: 2, connectionsByUser: 2 });
+    expect(own.getStats()).toMatchObject({
+      totalConnections: 2,
+      connectionsByIp: 2,
+      connectionsByUser: 2,
+    });
     own.cleanup();
   });
 
   it("a manager takes no lease of another's", () => {
-    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers)) as [typeof manager, typeof manager];
+    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers)) as [
+      typeof manager,
+      typeof manager,
+    ];
     const [ofA, ofB] = [a.reserve('192.0.2.1'), b.reserve('192.0.2.2')];
     if (!ofA.success || !ofB.success) throw new Error('both should be reserved');
     expect(ofA.handle).toBe(ofB.handle);
@@ -606,11 +753,15 @@ describe('when a user or an id is full', () => {
   });
 
   it('pitfall 3: takes an id over if asked to, and the late close of the old one changes nothing', () => {
-    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, { onDuplicateId: 'takeover' });
+    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, {
+      onDuplicateId: 'takeover',
+    });
     const first = own.addConnection('same', new FakeSocket(), '192.0.2.1');
     const second = own.addConnection('same', new FakeSocket(), '192.0.2.1');
     if (!first.success || !second.success) throw new Error('both should be admitted');
-    expect(first.connection.socket.closed).toEqual([{ code: 4001, reason: 'Replaced by a newer connection' }]);
+    expect(first.connection.socket.closed).toEqual([
+      { code: 4001, reason: 'Replaced by a newer connection' },
+    ]);
     expect(own.release(first.connection)).toBe(false);
     expect(second.connection.isAlive).toBe(true);
     expect(own.getStats().totalConnections).toBe(1);
@@ -642,7 +793,11 @@ describe('other pitfalls', () => {
         Atomics.add(gate, 1, 1);
         Atomics.notify(gate, 1);
         setInterval(() => {}, 1000);`;
-      return new Worker(code, { eval: true, execArgv: ['--input-type=module'], workerData: { gate, shared } });
+      return new Worker(code, {
+        eval: true,
+        execArgv: ['--input-type=module'],
+        workerData: { gate, shared },
+      });
     });
     const reach = async (count: number): Promise<void> => {
       while (Atomics.load(gate, 1) < count) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -668,37 +823,63 @@ describe('other pitfalls', () => {
       expect(result.connection?.bindUser('ann')).toEqual({ success: true });
       result.connection?.received(1);
     }
-    expect(manager.getStats()).toMatchObject({ totalConnections: 1, connectionsByIp: 1, connectionsByUser: 1, anonymousConnections: 0 });
+    expect(manager.getStats()).toMatchObject({
+      totalConnections: 1,
+      connectionsByIp: 1,
+      connectionsByUser: 1,
+      anonymousConnections: 0,
+    });
     for (let i = 0; i < 3; i++) result.connection?.close();
-    expect([manager.release(result.connection!), manager.removeConnection('a')]).toEqual([false, false]);
-    expect(manager.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0, connectionsByUser: 0, anonymousConnections: 0 });
+    expect([manager.release(result.connection!), manager.removeConnection('a')]).toEqual([
+      false,
+      false,
+    ]);
+    expect(manager.getStats()).toMatchObject({
+      totalConnections: 0,
+      connectionsByIp: 0,
+      connectionsByUser: 0,
+      anonymousConnections: 0,
+    });
   });
 
   it('pitfall 8: what is no address has a small class of its own', () => {
-    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 },
+      timers,
+    );
     expect(own.addConnection('a', new FakeSocket(), '').success).toBe(true);
     expect(own.addConnection('b', new FakeSocket(), 'unknown').success).toBe(true);
-    expect(own.addConnection('c', new FakeSocket(), 'localhost')).toMatchObject({ code: 'unknown_ip_limit' });
-    for (let i = 0; i < 10; i++) expect(own.addConnection(`d${i}`, new FakeSocket(), '192.0.2.1').success).toBe(true);
+    expect(own.addConnection('c', new FakeSocket(), 'localhost')).toMatchObject({
+      code: 'unknown_ip_limit',
+    });
+    for (let i = 0; i < 10; i++)
+      expect(own.addConnection(`d${i}`, new FakeSocket(), '192.0.2.1').success).toBe(true);
     own.cleanup();
   });
 
   it('pitfall 11: a flood of addresses throws nobody out of the rate', () => {
-    const own = new ConnectionManager<FakeSocket>({ connectRatePerIp: { limit: 1, windowMs: 1e6 } }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { connectRatePerIp: { limit: 1, windowMs: 1e6 } },
+      timers,
+    );
     expect(own.addConnection('victim', new FakeSocket(), '192.0.2.1').success).toBe(true);
     for (let i = 0; i < 70_000; i++) {
       const id = `f${i}`;
       own.addConnection(id, new FakeSocket(), `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
       own.removeConnection(id);
     }
-    expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({ code: 'ip_rate' });
+    expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({
+      code: 'ip_rate',
+    });
     own.cleanup();
   });
 
   it('pitfall 15: a close code that must not be sent is refused, a reason is cut to what a frame holds', () => {
     const connection = add('a');
     for (const code of [0, 999, 1004, 1005, 1006, 1015, 2000, 5000, 1000.5, Number.NaN]) {
-      expect(() => connection.close(code)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'code' }));
+      expect(() => connection.close(code)).toThrow(
+        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'code' }),
+      );
     }
     expect(connection.isAlive).toBe(true);
     connection.close(4000, 'ä'.repeat(100));
@@ -725,7 +906,9 @@ describe('other pitfalls', () => {
   it('pitfall 21: nobody is thrown out for a newcomer unless it was asked for', () => {
     const old = Array.from({ length: 10 }, (_, i) => add(`a${i}`));
     for (let i = 0; i < 100; i++) manager.addConnection(`b${i}`, new FakeSocket(), '192.0.2.1');
-    expect(old.every((connection) => connection.isAlive && connection.socket.closed.length === 0)).toBe(true);
+    expect(
+      old.every((connection) => connection.isAlive && connection.socket.closed.length === 0),
+    ).toBe(true);
   });
 
   it('a view of the connections cannot be written to', () => {
@@ -739,7 +922,9 @@ describe('other pitfalls', () => {
 
 describe('what was a defect once', () => {
   it('a rate set at run time judges managers of the same name by one clock', () => {
-    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers, { name: 'one-clock' })) as [typeof manager, typeof manager];
+    const [a, b] = [1, 2].map(
+      () => new ConnectionManager<FakeSocket>({}, timers, { name: 'one-clock' }),
+    ) as [typeof manager, typeof manager];
     a.updateLimits({ connectRatePerIp: { limit: 1, windowMs: 100 } });
     expect(b.addConnection('1', new FakeSocket(), '1.1.1.1').success).toBe(true);
     clock.advance(60_000);
@@ -761,22 +946,30 @@ describe('what was a defect once', () => {
   it('a socket that connects again within its own close costs no seat', () => {
     const own = new ConnectionManager({}, timers, { onDuplicateId: 'takeover' });
     let again = 0;
-    own.addConnection('x', { close: () => void (again++ === 0 && own.addConnection('x', new FakeSocket(), '1.1.1.1')) }, '1.1.1.1');
+    own.addConnection(
+      'x',
+      { close: () => void (again++ === 0 && own.addConnection('x', new FakeSocket(), '1.1.1.1')) },
+      '1.1.1.1',
+    );
     own.addConnection('x', new FakeSocket(), '1.1.1.1');
     expect([own.connections.size, own.getStats().totalConnections]).toEqual([1, 1]);
     own.cleanup();
     expect(own.getStats().totalConnections).toBe(0);
-    const full = new ConnectionManager({ maxConnectionsPerUser: 1 }, timers, { onFull: 'closeOldest' });
+    const full = new ConnectionManager({ maxConnectionsPerUser: 1 }, timers, {
+      onFull: 'closeOldest',
+    });
     full.addConnection('a', { close: () => full.cleanup() }, '1.1.1.1', 'u');
-    expect(full.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({ code: 'closed' });
+    expect(full.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({
+      code: 'closed',
+    });
     expect(full.getStats().totalConnections).toBe(0);
   });
 
   it('cleanup gives leases back, and goes on when strict timers were cleaned up first', () => {
-    const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, timers, { name: 'leases' })) as [
-      typeof manager,
-      typeof manager,
-    ];
+    const [a, b] = [1, 2].map(
+      () =>
+        new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, timers, { name: 'leases' }),
+    ) as [typeof manager, typeof manager];
     const lease = a.reserve('1.1.1.1');
     a.cleanup();
     expect(b.getStats().totalConnections).toBe(0);
@@ -791,12 +984,17 @@ describe('what was a defect once', () => {
     strict.cleanup();
     own.cleanup();
     expect(own.getStats().totalConnections).toBe(0);
-    expect(sockets.map((socket) => [socket.closed.length, socket.terminated])).toEqual([1, 2, 3].map(() => [1, true]));
+    expect(sockets.map((socket) => [socket.closed.length, socket.terminated])).toEqual(
+      [1, 2, 3].map(() => [1, true]),
+    );
   });
 
   it('nobody is closed early when the timeout becomes shorter', () => {
     for (let i = 0; i < 100; i++) {
-      const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 60_000, cleanupIntervalMs: 1 }, timers);
+      const own = new ConnectionManager<FakeSocket>(
+        { connectionTimeoutMs: 60_000, cleanupIntervalMs: 1 },
+        timers,
+      );
       const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
       if (!result.success) throw new Error(result.reason);
       clock.advance((i * 7) % 700);
@@ -811,7 +1009,10 @@ describe('what was a defect once', () => {
   });
 
   it('the longest timeout there is evicts', () => {
-    const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 2 ** 30, cleanupIntervalMs: 2 ** 29 }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { connectionTimeoutMs: 2 ** 30, cleanupIntervalMs: 2 ** 29 },
+      timers,
+    );
     const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
     if (!result.success) throw new Error(result.reason);
     result.connection.lastActivity = Date.now() - 2 ** 30;
@@ -822,12 +1023,18 @@ describe('what was a defect once', () => {
   });
 
   it('a newcomer whom a rate refuses does not cost the oldest its place, and a used lease closes nobody', () => {
-    const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 1, connectRatePerUser: { limit: 1, windowMs: 60_000 } }, timers, {
-      onFull: 'closeOldest',
-    });
+    const own = new ConnectionManager<FakeSocket>(
+      { maxConnectionsPerUser: 1, connectRatePerUser: { limit: 1, windowMs: 60_000 } },
+      timers,
+      {
+        onFull: 'closeOldest',
+      },
+    );
     const socket = new FakeSocket();
     own.addConnection('a', socket, '1.1.1.1', 'u');
-    expect(own.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({ code: 'user_rate' });
+    expect(own.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({
+      code: 'user_rate',
+    });
     expect([socket.closed, own.connections.size]).toEqual([[], 1]);
     own.cleanup();
     const taking = new ConnectionManager<FakeSocket>({}, timers, { onDuplicateId: 'takeover' });
@@ -849,19 +1056,29 @@ describe('what was a defect once', () => {
   it('a burst is whole at any time of day, and a relaxed rate forgives', () => {
     for (let i = 0; i < 300; i++) {
       const burst = 2 + (i % 20);
-      const own = new ConnectionManager<FakeSocket>({ connectRatePerIp: { limit: burst, windowMs: 1000 } }, timers);
+      const own = new ConnectionManager<FakeSocket>(
+        { connectRatePerIp: { limit: burst, windowMs: 1000 } },
+        timers,
+      );
       clock.advance(((i * 7919) % 1000) / 7);
-      for (let k = 0; k < burst; k++) expect(own.addConnection(`${k}`, new FakeSocket(), '1.1.1.1').success).toBe(true);
+      for (let k = 0; k < burst; k++)
+        expect(own.addConnection(`${k}`, new FakeSocket(), '1.1.1.1').success).toBe(true);
       own.cleanup();
     }
     const slow = { limit: 1, windowMs: 3_600_000 };
     const fast = { limit: 1000, windowMs: 1000 };
-    const own = new ConnectionManager<FakeSocket>({ messageRate: slow, connectRatePerIp: slow }, timers);
+    const own = new ConnectionManager<FakeSocket>(
+      { messageRate: slow, connectRatePerIp: slow },
+      timers,
+    );
     const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
     if (!result.success) throw new Error(result.reason);
     result.connection.received(1);
     own.updateLimits({ messageRate: fast, connectRatePerIp: fast });
-    expect([result.connection.received(1), own.addConnection('2', new FakeSocket(), '1.1.1.1').success]).toEqual(['ok', true]);
+    expect([
+      result.connection.received(1),
+      own.addConnection('2', new FakeSocket(), '1.1.1.1').success,
+    ]).toEqual(['ok', true]);
     own.cleanup();
   });
 });
@@ -869,7 +1086,12 @@ describe('what was a defect once', () => {
 describe('a connection that was closed from here', () => {
   const closing = (
     early: boolean,
-  ): { clock: ManualClock; timers: TimerManager; manager: ConnectionManager<FakeSocket>; connection: ManagedConnection<FakeSocket> } => {
+  ): {
+    clock: ManualClock;
+    timers: TimerManager;
+    manager: ConnectionManager<FakeSocket>;
+    connection: ManagedConnection<FakeSocket>;
+  } => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager<FakeSocket>({}, timers, { closeTimeoutMs: 100 });
@@ -886,12 +1108,15 @@ describe('a connection that was closed from here', () => {
     return { clock, timers, manager, connection };
   };
 
-  it.each([true, false])('and has ended is held by no timer any more (told from within close: %s)', (early) => {
-    const { timers, manager, connection } = closing(early);
-    connection.socket.readyState = 3;
-    expect(manager.release(connection)).toBe(false);
-    expect(timers.report().timers.map(({ name }) => name)).not.toContain('connections.terminate');
-  });
+  it.each([true, false])(
+    'and has ended is held by no timer any more (told from within close: %s)',
+    (early) => {
+      const { timers, manager, connection } = closing(early);
+      connection.socket.readyState = 3;
+      expect(manager.release(connection)).toBe(false);
+      expect(timers.report().timers.map(({ name }) => name)).not.toContain('connections.terminate');
+    },
+  );
 
   it('and released before its peer has answered is ended with force all the same', () => {
     const { clock, manager, connection } = closing(false);
@@ -905,7 +1130,9 @@ describe('a lease that is never used', () => {
   it.each([1, 50, 500, 3000, 30_000])(
     'of %d ms is held so long, and is back within as long again and a second, however rarely is cleaned up',
     (leaseTimeoutMs) => {
-      const own = new ConnectionManager<FakeSocket>({ cleanupIntervalMs: 2 ** 30 }, timers, { leaseTimeoutMs });
+      const own = new ConnectionManager<FakeSocket>({ cleanupIntervalMs: 2 ** 30 }, timers, {
+        leaseTimeoutMs,
+      });
       own.reserve('192.0.2.1');
       clock.advance(leaseTimeoutMs - 1);
       expect(own.getStats().totalConnections).toBe(1);
@@ -934,7 +1161,10 @@ describe('code of the user in the middle of an admission', () => {
     };
     expect(busy.addConnection('outer', new FakeSocket(), '192.0.2.1', 'ada').success).toBe(true);
     // Each has her one seat.
-    for (const user of ['ada', 'grace']) expect(busy.addConnection(`${user} again`, new FakeSocket(), '192.0.2.3', user)).toMatchObject({ code: 'user_limit' });
+    for (const user of ['ada', 'grace'])
+      expect(
+        busy.addConnection(`${user} again`, new FakeSocket(), '192.0.2.3', user),
+      ).toMatchObject({ code: 'user_limit' });
     busy.cleanup();
     others.cleanup();
   });

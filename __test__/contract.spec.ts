@@ -1,13 +1,23 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
-import { type Answer, SERVERS, ask, cleanUp, closeCode, refusedByCode, type Server, start } from './servers/start.js';
+import {
+  type Answer,
+  SERVERS,
+  ask,
+  cleanUp,
+  closeCode,
+  refusedByCode,
+  type Server,
+  start,
+} from './servers/start.js';
 import type { GuardStats } from '../dist/ws.js';
 import { SECRET, token } from './fixtures/sign.js';
 
 // One contract for every adapter, against real servers in processes of their own.
 afterEach(cleanUp);
 
-const json = (answer: Answer): Record<string, unknown> => JSON.parse(answer.body) as Record<string, unknown>;
+const json = (answer: Answer): Record<string, unknown> =>
+  JSON.parse(answer.body) as Record<string, unknown>;
 
 describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
   it('admits, and counts messages and bytes both ways', async () => {
@@ -17,7 +27,12 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask(client, new Uint8Array(100))).toHaveLength(100);
     expect(await ask(client, '{"a": 1}')).toMatch(/^\{"a": ?1\}$/);
     expect(await ask(client, 'text')).toBe('é');
-    const [messages, received, sent, ip] = JSON.parse(await ask(client, 'figures')) as [number, number, number, string];
+    const [messages, received, sent, ip] = JSON.parse(await ask(client, 'figures')) as [
+      number,
+      number,
+      number,
+      string,
+    ];
     expect([messages, received, ip]).toEqual([5, 6 + 100 + 8 + 4 + 7, '127.0.0.1']);
     // JSON is parsed and written anew on its way back by some servers.
     expect([6 + 100 + 7 + 2, 6 + 100 + 8 + 2]).toContain(sent);
@@ -45,18 +60,27 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const client = await server.open();
     client.send('no JSON');
     expect(await ask(client, '[7]')).toBe('[7]');
-    expect((JSON.parse(await server.get('/guard')) as GuardStats).invalidMessages).toEqual({ ERR_JSON_SYNTAX: 1 });
+    expect((JSON.parse(await server.get('/guard')) as GuardStats).invalidMessages).toEqual({
+      ERR_JSON_SYNTAX: 1,
+    });
   });
 
   it('refuses with 429 before the upgrade at the limit of an address, and with 503 at the total', async () => {
-    const server = await start(command, { limits: { maxConnectionsPerIp: 2, maxTotalConnections: 3 }, trustedProxies: ['127.0.0.1'] });
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 2, maxTotalConnections: 3 },
+      trustedProxies: ['127.0.0.1'],
+    });
     await server.open();
     await server.open();
     const refused = await server.handshake();
     expect(refused.status).toBe(429);
     expect(refused.headers).toMatch(/\r\nretry-after: [1-9]\d*/);
     expect(refused.headers).toMatch(/\r\ncontent-type: application\/json/);
-    expect(json(refused)).toEqual({ code: 'ip_limit', message: 'Max connections per IP exceeded', retryAfterMs: 1000 });
+    expect(json(refused)).toEqual({
+      code: 'ip_limit',
+      message: 'Max connections per IP exceeded',
+      retryAfterMs: 1000,
+    });
     await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
     const full = await server.handshake({ 'X-Forwarded-For': '192.0.2.2' });
     expect([full.status, json(full)['code']]).toEqual([503, 'total_limit']);
@@ -72,7 +96,9 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('says when to come back after too many connects', async () => {
-    const server = await start(command, { limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } } });
+    const server = await start(command, {
+      limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } },
+    });
     await server.open();
     const refused = await server.handshake();
     expect([refused.status, json(refused)['code']]).toEqual([429, 'ip_rate']);
@@ -82,7 +108,10 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('refuses by close code if asked to: 1008 for a key, 1013 for the server', async () => {
-    const server = await start(command, { limits: { maxConnectionsPerIp: 1 }, refuseWith: 'close' });
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 1 },
+      refuseWith: 'close',
+    });
     await server.open();
     expect(await refusedByCode(server)).toBe(1008);
     await server.get('/drain');
@@ -110,19 +139,35 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('pitfall 10: believes forwarded addresses of trusted proxies only', async () => {
-    const trusting = await start(command, { limits: {}, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] });
+    const trusting = await start(command, {
+      limits: {},
+      trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'],
+    });
     const addressOf = async (server: Server, headers: Record<string, string>): Promise<unknown> =>
       (JSON.parse(await ask(await server.open('/ws', headers), 'figures')) as unknown[])[3];
-    expect(await addressOf(trusting, { 'X-Forwarded-For': '6.6.6.6, 192.0.2.1, 10.0.0.1' })).toBe('192.0.2.1');
-    expect(await addressOf(trusting, { Forwarded: 'for=6.6.6.6, for="[2001:db8::1]:80"' })).toBe('2001:db8::1');
-    expect(await addressOf(trusting, { 'X-Forwarded-For': '192.0.2.1, garbage' })).toBe('127.0.0.1');
+    expect(await addressOf(trusting, { 'X-Forwarded-For': '6.6.6.6, 192.0.2.1, 10.0.0.1' })).toBe(
+      '192.0.2.1',
+    );
+    expect(await addressOf(trusting, { Forwarded: 'for=6.6.6.6, for="[2001:db8::1]:80"' })).toBe(
+      '2001:db8::1',
+    );
+    expect(await addressOf(trusting, { 'X-Forwarded-For': '192.0.2.1, garbage' })).toBe(
+      '127.0.0.1',
+    );
     const careful = await start(command, { limits: {}, trustedProxies: ['10.0.0.0/8'] });
-    expect(await addressOf(careful, { 'X-Forwarded-For': '192.0.2.1', Forwarded: 'for=192.0.2.1' })).toBe('127.0.0.1');
+    expect(
+      await addressOf(careful, { 'X-Forwarded-For': '192.0.2.1', Forwarded: 'for=192.0.2.1' }),
+    ).toBe('127.0.0.1');
   });
 
   it('keeps no seat for 10,000 malformed handshakes', async () => {
     const server = await start(command, { limits: { maxConnectionsPerIp: 400 } });
-    const wrong = [{ 'Sec-WebSocket-Key': 'short' }, { 'Sec-WebSocket-Version': '7' }, { 'Sec-WebSocket-Key': '' }, { 'Sec-WebSocket-Version': '' }];
+    const wrong = [
+      { 'Sec-WebSocket-Key': 'short' },
+      { 'Sec-WebSocket-Version': '7' },
+      { 'Sec-WebSocket-Key': '' },
+      { 'Sec-WebSocket-Version': '' },
+    ];
     let left = 10_000;
     const worker = async (): Promise<void> => {
       while (left-- > 0) {
@@ -157,7 +202,10 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('lets in who has a good token, under its sub, and answers others with 401', async () => {
-    const server = await start(command, { limits: { maxConnectionsPerUser: 1 }, auth: { policy: { keys: { secret: SECRET } } } });
+    const server = await start(command, {
+      limits: { maxConnectionsPerUser: 1 },
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
     const bearer = (value: string): Record<string, string> => ({ Authorization: value });
     const ann = await server.open('/ws', bearer(`bearer ${token({ sub: 'ann' })}`));
     expect((JSON.parse(await ask(ann, 'figures')) as unknown[])[4]).toBe('ann');
@@ -177,18 +225,26 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
       const answer = await server.handshake(value === undefined ? {} : bearer(value));
       expect([answer.status, json(answer)['code']]).toEqual([401, code]);
       expect(answer.headers).toMatch(
-        code === 'ERR_TOKEN_REQUIRED' ? /\r\nwww-authenticate: bearer(\r\n|$)/ : /\r\nwww-authenticate: bearer error="invalid_token"/,
+        code === 'ERR_TOKEN_REQUIRED'
+          ? /\r\nwww-authenticate: bearer(\r\n|$)/
+          : /\r\nwww-authenticate: bearer error="invalid_token"/,
       );
       expect(answer.headers).not.toContain('retry-after');
     }
     // Neither of these is a place for tokens unless it is asked for.
-    expect((await server.handshake({ 'Sec-WebSocket-Protocol': `bearer, ${token()}` })).status).toBe(401);
+    expect(
+      (await server.handshake({ 'Sec-WebSocket-Protocol': `bearer, ${token()}` })).status,
+    ).toBe(401);
     expect((await server.handshake({}, `/ws?access_token=${token()}`)).status).toBe(401);
     expect(await server.total()).toBe(1);
   });
 
   it('takes tokens of browsers from a subprotocol or the query, and closes with 1008 if asked to', async () => {
-    const auth = { policy: { keys: { secret: SECRET } }, subprotocol: 'bearer', queryParameter: 'access_token' };
+    const auth = {
+      policy: { keys: { secret: SECRET } },
+      subprotocol: 'bearer',
+      queryParameter: 'access_token',
+    };
     const server = await start(command, { limits: {}, auth, refuseWith: 'close' });
     const client = await server.open('/ws', {}, ['bearer', token({ sub: 'ann' })]);
     expect(client.protocol).toBe('bearer');
@@ -200,21 +256,31 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('says 503 while the keys cannot be fetched', async () => {
-    const auth = { policy: { jwks: { url: 'http://127.0.0.1:9/none', timeoutMs: 500 }, algorithms: ['ES256'] } };
+    const auth = {
+      policy: { jwks: { url: 'http://127.0.0.1:9/none', timeoutMs: 500 }, algorithms: ['ES256'] },
+    };
     const server = await start(command, { limits: {}, auth });
     const answer = await server.handshake({ Authorization: `Bearer ${token()}` });
     // Of another algorithm: that much is known without keys.
     expect([answer.status, json(answer)['code']]).toEqual([401, 'ERR_TOKEN_ALGORITHM']);
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const waiting = await server.handshake({ Authorization: `Bearer ${token({}, privateKey, 'ES256')}` });
+    const waiting = await server.handshake({
+      Authorization: `Bearer ${token({}, privateKey, 'ES256')}`,
+    });
     expect([waiting.status, json(waiting)['code']]).toEqual([503, 'ERR_TOKEN_KEYS_UNAVAILABLE']);
     expect(waiting.headers).toMatch(/\r\nretry-after: [1-9]/);
     expect(await server.total()).toBe(0);
   });
 
   it('does not take a client for idle that answers pings', async () => {
-    const server = await start(command, { limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 20 } });
-    const [pinging, ponging, silent] = [await server.open(), await server.open(), await server.open()];
+    const server = await start(command, {
+      limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 20 },
+    });
+    const [pinging, ponging, silent] = [
+      await server.open(),
+      await server.open(),
+      await server.open(),
+    ];
     const gone = closeCode(silent);
     const beat = setInterval(() => {
       pinging.ping();
@@ -227,7 +293,9 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('closes the idle with 1001 and gives their seats back', async () => {
-    const server = await start(command, { limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 } });
+    const server = await start(command, {
+      limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 },
+    });
     expect(await closeCode(await server.open())).toBe(1001);
     await server.becomes(0);
   });
@@ -243,14 +311,17 @@ it('an Elysia route that came before the plugin is guarded, and refused by close
   await server.becomes(0);
 });
 
-it.each(['/bare', '/data'])('an Elysia handler that upgrades by hand is guarded (%s)', async (path) => {
-  const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
-  const client = await server.open(path);
-  expect(await server.total()).toBe(1);
-  expect((await server.handshake({}, path)).status).toBe(429);
-  client.close();
-  await server.becomes(0);
-});
+it.each(['/bare', '/data'])(
+  'an Elysia handler that upgrades by hand is guarded (%s)',
+  async (path) => {
+    const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
+    const client = await server.open(path);
+    expect(await server.total()).toBe(1);
+    expect((await server.handshake({}, path)).status).toBe(429);
+    client.close();
+    await server.becomes(0);
+  },
+);
 
 describe('two Elysia plugins in one app', () => {
   const command = ['node_modules/.bin/bun', '__test__/servers/pair.ts'] as const;

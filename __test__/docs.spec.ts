@@ -23,7 +23,14 @@ import { REASONS } from '../dist/limits.js';
 import { checkOptions } from '../dist/resource-options.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
-import { documentedOptions, fieldsOf, pages, problems, rendered, splitDefault } from '../scripts/docs.mjs';
+import {
+  documentedOptions,
+  fieldsOf,
+  pages,
+  problems,
+  rendered,
+  splitDefault,
+} from '../scripts/docs.mjs';
 
 const isBun = 'bun' in process.versions;
 const read = (path: string): string => readFileSync(path, 'utf8');
@@ -37,7 +44,8 @@ function membersOf(type: string, source = declarations): string[] {
 
 describe('pages', () => {
   it('are what the code says', () => {
-    for (const page of pages() as string[]) expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
+    for (const page of pages() as string[])
+      expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
     expect(problems).toEqual([]);
   });
 
@@ -48,16 +56,21 @@ describe('pages', () => {
         .replace(/[^\p{L}\p{N} _-]/gu, '')
         .trim()
         .replaceAll(' ', '-');
-    const anchors = (file: string): string[] => [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => slug(heading!));
+    const anchors = (file: string): string[] =>
+      [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => slug(heading!));
     const dead: string[] = [];
-    for (const page of [...readdirSync('.').filter((name) => name.endsWith('.md')), ...(pages() as string[])]) {
+    for (const page of [
+      ...readdirSync('.').filter((name) => name.endsWith('.md')),
+      ...(pages() as string[]),
+    ]) {
       for (const [, target] of read(page)
         .replaceAll(/```[\s\S]*?```/g, '')
         .matchAll(/\]\(([^)\s]+)\)/g)) {
         if (/^https?:/.test(target!)) continue;
         const [path, anchor] = target!.split('#') as [string, string?];
         const file = path === '' ? page : join(dirname(page), path);
-        if (!existsSync(file) || (anchor !== undefined && !anchors(file).includes(anchor))) dead.push(`${page}: ${target}`);
+        if (!existsSync(file) || (anchor !== undefined && !anchors(file).includes(anchor)))
+          dead.push(`${page}: ${target}`);
       }
     }
     expect(dead).toEqual([]);
@@ -70,16 +83,34 @@ describe('pages', () => {
       .join('\n');
     const [, exported = ''] = /^export \{ (.*) \};$/m.exec(declarations) ?? [];
     const names = exported.split(', ').map((name) => name.split(' as ').at(-1)!);
-    expect(names.filter((name) => !['PAGE_COLUMNS', 'UnauthorizedError', 'PortcullisError'].includes(name) && !api.includes(name))).toEqual([]);
+    expect(
+      names.filter(
+        (name) =>
+          !['PAGE_COLUMNS', 'UnauthorizedError', 'PortcullisError'].includes(name) &&
+          !api.includes(name),
+      ),
+    ).toEqual([]);
   });
 });
 
 describe('a default and a range', () => {
   it('are read from what a comment says', () => {
-    expect(splitDefault('Bytes: 1 to 9. Default 64.')).toEqual({ fallback: '64', rest: 'Bytes: 1 to 9.' });
-    expect(splitDefault('Whose. Default: none, and then nothing.')).toEqual({ fallback: 'none, and then nothing', rest: 'Whose.' });
-    expect(splitDefault('Share. Default 0.01. More.')).toEqual({ fallback: '0.01', rest: 'Share. More.' });
-    expect(splitDefault('Nothing is said.')).toEqual({ fallback: undefined, rest: 'Nothing is said.' });
+    expect(splitDefault('Bytes: 1 to 9. Default 64.')).toEqual({
+      fallback: '64',
+      rest: 'Bytes: 1 to 9.',
+    });
+    expect(splitDefault('Whose. Default: none, and then nothing.')).toEqual({
+      fallback: 'none, and then nothing',
+      rest: 'Whose.',
+    });
+    expect(splitDefault('Share. Default 0.01. More.')).toEqual({
+      fallback: '0.01',
+      rest: 'Share. More.',
+    });
+    expect(splitDefault('Nothing is said.')).toEqual({
+      fallback: undefined,
+      rest: 'Nothing is said.',
+    });
   });
 });
 
@@ -94,32 +125,57 @@ type Given = Record<string, unknown>;
 const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionLimits: (given) => new ConnectionManager(given, timers).cleanup(),
   ConnectionManagerOptions: (given) => new ConnectionManager({}, timers, given as never).cleanup(),
-  ConnectRate: (given) => new ConnectionManager({ connectRatePerIp: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
-  MessageRate: (given) => new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
+  ConnectRate: (given) =>
+    new ConnectionManager(
+      { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },
+      timers,
+    ).cleanup(),
+  MessageRate: (given) =>
+    new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
   TimerManagerOptions: (given) => new TimerManager(given as never),
   TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
   MiddlewareChainOptions: (given) => new PerformantMiddlewareChain([], timers, given as never),
-  MiddlewareItem: (given) => new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined, ...given } as never], timers),
-  BreakerOptions: (given) => new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined, optional: true, breaker: given } as never], timers),
+  MiddlewareItem: (given) =>
+    new PerformantMiddlewareChain(
+      [{ name: 'a', middleware: () => undefined, ...given } as never],
+      timers,
+    ),
+  BreakerOptions: (given) =>
+    new PerformantMiddlewareChain(
+      [{ name: 'a', middleware: () => undefined, optional: true, breaker: given } as never],
+      timers,
+    ),
   UrlOptions: (given) => InputValidator.safeValidateUrl('/', given as never),
   HeaderLimits: (given) => InputValidator.safeValidateHeaders({}, given as never),
   JsonLimits: (given) => scanJson('1', given as never),
-  TokenVerifierOptions: (given) => new TokenVerifier({ algorithms: ['HS256'], ...('jwks' in given ? {} : { keys: { secret } }), ...given } as never).close(),
-  RemoteJwks: (given) => new TokenVerifier({ algorithms: ['RS256'], jwks: { url: 'http://127.0.0.1:9/', ...given } as never }).close(),
+  TokenVerifierOptions: (given) =>
+    new TokenVerifier({
+      algorithms: ['HS256'],
+      ...('jwks' in given ? {} : { keys: { secret } }),
+      ...given,
+    } as never).close(),
+  RemoteJwks: (given) =>
+    new TokenVerifier({
+      algorithms: ['RS256'],
+      jwks: { url: 'http://127.0.0.1:9/', ...given } as never,
+    }).close(),
   MemoryLimits: (given) => resourceLimits({ memory: given }),
   ConnectionCaps: (given) => resourceLimits({ connections: given }),
   RequestLimits: (given) => resourceLimits({ requests: given }),
   WebSocketLimits: (given) => resourceLimits({ websockets: given }),
   ResourceMonitorOptions: (given) => stopping(new ResourceMonitor({}, timers, given as never)),
-  ProductionMetricsOptions: (given) => stopping(new ProductionMetrics({ timers, ...given } as never)),
-  ProductionTargets: (given) => stopping(new ProductionMetrics({ timers, targets: given } as never)),
+  ProductionMetricsOptions: (given) =>
+    stopping(new ProductionMetrics({ timers, ...given } as never)),
+  ProductionTargets: (given) =>
+    stopping(new ProductionMetrics({ timers, targets: given } as never)),
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
   RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
   ShutdownOptions: (given) => new GracefulShutdown(timers, given as never).removeSignals(),
   MessageRouterOptions: (given) => new MessageRouter(given as never),
   PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
-  GuardOptions: (given) => portcullis(('manager' in given ? given : { limits: {}, timers, ...given }) as never),
+  GuardOptions: (given) =>
+    portcullis(('manager' in given ? given : { limits: {}, timers, ...given }) as never),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };
@@ -158,15 +214,23 @@ function fieldOf(run: () => unknown): string | undefined {
 
 /** A number as comments write it: 1,000, 2^30, 2^32 - 2. */
 function numberOf(text: string): number {
-  const [, base = '', exponent = '1', less = '0'] = /^([\d,.]+)(?:\^(\d+))?(?: - (\d))?$/.exec(text.trim()) ?? [];
+  const [, base = '', exponent = '1', less = '0'] =
+    /^([\d,.]+)(?:\^(\d+))?(?: - (\d))?$/.exec(text.trim()) ?? [];
   return Number(base.replaceAll(',', '')) ** Number(exponent) - Number(less);
 }
 
-type Field = { readonly field: string; readonly type: string; readonly prose: string; readonly isFunction: boolean };
-const tables = (documentedOptions() as { name: string; where?: string; page: string }[]).map(({ name, where }) => ({
-  name,
-  fields: fieldsOf(name, where).fields as Field[],
-}));
+type Field = {
+  readonly field: string;
+  readonly type: string;
+  readonly prose: string;
+  readonly isFunction: boolean;
+};
+const tables = (documentedOptions() as { name: string; where?: string; page: string }[]).map(
+  ({ name, where }) => ({
+    name,
+    fields: fieldsOf(name, where).fields as Field[],
+  }),
+);
 
 describe('options', () => {
   it('stand in tables that are all tried here', () => {
@@ -184,35 +248,45 @@ describe('options', () => {
           codeOf(() => take(nested(field, undefined))),
           field,
         ).not.toBe('ERR_UNKNOWN_OPTION');
-      if (!LENIENT.includes(name)) expect(codeOf(() => take({ [`${fields[0]!.field}x`]: 1 }))).toBe('ERR_UNKNOWN_OPTION');
+      if (!LENIENT.includes(name))
+        expect(codeOf(() => take({ [`${fields[0]!.field}x`]: 1 }))).toBe('ERR_UNKNOWN_OPTION');
     });
 
-    const numbers = fields.filter(({ field, type, isFunction }) => type === 'number' && !isFunction && !(name === 'TimerOptions' && field === 'delayMs'));
+    const numbers = fields.filter(
+      ({ field, type, isFunction }) =>
+        type === 'number' && !isFunction && !(name === 'TimerOptions' && field === 'delayMs'),
+    );
     if (numbers.length === 0) continue;
     it(`of ${name} that are numbers are refused beyond their ranges`, () => {
       for (const { field, prose } of numbers) {
-        const give = (value: unknown): string | undefined => codeOf(() => take(nested(field, value)));
+        const give = (value: unknown): string | undefined =>
+          codeOf(() => take(nested(field, value)));
         expect(give('1'), `${field}: a text`).toBe('ERR_INVALID_ARG_TYPE');
         expect(
           fieldOf(() => take(nested(field, '1'))),
           field,
         ).toMatch(new RegExp(`(?:^|[.\\s])${field.replaceAll('.', '\\.')}$`));
-        for (const junk of prose.includes('any finite') ? [Number.NaN] : [Number.NaN, -1]) expect(give(junk), `${field}: ${junk}`).toBe('ERR_OUT_OF_RANGE');
+        for (const junk of prose.includes('any finite') ? [Number.NaN] : [Number.NaN, -1])
+          expect(give(junk), `${field}: ${junk}`).toBe('ERR_OUT_OF_RANGE');
         const range = /(\d[\d,]*(?:\^\d+)?) to (\d[\d,]*(?:\^\d+)?(?: - \d)?)/.exec(prose);
         if (range === null) continue;
         const [least, most] = [numberOf(range[1]!), numberOf(range[2]!)];
         expect(give(least - 1), `${field}: below ${least}`).toBe('ERR_OUT_OF_RANGE');
         expect(give(most + 1), `${field}: above ${most}`).toBe('ERR_OUT_OF_RANGE');
         // What one option allows may contradict the default of another: that is said of another field.
-        for (const good of [least, most]) expect([undefined, 'ERR_OUT_OF_RANGE'], `${field}: ${good}`).toContain(give(good));
+        for (const good of [least, most])
+          expect([undefined, 'ERR_OUT_OF_RANGE'], `${field}: ${good}`).toContain(give(good));
       }
     });
   }
 
   it('of limits and targets have the defaults that are documented', () => {
     const amount = (text: string): number => {
-      const [, number = '', unit] = /^([\d,.]+|Infinity)(?: (KiB|MiB))?$/.exec(text.replaceAll('`', '')) ?? [];
-      return Number(number.replaceAll(',', '')) * (unit === 'MiB' ? 2 ** 20 : unit === 'KiB' ? 1024 : 1);
+      const [, number = '', unit] =
+        /^([\d,.]+|Infinity)(?: (KiB|MiB))?$/.exec(text.replaceAll('`', '')) ?? [];
+      return (
+        Number(number.replaceAll(',', '')) * (unit === 'MiB' ? 2 ** 20 : unit === 'KiB' ? 1024 : 1)
+      );
     };
     const limits = resourceLimits();
     const metrics = new ProductionMetrics({ timers });
@@ -225,14 +299,21 @@ describe('options', () => {
     };
     for (const [name, values] of Object.entries(real)) {
       const { fields } = tables.find((table) => table.name === name)!;
-      expect(Object.fromEntries(fields.map(({ field, prose }) => [field, amount(splitDefault(prose).fallback ?? '')])), name).toEqual({ ...values });
+      expect(
+        Object.fromEntries(
+          fields.map(({ field, prose }) => [field, amount(splitDefault(prose).fallback ?? '')]),
+        ),
+        name,
+      ).toEqual({ ...values });
     }
     metrics.stop();
   });
 
   describe('of classes have the defaults that are documented', () => {
     const documented = (name: string, field: string): number => {
-      const { prose } = tables.find((table) => table.name === name)!.fields.find((one) => one.field === field)!;
+      const { prose } = tables
+        .find((table) => table.name === name)!
+        .fields.find((one) => one.field === field)!;
       return numberOf(splitDefault(prose).fallback!);
     };
     /** The greatest number for which it holds, as many as it is said to be. */
@@ -242,15 +323,31 @@ describe('options', () => {
     };
 
     it('of headers and URLs', () => {
-      const fits = (headers: object): boolean => InputValidator.safeValidateHeaders(headers, { strict: true }).ok;
+      const fits = (headers: object): boolean =>
+        InputValidator.safeValidateHeaders(headers, { strict: true }).ok;
       isLast('HeaderLimits', 'maxValueBytes', (length) => fits({ a: 'x'.repeat(length) }));
       isLast('HeaderLimits', 'maxNameBytes', (length) => fits({ ['x'.repeat(length)]: '' }));
-      isLast('HeaderLimits', 'maxCount', (count) => fits(Object.fromEntries(Array.from({ length: count }, (_, at) => [`x${at}`, '']))));
+      isLast('HeaderLimits', 'maxCount', (count) =>
+        fits(Object.fromEntries(Array.from({ length: count }, (_, at) => [`x${at}`, '']))),
+      );
       // Of 32 equal headers of three bytes of a name, and of the rest in one more.
       isLast('HeaderLimits', 'maxTotalBytes', (bytes) =>
-        fits(Object.fromEntries(Array.from({ length: 32 }, (_, at) => [`x${10 + at}`, 'x'.repeat(509 + (at === 0 ? bytes - 16_384 : 0))]))),
+        fits(
+          Object.fromEntries(
+            Array.from({ length: 32 }, (_, at) => [
+              `x${10 + at}`,
+              'x'.repeat(509 + (at === 0 ? bytes - 16_384 : 0)),
+            ]),
+          ),
+        ),
       );
-      isLast('UrlOptions', 'maxLength', (length) => InputValidator.safeValidateUrl(`/${'x'.repeat(length - 1)}`, { mode: 'request-target' }).ok);
+      isLast(
+        'UrlOptions',
+        'maxLength',
+        (length) =>
+          InputValidator.safeValidateUrl(`/${'x'.repeat(length - 1)}`, { mode: 'request-target' })
+            .ok,
+      );
     });
 
     it('of a page and a monitor', () => {
@@ -258,7 +355,12 @@ describe('options', () => {
       expect(page.snapshot().server.maxViewers).toBe(documented('PageOptions', 'maxViewers'));
       page.close();
       const { stallMs, gcBudget } = checkOptions({});
-      expect([stallMs, checkOptions({ stalls: {} }).stallMs, gcBudget, checkOptions({ shedding: {} }).retryAfterMs]).toEqual([
+      expect([
+        stallMs,
+        checkOptions({ stalls: {} }).stallMs,
+        gcBudget,
+        checkOptions({ shedding: {} }).retryAfterMs,
+      ]).toEqual([
         documented('ResourceMonitorOptions', 'stalls.thresholdMs'),
         documented('ResourceMonitorOptions', 'stalls.thresholdMs'),
         documented('ResourceMonitorOptions', 'gc.budget'),
@@ -279,16 +381,27 @@ describe('options', () => {
       // It ends within as long again and a second.
       expect([holds(leaseMs - 1), holds(2 * leaseMs + 1001)]).toEqual([true, false]);
       const told: unknown[] = [];
-      const guard = portcullis({ manager, identify: () => new Promise<string>(() => undefined), onIdentifyError: (error) => told.push(error) });
+      const guard = portcullis({
+        manager,
+        identify: () => new Promise<string>(() => undefined),
+        onIdentifyError: (error) => told.push(error),
+      });
       const socket = new PassThrough();
-      guard.handleUpgrade({} as never, { headers: {}, url: '/', socket: {} } as never, socket, Buffer.alloc(0));
+      guard.handleUpgrade(
+        {} as never,
+        { headers: {}, url: '/', socket: {} } as never,
+        socket,
+        Buffer.alloc(0),
+      );
       const ms = documented('GuardOptions', 'identifyTimeoutMs');
       own.advance(ms - 1);
       await new Promise((resolve) => setImmediate(resolve));
       expect(told).toEqual([]);
       own.advance(1);
       await new Promise((resolve) => setImmediate(resolve));
-      expect(told).toEqual([expect.objectContaining({ code: 'ERR_IDENTIFY_TIMEOUT', value: String(ms) })]);
+      expect(told).toEqual([
+        expect.objectContaining({ code: 'ERR_IDENTIFY_TIMEOUT', value: String(ms) }),
+      ]);
       manager.cleanup();
     });
   });
@@ -303,7 +416,8 @@ describe('options', () => {
         const isWord = /^'[^']*'( \| '[^']*')*$/.test(type);
         if (!isFunction && type !== 'boolean' && !isWord) continue;
         const code = codeOf(() => take(nested(field, isWord ? 'nonsense' : 'yes')));
-        if (code !== 'ERR_INVALID_ARG_TYPE' && code !== 'ERR_OUT_OF_RANGE') taken.push(`${name}.${field}: ${code}`);
+        if (code !== 'ERR_INVALID_ARG_TYPE' && code !== 'ERR_OUT_OF_RANGE')
+          taken.push(`${name}.${field}: ${code}`);
       }
     }
     expect(taken).toEqual([]);
@@ -312,48 +426,77 @@ describe('options', () => {
 
 describe('docs/errors.md', () => {
   const page = read('docs/errors.md');
-  const rows = [...page.matchAll(/^\| `([^`]+)` \|(.*)\|$/gm)].map(([, code, rest]) => ({ code: code!, cells: rest!.split('|').map((cell) => cell.trim()) }));
+  const rows = [...page.matchAll(/^\| `([^`]+)` \|(.*)\|$/gm)].map(([, code, rest]) => ({
+    code: code!,
+    cells: rest!.split('|').map((cell) => cell.trim()),
+  }));
   const listed = rows.map(({ code }) => code);
 
   it('has every code of an error, of refused input, and no other', () => {
     const known = [...membersOf('ErrorCode'), ...membersOf('FailureCode')];
     expect(known.length).toBeGreaterThan(80);
-    expect(listed.filter((code) => code.startsWith('ERR_') && code !== 'ERR_TOKEN_…').toSorted()).toEqual([...known, 'ERR_TOKEN_KEYS_UNAVAILABLE'].toSorted());
+    expect(
+      listed.filter((code) => code.startsWith('ERR_') && code !== 'ERR_TOKEN_…').toSorted(),
+    ).toEqual([...known, 'ERR_TOKEN_KEYS_UNAVAILABLE'].toSorted());
   });
 
   it('has every code by which connections, requests and messages are refused', () => {
-    const known = [...membersOf('RefusalCode'), ...membersOf('RequestRefusalCode'), ...membersOf('MessageProblemCode'), 'identify_failed', 'unauthorized'];
+    const known = [
+      ...membersOf('RefusalCode'),
+      ...membersOf('RequestRefusalCode'),
+      ...membersOf('MessageProblemCode'),
+      'identify_failed',
+      'unauthorized',
+    ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);
     expect(listed.filter((code) => /^[a-z_]+$/.test(code) && !known.includes(code))).toEqual([]);
   });
 
   it('has the reason, status and close code of every refused connection', () => {
-    const section = page.slice(page.indexOf('## Refused connections'), page.indexOf('Adapters refuse for who asks'));
+    const section = page.slice(
+      page.indexOf('## Refused connections'),
+      page.indexOf('Adapters refuse for who asks'),
+    );
     for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
       const denial = { success: false, code, reason, retryAfterMs: 1 } as const;
       const socket = new FakeSocket();
       new Visit(sources.connections, denial, 'close', '').open('id', socket);
       const status = new Visit(sources.connections, denial, 'http', '').answer?.status;
-      expect(section).toContain(`| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`);
+      expect(section).toContain(
+        `| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`,
+      );
     }
   });
 
   it('has every process warning', () => {
     const sourcesOf = (folder: string): string[] =>
       readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
-        entry.isDirectory() ? sourcesOf(join(folder, entry.name)) : [read(join(folder, entry.name))],
+        entry.isDirectory()
+          ? sourcesOf(join(folder, entry.name))
+          : [read(join(folder, entry.name))],
       );
-    const emitted = sourcesOf('ts').flatMap((text) => [...text.matchAll(/PORTCULLIS_[A-Z_]*[A-Z]\b/g)].map(([code]) => code));
-    const [, kinds = ''] = /interface StrayError \{[\s\S]*?readonly kind: ([^;]*);/.exec(declarations) ?? [];
-    const stray = [...kinds.matchAll(/'(\w+)'/g)].map(([, kind]) => `PORTCULLIS_${kind!.toUpperCase()}_ERROR`);
+    const emitted = sourcesOf('ts').flatMap((text) =>
+      [...text.matchAll(/PORTCULLIS_[A-Z_]*[A-Z]\b/g)].map(([code]) => code),
+    );
+    const [, kinds = ''] =
+      /interface StrayError \{[\s\S]*?readonly kind: ([^;]*);/.exec(declarations) ?? [];
+    const stray = [...kinds.matchAll(/'(\w+)'/g)].map(
+      ([, kind]) => `PORTCULLIS_${kind!.toUpperCase()}_ERROR`,
+    );
     expect(stray).toHaveLength(3);
-    expect([...new Set([...emitted, ...stray])].toSorted()).toEqual(listed.filter((code) => code.startsWith('PORTCULLIS_')).toSorted());
+    expect([...new Set([...emitted, ...stray])].toSorted()).toEqual(
+      listed.filter((code) => code.startsWith('PORTCULLIS_')).toSorted(),
+    );
   });
 });
 
 describe('docs/kpi.md', () => {
-  const rows = [...read('docs/kpi.md').matchAll(/^\| `(\w+)` \| (counter|gauge|histogram) \| (otel|prom|both) \|.*\|$/gm)];
+  const rows = [
+    ...read('docs/kpi.md').matchAll(
+      /^\| `(\w+)` \| (counter|gauge|histogram) \| (otel|prom|both) \|.*\|$/gm,
+    ),
+  ];
 
   it('has every metric that is exposed, by its naming, and nothing else', async () => {
     const monitor = new ResourceMonitor({}, timers, {});
@@ -363,13 +506,19 @@ describe('docs/kpi.md', () => {
     metrics.recordRefusal('a');
     for (const naming of ['otel', 'prom'] as const) {
       const text = await metrics.toOpenMetrics({ naming });
-      const exposed = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name, type]) => `${name}${type === 'counter' ? '_total' : ''} ${type}`);
-      const listed = rows.filter(([, , , of]) => of === naming || of === 'both').map(([, name, type]) => `${name} ${type}`);
+      const exposed = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(
+        ([, name, type]) => `${name}${type === 'counter' ? '_total' : ''} ${type}`,
+      );
+      const listed = rows
+        .filter(([, , , of]) => of === naming || of === 'both')
+        .map(([, name, type]) => `${name} ${type}`);
       expect(exposed.length).toBeGreaterThan(15);
       expect(exposed.filter((family) => !listed.includes(family))).toEqual([]);
       // What is not known yet, or not on this runtime, is not exposed.
       const unknown = /cpu|eventloop|heap|memory/;
-      expect(listed.filter((family) => !exposed.includes(family) && !unknown.test(family))).toEqual([]);
+      expect(listed.filter((family) => !exposed.includes(family) && !unknown.test(family))).toEqual(
+        [],
+      );
     }
     monitor.stop();
     metrics.stop();
@@ -382,10 +531,21 @@ describe('docs/kpi.md', () => {
     const missing = (value: object, prefix = ''): string[] =>
       Object.entries(value).flatMap(([name, inner]: [string, unknown]) => {
         const path = `${prefix}${name}`;
-        const isOpen = typeof inner === 'object' && inner !== null && !Array.isArray(inner) && page.includes(`| \`${path}.`);
-        return [...(page.includes(`| \`${path}\` |`) ? [] : [path]), ...(isOpen ? missing(inner, `${path}.`) : [])];
+        const isOpen =
+          typeof inner === 'object' &&
+          inner !== null &&
+          !Array.isArray(inner) &&
+          page.includes(`| \`${path}.`);
+        return [
+          ...(page.includes(`| \`${path}\` |`) ? [] : [path]),
+          ...(isOpen ? missing(inner, `${path}.`) : []),
+        ];
       });
-    expect([...missing(monitor.snapshot()), ...missing(metrics.snapshot()), ...missing(monitor.getMetrics())]).toEqual([]);
+    expect([
+      ...missing(monitor.snapshot()),
+      ...missing(metrics.snapshot()),
+      ...missing(monitor.getMetrics()),
+    ]).toEqual([]);
     monitor.stop();
     metrics.stop();
   });
@@ -422,7 +582,9 @@ describe('docs/memory.md', () => {
     const sizes: Record<string, number> = { Int32: 4, Uint32: 4, Float32: 4, Float64: 8, Uint8: 1 };
     const columns = [
       ...read('ts/timers/driver.ts').matchAll(/^ {2}#\w+ = new (\w+)Array\(FIRST_CAPACITY\);/gm),
-      ...read('ts/timers/wheel.ts').matchAll(/^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm),
+      ...read('ts/timers/wheel.ts').matchAll(
+        /^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm,
+      ),
     ];
     // And two arrays of references.
     const bytes = columns.reduce((sum, [, type]) => sum + sizes[type!]!, 0) + 2 * 8;
@@ -439,15 +601,21 @@ describe('docs/memory.md', () => {
 
 describe('SECURITY.md', () => {
   it('names files that are there, and tests that are there', () => {
-    const rows = [...read('SECURITY.md').matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\| `([\w./-]+)`: ([^|]+?) +\|$/gm)];
+    const rows = [
+      ...read('SECURITY.md').matchAll(
+        /^\| ([^|]+?) +\| ([^|]+?) +\| `([\w./-]+)`: ([^|]+?) +\|$/gm,
+      ),
+    ];
     const listed = read('SECURITY.md').split('## Threats')[1]!.split('## ')[0]!;
     expect(rows.length).toBe(listed.split('\n').filter((line) => line.startsWith('|')).length - 2);
     expect(rows.length).toBeGreaterThan(35);
     const wrong: string[] = [];
     for (const [, threat, where, spec, title] of rows) {
-      for (const [, path] of where!.matchAll(/`((?:ts|src)\/[^`]*)`/g)) if (!existsSync(path!)) wrong.push(`${threat}: no ${path}`);
+      for (const [, path] of where!.matchAll(/`((?:ts|src)\/[^`]*)`/g))
+        if (!existsSync(path!)) wrong.push(`${threat}: no ${path}`);
       const file = spec!.startsWith('src/') ? spec! : `__test__/${spec}`;
-      if (!existsSync(file) || !read(file).includes(title!)) wrong.push(`${threat}: no test "${title}" in ${file}`);
+      if (!existsSync(file) || !read(file).includes(title!))
+        wrong.push(`${threat}: no test "${title}" in ${file}`);
     }
     expect(wrong).toEqual([]);
   });

@@ -7,7 +7,9 @@ let server: ChildProcess;
 let base = '';
 
 beforeAll(async () => {
-  server = spawn('node_modules/.bin/bun', ['examples/elysia.ts'], { env: { ...process.env, PORT: '0' } });
+  server = spawn('node_modules/.bin/bun', ['examples/elysia.ts'], {
+    env: { ...process.env, PORT: '0' },
+  });
   base = await new Promise<string>((resolve, reject) => {
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
     server.stdout?.on('data', (data: Buffer) => {
@@ -18,7 +20,8 @@ beforeAll(async () => {
 });
 afterAll(() => void server.kill());
 
-const total = async (): Promise<number> => ((await (await fetch(`${base}/stats`)).json()) as { totalConnections: number }).totalConnections;
+const total = async (): Promise<number> =>
+  ((await (await fetch(`${base}/stats`)).json()) as { totalConnections: number }).totalConnections;
 
 async function until(test: () => Promise<boolean>): Promise<void> {
   for (const end = Date.now() + 5000; Date.now() < end;) if (await test()) return;
@@ -45,7 +48,9 @@ it('admits, counts, refuses with 429 before the upgrade, and releases', async ()
 });
 
 it('the example of the builder serves, and ends by a signal', async () => {
-  const process_ = spawn('node_modules/.bin/bun', ['examples/builder.ts'], { env: { ...process.env, PORT: '0' } });
+  const process_ = spawn('node_modules/.bin/bun', ['examples/builder.ts'], {
+    env: { ...process.env, PORT: '0' },
+  });
   const url = await new Promise<string>((resolve, reject) => {
     process_.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
     process_.stdout?.on('data', (data: Buffer) => {
@@ -55,7 +60,9 @@ it('the example of the builder serves, and ends by a signal', async () => {
   });
   expect((await fetch(`${url}/health/ready`)).status).toBe(200);
   const client = new WebSocket(`${url.replace('http', 'ws')}/ws`);
-  const pong = new Promise<string>((resolve) => void client.on('message', (data) => resolve(String(data))));
+  const pong = new Promise<string>(
+    (resolve) => void client.on('message', (data) => resolve(String(data))),
+  );
   client.on('open', () => client.send('{"type":"ping"}'));
   expect(JSON.parse(await pong)).toMatchObject({ type: 'pong' });
   const code = new Promise<number>((resolve) => void client.on('close', resolve));

@@ -68,7 +68,8 @@ describe('validateToken', () => {
 
   it('cuts Bearer off, in any letters and with any white space', () => {
     const { validateToken } = InputValidator;
-    for (const token of [TOKEN, `Bearer ${TOKEN}`, `bearer   ${TOKEN}`, `BEARER\t${TOKEN}`]) expect(validateToken(token)).toBe(TOKEN);
+    for (const token of [TOKEN, `Bearer ${TOKEN}`, `bearer   ${TOKEN}`, `BEARER\t${TOKEN}`])
+      expect(validateToken(token)).toBe(TOKEN);
     expect(validateToken('Bearera.b.c')).toBe('Bearera.b.c');
     const longest = `${'a'.repeat(2044)}.b.c`;
     expect(validateToken(`Bearer ${longest}`)).toBe(longest);
@@ -78,12 +79,14 @@ describe('validateToken', () => {
 describe('every code', () => {
   it('stands once in the table of the documents, with its status, meaning and remedy', () => {
     const table = readFileSync('docs/errors.md', 'utf8');
-    const rows = [...table.matchAll(/^\| `(ERR_\w+)` \| (\d+) \| (.+?) \| (.+) \|$/gm)].map(([, code, status, meaning, remedy]) => [
-      code,
-      Number(status),
-      meaning,
-      remedy?.replaceAll('\\|', '|'),
-    ]);
+    const rows = [...table.matchAll(/^\| `(ERR_\w+)` \| (\d+) \| (.+?) \| (.+) \|$/gm)].map(
+      ([, code, status, meaning, remedy]) => [
+        code,
+        Number(status),
+        meaning,
+        remedy?.replaceAll('\\|', '|'),
+      ],
+    );
     expect(rows).toEqual(FAILURES);
     expect(new Set(FAILURES.map(([code]) => code)).size).toBe(FAILURES.length);
   });
@@ -100,10 +103,14 @@ describe('every code', () => {
         errors: [{ pointer: '#/a~1b/0/~0%C3%A9', detail: reason }],
       });
       expect(why.toProblem().title).not.toBe('Error');
-      expect(why.toWwwAuthenticate()).toMatch(/^Bearer(?: error="(?:invalid_token|invalid_request|insufficient_scope)", error_description="[^"\\]+")?$/);
+      expect(why.toWwwAuthenticate()).toMatch(
+        /^Bearer(?: error="(?:invalid_token|invalid_request|insufficient_scope)", error_description="[^"\\]+")?$/,
+      );
     }
     expect(failure('ERR_TOKEN_REQUIRED').toWwwAuthenticate()).toBe('Bearer');
-    expect(failure('ERR_TOKEN_EXPIRED').toWwwAuthenticate()).toBe('Bearer error="invalid_token", error_description="Token has expired"');
+    expect(failure('ERR_TOKEN_EXPIRED').toWwwAuthenticate()).toBe(
+      'Bearer error="invalid_token", error_description="Token has expired"',
+    );
     expect(failure('ERR_TOKEN_TYPE').toWwwAuthenticate()).toContain('invalid_request');
   });
 
@@ -174,10 +181,15 @@ describe('every code', () => {
       }
     }
     for (const url of ['//x', '/..', '/%', 'https://x.y/']) {
-      const result = InputValidator.safeValidateUrl(url, { mode: url.startsWith('/') ? 'request-target' : 'redirect' });
+      const result = InputValidator.safeValidateUrl(url, {
+        mode: url.startsWith('/') ? 'request-target' : 'redirect',
+      });
       if (!result.ok) seen.add(result.error.code);
     }
-    const headers = (given: unknown, limits?: Parameters<typeof InputValidator.safeValidateHeaders>[1]): void => {
+    const headers = (
+      given: unknown,
+      limits?: Parameters<typeof InputValidator.safeValidateHeaders>[1],
+    ): void => {
       const result = InputValidator.safeValidateHeaders(given, { ...limits, strict: true });
       if (!result.ok) seen.add(result.error.code);
     };
@@ -203,35 +215,57 @@ describe('every code', () => {
 describe('Standard Schemas', () => {
   it('say value or issues', () => {
     expect(tokenSchema()['~standard'].validate(`Bearer ${TOKEN}`)).toEqual({ value: TOKEN });
-    expect(tokenSchema()['~standard'].validate('x')).toEqual({ issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }] });
+    expect(tokenSchema()['~standard'].validate('x')).toEqual({
+      issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }],
+    });
     expect(urlSchema({ mode: 'redirect' })['~standard'].validate('/a')).toEqual({ value: '/a' });
     expect(urlSchema()['~standard'].validate('//a')).toEqual({ value: '//a' });
     expect(urlSchema({ mode: 'redirect' })['~standard'].validate('//a')).toHaveProperty('issues');
     expect(headersSchema()['~standard'].validate({ Host: 'a' })).toEqual({ value: { host: 'a' } });
-    expect(headersSchema({ strict: true })['~standard'].validate({ a: 5 })).toHaveProperty('issues');
+    expect(headersSchema({ strict: true })['~standard'].validate({ a: 5 })).toHaveProperty(
+      'issues',
+    );
     expect(jsonSchema()['~standard'].validate('{"a":1}')).toEqual({ value: { a: 1 } });
-    expect(jsonSchema()['~standard'].validate('{"a":[1,}')).toMatchObject({ issues: [{ path: ['a', 1], code: 'ERR_JSON_SYNTAX' }] });
-    expect(jsonSchema()['~standard'].validate({})).toMatchObject({ issues: [{ code: 'ERR_JSON_TYPE' }] });
-    expect(payloadSchema(5)['~standard'].validate([1, 2, 3])).toMatchObject({ issues: [{ code: 'ERR_PAYLOAD_TOO_LARGE' }] });
+    expect(jsonSchema()['~standard'].validate('{"a":[1,}')).toMatchObject({
+      issues: [{ path: ['a', 1], code: 'ERR_JSON_SYNTAX' }],
+    });
+    expect(jsonSchema()['~standard'].validate({})).toMatchObject({
+      issues: [{ code: 'ERR_JSON_TYPE' }],
+    });
+    expect(payloadSchema(5)['~standard'].validate([1, 2, 3])).toMatchObject({
+      issues: [{ code: 'ERR_PAYLOAD_TOO_LARGE' }],
+    });
     expect(() => jsonSchema({ maxDepth: 1000 })).toThrow('maxDepth');
     expect(() => urlSchema({ mode: 'x' as never })).toThrow('mode');
     expect(() => urlSchema({ mod: 'redirect' } as never)).toThrow('did you mean mode');
     expect(() => urlSchema(null as never)).toThrow('options');
     expect(urlSchema({ maxLength: 3 })['~standard'].validate('//a')).toEqual({ value: '//a' });
-    expect(urlSchema({ maxLength: 2 })['~standard'].validate('//a')).toMatchObject({ issues: [{ code: 'ERR_URL_TOO_LONG' }] });
+    expect(urlSchema({ maxLength: 2 })['~standard'].validate('//a')).toMatchObject({
+      issues: [{ code: 'ERR_URL_TOO_LONG' }],
+    });
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');
   });
 
   it('serve Elysia', async () => {
     const app = new Elysia()
       .post('/json', ({ body }) => body as object, { body: payloadSchema(20) })
-      .get('/go', ({ query }) => query, { query: headersSchema({ maxValueBytes: 3, strict: true }) });
+      .get('/go', ({ query }) => query, {
+        query: headersSchema({ maxValueBytes: 3, strict: true }),
+      });
     const post = (body: unknown): Promise<Response> =>
-      app.handle(new Request('http://localhost/json', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }));
+      app.handle(
+        new Request('http://localhost/json', {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify(body),
+        }),
+      );
     expect(await (await post({ a: 1 })).json()).toEqual({ a: 1 });
     expect((await post({ a: 'x'.repeat(30) })).status).toBeGreaterThanOrEqual(400);
     expect((await app.handle(new Request('http://localhost/go?a=abc'))).status).toBe(200);
-    expect((await app.handle(new Request('http://localhost/go?a=abcd'))).status).toBeGreaterThanOrEqual(400);
+    expect(
+      (await app.handle(new Request('http://localhost/go?a=abcd'))).status,
+    ).toBeGreaterThanOrEqual(400);
   });
 });
 
@@ -247,6 +281,10 @@ it('no text of the input stands in a message', () => {
   ];
   for (const result of failures) {
     if (result.ok) throw new Error('accepted');
-    expect(JSON.stringify(result.error) + JSON.stringify(result.error.toProblem()) + String(new InputValidationError(result.error))).not.toContain(secret);
+    expect(
+      JSON.stringify(result.error) +
+        JSON.stringify(result.error.toProblem()) +
+        String(new InputValidationError(result.error)),
+    ).not.toContain(secret);
   }
 });

@@ -13,7 +13,10 @@ afterEach(() => {
 /** Starts a file on a free port. */
 function start(name: string): Promise<{ url: string; process_: ChildProcess }> {
   const runtime = name.endsWith('.ts') ? 'node_modules/.bin/bun' : process.execPath;
-  const process_ = spawn(runtime, [name], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const process_ = spawn(runtime, [name], {
+    env: { ...process.env, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   running.push(process_);
   return new Promise((resolve, reject) => {
     let output = '';
@@ -27,21 +30,30 @@ function start(name: string): Promise<{ url: string; process_: ChildProcess }> {
 }
 
 /** What one client sees: the answer to what it sends, or the status that refuses it. */
-function ask(url: string, message: string, protocols: string[] = []): Promise<{ answer: string | number; client: WebSocket }> {
+function ask(
+  url: string,
+  message: string,
+  protocols: string[] = [],
+): Promise<{ answer: string | number; client: WebSocket }> {
   return new Promise((resolve, reject) => {
     const client = new WebSocket(url.replace('http', 'ws'), protocols);
     client.on('open', () => client.send(message));
     client.on('message', (data) => resolve({ answer: String(data), client }));
-    client.on('unexpected-response', (_request, response) => resolve({ answer: response.statusCode ?? -1, client }));
+    client.on('unexpected-response', (_request, response) =>
+      resolve({ answer: response.statusCode ?? -1, client }),
+    );
     client.on('error', reject);
   });
 }
 
-const json = async (url: string): Promise<Record<string, unknown>> => (await (await fetch(url)).json()) as Record<string, unknown>;
+const json = async (url: string): Promise<Record<string, unknown>> =>
+  (await (await fetch(url)).json()) as Record<string, unknown>;
 
 const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<void>> = {
   'builder.ts': async (url) => {
-    expect(JSON.parse(String((await ask(`${url}/ws`, '{"type":"ping"}')).answer))).toMatchObject({ type: 'pong' });
+    expect(JSON.parse(String((await ask(`${url}/ws`, '{"type":"ping"}')).answer))).toMatchObject({
+      type: 'pong',
+    });
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
   },
   'bun.ts': async (url) => {
@@ -54,7 +66,9 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
   },
   'live.ts': async (url) => {
     expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
-    expect(await json(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).toMatchObject({ server: { title: 'Portcullis demo' } });
+    expect(
+      await json(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`),
+    ).toMatchObject({ server: { title: 'Portcullis demo' } });
   },
   'ws.mjs': async (url) => {
     expect((await ask(url, 'hello')).answer).toBe('hello');
@@ -80,7 +94,8 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
   },
   'workers.mjs': async (url) => {
     const [first, second] = (await json(url))['workers'] as [string, string];
-    for (const one of [first, second, first]) expect((await ask(one, 'hello')).answer).toBe('hello');
+    for (const one of [first, second, first])
+      expect((await ask(one, 'hello')).answer).toBe('hello');
     expect(await json(url)).toMatchObject({ totalConnections: 3 });
     // The limit of an address is that of all workers.
     expect((await ask(second, 'hello')).answer).toBe(429);
@@ -101,10 +116,15 @@ describe('the example', () => {
 });
 
 describe('the README', () => {
-  const blocks = [...readFileSync('README.md', 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) =>
-    code!.replaceAll(/'portcullis(?:\/(\w+))?'/g, (_all, subpath: string | undefined) => `'../dist/${subpath ?? 'index'}.js'`),
+  const blocks = [...readFileSync('README.md', 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(
+    ([, code]) =>
+      code!.replaceAll(
+        /'portcullis(?:\/(\w+))?'/g,
+        (_all, subpath: string | undefined) => `'../dist/${subpath ?? 'index'}.js'`,
+      ),
   );
-  const told = (server: string): string => `console.log('listening on http://localhost:' + ${server}.port + '/')`;
+  const told = (server: string): string =>
+    `console.log('listening on http://localhost:' + ${server}.port + '/')`;
   const write = (name: string, code: string): string => {
     mkdirSync('target', { recursive: true });
     writeFileSync(`target/${name}`, code);
@@ -112,7 +132,9 @@ describe('the README', () => {
   };
 
   it('has ten lines for Elysia that run', async () => {
-    const code = blocks[0]!.replace('new Elysia()', 'const app = new Elysia()').replace('3000', '0');
+    const code = blocks[0]!
+      .replace('new Elysia()', 'const app = new Elysia()')
+      .replace('3000', '0');
     const { url } = await start(write('readme-elysia.ts', `${code}${told('app.server')}`));
     await EXAMPLES['elysia.ts']!(url, running[0]!);
   });
@@ -134,9 +156,13 @@ describe('the README', () => {
     const { url, process_ } = await start(write('readme-whole.mjs', code));
     // Whatever it carries, it waits for keys that cannot be had.
     expect((await ask(url, 'hello')).answer).toBe(401);
-    const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+      .join('.');
     expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
-    expect((await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status).toBe(200);
+    expect(
+      (await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status,
+    ).toBe(200);
     expect(await (await fetch(url)).text()).toBe('hello');
     const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
     process_.kill('SIGTERM');

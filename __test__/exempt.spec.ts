@@ -30,7 +30,11 @@ async function raw(port: number, text: string): Promise<number> {
 
 async function overNode(options: Options): Promise<number> {
   const guard = portcullis(options);
-  const server = createServer(guard.request((_request: unknown, response: { end(text: string): unknown }) => response.end('ok')));
+  const server = createServer(
+    guard.request((_request: unknown, response: { end(text: string): unknown }) =>
+      response.end('ok'),
+    ),
+  );
   guard.attach(server, new WebSocketServer({ noServer: true }));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -41,8 +45,16 @@ async function overNode(options: Options): Promise<number> {
 async function overBun(options: Options): Promise<number> {
   const { portcullis: guardOf } = await import('../dist/bun.js');
   const guard = guardOf(options);
-  const { serve } = (globalThis as unknown as { Bun: { serve(given: object): { readonly port: number; stop(force: boolean): unknown } } }).Bun;
-  const server = serve({ port: 0, fetch: guard.fetch(() => new Response('ok')), websocket: guard.websocket({}) });
+  const { serve } = (
+    globalThis as unknown as {
+      Bun: { serve(given: object): { readonly port: number; stop(force: boolean): unknown } };
+    }
+  ).Bun;
+  const server = serve({
+    port: 0,
+    fetch: guard.fetch(() => new Response('ok')),
+    websocket: guard.websocket({}),
+  });
   ends.push(() => (guard.manager.cleanup(), server.stop(true)));
   return server.port;
 }
@@ -62,21 +74,36 @@ describe.each([
   ['portcullis/bun', overBun, isBun, true],
   ['portcullis/elysia', overElysia, isBun, true],
 ] as const)('exemptPaths of %s', (_, serve, isHere, hidesPath) => {
-  test.skipIf(!isHere)('are answered by GET and HEAD when nothing else is, and are counted nowhere', async () => {
-    const metrics = new ProductionMetrics();
-    ends.push(() => metrics.stop());
-    const port = await serve({ limits: {}, requests: { maxConcurrent: 0 }, exemptPaths: ['/healthz'], metrics });
-    const status = async (path: string, method = 'GET'): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`, { method })).status;
-    expect(await status('/healthz')).toBe(200);
-    expect(await status('/healthz?verbose=1', 'HEAD')).toBe(200);
-    expect(await status('/healthz', 'POST')).toBe(503);
-    expect(await status('/healthz/')).toBe(503);
-    expect(await status('/')).toBe(503);
-    // Behind a short host Elysia would take the path out of the query.
-    expect(await raw(port, 'GET /healthz?/users/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toBe(hidesPath ? 503 : 200);
-    const { samples, inFlight, refusals } = metrics.generateReport();
-    expect([samples, inFlight, refusals]).toEqual([0, 0, { too_many_requests_in_flight: hidesPath ? 4 : 3 }]);
-  });
+  test.skipIf(!isHere)(
+    'are answered by GET and HEAD when nothing else is, and are counted nowhere',
+    async () => {
+      const metrics = new ProductionMetrics();
+      ends.push(() => metrics.stop());
+      const port = await serve({
+        limits: {},
+        requests: { maxConcurrent: 0 },
+        exemptPaths: ['/healthz'],
+        metrics,
+      });
+      const status = async (path: string, method = 'GET'): Promise<number> =>
+        (await fetch(`http://127.0.0.1:${port}${path}`, { method })).status;
+      expect(await status('/healthz')).toBe(200);
+      expect(await status('/healthz?verbose=1', 'HEAD')).toBe(200);
+      expect(await status('/healthz', 'POST')).toBe(503);
+      expect(await status('/healthz/')).toBe(503);
+      expect(await status('/')).toBe(503);
+      // Behind a short host Elysia would take the path out of the query.
+      expect(
+        await raw(port, 'GET /healthz?/users/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'),
+      ).toBe(hidesPath ? 503 : 200);
+      const { samples, inFlight, refusals } = metrics.generateReport();
+      expect([samples, inFlight, refusals]).toEqual([
+        0,
+        0,
+        { too_many_requests_in_flight: hidesPath ? 4 : 3 },
+      ]);
+    },
+  );
 });
 
 describe('what exemptPaths and identifyTimeoutMs must be', () => {
@@ -92,7 +119,9 @@ describe('what exemptPaths and identifyTimeoutMs must be', () => {
     [{ identifyTimeoutMs: Number.NaN }, 'identifyTimeoutMs'],
     [{ identifyTimeoutMs: Infinity }, 'identifyTimeoutMs'],
   ])('is told of %j', (options, field) => {
-    expect(() => portcullis({ limits: {}, ...options } as never)).toThrow(expect.objectContaining({ field }));
+    expect(() => portcullis({ limits: {}, ...options } as never)).toThrow(
+      expect.objectContaining({ field }),
+    );
   });
 });
 
@@ -102,7 +131,8 @@ describe('an identify that never settles', () => {
     const guard = portcullis({
       limits: {},
       identifyTimeoutMs: 50,
-      identify: ({ url }) => (url === '/quick' ? Promise.resolve('ada') : new Promise<string>(() => undefined)),
+      identify: ({ url }) =>
+        url === '/quick' ? Promise.resolve('ada') : new Promise<string>(() => undefined),
       onIdentifyError: (error) => told.push(error),
     });
     const server = createServer();
@@ -116,7 +146,13 @@ describe('an identify that never settles', () => {
     const slow = new WebSocket(`ws://127.0.0.1:${port}/slow`);
     const [{ message }] = (await once(slow, 'error')) as [Error];
     expect(message).toContain('500');
-    expect(told).toEqual([expect.objectContaining({ code: 'ERR_IDENTIFY_TIMEOUT', field: 'identifyTimeoutMs', value: '50' })]);
+    expect(told).toEqual([
+      expect.objectContaining({
+        code: 'ERR_IDENTIFY_TIMEOUT',
+        field: 'identifyTimeoutMs',
+        value: '50',
+      }),
+    ]);
     expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
     const quick = new WebSocket(`ws://127.0.0.1:${port}/quick`);
     await once(quick, 'open');
@@ -174,7 +210,9 @@ describe('a handler of node:http that throws at once', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
-    await expect(fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)).rejects.toThrow();
+    await expect(
+      fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`),
+    ).rejects.toThrow();
     expect(thrown).toEqual([[expect.objectContaining({ message: 'on purpose' }), 0]]);
   });
 });
@@ -196,33 +234,48 @@ describe('an identify that gives no name', () => {
     'is refused with 500 and told to onIdentifyError: %j',
     async (answer) => {
       const told: unknown[] = [];
-      const guard = portcullis({ limits: {}, identify: () => answer as never, onIdentifyError: (error) => told.push(error) });
+      const guard = portcullis({
+        limits: {},
+        identify: () => answer as never,
+        onIdentifyError: (error) => told.push(error),
+      });
       const message = await errorOfUpgrade(guard);
       expect(message).toContain('500');
-      expect(told).toEqual([expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' })]);
+      expect(told).toEqual([
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' }),
+      ]);
       expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
     },
   );
 });
 
 describe('an identify that says that somebody has no name', () => {
-  test.each([null, undefined, Promise.resolve(null)])('lets an anonymous client in: %j', async (answer) => {
-    const guard = portcullis({ limits: {}, identify: () => answer });
-    const server = createServer();
-    guard.attach(server, new WebSocketServer({ noServer: true }));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
-    const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    await once(client, 'open');
-    expect(guard.manager.getStats()).toMatchObject({ totalConnections: 1, anonymousConnections: 1 });
-    client.terminate();
-  });
+  test.each([null, undefined, Promise.resolve(null)])(
+    'lets an anonymous client in: %j',
+    async (answer) => {
+      const guard = portcullis({ limits: {}, identify: () => answer });
+      const server = createServer();
+      guard.attach(server, new WebSocketServer({ noServer: true }));
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      ends.push(() => (server.closeAllConnections(), server.close(), guard.manager.cleanup()));
+      const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      await once(client, 'open');
+      expect(guard.manager.getStats()).toMatchObject({
+        totalConnections: 1,
+        anonymousConnections: 1,
+      });
+      client.terminate();
+    },
+  );
 });
 
 describe('options of a guard', () => {
   test('are those it was made with, whatever becomes of the object', async () => {
-    const options = { limits: {}, identify: () => Promise.reject(new UnauthorizedError('nobody')) as Promise<string> };
+    const options = {
+      limits: {},
+      identify: () => Promise.reject(new UnauthorizedError('nobody')) as Promise<string>,
+    };
     const guard = portcullis(options);
     Object.assign(options, { identify: undefined });
     const message = await errorOfUpgrade(guard);
@@ -250,6 +303,8 @@ describe.skipIf(!isBun)('Elysia without aot', () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const app = new Elysia({ aot: false }).use(plugin({ limits: {} })).get('/', 'ok');
-    expect(() => app.listen(0)).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED', field: 'aot' }));
+    expect(() => app.listen(0)).toThrow(
+      expect.objectContaining({ code: 'ERR_UNSUPPORTED', field: 'aot' }),
+    );
   });
 });

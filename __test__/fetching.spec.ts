@@ -7,7 +7,9 @@ interface Gate {
   readonly active: number;
   stats(): { readonly refused: Readonly<Record<string, number>> };
 }
-const { RequestGate } = (await import('../dist/requests.js' as string)) as { RequestGate: new (limits: unknown, timers: TimerManager) => Gate };
+const { RequestGate } = (await import('../dist/requests.js' as string)) as {
+  RequestGate: new (limits: unknown, timers: TimerManager) => Gate;
+};
 const { signalOf, unwatch, withinLimits } = (await import('../dist/fetching.js' as string)) as {
   signalOf(request: Request): AbortSignal;
   unwatch(request: Request): void;
@@ -16,7 +18,13 @@ const { signalOf, unwatch, withinLimits } = (await import('../dist/fetching.js' 
 
 function setUp(): { clock: ManualClock; gate: Gate } {
   const clock = new ManualClock();
-  return { clock, gate: new RequestGate(resourceLimits({ requests: { timeoutMs: 1000 } }).requests, new TimerManager({ clock })) };
+  return {
+    clock,
+    gate: new RequestGate(
+      resourceLimits({ requests: { timeoutMs: 1000 } }).requests,
+      new TimerManager({ clock }),
+    ),
+  };
 }
 
 const forever = (): Promise<never> => new Promise(() => undefined);
@@ -27,7 +35,11 @@ describe('the signal of a request', () => {
     const request = new Request('http://localhost/');
     const answer = withinLimits(gate, request, forever) as Promise<Response>;
     const signal = signalOf(request);
-    expect([request.signal === signal, signalOf(request) === signal, signal.aborted]).toEqual([true, true, false]);
+    expect([request.signal === signal, signalOf(request) === signal, signal.aborted]).toEqual([
+      true,
+      true,
+      false,
+    ]);
     clock.advance(1000);
     expect(signal.aborted).toBe(true);
     expect((signal.reason as Error).message).toBe('Request took too long');
@@ -46,7 +58,8 @@ describe('the signal of a request', () => {
 
   it("is the host's own for an upgrade, which keeps nothing of the request's once it is a WebSocket", async () => {
     const { clock, gate } = setUp();
-    const upgrade = (): Request => new Request('http://localhost/ws', { headers: { upgrade: 'websocket' } });
+    const upgrade = (): Request =>
+      new Request('http://localhost/ws', { headers: { upgrade: 'websocket' } });
     const late = upgrade();
     const answer = withinLimits(gate, late, forever) as Promise<Response>;
     expect(Object.getOwnPropertyNames(late)).not.toContain('signal');

@@ -8,7 +8,8 @@ const report = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders
   if (!result.ok) throw new Error(result.error.code);
   return result.value;
 };
-const codes = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]): string[] => report(headers, limits).dropped.map(({ code }) => code);
+const codes = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]): string[] =>
+  report(headers, limits).dropped.map(({ code }) => code);
 
 describe('validateHeaders', () => {
   it("keeps the plan's contract, without a prototype", () => {
@@ -33,7 +34,11 @@ describe('validateHeaders', () => {
     expect({ ...validateHeaders(pairs) }).toEqual(expected);
     expect({ ...validateHeaders(new Headers(pairs)) }).toEqual(expected);
     expect({ ...validateHeaders(new Map(pairs)) }).toEqual(expected);
-    expect({ ...validateHeaders(Object.assign(Object.create({ inherited: 'x' }), { host: 'a', 'x-b': 'c, d' })) }).toEqual(expected);
+    expect({
+      ...validateHeaders(
+        Object.assign(Object.create({ inherited: 'x' }), { host: 'a', 'x-b': 'c, d' }),
+      ),
+    }).toEqual(expected);
   });
 
   it('agrees with Node on every octet of names and values', () => {
@@ -48,17 +53,26 @@ describe('validateHeaders', () => {
     for (let code = 0; code <= 0x180; code++) {
       const text = String.fromCharCode(code);
       const asName = isFine(() => validateHeaderName(`x${text}`));
-      expect(Object.keys(validateHeaders({ [`x${text}`]: 'v' })), `name ${code}`).toHaveLength(asName ? 1 : 0);
+      expect(Object.keys(validateHeaders({ [`x${text}`]: 'v' })), `name ${code}`).toHaveLength(
+        asName ? 1 : 0,
+      );
       const asValue = isFine(() => validateHeaderValue('x', `v${text}`));
-      expect(codes({ x: `v${text}` }), `value ${code}`).toEqual(asValue ? [] : ['ERR_HEADER_VALUE']);
+      expect(codes({ x: `v${text}` }), `value ${code}`).toEqual(
+        asValue ? [] : ['ERR_HEADER_VALUE'],
+      );
     }
     expect(codes({ '': 'v' })).toEqual(['ERR_HEADER_NAME']);
   });
 
   it('judges the grammar before letters become small', () => {
     // The Kelvin sign becomes k, the dotted capital I two letters.
-    expect(codes({ 'coo\u212aie': 'a', '\u0130': 'b' })).toEqual(['ERR_HEADER_NAME', 'ERR_HEADER_NAME']);
-    expect(report({ 'x\r\nset-cookie': 'a' }).dropped).toEqual([{ name: 'x??set-cookie', code: 'ERR_HEADER_NAME', reason: 'Header name is not a token' }]);
+    expect(codes({ 'coo\u212aie': 'a', '\u0130': 'b' })).toEqual([
+      'ERR_HEADER_NAME',
+      'ERR_HEADER_NAME',
+    ]);
+    expect(report({ 'x\r\nset-cookie': 'a' }).dropped).toEqual([
+      { name: 'x??set-cookie', code: 'ERR_HEADER_NAME', reason: 'Header name is not a token' },
+    ]);
   });
 
   it('has caps for names, and an Authorization of 1.1 kB passes', () => {
@@ -74,7 +88,9 @@ describe('validateHeaders', () => {
     expect(codes({ [of(100)]: 'v' })).toEqual([]);
     expect(codes({ [of(101)]: 'v' })).toEqual(['ERR_HEADER_NAME_TOO_LONG']);
     expect(codes({ host: 'v' }, { maxNameBytes: 3 })).toEqual(['ERR_HEADER_NAME_TOO_LONG']);
-    expect(codes({ 'X-Big': of(2000), host: 'ab' }, { valueCaps: { 'x-big': 2000, Host: 1 } })).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+    expect(
+      codes({ 'X-Big': of(2000), host: 'ab' }, { valueCaps: { 'x-big': 2000, Host: 1 } }),
+    ).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
   });
 
   it('has caps for all of them', () => {
@@ -85,27 +101,48 @@ describe('validateHeaders', () => {
     expect(codes({ ab: 'cd', ef: 'gh' }, { maxTotalBytes: 7 })).toEqual(['ERR_HEADERS_TOO_LARGE']);
     const flood = report(Array.from({ length: 20_000 }, (_, at) => `x-${at}`));
     expect([flood.dropped.length, flood.droppedCount]).toEqual([100, 9900]);
-    expect(report({ 'x-a': Array.from({ length: 10_000 }, () => 'v') }).dropped.at(-1)?.code).toBe('ERR_HEADERS_COUNT');
+    expect(report({ 'x-a': Array.from({ length: 10_000 }, () => 'v') }).dropped.at(-1)?.code).toBe(
+      'ERR_HEADERS_COUNT',
+    );
   });
 
   it('names that could change a prototype change none', () => {
-    const headers = JSON.parse('{"__proto__":"x","constructor":"y","prototype":"z","toString":"w","hasOwnProperty":"v"}') as object;
+    const headers = JSON.parse(
+      '{"__proto__":"x","constructor":"y","prototype":"z","toString":"w","hasOwnProperty":"v"}',
+    ) as object;
     const kept = validateHeaders(headers);
-    expect(Object.keys(kept).toSorted()).toEqual(['constructor', 'hasownproperty', 'prototype', 'tostring']);
+    expect(Object.keys(kept).toSorted()).toEqual([
+      'constructor',
+      'hasownproperty',
+      'prototype',
+      'tostring',
+    ]);
     expect(codes(headers)).toEqual(['ERR_HEADER_FORBIDDEN']);
     expect(codes(['__proto__', 'x'])).toEqual(['ERR_HEADER_FORBIDDEN']);
   });
 
   it('joins repetitions, and drops both where only one may be', () => {
-    expect({ ...validateHeaders(['Cookie', 'a=1', 'cookie', 'b=2', 'Accept', 'x', 'ACCEPT', 'y']) }).toEqual({ cookie: 'a=1; b=2', accept: 'x, y' });
+    expect({
+      ...validateHeaders(['Cookie', 'a=1', 'cookie', 'b=2', 'Accept', 'x', 'ACCEPT', 'y']),
+    }).toEqual({ cookie: 'a=1; b=2', accept: 'x, y' });
     for (const name of ['host', 'content-length', 'authorization']) {
-      expect({ ...validateHeaders([name, 'a', name.toUpperCase(), 'a']) }, name).toEqual({ [name]: 'a' });
-      expect(codes([name, 'a', name.toUpperCase(), 'b', name, 'c']), name).toEqual(['ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE']);
+      expect({ ...validateHeaders([name, 'a', name.toUpperCase(), 'a']) }, name).toEqual({
+        [name]: 'a',
+      });
+      expect(codes([name, 'a', name.toUpperCase(), 'b', name, 'c']), name).toEqual([
+        'ERR_HEADER_DUPLICATE',
+        'ERR_HEADER_DUPLICATE',
+        'ERR_HEADER_DUPLICATE',
+      ]);
       expect({ ...validateHeaders({ [name]: 'a', [name.toUpperCase()]: 'b' }) }, name).toEqual({});
     }
-    expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'first' }) }).toEqual({ x: '1' });
+    expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'first' }) }).toEqual({
+      x: '1',
+    });
     expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'refuse' }) }).toEqual({});
-    expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+    expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual([
+      'ERR_HEADER_VALUE_TOO_LONG',
+    ]);
   });
 
   it('keeps each cookie that is set apart, whatever shape they come in', () => {
@@ -118,13 +155,22 @@ describe('validateHeaders', () => {
       new Headers(cookies.map((cookie) => ['set-cookie', cookie] as [string, string])),
     ];
     for (const duplicates of ['join', 'first', 'refuse'] as const) {
-      for (const given of shapes) expect({ ...validateHeaders(given, { duplicates }) }, JSON.stringify(given)).toEqual({ 'set-cookie': cookies });
+      for (const given of shapes)
+        expect({ ...validateHeaders(given, { duplicates }) }, JSON.stringify(given)).toEqual({
+          'set-cookie': cookies,
+        });
     }
     // Twice: what is remembered of the last object must not change what becomes of the next.
-    for (let i = 0; i < 2; i++) expect({ ...validateHeaders({ 'set-cookie': 'a=1' }) }).toEqual({ 'set-cookie': ['a=1'] });
-    expect(report({ 'set-cookie': ['a=1', 'b=\n', 5, 'x'.repeat(1001)] })).toMatchObject({ headers: { 'set-cookie': ['a=1'] }, droppedCount: 3 });
+    for (let i = 0; i < 2; i++)
+      expect({ ...validateHeaders({ 'set-cookie': 'a=1' }) }).toEqual({ 'set-cookie': ['a=1'] });
+    expect(report({ 'set-cookie': ['a=1', 'b=\n', 5, 'x'.repeat(1001)] })).toMatchObject({
+      headers: { 'set-cookie': ['a=1'] },
+      droppedCount: 3,
+    });
     expect(codes({ 'set-cookie': ['', '', ''] }, { maxCount: 2 })).toEqual(['ERR_HEADERS_COUNT']);
-    expect(codes({ 'set-cookie': ['a', 'b'] }, { maxTotalBytes: 15 })).toEqual(['ERR_HEADERS_TOO_LARGE']);
+    expect(codes({ 'set-cookie': ['a', 'b'] }, { maxTotalBytes: 15 })).toEqual([
+      'ERR_HEADERS_TOO_LARGE',
+    ]);
   });
 
   it('drops a host or content length that a host has joined of several', () => {
@@ -139,14 +185,22 @@ describe('validateHeaders', () => {
       expect({ ...validateHeaders(given) }).toEqual({ accept: 'a, b' });
       expect(codes(given)).toEqual(['ERR_HEADER_DUPLICATE', 'ERR_HEADER_DUPLICATE']);
     }
-    expect(report(['host', 'a', 'host', 'a, b', 'host', 'a'])).toMatchObject({ headers: {}, droppedCount: 3 });
+    expect(report(['host', 'a', 'host', 'a, b', 'host', 'a'])).toMatchObject({
+      headers: {},
+      droppedCount: 3,
+    });
   });
 
   it('strict makes a failure of what would be dropped, without its value', () => {
     const headers = { 'X-Token': 'secret\u0000' };
-    expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({ ok: false, error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' } });
+    expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({
+      ok: false,
+      error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' },
+    });
     expect(() => validateHeaders(headers, { strict: true })).toThrow(InputValidationError);
-    expect(safeValidateHeaders(5, { strict: true })).toMatchObject({ error: { code: 'ERR_HEADERS_TYPE' } });
+    expect(safeValidateHeaders(5, { strict: true })).toMatchObject({
+      error: { code: 'ERR_HEADERS_TYPE' },
+    });
     expect(JSON.stringify(safeValidateHeaders(headers, { strict: true }))).not.toContain('secret');
     expect(safeValidateHeaders({ host: 'a' }, { strict: true }).ok).toBe(true);
   });
@@ -167,7 +221,9 @@ describe('validateHeaders', () => {
     expect(codes([['a', 'b', 'c'], 5, null, [1, 'x']])).toHaveLength(4);
     expect(codes(['a', 'b', 'c'])).toEqual(['ERR_HEADER_VALUE_TYPE']);
     expect(codes([5, 'b', null, 'd'])).toEqual(['ERR_HEADER_NAME', 'ERR_HEADER_NAME']);
-    expect(codes({ a: null, b: [['nested']], c: Symbol('s'), d: undefined })).toEqual(Array.from({ length: 3 }, () => 'ERR_HEADER_VALUE_TYPE'));
+    expect(codes({ a: null, b: [['nested']], c: Symbol('s'), d: undefined })).toEqual(
+      Array.from({ length: 3 }, () => 'ERR_HEADER_VALUE_TYPE'),
+    );
   });
 
   it('refuses headers that throw while they are read', () => {
@@ -179,7 +235,10 @@ describe('validateHeaders', () => {
     const { proxy, revoke } = Proxy.revocable({}, {});
     revoke();
     for (const headers of [thrower, proxy, new Proxy({}, { ownKeys: () => thrower.a as never })]) {
-      expect(safeValidateHeaders(headers)).toMatchObject({ ok: false, error: { code: 'ERR_HEADERS_TYPE', field: 'headers' } });
+      expect(safeValidateHeaders(headers)).toMatchObject({
+        ok: false,
+        error: { code: 'ERR_HEADERS_TYPE', field: 'headers' },
+      });
       expect(() => validateHeaders(headers)).toThrow(InputValidationError);
     }
   });
@@ -189,7 +248,9 @@ describe('validateHeaders', () => {
       expect({ ...validateHeaders({ a: '1', b: '2' }) }).toEqual({ a: '1', b: '2' });
       expect({ ...validateHeaders({ b: '1', 'a b': '2', c: '3' }) }).toEqual({ b: '1', c: '3' });
       expect({ ...validateHeaders({ B: '1', A: '2' }) }).toEqual({ b: '1', a: '2' });
-      expect(codes({ a: '1', b: '2' }, { maxNameBytes: 1, valueCaps: { b: 0 } })).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
+      expect(codes({ a: '1', b: '2' }, { maxNameBytes: 1, valueCaps: { b: 0 } })).toEqual([
+        'ERR_HEADER_VALUE_TOO_LONG',
+      ]);
     }
   });
 });

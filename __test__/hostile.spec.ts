@@ -1,12 +1,20 @@
 import { spawnSync } from 'node:child_process';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { ConnectionManager, type ConnectionLimits, type ConnectionManagerOptions, type Lease, type ManagedConnection, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  type ConnectionLimits,
+  type ConnectionManagerOptions,
+  type Lease,
+  type ManagedConnection,
+  TimerManager,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
 // A caller whose objects change under our hands, and a process whose globals are not what they were.
 
-const timersOf = (strict = false): TimerManager => new TimerManager({ clock: new ManualClock(), strict });
+const timersOf = (strict = false): TimerManager =>
+  new TimerManager({ clock: new ManualClock(), strict });
 const wrongly = (run: () => unknown): unknown => {
   try {
     return run();
@@ -16,13 +24,21 @@ const wrongly = (run: () => unknown): unknown => {
 };
 
 /** Answers by turns: first what is allowed, then what is not. */
-function toggling<T extends object>(name: string, first: unknown, then: unknown): { readonly options: T; readonly reads: () => number } {
+function toggling<T extends object>(
+  name: string,
+  first: unknown,
+  then: unknown,
+): { readonly options: T; readonly reads: () => number } {
   let reads = 0;
-  const options = Object.defineProperty({}, name, { enumerable: true, get: () => (reads++ === 0 ? first : then) }) as T;
+  const options = Object.defineProperty({}, name, {
+    enumerable: true,
+    get: () => (reads++ === 0 ? first : then),
+  }) as T;
   return { options, reads: () => reads };
 }
 
-const thenable = (then: PropertyDescriptor): object => Object.defineProperty({}, ['then'].join(), then);
+const thenable = (then: PropertyDescriptor): object =>
+  Object.defineProperty({}, ['then'].join(), then);
 
 describe('options that change', () => {
   it.each<[string, unknown, unknown]>([
@@ -41,8 +57,14 @@ describe('options that change', () => {
 
   it('a rate is read once, too', () => {
     const { options, reads } = toggling<object>('limit', 5, -1);
-    const manager = new ConnectionManager({ connectRatePerIp: Object.assign(options, { windowMs: 1000 }) as never }, timersOf());
-    expect([reads(), manager.getStats().limits.connectRatePerIp]).toEqual([1, { limit: 5, windowMs: 1000 }]);
+    const manager = new ConnectionManager(
+      { connectRatePerIp: Object.assign(options, { windowMs: 1000 }) as never },
+      timersOf(),
+    );
+    expect([reads(), manager.getStats().limits.connectRatePerIp]).toEqual([
+      1,
+      { limit: 5, windowMs: 1000 },
+    ]);
   });
 
   it('limits of a class of their own count whole, or not at all', () => {
@@ -54,7 +76,10 @@ describe('options that change', () => {
         return 5;
       }
     }
-    expect(new ConnectionManager(new Ours(), timersOf()).getStats().limits).toEqual({ maxTotalConnections: 1, connectionTimeoutMs: 5 });
+    expect(new ConnectionManager(new Ours(), timersOf()).getStats().limits).toEqual({
+      maxTotalConnections: 1,
+      connectionTimeoutMs: 5,
+    });
   });
 
   it.each<[string, unknown, unknown]>([
@@ -66,7 +91,11 @@ describe('options that change', () => {
   ])('the option %s of a manager is read once', (name, first, then) => {
     const { options, reads } = toggling<ConnectionManagerOptions<FakeSocket>>(name, first, then);
     const clock = new ManualClock();
-    const manager = new ConnectionManager({ connectionTimeoutMs: 10, maxTotalConnections: 1 }, new TimerManager({ clock }), options);
+    const manager = new ConnectionManager(
+      { connectionTimeoutMs: 10, maxTotalConnections: 1 },
+      new TimerManager({ clock }),
+      options,
+    );
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     expect(manager.addConnection('b', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
     clock.advance(20_000);
@@ -83,7 +112,11 @@ describe('options that change', () => {
 
 describe('a constructor that fails', () => {
   const free = (name: string): unknown =>
-    wrongly(() => new ConnectionManager({ maxTotalConnections: 7 }, timersOf(), { name }).getStats().limits.maxTotalConnections);
+    wrongly(
+      () =>
+        new ConnectionManager({ maxTotalConnections: 7 }, timersOf(), { name }).getStats().limits
+          .maxTotalConnections,
+    );
   const failing = (): never => {
     throw new Error('of the caller');
   };
@@ -112,14 +145,33 @@ describe('a constructor that fails', () => {
           },
         }),
     ],
-    ['a Proxy that refuses to be read', (name, timers) => new ConnectionManager({}, timers, new Proxy({ name }, { ownKeys: failing }))],
-    ['a monitor that is half of one', (name, timers) => new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0 } as never })],
+    [
+      'a Proxy that refuses to be read',
+      (name, timers) =>
+        new ConnectionManager({}, timers, new Proxy({ name }, { ownKeys: failing })),
+    ],
+    [
+      'a monitor that is half of one',
+      (name, timers) =>
+        new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0 } as never }),
+    ],
     [
       'a monitor that takes nobody',
-      (name, timers) => new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0, attach: failing, detach: () => undefined } as never }),
+      (name, timers) =>
+        new ConnectionManager({}, timers, {
+          name,
+          monitor: { shedMs: () => 0, attach: failing, detach: () => undefined } as never,
+        }),
     ],
-    ['timers that are none', (name) => new ConnectionManager({}, Object.create(TimerManager.prototype) as TimerManager, { name })],
-    ['timers behind a Proxy', (name, timers) => new ConnectionManager({}, new Proxy(timers, {}), { name })],
+    [
+      'timers that are none',
+      (name) =>
+        new ConnectionManager({}, Object.create(TimerManager.prototype) as TimerManager, { name }),
+    ],
+    [
+      'timers behind a Proxy',
+      (name, timers) => new ConnectionManager({}, new Proxy(timers, {}), { name }),
+    ],
     [
       'strict timers that were cleaned up',
       (name) => {
@@ -142,7 +194,8 @@ describe('what is not what it says', () => {
     const other = new ConnectionManager<FakeSocket>({}, timersOf());
     const lease = manager.reserve('192.0.2.1') as Lease;
     const { connection } = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
-    const foreign = other.addConnection('a', new FakeSocket(), '192.0.2.1').connection as ManagedConnection<FakeSocket>;
+    const foreign = other.addConnection('a', new FakeSocket(), '192.0.2.1')
+      .connection as ManagedConnection<FakeSocket>;
     const forged = (value: object): object[] => [
       structuredClone(value),
       new Proxy(value, {}),
@@ -151,27 +204,49 @@ describe('what is not what it says', () => {
       { ...value },
     ];
     for (const one of [...forged(lease), other.reserve('192.0.2.1'), null, 7] as Lease[]) {
-      expect(wrongly(() => manager.commit(one, 'b', new FakeSocket()))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(wrongly(() => manager.commit(one, 'b', new FakeSocket()))).toBe(
+        'ERR_INVALID_ARG_TYPE',
+      );
       expect(wrongly(() => manager.abort(one))).toBe('ERR_INVALID_ARG_TYPE');
     }
-    for (const one of forged(connection!) as ManagedConnection<FakeSocket>[]) expect(wrongly(() => manager.release(one))).toBe('ERR_INVALID_ARG_TYPE');
+    for (const one of forged(connection!) as ManagedConnection<FakeSocket>[])
+      expect(wrongly(() => manager.release(one))).toBe('ERR_INVALID_ARG_TYPE');
     expect(manager.release(foreign)).toBe(false);
-    expect([manager.getStats().totalConnections, manager.connections.size, foreign.isAlive]).toEqual([2, 1, true]);
-    expect([manager.release(connection!), manager.release(connection!), manager.abort(lease), manager.abort(lease)]).toEqual([true, false, true, false]);
-    expect([manager.getStats().totalConnections, other.getStats().totalConnections]).toEqual([0, 2]);
+    expect([
+      manager.getStats().totalConnections,
+      manager.connections.size,
+      foreign.isAlive,
+    ]).toEqual([2, 1, true]);
+    expect([
+      manager.release(connection!),
+      manager.release(connection!),
+      manager.abort(lease),
+      manager.abort(lease),
+    ]).toEqual([true, false, true, false]);
+    expect([manager.getStats().totalConnections, other.getStats().totalConnections]).toEqual([
+      0, 2,
+    ]);
   });
 
   it('a timer handle behind a Proxy is ignored, as on the host', () => {
     const timers = timersOf();
     const handle = timers.setTimeout(() => undefined, 5);
-    for (const one of [new Proxy(handle, {}), Object.create(handle), Object.create(Object.getPrototypeOf(handle) as object)]) timers.clearTimeout(one as never);
+    for (const one of [
+      new Proxy(handle, {}),
+      Object.create(handle),
+      Object.create(Object.getPrototypeOf(handle) as object),
+    ])
+      timers.clearTimeout(one as never);
     expect(timers.getActiveTimersCount()).toBe(1);
     timers.clearTimeout(handle);
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
   it('sockets that throw, admit others, and end the manager while they are closed', () => {
-    const manager = new ConnectionManager({ maxConnectionsPerUser: 1 }, timersOf(), { onFull: 'closeOldest', onDuplicateId: 'takeover' });
+    const manager = new ConnectionManager({ maxConnectionsPerUser: 1 }, timersOf(), {
+      onFull: 'closeOldest',
+      onDuplicateId: 'takeover',
+    });
     let depth = 0;
     const socket = (): FakeSocket =>
       Object.assign(new FakeSocket(), {
@@ -181,9 +256,14 @@ describe('what is not what it says', () => {
           throw new Error('of the socket');
         },
       });
-    for (let at = 0; at < 100; at++) manager.addConnection(`a${at % 3}`, socket(), '192.0.2.1', 'ann');
+    for (let at = 0; at < 100; at++)
+      manager.addConnection(`a${at % 3}`, socket(), '192.0.2.1', 'ann');
     manager.cleanup();
-    expect([depth > 50, manager.connections.size, manager.getStats().totalConnections]).toEqual([true, 0, 0]);
+    expect([depth > 50, manager.connections.size, manager.getStats().totalConnections]).toEqual([
+      true,
+      0,
+      0,
+    ]);
   });
 });
 
@@ -192,7 +272,11 @@ describe('hooks', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock, strict: true });
     const options = { onEvict: () => void timers.cleanup() };
-    const manager = new ConnectionManager({ connectionTimeoutMs: 100, cleanupIntervalMs: 10 }, timers, options);
+    const manager = new ConnectionManager(
+      { connectionTimeoutMs: 100, cleanupIntervalMs: 10 },
+      timers,
+      options,
+    );
     for (let at = 0; at < 200; at++) manager.addConnection(`c${at}`, new FakeSocket(), '192.0.2.1');
     clock.advance(2000);
     expect(manager.getStats().evicted).toBe(64);
@@ -206,7 +290,11 @@ describe('hooks', () => {
     process.on('warning', listener);
     const rejecting: (() => unknown)[] = [
       () => runInNewContext('Promise.reject(new Error("of another realm"))') as unknown,
-      () => thenable({ value: (_resolve: unknown, reject: (error: Error) => void) => reject(new Error('of a thenable')) }),
+      () =>
+        thenable({
+          value: (_resolve: unknown, reject: (error: Error) => void) =>
+            reject(new Error('of a thenable')),
+        }),
       () =>
         thenable({
           get: () => {
@@ -215,7 +303,9 @@ describe('hooks', () => {
         }),
     ];
     for (const hook of rejecting) {
-      const manager = new ConnectionManager({ maxTotalConnections: 0 }, timersOf(), { onRefuse: hook as never });
+      const manager = new ConnectionManager({ maxTotalConnections: 0 }, timersOf(), {
+        onRefuse: hook as never,
+      });
       expect(manager.addConnection('a', new FakeSocket(), '192.0.2.1').code).toBe('total_limit');
     }
     while (warned.length < 3) await new Promise((resolve) => setImmediate(resolve));
@@ -227,32 +317,48 @@ describe('hooks', () => {
 describe('a process of its own', () => {
   const flags = process.versions['bun'] === undefined ? ['--expose-gc'] : [];
   const scene = (name: string): unknown => {
-    const { stdout, stderr, status, signal } = spawnSync(process.execPath, [...flags, '__test__/fixtures/hostile.mjs', name], {
-      encoding: 'utf8',
-      timeout: 60_000,
-    });
+    const { stdout, stderr, status, signal } = spawnSync(
+      process.execPath,
+      [...flags, '__test__/fixtures/hostile.mjs', name],
+      {
+        encoding: 'utf8',
+        timeout: 60_000,
+      },
+    );
     expect([status, signal, stderr], stderr).toEqual([0, null, '']);
     return JSON.parse(stdout) as unknown;
   };
 
-  it.each(['polluted', 'patched'])('whose globals are %s is served as any other', { timeout: 60_000 }, (name) => {
-    expect(scene(name)).toEqual(scene('plain'));
-  });
+  it.each(['polluted', 'patched'])(
+    'whose globals are %s is served as any other',
+    { timeout: 60_000 },
+    (name) => {
+      expect(scene(name)).toEqual(scene('plain'));
+    },
+  );
 
-  it('that collects garbage all the time keeps what is held, and nothing else', { timeout: 60_000 }, () => {
-    expect(scene('collected')).toEqual([400, 200, true, 0, false]);
-  });
+  it(
+    'that collects garbage all the time keeps what is held, and nothing else',
+    { timeout: 60_000 },
+    () => {
+      expect(scene('collected')).toEqual([400, 200, true, 0, false]);
+    },
+  );
 
-  it('whose buffers are moved, shrunk and shared reads none that are not there', { timeout: 60_000 }, () => {
-    expect((scene('detached') as string[]).slice(0, 8)).toEqual([
-      'ERR_JSON_SYNTAX',
-      'ERR_JSON_TYPE',
-      '{"a":1}',
-      'ERR_JSON_SYNTAX',
-      '{"a":1}',
-      'ERR_JSON_SYNTAX',
-      '{"a":1}',
-      'ERR_JSON_TYPE',
-    ]);
-  });
+  it(
+    'whose buffers are moved, shrunk and shared reads none that are not there',
+    { timeout: 60_000 },
+    () => {
+      expect((scene('detached') as string[]).slice(0, 8)).toEqual([
+        'ERR_JSON_SYNTAX',
+        'ERR_JSON_TYPE',
+        '{"a":1}',
+        'ERR_JSON_SYNTAX',
+        '{"a":1}',
+        'ERR_JSON_SYNTAX',
+        '{"a":1}',
+        'ERR_JSON_TYPE',
+      ]);
+    },
+  );
 });

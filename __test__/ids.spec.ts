@@ -13,7 +13,10 @@ function randomOf(seed: number): (below: number) => number {
 }
 
 const segmentsOf = (count: number): Segment[] =>
-  Array.from({ length: count }, () => ({ connections: [] as (ManagedConnection | undefined)[] }) as unknown as Segment);
+  Array.from(
+    { length: count },
+    () => ({ connections: [] as (ManagedConnection | undefined)[] }) as unknown as Segment,
+  );
 
 // Properties: finds exactly what a Map finds, whatever was added and removed before; with a hash that
 // is cut to a few bits, too, so that clusters form, wrap around and are closed again.
@@ -55,7 +58,23 @@ it.each([
 });
 
 it('hashes ids that differ by a zero, a length or the order apart', () => {
-  const ids = ['', '\0', '\0\0', 'a', 'a\0', '\0a', 'ab', 'ba', 'abc', 'acb', 'ā', 'āb', 'a\u0100', 'x'.repeat(1023), 'x'.repeat(1024)];
+  const ids = [
+    '',
+    '\0',
+    '\0\0',
+    'a',
+    'a\0',
+    '\0a',
+    'ab',
+    'ba',
+    'abc',
+    'acb',
+    'ā',
+    'āb',
+    'a\u0100',
+    'x'.repeat(1023),
+    'x'.repeat(1024),
+  ];
   // A chance of 105 pairs in 2^32.
   expect(new Set(ids.map(hashOf)).size).toBe(ids.length);
   // As one word, these pairs are the same; and so are one wide unit and a pair.
@@ -76,7 +95,22 @@ it('reads IPv4 addresses as the core does, and nothing else', () => {
   expect(v4Of('192.0.2.1')).toBe(0xc000_0201);
   expect(v4Of('::ffff:192.0.2.1')).toBe(0xc000_0201);
   expect(v4Of('::ffff:255.255.255.255')).toBe(0xffff_ffff);
-  const none = ['', '.', '1', '1.2.3', '1.2.3.', '.1.2.3', '1..2.3', '1.2.3.4.', '1.2.3.4.5', '256.1.1.1', '1.1.1.256', '01.2.3.4', '1.2.3.04', '00.0.0.0'];
+  const none = [
+    '',
+    '.',
+    '1',
+    '1.2.3',
+    '1.2.3.',
+    '.1.2.3',
+    '1..2.3',
+    '1.2.3.4.',
+    '1.2.3.4.5',
+    '256.1.1.1',
+    '1.1.1.256',
+    '01.2.3.4',
+    '1.2.3.04',
+    '00.0.0.0',
+  ];
   const odd = [
     '1.2.3.4:80',
     ' 1.2.3.4',
@@ -91,7 +125,8 @@ it('reads IPv4 addresses as the core does, and nothing else', () => {
     '1.2.3.1e1',
     '９.1.1.1',
   ];
-  for (const text of [...none, ...odd, '9'.repeat(400), '1.2.3.99999999999']) expect(v4Of(text), text).toBe(-1);
+  for (const text of [...none, ...odd, '9'.repeat(400), '1.2.3.99999999999'])
+    expect(v4Of(text), text).toBe(-1);
 });
 
 it('a name that does not fit into shared memory crosses as a string', () => {

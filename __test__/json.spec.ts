@@ -1,6 +1,15 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { InputValidationError, InputValidator, type JsonInput, type JsonLimits, PortcullisError, parseJson, safeParseJson, scanJson } from '../dist/index.js';
+import {
+  InputValidationError,
+  InputValidator,
+  type JsonInput,
+  type JsonLimits,
+  PortcullisError,
+  parseJson,
+  safeParseJson,
+  scanJson,
+} from '../dist/index.js';
 
 const SUITE = '../shared/vectors/JSONTestSuite/test_parsing';
 
@@ -10,37 +19,49 @@ const codeOf = (input: JsonInput, limits?: JsonLimits): string | undefined => {
 };
 
 describe('JSONTestSuite', () => {
-  it.skipIf(!existsSync(SUITE))(existsSync(SUITE) ? 'is judged as RFC 8259 and the strict profile say' : 'skipped: the vectors are not there', () => {
-    const counts = { y: 0, n: 0, i: 0 };
-    const verdicts: Record<string, string[]> = {};
-    for (const file of readdirSync(SUITE)) {
-      const bytes = readFileSync(`${SUITE}/${file}`);
-      const kind = file[0] as 'y' | 'n' | 'i';
-      counts[kind]++;
-      // The suite has one test of repeated keys, which RFC 8259 leaves open, and which is refused by default.
-      const result = scanJson(bytes, { duplicateKeys: file.includes('duplicated_key') ? 'allow' : 'refuse' });
-      if (kind === 'y') {
-        expect(result.ok, file).toBe(true);
-        expect(parseJson(bytes, { duplicateKeys: 'allow' }), file).toEqual(JSON.parse(bytes.toString()));
-        expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).ok, file).toBe(true);
-      } else if (kind === 'n') {
-        expect(result.ok, file).toBe(false);
-      } else {
-        const code = result.ok ? 'accepted' : result.error.code;
-        (verdicts[code] ??= []).push(file.slice(2, -5));
-        if (result.ok) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
+  it.skipIf(!existsSync(SUITE))(
+    existsSync(SUITE)
+      ? 'is judged as RFC 8259 and the strict profile say'
+      : 'skipped: the vectors are not there',
+    () => {
+      const counts = { y: 0, n: 0, i: 0 };
+      const verdicts: Record<string, string[]> = {};
+      for (const file of readdirSync(SUITE)) {
+        const bytes = readFileSync(`${SUITE}/${file}`);
+        const kind = file[0] as 'y' | 'n' | 'i';
+        counts[kind]++;
+        // The suite has one test of repeated keys, which RFC 8259 leaves open, and which is refused by default.
+        const result = scanJson(bytes, {
+          duplicateKeys: file.includes('duplicated_key') ? 'allow' : 'refuse',
+        });
+        if (kind === 'y') {
+          expect(result.ok, file).toBe(true);
+          expect(parseJson(bytes, { duplicateKeys: 'allow' }), file).toEqual(
+            JSON.parse(bytes.toString()),
+          );
+          expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).ok, file).toBe(true);
+        } else if (kind === 'n') {
+          expect(result.ok, file).toBe(false);
+        } else {
+          const code = result.ok ? 'accepted' : result.error.code;
+          (verdicts[code] ??= []).push(file.slice(2, -5));
+          if (result.ok) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
+        }
       }
-    }
-    expect(counts).toEqual({ y: 95, n: 188, i: 35 });
-    expect(Object.fromEntries(Object.entries(verdicts).map(([code, files]) => [code, files.length])), JSON.stringify(verdicts)).toEqual({
-      accepted: 5,
-      ERR_JSON_ENCODING: 12,
-      ERR_JSON_SYNTAX: 2,
-      ERR_JSON_SURROGATE: 10,
-      ERR_JSON_NUMBER_RANGE: 5,
-      ERR_JSON_DEPTH: 1,
-    });
-  });
+      expect(counts).toEqual({ y: 95, n: 188, i: 35 });
+      expect(
+        Object.fromEntries(Object.entries(verdicts).map(([code, files]) => [code, files.length])),
+        JSON.stringify(verdicts),
+      ).toEqual({
+        accepted: 5,
+        ERR_JSON_ENCODING: 12,
+        ERR_JSON_SYNTAX: 2,
+        ERR_JSON_SURROGATE: 10,
+        ERR_JSON_NUMBER_RANGE: 5,
+        ERR_JSON_DEPTH: 1,
+      });
+    },
+  );
 
   it('reads a depth of 500 where the limit says so', () => {
     const text = '['.repeat(500) + ']'.repeat(500);
@@ -52,10 +73,25 @@ describe('JSONTestSuite', () => {
 
 describe('scanJson', () => {
   it('judges strings and bytes alike, whatever they are made of', () => {
-    const wide = JSON.stringify({ ключ: ['значение', '😀', '\u0001', 'x'.repeat(3000)], é: 1.5e-7 });
-    for (const text of ['{"a":[1,2,{"b":null}]}', wide, `"${'é'.repeat(10_000)}"`, '"\u2028\uffff"']) {
+    const wide = JSON.stringify({
+      ключ: ['значение', '😀', '\u0001', 'x'.repeat(3000)],
+      é: 1.5e-7,
+    });
+    for (const text of [
+      '{"a":[1,2,{"b":null}]}',
+      wide,
+      `"${'é'.repeat(10_000)}"`,
+      '"\u2028\uffff"',
+    ]) {
       const bytes = new TextEncoder().encode(text);
-      const forms = [text, bytes, Buffer.from(bytes), bytes.buffer, new DataView(bytes.buffer), new Uint16Array(0)];
+      const forms = [
+        text,
+        bytes,
+        Buffer.from(bytes),
+        bytes.buffer,
+        new DataView(bytes.buffer),
+        new Uint16Array(0),
+      ];
       for (const form of forms.slice(0, 5)) {
         expect(scanJson(form).ok).toBe(true);
         expect(parseJson(form)).toEqual(JSON.parse(text));
@@ -69,7 +105,9 @@ describe('scanJson', () => {
       ok: true,
       value: { values: 5, depth: 2, isAscii: true, hasUnsafeIntegers: true, hasNul: true },
     });
-    expect(scanJson('"é"')).toMatchObject({ value: { isAscii: false, hasUnsafeIntegers: false, hasNul: false } });
+    expect(scanJson('"é"')).toMatchObject({
+      value: { isAscii: false, hasUnsafeIntegers: false, hasNul: false },
+    });
   });
 
   it('says code, byte offset, path and limit of what failed', () => {
@@ -77,11 +115,29 @@ describe('scanJson', () => {
       const result = scanJson(input, limits);
       return result.ok ? undefined : { ...result.error };
     };
-    expect(error('{"é":[0,{"b":1,"b":2}]}')).toMatchObject({ code: 'ERR_JSON_DUPLICATE_KEY', status: 400, field: 'payload', offset: 17, path: ['é', 1, 'b'] });
-    expect(error('{"a\\n\\"":{"c":[1,[]]}}', { maxDepth: 3 })).toMatchObject({ code: 'ERR_JSON_DEPTH', path: ['a\n"', 'c', 1], limit: 3 });
+    expect(error('{"é":[0,{"b":1,"b":2}]}')).toMatchObject({
+      code: 'ERR_JSON_DUPLICATE_KEY',
+      status: 400,
+      field: 'payload',
+      offset: 17,
+      path: ['é', 1, 'b'],
+    });
+    expect(error('{"a\\n\\"":{"c":[1,[]]}}', { maxDepth: 3 })).toMatchObject({
+      code: 'ERR_JSON_DEPTH',
+      path: ['a\n"', 'c', 1],
+      limit: 3,
+    });
     expect(error('[1,2')).toMatchObject({ code: 'ERR_JSON_SYNTAX', offset: 4, path: [1] });
-    expect(error('x'.repeat(11), { maxBytes: 10 })).toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE', status: 413, offset: 10, limit: 10 });
-    expect(error('"é"', { maxBytes: 3 })).toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE', limit: 3 });
+    expect(error('x'.repeat(11), { maxBytes: 10 })).toMatchObject({
+      code: 'ERR_PAYLOAD_TOO_LARGE',
+      status: 413,
+      offset: 10,
+      limit: 10,
+    });
+    expect(error('"é"', { maxBytes: 3 })).toMatchObject({
+      code: 'ERR_PAYLOAD_TOO_LARGE',
+      limit: 3,
+    });
   });
 
   it('keeps a path within bounds', () => {
@@ -145,7 +201,8 @@ describe('scanJson', () => {
   });
 
   it('refuses what is neither text nor bytes, and wrong limits by name', () => {
-    for (const junk of [undefined, null, 5, {}, [], Symbol('s'), () => 1]) expect(codeOf(junk as never)).toBe('ERR_JSON_TYPE');
+    for (const junk of [undefined, null, 5, {}, [], Symbol('s'), () => 1])
+      expect(codeOf(junk as never)).toBe('ERR_JSON_TYPE');
     const wrong = (limits: object): unknown => {
       try {
         return scanJson('1', limits);
@@ -158,7 +215,9 @@ describe('scanJson', () => {
     expect(wrong({ maxdepth: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxdepth']);
     expect(wrong({ nul: 'maybe' })).toEqual(['ERR_OUT_OF_RANGE', 'limits.nul']);
     expect(wrong(5 as never)).toEqual(['ERR_INVALID_ARG_TYPE', 'limits']);
-    expect(codeOf('[0,0]', { maxItems: Infinity, maxStringBytes: Infinity, maxValues: Infinity })).toBeUndefined();
+    expect(
+      codeOf('[0,0]', { maxItems: Infinity, maxStringBytes: Infinity, maxValues: Infinity }),
+    ).toBeUndefined();
   });
 
   it('copies what lies in shared memory before it looks', () => {
@@ -168,7 +227,8 @@ describe('scanJson', () => {
   });
 
   it('takes 10,000 keys, and as many open objects as the depth allows', () => {
-    const keys = (count: number, last = ''): string => `{${Array.from({ length: count }, (_, at) => `"k${at}":${at}`).join(',')}${last}}`;
+    const keys = (count: number, last = ''): string =>
+      `{${Array.from({ length: count }, (_, at) => `"k${at}":${at}`).join(',')}${last}}`;
     expect(codeOf(keys(10_000))).toBeUndefined();
     expect(codeOf(keys(10_001))).toBe('ERR_JSON_KEYS');
     expect(codeOf(keys(9000, ',"k77":0'))).toBe('ERR_JSON_DUPLICATE_KEY');
@@ -178,7 +238,11 @@ describe('scanJson', () => {
 
   it('judges long strings, which are read in parts, as their bytes', () => {
     const limits = { maxBytes: 1 << 24, maxValues: 300_000 };
-    const record = JSON.stringify({ id: 1, name: 'x'.repeat(20), list: [1, 22, true, null, {}, [[]]] });
+    const record = JSON.stringify({
+      id: 1,
+      name: 'x'.repeat(20),
+      list: [1, 22, true, null, {}, [[]]],
+    });
     const texts = [
       `[${'0,'.repeat(400_000)}0]`,
       `[${'0,'.repeat(200_000)}0]`,
@@ -204,18 +268,46 @@ describe('scanJson', () => {
     for (const text of texts) {
       for (let shift = 0; shift < 3; shift++) {
         const moved = ' '.repeat(shift) + text;
-        const whole = scanJson(Buffer.from(moved.replace(/\ud800(?![\udc00-\udfff])/g, '\\ud800')), limits);
+        const whole = scanJson(
+          Buffer.from(moved.replace(/\ud800(?![\udc00-\udfff])/g, '\\ud800')),
+          limits,
+        );
         expect(scanJson(moved, limits), text.slice(0, 20)).toEqual(whole);
       }
     }
   });
 
   it('agrees with JSON.parse on text that is nearly JSON', () => {
-    const pieces = ['{', '}', '[', ']', ',', ':', '"a"', '"b":1', '1', '-0', '1.5e3', '"\\n"', '"\\u00e9"', 'true', 'null', ' ', '\n', '"é"', '""', '01', '.5'];
+    const pieces = [
+      '{',
+      '}',
+      '[',
+      ']',
+      ',',
+      ':',
+      '"a"',
+      '"b":1',
+      '1',
+      '-0',
+      '1.5e3',
+      '"\\n"',
+      '"\\u00e9"',
+      'true',
+      'null',
+      ' ',
+      '\n',
+      '"é"',
+      '""',
+      '01',
+      '.5',
+    ];
     let seed = 7;
     const random = (): number => (seed = (seed * 48_271) % 2_147_483_647);
     for (let round = 0; round < 20_000; round++) {
-      const text = Array.from({ length: 1 + (random() % 9) }, () => pieces[random() % pieces.length]).join('');
+      const text = Array.from(
+        { length: 1 + (random() % 9) },
+        () => pieces[random() % pieces.length],
+      ).join('');
       let isJson = true;
       try {
         JSON.parse(text);
@@ -237,14 +329,22 @@ describe('parseJson', () => {
       }
     })();
     expect(error).toBeInstanceOf(InputValidationError);
-    expect(error).toMatchObject({ code: 'ERR_JSON_SYNTAX', status: 400, field: 'payload', offset: 30, path: ['secret-name'] });
+    expect(error).toMatchObject({
+      code: 'ERR_JSON_SYNTAX',
+      status: 400,
+      field: 'payload',
+      offset: 30,
+      path: ['secret-name'],
+    });
     expect(String(error)).toBe('InputValidationError: Invalid JSON syntax');
   });
 
   it('keeps -0, and gives each caller a value of its own', () => {
     expect(Object.is(parseJson('-0'), -0)).toBe(true);
     expect(safeParseJson('[]')).toEqual({ ok: true, value: [] });
-    expect(Object.getPrototypeOf(parseJson('{"__proto__":1}', { forbiddenKeys: 'allow' }))).toBe(Object.prototype);
+    expect(Object.getPrototypeOf(parseJson('{"__proto__":1}', { forbiddenKeys: 'allow' }))).toBe(
+      Object.prototype,
+    );
   });
 });
 
@@ -257,7 +357,9 @@ describe('validateJsonPayload', () => {
     const payload = { a: 'é' };
     expect(InputValidator.validateJsonPayload(payload, 10)).toBe(payload);
     expect(() => InputValidator.validateJsonPayload(payload, 9)).toThrow('Payload too large');
-    expect(() => InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 1))).toThrow('Payload too large');
+    expect(() => InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 1))).toThrow(
+      'Payload too large',
+    );
     expect(InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 2))).toHaveLength(2 ** 20 - 2);
   });
 
@@ -296,13 +398,17 @@ describe('validateJsonPayload', () => {
     for (const value of values) {
       const size = Buffer.byteLength(JSON.stringify(value));
       expect(judge(value, size).ok, JSON.stringify(value)).toBe(true);
-      expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({ error: { code: 'ERR_PAYLOAD_TOO_LARGE' } });
+      expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({
+        error: { code: 'ERR_PAYLOAD_TOO_LARGE' },
+      });
     }
   });
 
   it('a boxed BigInt is one', () => {
     expect(judge(Object(1n))).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: [] } });
-    expect(judge({ a: [Object(1n)] })).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: ['a', 0] } });
+    expect(judge({ a: [Object(1n)] })).toMatchObject({
+      error: { code: 'ERR_PAYLOAD_NOT_JSON', path: ['a', 0] },
+    });
   });
 
   it('says clearly what JSON cannot say, and where', () => {

@@ -55,7 +55,9 @@ const JUNK: readonly unknown[] = [
 
 /** Calls every method of `target` with junk in every place; what it throws must be an error that says something. */
 function bombard(target: object, except: readonly string[] = []): void {
-  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(target) as object).filter((name) => name !== 'constructor' && !except.includes(name));
+  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(target) as object).filter(
+    (name) => name !== 'constructor' && !except.includes(name),
+  );
   for (const name of names) {
     for (const first of JUNK) {
       for (const second of JUNK) {
@@ -114,7 +116,9 @@ it('a middleware chain takes anything and still runs', async () => {
   );
   bombard(chain);
   const run = chain.execute() as unknown as (...args: unknown[]) => Promise<unknown>;
-  for (const first of JUNK) for (const second of JUNK) await Promise.race([run(first, second).catch(() => undefined), undefined]);
+  for (const first of JUNK)
+    for (const second of JUNK)
+      await Promise.race([run(first, second).catch(() => undefined), undefined]);
   for (const { name } of chain.report().layers) if (name !== 'plain') chain.remove(name);
   expect(chain.enable('plain').report().layers).toHaveLength(1);
   const context: { ran?: boolean } = {};
@@ -123,7 +127,12 @@ it('a middleware chain takes anything and still runs', async () => {
 });
 
 it('a token verifier takes anything, and accepts none of it', async () => {
-  const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, cacheSize: 10, maxRevocations: 1000 });
+  const verifier = new TokenVerifier({
+    algorithms: ['HS256'],
+    keys: { secret: 's'.repeat(32) },
+    cacheSize: 10,
+    maxRevocations: 1000,
+  });
   for (const junk of JUNK) {
     expect(verifier.safeVerify(junk).ok).toBe(false);
     expect(verifier.check(junk)).toMatch(/^ERR_TOKEN_/);
@@ -136,7 +145,9 @@ it('a token verifier takes anything, and accepts none of it', async () => {
 });
 
 it('a monitor takes anything and keeps its count', () => {
-  const monitor = new ResourceMonitor({}, new TimerManager({ clock: new ManualClock() }), { log: false });
+  const monitor = new ResourceMonitor({}, new TimerManager({ clock: new ManualClock() }), {
+    log: false,
+  });
   bombard(monitor, ['stop']);
   for (let i = 0; i < 1000; i++) monitor.requestEnded();
   expect(monitor.getMetrics().activeRequests).toBe(0);
@@ -147,11 +158,23 @@ it('metrics take anything, and still report', async () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const manager = new ConnectionManager({}, timers);
   const metrics = new ProductionMetrics({ timers, connections: manager });
-  bombard(metrics, ['stop', 'begin', 'found', 'finish', 'end', 'left', 'toOpenMetrics', 'toPrometheus']);
+  bombard(metrics, [
+    'stop',
+    'begin',
+    'found',
+    'finish',
+    'end',
+    'left',
+    'toOpenMetrics',
+    'toPrometheus',
+  ]);
   const timer = metrics.startRequest();
   bombard(timer);
   for (const junk of JUNK) {
-    for (const text of [() => metrics.toOpenMetrics(junk as never), () => metrics.toPrometheus(junk as never)]) {
+    for (const text of [
+      () => metrics.toOpenMetrics(junk as never),
+      () => metrics.toPrometheus(junk as never),
+    ]) {
       try {
         expect(await text()).toContain('# TYPE');
       } catch (error) {
@@ -165,7 +188,8 @@ it('metrics take anything, and still report', async () => {
   expect(begun).toBeGreaterThan(0);
   for (const { latencyMs, errorRate } of Object.values(report.windows)) {
     expect(errorRate).toBeGreaterThanOrEqual(0);
-    if (latencyMs !== null) for (const value of Object.values(latencyMs)) expect(value).toBeLessThan(Infinity);
+    if (latencyMs !== null)
+      for (const value of Object.values(latencyMs)) expect(value).toBeLessThan(Infinity);
   }
   metrics.startRequest().end({ status: 200 });
   expect(metrics.generateReport()).toMatchObject({ inFlight: begun, samples: report.samples + 1 });
@@ -177,12 +201,19 @@ it('metrics take anything, and still report', async () => {
 
 it('a page takes anything, and lets nobody in for it', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
-  const page = new LivePage({ path: '/page', token: 'correct-horse-battery' }, { connections: new ConnectionManager({}, timers), timers });
+  const page = new LivePage(
+    { path: '/page', token: 'correct-horse-battery' },
+    { connections: new ConnectionManager({}, timers), timers },
+  );
   bombard(page, ['close', 'drain', 'owns', 'isFor', 'reply']);
   for (const junk of JUNK) {
     for (const target of ['', '/', '/events', '/snapshot']) {
       const headers = new Map<string, unknown>([['authorization', junk]]);
-      const request = { url: `http://localhost/page${target}`, method: 'GET', headers: { get: (name: string) => headers.get(name) ?? null } };
+      const request = {
+        url: `http://localhost/page${target}`,
+        method: 'GET',
+        headers: { get: (name: string) => headers.get(name) ?? null },
+      };
       let status: number | undefined = 401;
       try {
         status = page.fetch(request as never, '127.0.0.1')?.status;
@@ -192,7 +223,8 @@ it('a page takes anything, and lets nobody in for it', () => {
       expect(status).toBe(401);
     }
   }
-  for (const path of ['//page', '/page%2f', '/PAGE', '/pagex']) expect(page.fetch(new Request(`http://localhost${path}`), '127.0.0.1')).toBeUndefined();
+  for (const path of ['//page', '/page%2f', '/PAGE', '/pagex'])
+    expect(page.fetch(new Request(`http://localhost${path}`), '127.0.0.1')).toBeUndefined();
   expect(page.viewers).toBe(0);
   page.close();
 });
@@ -244,8 +276,14 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: junk } }),
     (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: junk }),
     (junk) => new TokenVerifier({ algorithms: ['HS256'], jwks: { url: junk } }),
-    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, issuer: junk }),
-    (junk) => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, maxAgeSeconds: junk }),
+    (junk) =>
+      new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 's'.repeat(32) }, issuer: junk }),
+    (junk) =>
+      new TokenVerifier({
+        algorithms: ['HS256'],
+        keys: { secret: 's'.repeat(32) },
+        maxAgeSeconds: junk,
+      }),
     (junk) => verifyJws('a.b.c', { secret: 's'.repeat(32) }, junk),
     (junk) => guardWs({ limits: {}, auth: junk }),
     (junk) => guardWs(junk),
@@ -277,7 +315,8 @@ it('a shutdown and a router take anything, and the shutdown still ends', async (
   bombard(shutdown, ['shutdown', 'simulate']);
   bombard(new MessageRouter());
   let result: unknown;
-  for (const reason of JUNK) void shutdown.shutdown(reason as never).then((value) => (result = value));
+  for (const reason of JUNK)
+    void shutdown.shutdown(reason as never).then((value) => (result = value));
   for (let turn = 0; result === undefined && turn < 1000; turn++) {
     clock.advance(5);
     await new Promise((resolve) => void setImmediate(resolve));
@@ -305,7 +344,10 @@ it('validators take anything', () => {
         try {
           call(first as never, second as never);
         } catch (error) {
-          expect(error instanceof PortcullisError || error instanceof InputValidationError, `${call.name}: ${String(error)}`).toBe(true);
+          expect(
+            error instanceof PortcullisError || error instanceof InputValidationError,
+            `${call.name}: ${String(error)}`,
+          ).toBe(true);
         }
       }
     }
@@ -313,6 +355,14 @@ it('validators take anything', () => {
 });
 
 it("bun's own fake timers drive ours", () => {
-  const { stderr, status } = spawnSync('node_modules/.bin/bun', ['test', './__test__/fixtures/fake-timers.bun.ts'], { encoding: 'utf8' });
-  expect([stderr.match(/(\d+) pass/)?.[1], stderr.match(/(\d+) fail/)?.[1], status]).toEqual(['1', '0', 0]);
+  const { stderr, status } = spawnSync(
+    'node_modules/.bin/bun',
+    ['test', './__test__/fixtures/fake-timers.bun.ts'],
+    { encoding: 'utf8' },
+  );
+  expect([stderr.match(/(\d+) pass/)?.[1], stderr.match(/(\d+) fail/)?.[1], status]).toEqual([
+    '1',
+    '0',
+    0,
+  ]);
 });

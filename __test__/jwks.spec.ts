@@ -2,15 +2,27 @@ import { generateKeyPairSync } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PortcullisError, type RemoteJwks, TimerManager, type TokenJwk, type TokenResult, TokenVerifier } from '../dist/index.js';
+import {
+  PortcullisError,
+  type RemoteJwks,
+  TimerManager,
+  type TokenJwk,
+  type TokenResult,
+  TokenVerifier,
+} from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { token } from './fixtures/sign.js';
 
-const pairOf = (): ReturnType<typeof generateKeyPairSync> => generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const pairOf = (): ReturnType<typeof generateKeyPairSync> =>
+  generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const [first, second] = [pairOf(), pairOf()];
 const jwk = (pair: typeof first, kid: string): TokenJwk =>
-  ({ ...(pair.publicKey as unknown as typeof first.publicKey).export({ format: 'jwk' }), kid }) as TokenJwk;
-const signed = (pair: typeof first, kid: string): string => token({}, pair.privateKey as never, 'ES256', { kid });
+  ({
+    ...(pair.publicKey as unknown as typeof first.publicKey).export({ format: 'jwk' }),
+    kid,
+  }) as TokenJwk;
+const signed = (pair: typeof first, kid: string): string =>
+  token({}, pair.privateKey as never, 'ES256', { kid });
 const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
 const BOTH = { keys: [jwk(first, 'one'), jwk(second, 'two')] };
 const ONE = { keys: [jwk(first, 'one')] };
@@ -19,7 +31,9 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 const json =
   (body: unknown, headers: Record<string, string> = {}): Handler =>
   (_request, response) =>
-    void response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(typeof body === 'string' ? body : JSON.stringify(body));
+    void response
+      .writeHead(200, { 'content-type': 'application/json', ...headers })
+      .end(typeof body === 'string' ? body : JSON.stringify(body));
 
 let clock: ManualClock;
 let timers: TimerManager;
@@ -63,51 +77,70 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 
 /** Waits until something outside of this thread has happened. */
 async function until(holds: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 2000 && !holds(); turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+  for (let turn = 0; turn < 2000 && !holds(); turn++)
+    await new Promise((resolve) => setTimeout(resolve, 1));
   expect(holds()).toBe(true);
 }
 
 describe('a fetched key set', () => {
   it('a batch answers for the tokens that it was given, whatever becomes of the array meanwhile', async () => {
     const verifier = remote();
-    const claims = (name: string): string => token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
+    const claims = (name: string): string =>
+      token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
     const tokens: unknown[] = [claims('ann'), 'x', claims('bob')];
     const batch = verifier.verifyBatch(tokens);
     tokens.splice(0, 3, 7, claims('eve'), 'x', claims('eve'));
     const results = await batch;
-    expect(results.map((result) => (result.ok ? result.claims.sub : result.error.code))).toEqual(['ann', 'ERR_TOKEN_FORMAT', 'bob']);
+    expect(results.map((result) => (result.ok ? result.claims.sub : result.error.code))).toEqual([
+      'ann',
+      'ERR_TOKEN_FORMAT',
+      'bob',
+    ]);
   });
 
   it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
     const verifier = remote();
     expect(requests).toHaveLength(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
-    const results = await Promise.all(Array.from({ length: 50 }, () => verifier.authenticate(signed(first, 'one'))));
+    const results = await Promise.all(
+      Array.from({ length: 50 }, () => verifier.authenticate(signed(first, 'one'))),
+    );
     expect(new Set(results.map(codeOf))).toEqual(new Set(['accepted']));
     expect(await verifier.ready()).toBe(true);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(codeOf(verifier.safeVerify(signed(second, 'one')))).toBe('ERR_TOKEN_SIGNATURE');
     expect(requests).toHaveLength(1);
-    expect(verifier.stats()).toMatchObject({ keys: 1, jwks: { fetches: 1, failures: 0, lastError: undefined } });
+    expect(verifier.stats()).toMatchObject({
+      keys: 1,
+      jwks: { fetches: 1, failures: 0, lastError: undefined },
+    });
   });
 
   it('is fetched anew for an unknown key, but not within the cooldown, and not twice for the same', async () => {
     const verifier = remote();
     await verifier.ready();
     handler = json(BOTH);
-    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe(
+      'ERR_TOKEN_KEY_UNKNOWN',
+    );
     expect(requests).toHaveLength(1);
     clock.advance(30_000);
     expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('accepted');
-    expect(codeOf(await verifier.authenticate(signed(second, 'three')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(await verifier.authenticate(signed(second, 'three')))).toBe(
+      'ERR_TOKEN_KEY_UNKNOWN',
+    );
     expect(requests).toHaveLength(2);
     clock.advance(30_000);
     // A flood of ids that nobody has: one fetch.
-    const flood = await Promise.all(Array.from({ length: 100 }, (_, at) => verifier.authenticate(signed(second, `flood ${at}`))));
+    const flood = await Promise.all(
+      Array.from({ length: 100 }, (_, at) => verifier.authenticate(signed(second, `flood ${at}`))),
+    );
     expect(new Set(flood.map(codeOf))).toEqual(new Set(['ERR_TOKEN_KEY_UNKNOWN']));
     expect(requests).toHaveLength(3);
     clock.advance(30_000);
-    expect(codeOf(await verifier.authenticate(signed(second, 'flood 7')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(await verifier.authenticate(signed(second, 'flood 7')))).toBe(
+      'ERR_TOKEN_KEY_UNKNOWN',
+    );
     verifier.check(signed(second, 'flood 8'));
     expect(requests).toHaveLength(3);
     expect(verifier.stats().jwks?.unknownKids).toBe(100);
@@ -117,7 +150,11 @@ describe('a fetched key set', () => {
     const verifier = remote({ cooldownMs: 0 });
     await verifier.ready();
     for (let at = 0; at < 1100; at += 100) {
-      await Promise.all(Array.from({ length: 100 }, (_, one) => verifier.authenticate(signed(second, `${at + one}`))));
+      await Promise.all(
+        Array.from({ length: 100 }, (_, one) =>
+          verifier.authenticate(signed(second, `${at + one}`)),
+        ),
+      );
       expect(verifier.stats().jwks?.unknownKids).toBeLessThanOrEqual(1000);
     }
   });
@@ -129,7 +166,12 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(old))).toBe('accepted');
     handler = json({ keys: [jwk(second, 'two')] });
     clock.advance(600_000);
-    await until(() => verifier.stats().jwks?.fetches === 2 && requests.length === 2 && codeOf(verifier.safeVerify(old)) !== 'accepted');
+    await until(
+      () =>
+        verifier.stats().jwks?.fetches === 2 &&
+        requests.length === 2 &&
+        codeOf(verifier.safeVerify(old)) !== 'accepted',
+    );
     expect(codeOf(verifier.safeVerify(old))).toBe('ERR_TOKEN_KEY_UNKNOWN');
     expect(codeOf(verifier.safeVerify(signed(second, 'two')))).toBe('accepted');
   });
@@ -137,7 +179,8 @@ describe('a fetched key set', () => {
   it('asks with its ETag, and obeys Cache-Control within bounds', async () => {
     const verifier = remote();
     handler = (request, response) => {
-      if (request.headers['if-none-match'] === '"v1"') response.writeHead(304, { 'cache-control': 'max-age=60' }).end();
+      if (request.headers['if-none-match'] === '"v1"')
+        response.writeHead(304, { 'cache-control': 'max-age=60' }).end();
       else json(ONE, { etag: '"v1"', 'cache-control': 'public, max-age=120' })(request, response);
     };
     await verifier.ready();
@@ -166,7 +209,11 @@ describe('a fetched key set', () => {
     await until(() => errors.length === 1);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     // It is tried again by itself, at intervals of the cooldown and longer, up to the end.
-    for (let failed = 2; codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted'; failed++) {
+    for (
+      let failed = 2;
+      codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted';
+      failed++
+    ) {
       expect(failed).toBeLessThan(8);
       const before = errors.length;
       clock.advance(40_000);
@@ -183,7 +230,9 @@ describe('a fetched key set', () => {
     const verifier = remote();
     handler = (_request, response) => void response.writeHead(503).end();
     expect(await verifier.ready()).toBe(false);
-    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
+    expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe(
+      'ERR_TOKEN_KEYS_UNAVAILABLE',
+    );
     expect(requests).toHaveLength(1);
     handler = json(ONE);
     clock.advance(1000);
@@ -193,34 +242,77 @@ describe('a fetched key set', () => {
 
   it('is waited for by a batch', async () => {
     const verifier = remote();
-    expect((await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf)).toEqual(['accepted', 'ERR_TOKEN_KEY_UNKNOWN']);
+    expect(
+      (await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf),
+    ).toEqual(['accepted', 'ERR_TOKEN_KEY_UNKNOWN']);
     handler = json(BOTH);
     clock.advance(30_000);
-    expect((await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf)).toEqual(['accepted', 'accepted']);
+    expect(
+      (await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf),
+    ).toEqual(['accepted', 'accepted']);
   });
 
   it('leaves out what it cannot use, and goes on with the rest', async () => {
-    handler = json({ keys: [{ kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' }, null, 5, { ...jwk(second, 'two'), use: 'enc' }, jwk(first, 'one')] });
+    handler = json({
+      keys: [
+        { kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' },
+        null,
+        5,
+        { ...jwk(second, 'two'), use: 'enc' },
+        jwk(first, 'one'),
+      ],
+    });
     const verifier = remote();
     expect(await verifier.ready()).toBe(true);
-    expect(verifier.stats()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0 }, { index: 1 }, { index: 2 }, { index: 3 }] });
+    expect(verifier.stats()).toMatchObject({
+      keys: 1,
+      skippedKeys: [{ index: 0 }, { index: 1 }, { index: 2 }, { index: 3 }],
+    });
   });
 });
 
 describe('a server that misbehaves', () => {
   const secret = 'text of the answer';
   const cases: readonly (readonly [string, Handler, string])[] = [
-    ['with an error', (_, response) => void response.writeHead(500).end(secret), 'was answered with status 500'],
-    ['with a redirect', (_, response) => void response.writeHead(302, { location: '/elsewhere' }).end(), 'was answered with status 302'],
-    ['with a 304 that nobody asked for', (_, response) => void response.writeHead(304).end(), 'was answered with status 304'],
+    [
+      'with an error',
+      (_, response) => void response.writeHead(500).end(secret),
+      'was answered with status 500',
+    ],
+    [
+      'with a redirect',
+      (_, response) => void response.writeHead(302, { location: '/elsewhere' }).end(),
+      'was answered with status 302',
+    ],
+    [
+      'with a 304 that nobody asked for',
+      (_, response) => void response.writeHead(304).end(),
+      'was answered with status 304',
+    ],
     ['with no JSON', json(`<html>${secret}</html>`), 'is not a JWK set'],
     ['with another object', json({ issuer: secret }), 'is not a JWK set'],
     ['with keys that are no list', json({ keys: secret }), 'is not a JWK set'],
     ['with no keys', json({ keys: [] }), 'has no key that the verifier can use'],
-    ['with keys for others only', json({ keys: [{ ...jwk(first, 'one'), use: 'enc' }] }), 'has no key that the verifier can use'],
-    ['with a kid twice', json({ keys: [jwk(first, 'one'), jwk(second, 'one')] }), 'has two keys of the same kid'],
-    ['with 101 keys', json({ keys: Array.from({ length: 101 }, (_, at) => jwk(first, String(at))) }), 'is too large'],
-    ['with too long a body, announced', json(' '.repeat(70_000) + JSON.stringify(ONE)), 'is larger than 65536 bytes'],
+    [
+      'with keys for others only',
+      json({ keys: [{ ...jwk(first, 'one'), use: 'enc' }] }),
+      'has no key that the verifier can use',
+    ],
+    [
+      'with a kid twice',
+      json({ keys: [jwk(first, 'one'), jwk(second, 'one')] }),
+      'has two keys of the same kid',
+    ],
+    [
+      'with 101 keys',
+      json({ keys: Array.from({ length: 101 }, (_, at) => jwk(first, String(at))) }),
+      'is too large',
+    ],
+    [
+      'with too long a body, announced',
+      json(' '.repeat(70_000) + JSON.stringify(ONE)),
+      'is larger than 65536 bytes',
+    ],
     [
       'with a body without end',
       (_, response) => {
@@ -233,7 +325,11 @@ describe('a server that misbehaves', () => {
       },
       'is larger than 65536 bytes',
     ],
-    ['with bytes that are no text', (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])), 'is not UTF-8'],
+    [
+      'with bytes that are no text',
+      (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])),
+      'is not UTF-8',
+    ],
     ['with a byte order mark', json(`\ufeff${JSON.stringify(ONE)}`), 'is not a JWK set'],
     ['by hanging up', (request) => void request.socket.destroy(), 'could not be fetched'],
     [
@@ -244,7 +340,11 @@ describe('a server that misbehaves', () => {
       },
       'could not be fetched',
     ],
-    ['by talking something else', (request) => void request.socket.end('SSH-2.0-nonsense\r\n\r\n'), 'could not be fetched'],
+    [
+      'by talking something else',
+      (request) => void request.socket.end('SSH-2.0-nonsense\r\n\r\n'),
+      'could not be fetched',
+    ],
     ['with nesting', json(`{"keys":${'['.repeat(20_000)}`), 'is not a JWK set'],
   ];
   it.each(cases)('%s gives no keys, and takes none away', async (_name, wrong, problem) => {
@@ -274,7 +374,10 @@ describe('a server that misbehaves', () => {
     await until(() => requests.length === 2);
     clock.advance(5000);
     expect(await Promise.all([never, trickle])).toEqual([false, false]);
-    expect(errors).toEqual([expect.stringContaining('in time'), expect.stringContaining('in time')]);
+    expect(errors).toEqual([
+      expect.stringContaining('in time'),
+      expect.stringContaining('in time'),
+    ]);
   });
 
   it('cannot make a hook of yours end the refresh', async () => {
@@ -295,7 +398,9 @@ describe('a server that misbehaves', () => {
     await verifier.ready();
     verifier.close();
     clock.advance(10_000_000);
-    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(await verifier.authenticate(signed(second, 'two')))).toBe(
+      'ERR_TOKEN_KEY_UNKNOWN',
+    );
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(requests).toHaveLength(1);
     expect(timers.getActiveTimersCount()).toBe(0);
@@ -325,7 +430,13 @@ it('addresses other than https are refused, but for the same machine', () => {
   ]) {
     expect(field({ url })).toBe('jwks.url');
   }
-  for (const url of ['https://issuer.example/jwks', new URL('https://a/'), 'http://localhost:1/', 'http://[::1]:1/', 'http://127.0.0.2/']) {
+  for (const url of [
+    'https://issuer.example/jwks',
+    new URL('https://a/'),
+    'http://localhost:1/',
+    'http://[::1]:1/',
+    'http://127.0.0.2/',
+  ]) {
     expect(field({ url })).toBeUndefined();
   }
   expect(field({ url: 'https://a/', cooldownMs: -1 })).toBe('jwks.cooldownMs');

@@ -8,7 +8,8 @@ afterEach(cleanUp);
 const HANDSHAKE =
   'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 const statusOf = (text: string): number => Number(text.split(' ')[1]);
-const codeOf = (text: string): unknown => (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
+const codeOf = (text: string): unknown =>
+  (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
 
 describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
   it('refuses one request more than maxConcurrent with 503 and Retry-After, and lets the next in', async () => {
@@ -17,22 +18,34 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const url = `http://127.0.0.1:${server.port}`;
     let refused = await fetch(`${url}/length`);
     // The two may still be on their way.
-    for (const end = Date.now() + 5000; refused.status === 200 && Date.now() < end;) refused = await fetch(`${url}/length`);
+    for (const end = Date.now() + 5000; refused.status === 200 && Date.now() < end;)
+      refused = await fetch(`${url}/length`);
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
     expect(await refused.json()).toMatchObject({ code: 'too_many_requests_in_flight' });
     expect(await Promise.all(slow)).toEqual(['slow', 'slow']);
     expect(await server.get('/slow?ms=1')).toBe('slow');
-    expect((await server.guard()).requests?.refused.too_many_requests_in_flight).toBeGreaterThanOrEqual(1);
+    expect(
+      (await server.guard()).requests?.refused.too_many_requests_in_flight,
+    ).toBeGreaterThanOrEqual(1);
   });
 
   it('answers 503 for a handler that takes too long, aborts its signal, and keeps no seat for it', async () => {
-    const server = await start(command, { limits: {}, requests: { timeoutMs: 100, maxConcurrent: 3 } });
+    const server = await start(command, {
+      limits: {},
+      requests: { timeoutMs: 100, maxConcurrent: 3 },
+    });
     for (let i = 0; i < 5; i++) {
       const answer = await fetch(`http://127.0.0.1:${server.port}/slow?ms=100000`);
-      expect([answer.status, await answer.json()]).toMatchObject([503, { code: 'handler_timeout' }]);
+      expect([answer.status, await answer.json()]).toMatchObject([
+        503,
+        { code: 'handler_timeout' },
+      ]);
     }
     expect((await fetch(`http://127.0.0.1:${server.port}/aborted`)).status).toBe(503);
-    expect((await server.guard()).requests).toMatchObject({ active: 1, refused: { handler_timeout: 6 } });
+    expect((await server.guard()).requests).toMatchObject({
+      active: 1,
+      refused: { handler_timeout: 6 },
+    });
   });
 
   it('counts nothing for a client that goes before its handler is late, and keeps no seat for it', async () => {
@@ -46,19 +59,28 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
 
   it('answers 408 for a body that does not come', async () => {
     const server = await start(command, { limits: {}, requests: { timeoutMs: 200 } });
-    const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
+    const text = await server.raw(
+      'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
+    ).closed;
     expect([statusOf(text), codeOf(text)]).toEqual([408, 'request_timeout']);
     expect((await server.guard()).requests?.refused).toEqual({ request_timeout: 1 });
     // Its handler does not wait for the body: that it is late is not the client's doing.
-    const unread = await server.raw('POST /slow?ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc').closed;
+    const unread = await server.raw(
+      'POST /slow?ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
+    ).closed;
     expect([statusOf(unread), codeOf(unread)]).toEqual([503, 'handler_timeout']);
   });
 
   it('answers 413 by Content-Length before the body has come', async () => {
     const server = await start(command, { limits: {}, requests: { maxPayloadSize: 1000 } });
-    const text = await server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1001\r\n\r\n').closed;
+    const text = await server.raw(
+      'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1001\r\n\r\n',
+    ).closed;
     expect([statusOf(text), codeOf(text)]).toEqual([413, 'payload_too_large']);
-    const all = await fetch(`http://127.0.0.1:${server.port}/length`, { method: 'POST', body: 'x'.repeat(1000) });
+    const all = await fetch(`http://127.0.0.1:${server.port}/length`, {
+      method: 'POST',
+      body: 'x'.repeat(1000),
+    });
     expect([all.status, await all.text()]).toEqual([200, '1000']);
   });
 
@@ -79,19 +101,25 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const url = `http://127.0.0.1:${server.port}/slow?ms=1`;
     expect((await fetch(url, { headers: { 'x-filler': 'x'.repeat(500) } })).status).toBe(200);
     const refused = await fetch(url, { headers: { 'x-filler': 'x'.repeat(1000) } });
-    expect([refused.status, await refused.json()]).toMatchObject([431, { code: 'headers_too_large' }]);
+    expect([refused.status, await refused.json()]).toMatchObject([
+      431,
+      { code: 'headers_too_large' },
+    ]);
   });
 
   it('gives the seat back when a handler throws and when a client leaves', async () => {
     const server = await start(command, { limits: {}, requests: { maxConcurrent: 3 } });
-    for (let i = 0; i < 5; i++) expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
+    for (let i = 0; i < 5; i++)
+      expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
     const client = server.raw('GET /aborted HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
     await server.until(({ requests }) => requests?.active === 2);
     // Its handler ends because its signal aborts.
     client.socket.destroy();
     await server.tells('heard the signal');
     await server.until(({ requests }) => requests?.active === 1);
-    const gone = [1, 2].map(() => server.raw('GET /slow?ms=400 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
+    const gone = [1, 2].map(() =>
+      server.raw('GET /slow?ms=400 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'),
+    );
     await server.until(({ requests }) => requests?.active === 3);
     for (const { socket } of gone) socket.destroy();
     await server.until(({ requests }) => requests?.active === 1);
@@ -128,7 +156,11 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('takes nothing but empty messages and bodies at a limit of 0', async () => {
-    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 0 }, requests: { maxPayloadSize: 0 } });
+    const server = await start(command, {
+      limits: {},
+      websockets: { maxMessageSize: 0 },
+      requests: { maxPayloadSize: 0 },
+    });
     const client = await server.open();
     expect(await ask(client, '')).toBe('');
     const closed = closeCode(client);
@@ -166,7 +198,10 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('ends a client that does not read', async () => {
-    const server = await start(command, { limits: {}, websockets: { maxBufferedBytes: 65_536, maxBufferedMs: 200 } });
+    const server = await start(command, {
+      limits: {},
+      websockets: { maxBufferedBytes: 65_536, maxBufferedMs: 200 },
+    });
     const reader = await server.open();
     const client = await server.open();
     client.pause();

@@ -1,11 +1,21 @@
 import { describe, expect, it } from 'vitest';
-import { ConnectionManager, type ManagedSocket, TimerManager, type WebSocketLimits, resourceLimits } from '../dist/index.js';
+import {
+  ConnectionManager,
+  type ManagedSocket,
+  TimerManager,
+  type WebSocketLimits,
+  resourceLimits,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
 // Internal, and so not in the declarations.
 interface Live {
   readonly state: string;
-  readonly connection: { readonly socket: ManagedSocket; received(bytes: number): string; sent(bytes: number): string };
+  readonly connection: {
+    readonly socket: ManagedSocket;
+    received(bytes: number): string;
+    sent(bytes: number): string;
+  };
   refuseMessage(): void;
   ponged(): void;
   sent(): void;
@@ -88,7 +98,11 @@ describe('heartbeats', () => {
     for (const pingInterval of [10, 50, 640, 1000, 6400]) {
       const tickMs = pingInterval === 6400 ? 100 : 20;
       const { clock, open } = setUp({ pingInterval, pongTimeout: 100_000 });
-      const [busy, listening, talking] = [0, 1, 2].map(() => Array.from({ length: 30 }, open)) as [Opened, Opened, Opened];
+      const [busy, listening, talking] = [0, 1, 2].map(() => Array.from({ length: 30 }, open)) as [
+        Opened,
+        Opened,
+        Opened,
+      ];
       const exchange = (): void => {
         for (const { live: one } of busy) one.connection.sent(3);
         for (const { live: one } of listening) one.connection.sent(3);
@@ -102,7 +116,8 @@ describe('heartbeats', () => {
       const quietSince = clock.now();
       expect(busy.flatMap(({ socket }) => socket.pings)).toEqual([]);
       // What goes one way only keeps nobody's idle timers from running out, and does not show that the other end is there.
-      for (const { socket } of [...listening, ...talking]) expect(socket.pings.length).toBeGreaterThanOrEqual(3);
+      for (const { socket } of [...listening, ...talking])
+        expect(socket.pings.length).toBeGreaterThanOrEqual(3);
       clock.advance(pingInterval + tickMs);
       for (const { socket } of busy) {
         expect(socket.pings).not.toEqual([]);
@@ -119,14 +134,18 @@ describe('heartbeats', () => {
       const talking = Array.from({ length: 50 }, open);
       for (let passed = 0; passed < 640 + pongTimeout + 20; passed += 10) {
         clock.advance(10);
-        for (const { socket, live: one } of alive) if (socket.pings.at(-1) === clock.now()) one.ponged();
+        for (const { socket, live: one } of alive)
+          if (socket.pings.at(-1) === clock.now()) one.ponged();
         // Anything that comes shows that it lives.
         for (const { live: one } of talking) one.connection.received(5);
         for (const { socket } of mute) {
-          if (socket.closed.length > 0) expect(clock.now() - socket.pings[0]!).toBeGreaterThanOrEqual(pongTimeout);
+          if (socket.closed.length > 0)
+            expect(clock.now() - socket.pings[0]!).toBeGreaterThanOrEqual(pongTimeout);
         }
       }
-      expect(mute.every(({ socket }) => socket.closed[0]?.code === 1001 && socket.closed.length === 1)).toBe(true);
+      expect(
+        mute.every(({ socket }) => socket.closed[0]?.code === 1001 && socket.closed.length === 1),
+      ).toBe(true);
       expect([...alive, ...talking].every(({ socket }) => socket.closed.length === 0)).toBe(true);
       expect(live.stats().pongTimeouts).toBe(50);
     }
@@ -141,11 +160,15 @@ describe('heartbeats', () => {
     })();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
-    const live = new LiveSockets(resourceLimits({ websockets: { pingInterval: 640, pongTimeout: 300 } }).websockets, timers, {
-      ping: (it: Socket) => void it.pings.push(clock.now()),
-      buffered: () => 0,
-      waitsForAnswer: true,
-    });
+    const live = new LiveSockets(
+      resourceLimits({ websockets: { pingInterval: 640, pongTimeout: 300 } }).websockets,
+      timers,
+      {
+        ping: (it: Socket) => void it.pings.push(clock.now()),
+        buffered: () => 0,
+        waitsForAnswer: true,
+      },
+    );
     const socket = new Socket();
     const result = manager.addConnection('a', socket, '192.0.2.1');
     if (!result.success) throw new Error(result.reason);
@@ -175,11 +198,17 @@ describe('heartbeats', () => {
   it('add nobody where strict timers were cleaned up', () => {
     const timers = new TimerManager({ clock: new ManualClock(), strict: true });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
-    const live = new LiveSockets(resourceLimits({ websockets: { pingInterval: 100 } }).websockets, timers, { ping: () => undefined, buffered: () => 0 });
+    const live = new LiveSockets(
+      resourceLimits({ websockets: { pingInterval: 100 } }).websockets,
+      timers,
+      { ping: () => undefined, buffered: () => 0 },
+    );
     const result = manager.addConnection('a', new Socket(), '192.0.2.1');
     if (!result.success) throw new Error(result.reason);
     timers.cleanup();
-    expect(() => live.add(result.connection)).toThrowError(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(() => live.add(result.connection)).toThrowError(
+      expect.objectContaining({ code: 'ERR_CLOSED' }),
+    );
     expect([live.size, [...live]]).toEqual([0, []]);
   });
 
@@ -189,11 +218,15 @@ describe('heartbeats', () => {
     const fail = (): never => {
       throw new Error('gone');
     };
-    const live = new LiveSockets(resourceLimits({ websockets: { pingInterval: 100, pongTimeout: 50 } }).websockets, new TimerManager({ clock }), {
-      ping: fail,
-      buffered: () => 0,
-      waitsForAnswer: true,
-    });
+    const live = new LiveSockets(
+      resourceLimits({ websockets: { pingInterval: 100, pongTimeout: 50 } }).websockets,
+      new TimerManager({ clock }),
+      {
+        ping: fail,
+        buffered: () => 0,
+        waitsForAnswer: true,
+      },
+    );
     const result = manager.addConnection('a', { close: fail, terminate: fail }, '192.0.2.1');
     if (!result.success) throw new Error(result.reason);
     live.add(result.connection);
@@ -204,7 +237,11 @@ describe('heartbeats', () => {
 
 describe('slow consumers', () => {
   it('are closed with 1008 when they stay above the watermark for too long, and forgiven when they catch up', () => {
-    const { clock, timers, live, open } = setUp({ pingInterval: Infinity, maxBufferedBytes: 100, maxBufferedMs: 800 });
+    const { clock, timers, live, open } = setUp({
+      pingInterval: Infinity,
+      maxBufferedBytes: 100,
+      maxBufferedMs: 800,
+    });
     const [slow, late, quick] = [open(), open(), open()];
     for (const { socket, live: one } of [slow, late, quick]) {
       socket.buffered = 101;

@@ -8,9 +8,13 @@ const folder = mkdtempSync(join(tmpdir(), 'load-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Runs the command itself, as a user does. */
-function load(...args: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+function load(
+  ...args: string[]
+): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
   return new Promise((resolve) => {
-    execFile('node', ['scripts/load.mjs', ...args], (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code), out, err }));
+    execFile('node', ['scripts/load.mjs', ...args], (error, out, err) =>
+      resolve({ code: error === null ? 0 : Number(error.code), out, err }),
+    );
   });
 }
 
@@ -25,26 +29,50 @@ interface Figures {
 }
 
 describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
-  it('has all contestants do the same work, lose nothing, and refuse whom they must', { timeout: 60_000 }, async () => {
-    const { code, out, err } = await load('--quick', '--connections', '50', '--host', host, '--results', folder);
-    expect([code, err]).toEqual([0, '']);
-    expect(out).toContain('flood: rounds whose seats were not exact');
-    const { rounds, verdict, machine } = JSON.parse(readFileSync(join(folder, `load-${host}.json`), 'utf8')) as {
-      rounds: Record<string, Figures>[];
-      verdict: { title: string; got?: number }[];
-      machine: object;
-    };
-    expect(Object.keys(machine)).toEqual(['cpu', 'cores', 'memoryMb', 'arePinned']);
-    expect(verdict.every(({ got }) => Number.isFinite(got))).toBe(true);
-    expect(Object.keys(rounds[0]!).toSorted()).toEqual(['bare', 'npm', 'portcullis', 'twin']);
-    for (const [name, { connected, left, steady, burst, flood, seats, wrong }] of Object.entries(rounds[0]!)) {
-      expect([name, connected, left, steady.sent, steady.answered, burst.unanswered, wrong]).toEqual([name, 50, 0, 25, 25, 0, { answers: 0, lost: 0 }]);
-      if (name === 'bare') continue;
-      expect([name, flood?.statuses, flood?.seats]).toEqual([name, { 401: 1000, 429: 1000 }, 50]);
-      expect([name, seats?.areExact]).toEqual([name, true]);
-    }
-    expect(readFileSync(join(folder, `load-${host}.svg`), 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
-  });
+  it(
+    'has all contestants do the same work, lose nothing, and refuse whom they must',
+    { timeout: 60_000 },
+    async () => {
+      const { code, out, err } = await load(
+        '--quick',
+        '--connections',
+        '50',
+        '--host',
+        host,
+        '--results',
+        folder,
+      );
+      expect([code, err]).toEqual([0, '']);
+      expect(out).toContain('flood: rounds whose seats were not exact');
+      const { rounds, verdict, machine } = JSON.parse(
+        readFileSync(join(folder, `load-${host}.json`), 'utf8'),
+      ) as {
+        rounds: Record<string, Figures>[];
+        verdict: { title: string; got?: number }[];
+        machine: object;
+      };
+      expect(Object.keys(machine)).toEqual(['cpu', 'cores', 'memoryMb', 'arePinned']);
+      expect(verdict.every(({ got }) => Number.isFinite(got))).toBe(true);
+      expect(Object.keys(rounds[0]!).toSorted()).toEqual(['bare', 'npm', 'portcullis', 'twin']);
+      for (const [name, { connected, left, steady, burst, flood, seats, wrong }] of Object.entries(
+        rounds[0]!,
+      )) {
+        expect([
+          name,
+          connected,
+          left,
+          steady.sent,
+          steady.answered,
+          burst.unanswered,
+          wrong,
+        ]).toEqual([name, 50, 0, 25, 25, 0, { answers: 0, lost: 0 }]);
+        if (name === 'bare') continue;
+        expect([name, flood?.statuses, flood?.seats]).toEqual([name, { 401: 1000, 429: 1000 }, 50]);
+        expect([name, seats?.areExact]).toEqual([name, true]);
+      }
+      expect(readFileSync(join(folder, `load-${host}.svg`), 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
+    },
+  );
 });
 
 describe('npm run load', () => {
@@ -60,17 +88,28 @@ describe('npm run load', () => {
   ])('%j: says what is allowed, and starts nothing', async (args, sentence) => {
     const { code, out, err } = await load(...args, '--results', folder);
     expect([code, out]).toEqual([1, '']);
-    expect(err).toMatch(typeof sentence === 'string' ? new RegExp(`^portcullis: ${sentence}\\.`) : sentence);
+    expect(err).toMatch(
+      typeof sentence === 'string' ? new RegExp(`^portcullis: ${sentence}\\.`) : sentence,
+    );
     expect(err).toContain('npm run load -- [options]');
   });
 
   // Root of a whole machine may raise its own limit.
   const mayRaise = spawnSync('sh', ['-c', 'ulimit -n 256 && ulimit -n 60500']).status === 0;
-  if (mayRaise) console.log('skipped: this user may raise the limit of open files, so that nobody has to be told what to do');
+  if (mayRaise)
+    console.log(
+      'skipped: this user may raise the limit of open files, so that nobody has to be told what to do',
+    );
   it.skipIf(mayRaise)('says what to do where a process may not open as many files', async () => {
     const said = await new Promise<string>((resolve) => {
-      execFile('sh', ['-c', 'ulimit -n 256 && exec node scripts/load.mjs --connections 60000'], (_error, _out, err) => resolve(err));
+      execFile(
+        'sh',
+        ['-c', 'ulimit -n 256 && exec node scripts/load.mjs --connections 60000'],
+        (_error, _out, err) => resolve(err),
+      );
     });
-    expect(said).toMatch(/^portcullis: 60000 connections need 60500 open files a process, and the hard limit is 256\. Raise it/);
+    expect(said).toMatch(
+      /^portcullis: 60000 connections need 60500 open files a process, and the hard limit is 256\. Raise it/,
+    );
   });
 });

@@ -1,12 +1,26 @@
 import { describe, expect, it } from 'vitest';
-import { MessageRouter, PortcullisError, type TypedWebSocketMessage, isProblem } from '../dist/index.js';
+import {
+  MessageRouter,
+  PortcullisError,
+  type TypedWebSocketMessage,
+  isProblem,
+} from '../dist/index.js';
 
 describe('a router', () => {
   it('parses text, and what a host has parsed it to, alike', () => {
     const router = new MessageRouter<null>();
-    const message = { type: 'a', payload: [1], timestamp: '2026-01-02T03:04:05.678+01:00', messageId: 'm' };
+    const message = {
+      type: 'a',
+      payload: [1],
+      timestamp: '2026-01-02T03:04:05.678+01:00',
+      messageId: 'm',
+    };
     expect(router.parse(JSON.stringify(message))).toEqual(message);
-    expect(router.parse(message, { userId: 'ann', sessionId: 's' })).toEqual({ ...message, userId: 'ann', sessionId: 's' });
+    expect(router.parse(message, { userId: 'ann', sessionId: 's' })).toEqual({
+      ...message,
+      userId: 'ann',
+      sessionId: 's',
+    });
   });
 
   it('fills in what is missing, with an id of its own each time', () => {
@@ -18,8 +32,15 @@ describe('a router', () => {
   });
 
   it('believes no user and no session of the client', () => {
-    const parsed = new MessageRouter<null>().parse('{"type":"a","userId":"root","sessionId":"s","admin":true}');
-    expect(isProblem(parsed) ? [] : Object.keys(parsed)).toEqual(['type', 'payload', 'timestamp', 'messageId']);
+    const parsed = new MessageRouter<null>().parse(
+      '{"type":"a","userId":"root","sessionId":"s","admin":true}',
+    );
+    expect(isProblem(parsed) ? [] : Object.keys(parsed)).toEqual([
+      'type',
+      'payload',
+      'timestamp',
+      'messageId',
+    ]);
   });
 
   it('never throws, whatever comes', async () => {
@@ -47,17 +68,26 @@ describe('a router', () => {
       new ArrayBuffer(2),
       () => 1,
     ];
-    junk.push('{"type":"a"}', { type: 'a', payload: new Proxy({}, {}) }, { type: 'constructor' }, { type: 'a', timestamp: '2026-13-45T99:99:99Z' });
+    junk.push(
+      '{"type":"a"}',
+      { type: 'a', payload: new Proxy({}, {}) },
+      { type: 'constructor' },
+      { type: 'a', timestamp: '2026-13-45T99:99:99Z' },
+    );
     for (const raw of junk) {
       const reply = await router.receive(raw, null);
-      expect(reply?.problem?.code).toMatch(/^(not_text|invalid_json|invalid_envelope|unknown_type|handler_failed)$/);
+      expect(reply?.problem?.code).toMatch(
+        /^(not_text|invalid_json|invalid_envelope|unknown_type|handler_failed)$/,
+      );
       expect(reply?.envelope.type).toBe('error');
     }
   });
 
   it('a check that throws is a failed handler, and not the end', async () => {
     const told: string[] = [];
-    const router = new MessageRouter<null>({ onError: (error, type) => void told.push(`${type}: ${(error as Error).message}`) });
+    const router = new MessageRouter<null>({
+      onError: (error, type) => void told.push(`${type}: ${(error as Error).message}`),
+    });
     router.on(
       'a',
       () => undefined,
@@ -78,14 +108,23 @@ describe('a router', () => {
       .on('circle', async () => ({ type: 'x', payload: circle }));
     for (const type of ['bigint', 'circle']) {
       const reply = await router.receive(JSON.stringify({ type, messageId: 'm' }), null);
-      expect([reply?.problem?.code, reply?.envelope.messageId, JSON.parse(reply?.text ?? '')]).toEqual(['handler_failed', 'm', reply?.envelope]);
+      expect([
+        reply?.problem?.code,
+        reply?.envelope.messageId,
+        JSON.parse(reply?.text ?? ''),
+      ]).toEqual(['handler_failed', 'm', reply?.envelope]);
     }
-    expect([told, router.stats()]).toEqual([['bigint', 'circle'], { handled: 0, problems: { handler_failed: 2 } }]);
+    expect([told, router.stats()]).toEqual([
+      ['bigint', 'circle'],
+      { handled: 0, problems: { handler_failed: 2 } },
+    ]);
   });
 
   it('hands the rest to `otherwise`', async () => {
     const seen: string[] = [];
-    const router = new MessageRouter<null>().on('a', () => ({ type: 'b' })).otherwise((_connection, { type }) => void seen.push(type));
+    const router = new MessageRouter<null>()
+      .on('a', () => ({ type: 'b' }))
+      .otherwise((_connection, { type }) => void seen.push(type));
     expect((await router.receive('{"type":"a"}', null))?.envelope.type).toBe('b');
     expect(await router.receive('{"type":"zzz"}', null)).toBeUndefined();
     expect([seen, router.stats()]).toEqual([['zzz'], { handled: 2, problems: {} }]);

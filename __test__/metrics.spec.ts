@@ -4,7 +4,13 @@ import type { AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { ConnectionManager, ProductionMetrics, type ProductionMetricsOptions, ResourceMonitor, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  ProductionMetrics,
+  type ProductionMetricsOptions,
+  ResourceMonitor,
+  TimerManager,
+} from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 
@@ -51,15 +57,35 @@ describe('the report', () => {
       'messagesThroughput',
       'healthScore',
     ]);
-    expect(report.targets).toEqual({ maxResponseTime: 100, maxErrorRate: 0.01, maxMemoryUsage: 512, maxCpuUsage: 70, minHealthScore: 95 });
+    expect(report.targets).toEqual({
+      maxResponseTime: 100,
+      maxErrorRate: 0.01,
+      maxMemoryUsage: 512,
+      maxCpuUsage: 70,
+      minHealthScore: 95,
+    });
     expect(new Date(report.timestamp).toISOString()).toBe(report.timestamp);
   });
 
   test('knows nothing before anything was recorded, and finds nothing wrong', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     const report = metrics.generateReport();
-    expect(report.metrics).toMatchObject({ averageResponseTime: null, requestsPerSecond: 0, errorRate: 0, cpuUsage: null, activeUsers: 0, healthScore: null });
-    expect(report).toMatchObject({ healthy: true, recommendations: [], latencyMs: null, apdex: null, samples: 0, confidence: 'low' });
+    expect(report.metrics).toMatchObject({
+      averageResponseTime: null,
+      requestsPerSecond: 0,
+      errorRate: 0,
+      cpuUsage: null,
+      activeUsers: 0,
+      healthScore: null,
+    });
+    expect(report).toMatchObject({
+      healthy: true,
+      recommendations: [],
+      latencyMs: null,
+      apdex: null,
+      samples: 0,
+      confidence: 'low',
+    });
     expect(metrics.checkTargets()).toBe(true);
   });
 
@@ -98,8 +124,11 @@ describe('the report', () => {
       metrics.recordRefusal(`code ${i} ${'x'.repeat(100)}`);
       if (i % 100 === 0) clock.advance(700);
     }
-    for (const report of [metrics.generateReport(), metrics.snapshot()]) for (const number of numbers(report)) expect(Number.isFinite(number)).toBe(true);
-    expect(Buffer.byteLength(JSON.stringify(metrics.generateReport()))).toBeLessThanOrEqual(16 * 1024);
+    for (const report of [metrics.generateReport(), metrics.snapshot()])
+      for (const number of numbers(report)) expect(Number.isFinite(number)).toBe(true);
+    expect(Buffer.byteLength(JSON.stringify(metrics.generateReport()))).toBeLessThanOrEqual(
+      16 * 1024,
+    );
   });
 
   test('is a copy: writing into it changes nothing', () => {
@@ -144,7 +173,10 @@ describe('quantiles', () => {
           expect(Math.abs(quantiles![key] / exact - 1)).toBeLessThanOrEqual(most);
         }
         expect(quantiles!.max).toBe(sorted.at(-1));
-        expect(quantiles!.mean).toBeCloseTo(values.reduce((sum, value) => sum + value, 0) / values.length, 6);
+        expect(quantiles!.mean).toBeCloseTo(
+          values.reduce((sum, value) => sum + value, 0) / values.length,
+          6,
+        );
       }
     });
   }
@@ -163,10 +195,14 @@ describe('a constructor that fails', () => {
     const { timers } = fixture();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();
-    expect(() => new ProductionMetrics({ timers, connections: [manager, 'junk'] as never })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+    expect(
+      () => new ProductionMetrics({ timers, connections: [manager, 'junk'] as never }),
+    ).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
     const closed = new TimerManager({ strict: true });
     closed.cleanup();
-    expect(() => new ProductionMetrics({ timers: closed, connections: manager })).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(() => new ProductionMetrics({ timers: closed, connections: manager })).toThrow(
+      expect.objectContaining({ code: 'ERR_CLOSED' }),
+    );
     expect([manager.userListeners.size, timers.getActiveTimersCount()]).toEqual([0, before]);
     manager.cleanup();
   });
@@ -258,7 +294,12 @@ describe('errors and refusals', () => {
     metrics.recordRefusal('max_concurrent');
     metrics.recordError('message_handler');
     const report = metrics.generateReport();
-    expect(report.windows['1m']).toMatchObject({ requests: 8, errors: 4, clientErrors: 2, refused: 1 });
+    expect(report.windows['1m']).toMatchObject({
+      requests: 8,
+      errors: 4,
+      clientErrors: 2,
+      refused: 1,
+    });
     expect(report.metrics.errorRate).toBe(0.5);
     expect(report.errors).toEqual({ timeout: 1, message_handler: 1 });
     expect(report.refusals).toEqual({ max_concurrent: 1 });
@@ -283,7 +324,14 @@ describe('the health score', () => {
     const { metrics: figures, scoreParts, confidence } = metrics.generateReport();
     expect(figures.healthScore).toBe(100);
     expect(confidence).toBe('high');
-    expect(scoreParts.errors).toEqual({ score: 100, weight: 0.3, observed: 0, target: 0.01, zeroAt: 0.05, unit: 'share' });
+    expect(scoreParts.errors).toEqual({
+      score: 100,
+      weight: 0.3,
+      observed: 0,
+      target: 0.01,
+      zeroAt: 0.05,
+      unit: 'share',
+    });
     expect(scoreParts.cpu.score).toBe(null);
   });
 
@@ -312,7 +360,8 @@ describe('budgets', () => {
     const { metrics, clock } = fixture();
     const run = (seconds: number, share: number): void => {
       for (let second = 0; second < seconds; second++) {
-        for (let i = 0; i < 10; i++) metrics.recordRequest(1, { status: i < share * 10 ? 500 : 200 });
+        for (let i = 0; i < 10; i++)
+          metrics.recordRequest(1, { status: i < share * 10 ? 500 : 200 });
         clock.advance(1000);
       }
     };
@@ -358,9 +407,18 @@ describe('users', () => {
     const { timers, clock } = fixture();
     const manager = new ConnectionManager({}, timers);
     const metrics = new ProductionMetrics({ timers, connections: manager });
-    for (let i = 0; i < 20; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1', i < 10 ? `user-${i}` : undefined);
+    for (let i = 0; i < 20; i++)
+      manager.addConnection(
+        `c${i}`,
+        new FakeSocket(),
+        '192.0.2.1',
+        i < 10 ? `user-${i}` : undefined,
+      );
     manager.connections.get('c10')?.bindUser('late');
-    expect(metrics.generateReport().metrics).toMatchObject({ activeUsers: 11, connectionCount: 20 });
+    expect(metrics.generateReport().metrics).toMatchObject({
+      activeUsers: 11,
+      connectionCount: 20,
+    });
     clock.advance(60 * 60_000);
     expect(metrics.generateReport().metrics.activeUsers).toBe(11);
     for (let i = 0; i < 20; i++) manager.removeConnection(`c${i}`);
@@ -384,7 +442,13 @@ describe('connections', () => {
     metrics.recordMessage('out', 3);
     manager.removeConnection('a');
     const report = metrics.generateReport();
-    expect(report.windows['1m']).toMatchObject({ messagesIn: 2, bytesIn: 15, messagesOut: 2, bytesOut: 10, refused: 1 });
+    expect(report.windows['1m']).toMatchObject({
+      messagesIn: 2,
+      bytesIn: 15,
+      messagesOut: 2,
+      bytesOut: 10,
+      refused: 1,
+    });
     expect(report.refusals).toEqual({ total_limit: 1 });
     expect(report.metrics).toMatchObject({ connectionCount: 1, messagesThroughput: 4 });
     expect(report.scoreParts.saturation.observed).toBe(0.5);
@@ -394,11 +458,19 @@ describe('connections', () => {
 describe('routes', () => {
   test('are told apart by pattern and method', () => {
     const { metrics, clock } = fixture();
-    for (let i = 0; i < 30; i++) metrics.recordRequest(10, { route: '/a', method: 'GET', status: i < 3 ? 500 : 200 });
+    for (let i = 0; i < 30; i++)
+      metrics.recordRequest(10, { route: '/a', method: 'GET', status: i < 3 ? 500 : 200 });
     for (let i = 0; i < 10; i++) metrics.recordRequest(200, { route: '/a', method: 'post' });
     clock.advance(10_000);
     const [busy, other] = metrics.generateReport().routes;
-    expect(busy).toMatchObject({ route: '/a', method: 'GET', requests: 30, requestsPerSecond: 3, errorRate: 0.1, total: 30 });
+    expect(busy).toMatchObject({
+      route: '/a',
+      method: 'GET',
+      requests: 30,
+      requestsPerSecond: 3,
+      errorRate: 0.1,
+      total: 30,
+    });
     expect(other).toMatchObject({ route: '/a', method: 'POST', requests: 10 });
     expect(other?.latencyMs).toMatchObject({ max: 200, mean: 200 });
   });
@@ -408,11 +480,22 @@ describe('routes', () => {
     for (let i = 0; i < 10; i++) metrics.recordRequest(500, { route: '/old' });
     clock.advance(61_000);
     metrics.recordRequest(1, { route: '/old' });
-    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 11, latencyMs: { max: 500 } });
+    expect(metrics.generateReport().routes[0]).toMatchObject({
+      requests: 11,
+      latencyMs: { max: 500 },
+    });
     clock.advance(60_000);
-    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 1, latencyMs: { max: 1 } });
+    expect(metrics.generateReport().routes[0]).toMatchObject({
+      requests: 1,
+      latencyMs: { max: 1 },
+    });
     clock.advance(180_000);
-    expect(metrics.generateReport().routes[0]).toMatchObject({ requests: 0, errorRate: null, latencyMs: null, total: 11 });
+    expect(metrics.generateReport().routes[0]).toMatchObject({
+      requests: 0,
+      errorRate: null,
+      latencyMs: null,
+      total: 11,
+    });
   });
 
   test('a million paths, each of 10 KB, share one row and little memory', () => {
@@ -441,14 +524,21 @@ describe('requests under way', () => {
     first.end({ status: 500 });
     second.end({ refused: 'too_many' });
     const report = metrics.generateReport();
-    expect(report).toMatchObject({ inFlight: 0, samples: 1, metrics: { averageResponseTime: 40, errorRate: 0 }, refusals: { too_many: 1 } });
+    expect(report).toMatchObject({
+      inFlight: 0,
+      samples: 1,
+      metrics: { averageResponseTime: 40, errorRate: 0 },
+      refusals: { too_many: 1 },
+    });
     expect(report.routes[0]).toMatchObject({ route: '/a', method: 'GET' });
   });
 
   test('a wrong end throws, and leaves nothing in flight', () => {
     const { metrics } = fixture();
     const request = metrics.startRequest();
-    expect(() => request.end({ status: 99 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'status' }));
+    expect(() => request.end({ status: 99 })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'status' }),
+    );
     expect(metrics.generateReport()).toMatchObject({ inFlight: 0, samples: 0 });
   });
 
@@ -470,11 +560,24 @@ describe('bad input', () => {
   test('is refused by field, and counts nothing', () => {
     const { metrics } = fixture();
     const wrong: readonly (readonly [() => unknown, string, string])[] = [
-      ...[-1, Number.NaN, Infinity, -Infinity].map((value) => [() => metrics.recordRequest(value), 'ERR_OUT_OF_RANGE', 'durationMs'] as const),
-      ...['5', null, undefined, {}, 5n].map((value) => [() => metrics.recordRequest(value as never), 'ERR_INVALID_ARG_TYPE', 'durationMs'] as const),
+      ...[-1, Number.NaN, Infinity, -Infinity].map(
+        (value) => [() => metrics.recordRequest(value), 'ERR_OUT_OF_RANGE', 'durationMs'] as const,
+      ),
+      ...['5', null, undefined, {}, 5n].map(
+        (value) =>
+          [
+            () => metrics.recordRequest(value as never),
+            'ERR_INVALID_ARG_TYPE',
+            'durationMs',
+          ] as const,
+      ),
       [() => metrics.recordRequest(1, { status: 99 }), 'ERR_OUT_OF_RANGE', 'status'],
       [() => metrics.recordRequest(1, { status: 200.5 }), 'ERR_OUT_OF_RANGE', 'status'],
-      [() => metrics.recordRequest(1, { status: '200' as never }), 'ERR_INVALID_ARG_TYPE', 'status'],
+      [
+        () => metrics.recordRequest(1, { status: '200' as never }),
+        'ERR_INVALID_ARG_TYPE',
+        'status',
+      ],
       [() => metrics.recordRequest(1, { route: 5 as never }), 'ERR_INVALID_ARG_TYPE', 'route'],
       [() => metrics.recordRequest(1, { method: {} as never }), 'ERR_INVALID_ARG_TYPE', 'method'],
       [() => metrics.recordRequest(1, { error: '' }), 'ERR_INVALID_ARG_TYPE', 'error'],
@@ -486,28 +589,61 @@ describe('bad input', () => {
       [() => metrics.recordError(5 as never), 'ERR_INVALID_ARG_TYPE', 'kind'],
       [() => metrics.recordRefusal(null as never), 'ERR_INVALID_ARG_TYPE', 'code'],
       [() => metrics.attach({} as never), 'ERR_INVALID_ARG_TYPE', 'connections'],
-      [() => new ProductionMetrics({ targets: { maxErrorRate: 2 } }), 'ERR_OUT_OF_RANGE', 'targets.maxErrorRate'],
-      [() => new ProductionMetrics({ targets: { maxResponseTime: 0 } }), 'ERR_OUT_OF_RANGE', 'targets.maxResponseTime'],
-      [() => new ProductionMetrics({ targets: { maxMemoryUsage: '512' as never } }), 'ERR_INVALID_ARG_TYPE', 'targets.maxMemoryUsage'],
-      [() => new ProductionMetrics({ targets: { maxResponseTimes: 5 } as never }), 'ERR_UNKNOWN_OPTION', 'maxResponseTimes'],
-      [() => new ProductionMetrics({ weights: { errors: -1 } }), 'ERR_OUT_OF_RANGE', 'weights.errors'],
+      [
+        () => new ProductionMetrics({ targets: { maxErrorRate: 2 } }),
+        'ERR_OUT_OF_RANGE',
+        'targets.maxErrorRate',
+      ],
+      [
+        () => new ProductionMetrics({ targets: { maxResponseTime: 0 } }),
+        'ERR_OUT_OF_RANGE',
+        'targets.maxResponseTime',
+      ],
+      [
+        () => new ProductionMetrics({ targets: { maxMemoryUsage: '512' as never } }),
+        'ERR_INVALID_ARG_TYPE',
+        'targets.maxMemoryUsage',
+      ],
+      [
+        () => new ProductionMetrics({ targets: { maxResponseTimes: 5 } as never }),
+        'ERR_UNKNOWN_OPTION',
+        'maxResponseTimes',
+      ],
+      [
+        () => new ProductionMetrics({ weights: { errors: -1 } }),
+        'ERR_OUT_OF_RANGE',
+        'weights.errors',
+      ],
       [() => new ProductionMetrics({ window: '2m' as never }), 'ERR_OUT_OF_RANGE', 'window'],
       [() => new ProductionMetrics({ maxRoutes: 0 }), 'ERR_OUT_OF_RANGE', 'maxRoutes'],
-      [() => new ProductionMetrics({ latencyObjective: 1 }), 'ERR_OUT_OF_RANGE', 'latencyObjective'],
+      [
+        () => new ProductionMetrics({ latencyObjective: 1 }),
+        'ERR_OUT_OF_RANGE',
+        'latencyObjective',
+      ],
       [() => new ProductionMetrics({ monitor: {} as never }), 'ERR_INVALID_ARG_TYPE', 'monitor'],
       [() => new ProductionMetrics({ timers: {} as never }), 'ERR_INVALID_ARG_TYPE', 'timers'],
-      [() => new ProductionMetrics({ connections: {} as never }), 'ERR_INVALID_ARG_TYPE', 'connections'],
+      [
+        () => new ProductionMetrics({ connections: {} as never }),
+        'ERR_INVALID_ARG_TYPE',
+        'connections',
+      ],
       [() => new ProductionMetrics(null as never), 'ERR_INVALID_ARG_TYPE', 'options'],
       [() => portcullis({ limits: {}, metrics: {} as never }), 'ERR_INVALID_ARG_TYPE', 'metrics'],
     ];
-    for (const [call, code, field] of wrong) expect(call).toThrow(expect.objectContaining({ code, field }));
+    for (const [call, code, field] of wrong)
+      expect(call).toThrow(expect.objectContaining({ code, field }));
     expect(metrics.generateReport()).toMatchObject({ samples: 0, errors: {}, refusals: {} });
   });
 
   test('a wrong option of the exposition is refused, too', () => {
     const { metrics } = fixture();
-    expect(() => metrics.toPrometheus({ naming: 'statsd' as never })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'naming' }));
-    expect(() => metrics.toOpenMetrics({ nameing: 'otel' } as never)).toThrow(expect.objectContaining({ code: 'ERR_UNKNOWN_OPTION' }));
+    expect(() => metrics.toPrometheus({ naming: 'statsd' as never })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'naming' }),
+    );
+    expect(() => metrics.toOpenMetrics({ nameing: 'otel' } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_UNKNOWN_OPTION' }),
+    );
   });
 });
 
@@ -515,7 +651,12 @@ describe('the exposition', () => {
   function full(): ProductionMetrics {
     const { metrics } = fixture();
     const routes = ['/plain', '/q"u\\o\nte', '/\u{1f6aa}', '/\ud800half', ''];
-    for (let i = 0; i < 2000; i++) metrics.recordRequest(i * 6.5, { route: routes[i % 5], method: i % 2 === 0 ? 'GET' : 'WEIRD', status: 200 + (i % 350) });
+    for (let i = 0; i < 2000; i++)
+      metrics.recordRequest(i * 6.5, {
+        route: routes[i % 5],
+        method: i % 2 === 0 ? 'GET' : 'WEIRD',
+        status: 200 + (i % 350),
+      });
     metrics.recordRequest(5);
     metrics.recordRequest(5.000001);
     metrics.recordError('a "b" \\ c');
@@ -530,7 +671,9 @@ describe('the exposition', () => {
     for (const ms of [5, 5.000001, 10, 10_000, 10_001, 0]) metrics.recordRequest(ms);
     const text = await metrics.toPrometheus({ naming: 'prom' });
     const buckets = Object.fromEntries(
-      [...text.matchAll(/^http_request_duration_seconds_bucket\{le="(.+)"\} (\d+)$/gm)].map((match) => [match[1], Number(match[2])]),
+      [...text.matchAll(/^http_request_duration_seconds_bucket\{le="(.+)"\} (\d+)$/gm)].map(
+        (match) => [match[1], Number(match[2])],
+      ),
     );
     expect(buckets).toMatchObject({ '0.005': 2, '0.01': 4, '7.5': 4, '10': 5, '+Inf': 6 });
     expect(text).toContain('http_request_duration_seconds_count 6\n');
@@ -539,8 +682,12 @@ describe('the exposition', () => {
 
   test('speaks the words of OpenTelemetry, of prom-client, or both', async () => {
     const metrics = full();
-    const [otel, prom, both] = await Promise.all((['otel', 'prom', 'both'] as const).map((naming) => metrics.toOpenMetrics({ naming })));
-    expect(otel).toContain('http_server_request_duration_seconds_bucket{http_request_method="GET",http_route="/plain",le="0.005"}');
+    const [otel, prom, both] = await Promise.all(
+      (['otel', 'prom', 'both'] as const).map((naming) => metrics.toOpenMetrics({ naming })),
+    );
+    expect(otel).toContain(
+      'http_server_request_duration_seconds_bucket{http_request_method="GET",http_route="/plain",le="0.005"}',
+    );
     expect(otel).not.toContain('http_request_duration_seconds_bucket');
     expect(prom).toContain('http_requests_total{method="GET",route="/plain",status_code="200"}');
     expect(prom).toContain('process_resident_memory_bytes ');
@@ -554,39 +701,55 @@ describe('the exposition', () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(1, { route: '/a' });
     clock.advance(3_600_000);
-    expect(await metrics.toPrometheus({ naming: 'prom' })).toContain('http_request_duration_seconds_count{route="/a"} 1');
+    expect(await metrics.toPrometheus({ naming: 'prom' })).toContain(
+      'http_request_duration_seconds_count{route="/a"} 1',
+    );
   });
 
   const parser = (kind: string): string => `
 import sys
 from prometheus_client.${kind} import text_string_to_metric_families
 print(sum(len(family.samples) for family in text_string_to_metric_families(sys.stdin.read())))`;
-  const python = ['python3', 'python'].find((command) => spawnSync(command, ['-c', 'import prometheus_client'], { stdio: 'ignore' }).status === 0);
+  const python = ['python3', 'python'].find(
+    (command) =>
+      spawnSync(command, ['-c', 'import prometheus_client'], { stdio: 'ignore' }).status === 0,
+  );
   const promtool = spawnSync('promtool', ['--version'], { stdio: 'ignore' }).status === 0;
-  if (python === undefined) console.log('skipped: python with the package prometheus-client is not here to read the exposition');
+  if (python === undefined)
+    console.log(
+      'skipped: python with the package prometheus-client is not here to read the exposition',
+    );
   if (!promtool) console.log('skipped: promtool is not here to read the exposition');
 
-  test.skipIf(python === undefined)('is accepted by the reference parsers, whatever the routes are called', async () => {
-    const metrics = full();
-    for (const naming of ['otel', 'prom', 'both'] as const) {
-      for (const [kind, text] of [
-        ['openmetrics.parser', await metrics.toOpenMetrics({ naming })],
-        ['parser', await metrics.toPrometheus({ naming })],
-      ] as const) {
-        const { status, stdout, stderr } = spawnSync(python ?? '', ['-c', parser(kind)], {
-          input: text,
-          encoding: 'utf8',
-          env: { ...process.env, PYTHONIOENCODING: 'utf8' },
-        });
-        expect(stderr).toBe('');
-        expect(status).toBe(0);
-        expect(Number(stdout)).toBe(text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length);
+  test.skipIf(python === undefined)(
+    'is accepted by the reference parsers, whatever the routes are called',
+    async () => {
+      const metrics = full();
+      for (const naming of ['otel', 'prom', 'both'] as const) {
+        for (const [kind, text] of [
+          ['openmetrics.parser', await metrics.toOpenMetrics({ naming })],
+          ['parser', await metrics.toPrometheus({ naming })],
+        ] as const) {
+          const { status, stdout, stderr } = spawnSync(python ?? '', ['-c', parser(kind)], {
+            input: text,
+            encoding: 'utf8',
+            env: { ...process.env, PYTHONIOENCODING: 'utf8' },
+          });
+          expect(stderr).toBe('');
+          expect(status).toBe(0);
+          expect(Number(stdout)).toBe(
+            text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length,
+          );
+        }
       }
-    }
-  });
+    },
+  );
 
   test.skipIf(!promtool)('passes promtool check metrics', async () => {
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: await full().toPrometheus(), encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+      input: await full().toPrometheus(),
+      encoding: 'utf8',
+    });
     expect(stdout + stderr).toBe('');
     expect(status).toBe(0);
   });
@@ -596,10 +759,13 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     const texts = [];
     for (let round = 1; round <= 5; round++) {
       // More than are written down before they are folded.
-      for (let i = 0; i < 3000; i++) metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
+      for (let i = 0; i < 3000; i++)
+        metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
       texts.push(metrics.toPrometheus({ naming: 'prom' }));
     }
-    const counts = (await Promise.all(texts)).map((text) => /^http_requests_total\{.*\} (\d+)$/mu.exec(text)?.[1]);
+    const counts = (await Promise.all(texts)).map(
+      (text) => /^http_requests_total\{.*\} (\d+)$/mu.exec(text)?.[1],
+    );
     expect(counts).toEqual(['3000', '6000', '9000', '12000', '15000']);
     expect(metrics.generateReport().samples).toBe(15_000);
   });
@@ -638,7 +804,11 @@ describe('the adapter of ws', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const ask = (path: string): Promise<unknown> =>
-      new Promise((resolve, reject) => get({ port, path, agent: false }, (response) => response.resume().once('close', resolve)).once('error', reject));
+      new Promise((resolve, reject) =>
+        get({ port, path, agent: false }, (response) =>
+          response.resume().once('close', resolve),
+        ).once('error', reject),
+      );
     for (const path of ['/', '/', '/broken']) await ask(path);
     const first = new WebSocket(`ws://127.0.0.1:${port}`);
     await new Promise((resolve) => first.once('open', resolve));
@@ -647,8 +817,19 @@ describe('the adapter of ws', () => {
     const second = new WebSocket(`ws://127.0.0.1:${port}`);
     await new Promise((resolve) => second.once('error', resolve));
     const report = metrics.generateReport();
-    expect(report).toMatchObject({ inFlight: 0, samples: 3, refusals: { total_limit: 1 }, metrics: { errorRate: 1 / 3, connectionCount: 1 } });
-    expect(report.windows['1m']).toMatchObject({ messagesIn: 1, bytesIn: 5, messagesOut: 1, bytesOut: 5, refused: 1 });
+    expect(report).toMatchObject({
+      inFlight: 0,
+      samples: 3,
+      refusals: { total_limit: 1 },
+      metrics: { errorRate: 1 / 3, connectionCount: 1 },
+    });
+    expect(report.windows['1m']).toMatchObject({
+      messagesIn: 1,
+      bytesIn: 5,
+      messagesOut: 1,
+      bytesOut: 5,
+      refused: 1,
+    });
     detach();
     first.terminate();
     guard.manager.cleanup();
@@ -661,13 +842,20 @@ describe('the adapter of ws', () => {
 });
 
 describe('the adapter of ws', () => {
-  const asked = async (serve: (guard: ReturnType<typeof portcullis>) => ReturnType<typeof createServer>): Promise<number> => {
+  const asked = async (
+    serve: (guard: ReturnType<typeof portcullis>) => ReturnType<typeof createServer>,
+  ): Promise<number> => {
     const metrics = new ProductionMetrics();
     const guard = portcullis({ limits: {}, metrics });
     const server = serve(guard);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
-    await new Promise((resolve, reject) => get({ port, agent: false }, (response) => response.resume().once('close', resolve)).once('error', reject));
+    await new Promise((resolve, reject) =>
+      get({ port, agent: false }, (response) => response.resume().once('close', resolve)).once(
+        'error',
+        reject,
+      ),
+    );
     const { samples, inFlight } = metrics.generateReport();
     expect(inFlight).toBe(0);
     metrics.stop();
@@ -677,7 +865,8 @@ describe('the adapter of ws', () => {
     });
     return samples;
   };
-  const handler = (_request: unknown, response: { end(text: string): unknown }): unknown => response.end('ok');
+  const handler = (_request: unknown, response: { end(text: string): unknown }): unknown =>
+    response.end('ok');
 
   test('counts a request once, though it is attached twice and wraps the handler', async () => {
     const samples = await asked((guard) => {
@@ -698,7 +887,8 @@ if (!isBun) console.log('skipped on Node: the adapters of Elysia and Bun need Bu
 
 describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
   const until = async (holds: () => boolean): Promise<void> => {
-    for (let i = 0; i < 500 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 2));
+    for (let i = 0; i < 500 && !holds(); i++)
+      await new Promise((resolve) => setTimeout(resolve, 2));
     expect(holds()).toBe(true);
   };
   const visit = async (port: number): Promise<globalThis.WebSocket> => {
@@ -721,17 +911,22 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
       .ws('/ws', { message: (ws, message) => void ws.send(message) })
       .listen(0);
     const port = app.server?.port ?? 0;
-    for (const path of ['/static', '/users/1', '/users/2', '/throws', '/nothing']) await (await fetch(`http://127.0.0.1:${port}${path}`)).text();
+    for (const path of ['/static', '/users/1', '/users/2', '/throws', '/nothing'])
+      await (await fetch(`http://127.0.0.1:${port}${path}`)).text();
     const socket = await visit(port);
     socket.send('hello');
     await new Promise((resolve) => (socket.onmessage = resolve));
     await visit(port);
     await until(() => metrics.generateReport().inFlight === 0);
     const report = metrics.generateReport();
-    expect(report.routes.map(({ method, route, total }) => `${method} ${route} ${total}`).toSorted()).toEqual(
-      ['GET  1', 'GET /static 1', 'GET /throws 1', 'GET /users/:id 2'].toSorted(),
-    );
-    expect(report).toMatchObject({ samples: 5, metrics: { errorRate: 0.2 }, refusals: { total_limit: 1 } });
+    expect(
+      report.routes.map(({ method, route, total }) => `${method} ${route} ${total}`).toSorted(),
+    ).toEqual(['GET  1', 'GET /static 1', 'GET /throws 1', 'GET /users/:id 2'].toSorted());
+    expect(report).toMatchObject({
+      samples: 5,
+      metrics: { errorRate: 0.2 },
+      refusals: { total_limit: 1 },
+    });
     expect(report.windows['1m']).toMatchObject({ clientErrors: 1, messagesIn: 1, messagesOut: 1 });
     socket.close();
     metrics.stop();
@@ -757,11 +952,16 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
       websocket: guard.websocket({ message: () => undefined }),
       error: () => new Response('broken', { status: 500 }),
     });
-    for (const path of ['/', '/throws']) await (await fetch(`http://127.0.0.1:${server.port}${path}`)).text();
+    for (const path of ['/', '/throws'])
+      await (await fetch(`http://127.0.0.1:${server.port}${path}`)).text();
     const socket = await visit(server.port);
     await visit(server.port);
     await until(() => metrics.generateReport().inFlight === 0);
-    expect(metrics.generateReport()).toMatchObject({ samples: 2, metrics: { errorRate: 0.5 }, refusals: { total_limit: 1 } });
+    expect(metrics.generateReport()).toMatchObject({
+      samples: 2,
+      metrics: { errorRate: 0.5 },
+      refusals: { total_limit: 1 },
+    });
     socket.close();
     metrics.stop();
     await server.stop(true);

@@ -23,12 +23,17 @@ type Run = (context?: unknown, finalNext?: unknown) => Promise<unknown>;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const done = (): Promise<undefined> => Promise.resolve(undefined);
 
-function chainOf(items: readonly (Layer | MiddlewareItem<Context, unknown>)[], options: MiddlewareChainOptions = {}) {
+function chainOf(
+  items: readonly (Layer | MiddlewareItem<Context, unknown>)[],
+  options: MiddlewareChainOptions = {},
+) {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
   const strays: (StrayError & { error: unknown })[] = [];
   const chain = new PerformantMiddlewareChain<Context, Context, unknown>(
-    items.map((item, index) => (typeof item === 'function' ? { name: `m${index}`, middleware: item } : item)),
+    items.map((item, index) =>
+      typeof item === 'function' ? { name: `m${index}`, middleware: item } : item,
+    ),
     timers,
     { onError: (error, stray) => strays.push({ error, ...stray }), ...options },
   );
@@ -38,7 +43,8 @@ function chainOf(items: readonly (Layer | MiddlewareItem<Context, unknown>)[], o
 }
 
 /** The chain as koa's `compose`. */
-const compose = (layers: readonly Layer[], options?: MiddlewareChainOptions): Run => chainOf(layers, options).chain.execute() as unknown as Run;
+const compose = (layers: readonly Layer[], options?: MiddlewareChainOptions): Run =>
+  chainOf(layers, options).chain.execute() as unknown as Run;
 
 // Both loops, the plain one and the observing one, and all rules on both.
 describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", (timing) => {
@@ -78,7 +84,9 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
 
   it('3: only an array makes a chain', () => {
     for (const items of [undefined, null, 'x', {}, new Set(), () => undefined]) {
-      expect(() => new MiddlewareChain(items as never, new TimerManager())).toThrowError(/items must be an array/);
+      expect(() => new MiddlewareChain(items as never, new TimerManager())).toThrowError(
+        /items must be an array/,
+      );
     }
   });
 
@@ -103,12 +111,16 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
 
   it('6: only functions are layers, and the error names the entry', () => {
     for (const middleware of [undefined, null, 1, 'x', {}, [], true, Symbol('s')]) {
-      expect(() => chainOf([{ name: 'auth', middleware: middleware as never }])).toThrowError(/middleware "auth"\.middleware must be a function/);
+      expect(() => chainOf([{ name: 'auth', middleware: middleware as never }])).toThrowError(
+        /middleware "auth"\.middleware must be a function/,
+      );
     }
   });
 
   it('7: the last layer may call next() though nothing follows', async () => {
-    expect(await onion([async (_context, next) => ((await next()) === undefined ? 'end' : 'more')])({})).toBe('end');
+    expect(
+      await onion([async (_context, next) => ((await next()) === undefined ? 'end' : 'more')])({}),
+    ).toBe('end');
   });
 
   it('8, 13: what a layer throws or rejects with is what the run rejects with, whatever it is', async () => {
@@ -127,7 +139,11 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
         },
       ];
       for (const layer of layers) {
-        const outcome = await onion([(_context, next) => next(), async (_context, next) => next(), layer])({}).then(
+        const outcome = await onion([
+          (_context, next) => next(),
+          async (_context, next) => next(),
+          layer,
+        ])({}).then(
           () => 'resolved',
           (reason: unknown) => ({ reason }),
         );
@@ -201,7 +217,14 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
   it('15: next() twice is an error that names the layer, and the rest ran once', async () => {
     let ran = 0;
     const named = (middleware: Layer) =>
-      chainOf([{ name: 'outer', priority: 1, middleware: async (_context, next) => next() }, { name: 'greedy', middleware }, () => ++ran], { timing });
+      chainOf(
+        [
+          { name: 'outer', priority: 1, middleware: async (_context, next) => next() },
+          { name: 'greedy', middleware },
+          () => ++ran,
+        ],
+        { timing },
+      );
     const variants: readonly Layer[] = [
       async (_context, next) => {
         await next();
@@ -223,7 +246,10 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
         .run({})
         .catch((reason: unknown) => reason);
       expect(error).toBeInstanceOf(PortcullisError);
-      expect(error).toMatchObject({ code: 'ERR_NEXT_CALLED_TWICE', message: 'next() called multiple times in middleware "greedy"' });
+      expect(error).toMatchObject({
+        code: 'ERR_NEXT_CALLED_TWICE',
+        message: 'next() called multiple times in middleware "greedy"',
+      });
       expect(ran).toBe(1);
     }
   });
@@ -242,7 +268,10 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
 
   it('17: what layers return travels outwards', async () => {
     const log: unknown[] = [];
-    const run = onion([async (_context, next) => (log.push(await next()), 1), async (_context, next) => (log.push(await next()), 2)]);
+    const run = onion([
+      async (_context, next) => (log.push(await next()), 1),
+      async (_context, next) => (log.push(await next()), 2),
+    ]);
     expect(await run({}, () => 0)).toBe(1);
     expect(log).toEqual([0, 2]);
   });
@@ -251,7 +280,11 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     const log: Log = [];
     const items = Object.freeze([
       Object.freeze({ name: 'low', middleware: (() => log.push('low')) as Layer }),
-      Object.freeze({ name: 'high', priority: 5, middleware: ((_context, next) => (log.push('high'), next())) as Layer }),
+      Object.freeze({
+        name: 'high',
+        priority: 5,
+        middleware: ((_context, next) => (log.push('high'), next())) as Layer,
+      }),
     ]);
     const given = [...items];
     const { run } = chainOf(given, { timing });
@@ -264,11 +297,14 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
   it('19: the final next gets the context and a next of its own, and runs once', async () => {
     let ran = 0;
     const context = {};
-    await onion([(_context, next) => next()])(context, async (given: unknown, next: () => Promise<unknown>) => {
-      ran++;
-      expect(given).toBe(context);
-      expect(await next()).toBeUndefined();
-    });
+    await onion([(_context, next) => next()])(
+      context,
+      async (given: unknown, next: () => Promise<unknown>) => {
+        ran++;
+        expect(given).toBe(context);
+        expect(await next()).toBeUndefined();
+      },
+    );
     expect(ran).toBe(1);
   });
 
@@ -279,7 +315,10 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
       ...(priority === undefined ? {} : { priority }),
       middleware: (_context, next) => (log.push(name), next()),
     });
-    await chainOf([item('a'), item('b', 5), item('c', -1), item('d', 5), item('e', 0), item('f', 5.5)], { timing }).run({});
+    await chainOf(
+      [item('a'), item('b', 5), item('c', -1), item('d', 5), item('e', 0), item('f', 5.5)],
+      { timing },
+    ).run({});
     expect(log).toEqual(['f', 'b', 'd', 'a', 'e', 'c']);
   });
 
@@ -287,7 +326,11 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     let asked = 0;
     // oxlint-disable-next-line unicorn/no-thenable
     const lazy = { then: (resolve: (value: string) => void) => (asked++, resolve('lazy')) };
-    const run = onion([async (_context, next) => `${String(await next())}!`, () => lazy, () => expect.unreachable()]);
+    const run = onion([
+      async (_context, next) => `${String(await next())}!`,
+      () => lazy,
+      () => expect.unreachable(),
+    ]);
     expect(await run({})).toBe('lazy!');
     expect(asked).toBe(1);
     // In a layer that calls next() and does not wait for it, too.
@@ -341,7 +384,10 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     const storage = new AsyncLocalStorage<number>();
     const seen = new Set<unknown>();
     const look: Layer = (_context, next) => (seen.add(storage.getStore()), next());
-    const run = onion([(_context, next) => storage.run(7, next), ...Array.from({ length: 600 }, () => look)]);
+    const run = onion([
+      (_context, next) => storage.run(7, next),
+      ...Array.from({ length: 600 }, () => look),
+    ]);
     await storage.run(1, () => run({}, async () => (await turn(), seen.add(storage.getStore()))));
     expect([...seen]).toEqual([7]);
   });
@@ -395,10 +441,14 @@ describe('a layer that does not wait for its next()', () => {
     ],
   ])('does not crash the process, and the error is told: %s', async (_name, layer) => {
     for (const timing of ['off', 'always'] as const) {
-      const { run, strays, of } = chainOf([{ name: 'careless', middleware: layer }, failing], { timing });
+      const { run, strays, of } = chainOf([{ name: 'careless', middleware: layer }, failing], {
+        timing,
+      });
       await run({}).catch((error: unknown) => expect((error as Error).message).toBe('own'));
       for (let i = 0; i < 8; i++) await turn();
-      expect(strays).toMatchObject([{ layer: 'careless', kind: 'detached', error: { message: 'below' } }]);
+      expect(strays).toMatchObject([
+        { layer: 'careless', kind: 'detached', error: { message: 'below' } },
+      ]);
       expect(of('careless').strayErrors).toBe(1);
     }
   });
@@ -414,7 +464,10 @@ describe('a layer that does not wait for its next()', () => {
     ],
     ['then', (_context, next) => next().then((value) => value)],
     ['returned', (_context, next) => next()],
-    ['returned by an async function, after a wait', async (_context, next) => (await turn(), next())],
+    [
+      'returned by an async function, after a wait',
+      async (_context, next) => (await turn(), next()),
+    ],
     [
       'in a variable',
       (_context, next) => {
@@ -492,7 +545,10 @@ describe('a layer that does not wait for its next()', () => {
       'async (c, next) => { await next()\n[0]; }',
       'async (c, next) => { await next() /**/ [0]; }',
       'async (c, next) => { await next().x; }',
-      'async (c, next) => { c.await next() }'.replace('c.await next()', 'c.run(next); await next()'),
+      'async (c, next) => { c.await next() }'.replace(
+        'c.await next()',
+        'c.run(next); await next()',
+      ),
       '(c, next) => next() && 5',
       '(c, next) => (next(), 5)',
       '(c, next) => [next()]',
@@ -517,7 +573,11 @@ describe('a layer that does not wait for its next()', () => {
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     `;
-    const { stdout, status } = spawnSync(process.execPath, ['--input-type=module', '--eval', script], { encoding: 'utf8' });
+    const { stdout, status } = spawnSync(
+      process.execPath,
+      ['--input-type=module', '--eval', script],
+      { encoding: 'utf8' },
+    );
     expect([stdout.trim().split('\n'), status]).toEqual([
       [
         'warning PORTCULLIS_DETACHED_ERROR middleware: middleware "careless" did not wait for its next(), which failed (TypeError); see onError',
@@ -533,9 +593,17 @@ describe('configuration', () => {
   it('refuses bad items by name', () => {
     const noop: Layer = () => undefined;
     const cases: readonly [unknown[], string, RegExp][] = [
-      [[{ middleware: noop }], 'ERR_INVALID_ARG_TYPE', /items\[0\]\.name must be a non-empty string, got undefined/],
+      [
+        [{ middleware: noop }],
+        'ERR_INVALID_ARG_TYPE',
+        /items\[0\]\.name must be a non-empty string, got undefined/,
+      ],
       [[{ name: '', middleware: noop }], 'ERR_INVALID_ARG_TYPE', /items\[0\]\.name/],
-      [[{ name: 'a', middleware: noop }, 3], 'ERR_INVALID_ARG_TYPE', /items\[1\] must be an object/],
+      [
+        [{ name: 'a', middleware: noop }, 3],
+        'ERR_INVALID_ARG_TYPE',
+        /items\[1\] must be an object/,
+      ],
       // eslint-disable-next-line no-sparse-arrays
       [[, { name: 'a', middleware: noop }], 'ERR_INVALID_ARG_TYPE', /items\[0\]/],
       [
@@ -546,46 +614,125 @@ describe('configuration', () => {
         'ERR_DUPLICATE_NAME',
         /two middlewares are named "a"/,
       ],
-      [[{ name: 'a', middleware: 5 }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.middleware must be a function/],
+      [
+        [{ name: 'a', middleware: 5 }],
+        'ERR_INVALID_ARG_TYPE',
+        /middleware "a"\.middleware must be a function/,
+      ],
       [[{ name: 'a' }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.middleware/],
-      [[{ name: 'a', middleware: noop, priority: Number.NaN }], 'ERR_OUT_OF_RANGE', /middleware "a"\.priority must be a finite number, got NaN/],
-      [[{ name: 'a', middleware: noop, priority: -Infinity }], 'ERR_OUT_OF_RANGE', /middleware "a"\.priority/],
-      [[{ name: 'a', middleware: noop, priority: '1' }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.priority/],
-      [[{ name: 'a', middleware: noop, enabled: 0 }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.enabled/],
-      [[{ name: 'a', middleware: noop, timeoutMs: 0 }], 'ERR_OUT_OF_RANGE', /middleware "a"\.timeoutMs/],
-      [[{ name: 'a', middleware: noop, timeoutMs: Infinity }], 'ERR_OUT_OF_RANGE', /middleware "a"\.timeoutMs/],
-      [[{ name: 'a', middleware: noop, optional: 'yes' }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.optional/],
-      [[{ name: 'a', middleware: noop, breaker: {} }], 'ERR_INVALID_ARG_TYPE', /middleware "a"\.breaker needs optional: true/],
-      [[{ name: 'a', middleware: noop, optional: true, breaker: { failures: 0 } }], 'ERR_OUT_OF_RANGE', /middleware "a"\.breaker\.failures/],
-      [[{ name: 'a', middleware: noop, optional: true, breaker: { cooldown: 1 } }], 'ERR_UNKNOWN_OPTION', /did you mean cooldownMs/],
-      [[{ name: 'a', middleware: noop, prioritty: 1 }], 'ERR_UNKNOWN_OPTION', /middleware "a" has no option "prioritty", did you mean priority/],
+      [
+        [{ name: 'a', middleware: noop, priority: Number.NaN }],
+        'ERR_OUT_OF_RANGE',
+        /middleware "a"\.priority must be a finite number, got NaN/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, priority: -Infinity }],
+        'ERR_OUT_OF_RANGE',
+        /middleware "a"\.priority/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, priority: '1' }],
+        'ERR_INVALID_ARG_TYPE',
+        /middleware "a"\.priority/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, enabled: 0 }],
+        'ERR_INVALID_ARG_TYPE',
+        /middleware "a"\.enabled/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, timeoutMs: 0 }],
+        'ERR_OUT_OF_RANGE',
+        /middleware "a"\.timeoutMs/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, timeoutMs: Infinity }],
+        'ERR_OUT_OF_RANGE',
+        /middleware "a"\.timeoutMs/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, optional: 'yes' }],
+        'ERR_INVALID_ARG_TYPE',
+        /middleware "a"\.optional/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, breaker: {} }],
+        'ERR_INVALID_ARG_TYPE',
+        /middleware "a"\.breaker needs optional: true/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, optional: true, breaker: { failures: 0 } }],
+        'ERR_OUT_OF_RANGE',
+        /middleware "a"\.breaker\.failures/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, optional: true, breaker: { cooldown: 1 } }],
+        'ERR_UNKNOWN_OPTION',
+        /did you mean cooldownMs/,
+      ],
+      [
+        [{ name: 'a', middleware: noop, prioritty: 1 }],
+        'ERR_UNKNOWN_OPTION',
+        /middleware "a" has no option "prioritty", did you mean priority/,
+      ],
     ];
     for (const [items, code, message] of cases) {
       expect(() => chainOf(items as never)).toThrowError(
-        expect.objectContaining({ code, message: expect.stringMatching(message) as string, field: expect.any(String) as string }),
+        expect.objectContaining({
+          code,
+          message: expect.stringMatching(message) as string,
+          field: expect.any(String) as string,
+        }),
       );
       const { chain } = chainOf([{ name: 'first', middleware: noop }]);
       const version = chain.version;
-      if (items.length === 1) expect(() => chain.add(items[0] as never)).toThrowError(expect.objectContaining({ code }));
+      if (items.length === 1)
+        expect(() => chain.add(items[0] as never)).toThrowError(expect.objectContaining({ code }));
       expect(chain.version).toBe(version);
     }
-    for (const options of [null, 3, { timing: 'maybe' }, { timings: 'off' }, { sampleEvery: 0 }, { sampleEvery: 1.5 }, { onError: 1 }, { name: 7 }]) {
-      expect(() => new MiddlewareChain([], new TimerManager(), options as never)).toThrowError(PortcullisError);
+    for (const options of [
+      null,
+      3,
+      { timing: 'maybe' },
+      { timings: 'off' },
+      { sampleEvery: 0 },
+      { sampleEvery: 1.5 },
+      { onError: 1 },
+      { name: 7 },
+    ]) {
+      expect(() => new MiddlewareChain([], new TimerManager(), options as never)).toThrowError(
+        PortcullisError,
+      );
     }
-    expect(() => new MiddlewareChain([], { setTimeout } as never)).toThrowError(/timerManager must be a TimerManager/);
+    expect(() => new MiddlewareChain([], { setTimeout } as never)).toThrowError(
+      /timerManager must be a TimerManager/,
+    );
   });
 
   it('refuses a final next that is not there, and takes its absence as koa does', async () => {
     const { run } = chainOf([(_context, next) => next()]);
     for (const final of [undefined, null, 5, {}]) {
-      await expect(run({}, final)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'finalNext' });
+      await expect(run({}, final)).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+        field: 'finalNext',
+      });
     }
     expect(await run({})).toBeUndefined();
   });
 
   it('takes any context, and a hostile one rejects', async () => {
     const { run } = chainOf([(_context, next) => next()]);
-    for (const context of [undefined, null, 0, 'x', Symbol('s'), Object.freeze({}), { signal: 1 }, { signal: null }, { signal: { aborted: 'no' } }]) {
+    for (const context of [
+      undefined,
+      null,
+      0,
+      'x',
+      Symbol('s'),
+      Object.freeze({}),
+      { signal: 1 },
+      { signal: null },
+      { signal: { aborted: 'no' } },
+    ]) {
       expect(await run(context, () => 'end')).toBe('end');
     }
     const hostile = new Proxy(
@@ -667,20 +814,34 @@ describe('configuration', () => {
   });
 
   it('sees that an item was renamed: its figures go on under the new name, which has to be its own', async () => {
-    const a: MiddlewareItem<Context, unknown> = { name: 'a', middleware: (_context, next) => next() };
-    const b: MiddlewareItem<Context, unknown> = { name: 'b', middleware: (_context, next) => next() };
+    const a: MiddlewareItem<Context, unknown> = {
+      name: 'a',
+      middleware: (_context, next) => next(),
+    };
+    const b: MiddlewareItem<Context, unknown> = {
+      name: 'b',
+      middleware: (_context, next) => next(),
+    };
     const { chain, run, of } = chainOf([a, b], { timing: 'always' });
     await run({}, done);
     const { version } = chain;
     a.name = 'renamed';
     await run({}, done);
-    expect([chain.version, of('renamed').count, chain.report().layers.map(({ name }) => name)]).toEqual([version + 1, 2, ['renamed', 'b']]);
+    expect([
+      chain.version,
+      of('renamed').count,
+      chain.report().layers.map(({ name }) => name),
+    ]).toEqual([version + 1, 2, ['renamed', 'b']]);
     chain.disable('renamed');
     expect(() => chain.disable('a')).toThrowError(/no middleware "a"/);
     b.name = 'renamed';
-    expect(() => chain.execute()).toThrowError(expect.objectContaining({ code: 'ERR_DUPLICATE_NAME' }));
+    expect(() => chain.execute()).toThrowError(
+      expect.objectContaining({ code: 'ERR_DUPLICATE_NAME' }),
+    );
     b.name = '';
-    expect(() => chain.execute()).toThrowError(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'middleware "b".name' }));
+    expect(() => chain.execute()).toThrowError(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'middleware "b".name' }),
+    );
     b.name = 'b';
     expect(() => chain.execute()).not.toThrow();
   });
@@ -695,13 +856,18 @@ describe('configuration', () => {
       },
     };
     expect(() => chain.add({ name: 'broken', middleware: broken })).toThrow('cannot be made');
-    expect(() => chain.add({ name: 'odd', middleware: { middleware: () => 5 as never } })).toThrowError(
-      /middleware "odd"\.middleware\(\) must be a function when called, got 5/,
-    );
+    expect(() =>
+      chain.add({ name: 'odd', middleware: { middleware: () => 5 as never } }),
+    ).toThrowError(/middleware "odd"\.middleware\(\) must be a function when called, got 5/);
     expect(() => chain.replace('m0', broken)).toThrow('cannot be made');
-    expect(() => chain.add({ name: 'm0', middleware: () => 1 })).toThrowError(/two middlewares are named "m0"/);
-    for (const name of ['enable', 'disable'] as const) expect(() => chain[name]('m1')).toThrowError(/no middleware "m1", did you mean m0\?/);
-    expect(() => chain.setPriority('m0', Number.NaN)).toThrowError(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(() => chain.add({ name: 'm0', middleware: () => 1 })).toThrowError(
+      /two middlewares are named "m0"/,
+    );
+    for (const name of ['enable', 'disable'] as const)
+      expect(() => chain[name]('m1')).toThrowError(/no middleware "m1", did you mean m0\?/);
+    expect(() => chain.setPriority('m0', Number.NaN)).toThrowError(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
+    );
     expect(() => chain.replace('m0', 5 as never)).toThrowError(/middleware "m0"/);
     expect(() => chain.remove(5 as never)).toThrowError(/name must be a string/);
     expect(chain.remove('none')).toBe(false);
@@ -772,7 +938,14 @@ describe('figures', () => {
     expect(chain.getPerformanceMetrics()).toEqual({ m0: 15, m1: 3 });
     expect(of('m0').total).toMatchObject({ emaMs: 118, maxMs: 118 });
     expect(of('m1').total).toMatchObject({ emaMs: 103 });
-    expect(of('m1')).toMatchObject({ count: 1, observed: 1, errors: 0, inFlight: 0, detached: 0, optional: null });
+    expect(of('m1')).toMatchObject({
+      count: 1,
+      observed: 1,
+      errors: 0,
+      inFlight: 0,
+      detached: 0,
+      optional: null,
+    });
     // The moving average gives each new one a tenth.
     for (let i = 0; i < 2; i++) await run({}, done);
     expect(chain.getPerformanceMetrics().m0).toBe(15);
@@ -809,7 +982,9 @@ describe('figures', () => {
   });
 
   it('counts layers that end before what they called', async () => {
-    const { run, of } = chainOf([(_context, next) => void next(), async () => turn()], { timing: 'always' });
+    const { run, of } = chainOf([(_context, next) => void next(), async () => turn()], {
+      timing: 'always',
+    });
     await run({});
     await turn();
     await turn();
@@ -862,12 +1037,20 @@ describe('figures', () => {
     await run({});
     chain.setPriority('m1', 4).disable('m0');
     await run({});
-    expect(chain.report().layers.map(({ name, enabled, priority, count }) => [name, enabled, priority, count])).toEqual([
+    expect(
+      chain
+        .report()
+        .layers.map(({ name, enabled, priority, count }) => [name, enabled, priority, count]),
+    ).toEqual([
       ['m1', true, 4, 2],
       ['m0', false, 0, 1],
     ]);
     chain.replace('m1', () => 1);
-    expect([of('m1').count, of('m1').self, Object.keys(chain.getPerformanceMetrics())]).toEqual([0, null, ['m0']]);
+    expect([of('m1').count, of('m1').self, Object.keys(chain.getPerformanceMetrics())]).toEqual([
+      0,
+      null,
+      ['m0'],
+    ]);
   });
 
   it('diagnostics: start, end and error of each layer, and nothing while nobody listens', async () => {
@@ -875,10 +1058,23 @@ describe('figures', () => {
     const note =
       (event: string) =>
       (message: unknown): void => {
-        const { layer, index, chain, error } = message as { layer: string; index: number; chain: string; error?: Error };
-        seen.push(`${event} ${chain}/${layer}#${index}${error === undefined ? '' : ` ${error.message}`}`);
+        const { layer, index, chain, error } = message as {
+          layer: string;
+          index: number;
+          chain: string;
+          error?: Error;
+        };
+        seen.push(
+          `${event} ${chain}/${layer}#${index}${error === undefined ? '' : ` ${error.message}`}`,
+        );
       };
-    const handlers = { start: note('start'), end: note('end'), asyncStart: note('asyncStart'), asyncEnd: note('asyncEnd'), error: note('error') };
+    const handlers = {
+      start: note('start'),
+      end: note('end'),
+      asyncStart: note('asyncStart'),
+      asyncEnd: note('asyncEnd'),
+      error: note('error'),
+    };
     const channel = tracingChannel<unknown, object>('portcullis.middleware');
     const { run } = chainOf(
       [
@@ -913,7 +1109,10 @@ describe('figures', () => {
 
 describe('timeoutMs', () => {
   const never = (): Promise<never> => new Promise(() => undefined);
-  const timedItem = (middleware: Layer, more: Partial<MiddlewareItem<Context, unknown>> = {}): MiddlewareItem<Context, unknown> => ({
+  const timedItem = (
+    middleware: Layer,
+    more: Partial<MiddlewareItem<Context, unknown>> = {},
+  ): MiddlewareItem<Context, unknown> => ({
     name: 'slow',
     timeoutMs: 50,
     middleware,
@@ -936,9 +1135,18 @@ describe('timeoutMs', () => {
     expect(signal!.aborted).toBe(false);
     clock.advance(1);
     const error: unknown = await running.catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'ERR_MIDDLEWARE_TIMEOUT', message: 'middleware "slow" took longer than 50 ms' });
-    expect([signal!.aborted, signal!.reason, (context.signal as AbortSignal).aborted]).toEqual([true, error, true]);
-    expect([of('slow').timeouts, of('slow').lateSettles, timers.getActiveTimersCount()]).toEqual([1, 0, 0]);
+    expect(error).toMatchObject({
+      code: 'ERR_MIDDLEWARE_TIMEOUT',
+      message: 'middleware "slow" took longer than 50 ms',
+    });
+    expect([signal!.aborted, signal!.reason, (context.signal as AbortSignal).aborted]).toEqual([
+      true,
+      error,
+      true,
+    ]);
+    expect([of('slow').timeouts, of('slow').lateSettles, timers.getActiveTimersCount()]).toEqual([
+      1, 0, 0,
+    ]);
     // The next run with the same context is not the one that was aborted.
     const again = run(context, done);
     expect((context.signal as AbortSignal).aborted).toBe(false);
@@ -1024,7 +1232,11 @@ describe('timeoutMs', () => {
 
   it('nothing stays behind on a signal that many runs share', async () => {
     let listening = 0;
-    const signal = { aborted: false, addEventListener: () => listening++, removeEventListener: () => listening-- };
+    const signal = {
+      aborted: false,
+      addEventListener: () => listening++,
+      removeEventListener: () => listening--,
+    };
     const { run } = chainOf([timedItem((_context, next) => next()), async () => turn()]);
     const runs = Array.from({ length: 50 }, () => run({ signal }));
     expect(listening).toBe(50);
@@ -1051,7 +1263,10 @@ describe('timeoutMs', () => {
   it('needs a context that can hold a signal, and leaves no timer behind', async () => {
     const { run, timers } = chainOf([timedItem((_context, next) => next()), async () => turn()]);
     for (const context of [undefined, null, 3, Object.freeze({})]) {
-      await expect(run(context, done)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: expect.stringContaining('context') as string });
+      await expect(run(context, done)).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+        field: expect.stringContaining('context') as string,
+      });
     }
     await Promise.all(Array.from({ length: 100 }, () => run({}, done)));
     expect(timers.getActiveTimersCount()).toBe(0);
@@ -1091,7 +1306,9 @@ describe('optional layers', () => {
   });
 
   it('what the rest throws reaches the layers above, and is no failure of the optional one', async () => {
-    const { run, of, strays } = chainOf([{ name: 'metrics', optional: true, middleware: async (_context, next) => next() }]);
+    const { run, of, strays } = chainOf([
+      { name: 'metrics', optional: true, middleware: async (_context, next) => next() },
+    ]);
     for (let i = 0; i < 10; i++) {
       await expect(
         run({}, () => {
@@ -1099,7 +1316,10 @@ describe('optional layers', () => {
         }),
       ).rejects.toThrow('handler');
     }
-    expect([of('metrics').optional, strays]).toEqual([{ breaker: 'closed', failures: 0, skipped: 0 }, []]);
+    expect([of('metrics').optional, strays]).toEqual([
+      { breaker: 'closed', failures: 0, skipped: 0 },
+      [],
+    ]);
   });
 
   it('one that keeps failing is left out, then tried by one run, on the clock of the manager', async () => {
@@ -1143,8 +1363,17 @@ describe('optional layers', () => {
 
   it('a timeout leaves it behind, without aborting the run', async () => {
     const { run, clock, of, strays } = chainOf([
-      { name: 'geo', optional: true, timeoutMs: 20, middleware: async (_context, next) => (await new Promise(() => undefined), next()) },
-      { name: 'work', timeoutMs: 1000, middleware: (context) => (context.signal as AbortSignal).aborted },
+      {
+        name: 'geo',
+        optional: true,
+        timeoutMs: 20,
+        middleware: async (_context, next) => (await new Promise(() => undefined), next()),
+      },
+      {
+        name: 'work',
+        timeoutMs: 1000,
+        middleware: (context) => (context.signal as AbortSignal).aborted,
+      },
     ]);
     const running = run({});
     clock.advance(20);
@@ -1154,11 +1383,14 @@ describe('optional layers', () => {
   });
 
   it('an onError that throws does no harm', async () => {
-    const { run } = chainOf([{ name: 'x', optional: true, middleware: () => Promise.reject(new Error('x')) }], {
-      onError: () => {
-        throw new Error('handler of errors');
+    const { run } = chainOf(
+      [{ name: 'x', optional: true, middleware: () => Promise.reject(new Error('x')) }],
+      {
+        onError: () => {
+          throw new Error('handler of errors');
+        },
       },
-    });
+    );
     expect(await run({}, () => 'end')).toBe('end');
   });
 });

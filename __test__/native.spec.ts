@@ -10,17 +10,34 @@ const LINUX = { platform: 'linux', arch: 'x64', env: {} };
 /** As the generated loader throws: each attempt with the one before it as its cause. */
 function failed(...messages: string[]): Error {
   let last: Error | undefined;
-  for (const message of messages) last = new Error(message, last === undefined ? undefined : { cause: last });
+  for (const message of messages)
+    last = new Error(message, last === undefined ? undefined : { cause: last });
   return last ?? new Error('nothing');
 }
-const ABSENT = ["Cannot find module '../portcullis.linux-x64-gnu.node'", "Cannot find module '@portcullis/addon-linux-x64-gnu'", 'Cannot find native binding.'];
+const ABSENT = [
+  "Cannot find module '../portcullis.linux-x64-gnu.node'",
+  "Cannot find module '@portcullis/addon-linux-x64-gnu'",
+  'Cannot find native binding.',
+];
 
 describe('an addon that cannot be loaded', () => {
   test.each([
-    ['its package is missing', failed(...ABSENT), LINUX, 'ERR_ADDON_MISSING', '@portcullis/addon-linux-x64-gnu', /optional dependencies/],
+    [
+      'its package is missing',
+      failed(...ABSENT),
+      LINUX,
+      'ERR_ADDON_MISSING',
+      '@portcullis/addon-linux-x64-gnu',
+      /optional dependencies/,
+    ],
     [
       'its package is missing, and so is one for WebAssembly that was tried last',
-      failed(...ABSENT.slice(0, 2), "Cannot find module '@portcullis/addon-wasm32-wasi'", 'WASI binding not found', 'Cannot find native binding.'),
+      failed(
+        ...ABSENT.slice(0, 2),
+        "Cannot find module '@portcullis/addon-wasm32-wasi'",
+        'WASI binding not found',
+        'Cannot find native binding.',
+      ),
       LINUX,
       'ERR_ADDON_MISSING',
       '@portcullis/addon-linux-x64-gnu',
@@ -52,7 +69,10 @@ describe('an addon that cannot be loaded', () => {
     ],
     [
       'it is for musl',
-      failed('libc.musl-x86_64.so.1: cannot open shared object file', 'Cannot find native binding.'),
+      failed(
+        'libc.musl-x86_64.so.1: cannot open shared object file',
+        'Cannot find native binding.',
+      ),
       LINUX,
       'ERR_ADDON_UNUSABLE',
       'linux-x64',
@@ -60,7 +80,10 @@ describe('an addon that cannot be loaded', () => {
     ],
     [
       'it is of another version',
-      failed('Native binding package version mismatch, expected 0.1.0 but got 0.0.9', 'Cannot find native binding.'),
+      failed(
+        'Native binding package version mismatch, expected 0.1.0 but got 0.0.9',
+        'Cannot find native binding.',
+      ),
       LINUX,
       'ERR_ADDON_UNUSABLE',
       'linux-x64',
@@ -74,34 +97,71 @@ describe('an addon that cannot be loaded', () => {
       '/nowhere.node',
       /correct it, or unset it/,
     ],
-  ])('says so in one sentence and with a code where %s', (_, error, host, code, value, sentence) => {
-    const explained = explainLoadFailure(error, host);
-    expect(explained).toBeInstanceOf(PortcullisError);
-    expect(explained).toMatchObject({ code, value, cause: error });
-    expect(explained.message).toMatch(sentence);
-    expect(explained.message).not.toContain('\n');
-  });
+  ])(
+    'says so in one sentence and with a code where %s',
+    (_, error, host, code, value, sentence) => {
+      const explained = explainLoadFailure(error, host);
+      expect(explained).toBeInstanceOf(PortcullisError);
+      expect(explained).toMatchObject({ code, value, cause: error });
+      expect(explained.message).toMatch(sentence);
+      expect(explained.message).not.toContain('\n');
+    },
+  );
 
   test.each([
     ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'threads' }, 'threads'],
     ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'wasm32-wasi' }, 'wasm32-wasi'],
-    ['NAPI_RS_WASI_FLAVOR', { NAPI_RS_WASI_FLAVOR: 'wasm32-wasi', NAPI_RS_FORCE_WASI: 'error', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' }, 'wasm32-wasi'],
-    ['NAPI_RS_FORCE_WASI', { NAPI_RS_FORCE_WASI: 'error', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' }, 'error'],
-    ['NAPI_RS_NATIVE_LIBRARY_PATH', { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node', NAPI_RS_FORCE_WASI: 'true' }, '/nowhere.node'],
+    [
+      'NAPI_RS_WASI_FLAVOR',
+      {
+        NAPI_RS_WASI_FLAVOR: 'wasm32-wasi',
+        NAPI_RS_FORCE_WASI: 'error',
+        NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node',
+      },
+      'wasm32-wasi',
+    ],
+    [
+      'NAPI_RS_FORCE_WASI',
+      { NAPI_RS_FORCE_WASI: 'error', NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node' },
+      'error',
+    ],
+    [
+      'NAPI_RS_NATIVE_LIBRARY_PATH',
+      { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node', NAPI_RS_FORCE_WASI: 'true' },
+      '/nowhere.node',
+    ],
   ])('is the fault of %s, and no other is named, in %j', (field, env, value) => {
-    const names = { ...process.env, NAPI_RS_WASI_FLAVOR: '', NAPI_RS_FORCE_WASI: '', NAPI_RS_NATIVE_LIBRARY_PATH: '', ...env };
+    const names = {
+      ...process.env,
+      NAPI_RS_WASI_FLAVOR: '',
+      NAPI_RS_FORCE_WASI: '',
+      NAPI_RS_NATIVE_LIBRARY_PATH: '',
+      ...env,
+    };
     const script =
       "import('./dist/index.js').then(() => console.log('{}'), ({ code, field, value, message }) => console.log(JSON.stringify({ code, field, value, message })))";
-    const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', env: names });
-    expect(JSON.parse(stdout)).toEqual({ code: 'ERR_ADDON_UNUSABLE', field, value, message: expect.stringMatching(new RegExp(`^${field} .*unset it\\.$`)) });
+    const { stdout } = spawnSync(process.execPath, ['-e', script], {
+      encoding: 'utf8',
+      env: names,
+    });
+    expect(JSON.parse(stdout)).toEqual({
+      code: 'ERR_ADDON_UNUSABLE',
+      field,
+      value,
+      message: expect.stringMatching(new RegExp(`^${field} .*unset it\\.$`)),
+    });
   });
 
-  test.each([{ NAPI_RS_FORCE_WASI: 'true' }, { NAPI_RS_FORCE_WASI: '1' }, { NAPI_RS_FORCE_WASI: '' }, { NAPI_RS_WASI_FLAVOR: '' }])(
-    'that is missing is not the fault of %j, which leaves the loader its choice',
-    (env) => {
-      expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env })).toMatchObject({ code: 'ERR_ADDON_MISSING' });
-    },
-  );
+  test.each([
+    { NAPI_RS_FORCE_WASI: 'true' },
+    { NAPI_RS_FORCE_WASI: '1' },
+    { NAPI_RS_FORCE_WASI: '' },
+    { NAPI_RS_WASI_FLAVOR: '' },
+  ])('that is missing is not the fault of %j, which leaves the loader its choice', (env) => {
+    expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env })).toMatchObject({
+      code: 'ERR_ADDON_MISSING',
+    });
+  });
 
   test('is refused where it is that of another package, and the environment stays as it was', () => {
     const before = { ...process.env };
@@ -114,7 +174,9 @@ describe('an addon that cannot be loaded', () => {
   test('is made for every platform that is named', () => {
     const folder = (triple: string): string =>
       `${triple.includes('linux') ? 'linux' : triple.includes('apple') ? 'darwin' : 'win32'}-${triple.startsWith('x86_64') ? 'x64' : 'arm64'}`;
-    expect([...new Set(manifest.napi.targets.map(folder))].toSorted()).toEqual([...PLATFORMS].toSorted());
+    expect([...new Set(manifest.napi.targets.map(folder))].toSorted()).toEqual(
+      [...PLATFORMS].toSorted(),
+    );
   });
 });
 

@@ -8,7 +8,10 @@ import { browserPath, launch } from './browser.js';
 
 // The page as an operator has it: a real server on Bun, a real browser.
 const isBun = process.versions['bun'] !== undefined;
-if (isBun && browserPath !== undefined) console.log('skipped: the page in a browser is tested by the run on Node, against the same server on Bun');
+if (isBun && browserPath !== undefined)
+  console.log(
+    'skipped: the page in a browser is tested by the run on Node, against the same server on Bun',
+  );
 const canRun = browserPath !== undefined && !isBun;
 
 const servers: ChildProcess[] = [];
@@ -17,7 +20,10 @@ const pages: Page[] = [];
 let browser: Browser;
 
 async function start(env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const server = spawn('node_modules/.bin/bun', ['__test__/servers/page.ts'], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const server = spawn('node_modules/.bin/bun', ['__test__/servers/page.ts'], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   servers.push(server);
   for await (const data of server.stdout!) {
     const url = /listening on (http:\S+)/.exec(String(data))?.[1];
@@ -27,7 +33,10 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<string
 }
 
 /** Opens the page; whatever the browser complains of is kept. */
-async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}): Promise<{ page: Page; complaints: string[] }> {
+async function open(
+  url: string,
+  options: Parameters<Browser['newPage']>[0] = {},
+): Promise<{ page: Page; complaints: string[] }> {
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, ...options });
   pages.push(page);
   const complaints: string[] = [];
@@ -52,8 +61,10 @@ async function connect(url: string, count: number, query = ''): Promise<void> {
   }
 }
 
-const tile = (page: Page, id: string): Promise<string> => page.locator(`#tile-${id} .value`).innerText();
-const reads = (page: Page, selector: string, text: string): Promise<void> => page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 });
+const tile = (page: Page, id: string): Promise<string> =>
+  page.locator(`#tile-${id} .value`).innerText();
+const reads = (page: Page, selector: string, text: string): Promise<void> =>
+  page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 });
 
 /** How many pixels of a chart's canvas are not empty. */
 function painted(page: Page, id: string): Promise<number> {
@@ -91,8 +102,14 @@ describe.runIf(canRun)('the live page in Chromium', () => {
     await connect(url, 480, '?user=ada');
     await connect(url, 20);
     await reads(page, '#tile-connections .value', '500');
-    const stats = (await (await fetch(`${url}/stats`)).json()) as { totalConnections: number; admitted: number; anonymousConnections: number };
-    expect([stats.totalConnections, stats.admitted, stats.anonymousConnections]).toEqual([500, 500, 20]);
+    const stats = (await (await fetch(`${url}/stats`)).json()) as {
+      totalConnections: number;
+      admitted: number;
+      anonymousConnections: number;
+    };
+    expect([stats.totalConnections, stats.admitted, stats.anonymousConnections]).toEqual([
+      500, 500, 20,
+    ]);
     expect(await tile(page, 'connections')).toBe('500');
     await reads(page, '#list-connections .pairs div', 'admitted500');
     await reads(page, '#list-connections .pairs div', 'without user20');
@@ -105,107 +122,158 @@ describe.runIf(canRun)('the live page in Chromium', () => {
     expect(complaints).toEqual([]);
   });
 
-  it('draws every chart, marks a stall, and shows routes, layers and timers', { timeout: 60_000 }, async () => {
-    const url = await start();
-    const { page, complaints } = await open(`${url}/portcullis`);
-    for (let i = 0; i < 30; i++) await fetch(`${url}/ok`);
-    await fetch(`${url}/block`);
-    await reads(page, '#list-routes tr', 'GET /ok');
-    await reads(page, '#list-layers tr', 'first layer');
-    await reads(page, '#list-timers tr', 'page.second');
-    await reads(page, '#list-events li', 'Event loop blocked for');
-    await reads(page, '#chart-loop .note', '1 in view');
-    await reads(page, '#chart-heat .note', '30 requests in view');
-    expect(await tile(page, 'latency')).toMatch(/^12\s*ms$/);
-    for (const id of ['requests', 'latency', 'heat', 'loop', 'memory', 'cpu', 'connections', 'messages'])
-      expect([id, (await painted(page, id)) > 500]).toEqual([id, true]);
-    // The lines themselves: a chart of nothing is only its axes.
-    const snapshot = (await (await fetch(`${url}/portcullis/snapshot`)).json()) as PageSnapshot;
-    expect(snapshot.loop?.stalls).toBe(1);
-    expect(complaints).toEqual([]);
-  });
+  it(
+    'draws every chart, marks a stall, and shows routes, layers and timers',
+    { timeout: 60_000 },
+    async () => {
+      const url = await start();
+      const { page, complaints } = await open(`${url}/portcullis`);
+      for (let i = 0; i < 30; i++) await fetch(`${url}/ok`);
+      await fetch(`${url}/block`);
+      await reads(page, '#list-routes tr', 'GET /ok');
+      await reads(page, '#list-layers tr', 'first layer');
+      await reads(page, '#list-timers tr', 'page.second');
+      await reads(page, '#list-events li', 'Event loop blocked for');
+      await reads(page, '#chart-loop .note', '1 in view');
+      await reads(page, '#chart-heat .note', '30 requests in view');
+      expect(await tile(page, 'latency')).toMatch(/^12\s*ms$/);
+      for (const id of [
+        'requests',
+        'latency',
+        'heat',
+        'loop',
+        'memory',
+        'cpu',
+        'connections',
+        'messages',
+      ])
+        expect([id, (await painted(page, id)) > 500]).toEqual([id, true]);
+      // The lines themselves: a chart of nothing is only its axes.
+      const snapshot = (await (await fetch(`${url}/portcullis/snapshot`)).json()) as PageSnapshot;
+      expect(snapshot.loop?.stalls).toBe(1);
+      expect(complaints).toEqual([]);
+    },
+  );
 
-  it('looks right on a server that nobody has come to, and says what is not in use', { timeout: 60_000 }, async () => {
-    const url = await start({ EMPTY: '1' });
-    const { page, complaints } = await open(`${url}/portcullis`, { colorScheme: 'dark', reducedMotion: 'reduce' });
-    expect(await page.locator('#state').innerText()).toBe('Unknown');
-    expect(await page.locator('#score').isVisible()).toBe(false);
-    expect(await tile(page, 'connections')).toBe('0');
-    for (const id of ['requests', 'latency', 'loop', 'memory', 'cpu'])
-      expect(await page.locator(`#chart-${id === 'requests' ? 'heat' : id} .blank`).isVisible()).toBe(true);
-    for (const id of ['routes', 'layers', 'budgets']) expect(await page.locator(`#list-${id}`).innerText()).toContain('Not in use');
-    expect(await page.locator('#list-refusals').innerText()).toContain('Nobody was refused.');
-    expect(await page.locator('body').innerText()).not.toMatch(/NaN|undefined|null|Infinity/);
-    expect(complaints).toEqual([]);
-  });
+  it(
+    'looks right on a server that nobody has come to, and says what is not in use',
+    { timeout: 60_000 },
+    async () => {
+      const url = await start({ EMPTY: '1' });
+      const { page, complaints } = await open(`${url}/portcullis`, {
+        colorScheme: 'dark',
+        reducedMotion: 'reduce',
+      });
+      expect(await page.locator('#state').innerText()).toBe('Unknown');
+      expect(await page.locator('#score').isVisible()).toBe(false);
+      expect(await tile(page, 'connections')).toBe('0');
+      for (const id of ['requests', 'latency', 'loop', 'memory', 'cpu'])
+        expect(
+          await page.locator(`#chart-${id === 'requests' ? 'heat' : id} .blank`).isVisible(),
+        ).toBe(true);
+      for (const id of ['routes', 'layers', 'budgets'])
+        expect(await page.locator(`#list-${id}`).innerText()).toContain('Not in use');
+      expect(await page.locator('#list-refusals').innerText()).toContain('Nobody was refused.');
+      expect(await page.locator('body').innerText()).not.toMatch(/NaN|undefined|null|Infinity/);
+      expect(complaints).toEqual([]);
+    },
+  );
 
   it('fits a phone, and is worked by keyboard', { timeout: 60_000 }, async () => {
     const url = await start();
-    const { page, complaints } = await open(`${url}/portcullis`, { viewport: { width: 390, height: 844 } });
-    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
+    const { page, complaints } = await open(`${url}/portcullis`, {
+      viewport: { width: 390, height: 844 },
+    });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(
+      true,
+    );
     await page.keyboard.press('p');
     expect(await page.locator('#pause').getAttribute('aria-pressed')).toBe('true');
     const at = await page.locator('#foot').innerText();
-    await page.waitForFunction(() => document.querySelector('#link-text')?.textContent === 'Paused');
+    await page.waitForFunction(
+      () => document.querySelector('#link-text')?.textContent === 'Paused',
+    );
     await page.waitForTimeout(1500);
     expect(await page.locator('#foot').innerText()).toBe(at);
     await page.keyboard.press('p');
-    await page.waitForFunction((before) => document.querySelector('#foot')?.textContent !== before, at);
+    await page.waitForFunction(
+      (before) => document.querySelector('#foot')?.textContent !== before,
+      at,
+    );
     await page.locator('[data-span="600"]').focus();
     await page.keyboard.press('Enter');
     expect(await page.locator('[data-span="600"]').getAttribute('aria-pressed')).toBe('true');
     await page.locator('#chart-connections .plot').focus();
     await page.keyboard.press('ArrowLeft');
-    expect(await page.locator('#chart-connections .plot').getAttribute('aria-label')).toContain('Connections: open 0');
+    expect(await page.locator('#chart-connections .plot').getAttribute('aria-label')).toContain(
+      'Connections: open 0',
+    );
     expect(complaints).toEqual([]);
   });
 
-  it('runs nothing but its own script: the policy of the document holds', { timeout: 60_000 }, async () => {
-    const url = await start();
-    const { page, complaints } = await open(`${url}/portcullis`);
-    // Later, and not at once: what the debugger itself runs may use eval.
-    const ran = await page.evaluate(async () => {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-      const outcomes: string[] = [];
-      const attempt = (name: string, run: () => void): void => {
-        try {
-          run();
-        } catch {
-          outcomes.push(`${name} threw`);
-        }
-      };
-      attempt('script', () => {
-        const script = document.createElement('script');
-        script.append('globalThis.intruder = true');
-        document.body.append(script);
+  it(
+    'runs nothing but its own script: the policy of the document holds',
+    { timeout: 60_000 },
+    async () => {
+      const url = await start();
+      const { page, complaints } = await open(`${url}/portcullis`);
+      // Later, and not at once: what the debugger itself runs may use eval.
+      const ran = await page.evaluate(async () => {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        const outcomes: string[] = [];
+        const attempt = (name: string, run: () => void): void => {
+          try {
+            run();
+          } catch {
+            outcomes.push(`${name} threw`);
+          }
+        };
+        attempt('script', () => {
+          const script = document.createElement('script');
+          script.append('globalThis.intruder = true');
+          document.body.append(script);
+        });
+        attempt('innerHTML', () => {
+          document.body.insertAdjacentHTML(
+            'beforeend',
+            '<img src="x" onerror="globalThis.intruder = true">',
+          );
+        });
+        attempt('eval', () => {
+          // oxlint-disable-next-line no-eval -- that it does not work is what is tested
+          (0, eval)('globalThis.intruder = true');
+        });
+        return [...outcomes, String((globalThis as { intruder?: boolean }).intruder)];
       });
-      attempt('innerHTML', () => {
-        document.body.insertAdjacentHTML('beforeend', '<img src="x" onerror="globalThis.intruder = true">');
-      });
-      attempt('eval', () => {
-        // oxlint-disable-next-line no-eval -- that it does not work is what is tested
-        (0, eval)('globalThis.intruder = true');
-      });
-      return [...outcomes, String((globalThis as { intruder?: boolean }).intruder)];
-    });
-    expect(ran.at(-1)).toBe('undefined');
-    expect(ran).toEqual(expect.arrayContaining(['innerHTML threw', 'eval threw']));
-    expect(await page.evaluate(() => fetch('http://127.0.0.1:9/').then(String, () => 'refused'))).toBe('refused');
-    expect(complaints.length).toBeGreaterThan(0);
-  });
+      expect(ran.at(-1)).toBe('undefined');
+      expect(ran).toEqual(expect.arrayContaining(['innerHTML threw', 'eval threw']));
+      expect(
+        await page.evaluate(() => fetch('http://127.0.0.1:9/').then(String, () => 'refused')),
+      ).toBe('refused');
+      expect(complaints.length).toBeGreaterThan(0);
+    },
+  );
 
-  it('asks for the token, and comes back by itself after the server was away', { timeout: 60_000 }, async () => {
-    const token = 'correct-horse-battery';
-    const url = await start({ PAGE: JSON.stringify({ token }) });
-    const stranger = await browser.newPage();
-    pages.push(stranger);
-    expect((await stranger.goto(`${url}/portcullis`).catch(() => null))?.status() ?? 401).toBe(401);
-    const { page } = await open(`${url}/portcullis`, { httpCredentials: { username: 'anybody', password: token } });
-    expect(await tile(page, 'connections')).toBe('0');
-    servers[0]!.kill('SIGSTOP');
-    await page.waitForSelector('body[data-link="lost"]', { timeout: 15_000 });
-    expect(await page.locator('#link-text').innerText()).toContain('No data for');
-    servers[0]!.kill('SIGCONT');
-    await page.waitForSelector('body[data-link="live"]', { timeout: 15_000 });
-  });
+  it(
+    'asks for the token, and comes back by itself after the server was away',
+    { timeout: 60_000 },
+    async () => {
+      const token = 'correct-horse-battery';
+      const url = await start({ PAGE: JSON.stringify({ token }) });
+      const stranger = await browser.newPage();
+      pages.push(stranger);
+      expect((await stranger.goto(`${url}/portcullis`).catch(() => null))?.status() ?? 401).toBe(
+        401,
+      );
+      const { page } = await open(`${url}/portcullis`, {
+        httpCredentials: { username: 'anybody', password: token },
+      });
+      expect(await tile(page, 'connections')).toBe('0');
+      servers[0]!.kill('SIGSTOP');
+      await page.waitForSelector('body[data-link="lost"]', { timeout: 15_000 });
+      expect(await page.locator('#link-text').innerText()).toContain('No data for');
+      servers[0]!.kill('SIGCONT');
+      await page.waitForSelector('body[data-link="live"]', { timeout: 15_000 });
+    },
+  );
 });

@@ -27,12 +27,26 @@ function recording(sources: object = {}) {
   const timers = new TimerManager({ clock });
   const manager = new ConnectionManager({ connectionTimeoutMs: 30_000 }, timers);
   const real = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
-  const figures: Figures = { snapshot: { ...real.snapshot(), state: 'ok', collections: [] }, stalls: [] };
+  const figures: Figures = {
+    snapshot: { ...real.snapshot(), state: 'ok', collections: [] },
+    stalls: [],
+  };
   real.stop();
-  const monitor = { snapshot: () => figures.snapshot, stalls: () => figures.stalls, memoryLimits: real.memoryLimits };
+  const monitor = {
+    snapshot: () => figures.snapshot,
+    stalls: () => figures.stalls,
+    memoryLimits: real.memoryLimits,
+  };
   const all = { connections: manager, timers, monitor, ...sources };
   const recorder = new Recorder(all as never, 'Test', 8);
-  return { recorder, clock, timers, manager, figures, look: (isSeen = true) => recorder.look(0, 0, isSeen) };
+  return {
+    recorder,
+    clock,
+    timers,
+    manager,
+    figures,
+    look: (isSeen = true) => recorder.look(0, 0, isSeen),
+  };
 }
 
 const stall = (id: number, durationMs: number): Stall => ({
@@ -58,8 +72,16 @@ describe('events', () => {
     const { stalls, events } = look();
     expect(stalls.map(({ startedAt }) => startedAt)).toEqual([2000, 3000, 4000, 5000]);
     const told = events.filter(({ kind }) => kind === 'stall');
-    expect(told.map(({ severity }) => severity)).toEqual(['warning', 'warning', 'warning', 'critical', 'warning']);
-    expect(told.at(-1)?.text).toBe('Event loop blocked for 999 ms: blocked in a system call (fsync), in GET /1');
+    expect(told.map(({ severity }) => severity)).toEqual([
+      'warning',
+      'warning',
+      'warning',
+      'critical',
+      'warning',
+    ]);
+    expect(told.at(-1)?.text).toBe(
+      'Event loop blocked for 999 ms: blocked in a system call (fsync), in GET /1',
+    );
     expect(recorder.history().stalls.length).toBe(5);
   });
 
@@ -68,7 +90,10 @@ describe('events', () => {
     const collections = [{ at: 5, durationMs: 12.4, freedMb: 30.6 }];
     figures.snapshot = { ...figures.snapshot, collections };
     look();
-    figures.snapshot = { ...figures.snapshot, collections: [...collections, { at: 6, durationMs: 1, freedMb: 1 }] };
+    figures.snapshot = {
+      ...figures.snapshot,
+      collections: [...collections, { at: 6, durationMs: 1, freedMb: 1 }],
+    };
     const told = look().events.filter(({ kind }) => kind === 'collection');
     expect(told.map(({ text }) => text)).toEqual([
       'Garbage collected at critical memory: 1 MB freed in 1 ms',
@@ -85,7 +110,10 @@ describe('events', () => {
     manager.drain();
     manager.reserve('192.0.2.1');
     const events = [...look().events];
-    expect(events.slice(0, 2).map(({ text }) => text)).toEqual(['2 idle connections closed', '1 refusal: draining']);
+    expect(events.slice(0, 2).map(({ text }) => text)).toEqual([
+      '2 idle connections closed',
+      '1 refusal: draining',
+    ]);
     clock.advance(60_000);
     // The very same: none was written anew either.
     expect(look().events.every((event, at) => event === events[at])).toBe(true);
@@ -104,7 +132,10 @@ describe('events', () => {
     recorder.drain();
     recorder.drain();
     expect(look().state).toBe('draining');
-    expect(texts().slice(0, 2)).toEqual(['warning: Draining: newcomers are refused', 'info: State critical → ok']);
+    expect(texts().slice(0, 2)).toEqual([
+      'warning: Draining: newcomers are refused',
+      'info: State critical → ok',
+    ]);
   });
 });
 
@@ -112,7 +143,10 @@ describe('the state', () => {
   const of = (errors: number, ms = 1): readonly [string, string] => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
-    const metrics = new ProductionMetrics({ timers, weights: { latency: 0.5, errors: 0.5, loop: 0, memory: 0, cpu: 0, saturation: 0 } });
+    const metrics = new ProductionMetrics({
+      timers,
+      weights: { latency: 0.5, errors: 0.5, loop: 0, memory: 0, cpu: 0, saturation: 0 },
+    });
     for (let i = 0; i < 1000; i++) metrics.recordRequest(ms, { status: i < errors ? 500 : 200 });
     clock.advance(2000);
     const { recorder } = recording({ metrics, monitor: undefined });
@@ -124,7 +158,10 @@ describe('the state', () => {
   it('is that of the score, and its reason that of the worst part', () => {
     expect(of(0)).toEqual(['ok', '']);
     const [warning, why] = of(15);
-    expect([warning, why]).toEqual(['warning', expect.stringMatching(/^Error rate 1\.5 %, target 1 %$/)]);
+    expect([warning, why]).toEqual([
+      'warning',
+      expect.stringMatching(/^Error rate 1\.5 %, target 1 %$/),
+    ]);
     expect(of(500)[0]).toBe('critical');
   });
 
@@ -135,7 +172,9 @@ describe('the state', () => {
     const { findings } = metrics.snapshot();
     const { advice } = recording({ metrics, monitor: undefined }).recorder.look(0, 0, true);
     expect(advice?.map(({ id }) => id)).toEqual(findings.map(({ id }) => id));
-    expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe('Requests that failed: 50 %, threshold 1 %');
+    expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe(
+      'Requests that failed: 50 %, threshold 1 %',
+    );
     metrics.stop();
   });
 
@@ -145,7 +184,9 @@ describe('the state', () => {
     clock.advance(200);
     for (let i = 0; i < 5; i++) metrics.recordMessage('in', 10);
     clock.advance(1);
-    expect(recording({ metrics, monitor: undefined }).recorder.look(0, 0, true).messages).toMatchObject({ inPerSecond: 5, inBytesPerSecond: 50 });
+    expect(
+      recording({ metrics, monitor: undefined }).recorder.look(0, 0, true).messages,
+    ).toMatchObject({ inPerSecond: 5, inBytesPerSecond: 50 });
     metrics.stop();
   });
 });
@@ -171,9 +212,15 @@ describe('a snapshot', () => {
 
   it('names the twelve most frequent timers, and none where there are too many to be listed', () => {
     const { look, timers } = recording();
-    for (let name = 0; name < 14; name++) for (let i = 0; i <= name; i++) timers.setTimeout(() => undefined, { delayMs: 1e6, name: `t${name}` });
+    for (let name = 0; name < 14; name++)
+      for (let i = 0; i <= name; i++)
+        timers.setTimeout(() => undefined, { delayMs: 1e6, name: `t${name}` });
     const { byName } = look().timers;
-    expect([byName?.length, byName?.[0], byName?.[11]]).toEqual([12, { name: 't13', count: 14 }, { name: 't2', count: 3 }]);
+    expect([byName?.length, byName?.[0], byName?.[11]]).toEqual([
+      12,
+      { name: 't13', count: 14 },
+      { name: 't2', count: 3 },
+    ]);
     for (let i = 0; i < 10_000; i++) timers.setTimeout(() => undefined, { delayMs: 1e6 });
     expect(look().timers).toEqual({ active: timers.getActiveTimersCount(), byName: null });
     timers.cleanup();
@@ -181,17 +228,28 @@ describe('a snapshot', () => {
 
   it('counts the failures of an optional layer, all of them, as its errors', async () => {
     const chain = new PerformantMiddlewareChain<object, object, unknown>(
-      [{ name: 'flaky', optional: true, middleware: () => Promise.reject(new Error('on purpose')) }],
+      [
+        {
+          name: 'flaky',
+          optional: true,
+          middleware: () => Promise.reject(new Error('on purpose')),
+        },
+      ],
       new TimerManager(),
       { timing: 'off', onError: () => undefined },
     );
     for (let i = 0; i < 3; i++) await chain.execute()({}, () => Promise.resolve());
-    expect(recording({ chain }).look().layers).toEqual([expect.objectContaining({ name: 'flaky', errors: 3, breaker: 'closed' })]);
+    expect(recording({ chain }).look().layers).toEqual([
+      expect.objectContaining({ name: 'flaky', errors: 3, breaker: 'closed' }),
+    ]);
   });
 
   it('has shares as percentages, in the charts too', () => {
     const { figures, look } = recording();
-    figures.snapshot = { ...figures.snapshot, loop: { ...figures.snapshot.loop, utilization: 0.25 } };
+    figures.snapshot = {
+      ...figures.snapshot,
+      loop: { ...figures.snapshot.loop, utilization: 0.25 },
+    };
     const { loop, row } = look();
     expect([loop?.utilizationPercent, row[13]]).toEqual([25, 25]);
   });
@@ -215,7 +273,9 @@ describe('who is connected', () => {
     readonly lastActivity?: number;
   }
   const tallied = (all: readonly Known[], now = 20_000) => {
-    const tally = new Tally(new Map(all.map((one, at) => [String(at), { lastActivity: now, ...one }])) as never);
+    const tally = new Tally(
+      new Map(all.map((one, at) => [String(at), { lastActivity: now, ...one }])) as never,
+    );
     let found = tally.step(now);
     while (found === undefined) found = tally.step(now);
     return found;
@@ -230,13 +290,17 @@ describe('who is connected', () => {
   });
 
   it('is named in short, in the order of names where as many are of one, and by no more than eight', () => {
-    const { topAddresses, topUsers } = tallied([...'jihgfedcba'].map((ip) => ({ ip, userId: `${ip}${'x'.repeat(64)}` })));
+    const { topAddresses, topUsers } = tallied(
+      [...'jihgfedcba'].map((ip) => ({ ip, userId: `${ip}${'x'.repeat(64)}` })),
+    );
     expect(topAddresses.map(({ key }) => key)).toEqual([...'abcdefgh']);
     expect(topUsers[0]?.key).toBe(`a${'x'.repeat(63)}…`);
   });
 
   it('may be too few by as many as is said, of users as of addresses', () => {
-    const { topError } = tallied(Array.from({ length: 10_000 }, (_, at) => ({ ip: 'one', userId: `user-${at}` })));
+    const { topError } = tallied(
+      Array.from({ length: 10_000 }, (_, at) => ({ ip: 'one', userId: `user-${at}` })),
+    );
     expect(topError).toBeGreaterThan(0);
   });
 });
@@ -290,17 +354,30 @@ describe('a viewer', () => {
 });
 
 describe('who may look', () => {
-  const judge = (headers: Readonly<Record<string, string>>, peer = '127.0.0.1', token?: string): number =>
-    new Access(token).judge({ method: 'GET', target: '/', peer, header: (name: string) => headers[name] ?? '' }, false)?.status ?? 200;
+  const judge = (
+    headers: Readonly<Record<string, string>>,
+    peer = '127.0.0.1',
+    token?: string,
+  ): number =>
+    new Access(token).judge(
+      { method: 'GET', target: '/', peer, header: (name: string) => headers[name] ?? '' },
+      false,
+    )?.status ?? 200;
 
   it('is on this machine by all of its address, and by a whole name', () => {
-    for (const peer of ['128.0.0.1', '126.0.0.1', '27.0.0.1', '127.0.0']) expect([peer, judge({ host: 'localhost' }, peer)]).toEqual([peer, 403]);
-    for (const host of ['evillocalhost', 'evillocalhost:80', '128.0.0.1']) expect([host, judge({ host })]).toEqual([host, 403]);
+    for (const peer of ['128.0.0.1', '126.0.0.1', '27.0.0.1', '127.0.0'])
+      expect([peer, judge({ host: 'localhost' }, peer)]).toEqual([peer, 403]);
+    for (const host of ['evillocalhost', 'evillocalhost:80', '128.0.0.1'])
+      expect([host, judge({ host })]).toEqual([host, 403]);
   });
 
   it('has a token that is read no further than a kilobyte', () => {
     const token = 'correct-horse-battery';
-    expect(judge({ authorization: `Bearer ${' '.repeat(900)}${token}` }, '192.0.2.1', token)).toBe(200);
-    expect(judge({ authorization: `Bearer ${' '.repeat(1024)}${token}` }, '192.0.2.1', token)).toBe(401);
+    expect(judge({ authorization: `Bearer ${' '.repeat(900)}${token}` }, '192.0.2.1', token)).toBe(
+      200,
+    );
+    expect(judge({ authorization: `Bearer ${' '.repeat(1024)}${token}` }, '192.0.2.1', token)).toBe(
+      401,
+    );
   });
 });

@@ -7,28 +7,41 @@ afterEach(cleanUp);
 
 const page = { path: '/portcullis' };
 
-const snapshot = async (server: Server): Promise<PageSnapshot> => JSON.parse(await server.get('/portcullis/snapshot')) as PageSnapshot;
+const snapshot = async (server: Server): Promise<PageSnapshot> =>
+  JSON.parse(await server.get('/portcullis/snapshot')) as PageSnapshot;
 
 /** Opens the stream of figures and waits for its first. */
-async function watch(server: Server): Promise<{ readonly seen: () => string; readonly closed: Promise<string> }> {
-  const viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n');
-  while (!viewer.seen().includes('event: snapshot')) await new Promise((resolve) => setTimeout(resolve, 10));
+async function watch(
+  server: Server,
+): Promise<{ readonly seen: () => string; readonly closed: Promise<string> }> {
+  const viewer = server.raw(
+    'GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n',
+  );
+  while (!viewer.seen().includes('event: snapshot'))
+    await new Promise((resolve) => setTimeout(resolve, 10));
   return viewer;
 }
 
 it('a server of the builder shows its chain, and is looked at past its limits and layers', async () => {
-  const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], { page, limits: { requests: { maxConcurrent: 1 } } });
+  const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
+    page,
+    limits: { requests: { maxConcurrent: 1 } },
+  });
   await server.get('/hello');
   const viewer = await watch(server);
   await expect
-    .poll(async () => (await snapshot(server)).layers?.map(({ name, count }) => [name, count]), { timeout: 5000 })
+    .poll(async () => (await snapshot(server)).layers?.map(({ name, count }) => [name, count]), {
+      timeout: 5000,
+    })
     .toEqual([
       ['outer', 1],
       ['gate', 1],
     ]);
   // The viewer takes no request's place.
   expect(await server.get('/hello')).toBe('hello from /hello');
-  expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`)).headers.get('x-outer')).toBeNull();
+  expect(
+    (await fetch(`http://127.0.0.1:${server.port}/portcullis`)).headers.get('x-outer'),
+  ).toBeNull();
   server.process.kill('SIGTERM');
   expect(await viewer.closed).toContain('"state":"draining"');
 });
@@ -47,9 +60,14 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect((await server.handshake()).status).toBe(429);
     const viewer = await watch(server);
     const document = await fetch(`http://127.0.0.1:${server.port}/portcullis`);
-    expect([document.status, document.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    expect([document.status, document.headers.get('content-type')]).toEqual([
+      200,
+      'text/html; charset=utf-8',
+    ]);
     expect(document.headers.get('content-security-policy')).toContain("default-src 'none'");
-    await expect.poll(async () => (await snapshot(server)).connections.states?.active, { timeout: 5000 }).toBe(2);
+    await expect
+      .poll(async () => (await snapshot(server)).connections.states?.active, { timeout: 5000 })
+      .toBe(2);
     const { connections, refusals, server: told } = await snapshot(server);
     expect([connections.total, connections.topAddresses, refusals, told.viewers]).toEqual([
       2,
@@ -57,23 +75,41 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
       [{ name: 'ip_limit', count: 1 }],
       1,
     ]);
-    await expect.poll(() => viewer.seen().split('event: snapshot').length, { timeout: 5000 }).toBeGreaterThanOrEqual(4);
+    await expect
+      .poll(() => viewer.seen().split('event: snapshot').length, { timeout: 5000 })
+      .toBeGreaterThanOrEqual(4);
     expect(await server.total()).toBe(2);
-    const posted = await fetch(`http://127.0.0.1:${server.port}/portcullis`, { method: 'POST', body: 'x' });
+    const posted = await fetch(`http://127.0.0.1:${server.port}/portcullis`, {
+      method: 'POST',
+      body: 'x',
+    });
     expect(posted.status).toBe(405);
   });
 
   it('shows it when it takes no requests any more, and not to the outside', async () => {
-    const server = await start(command, { limits: { maxTotalConnections: 0 }, requests: { maxConcurrent: 0 }, page });
+    const server = await start(command, {
+      limits: { maxTotalConnections: 0 },
+      requests: { maxConcurrent: 0 },
+      page,
+    });
     expect((await fetch(`http://127.0.0.1:${server.port}/stats`)).status).toBe(503);
     expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`)).status).toBe(200);
-    expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`, { headers: { 'x-forwarded-for': '192.0.2.1' } })).status).toBe(403);
+    expect(
+      (
+        await fetch(`http://127.0.0.1:${server.port}/portcullis`, {
+          headers: { 'x-forwarded-for': '192.0.2.1' },
+        })
+      ).status,
+    ).toBe(403);
     const { refusals } = await snapshot(server);
     expect(refusals).toEqual([{ name: 'request: too_many_requests_in_flight', count: 1 }]);
   });
 
   it('needs the token where there is one', async () => {
-    const server = await start(command, { limits: {}, page: { ...page, token: 'correct-horse-battery' } });
+    const server = await start(command, {
+      limits: {},
+      page: { ...page, token: 'correct-horse-battery' },
+    });
     const status = async (headers: Record<string, string>): Promise<number> =>
       (await fetch(`http://127.0.0.1:${server.port}/portcullis/snapshot`, { headers })).status;
     expect(await status({})).toBe(401);
@@ -82,7 +118,12 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
   });
 
   it('lets viewers go when it ends: they do not hold it up', async () => {
-    const server = await start(command, { limits: {}, requests: {}, page, shutdown: { deadlineMs: 8000 } });
+    const server = await start(command, {
+      limits: {},
+      requests: {},
+      page,
+      shutdown: { deadlineMs: 8000 },
+    });
     const viewer = await watch(server);
     await server.open();
     const startMs = performance.now();
@@ -94,7 +135,8 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
 
   it('gives a place back whose viewer goes without a word', { timeout: 60_000 }, async () => {
     const server = await start(command, { limits: {}, page: { ...page, maxViewers: 1 } });
-    const pause = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
+    const pause = (ms: number): Promise<void> =>
+      new Promise((resolve) => void setTimeout(resolve, ms));
     for (let i = 0; i < 3; i++) {
       let viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\n\r\n');
       while (!viewer.seen().includes('event: snapshot')) {
@@ -116,7 +158,9 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
           { timeout: 10_000 },
         )
         .toBe(200);
-      await expect.poll(async () => (await snapshot(server)).server.viewers, { timeout: 10_000 }).toBe(0);
+      await expect
+        .poll(async () => (await snapshot(server)).server.viewers, { timeout: 10_000 })
+        .toBe(0);
     }
   });
 });

@@ -35,7 +35,10 @@ interface Set {
 function setUp(options: Partial<PageOptions> = {}): Set {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
-  const manager = new ConnectionManager({ maxTotalConnections: 100, maxConnectionsPerIp: 5 }, timers);
+  const manager = new ConnectionManager(
+    { maxTotalConnections: 100, maxConnectionsPerIp: 5 },
+    timers,
+  );
   const page = new LivePage({ path: '/live', ...options }, { connections: manager, timers });
   open.push(page, { close: () => manager.cleanup() });
   return { page, clock, timers, manager };
@@ -48,14 +51,28 @@ interface Asked {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-function ask(page: LivePage, { path = '/live', peer = '127.0.0.1', method = 'GET', headers = {} }: Asked = {}): Response | undefined {
-  return page.fetch(new Request(`http://localhost:3000${path}`, { method, headers: { host: 'localhost:3000', ...headers } }), peer);
+function ask(
+  page: LivePage,
+  { path = '/live', peer = '127.0.0.1', method = 'GET', headers = {} }: Asked = {},
+): Response | undefined {
+  return page.fetch(
+    new Request(`http://localhost:3000${path}`, {
+      method,
+      headers: { host: 'localhost:3000', ...headers },
+    }),
+    peer,
+  );
 }
 
-const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+const basic = (user: string, password: string): string =>
+  `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
 /** Reads a stream of events, one at a time. */
-function reader(response: Response | undefined): { next: (event: string) => Promise<unknown>; isOver: () => Promise<boolean>; cancel: () => Promise<void> } {
+function reader(response: Response | undefined): {
+  next: (event: string) => Promise<unknown>;
+  isOver: () => Promise<boolean>;
+  cancel: () => Promise<void>;
+} {
   const stream = response!.body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
   let text = '';
   const read = async (): Promise<boolean> => {
@@ -84,8 +101,16 @@ function reader(response: Response | undefined): { next: (event: string) => Prom
 describe('who may look', () => {
   it('without a token: this machine, by its own name, and not through a proxy', async () => {
     const { page } = setUp();
-    for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1']) expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
-    for (const peer of ['10.0.0.1', '::ffff:10.0.0.1', '::2', '', '1127.0.0.1', '127.0.0.1.evil.example'])
+    for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])
+      expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
+    for (const peer of [
+      '10.0.0.1',
+      '::ffff:10.0.0.1',
+      '::2',
+      '',
+      '1127.0.0.1',
+      '127.0.0.1.evil.example',
+    ])
       expect([peer, ask(page, { peer })?.status]).toEqual([peer, 403]);
     for (const name of ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'])
       expect([name, ask(page, { headers: { [name]: '10.0.0.1' } })?.status]).toEqual([name, 403]);
@@ -99,7 +124,8 @@ describe('who may look', () => {
 
   it('with a token: whoever presents it, from anywhere', () => {
     const { page } = setUp({ token: TOKEN });
-    const status = (authorization: string): number | undefined => ask(page, { peer: '192.0.2.1', headers: { authorization, host: 'example.org' } })?.status;
+    const status = (authorization: string): number | undefined =>
+      ask(page, { peer: '192.0.2.1', headers: { authorization, host: 'example.org' } })?.status;
     expect(status(`Bearer ${TOKEN}`)).toBe(200);
     expect(status(`bearer ${TOKEN}`)).toBe(200);
     expect(status(basic('anybody', TOKEN))).toBe(200);
@@ -126,7 +152,8 @@ describe('who may look', () => {
   it('the page of another site gets no figures and no place', () => {
     const { page } = setUp({ maxViewers: 1 });
     for (const path of ['/live/events', '/live/snapshot']) {
-      for (const site of ['cross-site', 'same-site']) expect(ask(page, { path, headers: { 'sec-fetch-site': site } })?.status).toBe(403);
+      for (const site of ['cross-site', 'same-site'])
+        expect(ask(page, { path, headers: { 'sec-fetch-site': site } })?.status).toBe(403);
       for (const site of ['same-origin', 'none']) {
         const answer = ask(page, { path, headers: { 'sec-fetch-site': site } });
         expect(answer?.status).toBe(200);
@@ -140,14 +167,23 @@ describe('who may look', () => {
     const { page } = setUp();
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
       const answer = ask(page, { method });
-      expect([method, answer?.status, answer?.headers.get('allow')]).toEqual([method, 405, 'GET, HEAD']);
+      expect([method, answer?.status, answer?.headers.get('allow')]).toEqual([
+        method,
+        405,
+        'GET, HEAD',
+      ]);
     }
     const head = ask(page, { method: 'HEAD' });
     expect([head?.status, await head?.text()]).toEqual([200, '']);
-    expect([ask(page, { method: 'HEAD', path: '/live/events' })?.status, page.viewers]).toEqual([200, 0]);
-    for (const path of ['/live/../etc/passwd', '/livestock', '/', '/liv', '/LIVE']) expect([path, ask(page, { path })]).toEqual([path, undefined]);
-    for (const path of ['/live/other', '/live/events/x', '/live/snapshot.json']) expect([path, ask(page, { path })?.status]).toEqual([path, 404]);
-    for (const path of ['/live/', '/live?x=1', '/live/snapshot?x']) expect([path, ask(page, { path })?.status]).toEqual([path, 200]);
+    expect([ask(page, { method: 'HEAD', path: '/live/events' })?.status, page.viewers]).toEqual([
+      200, 0,
+    ]);
+    for (const path of ['/live/../etc/passwd', '/livestock', '/', '/liv', '/LIVE'])
+      expect([path, ask(page, { path })]).toEqual([path, undefined]);
+    for (const path of ['/live/other', '/live/events/x', '/live/snapshot.json'])
+      expect([path, ask(page, { path })?.status]).toEqual([path, 404]);
+    for (const path of ['/live/', '/live?x=1', '/live/snapshot?x'])
+      expect([path, ask(page, { path })?.status]).toEqual([path, 200]);
   });
 
   it('the document has everything in it, and a policy that allows nothing else', async () => {
@@ -157,11 +193,11 @@ describe('who may look', () => {
     expect(policy).toContain("default-src 'none'");
     expect(policy).toContain("frame-ancestors 'none'");
     expect(policy).not.toContain('unsafe');
-    expect([answer.headers.get('cache-control'), answer.headers.get('x-content-type-options'), answer.headers.get('referrer-policy')]).toEqual([
-      'no-store',
-      'nosniff',
-      'no-referrer',
-    ]);
+    expect([
+      answer.headers.get('cache-control'),
+      answer.headers.get('x-content-type-options'),
+      answer.headers.get('referrer-policy'),
+    ]).toEqual(['no-store', 'nosniff', 'no-referrer']);
     const html = await answer.text();
     expect(html).not.toMatch(/(?:src|href)="(?!data:|#)/);
     expect(html.length).toBeLessThan(140_000);
@@ -182,11 +218,18 @@ describe('what is shown', () => {
     const history = (await feed.next('history')) as PageHistory;
     expect(history.rows.map((row) => row[8])).toEqual([0, 2, 2, 2]);
     await feed.next('snapshot');
-    for (let i = 0; i < 5; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1', 'ada');
+    for (let i = 0; i < 5; i++)
+      manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1', 'ada');
     clock.advance(1000);
     const { connections, refusals, events, row } = (await feed.next('snapshot')) as PageSnapshot;
     const stats = manager.getStats();
-    expect([connections.total, connections.addresses, connections.users, connections.anonymous, connections.admitted]).toEqual([
+    expect([
+      connections.total,
+      connections.addresses,
+      connections.users,
+      connections.anonymous,
+      connections.admitted,
+    ]).toEqual([
       stats.totalConnections,
       stats.connectionsByIp,
       stats.connectionsByUser,
@@ -213,7 +256,13 @@ describe('what is shown', () => {
     const feed = reader(ask(page, { path: '/live/events' }));
     await feed.next('history');
     const { connections, timers, refusals, server } = (await feed.next('snapshot')) as PageSnapshot;
-    expect([connections.total, server.viewers, refusals, connections.topAddresses, connections.topUsers]).toEqual([
+    expect([
+      connections.total,
+      server.viewers,
+      refusals,
+      connections.topAddresses,
+      connections.topUsers,
+    ]).toEqual([
       6,
       1,
       [{ name: 'ip_limit', count: 1 }],
@@ -232,7 +281,12 @@ describe('what is shown', () => {
     open.push(page, { close: () => manager.cleanup() });
     for (let i = 0; i < 2600; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
     const { connections } = (await ask(page, { path: '/live/snapshot' })!.json()) as PageSnapshot;
-    expect([connections.total, connections.states, connections.topAddresses, connections.topUsers]).toEqual([2600, null, null, null]);
+    expect([
+      connections.total,
+      connections.states,
+      connections.topAddresses,
+      connections.topUsers,
+    ]).toEqual([2600, null, null, null]);
   });
 
   it('is looked at for ten seconds more, and says how many were turned away', async () => {
@@ -241,7 +295,10 @@ describe('what is shown', () => {
     ask(page, { peer: '10.0.0.1' });
     ask(page, { path: '/live/snapshot' });
     clock.advance(9000);
-    expect([page.snapshot().connections.topAddresses?.length, page.snapshot().server.denied]).toEqual([1, 1]);
+    expect([
+      page.snapshot().connections.topAddresses?.length,
+      page.snapshot().server.denied,
+    ]).toEqual([1, 1]);
     clock.advance(1000);
     expect(page.snapshot().connections.topAddresses).toBeNull();
   });
@@ -257,22 +314,39 @@ describe('what is shown', () => {
   it('says null for what is not in use, and never NaN', () => {
     const { page, clock } = setUp();
     clock.advance(1000);
-    const { state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets } = page.snapshot();
-    expect([state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets]).toEqual([
-      'unknown',
-      ...Array.from({ length: 10 }, () => null),
-    ]);
+    const { state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets } =
+      page.snapshot();
+    expect([
+      state,
+      health,
+      advice,
+      requests,
+      messages,
+      loop,
+      memory,
+      cpu,
+      layers,
+      heat,
+      budgets,
+    ]).toEqual(['unknown', ...Array.from({ length: 10 }, () => null)]);
   });
 
   it('has the report of metrics, and the figures of a monitor', async () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, timers);
-    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 65_536 } }, timers, { log: false, connections: manager });
+    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 65_536 } }, timers, {
+      log: false,
+      connections: manager,
+    });
     const metrics = new ProductionMetrics({ timers, monitor });
-    const page = new LivePage({ path: '/live', monitor, metrics }, { connections: manager, timers });
+    const page = new LivePage(
+      { path: '/live', monitor, metrics },
+      { connections: manager, timers },
+    );
     open.push(page, { close: () => monitor.stop() }, { close: () => metrics.stop() });
-    for (let i = 0; i < 99; i++) metrics.recordRequest(10, { route: '/a', method: 'GET', status: 200 });
+    for (let i = 0; i < 99; i++)
+      metrics.recordRequest(10, { route: '/a', method: 'GET', status: 200 });
     metrics.recordRequest(800, { route: '/b', method: 'GET', status: 503 });
     clock.advance(1000);
     clock.advance(1000);
@@ -300,11 +374,16 @@ describe('what is shown', () => {
   it('tells refusals of ten seconds together, and keeps no more than sixty events', () => {
     const journal = new Journal();
     const told = (sum: number): string => `${sum} refusals`;
-    for (let second = 0; second <= 10; second++) journal.count(second * 1000, 'refused', 'ip_limit', 3, told);
+    for (let second = 0; second <= 10; second++)
+      journal.count(second * 1000, 'refused', 'ip_limit', 3, told);
     expect(journal.events.map(({ text }) => text)).toEqual(['33 refusals']);
     journal.count(10_001, 'refused', 'ip_limit', 2, told);
     journal.count(10_001, 'refused', 'ip_rate', 1, told);
-    expect(journal.events.map(({ text }) => text)).toEqual(['1 refusals', '2 refusals', '33 refusals']);
+    expect(journal.events.map(({ text }) => text)).toEqual([
+      '1 refusals',
+      '2 refusals',
+      '33 refusals',
+    ]);
     for (let i = 0; i < 1000; i++) journal.add(i, 'stall', 'warning', 'x'.repeat(1000));
     expect([journal.events.length, journal.events[0]?.text.length]).toEqual([60, 200]);
   });
@@ -378,7 +457,8 @@ describe('viewers', () => {
     await once(server.listen(0, '127.0.0.1'), 'listening');
     const base = `http://localhost:${(server.address() as AddressInfo).port}`;
     const counted = (): number => metrics.generateReport().windows.lifetime.requests;
-    for (const path of ['/live', '/live/snapshot']) expect((await fetch(base + path)).status).toBe(200);
+    for (const path of ['/live', '/live/snapshot'])
+      expect((await fetch(base + path)).status).toBe(200);
     const stream = await fetch(`${base}/live/events`);
     await stream.body?.cancel();
     expect([counted(), metrics.generateReport().inFlight]).toEqual([0, 0]);
@@ -392,7 +472,11 @@ describe('viewers', () => {
   });
 
   it('are let go when the server drains, is closed, or its timers are cleaned up; newcomers get 503', async () => {
-    for (const end of [({ page }: Set) => page.drain(), ({ page }: Set) => page.close(), ({ timers }: Set) => void timers.cleanup()]) {
+    for (const end of [
+      ({ page }: Set) => page.drain(),
+      ({ page }: Set) => page.close(),
+      ({ timers }: Set) => void timers.cleanup(),
+    ]) {
       const all = setUp();
       const feed = reader(ask(all.page, { path: '/live/events' }));
       end(all);
@@ -404,13 +488,18 @@ describe('viewers', () => {
 });
 
 describe('top addresses and users', () => {
-  const connections = (keys: readonly string[]) => new Map(keys.map((ip, index) => [String(index), { ip, userId: undefined, lastActivity: 1000 }])) as never;
+  const connections = (keys: readonly string[]) =>
+    new Map(
+      keys.map((ip, index) => [String(index), { ip, userId: undefined, lastActivity: 1000 }]),
+    ) as never;
 
   it('are exact while there are no more keys than are kept', () => {
     const keys = Array.from({ length: 4000 }, (_, index) => `key-${Math.floor(Math.sqrt(index))}`);
     const counts = new Map<string, number>();
     for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
-    const naive = [...counts].map(([key, count]) => ({ key, count })).sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
+    const naive = [...counts]
+      .map(([key, count]) => ({ key, count }))
+      .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
     const tally = new Tally(connections(keys));
     let found = tally.step(1000);
     while (found === undefined) found = tally.step(1000);
@@ -419,7 +508,9 @@ describe('top addresses and users', () => {
   });
 
   it('find who has many among a hundred thousand keys, in bounded memory and steps', () => {
-    const keys = Array.from({ length: 100_000 }, (_, index) => (index % 10 === 0 ? 'many' : `single-${index}`));
+    const keys = Array.from({ length: 100_000 }, (_, index) =>
+      index % 10 === 0 ? 'many' : `single-${index}`,
+    );
     const tally = new Tally(connections(keys));
     let steps = 0;
     let found = tally.step(1000);
@@ -471,18 +562,27 @@ describe('options', () => {
       expect(error.message + String(error.value)).not.toMatch(/hunter2|7000007|with a space/);
     }
     const unknown = failure({ tokn: TOKEN });
-    expect([unknown.code, unknown.message]).toEqual(['ERR_UNKNOWN_OPTION', 'page has no option "tokn", did you mean token?']);
+    expect([unknown.code, unknown.message]).toEqual([
+      'ERR_UNKNOWN_OPTION',
+      'page has no option "tokn", did you mean token?',
+    ]);
   });
 
   it('requests that are none are refused by name', () => {
     const { page } = setUp();
     const request = new Request('http://localhost/live');
     for (const junk of [undefined, null, 7, 'GET', {}, { url: 7 }, { url: '/live' }]) {
-      for (const attempt of [() => page.fetch(junk as never, '127.0.0.1'), () => page.handle(junk as never, {} as never)])
+      for (const attempt of [
+        () => page.fetch(junk as never, '127.0.0.1'),
+        () => page.handle(junk as never, {} as never),
+      ])
         expect(attempt).toThrow(PortcullisError);
     }
-    for (const junk of [undefined, null, 7, {}]) expect(() => page.fetch(request, junk as never)).toThrow(PortcullisError);
-    expect(() => page.handle({ url: '/live', headers: {}, socket: {} } as never, undefined as never)).toThrow(PortcullisError);
+    for (const junk of [undefined, null, 7, {}])
+      expect(() => page.fetch(request, junk as never)).toThrow(PortcullisError);
+    expect(() =>
+      page.handle({ url: '/live', headers: {}, socket: {} } as never, undefined as never),
+    ).toThrow(PortcullisError);
   });
 
   it('whose chain fails cost the page its seconds, and not the server', async () => {
@@ -508,7 +608,13 @@ describe('options', () => {
     const timers = new TimerManager();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();
-    for (const sources of [undefined, null, {}, { connections: manager }, { connections: {}, timers }]) {
+    for (const sources of [
+      undefined,
+      null,
+      {},
+      { connections: manager },
+      { connections: {}, timers },
+    ]) {
       expect(() => new LivePage({ path: '/live' }, sources as never)).toThrow(PortcullisError);
     }
     expect(timers.getActiveTimersCount()).toBe(before);

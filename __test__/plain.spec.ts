@@ -5,9 +5,14 @@ import { type JsonLimits, scanJson } from '../dist/index.js';
 const { isPlainJson } = (await import('../dist/validators/plain.js' as string)) as {
   isPlainJson: (input: Uint8Array, length: number, limits: Float64Array) => boolean;
 };
-const { checkedJsonLimits, judgeMessage } = (await import('../dist/validators/json.js' as string)) as {
+const { checkedJsonLimits, judgeMessage } = (await import(
+  '../dist/validators/json.js' as string
+)) as {
   checkedJsonLimits: (what: string, limits: JsonLimits) => Float64Array;
-  judgeMessage: (input: string | Uint8Array, limits: Float64Array) => { readonly code: string; readonly path: unknown; readonly offset: number } | undefined;
+  judgeMessage: (
+    input: string | Uint8Array,
+    limits: Float64Array,
+  ) => { readonly code: string; readonly path: unknown; readonly offset: number } | undefined;
 };
 
 const room = new Uint8Array(4096);
@@ -27,7 +32,28 @@ function random(seed: number): (most: number) => number {
   };
 }
 
-const PIECES = ['{', '}', '[', ']', ',', ':', '"', '"a"', '"b"', '"a":', '"b":1,', '"__proto__":', '"constructor":', '1', '-', '0', '01', '1.5', '1e5', '1e999']
+const PIECES = [
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '"',
+  '"a"',
+  '"b"',
+  '"a":',
+  '"b":1,',
+  '"__proto__":',
+  '"constructor":',
+  '1',
+  '-',
+  '0',
+  '01',
+  '1.5',
+  '1e5',
+  '1e999',
+]
   .concat([
     'true',
     'false',
@@ -56,12 +82,20 @@ describe('the first look at messages', () => {
     let passed = 0;
     for (let run = 0; run < 60_000; run++) {
       let text = '';
-      if (next(2) === 0) for (let length = next(9); length >= 0; length--) text += PIECES[next(PIECES.length)];
+      if (next(2) === 0)
+        for (let length = next(9); length >= 0; length--) text += PIECES[next(PIECES.length)];
       else {
         // One that is good, with a piece of it exchanged.
-        text = JSON.stringify({ type: 'say', id: next(1000), list: [1, null, { a: true, b: 'x y' }], o: { a: {}, b: [] }, text: 'a'.repeat(next(20)) });
+        text = JSON.stringify({
+          type: 'say',
+          id: next(1000),
+          list: [1, null, { a: true, b: 'x y' }],
+          o: { a: {}, b: [] },
+          text: 'a'.repeat(next(20)),
+        });
         const at = next(text.length);
-        if (next(3) > 0) text = text.slice(0, at) + PIECES[next(PIECES.length)] + text.slice(at + next(3));
+        if (next(3) > 0)
+          text = text.slice(0, at) + PIECES[next(PIECES.length)] + text.slice(at + next(3));
       }
       const limits: JsonLimits =
         next(3) > 0
@@ -79,7 +113,10 @@ describe('the first look at messages', () => {
       if (good) passed++;
       const bytes = Buffer.from(text);
       const scanned = scanJson(bytes, limits);
-      if (good && !scanned.ok) throw new Error(`${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`);
+      if (good && !scanned.ok)
+        throw new Error(
+          `${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`,
+        );
       // Behind it the verdict is the scanner's own, with all that belongs to it; of a string as of its bytes.
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
@@ -92,7 +129,18 @@ describe('the first look at messages', () => {
   });
 
   it('passes what clients usually send, up to 512 bytes, and leaves the rest to the scanner', () => {
-    for (const text of ['{}', '[]', '0', '-1', 'true', 'null', '""', ' {"type":"ping"} ', '{"a":{"a":[{"a":1},{"a":2}]},"b":"x"}', `"${'x'.repeat(510)}"`]) {
+    for (const text of [
+      '{}',
+      '[]',
+      '0',
+      '-1',
+      'true',
+      'null',
+      '""',
+      ' {"type":"ping"} ',
+      '{"a":{"a":[{"a":1},{"a":2}]},"b":"x"}',
+      `"${'x'.repeat(510)}"`,
+    ]) {
       expect([text, isPlain(text)]).toEqual([text, true]);
     }
     for (const text of [
@@ -126,6 +174,7 @@ describe('the first look at messages', () => {
     expect(isPlain(`{${Array.from({ length: 16 }, (_, at) => `"k${at}":1`).join()}}`)).toBe(true);
     expect(isPlain(`${'['.repeat(8)}${']'.repeat(8)}`)).toBe(true);
     // Whatever an earlier, longer message has left behind it.
-    for (const behind of ['5', ' ', '"', ',', '}']) expect([behind, isPlain('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
+    for (const behind of ['5', ' ', '"', ',', '}'])
+      expect([behind, isPlain('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
   });
 });

@@ -13,18 +13,30 @@ describe('a release', () => {
   test('builds a binary for every platform, and tries each', () => {
     const build = workflow('build');
     const [addon = '', tried = ''] = build.split('\n  try:');
-    const named = (text: string): string[] => [...new Set([...text.matchAll(/target: ([\w-]+)/g)].map((match) => match[1] ?? ''))].toSorted();
+    const named = (text: string): string[] =>
+      [
+        ...new Set([...text.matchAll(/target: ([\w-]+)/g)].map((match) => match[1] ?? '')),
+      ].toSorted();
     expect(named(addon)).toEqual(targets);
     expect(named(tried)).toEqual(targets.filter((target) => !target.endsWith('-musl')));
-    for (const target of targets.filter((name) => name.endsWith('-musl'))) expect(tried).toContain(`arch: ${target.split('-')[0]}`);
+    for (const target of targets.filter((name) => name.endsWith('-musl')))
+      expect(tried).toContain(`arch: ${target.split('-')[0]}`);
   });
 
   test('has a package of its version for every platform, without a binary in the repository', () => {
-    const folders = readdirSync('npm', { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+    const folders = readdirSync('npm', { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() ? [entry.name] : [],
+    );
     expect(folders.length).toBe(targets.length);
     for (const folder of folders) {
-      const { name, version, main } = JSON.parse(readFileSync(`npm/${folder}/package.json`, 'utf8')) as typeof manifest;
-      expect([name, version, main]).toEqual([`${manifest.napi.packageName}-${folder}`, manifest.version, `portcullis.${folder}.node`]);
+      const { name, version, main } = JSON.parse(
+        readFileSync(`npm/${folder}/package.json`, 'utf8'),
+      ) as typeof manifest;
+      expect([name, version, main]).toEqual([
+        `${manifest.napi.packageName}-${folder}`,
+        manifest.version,
+        `portcullis.${folder}.node`,
+      ]);
     }
     const tracked = spawnSync('git', ['ls-files', '*.node'], { encoding: 'utf8' });
     if (tracked.status === 0) expect(tracked.stdout).toBe('');
@@ -33,20 +45,41 @@ describe('a release', () => {
   test('names what others wrote of the binaries, in the versions that are linked, and holds no machine or registry', () => {
     const notices = readFileSync('THIRD-PARTY-NOTICES.md', 'utf8');
     const locked = new Set(
-      [...readFileSync('Cargo.lock', 'utf8').matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(([, name, version]) => `${name} ${version}`),
+      [...readFileSync('Cargo.lock', 'utf8').matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(
+        ([, name, version]) => `${name} ${version}`,
+      ),
     );
-    const named = [...notices.matchAll(/^\| ([\w-]+) \| ([\w.+-]+) \| .+ \| (?:\[\d+\]\(#text-\d+\)(?:, )?)+ \|$/gm)].map(
-      ([, name, version]) => `${name} ${version}`,
-    );
+    const named = [
+      ...notices.matchAll(
+        /^\| ([\w-]+) \| ([\w.+-]+) \| .+ \| (?:\[\d+\]\(#text-\d+\)(?:, )?)+ \|$/gm,
+      ),
+    ].map(([, name, version]) => `${name} ${version}`);
     expect(named.filter((one) => !locked.has(one) && !one.startsWith('uPlot '))).toEqual([]);
     // Linked on every platform, on one, by a build of C, and by those.
-    for (const name of ['aws-lc-sys', 'napi', 'serde_json', 'windows-core', 'objc2-io-kit', 'uPlot'])
+    for (const name of [
+      'aws-lc-sys',
+      'napi',
+      'serde_json',
+      'windows-core',
+      'objc2-io-kit',
+      'uPlot',
+    ])
       expect(named.map((one) => one.split(' ')[0])).toContain(name);
     // What only builds or tests it is no part of it.
-    for (const name of ['cc', 'cmake', 'syn', 'proptest', 'napi-derive', 'napi-build', 'portcullis'])
+    for (const name of [
+      'cc',
+      'cmake',
+      'syn',
+      'proptest',
+      'napi-derive',
+      'napi-build',
+      'portcullis',
+    ])
       expect(named.map((one) => one.split(' ')[0])).not.toContain(name);
     const texts = [...notices.matchAll(/^### Text (\d+)$/gm)].map(([, number]) => Number(number));
-    expect(new Set([...notices.matchAll(/#text-(\d+)/g)].map(([, number]) => Number(number)))).toEqual(new Set(texts));
+    expect(
+      new Set([...notices.matchAll(/#text-(\d+)/g)].map(([, number]) => Number(number))),
+    ).toEqual(new Set(texts));
     expect(notices).not.toMatch(/\/root\/|\/home\/|\.cargo|registry|crates\.io|npmjs/);
   });
 
@@ -57,15 +90,20 @@ describe('a release', () => {
     expect(release).toMatch(/publish:\n {4}needs: build/);
     for (const name of ['ci', 'build', 'release']) {
       expect(workflow(name)).toMatch(/^permissions:\n {2}contents: read$/m);
-      for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g)) expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@[0-9a-f]{40}$/);
+      for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g))
+        expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@[0-9a-f]{40}$/);
     }
   });
 
   test('says what stands in its way', () => {
-    const { status, stderr } = spawnSync(process.execPath.includes('bun') ? 'node' : process.execPath, ['scripts/release.mjs', 'check'], {
-      encoding: 'utf8',
-      env: { ...process.env, GITHUB_REF_TYPE: 'tag', GITHUB_REF_NAME: 'v9.9.9' },
-    });
+    const { status, stderr } = spawnSync(
+      process.execPath.includes('bun') ? 'node' : process.execPath,
+      ['scripts/release.mjs', 'check'],
+      {
+        encoding: 'utf8',
+        env: { ...process.env, GITHUB_REF_TYPE: 'tag', GITHUB_REF_NAME: 'v9.9.9' },
+      },
+    );
     expect(status).toBe(1);
     expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
   });
@@ -77,13 +115,20 @@ describe('a release', () => {
         mkdirSync(dirname(join(root, path)), { recursive: true });
         writeFileSync(join(root, path), typeof given === 'string' ? given : JSON.stringify(given));
       };
-      const good = { name: 'portcullis', version: '1.2.3', repository: { url: 'git+https://git.example/portcullis.git' } };
+      const good = {
+        name: 'portcullis',
+        version: '1.2.3',
+        repository: { url: 'git+https://git.example/portcullis.git' },
+      };
       put('package.json', good);
       put('Cargo.toml', 'version = "1.2.3"\n');
       put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
       put('CHANGELOG.md', '## 1.2.3\n');
       expect(obstacles(root, 'v1.2.3')).toEqual([]);
-      const only = (...sentence: string[]): void => expect(obstacles(root, 'v1.2.3')).toEqual(sentence.map((text) => expect.stringContaining(text)));
+      const only = (...sentence: string[]): void =>
+        expect(obstacles(root, 'v1.2.3')).toEqual(
+          sentence.map((text) => expect.stringContaining(text)),
+        );
       put('npm/linux-x64-gnu/package.json', { version: '1.2.2' });
       only('npm/linux-x64-gnu says version 1.2.2');
       put('npm/linux-x64-gnu/package.json', { version: '1.2.3' });
@@ -103,23 +148,33 @@ describe('a release', () => {
     }
   });
 
-  test.each([['publish'], ['publish', '--dryrun'], ['publish', '--dry-run=true'], ['publish', '--dry-run', '--help'], ['check', 'x'], ['junk'], []])(
-    'publishes nothing for %j',
-    (...args) => {
-      const { status, stdout, stderr } = spawnSync('node', ['scripts/release.mjs', ...args], { encoding: 'utf8' });
-      expect([status, stdout]).toEqual([1, '']);
-      expect(stderr).toMatch(/^portcullis: /);
-    },
-  );
+  test.each([
+    ['publish'],
+    ['publish', '--dryrun'],
+    ['publish', '--dry-run=true'],
+    ['publish', '--dry-run', '--help'],
+    ['check', 'x'],
+    ['junk'],
+    [],
+  ])('publishes nothing for %j', (...args) => {
+    const { status, stdout, stderr } = spawnSync('node', ['scripts/release.mjs', ...args], {
+      encoding: 'utf8',
+    });
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^portcullis: /);
+  });
 
   test('is not made by hand: publishing from here is refused', () => {
-    const { status, stderr } = spawnSync('node', ['scripts/release.mjs', 'fit'], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync('node', ['scripts/release.mjs', 'fit'], {
+      encoding: 'utf8',
+    });
     expect(status).toBe(1);
     expect(stderr).toContain('releases are made by .github/workflows/release.yml');
   });
 
   test('installs nothing but files: no script runs on a user’s machine', () => {
-    for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) expect(manifest.scripts).not.toHaveProperty(script);
+    for (const script of ['preinstall', 'install', 'postinstall', 'prepare'])
+      expect(manifest.scripts).not.toHaveProperty(script);
     expect(manifest).not.toHaveProperty('optionalDependencies');
   });
 });

@@ -13,7 +13,8 @@ function thrown(limits: unknown): Partial<PortcullisError> {
   try {
     resourceLimits(limits as Parameters<typeof resourceLimits>[0]);
   } catch (error) {
-    if (error instanceof PortcullisError) return { code: error.code, field: error.field, message: error.message };
+    if (error instanceof PortcullisError)
+      return { code: error.code, field: error.field, message: error.message };
   }
   throw new Error('no PortcullisError was thrown');
 }
@@ -21,10 +22,21 @@ function thrown(limits: unknown): Partial<PortcullisError> {
 describe('resource limits', () => {
   it('keep what is given and fill in the rest, frozen', () => {
     expect(resourceLimits(WHOLE)).toMatchObject(WHOLE);
-    const limits = resourceLimits({ requests: { maxConcurrent: 0, timeoutMs: undefined as unknown as number } });
-    expect(limits.requests).toEqual({ maxConcurrent: 0, timeoutMs: 30_000, maxPayloadSize: 2 ** 20, maxHeaderSize: 16_384 });
+    const limits = resourceLimits({
+      requests: { maxConcurrent: 0, timeoutMs: undefined as unknown as number },
+    });
+    expect(limits.requests).toEqual({
+      maxConcurrent: 0,
+      timeoutMs: 30_000,
+      maxPayloadSize: 2 ** 20,
+      maxHeaderSize: 16_384,
+    });
     expect(limits.connections.maxPerIp).toBe(Infinity);
-    expect([limits, limits.memory, limits.connections, limits.requests, limits.websockets].every(Object.isFrozen)).toBe(true);
+    expect(
+      [limits, limits.memory, limits.connections, limits.requests, limits.websockets].every(
+        Object.isFrozen,
+      ),
+    ).toBe(true);
   });
 
   it('take no reference to what was given', () => {
@@ -59,7 +71,12 @@ describe('resource limits', () => {
   });
 
   it('know their names', () => {
-    expect(thrown({ request: {} })).toMatchObject({ code: 'ERR_UNKNOWN_OPTION', message: expect.stringContaining('did you mean requests?') });
-    expect(thrown({ requests: { maxConcurent: 1 } }).message).toContain('did you mean maxConcurrent?');
+    expect(thrown({ request: {} })).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      message: expect.stringContaining('did you mean requests?'),
+    });
+    expect(thrown({ requests: { maxConcurent: 1 } }).message).toContain(
+      'did you mean maxConcurrent?',
+    );
   });
 });

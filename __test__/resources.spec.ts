@@ -9,26 +9,44 @@ import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { ConnectionManager, PortcullisError, ResourceMonitor, type ResourceMonitorOptions, type Stall, type StateChange, TimerManager } from '../dist/index.js';
+import {
+  ConnectionManager,
+  PortcullisError,
+  ResourceMonitor,
+  type ResourceMonitorOptions,
+  type Stall,
+  type StateChange,
+  TimerManager,
+} from '../dist/index.js';
 import { GcPacer } from '../dist/engine.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const isLinux = process.platform === 'linux';
 const isBun = process.versions['bun'] !== undefined;
-if (!isBun) console.log('skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun');
+if (!isBun)
+  console.log(
+    'skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun',
+  );
 const monitors: ResourceMonitor[] = [];
 const folders: string[] = [];
 const silent = { log: false as const };
 
-function monitored(limits = {}, options: ResourceMonitorOptions = silent, timers = new TimerManager()): ResourceMonitor {
+function monitored(
+  limits = {},
+  options: ResourceMonitorOptions = silent,
+  timers = new TimerManager(),
+): ResourceMonitor {
   const monitor = new ResourceMonitor(limits, timers, options);
   monitors.push(monitor);
   return monitor;
 }
 
 /** A file system of our own, in which a process of `rssMb` lives in a group of a limit. */
-function machine(files: Readonly<Record<string, string>>): { root: string; put: (path: string, text: string) => void } {
+function machine(files: Readonly<Record<string, string>>): {
+  root: string;
+  put: (path: string, text: string) => void;
+} {
   const root = mkdtempSync(join(tmpdir(), 'portcullis-root-'));
   folders.push(root);
   const put = (path: string, text: string): void => {
@@ -39,7 +57,8 @@ function machine(files: Readonly<Record<string, string>>): { root: string; put: 
   return { root, put };
 }
 
-const status = (rssMb: number): string => `Name:\tnode\nVmRSS:\t ${rssMb * 1024} kB\nRssAnon:\t 10 kB\nCpus_allowed_list:\t0-3\n`;
+const status = (rssMb: number): string =>
+  `Name:\tnode\nVmRSS:\t ${rssMb * 1024} kB\nRssAnon:\t 10 kB\nCpus_allowed_list:\t0-3\n`;
 const MACHINE = {
   '/proc/self/status': status(10),
   '/proc/meminfo': 'MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n',
@@ -71,7 +90,11 @@ describe('figures', () => {
   });
 
   it('pitfall 11: JSON of a snapshot has no NaN and no Infinity, whatever is missing', () => {
-    for (const files of [{}, MACHINE, { '/proc/self/status': 'VmRSS: lots', '/proc/self/cgroup': '::::', '/proc/meminfo': '\0\0' }]) {
+    for (const files of [
+      {},
+      MACHINE,
+      { '/proc/self/status': 'VmRSS: lots', '/proc/self/cgroup': '::::', '/proc/meminfo': '\0\0' },
+    ]) {
       const snapshot = monitored({}, { ...silent, root: machine(files).root }).snapshot();
       const bad: string[] = [];
       JSON.stringify(snapshot, (key, value: unknown) => {
@@ -83,22 +106,47 @@ describe('figures', () => {
   });
 
   it('a missing /proc and cgroup leave null and a healthy process', () => {
-    const monitor = monitored({ memory: { maxHeapSize: 100_000 } }, { ...silent, root: machine({}).root, stalls: false });
-    expect(monitor.getMetrics()).toEqual({ memoryUsage: null, activeConnections: 0, activeRequests: 0, cpuUsage: null });
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100_000 } },
+      { ...silent, root: machine({}).root, stalls: false },
+    );
+    expect(monitor.getMetrics()).toEqual({
+      memoryUsage: null,
+      activeConnections: 0,
+      activeRequests: 0,
+      cpuUsage: null,
+    });
     expect([monitor.isHealthy(), monitor.state]).toEqual([true, 'ok']);
     const { memory, cpu, loop } = monitor.snapshot();
-    expect([memory.rssMb, memory.workingSetMb, memory.cgroupVersion, memory.pressure]).toEqual([null, null, null, null]);
-    expect([cpu.percentOfAllowed, cpu.ageMs, cpu.allowedCpus, loop.watch]).toEqual([null, null, null, 'off']);
+    expect([memory.rssMb, memory.workingSetMb, memory.cgroupVersion, memory.pressure]).toEqual([
+      null,
+      null,
+      null,
+      null,
+    ]);
+    expect([cpu.percentOfAllowed, cpu.ageMs, cpu.allowedCpus, loop.watch]).toEqual([
+      null,
+      null,
+      null,
+      'off',
+    ]);
   });
 
   /** Figures of a snapshot by path, and their ages by the same. */
-  function figuresAndAges(monitor: ResourceMonitor): Map<string, { figure: unknown; age: unknown }> {
+  function figuresAndAges(
+    monitor: ResourceMonitor,
+  ): Map<string, { figure: unknown; age: unknown }> {
     const { ages, ...snapshot } = monitor.snapshot();
     const found = new Map<string, { figure: unknown; age: unknown }>();
     for (const [name, age] of Object.entries(ages)) {
       const figure: unknown = snapshot[name as keyof typeof snapshot];
       if (typeof age !== 'object' || age === null) found.set(name, { figure, age });
-      else for (const [part, its] of Object.entries(age)) found.set(`${name}.${part}`, { figure: (figure as Record<string, unknown>)[part], age: its });
+      else
+        for (const [part, its] of Object.entries(age))
+          found.set(`${name}.${part}`, {
+            figure: (figure as Record<string, unknown>)[part],
+            age: its,
+          });
     }
     return found;
   }
@@ -108,8 +156,17 @@ describe('figures', () => {
     const check = (): void => {
       for (const [name, { figure, age }] of figuresAndAges(monitor)) {
         expect(figure, name).not.toBe(undefined);
-        if (age === null) expect([name, figure === null || name.startsWith('loop.') || ['state', 'isHealthy'].includes(name)]).toEqual([name, true]);
-        else expect([name, typeof age, Number(age) >= 0 && Number(age) < 60_000]).toEqual([name, 'number', true]);
+        if (age === null)
+          expect([
+            name,
+            figure === null || name.startsWith('loop.') || ['state', 'isHealthy'].includes(name),
+          ]).toEqual([name, true]);
+        else
+          expect([name, typeof age, Number(age) >= 0 && Number(age) < 60_000]).toEqual([
+            name,
+            'number',
+            true,
+          ]);
         if (figure === null && name !== 'loop.stall') expect([name, age]).toEqual([name, null]);
       }
     };
@@ -117,15 +174,26 @@ describe('figures', () => {
     const { ages, ...snapshot } = monitor.snapshot();
     // Nothing is left out but what says how it is watched, and lists whose entries are dated.
     const names = Object.entries(snapshot).flatMap(([name, part]) =>
-      typeof part === 'object' && part !== null && !Array.isArray(part) ? Object.keys(part).map((its) => `${name}.${its}`) : [name],
+      typeof part === 'object' && part !== null && !Array.isArray(part)
+        ? Object.keys(part).map((its) => `${name}.${its}`)
+        : [name],
     );
     const left = names.filter((name) => !figuresAndAges(monitor).has(name));
-    expect(left).toEqual(['memory.ageMs', 'memory.heapAgeMs', 'cpu.ageMs', 'loop.watch', 'process.threads', 'collections']);
+    expect(left).toEqual([
+      'memory.ageMs',
+      'memory.heapAgeMs',
+      'cpu.ageMs',
+      'loop.watch',
+      'process.threads',
+      'collections',
+    ]);
     expect([ages.activeRequests, ages.process.requests]).toEqual([0, 0]);
     if (isLinux) {
       await vi.waitFor(() => expect(monitor.snapshot().ages.loop.utilization).not.toBeNull(), 5000);
       await vi.waitFor(() => expect(monitor.snapshot().ages.loop.delayMs).not.toBeNull(), 5000);
-      expect(monitor.snapshot().process.threads.every(({ ageMs }) => ageMs !== null && ageMs >= 0)).toBe(true);
+      expect(
+        monitor.snapshot().process.threads.every(({ ageMs }) => ageMs !== null && ageMs >= 0),
+      ).toBe(true);
     }
     check();
   });
@@ -143,12 +211,16 @@ describe('figures', () => {
     await vi.waitFor(() => expect(monitor.snapshot().cpu.usedCpus).toBe(0), 5000);
     rmSync(join(root, '/proc/self/status'));
     const before = monitor.snapshot();
-    await vi.waitFor(() => expect(monitor.snapshot().ages.memory.rssMb).toBeGreaterThan(1500), 10_000);
+    await vi.waitFor(
+      () => expect(monitor.snapshot().ages.memory.rssMb).toBeGreaterThan(1500),
+      10_000,
+    );
     const { memory, cpu, ages } = monitor.snapshot();
     expect([memory.rssMb, cpu.cpus, cpu.quotaCpus]).toEqual([before.memory.rssMb, 4, 0.5]);
     // Of one file, and of others that are read as often.
     expect(ages.cpu.cpus).toBe(ages.memory.rssMb);
-    for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus]) expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
+    for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus])
+      expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
     expect(monitor.getMetrics().memoryUsage).toBe(10);
     put('/proc/self/status', status(30));
     await vi.waitFor(() => expect(monitor.snapshot().memory.rssMb).toBe(30), 5000);
@@ -158,9 +230,13 @@ describe('figures', () => {
   it('pitfall 17: a /proc and cgroup that turn to nonsense while they are watched change no state and throw nothing', async () => {
     const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const changes: StateChange[] = [];
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root, onStateChange: (change) => changes.push(change) });
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100 } },
+      { ...silent, gc: false, root, onStateChange: (change) => changes.push(change) },
+    );
     await vi.waitFor(() => expect(changes.length).toBe(1), 5000);
-    for (const path of Object.keys(MACHINE)) put(path, '\0\u2028 VmRSS: -1 kB\nMemTotal: 1e9 kB\n0::/../..\n'.repeat(500));
+    for (const path of Object.keys(MACHINE))
+      put(path, '\0\u2028 VmRSS: -1 kB\nMemTotal: 1e9 kB\n0::/../..\n'.repeat(500));
     await vi.waitFor(() => expect(monitor.snapshot().ages.state).toBeGreaterThan(600), 10_000);
     expect([monitor.state, monitor.isHealthy(), changes.length]).toEqual(['critical', false, 1]);
     expect(monitor.snapshot().memory.rssMb).toBe(95);
@@ -185,7 +261,10 @@ describe('figures', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(80) }).root;
     const start = performance.now();
     // At warning the heap is asked for with every sample.
-    const monitor = monitored({ memory: { maxHeapSize: 100, gcInterval: 1_000_000 } }, { ...silent, root });
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { ...silent, root },
+    );
     await vi.waitFor(() => expect(performance.now() - start).toBeGreaterThan(1500), 5000);
     for (let i = 0; i < 1000; i++) monitor.snapshot();
     const most = 2 + (performance.now() - start) / 1000;
@@ -213,7 +292,10 @@ describe('figures', () => {
       console.log(Math.round(round() - first));
       monitor.stop();`;
       const flags = 'bun' in process.versions ? [] : ['--expose-gc', '--input-type=module'];
-      const { stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', text], { encoding: 'utf8', timeout: 60_000 });
+      const { stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', text], {
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
       expect(stderr).toBe('');
       expect(Number(stdout)).toBeLessThan(24);
     },
@@ -230,33 +312,65 @@ describe('figures', () => {
       '/sys/fs/cgroup/pod/memory.stat': `inactive_file ${40 * 2 ** 20}\n`,
       '/sys/fs/cgroup/pod/cpu.max': '50000 100000\n',
     });
-    const { memory, cpu } = monitored({ memory: { maxHeapSize: 400 } }, { ...silent, root }).snapshot();
-    expect(memory.effectiveLimit).toEqual({ source: 'cgroup', limitMb: 256, usedMb: 200, percent: 78.125, level: 1 });
+    const { memory, cpu } = monitored(
+      { memory: { maxHeapSize: 400 } },
+      { ...silent, root },
+    ).snapshot();
+    expect(memory.effectiveLimit).toEqual({
+      source: 'cgroup',
+      limitMb: 256,
+      usedMb: 200,
+      percent: 78.125,
+      level: 1,
+    });
     expect([cpu.cpus, cpu.quotaCpus, cpu.allowedCpus]).toEqual([4, 0.5, 0.5]);
     const configured = monitored({ memory: { maxHeapSize: 210 } }, { ...silent, root }).snapshot();
     expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSize');
   });
 
   it('pitfall 17: a maxHeapSize above the limit of the container is warned about', () => {
-    const { root } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`, '/sys/fs/cgroup/pod/app/memory.current': '9' });
+    const { root } = machine({
+      ...MACHINE,
+      '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`,
+      '/sys/fs/cgroup/pod/app/memory.current': '9',
+    });
     const lines: unknown[] = [];
-    monitored({ memory: { maxHeapSize: 512 } }, { root, log: (level, message, details) => lines.push([level, message, details]) });
+    monitored(
+      { memory: { maxHeapSize: 512 } },
+      { root, log: (level, message, details) => lines.push([level, message, details]) },
+    );
     expect(lines).toEqual([
-      ['warn', 'memory.maxHeapSize is above the limit of the cgroup, which binds first', { maxHeapSize: 512, limit: 256, source: 'cgroup' }],
+      [
+        'warn',
+        'memory.maxHeapSize is above the limit of the cgroup, which binds first',
+        { maxHeapSize: 512, limit: 256, source: 'cgroup' },
+      ],
     ]);
     monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
     // What only throttles does not bind.
     const group = '/sys/fs/cgroup/pod/app/memory.';
-    const { root: throttled } = machine({ ...MACHINE, [`${group}high`]: `${2 ** 27}`, [`${group}max`]: 'max', [`${group}current`]: '9' });
-    const { memory } = monitored({ memory: { maxHeapSize: 256 } }, { root: throttled, log: (...line) => lines.push(line) }).snapshot();
+    const { root: throttled } = machine({
+      ...MACHINE,
+      [`${group}high`]: `${2 ** 27}`,
+      [`${group}max`]: 'max',
+      [`${group}current`]: '9',
+    });
+    const { memory } = monitored(
+      { memory: { maxHeapSize: 256 } },
+      { root: throttled, log: (...line) => lines.push(line) },
+    ).snapshot();
     expect(memory.limits.map(({ source }) => source)).toContain('cgroup_high');
     expect(lines.length).toBe(1);
   });
 
   it('pressure is as the kernel says it, and what it does not say is null', () => {
     const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
-    const { root } = machine({ ...MACHINE, '/proc/pressure/memory': `${some}full avg10=0.50 avg60=0.00 avg300=0.00 total=1\n`, '/proc/pressure/cpu': some });
+    const { root } = machine({
+      ...MACHINE,
+      '/proc/pressure/memory': `${some}full avg10=0.50 avg60=0.00 avg300=0.00 total=1\n`,
+      '/proc/pressure/cpu': some,
+    });
     const { memory, cpu, io } = monitored({}, { ...silent, root }).snapshot();
     expect([memory.pressure, cpu.pressure, io.pressure]).toEqual([
       { some10: 1.5, some60: 2.5, full10: 0.5, scope: 'system' },
@@ -284,7 +398,9 @@ describe('figures', () => {
     monitor.attach(manager);
     expect(monitor.getMetrics().activeConnections).toBe(2);
     manager.removeConnection('a');
-    expect([monitor.getMetrics().activeConnections, monitor.snapshot().activeConnections]).toEqual([1, 1]);
+    expect([monitor.getMetrics().activeConnections, monitor.snapshot().activeConnections]).toEqual([
+      1, 1,
+    ]);
     monitor.requestStarted();
     monitor.requestStarted(monitor.label('GET /'));
     expect(monitor.getMetrics().activeRequests).toBe(2);
@@ -299,7 +415,11 @@ describe('figures', () => {
     const first = monitor.label('GET /a');
     const numbers = new Set<number>();
     for (let i = 0; i < 1_000_000; i++) numbers.add(monitor.label(`GET /${i}`));
-    expect([numbers.size, monitor.label('GET /a'), monitor.label('x'.repeat(10_000))]).toEqual([1022, first, monitor.label('another')]);
+    expect([numbers.size, monitor.label('GET /a'), monitor.label('x'.repeat(10_000))]).toEqual([
+      1022,
+      first,
+      monitor.label('another'),
+    ]);
     const other = monitored();
     expect(other.label(`${'x'.repeat(200)}a`)).toBe(other.label(`${'x'.repeat(200)}b`));
     expect(other.label('y')).toBe(2);
@@ -307,29 +427,37 @@ describe('figures', () => {
 });
 
 describe('state', () => {
-  it.runIf(isLinux)('goes to warning, critical and back, with one line each in the plan’s words', async () => {
-    const { root, put } = machine(MACHINE);
-    const lines: [string, string][] = [];
-    const changes: StateChange[] = [];
-    const monitor = monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
-      { root, gc: false, log: (level, message) => lines.push([level, message]), onStateChange: (change) => changes.push(change) },
-    );
-    put('/proc/self/status', status(60));
-    await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
-    expect(monitor.isHealthy()).toBe(true);
-    put('/proc/self/status', status(95));
-    await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
-    expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
-    expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
-      ['ok', 'warning', 60],
-      ['warning', 'critical', 95],
-    ]);
-    expect(lines).toEqual([
-      ['warn', 'WARNING: Memory usage high'],
-      ['error', 'CRITICAL: Memory usage exceeds threshold'],
-    ]);
-  });
+  it.runIf(isLinux)(
+    'goes to warning, critical and back, with one line each in the plan’s words',
+    async () => {
+      const { root, put } = machine(MACHINE);
+      const lines: [string, string][] = [];
+      const changes: StateChange[] = [];
+      const monitor = monitored(
+        { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
+        {
+          root,
+          gc: false,
+          log: (level, message) => lines.push([level, message]),
+          onStateChange: (change) => changes.push(change),
+        },
+      );
+      put('/proc/self/status', status(60));
+      await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
+      expect(monitor.isHealthy()).toBe(true);
+      put('/proc/self/status', status(95));
+      await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
+      expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
+      expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
+        ['ok', 'warning', 60],
+        ['warning', 'critical', 95],
+      ]);
+      expect(lines).toEqual([
+        ['warn', 'WARNING: Memory usage high'],
+        ['error', 'CRITICAL: Memory usage exceeds threshold'],
+      ]);
+    },
+  );
 
   it('a process that begins above the threshold is critical at once', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
@@ -340,10 +468,17 @@ describe('state', () => {
   it('at critical a collection is asked for, once in an interval, and what it freed is recorded', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const collections: unknown[] = [];
-    const monitor = monitored({ memory: { maxHeapSize: 100, gcInterval: 1_000_000 } }, { ...silent, root, onCollect: (record) => collections.push(record) });
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { ...silent, root, onCollect: (record) => collections.push(record) },
+    );
     await vi.waitFor(() => expect(collections.length).toBe(1), 10_000);
     await vi.waitFor(() => expect(monitor.snapshot().collections).toEqual(collections));
-    expect(collections[0]).toEqual({ at: expect.any(Number) as number, durationMs: expect.any(Number) as number, freedMb: expect.any(Number) as number });
+    expect(collections[0]).toEqual({
+      at: expect.any(Number) as number,
+      durationMs: expect.any(Number) as number,
+      freedMb: expect.any(Number) as number,
+    });
   });
 
   it('pitfall 18: collecting takes 1 % of all time at most, and backs off when it frees less than 5 %', () => {
@@ -396,7 +531,9 @@ describe('a stall', () => {
     const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall });
     const block = async (id: number): Promise<void> => {
       for (const end = performance.now() + 80; performance.now() < end;);
-      await expect.poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 }).toBe(true);
+      await expect
+        .poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 })
+        .toBe(true);
     };
     const label = monitor.label('GET /over');
     monitor.requestStarted(label);
@@ -405,13 +542,17 @@ describe('a stall', () => {
     expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
     expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
     // It was over when it was told of; the two clocks are a millisecond apart.
-    for (const [at, { startedAt, durationMs }] of stalls.entries()) expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
+    for (const [at, { startedAt, durationMs }] of stalls.entries())
+      expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
   });
 });
 
 describe('options of a monitor', () => {
   it('are those it was made with, each read once, whatever becomes of the object', async () => {
-    const { root, put } = machine({ ...MACHINE, '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20) });
+    const { root, put } = machine({
+      ...MACHINE,
+      '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20),
+    });
     const changes: StateChange[] = [];
     const lines: string[] = [];
     const reads = new Map<PropertyKey, number>();
@@ -425,7 +566,12 @@ describe('options of a monitor', () => {
     };
     const monitor = monitored(
       { memory: { maxHeapSize: 100 } },
-      new Proxy(options, { get: (target, name) => (reads.set(name, (reads.get(name) ?? 0) + 1), Reflect.get(target, name) as unknown) }),
+      new Proxy(options, {
+        get: (target, name) => (
+          reads.set(name, (reads.get(name) ?? 0) + 1),
+          Reflect.get(target, name) as unknown
+        ),
+      }),
     );
     expect([...reads].filter(([, count]) => count !== 1)).toEqual([]);
     const never = (): never => {
@@ -445,7 +591,12 @@ describe('shedding', () => {
   const pressed = (rssMb: number): ResourceMonitor =>
     monitored(
       { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
-      { ...silent, gc: false, shedding: { retryAfterMs: 1000 }, root: machine({ ...MACHINE, '/proc/self/status': status(rssMb) }).root },
+      {
+        ...silent,
+        gc: false,
+        shedding: { retryAfterMs: 1000 },
+        root: machine({ ...MACHINE, '/proc/self/status': status(rssMb) }).root,
+      },
     );
 
   it('pitfall 22: refuses in proportion between the thresholds, and says for how long, not the same to all', () => {
@@ -469,16 +620,26 @@ describe('shedding', () => {
 
   it('is off unless it is asked for', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
-    expect(monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs()).toBe(0);
+    expect(
+      monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs(),
+    ).toBe(0);
   });
 
   it('a manager refuses with overload, and takes no seat', () => {
     const monitor = pressed(95);
-    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }), { monitor });
+    const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }), {
+      monitor,
+    });
     const result = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
-    expect([result.success, result.code, result.reason]).toEqual([false, 'overload', 'Server is overloaded']);
+    expect([result.success, result.code, result.reason]).toEqual([
+      false,
+      'overload',
+      'Server is overloaded',
+    ]);
     expect(result.retryAfterMs).toBeGreaterThanOrEqual(500);
-    expect([manager.getStats().totalConnections, manager.getStats().refused.overload]).toEqual([0, 1]);
+    expect([manager.getStats().totalConnections, manager.getStats().refused.overload]).toEqual([
+      0, 1,
+    ]);
   });
 
   it('a client gets 503 with Retry-After before the upgrade', async () => {
@@ -491,13 +652,17 @@ describe('shedding', () => {
       const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
       socket.on('data', (data) => (text += data.toString())).on('close', () => resolve(text));
       const key = 'dGhlIHNhbXBsZSBub25jZQ==';
-      socket.write(`GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`);
+      socket.write(
+        `GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`,
+      );
     });
     server.close();
     guard.manager.cleanup();
     expect(answer).toMatch(/^HTTP\/1\.1 503 Service Unavailable\r\n/);
     expect(answer).toMatch(/retry-after: [12]\r\n/);
-    expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4))).toMatchObject({ code: 'overload' });
+    expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4))).toMatchObject({
+      code: 'overload',
+    });
   });
 });
 
@@ -507,7 +672,12 @@ describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () =>
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const monitor = monitored(
       { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
-      { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(75) }).root },
+      {
+        ...silent,
+        gc: false,
+        shedding: true,
+        root: machine({ ...MACHINE, '/proc/self/status': status(75) }).root,
+      },
     );
     const app = new Elysia()
       .use(plugin({ limits: {}, requests: {}, monitor }))
@@ -531,7 +701,10 @@ describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () =>
     expect(upgrades).toEqual(Array.from({ length: 5 }, () => ['open', 'refused']).flat());
     expect(requests).toEqual(Array.from({ length: 5 }, () => [200, 503]).flat());
     const guard = app.decorator.portcullis;
-    expect([guard.manager.getStats().refused.overload, guard.stats().requests?.refused.overload]).toEqual([5, 5]);
+    expect([
+      guard.manager.getStats().refused.overload,
+      guard.stats().requests?.refused.overload,
+    ]).toEqual([5, 5]);
     await app.stop(true);
   });
 });
@@ -541,12 +714,19 @@ describe('adapters', () => {
     const monitor = monitored();
     let release = (): void => undefined;
     const guard = guardWs({ limits: {}, monitor });
-    const server = createServer(guard.request((_request, response) => (release = () => response.end('done'))));
+    const server = createServer(
+      guard.request((_request, response) => (release = () => response.end('done'))),
+    );
     const shedding = guardWs({
       limits: {},
       monitor: monitored(
         { memory: { maxHeapSize: 100 } },
-        { ...silent, gc: false, shedding: true, root: machine({ ...MACHINE, '/proc/self/status': status(99) }).root },
+        {
+          ...silent,
+          gc: false,
+          shedding: true,
+          root: machine({ ...MACHINE, '/proc/self/status': status(99) }).root,
+        },
       ),
     });
     const pressed = createServer(shedding.request((_request, response) => response.end('done')));
@@ -560,7 +740,10 @@ describe('adapters', () => {
     expect(await (await asked).text()).toBe('done');
     await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(0));
     const refused = await fetch(await listen(pressed));
-    expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([503, 'overload']);
+    expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([
+      503,
+      'overload',
+    ]);
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(3);
     server.close();
     pressed.close();
@@ -570,7 +753,11 @@ describe('adapters', () => {
 
   it('pitfall 22: Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
-    const { stdout, stderr } = spawnSync('node_modules/.bin/bun', ['__test__/servers/monitored.ts', root], { encoding: 'utf8', timeout: 20_000 });
+    const { stdout, stderr } = spawnSync(
+      'node_modules/.bin/bun',
+      ['__test__/servers/monitored.ts', root],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
     expect(stderr).toBe('');
     expect(JSON.parse(stdout)).toEqual({
       during: 1,
@@ -597,16 +784,21 @@ function stage(scene: string, file?: string): Found {
     stdout,
     stderr,
     status: code,
-  } = spawnSync(process.execPath, ['__test__/fixtures/stalls.mjs', scene, ...(file === undefined ? [] : [file])], {
-    encoding: 'utf8',
-    timeout: 20_000,
-  });
+  } = spawnSync(
+    process.execPath,
+    ['__test__/fixtures/stalls.mjs', scene, ...(file === undefined ? [] : [file])],
+    {
+      encoding: 'utf8',
+      timeout: 20_000,
+    },
+  );
   expect([stderr, code]).toEqual(['', 0]);
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Found;
 }
 
 /** A machine with too few CPUs for its work does stall loops: those are none of ours. */
-const own = (stalls: readonly Stall[]): readonly Stall[] => stalls.filter(({ cause }) => cause !== 'starved' && cause !== 'throttled');
+const own = (stalls: readonly Stall[]): readonly Stall[] =>
+  stalls.filter(({ cause }) => cause !== 'starved' && cause !== 'throttled');
 
 describe.runIf(isLinux)('stalls', () => {
   it('are noticed while they last: the line is in the log before the block is over', () => {
@@ -615,7 +807,9 @@ describe.runIf(isLinux)('stalls', () => {
     const file = join(folder, 'stalls.log');
     const { stalls } = stage('log', file);
     const text = readFileSync(file, 'utf8');
-    expect(text).toMatch(/^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 requests in flight\n/);
+    expect(text).toMatch(
+      /^portcullis: event loop of main has been blocked for \d+ ms \(.+\), in scene log, 1 requests in flight\n/,
+    );
     expect(text).toMatch(/event loop of main was blocked for \d+ ms/);
     expect(stalls[0]).toMatchObject({ label: 'scene log', inFlight: 1, thread: 'main' });
   });
@@ -627,8 +821,13 @@ describe.runIf(isLinux)('stalls', () => {
     expect(busy?.durationMs).toBeGreaterThan(150);
     expect(busy?.noticedAfterMs).toBeGreaterThanOrEqual(100);
     const system = stage('system');
-    expect(own(system.stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: expect.stringMatching(/^(epoll|wait|poll|futex|read)/) as string });
-    expect(system.ring).toEqual(system.stalls.map((stall) => ({ ...stall, startedAt: expect.any(Number) as number })));
+    expect(own(system.stalls)[0]).toMatchObject({
+      cause: 'blocked',
+      systemCall: expect.stringMatching(/^(epoll|wait|poll|futex|read)/) as string,
+    });
+    expect(system.ring).toEqual(
+      system.stalls.map((stall) => ({ ...stall, startedAt: expect.any(Number) as number })),
+    );
     expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
   });
 
@@ -638,7 +837,9 @@ describe.runIf(isLinux)('stalls', () => {
   });
 
   it('pitfall 9: are none of a process that was stopped for 2 s (SIGSTOP)', async () => {
-    const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let text = '';
     child.stdout.on('data', (data: Buffer) => {
       text += data.toString();
@@ -654,23 +855,35 @@ describe.runIf(isLinux)('stalls', () => {
 
   it('are noticed without the kernel’s figures, too: the loop is asked, and the cause is unknown', async () => {
     const found: Stall[] = [];
-    const monitor = monitored({}, { ...silent, root: machine({}).root, onStall: (stall) => found.push(stall) });
+    const monitor = monitored(
+      {},
+      { ...silent, root: machine({}).root, onStall: (stall) => found.push(stall) },
+    );
     expect(monitor.snapshot().loop.watch).toBe('challenge');
     await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(2), 5000);
     for (const end = performance.now() + 300; performance.now() < end;);
-    await vi.waitFor(() => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true), 5000);
+    await vi.waitFor(
+      () => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true),
+      5000,
+    );
     expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
 
   it('can be left out', () => {
-    expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({ watch: 'off', delayMs: null, stall: null });
+    expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({
+      watch: 'off',
+      delayMs: null,
+      stall: null,
+    });
   });
 });
 
 describe('workers', () => {
   const start = (workerData: object): Promise<Worker> =>
     new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('fixtures/monitored-worker.mjs', import.meta.url), { workerData });
+      const worker = new Worker(new URL('fixtures/monitored-worker.mjs', import.meta.url), {
+        workerData,
+      });
       worker.once('message', () => resolve(worker));
       worker.once('error', reject);
     });
@@ -678,14 +891,21 @@ describe('workers', () => {
   it('pitfall 13: figures are those of all threads, and totals stay when one is ended', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process;
-    const threads = await Promise.all([1, 2, 3].map((n) => start({ name: `worker ${n}`, requests: 10 * n, inFlight: n })));
+    const threads = await Promise.all(
+      [1, 2, 3].map((n) => start({ name: `worker ${n}`, requests: 10 * n, inFlight: n })),
+    );
     const during = monitor.snapshot();
     expect(during.process.requests - before.requests).toBe(60);
     expect(during.activeRequests).toBe(6);
-    expect(during.process.threads.map(({ name }) => name)).toEqual(expect.arrayContaining(['worker 1', 'worker 2', 'worker 3']));
+    expect(during.process.threads.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['worker 1', 'worker 2', 'worker 3']),
+    );
     await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(6), 5000);
     for (const thread of threads) await thread.terminate();
-    await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before.threads.length), 5000);
+    await vi.waitFor(
+      () => expect(monitor.snapshot().process.threads.length).toBe(before.threads.length),
+      5000,
+    );
     expect(monitor.snapshot().process.requests - before.requests).toBe(60);
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
@@ -702,14 +922,22 @@ describe('workers', () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.threads.length;
     for (let round = 0; round < 10; round++) {
-      const threads = await Promise.all([0, 1, 2, 3, 4, 5].map((n) => start({ name: `w${n}`, requests: 1, inFlight: 1, stop: n % 2 === 0 })));
+      const threads = await Promise.all(
+        [0, 1, 2, 3, 4, 5].map((n) =>
+          start({ name: `w${n}`, requests: 1, inFlight: 1, stop: n % 2 === 0 }),
+        ),
+      );
       await Promise.all(threads.map((thread) => thread.terminate()));
     }
     await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before), 5000);
   });
 
   it('may be the only ones that load the addon, and may be ended while they are blocked', () => {
-    const { stdout, status: code } = spawnSync(process.execPath, ['__test__/fixtures/addon-in-workers-only.mjs'], { encoding: 'utf8', timeout: 30_000 });
+    const { stdout, status: code } = spawnSync(
+      process.execPath,
+      ['__test__/fixtures/addon-in-workers-only.mjs'],
+      { encoding: 'utf8', timeout: 30_000 },
+    );
     expect([stdout.trim(), code]).toEqual(['alive', 0]);
   });
 });
@@ -733,7 +961,11 @@ describe('the end', () => {
   it('a process with a monitor, stopped or not, ends by itself', () => {
     for (const last of ['', 'monitor.stop();']) {
       const text = `import { ResourceMonitor, TimerManager } from './dist/index.js'; const monitor = new ResourceMonitor({}, new TimerManager()); ${last}`;
-      const { stderr, status: code } = spawnSync(process.execPath, ['--input-type=module', '-e', text], { encoding: 'utf8', timeout: 10_000 });
+      const { stderr, status: code } = spawnSync(
+        process.execPath,
+        ['--input-type=module', '-e', text],
+        { encoding: 'utf8', timeout: 10_000 },
+      );
       expect([stderr, code]).toEqual(['', 0]);
     }
   });
@@ -755,26 +987,104 @@ describe('bad input', () => {
     ['no limits', undefined, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
     ['limits that are none', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
     ['a section of another name', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
-    ['a warning above critical', { memory: { warningThreshold: 95 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.warningThreshold'],
-    ['a critical above 100', { memory: { criticalThreshold: 101 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.criticalThreshold'],
-    ['a size that is NaN', { memory: { maxHeapSize: Number.NaN } }, {}, 'ERR_OUT_OF_RANGE', 'memory.maxHeapSize'],
-    ['a size with a unit', { memory: { maxHeapSize: '512MB' } }, {}, 'ERR_INVALID_ARG_TYPE', 'memory.maxHeapSize'],
-    ['a gc interval below 0', { memory: { gcInterval: -1 } }, {}, 'ERR_OUT_OF_RANGE', 'memory.gcInterval'],
+    [
+      'a warning above critical',
+      { memory: { warningThreshold: 95 } },
+      {},
+      'ERR_OUT_OF_RANGE',
+      'memory.warningThreshold',
+    ],
+    [
+      'a critical above 100',
+      { memory: { criticalThreshold: 101 } },
+      {},
+      'ERR_OUT_OF_RANGE',
+      'memory.criticalThreshold',
+    ],
+    [
+      'a size that is NaN',
+      { memory: { maxHeapSize: Number.NaN } },
+      {},
+      'ERR_OUT_OF_RANGE',
+      'memory.maxHeapSize',
+    ],
+    [
+      'a size with a unit',
+      { memory: { maxHeapSize: '512MB' } },
+      {},
+      'ERR_INVALID_ARG_TYPE',
+      'memory.maxHeapSize',
+    ],
+    [
+      'a gc interval below 0',
+      { memory: { gcInterval: -1 } },
+      {},
+      'ERR_OUT_OF_RANGE',
+      'memory.gcInterval',
+    ],
     ['options that are none', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
     ['an option of another name', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
-    ['a threshold of 19 ms', {}, { stalls: { thresholdMs: 19 } }, 'ERR_OUT_OF_RANGE', 'stalls.thresholdMs'],
-    ['a threshold of half a ms more', {}, { stalls: { thresholdMs: 100.5 } }, 'ERR_OUT_OF_RANGE', 'stalls.thresholdMs'],
+    [
+      'a threshold of 19 ms',
+      {},
+      { stalls: { thresholdMs: 19 } },
+      'ERR_OUT_OF_RANGE',
+      'stalls.thresholdMs',
+    ],
+    [
+      'a threshold of half a ms more',
+      {},
+      { stalls: { thresholdMs: 100.5 } },
+      'ERR_OUT_OF_RANGE',
+      'stalls.thresholdMs',
+    ],
     ['stalls that are true', {}, { stalls: true }, 'ERR_INVALID_ARG_TYPE', 'stalls'],
-    ['a log of another kind', {}, { stalls: { log: 'stdout' } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log'],
-    ['a log without a path', {}, { stalls: { log: { file: '' } } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log.file'],
-    ['a log that cannot be written', {}, { stalls: { log: { file: '/no/such/folder/x' } } }, 'ERR_OUT_OF_RANGE', 'stalls.log.file'],
+    [
+      'a log of another kind',
+      {},
+      { stalls: { log: 'stdout' } },
+      'ERR_INVALID_ARG_TYPE',
+      'stalls.log',
+    ],
+    [
+      'a log without a path',
+      {},
+      { stalls: { log: { file: '' } } },
+      'ERR_INVALID_ARG_TYPE',
+      'stalls.log.file',
+    ],
+    [
+      'a log that cannot be written',
+      {},
+      { stalls: { log: { file: '/no/such/folder/x' } } },
+      'ERR_OUT_OF_RANGE',
+      'stalls.log.file',
+    ],
     ['a budget of 0', {}, { gc: { budget: 0 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
     ['a budget that is NaN', {}, { gc: { budget: Number.NaN } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
     ['a hook that is no function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
     ['a name that is empty', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
-    ['connections of another kind', {}, { connections: [{}] }, 'ERR_INVALID_ARG_TYPE', 'connections'],
-    ['a budget above half of all time', {}, { gc: { budget: 0.51 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
-    ['a retry after 0 ms', {}, { shedding: { retryAfterMs: 0 } }, 'ERR_OUT_OF_RANGE', 'shedding.retryAfterMs'],
+    [
+      'connections of another kind',
+      {},
+      { connections: [{}] },
+      'ERR_INVALID_ARG_TYPE',
+      'connections',
+    ],
+    [
+      'a budget above half of all time',
+      {},
+      { gc: { budget: 0.51 } },
+      'ERR_OUT_OF_RANGE',
+      'gc.budget',
+    ],
+    [
+      'a retry after 0 ms',
+      {},
+      { shedding: { retryAfterMs: 0 } },
+      'ERR_OUT_OF_RANGE',
+      'shedding.retryAfterMs',
+    ],
     ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
   ])('%s', (_, limits, options, code, field) => {
     const error = refusal(() => new ResourceMonitor(limits as never, timers, options as never));
@@ -786,7 +1096,9 @@ describe('bad input', () => {
     const monitor = monitored();
     expect(refusal(() => monitor.label('')).field).toBe('label');
     expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
-    expect(refusal(() => new ConnectionManager({}, timers, { monitor: {} as never })).field).toBe('monitor');
+    expect(refusal(() => new ConnectionManager({}, timers, { monitor: {} as never })).field).toBe(
+      'monitor',
+    );
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
@@ -794,7 +1106,9 @@ describe('bad input', () => {
     const timers = new TimerManager({ strict: true });
     timers.cleanup();
     expect(refusal(() => new ResourceMonitor({}, timers, silent)).code).toBe('ERR_CLOSED');
-    const names = readdirSync('/proc/self/task').map((thread) => readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim());
+    const names = readdirSync('/proc/self/task').map((thread) =>
+      readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim(),
+    );
     expect(names).not.toContain('portcullis');
   });
 
@@ -816,8 +1130,14 @@ describe('bad input', () => {
     const hook = (): never => {
       throw new Error('of the hook');
     };
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root, onStateChange: hook });
-    await vi.waitFor(() => expect(warnings.map(({ cause }) => cause)).toEqual([new Error('of the hook')]), 5000);
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100 } },
+      { ...silent, gc: false, root, onStateChange: hook },
+    );
+    await vi.waitFor(
+      () => expect(warnings.map(({ cause }) => cause)).toEqual([new Error('of the hook')]),
+      5000,
+    );
     process.off('warning', listener);
     expect(warnings[0]).toMatchObject({ code: 'PORTCULLIS_HOOK_ERROR' });
     expect(monitor.isHealthy()).toBe(false);

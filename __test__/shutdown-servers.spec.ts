@@ -11,10 +11,17 @@ const HANDSHAKE =
 
 describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name, command) => {
   it('lets requests finish, closes every WebSocket with its code one after the other, and ends by itself', async () => {
-    const server = await start(command, { limits: {}, requests: {}, shutdown: { closeCode: 1012, drainWindowMs: 300 }, hooks: ['one'] });
+    const server = await start(command, {
+      limits: {},
+      requests: {},
+      shutdown: { closeCode: 1012, drainWindowMs: 300 },
+      hooks: ['one'],
+    });
     const clients = await Promise.all(Array.from({ length: 20 }, () => server.open()));
     const closes: number[] = [];
-    const codes = clients.map((client) => closeCode(client).finally(() => closes.push(performance.now())));
+    const codes = clients.map((client) =>
+      closeCode(client).finally(() => closes.push(performance.now())),
+    );
     const slow = Array.from({ length: 5 }, () => server.get('/slow?ms=500'));
     await server.until(({ requests }) => requests?.active === 6);
     const result = await server.end();
@@ -43,9 +50,14 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     const aborted = server.get('/aborted');
     // Has connected and says nothing; has sent half a request; is kept alive.
     const silent = server.raw('');
-    const half = server.raw('POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc');
+    const half = server.raw(
+      'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
+    );
     const agent = new Agent({ keepAlive: true });
-    const [kept] = (await once(httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }), 'response')) as [NodeJS.ReadableStream];
+    const [kept] = (await once(
+      httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }),
+      'response',
+    )) as [NodeJS.ReadableStream];
     kept.resume();
     await server.until(({ requests }) => requests?.active === 4);
     const startMs = performance.now();
@@ -65,7 +77,10 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect(performance.now() - startMs).toBeLessThan(5000);
     expect(result.totalMs).toBeLessThanOrEqual(1300);
     expect(result).toMatchObject({ graceful: false, requestsAborted: 3, unhandled: [] });
-    expect(result.hookErrors).toEqual([expect.stringMatching(/^hangs: the hook hangs took more than/), 'throws: thrown']);
+    expect(result.hookErrors).toEqual([
+      expect.stringMatching(/^hangs: the hook hangs took more than/),
+      'throws: thrown',
+    ]);
     // Its handler heard the signal and still could answer.
     expect(await aborted).toBe('aborted');
     expect(await slow).toBe('cut off');
@@ -78,7 +93,10 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     const server = await start(command, { limits: {} });
     const silent = server.raw('');
     const agent = new Agent({ keepAlive: true });
-    const [kept] = (await once(httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }), 'response')) as [NodeJS.ReadableStream];
+    const [kept] = (await once(
+      httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }),
+      'response',
+    )) as [NodeJS.ReadableStream];
     kept.resume();
     await once(kept, 'end');
     const result = await server.end();
@@ -100,7 +118,9 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect(mute.seen().slice(-19)).toContain('\x03\xe9Server shutdown');
     // Bun's own close event does not wait for the answer.
     const waits = name.startsWith('ws');
-    expect(result.websocketsClosed).toEqual(waits ? { acknowledged: 1, forced: 1 } : { acknowledged: 2, forced: 0 });
+    expect(result.websocketsClosed).toEqual(
+      waits ? { acknowledged: 1, forced: 1 } : { acknowledged: 2, forced: 0 },
+    );
     expect([result.graceful, result.leftovers, result.code]).toEqual([!waits, [], 0]);
   });
 
@@ -108,7 +128,9 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     const server = await start(command, { limits: {} });
     const mute = server.raw(HANDSHAKE);
     await server.becomes(1);
-    mute.socket.on('data', () => mute.socket.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69])));
+    mute.socket.on('data', () =>
+      mute.socket.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69])),
+    );
     expect(await server.end()).toMatchObject({ hookErrors: [], code: 0, unhandled: [] });
   });
 
@@ -117,13 +139,20 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     await graceful.open();
     graceful.process.kill('SIGTERM');
     expect(await graceful.exited).toBe(0);
-    const forced = await start(command, { limits: {}, shutdown: { signals: ['SIGTERM'] }, hooks: ['throws'] });
+    const forced = await start(command, {
+      limits: {},
+      shutdown: { signals: ['SIGTERM'] },
+      hooks: ['throws'],
+    });
     forced.process.kill('SIGTERM');
     expect(await forced.exited).toBe(1);
   });
 
   it('exits at once at a second signal', async () => {
-    const server = await start(command, { limits: {}, shutdown: { signals: ['SIGTERM', 'SIGINT'], drainWindowMs: 10_000 } });
+    const server = await start(command, {
+      limits: {},
+      shutdown: { signals: ['SIGTERM', 'SIGINT'], drainWindowMs: 10_000 },
+    });
     await Promise.all([server.open(), server.open()]);
     server.process.kill('SIGTERM');
     // It is draining: newcomers are refused.

@@ -80,20 +80,46 @@ class Sockets {
   }
 }
 
-function setUp(options: ShutdownOptions = {}): { clock: ManualClock; timers: TimerManager; shutdown: GracefulShutdown; sockets: Sockets } {
+function setUp(options: ShutdownOptions = {}): {
+  clock: ManualClock;
+  timers: TimerManager;
+  shutdown: GracefulShutdown;
+  sockets: Sockets;
+} {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
-  return { clock, timers, shutdown: new GracefulShutdown(timers, options), sockets: new Sockets(clock) };
+  return {
+    clock,
+    timers,
+    shutdown: new GracefulShutdown(timers, options),
+    sockets: new Sockets(clock),
+  };
 }
 
 describe('a shutdown', () => {
   it('goes through its phases in order, and is not ready in the same turn', async () => {
     const phases: string[] = [];
-    const { clock, shutdown } = setUp({ preDrainDelayMs: 100, onPhase: (phase) => void phases.push(phase) });
-    expect([shutdown.phase, shutdown.isReady, shutdown.readiness().status, shutdown.liveness().status]).toEqual(['running', true, 200, 200]);
+    const { clock, shutdown } = setUp({
+      preDrainDelayMs: 100,
+      onPhase: (phase) => void phases.push(phase),
+    });
+    expect([
+      shutdown.phase,
+      shutdown.isReady,
+      shutdown.readiness().status,
+      shutdown.liveness().status,
+    ]).toEqual(['running', true, 200, 200]);
     const result = shutdown.shutdown('because');
-    expect([shutdown.phase, shutdown.isReady, shutdown.readiness().status, shutdown.liveness().status]).toEqual(['notReady', false, 503, 200]);
-    expect(JSON.parse(shutdown.readiness().body)).toMatchObject({ title: 'Service Unavailable', status: 503 });
+    expect([
+      shutdown.phase,
+      shutdown.isReady,
+      shutdown.readiness().status,
+      shutdown.liveness().status,
+    ]).toEqual(['notReady', false, 503, 200]);
+    expect(JSON.parse(shutdown.readiness().body)).toMatchObject({
+      title: 'Service Unavailable',
+      status: 503,
+    });
     expect(shutdown.readiness().headers['content-type']).toBe('application/problem+json');
     await pass(clock, 90);
     expect(shutdown.phase).toBe('notReady');
@@ -115,7 +141,9 @@ describe('a shutdown', () => {
   it('runs once however often it is asked for, also from within', async () => {
     let again: Promise<unknown> | undefined;
     let runs = 0;
-    const { shutdown } = setUp({ onPhase: (phase) => phase === 'notReady' && (again = shutdown.shutdown('again')) });
+    const { shutdown } = setUp({
+      onPhase: (phase) => phase === 'notReady' && (again = shutdown.shutdown('again')),
+    });
     shutdown.onShutdown('count', () => void runs++);
     const first = shutdown.shutdown('first');
     expect(shutdown.shutdown()).toBe(first);
@@ -141,7 +169,11 @@ describe('a shutdown', () => {
     const { clock, shutdown } = setUp();
     let requests = 2;
     let idle: () => void = () => undefined;
-    shutdown.add({ name: 'http', requests: () => requests, whenIdle: () => new Promise((resolve) => (idle = resolve)) });
+    shutdown.add({
+      name: 'http',
+      requests: () => requests,
+      whenIdle: () => new Promise((resolve) => (idle = resolve)),
+    });
     let done: (value: string) => void = () => undefined;
     const work = new Promise<string>((resolve) => (done = resolve));
     expect(shutdown.hold(work)).toBe(work);
@@ -153,7 +185,12 @@ describe('a shutdown', () => {
     await pass(clock, 1000, 100);
     expect(shutdown.phase).toBe('draining');
     done('work');
-    expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, phaseMs: { draining: 4000 }, leftovers: [] });
+    expect(await result).toMatchObject({
+      graceful: true,
+      requestsAborted: 0,
+      phaseMs: { draining: 4000 },
+      leftovers: [],
+    });
   });
 
   it('aborts the requests that outlast their time, and says so', async () => {
@@ -172,7 +209,11 @@ describe('a shutdown', () => {
     await pass(clock, 990);
     expect([shutdown.phase, requests, destroyed]).toEqual(['closing', 1, 0]);
     await pass(clock, 10);
-    expect(await result).toMatchObject({ graceful: false, requestsAborted: 3, leftovers: [{ kind: 'request', name: 'http', count: 1 }] });
+    expect(await result).toMatchObject({
+      graceful: false,
+      requestsAborted: 3,
+      leftovers: [{ kind: 'request', name: 'http', count: 1 }],
+    });
     expect(destroyed).toBe(1);
     expect(clock.now()).toBeLessThanOrEqual(1100);
   });
@@ -181,7 +222,15 @@ describe('a shutdown', () => {
     const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000 });
     const never = (): Promise<never> => new Promise(() => undefined);
     for (let i = 0; i < 5; i++) sockets.add(true);
-    shutdown.add(sockets.part({ drain: never, whenIdle: never, stop: never, destroy: never, requests: () => 1 }));
+    shutdown.add(
+      sockets.part({
+        drain: never,
+        whenIdle: never,
+        stop: never,
+        destroy: never,
+        requests: () => 1,
+      }),
+    );
     void shutdown.hold(never(), 'upload');
     for (const name of ['a', 'b', 'c']) shutdown.onShutdown(name, never);
     let result: Awaited<ReturnType<typeof shutdown.shutdown>> | undefined;
@@ -196,13 +245,19 @@ describe('a shutdown', () => {
   });
 
   it('closes WebSockets one after the other over the window, with a jitter', async () => {
-    const { clock, shutdown, sockets } = setUp({ drainWindowMs: 1000, closeCode: 1012, closeReason: 'Restart' });
+    const { clock, shutdown, sockets } = setUp({
+      drainWindowMs: 1000,
+      closeCode: 1012,
+      closeReason: 'Restart',
+    });
     for (let i = 0; i < 100; i++) sockets.add();
     shutdown.add(sockets.part());
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
     expect((await result).websocketsClosed).toEqual({ acknowledged: 100, forced: 0 });
-    expect(new Set(sockets.closes.map(({ code, reason }) => `${code} ${reason}`))).toEqual(new Set(['1012 Restart']));
+    expect(new Set(sockets.closes.map(({ code, reason }) => `${code} ${reason}`))).toEqual(
+      new Set(['1012 Restart']),
+    );
     const at = sockets.closes.map(({ atMs }) => atMs);
     for (let tenth = 0; tenth < 10; tenth++) {
       // Ten of a hundred in every tenth of the window, give or take one at its ends.
@@ -222,7 +277,11 @@ describe('a shutdown', () => {
     await pass(clock, 190);
     expect([shutdown.phase, sockets.terminated]).toEqual(['draining', 0]);
     await pass(clock, 20);
-    expect(await result).toMatchObject({ graceful: false, websocketsClosed: { acknowledged: 7, forced: 3 }, leftovers: [] });
+    expect(await result).toMatchObject({
+      graceful: false,
+      websocketsClosed: { acknowledged: 7, forced: 3 },
+      leftovers: [],
+    });
     expect(sockets.terminated).toBe(3);
   });
 
@@ -235,18 +294,28 @@ describe('a shutdown', () => {
     const left = sockets.open.size;
     for (const socket of Array.from(sockets.open)) sockets.leave(socket);
     await pass(clock, 10);
-    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 5 - left, forced: 0 } });
+    expect(await result).toMatchObject({
+      graceful: true,
+      websocketsClosed: { acknowledged: 5 - left, forced: 0 },
+    });
     expect(left).toBeGreaterThanOrEqual(4);
   });
 
   it('gives the window and the last close their whole time, whatever hooks there are', async () => {
-    const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000, drainWindowMs: 700, closeTimeoutMs: 300 });
+    const { clock, shutdown, sockets } = setUp({
+      deadlineMs: 1000,
+      drainWindowMs: 700,
+      closeTimeoutMs: 300,
+    });
     for (let i = 0; i < 50; i++) sockets.add();
     shutdown.add(sockets.part());
     shutdown.onShutdown('quick', () => undefined, { timeoutMs: 900 });
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
-    expect(await result).toMatchObject({ graceful: true, websocketsClosed: { acknowledged: 50, forced: 0 } });
+    expect(await result).toMatchObject({
+      graceful: true,
+      websocketsClosed: { acknowledged: 50, forced: 0 },
+    });
   });
 
   it('waits for what a request begins to hold while it drains', async () => {
@@ -281,7 +350,11 @@ describe('a shutdown', () => {
     const { clock, shutdown, sockets } = setUp();
     const order: string[] = [];
     sockets.add();
-    shutdown.add(sockets.part({ drain: () => void order.push(`drained with ${sockets.closes.length} closed`) }));
+    shutdown.add(
+      sockets.part({
+        drain: () => void order.push(`drained with ${sockets.closes.length} closed`),
+      }),
+    );
     const result = shutdown.shutdown();
     await pass(clock, 10);
     await result;
@@ -290,7 +363,10 @@ describe('a shutdown', () => {
 
   it('runs hooks the last added first, and goes on after one that throws, rejects or hangs', async () => {
     const told: string[] = [];
-    const { clock, shutdown } = setUp({ hookTimeoutMs: 100, onError: (_error, name) => void told.push(name) });
+    const { clock, shutdown } = setUp({
+      hookTimeoutMs: 100,
+      onError: (_error, name) => void told.push(name),
+    });
     const ran: string[] = [];
     let aborted = false;
     shutdown.onShutdown('first', () => void ran.push('first'));
@@ -302,7 +378,11 @@ describe('a shutdown', () => {
       return new Promise(() => undefined);
     });
     shutdown.onShutdown('rejects', () => Promise.reject(new Error('rejected')));
-    shutdown.onShutdown('late', () => new Promise((_, reject) => void setTimeout(reject, 5, new Error('late'))), { timeoutMs: 10 });
+    shutdown.onShutdown(
+      'late',
+      () => new Promise((_, reject) => void setTimeout(reject, 5, new Error('late'))),
+      { timeoutMs: 10 },
+    );
     shutdown.onShutdown('last', ({ reason }) => void ran.push(`last ${reason}`));
     const result = shutdown.shutdown('why');
     await pass(clock, 10);
@@ -317,7 +397,10 @@ describe('a shutdown', () => {
       ['throws', 'thrown'],
     ]);
     expect([graceful, aborted]).toEqual([false, true]);
-    expect(leftovers.map(({ kind, name }) => `${kind} ${name}`)).toEqual(['hook late', 'hook hangs']);
+    expect(leftovers.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+      'hook late',
+      'hook hangs',
+    ]);
     expect(told).toContain('late');
   });
 
@@ -373,19 +456,33 @@ describe('a shutdown', () => {
     const fail = (): never => {
       throw new Error('part');
     };
-    shutdown.add({ name: 'bad', drain: fail, requests: fail, whenIdle: fail, sockets: fail, watchSockets: fail, abort: fail, stop: fail, destroy: fail });
+    shutdown.add({
+      name: 'bad',
+      drain: fail,
+      requests: fail,
+      whenIdle: fail,
+      sockets: fail,
+      watchSockets: fail,
+      abort: fail,
+      stop: fail,
+      destroy: fail,
+    });
     const reject = (): Promise<never> => Promise.reject(new Error('part'));
     shutdown.add({ name: 'worse', drain: reject, whenIdle: reject, stop: reject, destroy: reject });
     const result = shutdown.shutdown();
     await pass(clock, 100);
     const { graceful, hookErrors } = await result;
     expect(graceful).toBe(false);
-    expect(new Set(hookErrors.map(({ name }) => name.split('.')[0]))).toEqual(new Set(['onPhase', 'bad', 'worse']));
+    expect(new Set(hookErrors.map(({ name }) => name.split('.')[0]))).toEqual(
+      new Set(['onPhase', 'bad', 'worse']),
+    );
   });
 
   it('tells of held work that rejects: by onError before it begins, in the result while it is under way', async () => {
     const told: string[] = [];
-    const { shutdown } = setUp({ onError: (error, name) => void told.push(`${name}: ${(error as Error).message}`) });
+    const { shutdown } = setUp({
+      onError: (error, name) => void told.push(`${name}: ${(error as Error).message}`),
+    });
     void shutdown.hold(Promise.reject(new Error('early')), 'one');
     await turn();
     let fail: (error: Error) => void = () => undefined;

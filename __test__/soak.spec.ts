@@ -5,11 +5,20 @@ import { TRIALS, trialsOf } from '../soak/plan.mjs';
 // The soak in short: the same code with small counts. What it waits for, it waits for; nothing is timed.
 // Clients are by hand and run on Node; the hosts are those of the runtime that runs this suite.
 const HOSTS = process.versions['bun'] === undefined ? ['ws'] : ['elysia', 'bun'];
-const soak = (...args: string[]): SpawnSyncReturns<string> => spawnSync('node', ['scripts/soak.mjs', ...args], { encoding: 'utf8', timeout: 110_000 });
+const soak = (...args: string[]): SpawnSyncReturns<string> =>
+  spawnSync('node', ['scripts/soak.mjs', ...args], { encoding: 'utf8', timeout: 110_000 });
 
 describe.each(HOSTS)('nothing crashes, no seat is lost, no timer left: %s', (host) => {
   it.each(trialsOf(host))('%s', { timeout: 120_000 }, (trial) => {
-    const { status, stdout, stderr } = soak('--short', '--seed', '1', '--host', host, '--trial', trial);
+    const { status, stdout, stderr } = soak(
+      '--short',
+      '--seed',
+      '1',
+      '--host',
+      host,
+      '--trial',
+      trial,
+    );
     expect([status, stderr], stdout).toEqual([0, '']);
     expect(stdout).toContain(`: ${trial} `);
   });

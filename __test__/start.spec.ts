@@ -3,27 +3,48 @@ import { once } from 'node:events';
 import { expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
 
-it('npm start shows the page, with as many real clients as it is told', { timeout: 60_000 }, async () => {
-  const demo = spawn('node', ['scripts/start.mjs', '--load', '20'], { env: { ...process.env, PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] });
-  try {
-    let url: string | undefined;
-    for await (const data of demo.stdout) {
-      url = /the live page is at (http:\S+)/.exec(String(data))?.[1];
-      if (url !== undefined) break;
+it(
+  'npm start shows the page, with as many real clients as it is told',
+  { timeout: 60_000 },
+  async () => {
+    const demo = spawn('node', ['scripts/start.mjs', '--load', '20'], {
+      env: { ...process.env, PORT: '0' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      let url: string | undefined;
+      for await (const data of demo.stdout) {
+        url = /the live page is at (http:\S+)/.exec(String(data))?.[1];
+        if (url !== undefined) break;
+      }
+      const snapshot = async (): Promise<PageSnapshot> =>
+        (await (await fetch(`${url}/snapshot`)).json()) as PageSnapshot;
+      await expect
+        .poll(async () => (await snapshot()).connections.total, { timeout: 20_000 })
+        .toBe(20);
+      await expect
+        .poll(async () => (await snapshot()).requests?.perSecond, { timeout: 20_000 })
+        .toBeGreaterThan(0);
+      const { state, layers, loop, memory, requests, messages } = await snapshot();
+      expect(
+        requests?.routes
+          .map(({ route }) => route)
+          .filter((route) => !/^GET \/(?:users\/:id|report|flaky|block|)$/.test(route)),
+      ).toEqual([]);
+      expect(messages?.inPerSecond).toBeGreaterThan(0);
+      expect([state === 'unknown', layers?.length, loop === null, memory === null]).toEqual([
+        false,
+        3,
+        false,
+        false,
+      ]);
+    } finally {
+      const ended = once(demo, 'exit');
+      demo.kill('SIGTERM');
+      await ended;
     }
-    const snapshot = async (): Promise<PageSnapshot> => (await (await fetch(`${url}/snapshot`)).json()) as PageSnapshot;
-    await expect.poll(async () => (await snapshot()).connections.total, { timeout: 20_000 }).toBe(20);
-    await expect.poll(async () => (await snapshot()).requests?.perSecond, { timeout: 20_000 }).toBeGreaterThan(0);
-    const { state, layers, loop, memory, requests, messages } = await snapshot();
-    expect(requests?.routes.map(({ route }) => route).filter((route) => !/^GET \/(?:users\/:id|report|flaky|block|)$/.test(route))).toEqual([]);
-    expect(messages?.inPerSecond).toBeGreaterThan(0);
-    expect([state === 'unknown', layers?.length, loop === null, memory === null]).toEqual([false, 3, false, false]);
-  } finally {
-    const ended = once(demo, 'exit');
-    demo.kill('SIGTERM');
-    await ended;
-  }
-});
+  },
+);
 
 it('npm start says what is wrong with its options', () => {
   for (const [args, said] of [
@@ -31,7 +52,9 @@ it('npm start says what is wrong with its options', () => {
     [['--load', '1e9'], '--load must be a whole number from 0 to 2000'],
     [['--lod', '5'], 'the only option is --load'],
   ] as const) {
-    const { status, stderr } = spawnSync('node', ['scripts/start.mjs', ...args], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync('node', ['scripts/start.mjs', ...args], {
+      encoding: 'utf8',
+    });
     expect([status, stderr.includes(said)]).toEqual([1, true]);
   }
 });

@@ -19,7 +19,11 @@ function log(timers: 'host' | 'ours', body: string): { out: string; status: numb
     process.on('unhandledRejection', (error) => print('unhandled', error.message));
     const late = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
     ${body}`;
-  const { stdout, status } = spawnSync(process.execPath, BUN ? ['-e', script] : ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 });
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    BUN ? ['-e', script] : ['--input-type=module', '-e', script],
+    { encoding: 'utf8', timeout: 20_000 },
+  );
   return { out: stdout, status };
 }
 
@@ -29,7 +33,10 @@ describe.each([
     'order of deadlines, first in first out on ties',
     `setTimeout(print, 30, 'c'); setTimeout(print, 10, 'a'); setTimeout(print, 10, 'b'); setTimeout(print, 30, 'd');`,
   ],
-  ['arguments of every number', `setTimeout(print, 1, 1, 'two', undefined, null, 5); setTimeout(print, 1);`],
+  [
+    'arguments of every number',
+    `setTimeout(print, 1, 1, 'two', undefined, null, 5); setTimeout(print, 1);`,
+  ],
   [
     'strange delays are one millisecond',
     `for (const delay of [0, -5, NaN, undefined, null, '3', 0.5, 1.9]) setTimeout(() => 0, delay); setTimeout(print, 20, 'later');`,
@@ -38,7 +45,10 @@ describe.each([
     'a throw is uncaught and the rest still run',
     `setTimeout(() => { throw new Error('first'); }, 5); setTimeout(print, 5, 'second'); setTimeout(() => { throw new Error('third'); }, 5); setTimeout(print, 6, 'fourth'); late(20);`,
   ],
-  ['a rejection is unhandled', `setTimeout(async () => { throw new Error('lost'); }, 1); setTimeout(print, 20, 'after');`],
+  [
+    'a rejection is unhandled',
+    `setTimeout(async () => { throw new Error('lost'); }, 1); setTimeout(print, 20, 'after');`,
+  ],
   [
     'promise jobs run between two callbacks',
     `for (const name of ['a', 'b', 'c']) setTimeout(() => { print(name); Promise.resolve().then(() => print('job', name)); }, 5); late(20);`,
@@ -51,9 +61,18 @@ describe.each([
     'either clear takes either kind, by handle and by number',
     `clearInterval(setTimeout(print, 5, 'x')); clearTimeout(setInterval(print, 5, 'y')); clearTimeout(+setTimeout(print, 5, 'z')); clearTimeout(undefined); clearTimeout(null); setTimeout(print, 20, 'end');`,
   ],
-  ['an interval can clear itself', `let n = 0; const i = setInterval(() => { print('tick', ++n); if (n === 3) clearInterval(i); }, 3);`],
-  ['a throwing interval goes on', `let n = 0; const i = setInterval(() => { if (++n === 3) clearInterval(i); throw new Error('tick ' + n); }, 3);`],
-  ['nested timers', `setTimeout(() => { print(1); setTimeout(() => { print(2); setTimeout(print, 1, 3); }, 1); }, 1);`],
+  [
+    'an interval can clear itself',
+    `let n = 0; const i = setInterval(() => { print('tick', ++n); if (n === 3) clearInterval(i); }, 3);`,
+  ],
+  [
+    'a throwing interval goes on',
+    `let n = 0; const i = setInterval(() => { if (++n === 3) clearInterval(i); throw new Error('tick ' + n); }, 3);`,
+  ],
+  [
+    'nested timers',
+    `setTimeout(() => { print(1); setTimeout(() => { print(2); setTimeout(print, 1, 3); }, 1); }, 1);`,
+  ],
   [
     'refresh puts a timer off, and arms a fired one again',
     `let n = 0; const t = setTimeout(() => { print('fired', ++n); if (n < 3) t.refresh(); }, 10); setTimeout(() => { t.refresh(); print('put off'); }, 3);`,
@@ -62,7 +81,10 @@ describe.each([
     'an unref timer does not hold the process',
     `setTimeout(print, 60_000, 'never').unref(); setInterval(print, 60_000, 'never').unref(); setTimeout(print, 5, 'end');`,
   ],
-  ['hasRef follows ref and unref', `const t = setTimeout(() => 0, 5); print(t.hasRef(), t.unref().hasRef(), t.ref().hasRef());`],
+  [
+    'hasRef follows ref and unref',
+    `const t = setTimeout(() => 0, 5); print(t.hasRef(), t.unref().hasRef(), t.ref().hasRef());`,
+  ],
   [
     'the context of AsyncLocalStorage is kept',
     `const als = new AsyncLocalStorage(); als.run('inside', () => setTimeout(() => print(als.getStore()), 5)); als.run('ticks', () => { const i = setInterval(() => { print(als.getStore()); clearInterval(i); }, 5); }); setTimeout(() => print(als.getStore()), 20);`,
@@ -104,7 +126,9 @@ describe('fake timers of sinon', () => {
 it('a manager that captures no context runs its callbacks without one', async () => {
   const store = new AsyncLocalStorage<string>();
   const timers = new TimerManager({ context: 'none' });
-  const seen = await new Promise((resolve) => store.run('inside', () => timers.setTimeout(() => resolve(timers.getActiveTimersCount()), 1)));
+  const seen = await new Promise((resolve) =>
+    store.run('inside', () => timers.setTimeout(() => resolve(timers.getActiveTimersCount()), 1)),
+  );
   expect(seen).toBe(0);
 });
 
@@ -119,7 +143,9 @@ it('a hundred workers end while their timers fire', { timeout: 120_000 }, async 
     await Promise.all(
       [1, 2, 3, 4].map(async () => {
         const worker = new Worker(code, { eval: true });
-        await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+        await new Promise((resolve, reject) =>
+          worker.once('message', resolve).once('error', reject),
+        );
         await worker.terminate();
       }),
     );

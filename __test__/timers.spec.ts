@@ -12,7 +12,8 @@ describe('order', () => {
   it('agrees with a sorted list over random operations', () => {
     const { clock, timers } = manual();
     let random = 7;
-    const next = (most: number): number => (random = (random * 1_103_515_245 + 12_345) % 2 ** 31) % most;
+    const next = (most: number): number =>
+      (random = (random * 1_103_515_245 + 12_345) % 2 ** 31) % most;
     const model: { at: number; n: number }[] = [];
     const fired: number[] = [];
     const expected: number[] = [];
@@ -122,7 +123,10 @@ describe('intervals', () => {
     const { clock, timers } = manual();
     let started = 0;
     let finish = (): void => undefined;
-    timers.setInterval(() => (started++, new Promise<void>((resolve) => (finish = resolve))), { delayMs: 10, overlap: 'skip' });
+    timers.setInterval(() => (started++, new Promise<void>((resolve) => (finish = resolve))), {
+      delayMs: 10,
+      overlap: 'skip',
+    });
     clock.advance(35);
     expect(started).toBe(1);
     finish();
@@ -153,13 +157,17 @@ describe('cleanup', () => {
     expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
     const strict = new TimerManager({ clock, strict: true });
     strict.cleanup();
-    expect(() => strict.setTimeout(() => 0, 1)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(() => strict.setTimeout(() => 0, 1)).toThrow(
+      expect.objectContaining({ code: 'ERR_CLOSED' }),
+    );
   });
 
   it('ends though options were junk, which arms nothing', async () => {
     const { timers } = manual();
     for (const junk of [null, 5, { signal: {} }, { signl: 1 }, { ref: 'x' }]) {
-      const code = expect.objectContaining({ code: expect.stringMatching(/^ERR_(INVALID_ARG_TYPE|UNKNOWN_OPTION)$/) });
+      const code = expect.objectContaining({
+        code: expect.stringMatching(/^ERR_(INVALID_ARG_TYPE|UNKNOWN_OPTION)$/),
+      });
       await expect(timers.sleep(5, junk as never)).rejects.toEqual(code);
       await expect(timers.interval(5, junk as never).next()).rejects.toEqual(code);
     }
@@ -168,13 +176,23 @@ describe('cleanup', () => {
       { delayMs: 5, name: 5 },
       { delayMs: 5, signal: {} },
     ]) {
-      expect(() => timers.setTimeout(() => 0, junk as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+      expect(() => timers.setTimeout(() => 0, junk as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
+      );
     }
-    expect(() => timers.scope(5 as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' }));
+    expect(() => timers.scope(5 as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' }),
+    );
     expect(timers.getActiveTimersCount()).toBe(0);
     expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
-    for (const [field, junk] of Object.entries({ strict: 'yes', name: 5, clock: { now: () => 0 } })) {
-      expect(() => new TimerManager({ [field]: junk } as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }));
+    for (const [field, junk] of Object.entries({
+      strict: 'yes',
+      name: 5,
+      clock: { now: () => 0 },
+    })) {
+      expect(() => new TimerManager({ [field]: junk } as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }),
+      );
     }
   });
 
@@ -203,7 +221,9 @@ describe('on the host', () => {
     const log: string[] = [];
     const start = performance.now();
     await new Promise<void>((resolve) => {
-      storage.run('request', () => timers.setTimeout(() => log.push(storage.getStore() ?? 'lost'), 3));
+      storage.run('request', () =>
+        timers.setTimeout(() => log.push(storage.getStore() ?? 'lost'), 3),
+      );
       timers.setTimeout(() => {
         log.push('one');
         queueMicrotask(() => log.push('micro'));

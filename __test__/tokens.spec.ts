@@ -18,14 +18,16 @@ import { SECRET, encode, inAnHour, raw, signature, token } from './fixtures/sign
 
 const HS256 = { alg: 'HS256' };
 const header = JSON.stringify(HS256);
-const hs = (options: Partial<TokenVerifierOptions> = {}): TokenVerifier => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options });
+const hs = (options: Partial<TokenVerifierOptions> = {}): TokenVerifier =>
+  new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options });
 const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
 
 function thrown(call: () => unknown): Partial<PortcullisError> {
   try {
     call();
   } catch (error) {
-    if (error instanceof PortcullisError) return { code: error.code, field: error.field, message: error.message };
+    if (error instanceof PortcullisError)
+      return { code: error.code, field: error.field, message: error.message };
     throw error;
   }
   throw new Error('nothing was thrown');
@@ -72,33 +74,55 @@ describe('a good token', () => {
     ['EdDSA', 'ed25519'],
     ['Ed25519', 'ed25519'],
   ];
-  it.each(rows)('of %s is verified with its key as JWK, PEM and KeyObject, and with no other', (algorithm, type) => {
-    const { privateKey, publicKey } = pairs[type];
-    const good = token({}, privateKey, algorithm);
-    const other = token({}, generateKeyPairSync(type === 'rsa' ? 'rsa' : (privateKey.asymmetricKeyType as 'ec'), keyOptions(privateKey)).privateKey, algorithm);
-    const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
-    for (const keys of [publicKey.export({ format: 'jwk' }) as TokenJwk, { pem }, publicKey]) {
-      const verifier = new TokenVerifier({ algorithms: [algorithm], keys });
-      expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
-      expect(codeOf(verifier.safeVerify(other))).toBe('ERR_TOKEN_SIGNATURE');
-      expect(codeOf(verifier.safeVerify(good.slice(0, -8)))).toMatch(/SIGNATURE|ENCODING/);
-    }
-  });
+  it.each(rows)(
+    'of %s is verified with its key as JWK, PEM and KeyObject, and with no other',
+    (algorithm, type) => {
+      const { privateKey, publicKey } = pairs[type];
+      const good = token({}, privateKey, algorithm);
+      const other = token(
+        {},
+        generateKeyPairSync(
+          type === 'rsa' ? 'rsa' : (privateKey.asymmetricKeyType as 'ec'),
+          keyOptions(privateKey),
+        ).privateKey,
+        algorithm,
+      );
+      const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
+      for (const keys of [publicKey.export({ format: 'jwk' }) as TokenJwk, { pem }, publicKey]) {
+        const verifier = new TokenVerifier({ algorithms: [algorithm], keys });
+        expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
+        expect(codeOf(verifier.safeVerify(other))).toBe('ERR_TOKEN_SIGNATURE');
+        expect(codeOf(verifier.safeVerify(good.slice(0, -8)))).toMatch(/SIGNATURE|ENCODING/);
+      }
+    },
+  );
 
   const keyOptions = (key: KeyObject): never =>
-    (key.asymmetricKeyType === 'rsa' ? { modulusLength: 2048 } : { namedCurve: key.asymmetricKeyDetails?.namedCurve ?? 'P-256' }) as never;
+    (key.asymmetricKeyType === 'rsa'
+      ? { modulusLength: 2048 }
+      : { namedCurve: key.asymmetricKeyDetails?.namedCurve ?? 'P-256' }) as never;
 
   it.each([
     ['HS256', 32],
     ['HS384', 48],
     ['HS512', 64],
-  ] as const)('of %s is verified, with a secret as bytes, text and KeyObject', (algorithm, length) => {
-    const secret = 's'.repeat(length);
-    const good = token({}, secret, algorithm);
-    for (const keys of [{ secret }, { secret: Buffer.from(secret) }, createSecretKey(Buffer.from(secret)), { kty: 'oct', k: encode(secret) }]) {
-      expect(codeOf(new TokenVerifier({ algorithms: [algorithm], keys }).safeVerify(good))).toBe('accepted');
-    }
-  });
+  ] as const)(
+    'of %s is verified, with a secret as bytes, text and KeyObject',
+    (algorithm, length) => {
+      const secret = 's'.repeat(length);
+      const good = token({}, secret, algorithm);
+      for (const keys of [
+        { secret },
+        { secret: Buffer.from(secret) },
+        createSecretKey(Buffer.from(secret)),
+        { kty: 'oct', k: encode(secret) },
+      ]) {
+        expect(codeOf(new TokenVerifier({ algorithms: [algorithm], keys }).safeVerify(good))).toBe(
+          'accepted',
+        );
+      }
+    },
+  );
 });
 
 // What well-known libraries accept and must not, row by row.
@@ -108,7 +132,8 @@ describe('every known trap is refused', () => {
   const good = raw(header, body);
   const [h = '', p = '', s = ''] = good.split('.');
   const sign = (claims: string): string => raw(header, claims);
-  const deep = (levels: number): string => sign(`{"exp":${exp},"a":${'['.repeat(levels)}${']'.repeat(levels)}}`);
+  const deep = (levels: number): string =>
+    sign(`{"exp":${exp},"a":${'['.repeat(levels)}${']'.repeat(levels)}}`);
   const bits = encode(JSON.stringify({ exp, n: 1 }).padEnd(40));
   const rows: readonly (readonly [string, string, string, Partial<TokenVerifierOptions>?])[] = [
     ['a space in the signature', `${h}.${p}.${s.slice(0, 5)} ${s.slice(5)}`, 'ERR_TOKEN_ENCODING'],
@@ -121,22 +146,49 @@ describe('every known trap is refused', () => {
       'ERR_TOKEN_ENCODING',
     ],
     ['stray bits in the signature', `${h}.${p}.${withTrailingBits(s)}`, 'ERR_TOKEN_ENCODING'],
-    ['stray bits in a signed payload', `${h}.${withTrailingBits(bits)}.${signature(`${h}.${withTrailingBits(bits)}`)}`, 'ERR_TOKEN_ENCODING'],
+    [
+      'stray bits in a signed payload',
+      `${h}.${withTrailingBits(bits)}.${signature(`${h}.${withTrailingBits(bits)}`)}`,
+      'ERR_TOKEN_ENCODING',
+    ],
     ['a critical extension', raw('{"alg":"HS256","crit":["x"],"x":1}', body), 'ERR_TOKEN_CRITICAL'],
-    ['crit with b64 false', raw('{"alg":"HS256","crit":["b64"],"b64":false}', body), 'ERR_TOKEN_UNENCODED'],
+    [
+      'crit with b64 false',
+      raw('{"alg":"HS256","crit":["b64"],"b64":false}', body),
+      'ERR_TOKEN_UNENCODED',
+    ],
     ['b64 false', raw('{"alg":"HS256","b64":false}', body), 'ERR_TOKEN_UNENCODED'],
     ['an empty crit', raw('{"alg":"HS256","crit":[]}', body), 'ERR_TOKEN_CRITICAL'],
     ['crit that is no list', raw('{"alg":"HS256","crit":"exp"}', body), 'ERR_TOKEN_CRITICAL'],
     ['alg twice', raw('{"alg":"none","alg":"HS256"}', body), 'ERR_TOKEN_HEADER_DUPLICATE'],
-    ['alg twice, once escaped', raw('{"alg":"HS256","\\u0061lg":"HS256"}', body), 'ERR_TOKEN_HEADER_DUPLICATE'],
+    [
+      'alg twice, once escaped',
+      raw('{"alg":"HS256","\\u0061lg":"HS256"}', body),
+      'ERR_TOKEN_HEADER_DUPLICATE',
+    ],
     ['exp twice', sign(`{"exp":1,"exp":${exp}}`), 'ERR_TOKEN_CLAIM_DUPLICATE'],
     ['sub twice', sign(`{"sub":"a","sub":"b","exp":${exp}}`), 'ERR_TOKEN_CLAIM_DUPLICATE'],
-    ['a claim of one’s own twice', sign(`{"role":"a","role":"b","exp":${exp}}`), 'ERR_TOKEN_CLAIM_DUPLICATE'],
+    [
+      'a claim of one’s own twice',
+      sign(`{"role":"a","role":"b","exp":${exp}}`),
+      'ERR_TOKEN_CLAIM_DUPLICATE',
+    ],
     ['an array as payload', sign('[1]'), 'ERR_TOKEN_CLAIMS'],
     ['a string as payload', sign('"x"'), 'ERR_TOKEN_CLAIMS'],
     ['null as payload', sign('null'), 'ERR_TOKEN_CLAIMS'],
     ['a byte order mark', sign(`\ufeff${body}`), 'ERR_TOKEN_CLAIMS'],
-    ['invalid UTF-8', raw(header, Buffer.concat([Buffer.from(`{"exp":${exp},"a":"`), Buffer.from([0xc3, 0x28]), Buffer.from('"}')])), 'ERR_TOKEN_CLAIMS'],
+    [
+      'invalid UTF-8',
+      raw(
+        header,
+        Buffer.concat([
+          Buffer.from(`{"exp":${exp},"a":"`),
+          Buffer.from([0xc3, 0x28]),
+          Buffer.from('"}'),
+        ]),
+      ),
+      'ERR_TOKEN_CLAIMS',
+    ],
     ['half a surrogate pair', sign(`{"exp":${exp},"a":"\\ud800"}`), 'ERR_TOKEN_CLAIMS'],
     ['exp beyond doubles', sign('{"exp":1e400}'), 'ERR_TOKEN_CLAIMS'],
     ['exp beyond dates', sign('{"exp":1e300}'), 'ERR_TOKEN_CLAIM_INVALID'],
@@ -148,23 +200,65 @@ describe('every known trap is refused', () => {
     ['nbf as text', sign(`{"exp":${exp},"nbf":"0"}`), 'ERR_TOKEN_CLAIM_INVALID'],
     ['iat in the future', sign(`{"exp":${exp},"iat":${exp - 60}}`), 'ERR_TOKEN_ISSUED_IN_FUTURE'],
     ['iat as text', sign(`{"exp":${exp},"iat":"0"}`), 'ERR_TOKEN_CLAIM_INVALID'],
-    ['at+jwt where nothing is configured', raw('{"alg":"HS256","typ":"at+jwt"}', body), 'ERR_TOKEN_TYP'],
+    [
+      'at+jwt where nothing is configured',
+      raw('{"alg":"HS256","typ":"at+jwt"}', body),
+      'ERR_TOKEN_TYP',
+    ],
     ['typ that is no text', raw('{"alg":"HS256","typ":1}', body), 'ERR_TOKEN_TYP'],
     ['zip', raw('{"alg":"HS256","zip":"DEF"}', body), 'ERR_TOKEN_COMPRESSED'],
     ['enc', raw('{"alg":"HS256","enc":"A128GCM"}', body), 'ERR_TOKEN_ENCRYPTED'],
     ['five parts', 'a.b.c.d.e', 'ERR_TOKEN_ENCRYPTED'],
     ['a __proto__ claim', sign(`{"exp":${exp},"__proto__":{"admin":true}}`), 'ERR_TOKEN_CLAIMS'],
-    ['an escaped __proto__ further down', sign(`{"exp":${exp},"a":[{"__prot\\u006f__":1}]}`), 'ERR_TOKEN_CLAIMS'],
+    [
+      'an escaped __proto__ further down',
+      sign(`{"exp":${exp},"a":[{"__prot\\u006f__":1}]}`),
+      'ERR_TOKEN_CLAIMS',
+    ],
     ['33 levels', deep(32), 'ERR_TOKEN_CLAIMS_TOO_COMPLEX'],
     ['3,000 levels', deep(3000), 'ERR_TOKEN_CLAIMS_TOO_COMPLEX', { maxTokenBytes: 8192 }],
-    ['aud missing', sign(`{"exp":${exp},"iss":"is"}`), 'ERR_TOKEN_CLAIM_MISSING', { audience: 'me', issuer: 'is' }],
-    ['iss missing', sign(`{"exp":${exp},"aud":"me"}`), 'ERR_TOKEN_CLAIM_MISSING', { audience: 'me', issuer: 'is' }],
-    ['aud a number', sign(`{"exp":${exp},"iss":"is","aud":5}`), 'ERR_TOKEN_CLAIM_INVALID', { audience: 'me', issuer: 'is' }],
-    ['aud with a number', sign(`{"exp":${exp},"iss":"is","aud":["me",5]}`), 'ERR_TOKEN_CLAIM_INVALID', { audience: 'me', issuer: 'is' }],
-    ['iss a number', sign(`{"exp":${exp},"iss":5,"aud":"me"}`), 'ERR_TOKEN_CLAIM_INVALID', { audience: 'me', issuer: 'is' }],
-    ['iss an array', sign(`{"exp":${exp},"iss":["is"],"aud":"me"}`), 'ERR_TOKEN_CLAIM_INVALID', { audience: 'me', issuer: 'is' }],
+    [
+      'aud missing',
+      sign(`{"exp":${exp},"iss":"is"}`),
+      'ERR_TOKEN_CLAIM_MISSING',
+      { audience: 'me', issuer: 'is' },
+    ],
+    [
+      'iss missing',
+      sign(`{"exp":${exp},"aud":"me"}`),
+      'ERR_TOKEN_CLAIM_MISSING',
+      { audience: 'me', issuer: 'is' },
+    ],
+    [
+      'aud a number',
+      sign(`{"exp":${exp},"iss":"is","aud":5}`),
+      'ERR_TOKEN_CLAIM_INVALID',
+      { audience: 'me', issuer: 'is' },
+    ],
+    [
+      'aud with a number',
+      sign(`{"exp":${exp},"iss":"is","aud":["me",5]}`),
+      'ERR_TOKEN_CLAIM_INVALID',
+      { audience: 'me', issuer: 'is' },
+    ],
+    [
+      'iss a number',
+      sign(`{"exp":${exp},"iss":5,"aud":"me"}`),
+      'ERR_TOKEN_CLAIM_INVALID',
+      { audience: 'me', issuer: 'is' },
+    ],
+    [
+      'iss an array',
+      sign(`{"exp":${exp},"iss":["is"],"aud":"me"}`),
+      'ERR_TOKEN_CLAIM_INVALID',
+      { audience: 'me', issuer: 'is' },
+    ],
     ['sub a number', sign(`{"exp":${exp},"sub":5}`), 'ERR_TOKEN_CLAIM_INVALID'],
-    ['an audience that nobody configured', sign(`{"exp":${exp},"aud":"others"}`), 'ERR_TOKEN_AUDIENCE'],
+    [
+      'an audience that nobody configured',
+      sign(`{"exp":${exp},"aud":"others"}`),
+      'ERR_TOKEN_AUDIENCE',
+    ],
     ['alg none', `${encode('{"alg":"none"}')}.${p}.`, 'ERR_TOKEN_FORMAT'],
     ['alg none with a signature', raw('{"alg":"none"}', body), 'ERR_TOKEN_ALGORITHM'],
     ['alg nOnE', raw('{"alg":"nOnE"}', body), 'ERR_TOKEN_ALGORITHM'],
@@ -174,7 +268,11 @@ describe('every known trap is refused', () => {
     ['a header that is no object', raw('[]', body), 'ERR_TOKEN_HEADER'],
     ['a kid that is no text', raw('{"alg":"HS256","kid":1}', body), 'ERR_TOKEN_KID'],
     ['a kid with a line break', raw('{"alg":"HS256","kid":"a\\nb"}', body), 'ERR_TOKEN_KID'],
-    ['a kid of 257 characters', raw(`{"alg":"HS256","kid":"${'k'.repeat(257)}"}`, body), 'ERR_TOKEN_KID'],
+    [
+      'a kid of 257 characters',
+      raw(`{"alg":"HS256","kid":"${'k'.repeat(257)}"}`, body),
+      'ERR_TOKEN_KID',
+    ],
     ['no token', '', 'ERR_TOKEN_REQUIRED'],
     ['no dots', 'abc', 'ERR_TOKEN_FORMAT'],
     ['only dots', '..', 'ERR_TOKEN_FORMAT'],
@@ -189,16 +287,22 @@ describe('every known trap is refused', () => {
     expect(codeOf((await verifier.verifyBatch([wrong]))[0] as TokenResult)).toBe(code);
     expect(verifier.explain(wrong).errors.map((error) => error.code)).toContain(code);
     expect(() => verifier.verify(wrong)).toThrow(InputValidationError);
-    expect(codeOf(verifier.safeVerify(good))).toBe(options?.issuer === undefined ? 'accepted' : 'ERR_TOKEN_CLAIM_MISSING');
+    expect(codeOf(verifier.safeVerify(good))).toBe(
+      options?.issuer === undefined ? 'accepted' : 'ERR_TOKEN_CLAIM_MISSING',
+    );
   });
 
   it('what is no text', () => {
-    for (const value of [5, {}, [], true, Symbol('t'), 10n, new String(good)]) expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_TYPE');
-    for (const value of [undefined, null]) expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_REQUIRED');
+    for (const value of [5, {}, [], true, Symbol('t'), 10n, new String(good)])
+      expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_TYPE');
+    for (const value of [undefined, null])
+      expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_REQUIRED');
   });
 
   it('a claim named as a member of every object changes no prototype', () => {
-    const result = hs().safeVerify<Record<string, unknown>>(sign(`{"exp":${exp},"constructor":{"prototype":{"admin":true}},"toString":1}`));
+    const result = hs().safeVerify<Record<string, unknown>>(
+      sign(`{"exp":${exp},"constructor":{"prototype":{"admin":true}},"toString":1}`),
+    );
     if (!result.ok) throw new Error(result.error.code);
     expect(Object.getPrototypeOf(result.claims)).toBe(Object.prototype);
     expect(Object.keys(result.claims)).toEqual(['exp', 'constructor', 'toString']);
@@ -210,7 +314,9 @@ describe('every known trap is refused', () => {
     const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
     const jwk = publicKey.export({ format: 'jwk' }) as TokenJwk;
     const confused = token({}, pem, 'HS256');
-    expect(codeOf(new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).safeVerify(confused))).toBe('ERR_TOKEN_ALGORITHM');
+    expect(
+      codeOf(new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).safeVerify(confused)),
+    ).toBe('ERR_TOKEN_ALGORITHM');
     const mixed = new TokenVerifier({
       algorithms: ['RS256', 'HS256'],
       keys: [
@@ -219,7 +325,9 @@ describe('every known trap is refused', () => {
       ],
     });
     expect(codeOf(mixed.safeVerify(confused))).toBe('ERR_TOKEN_SIGNATURE');
-    expect(codeOf(mixed.safeVerify(token({}, pem, 'HS256', { kid: 'a' })))).toBe('ERR_TOKEN_ALGORITHM');
+    expect(codeOf(mixed.safeVerify(token({}, pem, 'HS256', { kid: 'a' })))).toBe(
+      'ERR_TOKEN_ALGORITHM',
+    );
     const der = publicKey.export({ type: 'spki', format: 'der' });
     for (const secret of [
       pem,
@@ -231,7 +339,10 @@ describe('every known trap is refused', () => {
       der.toString('base64'),
       `ssh-rsa ${'A'.repeat(80)}`,
     ]) {
-      expect(thrown(() => hs({ keys: { secret } }))).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'keys' });
+      expect(thrown(() => hs({ keys: { secret } }))).toMatchObject({
+        code: 'ERR_INVALID_KEY',
+        field: 'keys',
+      });
     }
     expect(thrown(() => hs({ keys: { pem } }))).toMatchObject({ code: 'ERR_INVALID_KEY' });
   });
@@ -242,10 +353,14 @@ describe('every known trap is refused', () => {
     const jwk = publicKey.export({ format: 'jwk' });
     const forged = token({}, privateKey, 'ES256', { jwk });
     const keys = ours.publicKey;
-    expect(codeOf(new TokenVerifier({ algorithms: ['ES256'], keys }).safeVerify(forged))).toBe('ERR_TOKEN_SIGNATURE');
+    expect(codeOf(new TokenVerifier({ algorithms: ['ES256'], keys }).safeVerify(forged))).toBe(
+      'ERR_TOKEN_SIGNATURE',
+    );
     const strict = new TokenVerifier({ algorithms: ['ES256'], keys, refuseEmbeddedKeys: true });
     for (const name of ['jwk', 'jku', 'x5u', 'x5c']) {
-      expect(codeOf(strict.safeVerify(token({}, ours.privateKey, 'ES256', { [name]: jwk })))).toBe('ERR_TOKEN_EMBEDDED_KEY');
+      expect(codeOf(strict.safeVerify(token({}, ours.privateKey, 'ES256', { [name]: jwk })))).toBe(
+        'ERR_TOKEN_EMBEDDED_KEY',
+      );
     }
   });
 
@@ -253,19 +368,28 @@ describe('every known trap is refused', () => {
     const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: publicKey });
     const signed = `${encode('{"alg":"ES256"}')}.${p}`;
-    for (const length of [1, 63, 64, 65, 72, 128]) expect(codeOf(verifier.safeVerify(`${signed}.${encode(Buffer.alloc(length))}`))).toBe('ERR_TOKEN_SIGNATURE');
+    for (const length of [1, 63, 64, 65, 72, 128])
+      expect(codeOf(verifier.safeVerify(`${signed}.${encode(Buffer.alloc(length))}`))).toBe(
+        'ERR_TOKEN_SIGNATURE',
+      );
   });
 });
 
 describe('keys', () => {
   const p256 = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const jwk = p256.publicKey.export({ format: 'jwk' }) as TokenJwk;
-  const refused = (keys: TokenVerifierOptions['keys'], algorithms: readonly TokenAlgorithm[] = ['ES256', 'HS256']): Partial<PortcullisError> =>
-    thrown(() => new TokenVerifier({ algorithms, keys }));
+  const refused = (
+    keys: TokenVerifierOptions['keys'],
+    algorithms: readonly TokenAlgorithm[] = ['ES256', 'HS256'],
+  ): Partial<PortcullisError> => thrown(() => new TokenVerifier({ algorithms, keys }));
 
   it('that are weak or contradict themselves are refused when the verifier is made', () => {
     const wrong = (keys: TokenVerifierOptions['keys'], words: string): void =>
-      expect(refused(keys)).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'keys', message: expect.stringContaining(words) as string });
+      expect(refused(keys)).toMatchObject({
+        code: 'ERR_INVALID_KEY',
+        field: 'keys',
+        message: expect.stringContaining(words) as string,
+      });
     wrong({ secret: '' }, 'shorter than its hash');
     wrong({ secret: 'x'.repeat(31) }, 'shorter than its hash');
     wrong({ ...jwk, alg: 'ES384' }, 'another type of key');
@@ -283,7 +407,10 @@ describe('keys', () => {
     wrong(p256.privateKey, 'private');
     const small = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey;
     for (const keys of [small, { pem: small.export({ type: 'pkcs1', format: 'pem' }) as string }]) {
-      expect(refused(keys, ['RS256'])).toMatchObject({ code: 'ERR_INVALID_KEY', message: expect.stringContaining('2048') as string });
+      expect(refused(keys, ['RS256'])).toMatchObject({
+        code: 'ERR_INVALID_KEY',
+        message: expect.stringContaining('2048') as string,
+      });
     }
     expect(refused([jwk, { secret: 'short' }])).toMatchObject({ field: 'keys[1]' });
   });
@@ -291,11 +418,19 @@ describe('keys', () => {
   it('may be bare text or bytes where the algorithms leave no doubt what they are', () => {
     const pem = p256.publicKey.export({ type: 'spki', format: 'pem' }) as string;
     for (const keys of [pem, Buffer.from(pem), [pem]]) {
-      expect(codeOf(new TokenVerifier({ algorithms: ['ES256'], keys }).safeVerify(token({}, p256.privateKey, 'ES256')))).toBe('accepted');
+      expect(
+        codeOf(
+          new TokenVerifier({ algorithms: ['ES256'], keys }).safeVerify(
+            token({}, p256.privateKey, 'ES256'),
+          ),
+        ),
+      ).toBe('accepted');
     }
-    for (const keys of [SECRET, Buffer.from(SECRET), new Uint8Array(Buffer.from(SECRET))]) expect(codeOf(hs({ keys }).safeVerify(token()))).toBe('accepted');
+    for (const keys of [SECRET, Buffer.from(SECRET), new Uint8Array(Buffer.from(SECRET))])
+      expect(codeOf(hs({ keys }).safeVerify(token()))).toBe('accepted');
     // Text of a key is never a secret, and a secret never the text of a key.
-    for (const secret of [pem, `\n\t${pem}`, JSON.stringify(jwk)]) expect(refused(secret, ['HS256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
+    for (const secret of [pem, `\n\t${pem}`, JSON.stringify(jwk)])
+      expect(refused(secret, ['HS256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
     expect(refused(SECRET, ['ES256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
     expect(refused(pem, ['ES256', 'HS256'])).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
   });
@@ -303,11 +438,23 @@ describe('keys', () => {
   it('serve one algorithm each', () => {
     const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
-    expect(refused({ pem }, ['RS256', 'PS256'])).toMatchObject({ message: expect.stringContaining('give it one') as string });
-    expect(() => new TokenVerifier({ algorithms: ['RS256', 'PS256'], keys: { pem, algorithm: 'PS256' } })).not.toThrow();
-    expect(refused({ secret: SECRET.repeat(2) }, ['HS256', 'HS512'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
-    expect(refused({ pem }, ['ES256'])).toMatchObject({ message: expect.stringContaining("none of the verifier's algorithms") as string });
-    const both = new TokenVerifier({ algorithms: ['EdDSA', 'Ed25519'], keys: generateKeyPairSync('ed25519').publicKey });
+    expect(refused({ pem }, ['RS256', 'PS256'])).toMatchObject({
+      message: expect.stringContaining('give it one') as string,
+    });
+    expect(
+      () =>
+        new TokenVerifier({ algorithms: ['RS256', 'PS256'], keys: { pem, algorithm: 'PS256' } }),
+    ).not.toThrow();
+    expect(refused({ secret: SECRET.repeat(2) }, ['HS256', 'HS512'])).toMatchObject({
+      code: 'ERR_INVALID_KEY',
+    });
+    expect(refused({ pem }, ['ES256'])).toMatchObject({
+      message: expect.stringContaining("none of the verifier's algorithms") as string,
+    });
+    const both = new TokenVerifier({
+      algorithms: ['EdDSA', 'Ed25519'],
+      keys: generateKeyPairSync('ed25519').publicKey,
+    });
     expect(both.stats().keys).toBe(1);
   });
 
@@ -321,12 +468,24 @@ describe('keys', () => {
       ],
     });
     expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'b' })))).toBe('accepted');
-    expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'a' })))).toBe('ERR_TOKEN_SIGNATURE');
-    expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'c' })))).toBe('ERR_TOKEN_KEY_UNKNOWN');
+    expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'a' })))).toBe(
+      'ERR_TOKEN_SIGNATURE',
+    );
+    expect(codeOf(named.safeVerify(token({}, b, 'HS256', { kid: 'c' })))).toBe(
+      'ERR_TOKEN_KEY_UNKNOWN',
+    );
     expect(codeOf(named.safeVerify(token({}, b)))).toBe('accepted');
     const rotating = hs({ keys: secrets.map((secret) => ({ secret })) });
-    for (const secret of secrets) expect(codeOf(rotating.safeVerify(token({}, secret, 'HS256', { kid: 'unknown here' })))).toBe('accepted');
-    const many = hs({ keys: Array.from({ length: 5 }, (_, at) => ({ secret: String(at).repeat(32), kid: String(at) })) });
+    for (const secret of secrets)
+      expect(codeOf(rotating.safeVerify(token({}, secret, 'HS256', { kid: 'unknown here' })))).toBe(
+        'accepted',
+      );
+    const many = hs({
+      keys: Array.from({ length: 5 }, (_, at) => ({
+        secret: String(at).repeat(32),
+        kid: String(at),
+      })),
+    });
     expect(codeOf(many.safeVerify(token({}, '4'.repeat(32))))).toBe('ERR_TOKEN_KEY_AMBIGUOUS');
     expect(
       thrown(() =>
@@ -341,21 +500,39 @@ describe('keys', () => {
   });
 
   it('of a set may be for others, but not broken', () => {
-    const set = (...keys: TokenJwk[]): TokenVerifier => new TokenVerifier({ algorithms: ['ES256'], jwks: { keys } });
-    const mixed = set({ kty: 'OKP', crv: 'X25519', x: 'AA' }, { ...jwk, kid: 'sig' }, { ...jwk, kid: 'enc', use: 'enc' });
+    const set = (...keys: TokenJwk[]): TokenVerifier =>
+      new TokenVerifier({ algorithms: ['ES256'], jwks: { keys } });
+    const mixed = set(
+      { kty: 'OKP', crv: 'X25519', x: 'AA' },
+      { ...jwk, kid: 'sig' },
+      { ...jwk, kid: 'enc', use: 'enc' },
+    );
     expect(mixed.stats()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0 }, { index: 2 }] });
-    expect(codeOf(mixed.safeVerify(token({}, p256.privateKey, 'ES256', { kid: 'sig' })))).toBe('accepted');
-    expect(thrown(() => set({ ...jwk, use: 'enc' })).message).toContain('no key that the verifier can use');
-    expect(thrown(() => set(jwk, { ...jwk, alg: 'HS256' }))).toMatchObject({ field: 'jwks.keys[1]' });
-    expect(thrown(() => set({ ...jwk, kid: 'a' }, { ...jwk, kid: 'a' })).message).toContain('same kid');
-    expect(thrown(() => set(...Array.from({ length: 101 }, (_, at) => ({ ...jwk, kid: String(at) })))).message).toContain('too large');
+    expect(codeOf(mixed.safeVerify(token({}, p256.privateKey, 'ES256', { kid: 'sig' })))).toBe(
+      'accepted',
+    );
+    expect(thrown(() => set({ ...jwk, use: 'enc' })).message).toContain(
+      'no key that the verifier can use',
+    );
+    expect(thrown(() => set(jwk, { ...jwk, alg: 'HS256' }))).toMatchObject({
+      field: 'jwks.keys[1]',
+    });
+    expect(thrown(() => set({ ...jwk, kid: 'a' }, { ...jwk, kid: 'a' })).message).toContain(
+      'same kid',
+    );
+    expect(
+      thrown(() => set(...Array.from({ length: 101 }, (_, at) => ({ ...jwk, kid: String(at) }))))
+        .message,
+    ).toContain('too large');
   });
 
   it('are exchanged all at once, and a refused exchange changes nothing', () => {
     const verifier = hs();
     const good = token();
     expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
-    expect(thrown(() => verifier.setKeys([{ secret: 'x'.repeat(32) }, { secret: 'short' }])).field).toBe('keys[1]');
+    expect(
+      thrown(() => verifier.setKeys([{ secret: 'x'.repeat(32) }, { secret: 'short' }])).field,
+    ).toBe('keys[1]');
     expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
     verifier.setKeys({ secret: 'x'.repeat(32) });
     expect(codeOf(verifier.safeVerify(good))).toBe('ERR_TOKEN_SIGNATURE');
@@ -375,7 +552,8 @@ describe('policy', () => {
     });
     const iat = inAnHour() - 3600;
     const claims = { iss: 'i2', aud: ['x', 'a1'], jti: '1', scope: 's', iat };
-    const made = (changed: object, typ: unknown = 'AT+jwt'): string => token({ ...claims, ...changed }, SECRET, 'HS256', { typ });
+    const made = (changed: object, typ: unknown = 'AT+jwt'): string =>
+      token({ ...claims, ...changed }, SECRET, 'HS256', { typ });
     expect(codeOf(verifier.safeVerify(made({})))).toBe('accepted');
     expect(codeOf(verifier.safeVerify(made({}, 'application/at+jwt')))).toBe('accepted');
     const cases: readonly (readonly [object, string, string | undefined])[] = [
@@ -391,7 +569,10 @@ describe('policy', () => {
     ];
     for (const [changed, code, claim] of cases) {
       const result = verifier.safeVerify(made(changed));
-      expect(result).toMatchObject({ ok: false, error: { code, claim, field: 'token', reason: expect.any(String) as string } });
+      expect(result).toMatchObject({
+        ok: false,
+        error: { code, claim, field: 'token', reason: expect.any(String) as string },
+      });
     }
     expect(codeOf(verifier.safeVerify(made({}, 'JWT')))).toBe('ERR_TOKEN_TYP');
     expect(codeOf(hs({ audience: null, typ: null }).safeVerify(made({})))).toBe('accepted');
@@ -399,7 +580,11 @@ describe('policy', () => {
 
   it('counts seconds exactly, with and without tolerance', () => {
     vi.useFakeTimers({ toFake: ['Date'] });
-    const at = (seconds: number, options: Partial<TokenVerifierOptions>, claims: object): string => {
+    const at = (
+      seconds: number,
+      options: Partial<TokenVerifierOptions>,
+      claims: object,
+    ): string => {
       vi.setSystemTime(seconds * 1000);
       return codeOf(hs(options).safeVerify(token({ exp: 2000, ...claims })));
     };
@@ -410,7 +595,9 @@ describe('policy', () => {
     expect(at(1000, {}, { nbf: 1000 })).toBe('accepted');
     expect(at(999.9, {}, { nbf: 1000 })).toBe('ERR_TOKEN_NOT_YET_VALID');
     expect(at(990, { clockToleranceSeconds: 10 }, { nbf: 1000, iat: 1000 })).toBe('accepted');
-    expect(at(989.9, { clockToleranceSeconds: 10 }, { iat: 1000 })).toBe('ERR_TOKEN_ISSUED_IN_FUTURE');
+    expect(at(989.9, { clockToleranceSeconds: 10 }, { iat: 1000 })).toBe(
+      'ERR_TOKEN_ISSUED_IN_FUTURE',
+    );
     expect(at(1060, { maxAgeSeconds: 60 }, { iat: 1000 })).toBe('accepted');
     expect(at(1060.1, { maxAgeSeconds: 60 }, { iat: 1000 })).toBe('ERR_TOKEN_TOO_OLD');
     expect(at(1000, {}, { iat: 999.5, exp: 1000.5 })).toBe('accepted');
@@ -418,19 +605,29 @@ describe('policy', () => {
 
   it('lets through critical extensions that you handle', () => {
     const verifier = hs({ allowedCritical: ['x'] });
-    const code = (head: object): string => codeOf(verifier.safeVerify(token({}, SECRET, 'HS256', head)));
+    const code = (head: object): string =>
+      codeOf(verifier.safeVerify(token({}, SECRET, 'HS256', head)));
     expect(code({ crit: ['x'], x: 1 })).toBe('accepted');
     expect(code({ crit: ['x'] })).toBe('ERR_TOKEN_CRITICAL');
     expect(code({ crit: ['x', 'x'], x: 1 })).toBe('ERR_TOKEN_CRITICAL');
     expect(code({ crit: ['x', 'y'], x: 1, y: 1 })).toBe('ERR_TOKEN_CRITICAL');
-    expect(thrown(() => hs({ allowedCritical: ['b64'] }))).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'allowedCritical[0]' });
+    expect(thrown(() => hs({ allowedCritical: ['b64'] }))).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'allowedCritical[0]',
+    });
   });
 
   it('tells every failing check', () => {
-    const wrong = raw('{"alg":"HS256","typ":"x","crit":["y"]}', JSON.stringify({ exp: 1, nbf: inAnHour(), iss: 'no' }), 'another secret of enough length!!');
+    const wrong = raw(
+      '{"alg":"HS256","typ":"x","crit":["y"]}',
+      JSON.stringify({ exp: 1, nbf: inAnHour(), iss: 'no' }),
+      'another secret of enough length!!',
+    );
     const { ok, errors } = hs({ issuer: 'is', audience: 'me' }).explain(wrong);
     expect(ok).toBe(false);
-    expect(errors.map(({ code, claim }) => (claim === undefined ? code : `${code} ${claim}`))).toEqual([
+    expect(
+      errors.map(({ code, claim }) => (claim === undefined ? code : `${code} ${claim}`)),
+    ).toEqual([
       'ERR_TOKEN_CRITICAL',
       'ERR_TOKEN_TYP',
       'ERR_TOKEN_SIGNATURE',
@@ -456,7 +653,9 @@ describe('revocation', () => {
     expect(codeOf(verifier.safeVerify(made('i', '1')))).toBe('ERR_TOKEN_REVOKED');
     expect(codeOf(verifier.safeVerify(made('j', '1')))).toBe('accepted');
     expect(codeOf(verifier.safeVerify(made('i', '2')))).toBe('accepted');
-    expect(verifier.explain(made('i', '1')).errors.map(({ code }) => code)).toEqual(['ERR_TOKEN_REVOKED']);
+    expect(verifier.explain(made('i', '1')).errors.map(({ code }) => code)).toEqual([
+      'ERR_TOKEN_REVOKED',
+    ]);
     expect(verifier.stats().revocations).toBe(1);
     vi.setSystemTime(2_000_000);
     expect(verifier.stats().revocations).toBe(0);
@@ -466,7 +665,11 @@ describe('revocation', () => {
     const now = Math.floor(Date.now() / 1000);
     const verifier = hs({ cacheSize: 10 });
     const [old, young, undated] = [token({ iat: now - 10 }), token({ iat: now - 1 }), token({})];
-    expect([old, young, undated].map((one) => codeOf(verifier.safeVerify(one)))).toEqual(['accepted', 'accepted', 'accepted']);
+    expect([old, young, undated].map((one) => codeOf(verifier.safeVerify(one)))).toEqual([
+      'accepted',
+      'accepted',
+      'accepted',
+    ]);
     verifier.notBefore('ann', now - 5);
     const after = ['ERR_TOKEN_REVOKED', 'accepted', 'ERR_TOKEN_REVOKED'];
     expect([old, young, undated].map((one) => codeOf(verifier.safeVerify(one)))).toEqual(after);
@@ -476,7 +679,9 @@ describe('revocation', () => {
   it('is bounded, and says when it is full', () => {
     const verifier = hs({ maxRevocations: 1 });
     verifier.revoke({ jti: '1', exp: inAnHour() });
-    expect(thrown(() => verifier.revoke({ jti: '2', exp: inAnHour() }))).toMatchObject({ code: 'ERR_TOO_MANY_REVOCATIONS' });
+    expect(thrown(() => verifier.revoke({ jti: '2', exp: inAnHour() }))).toMatchObject({
+      code: 'ERR_TOO_MANY_REVOCATIONS',
+    });
     expect(codeOf(verifier.safeVerify(token({ jti: '1' })))).toBe('ERR_TOKEN_REVOKED');
     verifier.revoke({ jti: 'long expired', exp: 1 });
   });
@@ -526,7 +731,13 @@ describe('the cache', () => {
     const made = token();
     verifier.safeVerify(made);
     const [head = '', , sign = ''] = made.split('.');
-    expect(codeOf(verifier.safeVerify(`${head}.${encode(JSON.stringify({ exp: inAnHour(), admin: true }))}.${sign}`))).toBe('ERR_TOKEN_SIGNATURE');
+    expect(
+      codeOf(
+        verifier.safeVerify(
+          `${head}.${encode(JSON.stringify({ exp: inAnHour(), admin: true }))}.${sign}`,
+        ),
+      ),
+    ).toBe('ERR_TOKEN_SIGNATURE');
     expect(verifier.stats().cached).toBe(1);
     verifier.setKeys({ secret: 'x'.repeat(32) });
     expect(codeOf(verifier.safeVerify(made))).toBe('ERR_TOKEN_SIGNATURE');
@@ -550,7 +761,9 @@ describe('the cache', () => {
 describe('a batch', () => {
   it('says the same as one by one, in order', async () => {
     const verifier = hs();
-    const tokens: unknown[] = Array.from({ length: 300 }, (_, at) => (at % 3 === 0 ? token({ at }) : at % 3 === 1 ? `${token({ at })}x` : at));
+    const tokens: unknown[] = Array.from({ length: 300 }, (_, at) =>
+      at % 3 === 0 ? token({ at }) : at % 3 === 1 ? `${token({ at })}x` : at,
+    );
     tokens.push(undefined, '', 'ü'.repeat(10), token({ text: 'grüße 💥' }), 'a'.repeat(100_000));
     const results = await verifier.verifyBatch(tokens);
     expect(results).toEqual(tokens.map((one) => verifier.safeVerify(one)));
@@ -558,8 +771,12 @@ describe('a batch', () => {
     const sparse: unknown[] = [];
     sparse[2] = token();
     expect((await verifier.verifyBatch(sparse)).map(({ ok }) => ok)).toEqual([false, false, true]);
-    await expect(verifier.verifyBatch('x' as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
-    await expect(verifier.verifyBatch(Array.from({ length: 16_385 }))).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    await expect(verifier.verifyBatch('x' as never)).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+    });
+    await expect(verifier.verifyBatch(Array.from({ length: 16_385 }))).rejects.toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+    });
   });
 
   it('survives the end of its worker', async () => {
@@ -598,11 +815,28 @@ describe('errors', () => {
       }
       throw new Error('was accepted');
     })();
-    expect(error).toMatchObject({ name: 'InputValidationError', code: 'ERR_TOKEN_SIGNATURE', status: 401, message: 'Token signature is not valid' });
-    expect(error.toWwwAuthenticate()).toBe('Bearer error="invalid_token", error_description="Token signature is not valid"');
-    expect(error.toProblem()).toMatchObject({ status: 401, code: 'ERR_TOKEN_SIGNATURE', field: 'token' });
-    const told = JSON.stringify([error.failure, error.toProblem(), error.message, hs().explain(made)]);
-    for (const part of [...made.split('.'), 'somebody-private', secret]) expect(told).not.toContain(part);
+    expect(error).toMatchObject({
+      name: 'InputValidationError',
+      code: 'ERR_TOKEN_SIGNATURE',
+      status: 401,
+      message: 'Token signature is not valid',
+    });
+    expect(error.toWwwAuthenticate()).toBe(
+      'Bearer error="invalid_token", error_description="Token signature is not valid"',
+    );
+    expect(error.toProblem()).toMatchObject({
+      status: 401,
+      code: 'ERR_TOKEN_SIGNATURE',
+      field: 'token',
+    });
+    const told = JSON.stringify([
+      error.failure,
+      error.toProblem(),
+      error.message,
+      hs().explain(made),
+    ]);
+    for (const part of [...made.split('.'), 'somebody-private', secret])
+      expect(told).not.toContain(part);
     for (const keys of [
       [secret, 5],
       { secret, kid: 7 },
@@ -620,25 +854,55 @@ describe('errors', () => {
 
   it('name the option that is wrong', () => {
     const wrong = (options: object): Partial<PortcullisError> =>
-      thrown(() => new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options } as TokenVerifierOptions));
-    expect(wrong({ algorithms: [] })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'algorithms' });
-    expect(wrong({ algorithms: ['none'] })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'algorithms[0]' });
-    expect(wrong({ algorithm: 'HS256' })).toMatchObject({ code: 'ERR_UNKNOWN_OPTION', message: expect.stringContaining('did you mean algorithms?') as string });
-    expect(wrong({ jwks: { keys: [] } })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
+      thrown(
+        () =>
+          new TokenVerifier({
+            algorithms: ['HS256'],
+            keys: { secret: SECRET },
+            ...options,
+          } as TokenVerifierOptions),
+      );
+    expect(wrong({ algorithms: [] })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'algorithms',
+    });
+    expect(wrong({ algorithms: ['none'] })).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'algorithms[0]',
+    });
+    expect(wrong({ algorithm: 'HS256' })).toMatchObject({
+      code: 'ERR_UNKNOWN_OPTION',
+      message: expect.stringContaining('did you mean algorithms?') as string,
+    });
+    expect(wrong({ jwks: { keys: [] } })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'keys',
+    });
     expect(wrong({ keys: undefined })).toMatchObject({ field: 'keys' });
     expect(wrong({ keys: [] })).toMatchObject({ field: 'keys' });
-    expect(wrong({ algorithms: ['HS256', 'RS256'], keys: SECRET })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
+    expect(wrong({ algorithms: ['HS256', 'RS256'], keys: SECRET })).toMatchObject({
+      code: 'ERR_INVALID_ARG_TYPE',
+      field: 'keys',
+    });
     expect(wrong({ keys: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys' });
     expect(wrong({ keys: [{}] })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'keys[0]' });
     expect(wrong({ issuer: [] })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'issuer' });
     expect(wrong({ issuer: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE', field: 'issuer' });
-    expect(wrong({ clockToleranceSeconds: -1 })).toMatchObject({ code: 'ERR_OUT_OF_RANGE', field: 'clockToleranceSeconds' });
-    expect(wrong({ clockToleranceSeconds: Number.NaN })).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    expect(wrong({ clockToleranceSeconds: -1 })).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+      field: 'clockToleranceSeconds',
+    });
+    expect(wrong({ clockToleranceSeconds: Number.NaN })).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+    });
     expect(wrong({ maxAgeSeconds: 0 })).toMatchObject({ field: 'maxAgeSeconds' });
-    expect(wrong({ requiredClaims: Array.from({ length: 33 }, (_, at) => `c${at}`) })).toMatchObject({ field: 'requiredClaims' });
+    expect(
+      wrong({ requiredClaims: Array.from({ length: 33 }, (_, at) => `c${at}`) }),
+    ).toMatchObject({ field: 'requiredClaims' });
     expect(wrong({ maxTokenBytes: 8193 })).toMatchObject({ field: 'maxTokenBytes' });
     expect(wrong({ timers: {} })).toMatchObject({ field: 'timers' });
-    for (const exp of [Number.NaN, -1, Infinity, '5']) expect(thrown(() => hs().revoke({ jti: 'x', exp: exp as number })).field).toBe('exp');
+    for (const exp of [Number.NaN, -1, Infinity, '5'])
+      expect(thrown(() => hs().revoke({ jti: 'x', exp: exp as number })).field).toBe('exp');
   });
 });
 
@@ -646,8 +910,12 @@ describe('verifyJws', () => {
   it('gives the payload, whatever it is', () => {
     const bytes = Buffer.from([0, 255, 1, 254]);
     const jws = raw('{"alg":"HS256"}', bytes);
-    expect(Buffer.from(verifyJws(jws, { secret: SECRET }, { algorithms: ['HS256'] }))).toEqual(bytes);
-    expect(verifyJws(raw('{"alg":"HS256"}', ''), { secret: SECRET }, { algorithms: ['HS256'] })).toHaveLength(0);
+    expect(Buffer.from(verifyJws(jws, { secret: SECRET }, { algorithms: ['HS256'] }))).toEqual(
+      bytes,
+    );
+    expect(
+      verifyJws(raw('{"alg":"HS256"}', ''), { secret: SECRET }, { algorithms: ['HS256'] }),
+    ).toHaveLength(0);
     const refused = (compact: unknown, key: never = { secret: SECRET } as never): unknown => {
       try {
         return verifyJws(compact as string, key, { algorithms: ['HS256'] });
@@ -664,10 +932,15 @@ describe('verifyJws', () => {
 
   const vectors = new URL('../../shared/vectors/', import.meta.url);
   const isThere = existsSync(vectors);
-  if (!isThere) console.log('skipped: the vectors of the JOSE cookbook and RFC 7515 are not beside the project');
+  if (!isThere)
+    console.log(
+      'skipped: the vectors of the JOSE cookbook and RFC 7515 are not beside the project',
+    );
 
   it.skipIf(!isThere)('knows the answers of RFC 7515, appendix A, and RFC 8037', () => {
-    const { vectors: rows } = JSON.parse(readFileSync(new URL('rfc7515/appendix_a.json', vectors), 'utf8')) as {
+    const { vectors: rows } = JSON.parse(
+      readFileSync(new URL('rfc7515/appendix_a.json', vectors), 'utf8'),
+    ) as {
       vectors: { id: string; alg: string; jwk?: TokenJwk; jws: string; result: string }[];
     };
     expect(rows.length).toBeGreaterThan(4);
@@ -685,25 +958,42 @@ describe('verifyJws', () => {
   });
 
   it.skipIf(!isThere)('knows the answers of the JOSE cookbook, and refuses a changed one', () => {
-    const read = (path: string): { input: { payload: string; key: TokenJwk; alg: string }; output: { compact?: string } } =>
+    const read = (
+      path: string,
+    ): { input: { payload: string; key: TokenJwk; alg: string }; output: { compact?: string } } =>
       JSON.parse(readFileSync(new URL(`jose-cookbook/${path}`, vectors), 'utf8')) as never;
-    const files = [...readdirSync(new URL('jose-cookbook/jws', vectors)).map((name) => `jws/${name}`), 'curve25519/jws.json'];
+    const files = [
+      ...readdirSync(new URL('jose-cookbook/jws', vectors)).map((name) => `jws/${name}`),
+      'curve25519/jws.json',
+    ];
     let verified = 0;
     for (const file of files) {
       const { input, output } = read(file);
-      if (output.compact === undefined || output.compact.includes('..') || Array.isArray(input.key)) continue;
+      if (output.compact === undefined || output.compact.includes('..') || Array.isArray(input.key))
+        continue;
       const algorithm = input.alg as TokenAlgorithm;
-      const payload = Buffer.from(verifyJws(output.compact, input.key, { algorithms: [algorithm] })).toString();
+      const payload = Buffer.from(
+        verifyJws(output.compact, input.key, { algorithms: [algorithm] }),
+      ).toString();
       expect([file, payload]).toEqual([file, input.payload]);
       const [head, body = '', sign] = output.compact.split('.');
-      expect(() => verifyJws(`${head}.${body.slice(1)}A.${sign}`, input.key, { algorithms: [algorithm] })).toThrow();
+      expect(() =>
+        verifyJws(`${head}.${body.slice(1)}A.${sign}`, input.key, { algorithms: [algorithm] }),
+      ).toThrow();
       verified++;
     }
     expect(verified).toBeGreaterThanOrEqual(5);
-    const jwe = JSON.parse(readFileSync(new URL('jose-cookbook/jwe/5_6.direct_encryption_using_aes-gcm.json', vectors), 'utf8')) as {
+    const jwe = JSON.parse(
+      readFileSync(
+        new URL('jose-cookbook/jwe/5_6.direct_encryption_using_aes-gcm.json', vectors),
+        'utf8',
+      ),
+    ) as {
       output: { compact: string };
     };
-    expect(() => verifyJws(jwe.output.compact, { secret: SECRET }, { algorithms: ['HS256'] })).toThrow('encrypted');
+    expect(() =>
+      verifyJws(jwe.output.compact, { secret: SECRET }, { algorithms: ['HS256'] }),
+    ).toThrow('encrypted');
   });
 });
 
@@ -711,7 +1001,8 @@ it('what passes here passes jose too', async () => {
   const verifier = hs({ issuer: 'is', audience: 'me', clockToleranceSeconds: 5, typ: null });
   // The same numbers each time: a linear congruential generator.
   let state = 42;
-  const pick = <T>(from: readonly T[]): T => from[(state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32) % from.length] as T;
+  const pick = <T>(from: readonly T[]): T =>
+    from[(state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32) % from.length] as T;
   const now = Math.floor(Date.now() / 1000);
   const headers = [
     '{"alg":"HS256"}',
@@ -731,10 +1022,20 @@ it('what passes here passes jose too', async () => {
   };
   let accepted = 0;
   for (let round = 0; round < 1000; round++) {
-    const made = raw(pick(headers), JSON.stringify(Object.fromEntries(Object.entries(values).map(([name, list]) => [name, pick(list)]))));
+    const made = raw(
+      pick(headers),
+      JSON.stringify(
+        Object.fromEntries(Object.entries(values).map(([name, list]) => [name, pick(list)])),
+      ),
+    );
     if (!verifier.safeVerify(made).ok) continue;
     accepted++;
-    await jwtVerify(made, Buffer.from(SECRET), { algorithms: ['HS256'], issuer: 'is', audience: 'me', clockTolerance: 5 });
+    await jwtVerify(made, Buffer.from(SECRET), {
+      algorithms: ['HS256'],
+      issuer: 'is',
+      audience: 'me',
+      clockTolerance: 5,
+    });
   }
   expect(accepted).toBeGreaterThan(20);
 });
@@ -742,7 +1043,9 @@ it('what passes here passes jose too', async () => {
 it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
   const verifier = hs();
   expect(verifier['~standard']).toMatchObject({ version: 1, vendor: 'portcullis' });
-  const app = new Elysia().get('/', ({ query }) => (query as unknown as { sub: string }).sub, { query: throughToken(verifier) });
+  const app = new Elysia().get('/', ({ query }) => (query as unknown as { sub: string }).sub, {
+    query: throughToken(verifier),
+  });
   const asked = async (value: string): Promise<[number, string]> => {
     const response = await app.handle(new Request(`http://localhost/?token=${value}`));
     return [response.status, await response.text()];
@@ -756,7 +1059,12 @@ it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
 /** The verifier's schema over a member of what is validated. */
 function throughToken(verifier: TokenVerifier): never {
   const schema = verifier['~standard'];
-  return { '~standard': { ...schema, validate: (value: { token?: unknown }) => schema.validate(value.token) } } as never;
+  return {
+    '~standard': {
+      ...schema,
+      validate: (value: { token?: unknown }) => schema.validate(value.token),
+    },
+  } as never;
 }
 
 it('a KeyObject of either kind is a key', () => {

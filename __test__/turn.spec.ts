@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 
 // Internal, and so not in the declarations.
-const { Turn } = (await import('../dist/turn.js' as string)) as { Turn: new () => { answer(result: unknown): unknown } };
+const { Turn } = (await import('../dist/turn.js' as string)) as {
+  Turn: new () => { answer(result: unknown): unknown };
+};
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -9,13 +11,17 @@ describe('a turn of the loop', () => {
   it('answers some upgrades at once and the rest when it ends, in their order', async () => {
     for (let round = 0; round < 3; round++) {
       const turn = new Turn();
-      const responses = Array.from({ length: 100 }, (_, index) => new Response(null, { status: 200 + index }));
+      const responses = Array.from(
+        { length: 100 },
+        (_, index) => new Response(null, { status: 200 + index }),
+      );
       const seen: number[] = [];
       const answers = responses.map((response) => turn.answer(response));
       const late = answers.filter((answer) => answer instanceof Promise);
       expect(answers.slice(0, 32)).toEqual(responses.slice(0, 32));
       expect(late).toHaveLength(68);
-      for (const answer of late) void answer.then((response: Response) => seen.push(response.status));
+      for (const answer of late)
+        void answer.then((response: Response) => seen.push(response.status));
       await Promise.resolve();
       expect(seen).toEqual([]);
       await nextTurn();
@@ -36,7 +42,10 @@ describe('a turn of the loop', () => {
     expect(await turn.answer(Promise.resolve(undefined))).toBe(undefined);
     await nextTurn();
     const order: string[] = [];
-    const waited = Array.from({ length: 40 }, () => turn.answer(Promise.resolve(response)) as Promise<Response>);
+    const waited = Array.from(
+      { length: 40 },
+      () => turn.answer(Promise.resolve(response)) as Promise<Response>,
+    );
     for (const answer of waited) void answer.then(() => order.push('answer'));
     setImmediate(() => order.push('turn'));
     expect(await Promise.all(waited)).toEqual(Array.from({ length: 40 }, () => response));

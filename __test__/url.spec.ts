@@ -1,11 +1,19 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { InputValidationError, InputValidator, PortcullisError, type UrlOptions, isPublicAddress } from '../dist/index.js';
+import {
+  InputValidationError,
+  InputValidator,
+  PortcullisError,
+  type UrlOptions,
+  isPublicAddress,
+} from '../dist/index.js';
 
 const VECTORS = '../shared/vectors';
 const HAS_VECTORS = existsSync(VECTORS);
-const lines = (file: string): string[] => readFileSync(`${VECTORS}/${file}`, 'utf8').split(/\r?\n/).filter(Boolean);
-const named = (name: string): string => (HAS_VECTORS ? name : `${name}: skipped, the vectors are not there`);
+const lines = (file: string): string[] =>
+  readFileSync(`${VECTORS}/${file}`, 'utf8').split(/\r?\n/).filter(Boolean);
+const named = (name: string): string =>
+  HAS_VECTORS ? name : `${name}: skipped, the vectors are not there`;
 
 const judge = InputValidator.safeValidateUrl;
 /** The code of a refusal, the flags of what was let through. */
@@ -26,7 +34,9 @@ describe("validateUrl without a mode is the plan's check", () => {
       ['http://[', 'Invalid URL format'],
       ['http://a:b:c', 'Invalid URL format'],
     ] as const) {
-      expect(() => InputValidator.validateUrl(url as never)).toThrow(new InputValidationError(expectFailure(url)));
+      expect(() => InputValidator.validateUrl(url as never)).toThrow(
+        new InputValidationError(expectFailure(url)),
+      );
       expect(() => InputValidator.validateUrl(url as never)).toThrow(message);
     }
   });
@@ -39,9 +49,11 @@ describe("validateUrl without a mode is the plan's check", () => {
   });
 
   it.skipIf(!HAS_VECTORS)(named('in parity with the engine on the web platform tests'), () => {
-    const cases = (JSON.parse(readFileSync(`${VECTORS}/wpt-url/urltestdata.json`, 'utf8')) as (string | { input: string })[]).filter(
-      (one) => typeof one === 'object',
-    );
+    const cases = (
+      JSON.parse(readFileSync(`${VECTORS}/wpt-url/urltestdata.json`, 'utf8')) as (
+        string | { input: string }
+      )[]
+    ).filter((one) => typeof one === 'object');
     expect(cases.length).toBeGreaterThan(800);
     for (const { input } of cases) {
       if (input === '' || input.length > 2048) continue;
@@ -149,7 +161,9 @@ describe('request-target', () => {
   it('takes * for OPTIONS, and an absolute URL that names the host', () => {
     expect(verdict('*', { ...mode, method: 'OPTIONS' })).toBe('');
     expect(verdict('http://Example.com:8080/a', { ...mode, host: 'example.com:8080' })).toBe('');
-    expect(verdict('http://example.com:8080/a', { ...mode, host: 'example.com' })).toBe('ERR_URL_HOST');
+    expect(verdict('http://example.com:8080/a', { ...mode, host: 'example.com' })).toBe(
+      'ERR_URL_HOST',
+    );
     expect(verdict('ftp://example.com/a', { ...mode, host: 'example.com' })).toBe('ERR_URL_SCHEME');
   });
 
@@ -161,7 +175,10 @@ describe('request-target', () => {
 });
 
 describe('redirect', () => {
-  const options = { mode: 'redirect', allowedOrigins: ['https://example.com', 'http://localhost:8080'] } as const;
+  const options = {
+    mode: 'redirect',
+    allowedOrigins: ['https://example.com', 'http://localhost:8080'],
+  } as const;
   it.each([
     ['/home?x=1#y', ''],
     ['https://example.com/a#b', ''],
@@ -241,32 +258,48 @@ describe('outbound', () => {
 
   it('wants https, and takes other ports and hosts by name', () => {
     expect(verdict('http://example.com/', { mode: 'outbound' })).toBe('ERR_URL_SCHEME');
-    expect(verdict('https://example.com:8443/', { mode: 'outbound', allowedPorts: [8443] })).toBe('');
+    expect(verdict('https://example.com:8443/', { mode: 'outbound', allowedPorts: [8443] })).toBe(
+      '',
+    );
     for (const port of [0, -1, 65_536, 443.5, Number.NaN, Infinity]) {
-      expect(() => verdict('https://example.com/', { mode: 'outbound', allowedPorts: [443, port] }), String(port)).toThrow(
-        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'allowedPorts', allowed: 'a whole number from 1 to 65535' }),
+      expect(
+        () => verdict('https://example.com/', { mode: 'outbound', allowedPorts: [443, port] }),
+        String(port),
+      ).toThrow(
+        expect.objectContaining({
+          code: 'ERR_OUT_OF_RANGE',
+          field: 'allowedPorts',
+          allowed: 'a whole number from 1 to 65535',
+        }),
       );
     }
     expect(verdict('https://10.0.0.5/', { mode: 'outbound', allowedHosts: ['10.0.0.5'] })).toBe('');
-    expect(verdict('https://example.com/', { mode: 'outbound', allowedHosts: ['api.example.com'] })).toBe('ERR_URL_HOST');
-    expect(InputValidator.validateUrl('https://EXAMPLE.com', { mode: 'outbound' })).toBe('https://example.com/');
+    expect(
+      verdict('https://example.com/', { mode: 'outbound', allowedHosts: ['api.example.com'] }),
+    ).toBe('ERR_URL_HOST');
+    expect(InputValidator.validateUrl('https://EXAMPLE.com', { mode: 'outbound' })).toBe(
+      'https://example.com/',
+    );
   });
 });
 
 describe('the attack lists', () => {
-  it.skipIf(!HAS_VECTORS)(named('are refused or flagged in the mode they aim at, nearly all'), () => {
-    for (const [file, mode] of [
-      ['payloads/open_redirect_payloads.txt', 'redirect'],
-      ['payloads/open_redirect_params.txt', 'redirect'],
-      ['payloads/crlf_injection.txt', 'redirect'],
-      ['payloads/crlf_injection.txt', 'request-target'],
-      ['payloads/directory_traversal.txt', 'request-target'],
-    ] as const) {
-      const list = lines(file);
-      const missed = list.filter((url) => verdict(url, { mode }) === '');
-      expect(missed, file).toEqual([]);
-    }
-  });
+  it.skipIf(!HAS_VECTORS)(
+    named('are refused or flagged in the mode they aim at, nearly all'),
+    () => {
+      for (const [file, mode] of [
+        ['payloads/open_redirect_payloads.txt', 'redirect'],
+        ['payloads/open_redirect_params.txt', 'redirect'],
+        ['payloads/crlf_injection.txt', 'redirect'],
+        ['payloads/crlf_injection.txt', 'request-target'],
+        ['payloads/directory_traversal.txt', 'request-target'],
+      ] as const) {
+        const list = lines(file);
+        const missed = list.filter((url) => verdict(url, { mode }) === '');
+        expect(missed, file).toEqual([]);
+      }
+    },
+  );
 
   it.skipIf(!HAS_VECTORS)(named('do not make harmless URLs suffer'), () => {
     const list = lines('benign-urls/kasztp_every9th_5000.txt');
@@ -275,7 +308,9 @@ describe('the attack lists', () => {
       list.filter((url) => !judge(form(url), options(url)).ok).length;
     expect(refused(() => ({}))).toBe(0);
     // 22 with a backslash in the path, 1 with a byte order mark.
-    expect(refused((url) => ({ mode: 'redirect', allowedOrigins: [parsed(url).origin] }))).toBeLessThanOrEqual(25);
+    expect(
+      refused((url) => ({ mode: 'redirect', allowedOrigins: [parsed(url).origin] })),
+    ).toBeLessThanOrEqual(25);
     const target = (url: string): string => parsed(url).pathname + parsed(url).search;
     expect(refused(() => ({ mode: 'request-target' }), target)).toBeLessThanOrEqual(25);
   });
@@ -291,8 +326,14 @@ describe('options and junk', () => {
       }
     };
     expect(wrong({ mode: 'fetch' })).toEqual(['ERR_OUT_OF_RANGE', 'mode']);
-    expect(wrong({ mode: 'redirect', allowedOrigins: 'https://a' })).toEqual(['ERR_INVALID_ARG_TYPE', 'allowedOrigins']);
-    expect(wrong({ mode: 'redirect', allowedOrigins: ['example.com'] })).toEqual(['ERR_OUT_OF_RANGE', 'allowedOrigins']);
+    expect(wrong({ mode: 'redirect', allowedOrigins: 'https://a' })).toEqual([
+      'ERR_INVALID_ARG_TYPE',
+      'allowedOrigins',
+    ]);
+    expect(wrong({ mode: 'redirect', allowedOrigins: ['example.com'] })).toEqual([
+      'ERR_OUT_OF_RANGE',
+      'allowedOrigins',
+    ]);
     expect(wrong({ maxlength: 5 })).toEqual(['ERR_UNKNOWN_OPTION', 'maxlength']);
     expect(wrong({ maxLength: 0 })).toEqual(['ERR_OUT_OF_RANGE', 'maxLength']);
     expect(wrong({ suspicious: true })).toEqual(['ERR_OUT_OF_RANGE', 'suspicious']);
@@ -300,17 +341,32 @@ describe('options and junk', () => {
 
   it('a list of origins is no limit of what is fetched, and says so', () => {
     const options = { mode: 'outbound', allowedOrigins: ['https://example.com'] } as const;
-    expect(() => InputValidator.validateUrl('https://other.example/', options)).toThrow('allowedHosts');
+    expect(() => InputValidator.validateUrl('https://other.example/', options)).toThrow(
+      'allowedHosts',
+    );
   });
 
   it('a hostile URL of the greatest length takes no time to speak of', () => {
     for (const piece of ['%25', '/..', '=a:', '%2e', 'a.', '1.1.', '%E0%80', '%u00', '/'])
-      for (const mode of ['request-target', 'redirect', 'outbound'] as const) judge(`/${piece.repeat(20_000)}`, { mode, maxLength: 65_536 });
+      for (const mode of ['request-target', 'redirect', 'outbound'] as const)
+        judge(`/${piece.repeat(20_000)}`, { mode, maxLength: 65_536 });
   });
 
   it('isPublicAddress takes the usual notation only', () => {
     expect(['8.8.8.8', '2606:4700::1111'].map(isPublicAddress)).toEqual([true, true]);
-    for (const ip of ['', '10.0.0.1', '0x8.8.8.8', '134744072', '[2606:4700::1111]', '8.8.8.8:53', '::ffff:8.8.8.8', 'x'.repeat(1000), 5, null, undefined])
+    for (const ip of [
+      '',
+      '10.0.0.1',
+      '0x8.8.8.8',
+      '134744072',
+      '[2606:4700::1111]',
+      '8.8.8.8:53',
+      '::ffff:8.8.8.8',
+      'x'.repeat(1000),
+      5,
+      null,
+      undefined,
+    ])
       expect(isPublicAddress(ip as never), String(ip)).toBe(false);
   });
 });

@@ -26,17 +26,33 @@ describe('a connection manager', () => {
   it('is told the same twice', () => {
     const manager = new ConnectionManager({}, timers);
     const { connection } = manager.addConnection('a', new FakeSocket(), ip);
-    expect(manager.addConnection('a', new FakeSocket(), ip)).toMatchObject({ code: 'duplicate_id' });
-    expect([manager.release(connection!), manager.release(connection!), manager.removeConnection('a')]).toEqual([true, false, false]);
-    expect([connection!.received(1), connection!.sent(1), connection!.touch(), connection!.messageCount]).toEqual(['stale', 'stale', 'stale', 0]);
+    expect(manager.addConnection('a', new FakeSocket(), ip)).toMatchObject({
+      code: 'duplicate_id',
+    });
+    expect([
+      manager.release(connection!),
+      manager.release(connection!),
+      manager.removeConnection('a'),
+    ]).toEqual([true, false, false]);
+    expect([
+      connection!.received(1),
+      connection!.sent(1),
+      connection!.touch(),
+      connection!.messageCount,
+    ]).toEqual(['stale', 'stale', 'stale', 0]);
     const lease = manager.reserve(ip);
     if (!lease.success) throw new Error('refused');
     expect([manager.abort(lease), manager.abort(lease)]).toEqual([true, false]);
     expect(manager.commit(lease, 'b', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
     manager.cleanup();
     manager.cleanup();
-    expect([manager.reserve(ip), manager.addConnection('c', new FakeSocket(), ip)]).toEqual([fails('closed'), fails('closed')]);
-    expect([manager.getStats().totalConnections, manager.cleanupStaleConnections()]).toEqual([0, 0]);
+    expect([manager.reserve(ip), manager.addConnection('c', new FakeSocket(), ip)]).toEqual([
+      fails('closed'),
+      fails('closed'),
+    ]);
+    expect([manager.getStats().totalConnections, manager.cleanupStaleConnections()]).toEqual([
+      0, 0,
+    ]);
   });
 
   it('is given NaN, and a socket that throws', () => {
@@ -50,7 +66,9 @@ describe('a connection manager', () => {
     });
     connection!.close();
     expect(manager.getStats().totalConnections).toBe(0);
-    expect(() => manager.updateLimits({ maxConnectionsPerIp: Number.NaN })).toThrow(fails('ERR_OUT_OF_RANGE'));
+    expect(() => manager.updateLimits({ maxConnectionsPerIp: Number.NaN })).toThrow(
+      fails('ERR_OUT_OF_RANGE'),
+    );
     expect(manager.getStats().limits).toEqual({});
     manager.cleanup();
   });
@@ -75,7 +93,9 @@ describe('a timer manager', () => {
     ]);
     timers.setTimeout(fired, 1).refresh();
     clock.advance(10);
-    expect([fired.mock.calls.length, timers.getActiveTimersCount(), timers.report().inert]).toEqual([2, 0, 1]);
+    expect([fired.mock.calls.length, timers.getActiveTimersCount(), timers.report().inert]).toEqual(
+      [2, 0, 1],
+    );
     await expect(timers.sleep(1)).rejects.toThrow(fails('ERR_CLOSED'));
     const strict = new TimerManager({ clock, strict: true });
     strict.cleanup();
@@ -86,8 +106,14 @@ describe('a timer manager', () => {
 describe('a middleware chain', () => {
   const timers = new TimerManager();
   it('has layers that throw, call next() twice or not at all', async () => {
-    const run = (middleware: (context: object, next: () => Promise<void>) => unknown, last?: unknown): Promise<unknown> =>
-      new PerformantMiddlewareChain([{ name: 'a', middleware }], timers).execute()({}, junk(last ?? (() => undefined)));
+    const run = (
+      middleware: (context: object, next: () => Promise<void>) => unknown,
+      last?: unknown,
+    ): Promise<unknown> =>
+      new PerformantMiddlewareChain([{ name: 'a', middleware }], timers).execute()(
+        {},
+        junk(last ?? (() => undefined)),
+      );
     await expect(
       run(() => {
         throw new Error('boom');
@@ -106,9 +132,14 @@ describe('a middleware chain', () => {
   });
 
   it('is changed by a name that is taken or unknown', () => {
-    const chain = new PerformantMiddlewareChain([{ name: 'a', middleware: () => undefined }], timers);
+    const chain = new PerformantMiddlewareChain(
+      [{ name: 'a', middleware: () => undefined }],
+      timers,
+    );
     const { version } = chain;
-    expect(() => chain.add({ name: 'a', middleware: () => undefined })).toThrow(fails('ERR_DUPLICATE_NAME'));
+    expect(() => chain.add({ name: 'a', middleware: () => undefined })).toThrow(
+      fails('ERR_DUPLICATE_NAME'),
+    );
     expect(() => chain.enable('b')).toThrow(fails('ERR_UNKNOWN_NAME'));
     expect(() => chain.setPriority('a', Number.NaN)).toThrow(fails('ERR_OUT_OF_RANGE'));
     expect(chain.version).toBe(version);
@@ -119,10 +150,17 @@ describe('a middleware chain', () => {
 describe('validators', () => {
   it('are given something else', () => {
     expect(scanJson(junk(Number.NaN))).toMatchObject({ error: { code: 'ERR_JSON_TYPE' } });
-    expect(InputValidator.safeValidateToken(5)).toMatchObject({ error: { code: 'ERR_TOKEN_TYPE' } });
-    expect(InputValidator.safeValidateUrl(undefined)).toMatchObject({ error: { code: 'ERR_URL_REQUIRED' } });
+    expect(InputValidator.safeValidateToken(5)).toMatchObject({
+      error: { code: 'ERR_TOKEN_TYPE' },
+    });
+    expect(InputValidator.safeValidateUrl(undefined)).toMatchObject({
+      error: { code: 'ERR_URL_REQUIRED' },
+    });
     expect(InputValidator.validateHeaders(null)).toEqual({});
-    expect([InputValidator.validateJsonPayload(undefined), InputValidator.validateJsonPayload(null)]).toEqual([null, null]);
+    expect([
+      InputValidator.validateJsonPayload(undefined),
+      InputValidator.validateJsonPayload(null),
+    ]).toEqual([null, null]);
     expect(() => scanJson('1', { maxDepth: Number.NaN })).toThrow(fails('ERR_OUT_OF_RANGE'));
     const { validateToken } = InputValidator;
     expect([validateToken('a.b.c'), isPublicAddress(junk(5))]).toEqual(['a.b.c', false]);
@@ -131,14 +169,24 @@ describe('validators', () => {
 
 describe('a token verifier', () => {
   it('is closed, revokes twice, and is given anything', async () => {
-    const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret: 'x'.repeat(32) }, maxRevocations: 1 });
+    const verifier = new TokenVerifier({
+      algorithms: ['HS256'],
+      keys: { secret: 'x'.repeat(32) },
+      maxRevocations: 1,
+    });
     verifier.revoke({ jti: 'a', exp: 4e9 });
     verifier.revoke({ jti: 'a', exp: 4e9 });
     expect(verifier.stats().revocations).toBe(1);
-    expect(() => verifier.revoke({ jti: 'b', exp: 4e9 })).toThrow(fails('ERR_TOO_MANY_REVOCATIONS'));
+    expect(() => verifier.revoke({ jti: 'b', exp: 4e9 })).toThrow(
+      fails('ERR_TOO_MANY_REVOCATIONS'),
+    );
     verifier.close();
     verifier.close();
-    expect([verifier.check(Number.NaN), verifier.check(undefined), verifier.check('a')]).toEqual(['ERR_TOKEN_TYPE', 'ERR_TOKEN_REQUIRED', 'ERR_TOKEN_FORMAT']);
+    expect([verifier.check(Number.NaN), verifier.check(undefined), verifier.check('a')]).toEqual([
+      'ERR_TOKEN_TYPE',
+      'ERR_TOKEN_REQUIRED',
+      'ERR_TOKEN_FORMAT',
+    ]);
     expect(await verifier.ready()).toBe(true);
     await expect(verifier.verifyBatch(junk(5))).rejects.toThrow(fails('ERR_INVALID_ARG_TYPE'));
   });
@@ -152,7 +200,12 @@ describe('a monitor', () => {
     expect(monitor.getMetrics().activeRequests).toBe(0);
     monitor.stop();
     monitor.stop();
-    expect([monitor.isHealthy(), monitor.state, monitor.stalls(), monitor.shedMs()]).toEqual([true, 'ok', [], 0]);
+    expect([monitor.isHealthy(), monitor.state, monitor.stalls(), monitor.shedMs()]).toEqual([
+      true,
+      'ok',
+      [],
+      0,
+    ]);
     expect(() => monitor.snapshot()).toThrow(fails('ERR_CLOSED'));
   });
 });
@@ -160,14 +213,21 @@ describe('a monitor', () => {
 describe('metrics', () => {
   it('are given NaN, ended twice, and stopped', () => {
     const metrics = new ProductionMetrics();
-    expect([metrics.checkTargets(), metrics.generateReport().metrics.healthScore]).toEqual([true, null]);
-    for (const duration of [Number.NaN, -1, Infinity]) expect(() => metrics.recordRequest(duration)).toThrow(fails('ERR_OUT_OF_RANGE'));
+    expect([metrics.checkTargets(), metrics.generateReport().metrics.healthScore]).toEqual([
+      true,
+      null,
+    ]);
+    for (const duration of [Number.NaN, -1, Infinity])
+      expect(() => metrics.recordRequest(duration)).toThrow(fails('ERR_OUT_OF_RANGE'));
     const request = metrics.startRequest();
     request.end();
     request.end();
     const wrong = metrics.startRequest();
     expect(() => wrong.end({ status: 5 })).toThrow(fails('ERR_OUT_OF_RANGE'));
-    expect(metrics.generateReport()).toMatchObject({ inFlight: 0, windows: { lifetime: { requests: 1 } } });
+    expect(metrics.generateReport()).toMatchObject({
+      inFlight: 0,
+      windows: { lifetime: { requests: 1 } },
+    });
     metrics.stop();
     metrics.stop();
     metrics.recordRequest(1);
@@ -187,9 +247,20 @@ describe('a shutdown', () => {
     expect(() => shutdown.add({ name: 'late' })).toThrow(fails('ERR_CLOSED'));
     expect(() => shutdown.onShutdown('late', () => undefined)).toThrow(fails('ERR_CLOSED'));
     expect([shutdown.readiness().status, shutdown.liveness().status]).toEqual([503, 200]);
-    expect(await ended).toMatchObject({ graceful: false, reason: 'shutdown', hookErrors: [{ name: 'bad' }] });
+    expect(await ended).toMatchObject({
+      graceful: false,
+      reason: 'shutdown',
+      hookErrors: [{ name: 'bad' }],
+    });
     expect(onError).toHaveBeenCalledTimes(1);
-    expect(() => new GracefulShutdown(new TimerManager(), { deadlineMs: 100, drainWindowMs: 90, closeTimeoutMs: 50 })).toThrow(fails('ERR_OUT_OF_RANGE'));
+    expect(
+      () =>
+        new GracefulShutdown(new TimerManager(), {
+          deadlineMs: 100,
+          drainWindowMs: 90,
+          closeTimeoutMs: 50,
+        }),
+    ).toThrow(fails('ERR_OUT_OF_RANGE'));
   });
 });
 
@@ -204,7 +275,9 @@ describe('a router', () => {
       throw new Error('boom');
     });
     expect(() => router.on('boom', () => undefined)).toThrow(fails('ERR_OUT_OF_RANGE'));
-    expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({ problem: { code: 'handler_failed' } });
+    expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({
+      problem: { code: 'handler_failed' },
+    });
     expect(router.parse('x')).toMatchObject({ code: 'invalid_json' });
     expect(router.parse(junk(5))).toMatchObject({ code: 'invalid_envelope' });
     expect(router.parse(new Uint8Array(1))).toMatchObject({ code: 'not_text' });
@@ -214,10 +287,24 @@ describe('a router', () => {
 describe('a live page', () => {
   it('is closed twice, and asked for something else', () => {
     const timers = new TimerManager();
-    const page = new LivePage({ path: '/page', token: 'x'.repeat(16) }, { connections: new ConnectionManager({}, timers), timers });
+    const page = new LivePage(
+      { path: '/page', token: 'x'.repeat(16) },
+      { connections: new ConnectionManager({}, timers), timers },
+    );
     const ask = (path: string, method = 'GET'): number | undefined =>
-      page.fetch(new Request(`http://localhost${path}`, { method, headers: { authorization: `Bearer ${'x'.repeat(16)}` } }), '127.0.0.1')?.status;
-    expect([ask('/other'), ask('/page'), ask('/page', 'POST'), ask('/page/snapshot')]).toEqual([undefined, 200, 405, 200]);
+      page.fetch(
+        new Request(`http://localhost${path}`, {
+          method,
+          headers: { authorization: `Bearer ${'x'.repeat(16)}` },
+        }),
+        '127.0.0.1',
+      )?.status;
+    expect([ask('/other'), ask('/page'), ask('/page', 'POST'), ask('/page/snapshot')]).toEqual([
+      undefined,
+      200,
+      405,
+      200,
+    ]);
     page.close();
     page.close();
     page.drain();

@@ -18,42 +18,47 @@ interface Entry {
 
 // Properties: the same timers in the same order as a sorted list of (deadline, sequence); `next` is
 // never later than the earliest; none twice, none early.
-it.each([1, 2, 3, 4, 5, 6, 7, 8])('agrees with a sorted list over random operations (seed %i)', (seed) => {
-  const random = randomOf(seed);
-  const wheel = new Wheel(16);
-  let capacity = 16;
-  let model: Entry[] = [];
-  let now = 0;
-  const delay = (): number => random([200, 100_000, 2 ** 31, 2 ** 40][random(4)] ?? 1);
-  for (let sequence = 0; sequence < 4000; sequence++) {
-    const pick = random(7);
-    const slot = random(40);
-    if (pick < 4) {
-      if (slot >= capacity) wheel.grow((capacity = 64));
-      const when = now + delay();
-      wheel.arm(slot, when);
-      model = [...model.filter((entry) => entry.slot !== slot), { slot, when, sequence }];
-    } else if (pick === 4) {
-      if (slot < capacity) wheel.cancel(slot);
-      model = model.filter((entry) => entry.slot !== slot);
-    } else {
-      now += delay();
-      const due = new Uint32Array(1 + random(8));
-      const expected = model.filter((entry) => entry.when <= now).sort((a, b) => a.when - b.when || a.sequence - b.sequence);
-      model = model.filter((entry) => entry.when > now);
-      const got: number[] = [];
-      for (let count = due.length; count === due.length;) {
-        count = wheel.advance(now, due);
-        got.push(...due.subarray(0, count));
+it.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  'agrees with a sorted list over random operations (seed %i)',
+  (seed) => {
+    const random = randomOf(seed);
+    const wheel = new Wheel(16);
+    let capacity = 16;
+    let model: Entry[] = [];
+    let now = 0;
+    const delay = (): number => random([200, 100_000, 2 ** 31, 2 ** 40][random(4)] ?? 1);
+    for (let sequence = 0; sequence < 4000; sequence++) {
+      const pick = random(7);
+      const slot = random(40);
+      if (pick < 4) {
+        if (slot >= capacity) wheel.grow((capacity = 64));
+        const when = now + delay();
+        wheel.arm(slot, when);
+        model = [...model.filter((entry) => entry.slot !== slot), { slot, when, sequence }];
+      } else if (pick === 4) {
+        if (slot < capacity) wheel.cancel(slot);
+        model = model.filter((entry) => entry.slot !== slot);
+      } else {
+        now += delay();
+        const due = new Uint32Array(1 + random(8));
+        const expected = model
+          .filter((entry) => entry.when <= now)
+          .sort((a, b) => a.when - b.when || a.sequence - b.sequence);
+        model = model.filter((entry) => entry.when > now);
+        const got: number[] = [];
+        for (let count = due.length; count === due.length;) {
+          count = wheel.advance(now, due);
+          got.push(...due.subarray(0, count));
+        }
+        expect(got).toEqual(expected.map((entry) => entry.slot));
       }
-      expect(got).toEqual(expected.map((entry) => entry.slot));
+      const earliest = Math.min(...model.map((entry) => entry.when));
+      expect(wheel.next()).toBeLessThanOrEqual(earliest);
+      if (model.length === 0) expect(wheel.next()).toBe(Infinity);
+      else expect(wheel.next()).toBeGreaterThanOrEqual(now);
     }
-    const earliest = Math.min(...model.map((entry) => entry.when));
-    expect(wheel.next()).toBeLessThanOrEqual(earliest);
-    if (model.length === 0) expect(wheel.next()).toBe(Infinity);
-    else expect(wheel.next()).toBeGreaterThanOrEqual(now);
-  }
-});
+  },
+);
 
 it('holds a deadline of centuries', () => {
   const wheel = new Wheel(4);

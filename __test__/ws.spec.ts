@@ -78,7 +78,9 @@ it('a client that is refused by close code, and sends what is no frame, ends its
   guard.attach(server, webSocketServer);
   const client = connect(Number(new URL(url).port), '127.0.0.1');
   const key = Buffer.alloc(16).toString('base64');
-  client.write(`GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`);
+  client.write(
+    `GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
+  );
   await once(client, 'data');
   client.end(Buffer.from([0xff, 0xff, 0xff, 0xff]));
   client.resume();
@@ -97,8 +99,11 @@ describe('a client that goes while it is being identified', () => {
     guard.attach(server, new WebSocketServer({ noServer: true }));
     const client = connect(Number(new URL(url).port), '127.0.0.1');
     const key = Buffer.alloc(16).toString('base64');
-    client.write(`GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`);
-    const waiting = (): number => guard.manager.timers.report().timers.filter(({ name }) => name === 'identify').length;
+    client.write(
+      `GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
+    );
+    const waiting = (): number =>
+      guard.manager.timers.report().timers.filter(({ name }) => name === 'identify').length;
     await expect.poll(() => asked.length).toBe(1);
     expect(waiting()).toBe(1);
     client[go]();
@@ -113,7 +118,13 @@ describe('a client that goes while it is being identified', () => {
     const webSocketServer = new WebSocketServer({ noServer: true });
     guard.attach(server, webSocketServer);
     let names: string[] = [];
-    webSocketServer.on('connection', (_, { socket }) => (names = [...socket.listeners('close'), ...socket.listeners('end')].map(({ name }) => name)));
+    webSocketServer.on(
+      'connection',
+      (_, { socket }) =>
+        (names = [...socket.listeners('close'), ...socket.listeners('end')].map(
+          ({ name }) => name,
+        )),
+    );
     const client = new WebSocket(url);
     await once(client, 'open');
     expect(names.filter((name) => name === 'forget' || name === 'gone')).toEqual([]);

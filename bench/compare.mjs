@@ -1,7 +1,8 @@
 // What every benchmark shares: contestants interleaved in one process, medians, ratios.
 import { cpus } from 'node:os';
 
-export const host = 'bun' in process.versions ? `Bun ${process.versions.bun}` : `Node ${process.versions.node}`;
+export const host =
+  'bun' in process.versions ? `Bun ${process.versions.bun}` : `Node ${process.versions.node}`;
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
@@ -46,12 +47,18 @@ export function report(title, rows, unit) {
   const first = rows[0][1];
   console.log(title);
   rows.forEach(([name, figure], at) => {
-    const ratio = at === 0 ? '' : `   ${(first / figure).toFixed(2)}x better than ${rows[0][0]} (${(figure / first).toFixed(2)} of it)`;
-    console.log(`  ${name.padEnd(36)}${figure.toFixed(figure < 100 ? 2 : 0).padStart(9)} ${unit}${ratio}`);
+    const ratio =
+      at === 0
+        ? ''
+        : `   ${(first / figure).toFixed(2)}x better than ${rows[0][0]} (${(figure / first).toFixed(2)} of it)`;
+    console.log(
+      `  ${name.padEnd(36)}${figure.toFixed(figure < 100 ? 2 : 0).padStart(9)} ${unit}${ratio}`,
+    );
   });
 }
 
-const amount = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0));
+const amount = (value) =>
+  Number.isInteger(value) ? String(value) : value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0);
 
 /**
  * What is wanted of a figure, and whether it is met, as text; `verdict` prints it.
@@ -61,8 +68,15 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   const must = most ?? least;
   const sign = most === undefined ? '>=' : '<=';
   const reaches = (bound) => (most === undefined ? got >= bound : got <= bound);
-  const word = !Number.isFinite(got) ? 'not measured' : !reaches(must) ? 'MISSED' : aim === undefined || !reaches(aim) ? 'met' : 'met, and the aim';
-  const wanted = `must ${sign} ${must}${aim === undefined ? '' : `, aim ${sign} ${aim}`} ${unit}`.trimEnd();
+  const word = !Number.isFinite(got)
+    ? 'not measured'
+    : !reaches(must)
+      ? 'MISSED'
+      : aim === undefined || !reaches(aim)
+        ? 'met'
+        : 'met, and the aim';
+  const wanted =
+    `must ${sign} ${must}${aim === undefined ? '' : `, aim ${sign} ${aim}`} ${unit}`.trimEnd();
   return `  ${title.padEnd(36)}${(Number.isFinite(got) ? amount(got) : '-').padStart(9)} ${unit.padEnd(4)} ${wanted.padEnd(34)} ${word}`;
 }
 

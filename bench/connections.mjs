@@ -7,9 +7,21 @@ import { TwinConnectionManager } from './twin.mjs';
 
 const live = Number(process.argv[2] ?? 10_000);
 const socket = { close() {} };
-const limits = { maxTotalConnections: 4e6, maxConnectionsPerIp: 100, maxConnectionsPerUser: 100, connectionTimeoutMs: 3e7, cleanupIntervalMs: 1e7 };
+const limits = {
+  maxTotalConnections: 4e6,
+  maxConnectionsPerIp: 100,
+  maxConnectionsPerUser: 100,
+  connectionTimeoutMs: 3e7,
+  cleanupIntervalMs: 1e7,
+};
 const fill = (manager) => {
-  for (let i = 0; i < live; i++) manager.addConnection(`live-${i}`, socket, `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`, `user-${i}`);
+  for (let i = 0; i < live; i++)
+    manager.addConnection(
+      `live-${i}`,
+      socket,
+      `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`,
+      `user-${i}`,
+    );
   return manager;
 };
 const twin = fill(new TwinConnectionManager(limits));
@@ -46,7 +58,9 @@ const cycle = (manager) => () => {
   let spent = 0;
   for (let turn = 0; turn < BATCHES; turn++, batch++) {
     const ids = Array.from({ length: BATCH }, () => Buffer.from(randomUUID()).toString());
-    const ips = ids.map((_, i) => Buffer.from(`11.${batch & 255}.${(i >> 8) & 255}.${i & 255}`).toString());
+    const ips = ids.map((_, i) =>
+      Buffer.from(`11.${batch & 255}.${(i >> 8) & 255}.${i & 255}`).toString(),
+    );
     const users = ids.map((id) => Buffer.from(`u-${id}`).toString());
     spent += timed(BATCH, (i) => {
       manager.addConnection(ids[i], socket, ips[i], users[i]);
@@ -78,6 +92,9 @@ compare('at the per-IP cap', [
         ours.removeConnection(id);
       }),
   ],
-  ['a refusal', () => timed(50_000, () => atCap.addConnection(`r-${serial++}`, socket, '192.0.2.1', 'someone'))],
+  [
+    'a refusal',
+    () => timed(50_000, () => atCap.addConnection(`r-${serial++}`, socket, '192.0.2.1', 'someone')),
+  ],
 ]);
 process.exit(0);

@@ -14,7 +14,10 @@ function fresh(seed) {
     ['connection', 'keep-alive, Upgrade'],
     ['pragma', 'no-cache'],
     ['cache-control', 'no-cache'],
-    ['user-agent', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36'],
+    [
+      'user-agent',
+      'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36',
+    ],
     ['upgrade', 'websocket'],
     ['origin', 'https://www.example.com'],
     ['sec-websocket-version', '13'],
@@ -22,7 +25,10 @@ function fresh(seed) {
     ['accept-language', 'en-US,en;q=0.9,de;q=0.8'],
     ['cookie', `session=${seed}abcdefghijklmnop; theme=dark; consent=yes`],
     ['sec-websocket-key', 'dGhlIHNhbXBsZSBub25jZQ=='],
-    ['authorization', `Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.${seed}dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U`],
+    [
+      'authorization',
+      `Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.${seed}dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U`,
+    ],
     ['x-request-id', `7f9c24e8-3b12-4d2a-9f0e-${seed}`],
     ['x-app-version', '4.18.2'],
   ])

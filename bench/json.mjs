@@ -24,7 +24,8 @@ function records(bytes, seed) {
 }
 
 /** Fresh strings: no two calls see the same object, nor a text that was hashed. */
-const copies = (text, count) => Array.from({ length: count }, () => Buffer.from(text).toString('latin1'));
+const copies = (text, count) =>
+  Array.from({ length: count }, () => Buffer.from(text).toString('latin1'));
 
 for (const bytes of [1 << 10, 16 << 10, 1 << 20]) {
   const text = records(bytes, 1);
@@ -64,7 +65,10 @@ for (const bytes of [1 << 10, 16 << 10, 1 << 20]) {
 }
 
 const MIB = 1 << 20;
-const fill = (piece, open, close) => open + piece.repeat(Math.floor((MIB - open.length - close.length) / piece.length)).slice(0, -1) + close;
+const fill = (piece, open, close) =>
+  open +
+  piece.repeat(Math.floor((MIB - open.length - close.length) / piece.length)).slice(0, -1) +
+  close;
 const keys = () => {
   const parts = [];
   for (let i = 0, size = 0; size < MIB - 20; i++) {
@@ -89,7 +93,10 @@ for (const [name, text] of Object.entries(hostile)) {
     compare(
       `hostile, ${name}, ${form} of 1 MiB`,
       [
-        ['JSON.parse', () => timed(1, () => JSON.parse(form === 'string' ? text : buffer.toString()))],
+        [
+          'JSON.parse',
+          () => timed(1, () => JSON.parse(form === 'string' ? text : buffer.toString())),
+        ],
         ['refusal', () => timed(1, () => scanJson(input).ok)],
       ],
       { rounds: 7 },

@@ -9,14 +9,21 @@ import { gzipSync } from 'node:zlib';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const [option = '--rounds', text = '31', ...more] = process.argv.slice(2);
 const rounds = Number(text);
-if (option !== '--rounds' || more.length > 0 || !Number.isInteger(rounds) || rounds < 1 || rounds > 1000) {
+if (
+  option !== '--rounds' ||
+  more.length > 0 ||
+  !Number.isInteger(rounds) ||
+  rounds < 1 ||
+  rounds > 1000
+) {
   console.error('portcullis: the only option is --rounds, a whole number from 1 to 1000');
   process.exit(1);
 }
 const entry = pathToFileURL(join(root, 'dist', 'index.js')).href;
 const addon = readdirSync(join(root, 'native')).find((name) => name.endsWith('.node'));
 const bun = join(root, 'node_modules', '.bin', 'bun');
-if (addon === undefined || !existsSync(join(root, 'dist', 'index.js'))) throw new Error('run "npm run build" first');
+if (addon === undefined || !existsSync(join(root, 'dist', 'index.js')))
+  throw new Error('run "npm run build" first');
 
 const SOURCES = {
   'all of portcullis': `const t = performance.now(); await import(${JSON.stringify(entry)}); console.log(performance.now() - t)`,
@@ -24,20 +31,35 @@ const SOURCES = {
 };
 
 function measured(command, source) {
-  const args = command === process.execPath ? ['--input-type=module', '-e', source] : ['-e', source];
-  const { stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } });
+  const args =
+    command === process.execPath ? ['--input-type=module', '-e', source] : ['-e', source];
+  const { stdout, stderr } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
   const ms = Number.parseFloat(stdout);
   if (Number.isNaN(ms)) throw new Error(stderr);
   return ms;
 }
 
 const bytes = readFileSync(join(root, 'native', addon));
-console.log(`${addon}: ${(bytes.length / 1e6).toFixed(2)} MB, gzip ${(gzipSync(bytes).length / 1e6).toFixed(2)} MB`);
-const subjects = [['Node', process.execPath], ...(existsSync(bun) ? [['Bun', bun]] : [])].flatMap(([host, command]) =>
-  Object.entries(SOURCES).map(([title, source]) => ({ title: `${host}, ${title}`, command, source, times: [] })),
+console.log(
+  `${addon}: ${(bytes.length / 1e6).toFixed(2)} MB, gzip ${(gzipSync(bytes).length / 1e6).toFixed(2)} MB`,
 );
-for (let round = 0; round < rounds; round++) for (const { command, source, times } of subjects) times.push(measured(command, source));
+const subjects = [['Node', process.execPath], ...(existsSync(bun) ? [['Bun', bun]] : [])].flatMap(
+  ([host, command]) =>
+    Object.entries(SOURCES).map(([title, source]) => ({
+      title: `${host}, ${title}`,
+      command,
+      source,
+      times: [],
+    })),
+);
+for (let round = 0; round < rounds; round++)
+  for (const { command, source, times } of subjects) times.push(measured(command, source));
 for (const { title, times } of subjects) {
   times.sort((a, b) => a - b);
-  console.log(`${title}: median ${times[times.length >> 1].toFixed(1)} ms, ${times[0].toFixed(1)} to ${times.at(-1).toFixed(1)} ms, ${times.length} processes`);
+  console.log(
+    `${title}: median ${times[times.length >> 1].toFixed(1)} ms, ${times[0].toFixed(1)} to ${times.at(-1).toFixed(1)} ms, ${times.length} processes`,
+  );
 }

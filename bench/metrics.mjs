@@ -8,9 +8,20 @@ const timers = new TimerManager();
 console.log(`${machine}`);
 
 // What a server sees: eight series, durations that differ.
-const series = Array.from({ length: 8 }, (_, at) => ({ route: `/users/:id/${at}`, method: at % 2 === 0 ? 'GET' : 'POST', status: at === 7 ? 500 : 200 }));
-const labels = series.map(({ route, method, status }) => ({ route, method, status_code: String(status) }));
-const durations = Float64Array.from({ length: 4096 }, (_, at) => 0.5 - 20 * Math.log(1 - ((at * 2654435761) % 2 ** 32) / 2 ** 32));
+const series = Array.from({ length: 8 }, (_, at) => ({
+  route: `/users/:id/${at}`,
+  method: at % 2 === 0 ? 'GET' : 'POST',
+  status: at === 7 ? 500 : 200,
+}));
+const labels = series.map(({ route, method, status }) => ({
+  route,
+  method,
+  status_code: String(status),
+}));
+const durations = Float64Array.from(
+  { length: 4096 },
+  (_, at) => 0.5 - 20 * Math.log(1 - ((at * 2654435761) % 2 ** 32) / 2 ** 32),
+);
 const histogram = new promClient.Histogram({
   name: 'http_request_duration_seconds',
   help: 'duration',
@@ -19,47 +30,65 @@ const histogram = new promClient.Histogram({
 });
 const metrics = new ProductionMetrics({ timers });
 const [observeNs, recordNs] = compare('record a request: route, method, status', [
-  ['prom-client observe, 3 labels', () => timed(CALLS, (i) => histogram.observe(labels[i & 7], durations[i & 4095] / 1000))],
-  ['portcullis recordRequest', () => timed(CALLS, (i) => metrics.recordRequest(durations[i & 4095], series[i & 7]))],
+  [
+    'prom-client observe, 3 labels',
+    () => timed(CALLS, (i) => histogram.observe(labels[i & 7], durations[i & 4095] / 1000)),
+  ],
+  [
+    'portcullis recordRequest',
+    () => timed(CALLS, (i) => metrics.recordRequest(durations[i & 4095], series[i & 7])),
+  ],
 ]);
 verdict('recordRequest', recordNs, 'ns', { most: 25, aim: 12 });
 verdict('the same, times faster', observeNs / recordNs, 'x', { least: 25 });
 const single = series[0];
 compare('the same, always of one route', [
-  ['prom-client observe, 3 labels', () => timed(CALLS, (i) => histogram.observe(labels[0], durations[i & 4095] / 1000))],
-  ['portcullis recordRequest', () => timed(CALLS, (i) => metrics.recordRequest(durations[i & 4095], single))],
+  [
+    'prom-client observe, 3 labels',
+    () => timed(CALLS, (i) => histogram.observe(labels[0], durations[i & 4095] / 1000)),
+  ],
+  [
+    'portcullis recordRequest',
+    () => timed(CALLS, (i) => metrics.recordRequest(durations[i & 4095], single)),
+  ],
 ]);
 
 const monitor = new ResourceMonitor({}, timers, { log: false });
 const watched = new ProductionMetrics({ timers, monitor });
-const [, byHandNs, byAdapterNs] = compare('whole cost of a request: two clock readings, in flight, breadcrumb, histogram', [
+const [, byHandNs, byAdapterNs] = compare(
+  'whole cost of a request: two clock readings, in flight, breadcrumb, histogram',
   [
-    'prom-client startTimer, 3 labels',
-    () =>
-      timed(CALLS, (i) => {
-        const end = histogram.startTimer();
-        end(labels[i & 7]);
-      }),
+    [
+      'prom-client startTimer, 3 labels',
+      () =>
+        timed(CALLS, (i) => {
+          const end = histogram.startTimer();
+          end(labels[i & 7]);
+        }),
+    ],
+    [
+      'portcullis startRequest + end',
+      () =>
+        timed(CALLS, (i) => {
+          const request = watched.startRequest(series[i & 7]);
+          request.end({ status: 200 });
+        }),
+    ],
+    [
+      'portcullis, as the adapters do it',
+      () =>
+        timed(CALLS, (i) => {
+          const { route, method } = series[i & 7];
+          const startMs = watched.begin(0, true);
+          watched.finish(startMs, watched.found(route, method, true), 200, false, true);
+        }),
+    ],
+    [
+      'two clock readings alone',
+      () => timed(CALLS, () => globalThis.performance.now() + globalThis.performance.now()),
+    ],
   ],
-  [
-    'portcullis startRequest + end',
-    () =>
-      timed(CALLS, (i) => {
-        const request = watched.startRequest(series[i & 7]);
-        request.end({ status: 200 });
-      }),
-  ],
-  [
-    'portcullis, as the adapters do it',
-    () =>
-      timed(CALLS, (i) => {
-        const { route, method } = series[i & 7];
-        const startMs = watched.begin(0, true);
-        watched.finish(startMs, watched.found(route, method, true), 200, false, true);
-      }),
-  ],
-  ['two clock readings alone', () => timed(CALLS, () => globalThis.performance.now() + globalThis.performance.now())],
-]);
+);
 
 verdict('startRequest + end', byHandNs, 'ns', { most: 200, aim: 150 });
 verdict('as the adapters do it', byAdapterNs, 'ns', { most: 200, aim: 150 });
@@ -71,11 +100,14 @@ for (const value of sample) exact.recordRequest(value, single);
 const sorted = sample.toSorted();
 const errorOf = (quantiles) =>
   Math.max(
-    ...Object.entries({ p50: 0.5, p90: 0.9, p95: 0.95, p99: 0.99, p999: 0.999 }).map(([key, share]) =>
-      Math.abs(quantiles[key] / sorted[Math.ceil(share * sorted.length) - 1] - 1),
+    ...Object.entries({ p50: 0.5, p90: 0.9, p95: 0.95, p99: 0.99, p999: 0.999 }).map(
+      ([key, share]) => Math.abs(quantiles[key] / sorted[Math.ceil(share * sorted.length) - 1] - 1),
     ),
   );
-const errors = [errorOf(exact.generateReport().routes[0].latencyMs), errorOf(exact.generateReport().latencyMs)].map((error) => error * 100);
+const errors = [
+  errorOf(exact.generateReport().routes[0].latencyMs),
+  errorOf(exact.generateReport().latencyMs),
+].map((error) => error * 100);
 report(
   'greatest error of p50 to p99.9',
   [
@@ -133,7 +165,12 @@ verdict('of it on the JS thread', median(whole.thread), 'ms', { most: 0.2 });
 const busy = new ProductionMetrics({ timers, monitor, maxRoutes: 500 });
 const reports = [];
 for (let round = 0; round < 200; round++) {
-  for (let i = 0; i < 2000; i++) busy.recordRequest(durations[i & 4095], { route: `/r/${i % 400}`, method: 'GET', status: i % 50 === 0 ? 500 : 200 });
+  for (let i = 0; i < 2000; i++)
+    busy.recordRequest(durations[i & 4095], {
+      route: `/r/${i % 400}`,
+      method: 'GET',
+      status: i % 50 === 0 ? 500 : 200,
+    });
   const start = performance.now();
   busy.generateReport();
   reports.push(performance.now() - start);

@@ -13,10 +13,14 @@ console.log(`${machine}, ${LAYERS} layers`);
 const own = (text) => new Function(`return ${text}`)();
 // And a text of its own for each: of layers of one text an engine makes one function.
 let texts = 0;
-const layersOf = (text) => Array.from({ length: LAYERS }, () => own(text.replace('context.depth++', `context.depth += ${++texts}`)));
+const layersOf = (text) =>
+  Array.from({ length: LAYERS }, () =>
+    own(text.replace('context.depth++', `context.depth += ${++texts}`)),
+  );
 // As a literal is: engines compare those by their address.
 const literal = (text) => Object.keys({ [text]: 0 })[0];
-const items = (layers) => layers.map((middleware, at) => ({ name: literal(`layer${at}`), middleware }));
+const items = (layers) =>
+  layers.map((middleware, at) => ({ name: literal(`layer${at}`), middleware }));
 const chain = (layers, options) => new PerformantMiddlewareChain(items(layers), timers, options);
 const contestant = (name, run, final) => [
   name,
@@ -38,7 +42,11 @@ const contestant = (name, run, final) => [
 const contest = (title, layer, final) =>
   compareAsync(title, [
     contestant('koa-compose', compose(layersOf(layer)), final),
-    contestant('portcullis, timing: off', chain(layersOf(layer), { timing: 'off' }).execute(), final),
+    contestant(
+      'portcullis, timing: off',
+      chain(layersOf(layer), { timing: 'off' }).execute(),
+      final,
+    ),
     contestant('portcullis, timing: sampled', chain(layersOf(layer)).execute(), final),
   ]);
 
@@ -49,9 +57,18 @@ const subjects = {
   always: () =>
     compareAsync('async layer, every run timed', [
       contestant('koa-compose', compose(layersOf(ASYNC_LAYER)), ASYNC_FINAL),
-      contestant('portcullis, timing: always', chain(layersOf(ASYNC_LAYER), { timing: 'always' }).execute(), ASYNC_FINAL),
+      contestant(
+        'portcullis, timing: always',
+        chain(layersOf(ASYNC_LAYER), { timing: 'always' }).execute(),
+        ASYNC_FINAL,
+      ),
     ]),
-  sync: () => contest('sync layer', '(context, next) => { context.depth++; return next(); }', '() => Promise.resolve()'),
+  sync: () =>
+    contest(
+      'sync layer',
+      '(context, next) => { context.depth++; return next(); }',
+      '() => Promise.resolve()',
+    ),
   // The net costs where a layer's text does not show that it waits.
   netted: () =>
     contest(
@@ -75,7 +92,11 @@ const subjects = {
     };
     const figure = (count, run) => median(Array.from({ length: 9 }, () => timed(count, run)));
     report('execute(), 10 layers', [['a cache hit', figure(1_000_000, hit)]], 'ns');
-    report('compiled again after a change, 50 layers', [['setPriority() and execute()', figure(2000, change) / 1000]], 'us');
+    report(
+      'compiled again after a change, 50 layers',
+      [['setPriority() and execute()', figure(2000, change) / 1000]],
+      'us',
+    );
   },
 };
 const subject = subjects[process.argv[2] ?? 'async'];

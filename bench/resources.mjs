@@ -9,7 +9,11 @@ const CALLS = 200_000;
 const timers = new TimerManager();
 const manager = new ConnectionManager({}, timers);
 const found = [];
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { connections: manager, onStall: (stall) => found.push(stall), log: false });
+const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, {
+  connections: manager,
+  onStall: (stall) => found.push(stall),
+  log: false,
+});
 const idle = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const spin = (ms) => {
   for (const end = performance.now() + ms; performance.now() < end;);
@@ -24,7 +28,10 @@ const [, metricsNs, healthyNs] = compare(
     ['process.memoryUsage()', () => timed(CALLS / 20, () => (kept += process.memoryUsage().rss))],
     ['getMetrics()', () => timed(CALLS, () => (kept += monitor.getMetrics().activeConnections))],
     ['isHealthy()', () => timed(CALLS * 10, () => (kept += monitor.isHealthy() ? 1 : 0))],
-    ['requestStarted() + requestEnded()', () => timed(CALLS * 10, () => (monitor.requestStarted(1), monitor.requestEnded()))],
+    [
+      'requestStarted() + requestEnded()',
+      () => timed(CALLS * 10, () => (monitor.requestStarted(1), monitor.requestEnded())),
+    ],
   ],
   { rounds: 7 },
 );
@@ -36,7 +43,9 @@ found.length = 0;
 // The watcher's own thread, by the kernel's account.
 const watcher = () => {
   if (process.platform !== 'linux') return Number.NaN;
-  const task = readdirSync('/proc/self/task').find((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim() === 'portcullis');
+  const task = readdirSync('/proc/self/task').find(
+    (id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim() === 'portcullis',
+  );
   return Number(readFileSync(`/proc/self/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
 };
 const used = async (title, ms, want, work) => {
@@ -63,7 +72,9 @@ await used('loaded in full, short callbacks', 8000, LOADED, async (end) => {
 });
 const starved = ({ cause }) => cause === 'starved' || cause === 'throttled';
 const falsely = found.filter((stall) => !starved(stall)).length;
-console.log(`stalls reported in 26 s of idling and of short callbacks: ${falsely} false, ${found.length - falsely} for want of a CPU`);
+console.log(
+  `stalls reported in 26 s of idling and of short callbacks: ${falsely} false, ${found.length - falsely} for want of a CPU`,
+);
 verdict('false stalls', falsely, '', { most: 0 });
 
 // Blocks of 150 ms after idling for a random while: every other asleep in a system call.
@@ -81,14 +92,21 @@ for (let i = 0; i < STALLS; i++) {
   for (let tries = 0; tries < 50 && found.length === 0; tries++) await idle(5);
   const [stall] = found;
   if (stall === undefined) missed++;
-  else (i % 2 === 0 ? late.busy : late.asleep).push(stall.startedAt + stall.noticedAfterMs - began - THRESHOLD);
+  else
+    (i % 2 === 0 ? late.busy : late.asleep).push(
+      stall.startedAt + stall.noticedAfterMs - began - THRESHOLD,
+    );
 }
-console.log(`${STALLS} staged stalls, ${missed} missed; noticed so long after the threshold of ${THRESHOLD} ms`);
+console.log(
+  `${STALLS} staged stalls, ${missed} missed; noticed so long after the threshold of ${THRESHOLD} ms`,
+);
 for (const [title, times] of Object.entries({ ...late, all: [...late.busy, ...late.asleep] })) {
   times.sort((a, b) => a - b);
-  const at = (quantile) => times[Math.min(times.length - 1, Math.floor(times.length * quantile))]?.toFixed(1);
+  const at = (quantile) =>
+    times[Math.min(times.length - 1, Math.floor(times.length * quantile))]?.toFixed(1);
   console.log(`  ${title.padEnd(8)} p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms`);
-  if (title === 'all') verdict('noticed after the threshold, p99', Number(at(0.99)), 'ms', { most: 30, aim: 10 });
+  if (title === 'all')
+    verdict('noticed after the threshold, p99', Number(at(0.99)), 'ms', { most: 30, aim: 10 });
 }
 verdict('staged stalls missed', missed, '', { most: 0 });
 

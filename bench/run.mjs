@@ -36,7 +36,9 @@ const fail = (sentence) => {
 };
 const given = (() => {
   try {
-    return parseArgs({ options: { host: { type: 'string' }, only: { type: 'string' }, help: { type: 'boolean' } } }).values;
+    return parseArgs({
+      options: { host: { type: 'string' }, only: { type: 'string' }, help: { type: 'boolean' } },
+    }).values;
   } catch (error) {
     return fail(error.message);
   }
@@ -45,25 +47,37 @@ if (given.help) {
   console.log(USAGE);
   process.exit(0);
 }
-if (given.host !== undefined && !Object.hasOwn(HOSTS, given.host)) fail(`--host must be node or bun, not "${given.host}"`);
+if (given.host !== undefined && !Object.hasOwn(HOSTS, given.host))
+  fail(`--host must be node or bun, not "${given.host}"`);
 const wanted = given.only?.split(',') ?? ALL;
-for (const name of wanted) if (!ALL.includes(name)) fail(`--only must be of ${ALL.join(', ')}, not "${name}"`);
+for (const name of wanted)
+  if (!ALL.includes(name)) fail(`--only must be of ${ALL.join(', ')}, not "${name}"`);
 
 const run = (command, args, stdio) => {
-  const { status, stdout } = spawnSync(command, args, { cwd: root, encoding: 'utf8', stdio: ['ignore', stdio, 'inherit'] });
+  const { status, stdout } = spawnSync(command, args, {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', stdio, 'inherit'],
+  });
   if (status !== 0) process.exit(status ?? 1);
   return stdout;
 };
 run(process.execPath, ['scripts/build.mjs'], 'inherit');
-for (const [name, command, flags] of given.host === undefined ? Object.values(HOSTS) : [HOSTS[given.host]]) {
+for (const [name, command, flags] of given.host === undefined
+  ? Object.values(HOSTS)
+  : [HOSTS[given.host]]) {
   for (const [subject, runs] of Object.entries(SUBJECTS)) {
-    if (wanted.includes(subject)) for (const args of runs) run(command, [...flags, `bench/${subject}.mjs`, ...args], 'inherit');
+    if (wanted.includes(subject))
+      for (const args of runs) run(command, [...flags, `bench/${subject}.mjs`, ...args], 'inherit');
   }
   const bytes = (...args) => Number(run(command, [...flags, ...args], 'pipe'));
   if (wanted.includes('memory')) {
     report(
       `${name}: resident memory per connection, 1,000,000 of them, every IP and user distinct`,
-      ['twin', 'portcullis'].map((contestant) => [contestant, bytes('bench/memory.mjs', contestant)]),
+      ['twin', 'portcullis'].map((contestant) => [
+        contestant,
+        bytes('bench/memory.mjs', contestant),
+      ]),
       'B',
     );
   }
@@ -79,4 +93,5 @@ for (const [name, command, flags] of given.host === undefined ? Object.values(HO
     );
   }
 }
-if (wanted.includes(SERVER) && given.host !== 'node') run(process.execPath, ['bench/server.mjs'], 'inherit');
+if (wanted.includes(SERVER) && given.host !== 'node')
+  run(process.execPath, ['bench/server.mjs'], 'inherit');

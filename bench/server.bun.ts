@@ -4,11 +4,18 @@ import { ElysiaServerBuilder } from '../dist/elysia.js';
 
 if (process.argv[2] === 'twin') {
   const app = new Elysia()
-    .ws('/ws', { message: (ws, message) => void ((message as { type?: unknown }).type === 'ping' && ws.send('{"type":"pong"}')) })
+    .ws('/ws', {
+      message: (ws, message) =>
+        void ((message as { type?: unknown }).type === 'ping' && ws.send('{"type":"pong"}')),
+    })
     .listen({ port: 0, hostname: '127.0.0.1' });
   console.log(`listening on http://127.0.0.1:${app.server?.port}`);
 } else {
-  const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1', shutdown: { drainWindowMs: 1000, deadlineMs: 5000 } })
+  const server = await new ElysiaServerBuilder({
+    port: 0,
+    hostname: '127.0.0.1',
+    shutdown: { drainWindowMs: 1000, deadlineMs: 5000 },
+  })
     .routes((app) =>
       app.get('/slow', async () => {
         await Bun.sleep(500);

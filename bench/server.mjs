@@ -12,10 +12,14 @@ const REQUESTS = 50;
 const ROUNDS = 5;
 
 async function start(twin) {
-  const server = spawn('node_modules/.bin/bun', ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-  });
+  const server = spawn(
+    'node_modules/.bin/bun',
+    ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'],
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    },
+  );
   const [line] = await once(server.stdout, 'data');
   return { server, port: Number(/:(\d+)/.exec(String(line))[1]) };
 }
@@ -31,7 +35,8 @@ async function load(twin) {
   for (const client of clients) client.send('{"type":"ping"}');
   const pongs = await Promise.all(answers);
   const answered = performance.now();
-  if (!pongs.every(([data]) => String(data).includes('pong'))) throw new Error('a ping was not answered');
+  if (!pongs.every(([data]) => String(data).includes('pong')))
+    throw new Error('a ping was not answered');
   return { server, port, clients, setUpMs: opened - before, trips: answered - opened };
 }
 
@@ -46,7 +51,8 @@ async function end({ server, port, clients }) {
       .catch(() => lost++),
   );
   // They are in flight when the server says so.
-  const stats = async () => (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()).requests.active;
+  const stats = async () =>
+    (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()).requests.active;
   while ((await stats()) < REQUESTS);
   const result = once(server, 'message');
   server.kill('SIGTERM');
@@ -68,25 +74,35 @@ for (let round = 0; round < ROUNDS; round++) {
     } else ends.push(await end(one));
   }
 }
-console.log(`the server on Bun, ${CLIENTS} WebSocket clients in a process of their own on ${machine}: bare Elysia / ElysiaServerBuilder`);
+console.log(
+  `the server on Bun, ${CLIENTS} WebSocket clients in a process of their own on ${machine}: bare Elysia / ElysiaServerBuilder`,
+);
 const row = (title, of) => {
   const [twin, ours] = [median(figures.twin.map(of)), median(figures.portcullis.map(of))];
-  console.log(`  ${title.padEnd(36)}${twin.toFixed(0).padStart(6)} / ${ours.toFixed(0)} ms   (${(ours / twin).toFixed(2)} of it)`);
+  console.log(
+    `  ${title.padEnd(36)}${twin.toFixed(0).padStart(6)} / ${ours.toFixed(0)} ms   (${(ours / twin).toFixed(2)} of it)`,
+  );
   return ours;
 };
 const connectedMs = row('all are connected', ({ setUpMs }) => setUpMs);
 const answeredMs = row('each is answered once', ({ trips }) => trips);
 verdict('all are connected', connectedMs, 'ms', { most: 5000, aim: 1000 });
 verdict('each is answered once', answeredMs, 'ms', { most: 1000, aim: 100 });
-console.log(`shutdown with ${CLIENTS} WebSockets and ${REQUESTS} requests in flight, window 1 s, deadline 5 s, ${ROUNDS} rounds`);
+console.log(
+  `shutdown with ${CLIENTS} WebSockets and ${REQUESTS} requests in flight, window 1 s, deadline 5 s, ${ROUNDS} rounds`,
+);
 const lost = ends.reduce((sum, one) => sum + one.lost, 0);
 const gone = ends.reduce((sum, one) => sum + one.gone, 0);
 const settledMs = median(ends.map(({ told }) => told.totalMs));
 console.log(`  requests lost                       ${lost} of ${REQUESTS * ROUNDS}`);
 console.log(`  clients that saw 1001               ${gone} of ${CLIENTS * ROUNDS}`);
-console.log(`  settled after                       ${settledMs.toFixed(0)} ms, graceful: ${ends.every(({ told }) => told.graceful)}`);
+console.log(
+  `  settled after                       ${settledMs.toFixed(0)} ms, graceful: ${ends.every(({ told }) => told.graceful)}`,
+);
 verdict('requests lost', lost, '', { most: 0 });
 verdict('clients that saw 1001', (gone / (CLIENTS * ROUNDS)) * 100, '%', { least: 100 });
 verdict('settled after', settledMs, 'ms', { most: 5100 });
-console.log(`  longest block of the server's loop  ${median(ends.map(({ told }) => told.blockMs)).toFixed(1)} ms`);
+console.log(
+  `  longest block of the server's loop  ${median(ends.map(({ told }) => told.blockMs)).toFixed(1)} ms`,
+);
 process.exit(0);

@@ -11,7 +11,11 @@ const limits = { maxTotalConnections: 4e6, connectionTimeoutMs: 60_000, cleanupI
 const ip = (i) => `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
 console.log(`${machine}, ${live} live, 1,000 of them stale, worst of each of ${ROUNDS} sweeps`);
 
-const twin = new TwinConnectionManager({ ...limits, maxConnectionsPerIp: 100, maxConnectionsPerUser: 100 });
+const twin = new TwinConnectionManager({
+  ...limits,
+  maxConnectionsPerIp: 100,
+  maxConnectionsPerUser: 100,
+});
 const clock = new ManualClock();
 const ours = new ConnectionManager(limits, new TimerManager({ clock }));
 for (let i = 0; i < live; i++) {
@@ -39,7 +43,8 @@ for (let round = 0; round < ROUNDS; round++) {
     clock.advance(1);
     worst = Math.max(worst, performance.now() - start);
   }
-  if (before - ours.connections.size < ids.length * 0.9) throw new Error(`only ${before - ours.connections.size} of ${ids.length} were evicted`);
+  if (before - ours.connections.size < ids.length * 0.9)
+    throw new Error(`only ${before - ours.connections.size} of ${ids.length} were evicted`);
   oursBlocks.push(worst);
   const start = performance.now();
   twin.cleanupStaleConnections();

@@ -26,7 +26,12 @@ const algorithms = {
   RS256: { sign: rsa.privateKey, ours: { pem: rsa.publicKey }, theirs: rsa.publicKey },
   EdDSA: { sign: ed.privateKey, ours: { pem: ed.publicKey }, theirs: ed.publicKey },
 };
-const claims = (serial) => ({ sub: `user-${serial}`, jti: `${serial}-0123456789ab`, roles: ['reader', 'writer'], scope: 'chat:read chat:write' });
+const claims = (serial) => ({
+  sub: `user-${serial}`,
+  jti: `${serial}-0123456789ab`,
+  roles: ['reader', 'writer'],
+  scope: 'chat:read chat:write',
+});
 /** Other tokens for each serial; the text of each is a string of its own. */
 const tokensOf = (algorithm, count) => {
   const sign = createSigner({ key: algorithms[algorithm].sign, algorithm, expiresIn: 3_600_000 });
@@ -59,7 +64,8 @@ const thrown = (run) => (token) => {
 /** As `compare`, for contestants of which some are async. */
 async function compareAsync(title, contestants, { rounds = 7, unit = 'ns' } = {}) {
   const figures = contestants.map(() => []);
-  for (let round = 0; round < rounds; round++) for (const [at, [, run]] of contestants.entries()) figures[at].push(await run());
+  for (let round = 0; round < rounds; round++)
+    for (const [at, [, run]] of contestants.entries()) figures[at].push(await run());
   report(
     title,
     contestants.map(([name], at) => [name, median(figures[at])]),
@@ -111,7 +117,9 @@ for (const algorithm of ['ES256', 'RS256', 'EdDSA']) {
 }
 
 const changed = (token, at, by) => token.slice(0, at) + by + token.slice(at + 1);
-const wrongSignature = hs.map((token) => changed(token, token.length - 10, token.at(-10) === 'A' ? 'B' : 'A'));
+const wrongSignature = hs.map((token) =>
+  changed(token, token.length - 10, token.at(-10) === 'A' ? 'B' : 'A'),
+);
 const malformed = hs.map((token) => token.replaceAll('.', ''));
 for (const [name, tokens] of [
   ['bad signature', wrongSignature],
@@ -132,7 +140,8 @@ const batchSize = 256;
 const rs = tokensOf('RS256', batchSize);
 const rsVerifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem: rsa.publicKey } });
 const rsFast = createVerifier({ key: rsa.publicKey, algorithms: ['RS256'] });
-const ownMicroseconds = () => Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1e3;
+const ownMicroseconds = () =>
+  Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1e3;
 // Many batches at once: the kernel brings its count up to date only when it changes threads.
 const BATCHES = 20;
 async function spentPerToken(run) {
@@ -146,7 +155,10 @@ async function spentPerToken(run) {
 await compareAsync(
   `a batch of ${batchSize} RS256: CPU time of this thread per token`,
   [
-    ['fast-jwt, one by one', () => spentPerToken((batch) => batch.forEach((token) => rsFast(token)))],
+    [
+      'fast-jwt, one by one',
+      () => spentPerToken((batch) => batch.forEach((token) => rsFast(token))),
+    ],
     [
       'portcullis verifyBatch',
       () =>

@@ -7,12 +7,15 @@ export class TwinConnectionManager {
     this.config = config;
   }
   addConnection(id, socket, ip, userId) {
-    if (this.connections.size >= this.config.maxTotalConnections) return { success: false, reason: 'Max total connections exceeded' };
+    if (this.connections.size >= this.config.maxTotalConnections)
+      return { success: false, reason: 'Max total connections exceeded' };
     const ipConnections = this.connectionsByIp.get(ip) || new Set();
-    if (ipConnections.size >= this.config.maxConnectionsPerIp) return { success: false, reason: 'Max connections per IP exceeded' };
+    if (ipConnections.size >= this.config.maxConnectionsPerIp)
+      return { success: false, reason: 'Max connections per IP exceeded' };
     if (userId) {
       const userConnections = this.connectionsByUser.get(userId) || new Set();
-      if (userConnections.size >= this.config.maxConnectionsPerUser) return { success: false, reason: 'Max connections per user exceeded' };
+      if (userConnections.size >= this.config.maxConnectionsPerUser)
+        return { success: false, reason: 'Max connections per user exceeded' };
     }
     const connection = {
       id,
@@ -61,7 +64,8 @@ export class TwinConnectionManager {
     const now = Date.now();
     const staleConnections = [];
     for (const [id, connection] of this.connections) {
-      if (now - connection.lastActivity > this.config.connectionTimeoutMs) staleConnections.push(id);
+      if (now - connection.lastActivity > this.config.connectionTimeoutMs)
+        staleConnections.push(id);
     }
     for (const id of staleConnections) {
       const connection = this.connections.get(id);

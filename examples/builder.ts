@@ -5,4 +5,6 @@ const server = await new ElysiaServerBuilder({
   limits: { connections: { maxPerIp: 100 }, requests: { maxConcurrent: 1000 } },
   shutdown: { signals: ['SIGTERM', 'SIGINT'] },
 }).start();
-console.log(`listening on ${server.url.href}: WebSocket at /ws, health at /health/ready, counts at /stats`);
+console.log(
+  `listening on ${server.url.href}: WebSocket at /ws, health at /health/ready, counts at /stats`,
+);

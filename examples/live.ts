@@ -1,6 +1,11 @@
 // A server that shows itself: open /portcullis. `npm start` runs it, with traffic.
 import { Elysia } from 'elysia';
-import { PerformantMiddlewareChain, ProductionMetrics, ResourceMonitor, TimerManager } from '../dist/index.js';
+import {
+  PerformantMiddlewareChain,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+} from '../dist/index.js';
 import { portcullis } from '../dist/elysia.js';
 
 const timers = new TimerManager({ name: 'server' });
@@ -15,7 +20,8 @@ const chain = new PerformantMiddlewareChain<{ path: string }>(
       priority: 10,
       optional: true,
       timeoutMs: 50,
-      middleware: (context, next) => (context.path === '/flaky' ? Promise.reject(new Error('audit')) : next()),
+      middleware: (context, next) =>
+        context.path === '/flaky' ? Promise.reject(new Error('audit')) : next(),
     },
   ],
   timers,
@@ -23,7 +29,12 @@ const chain = new PerformantMiddlewareChain<{ path: string }>(
 );
 
 const guard = portcullis({
-  limits: { maxTotalConnections: 2000, maxConnectionsPerIp: 100, maxConnectionsPerUser: 25, connectionTimeoutMs: 60_000 },
+  limits: {
+    maxTotalConnections: 2000,
+    maxConnectionsPerIp: 100,
+    maxConnectionsPerUser: 25,
+    connectionTimeoutMs: 60_000,
+  },
   timers,
   monitor,
   metrics,
@@ -35,7 +46,9 @@ const app = new Elysia()
   .use(guard)
   .onBeforeHandle(({ path }) => chain.execute()({ path }) as Promise<undefined>)
   .get('/', () => 'hello')
-  .get('/users/:id', ({ params }) => Bun.sleep(Number(params.id) % 20).then(() => ({ id: params.id })))
+  .get('/users/:id', ({ params }) =>
+    Bun.sleep(Number(params.id) % 20).then(() => ({ id: params.id })),
+  )
   .get('/report', () => Bun.sleep(60 + 120 * Math.random()).then(() => 'report'))
   .get('/flaky', ({ status }) => (Math.random() < 0.2 ? status(500, 'no luck') : 'luck'))
   .get('/block', () => {
@@ -44,5 +57,10 @@ const app = new Elysia()
   })
   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
   .ws('/ws', { message: (ws, message) => void ws.send(message) })
-  .listen({ port: Number(process.env['PORT'] ?? 3000), hostname: process.env['HOST'] ?? '127.0.0.1' });
-console.log(`listening on ${app.server?.url.href ?? ''}: the live page is at ${app.server?.url.href ?? ''}portcullis`);
+  .listen({
+    port: Number(process.env['PORT'] ?? 3000),
+    hostname: process.env['HOST'] ?? '127.0.0.1',
+  });
+console.log(
+  `listening on ${app.server?.url.href ?? ''}: the live page is at ${app.server?.url.href ?? ''}portcullis`,
+);

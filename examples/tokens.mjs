@@ -31,7 +31,10 @@ const server = createServer(
   guard.request(async (request, response) => {
     if (request.url === '/token') return response.end(issue('ada'));
     if (request.url === '/metrics') {
-      response.setHeader('content-type', 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+      response.setHeader(
+        'content-type',
+        'application/openmetrics-text; version=1.0.0; charset=utf-8',
+      );
       return response.end(await metrics.toOpenMetrics());
     }
     const { status, headers, body } = shutdown.readiness();
@@ -39,9 +42,13 @@ const server = createServer(
   }),
 );
 const webSocketServer = new WebSocketServer({ noServer: true });
-webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(`${connectionOf(ws)?.userId}: ${data}`)));
+webSocketServer.on('connection', (ws) =>
+  ws.on('message', (data) => ws.send(`${connectionOf(ws)?.userId}: ${data}`)),
+);
 guard.attach(server, webSocketServer);
 shutdown.add(guard.part(server));
 server.listen(Number(process.env['PORT'] ?? 3000), () => {
-  console.log(`listening on http://localhost:${server.address().port}/: a token at /token, figures at /metrics, readiness elsewhere`);
+  console.log(
+    `listening on http://localhost:${server.address().port}/: a token at /token, figures at /metrics, readiness elsewhere`,
+  );
 });

@@ -14,10 +14,14 @@ if (isMainThread) {
     new Worker(fileURLToPath(import.meta.url)).once('message', (port) => {
       urls.push(`http://localhost:${port}/`);
       if (urls.length === 2)
-        server.listen(Number(process.env['PORT'] ?? 3000), () => console.log(`listening on ${url()}: counts of both ${urls.join(' and ')}`));
+        server.listen(Number(process.env['PORT'] ?? 3000), () =>
+          console.log(`listening on ${url()}: counts of both ${urls.join(' and ')}`),
+        );
     });
   }
-  const server = createServer((_request, response) => response.end(JSON.stringify({ ...manager.getStats(), workers: urls })));
+  const server = createServer((_request, response) =>
+    response.end(JSON.stringify({ ...manager.getStats(), workers: urls })),
+  );
   const url = () => `http://localhost:${server.address().port}/`;
 } else {
   const guard = portcullis({ limits, name: 'chat' });

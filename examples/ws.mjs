@@ -4,10 +4,16 @@ import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
-const server = createServer((_request, response) => response.end(JSON.stringify(guard.manager.getStats())));
+const server = createServer((_request, response) =>
+  response.end(JSON.stringify(guard.manager.getStats())),
+);
 const webSocketServer = new WebSocketServer({ noServer: true });
-webSocketServer.on('connection', (ws) => ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })));
+webSocketServer.on('connection', (ws) =>
+  ws.on('message', (data, isBinary) => ws.send(data, { binary: isBinary })),
+);
 guard.attach(server, webSocketServer);
 server.listen(Number(process.env['PORT'] ?? 3000), () => {
-  console.log(`listening on http://localhost:${server.address().port}/: WebSocket at any path, counts by plain HTTP`);
+  console.log(
+    `listening on http://localhost:${server.address().port}/: WebSocket at any path, counts by plain HTTP`,
+  );
 });

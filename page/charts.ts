@@ -2,7 +2,13 @@
 import uPlot from 'uplot';
 import { byId, make, say } from './dom.js';
 import { type Figure, time } from './format.js';
-import { PAGE_COLUMNS, type PageColumn, type PageHistory, type PageRow, type PageStall } from '../ts/page/snapshot.js';
+import {
+  PAGE_COLUMNS,
+  type PageColumn,
+  type PageHistory,
+  type PageRow,
+  type PageStall,
+} from '../ts/page/snapshot.js';
 
 const ROWS_MAX = 600;
 const HEIGHT = 150;
@@ -33,7 +39,8 @@ export interface ChartOptions {
   readonly hasStallNote?: boolean;
 }
 
-const property = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const property = (name: string): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** The figures behind all charts. */
 export class Timeline {
@@ -123,7 +130,10 @@ export class Chart {
     if (this.#blank.hidden === isFed) return;
     this.#blank.hidden = isFed;
     this.#plot.tabIndex = isFed ? 0 : -1;
-    this.#blank.replaceChildren(make('b', '', 'Not in use'), make('span', '', 'Set ', make('code', '', `page.${this.#options.source}`), ' to see it.'));
+    this.#blank.replaceChildren(
+      make('b', '', 'Not in use'),
+      make('span', '', 'Set ', make('code', '', `page.${this.#options.source}`), ' to see it.'),
+    );
   }
 
   draw(): void {
@@ -132,10 +142,16 @@ export class Chart {
     else this.#chart.setData(data, false);
     const { end, spanS } = this.#timeline;
     this.#chart!.setScale('x', { min: end - spanS, max: end });
-    if ((this.#chart!.cursor.idx ?? null) === null) this.#legend(this.#timeline.of('at').length - 1);
+    if ((this.#chart!.cursor.idx ?? null) === null)
+      this.#legend(this.#timeline.of('at').length - 1);
     this.#tellStalls();
-    const said = this.#options.lines.map(({ label }, index) => `${label} ${this.#values[index]!.textContent}`);
-    this.#plot.setAttribute('aria-label', `${this.#options.title}: ${said.join(', ')}. Arrow keys read earlier values.`);
+    const said = this.#options.lines.map(
+      ({ label }, index) => `${label} ${this.#values[index]!.textContent}`,
+    );
+    this.#plot.setAttribute(
+      'aria-label',
+      `${this.#options.title}: ${said.join(', ')}. Arrow keys read earlier values.`,
+    );
   }
 
   /** Colours or size have changed. */
@@ -146,11 +162,16 @@ export class Chart {
   }
 
   #data(): uPlot.AlignedData {
-    return [this.#timeline.of('at') as number[], ...this.#options.lines.map(({ column }) => this.#timeline.of(column))];
+    return [
+      this.#timeline.of('at') as number[],
+      ...this.#options.lines.map(({ column }) => this.#timeline.of(column)),
+    ];
   }
 
   #legend(index: number): void {
-    this.#options.lines.forEach(({ column }, at) => say(this.#values[at]!, this.#options.format(this.#timeline.of(column)[index])));
+    this.#options.lines.forEach(({ column }, at) =>
+      say(this.#values[at]!, this.#options.format(this.#timeline.of(column)[index])),
+    );
   }
 
   #tellStalls(): void {
@@ -161,7 +182,10 @@ export class Chart {
     if (last === undefined) return say(this.#note, 'No stalls.');
     const cause = CAUSES[last.cause] ?? 'cause unknown';
     const where = last.label === null ? '' : ` in ${last.label}`;
-    say(this.#note, `${seen} in view. Last: ${Math.round(last.durationMs)} ms at ${time(last.startedAt)}, ${cause}${where}`);
+    say(
+      this.#note,
+      `${seen} in view. Last: ${Math.round(last.durationMs)} ms at ${time(last.startedAt)}, ${cause}${where}`,
+    );
   }
 
   #onKey(event: KeyboardEvent): void {
@@ -170,11 +194,15 @@ export class Chart {
     const times = this.#timeline.of('at');
     const step = event.shiftKey ? 10 : 1;
     const from = chart.cursor.idx ?? times.length;
-    const to = { ArrowLeft: from - step, ArrowRight: from + step, Home: 0, End: times.length - 1 }[event.key];
+    const to = { ArrowLeft: from - step, ArrowRight: from + step, Home: 0, End: times.length - 1 }[
+      event.key
+    ];
     if (event.key === 'Escape') chart.setCursor({ left: -10, top: -10 });
     if (to === undefined || times.length === 0) return;
     event.preventDefault();
-    const first = times.findIndex((at) => at !== null && at >= this.#timeline.end - this.#timeline.spanS);
+    const first = times.findIndex(
+      (at) => at !== null && at >= this.#timeline.end - this.#timeline.spanS,
+    );
     const at = times[Math.min(times.length - 1, Math.max(first, to))]!;
     chart.setCursor({ left: chart.valToPos(at, 'x'), top: HEIGHT / 2 });
   }
@@ -203,16 +231,38 @@ export class Chart {
         height: HEIGHT,
         legend: { show: false },
         padding: [8, 14, 0, 0],
-        cursor: { sync: { key: 'page' }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-        scales: { x: { time: true }, y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] } },
+        cursor: {
+          sync: { key: 'page' },
+          y: false,
+          drag: { x: false, y: false },
+          points: { size: 6 },
+        },
+        scales: {
+          x: { time: true },
+          y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] },
+        },
         axes: [
-          { ...axis, size: 26, gap: 4, space: 58, values: (chart, splits) => splits.map((at) => this.#moment(chart, at)) },
-          { ...axis, size: 58, gap: 6, space: 28, values: (_chart, splits) => splits.map((value) => format(value)) },
+          {
+            ...axis,
+            size: 26,
+            gap: 4,
+            space: 58,
+            values: (chart, splits) => splits.map((at) => this.#moment(chart, at)),
+          },
+          {
+            ...axis,
+            size: 58,
+            gap: 6,
+            space: 28,
+            values: (_chart, splits) => splits.map((value) => format(value)),
+          },
         ],
         series: [{}, ...series],
         hooks: {
           drawClear: [(chart) => this.#markStalls(chart)],
-          setCursor: [(chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1)],
+          setCursor: [
+            (chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1),
+          ],
         },
       },
       data,
@@ -224,7 +274,9 @@ export class Chart {
   #moment(chart: uPlot, at: number): string {
     const { end, spanS } = this.#timeline;
     const edge = (28 / Math.max(1, chart.width)) * spanS;
-    return at > end - edge || at < end - spanS + edge / 2 ? '' : time(at * 1000).slice(0, spanS > 300 ? 5 : 8);
+    return at > end - edge || at < end - spanS + edge / 2
+      ? ''
+      : time(at * 1000).slice(0, spanS > 300 ? 5 : 8);
   }
 
   /** Stalls lie behind the lines of every chart: what else happened then is seen at once. */

@@ -2,7 +2,11 @@
 
 type Child = Node | string | null;
 
-export function make<K extends keyof HTMLElementTagNameMap>(tag: K, className = '', ...children: Child[]): HTMLElementTagNameMap[K] {
+export function make<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  className = '',
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
   const element = document.createElement(tag);
   if (className !== '') element.className = className;
   for (const child of children) if (child !== null) element.append(child);
@@ -21,7 +25,9 @@ export function say(element: Element, text: string): void {
 }
 
 /** A bar of parts, by their share of the whole. */
-export function bar(...parts: readonly (readonly [share: number, className: string])[]): HTMLElement {
+export function bar(
+  ...parts: readonly (readonly [share: number, className: string])[]
+): HTMLElement {
   const element = make('div', 'bar');
   element.setAttribute('aria-hidden', 'true');
   for (const [share, className] of parts) {

@@ -25,7 +25,12 @@ export class Heat {
   readonly element: HTMLElement;
   readonly #canvas = make('canvas');
   readonly #note = make('p', 'note');
-  readonly #blank = make('div', 'blank', make('b', '', 'Not in use'), make('span', '', 'Set ', make('code', '', 'page.metrics'), ' to see it.'));
+  readonly #blank = make(
+    'div',
+    'blank',
+    make('b', '', 'Not in use'),
+    make('span', '', 'Set ', make('code', '', 'page.metrics'), ' to see it.'),
+  );
   readonly #slices: Slice[] = [];
   #edges: readonly number[] = [];
   #spanS = 120;
@@ -36,11 +41,20 @@ export class Heat {
     this.#canvas.setAttribute('role', 'img');
     this.#canvas.style.display = 'block';
     const legend = make('p', 'legend', make('span', '', 'the stronger, the more requests'));
-    this.element = make('figure', 'card', make('figcaption', '', make('h3', '', 'Latency heat'), legend), plot, this.#note, this.#blank);
+    this.element = make(
+      'figure',
+      'card',
+      make('figcaption', '', make('h3', '', 'Latency heat'), legend),
+      plot,
+      this.#note,
+      this.#blank,
+    );
     this.element.id = 'chart-heat';
     // Beside the latency chart.
     byId('chart-latency').after(this.element);
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.draw(this.#spanS));
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () =>
+      this.draw(this.#spanS),
+    );
     new ResizeObserver(() => this.draw(this.#spanS)).observe(this.element);
   }
 
@@ -89,7 +103,12 @@ export class Heat {
         if (count === 0) return;
         // A single slow request must be seen beside thousands of fast ones.
         context.fillStyle = `rgba(${heat}, ${0.18 + 0.82 * (Math.log1p(count) / Math.log1p(most))})`;
-        context.fillRect(LEFT + column * cell, 8 + (bands - 1 - band) * rows, Math.ceil(cell), Math.ceil(rows));
+        context.fillRect(
+          LEFT + column * cell,
+          8 + (bands - 1 - band) * rows,
+          Math.ceil(cell),
+          Math.ceil(rows),
+        );
       }),
     );
     context.fillStyle = style.getPropertyValue('--muted').trim();
@@ -97,11 +116,20 @@ export class Heat {
     context.textAlign = 'right';
     context.textBaseline = 'middle';
     for (const [index, edge] of this.#edges.entries()) {
-      if ([1, 10, 100, 1000].includes(edge)) context.fillText(edge === 1000 ? '1 s' : `${edge} ms`, LEFT - 6, 8 + (bands - 1 - index) * rows);
+      if ([1, 10, 100, 1000].includes(edge))
+        context.fillText(
+          edge === 1000 ? '1 s' : `${edge} ms`,
+          LEFT - 6,
+          8 + (bands - 1 - index) * rows,
+        );
     }
     context.textAlign = 'center';
     for (const share of [0.17, 0.5, 0.83]) {
-      context.fillText(time(end - spanS * 1000 * (1 - share)).slice(0, spanS > 300 ? 5 : 8), LEFT + share * inner, HEIGHT - BOTTOM / 2 + 2);
+      context.fillText(
+        time(end - spanS * 1000 * (1 - share)).slice(0, spanS > 300 ? 5 : 8),
+        LEFT + share * inner,
+        HEIGHT - BOTTOM / 2 + 2,
+      );
     }
     this.#tell(columns);
   }
@@ -120,11 +148,15 @@ export class Heat {
   }
 
   #tell(columns: readonly (readonly number[])[]): void {
-    const sums = Array.from({ length: this.#edges.length + 1 }, (_, band) => columns.reduce((sum, counts) => sum + counts[band]!, 0));
+    const sums = Array.from({ length: this.#edges.length + 1 }, (_, band) =>
+      columns.reduce((sum, counts) => sum + counts[band]!, 0),
+    );
     const all = sums.reduce((sum, count) => sum + count, 0);
     const slowest = sums.findLastIndex((count) => count > 0);
     const text =
-      all === 0 ? 'No requests in view.' : `${number(all)} requests in view; the slowest: ${number(sums[slowest])} ${bandText(this.#edges, slowest)}`;
+      all === 0
+        ? 'No requests in view.'
+        : `${number(all)} requests in view; the slowest: ${number(sums[slowest])} ${bandText(this.#edges, slowest)}`;
     say(this.#note, text);
     this.#canvas.setAttribute('aria-label', `Latency heat map. ${text}`);
   }

@@ -105,7 +105,11 @@ let isPaused = false;
 function show(): void {
   if (latest === undefined || isPaused) return;
   view.show(latest);
-  const fed = { metrics: latest.requests !== null, monitor: latest.loop !== null, connections: true };
+  const fed = {
+    metrics: latest.requests !== null,
+    monitor: latest.loop !== null,
+    connections: true,
+  };
   charts.forEach((chart, index) => chart.feed(fed[CHARTS[index]!.source]));
   heat.feed(fed.metrics);
   all.draw();
@@ -122,7 +126,9 @@ function heard(snapshot: PageSnapshot): void {
   latest = snapshot;
   timeline.push(snapshot.row);
   heat.push(snapshot.at, snapshot.heat);
-  for (const stall of snapshot.stalls) if (!timeline.stalls.some(({ startedAt }) => startedAt === stall.startedAt)) timeline.stalls.push(stall);
+  for (const stall of snapshot.stalls)
+    if (!timeline.stalls.some(({ startedAt }) => startedAt === stall.startedAt))
+      timeline.stalls.push(stall);
   timeline.stalls = timeline.stalls.slice(-64);
   link(isPaused ? 'paused' : 'live', isPaused ? 'Paused' : 'Live');
   // A page that nobody sees need not be drawn.
@@ -146,7 +152,8 @@ function listen(): void {
 
 setInterval(() => {
   const silentMs = performance.now() - heardAt;
-  if (silentMs > SILENT_MS) link('lost', `No data for ${Math.round(silentMs / 1000)} s: gone, or its loop is blocked`);
+  if (silentMs > SILENT_MS)
+    link('lost', `No data for ${Math.round(silentMs / 1000)} s: gone, or its loop is blocked`);
 }, 1000);
 
 function pause(): void {
@@ -165,7 +172,8 @@ document.addEventListener('visibilitychange', show);
 for (const button of document.querySelectorAll<HTMLButtonElement>('[data-span]')) {
   button.addEventListener('click', () => {
     timeline.spanS = Number(button.dataset['span']);
-    for (const other of document.querySelectorAll('[data-span]')) other.setAttribute('aria-pressed', String(other === button));
+    for (const other of document.querySelectorAll('[data-span]'))
+      other.setAttribute('aria-pressed', String(other === button));
     all.draw();
     heat.draw(timeline.spanS);
   });

@@ -3,21 +3,37 @@ import { bar, byId, make, say } from './dom.js';
 import { NONE, bytes, duration, megabytes, milliseconds, number, percent, time } from './format.js';
 import type { PageSnapshot } from '../ts/page/snapshot.js';
 
-const WORDS = { ok: 'All is well', warning: 'Warning', critical: 'Critical', draining: 'Draining', unknown: 'Unknown' } as const;
+const WORDS = {
+  ok: 'All is well',
+  warning: 'Warning',
+  critical: 'Critical',
+  draining: 'Draining',
+  unknown: 'Unknown',
+} as const;
 /** Many connections are counted over some seconds. */
 const COUNTING = 'Being counted.';
-const levelOf = (score: number | null): string => (score === null ? 'neutral' : score >= 90 ? '' : score >= 50 ? 'warning' : 'critical');
+const levelOf = (score: number | null): string =>
+  score === null ? 'neutral' : score >= 90 ? '' : score >= 50 ? 'warning' : 'critical';
 
 function verdict({ state, reason, health, server }: PageSnapshot): void {
   document.body.dataset['state'] = state;
   say(byId('state'), WORDS[state]);
   byId('score').parentElement!.classList.toggle('absent', health === null);
-  say(byId('score'), health?.score === null || health === null ? NONE : number(Math.round(health.score)));
+  say(
+    byId('score'),
+    health?.score === null || health === null ? NONE : number(Math.round(health.score)),
+  );
   say(byId('score-of'), health?.score === null ? 'too few data for a score' : 'of 100');
   say(byId('reason'), reason === '' ? 'Every part is within its target.' : `${reason}.`);
   say(byId('title'), server.title);
   document.title = `${health?.score === null || health === null ? WORDS[state] : Math.round(health.score)} · ${server.title}`;
-  const color = { ok: '#22a35a', warning: '#e79a0c', critical: '#e5383b', draining: '#e79a0c', unknown: '#8b97a5' }[state];
+  const color = {
+    ok: '#22a35a',
+    warning: '#e79a0c',
+    critical: '#e5383b',
+    draining: '#e79a0c',
+    unknown: '#8b97a5',
+  }[state];
   const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="${color}"/></svg>`;
   const href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
   if (byId('icon').getAttribute('href') !== href) byId('icon').setAttribute('href', href);
@@ -25,7 +41,13 @@ function verdict({ state, reason, health, server }: PageSnapshot): void {
 
 function parts({ health }: PageSnapshot): void {
   if (health === null) {
-    byId('parts').replaceChildren(make('li', 'none', make('span', '', 'Not in use: ', make('code', '', 'page.metrics'), ' makes the score.')));
+    byId('parts').replaceChildren(
+      make(
+        'li',
+        'none',
+        make('span', '', 'Not in use: ', make('code', '', 'page.metrics'), ' makes the score.'),
+      ),
+    );
     return;
   }
   byId('parts').replaceChildren(
@@ -36,7 +58,13 @@ function parts({ health }: PageSnapshot): void {
         make('b', '', `${number(observed)} ${observed === null ? '' : unit}`.trim()),
         target === null ? '' : ` of ${number(target)} ${unit}`,
       );
-      const row = make('li', '', make('span', '', name), bar([(score ?? 0) / 100, levelOf(score)]), figure);
+      const row = make(
+        'li',
+        '',
+        make('span', '', name),
+        bar([(score ?? 0) / 100, levelOf(score)]),
+        figure,
+      );
       row.title = `${score === null ? 'No score' : `${Math.round(score)} of 100`}; observed ${number(observed)} ${unit}, target ${number(target)} ${unit}`;
       return row;
     }),
@@ -46,30 +74,58 @@ function parts({ health }: PageSnapshot): void {
 function advice({ advice: list }: PageSnapshot): void {
   const one = (className: string, text: string, detail: string): HTMLElement =>
     make('li', className, make('p', '', text), detail === '' ? null : make('p', 'detail', detail));
-  if (list === null) byId('advice').replaceChildren(one('', 'Not in use', 'Recommendations need metrics or a monitor.'));
+  if (list === null)
+    byId('advice').replaceChildren(
+      one('', 'Not in use', 'Recommendations need metrics or a monitor.'),
+    );
   else if (list.length === 0) byId('advice').replaceChildren(one('ok', 'Nothing to do.', ''));
-  else byId('advice').replaceChildren(...list.map(({ severity, text, detail }) => one(severity, text, detail)));
+  else
+    byId('advice').replaceChildren(
+      ...list.map(({ severity, text, detail }) => one(severity, text, detail)),
+    );
 }
 
 interface Tile {
   readonly id: string;
   readonly name: string;
-  readonly read: (snapshot: PageSnapshot) => readonly [value: string, sub: string, level: '' | 'warning' | 'critical'] | null;
+  readonly read: (
+    snapshot: PageSnapshot,
+  ) => readonly [value: string, sub: string, level: '' | 'warning' | 'critical'] | null;
 }
 
-const above = (value: number | null, warning: number, critical: number): '' | 'warning' | 'critical' =>
+const above = (
+  value: number | null,
+  warning: number,
+  critical: number,
+): '' | 'warning' | 'critical' =>
   value === null || value < warning ? '' : value < critical ? 'warning' : 'critical';
-const partOf = ({ health }: PageSnapshot, id: string) => health?.parts.find((part) => part.id === id);
+const partOf = ({ health }: PageSnapshot, id: string) =>
+  health?.parts.find((part) => part.id === id);
 
 const TILES: readonly Tile[] = [
-  { id: 'requests', name: 'Requests', read: ({ requests }) => requests && [`${number(requests.perSecond)} /s`, `${number(requests.inFlight)} in flight`, ''] },
+  {
+    id: 'requests',
+    name: 'Requests',
+    read: ({ requests }) =>
+      requests && [
+        `${number(requests.perSecond)} /s`,
+        `${number(requests.inFlight)} in flight`,
+        '',
+      ],
+  },
   {
     id: 'errors',
     name: 'Errors',
     read: (all) => {
       const { requests } = all;
       const target = partOf(all, 'errors')?.target ?? 1;
-      return requests && [percent(requests.errorPercent), `target ${percent(target)}`, above(requests.errorPercent, target * 1.0001, target * 5)];
+      return (
+        requests && [
+          percent(requests.errorPercent),
+          `target ${percent(target)}`,
+          above(requests.errorPercent, target * 1.0001, target * 5),
+        ]
+      );
     },
   },
   {
@@ -78,7 +134,13 @@ const TILES: readonly Tile[] = [
     read: (all) => {
       const { requests } = all;
       const target = partOf(all, 'latency')?.target ?? Infinity;
-      return requests && [milliseconds(requests.p99Ms), `p50 ${milliseconds(requests.p50Ms)}`, above(requests.p99Ms, target * 2, target * 5)];
+      return (
+        requests && [
+          milliseconds(requests.p99Ms),
+          `p50 ${milliseconds(requests.p50Ms)}`,
+          above(requests.p99Ms, target * 2, target * 5),
+        ]
+      );
     },
   },
   {
@@ -93,7 +155,12 @@ const TILES: readonly Tile[] = [
   {
     id: 'messages',
     name: 'Messages in',
-    read: ({ messages }) => messages && [`${number(messages.inPerSecond)} /s`, `out ${number(messages.outPerSecond)} /s`, ''],
+    read: ({ messages }) =>
+      messages && [
+        `${number(messages.inPerSecond)} /s`,
+        `out ${number(messages.outPerSecond)} /s`,
+        '',
+      ],
   },
   {
     id: 'loop',
@@ -115,7 +182,16 @@ const TILES: readonly Tile[] = [
         above(memory.percent, memory.warningPercent, memory.criticalPercent),
       ],
   },
-  { id: 'cpu', name: 'CPU', read: ({ cpu }) => cpu && [percent(cpu.percent), `JS thread ${percent(cpu.jsThreadPercent)}`, above(cpu.percent, 70, 90)] },
+  {
+    id: 'cpu',
+    name: 'CPU',
+    read: ({ cpu }) =>
+      cpu && [
+        percent(cpu.percent),
+        `JS thread ${percent(cpu.jsThreadPercent)}`,
+        above(cpu.percent, 70, 90),
+      ],
+  },
 ];
 
 class Tiles {
@@ -137,7 +213,11 @@ class Tiles {
       element.className = `tile ${read === null ? 'absent' : level}`;
       const space = read === null ? -1 : figure.lastIndexOf(' ');
       if (value.textContent !== figure)
-        value.replaceChildren(...(space === -1 ? [figure] : [figure.slice(0, space), make('span', 'unit', figure.slice(space))]));
+        value.replaceChildren(
+          ...(space === -1
+            ? [figure]
+            : [figure.slice(0, space), make('span', 'unit', figure.slice(space))]),
+        );
       say(sub, under);
       sub.title = under;
     }
@@ -155,7 +235,12 @@ class Card {
     this.#body.tabIndex = 0;
     this.#body.setAttribute('role', 'region');
     this.#body.setAttribute('aria-label', title);
-    this.element = make('section', `card ${className}`, make('div', 'head', make('h3', '', title), this.#aside), this.#body);
+    this.element = make(
+      'section',
+      `card ${className}`,
+      make('div', 'head', make('h3', '', title), this.#aside),
+      this.#body,
+    );
     this.element.id = `list-${id}`;
     byId('lists').append(this.element);
   }
@@ -171,9 +256,13 @@ class Card {
 }
 
 const none = (...text: (Node | string)[]): HTMLElement => make('p', 'none', ...text);
-const notInUse = (what: string): HTMLElement => none('Not in use: set ', make('code', '', what), ' to see it.');
+const notInUse = (what: string): HTMLElement =>
+  none('Not in use: set ', make('code', '', what), ' to see it.');
 
-function table(heads: readonly string[], rows: readonly (readonly (Node | string | readonly [string, string])[])[]): HTMLElement {
+function table(
+  heads: readonly string[],
+  rows: readonly (readonly (Node | string | readonly [string, string])[])[],
+): HTMLElement {
   const head = make('tr');
   for (const text of heads) {
     const cell = make('th', '', text);
@@ -185,7 +274,9 @@ function table(heads: readonly string[], rows: readonly (readonly (Node | string
     const line = make('tr');
     for (const cell of row)
       line.append(
-        Array.isArray(cell) ? make('td', cell[1] as string, cell[0] as string) : make('td', cell instanceof HTMLElement ? 'share' : '', cell as Node | string),
+        Array.isArray(cell)
+          ? make('td', cell[1] as string, cell[0] as string)
+          : make('td', cell instanceof HTMLElement ? 'share' : '', cell as Node | string),
       );
     body.append(line);
   }
@@ -193,7 +284,10 @@ function table(heads: readonly string[], rows: readonly (readonly (Node | string
 }
 
 /** Counts with bars of their share in the greatest. */
-function ranking(head: string, rows: readonly { readonly name: string; readonly count: number; readonly most?: number | null }[]): HTMLElement {
+function ranking(
+  head: string,
+  rows: readonly { readonly name: string; readonly count: number; readonly most?: number | null }[],
+): HTMLElement {
   const top = rows.reduce((most, row) => Math.max(most, row.most ?? row.count), 1);
   return table(
     [head, '', 'count'],
@@ -236,7 +330,16 @@ export class View {
   #connections({ connections: all }: PageSnapshot): void {
     const { states, total, topAddresses, topUsers, topError, maxPerIp, maxPerUser } = all;
     this.#states.show(
-      [states, total, all.users, all.addresses, all.anonymous, all.admitted, all.evicted, all.messagesOverRate],
+      [
+        states,
+        total,
+        all.users,
+        all.addresses,
+        all.anonymous,
+        all.admitted,
+        all.evicted,
+        all.messagesOverRate,
+      ],
       `${number(total)} in all`,
       () => {
         const mark = (color: string, label: string, count: number): HTMLElement => {
@@ -253,17 +356,36 @@ export class View {
           ['closed as idle', all.evicted],
           ['over message rate', all.messagesOverRate],
         ] as const;
-        for (const [name, count] of figures) pairs.append(make('div', '', make('dt', '', name), make('dd', '', number(count))));
+        for (const [name, count] of figures)
+          pairs.append(make('div', '', make('dt', '', name), make('dd', '', number(count))));
         if (states === null) return make('div', 'states', none(COUNTING), pairs);
         const { active, quiet, opening } = states;
         const sum = Math.max(1, active + quiet + opening);
-        const legend = make('p', 'legend', mark('--a', 'active', active), mark('--neutral-fill', 'silent for 10 s', quiet), mark('--c', 'opening', opening));
-        return make('div', 'states', bar([active / sum, 'a'], [quiet / sum, 'neutral'], [opening / sum, 'c']), legend, pairs);
+        const legend = make(
+          'p',
+          'legend',
+          mark('--a', 'active', active),
+          mark('--neutral-fill', 'silent for 10 s', quiet),
+          mark('--c', 'opening', opening),
+        );
+        return make(
+          'div',
+          'states',
+          bar([active / sum, 'a'], [quiet / sum, 'neutral'], [opening / sum, 'c']),
+          legend,
+          pairs,
+        );
       },
     );
     const about = topError === 0 ? '' : `may be ${number(topError)} too low`;
-    const per = (limit: number | null, what: string): string => (about !== '' ? about : limit === null ? 'no limit' : `limit ${number(limit)} per ${what}`);
-    const top = (what: string, shares: typeof topAddresses, most: number | null, nobody: string): HTMLElement => {
+    const per = (limit: number | null, what: string): string =>
+      about !== '' ? about : limit === null ? 'no limit' : `limit ${number(limit)} per ${what}`;
+    const top = (
+      what: string,
+      shares: typeof topAddresses,
+      most: number | null,
+      nobody: string,
+    ): HTMLElement => {
       if (shares === null) return none(COUNTING);
       if (shares.length === 0) return none(nobody);
       return ranking(
@@ -271,8 +393,12 @@ export class View {
         shares.map(({ key, count }) => ({ name: key === '' ? 'unknown' : key, count, most })),
       );
     };
-    this.#addresses.show([topAddresses, maxPerIp], per(maxPerIp, 'address'), () => top('address', topAddresses, maxPerIp, 'Nobody is connected.'));
-    this.#users.show([topUsers, maxPerUser], per(maxPerUser, 'user'), () => top('user', topUsers, maxPerUser, 'Nobody with a user is connected.'));
+    this.#addresses.show([topAddresses, maxPerIp], per(maxPerIp, 'address'), () =>
+      top('address', topAddresses, maxPerIp, 'Nobody is connected.'),
+    );
+    this.#users.show([topUsers, maxPerUser], per(maxPerUser, 'user'), () =>
+      top('user', topUsers, maxPerUser, 'Nobody with a user is connected.'),
+    );
   }
 
   #details({ refusals, requests, budgets, layers, timers, events, messages }: PageSnapshot): void {
@@ -285,7 +411,10 @@ export class View {
             refusals.map(({ name, count }) => ({ name: name.replaceAll('_', ' '), count })),
           ),
     );
-    const traffic = messages === null ? '' : `WebSocket ${bytes(messages.inBytesPerSecond)}/s in, ${bytes(messages.outBytesPerSecond)}/s out`;
+    const traffic =
+      messages === null
+        ? ''
+        : `WebSocket ${bytes(messages.inBytesPerSecond)}/s in, ${bytes(messages.outBytesPerSecond)}/s out`;
     this.#routes.show(requests?.routes ?? null, traffic, () => {
       if (requests === null) return notInUse('page.metrics');
       if (requests.routes.length === 0) return none('No requests yet.');
@@ -312,21 +441,29 @@ export class View {
         ]),
       );
     });
-    this.#layers.show(layers, layers === null ? '' : layers.length === 1 ? '1 layer' : `${layers.length} layers, in the order they run`, () => {
-      if (layers === null) return notInUse('page.chain');
-      if (layers.length === 0) return none('The chain has no layers.');
-      return table(
-        ['layer', 'runs', 'errors', 'timeouts', 'p50', 'p99'],
-        layers.map(({ name, enabled, count, errors, timeouts, p50Ms, p99Ms, breaker }) => [
-          `${name}${enabled ? '' : ' (off)'}${breaker === null || breaker === 'closed' ? '' : ` (breaker ${breaker})`}`,
-          number(count),
-          [number(errors), errors > 0 ? 'bad' : ''],
-          [number(timeouts), timeouts > 0 ? 'bad' : ''],
-          milliseconds(p50Ms),
-          milliseconds(p99Ms),
-        ]),
-      );
-    });
+    this.#layers.show(
+      layers,
+      layers === null
+        ? ''
+        : layers.length === 1
+          ? '1 layer'
+          : `${layers.length} layers, in the order they run`,
+      () => {
+        if (layers === null) return notInUse('page.chain');
+        if (layers.length === 0) return none('The chain has no layers.');
+        return table(
+          ['layer', 'runs', 'errors', 'timeouts', 'p50', 'p99'],
+          layers.map(({ name, enabled, count, errors, timeouts, p50Ms, p99Ms, breaker }) => [
+            `${name}${enabled ? '' : ' (off)'}${breaker === null || breaker === 'closed' ? '' : ` (breaker ${breaker})`}`,
+            number(count),
+            [number(errors), errors > 0 ? 'bad' : ''],
+            [number(timeouts), timeouts > 0 ? 'bad' : ''],
+            milliseconds(p50Ms),
+            milliseconds(p99Ms),
+          ]),
+        );
+      },
+    );
     this.#timers.show(timers, `${number(timers.active)} held`, () => {
       if (timers.byName === null) return none('Too many to be listed by name.');
       return timers.byName.length === 0 ? none('None.') : ranking('name', timers.byName);

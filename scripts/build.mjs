@@ -4,7 +4,15 @@
 // With --typescript, all but the addon.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -41,15 +49,28 @@ function run(command, args, env = process.env) {
 
 /** The compiler's flags: no path of this machine gets into the addon, and C libraries are linked as its users have them. */
 function rustFlags(args) {
-  const { stdout, status, stderr } = spawnSync('cargo', ['metadata', '--locked', '--format-version', '1'], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  const { stdout, status, stderr } = spawnSync(
+    'cargo',
+    ['metadata', '--locked', '--format-version', '1'],
+    { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 },
+  );
   needs(status === 0, `cargo metadata failed: ${stderr}`);
-  const crates = new Set(JSON.parse(stdout).packages.flatMap(({ source, manifest_path: path }) => (source === null ? [] : [dirname(dirname(path))])));
+  const crates = new Set(
+    JSON.parse(stdout).packages.flatMap(({ source, manifest_path: path }) =>
+      source === null ? [] : [dirname(dirname(path))],
+    ),
+  );
   const target = args[args.indexOf('--target') + 1] ?? '';
   const own = (process.env.RUSTFLAGS ?? '').split(/\s+/).filter(Boolean);
-  const flags = [...own, `--remap-path-prefix=${root.replace(/[\\/]$/, '')}=portcullis`, ...[...crates].map((path) => `--remap-path-prefix=${path}=crates`)];
+  const flags = [
+    ...own,
+    `--remap-path-prefix=${root.replace(/[\\/]$/, '')}=portcullis`,
+    ...[...crates].map((path) => `--remap-path-prefix=${path}=crates`),
+  ];
   // musl: an addon is a shared library, its host brings the C library. Windows: no runtime to install.
   if (target.endsWith('-musl')) flags.push('-Ctarget-feature=-crt-static');
-  else if (target.endsWith('-msvc') || process.platform === 'win32') flags.push('-Ctarget-feature=+crt-static');
+  else if (target.endsWith('-msvc') || process.platform === 'win32')
+    flags.push('-Ctarget-feature=+crt-static');
   return flags.join('\x1f');
 }
 
@@ -60,10 +81,20 @@ const needs = (ok, sentence) => {
   process.exit(1);
 };
 
-needs(existsSync(join(root, 'node_modules')), 'the development packages are missing: run "npm ci" first.');
+needs(
+  existsSync(join(root, 'node_modules')),
+  'the development packages are missing: run "npm ci" first.',
+);
 const stamp = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')) : {};
 const built = files('native').some((path) => path.endsWith('.node'));
-const rust = fingerprint(['src', 'Cargo.toml', 'Cargo.lock', 'build.rs', 'scripts/build.mjs', 'scripts/failures.mjs']);
+const rust = fingerprint([
+  'src',
+  'Cargo.toml',
+  'Cargo.lock',
+  'build.rs',
+  'scripts/build.mjs',
+  'scripts/failures.mjs',
+]);
 const args = process.argv.slice(2);
 needs(
   args.length === 0 || args[0] === '--typescript' || args[0] === '--target',
@@ -73,8 +104,14 @@ needs(
 const isGiven = args[0] === '--typescript';
 needs(!isGiven || built, 'native/ holds no addon to build the TypeScript around.');
 if (!isGiven && (args.length > 0 || stamp.rust !== rust || !built)) {
-  needs(has('cargo'), 'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.');
-  needs(has('cc') || has('gcc') || has('clang') || process.platform === 'win32', 'a C compiler is missing: install gcc or clang; Rust needs it to link.');
+  needs(
+    has('cargo'),
+    'Rust is missing: install the toolchain 1.95 or newer (rustup), so that "cargo" is on the PATH.',
+  );
+  needs(
+    has('cc') || has('gcc') || has('clang') || process.platform === 'win32',
+    'a C compiler is missing: install gcc or clang; Rust needs it to link.',
+  );
   const napi = [
     'build',
     '--platform',
@@ -95,8 +132,16 @@ if (!isGiven && (args.length > 0 || stamp.rust !== rust || !built)) {
   run(process.execPath, [join(root, 'scripts', 'failures.mjs')]);
 }
 // By everything that it is written from: what is linked, and what the page holds.
-const NOTED = ['THIRD-PARTY-NOTICES.md', 'Cargo.lock', 'Cargo.toml', 'package.json', 'package-lock.json', 'scripts/notices.mjs'];
-if (!isGiven && stamp.notices !== fingerprint(NOTED)) run(process.execPath, [join(root, 'scripts', 'notices.mjs')]);
+const NOTED = [
+  'THIRD-PARTY-NOTICES.md',
+  'Cargo.lock',
+  'Cargo.toml',
+  'package.json',
+  'package-lock.json',
+  'scripts/notices.mjs',
+];
+if (!isGiven && stamp.notices !== fingerprint(NOTED))
+  run(process.execPath, [join(root, 'scripts', 'notices.mjs')]);
 const script = fingerprint([
   'ts',
   'page',
@@ -127,8 +172,14 @@ const DOCUMENTED = [
   'src/sampler',
   'scripts/docs.mjs',
 ];
-if (stamp.docs !== fingerprint(DOCUMENTED)) run(process.execPath, [join(root, 'scripts', 'docs.mjs')]);
+if (stamp.docs !== fingerprint(DOCUMENTED))
+  run(process.execPath, [join(root, 'scripts', 'docs.mjs')]);
 mkdirSync(join(root, 'dist'), { recursive: true });
-const next = { rust, script, docs: fingerprint(DOCUMENTED), notices: isGiven ? stamp.notices : fingerprint(NOTED) };
+const next = {
+  rust,
+  script,
+  docs: fingerprint(DOCUMENTED),
+  notices: isGiven ? stamp.notices : fingerprint(NOTED),
+};
 // Commands look here at the same time: one must not read what another has half written.
 if (JSON.stringify(next) !== JSON.stringify(stamp)) writeFileSync(stampFile, JSON.stringify(next));

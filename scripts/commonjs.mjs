@@ -16,7 +16,9 @@ for (const entry of ENTRIES) {
   // Name by name, so that tools that only read it know what there is, a default among them.
   const lines = [
     "'use strict';",
-    ...(names.includes('default') ? ["Object.defineProperty(exports, '__esModule', { value: true });"] : []),
+    ...(names.includes('default')
+      ? ["Object.defineProperty(exports, '__esModule', { value: true });"]
+      : []),
     "require('./runtime.cjs').checkRuntime(true);",
     `const loaded = require('./${entry}.js');`,
     ...names.map((name) => `exports.${name} = loaded.${name};`),

@@ -21,7 +21,12 @@ const DECLARATIONS = {
 
 /** Statements of a declaration file, by name; overloads and merged declarations in a row. */
 function declarationsOf(path) {
-  const source = ts.createSourceFile(path, readFileSync(join(root, path), 'utf8'), ts.ScriptTarget.Latest, true);
+  const source = ts.createSourceFile(
+    path,
+    readFileSync(join(root, path), 'utf8'),
+    ts.ScriptTarget.Latest,
+    true,
+  );
   const byName = new Map();
   for (const statement of source.statements) {
     const name = statement.name?.text;
@@ -30,7 +35,9 @@ function declarationsOf(path) {
   return byName;
 }
 
-const files = Object.fromEntries(Object.entries(DECLARATIONS).map(([name, path]) => [name, declarationsOf(path)]));
+const files = Object.fromEntries(
+  Object.entries(DECLARATIONS).map(([name, path]) => [name, declarationsOf(path)]),
+);
 
 function find(name, where) {
   const places = where === undefined ? Object.keys(files) : [where];
@@ -38,7 +45,9 @@ function find(name, where) {
     const found = files[place]?.get(name);
     if (found !== undefined) return found;
   }
-  throw new Error(`docs: there is no declaration of ${name}${where === undefined ? '' : ` in ${where}`}`);
+  throw new Error(
+    `docs: there is no declaration of ${name}${where === undefined ? '' : ` in ${where}`}`,
+  );
 }
 
 /** What the declarations do not say and the pages have to. */
@@ -61,9 +70,12 @@ function docOf(node) {
 function wordsOf(type) {
   if (!ts.isTypeReferenceNode(type) || type.typeArguments !== undefined) return undefined;
   const found = Object.values(files).flatMap((byName) => byName.get(type.typeName.getText()) ?? []);
-  const union = found[0] !== undefined && ts.isTypeAliasDeclaration(found[0]) ? found[0].type : undefined;
+  const union =
+    found[0] !== undefined && ts.isTypeAliasDeclaration(found[0]) ? found[0].type : undefined;
   if (union === undefined || !ts.isUnionTypeNode(union) || union.types.length > 6) return undefined;
-  return union.types.every((part) => ts.isLiteralTypeNode(part)) ? union.types.map((part) => part.getText()).join(' | ') : undefined;
+  return union.types.every((part) => ts.isLiteralTypeNode(part))
+    ? union.types.map((part) => part.getText()).join(' | ')
+    : undefined;
 }
 
 /** A type as one line, without `| undefined`, which the optional mark says already. */
@@ -132,9 +144,14 @@ export function fieldsOf(name, where) {
   };
   for (const node of find(name, where)) {
     if (ts.isInterfaceDeclaration(node)) {
-      bases.push(...(node.heritageClauses ?? []).flatMap((clause) => clause.types.map((type) => oneLine(type.getText()))));
+      bases.push(
+        ...(node.heritageClauses ?? []).flatMap((clause) =>
+          clause.types.map((type) => oneLine(type.getText())),
+        ),
+      );
       walk(node.members, '');
-    } else if (ts.isTypeAliasDeclaration(node) && ts.isTypeLiteralNode(node.type)) walk(node.type.members, '');
+    } else if (ts.isTypeAliasDeclaration(node) && ts.isTypeLiteralNode(node.type))
+      walk(node.type.members, '');
   }
   if (fields.length === 0 && bases.length === 0) throw new Error(`docs: ${name} has no fields`);
   return { fields, bases };
@@ -153,8 +170,16 @@ function nested(type) {
     const parts = type.types.filter((part) => part.kind !== ts.SyntaxKind.UndefinedKeyword);
     const inner = parts.map(nested);
     const literal = inner.find((found) => found !== undefined);
-    if (literal === undefined || literal.members.length === 0 || parts.some((part) => ts.isFunctionTypeNode(part))) return undefined;
-    return { ...literal, text: parts.map((part, index) => inner[index]?.text ?? typeText(part)).join(' | ') };
+    if (
+      literal === undefined ||
+      literal.members.length === 0 ||
+      parts.some((part) => ts.isFunctionTypeNode(part))
+    )
+      return undefined;
+    return {
+      ...literal,
+      text: parts.map((part, index) => inner[index]?.text ?? typeText(part)).join(' | '),
+    };
   }
   return undefined;
 }
@@ -179,16 +204,23 @@ function optionsTable(name, where, settings) {
     }
     return `| \`${field}\` | ${code(type)} | ${fallback === undefined ? 'required' : cell(fallback)} | ${cell(rest)} |`;
   });
-  const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
+  const more =
+    bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
   return `${titled(name, where)}| option | type | default | meaning, unit and range |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n${more}`;
 }
 
 /** A table of what is read: figures of a report, fields of a result. */
 function fieldsTable(name, where, settings) {
   const { fields, bases } = fieldsOf(name, where);
-  if (settings.explained !== undefined) for (const { field, prose } of fields) if (prose === '') problems.push(`${name}.${field} has no doc comment`);
-  const rows = fields.map(({ field, type, isOptional, prose }) => `| \`${field}${isOptional ? '?' : ''}\` | ${code(type)} | ${cell(prose)} |`);
-  const more = bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
+  if (settings.explained !== undefined)
+    for (const { field, prose } of fields)
+      if (prose === '') problems.push(`${name}.${field} has no doc comment`);
+  const rows = fields.map(
+    ({ field, type, isOptional, prose }) =>
+      `| \`${field}${isOptional ? '?' : ''}\` | ${code(type)} | ${cell(prose)} |`,
+  );
+  const more =
+    bases.length === 0 ? '' : `\nAnd all of ${bases.map((base) => `\`${base}\``).join(' and ')}.\n`;
   return `${titled(name, where)}| field | type | meaning |\n| --- | --- | --- |\n${rows.join('\n')}\n${more}`;
 }
 
@@ -200,11 +232,14 @@ function signature(node, name) {
 function described({ prose, tags }) {
   const lines = prose === '' ? [] : [prose, ''];
   for (const tag of tags) {
-    if (tag.kind === 'param' && tag.text !== '') lines.push(`- \`${tag.name}\`: ${oneLine(tag.text)}`);
+    if (tag.kind === 'param' && tag.text !== '')
+      lines.push(`- \`${tag.name}\`: ${oneLine(tag.text)}`);
     else if (tag.kind === 'returns') lines.push(`- Returns ${oneLine(tag.text)}.`);
-    else if (tag.kind === 'throws') lines.push(`- Throws ${oneLine(tag.text).replace(/\bERR_[A-Z_]*[A-Z]\b/g, '`$&`')}.`);
+    else if (tag.kind === 'throws')
+      lines.push(`- Throws ${oneLine(tag.text).replace(/\bERR_[A-Z_]*[A-Z]\b/g, '`$&`')}.`);
   }
-  for (const tag of tags) if (tag.kind === 'example') lines.push(`\n\`\`\`ts\n${tag.text.trim()}\n\`\`\``);
+  for (const tag of tags)
+    if (tag.kind === 'example') lines.push(`\n\`\`\`ts\n${tag.text.trim()}\n\`\`\``);
   return lines.join('\n').replaceAll('..\n', '.\n').replace(/\.\.$/, '.').trim();
 }
 
@@ -214,16 +249,29 @@ function membersOf(name, where) {
   const out = [described(docOf(node))];
   for (const member of node.members) {
     if (member.name !== undefined && ts.isPrivateIdentifier(member.name)) continue;
-    const label = ts.isConstructorDeclaration(member) ? `new ${name}` : oneLine(member.name?.getText() ?? '');
+    const label = ts.isConstructorDeclaration(member)
+      ? `new ${name}`
+      : oneLine(member.name?.getText() ?? '');
     const doc = docOf(member);
-    const isProperty = ts.isPropertyDeclaration(member) || ts.isPropertySignature(member) || ts.isGetAccessor(member) || ts.isSetAccessor(member);
+    const isProperty =
+      ts.isPropertyDeclaration(member) ||
+      ts.isPropertySignature(member) ||
+      ts.isGetAccessor(member) ||
+      ts.isSetAccessor(member);
     if (ts.isSetAccessor(member) && doc.prose === '') continue;
     if (doc.prose === '' && doc.tags.length === 0) {
-      if (label === '[Symbol.dispose]' || label === '[Symbol.toPrimitive]') doc.prose = `What \`using\` calls at the end of a block.`;
+      if (label === '[Symbol.dispose]' || label === '[Symbol.toPrimitive]')
+        doc.prose = `What \`using\` calls at the end of a block.`;
       else if (ts.isConstructorDeclaration(member)) doc.prose = '';
       else problems.push(`${name}.${label} has no doc comment`);
     }
-    const heading = ts.isConstructorDeclaration(member) ? label : isProperty ? `.${label}` : label.startsWith('[') ? label : `.${label}()`;
+    const heading = ts.isConstructorDeclaration(member)
+      ? label
+      : isProperty
+        ? `.${label}`
+        : label.startsWith('[')
+          ? label
+          : `.${label}()`;
     out.push(
       `### \`${heading}\`\n\n\`\`\`ts\n${signature(member, name).replaceAll('readonly ', isProperty ? 'readonly ' : '')}\n\`\`\`\n\n${described(doc)}`.trimEnd(),
     );
@@ -233,14 +281,20 @@ function membersOf(name, where) {
 
 function functionOf(name, where) {
   return find(name, where)
-    .map((node) => `### \`${name}()\`\n\n\`\`\`ts\n${signature(node, name)}\n\`\`\`\n\n${described(docOf(node))}`)
+    .map(
+      (node) =>
+        `### \`${name}()\`\n\n\`\`\`ts\n${signature(node, name)}\n\`\`\`\n\n${described(docOf(node))}`,
+    )
     .join('\n\n');
 }
 
 /** A type alias as it stands, with its comment. */
 function typeOf(name, where) {
   return find(name, where)
-    .map((node) => `#### ${name}\n\n${oneLine(docOf(node).prose)}\n\n\`\`\`ts\n${node.getText().replace(/^\s*declare /, '')}\n\`\`\``)
+    .map(
+      (node) =>
+        `#### ${name}\n\n${oneLine(docOf(node).prose)}\n\n\`\`\`ts\n${node.getText().replace(/^\s*declare /, '')}\n\`\`\``,
+    )
     .join('\n\n');
 }
 
@@ -255,11 +309,22 @@ function ofCore(name) {
       );
     const [, requests = ''] = /pub const REQUESTS[^=]*= &\[([\s\S]*)\];/.exec(words) ?? [];
     for (const [, body] of requests.matchAll(/RequestWords \{([^}]*)\}/g)) {
-      const word = Object.fromEntries([...body.matchAll(/(\w+): "?(\w+)"?/g)].map(([, key, value]) => [key, value]));
-      add(word.naming, word.duration, 'Histogram', 'seconds', 'Duration of requests', [word.method, word.route, 'le']);
-      add(word.naming, word.requests, 'Counter', '', 'Requests by status', [word.method, word.route, word.status]);
+      const word = Object.fromEntries(
+        [...body.matchAll(/(\w+): "?(\w+)"?/g)].map(([, key, value]) => [key, value]),
+      );
+      add(word.naming, word.duration, 'Histogram', 'seconds', 'Duration of requests', [
+        word.method,
+        word.route,
+        'le',
+      ]);
+      add(word.naming, word.requests, 'Counter', '', 'Requests by status', [
+        word.method,
+        word.route,
+        word.status,
+      ]);
     }
-    const families = /family\(\s*(Otel|Prom|Both),\s*"([^"]+)",\s*(Counter|Gauge),\s*"([^"]*)",\s*"([^"]+)",?\s*\)(?:,\s*labels: &\[([^\]]*)\])?/g;
+    const families =
+      /family\(\s*(Otel|Prom|Both),\s*"([^"]+)",\s*(Counter|Gauge),\s*"([^"]*)",\s*"([^"]+)",?\s*\)(?:,\s*labels: &\[([^\]]*)\])?/g;
     for (const [, naming, family, kind, unit, help, labels = ''] of words.matchAll(families))
       add(
         naming,
@@ -274,20 +339,27 @@ function ofCore(name) {
   }
   if (name === 'cells') {
     const source = readFileSync(join(root, 'src/sampler/cell.rs'), 'utf8');
-    const rows = [...source.matchAll(/\/\/\/ (\w+)[^:\n]*: ([^\n]+)\n\s*pub const (\w+): usize = (\d+);/g)].map(
-      ([, writer, what, cellName, at]) => `| ${Number(at) * 8} | \`${cellName}\` | ${writer} | ${cell(what)} |`,
+    const rows = [
+      ...source.matchAll(/\/\/\/ (\w+)[^:\n]*: ([^\n]+)\n\s*pub const (\w+): usize = (\d+);/g),
+    ].map(
+      ([, writer, what, cellName, at]) =>
+        `| ${Number(at) * 8} | \`${cellName}\` | ${writer} | ${cell(what)} |`,
     );
     if (rows.length === 0) throw new Error('docs: src/sampler/cell.rs names no cells');
     return `| byte | cell | written by | what |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   if (name === 'failures') {
-    const rows = failureRows().map(({ code: failure, status, meaning, remedy }) => `| \`${failure}\` | ${status} | ${meaning} | ${cell(remedy)} |`);
+    const rows = failureRows().map(
+      ({ code: failure, status, meaning, remedy }) =>
+        `| \`${failure}\` | ${status} | ${meaning} | ${cell(remedy)} |`,
+    );
     return `| code | status | meaning | what to do |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   throw new Error(`docs: the core has no list of ${name}`);
 }
 
-const MARK = /<!-- (options|fields|class|function|type|core): (\w+)(?: of (\w+))?((?: \w+="[^"]*")*) -->\n[\s\S]*?<!-- end -->/g;
+const MARK =
+  /<!-- (options|fields|class|function|type|core): (\w+)(?: of (\w+))?((?: \w+="[^"]*")*) -->\n[\s\S]*?<!-- end -->/g;
 
 function generated(kind, name, where, settings) {
   switch (kind) {
@@ -314,8 +386,15 @@ function learnPlaces() {
     const text = readFileSync(join(root, page), 'utf8');
     for (const [, kind, name] of text.matchAll(MARK)) {
       if (kind === 'core') continue;
-      const isHeading = kind === 'options' || kind === 'fields' || kind === 'type' || new RegExp(`^## ${name}$`, 'm').test(text);
-      places.set(name, [...(places.get(name) ?? []), { page, anchor: isHeading ? `#${name.toLowerCase()}` : '' }]);
+      const isHeading =
+        kind === 'options' ||
+        kind === 'fields' ||
+        kind === 'type' ||
+        new RegExp(`^## ${name}$`, 'm').test(text);
+      places.set(name, [
+        ...(places.get(name) ?? []),
+        { page, anchor: isHeading ? `#${name.toLowerCase()}` : '' },
+      ]);
     }
   }
 }
@@ -344,7 +423,9 @@ export function rendered(text, page) {
   let at = 0;
   for (const match of text.matchAll(MARK)) {
     const [whole, kind, name, where, given] = match;
-    const settings = Object.fromEntries([...given.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
+    const settings = Object.fromEntries(
+      [...given.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value]),
+    );
     const body = linked(generated(kind, name, where, settings), page).trim();
     out += `${text.slice(at, match.index)}${whole.slice(0, whole.indexOf('-->') + 3)}\n\n${body}\n\n<!-- end -->`;
     at = match.index + whole.length;
@@ -365,7 +446,9 @@ export function pages() {
 /** Every table of options there is: the interface and the page it stands on. */
 export function documentedOptions() {
   return pages().flatMap((page) =>
-    [...readFileSync(join(root, page), 'utf8').matchAll(MARK)].filter(([, kind]) => kind === 'options').map(([, , name, where]) => ({ name, where, page })),
+    [...readFileSync(join(root, page), 'utf8').matchAll(MARK)]
+      .filter(([, kind]) => kind === 'options')
+      .map(([, , name, where]) => ({ name, where, page })),
   );
 }
 

@@ -39,21 +39,38 @@ if (options.results !== undefined) {
 }
 const problem = filesProblem(options.connections);
 if (problem !== undefined) fail(problem);
-if (spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1);
+if (
+  spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' }).status !== 0
+)
+  process.exit(1);
 
-const output = (command, args) => spawnSync(command, args, { cwd: root, encoding: 'utf8' }).stdout?.trim() || undefined;
-const version = (name) => JSON.parse(readFileSync(`${root}/node_modules/${name}/package.json`, 'utf8')).version;
+const output = (command, args) =>
+  spawnSync(command, args, { cwd: root, encoding: 'utf8' }).stdout?.trim() || undefined;
+const version = (name) =>
+  JSON.parse(readFileSync(`${root}/node_modules/${name}/package.json`, 'utf8')).version;
 const about = {
   date: new Date().toISOString().slice(0, 10),
   commit:
     (output('git', ['rev-parse', '--short=12', 'HEAD']) ?? 'unknown') +
     (output('git', ['status', '--porcelain', '--', 'ts', 'src', 'bench']) ? ' with changes' : ''),
-  machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, memoryMb: Math.round(totalmem() / 2 ** 20), arePinned },
+  machine: {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryMb: Math.round(totalmem() / 2 ** 20),
+    arePinned,
+  },
   versions: {
     node: process.versions.node,
-    ...Object.fromEntries(['bun', 'elysia', 'ws', 'fast-jwt', 'prom-client', 'rate-limiter-flexible'].map((name) => [name, version(name)])),
+    ...Object.fromEntries(
+      ['bun', 'elysia', 'ws', 'fast-jwt', 'prom-client', 'rate-limiter-flexible'].map((name) => [
+        name,
+        version(name),
+      ]),
+    ),
   },
-  options: Object.fromEntries(Object.entries(options).filter(([name]) => !['help', 'results', 'hosts'].includes(name))),
+  options: Object.fromEntries(
+    Object.entries(options).filter(([name]) => !['help', 'results', 'hosts'].includes(name)),
+  ),
 };
 
 const started = performance.now();
@@ -62,15 +79,23 @@ const seconds = () => `${Math.round((performance.now() - started) / 1000)} s`.pa
 function teller(what) {
   let latest = '';
   return (phase, part) => {
-    if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${seconds()}  ${what}  ${phase} ${part === 0 ? '' : `${Math.floor(part * 100)} %`}`);
+    if (process.stdout.isTTY)
+      process.stdout.write(
+        `\r\x1b[K${seconds()}  ${what}  ${phase} ${part === 0 ? '' : `${Math.floor(part * 100)} %`}`,
+      );
     else if (phase !== latest) console.log(`${seconds()}  ${what}  ${phase}`);
     latest = phase;
   };
 }
 
-console.log(`${options.connections} connections, ${options.rate} messages a second, a flood of ${options.floods} refused connects; ${options.rounds} round(s)`);
-console.log(`${about.machine.cores} x ${about.machine.cpu}, ${about.machine.memoryMb} MB; commit ${about.commit}`);
-if (!arePinned) console.log('servers and clients share all cores: there is no taskset here, or one core only');
+console.log(
+  `${options.connections} connections, ${options.rate} messages a second, a flood of ${options.floods} refused connects; ${options.rounds} round(s)`,
+);
+console.log(
+  `${about.machine.cores} x ${about.machine.cpu}, ${about.machine.memoryMb} MB; commit ${about.commit}`,
+);
+if (!arePinned)
+  console.log('servers and clients share all cores: there is no taskset here, or one core only');
 
 const verdicts = [];
 let isWrong = false;
@@ -81,21 +106,34 @@ for (const host of options.hosts) {
     for (let turn = 0; turn < options.contestants.length; turn++) {
       // Another one begins each round.
       const contestant = options.contestants[(turn + round) % options.contestants.length];
-      figures[contestant] = await measure(host, contestant, options, teller(`${host} ${contestant}, round ${round + 1} of ${options.rounds}:`));
+      figures[contestant] = await measure(
+        host,
+        contestant,
+        options,
+        teller(`${host} ${contestant}, round ${round + 1} of ${options.rounds}:`),
+      );
     }
     rounds.push(figures);
   }
   if (process.stdout.isTTY) process.stdout.write('\r\x1b[K');
-  const figures = Object.fromEntries(options.contestants.map((name) => [name, medians(rounds.map((round) => round[name]))]));
+  const figures = Object.fromEntries(
+    options.contestants.map((name) => [name, medians(rounds.map((round) => round[name]))]),
+  );
   const verdict = verdictOf(host, rounds);
   isWrong ||= verdict.some(({ isExact, pass }) => isExact && pass === false);
   verdicts.push(...verdict);
-  const title = host === 'bun' ? `Elysia ${about.versions.elysia} on Bun ${about.versions.bun}` : `ws ${about.versions.ws} on Node ${about.versions.node}`;
+  const title =
+    host === 'bun'
+      ? `Elysia ${about.versions.elysia} on Bun ${about.versions.bun}`
+      : `ws ${about.versions.ws} on Node ${about.versions.node}`;
   console.log(`\n${title}\n\n${tableOf(figures)}\n`);
   if (options.contestants.includes('portcullis')) console.log(`${verdictText(verdict)}\n`);
   if (options.results === undefined) continue;
   const folder = resolve(root, options.results);
-  writeFileSync(`${folder}/load-${host}.json`, `${JSON.stringify({ host, ...about, figures, verdict, rounds }, null, 2)}\n`);
+  writeFileSync(
+    `${folder}/load-${host}.json`,
+    `${JSON.stringify({ host, ...about, figures, verdict, rounds }, null, 2)}\n`,
+  );
   const caption = `${options.connections} connections, ${about.machine.cores} x ${about.machine.cpu}, medians of ${options.rounds}; commit ${about.commit}, ${about.date}`;
   writeFileSync(`${folder}/load-${host}.svg`, plotOf(figures, title, caption));
   console.log(`written: ${options.results}/load-${host}.json and .svg`);

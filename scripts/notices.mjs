@@ -19,7 +19,11 @@ const STANDARD = [[/^objc2-/, 'Apache-2.0']];
 
 function metadata(target) {
   const args = ['metadata', '--locked', '--format-version', '1', '--filter-platform', target];
-  const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+  const { status, stdout, stderr } = spawnSync('cargo', args, {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
   if (status !== 0) fail(`cargo metadata failed: ${stderr}`);
   return JSON.parse(stdout);
 }
@@ -57,30 +61,47 @@ function textsIn(folder) {
 }
 
 /** `MIT/Apache-2.0` is how it was written once. */
-const expressionOf = (license) => (license ?? fail('a crate names no licence')).replaceAll('/', ' OR ');
+const expressionOf = (license) =>
+  (license ?? fail('a crate names no licence')).replaceAll('/', ' OR ');
 
-const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.version.localeCompare(b.version, 'en', { numeric: true }));
+const byName = (a, b) =>
+  a.name < b.name
+    ? -1
+    : a.name > b.name
+      ? 1
+      : a.version.localeCompare(b.version, 'en', { numeric: true });
 const crates = new Map(
   json(join(root, 'package.json')).napi.targets.flatMap((target) =>
-    linkedFor(target).map((one) => [`${one.name} ${one.version}`, { ...one, license: expressionOf(one.license), folder: dirname(one.manifest_path) }]),
+    linkedFor(target).map((one) => [
+      `${one.name} ${one.version}`,
+      { ...one, license: expressionOf(one.license), folder: dirname(one.manifest_path) },
+    ]),
   ),
 );
 const linked = [...crates.values()].toSorted(byName);
 for (const one of linked) {
   one.texts = textsIn(one.folder);
   const elsewhere = TEXT_ELSEWHERE.find(([name]) => name.test(one.name));
-  if (one.texts.length === 0 && elsewhere !== undefined) one.texts = textsIn(join(root, elsewhere[1]));
+  if (one.texts.length === 0 && elsewhere !== undefined)
+    one.texts = textsIn(join(root, elsewhere[1]));
 }
 const standard = (id) => {
-  const text = linked.flatMap(({ texts }) => texts).find(({ name }) => id === 'Apache-2.0' && /apache/i.test(name));
+  const text = linked
+    .flatMap(({ texts }) => texts)
+    .find(({ name }) => id === 'Apache-2.0' && /apache/i.test(name));
   return text === undefined ? [] : [text];
 };
 for (const one of linked.filter(({ texts }) => texts.length === 0)) {
   one.texts = standard(STANDARD.find(([name]) => name.test(one.name))?.[1]);
-  if (one.texts.length === 0) fail(`scripts/notices.mjs: ${one.name} ${one.version} (${one.license}) has no licence text; say there where it is.`);
+  if (one.texts.length === 0)
+    fail(
+      `scripts/notices.mjs: ${one.name} ${one.version} (${one.license}) has no licence text; say there where it is.`,
+    );
 }
 // Of the same project as serde's, whose texts name no holder either.
-const { texts: rustTexts } = linked.find(({ name }) => name === 'serde_core') ?? fail('the texts of the Rust project are missing');
+const { texts: rustTexts } =
+  linked.find(({ name }) => name === 'serde_core') ??
+  fail('the texts of the Rust project are missing');
 const uplot = join(root, 'node_modules', 'uplot');
 if (!existsSync(uplot)) fail('the development packages are missing: run "npm ci" first.');
 const { version: uplotVersion, license: uplotLicense } = json(join(uplot, 'package.json'));
@@ -88,9 +109,20 @@ const { version: uplotVersion, license: uplotLicense } = json(join(uplot, 'packa
 const groups = [
   [
     'Linked into the native addon, on some platform or all',
-    [{ name: "Rust's standard library", version: '', license: 'MIT OR Apache-2.0', texts: rustTexts }, ...linked],
+    [
+      {
+        name: "Rust's standard library",
+        version: '',
+        license: 'MIT OR Apache-2.0',
+        texts: rustTexts,
+      },
+      ...linked,
+    ],
   ],
-  ['Inlined into the live page', [{ name: 'uPlot', version: uplotVersion, license: uplotLicense, texts: textsIn(uplot) }]],
+  [
+    'Inlined into the live page',
+    [{ name: 'uPlot', version: uplotVersion, license: uplotLicense, texts: textsIn(uplot) }],
+  ],
 ];
 // The same words are the same text, however their lines are broken.
 const numbers = new Map();
@@ -102,9 +134,23 @@ const numberOf = ({ text }) => {
 };
 const row = ({ name, version, license, texts: own }) =>
   `| ${name} | ${version} | ${license} | ${[...new Set(own.map(numberOf))].map((number) => `[${number}](#text-${number})`).join(', ')} |`;
-const tables = groups.map(([title, all]) => `## ${title}\n\n| | version | licence | texts |\n| --- | --- | --- | --- |\n${all.map(row).join('\n')}\n`);
+const tables = groups.map(
+  ([title, all]) =>
+    `## ${title}\n\n| | version | licence | texts |\n| --- | --- | --- | --- |\n${all.map(row).join('\n')}\n`,
+);
 // No text ends the fence that it stands in.
-const fence = '`'.repeat(Math.max(3, ...texts.map((text) => 1 + Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length)))));
+const fence = '`'.repeat(
+  Math.max(
+    3,
+    ...texts.map(
+      (text) => 1 + Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length)),
+    ),
+  ),
+);
 const printed = texts.map((text, at) => `### Text ${at + 1}\n\n${fence}text\n${text}\n${fence}\n`);
-const head = '# Third-party notices\n\nGenerated by `scripts/notices.mjs` from `Cargo.lock` and what it names. Do not edit.\n';
-writeFileSync(join(root, 'THIRD-PARTY-NOTICES.md'), [head, ...tables, '## Texts\n', ...printed].join('\n'));
+const head =
+  '# Third-party notices\n\nGenerated by `scripts/notices.mjs` from `Cargo.lock` and what it names. Do not edit.\n';
+writeFileSync(
+  join(root, 'THIRD-PARTY-NOTICES.md'),
+  [head, ...tables, '## Texts\n', ...printed].join('\n'),
+);

@@ -7,13 +7,23 @@ const read = (path) => readFileSync(path, 'utf8');
 const hash = (text) => `sha256-${createHash('sha256').update(text).digest('base64')}`;
 
 // tsc has compiled page/ into dist/.page.
-const bundle = await rollup({ input: 'dist/.page/page/main.js', external: ['uplot'], treeshake: true });
-const { output } = await bundle.generate({ format: 'iife', globals: { uplot: 'uPlot' }, indent: false });
+const bundle = await rollup({
+  input: 'dist/.page/page/main.js',
+  external: ['uplot'],
+  treeshake: true,
+});
+const { output } = await bundle.generate({
+  format: 'iife',
+  globals: { uplot: 'uPlot' },
+  indent: false,
+});
 const notice = '/* uPlot, Copyright (c) Leon Sorokin, MIT License */';
-const script = `${notice}\n${read('node_modules/uplot/dist/uPlot.iife.min.js').replace(/^\/\*[^]*?\*\/\s*/, '')}\n${output[0].code}`.trim();
+const script =
+  `${notice}\n${read('node_modules/uplot/dist/uPlot.iife.min.js').replace(/^\/\*[^]*?\*\/\s*/, '')}\n${output[0].code}`.trim();
 const style = `${read('node_modules/uplot/dist/uPlot.min.css')}\n${read('page/style.css')}`.trim();
 for (const [name, text] of Object.entries({ script, style })) {
-  if (/<\/(?:script|style)|<!--/i.test(text)) throw new Error(`the page's ${name} would end its own element`);
+  if (/<\/(?:script|style)|<!--/i.test(text))
+    throw new Error(`the page's ${name} would end its own element`);
 }
 // Functions: what is inserted may hold `$&`.
 const document = read('page/index.html')

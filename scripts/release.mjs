@@ -13,8 +13,13 @@ export const NOTICES = 'THIRD-PARTY-NOTICES.md';
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
 function run(root, command, args) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
+  const { status, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+  });
+  if (status !== 0)
+    throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
 }
 
 /** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one; `isPrepared` once `prepare` has run. */
@@ -27,23 +32,36 @@ export function obstacles(root, tag, isPrepared = false) {
     );
   }
   if (optionalDependencies !== undefined && !isPrepared)
-    found.push('package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.');
+    found.push(
+      'package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.',
+    );
   const crate = /^version = "(.+)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1];
-  if (crate !== version) found.push(`Cargo.toml says version ${crate} and package.json ${version}: set both alike.`);
+  if (crate !== version)
+    found.push(`Cargo.toml says version ${crate} and package.json ${version}: set both alike.`);
   for (const folder of platforms(root)) {
     const own = json(join(root, 'npm', folder, 'package.json')).version;
-    if (own !== version) found.push(`npm/${folder} says version ${own} and package.json ${version}: run "npx napi create-npm-dirs".`);
+    if (own !== version)
+      found.push(
+        `npm/${folder} says version ${own} and package.json ${version}: run "npx napi create-npm-dirs".`,
+      );
   }
-  if (!new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm').test(readFileSync(join(root, 'CHANGELOG.md'), 'utf8'))) {
+  if (
+    !new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm').test(
+      readFileSync(join(root, 'CHANGELOG.md'), 'utf8'),
+    )
+  ) {
     found.push(`CHANGELOG.md has no section "## ${version}": say what is new.`);
   }
-  if (tag !== undefined && tag !== `v${version}`) found.push(`the tag is ${tag} and the version of ${name} ${version}: tag it v${version}.`);
+  if (tag !== undefined && tag !== `v${version}`)
+    found.push(`the tag is ${tag} and the version of ${name} ${version}: tag it v${version}.`);
   return found;
 }
 
 /** The folders of npm/, one for each platform. */
 function platforms(root) {
-  return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+  return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? [entry.name] : [],
+  );
 }
 
 /** What others wrote of a binary is told where the binary is. */
@@ -51,7 +69,10 @@ function addNotices(root, folder) {
   copyFileSync(join(root, NOTICES), join(folder, NOTICES));
   const path = join(folder, 'package.json');
   const manifest = json(path);
-  writeFileSync(path, `${JSON.stringify({ ...manifest, files: [...new Set([...manifest.files, NOTICES])] }, null, 2)}\n`);
+  writeFileSync(
+    path,
+    `${JSON.stringify({ ...manifest, files: [...new Set([...manifest.files, NOTICES])] }, null, 2)}\n`,
+  );
 }
 
 /** Binaries from `artifacts/` into npm/, their packages into package.json; fails where one is missing. */
@@ -61,27 +82,48 @@ export function prepare(root) {
   run(root, napi, ['create-npm-dirs']);
   platforms(root).forEach((folder) => addNotices(root, join(root, 'npm', folder)));
   run(root, napi, ['artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm']);
-  run(root, napi, ['pre-publish', '--tag-style', 'npm', '--npm-dir', 'npm', '--skip-optional-publish', '--no-gh-release']);
+  run(root, napi, [
+    'pre-publish',
+    '--tag-style',
+    'npm',
+    '--npm-dir',
+    'npm',
+    '--skip-optional-publish',
+    '--no-gh-release',
+  ]);
 }
 
 /** Whether a version is on the registry already, so that a release that broke off can be run again. */
 function isPublished({ name, version }) {
-  return spawnSync('npm', ['view', `${name}@${version}`, 'version'], { encoding: 'utf8' }).stdout?.trim() === version;
+  return (
+    spawnSync('npm', ['view', `${name}@${version}`, 'version'], {
+      encoding: 'utf8',
+    }).stdout?.trim() === version
+  );
 }
 
 function publish(root, isDry) {
   // portcullis itself comes last: whoever sees it can install what it names.
   for (const folder of [...platforms(root).map((name) => join('npm', name)), '.']) {
     const manifest = json(join(root, folder, 'package.json'));
-    if (!isDry && isPublished(manifest)) console.log(`${manifest.name}@${manifest.version} is published already`);
-    else run(join(root, folder), 'npm', ['publish', '--access', 'public', ...(isDry ? ['--dry-run', '--provenance=false'] : ['--provenance'])]);
+    if (!isDry && isPublished(manifest))
+      console.log(`${manifest.name}@${manifest.version} is published already`);
+    else
+      run(join(root, folder), 'npm', [
+        'publish',
+        '--access',
+        'public',
+        ...(isDry ? ['--dry-run', '--provenance=false'] : ['--provenance']),
+      ]);
   }
 }
 
 /** Why package.json is not fit to be published as it is; `prepublishOnly` asks. */
 export function unfit(root) {
   const { optionalDependencies = {}, version, napi } = json(join(root, 'package.json'));
-  const missing = platforms(root).filter((folder) => optionalDependencies[`${napi.packageName}-${folder}`] !== version);
+  const missing = platforms(root).filter(
+    (folder) => optionalDependencies[`${napi.packageName}-${folder}`] !== version,
+  );
   if (missing.length > 0)
     return `package.json does not name the binaries for ${missing.join(', ')}: releases are made by .github/workflows/release.yml, not by hand.`;
   if (!existsSync(join(root, 'dist', 'index.js'))) return 'dist/ is missing: run "npm run build".';
@@ -105,7 +147,12 @@ const STEPS = {
     return true;
   },
   publish: () => {
-    if (!isClear([...obstacles(home, tag(), true), unfit(home)].filter((reason) => reason !== undefined))) return false;
+    if (
+      !isClear(
+        [...obstacles(home, tag(), true), unfit(home)].filter((reason) => reason !== undefined),
+      )
+    )
+      return false;
     publish(home, false);
     return true;
   },
@@ -117,7 +164,8 @@ const STEPS = {
 
 function main(args) {
   const step = Object.hasOwn(STEPS, args.join(' ')) ? STEPS[args.join(' ')] : undefined;
-  if (step === undefined) return isClear([`node scripts/release.mjs ${Object.keys(STEPS).join(' | ')}`]);
+  if (step === undefined)
+    return isClear([`node scripts/release.mjs ${Object.keys(STEPS).join(' | ')}`]);
   try {
     return step();
   } catch (error) {
@@ -125,4 +173,5 @@ function main(args) {
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = main(process.argv.slice(2)) ? 0 : 1;
+if (import.meta.url === pathToFileURL(process.argv[1]).href)
+  process.exitCode = main(process.argv.slice(2)) ? 0 : 1;

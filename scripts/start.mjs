@@ -11,9 +11,13 @@ const fail = (sentence) => {
 };
 const given = () => {
   try {
-    const { load, help } = parseArgs({ options: { load: { type: 'string', default: '60' }, help: { type: 'boolean' } } }).values;
+    const { load, help } = parseArgs({
+      options: { load: { type: 'string', default: '60' }, help: { type: 'boolean' } },
+    }).values;
     if (!help) return load;
-    console.log('npm start -- [options]\n  --load N    real clients that connect and send, 0 to 2000 (default 60)');
+    console.log(
+      'npm start -- [options]\n  --load N    real clients that connect and send, 0 to 2000 (default 60)',
+    );
     return process.exit(0);
   } catch (error) {
     return fail(`${error.message}; the only option is --load, such as "npm start -- --load 500".`);
@@ -21,11 +25,18 @@ const given = () => {
 };
 const text = given();
 const load = Number(text);
-if (text.trim() === '' || !Number.isInteger(load) || load < 0 || load > 2000) fail('--load must be a whole number from 0 to 2000.');
-const { status } = spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' });
+if (text.trim() === '' || !Number.isInteger(load) || load < 0 || load > 2000)
+  fail('--load must be a whole number from 0 to 2000.');
+const { status } = spawnSync(process.execPath, ['scripts/build.mjs'], {
+  cwd: root,
+  stdio: 'inherit',
+});
 if (status !== 0) process.exit(status ?? 1);
 
-const server = spawn('node_modules/.bin/bun', ['examples/live.ts'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+const server = spawn('node_modules/.bin/bun', ['examples/live.ts'], {
+  cwd: root,
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
 server.on('exit', (code) => process.exit(code ?? 1));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => server.kill());
 let isUp = false;
@@ -37,5 +48,7 @@ server.stdout.on('data', async (data) => {
   if (load === 0) return;
   const { traffic } = await import('./traffic.mjs');
   traffic(new URL(url).origin, load);
-  console.log(`${load} clients connect and send; the event loop is blocked for 400 ms every 45 s, so that there is a stall to see. Ctrl-C ends it.`);
+  console.log(
+    `${load} clients connect and send; the event loop is blocked for 400 ms every 45 s, so that there is a stall to see. Ctrl-C ends it.`,
+  );
 });

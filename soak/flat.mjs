@@ -36,7 +36,10 @@ export async function flat(server, count, tell, task) {
   const each = (key) => (after[key] - before[key]) / (count - warm);
   if (after.heap !== undefined) said.push(`heap ${each('heap').toFixed(1)} bytes each`);
   if (after.objects !== undefined) said.push(`${each('objects').toFixed(3)} objects each`);
-  const hasGrown = after.rss - before.rss > RSS_SLACK_MIB * MIB || after.heap - before.heap > HEAP_SLACK_MIB * MIB || each('objects') > OBJECTS_EACH;
+  const hasGrown =
+    after.rss - before.rss > RSS_SLACK_MIB * MIB ||
+    after.heap - before.heap > HEAP_SLACK_MIB * MIB ||
+    each('objects') > OBJECTS_EACH;
   if (hasGrown) throw new Error(`memory grows: ${said.join('; ')}`);
   return said.join('; ');
 }

@@ -12,8 +12,14 @@ for (const socket of sockets) {
   socket.on('error', () => undefined);
   socket.on('close', (code) => console.log(`closed with ${code}, ${++gone} by now`));
 }
-await Promise.all(sockets.map((socket) => new Promise((resolve) => void socket.on('open', resolve))));
+await Promise.all(
+  sockets.map((socket) => new Promise((resolve) => void socket.on('open', resolve))),
+);
 console.log('all are open');
-if (sendEveryMs !== undefined) setInterval(() => sockets.forEach((socket) => socket.readyState === 1 && socket.send('here I am')), sendEveryMs);
+if (sendEveryMs !== undefined)
+  setInterval(
+    () => sockets.forEach((socket) => socket.readyState === 1 && socket.send('here I am')),
+    sendEveryMs,
+  );
 // Never the last of a parent that was killed.
 process.stdin.on('end', () => process.exit(0)).resume();

@@ -5,20 +5,35 @@ const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 
 /** The head of a handshake; `lines` replaces or adds headers. */
 export function handshakeText(lines = {}, first = 'GET /ws HTTP/1.1') {
-  const headers = { Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines };
+  const headers = {
+    Host: '127.0.0.1',
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': KEY,
+    ...lines,
+  };
   return `${first}\r\n${Object.entries(headers)
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join('')}\r\n`;
 }
 
 /** A frame of a client, masked with zeros. */
-export function frame(opcode, payload = Buffer.alloc(0), { fin = true, rsv = 0, isMasked = true, length = payload.length } = {}) {
+export function frame(
+  opcode,
+  payload = Buffer.alloc(0),
+  { fin = true, rsv = 0, isMasked = true, length = payload.length } = {},
+) {
   const mask = isMasked ? 0x80 : 0;
   const first = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
   const wide = Buffer.alloc(8);
   wide.writeBigUInt64BE(BigInt(length));
   const head =
-    length < 126 ? Buffer.of(first, mask | length) : length < 2 ** 16 ? Buffer.of(first, mask | 126, wide[6], wide[7]) : Buffer.of(first, mask | 127, ...wide);
+    length < 126
+      ? Buffer.of(first, mask | length)
+      : length < 2 ** 16
+        ? Buffer.of(first, mask | 126, wide[6], wide[7])
+        : Buffer.of(first, mask | 127, ...wide);
   return Buffer.concat([head, isMasked ? Buffer.alloc(4) : Buffer.alloc(0), payload]);
 }
 

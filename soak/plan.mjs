@@ -16,7 +16,19 @@ import { garbage, handshakes, tokens } from './trials/junk.mjs';
  */
 
 /** In the order they run. Those that run inside of a host do so once on each runtime. */
-export const TRIALS = { connects, killed, halfOpen, deaf, stalled, garbage, handshakes, tokens, workers, exits, model };
+export const TRIALS = {
+  connects,
+  killed,
+  halfOpen,
+  deaf,
+  stalled,
+  garbage,
+  handshakes,
+  tokens,
+  workers,
+  exits,
+  model,
+};
 const INSIDE = ['workers', 'exits', 'model'];
 
 export const FULL = {
@@ -51,7 +63,8 @@ export const SHORT = {
 };
 
 /** What is tried on a host. */
-export const trialsOf = (hostName) => Object.keys(TRIALS).filter((trial) => hostName !== 'bun' || !INSIDE.includes(trial));
+export const trialsOf = (hostName) =>
+  Object.keys(TRIALS).filter((trial) => hostName !== 'bun' || !INSIDE.includes(trial));
 
 /**
  * Tries one thing on one host. Never rejects.
@@ -61,7 +74,13 @@ export async function attempt(hostName, trial, seed, counts, tell) {
   const began = performance.now();
   const own = `${seed} ${hostName} ${trial}`;
   try {
-    const text = await TRIALS[trial]({ host: HOSTS[hostName], seed: own, dice: new Dice(own), counts, tell });
+    const text = await TRIALS[trial]({
+      host: HOSTS[hostName],
+      seed: own,
+      dice: new Dice(own),
+      counts,
+      tell,
+    });
     return { isGood: true, text, ms: performance.now() - began };
   } catch (error) {
     return { isGood: false, text: error.message, ms: performance.now() - began };

@@ -12,7 +12,11 @@ const PATIENCE_MS = 60_000;
 
 /** Every host by its name: the command that runs a file, and the server. */
 export const HOSTS = {
-  ws: { title: 'Node, ws', command: [process.execPath, '--expose-gc'], server: 'soak/hosts/ws.mjs' },
+  ws: {
+    title: 'Node, ws',
+    command: [process.execPath, '--expose-gc'],
+    server: 'soak/hosts/ws.mjs',
+  },
   elysia: { title: 'Bun, Elysia', command: [BUN], server: 'soak/hosts/elysia.ts' },
   bun: { title: 'Bun, bare', command: [BUN], server: 'soak/hosts/bun.ts' },
 };
@@ -60,7 +64,10 @@ export class Process {
     for (;;) {
       const match = pattern.exec(this.out);
       if (match !== null) return match;
-      if (!this.isRunning) throw new Error(`${this.title} ended with ${await this.ended} before it said ${pattern}\n${this.out}${this.err}`);
+      if (!this.isRunning)
+        throw new Error(
+          `${this.title} ended with ${await this.ended} before it said ${pattern}\n${this.out}${this.err}`,
+        );
       await Promise.race([once(this.child.stdout, 'data'), this.ended]);
     }
   }
@@ -98,13 +105,20 @@ export class Server extends Process {
 
   get(path) {
     return new Promise((resolve, reject) => {
-      const request = http.get({ host: '127.0.0.1', port: this.port, path, agent: false }, (response) => {
-        let text = '';
-        response.on('data', (data) => (text += data));
-        response.on('end', () => resolve(text));
-        response.on('error', reject);
-      });
-      request.on('error', (error) => reject(new Error(`${this.title} does not answer: ${error.message}\n${this.out}${this.err}`)));
+      const request = http.get(
+        { host: '127.0.0.1', port: this.port, path, agent: false },
+        (response) => {
+          let text = '';
+          response.on('data', (data) => (text += data));
+          response.on('end', () => resolve(text));
+          response.on('error', reject);
+        },
+      );
+      request.on('error', (error) =>
+        reject(
+          new Error(`${this.title} does not answer: ${error.message}\n${this.out}${this.err}`),
+        ),
+      );
     });
   }
 
@@ -129,10 +143,14 @@ export class Server extends Process {
     const seen = await until('an empty index, and no timer left', async () => {
       const now = await this.figures();
       const counts = [now.seats, now.ips, now.users, now.anonymous, now.live, now.open];
-      return { isDone: counts.every((count) => count === 0) && now.timers === this.first.timers, seen: now };
+      return {
+        isDone: counts.every((count) => count === 0) && now.timers === this.first.timers,
+        seen: now,
+      };
     });
     if (this.out.includes('unheard')) throw new Error(`an error that nobody heard: ${this.out}`);
-    if (!this.isRunning) throw new Error(`${this.title} has ended with ${await this.ended}\n${this.err}`);
+    if (!this.isRunning)
+      throw new Error(`${this.title} has ended with ${await this.ended}\n${this.err}`);
     await this.kill();
     if (this.err !== '') throw new Error(`${this.title} complained: ${this.err}`);
     return seen;
@@ -142,7 +160,9 @@ export class Server extends Process {
 /** Clients in a process of their own, which a trial may stop or kill. */
 export class Herd extends Process {
   static async start(port, count, options = {}) {
-    const self = new Herd([process.execPath], ['soak/herd.mjs'], { HERD: JSON.stringify({ port, count, ...options }) });
+    const self = new Herd([process.execPath], ['soak/herd.mjs'], {
+      HERD: JSON.stringify({ port, count, ...options }),
+    });
     await self.says(/all are open/);
     return self;
   }

@@ -17,22 +17,40 @@ export interface TokenAuth {
 }
 
 /** @internal */
-export function authOf({ auth, identify }: { readonly auth?: TokenVerifier | TokenAuth; readonly identify?: unknown }): TokenAuth | undefined {
+export function authOf({
+  auth,
+  identify,
+}: {
+  readonly auth?: TokenVerifier | TokenAuth;
+  readonly identify?: unknown;
+}): TokenAuth | undefined {
   if (auth === undefined) return undefined;
-  if (identify !== undefined) throw wrongType('identify', identify, 'absent when auth is given: the user is the sub of the token');
+  if (identify !== undefined)
+    throw wrongType(
+      'identify',
+      identify,
+      'absent when auth is given: the user is the sub of the token',
+    );
   if (auth instanceof TokenVerifier) return { verifier: auth };
-  if (typeof auth !== 'object' || auth === null) throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
+  if (typeof auth !== 'object' || auth === null)
+    throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
   knownOptions('auth', auth, ['verifier', 'subprotocol', 'queryParameter']);
-  if (!(auth.verifier instanceof TokenVerifier)) throw wrongType('auth.verifier', auth.verifier, 'a TokenVerifier');
+  if (!(auth.verifier instanceof TokenVerifier))
+    throw wrongType('auth.verifier', auth.verifier, 'a TokenVerifier');
   for (const name of ['subprotocol', 'queryParameter'] as const) {
     const value: unknown = auth[name];
-    if (value !== undefined && (typeof value !== 'string' || value === '')) throw wrongType(`auth.${name}`, value, 'a name');
+    if (value !== undefined && (typeof value !== 'string' || value === ''))
+      throw wrongType(`auth.${name}`, value, 'a name');
   }
   return auth;
 }
 
 /** The client's token: from its header, else from where the options say. @internal */
-export function tokenOf({ subprotocol, queryParameter }: TokenAuth, header: (name: string) => string, url: string): string | undefined {
+export function tokenOf(
+  { subprotocol, queryParameter }: TokenAuth,
+  header: (name: string) => string,
+  url: string,
+): string | undefined {
   const authorization = header('authorization');
   if (authorization.slice(0, 7).toLowerCase() === 'bearer ') return authorization.slice(7).trim();
   if (subprotocol !== undefined) {
@@ -40,7 +58,8 @@ export function tokenOf({ subprotocol, queryParameter }: TokenAuth, header: (nam
     if (first?.trim() === subprotocol && second !== undefined) return second.trim();
   }
   const query = url.indexOf('?');
-  if (queryParameter !== undefined && query >= 0) return new URLSearchParams(url.slice(query)).get(queryParameter) ?? undefined;
+  if (queryParameter !== undefined && query >= 0)
+    return new URLSearchParams(url.slice(query)).get(queryParameter) ?? undefined;
   return undefined;
 }
 
@@ -55,7 +74,8 @@ export function userOf(result: TokenResult): string | ValidationFailure {
 
 /** What a verifier says of a token. */
 type TokenVerdict =
-  { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> } | { readonly ok: false; readonly error: { readonly code: string } };
+  | { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> }
+  | { readonly ok: false; readonly error: { readonly code: string } };
 
 /** Any other verifier of tokens, at once or later. */
 export interface BearerVerifier {
@@ -67,17 +87,23 @@ const SUBJECT_MAX = 1024;
 
 /** A function from an `Authorization` header to the token's `sub`. */
 function bearer(verifier: BearerVerifier): (authorization: string) => Promise<string> {
-  if (typeof verifier !== 'object' || verifier === null || typeof verifier.safeVerify !== 'function') {
+  if (
+    typeof verifier !== 'object' ||
+    verifier === null ||
+    typeof verifier.safeVerify !== 'function'
+  ) {
     throw wrongType('auth', verifier, 'an object with safeVerify(token)');
   }
   return async (authorization) => {
     const token = authorization.slice(7).trim();
-    if (authorization.slice(0, 7).toLowerCase() !== 'bearer ' || token === '') throw new UnauthorizedError('missing_token');
+    if (authorization.slice(0, 7).toLowerCase() !== 'bearer ' || token === '')
+      throw new UnauthorizedError('missing_token');
     if (token.length > TOKEN_MAX) throw new UnauthorizedError('token_too_long');
     const verdict = await verifier.safeVerify(token);
     if (!verdict.ok) throw new UnauthorizedError(verdict.error.code);
     const { sub } = verdict.claims;
-    if (typeof sub !== 'string' || sub === '' || sub.length > SUBJECT_MAX) throw new UnauthorizedError('missing_sub');
+    if (typeof sub !== 'string' || sub === '' || sub.length > SUBJECT_MAX)
+      throw new UnauthorizedError('missing_sub');
     return sub;
   };
 }
@@ -92,7 +118,10 @@ export function authOptions(auth: TokenVerifier | TokenAuth | BearerVerifier | u
   readonly identify?: (request: Request) => Promise<string>;
 } {
   if (auth === undefined) return {};
-  if (auth instanceof TokenVerifier || (typeof auth === 'object' && auth !== null && 'verifier' in auth)) {
+  if (
+    auth instanceof TokenVerifier ||
+    (typeof auth === 'object' && auth !== null && 'verifier' in auth)
+  ) {
     authOf({ auth });
     return { auth };
   }

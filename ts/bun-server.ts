@@ -13,7 +13,12 @@ export interface BunServer {
  * @param end what the host does besides, when the server has stopped
  * @internal
  */
-export function bunPart(name: string, door: Door<Request>, server: () => BunServer | null, end?: () => Promise<void>): ShutdownPart {
+export function bunPart(
+  name: string,
+  door: Door<Request>,
+  server: () => BunServer | null,
+  end?: () => Promise<void>,
+): ShutdownPart {
   let stopped: Promise<void> | undefined;
   return {
     name,
@@ -31,7 +36,8 @@ export function bunPart(name: string, door: Door<Request>, server: () => BunServ
       door.manager.cleanup();
       const running = server();
       // With requests in flight it would wait for them: that is `destroy`'s.
-      if (running !== null && running.pendingRequests === 0) await (end === undefined ? running.stop(true) : end());
+      if (running !== null && running.pendingRequests === 0)
+        await (end === undefined ? running.stop(true) : end());
     },
     async destroy() {
       await (end === undefined ? server()?.stop(true) : end());

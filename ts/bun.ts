@@ -9,7 +9,15 @@ import { FetchMeter, markRefused } from './kpi/meters.js';
 import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown/part.js';
 import { Turn } from './turn.js';
-import { CONNECTION, LIVE, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
+import {
+  CONNECTION,
+  LIVE,
+  type RawSocket,
+  bunSockets,
+  countSends,
+  isTooLarge,
+  sizeOf,
+} from './sockets.js';
 
 /** Options of the guard. */
 export type BunGuardOptions = GuardOptions<Request>;
@@ -57,7 +65,10 @@ type Handler = (this: unknown, socket: Socket, ...rest: unknown[]) => unknown;
 export function portcullis(options: BunGuardOptions): BunGuard {
   requireBun('portcullis/bun');
   const door = new Door<Request>('portcullis/bun', options, bunSockets);
-  const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
+  const meter =
+    door.metrics === undefined
+      ? undefined
+      : new FetchMeter(door.metrics, door.monitor === undefined);
   const turn = new Turn();
   const visits = new WeakMap<Request, Visit>();
   const servers = new WeakSet<RawServer>();
@@ -93,7 +104,10 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     return result;
   };
 
-  const handled: Record<'open' | 'message' | 'close' | 'ping' | 'pong', (handler: Handler | undefined) => Handler> = {
+  const handled: Record<
+    'open' | 'message' | 'close' | 'ping' | 'pong',
+    (handler: Handler | undefined) => Handler
+  > = {
     open: (handler) =>
       function (socket, ...rest) {
         // One that came past `fetch` is judged now, and can only be refused by code.
@@ -156,20 +170,28 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       const guarded = function (this: unknown, request: Request, server: RawServer): unknown {
         if (!isUpgrade(request)) {
           const { gate, page } = door;
-          if (page?.isFor(request) === true) return page.fetch(request, server.requestIP(request)?.address ?? '');
+          if (page?.isFor(request) === true)
+            return page.fetch(request, server.requestIP(request)?.address ?? '');
           const handle = (): unknown => plain.call(this, request, server);
-          return gate === undefined || door.isExempt(request.method, request.url) ? handle() : withinLimits(gate, request, handle);
+          return gate === undefined || door.isExempt(request.method, request.url)
+            ? handle()
+            : withinLimits(gate, request, handle);
         }
         watch(server);
         const peer = server.requestIP(request)?.address ?? '';
         const header = (name: string): string => request.headers.get(name) ?? '';
         const go = (): unknown => plain.call(this, request, server);
         if (!door.isAsync) return enter(door.admit(peer, header, request.url), request, go);
-        return door.identify(request, peer, header, request.url).then((visit) => enter(visit, request, go));
+        return door
+          .identify(request, peer, header, request.url)
+          .then((visit) => enter(visit, request, go));
       };
       return function (this: unknown, request: Request, server: RawServer): unknown {
         const handle = (): unknown => guarded.call(this, request, server);
-        const isLeftOut = meter === undefined || door.page?.isFor(request) === true || door.isExempt(request.method, request.url);
+        const isLeftOut =
+          meter === undefined ||
+          door.page?.isFor(request) === true ||
+          door.isExempt(request.method, request.url);
         const result = isLeftOut ? handle() : meter.around(request, handle);
         return isUpgrade(request) ? turn.answer(result) : result;
       } as unknown as F;
@@ -186,7 +208,11 @@ export function portcullis(options: BunGuardOptions): BunGuard {
       // Bun refuses such a message before it has all of it.
       const own = (handlers as { readonly maxPayloadLength?: number }).maxPayloadLength ?? Infinity;
       const most = Math.min(own, door.live.maxMessageSize);
-      return { ...handlers, ...wrapped, ...(most === Infinity ? {} : { maxPayloadLength: Math.max(1, most) }) };
+      return {
+        ...handlers,
+        ...wrapped,
+        ...(most === Infinity ? {} : { maxPayloadLength: Math.max(1, most) }),
+      };
     },
   };
 }

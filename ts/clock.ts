@@ -24,10 +24,13 @@ export interface Alarm {
 
 const native = globalThis.setTimeout;
 const tickCallback = (process as unknown as { _tickCallback?: () => void })._tickCallback;
-const drain: () => void = jsc?.drainMicrotasks ?? (typeof tickCallback === 'function' ? () => tickCallback.call(process) : () => undefined);
+const drain: () => void =
+  jsc?.drainMicrotasks ??
+  (typeof tickCallback === 'function' ? () => tickCallback.call(process) : () => undefined);
 
 /** Bun's fake timers keep the function and mark it. */
-const faked = (): boolean => globalThis.setTimeout !== native || Object.hasOwn(globalThis.setTimeout, 'clock');
+const faked = (): boolean =>
+  globalThis.setTimeout !== native || Object.hasOwn(globalThis.setTimeout, 'clock');
 
 /** The host's own clock and timers. */
 export const hostClock: Clock = {

@@ -61,7 +61,10 @@ const STAMP = 4;
 export class Segment {
   readonly stamps = new Uint32Array(SEGMENT + 1);
   readonly counters = new Float64Array(SEGMENT * COLUMNS);
-  readonly connections: (ManagedConnection | undefined)[] = Array.from({ length: SEGMENT }, () => undefined);
+  readonly connections: (ManagedConnection | undefined)[] = Array.from(
+    { length: SEGMENT },
+    () => undefined,
+  );
   /** Of the ids, for the index. */
   readonly hashes = new Int32Array(SEGMENT);
   /** Messages and bytes of all connections, as `Keeper` has them. */
@@ -100,9 +103,17 @@ export interface Keeper {
   loopNow(): number;
   /** The timers' clock. */
   nowMs(): number;
-  bindConnection(connection: ManagedConnection, slot: number, userId: string): { readonly success: true } | Refusal;
+  bindConnection(
+    connection: ManagedConnection,
+    slot: number,
+    userId: string,
+  ): { readonly success: true } | Refusal;
   closeConnection(connection: ManagedConnection, code: number, reason: string): void;
-  rateExceeded(connection: ManagedConnection, meter: 'message_rate' | 'byte_rate', action: Meter['action']): void;
+  rateExceeded(
+    connection: ManagedConnection,
+    meter: 'message_rate' | 'byte_rate',
+    action: Meter['action'],
+  ): void;
 }
 
 /** The rates of one connection's messages. @internal */
@@ -113,7 +124,13 @@ export class Gate {
   ) {}
 
   /** Judges a message; a message over a rate spends nothing. */
-  judge(keeper: Keeper, connection: ManagedConnection, segment: Segment, at: number, bytes: number): ReceiveOutcome {
+  judge(
+    keeper: Keeper,
+    connection: ManagedConnection,
+    segment: Segment,
+    at: number,
+    bytes: number,
+  ): ReceiveOutcome {
     // The loop's coarse clock would let a burst of a whole tick through: rates read the real one.
     const now = keeper.nowMs();
     const arrivals = (segment.arrivals ??= new Float64Array(SEGMENT * 2));
@@ -130,15 +147,20 @@ export class Gate {
       if (!connection.isAlive) return 'close';
       return action === 'report' ? 'ok' : action;
     }
-    if (messages !== undefined) arrivals[at * 2] = Math.max(arrivals[at * 2]!, now) + messages.intervalMs;
-    if (volume !== undefined) arrivals[at * 2 + 1] = Math.max(arrivals[at * 2 + 1]!, now) + bytes * volume.intervalMs;
+    if (messages !== undefined)
+      arrivals[at * 2] = Math.max(arrivals[at * 2]!, now) + messages.intervalMs;
+    if (volume !== undefined)
+      arrivals[at * 2 + 1] = Math.max(arrivals[at * 2 + 1]!, now) + bytes * volume.intervalMs;
     return 'ok';
   }
 }
 
 /** GCRA: whether `cost` events at `now` keep the burst. */
 function conforms(meter: Meter | undefined, arrival: number, cost: number, now: number): boolean {
-  return meter === undefined || Math.max(arrival, now) + (cost - meter.burst) * meter.intervalMs <= now + 1e-6;
+  return (
+    meter === undefined ||
+    Math.max(arrival, now) + (cost - meter.burst) * meter.intervalMs <= now + 1e-6
+  );
 }
 
 /**
@@ -165,7 +187,15 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   #metadata: ConnectionMetadata | MetadataInput | undefined;
 
   /** @internal */
-  constructor(id: string, socket: S, ip: string | number, userId: string | undefined, segment: Segment, slot: number, metadata: MetadataInput | undefined) {
+  constructor(
+    id: string,
+    socket: S,
+    ip: string | number,
+    userId: string | undefined,
+    segment: Segment,
+    slot: number,
+    metadata: MetadataInput | undefined,
+  ) {
     this.#home = segment;
     this.#slot = slot;
     this.id = id;
@@ -205,7 +235,9 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     traffic[0]!++;
     traffic[1]! += bytes;
     const { gate } = segment.keeper;
-    return gate === undefined ? 'ok' : gate.judge(segment.keeper, this as unknown as ManagedConnection, segment, place, bytes);
+    return gate === undefined
+      ? 'ok'
+      : gate.judge(segment.keeper, this as unknown as ManagedConnection, segment, place, bytes);
   }
 
   /**
@@ -235,7 +267,11 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
    */
   bindUser(userId: string): { readonly success: true } | Refusal {
-    return this.#home.keeper.bindConnection(this as unknown as ManagedConnection, this.#slot, checkedUser(userId));
+    return this.#home.keeper.bindConnection(
+      this as unknown as ManagedConnection,
+      this.#slot,
+      checkedUser(userId),
+    );
   }
 
   /**
@@ -247,11 +283,21 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   close(code = 1000, reason = ''): void {
     const allowed = 'a close code that may be sent: 1000-1003, 1007-1014 or 3000-4999';
     if (typeof code !== 'number') throw wrongType('code', code, allowed);
-    if (!Number.isInteger(code) || !((code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)) || (code >= 3000 && code <= 4999))) {
+    if (
+      !Number.isInteger(code) ||
+      !(
+        (code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)) ||
+        (code >= 3000 && code <= 4999)
+      )
+    ) {
       throw outOfRange('code', code, allowed);
     }
     if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
-    this.#home.keeper.closeConnection(this as unknown as ManagedConnection, code, cutReason(reason));
+    this.#home.keeper.closeConnection(
+      this as unknown as ManagedConnection,
+      code,
+      cutReason(reason),
+    );
   }
 
   /** The address as it was given. */
@@ -287,10 +333,13 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     const stamp = this.#home.figure(this.#slot, STAMP);
     const last = wallClockMs() - Math.max(0, (this.#home.keeper.loopNow() - stamp) | 0);
     // A stamp may lie two ticks before the activity: never before the connection, unless it was set so.
-    return last < this.createdAt && this.createdAt - last <= 2 * TICK_MAX_MS ? this.createdAt : last;
+    return last < this.createdAt && this.createdAt - last <= 2 * TICK_MAX_MS
+      ? this.createdAt
+      : last;
   }
   set lastActivity(wallMs: number) {
-    if (typeof wallMs !== 'number' || !Number.isFinite(wallMs)) throw wrongType('lastActivity', wallMs, 'milliseconds since 1970');
+    if (typeof wallMs !== 'number' || !Number.isFinite(wallMs))
+      throw wrongType('lastActivity', wallMs, 'milliseconds since 1970');
     if (this.#slot < 0) return;
     const age = Math.min(Math.max(0, wallClockMs() - wallMs), TIME_MAX_MS);
     (this.#home as Segment).stamps[this.#slot & (SEGMENT - 1)] = this.#home.keeper.loopNow() - age;
@@ -324,7 +373,13 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     const place = slot & (SEGMENT - 1);
     const { counters, stamps, keeper } = this.#home as Segment;
     const at = place * COLUMNS;
-    this.#home = new Released(keeper, [counters[at]!, counters[at + 1]!, counters[at + 2]!, counters[at + 3]!, stamps[place]!]);
+    this.#home = new Released(keeper, [
+      counters[at]!,
+      counters[at + 1]!,
+      counters[at + 2]!,
+      counters[at + 3]!,
+      stamps[place]!,
+    ]);
     this.#slot = -1;
     return slot;
   }
@@ -338,7 +393,10 @@ class Metadata implements ConnectionMetadata {
   #rooms: Set<string> | undefined;
   #subscriptions: Set<string> | undefined;
 
-  constructor(connection: { readonly ip: string; readonly userId: string | undefined }, given: MetadataInput | undefined) {
+  constructor(
+    connection: { readonly ip: string; readonly userId: string | undefined },
+    given: MetadataInput | undefined,
+  ) {
     this.#connection = connection;
     this.userAgent = given?.userAgent ?? '';
     this.sessionId = given?.sessionId;
@@ -364,7 +422,8 @@ function checkedBytes(bytes: unknown): number {
 
 /** @internal */
 export function checkedUser(userId: unknown): string {
-  if (typeof userId !== 'string' || userId.length === 0 || userId.length > ID_MAX) throw wrongType('userId', userId, `a string of 1 to ${ID_MAX} characters`);
+  if (typeof userId !== 'string' || userId.length === 0 || userId.length > ID_MAX)
+    throw wrongType('userId', userId, `a string of 1 to ${ID_MAX} characters`);
   return userId;
 }
 

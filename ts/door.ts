@@ -4,7 +4,14 @@ import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Lease } from './connections/admission.js';
 import { ConnectionManager } from './connections/manager.js';
 import type { ConnectionManagerOptions } from './connections/options.js';
-import { PortcullisError, UnauthorizedError, knownOptions, outOfRange, wholeNumber, wrongType } from './errors.js';
+import {
+  PortcullisError,
+  UnauthorizedError,
+  knownOptions,
+  outOfRange,
+  wholeNumber,
+  wrongType,
+} from './errors.js';
 import type { FailureCode } from './failures.js';
 import { Hooks, isThenable } from './hooks.js';
 import { type LiveStats, LiveSockets, type SocketHost } from './live.js';
@@ -43,7 +50,9 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * The user behind a request, or `undefined` (or `null`) for an anonymous one. If it throws or rejects, the
    * client is refused with 500 (close code 1011) and is told nothing more, and so it is after `identifyTimeoutMs`.
    */
-  readonly identify?: (request: R) => string | null | undefined | Promise<string | null | undefined>;
+  readonly identify?: (
+    request: R,
+  ) => string | null | undefined | Promise<string | null | undefined>;
   /** Milliseconds that `identify` may take: 1 to 2^30. What it says later is not heard. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
@@ -78,7 +87,9 @@ export interface GuardStats {
   readonly requests: RequestStats | undefined;
   readonly websockets: LiveStats;
   /** Upgrades refused for who asked, by code: bad tokens, `unauthorized`, `identify_failed`. Codes that never came up are absent. */
-  readonly unidentified: Readonly<Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>>;
+  readonly unidentified: Readonly<
+    Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>
+  >;
   /** Messages refused by the limits of `json`, by code. */
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
@@ -95,7 +106,11 @@ interface Denial {
 /** A denial that no manager knows of. */
 type Unidentified = Denial & { readonly code: 'identify_failed' | 'unauthorized' | FailureCode };
 
-const IDENTIFY_FAILED: Unidentified = { code: 'identify_failed', reason: 'Could not identify the client', retryAfterMs: 0 };
+const IDENTIFY_FAILED: Unidentified = {
+  code: 'identify_failed',
+  reason: 'Could not identify the client',
+  retryAfterMs: 0,
+};
 
 /** Status before the upgrade and close code after it: the server's own state, or what one key did. */
 function codesOf({ code, failure: wrong }: Denial): readonly [status: number, close: number] {
@@ -123,12 +138,28 @@ function answerOf(denial: Denial): Answer {
   const [status] = codesOf(denial);
   if (denial.code === 'unauthorized') {
     // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
-    const challenge = denial.reason === 'missing_token' ? 'Bearer' : `Bearer error="invalid_token", error_description="${denial.reason}"`;
-    return answerWith(status, { code: denial.code, message: 'Unauthorized', reason: denial.reason }, { 'www-authenticate': challenge });
+    const challenge =
+      denial.reason === 'missing_token'
+        ? 'Bearer'
+        : `Bearer error="invalid_token", error_description="${denial.reason}"`;
+    return answerWith(
+      status,
+      { code: denial.code, message: 'Unauthorized', reason: denial.reason },
+      { 'www-authenticate': challenge },
+    );
   }
   const { code, reason, retryAfterMs, failure } = denial;
-  if (status === 401) return answerWith(status, { code, message: reason, retryAfterMs }, { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' });
-  return answerWith(status, { code, message: reason, retryAfterMs }, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
+  if (status === 401)
+    return answerWith(
+      status,
+      { code, message: reason, retryAfterMs },
+      { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' },
+    );
+  return answerWith(
+    status,
+    { code, message: reason, retryAfterMs },
+    { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
+  );
 }
 
 /** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
@@ -140,7 +171,12 @@ export class Visit {
   /** What to answer instead of an upgrade, if anything. */
   readonly answer: Answer | undefined;
 
-  constructor(manager: ConnectionManager, outcome: Lease | Denial, refuseWith: 'http' | 'close', userAgent: string) {
+  constructor(
+    manager: ConnectionManager,
+    outcome: Lease | Denial,
+    refuseWith: 'http' | 'close',
+    userAgent: string,
+  ) {
     this.#manager = manager;
     this.#userAgent = userAgent;
     if ('handle' in outcome) this.#lease = outcome;
@@ -190,7 +226,17 @@ const OWN = [
   'page',
   'metrics',
 ] as const;
-const MANAGERS = ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', 'onEvict', 'onRefuse', 'onRateExceeded'] as const;
+const MANAGERS = [
+  'name',
+  'leaseTimeoutMs',
+  'closeTimeoutMs',
+  'onFull',
+  'onDuplicateId',
+  'monitor',
+  'onEvict',
+  'onRefuse',
+  'onRateExceeded',
+] as const;
 
 const IDENTIFY_TIMEOUT_MS = 10_000;
 const EXEMPT_MAX = 32;
@@ -202,7 +248,12 @@ interface Closes {
 }
 
 /** For requests that are only counted. */
-const UNLIMITED = Object.freeze({ maxConcurrent: Infinity, timeoutMs: Infinity, maxPayloadSize: Infinity, maxHeaderSize: Infinity });
+const UNLIMITED = Object.freeze({
+  maxConcurrent: Infinity,
+  timeoutMs: Infinity,
+  maxPayloadSize: Infinity,
+  maxHeaderSize: Infinity,
+});
 
 /** What every adapter decides in the same way. `R` is its request. @internal */
 export class Door<R> {
@@ -227,45 +278,70 @@ export class Door<R> {
   readonly page: LivePage | undefined;
 
   constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
     knownOptions(what, options, [...OWN, ...MESSAGE_OPTIONS, ...MANAGERS]);
     const { identify, onIdentifyError } = options;
     for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
-      if (hook !== undefined && typeof hook !== 'function') throw wrongType(name, hook, 'a function');
+      if (hook !== undefined && typeof hook !== 'function')
+        throw wrongType(name, hook, 'a function');
     }
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
     // A copy: what is checked is what is used, and it cannot fail once the manager has its name and its timers.
-    const page = options.page === undefined || options.page === null ? options.page : { ...options.page };
+    const page =
+      options.page === undefined || options.page === null ? options.page : { ...options.page };
     if (page !== undefined) checkedPage(page);
     this.#refuseWith = options.refuseWith ?? 'http';
-    if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close') throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
-    this.#identifyTimeoutMs = wholeNumber('identifyTimeoutMs', options.identifyTimeoutMs, 1, TIME_MAX_MS, IDENTIFY_TIMEOUT_MS);
+    if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
+      throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
+    this.#identifyTimeoutMs = wholeNumber(
+      'identifyTimeoutMs',
+      options.identifyTimeoutMs,
+      1,
+      TIME_MAX_MS,
+      IDENTIFY_TIMEOUT_MS,
+    );
     this.#exempt = exemptOf(options.exemptPaths);
     this.#trust = trustOf(options.trustedProxies);
     this.#auth = authOf(options);
     this.messages = new MessageGate(options);
-    const requests = options.requests === undefined ? undefined : checkedSection('requests', options.requests);
-    const websockets = options.websockets === undefined ? undefined : checkedSection('websockets', options.websockets);
-    const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } = options;
+    const requests =
+      options.requests === undefined ? undefined : checkedSection('requests', options.requests);
+    const websockets =
+      options.websockets === undefined
+        ? undefined
+        : checkedSection('websockets', options.websockets);
+    const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } =
+      options;
     this.#timers = timers;
     const { metrics } = options;
-    if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('metrics', metrics, 'a ProductionMetrics');
+    if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
+      throw wrongType('metrics', metrics, 'a ProductionMetrics');
     this.metrics = metrics;
     this.manager = managerOf(options, timers, websockets?.maxConnections);
     metrics?.attach(this.manager);
     this.monitor = this.manager.monitor;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
-    this.gate = counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor, metrics);
+    this.gate =
+      counted === undefined ? undefined : new RequestGate(counted, timers, this.monitor, metrics);
     this.live = new LiveSockets(websockets, timers, host, this.monitor);
     this.page =
       page === undefined
         ? undefined
-        : new LivePage({ monitor: this.monitor, metrics, ...page }, { connections: this.manager, timers, stats: () => this.stats() });
+        : new LivePage(
+            { monitor: this.monitor, metrics, ...page },
+            { connections: this.manager, timers, stats: () => this.stats() },
+          );
   }
 
   stats(): GuardStats {
-    return { requests: this.gate?.stats(), websockets: this.live.stats(), unidentified: { ...this.#unidentified }, invalidMessages: this.messages.refused() };
+    return {
+      requests: this.gate?.stats(),
+      websockets: this.live.stats(),
+      unidentified: { ...this.#unidentified },
+      invalidMessages: this.messages.refused(),
+    };
   }
 
   /** Refuses newcomers, and lets those go who look at the page. */
@@ -288,7 +364,8 @@ export class Door<R> {
    */
   admit(peer: string, header: (name: string) => string, url: string): Visit {
     const auth = this.#auth;
-    const user = auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
+    const user =
+      auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
     return this.#enter(peer, header, user);
   }
 
@@ -296,16 +373,32 @@ export class Door<R> {
    * As `admit`, after asking `identify` or waiting for keys. Never rejects.
    * @param socket whose close tells that the client has gone, and that nobody waits any more
    */
-  async identify(request: R, peer: string, header: (name: string) => string, url: string, socket?: Closes): Promise<Visit> {
+  async identify(
+    request: R,
+    peer: string,
+    header: (name: string) => string,
+    url: string,
+    socket?: Closes,
+  ): Promise<Visit> {
     const auth = this.#auth;
-    if (auth !== undefined) return this.#enter(peer, header, userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))));
+    if (auth !== undefined)
+      return this.#enter(
+        peer,
+        header,
+        userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))),
+      );
     try {
       const userId: unknown = await this.#inTime(this.#identify?.(request), socket);
       if (userId === undefined || userId === null) return this.#enter(peer, header, undefined);
-      if (typeof userId !== 'string') throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
+      if (typeof userId !== 'string')
+        throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
       return this.#enter(peer, header, userId);
     } catch (error) {
-      if (error instanceof UnauthorizedError) return this.#turnAway({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
+      if (error instanceof UnauthorizedError)
+        return this.#turnAway(
+          { code: 'unauthorized', reason: error.reason, retryAfterMs: 0 },
+          header,
+        );
       this.#report(error, this.#clientOf(peer, header));
       return this.#turnAway(IDENTIFY_FAILED, header);
     }
@@ -326,7 +419,12 @@ export class Door<R> {
           forget();
         });
       const late = (): void =>
-        reject(new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, { field: 'identifyTimeoutMs', value: String(ms) }));
+        reject(
+          new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, {
+            field: 'identifyTimeoutMs',
+            value: String(ms),
+          }),
+        );
       timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
       socket?.once('close', forget);
     });
@@ -342,8 +440,16 @@ export class Door<R> {
     return this.#exempt.has(query === -1 ? target : target.slice(0, query));
   }
 
-  #enter(peer: string, header: (name: string) => string, user: string | undefined | ValidationFailure): Visit {
-    if (typeof user === 'object') return this.#turnAway({ code: user.code, reason: user.reason, retryAfterMs: 0, failure: user }, header);
+  #enter(
+    peer: string,
+    header: (name: string) => string,
+    user: string | undefined | ValidationFailure,
+  ): Visit {
+    if (typeof user === 'object')
+      return this.#turnAway(
+        { code: user.code, reason: user.reason, retryAfterMs: 0, failure: user },
+        header,
+      );
     return this.#visit(this.manager.reserve(this.#clientOf(peer, header), user), header);
   }
 
@@ -358,7 +464,9 @@ export class Door<R> {
   }
 
   #clientOf(peer: string, header: (name: string) => string): string {
-    return this.#trust === undefined ? peer : this.#trust.client(peer, header('x-forwarded-for'), header('forwarded'));
+    return this.#trust === undefined
+      ? peer
+      : this.#trust.client(peer, header('x-forwarded-for'), header('forwarded'));
   }
 
   #report(error: unknown, ip: string): void {
@@ -366,21 +474,42 @@ export class Door<R> {
   }
 }
 
-function managerOf<R>(options: GuardOptions<R>, timers: TimerManager, maxConnections = Infinity): ConnectionManager {
+function managerOf<R>(
+  options: GuardOptions<R>,
+  timers: TimerManager,
+  maxConnections = Infinity,
+): ConnectionManager {
   const { manager, limits } = options;
   if (!(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
   if (manager === undefined) {
-    if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object, unless a manager is given');
-    const given = Object.fromEntries(MANAGERS.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
+    if (typeof limits !== 'object' || limits === null)
+      throw wrongType('limits', limits, 'an object, unless a manager is given');
+    const given = Object.fromEntries(
+      MANAGERS.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
+    );
     const total = limits.maxTotalConnections;
-    const least = typeof total === 'number' || total === undefined ? Math.min(total ?? Infinity, maxConnections) : total;
+    const least =
+      typeof total === 'number' || total === undefined
+        ? Math.min(total ?? Infinity, maxConnections)
+        : total;
     // A NaN is not to be hidden by the other.
-    return new ConnectionManager(maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least }, timers, given);
+    return new ConnectionManager(
+      maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least },
+      timers,
+      given,
+    );
   }
-  if (maxConnections !== Infinity) throw wrongType('websockets.maxConnections', maxConnections, 'absent when a manager is given: it has its own');
-  if (!(manager instanceof ConnectionManager)) throw wrongType('manager', manager, 'a ConnectionManager');
+  if (maxConnections !== Infinity)
+    throw wrongType(
+      'websockets.maxConnections',
+      maxConnections,
+      'absent when a manager is given: it has its own',
+    );
+  if (!(manager instanceof ConnectionManager))
+    throw wrongType('manager', manager, 'a ConnectionManager');
   for (const field of ['limits', 'timers', ...MANAGERS] as const) {
-    if (options[field] !== undefined) throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
+    if (options[field] !== undefined)
+      throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
   }
   return manager;
 }
@@ -388,24 +517,30 @@ function managerOf<R>(options: GuardOptions<R>, timers: TimerManager, maxConnect
 /** @internal */
 export function trustOf(networks: readonly string[] | undefined): Trust | undefined {
   if (networks === undefined) return undefined;
-  if (!Array.isArray(networks)) throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
+  if (!Array.isArray(networks))
+    throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
   const trust = new Trust();
   for (const [index, network] of networks.entries()) {
     const field = `trustedProxies[${index}]`;
-    if (typeof network !== 'string') throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
-    if (!trust.add(network)) throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
+    if (typeof network !== 'string')
+      throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
+    if (!trust.add(network))
+      throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
   }
   return networks.length === 0 ? undefined : trust;
 }
 
 function exemptOf(paths: readonly string[] | undefined): ReadonlySet<string> {
   if (paths === undefined) return new Set();
-  if (!Array.isArray(paths)) throw wrongType('exemptPaths', paths, "an array of paths such as '/healthz'");
-  if (paths.length > EXEMPT_MAX) throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_MAX} paths`);
+  if (!Array.isArray(paths))
+    throw wrongType('exemptPaths', paths, "an array of paths such as '/healthz'");
+  if (paths.length > EXEMPT_MAX)
+    throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_MAX} paths`);
   for (const [index, path] of paths.entries()) {
     const allowed = "a path such as '/healthz' of visible ASCII characters, without a query";
     if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
-    if (!/^\/[!-~]*$/.test(path) || /[?#\\]/.test(path)) throw outOfRange(`exemptPaths[${index}]`, path, allowed);
+    if (!/^\/[!-~]*$/.test(path) || /[?#\\]/.test(path))
+      throw outOfRange(`exemptPaths[${index}]`, path, allowed);
   }
   return new Set(paths);
 }
@@ -413,5 +548,9 @@ function exemptOf(paths: readonly string[] | undefined): ReadonlySet<string> {
 /** Refuses a runtime that the adapter cannot serve. @internal */
 export function requireBun(what: string): void {
   if (process.versions['bun'] !== undefined) return;
-  throw new PortcullisError('ERR_UNSUPPORTED', `${what} needs Bun: on Node use portcullis/ws with an http server`, { field: what });
+  throw new PortcullisError(
+    'ERR_UNSUPPORTED',
+    `${what} needs Bun: on Node use portcullis/ws with an http server`,
+    { field: what },
+  );
 }

@@ -11,7 +11,14 @@ import type { LivePage } from './page/live-page.js';
 import type { ShutdownPart } from './shutdown/part.js';
 import { type BunServer, bunPart } from './bun-server.js';
 import { Turn } from './turn.js';
-import { CONNECTION, type RawSocket, bunSockets, countSends, isTooLarge, sizeOf } from './sockets.js';
+import {
+  CONNECTION,
+  type RawSocket,
+  bunSockets,
+  countSends,
+  isTooLarge,
+  sizeOf,
+} from './sockets.js';
 
 /** Options of the plugin. */
 export type ElysiaGuardOptions = GuardOptions<Request>;
@@ -78,7 +85,11 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
   const SEAT = Symbol('portcullis.seat');
   const OWN = Symbol('portcullis.connection');
   const MESSAGE = Symbol('portcullis.message');
-  type Data = RouteData & { [SEAT]: Seat; [OWN]: ManagedConnection | undefined; [MESSAGE]: RouteData['message'] };
+  type Data = RouteData & {
+    [SEAT]: Seat;
+    [OWN]: ManagedConnection | undefined;
+    [MESSAGE]: RouteData['message'];
+  };
   const dataOf = (socket: RawSocket): Data => socket.data as Data;
 
   const events: Required<Route & Pick<RouteData, 'message'>> = {
@@ -133,7 +144,11 @@ function guardRoutes(door: Door<Request>): (visit: Visit, data: RouteData) => vo
   };
   return (visit, data) => {
     const { message } = data;
-    Object.assign(data, { [SEAT]: new Seat(visit, data), [OWN]: undefined, [MESSAGE]: message }, events);
+    Object.assign(
+      data,
+      { [SEAT]: new Seat(visit, data), [OWN]: undefined, [MESSAGE]: message },
+      events,
+    );
   };
 }
 
@@ -169,7 +184,10 @@ export function portcullis(options: ElysiaGuardOptions) {
   requireBun('portcullis/elysia');
   const door = new Door<Request>('portcullis/elysia', options, bunSockets);
   const { gate } = door;
-  return pluginOf(door, gate === undefined ? undefined : (request, handle) => withinLimits(gate, request, handle));
+  return pluginOf(
+    door,
+    gate === undefined ? undefined : (request, handle) => withinLimits(gate, request, handle),
+  );
 }
 
 /** Stands around every request, upgrades too. */
@@ -180,7 +198,10 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   // On the request itself, since an entry in a weak map is one more thing for each collection to visit; of this guard's own, for there may be two.
   const VISIT = Symbol('portcullis.visit');
   type Visited = Request & { [VISIT]?: Visit | undefined };
-  const meter = door.metrics === undefined ? undefined : new FetchMeter(door.metrics, door.monitor === undefined);
+  const meter =
+    door.metrics === undefined
+      ? undefined
+      : new FetchMeter(door.metrics, door.monitor === undefined);
   const { page } = door;
   const guard: ElysiaGuard = Object.freeze({
     manager: door.manager,
@@ -207,7 +228,13 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
       // One of a route that came before the plugin is judged now, and can only be refused by code.
-      const visit = (request as Visited)[VISIT] ?? door.admit(server.requestIP(request)?.address ?? '', (name) => request.headers.get(name) ?? '', request.url);
+      const visit =
+        (request as Visited)[VISIT] ??
+        door.admit(
+          server.requestIP(request)?.address ?? '',
+          (name) => request.headers.get(name) ?? '',
+          request.url,
+        );
       const data = given?.data ?? {};
       guardRoute(visit, data);
       const done = upgrade(request, { ...given, data });
@@ -222,10 +249,16 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
       return done;
     };
   };
-  const arrive = (given: object, request: Request): { peer: string; header: (name: string) => string } => {
+  const arrive = (
+    given: object,
+    request: Request,
+  ): { peer: string; header: (name: string) => string } => {
     const server = given as RawServer;
     watch(server);
-    return { peer: server.requestIP(request)?.address ?? '', header: (name) => request.headers.get(name) ?? '' };
+    return {
+      peer: server.requestIP(request)?.address ?? '',
+      header: (name) => request.headers.get(name) ?? '',
+    };
   };
   // Typed as nothing: an answer of this hook would else become one of every route's, for clients too.
   const enter = (visit: Visit, request: Request): undefined => {
@@ -238,12 +271,20 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   };
 
   // The seed is compared as JSON, in which two sets of options can be the same.
-  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate('portcullis', guard);
+  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate(
+    'portcullis',
+    guard,
+  );
   const metered: Around | undefined =
-    meter === undefined ? around : (request, handle) => meter.around(request, around === undefined ? handle : () => around(request, handle));
+    meter === undefined
+      ? around
+      : (request, handle) =>
+          meter.around(request, around === undefined ? handle : () => around(request, handle));
   type Handler = (request: Request) => unknown;
   const within = (request: Request, go: () => unknown): unknown =>
-    metered === undefined || door.isExempt(request.method, request.url) ? go() : metered(request, go);
+    metered === undefined || door.isExempt(request.method, request.url)
+      ? go()
+      : metered(request, go);
   /** One that a later hook turned down, or that failed, gives its seat back. */
   const upgrade = (request: Request, handle: Handler): unknown => {
     const leave = (): void => void (request as Visited)[VISIT]?.leave();
@@ -260,8 +301,11 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
   };
   const turn = new Turn();
   plugin.wrap(((handle: Handler) => (request: Request) => {
-    if (page?.isFor(request) === true) return page.fetch(request, listening?.requestIP(request)?.address ?? '');
-    return isUpgrade(request) ? turn.answer(within(request, () => upgrade(request, handle))) : within(request, () => handle(request));
+    if (page?.isFor(request) === true)
+      return page.fetch(request, listening?.requestIP(request)?.address ?? '');
+    return isUpgrade(request)
+      ? turn.answer(within(request, () => upgrade(request, handle)))
+      : within(request, () => handle(request));
   }) as Parameters<typeof plugin.wrap>[0]);
   // Elysia reads the text of hooks for what they need: they name a few properties and hand on no context.
   const { monitor } = door;
@@ -277,7 +321,12 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
         const server = context.server;
         if (!server || !isUpgrade(context.request)) return undefined;
         const from = arrive(server, context.request);
-        const visit = await door.identify(context.request, from.peer, from.header, context.request.url);
+        const visit = await door.identify(
+          context.request,
+          from.peer,
+          from.header,
+          context.request.url,
+        );
         return enter(visit, context.request);
       })
     : plugin.onBeforeHandle({ as: 'global' }, (context) => {
@@ -291,7 +340,11 @@ export function pluginOf(door: Door<Request>, around: Around | undefined) {
     // Without it neither what stands around requests nor what comes before an upgrade would run, and nobody would be told.
     if ((app as { config?: { aot?: boolean } }).config?.aot === false) {
       void app.server?.stop(true);
-      throw new PortcullisError('ERR_UNSUPPORTED', 'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false', { field: 'aot' });
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false',
+        { field: 'aot' },
+      );
     }
     if (app.server) watch((listening = app.server as unknown as RawServer));
   });

@@ -67,7 +67,8 @@ export class GcPacer {
 
   done(endedMs: number, durationMs: number, freedShare: number): void {
     this.#backOff = freedShare < 0.05 ? Math.min(this.#backOff + 1, 6) : 0;
-    this.#nextMs = endedMs + Math.max(this.#intervalMs * 2 ** this.#backOff, durationMs / this.#budget);
+    this.#nextMs =
+      endedMs + Math.max(this.#intervalMs * 2 ** this.#backOff, durationMs / this.#budget);
   }
 }
 

@@ -66,30 +66,47 @@ export class UnauthorizedError extends Error {
 
 /** A value as messages show it. @internal */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
+  if (typeof value === 'string')
+    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null)
+    return Array.isArray(value) ? 'an array' : 'an object';
   return typeof value === 'function' ? 'a function' : String(value);
 }
 
 /** @internal */
 export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
   const got = shown(value);
-  return new PortcullisError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, { field, value: got, allowed });
+  return new PortcullisError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
+    field,
+    value: got,
+    allowed,
+  });
 }
 
 /** @internal */
 export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
   const got = shown(value);
-  return new PortcullisError('ERR_OUT_OF_RANGE', `${field} must be ${allowed}, got ${got}`, { field, value: got, allowed });
+  return new PortcullisError('ERR_OUT_OF_RANGE', `${field} must be ${allowed}, got ${got}`, {
+    field,
+    value: got,
+    allowed,
+  });
 }
 
 /** A whole number from `least` to `most`, or `fallback` when absent. @internal */
-export function wholeNumber(field: string, value: unknown, least: number, most: number, fallback?: number): number {
+export function wholeNumber(
+  field: string,
+  value: unknown,
+  least: number,
+  most: number,
+  fallback?: number,
+): number {
   if (value === undefined && fallback !== undefined) return fallback;
   const allowed = `a whole number from ${least} to ${most}${fallback === Infinity ? ', or Infinity' : ''}`;
   if (typeof value !== 'number') throw wrongType(field, value, allowed);
   if (value === Infinity && fallback === Infinity) return value;
-  if (!Number.isInteger(value) || value < least || value > most) throw outOfRange(field, value, allowed);
+  if (!Number.isInteger(value) || value < least || value > most)
+    throw outOfRange(field, value, allowed);
   return value;
 }
 
@@ -108,7 +125,9 @@ export function knownOptions(what: string, given: object, known: readonly string
 /** The nearest of `known`, as the end of a message, if it is near. @internal */
 export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
-  return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2) ? `, did you mean ${nearest}?` : '';
+  return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2)
+    ? `, did you mean ${nearest}?`
+    : '';
 }
 
 /** Levenshtein's distance over the first 40 characters, letter case ignored. */
@@ -119,7 +138,11 @@ function distance(left: string, right: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+      next[j] = Math.min(
+        (row[j] ?? 0) + 1,
+        (next[j - 1] ?? 0) + 1,
+        (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
     }
     row = next;
   }

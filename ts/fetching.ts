@@ -2,7 +2,13 @@
 import { maxHeaderSize } from 'node:http';
 import { PortcullisError } from './errors.js';
 import { markRefused } from './kpi/meters.js';
-import { type Answer, type RequestGate, type RequestRefusalCode, Ticket, isFailure } from './requests.js';
+import {
+  type Answer,
+  type RequestGate,
+  type RequestRefusalCode,
+  Ticket,
+  isFailure,
+} from './requests.js';
 
 /** @internal */
 export function responseOf(answer: Answer): Response {
@@ -48,7 +54,9 @@ const READERS = Object.fromEntries(
         const body = this[BODY];
         if (body === undefined) return read?.call(this);
         body.isAwaited = true;
-        const value = await (body.counted === undefined ? read?.call(this) : fromResponse?.call(body.counted));
+        const value = await (body.counted === undefined
+          ? read?.call(this)
+          : fromResponse?.call(body.counted));
         body.isAwaited = false;
         return value;
       },
@@ -56,7 +64,9 @@ const READERS = Object.fromEntries(
   }),
 );
 
-const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (this: Request) => AbortSignal;
+const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (
+  this: Request,
+) => AbortSignal;
 
 // Few handlers ask for it, and the host makes its own when it is asked.
 const SIGNAL = {
@@ -75,7 +85,11 @@ function counted(body: ReadableStream<Uint8Array>, ticket: Ticket): ReadableStre
       if (done) return controller.close();
       if (ticket.took(value.byteLength)) return controller.enqueue(value);
       await reader.cancel().catch(() => undefined);
-      controller.error(new PortcullisError('ERR_OUT_OF_RANGE', 'the body is larger than maxPayloadSize', { field: 'body' }));
+      controller.error(
+        new PortcullisError('ERR_OUT_OF_RANGE', 'the body is larger than maxPayloadSize', {
+          field: 'body',
+        }),
+      );
     },
     cancel: (reason) => reader.cancel(reason),
   });
@@ -91,9 +105,15 @@ function watch(request: Watched, ticket: Ticket, hasBody: boolean, isCounted: bo
   let response: Response | undefined;
   if (isCounted && request.body !== null) {
     const type = request.headers.get('content-type');
-    response = new Response(counted(request.body, ticket), type === null ? {} : { headers: { 'content-type': type } });
+    response = new Response(
+      counted(request.body, ticket),
+      type === null ? {} : { headers: { 'content-type': type } },
+    );
     Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
-    Object.defineProperty(request, 'bodyUsed', { configurable: true, get: () => response?.bodyUsed });
+    Object.defineProperty(request, 'bodyUsed', {
+      configurable: true,
+      get: () => response?.bodyUsed,
+    });
   }
   const body: Body = { isAwaited: false, counted: response };
   request[BODY] = body;
@@ -118,17 +138,29 @@ function headerBytes(request: Request, most: number): number {
  * Runs `handle` within the limits; what it answers after its time was over is dropped.
  * @internal
  */
-export function withinLimits<T>(gate: RequestGate, request: Request, handle: () => T): T | Response | Promise<Response | Awaited<T>> {
+export function withinLimits<T>(
+  gate: RequestGate,
+  request: Request,
+  handle: () => T,
+): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
   // Of an upgrade the manager decides, who may refuse by a close code.
-  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, () => isUpgrade(request));
+  const entered = gate.enter(headerBytes(request, gate.limits.maxHeaderSize), length, () =>
+    isUpgrade(request),
+  );
   if (!(entered instanceof Ticket)) return refusalOf(gate, entered);
   const ticket = entered;
-  const refused = (): Response | undefined => (ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal));
+  const refused = (): Response | undefined =>
+    ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal);
   let result: T;
   try {
-    watch(request, ticket, hasBody && (length !== null || request.headers.has('transfer-encoding')), length === null);
+    watch(
+      request,
+      ticket,
+      hasBody && (length !== null || request.headers.has('transfer-encoding')),
+      length === null,
+    );
     result = handle();
   } catch (error) {
     ticket.leave();

@@ -26,12 +26,21 @@ export class Hooks {
     if (this.#warned.has(name)) return;
     this.#warned.add(name);
     // The error's own text may hold what is not for logs.
-    const warning = new Error(`${name} failed; process.on('warning') gets the error as its cause. Further ones of this hook are not reported`, { cause });
-    process.emitWarning(Object.assign(warning, { name: 'PortcullisWarning', code: 'PORTCULLIS_HOOK_ERROR' }));
+    const warning = new Error(
+      `${name} failed; process.on('warning') gets the error as its cause. Further ones of this hook are not reported`,
+      { cause },
+    );
+    process.emitWarning(
+      Object.assign(warning, { name: 'PortcullisWarning', code: 'PORTCULLIS_HOOK_ERROR' }),
+    );
   }
 }
 
 /** What resolves like a promise. @internal */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (typeof value === 'object' || typeof value === 'function') && value !== null && typeof (value as { then?: unknown }).then === 'function';
+  return (
+    (typeof value === 'object' || typeof value === 'function') &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
 }

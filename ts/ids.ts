@@ -9,7 +9,13 @@
  * The hash is multilinear over random keys (Lemire and Kaser, "Strongly universal string hashing is
  * fast", 2014): ids may be the clients' to choose, and no choice of theirs makes collisions likely.
  */
-import { ID_MAX, type ManagedConnection, SEGMENT, SEGMENT_BITS, type Segment } from './connection.js';
+import {
+  ID_MAX,
+  type ManagedConnection,
+  SEGMENT,
+  SEGMENT_BITS,
+  type Segment,
+} from './connection.js';
 
 const CELLS_MIN = 64;
 
@@ -89,7 +95,8 @@ class Table {
   remove(hash: number, entry: number): boolean {
     const { cells, mask } = this;
     let at = hash & mask;
-    for (; cells[2 * at + 1] !== entry; at = (at + 1) & mask) if (cells[2 * at + 1] === 0) return false;
+    for (; cells[2 * at + 1] !== entry; at = (at + 1) & mask)
+      if (cells[2 * at + 1] === 0) return false;
     this.clear(at);
     return true;
   }
@@ -131,7 +138,9 @@ export class IdIndex {
 
   find(id: string, hash: number): ManagedConnection | undefined {
     const found = this.#findIn(this.#table, id, hash);
-    return found === undefined && this.#old !== undefined ? this.#findIn(this.#old, id, hash) : found;
+    return found === undefined && this.#old !== undefined
+      ? this.#findIn(this.#old, id, hash)
+      : found;
   }
 
   #findIn({ cells, mask }: Table, id: string, hash: number): ManagedConnection | undefined {

@@ -4,15 +4,31 @@ export type { ConnectionStats } from './connections/manager.js';
 export type { AdmissionResult, Lease } from './connections/admission.js';
 export type { ConnectionManagerOptions } from './connections/options.js';
 export { ManagedConnection } from './connection.js';
-export type { ConnectionMetadata, ManagedSocket, MetadataInput, ReceiveOutcome } from './connection.js';
-export type { ConnectRate, ConnectionLimits, MessageRate, RateAction, Refusal, RefusalCode } from './limits.js';
+export type {
+  ConnectionMetadata,
+  ManagedSocket,
+  MetadataInput,
+  ReceiveOutcome,
+} from './connection.js';
+export type {
+  ConnectRate,
+  ConnectionLimits,
+  MessageRate,
+  RateAction,
+  Refusal,
+  RefusalCode,
+} from './limits.js';
 export { PortcullisError, UnauthorizedError, type ErrorCode, type ErrorDetails } from './errors.js';
 export { TimerHandle } from './timers/handle.js';
 export { TimerManager } from './timers/manager.js';
 export type { CleanupResult, TimerReport, TimerReportEntry } from './timers/manager.js';
 export type { TimerManagerOptions, TimerOptions } from './timers/options.js';
 export type { Alarm, Clock } from './clock.js';
-export type { TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage } from './types.js';
+export type {
+  TypedWebSocketConnection,
+  TypedWebSocketHandler,
+  TypedWebSocketMessage,
+} from './types.js';
 export { MiddlewareChain, PerformantMiddlewareChain } from './middleware/chain.js';
 export type {
   BreakerOptions,
@@ -32,7 +48,14 @@ export type {
 } from './middleware/contract.js';
 export type { MiddlewareTrace } from './middleware/run.js';
 export { resourceLimits } from './resource-limits.js';
-export type { ConnectionCaps, MemoryLimits, RequestLimits, ResourceLimits, ResourceLimitsInput, WebSocketLimits } from './resource-limits.js';
+export type {
+  ConnectionCaps,
+  MemoryLimits,
+  RequestLimits,
+  ResourceLimits,
+  ResourceLimitsInput,
+  WebSocketLimits,
+} from './resource-limits.js';
 export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
 export type { PageSources } from './page/recorder.js';
@@ -41,23 +64,62 @@ export { GracefulShutdown } from './shutdown/shutdown.js';
 export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
 export type { ShutdownOptions } from './shutdown/options.js';
 export type { ShutdownPart, ShutdownSocket, SocketWatcher } from './shutdown/part.js';
-export type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './shutdown/result.js';
+export type {
+  ShutdownError,
+  ShutdownLeftover,
+  ShutdownPhase,
+  ShutdownResult,
+} from './shutdown/result.js';
 export { MessageRouter, isProblem } from './messages.js';
-export type { MessageHandler, MessageProblem, MessageProblemCode, MessageRouterOptions, MessageStats, Outgoing, Reply } from './messages.js';
+export type {
+  MessageHandler,
+  MessageProblem,
+  MessageProblemCode,
+  MessageRouterOptions,
+  MessageStats,
+  Outgoing,
+  Reply,
+} from './messages.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
 export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
 export type { FailureCode } from './failures.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
 export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';
 export { InputValidator } from './validators/validator.js';
-export type { DroppedHeader, HeaderLimits, HeaderReport, HeaderValues } from './validators/headers.js';
+export type {
+  DroppedHeader,
+  HeaderLimits,
+  HeaderReport,
+  HeaderValues,
+} from './validators/headers.js';
 export { isPublicAddress } from './validators/url.js';
 export type { JudgedUrl, UrlFlag, UrlMode, UrlOptions } from './validators/url.js';
-export { headersSchema, jsonSchema, payloadSchema, tokenSchema, urlSchema } from './validators/schema.js';
+export {
+  headersSchema,
+  jsonSchema,
+  payloadSchema,
+  tokenSchema,
+  urlSchema,
+} from './validators/schema.js';
 export type { Schema, SchemaIssue, SchemaResult } from './validators/schema.js';
 export { TokenVerifier, verifyJws } from './tokens.js';
-export type { TokenClaims, TokenExplanation, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenVerifierStats } from './tokens.js';
-export type { TokenAlgorithm, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenSecret } from './keys.js';
+export type {
+  TokenClaims,
+  TokenExplanation,
+  TokenResult,
+  TokenRevocation,
+  TokenSchema,
+  TokenSchemaResult,
+  TokenVerifierStats,
+} from './tokens.js';
+export type {
+  TokenAlgorithm,
+  TokenJwk,
+  TokenJwkSet,
+  TokenKey,
+  TokenPem,
+  TokenSecret,
+} from './keys.js';
 export type { TokenVerifierOptions } from './policy.js';
 export type { JwksStats, RemoteJwks } from './jwks.js';
 export { ResourceMonitor } from './resources.js';

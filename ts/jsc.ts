@@ -8,4 +8,5 @@ interface Jsc {
 }
 
 /** `undefined` on other engines. @internal */
-export const jsc: Jsc | undefined = 'bun' in process.versions ? (createRequire(import.meta.url)('bun:jsc') as Jsc) : undefined;
+export const jsc: Jsc | undefined =
+  'bun' in process.versions ? (createRequire(import.meta.url)('bun:jsc') as Jsc) : undefined;

@@ -35,7 +35,16 @@ export interface JwksStats {
   readonly unknownKids: number;
 }
 
-const OPTIONS = ['url', 'cooldownMs', 'maxAgeMs', 'staleIfErrorMs', 'timeoutMs', 'maxBytes', 'headers', 'onError'] as const;
+const OPTIONS = [
+  'url',
+  'cooldownMs',
+  'maxAgeMs',
+  'staleIfErrorMs',
+  'timeoutMs',
+  'maxBytes',
+  'headers',
+  'onError',
+] as const;
 const UNKNOWN_KIDS_MAX = 1000;
 /** How many cooldowns an id that a fresh set lacks is not asked for: a new key may be used before it is published everywhere. */
 const UNKNOWN_FOR_COOLDOWNS = 4;
@@ -56,8 +65,10 @@ function addressOf(url: unknown): string {
   } catch {
     throw outOfRange('jwks.url', String(url), allowed);
   }
-  const isSafe = parsed.protocol === 'https:' || (parsed.protocol === 'http:' && isLoopback(parsed.hostname));
-  if (!isSafe || parsed.username !== '' || parsed.password !== '') throw outOfRange('jwks.url', `${parsed.protocol}//${parsed.host}`, allowed);
+  const isSafe =
+    parsed.protocol === 'https:' || (parsed.protocol === 'http:' && isLoopback(parsed.hostname));
+  if (!isSafe || parsed.username !== '' || parsed.password !== '')
+    throw outOfRange('jwks.url', `${parsed.protocol}//${parsed.host}`, allowed);
   return parsed.href;
 }
 
@@ -68,7 +79,8 @@ function maxAgeOf(cacheControl: string | null): number | undefined {
     const [name = '', value = ''] = part.trim().split('=');
     if (name === 'no-store' || name === 'no-cache') return 0;
     const number = Number(value.replaceAll('"', ''));
-    if (name === 'max-age' && value !== '' && Number.isFinite(number) && number >= 0) seconds = number;
+    if (name === 'max-age' && value !== '' && Number.isFinite(number) && number >= 0)
+      seconds = number;
   }
   return seconds;
 }
@@ -106,17 +118,30 @@ export class RemoteKeys {
   #notModified = 0;
   #lastError: string | undefined;
 
-  constructor(options: RemoteJwks, timers: TimerManager, clock: Clock, install: (text: string | undefined) => string | undefined) {
+  constructor(
+    options: RemoteJwks,
+    timers: TimerManager,
+    clock: Clock,
+    install: (text: string | undefined) => string | undefined,
+  ) {
     knownOptions('jwks', options, OPTIONS);
     this.#url = addressOf(options.url);
     this.#cooldownMs = wholeNumber('jwks.cooldownMs', options.cooldownMs, 0, 2 ** 30, 30_000);
     this.#maxAgeMs = wholeNumber('jwks.maxAgeMs', options.maxAgeMs, 1000, 2 ** 30, 600_000);
-    this.#staleIfErrorMs = wholeNumber('jwks.staleIfErrorMs', options.staleIfErrorMs, 0, 2 ** 31 - 1, 86_400_000);
+    this.#staleIfErrorMs = wholeNumber(
+      'jwks.staleIfErrorMs',
+      options.staleIfErrorMs,
+      0,
+      2 ** 31 - 1,
+      86_400_000,
+    );
     this.#timeoutMs = wholeNumber('jwks.timeoutMs', options.timeoutMs, 1, 2 ** 30, 5000);
     this.#maxBytes = wholeNumber('jwks.maxBytes', options.maxBytes, 64, 2 ** 20, 65_536);
     const { headers = {}, onError } = options;
-    if (typeof headers !== 'object' || headers === null) throw wrongType('jwks.headers', headers, 'an object');
-    if (onError !== undefined && typeof onError !== 'function') throw wrongType('jwks.onError', onError, 'a function');
+    if (typeof headers !== 'object' || headers === null)
+      throw wrongType('jwks.headers', headers, 'an object');
+    if (onError !== undefined && typeof onError !== 'function')
+      throw wrongType('jwks.onError', onError, 'a function');
     this.#headers = { ...headers };
     this.#onError = onError;
     this.#timers = timers;
@@ -167,7 +192,10 @@ export class RemoteKeys {
       const [oldest] = this.#unknown.keys();
       this.#unknown.delete(oldest as string);
     }
-    this.#unknown.set(kid, this.#clock.now() + Math.min(this.#maxAgeMs, UNKNOWN_FOR_COOLDOWNS * this.#cooldownMs));
+    this.#unknown.set(
+      kid,
+      this.#clock.now() + Math.min(this.#maxAgeMs, UNKNOWN_FOR_COOLDOWNS * this.#cooldownMs),
+    );
   }
 
   /** One fetch at a time, and none within the cooldown; whether the keys are now fresh. Never rejects. */
@@ -226,7 +254,10 @@ export class RemoteKeys {
       this.#isLoaded = false;
       this.#etag = undefined;
       this.#install(undefined);
-    } else this.#wakeIn(Math.min(Math.max(backoffMs, this.#cooldownMs), this.#maxAgeMs, this.#staleAt - now));
+    } else
+      this.#wakeIn(
+        Math.min(Math.max(backoffMs, this.#cooldownMs), this.#maxAgeMs, this.#staleAt - now),
+      );
     try {
       this.#onError?.(new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' }));
     } catch {
@@ -246,7 +277,11 @@ export class RemoteKeys {
     );
   }
 
-  async #fetch(): Promise<{ text: string | undefined; etag: string | undefined; maxAgeSeconds: number | undefined }> {
+  async #fetch(): Promise<{
+    text: string | undefined;
+    etag: string | undefined;
+    maxAgeSeconds: number | undefined;
+  }> {
     const abort = new AbortController();
     this.#abort = abort;
     let isLate = false;
@@ -254,24 +289,38 @@ export class RemoteKeys {
       isLate = true;
       abort.abort();
     };
-    const timeout = this.#timers.setTimeout(late, { delayMs: this.#timeoutMs, name: 'jwks timeout', ref: false });
+    const timeout = this.#timers.setTimeout(late, {
+      delayMs: this.#timeoutMs,
+      name: 'jwks timeout',
+      ref: false,
+    });
     // Some hosts leave a body that trickles in unharmed by the signal.
     const aborted = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener('abort', () => reject(new JwksProblem('was given up')), { once: true });
+      abort.signal.addEventListener('abort', () => reject(new JwksProblem('was given up')), {
+        once: true,
+      });
     });
     aborted.catch(() => undefined);
     try {
-      const headers: Record<string, string> = { accept: 'application/jwk-set+json, application/json', ...this.#headers };
+      const headers: Record<string, string> = {
+        accept: 'application/jwk-set+json, application/json',
+        ...this.#headers,
+      };
       const etag = this.#isLoaded ? this.#etag : undefined;
       if (etag !== undefined) headers['if-none-match'] = etag;
-      const asked = globalThis.fetch(this.#url, { headers, redirect: 'manual', signal: abort.signal });
+      const asked = globalThis.fetch(this.#url, {
+        headers,
+        redirect: 'manual',
+        signal: abort.signal,
+      });
       const response = await Promise.race([asked, aborted]);
       const maxAgeSeconds = maxAgeOf(response.headers.get('cache-control'));
       if (response.status === 304 && etag !== undefined) {
         this.#notModified++;
         return { text: undefined, etag, maxAgeSeconds };
       }
-      if (response.status !== 200) throw new JwksProblem(`was answered with status ${response.status}`);
+      if (response.status !== 200)
+        throw new JwksProblem(`was answered with status ${response.status}`);
       const text = await this.#read(response, aborted);
       return { text, etag: response.headers.get('etag') ?? undefined, maxAgeSeconds };
     } catch (error) {
@@ -291,14 +340,19 @@ export class RemoteKeys {
     let length = 0;
     const reader = response.body?.getReader();
     for (;;) {
-      const part = await Promise.race([reader?.read() ?? { done: true, value: undefined }, aborted]);
+      const part = await Promise.race([
+        reader?.read() ?? { done: true, value: undefined },
+        aborted,
+      ]);
       if (part.done || part.value === undefined) break;
       length += part.value.byteLength;
       if (length > this.#maxBytes) throw tooLarge();
       chunks.push(part.value);
     }
     try {
-      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
+        Buffer.concat(chunks),
+      );
     } catch {
       throw new JwksProblem('is not UTF-8');
     }

@@ -4,7 +4,20 @@ import { PortcullisError, knownOptions, wrongType } from './errors.js';
 
 /** The signature algorithms of RFC 7518 and 8037; `EdDSA` and `Ed25519` (RFC 9864) are one, for Ed25519 keys. */
 export type TokenAlgorithm =
-  'HS256' | 'HS384' | 'HS512' | 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA' | 'Ed25519';
+  | 'HS256'
+  | 'HS384'
+  | 'HS512'
+  | 'RS256'
+  | 'RS384'
+  | 'RS512'
+  | 'PS256'
+  | 'PS384'
+  | 'PS512'
+  | 'ES256'
+  | 'ES384'
+  | 'ES512'
+  | 'EdDSA'
+  | 'Ed25519';
 
 /** An HMAC secret: at least as long as its hash. */
 export interface TokenSecret {
@@ -48,27 +61,48 @@ export interface TokenJwkSet {
  */
 export type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
-const JWK_MEMBERS = ['kty', 'alg', 'use', 'key_ops', 'kid', 'crv', 'n', 'e', 'x', 'y', 'k'] as const;
+const JWK_MEMBERS = [
+  'kty',
+  'alg',
+  'use',
+  'key_ops',
+  'kid',
+  'crv',
+  'n',
+  'e',
+  'x',
+  'y',
+  'k',
+] as const;
 const ALLOWED = 'a key: { secret }, { pem }, a JWK or a KeyObject';
 const ALLOWED_BARE = `${ALLOWED}; bare text can be either where algorithms of HMAC and others are allowed`;
 
 /** The members of a JWK that are looked at; `undefined` counts as absent. @internal */
 export function jwkOf(jwk: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(JWK_MEMBERS.filter((name) => jwk[name] !== undefined).map((name) => [name, written(jwk[name])]));
+  return Object.fromEntries(
+    JWK_MEMBERS.filter((name) => jwk[name] !== undefined).map((name) => [name, written(jwk[name])]),
+  );
 }
 
 /** What a member can be; anything else is `false`, which no member can be. */
 function written(value: unknown): unknown {
-  const isRight = typeof value === 'string' || (Array.isArray(value) && value.every((one) => typeof one === 'string'));
+  const isRight =
+    typeof value === 'string' ||
+    (Array.isArray(value) && value.every((one) => typeof one === 'string'));
   return isRight ? value : false;
 }
 
 /** One key in the core's form: a JWK, or `{ pem }` with some of its members. @internal */
-export function keyOf(field: string, key: unknown, algorithms: readonly TokenAlgorithm[]): Record<string, unknown> {
+export function keyOf(
+  field: string,
+  key: unknown,
+  algorithms: readonly TokenAlgorithm[],
+): Record<string, unknown> {
   if (key instanceof KeyObject) return ofKeyObject(field, key);
   if (typeof key === 'string' || key instanceof Uint8Array) {
     const hmacs = algorithms.filter((name) => name.startsWith('HS')).length;
-    if (hmacs === algorithms.length) return { kty: 'oct', k: Buffer.from(key as string).toString('base64url') };
+    if (hmacs === algorithms.length)
+      return { kty: 'oct', k: Buffer.from(key as string).toString('base64url') };
     if (hmacs === 0) return { pem: Buffer.from(key as string).toString() };
     throw refusedType(field, key, ALLOWED_BARE);
   }
@@ -77,7 +111,8 @@ export function keyOf(field: string, key: unknown, algorithms: readonly TokenAlg
   if ('secret' in given) {
     const { secret } = given;
     knownOptions(field, given, ['secret', 'algorithm', 'kid']);
-    if (typeof secret !== 'string' && !(secret instanceof Uint8Array)) throw refusedType(`${field}.secret`, secret, 'bytes or text');
+    if (typeof secret !== 'string' && !(secret instanceof Uint8Array))
+      throw refusedType(`${field}.secret`, secret, 'bytes or text');
     return { kty: 'oct', k: Buffer.from(secret as string).toString('base64url'), ...named(given) };
   }
   if ('pem' in given) {
@@ -91,11 +126,15 @@ export function keyOf(field: string, key: unknown, algorithms: readonly TokenAlg
 }
 
 function named({ algorithm, kid }: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return { ...(algorithm !== undefined && { alg: written(algorithm) }), ...(kid !== undefined && { kid: written(kid) }) };
+  return {
+    ...(algorithm !== undefined && { alg: written(algorithm) }),
+    ...(kid !== undefined && { kid: written(kid) }),
+  };
 }
 
 function ofKeyObject(field: string, key: KeyObject): Record<string, unknown> {
-  if (key.type === 'private') throw invalidKey(field, 'is a private key: verifiers need the public one only');
+  if (key.type === 'private')
+    throw invalidKey(field, 'is a private key: verifiers need the public one only');
   try {
     return jwkOf(key.export({ format: 'jwk' }) as Readonly<Record<string, unknown>>);
   } catch {

@@ -144,14 +144,27 @@ const LIMIT_NAMES = [
 ] as const;
 
 /** Milliseconds per event, and events at once: 0 and 0 for no rate. */
-function checkedRate(field: string, rate: ConnectRate | MessageRate | undefined, most: number): [number, number] {
+function checkedRate(
+  field: string,
+  rate: ConnectRate | MessageRate | undefined,
+  most: number,
+): [number, number] {
   if (rate === undefined) return [0, 0];
-  if (typeof rate !== 'object' || rate === null) throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
+  if (typeof rate !== 'object' || rate === null)
+    throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
   const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
-  return [wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit, wholeNumber(`${field}.burst`, rate.burst, 1, most, limit)];
+  return [
+    wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit,
+    wholeNumber(`${field}.burst`, rate.burst, 1, most, limit),
+  ];
 }
 
-const RATES: readonly string[] = ['connectRatePerIp', 'connectRatePerUser', 'messageRate', 'byteRate'];
+const RATES: readonly string[] = [
+  'connectRatePerIp',
+  'connectRatePerUser',
+  'messageRate',
+  'byteRate',
+];
 
 /**
  * A copy that neither the caller nor who reads `getStats()` can change, rates included. Each limit is
@@ -166,7 +179,10 @@ export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimit
   for (const name of LIMIT_NAMES) {
     const limit: unknown = limits[name];
     if (limit === undefined) continue;
-    copy[name] = RATES.includes(name) && typeof limit === 'object' && limit !== null ? Object.freeze({ ...limit }) : limit;
+    copy[name] =
+      RATES.includes(name) && typeof limit === 'object' && limit !== null
+        ? Object.freeze({ ...limit })
+        : limit;
   }
   return Object.freeze(copy);
 }
@@ -184,7 +200,8 @@ export function checkedMeter(field: string, rate: MessageRate | undefined): Mete
   const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
   knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action']);
   const action = rate.action ?? 'close';
-  if (action !== 'drop' && action !== 'close' && action !== 'report') throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
+  if (action !== 'drop' && action !== 'close' && action !== 'report')
+    throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
   return { intervalMs, burst, action };
 }
 
@@ -195,14 +212,16 @@ export function checkedMeter(field: string, rate: MessageRate | undefined): Mete
  * @internal
  */
 export function checkedLimits(limits: ConnectionLimits): number[] {
-  const count = (field: keyof ConnectionLimits): number => Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
+  const count = (field: keyof ConnectionLimits): number =>
+    Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
   wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, 5000);
   checkedMeter('messageRate', limits.messageRate);
   checkedMeter('byteRate', limits.byteRate);
   for (const field of ['connectRatePerIp', 'connectRatePerUser'] as const) {
     const rate = limits[field];
-    if (typeof rate === 'object' && rate !== null) knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
+    if (typeof rate === 'object' && rate !== null)
+      knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
   }
   return [
     count('maxTotalConnections'),
@@ -211,7 +230,9 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
     count('maxConnectionsPerUser'),
     count('maxAnonymousConnections'),
     count('maxAnonymousConnectionsPerIp'),
-    limits.maxUnknownIpConnections === undefined ? count('maxConnectionsPerIp') : count('maxUnknownIpConnections'),
+    limits.maxUnknownIpConnections === undefined
+      ? count('maxConnectionsPerIp')
+      : count('maxUnknownIpConnections'),
     wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
     ...checkedRate('connectRatePerIp', limits.connectRatePerIp, RATE_MAX),
     ...checkedRate('connectRatePerUser', limits.connectRatePerUser, RATE_MAX),

@@ -175,7 +175,12 @@ export class LiveSockets {
   readonly #monitor: ResourceMonitor | undefined;
   readonly #label: number;
 
-  constructor(limits: Checked<'websockets'> | undefined, timers: TimerManager, host: SocketHost, monitor?: ResourceMonitor) {
+  constructor(
+    limits: Checked<'websockets'> | undefined,
+    timers: TimerManager,
+    host: SocketHost,
+    monitor?: ResourceMonitor,
+  ) {
     this.#monitor = monitor;
     this.#label = monitor?.label('WebSocket message') ?? 0;
     this.#limits = limits;
@@ -184,7 +189,11 @@ export class LiveSockets {
     this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
     this.watermark = limits?.maxBufferedBytes ?? Infinity;
     const interval = limits?.pingInterval ?? Infinity;
-    const tickMs = Math.max(TICK_MIN_MS, Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)), Math.ceil(interval / BUCKETS_MAX));
+    const tickMs = Math.max(
+      TICK_MIN_MS,
+      Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)),
+      Math.ceil(interval / BUCKETS_MAX),
+    );
     this.#tickMs = tickMs;
     // Looked at twice an interval, a socket that falls silent is pinged no later than an interval after its last message.
     const half = interval === Infinity ? BUCKETS : Math.floor(interval / tickMs / 2);
@@ -230,7 +239,11 @@ export class LiveSockets {
   add(connection: ManagedConnection): LiveSocket {
     // First: strict timers that were cleaned up throw, and then nothing was added.
     if (this.#heart === undefined && this.#tickMs !== Infinity) {
-      this.#heart = this.#timers.setInterval(() => this.#beat(), { delayMs: this.#tickMs, ref: false, name: 'websockets.ping' });
+      this.#heart = this.#timers.setInterval(() => this.#beat(), {
+        delayMs: this.#tickMs,
+        ref: false,
+        name: 'websockets.ping',
+      });
     }
     const socket = new LiveSocket(connection, this, this.#host);
     // A random moment: clients that came at once are not pinged at once.
@@ -272,7 +285,11 @@ export class LiveSockets {
     socket.slowSinceMs = this.#timers.driver.now();
     this.#slow.add(socket);
     const delayMs = Math.max(TICK_MIN_MS, Math.ceil((this.#limits?.maxBufferedMs ?? 0) / 8));
-    this.#look ??= this.#timers.setInterval(() => this.#lookAtSlow(), { delayMs, ref: false, name: 'websockets.slow' });
+    this.#look ??= this.#timers.setInterval(() => this.#lookAtSlow(), {
+      delayMs,
+      ref: false,
+      name: 'websockets.slow',
+    });
   }
 
   /** Whether sends have to be told of. */
@@ -304,7 +321,12 @@ export class LiveSockets {
     const count = this.#buckets.length;
     if (this.#pongTicks <= tick) {
       for (const socket of this.#buckets[(tick - this.#pongTicks) % count]!.slice()) {
-        if (socket.isAnswered() || tick - socket.unanswered < this.#pongTicks || socket.state !== 'open') continue;
+        if (
+          socket.isAnswered() ||
+          tick - socket.unanswered < this.#pongTicks ||
+          socket.state !== 'open'
+        )
+          continue;
         this.#pongTimeouts++;
         socket.close(1001, 'Pong timeout');
       }

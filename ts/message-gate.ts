@@ -2,7 +2,13 @@ import type { ManagedConnection } from './connection.js';
 import { wrongType } from './errors.js';
 import type { FailureCode } from './failures.js';
 import { type ValidationFailure, failure } from './validators/failure.js';
-import { type CheckedJsonLimits, type JsonLimits, bytesOf, checkedJsonLimits, judgeMessage } from './validators/json.js';
+import {
+  type CheckedJsonLimits,
+  type JsonLimits,
+  bytesOf,
+  checkedJsonLimits,
+  judgeMessage,
+} from './validators/json.js';
 
 /** How adapters judge what their sockets receive. */
 export interface MessageOptions {
@@ -16,7 +22,11 @@ export interface MessageOptions {
    * what is too large, 1007 for what is no JSON, 1008 for the rest. `drop`: no handler sees it. A
    * function is told, and says which of the two; if it throws, the connection is closed. Default `close`.
    */
-  readonly onInvalidMessage?: 'close' | 'drop' | ((failure: ValidationFailure, connection: ManagedConnection) => 'close' | 'drop') | undefined;
+  readonly onInvalidMessage?:
+    | 'close'
+    | 'drop'
+    | ((failure: ValidationFailure, connection: ManagedConnection) => 'close' | 'drop')
+    | undefined;
 }
 
 /** @internal */
@@ -26,7 +36,9 @@ const DEPTH = { maxDepth: 32 };
 
 function closeCodeOf({ code, status }: ValidationFailure): number {
   if (status === 413) return 1009;
-  return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING' || code === 'ERR_JSON_SURROGATE' ? 1007 : 1008;
+  return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING' || code === 'ERR_JSON_SURROGATE'
+    ? 1007
+    : 1008;
 }
 
 /** What every adapter does with a message, before its handlers. @internal */
@@ -37,7 +49,11 @@ export class MessageGate {
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
   constructor({ json, onInvalidMessage = 'close' }: MessageOptions) {
-    if (onInvalidMessage !== 'close' && onInvalidMessage !== 'drop' && typeof onInvalidMessage !== 'function')
+    if (
+      onInvalidMessage !== 'close' &&
+      onInvalidMessage !== 'drop' &&
+      typeof onInvalidMessage !== 'function'
+    )
       throw wrongType('onInvalidMessage', onInvalidMessage, "'close', 'drop' or a function");
     this.#limits = json === undefined ? undefined : checkedJsonLimits('json', json, DEPTH);
     this.#onInvalid = onInvalidMessage;
@@ -46,8 +62,16 @@ export class MessageGate {
   /** Whether handlers may see the message; one that may not has been dealt with. */
   admits(message: unknown, connection: ManagedConnection): boolean {
     if (this.#limits === undefined) return true;
-    const given = typeof message === 'string' ? message : Array.isArray(message) ? Buffer.concat(message as Buffer[]) : bytesOf(message);
-    const why = given === undefined ? failure('ERR_JSON_TYPE', { field: 'payload' }) : judgeMessage(given, this.#limits);
+    const given =
+      typeof message === 'string'
+        ? message
+        : Array.isArray(message)
+          ? Buffer.concat(message as Buffer[])
+          : bytesOf(message);
+    const why =
+      given === undefined
+        ? failure('ERR_JSON_TYPE', { field: 'payload' })
+        : judgeMessage(given, this.#limits);
     if (why === undefined) return true;
     this.#refused[why.code] = (this.#refused[why.code] ?? 0) + 1;
     if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);

@@ -6,7 +6,13 @@ import type { ResourceMonitor } from './resources.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
 
 /** Why a message was not handled. */
-export type MessageProblemCode = 'not_text' | 'invalid_json' | 'invalid_envelope' | 'unknown_type' | 'invalid_payload' | 'handler_failed';
+export type MessageProblemCode =
+  | 'not_text'
+  | 'invalid_json'
+  | 'invalid_envelope'
+  | 'unknown_type'
+  | 'invalid_payload'
+  | 'handler_failed';
 
 /** What a client is told whose message was not handled: the payload of a message of type `error`. */
 export interface MessageProblem {
@@ -87,10 +93,15 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
   constructor(options: MessageRouterOptions = {}) {
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
     knownOptions('MessageRouter', options, ['onError', 'monitor']);
-    if (options.onError !== undefined && typeof options.onError !== 'function') throw wrongType('onError', options.onError, 'a function');
-    if (options.monitor !== undefined && typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function')
+    if (options.onError !== undefined && typeof options.onError !== 'function')
+      throw wrongType('onError', options.onError, 'a function');
+    if (
+      options.monitor !== undefined &&
+      typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
+    )
       throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
     this.#options = options;
     this.#monitor = options.monitor;
@@ -104,18 +115,32 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * @example
    * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
    */
-  on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this {
-    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX) throw wrongType('type', type, `a string of 1 to ${NAME_MAX} characters`);
+  on<T>(
+    type: string,
+    handle: MessageHandler<T, C>,
+    check?: (payload: unknown) => payload is T,
+  ): this {
+    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX)
+      throw wrongType('type', type, `a string of 1 to ${NAME_MAX} characters`);
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
-    if (check !== undefined && typeof check !== 'function') throw wrongType('check', check, 'a function');
+    if (check !== undefined && typeof check !== 'function')
+      throw wrongType('check', check, 'a function');
     if (this.#routes.has(type)) {
-      throw new PortcullisError('ERR_OUT_OF_RANGE', `there is a handler of ${JSON.stringify(type)} already`, {
-        field: 'type',
-        value: type,
-        allowed: 'a type without a handler',
-      });
+      throw new PortcullisError(
+        'ERR_OUT_OF_RANGE',
+        `there is a handler of ${JSON.stringify(type)} already`,
+        {
+          field: 'type',
+          value: type,
+          allowed: 'a type without a handler',
+        },
+      );
     }
-    this.#routes.set(type, { handle: handle as MessageHandler<unknown, C>, check, label: this.#label(type) });
+    this.#routes.set(type, {
+      handle: handle as MessageHandler<unknown, C>,
+      check,
+      label: this.#label(type),
+    });
     return this;
   }
 
@@ -127,7 +152,9 @@ export class MessageRouter<C = TypedWebSocketConnection> {
   }
 
   #label(type: string | undefined): number {
-    return this.#monitor?.label(type === undefined ? 'message of another type' : `message ${type}`) ?? 0;
+    return (
+      this.#monitor?.label(type === undefined ? 'message of another type' : `message ${type}`) ?? 0
+    );
   }
 
   /** Tells a monitor from now on which handler runs. @internal */
@@ -144,7 +171,12 @@ export class MessageRouter<C = TypedWebSocketConnection> {
 
   /** A message as it is sent. @internal */
   static envelope(outgoing: Outgoing, messageId?: string): TypedWebSocketMessage {
-    return { type: outgoing.type, payload: outgoing.payload, timestamp: new Date(wallClockMs()).toISOString(), messageId: messageId ?? randomUUID() };
+    return {
+      type: outgoing.type,
+      payload: outgoing.payload,
+      timestamp: new Date(wallClockMs()).toISOString(),
+      messageId: messageId ?? randomUUID(),
+    };
   }
 
   /** How messages fared so far. */
@@ -165,17 +197,24 @@ export class MessageRouter<C = TypedWebSocketConnection> {
         return problem('invalid_json');
       }
     } else if (ArrayBuffer.isView(raw) || raw instanceof ArrayBuffer) return problem('not_text');
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return problem('invalid_envelope');
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      return problem('invalid_envelope');
     const { type, payload, timestamp, messageId } = value as Readonly<Record<string, unknown>>;
-    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX) return problem('invalid_envelope', 'type');
-    if (timestamp !== undefined && !isTimestamp(timestamp)) return problem('invalid_envelope', 'timestamp');
-    if (messageId !== undefined && (typeof messageId !== 'string' || messageId === '' || messageId.length > NAME_MAX)) {
+    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX)
+      return problem('invalid_envelope', 'type');
+    if (timestamp !== undefined && !isTimestamp(timestamp))
+      return problem('invalid_envelope', 'timestamp');
+    if (
+      messageId !== undefined &&
+      (typeof messageId !== 'string' || messageId === '' || messageId.length > NAME_MAX)
+    ) {
       return problem('invalid_envelope', 'messageId');
     }
     return {
       type,
       payload: payload as T,
-      timestamp: timestamp === undefined ? new Date(wallClockMs()).toISOString() : (timestamp as string),
+      timestamp:
+        timestamp === undefined ? new Date(wallClockMs()).toISOString() : (timestamp as string),
       messageId: messageId === undefined ? randomUUID() : (messageId as string),
       ...(sender.userId === undefined ? {} : { userId: sender.userId }),
       ...(sender.sessionId === undefined ? {} : { sessionId: sender.sessionId }),
@@ -186,13 +225,19 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * Handles a message. Never throws or rejects.
    * @returns the envelope to send back, if any, and the problem, if there was one
    */
-  receive(raw: unknown, connection: C, sender: Sender = {}): Reply | undefined | Promise<Reply | undefined> {
+  receive(
+    raw: unknown,
+    connection: C,
+    sender: Sender = {},
+  ): Reply | undefined | Promise<Reply | undefined> {
     const message = this.parse(raw, sender);
     if (isProblem(message)) return this.#refuse(message, idOf(raw));
     const route = this.#routes.get(message.type) ?? this.#otherwise;
-    if (route === undefined) return this.#refuse(problem('unknown_type', 'type'), message.messageId);
+    if (route === undefined)
+      return this.#refuse(problem('unknown_type', 'type'), message.messageId);
     try {
-      if (route.check !== undefined && !route.check(message.payload)) return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
+      if (route.check !== undefined && !route.check(message.payload))
+        return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
       this.#monitor?.mark(route.label);
       const answer = route.handle(connection, message);
       if (!(answer instanceof Promise)) return this.#answer(answer, message);
@@ -246,7 +291,8 @@ export interface Reply {
 
 /** The id of a message whose envelope is wrong elsewhere. */
 function idOf(raw: unknown): string | undefined {
-  const id = typeof raw === 'object' && raw !== null && 'messageId' in raw ? raw.messageId : undefined;
+  const id =
+    typeof raw === 'object' && raw !== null && 'messageId' in raw ? raw.messageId : undefined;
   return typeof id === 'string' && id !== '' && id.length <= NAME_MAX ? id : undefined;
 }
 

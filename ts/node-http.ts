@@ -33,7 +33,12 @@ function silence(response: ServerResponse): void {
   });
 }
 
-function answer(gate: RequestGate, code: RequestRefusalCode, request: IncomingMessage, response: ServerResponse): void {
+function answer(
+  gate: RequestGate,
+  code: RequestRefusalCode,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   // Half an answer cannot be taken back: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
   if (!isFailure(code)) markRefused(response);
@@ -49,7 +54,10 @@ function answer(gate: RequestGate, code: RequestRefusalCode, request: IncomingMe
 }
 
 /** @internal */
-export function guardHandler(gate: RequestGate, handler: (request: IncomingMessage, response: ServerResponse) => unknown) {
+export function guardHandler(
+  gate: RequestGate,
+  handler: (request: IncomingMessage, response: ServerResponse) => unknown,
+) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
     const entered = gate.enter(headerBytes(request), length);
@@ -98,9 +106,13 @@ class HttpDrain {
       this.#sockets.set(socket, 0);
       socket.once('close', () => this.#sockets.delete(socket));
     });
-    server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => this.#follow(request, response));
+    server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
+      this.#follow(request, response),
+    );
     // An upgraded socket is a WebSocket's from here on.
-    server.prependListener('upgrade', (_request: IncomingMessage, socket: Socket) => this.#sockets.delete(socket));
+    server.prependListener('upgrade', (_request: IncomingMessage, socket: Socket) =>
+      this.#sockets.delete(socket),
+    );
   }
 
   get active(): number {
@@ -128,13 +140,16 @@ class HttpDrain {
   drain(): void {
     this.#isDraining = true;
     if (this.#server.listening) this.#server.close(() => undefined);
-    for (const response of this.#responses) if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const response of this.#responses)
+      if (!response.headersSent) response.shouldKeepAlive = false;
     // Kept alive, or connected and never heard of: Node waits for both.
     for (const [socket, requests] of this.#sockets) if (requests === 0) socket.destroySoon();
   }
 
   whenIdle(): Promise<void> {
-    return this.#active === 0 ? Promise.resolve() : new Promise((resolve) => void this.#idle.push(resolve));
+    return this.#active === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => void this.#idle.push(resolve));
   }
 
   destroy(): void {
@@ -143,7 +158,10 @@ class HttpDrain {
 }
 
 /** The HTTP half of a part. @internal */
-export function httpPart(server: Server, gate: RequestGate | undefined): Required<Pick<ShutdownPart, 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
+export function httpPart(
+  server: Server,
+  gate: RequestGate | undefined,
+): Required<Pick<ShutdownPart, 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
   const drain = new HttpDrain(server);
   return {
     drain() {

@@ -68,7 +68,22 @@ const OPTIONS = [
 ] as const;
 const REGISTERED = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti'];
 /** Names of RFC 7515, 7516, 7518 and 7797: `crit` must not hold the first, and the last changes what is signed. */
-const NO_EXTENSIONS = ['alg', 'jku', 'jwk', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'typ', 'cty', 'crit', 'enc', 'zip', 'b64'];
+const NO_EXTENSIONS = [
+  'alg',
+  'jku',
+  'jwk',
+  'kid',
+  'x5u',
+  'x5c',
+  'x5t',
+  'x5t#S256',
+  'typ',
+  'cty',
+  'crit',
+  'enc',
+  'zip',
+  'b64',
+];
 const ALGORITHMS: readonly string[] = tokenAlgorithms();
 const TOKEN_MAX = 8192;
 const REQUIRED_MAX = 32;
@@ -85,24 +100,39 @@ interface Checked {
 
 /** Checks all options but the keys. @internal */
 export function checkedPolicy(options: TokenVerifierOptions): Checked {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('TokenVerifier', options, OPTIONS);
   const { issuer, audience, subject, typ, maxAgeSeconds, timers } = options;
   const required = [...new Set(strings('requiredClaims', options.requiredClaims))];
   const own = required.filter((name) => !REGISTERED.includes(name));
-  if (own.length > REQUIRED_MAX) throw outOfRange('requiredClaims', own.length, `at most ${REQUIRED_MAX} names`);
-  if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
+  if (own.length > REQUIRED_MAX)
+    throw outOfRange('requiredClaims', own.length, `at most ${REQUIRED_MAX} names`);
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
   const algorithms = algorithmsOf(options.algorithms);
-  const types = typ === null ? undefined : oneOrMore('typ', typ, 'text, an array of texts, or null');
+  const types =
+    typ === null ? undefined : oneOrMore('typ', typ, 'text, an array of texts, or null');
   const policy: TokenPolicy = {
     algorithms: [...algorithms],
     issuers: oneOrMore('issuer', issuer, 'text or an array of texts') ?? [],
-    audiences: (audience === null ? undefined : oneOrMore('audience', audience, 'text, an array of texts, or null')) ?? [],
+    audiences:
+      (audience === null
+        ? undefined
+        : oneOrMore('audience', audience, 'text, an array of texts, or null')) ?? [],
     anyAudience: audience === null,
     ...(subject !== undefined && { subject: text('subject', subject) }),
     required,
-    ...(maxAgeSeconds !== undefined && { maxAgeSeconds: wholeNumber('maxAgeSeconds', maxAgeSeconds, 1, 2 ** 31) }),
-    toleranceSeconds: wholeNumber('clockToleranceSeconds', options.clockToleranceSeconds, 0, 300, 0),
+    ...(maxAgeSeconds !== undefined && {
+      maxAgeSeconds: wholeNumber('maxAgeSeconds', maxAgeSeconds, 1, 2 ** 31),
+    }),
+    toleranceSeconds: wholeNumber(
+      'clockToleranceSeconds',
+      options.clockToleranceSeconds,
+      0,
+      300,
+      0,
+    ),
     ...(types !== undefined && { types }),
     anyType: typ === null,
     critical: criticalOf(options.allowedCritical),
@@ -139,7 +169,8 @@ export function algorithmsOf(given: unknown): readonly TokenAlgorithm[] {
   const list = strings('algorithms', given, allowed);
   if (list === undefined || list.length === 0) throw wrongType('algorithms', given, allowed);
   for (const [at, name] of list.entries()) {
-    if (!ALGORITHMS.includes(name)) throw outOfRange(`algorithms[${at}]`, name, `one of ${ALGORITHMS.join(', ')}`);
+    if (!ALGORITHMS.includes(name))
+      throw outOfRange(`algorithms[${at}]`, name, `one of ${ALGORITHMS.join(', ')}`);
   }
   return list as readonly TokenAlgorithm[];
 }
@@ -147,18 +178,24 @@ export function algorithmsOf(given: unknown): readonly TokenAlgorithm[] {
 function criticalOf(given: unknown): string[] {
   const list = strings('allowedCritical', given) ?? [];
   for (const [at, name] of list.entries()) {
-    if (NO_EXTENSIONS.includes(name)) throw outOfRange(`allowedCritical[${at}]`, name, 'the name of an extension');
+    if (NO_EXTENSIONS.includes(name))
+      throw outOfRange(`allowedCritical[${at}]`, name, 'the name of an extension');
   }
   return list;
 }
 
 /** @internal */
 export function text(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw wrongType(field, value, 'a text that is not empty');
+  if (typeof value !== 'string' || value === '')
+    throw wrongType(field, value, 'a text that is not empty');
   return value;
 }
 
-function strings(field: string, value: unknown, allowed = 'an array of texts'): string[] | undefined {
+function strings(
+  field: string,
+  value: unknown,
+  allowed = 'an array of texts',
+): string[] | undefined {
   if (value === undefined) return undefined;
   if (!Array.isArray(value)) throw wrongType(field, value, allowed);
   return value.map((one: unknown, at) => text(`${field}[${at}]`, one));
@@ -173,7 +210,8 @@ function oneOrMore(field: string, value: unknown, allowed: string): string[] | u
 }
 
 function flag(field: string, value: unknown): boolean {
-  if (value !== undefined && typeof value !== 'boolean') throw wrongType(field, value, 'true or false');
+  if (value !== undefined && typeof value !== 'boolean')
+    throw wrongType(field, value, 'true or false');
   return value === true;
 }
 

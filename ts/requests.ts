@@ -11,7 +11,13 @@ import type { TimerManager } from './timers/manager.js';
 
 /** Why a request was refused or ended. */
 export type RequestRefusalCode =
-  'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+  | 'draining'
+  | 'overload'
+  | 'too_many_requests_in_flight'
+  | 'payload_too_large'
+  | 'headers_too_large'
+  | 'request_timeout'
+  | 'handler_timeout';
 
 /** How requests fared. */
 export interface RequestStats {
@@ -45,11 +51,20 @@ export interface Answer {
 }
 
 /** An answer with a JSON body. @internal */
-export function answerWith(status: number, body: Readonly<Record<string, unknown>>, headers: Readonly<Record<string, string>> = {}): Answer {
+export function answerWith(
+  status: number,
+  body: Readonly<Record<string, unknown>>,
+  headers: Readonly<Record<string, string>> = {},
+): Answer {
   const text = JSON.stringify(body);
   return {
     status,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', 'content-length': String(Buffer.byteLength(text)), ...headers },
+    headers: {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      'content-length': String(Buffer.byteLength(text)),
+      ...headers,
+    },
     body: text,
   };
 }
@@ -112,7 +127,8 @@ export class Ticket {
   }
 
   #timeIsOver(): void {
-    if (!this.isGone()) return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
+    if (!this.isGone())
+      return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
     this.abort('The client is gone');
     this.onGone?.();
   }
@@ -154,7 +170,12 @@ export class RequestGate {
   #shedMs = 0;
   #isDraining = false;
 
-  constructor(limits: Checked<'requests'>, timers: TimerManager, monitor?: ResourceMonitor, metrics?: ProductionMetrics) {
+  constructor(
+    limits: Checked<'requests'>,
+    timers: TimerManager,
+    monitor?: ResourceMonitor,
+    metrics?: ProductionMetrics,
+  ) {
     this.#metrics = metrics;
     this.#limits = limits;
     this.#timers = timers;
@@ -179,7 +200,11 @@ export class RequestGate {
    * @param contentLength as it was sent, if it was
    * @param isJudgedLater whether what it asks for decides about load: it must not be asked twice
    */
-  enter(headerBytes: number, contentLength: string | null | undefined, isJudgedLater?: () => boolean): Ticket | RequestRefusalCode {
+  enter(
+    headerBytes: number,
+    contentLength: string | null | undefined,
+    isJudgedLater?: () => boolean,
+  ): Ticket | RequestRefusalCode {
     const code = this.#judge(headerBytes, contentLength, isJudgedLater);
     if (code !== undefined) {
       this.count(code);
@@ -191,13 +216,23 @@ export class RequestGate {
     return ticket;
   }
 
-  #judge(headerBytes: number, contentLength: string | null | undefined, isJudgedLater?: () => boolean): RequestRefusalCode | undefined {
+  #judge(
+    headerBytes: number,
+    contentLength: string | null | undefined,
+    isJudgedLater?: () => boolean,
+  ): RequestRefusalCode | undefined {
     if (this.#isDraining) return 'draining';
     if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
-    if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize) return 'payload_too_large';
+    if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize)
+      return 'payload_too_large';
     if (this.#tickets.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
     // Last: what is refused anyway is no part of what is shed.
-    if (this.#monitor === undefined || this.#monitor.isPressed === false || isJudgedLater?.() === true) return undefined;
+    if (
+      this.#monitor === undefined ||
+      this.#monitor.isPressed === false ||
+      isJudgedLater?.() === true
+    )
+      return undefined;
     this.#shedMs = this.#monitor.shedMs();
     return this.#shedMs > 0 ? 'overload' : undefined;
   }
@@ -207,9 +242,12 @@ export class RequestGate {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 408;
     const retryAfterMs = code === 'overload' ? this.#shedMs : RETRY_MS;
-    const headers: Record<string, string> = retry ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) } : {};
+    const headers: Record<string, string> = retry
+      ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
+      : {};
     // What follows on this connection may be the rest of a body that nobody reads.
-    if (code !== 'too_many_requests_in_flight' && code !== 'overload') headers['connection'] = 'close';
+    if (code !== 'too_many_requests_in_flight' && code !== 'overload')
+      headers['connection'] = 'close';
     return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
   }
 
@@ -232,7 +270,9 @@ export class RequestGate {
 
   /** Resolves when no request is in flight. */
   whenIdle(): Promise<void> {
-    return this.#tickets.size === 0 ? Promise.resolve() : new Promise((resolve) => void this.#idle.push(resolve));
+    return this.#tickets.size === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => void this.#idle.push(resolve));
   }
 
   abort(): void {

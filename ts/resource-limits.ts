@@ -69,7 +69,9 @@ export interface ResourceLimits {
 }
 
 /** Some of the limits; the others have their defaults. */
-export type ResourceLimitsInput = { readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined };
+export type ResourceLimitsInput = {
+  readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
+};
 
 const MIB = 2 ** 20;
 const BYTES_MAX = 2 ** 40;
@@ -78,7 +80,12 @@ const COUNT_MAX = 2 ** 32 - 2;
 const DEFAULTS = {
   memory: { maxHeapSize: 512, warningThreshold: 75, criticalThreshold: 90, gcInterval: 30_000 },
   connections: { maxTotal: 10_000, maxPerIp: Infinity, maxPerUser: Infinity, timeoutMs: 120_000 },
-  requests: { maxConcurrent: Infinity, timeoutMs: 30_000, maxPayloadSize: MIB, maxHeaderSize: 16_384 },
+  requests: {
+    maxConcurrent: Infinity,
+    timeoutMs: 30_000,
+    maxPayloadSize: MIB,
+    maxHeaderSize: 16_384,
+  },
   websockets: {
     maxConnections: Infinity,
     maxMessageSize: MIB,
@@ -117,10 +124,14 @@ export type Checked<S extends keyof ResourceLimits> = Readonly<Required<Resource
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
-export function checkedSection<S extends keyof ResourceLimits>(section: S, given: Partial<ResourceLimits[S]> | undefined): Checked<S> {
+export function checkedSection<S extends keyof ResourceLimits>(
+  section: S,
+  given: Partial<ResourceLimits[S]> | undefined,
+): Checked<S> {
   const defaults: Record<string, number> = DEFAULTS[section];
   if (given === undefined) return Object.freeze({ ...defaults }) as unknown as Checked<S>;
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw wrongType(section, given, 'an object');
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrongType(section, given, 'an object');
   knownOptions(section, given, Object.keys(defaults));
   const values = given as Readonly<Record<string, unknown>>;
   const checked: Record<string, number> = {};
@@ -128,7 +139,10 @@ export function checkedSection<S extends keyof ResourceLimits>(section: S, given
     const field = `${section}.${name}`;
     const range = RANGES[field];
     const value = values[name] === undefined ? fallback : values[name];
-    checked[name] = range === undefined ? positive(field, value) : wholeNumber(field, value, range[0], range[1], Infinity);
+    checked[name] =
+      range === undefined
+        ? positive(field, value)
+        : wholeNumber(field, value, range[0], range[1], Infinity);
   }
   if (section === 'memory') checkThresholds(checked as unknown as MemoryLimits);
   return Object.freeze(checked) as unknown as Checked<S>;
@@ -142,13 +156,18 @@ function positive(field: string, value: unknown): number {
 }
 
 function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits): void {
-  if (criticalThreshold > 100) throw outOfRange('memory.criticalThreshold', criticalThreshold, 'a percentage of at most 100');
+  if (criticalThreshold > 100)
+    throw outOfRange('memory.criticalThreshold', criticalThreshold, 'a percentage of at most 100');
   if (warningThreshold < criticalThreshold) return;
-  throw new PortcullisError('ERR_OUT_OF_RANGE', `memory.warningThreshold (${warningThreshold}) must be below memory.criticalThreshold (${criticalThreshold})`, {
-    field: 'memory.warningThreshold',
-    value: String(warningThreshold),
-    allowed: `below ${criticalThreshold}`,
-  });
+  throw new PortcullisError(
+    'ERR_OUT_OF_RANGE',
+    `memory.warningThreshold (${warningThreshold}) must be below memory.criticalThreshold (${criticalThreshold})`,
+    {
+      field: 'memory.warningThreshold',
+      value: String(warningThreshold),
+      allowed: `below ${criticalThreshold}`,
+    },
+  );
 }
 
 /**
@@ -158,8 +177,11 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
-export function resourceLimits(limits: ResourceLimitsInput = {}): { readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>> } {
-  if (typeof limits !== 'object' || limits === null || Array.isArray(limits)) throw wrongType('limits', limits, 'an object');
+export function resourceLimits(limits: ResourceLimitsInput = {}): {
+  readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
+} {
+  if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
+    throw wrongType('limits', limits, 'an object');
   const sections: readonly (keyof Sections)[] = ['memory', 'connections', 'requests', 'websockets'];
   knownOptions('ResourceLimits', limits, sections);
   return Object.freeze({

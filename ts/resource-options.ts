@@ -6,7 +6,11 @@ import { TIME_MAX_MS } from './limits.js';
 import type { CollectionRecord, Stall, StateChange } from './resource-figures.js';
 
 /** Where lines about transitions go. */
-export type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+export type ResourceLog = (
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  details: Readonly<Record<string, unknown>>,
+) => void;
 
 /** Options of a monitor. */
 export interface ResourceMonitorOptions {
@@ -71,24 +75,44 @@ export interface CheckedOptions {
 }
 
 const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
-const OPTIONS = ['name', 'connections', 'stalls', ...HOOKS, 'log', 'gc', 'shedding', 'root'] as const;
+const OPTIONS = [
+  'name',
+  'connections',
+  'stalls',
+  ...HOOKS,
+  'log',
+  'gc',
+  'shedding',
+  'root',
+] as const;
 
 /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field @internal */
 export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('ResourceMonitor', options, OPTIONS);
-  const given = Object.fromEntries(OPTIONS.map((option) => [option, options[option]])) as ResourceMonitorOptions;
+  const given = Object.fromEntries(
+    OPTIONS.map((option) => [option, options[option]]),
+  ) as ResourceMonitorOptions;
   const { name = defaultName(), connections, log, root } = given;
-  if (typeof name !== 'string' || name === '' || name.length > 100) throw wrongType('name', name, 'a string of 1 to 100 characters');
+  if (typeof name !== 'string' || name === '' || name.length > 100)
+    throw wrongType('name', name, 'a string of 1 to 100 characters');
   const managers =
-    connections === undefined ? [] : Array.isArray(connections) ? [...(connections as readonly ConnectionManager[])] : [connections as ConnectionManager];
+    connections === undefined
+      ? []
+      : Array.isArray(connections)
+        ? [...(connections as readonly ConnectionManager[])]
+        : [connections as ConnectionManager];
   for (const manager of managers) {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
+    if (!(manager instanceof ConnectionManager))
+      throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
   }
   for (const hook of HOOKS) {
-    if (given[hook] !== undefined && typeof given[hook] !== 'function') throw wrongType(hook, given[hook], 'a function');
+    if (given[hook] !== undefined && typeof given[hook] !== 'function')
+      throw wrongType(hook, given[hook], 'a function');
   }
-  if (log !== undefined && log !== false && typeof log !== 'function') throw wrongType('log', log, 'a function or false');
+  if (log !== undefined && log !== false && typeof log !== 'function')
+    throw wrongType('log', log, 'a function or false');
   if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
   return {
     given,
@@ -104,18 +128,23 @@ function defaultName(): string {
   return isMainThread ? 'main' : `worker ${threadId}`;
 }
 
-function checkStalls(stalls: ResourceMonitorOptions['stalls']): Pick<CheckedOptions, 'stallMs' | 'log'> {
+function checkStalls(
+  stalls: ResourceMonitorOptions['stalls'],
+): Pick<CheckedOptions, 'stallMs' | 'log'> {
   if (stalls === false) return { stallMs: undefined, log: undefined };
   if (stalls === undefined) return { stallMs: 100, log: undefined };
-  if (typeof stalls !== 'object' || stalls === null) throw wrongType('stalls', stalls, 'an object or false');
+  if (typeof stalls !== 'object' || stalls === null)
+    throw wrongType('stalls', stalls, 'an object or false');
   knownOptions('stalls', stalls, ['thresholdMs', 'log']);
   const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
   const { log } = stalls;
-  if (log === undefined || log === 'stderr') return { stallMs, log: log === undefined ? undefined : '' };
+  if (log === undefined || log === 'stderr')
+    return { stallMs, log: log === undefined ? undefined : '' };
   const allowed = "'stderr' or { file }";
   if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
   knownOptions('stalls.log', log, ['file']);
-  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0')) throw wrongType('stalls.log.file', log.file, 'a path');
+  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0'))
+    throw wrongType('stalls.log.file', log.file, 'a path');
   return { stallMs, log: log.file };
 }
 
@@ -133,7 +162,8 @@ function checkGc(gc: ResourceMonitorOptions['gc']): number {
 function checkShedding(shedding: ResourceMonitorOptions['shedding']): number {
   if (shedding === undefined || shedding === false) return 0;
   if (shedding === true) return 5000;
-  if (typeof shedding !== 'object' || shedding === null) throw wrongType('shedding', shedding, 'a boolean or an object');
+  if (typeof shedding !== 'object' || shedding === null)
+    throw wrongType('shedding', shedding, 'a boolean or an object');
   knownOptions('shedding', shedding, ['retryAfterMs']);
   return wholeNumber('shedding.retryAfterMs', shedding.retryAfterMs, 1, TIME_MAX_MS, 5000);
 }

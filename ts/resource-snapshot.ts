@@ -1,7 +1,16 @@
 /** How a monitor's figures are made of what the native watch knows, and how old each of them is. */
 import type { StallFigures, WatchFigures } from './native.js';
 import { wallClockMs } from './clock.js';
-import type { CollectionRecord, MemoryLimit, PressureStall, ResourceAges, ResourceSnapshot, ResourceState, Stall, StallCause } from './resource-figures.js';
+import type {
+  CollectionRecord,
+  MemoryLimit,
+  PressureStall,
+  ResourceAges,
+  ResourceSnapshot,
+  ResourceState,
+  Stall,
+  StallCause,
+} from './resource-figures.js';
 
 /** Bytes. @internal */
 export const MB = 2 ** 20;
@@ -24,10 +33,14 @@ interface OwnFigures {
 export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot {
   const { nowMs } = figures;
   const ages = agesOf(figures, own);
-  const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(pressureOf);
+  const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(
+    pressureOf,
+  );
   const [memoryPressure = null, cpuPressure = null, ioPressure = null] = pressures;
-  const megabytes = (bytes: number | undefined): number | null => (bytes === undefined ? null : bytes / MB);
-  const percent = (share: number | undefined): number | null => (share === undefined ? null : share * 100);
+  const megabytes = (bytes: number | undefined): number | null =>
+    bytes === undefined ? null : bytes / MB;
+  const percent = (share: number | undefined): number | null =>
+    share === undefined ? null : share * 100;
   return {
     state: STATES[figures.level] ?? 'ok',
     isHealthy: figures.level < STATES.length - 1,
@@ -75,14 +88,16 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
       stalledMs: figures.processStalledMs,
       delayMs: figures.processDelays ?? null,
       lifetimeDelayMs: figures.lifetimeDelays ?? null,
-      threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
-        name,
-        inFlight,
-        cpuPercent: percent(cpu),
-        utilization: utilization ?? null,
-        stalls,
-        ageMs: measuredAtMs === undefined ? null : Math.max(0, nowMs - measuredAtMs),
-      })),
+      threads: figures.threads.map(
+        ({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
+          name,
+          inFlight,
+          cpuPercent: percent(cpu),
+          utilization: utilization ?? null,
+          stalls,
+          ageMs: measuredAtMs === undefined ? null : Math.max(0, nowMs - measuredAtMs),
+        }),
+      ),
     },
     collections: own.collections,
     watcherCpuPercent: percent(figures.ownCpu),
@@ -92,7 +107,19 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
 
 /** @internal */
 export function stallOf(figures: StallFigures, nowMs: number): Stall {
-  const { id, thread, sinceMs, durationMs, noticedAfterMs, cause, systemCall, onCpu, waiting, label, inFlight } = figures;
+  const {
+    id,
+    thread,
+    sinceMs,
+    durationMs,
+    noticedAfterMs,
+    cause,
+    systemCall,
+    onCpu,
+    waiting,
+    label,
+    inFlight,
+  } = figures;
   return Object.freeze({
     id,
     thread,
@@ -108,8 +135,20 @@ export function stallOf(figures: StallFigures, nowMs: number): Stall {
   });
 }
 
-function limitOf({ source, limit, used, percent, level }: WatchFigures['limits'][number]): MemoryLimit {
-  return { source: source as MemoryLimit['source'], limitMb: limit / MB, usedMb: used / MB, percent, level };
+function limitOf({
+  source,
+  limit,
+  used,
+  percent,
+  level,
+}: WatchFigures['limits'][number]): MemoryLimit {
+  return {
+    source: source as MemoryLimit['source'],
+    limitMb: limit / MB,
+    usedMb: used / MB,
+    percent,
+    level,
+  };
 }
 
 function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
@@ -121,7 +160,8 @@ function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | nu
 /** How old each figure is. */
 function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const { nowMs, dates } = figures;
-  const age = (atMs: number | undefined): number | null => (atMs === undefined ? null : Math.max(0, nowMs - atMs));
+  const age = (atMs: number | undefined): number | null =>
+    atMs === undefined ? null : Math.max(0, nowMs - atMs);
   const looked = age(dates.looked);
   const allLooked = age(dates.allLooked);
   const sampled = age(figures.sampledAtMs);
@@ -157,7 +197,13 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
       pressure: age(dates.cpuPressure),
     },
     io: { pressure: age(dates.ioPressure) },
-    loop: { utilization: age(dates.utilization), delayMs: age(dates.delays), stalls: looked, stall: looked, pauses: looked },
+    loop: {
+      utilization: age(dates.utilization),
+      delayMs: age(dates.delays),
+      stalls: looked,
+      stall: looked,
+      pauses: looked,
+    },
     process: {
       requests: 0,
       stalls: allLooked,

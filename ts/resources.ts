@@ -5,9 +5,20 @@ import { ConnectionManager } from './connections/manager.js';
 import { GcPacer, collector, heap } from './engine.js';
 import { PortcullisError, wrongType } from './errors.js';
 import { Hooks } from './hooks.js';
-import type { CollectionRecord, ResourceMetrics, ResourceSnapshot, ResourceState, Stall, StateChange } from './resource-figures.js';
+import type {
+  CollectionRecord,
+  ResourceMetrics,
+  ResourceSnapshot,
+  ResourceState,
+  Stall,
+  StateChange,
+} from './resource-figures.js';
 import { type MemoryLimits, type ResourceLimitsInput, resourceLimits } from './resource-limits.js';
-import { type CheckedOptions, type ResourceMonitorOptions, checkOptions } from './resource-options.js';
+import {
+  type CheckedOptions,
+  type ResourceMonitorOptions,
+  checkOptions,
+} from './resource-options.js';
 import { MB, STATES, known, snapshotOf, stallOf } from './resource-snapshot.js';
 import type { TimerHandle } from './timers/handle.js';
 import { TimerManager } from './timers/manager.js';
@@ -15,9 +26,23 @@ import { listen } from './waker.js';
 
 // The cells shared with the watcher: where they are is said once, by the core.
 const NAMES = resourceCells();
-const [IN_FLIGHT, REQUESTS, BEGUN, LABEL] = [cell('IN_FLIGHT'), cell('REQUESTS'), cell('BEGUN'), cell('LABEL')];
-const [HEAP_USED, HEAP_LIMIT, LEVEL, PERCENT] = [cell('HEAP_USED'), cell('HEAP_LIMIT'), cell('LEVEL'), cell('PERCENT')];
-const [RSS, CPU_PERCENT, OTHERS_IN_FLIGHT] = [cell('RSS'), cell('CPU_PERCENT'), cell('OTHERS_IN_FLIGHT')];
+const [IN_FLIGHT, REQUESTS, BEGUN, LABEL] = [
+  cell('IN_FLIGHT'),
+  cell('REQUESTS'),
+  cell('BEGUN'),
+  cell('LABEL'),
+];
+const [HEAP_USED, HEAP_LIMIT, LEVEL, PERCENT] = [
+  cell('HEAP_USED'),
+  cell('HEAP_LIMIT'),
+  cell('LEVEL'),
+  cell('PERCENT'),
+];
+const [RSS, CPU_PERCENT, OTHERS_IN_FLIGHT] = [
+  cell('RSS'),
+  cell('CPU_PERCENT'),
+  cell('OTHERS_IN_FLIGHT'),
+];
 
 function cell(name: string): number {
   const at = NAMES.indexOf(name);
@@ -77,21 +102,33 @@ export class ResourceMonitor {
    * @param options see `ResourceMonitorOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
    */
-  constructor(limits: ResourceLimitsInput, timerManager: TimerManager, options: ResourceMonitorOptions = {}) {
+  constructor(
+    limits: ResourceLimitsInput,
+    timerManager: TimerManager,
+    options: ResourceMonitorOptions = {},
+  ) {
     if (limits === undefined) throw wrongType('limits', limits, 'an object');
     this.#memory = resourceLimits(limits).memory;
-    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
+    if (!(timerManager instanceof TimerManager))
+      throw wrongType('timerManager', timerManager, 'a TimerManager');
     const checked = checkOptions(options);
     this.#options = checked.given;
     this.#retryAfterMs = checked.retryAfterMs;
-    this.#pacer = checked.given.gc === false ? undefined : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
+    this.#pacer =
+      checked.given.gc === false
+        ? undefined
+        : new GcPacer(this.#memory.gcInterval, checked.gcBudget);
     for (const manager of checked.managers) this.#managers.add(manager);
     this.#cells.fill(Number.NaN, HEAP_USED);
     this.#measureHeap();
     this.#watch = open(this.#cells, this.#memory, checked);
     this.#closeWaker = listen(this.#watch.takeDescriptor(), () => this.#look());
     try {
-      this.#poll = timerManager.setInterval(() => this.#tick(), { delayMs: POLL_MS, ref: false, name: 'resources.poll' });
+      this.#poll = timerManager.setInterval(() => this.#tick(), {
+        delayMs: POLL_MS,
+        ref: false,
+        name: 'resources.poll',
+      });
     } catch (error) {
       // Strict timers that were cleaned up: nobody would ever end the watch.
       this.#watch.close();
@@ -135,7 +172,8 @@ export class ResourceMonitor {
    */
   snapshot(): ResourceSnapshot {
     const figures = this.#watch.figures();
-    if (figures === null) throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');
+    if (figures === null)
+      throw new PortcullisError('ERR_CLOSED', 'the monitor was stopped: there is no snapshot');
     return snapshotOf(figures, {
       activeConnections: this.#connections(),
       heapUsed: this.#cells[HEAP_USED]!,
@@ -158,7 +196,8 @@ export class ResourceMonitor {
    * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
    */
   label(text: string): number {
-    if (typeof text !== 'string' || text === '') throw wrongType('label', text, 'a string that is not empty');
+    if (typeof text !== 'string' || text === '')
+      throw wrongType('label', text, 'a string that is not empty');
     const key = text.slice(0, 200);
     const present = this.#labels.get(key);
     if (present !== undefined) return present;
@@ -216,7 +255,8 @@ export class ResourceMonitor {
   shedMs(): number {
     if (!this.isPressed) return 0;
     const { warningThreshold, criticalThreshold } = this.#memory;
-    const share = (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
+    const share =
+      (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
     this.#owed += Math.min(1, share);
     if (this.#owed < 1 - 1e-9) return 0;
     this.#owed -= 1;
@@ -229,7 +269,8 @@ export class ResourceMonitor {
    * @throws ERR_INVALID_ARG_TYPE
    */
   attach(manager: ConnectionManager): void {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('manager', manager, 'a ConnectionManager');
+    if (!(manager instanceof ConnectionManager))
+      throw wrongType('manager', manager, 'a ConnectionManager');
     this.#managers.add(manager);
   }
 
@@ -300,7 +341,12 @@ export class ResourceMonitor {
   #takeLevels(): void {
     const nowMs = this.#watch.nowMs();
     for (const { atMs, from, to, percent } of this.#watch.levels()) {
-      const change = { from: STATES[from] ?? 'ok', to: STATES[to] ?? 'ok', percent, at: wallClockMs() - (nowMs - atMs) };
+      const change = {
+        from: STATES[from] ?? 'ok',
+        to: STATES[to] ?? 'ok',
+        percent,
+        at: wallClockMs() - (nowMs - atMs),
+      };
       this.#state = change.to;
       this.#tell(change);
       this.#hooks.run('onStateChange', () => this.#options.onStateChange?.(change));
@@ -309,13 +355,23 @@ export class ResourceMonitor {
 
   #tell({ from, to, percent }: StateChange): void {
     const binding = this.#watch.figures()?.binding;
-    const details = { current: (binding?.used ?? Number.NaN) / MB, limit: (binding?.limit ?? Number.NaN) / MB, percent, source: binding?.source, from };
+    const details = {
+      current: (binding?.used ?? Number.NaN) / MB,
+      limit: (binding?.limit ?? Number.NaN) / MB,
+      percent,
+      source: binding?.source,
+      from,
+    };
     if (to === 'critical') this.#log('error', 'CRITICAL: Memory usage exceeds threshold', details);
     else if (to === 'warning') this.#log('warn', 'WARNING: Memory usage high', details);
     else this.#log('info', 'Memory usage back to normal', details);
   }
 
-  #log(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
+  #log(
+    level: 'info' | 'warn' | 'error',
+    message: string,
+    details: Readonly<Record<string, unknown>>,
+  ): void {
     const { log = toConsole } = this.#options;
     if (log === false) return;
     this.#hooks.run('log', () => log(level, message, details));
@@ -347,15 +403,27 @@ export class ResourceMonitor {
       .toSorted((a, b) => a.limit - b.limit)[0];
     if (lowest === undefined || lowest.limit >= maxHeapSize * MB) return;
     const limit = lowest.limit / MB;
-    this.#log('warn', `memory.maxHeapSize is above the limit of the ${lowest.source}, which binds first`, { maxHeapSize, limit, source: lowest.source });
+    this.#log(
+      'warn',
+      `memory.maxHeapSize is above the limit of the ${lowest.source}, which binds first`,
+      { maxHeapSize, limit, source: lowest.source },
+    );
   }
 }
 
-function toConsole(level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>): void {
+function toConsole(
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  details: Readonly<Record<string, unknown>>,
+): void {
   globalThis.console[level](message, details);
 }
 
-function open(cells: Float64Array, memory: Readonly<MemoryLimits>, checked: CheckedOptions): ResourceWatch {
+function open(
+  cells: Float64Array,
+  memory: Readonly<MemoryLimits>,
+  checked: CheckedOptions,
+): ResourceWatch {
   const { given, name, stallMs, log } = checked;
   try {
     return new ResourceWatch(cells, {

@@ -15,9 +15,16 @@ function isBefore(version: string, major: number, minor: number): boolean {
 }
 
 /** What is wrong with a runtime, as a sentence that says what to do. @internal */
-export function runtimeProblem({ node = '0', bun }: Versions, byRequire: boolean): string | undefined {
-  if (bun !== undefined) return isBefore(bun, 1, 3) ? `portcullis needs Bun 1.3 or newer and this is ${bun}: update Bun.` : undefined;
-  if (isBefore(node, 20, 19)) return `portcullis needs Node.js 20.19 or newer and this is ${node}: update Node.js.`;
+export function runtimeProblem(
+  { node = '0', bun }: Versions,
+  byRequire: boolean,
+): string | undefined {
+  if (bun !== undefined)
+    return isBefore(bun, 1, 3)
+      ? `portcullis needs Bun 1.3 or newer and this is ${bun}: update Bun.`
+      : undefined;
+  if (isBefore(node, 20, 19))
+    return `portcullis needs Node.js 20.19 or newer and this is ${node}: update Node.js.`;
   // These run it, but do not load ECMAScript modules by require().
   if (byRequire && !isBefore(node, 21, 0) && isBefore(node, 22, 12)) {
     return `require('portcullis') needs Node.js 20.19, 22.12 or newer and this is ${node}: update Node.js, or use import.`;
@@ -29,7 +36,11 @@ export function runtimeProblem({ node = '0', bun }: Versions, byRequire: boolean
 export function checkRuntime(byRequire: boolean): void {
   const problem = runtimeProblem(process.versions, byRequire);
   // No PortcullisError: nothing else of the package is loaded yet.
-  if (problem !== undefined) throw Object.assign(new Error(problem), { name: 'PortcullisError', code: 'ERR_RUNTIME_TOO_OLD' });
+  if (problem !== undefined)
+    throw Object.assign(new Error(problem), {
+      name: 'PortcullisError',
+      code: 'ERR_RUNTIME_TOO_OLD',
+    });
 }
 
 checkRuntime(false);

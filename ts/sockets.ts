@@ -50,7 +50,9 @@ export function sizeOf(data: unknown): number {
 }
 
 // Shared by all sockets: a closure for each would cost more memory than the connection itself.
-function counted<T extends Payload>(send: (data: T, compress?: boolean) => number): (this: RawSocket, data: T, compress?: boolean) => number {
+function counted<T extends Payload>(
+  send: (data: T, compress?: boolean) => number,
+): (this: RawSocket, data: T, compress?: boolean) => number {
   return function (this: RawSocket, data: T, compress?: boolean): number {
     const status = send.call(this, data, compress);
     // 0 is a message that was dropped.
@@ -69,11 +71,19 @@ interface Senders {
 let shared: Senders | undefined;
 
 /** Makes the socket count what it sends, for `connection`. @internal */
-export function countSends(socket: RawSocket, connection: ManagedConnection, live: LiveSocket): void {
+export function countSends(
+  socket: RawSocket,
+  connection: ManagedConnection,
+  live: LiveSocket,
+): void {
   if (socket[CONNECTION] === undefined) {
     socket[CONNECTION] = connection;
     socket[LIVE] = live;
-    shared ??= { send: counted(socket.send), sendText: counted(socket.sendText), sendBinary: counted(socket.sendBinary) };
+    shared ??= {
+      send: counted(socket.send),
+      sendText: counted(socket.sendText),
+      sendBinary: counted(socket.sendBinary),
+    };
     Object.assign(socket, shared);
     return;
   }
@@ -87,5 +97,9 @@ export function countSends(socket: RawSocket, connection: ManagedConnection, liv
       if (status <= 0) live.sent();
       return status;
     };
-  Object.assign(socket, { send: also(send), sendText: also(sendText), sendBinary: also(sendBinary) });
+  Object.assign(socket, {
+    send: also(send),
+    sendText: also(sendText),
+    sendBinary: also(sendBinary),
+  });
 }

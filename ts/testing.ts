@@ -49,7 +49,8 @@ export class ManualClock implements Clock {
    * @throws ERR_OUT_OF_RANGE unless `byMs` is a finite number of at least 0
    */
   advance(byMs: number): void {
-    if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity) throw outOfRange('byMs', byMs, 'a number of at least 0');
+    if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity)
+      throw outOfRange('byMs', byMs, 'a number of at least 0');
     const until = this.#nowMs + byMs;
     while (this.#alarm !== undefined && this.#alarm.at <= until) this.#ring(this.#alarm);
     this.#nowMs = until;
@@ -60,7 +61,8 @@ export class ManualClock implements Clock {
     const driver = driverOf(this);
     if (driver.next() === Infinity) return false;
     // An alarm may be early, when the next deadline is far off.
-    while (this.#alarm !== undefined && this.#alarm.at < this.#nowMs + driver.next() - driver.now()) this.#ring(this.#alarm);
+    while (this.#alarm !== undefined && this.#alarm.at < this.#nowMs + driver.next() - driver.now())
+      this.#ring(this.#alarm);
     if (this.#alarm !== undefined) this.#ring(this.#alarm);
     return true;
   }
@@ -77,7 +79,8 @@ export class FakeSocket implements ManagedSocket {
   /** 1 open, 2 closing, 3 closed. */
   readyState = 1;
   /** The closes it was asked for, in their order. */
-  readonly closed: { readonly code: number | undefined; readonly reason: string | undefined }[] = [];
+  readonly closed: { readonly code: number | undefined; readonly reason: string | undefined }[] =
+    [];
   /** What was sent, in its order. */
   readonly sent: unknown[] = [];
   /** Whether it was cut off. */

@@ -6,10 +6,29 @@ import { wallClockMs } from './clock.js';
 import { PortcullisError, knownOptions, outOfRange, wrongType } from './errors.js';
 import { FAILURES, type FailureCode } from './failures.js';
 import { RemoteKeys, type JwksStats, type RemoteJwks } from './jwks.js';
-import { type TokenAlgorithm, type TokenJwkSet, type TokenKey, invalidKey, jwkOf, keyOf } from './keys.js';
-import { type TokenVerifierOptions, algorithmsOf, barePolicy, checkedPolicy, seconds, text } from './policy.js';
+import {
+  type TokenAlgorithm,
+  type TokenJwkSet,
+  type TokenKey,
+  invalidKey,
+  jwkOf,
+  keyOf,
+} from './keys.js';
+import {
+  type TokenVerifierOptions,
+  algorithmsOf,
+  barePolicy,
+  checkedPolicy,
+  seconds,
+  text,
+} from './policy.js';
 import { TimerManager } from './timers/manager.js';
-import { InputValidationError, type ValidationFailure, failure, numbered } from './validators/failure.js';
+import {
+  InputValidationError,
+  type ValidationFailure,
+  failure,
+  numbered,
+} from './validators/failure.js';
 
 /** The claims of a token (RFC 7519). */
 export interface TokenClaims {
@@ -25,7 +44,9 @@ export interface TokenClaims {
 }
 
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
-export type TokenResult<C = TokenClaims> = { readonly ok: true; readonly claims: C } | { readonly ok: false; readonly error: ValidationFailure };
+export type TokenResult<C = TokenClaims> =
+  | { readonly ok: true; readonly claims: C }
+  | { readonly ok: false; readonly error: ValidationFailure };
 
 type Refusal = Extract<TokenResult, { ok: false }>;
 
@@ -58,7 +79,8 @@ export interface TokenVerifierStats {
 
 /** What a Standard Schema says of a token: its claims, or issues. */
 export type TokenSchemaResult =
-  { readonly value: TokenClaims; readonly issues?: undefined } | { readonly issues: readonly { readonly message: string; readonly code: FailureCode }[] };
+  | { readonly value: TokenClaims; readonly issues?: undefined }
+  | { readonly issues: readonly { readonly message: string; readonly code: FailureCode }[] };
 
 /** A Standard Schema, version 1, from a token to its claims. */
 export interface TokenSchema {
@@ -78,7 +100,10 @@ const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => 
 const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');
 const KEY_UNKNOWN = codeNumber('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = codeNumber('ERR_TOKEN_KEYS_UNAVAILABLE');
-const NO_TOKEN: Refusal = Object.freeze({ ok: false, error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }) });
+const NO_TOKEN: Refusal = Object.freeze({
+  ok: false,
+  error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }),
+});
 
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
@@ -112,7 +137,10 @@ export class TokenVerifier {
   readonly '~standard': TokenSchema = Object.freeze({
     version: 1,
     vendor: 'portcullis',
-    validate: (token: unknown) => (this.isRemote ? this.authenticate(token).then(schemaResult) : schemaResult(this.safeVerify(token))),
+    validate: (token: unknown) =>
+      this.isRemote
+        ? this.authenticate(token).then(schemaResult)
+        : schemaResult(this.safeVerify(token)),
   });
 
   constructor(options: TokenVerifierOptions) {
@@ -162,7 +190,12 @@ export class TokenVerifier {
   /** The code of the first check that fails, or `undefined`; never throws. The claims are not read. */
   check(token: unknown): FailureCode | undefined {
     const nowMs = wallClockMs();
-    if (this.#cache !== undefined && typeof token === 'string' && this.#cache.get(token, nowMs) !== undefined) return undefined;
+    if (
+      this.#cache !== undefined &&
+      typeof token === 'string' &&
+      this.#cache.get(token, nowMs) !== undefined
+    )
+      return undefined;
     const number = this.#check(token, nowMs / 1000);
     return number === 0 ? undefined : this.#refuse(number, token).error.code;
   }
@@ -181,23 +214,30 @@ export class TokenVerifier {
    */
   async verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
     if (!Array.isArray(tokens)) throw wrongType('tokens', tokens, 'an array of tokens');
-    if (tokens.length > BATCH_MAX) throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
+    if (tokens.length > BATCH_MAX)
+      throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
     // A copy: while this waits, the caller may use the array for others, whose claims these are not.
     const given = Array.from(tokens as readonly unknown[]);
     if (this.#remote !== undefined) await this.#remote.ready();
     const share = Math.max(TASK_MIN, Math.ceil(given.length / TASKS_MAX));
     const tasks: Promise<TokenResult<C>[]>[] = [];
-    for (let at = 0; at < given.length; at += share) tasks.push(this.#verifySome<C>(given.slice(at, at + share)));
+    for (let at = 0; at < given.length; at += share)
+      tasks.push(this.#verifySome<C>(given.slice(at, at + share)));
     const results = (await Promise.all(tasks)).flat();
     if (this.#remote === undefined) return results;
     // Tokens of a key that was published meanwhile.
-    return Promise.all(results.map((result, at) => (!result.ok && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result)));
+    return Promise.all(
+      results.map((result, at) =>
+        !result.ok && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result,
+      ),
+    );
   }
 
   /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
   explain(token: unknown): TokenExplanation {
     let numbers = [TOKEN_TYPE];
-    if (typeof token === 'string') numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
+    if (typeof token === 'string')
+      numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
     const errors = numbers.map((number) => this.#refusal(number, token).error);
     return { ok: errors.length === 0, errors };
   }
@@ -207,7 +247,8 @@ export class TokenVerifier {
    * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
    */
   revoke(token: TokenRevocation): void {
-    if (typeof token !== 'object' || token === null) throw wrongType('token', token, 'an object with jti and exp');
+    if (typeof token !== 'object' || token === null)
+      throw wrongType('token', token, 'an object with jti and exp');
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
@@ -222,7 +263,14 @@ export class TokenVerifier {
    */
   notBefore(subject: string, issuedBefore: number, until?: number): void {
     const limit = until === undefined ? undefined : seconds('until', until);
-    this.#revoked(this.#core.notBefore(text('subject', subject), seconds('issuedBefore', issuedBefore), limit, wallClockMs() / 1000));
+    this.#revoked(
+      this.#core.notBefore(
+        text('subject', subject),
+        seconds('issuedBefore', issuedBefore),
+        limit,
+        wallClockMs() / 1000,
+      ),
+    );
   }
 
   /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
@@ -240,7 +288,10 @@ export class TokenVerifier {
    * @throws ERR_INVALID_KEY as the constructor; the old keys stay
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
-    if (this.#remote !== undefined) throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', { field: 'jwks' });
+    if (this.#remote !== undefined)
+      throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', {
+        field: 'jwks',
+      });
     this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
   }
 
@@ -266,16 +317,23 @@ export class TokenVerifier {
   }
 
   #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
-    if ((keys === undefined) === (jwks === undefined)) throw wrongType('keys', keys, 'given, or jwks, and not both');
+    if ((keys === undefined) === (jwks === undefined))
+      throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
       this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
       return undefined;
     }
-    if (typeof jwks !== 'object' || jwks === null) throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
+    if (typeof jwks !== 'object' || jwks === null)
+      throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
     if (!('url' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
-      this.#load('jwks.keys', set, JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }), 'foreign');
+      this.#load(
+        'jwks.keys',
+        set,
+        JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }),
+        'foreign',
+      );
       return undefined;
     }
     const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
@@ -301,7 +359,10 @@ export class TokenVerifier {
   }
 
   #revoked(isDone: boolean): void {
-    if (!isDone) throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', { field: 'maxRevocations' });
+    if (!isDone)
+      throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
+        field: 'maxRevocations',
+      });
     this.#cache?.clear();
   }
 
@@ -309,7 +370,8 @@ export class TokenVerifier {
   #refuse(number: number, token: unknown): Refusal {
     if (this.#remote !== undefined && !this.#isClosed) {
       const code = number & 0xff;
-      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE) void this.#remote.lookFor(kidOf(token));
+      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE)
+        void this.#remote.lookFor(kidOf(token));
     }
     return this.#refusal(number, token);
   }
@@ -319,7 +381,10 @@ export class TokenVerifier {
     let result = this.#refusals.get(number);
     if (result === undefined) {
       const claim = this.#claimNames[(number >> 8) - 1];
-      const error = numbered(number & 0xff, { field: 'token', ...(claim !== undefined && { claim }) });
+      const error = numbered(number & 0xff, {
+        field: 'token',
+        ...(claim !== undefined && { claim }),
+      });
       result = Object.freeze({ ok: false, error });
       this.#refusals.set(number, result);
     }
@@ -333,11 +398,14 @@ export class TokenVerifier {
       const token = tokens[at];
       // Beyond the most it is refused all the same, and need not be copied.
       if (typeof token !== 'string') continue;
-      const part = token.length > this.#maxTokenBytes ? token.slice(0, this.#maxTokenBytes + 1) : token;
+      const part =
+        token.length > this.#maxTokenBytes ? token.slice(0, this.#maxTokenBytes + 1) : token;
       lengths[at] = part.length;
       all += part;
     }
-    const good = JSON.parse(await this.#core.batch(all, lengths, wallClockMs() / 1000)) as unknown[];
+    const good = JSON.parse(
+      await this.#core.batch(all, lengths, wallClockMs() / 1000),
+    ) as unknown[];
     const numbers = good.pop() as number[];
     let next = 0;
     // `map` would skip the holes of a sparse array, and shift all that follow.
@@ -358,8 +426,13 @@ const prepared = new WeakMap<object, { readonly name: string; readonly core: Tok
  * @example
  * const bytes = verifyJws(compact, jwk, { algorithms: ['ES256'] });
  */
-export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], options: { readonly algorithms: readonly TokenAlgorithm[] }): Uint8Array {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object with algorithms');
+export function verifyJws(
+  compact: string,
+  key: TokenKey | readonly TokenKey[],
+  options: { readonly algorithms: readonly TokenAlgorithm[] },
+): Uint8Array {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object with algorithms');
   knownOptions('verifyJws', options, ['algorithms']);
   const algorithms = algorithmsOf(options.algorithms);
   const set = keySet('key', key, algorithms);
@@ -373,16 +446,24 @@ export function verifyJws(compact: string, key: TokenKey | readonly TokenKey[], 
     if (problem !== undefined) throw invalidKey(fieldOf('key', key, index), problem);
     if (typeof key !== 'string') prepared.set(key, { name, core });
   }
-  if (typeof compact !== 'string') throw new InputValidationError(failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'));
+  if (typeof compact !== 'string')
+    throw new InputValidationError(
+      failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'),
+    );
   const payload = core.payload(compact.slice(0, 2 ** 16 + 1));
-  if (typeof payload === 'number') throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
+  if (typeof payload === 'number')
+    throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
   return payload;
 }
 
 const schemaResult = (result: TokenResult): TokenSchemaResult =>
-  result.ok ? { value: result.claims } : { issues: [{ message: result.error.reason, code: result.error.code }] };
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
-const isAboutKeys = ({ code }: ValidationFailure): boolean => code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
+  result.ok
+    ? { value: result.claims }
+    : { issues: [{ message: result.error.reason, code: result.error.code }] };
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null;
+const isAboutKeys = ({ code }: ValidationFailure): boolean =>
+  code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
 
 /** The field of one key: with its place, where it stands in a list. */
 const fieldOf = (field: string, keys: unknown, index: number | undefined): string =>
@@ -391,13 +472,17 @@ const fieldOf = (field: string, keys: unknown, index: number | undefined): strin
 function keySet(field: string, keys: unknown, algorithms: readonly TokenAlgorithm[]): string {
   const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
   if (list.length === 0) throw wrongType(field, keys, 'at least one key');
-  return JSON.stringify({ keys: list.map((key, at) => keyOf(fieldOf(field, keys, at), key, algorithms)) });
+  return JSON.stringify({
+    keys: list.map((key, at) => keyOf(fieldOf(field, keys, at), key, algorithms)),
+  });
 }
 
 /** The key id that a token names, of one that was refused for it. */
 function kidOf(token: unknown): string | undefined {
   try {
-    const header: unknown = JSON.parse(Buffer.from(String(token).split('.', 1)[0] ?? '', 'base64url').toString());
+    const header: unknown = JSON.parse(
+      Buffer.from(String(token).split('.', 1)[0] ?? '', 'base64url').toString(),
+    );
     const kid = isObject(header) ? header['kid'] : undefined;
     return typeof kid === 'string' ? kid : undefined;
   } catch {

@@ -26,7 +26,10 @@ export interface TypedWebSocketMessage<T = unknown> {
 /** What a server does with a typed connection. */
 export interface TypedWebSocketHandler<TMessage = unknown> {
   open?: (ws: TypedWebSocketConnection) => void | Promise<void>;
-  message?: (ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>;
+  message?: (
+    ws: TypedWebSocketConnection,
+    message: TypedWebSocketMessage<TMessage>,
+  ) => void | Promise<void>;
   close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
   error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }

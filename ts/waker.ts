@@ -7,7 +7,10 @@ interface BunSocket {
   end(): void;
 }
 interface BunConnect {
-  connect(options: { fd: number; socket: Record<'data' | 'open' | 'error' | 'close', (...args: unknown[]) => void> }): Promise<BunSocket>;
+  connect(options: {
+    fd: number;
+    socket: Record<'data' | 'open' | 'error' | 'close', (...args: unknown[]) => void>;
+  }): Promise<BunSocket>;
 }
 
 /**
@@ -37,7 +40,12 @@ function listenOnNode(descriptor: number, wake: () => void): () => void {
       return true;
     },
   };
-  const socket = new Socket({ fd: descriptor, readable: true, writable: false, onread } as ConstructorParameters<typeof Socket>[0]);
+  const socket = new Socket({
+    fd: descriptor,
+    readable: true,
+    writable: false,
+    onread,
+  } as ConstructorParameters<typeof Socket>[0]);
   socket.on('error', () => socket.destroy());
   socket.unref();
   return () => void socket.destroy();
@@ -52,7 +60,12 @@ function listenOnBun(bun: BunConnect, descriptor: number, wake: () => void): () 
     given.unref();
     if (isClosed) given.end();
   };
-  bun.connect({ fd: descriptor, socket: { data: wake, open: nothing, error: nothing, close: nothing } }).then(opened, nothing);
+  bun
+    .connect({
+      fd: descriptor,
+      socket: { data: wake, open: nothing, error: nothing, close: nothing },
+    })
+    .then(opened, nothing);
   return () => {
     isClosed = true;
     socket?.end();

@@ -28,7 +28,12 @@ export interface WsGuard {
    */
   attach(server: Server, webSocketServer: WebSocketServer): () => void;
   /** Handles one `upgrade` event, for servers that route upgrades themselves. */
-  handleUpgrade(webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  handleUpgrade(
+    webSocketServer: WebSocketServer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void;
   /** The page, if the option `page` asks for one; `request` serves it. */
   readonly page: LivePage | undefined;
   /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
@@ -49,12 +54,21 @@ function headerOf(request: IncomingMessage): (name: string) => string {
 }
 
 function refuse(socket: Duplex, answer: Answer): void {
-  const headers = Object.entries({ ...answer.headers, connection: 'close' }).map(([name, value]) => `${name}: ${value}\r\n`);
+  const headers = Object.entries({ ...answer.headers, connection: 'close' }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
   socket.once('finish', () => socket.destroy());
-  socket.end(`HTTP/1.1 ${answer.status} ${STATUS[answer.status] ?? ''}\r\n${headers.join('')}\r\n${answer.body}`);
+  socket.end(
+    `HTTP/1.1 ${answer.status} ${STATUS[answer.status] ?? ''}\r\n${headers.join('')}\r\n${answer.body}`,
+  );
 }
 
-const STATUS: Readonly<Record<number, string>> = { 401: 'Unauthorized', 429: 'Too Many Requests', 500: 'Internal Server Error', 503: 'Service Unavailable' };
+const STATUS: Readonly<Record<number, string>> = {
+  401: 'Unauthorized',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+};
 
 const ignore = (): void => undefined;
 const wsSockets: SocketHost = {
@@ -82,7 +96,9 @@ type Emits = (this: WebSocket, event: string | symbol, ...args: unknown[]) => bo
  * Makes sockets count, both ways, before anyone can listen to them. The functions are the same for all
  * sockets: two closures for each cost memory, and calls that the engine could not foresee.
  */
-function counting(door: Door<IncomingMessage>): (socket: Guarded, connection: ManagedConnection, live: LiveSocket) => void {
+function counting(
+  door: Door<IncomingMessage>,
+): (socket: Guarded, connection: ManagedConnection, live: LiveSocket) => void {
   // By the class's own: there may be two copies of `ws`.
   const senders = new WeakMap<Sends, Sends>();
   const emitters = new WeakMap<Emits, Emits>();
@@ -161,9 +177,19 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   const meter =
     metrics === undefined
       ? undefined
-      : nodeMeter(metrics, door.monitor === undefined, ({ method, url }) => door.page?.owns(url ?? '') === true || door.isExempt(method, url));
+      : nodeMeter(
+          metrics,
+          door.monitor === undefined,
+          ({ method, url }) => door.page?.owns(url ?? '') === true || door.isExempt(method, url),
+        );
 
-  const enter = (visit: Visit, webSocketServer: WebSocketServer, request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+  const enter = (
+    visit: Visit,
+    webSocketServer: WebSocketServer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void => {
     if (visit.answer !== undefined) return refuse(socket, visit.answer);
     // A handshake that fails ends its socket.
     const leave = (): void => void visit.leave();
@@ -200,10 +226,12 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     request(handler) {
       const { gate, page } = door;
       if (gate === undefined && page === undefined && meter === undefined) return handler;
-      const guarded = gate === undefined ? handler : (guardHandler(gate, handler) as typeof handler);
+      const guarded =
+        gate === undefined ? handler : (guardHandler(gate, handler) as typeof handler);
       return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
         if (page?.handle(request, response) === true) return true;
-        if (door.isExempt(request.method, request.url)) return handler.call(this, request, response);
+        if (door.isExempt(request.method, request.url))
+          return handler.call(this, request, response);
         // For servers that route upgrades themselves, and are not attached.
         meter?.(request, response);
         return guarded.call(this, request, response);
@@ -225,7 +253,8 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       };
     },
     attach(server, webSocketServer) {
-      const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => guard.handleUpgrade(webSocketServer, request, socket, head);
+      const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void =>
+        guard.handleUpgrade(webSocketServer, request, socket, head);
       server.on('upgrade', listener);
       if (meter !== undefined) server.prependListener('request', meter);
       return () => {
@@ -239,7 +268,8 @@ export function portcullis(options: WsGuardOptions): WsGuard {
       const peer = request.socket.remoteAddress ?? '';
       const header = headerOf(request);
       const url = request.url ?? '';
-      if (!door.isAsync) return enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
+      if (!door.isAsync)
+        return enter(door.admit(peer, header, url), webSocketServer, request, socket, head);
       // Whoever ends its side before it is let in has gone; `ws` would find it so later.
       const gone = (): void => void socket.destroy();
       socket.once('end', gone);

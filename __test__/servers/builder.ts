@@ -1,7 +1,9 @@
 // A whole server of the builder; what it is told by its environment are its options.
 import { type BearerVerifier, ElysiaServerBuilder, type ServerOptions } from '../../dist/elysia.js';
 
-const { verifies, silent, ...options } = JSON.parse(process.env['GUARD_OPTIONS'] ?? '{}') as ServerOptions & { verifies?: boolean; silent?: boolean };
+const { verifies, silent, ...options } = JSON.parse(
+  process.env['GUARD_OPTIONS'] ?? '{}',
+) as ServerOptions & { verifies?: boolean; silent?: boolean };
 process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
 
 const auth: BearerVerifier = {
@@ -16,17 +18,37 @@ interface Pair {
   readonly b: number;
 }
 const isPair = (payload: unknown): payload is Pair =>
-  typeof payload === 'object' && payload !== null && typeof (payload as Pair).a === 'number' && typeof (payload as Pair).b === 'number';
+  typeof payload === 'object' &&
+  payload !== null &&
+  typeof (payload as Pair).a === 'number' &&
+  typeof (payload as Pair).b === 'number';
 
-const builder = new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, ...options, ...(verifies === true ? { auth } : {}) }).onError((error, where) =>
+const builder = new ElysiaServerBuilder({
+  hostname: '127.0.0.1',
+  port: 0,
+  ...options,
+  ...(verifies === true ? { auth } : {}),
+}).onError((error, where) =>
   console.log(`error ${where}: ${error instanceof Error ? error.message : String(error)}`),
 );
 if (silent !== true) {
   builder
-    .on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair)
+    .on(
+      'add',
+      (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }),
+      isPair,
+    )
     .on('who', async (connection, message) => {
       await undefined;
-      return { type: 'you', payload: [connection.userId, message.userId, connection.messageCount, connection.metadata.ip] };
+      return {
+        type: 'you',
+        payload: [
+          connection.userId,
+          message.userId,
+          connection.messageCount,
+          connection.metadata.ip,
+        ],
+      };
     })
     .on('throw', () => {
       throw new Error('a secret of the handler');
@@ -58,8 +80,13 @@ const server = await builder
       if (path === '/quiet') context.set.status = 402;
       if (path === '/silent') return undefined;
       if (path === '/other') return { not: 'a response' } as never;
-      if (path === '/cookies' || path === '/shared') context.set.headers['set-cookie'] = ['a=1; Path=/', `b=${context.request.headers.get('x-b') ?? '2'}`];
-      if (path === '/cookie') context.set.headers['set-cookie'] = 'a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT';
+      if (path === '/cookies' || path === '/shared')
+        context.set.headers['set-cookie'] = [
+          'a=1; Path=/',
+          `b=${context.request.headers.get('x-b') ?? '2'}`,
+        ];
+      if (path === '/cookie')
+        context.set.headers['set-cookie'] = 'a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT';
       if (path === '/shared') return SHARED;
       if (path === '/set' || path === '/quiet') return undefined;
       if (path === '/broken') throw new Error('a secret of the layer');
@@ -85,6 +112,10 @@ const server = await builder
 process.on('SIGTERM', () => {
   void server
     .stop()
-    .then(({ hookErrors, ...result }) => console.log(`result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name }) => name) })}`));
+    .then(({ hookErrors, ...result }) =>
+      console.log(
+        `result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name }) => name) })}`,
+      ),
+    );
 });
 console.log(`listening on http://127.0.0.1:${server.port}`);

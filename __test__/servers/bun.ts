@@ -1,7 +1,10 @@
 import { connectionOf, portcullis, signalOf } from '../../dist/bun.js';
 import { answer, identifying, options, shutdown } from './options.mjs';
 
-const guard = portcullis({ ...options, ...identifying((request: Request) => request.headers.get('x-user')) });
+const guard = portcullis({
+  ...options,
+  ...identifying((request: Request) => request.headers.get('x-user')),
+});
 const server = Bun.serve<{ fails: boolean }, never>({
   port: 0,
   hostname: '127.0.0.1',
@@ -15,7 +18,9 @@ const server = Bun.serve<{ fails: boolean }, never>({
     if (pathname === '/guard') return Response.json(guard.stats());
     const other = answer(pathname, searchParams, signalOf(request), () => request.text());
     if (other !== undefined) return other.then((text) => new Response(text));
-    return server.upgrade(request, { data: { fails: searchParams.has('throw') } }) ? undefined : new Response('not a WebSocket', { status: 400 });
+    return server.upgrade(request, { data: { fails: searchParams.has('throw') } })
+      ? undefined
+      : new Response('not a WebSocket', { status: 400 });
   }),
   error: () => new Response('failed', { status: 500 }),
   websocket: guard.websocket({
@@ -25,7 +30,15 @@ const server = Bun.serve<{ fails: boolean }, never>({
     message(ws, message) {
       const connection = connectionOf(ws);
       if (message === 'figures')
-        ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
+        ws.send(
+          JSON.stringify([
+            connection?.messageCount,
+            connection?.bytesReceived,
+            connection?.bytesSent,
+            connection?.ip,
+            connection?.userId,
+          ]),
+        );
       else if (message === 'text') ws.sendText('é');
       else if (message === 'flood') for (let i = 0; i < 64; i++) ws.send('x'.repeat(2 ** 18));
       else ws.send(message);

@@ -2,7 +2,10 @@ import { Elysia } from 'elysia';
 import { connectionOf, portcullis, signalOf } from '../../dist/elysia.js';
 import { answer, identifying, options, shutdown } from './options.mjs';
 
-const guard = portcullis({ ...options, ...identifying((request: Request) => request.headers.get('x-user')) });
+const guard = portcullis({
+  ...options,
+  ...identifying((request: Request) => request.headers.get('x-user')),
+});
 const app = new Elysia()
   .use(guard)
   .ws('/ws', {
@@ -12,7 +15,15 @@ const app = new Elysia()
     message(ws, message) {
       const connection = connectionOf(ws);
       if (message === 'figures')
-        ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
+        ws.send(
+          JSON.stringify([
+            connection?.messageCount,
+            connection?.bytesReceived,
+            connection?.bytesSent,
+            connection?.ip,
+            connection?.userId,
+          ]),
+        );
       else if (message === 'text') ws.sendText('é');
       else if (message === 'flood') for (let i = 0; i < 64; i++) ws.send('x'.repeat(2 ** 18));
       else ws.send(message as string);

@@ -6,7 +6,10 @@ import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';
 const [root = ''] = process.argv.slice(2);
 const timers = new TimerManager();
 const stalls: Stall[] = [];
-const monitor = new ResourceMonitor({}, timers, { log: false, onStall: (stall) => stalls.push(stall) });
+const monitor = new ResourceMonitor({}, timers, {
+  log: false,
+  onStall: (stall) => stalls.push(stall),
+});
 const block = (ms: number): void => {
   for (const end = performance.now() + ms; performance.now() < end;);
 };
@@ -54,8 +57,15 @@ const after = monitor.getMetrics().activeRequests;
 socket.close();
 await app.stop(true);
 
-const pressed = new ResourceMonitor({ memory: { maxHeapSize: 100 } }, timers, { log: false, gc: false, shedding: true, root });
-const server = await new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, monitor: pressed }).routes((given) => given.get('/x', () => 'x')).start();
+const pressed = new ResourceMonitor({ memory: { maxHeapSize: 100 } }, timers, {
+  log: false,
+  gc: false,
+  shedding: true,
+  root,
+});
+const server = await new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, monitor: pressed })
+  .routes((given) => given.get('/x', () => 'x'))
+  .start();
 const at = (path: string): Promise<Response> => fetch(`http://127.0.0.1:${server.port}${path}`);
 const [live, shed] = [await at('/health/live'), await at('/x')];
 console.log(
@@ -66,7 +76,11 @@ console.log(
     labels: stalls.map(({ label }) => label),
     requests: monitor.snapshot().process.requests,
     live: live.status,
-    shed: [shed.status, Number(shed.headers.get('retry-after')) >= 1, ((await shed.json()) as { code: string }).code],
+    shed: [
+      shed.status,
+      Number(shed.headers.get('retry-after')) >= 1,
+      ((await shed.json()) as { code: string }).code,
+    ],
   }),
 );
 process.exit(0);

@@ -1,7 +1,13 @@
 // What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
 import { GracefulShutdown, TimerManager, TokenVerifier } from '../../dist/index.js';
 
-const { whoAmI, auth, shutdown: given, hooks = [], ...rest } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+const {
+  whoAmI,
+  auth,
+  shutdown: given,
+  hooks = [],
+  ...rest
+} = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
 
 /** `auth` arrives with what makes its verifier. */
 const verifying = ({ policy, ...where }) => {
@@ -10,7 +16,11 @@ const verifying = ({ policy, ...where }) => {
 };
 
 export const timers = new TimerManager();
-export const options = { ...rest, ...(auth === undefined ? {} : { auth: verifying(auth) }), timers };
+export const options = {
+  ...rest,
+  ...(auth === undefined ? {} : { auth: verifying(auth) }),
+  timers,
+};
 export const shutdown = new GracefulShutdown(timers, given);
 for (const name of hooks) {
   shutdown.onShutdown(name, () => {
@@ -23,7 +33,9 @@ process.on('unhandledRejection', (error) => console.log(`unhandled ${error}`));
 /** Tells the result, and lets the process end by itself. */
 async function end() {
   const { hookErrors, ...result } = await shutdown.shutdown('SIGTERM');
-  console.log(`result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name, error }) => `${name}: ${error.message}`) })}`);
+  console.log(
+    `result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name, error }) => `${name}: ${error.message}`) })}`,
+  );
 }
 if (given?.signals === undefined) process.once('SIGTERM', () => void end());
 

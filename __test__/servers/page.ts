@@ -1,13 +1,22 @@
 // A server on Bun with everything that the page can show; PAGE holds options of the page, EMPTY leaves all but connections out.
 import { Elysia } from 'elysia';
-import { PerformantMiddlewareChain, ProductionMetrics, ResourceMonitor, TimerManager } from '../../dist/index.js';
+import {
+  PerformantMiddlewareChain,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+} from '../../dist/index.js';
 import { portcullis } from '../../dist/elysia.js';
 
 const timers = new TimerManager();
 const given = JSON.parse(process.env['PAGE'] ?? '{}') as object;
 const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
-const chain = new PerformantMiddlewareChain<{ path: string }>([{ name: 'first layer', middleware: (_context, next) => next() }], timers, { timing: 'always' });
+const chain = new PerformantMiddlewareChain<{ path: string }>(
+  [{ name: 'first layer', middleware: (_context, next) => next() }],
+  timers,
+  { timing: 'always' },
+);
 const parts = process.env['EMPTY'] === undefined ? { monitor, metrics, chain } : {};
 
 const app = new Elysia()

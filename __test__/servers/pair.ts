@@ -11,10 +11,15 @@ const app = new Elysia()
   .ws('/ws', { message: (ws, message) => void ws.send(message) })
   .ws('/closed', { beforeHandle: ({ status }) => status(401, 'no'), message: () => undefined })
   .get('/stats', () => {
-    const [first, second] = [perIp.decorator.portcullis.manager, total.decorator.portcullis.manager];
+    const [first, second] = [
+      perIp.decorator.portcullis.manager,
+      total.decorator.portcullis.manager,
+    ];
     return {
       totalConnections: first.getStats().totalConnections + second.getStats().totalConnections,
-      sent: [first, second].map((manager) => [...manager.connections.values()].map((one) => one.bytesSent)),
+      sent: [first, second].map((manager) =>
+        [...manager.connections.values()].map((one) => one.bytesSent),
+      ),
     };
   })
   .listen({ port: 0, hostname: '127.0.0.1' });

@@ -38,7 +38,10 @@ export async function cleanUp(): Promise<void> {
   );
 }
 
-export function start([command, file]: readonly [string, string], options: object): Promise<Server> {
+export function start(
+  [command, file]: readonly [string, string],
+  options: object,
+): Promise<Server> {
   const server = spawn(command, [file], {
     env: { ...process.env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -62,17 +65,28 @@ export class Server {
     readonly port: number,
     readonly process: ChildProcess,
   ) {
-    this.exited = new Promise((resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)));
+    this.exited = new Promise(
+      (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
+    );
     process.stdout?.on('data', (data: Buffer) => this.#lines.push(...data.toString().split('\n')));
   }
 
   /** Sends SIGTERM and waits for the process to end by itself: what it told of its shutdown. */
-  async end(): Promise<ShutdownResult & { readonly code: number | string | null; readonly unhandled: readonly string[] }> {
+  async end(): Promise<
+    ShutdownResult & {
+      readonly code: number | string | null;
+      readonly unhandled: readonly string[];
+    }
+  > {
     this.process.kill('SIGTERM');
     const code = await this.exited;
     const line = this.#lines.find((text) => text.startsWith('result '));
     if (line === undefined) throw new Error(`no result, but ${this.#lines.join(' | ')}`);
-    return { ...(JSON.parse(line.slice(7)) as ShutdownResult), code, unhandled: this.#lines.filter((text) => text.startsWith('unhandled')) };
+    return {
+      ...(JSON.parse(line.slice(7)) as ShutdownResult),
+      code,
+      unhandled: this.#lines.filter((text) => text.startsWith('unhandled')),
+    };
   }
 
   /** A connection that sends `text` and then only listens. */
@@ -82,7 +96,11 @@ export class Server {
     sockets.push(socket);
     socket.on('data', (data) => (seen += data.toString('latin1')));
     socket.on('error', () => undefined);
-    return { socket, seen: () => seen, closed: new Promise((resolve) => void socket.on('close', () => resolve(seen))) };
+    return {
+      socket,
+      seen: () => seen,
+      closed: new Promise((resolve) => void socket.on('close', () => resolve(seen))),
+    };
   }
 
   /** Waits for a line of its output. */
@@ -101,7 +119,11 @@ export class Server {
   }
 
   /** A WebSocket client that is open. */
-  async open(path = '/ws', headers: Record<string, string> = {}, protocols: string[] = []): Promise<WebSocket> {
+  async open(
+    path = '/ws',
+    headers: Record<string, string> = {},
+    protocols: string[] = [],
+  ): Promise<WebSocket> {
     const client = new WebSocket(`ws://127.0.0.1:${this.port}${path}`, protocols, { headers });
     clients.push(client);
     client.on('error', () => undefined);
@@ -111,10 +133,19 @@ export class Server {
 
   /** A handshake by hand: the answer of the server up to its end, or to the end of its headers if it upgrades. */
   handshake(lines: Record<string, string> = {}, path = '/ws'): Promise<Answer> {
-    const headers = { Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines };
+    const headers = {
+      Host: '127.0.0.1',
+      Connection: 'Upgrade',
+      Upgrade: 'websocket',
+      'Sec-WebSocket-Version': '13',
+      'Sec-WebSocket-Key': KEY,
+      ...lines,
+    };
     const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     return new Promise((resolve, reject) => {
-      const socket = connect(this.port, '127.0.0.1', () => socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`));
+      const socket = connect(this.port, '127.0.0.1', () =>
+        socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`),
+      );
       let seen = '';
       socket.on('data', (data) => {
         seen += data.toString();
@@ -135,13 +166,17 @@ export class Server {
   }
 
   async total(): Promise<number> {
-    const stats = JSON.parse(await this.get('/stats')) as { totalConnections?: number; connections?: { totalConnections: number } };
+    const stats = JSON.parse(await this.get('/stats')) as {
+      totalConnections?: number;
+      connections?: { totalConnections: number };
+    };
     return stats.totalConnections ?? stats.connections?.totalConnections ?? -1;
   }
 
   async becomes(total: number): Promise<void> {
     let seen = -1;
-    for (const end = Date.now() + 10_000; Date.now() < end;) if ((seen = await this.total()) === total) return;
+    for (const end = Date.now() + 10_000; Date.now() < end;)
+      if ((seen = await this.total()) === total) return;
     throw new Error(`${seen} connections instead of ${total} after 10 s`);
   }
 }

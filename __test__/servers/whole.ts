@@ -1,5 +1,10 @@
 // A server of the builder with everything at once; asks itself and prints what came of it.
-import { ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../../dist/index.js';
+import {
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+  TokenVerifier,
+} from '../../dist/index.js';
 import { ElysiaServerBuilder } from '../../dist/elysia.js';
 
 const SECRET = 's'.repeat(32);
@@ -19,11 +24,20 @@ const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })
   .monitor(monitor)
   .metrics(metrics)
   .auth(new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET } }))
-  .limits({ connections: { maxPerUser: 1 }, requests: { maxConcurrent: 1, timeoutMs: 300 }, websockets: { maxMessageSize: 100 } })
+  .limits({
+    connections: { maxPerUser: 1 },
+    requests: { maxConcurrent: 1, timeoutMs: 300 },
+    websockets: { maxMessageSize: 100 },
+  })
   .page({ path: '/page' })
   .shutdown({ deadlineMs: 3000, drainWindowMs: 100 })
-  .onError((error, where) => told.push(`${where}: ${error instanceof Error ? error.message : String(error)}`))
-  .middleware({ name: 'mark', middleware: (context, next) => ((context.set.headers['x-mark'] = 'yes'), next()) })
+  .onError((error, where) =>
+    told.push(`${where}: ${error instanceof Error ? error.message : String(error)}`),
+  )
+  .middleware({
+    name: 'mark',
+    middleware: (context, next) => ((context.set.headers['x-mark'] = 'yes'), next()),
+  })
   .middleware({
     name: 'throws',
     middleware: (context, next) => {
@@ -47,7 +61,8 @@ const ask = async (path: string): Promise<unknown[]> => {
   return [path, answer.status, answer.headers.get('x-mark'), (await answer.text()).slice(0, 60)];
 };
 const answers = [];
-for (const path of ['/users/1', '/users/2', '/throws', '/layer', '/hangs', '/nowhere']) answers.push(await ask(path));
+for (const path of ['/users/1', '/users/2', '/throws', '/layer', '/hangs', '/nowhere'])
+  answers.push(await ask(path));
 const hanging = fetch(at('/hangs'));
 while (server.stats().requests?.active !== 1) await Bun.sleep(2);
 answers.push(await ask('/users/3'), await ask('/health/live'));
@@ -72,19 +87,34 @@ const say = (socket: WebSocket | undefined, message: string): Promise<unknown> =
   socket?.send(message);
   return answer;
 };
-const messages = [await say(ann, '{"type":"ping"}'), await say(ann, '{"type":"fail"}'), await say(await open(token('bob')), 'x'.repeat(101))];
+const messages = [
+  await say(ann, '{"type":"ping"}'),
+  await say(ann, '{"type":"fail"}'),
+  await say(await open(token('bob')), 'x'.repeat(101)),
+];
 while (server.manager.connections.size > 1) await Bun.sleep(2);
 const report = metrics.generateReport();
 while (server.stats().websockets.open > 1) await Bun.sleep(2);
-const during = { sockets: server.stats().websockets, unidentified: server.stats().unidentified, watched: monitor.getMetrics().activeConnections };
-const page = async (): Promise<{ layers: { name: string; count: number }[]; refusals: { name: string; count: number }[] }> =>
-  (await fetch(at('/page/snapshot'))).json() as ReturnType<typeof page>;
+const during = {
+  sockets: server.stats().websockets,
+  unidentified: server.stats().unidentified,
+  watched: monitor.getMetrics().activeConnections,
+};
+const page = async (): Promise<{
+  layers: { name: string; count: number }[];
+  refusals: { name: string; count: number }[];
+}> => (await fetch(at('/page/snapshot'))).json() as ReturnType<typeof page>;
 let seen = await page();
 for (let tries = 0; tries < 100 && seen.refusals.length < 6; tries++) {
   await Bun.sleep(50);
   seen = await page();
 }
-const closed = say(ann, '{"type":"none"}').then(() => new Promise<number>((resolve) => ann !== undefined && (ann.onclose = ({ code }) => resolve(code))));
+const closed = say(ann, '{"type":"none"}').then(
+  () =>
+    new Promise<number>(
+      (resolve) => ann !== undefined && (ann.onclose = ({ code }) => resolve(code)),
+    ),
+);
 await Bun.sleep(0);
 const result = await server.stop();
 console.log(
@@ -99,17 +129,31 @@ console.log(
       inFlight: report.inFlight,
       users: report.metrics.activeUsers,
       connections: report.metrics.connectionCount,
-      routes: report.routes.map(({ method, route, total }) => `${method} ${route} ${total}`).toSorted(),
+      routes: report.routes
+        .map(({ method, route, total }) => `${method} ${route} ${total}`)
+        .toSorted(),
     },
     during,
     layers: seen.layers.map(({ name }) => name),
     refusals: Object.fromEntries(seen.refusals.map(({ name, count }) => [name, count])),
     closed: await closed,
-    result: { graceful: result.graceful, forced: result.websocketsClosed.forced, hookErrors: result.hookErrors.length },
-    left: [timers.getActiveTimersCount(), monitor.getMetrics().activeRequests, monitor.getMetrics().activeConnections, metrics.generateReport().inFlight],
+    result: {
+      graceful: result.graceful,
+      forced: result.websocketsClosed.forced,
+      hookErrors: result.hookErrors.length,
+    },
+    left: [
+      timers.getActiveTimersCount(),
+      monitor.getMetrics().activeRequests,
+      monitor.getMetrics().activeConnections,
+      metrics.generateReport().inFlight,
+    ],
     told,
     ownMonitor: await (async () => {
-      const other = await new ElysiaServerBuilder({ port: 0, limits: { memory: { maxHeapSize: 64 } } }).start();
+      const other = await new ElysiaServerBuilder({
+        port: 0,
+        limits: { memory: { maxHeapSize: 64 } },
+      }).start();
       const memory = other.manager.monitor?.memoryLimits.maxHeapSize;
       await other.stop();
       return [memory, other.timers.getActiveTimersCount()];

@@ -33,7 +33,15 @@ webSocketServer.on('connection', (ws, request) => {
     const connection = connectionOf(ws);
     const text = String(data);
     if (text === 'figures')
-      ws.send(JSON.stringify([connection?.messageCount, connection?.bytesReceived, connection?.bytesSent, connection?.ip, connection?.userId]));
+      ws.send(
+        JSON.stringify([
+          connection?.messageCount,
+          connection?.bytesReceived,
+          connection?.bytesSent,
+          connection?.ip,
+          connection?.userId,
+        ]),
+      );
     else if (text === 'text') ws.send('é');
     else if (text === 'flood') for (let i = 0; i < 64; i++) ws.send('x'.repeat(2 ** 18));
     else ws.send(data, { binary: isBinary });
@@ -43,4 +51,6 @@ guard.attach(server, webSocketServer);
 process.on('uncaughtException', ({ message }) => {
   if (message !== 'open failed') console.log(`unhandled ${message}`);
 });
-server.listen(0, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${server.address().port}`));
+server.listen(0, '127.0.0.1', () =>
+  console.log(`listening on http://127.0.0.1:${server.address().port}`),
+);

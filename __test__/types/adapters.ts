@@ -21,14 +21,27 @@ const timers = new TimerManager({ clock: new ManualClock() });
 // Classes have private members: this compiles only if all entries speak of the same ones.
 const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 export const ofWs: ConnectionManager = wsGuard({ manager }).manager;
-const verifier = new TokenVerifier({ algorithms: ['RS256'], jwks: { url: 'https://issuer.example/jwks.json' } });
+const verifier = new TokenVerifier({
+  algorithms: ['RS256'],
+  jwks: { url: 'https://issuer.example/jwks.json' },
+});
 export const ofAuth: ConnectionManager = wsGuard({ limits: {}, auth: verifier }).manager;
-export const ofBrowsers: ConnectionManager = bunGuard({ limits: {}, auth: { verifier, subprotocol: 'bearer' } }).manager;
-export const roles = (result: TokenResult<{ roles: string[] }>): string[] => (result.ok ? result.claims.roles : [result.error.code]);
+export const ofBrowsers: ConnectionManager = bunGuard({
+  limits: {},
+  auth: { verifier, subprotocol: 'bearer' },
+}).manager;
+export const roles = (result: TokenResult<{ roles: string[] }>): string[] =>
+  result.ok ? result.claims.roles : [result.error.code];
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;
 
 export const app = new Elysia()
-  .use(portcullis({ manager, refuseWith: 'close', identify: (request) => request.headers.get('x-user') ?? undefined }))
+  .use(
+    portcullis({
+      manager,
+      refuseWith: 'close',
+      identify: (request) => request.headers.get('x-user') ?? undefined,
+    }),
+  )
   .ws('/ws/:room', {
     body: t.Object({ text: t.String() }),
     message(ws, message) {
@@ -36,7 +49,12 @@ export const app = new Elysia()
       const room: string = ws.data.params.room;
       const shared: ConnectionManager = ws.data.portcullis.manager;
       const connection: ManagedConnection | undefined = connectionOf(ws);
-      ws.send({ text, room, shared: shared.getStats().totalConnections, mine: connection?.messageCount });
+      ws.send({
+        text,
+        room,
+        shared: shared.getStats().totalConnections,
+        mine: connection?.messageCount,
+      });
     },
   })
   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
@@ -62,27 +80,61 @@ const limits: ResourceLimits = {
   memory: { maxHeapSize: 512, warningThreshold: 70, criticalThreshold: 90, gcInterval: 30_000 },
   connections: { maxTotal: 10_000, maxPerIp: 50, maxPerUser: 5, timeoutMs: 30_000 },
   requests: { maxConcurrent: 100, timeoutMs: 5000, maxPayloadSize: 1024, maxHeaderSize: 8192 },
-  websockets: { maxConnections: 100, maxMessageSize: 1024, pingInterval: 30_000, pongTimeout: 5000 },
+  websockets: {
+    maxConnections: 100,
+    maxMessageSize: 1024,
+    pingInterval: 30_000,
+    pongTimeout: 5000,
+  },
 };
 interface Pair {
   readonly a: number;
   readonly b: number;
 }
 const isPair = (payload: unknown): payload is Pair => typeof payload === 'object';
-const builder = new ElysiaServerBuilder({ port: 0, limits, middlewares: [{ name: 'log', middleware: (context, next) => ((context.store['at'] = 1), next()) }] })
-  .on('add', (connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b + connection.messageCount }), isPair)
-  .on<{ text: string }>('say', (_connection, { payload }) => ({ type: 'said', payload: payload.text.length }))
+const builder = new ElysiaServerBuilder({
+  port: 0,
+  limits,
+  middlewares: [
+    { name: 'log', middleware: (context, next) => ((context.store['at'] = 1), next()) },
+  ],
+})
+  .on(
+    'add',
+    (connection, { payload }) => ({
+      type: 'sum',
+      payload: payload.a + payload.b + connection.messageCount,
+    }),
+    isPair,
+  )
+  .on<{ text: string }>('say', (_connection, { payload }) => ({
+    type: 'said',
+    payload: payload.text.length,
+  }))
   .middleware({ name: 'deny', middleware: () => new Response('no', { status: 403 }) })
   .routes((app) =>
-    app.get('/hello', ({ requestContext, request }) => ({ at: requestContext?.store['at'], gone: signalOf(request).aborted, word: 'hello' as const })),
+    app.get('/hello', ({ requestContext, request }) => ({
+      at: requestContext?.store['at'],
+      gone: signalOf(request).aborted,
+      word: 'hello' as const,
+    })),
   );
 export const byOption = new ElysiaServerBuilder({
   websocket: {
-    handlers: { say: (connection, { payload }: TypedWebSocketMessage<{ text: string }>) => ({ type: 'said', payload: payload.text + connection.id }) },
+    handlers: {
+      say: (connection, { payload }: TypedWebSocketMessage<{ text: string }>) => ({
+        type: 'said',
+        payload: payload.text + connection.id,
+      }),
+    },
   },
 });
 // @ts-expect-error the payload's type is the check's
-new ElysiaServerBuilder().on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.c }), isPair);
+new ElysiaServerBuilder().on(
+  'add',
+  (_connection, { payload }) => ({ type: 'sum', payload: payload.c }),
+  isPair,
+);
 // @ts-expect-error a layer must give a response, or none
 new ElysiaServerBuilder().middleware({ name: 'wrong', middleware: () => 5 });
 const built = builder.build();

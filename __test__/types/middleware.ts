@@ -19,7 +19,10 @@ interface User {
 }
 
 // Each layer adds to the context: before it has, what it adds may be absent; after it, it is there.
-const chain = new PerformantMiddlewareChain<Request>([{ name: 'log', middleware: async ({ path }, next) => (path.length, next()) }], timers)
+const chain = new PerformantMiddlewareChain<Request>(
+  [{ name: 'log', middleware: async ({ path }, next) => (path.length, next()) }],
+  timers,
+)
   .add<{ user: User }>({
     name: 'auth',
     priority: 10,
@@ -29,7 +32,10 @@ const chain = new PerformantMiddlewareChain<Request>([{ name: 'log', middleware:
       await next();
     },
   })
-  .add<{ locale: string }>({ name: 'locale', middleware: (context, next) => ((context.locale = String(context.user.id)), next()) })
+  .add<{ locale: string }>({
+    name: 'locale',
+    middleware: (context, next) => ((context.locale = String(context.user.id)), next()),
+  })
   .add({
     name: 'use',
     middleware: async (context, next) => {
@@ -40,7 +46,8 @@ const chain = new PerformantMiddlewareChain<Request>([{ name: 'log', middleware:
       void seen;
     },
   });
-export const run: CompiledChain<Request, Request & { user: User } & { locale: string }> = chain.execute();
+export const run: CompiledChain<Request, Request & { user: User } & { locale: string }> =
+  chain.execute();
 export async function served(): Promise<void> {
   const nothing: void = await run({ path: '/' }, async (context) => void context.user.id);
   await run({ path: '/' });
@@ -64,7 +71,10 @@ const responses = new MiddlewareChain<Request, Request, Response>([], timers).ad
     return new Response(response.body);
   },
 });
-export const response: Promise<Response> = responses.execute()({ path: '/' }, () => new Response('ok'));
+export const response: Promise<Response> = responses.execute()(
+  { path: '/' },
+  () => new Response('ok'),
+);
 // @ts-expect-error this layer returns none
 responses.add({ name: 'none', middleware: () => 5 });
 
@@ -91,6 +101,9 @@ export const metrics: Record<string, number> = planned.getPerformanceMetrics();
 planned.invalidateCache();
 // A chain is a layer.
 planned.add({ name: 'nested', middleware: planned.execute() });
-export const inferred = new PerformantMiddlewareChain([{ name: 'x', middleware: (context, next) => ((context.a = 1), next()) }], timers);
+export const inferred = new PerformantMiddlewareChain(
+  [{ name: 'x', middleware: (context, next) => ((context.a = 1), next()) }],
+  timers,
+);
 // @ts-expect-error a misspelt option
 planned.add({ name: 'y', middleware: plain, prio: 1 });

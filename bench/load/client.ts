@@ -72,7 +72,13 @@ class Peer {
   }
 
   heard(chunk: Buffer): void {
-    if (this.isOpen && this.#rest === undefined && chunk.length === this.#expected.length && this.#expected.equals(chunk)) return onAnswer(this);
+    if (
+      this.isOpen &&
+      this.#rest === undefined &&
+      chunk.length === this.#expected.length &&
+      this.#expected.equals(chunk)
+    )
+      return onAnswer(this);
     const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
     const left = this.isOpen ? this.#frames(bytes) : this.#head(bytes);
     this.#rest = left.length === 0 ? undefined : Buffer.from(left);
@@ -123,9 +129,13 @@ const handlers = {
 };
 
 function connect(peer: Peer, address: string): void {
-  Bun.connect({ hostname: '127.0.0.1', port, localAddress: address, socket: handlers, data: peer } as Parameters<typeof Bun.connect<Peer>>[0]).catch(() =>
-    peer.onHead(0, peer),
-  );
+  Bun.connect({
+    hostname: '127.0.0.1',
+    port,
+    localAddress: address,
+    socket: handlers,
+    data: peer,
+  } as Parameters<typeof Bun.connect<Peer>>[0]).catch(() => peer.onHead(0, peer));
 }
 
 const peers: Peer[] = [];
@@ -135,7 +145,11 @@ const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Begins `total` things, at most `most` of them at once. `begin` calls `over` at the end of its thing. */
-async function inParallel(total: number, most: number, begin: (index: number, over: () => void) => void): Promise<number> {
+async function inParallel(
+  total: number,
+  most: number,
+  begin: (index: number, over: () => void) => void,
+): Promise<number> {
   const startMs = performance.now();
   await new Promise<void>((resolve) => {
     let begun = 0;
@@ -154,10 +168,15 @@ async function inParallel(total: number, most: number, begin: (index: number, ov
 }
 
 const tally = (statuses: number[]): Record<string, number> =>
-  statuses.reduce<Record<string, number>>((sums, status) => ({ ...sums, [status]: (sums[status] ?? 0) + 1 }), {});
+  statuses.reduce<Record<string, number>>(
+    (sums, status) => ({ ...sums, [status]: (sums[status] ?? 0) + 1 }),
+    {},
+  );
 
 async function connectAll({ inFlight }: { inFlight: number }) {
-  const handshakes = Array.from({ length: count }, (_, index) => handshakeOf(tokenOf(`user-${index}`)));
+  const handshakes = Array.from({ length: count }, (_, index) =>
+    handshakeOf(tokenOf(`user-${index}`)),
+  );
   let open = 0;
   const seconds = await inParallel(count, inFlight, (index, over) => {
     const told = (status: number): void => {
@@ -201,9 +220,14 @@ async function steady({ rate, ms }: { rate: number; ms: number }) {
     }
     if (turn % 500 === 0) progress(sent / total);
   }
-  for (const endMs = performance.now() + PATIENCE_MS; trips.length + late < total && performance.now() < endMs;) await later(5);
+  for (
+    const endMs = performance.now() + PATIENCE_MS;
+    trips.length + late < total && performance.now() < endMs;
+  )
+    await later(5);
   const sorted = trips.toSorted((a, b) => a - b);
-  const at = (share: number): number => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
+  const at = (share: number): number =>
+    sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
   return {
     sent: total,
     answered: trips.length,
@@ -241,14 +265,17 @@ async function burst({ inFlight, ms }: { inFlight: number; ms: number }) {
   isOver = true;
   const inTime = answered;
   const seconds = (performance.now() - startMs) / 1000;
-  for (const endMs = performance.now() + PATIENCE_MS; waiting > 0 && performance.now() < endMs;) await later(5);
+  for (const endMs = performance.now() + PATIENCE_MS; waiting > 0 && performance.now() < endMs;)
+    await later(5);
   return { answered, perSecond: inTime / seconds, unanswered: waiting };
 }
 
 /** Connects that must be refused: every other one has a forged token, the rest come from addresses that are full. */
 async function flood({ total, inFlight }: { total: number; inFlight: number }) {
   const good = handshakeOf(tokenOf('stranger'));
-  const forged = handshakeOf(tokenOf('stranger', 'the secret of somebody else, of thirty-two bytes'));
+  const forged = handshakeOf(
+    tokenOf('stranger', 'the secret of somebody else, of thirty-two bytes'),
+  );
   const statuses: Record<string, number> = {};
   const times = new Float64Array(total);
   const seconds = await inParallel(total, inFlight, (index, over) => {
@@ -260,7 +287,10 @@ async function flood({ total, inFlight }: { total: number; inFlight: number }) {
       peer.socket?.end();
       over();
     };
-    connect(new Peer(index % count, told, index % 2 === 0 ? good : forged), hosts[index % hosts.length]!);
+    connect(
+      new Peer(index % count, told, index % 2 === 0 ? good : forged),
+      hosts[index % hosts.length]!,
+    );
   });
   times.sort();
   return { statuses, seconds, p99Ms: times[Math.ceil(total * 0.99) - 1] };
@@ -309,7 +339,14 @@ async function leave(leaving: readonly Peer[]): Promise<{ seconds: number; left:
   return { seconds: (performance.now() - startMs) / 1000, left: open() };
 }
 
-const phases: Record<string, (options: never) => Promise<object>> = { connect: connectAll, steady, burst, flood, replace, leave: () => leave(peers) };
+const phases: Record<string, (options: never) => Promise<object>> = {
+  connect: connectAll,
+  steady,
+  burst,
+  flood,
+  replace,
+  leave: () => leave(peers),
+};
 process.on('message', ({ phase, options }: { phase: string; options: never }) => {
   phases[phase]!(options).then(
     (result) => process.send?.({ result: { ...result, wrong: { ...wrong } } }),

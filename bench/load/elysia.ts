@@ -12,9 +12,12 @@ type Guard = ReturnType<typeof npmGuard> | ReturnType<typeof twinGuard>;
 
 const [, , contestant, connections] = process.argv;
 const limits = limitsFor(Number(connections));
-const base = () => new Elysia({ websocket: { maxPayloadLength: limits.messageBytes } }).get('/', () => 'hello');
-const listen = (app: { listen(options: object): { server: { port?: number } | null } }, seats: () => number): void =>
-  report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats);
+const base = () =>
+  new Elysia({ websocket: { maxPayloadLength: limits.messageBytes } }).get('/', () => 'hello');
+const listen = (
+  app: { listen(options: object): { server: { port?: number } | null } },
+  seats: () => number,
+): void => report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats);
 
 /** As a user would wire a guard of their own: admitted before the upgrade, the seat kept in the socket's data. */
 function guardedBy(guard: Guard): void {
@@ -29,8 +32,13 @@ function guardedBy(guard: Guard): void {
     .get('/metrics', () => ('metrics' in guard ? guard.metrics() : ''))
     .onBeforeHandle(({ request, server }) => {
       if (request.headers.get('upgrade') !== 'websocket') return undefined;
-      const seat = guard.admit(server?.requestIP(request)?.address, request.headers.get('authorization') ?? undefined);
-      return seat instanceof Promise ? seat.then((given) => enter(request, given)) : enter(request, seat);
+      const seat = guard.admit(
+        server?.requestIP(request)?.address,
+        request.headers.get('authorization') ?? undefined,
+      );
+      return seat instanceof Promise
+        ? seat.then((given) => enter(request, given))
+        : enter(request, seat);
     })
     .ws('/ws', {
       open: (ws) => guard.open(seatOf(ws), ws.raw),
@@ -67,7 +75,9 @@ function everythingOn(): void {
   const guard = portcullis(everything(limits));
   const app = base()
     .use(guard)
-    .ws('/ws', { message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))) });
+    .ws('/ws', {
+      message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
+    });
   listen(app, () => guard.decorator.portcullis.manager.getStats().totalConnections);
 }
 

@@ -1,5 +1,10 @@
 // portcullis with everything on: limits and rates, tokens, JSON limits, monitor, metrics, page. The same options for every adapter.
-import { ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../../dist/index.js';
+import {
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+  TokenVerifier,
+} from '../../dist/index.js';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
 export function everything(limits) {
@@ -15,7 +20,12 @@ export function everything(limits) {
       messageRate: { limit: limits.messagesPerSecond, windowMs: 1000 },
       byteRate: { limit: limits.bytesPerSecond, windowMs: 1000 },
     },
-    auth: new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, issuer: ISSUER, audience: AUDIENCE }),
+    auth: new TokenVerifier({
+      algorithms: ['HS256'],
+      keys: { secret: SECRET },
+      issuer: ISSUER,
+      audience: AUDIENCE,
+    }),
     json: { maxBytes: limits.messageBytes },
     requests: {},
     websockets: { maxMessageSize: limits.messageBytes, pingInterval: limits.pingMs },

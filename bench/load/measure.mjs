@@ -12,7 +12,12 @@ const SETTLE_MS = 300;
  * @param tell is told of the phase that runs: its name, and from 0 to 1 how far it is
  * @returns the figures
  */
-export async function measure(host, contestant, { connections, rate, warmMs, steadyMs, windows, idleMs, burstMs, floods }, tell) {
+export async function measure(
+  host,
+  contestant,
+  { connections, rate, warmMs, steadyMs, windows, idleMs, burstMs, floods },
+  tell,
+) {
   const server = startServer(host, contestant, connections);
   let clients;
   try {
@@ -40,7 +45,8 @@ export async function measure(host, contestant, { connections, rate, warmMs, ste
     await run('steady', { rate, ms: 2 * steadyMs });
     // A percentile of one window is made by the collection that fell into it: several, of which the median is told.
     const parts = [];
-    for (let count = 0; count < windows; count++) parts.push(await run('steady', { rate, ms: steadyMs }));
+    for (let count = 0; count < windows; count++)
+      parts.push(await run('steady', { rate, ms: steadyMs }));
     const sum = (of) => parts.reduce((total, part) => total + of(part), 0);
     const [sent, answered] = [sum((part) => part.sent), sum((part) => part.answered)];
     await run('burst', { inFlight: IN_FLIGHT, ms: warmMs / 2 });
@@ -60,7 +66,12 @@ export async function measure(host, contestant, { connections, rate, warmMs, ste
       connectsPerSecond: connections / connect.seconds,
       bytesPerConnection: (idle.rssBytes - empty.rssBytes) / connections,
       idleRssBytes: idle.rssBytes,
-      rssBytes: Math.max(idle.rssBytes, ...parts.map((part) => part.rssBytes), burst.rssBytes, flood?.rssBytes ?? 0),
+      rssBytes: Math.max(
+        idle.rssBytes,
+        ...parts.map((part) => part.rssBytes),
+        burst.rssBytes,
+        flood?.rssBytes ?? 0,
+      ),
       steady: {
         sent,
         answered,
@@ -95,7 +106,11 @@ export async function measure(host, contestant, { connections, rate, warmMs, ste
             full: seats,
             end: after.seats,
             areExact:
-              flood.seats === connections && replace.statuses[101] === hosts && replace.statuses[429] === hosts && seats === connections && after.seats === 0,
+              flood.seats === connections &&
+              replace.statuses[101] === hosts &&
+              replace.statuses[429] === hosts &&
+              seats === connections &&
+              after.seats === 0,
           }
         : undefined,
       leaveSeconds: leave.seconds,

@@ -20,7 +20,9 @@ function plain(guard) {
     return guard.metrics().then((text) => response.end(text));
   });
   const turnAway = (socket, { status, text }) =>
-    socket.end(`HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
+    socket.end(
+      `HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+    );
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     const enter = (seat) => {
@@ -28,13 +30,15 @@ function plain(guard) {
       socket.once('close', () => guard.leave(seat));
       return sockets.handleUpgrade(request, socket, head, (ws) => converse(ws, seat));
     };
-    if (guard === undefined) return sockets.handleUpgrade(request, socket, head, (ws) => converse(ws));
+    if (guard === undefined)
+      return sockets.handleUpgrade(request, socket, head, (ws) => converse(ws));
     const seat = guard.admit(request.socket.remoteAddress, request.headers.authorization);
     return seat instanceof Promise ? seat.then(enter) : enter(seat);
   });
   const converse = (ws, seat) => {
     ws.on('error', () => undefined);
-    if (guard === undefined) return ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data)))));
+    if (guard === undefined)
+      return ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data)))));
     guard.open(seat, ws);
     return ws.on('message', (data) => {
       const startMs = performance.now();
@@ -56,11 +60,20 @@ function guarded() {
   const guard = portcullis(everything(limits));
   const server = createServer(guard.request(hello));
   const sockets = new WebSocketServer({ noServer: true });
-  sockets.on('connection', (ws) => ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data))))));
+  sockets.on('connection', (ws) =>
+    ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data))))),
+  );
   guard.attach(server, sockets);
   return { server, seats: () => guard.manager.getStats().totalConnections };
 }
 
-const make = { bare: () => plain(), twin: () => plain(twinGuard(limits)), npm: () => plain(npmGuard(limits)), portcullis: guarded };
+const make = {
+  bare: () => plain(),
+  twin: () => plain(twinGuard(limits)),
+  npm: () => plain(npmGuard(limits)),
+  portcullis: guarded,
+};
 const { server, seats } = make[contestant]();
-server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => report(server.address().port, seats));
+server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () =>
+  report(server.address().port, seats),
+);

@@ -9,15 +9,37 @@ import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 export function npmGuard(limits) {
   collectDefaultMetrics();
   const connections = new Gauge({ name: 'ws_connections', help: 'Open connections' });
-  const messages = new Counter({ name: 'ws_messages_total', help: 'Messages', labelNames: ['direction'] });
-  const refused = new Counter({ name: 'ws_refused_total', help: 'Refused upgrades', labelNames: ['reason'] });
-  const duration = new Histogram({ name: 'ws_message_seconds', help: 'Time of a message', buckets: [0.0001, 0.001, 0.01, 0.1, 1] });
-  const verify = createVerifier({ key: SECRET, algorithms: ['HS256'], allowedIss: ISSUER, allowedAud: AUDIENCE, cache: true });
+  const messages = new Counter({
+    name: 'ws_messages_total',
+    help: 'Messages',
+    labelNames: ['direction'],
+  });
+  const refused = new Counter({
+    name: 'ws_refused_total',
+    help: 'Refused upgrades',
+    labelNames: ['reason'],
+  });
+  const duration = new Histogram({
+    name: 'ws_message_seconds',
+    help: 'Time of a message',
+    buckets: [0.0001, 0.001, 0.01, 0.1, 1],
+  });
+  const verify = createVerifier({
+    key: SECRET,
+    algorithms: ['HS256'],
+    allowedIss: ISSUER,
+    allowedAud: AUDIENCE,
+    cache: true,
+  });
   const connectRate = new RateLimiterMemory({ points: limits.connectsPerMinute, duration: 60 });
   const messageRate = new RateLimiterMemory({ points: limits.messagesPerSecond, duration: 1 });
   // Without a duration points stay taken until they are given back.
   const seatsOfIp = new RateLimiterMemory({ points: limits.perIp, duration: 0, keyPrefix: 'ip' });
-  const seatsOfUser = new RateLimiterMemory({ points: limits.perUser, duration: 0, keyPrefix: 'user' });
+  const seatsOfUser = new RateLimiterMemory({
+    points: limits.perUser,
+    duration: 0,
+    keyPrefix: 'user',
+  });
   const live = new Set();
   let next = 0;
 

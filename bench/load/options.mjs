@@ -21,7 +21,17 @@ const FULL = {
   floods: 50_000,
   results: 'bench/results',
 };
-const QUICK = { connections: 1000, rounds: 1, warmMs: 300, steadyMs: 1000, windows: 1, idleMs: 300, burstMs: 500, floods: 2000, results: undefined };
+const QUICK = {
+  connections: 1000,
+  rounds: 1,
+  warmMs: 300,
+  steadyMs: 1000,
+  windows: 1,
+  idleMs: 300,
+  burstMs: 500,
+  floods: 2000,
+  results: undefined,
+};
 /** Messages a second at the set rate, as many for each client whatever their number. */
 const RATE = 0.5;
 
@@ -30,13 +40,18 @@ export class UsageError extends Error {}
 
 function wholeNumber(name, text, least, most) {
   if (!/^\d{1,9}$/.test(text) || Number(text) < least || Number(text) > most) {
-    throw new UsageError(`--${name} must be a whole number from ${least} to ${most}, not "${text}"`);
+    throw new UsageError(
+      `--${name} must be a whole number from ${least} to ${most}, not "${text}"`,
+    );
   }
   return Number(text);
 }
 
 function oneOf(name, text, allowed) {
-  if (!allowed.includes(text)) throw new UsageError(`--${name} must be ${allowed.join(', ').replace(/, (?=[^,]*$)/, ' or ')}, not "${text}"`);
+  if (!allowed.includes(text))
+    throw new UsageError(
+      `--${name} must be ${allowed.join(', ').replace(/, (?=[^,]*$)/, ' or ')}, not "${text}"`,
+    );
   return text;
 }
 
@@ -61,8 +76,14 @@ export function optionsOf(args) {
   }
   if (given.results === '') throw new UsageError('--results must be a folder');
   const usual = given.quick ? QUICK : FULL;
-  const connections = given.connections === undefined ? usual.connections : wholeNumber('connections', given.connections, 20, 60_000);
-  const only = given.only === undefined ? CONTESTANTS : [...new Set(given.only.split(',').map((name) => oneOf('only', name, CONTESTANTS)))];
+  const connections =
+    given.connections === undefined
+      ? usual.connections
+      : wholeNumber('connections', given.connections, 20, 60_000);
+  const only =
+    given.only === undefined
+      ? CONTESTANTS
+      : [...new Set(given.only.split(',').map((name) => oneOf('only', name, CONTESTANTS)))];
   return {
     ...usual,
     help: given.help === true,

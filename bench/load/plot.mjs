@@ -3,7 +3,12 @@ const PANELS = [
   ['messages a second', 'more is better', ({ burst }) => burst.perSecond, 0],
   ['server CPU s per million messages', 'less is better', ({ burst }) => burst.cpuPerMillion, 1],
   ['round trip p99, ms', 'less is better', ({ steady }) => steady.p99Ms, 2],
-  ['memory per idle connection, KB', 'less is better', ({ bytesPerConnection }) => bytesPerConnection / 1024, 1],
+  [
+    'memory per idle connection, KB',
+    'less is better',
+    ({ bytesPerConnection }) => bytesPerConnection / 1024,
+    1,
+  ],
   ['connects a second', 'more is better', ({ connectsPerSecond }) => connectsPerSecond, 0],
   ['CPU of a refused connect, µs', 'less is better', ({ flood }) => flood?.cpuMicros, 0],
 ];
@@ -25,8 +30,15 @@ export function plotOf(figures, title, caption) {
     const bars = names.map((name, row) => {
       const top = HEAD + row * ROW;
       const value = values[row];
-      const width = value === undefined ? 0 : (Math.max(0, value) / most) * (PANEL_WIDTH - LABEL - 80);
-      const text = value === undefined ? 'refuses nobody' : value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+      const width =
+        value === undefined ? 0 : (Math.max(0, value) / most) * (PANEL_WIDTH - LABEL - 80);
+      const text =
+        value === undefined
+          ? 'refuses nobody'
+          : value.toLocaleString('en-US', {
+              minimumFractionDigits: digits,
+              maximumFractionDigits: digits,
+            });
       return `<text x="${LABEL - 8}" y="${top + 13}" text-anchor="end">${escaped(name)}</text><rect x="${LABEL}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="2" fill="${COLOURS[name]}"/><text x="${(LABEL + width + 6).toFixed(1)}" y="${top + 13}">${text}</text>`;
     });
     return `<g transform="translate(${x} ${y})"><text y="18" font-weight="600">${escaped(what)}</text><text y="34" class="quiet">${better}</text>${bars.join('')}</g>`;

@@ -5,14 +5,18 @@ import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 const BUN = 'node_modules/.bin/bun';
-const SERVERS = { bun: [BUN, 'bench/load/elysia.ts'], node: [process.execPath, 'bench/load/node.mjs'] };
+const SERVERS = {
+  bun: [BUN, 'bench/load/elysia.ts'],
+  node: [process.execPath, 'bench/load/node.mjs'],
+};
 /** What a process needs besides its connections: its own files, its parent's pipe, those that are on their way. */
 const SPARE_FILES = 500;
 
 /** The cores that this process may use, as Linux tells them ("0-2,5"). */
 function cores() {
   if (process.platform !== 'linux' || spawnSync('taskset', ['--version']).error) return [];
-  const list = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '';
+  const list =
+    /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '';
   return list.split(',').flatMap((range) => {
     const [first, last = first] = range.split('-').map(Number);
     return Array.from({ length: last - first + 1 }, (_, index) => first + index);
@@ -26,7 +30,8 @@ export const arePinned = clientCore !== undefined;
 /** What to do about too few files, or undefined: a process can be given enough. */
 export function filesProblem(connections) {
   const needed = connections + SPARE_FILES;
-  if (process.platform === 'win32' || spawnSync('sh', ['-c', `ulimit -n ${needed}`]).status === 0) return undefined;
+  if (process.platform === 'win32' || spawnSync('sh', ['-c', `ulimit -n ${needed}`]).status === 0)
+    return undefined;
   const hard = spawnSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).stdout.trim();
   return `${connections} connections need ${needed} open files a process, and the hard limit is ${hard}. Raise it ("ulimit -Hn ${needed}" as root, LimitNOFILE of systemd, --ulimit nofile=${needed} of docker), or ask for fewer: npm run load -- --connections ${Math.max(20, Number(hard) - SPARE_FILES)}`;
 }
@@ -39,11 +44,14 @@ class Talker {
   onProgress = () => undefined;
 
   constructor(command, args, core, connections) {
-    const pinned = arePinned ? ['taskset', '-c', String(core), command, ...args] : [command, ...args];
+    const pinned = arePinned
+      ? ['taskset', '-c', String(core), command, ...args]
+      : [command, ...args];
     const needed = connections + SPARE_FILES;
     // Never lowered: a process may want more of them than its connections.
     const raise = `[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge ${needed} ] || ulimit -n ${needed}; exec "$@"`;
-    const [file, ...rest] = process.platform === 'win32' ? pinned : ['sh', '-c', raise, 'sh', ...pinned];
+    const [file, ...rest] =
+      process.platform === 'win32' ? pinned : ['sh', '-c', raise, 'sh', ...pinned];
     this.#child = spawn(file, rest, { cwd: root, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#child.on('message', (message) => {
       if (message.progress !== undefined) return this.onProgress(message.progress);
@@ -53,7 +61,10 @@ class Talker {
     });
     this.#child.on('error', (error) => this.#waiting?.reject(error));
     this.#child.on('exit', (code, signal) => {
-      if (!this.#isEnding) this.#waiting?.reject(new Error(`${args.join(' ')} ended by itself, with ${code ?? signal}`));
+      if (!this.#isEnding)
+        this.#waiting?.reject(
+          new Error(`${args.join(' ')} ended by itself, with ${code ?? signal}`),
+        );
     });
     this.hello = this.#answer();
   }
@@ -85,4 +96,10 @@ export const startServer = (host, contestant, connections) => {
   const [command, file] = SERVERS[host];
   return new Talker(command, [file, contestant, String(connections)], serverCore, connections);
 };
-export const startClients = (port, connections) => new Talker(BUN, ['bench/load/client.ts', String(port), String(connections)], clientCore, connections);
+export const startClients = (port, connections) =>
+  new Talker(
+    BUN,
+    ['bench/load/client.ts', String(port), String(connections)],
+    clientCore,
+    connections,
+  );

@@ -14,7 +14,9 @@ const ADDRESSES = process.platform === 'linux' ? 100 : 1;
 /** The addresses that clients come from, evenly. */
 export const addresses = (connections) => {
   const count = Math.min(ADDRESSES, connections);
-  return Array.from({ length: count }, (_, index) => (ADDRESSES === 1 ? '127.0.0.1' : `127.0.${10 + (index >> 6)}.${10 + (index & 63)}`));
+  return Array.from({ length: count }, (_, index) =>
+    ADDRESSES === 1 ? '127.0.0.1' : `127.0.${10 + (index >> 6)}.${10 + (index & 63)}`,
+  );
 };
 
 /** The limits of a server for so many clients: each address is full when all are there, so that one more is refused. */
@@ -41,7 +43,12 @@ export function tokenOf(user, secret = SECRET) {
 }
 
 /** What a client says, and what it must be answered. */
-export const messageOf = (id) => ({ type: 'say', id, room: `room-${id % 97}`, text: 'neither a short nor a long message' });
+export const messageOf = (id) => ({
+  type: 'say',
+  id,
+  room: `room-${id % 97}`,
+  text: 'neither a short nor a long message',
+});
 
 /** The application's work, the same for all: `message` was parsed, the answer will be serialised. */
 export const answer = ({ id, room, text }) => ({ type: 'said', id, room, text });

@@ -18,7 +18,8 @@ class ResourceMonitor {
     timers.setInterval(() => {
       this.metrics.memoryUsage = process.memoryUsage().heapUsed / 1024 / 1024;
       const percent = (this.metrics.memoryUsage / limits.maxHeapSize) * 100;
-      if (percent > limits.criticalThreshold) console.error('CRITICAL: Memory usage exceeds threshold', percent);
+      if (percent > limits.criticalThreshold)
+        console.error('CRITICAL: Memory usage exceeds threshold', percent);
     }, 5000);
   }
 }
@@ -26,7 +27,8 @@ class ResourceMonitor {
 function validateToken(token) {
   if (!token) throw new Error('Authentication token is required');
   const clean = token.replace(/^Bearer\s+/i, '');
-  if (!/^[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+$/.test(clean)) throw new Error('Invalid token format');
+  if (!/^[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+\.[A-Za-z0-9\-_]+$/.test(clean))
+    throw new Error('Invalid token format');
   if (clean.length > 2048) throw new Error('Token too long');
   return clean;
 }
@@ -36,10 +38,13 @@ function userOf(token) {
   const [header, payload, signature] = validateToken(token).split('.');
   const wanted = createHmac('sha256', SECRET).update(`${header}.${payload}`).digest();
   const given = Buffer.from(signature, 'base64url');
-  if (given.length !== wanted.length || !timingSafeEqual(given, wanted)) throw new Error('Invalid signature');
-  if (JSON.parse(Buffer.from(header, 'base64url')).alg !== 'HS256') throw new Error('Invalid algorithm');
+  if (given.length !== wanted.length || !timingSafeEqual(given, wanted))
+    throw new Error('Invalid signature');
+  if (JSON.parse(Buffer.from(header, 'base64url')).alg !== 'HS256')
+    throw new Error('Invalid algorithm');
   const claims = JSON.parse(Buffer.from(payload, 'base64url'));
-  if (claims.iss !== ISSUER || claims.aud !== AUDIENCE || !(claims.exp > Date.now() / 1000)) throw new Error('Invalid claims');
+  if (claims.iss !== ISSUER || claims.aud !== AUDIENCE || !(claims.exp > Date.now() / 1000))
+    throw new Error('Invalid claims');
   return claims.sub;
 }
 

@@ -13,7 +13,9 @@ export function medians(rounds) {
   const last = rounds.at(-1);
   if (typeof last === 'number') return median(rounds.filter((value) => typeof value === 'number'));
   if (typeof last !== 'object' || last === null || Array.isArray(last)) return last;
-  return Object.fromEntries(Object.keys(last).map((key) => [key, medians(rounds.map((round) => round?.[key]))]));
+  return Object.fromEntries(
+    Object.keys(last).map((key) => [key, medians(rounds.map((round) => round?.[key]))]),
+  );
 }
 
 const RSS_MAX_MB = { bun: 256, node: 512 };
@@ -28,7 +30,8 @@ export function verdictOf(host, rounds) {
     const values = rounds.map(figure).filter((value) => Number.isFinite(value));
     return values.length === 0 ? undefined : median(values);
   };
-  const added = (round, who) => (round[who]?.burst.cpuPerMillion ?? NaN) - (round.bare?.burst.cpuPerMillion ?? NaN);
+  const added = (round, who) =>
+    (round[who]?.burst.cpuPerMillion ?? NaN) - (round.bare?.burst.cpuPerMillion ?? NaN);
   const ours = rounds.map((round) => round.portcullis).filter(Boolean);
   const worst = (figure) => (ours.length === 0 ? undefined : Math.max(...ours.map(figure)));
   const most = RSS_MAX_MB[host];
@@ -68,10 +71,20 @@ export function verdictOf(host, rounds) {
       must: `< ${most}`,
       passes: (got) => got < most,
     },
-    { title: 'average response', got: worst(({ steady }) => steady.meanMs), unit: 'ms', digits: 2, must: '< 10', passes: (got) => got < 10 },
+    {
+      title: 'average response',
+      got: worst(({ steady }) => steady.meanMs),
+      unit: 'ms',
+      digits: 2,
+      must: '< 10',
+      passes: (got) => got < 10,
+    },
     {
       title: 'messages lost, wrong or unanswered',
-      got: worst(({ steady, burst, wrong }) => steady.sent - steady.answered + burst.unanswered + wrong.answers + wrong.lost),
+      got: worst(
+        ({ steady, burst, wrong }) =>
+          steady.sent - steady.answered + burst.unanswered + wrong.answers + wrong.lost,
+      ),
       digits: 0,
       must: '0',
       isExact: true,
@@ -94,7 +107,13 @@ export function verdictOf(host, rounds) {
       passes: (got) => got === 0,
     },
   ];
-  return rows.map(({ passes, ...row }) => ({ unit: '', aim: '', isExact: false, ...row, pass: row.got === undefined ? undefined : passes(row.got) }));
+  return rows.map(({ passes, ...row }) => ({
+    unit: '',
+    aim: '',
+    isExact: false,
+    ...row,
+    pass: row.got === undefined ? undefined : passes(row.got),
+  }));
 }
 
 const whole = (value) => Math.round(value).toLocaleString('en-US');
@@ -103,11 +122,24 @@ const FIGURES = [
   ['server busy meanwhile, %', ({ burst }) => (burst.serverBusy * 100).toFixed(0)],
   ['CPU s per million messages', ({ burst }) => burst.cpuPerMillion.toFixed(2)],
   ['the same at the set rate', ({ steady }) => steady.cpuPerMillion.toFixed(2)],
-  ['round trip p50 / p99, ms', ({ steady }) => `${steady.p50Ms.toFixed(3)} / ${steady.p99Ms.toFixed(2)}`],
-  ['loop delay p99, set rate / burst, ms', ({ steady, burst }) => `${steady.delayP99Ms.toFixed(1)} / ${burst.delayP99Ms.toFixed(1)}`],
+  [
+    'round trip p50 / p99, ms',
+    ({ steady }) => `${steady.p50Ms.toFixed(3)} / ${steady.p99Ms.toFixed(2)}`,
+  ],
+  [
+    'loop delay p99, set rate / burst, ms',
+    ({ steady, burst }) => `${steady.delayP99Ms.toFixed(1)} / ${burst.delayP99Ms.toFixed(1)}`,
+  ],
   ['connects a second', ({ connectsPerSecond }) => whole(connectsPerSecond)],
-  ['memory per idle connection, KB', ({ bytesPerConnection }) => (bytesPerConnection / 1024).toFixed(1)],
-  ['resident memory idle / most, MB', ({ idleRssBytes, rssBytes }) => `${(idleRssBytes / MIB).toFixed(0)} / ${(rssBytes / MIB).toFixed(0)}`],
+  [
+    'memory per idle connection, KB',
+    ({ bytesPerConnection }) => (bytesPerConnection / 1024).toFixed(1),
+  ],
+  [
+    'resident memory idle / most, MB',
+    ({ idleRssBytes, rssBytes }) =>
+      `${(idleRssBytes / MIB).toFixed(0)} / ${(rssBytes / MIB).toFixed(0)}`,
+  ],
   ['flood: seconds', ({ flood }) => flood?.seconds.toFixed(1) ?? '-'],
   ['flood: server CPU a refusal, µs', ({ flood }) => flood?.cpuMicros.toFixed(0) ?? '-'],
   ['flood: loop delay p99, ms', ({ flood }) => flood?.delayP99Ms.toFixed(1) ?? '-'],
@@ -117,22 +149,34 @@ const FIGURES = [
 /** Columns as wide as what is in them: the first to the left, the others to the right. */
 function columns(rows) {
   const widths = rows[0].map((_, at) => Math.max(...rows.map((row) => row[at].length)));
-  return rows.map((row) => row.map((text, at) => (at === 0 ? text.padEnd(widths[at]) : text.padStart(widths[at]))).join('  ')).join('\n');
+  return rows
+    .map((row) =>
+      row
+        .map((text, at) => (at === 0 ? text.padEnd(widths[at]) : text.padStart(widths[at])))
+        .join('  '),
+    )
+    .join('\n');
 }
 
 /** The figures of a host as text. */
 export function tableOf(figures) {
   const names = Object.keys(figures);
-  return columns([['', ...names], ...FIGURES.map(([title, text]) => [title, ...names.map((name) => text(figures[name]))])]);
+  return columns([
+    ['', ...names],
+    ...FIGURES.map(([title, text]) => [title, ...names.map((name) => text(figures[name]))]),
+  ]);
 }
 
 /** What the rows of all hosts come to, in a sentence. */
 export function closing(rows) {
   const judged = rows.filter(({ pass }) => pass !== undefined);
   const missed = judged.filter(({ pass }) => !pass).length;
-  if (judged.length === 0) return 'Nothing was to be judged: what is wanted is wanted of portcullis, which did not run.';
+  if (judged.length === 0)
+    return 'Nothing was to be judged: what is wanted is wanted of portcullis, which did not run.';
   if (missed > 0) return `${missed} of ${judged.length} missed.`;
-  return judged.length === rows.length ? 'All is met.' : `All that was measured is met; ${rows.length - judged.length} of ${rows.length} were not.`;
+  return judged.length === rows.length
+    ? 'All is met.'
+    : `All that was measured is met; ${rows.length - judged.length} of ${rows.length} were not.`;
 }
 
 /** What was wanted, as text. */
@@ -140,6 +184,12 @@ export function verdictText(rows) {
   const word = ({ pass }) => (pass === undefined ? 'not measured' : pass ? 'met' : 'MISSED');
   return columns([
     ['portcullis, everything on', 'got', 'must', 'aim', ''],
-    ...rows.map((row) => [row.title, row.got === undefined ? '-' : `${row.got.toFixed(row.digits)} ${row.unit}`.trim(), row.must, row.aim, word(row)]),
+    ...rows.map((row) => [
+      row.title,
+      row.got === undefined ? '-' : `${row.got.toFixed(row.digits)} ${row.unit}`.trim(),
+      row.must,
+      row.aim,
+      word(row),
+    ]),
   ]);
 }

@@ -12,8 +12,16 @@ const require = createRequire(import.meta.url);
 const load = process.argv[2] === 'require' ? async (name) => require(name) : (name) => import(name);
 const isBun = 'bun' in process.versions;
 
-const { ConnectionManager, TimerManager, TokenVerifier, ResourceMonitor, ProductionMetrics, PortcullisError, isPublicAddress, scanJson } =
-  await load('portcullis');
+const {
+  ConnectionManager,
+  TimerManager,
+  TokenVerifier,
+  ResourceMonitor,
+  ProductionMetrics,
+  PortcullisError,
+  isPublicAddress,
+  scanJson,
+} = await load('portcullis');
 const { ManualClock, FakeSocket } = await load('portcullis/testing');
 assert.match(require('portcullis/package.json').version, /^\d+\.\d+\.\d+/);
 
@@ -72,7 +80,8 @@ await once(server, 'listening');
 const [first, socket] = await status(server.address().port);
 assert.equal(first, 101);
 // Bun 1.3 does not send what is written to the socket of an upgrade: its clients wait in vain.
-if (!isBun || !process.versions.bun.startsWith('1.3.')) assert.equal((await status(server.address().port))[0], 429);
+if (!isBun || !process.versions.bun.startsWith('1.3.'))
+  assert.equal((await status(server.address().port))[0], 429);
 socket.destroy();
 server.close();
 guard.manager.cleanup();
@@ -82,7 +91,9 @@ const bun = await load('portcullis/bun');
 assert.equal(elysia.default, elysia.portcullis);
 if (isBun) {
   const { Elysia } = await import('elysia');
-  const app = new Elysia().use(elysia.portcullis({ limits: { maxConnectionsPerIp: 1 } })).ws('/', {});
+  const app = new Elysia()
+    .use(elysia.portcullis({ limits: { maxConnectionsPerIp: 1 } }))
+    .ws('/', {});
   app.listen({ port: 0, hostname: '127.0.0.1' });
   assert.equal((await status(app.server.port))[0], 101);
   assert.equal((await status(app.server.port))[0], 429);

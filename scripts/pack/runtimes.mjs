@@ -5,49 +5,86 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const onWindows = process.platform === 'win32';
-const isMusl = process.platform === 'linux' && process.report.getReport().header.glibcVersionRuntime === undefined;
+const isMusl =
+  process.platform === 'linux' &&
+  process.report.getReport().header.glibcVersionRuntime === undefined;
 
 /** The folder of npm/ for this machine; `undefined` where there is none. */
 export function addonFolder() {
   const here = `${process.platform}-${process.arch}`;
-  if (process.platform === 'linux') return ['x64', 'arm64'].includes(process.arch) ? `${here}-${isMusl ? 'musl' : 'gnu'}` : undefined;
+  if (process.platform === 'linux')
+    return ['x64', 'arm64'].includes(process.arch)
+      ? `${here}-${isMusl ? 'musl' : 'gnu'}`
+      : undefined;
   return { 'darwin-x64': here, 'darwin-arm64': here, 'win32-x64': `${here}-msvc` }[here];
 }
 
 /** A binary out of a package, or why it cannot be had. */
 function fetched(root, name, version, path) {
-  const into = join(root, 'node_modules', '.cache', 'portcullis-runtimes', `${name.replaceAll(/\W/g, '-')}-${version}`);
+  const into = join(
+    root,
+    'node_modules',
+    '.cache',
+    'portcullis-runtimes',
+    `${name.replaceAll(/\W/g, '-')}-${version}`,
+  );
   const command = join(into, 'node_modules', name, ...path);
   if (!existsSync(command)) {
     mkdirSync(into, { recursive: true });
     writeFileSync(join(into, 'package.json'), '{ "private": true }');
-    const args = ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--no-package-lock', `${name}@${version}`];
-    const { status, stderr } = spawnSync('npm', args, { cwd: into, encoding: 'utf8', shell: onWindows });
+    const args = [
+      'install',
+      '--no-audit',
+      '--no-fund',
+      '--ignore-scripts',
+      '--no-package-lock',
+      `${name}@${version}`,
+    ];
+    const { status, stderr } = spawnSync('npm', args, {
+      cwd: into,
+      encoding: 'utf8',
+      shell: onWindows,
+    });
     if (status !== 0 || !existsSync(command))
-      return { missing: `${name}@${version} could not be installed: ${(stderr ?? '').split('\n').find((line) => line.includes('npm error')) ?? 'no binary'}` };
+      return {
+        missing: `${name}@${version} could not be installed: ${(stderr ?? '').split('\n').find((line) => line.includes('npm error')) ?? 'no binary'}`,
+      };
   }
   const { status, stderr } = spawnSync(command, ['--version'], { encoding: 'utf8' });
-  return status === 0 ? { command } : { missing: `${name}@${version} does not run here: ${(stderr ?? '').trim().slice(0, 200)}` };
+  return status === 0
+    ? { command }
+    : { missing: `${name}@${version} does not run here: ${(stderr ?? '').trim().slice(0, 200)}` };
 }
 
 function node(root, version) {
-  if (process.versions.node === version || process.versions.node.startsWith(`${version}.`)) return { command: process.execPath };
+  if (process.versions.node === version || process.versions.node.startsWith(`${version}.`))
+    return { command: process.execPath };
   if (isMusl) return { missing: 'the npm packages of Node.js are for glibc' };
-  return fetched(root, `node-${onWindows ? 'win' : process.platform}-${process.arch}`, version, ['bin', onWindows ? 'node.exe' : 'node']);
+  return fetched(root, `node-${onWindows ? 'win' : process.platform}-${process.arch}`, version, [
+    'bin',
+    onWindows ? 'node.exe' : 'node',
+  ]);
 }
 
 function bun(root, version) {
   const own = join(root, 'node_modules', 'bun', 'package.json');
-  if (existsSync(own) && JSON.parse(readFileSync(own, 'utf8')).version.startsWith(version)) return { command: join(root, 'node_modules', '.bin', 'bun') };
+  if (existsSync(own) && JSON.parse(readFileSync(own, 'utf8')).version.startsWith(version))
+    return { command: join(root, 'node_modules', '.bin', 'bun') };
   const platform = onWindows ? 'windows' : process.platform;
   const arch = process.arch === 'arm64' ? 'aarch64' : process.arch;
-  return fetched(root, `@oven/bun-${platform}-${arch}${isMusl ? '-musl' : ''}`, version, ['bin', onWindows ? 'bun.exe' : 'bun']);
+  return fetched(root, `@oven/bun-${platform}-${arch}${isMusl ? '-musl' : ''}`, version, [
+    'bin',
+    onWindows ? 'bun.exe' : 'bun',
+  ]);
 }
 
 /** What the package has to work on: the oldest that it names, and the newest of each line. */
 export function runtimes(root) {
   return [
-    ...['20.19.0', '20', '22', '24', '26'].map((version) => ({ title: `Node ${version}`, ...node(root, version) })),
+    ...['20.19.0', '20', '22', '24', '26'].map((version) => ({
+      title: `Node ${version}`,
+      ...node(root, version),
+    })),
     ...['1.3.0', '1.4'].map((version) => ({ title: `Bun ${version}`, ...bun(root, version) })),
   ];
 }
@@ -60,7 +97,12 @@ export function oldRuntimes(root) {
       pattern: /needs Node\.js 20\.19 or newer and this is \d+\.\d+/,
       ...node(root, version),
     })),
-    { title: 'Node 22.11.0, by require,', byRequire: 'only', pattern: /22\.12 or newer .* or use import/, ...node(root, '22.11.0') },
+    {
+      title: 'Node 22.11.0, by require,',
+      byRequire: 'only',
+      pattern: /22\.12 or newer .* or use import/,
+      ...node(root, '22.11.0'),
+    },
     { title: 'Bun 1.2', pattern: /needs Bun 1\.3 or newer/, ...bun(root, '1.2') },
   ];
 }

@@ -71,8 +71,16 @@ export const builder = new ElysiaServerBuilder({ port: 0 });
 
 /** The README's examples: ten lines for Elysia, ten for ws, and everything in the place of the latter's guard. */
 function readme() {
-  const [elysia, ws, whole] = [...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  return { 'elysia.ts': elysia, 'ws.ts': ws, 'whole.ts': ws.slice(0, ws.indexOf('portcullis({')) + whole };
+  const [elysia, ws, whole] = [
+    ...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(
+      /```ts\n([\s\S]*?)```/g,
+    ),
+  ].map(([, code]) => code);
+  return {
+    'elysia.ts': elysia,
+    'ws.ts': ws,
+    'whole.ts': ws.slice(0, ws.indexOf('portcullis({')) + whole,
+  };
 }
 
 const esm = { module: 'NodeNext', moduleResolution: 'NodeNext' };
@@ -95,8 +103,23 @@ export function typeProjects() {
     project('NodeNext, CommonJS', { 'main.ts': CJS }, { ...esm, ...node }, [], 'commonjs'),
     project('ws, NodeNext', { 'main.ts': WS }, { ...esm, ...node }, ['ws', '@types/ws']),
     project('ws, Bundler', { 'main.ts': WS }, { ...bundler, ...node }, ['ws', '@types/ws']),
-    project('bun and elysia, NodeNext', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...esm, ...bun }, ['elysia', '@types/bun', 'bun-types']),
-    project("the README's examples", readme(), { ...esm, ...bun }, ['ws', '@types/ws', 'elysia', '@types/bun', 'bun-types']),
-    project('bun and elysia, Bundler', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...bundler, ...bun }, ['elysia', '@types/bun', 'bun-types']),
+    project('bun and elysia, NodeNext', { 'main.ts': BUN, 'app.ts': ELYSIA }, { ...esm, ...bun }, [
+      'elysia',
+      '@types/bun',
+      'bun-types',
+    ]),
+    project("the README's examples", readme(), { ...esm, ...bun }, [
+      'ws',
+      '@types/ws',
+      'elysia',
+      '@types/bun',
+      'bun-types',
+    ]),
+    project(
+      'bun and elysia, Bundler',
+      { 'main.ts': BUN, 'app.ts': ELYSIA },
+      { ...bundler, ...bun },
+      ['elysia', '@types/bun', 'bun-types'],
+    ),
   ];
 }

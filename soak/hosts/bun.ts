@@ -10,6 +10,8 @@ const server = Bun.serve({
     if (text !== undefined) return new Response(text);
     return self.upgrade(request) ? undefined : new Response('not a WebSocket', { status: 400 });
   }),
-  websocket: guard.websocket({ message: (ws, message) => reply(message, (text) => void ws.send(text)) }),
+  websocket: guard.websocket({
+    message: (ws, message) => reply(message, (text) => void ws.send(text)),
+  }),
 });
 console.log(`listening on ${server.port}`);

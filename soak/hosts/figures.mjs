@@ -3,11 +3,22 @@ import { TimerManager, TokenVerifier } from '../../dist/index.js';
 
 const { keys, ...rest } = JSON.parse(process.env.SOAK_OPTIONS ?? '{}');
 const verifier =
-  keys === undefined ? undefined : new TokenVerifier({ keys, algorithms: ['HS256', 'RS256', 'PS384', 'ES256', 'ES512', 'EdDSA'], audience: null });
+  keys === undefined
+    ? undefined
+    : new TokenVerifier({
+        keys,
+        algorithms: ['HS256', 'RS256', 'PS384', 'ES256', 'ES512', 'EdDSA'],
+        audience: null,
+      });
 
 export const timers = new TimerManager();
 /** A client has to wait for its `terminate()` no longer than a trial. */
-export const options = { closeTimeoutMs: 500, ...rest, timers, ...(verifier === undefined ? {} : { auth: verifier }) };
+export const options = {
+  closeTimeoutMs: 500,
+  ...rest,
+  timers,
+  ...(verifier === undefined ? {} : { auth: verifier }),
+};
 
 /** As much as the host can tell after a collection. */
 async function memory() {
@@ -31,7 +42,15 @@ export async function answer(url, guard) {
   }
   if (pathname === '/memory') return JSON.stringify(await memory());
   if (pathname !== '/figures') return undefined;
-  const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections, admitted, evicted, refused } = guard.manager.getStats();
+  const {
+    totalConnections,
+    connectionsByIp,
+    connectionsByUser,
+    anonymousConnections,
+    admitted,
+    evicted,
+    refused,
+  } = guard.manager.getStats();
   return JSON.stringify({
     seats: totalConnections,
     ips: connectionsByIp,
@@ -55,4 +74,5 @@ export function reply(message, send) {
 }
 
 // Heard and said aloud: the trial fails for it.
-for (const event of ['uncaughtException', 'unhandledRejection']) process.on(event, (error) => console.log(`unheard ${event}: ${error?.stack ?? error}`));
+for (const event of ['uncaughtException', 'unhandledRejection'])
+  process.on(event, (error) => console.log(`unheard ${event}: ${error?.stack ?? error}`));

@@ -1,7 +1,14 @@
 // Ends the process in the way it is told, with everything in flight.
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
-import { ConnectionManager, GracefulShutdown, ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../../dist/index.js';
+import {
+  ConnectionManager,
+  GracefulShutdown,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+  TokenVerifier,
+} from '../../dist/index.js';
 
 const way = isMainThread ? process.argv[2] : workerData.way;
 const socket = { close() {}, terminate() {} };
@@ -30,37 +37,54 @@ const end = () => {
     case 'by itself':
       return timers.cleanup();
     case 'shutdown':
-      return void new GracefulShutdown(timers, { drainWindowMs: 100 }).shutdown('SIGTERM').then(() => process.exit(7));
+      return void new GracefulShutdown(timers, { drainWindowMs: 100 })
+        .shutdown('SIGTERM')
+        .then(() => process.exit(7));
     default:
       throw new Error(`no way to end: ${way}`);
   }
 };
 const isInWorker = way.endsWith('in a worker');
 const inHook = way === 'exit in a hook';
-const manager = new ConnectionManager({ connectionTimeoutMs: isInWorker ? 600_000 : 20, cleanupIntervalMs: 5 }, timers, {
-  name: 'soak.exit',
-  monitor,
-  ...(inHook ? { onEvict: end } : {}),
-});
-for (let at = 0; at < 2000; at++) manager.commit(manager.reserve(`10.0.${at >> 8}.${at & 255}`, `user-${at % 50}`), `c${at}`, socket);
+const manager = new ConnectionManager(
+  { connectionTimeoutMs: isInWorker ? 600_000 : 20, cleanupIntervalMs: 5 },
+  timers,
+  {
+    name: 'soak.exit',
+    monitor,
+    ...(inHook ? { onEvict: end } : {}),
+  },
+);
+for (let at = 0; at < 2000; at++)
+  manager.commit(
+    manager.reserve(`10.0.${at >> 8}.${at & 255}`, `user-${at % 50}`),
+    `c${at}`,
+    socket,
+  );
 const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600 })}`;
 const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
-const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) } });
+const verifier = new TokenVerifier({
+  algorithms: ['RS256'],
+  keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) },
+});
 for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: 4000 }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
   // A worker that holds the same things is there when the process ends.
-  const worker = new Worker(new URL(import.meta.url), { workerData: { way: isInWorker ? way : 'stays' } });
+  const worker = new Worker(new URL(import.meta.url), {
+    workerData: { way: isInWorker ? way : 'stays' },
+  });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
   // Not `once`, which an error of the worker would reject.
   await new Promise((resolve) => void worker.on(isInWorker ? 'exit' : 'online', resolve));
   if (isInWorker) {
     const { totalConnections } = manager.getStats();
-    if (totalConnections !== 2000) throw new Error(`${totalConnections} seats are taken, and 2000 are ours`);
+    if (totalConnections !== 2000)
+      throw new Error(`${totalConnections} seats are taken, and 2000 are ours`);
     process.exit(7);
   }
   if (way === 'by itself') await worker.terminate();

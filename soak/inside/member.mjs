@@ -11,12 +11,19 @@ const managers = [open(), open()];
 const held = [];
 const gate = new Int32Array(start);
 const statsOf = () => {
-  const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } = managers[0].getStats();
+  const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
+    managers[0].getStats();
   return [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections];
 };
 parentPort.on('message', ({ operation, rush }) => {
-  if (operation !== undefined) return parentPort.postMessage({ outcome: operate(managers, open, held, operation), stats: statsOf(), held: told(held) });
-  if (rush === undefined) return parentPort.postMessage({ stats: statsOf(), timers: timers.getActiveTimersCount() });
+  if (operation !== undefined)
+    return parentPort.postMessage({
+      outcome: operate(managers, open, held, operation),
+      stats: statsOf(),
+      held: told(held),
+    });
+  if (rush === undefined)
+    return parentPort.postMessage({ stats: statsOf(), timers: timers.getActiveTimersCount() });
   // All workers at once, as fast as they can.
   Atomics.add(gate, 0, 1);
   Atomics.notify(gate, 0);

@@ -15,7 +15,9 @@ const fail = (what) => {
   process.exit(1);
 };
 const begin = async (at) => {
-  const worker = new Worker(new URL('member.mjs', import.meta.url), { workerData: { name: 'soak.model', start } });
+  const worker = new Worker(new URL('member.mjs', import.meta.url), {
+    workerData: { name: 'soak.model', start },
+  });
   worker.on('error', (error) => fail(error.stack));
   await once(worker, 'message');
   members[at] = { worker, held: [] };
@@ -36,7 +38,10 @@ for (let step = 0; step < Number(count); step++) {
     await members[at].worker.terminate();
     await begin(at);
     const { stats } = await ask(members[at], {});
-    if (!same(stats, countsOf(all()))) fail(`step ${step}, a worker has ended: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
+    if (!same(stats, countsOf(all())))
+      fail(
+        `step ${step}, a worker has ended: ${JSON.stringify({ stats, counts: countsOf(all()) })}`,
+      );
   }
   const member = dice.pick(members);
   const operation = draw(dice);
@@ -45,20 +50,27 @@ for (let step = 0; step < Number(count); step++) {
   seen[outcome] = (seen[outcome] ?? 0) + 1;
   member.held = held;
   if (outcome !== wanted) fail(`step ${step}: ${JSON.stringify({ operation, wanted, outcome })}`);
-  if (!same(stats, countsOf(all()))) fail(`step ${step}: ${JSON.stringify({ operation, stats, counts: countsOf(all()) })}`);
+  if (!same(stats, countsOf(all())))
+    fail(`step ${step}: ${JSON.stringify({ operation, stats, counts: countsOf(all()) })}`);
 }
 const gate = new Int32Array(start);
 for (let round = 0; round < Number(rounds); round++) {
   const target = Atomics.load(gate, 0) + WORKERS;
-  const answers = await Promise.all(members.map((member, at) => ask(member, { rush: { target, seed: `${seed} ${round} ${at}`, count: 2000 } })));
+  const answers = await Promise.all(
+    members.map((member, at) =>
+      ask(member, { rush: { target, seed: `${seed} ${round} ${at}`, count: 2000 } }),
+    ),
+  );
   answers.forEach(({ held, most }, at) => {
     members[at].held = held;
     if (most > LIMITS.maxTotalConnections) fail(`rush ${round}: ${most} seats were taken`);
   });
   const limit = broken(all());
-  if (limit !== undefined) fail(`rush ${round}: more than ${limit} allows: ${JSON.stringify(all())}`);
+  if (limit !== undefined)
+    fail(`rush ${round}: more than ${limit} allows: ${JSON.stringify(all())}`);
   const { stats } = await ask(members[0], {});
-  if (!same(stats, countsOf(all()))) fail(`rush ${round}: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
+  if (!same(stats, countsOf(all())))
+    fail(`rush ${round}: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
   // One is ended in the middle of the next rush.
   const at = dice.below(WORKERS);
   const ending = members[at].worker;
@@ -67,7 +79,10 @@ for (let round = 0; round < Number(rounds); round++) {
   await ending.terminate();
   await begin(at);
   const after = await ask(members[at], {});
-  if (!same(after.stats, countsOf(all()))) fail(`rush ${round}, a worker has ended: ${JSON.stringify({ stats: after.stats, counts: countsOf(all()) })}`);
+  if (!same(after.stats, countsOf(all())))
+    fail(
+      `rush ${round}, a worker has ended: ${JSON.stringify({ stats: after.stats, counts: countsOf(all()) })}`,
+    );
 }
 for (const [at, member] of members.entries()) {
   const { timers } = await ask(member, {});
@@ -77,7 +92,8 @@ for (const [at, member] of members.entries()) {
   const other = members[at + 1];
   if (other === undefined) break;
   const { stats } = await ask(other, {});
-  if (!same(stats, countsOf(all()))) fail(`at the end: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
+  if (!same(stats, countsOf(all())))
+    fail(`at the end: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
 }
 console.log(JSON.stringify(seen));
 process.exit(0);

@@ -24,7 +24,21 @@ const ADDRESSES = [
   ['', 'unknown'],
 ];
 const USERS = [undefined, undefined, 'ann', 'bob', 'cleo', 'ann\0', 'ünë'];
-const ASKED = ['add', 'add', 'add', 'reserve', 'reserve', 'commit', 'commit', 'abort', 'release', 'remove', 'bind', 'bind', 'close'];
+const ASKED = [
+  'add',
+  'add',
+  'add',
+  'reserve',
+  'reserve',
+  'commit',
+  'commit',
+  'abort',
+  'release',
+  'remove',
+  'bind',
+  'bind',
+  'close',
+];
 
 let ids = 0;
 
@@ -48,7 +62,12 @@ export function draw(dice) {
  * @param held what this worker holds: seats with their manager, and what they were taken for
  * @returns 'ok', a code, or 'nothing' where there was nothing to do it to
  */
-export function operate(managers, open, held, { kind, manager: at, ip, address, prefix, user, pick }) {
+export function operate(
+  managers,
+  open,
+  held,
+  { kind, manager: at, ip, address, prefix, user, pick },
+) {
   const manager = managers[at];
   const socket = { close() {} };
   const leases = held.filter(({ lease }) => lease !== undefined);
@@ -79,7 +98,8 @@ export function operate(managers, open, held, { kind, manager: at, ip, address, 
     case 'abort': {
       const taken = of(leases);
       if (taken === undefined) return 'nothing';
-      const isDone = managers[taken.at].abort(taken.lease) && !managers[taken.at].abort(taken.lease);
+      const isDone =
+        managers[taken.at].abort(taken.lease) && !managers[taken.at].abort(taken.lease);
       drop(taken);
       return isDone ? 'ok' : 'not aborted';
     }
@@ -88,7 +108,10 @@ export function operate(managers, open, held, { kind, manager: at, ip, address, 
       const taken = of(live);
       if (taken === undefined) return 'nothing';
       const { connection } = taken;
-      const once = () => (kind === 'release' ? managers[taken.at].release(connection) : managers[taken.at].removeConnection(connection.id));
+      const once = () =>
+        kind === 'release'
+          ? managers[taken.at].release(connection)
+          : managers[taken.at].removeConnection(connection.id);
       const isDone = once() && !once();
       drop(taken);
       return isDone ? 'ok' : 'not released';
@@ -119,14 +142,26 @@ export function operate(managers, open, held, { kind, manager: at, ip, address, 
 }
 
 /** What a member tells of its seats. */
-export const told = (held) => held.map(({ at, lease, address, prefix, user }) => ({ at, isLease: lease !== undefined, address, prefix, user }));
+export const told = (held) =>
+  held.map(({ at, lease, address, prefix, user }) => ({
+    at,
+    isLease: lease !== undefined,
+    address,
+    prefix,
+    user,
+  }));
 
 const count = (seats, test) => seats.filter(test).length;
 
 /** What the index is to say of these seats. */
 export function countsOf(seats) {
   const distinct = (values) => new Set(values.filter((value) => value !== undefined)).size;
-  return [seats.length, distinct(seats.map(({ address }) => address)), distinct(seats.map(({ user }) => user)), count(seats, ({ user }) => user === undefined)];
+  return [
+    seats.length,
+    distinct(seats.map(({ address }) => address)),
+    distinct(seats.map(({ user }) => user)),
+    count(seats, ({ user }) => user === undefined),
+  ];
 }
 
 /** What is to come of `operation` if all workers together hold `seats`; `own` are those of the worker that is asked. */
@@ -136,18 +171,32 @@ export function expected(seats, own, { kind, address, prefix, user, pick }) {
     case 'reserve': {
       const here = seats.filter((seat) => seat.address === address);
       if (seats.length >= LIMITS.maxTotalConnections) return 'total_limit';
-      if (prefix !== undefined && count(seats, (seat) => seat.prefix === prefix) >= LIMITS.maxConnectionsPerPrefix) return 'prefix_limit';
-      if (address === 'unknown' && here.length >= LIMITS.maxUnknownIpConnections) return 'unknown_ip_limit';
+      if (
+        prefix !== undefined &&
+        count(seats, (seat) => seat.prefix === prefix) >= LIMITS.maxConnectionsPerPrefix
+      )
+        return 'prefix_limit';
+      if (address === 'unknown' && here.length >= LIMITS.maxUnknownIpConnections)
+        return 'unknown_ip_limit';
       if (address !== 'unknown' && here.length >= LIMITS.maxConnectionsPerIp) return 'ip_limit';
-      if (user !== undefined) return count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser ? 'user_limit' : 'ok';
-      if (count(here, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnectionsPerIp) return 'anonymous_ip_limit';
-      return count(seats, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnections ? 'anonymous_limit' : 'ok';
+      if (user !== undefined)
+        return count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser
+          ? 'user_limit'
+          : 'ok';
+      if (count(here, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnectionsPerIp)
+        return 'anonymous_ip_limit';
+      return count(seats, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnections
+        ? 'anonymous_limit'
+        : 'ok';
     }
     case 'bind': {
       const live = own.filter(({ isLease }) => !isLease);
       const taken = live[Math.floor(pick * live.length)];
       if (taken === undefined || user === undefined) return 'nothing';
-      return taken.user !== user && count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser ? 'user_limit' : 'ok';
+      return taken.user !== user &&
+        count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser
+        ? 'user_limit'
+        : 'ok';
     }
     case 'reopen':
       return 'ok';
@@ -163,7 +212,8 @@ export function expected(seats, own, { kind, address, prefix, user, pick }) {
 export function broken(seats) {
   const most = (key) => {
     const counts = new Map();
-    for (const seat of seats) if (seat[key] !== undefined) counts.set(seat[key], (counts.get(seat[key]) ?? 0) + 1);
+    for (const seat of seats)
+      if (seat[key] !== undefined) counts.set(seat[key], (counts.get(seat[key]) ?? 0) + 1);
     return counts;
   };
   const over = (counts, limit) => [...counts].find(([, number]) => number > limit)?.[0];

@@ -1,16 +1,30 @@
 // A worker that holds connections, timers, a monitor and a running batch verification, and waits for its end.
 import { parentPort, workerData } from 'node:worker_threads';
-import { ConnectionManager, PerformantMiddlewareChain, ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier, parseJson } from '../../dist/index.js';
+import {
+  ConnectionManager,
+  PerformantMiddlewareChain,
+  ProductionMetrics,
+  ResourceMonitor,
+  TimerManager,
+  TokenVerifier,
+  parseJson,
+} from '../../dist/index.js';
 
 const { name, connections, timers: count, tokens, pem, early } = workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
 const monitor = new ResourceMonitor({}, timers, { log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
-const shared = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, { name, monitor });
+const shared = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
+  name,
+  monitor,
+});
 const own = new ConnectionManager({ maxConnectionsPerIp: connections }, timers);
 const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem } });
-const chain = new PerformantMiddlewareChain([{ name: 'one', middleware: (_context, next) => next() }], timers);
+const chain = new PerformantMiddlewareChain(
+  [{ name: 'one', middleware: (_context, next) => next() }],
+  timers,
+);
 
 if (early) parentPort.postMessage('busy');
 const open = (round) => {
@@ -23,7 +37,8 @@ const open = (round) => {
   }
 };
 open(0);
-for (let at = 0; at < count; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 20));
+for (let at = 0; at < count; at++)
+  timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 20));
 if (!early) parentPort.postMessage('busy');
 
 // From here on it only works; what interrupts it is its end.
@@ -32,7 +47,8 @@ const verify = async () => {
 };
 void verify();
 for (let round = 1; ; round++) {
-  for (const connection of shared.connections.values()) if (round % 2 === 0) shared.release(connection);
+  for (const connection of shared.connections.values())
+    if (round % 2 === 0) shared.release(connection);
   for (const connection of own.connections.values()) own.release(connection);
   open(round);
   parseJson('{"a":[1,2,3]}');

@@ -14,16 +14,26 @@ const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString(
 const pem = publicKey.export({ type: 'spki', format: 'pem' });
 const name = 'soak.workers';
 const timers = new TimerManager();
-const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, { name });
+const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
+  name,
+});
 const before = timers.getActiveTimersCount();
-const workerData = { name, connections: 200, timers: 100, tokens: Array.from({ length: 1024 }, () => token), pem };
+const workerData = {
+  name,
+  connections: 200,
+  timers: 100,
+  tokens: Array.from({ length: 1024 }, () => token),
+  pem,
+};
 
 let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
     // Some are ended while they still begin, and even before they run.
     const early = dice.next() < 0.3;
-    const worker = new Worker(new URL('worker.mjs', import.meta.url), { workerData: { ...workerData, early } });
+    const worker = new Worker(new URL('worker.mjs', import.meta.url), {
+      workerData: { ...workerData, early },
+    });
     worker.on('error', (error) => {
       console.error(error);
       process.exit(1);
@@ -36,9 +46,13 @@ const one = async () => {
 };
 await Promise.all(Array.from({ length: Number(width) }, one));
 
-const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } = manager.getStats();
+const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
+  manager.getStats();
 // A batch of its own still works, and so do timers.
-const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([token, 'x']);
+const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
+  token,
+  'x',
+]);
 await timers.sleep(5);
 console.log(
   JSON.stringify({

@@ -26,14 +26,18 @@ const ways = {
   },
   async half(peer, dice) {
     const text = handshakeText();
-    await new Promise((resolve) => void peer.socket.write(text.slice(0, 1 + dice.below(text.length - 2)), resolve));
+    await new Promise(
+      (resolve) => void peer.socket.write(text.slice(0, 1 + dice.below(text.length - 2)), resolve),
+    );
     await peer.reset();
   },
 };
 
 /** @param {import('../plan.mjs').Context} context */
 export async function connects({ host, dice, counts, tell }) {
-  const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000, maxTotalConnections: 10_000, connectionTimeoutMs: 60_000 } });
+  const server = await Server.start(host, {
+    limits: { maxConnectionsPerIp: 1000, maxTotalConnections: 10_000, connectionTimeoutMs: 60_000 },
+  });
   const memory = await flat(server, counts.cycles, tell, async () => {
     const peer = new Peer(server.port, dice.below(200));
     await ways[dice.pick(['clean', 'clean', 'fin', 'reset', 'early', 'half'])](peer, dice);

@@ -6,7 +6,9 @@ import { Process } from '../process.mjs';
 async function run({ command }, args, tell) {
   const process = new Process(command, args);
   let lines = 0;
-  process.child.stdout.on('data', (data) => tell(`${(lines += String(data).split('\n').length - 1)} lines`));
+  process.child.stdout.on('data', (data) =>
+    tell(`${(lines += String(data).split('\n').length - 1)} lines`),
+  );
   const ended = await process.ended;
   const said = `${process.out}${process.err}`;
   if (ended !== 0) throw new Error(`${process.title} ended with ${ended}: ${said.slice(-2000)}`);
@@ -17,16 +19,26 @@ async function run({ command }, args, tell) {
 /** @param {import('../plan.mjs').Context} context */
 export async function workers({ host, seed, counts, tell }) {
   const width = Math.min(4, counts.workers);
-  const { left, timers, results, rss } = await run(host, ['soak/inside/workers.mjs', seed, String(counts.workers), String(width)], tell);
-  if (left.some((count) => count !== 0)) throw new Error(`seats of workers that have ended are taken: ${left}`);
+  const { left, timers, results, rss } = await run(
+    host,
+    ['soak/inside/workers.mjs', seed, String(counts.workers), String(width)],
+    tell,
+  );
+  if (left.some((count) => count !== 0))
+    throw new Error(`seats of workers that have ended are taken: ${left}`);
   if (timers !== 0) throw new Error(`${timers} timers are left`);
-  if (results[0] !== true || results[1] !== false) throw new Error(`verification does not work any more: ${results}`);
+  if (results[0] !== true || results[1] !== false)
+    throw new Error(`verification does not work any more: ${results}`);
   return `${counts.workers} workers ended with seats, timers, and a batch under way; ${rss} MiB at the end`;
 }
 
 /** @param {import('../plan.mjs').Context} context */
 export async function model({ host, seed, counts, tell }) {
-  const seen = await run(host, ['soak/inside/model.mjs', seed, String(counts.operations), String(counts.rushes)], tell);
+  const seen = await run(
+    host,
+    ['soak/inside/model.mjs', seed, String(counts.operations), String(counts.rushes)],
+    tell,
+  );
   const refusals = Object.entries(seen).filter(([code]) => code.endsWith('_limit')).length;
   return `${counts.operations} operations of 8 managers in 4 workers as the model says, ${refusals} limits met; ${counts.rushes} rushes of all at once`;
 }
@@ -54,7 +66,10 @@ export async function exits({ host, counts, tell }) {
     const [way, wanted] = ways[at % ways.length];
     const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
     const ended = await process.ended;
-    if (ended !== wanted) throw new Error(`"${way}" ended with ${ended} instead of ${wanted}: ${process.out}${process.err}`);
+    if (ended !== wanted)
+      throw new Error(
+        `"${way}" ended with ${ended} instead of ${wanted}: ${process.out}${process.err}`,
+      );
     tell(`${at} of ${counts.exits * ways.length}`);
   });
   return `${counts.exits * ways.length} processes ended in ${ways.length} ways, all as they should`;

@@ -31,11 +31,16 @@ const FORBIDDEN = [
 
 /** @param {import('../plan.mjs').Context} context */
 export async function garbage({ host, dice, counts, tell }) {
-  const server = await Server.start(host, { limits: { connectionTimeoutMs: 60_000 }, websockets: { maxMessageSize: 4096 } });
+  const server = await Server.start(host, {
+    limits: { connectionTimeoutMs: 60_000 },
+    websockets: { maxMessageSize: 4096 },
+  });
   const memory = await flat(server, counts.garbage, tell, async (at) => {
     const peer = new Peer(server.port, at);
     const isForbidden = at < FORBIDDEN.length || dice.next() < 0.5;
-    const data = isForbidden ? (FORBIDDEN[at] ?? dice.pick(FORBIDDEN))() : dice.bytes(1 + dice.below(300));
+    const data = isForbidden
+      ? (FORBIDDEN[at] ?? dice.pick(FORBIDDEN))()
+      : dice.bytes(1 + dice.below(300));
     // Sometimes right behind the handshake, and in pieces.
     const isAtOnce = dice.next() < 0.3;
     peer.write(handshakeText());
@@ -54,8 +59,20 @@ export async function garbage({ host, dice, counts, tell }) {
 
 /** Heads that are no handshakes, or only nearly. */
 const WRONG = [
-  (dice) => handshakeText({ 'Sec-WebSocket-Key': dice.pick(['', 'short', 'x'.repeat(5000), 'dGhlIHNhbXBsZSBub25jZQ', '\u0001']) }),
-  (dice) => handshakeText({ 'Sec-WebSocket-Version': dice.pick(['', '0', '7', '12', '14', '13, 8', '99999999999']) }),
+  (dice) =>
+    handshakeText({
+      'Sec-WebSocket-Key': dice.pick([
+        '',
+        'short',
+        'x'.repeat(5000),
+        'dGhlIHNhbXBsZSBub25jZQ',
+        '\u0001',
+      ]),
+    }),
+  (dice) =>
+    handshakeText({
+      'Sec-WebSocket-Version': dice.pick(['', '0', '7', '12', '14', '13, 8', '99999999999']),
+    }),
   () => handshakeText({ Upgrade: 'h2c' }),
   () => handshakeText({ Connection: 'close' }),
   () => handshakeText({}, 'POST /ws HTTP/1.1'),
@@ -65,13 +82,15 @@ const WRONG = [
   () => handshakeText({}, 'OPTIONS * HTTP/1.1'),
   () => handshakeText({}, `GET /${'x'.repeat(70_000)} HTTP/1.1`),
   () => handshakeText({ 'X-Large': 'x'.repeat(100_000) }),
-  () => handshakeText(Object.fromEntries(Array.from({ length: 3000 }, (_, at) => [`X-${at}`, 'x']))),
+  () =>
+    handshakeText(Object.fromEntries(Array.from({ length: 3000 }, (_, at) => [`X-${at}`, 'x']))),
   () => handshakeText({ 'No colon': 'x' }).replace('No colon: ', 'No colon '),
   () => handshakeText({ 'Content-Length': '10', 'Transfer-Encoding': 'chunked' }),
   () => handshakeText({ 'Content-Length': '-1' }),
   () => handshakeText({ 'X-Null': 'a\0b' }),
   () => handshakeText().replaceAll('\r\n', '\n'),
-  () => handshakeText({ 'Sec-WebSocket-Extensions': 'permessage-deflate; server_max_window_bits=99' }),
+  () =>
+    handshakeText({ 'Sec-WebSocket-Extensions': 'permessage-deflate; server_max_window_bits=99' }),
   () => handshakeText({ 'Sec-WebSocket-Extensions': ';;;,,,=' }),
   () => handshakeText({ 'Sec-WebSocket-Protocol': ',,' }),
   () => handshakeText({ 'X-Forwarded-For': `${'1.2.3.4, '.repeat(1000)}x`, Forwarded: 'for="' }),
@@ -81,7 +100,10 @@ const WRONG = [
 
 /** @param {import('../plan.mjs').Context} context */
 export async function handshakes({ host, dice, counts, tell }) {
-  const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000 }, trustedProxies: ['127.0.0.0/8'] });
+  const server = await Server.start(host, {
+    limits: { maxConnectionsPerIp: 1000 },
+    trustedProxies: ['127.0.0.0/8'],
+  });
   const memory = await flat(server, counts.handshakes, tell, async (at) => {
     const peer = new Peer(server.port, at);
     peer.write((WRONG[at] ?? dice.pick(WRONG))(dice));
@@ -97,20 +119,29 @@ export async function handshakes({ host, dice, counts, tell }) {
 }
 
 const vectors = new URL('../../../shared/vectors/', import.meta.url);
-const base64url = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+const base64url = (value) =>
+  Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 const read = (path) => JSON.parse(readFileSync(new URL(path, vectors), 'utf8'));
 
 /** Every string below `value` that may be taken for a token, whole or in part. */
 function* stringsOf(value) {
   if (typeof value === 'string') yield value;
-  else if (typeof value === 'object' && value !== null) for (const one of Object.values(value)) yield* stringsOf(one);
+  else if (typeof value === 'object' && value !== null)
+    for (const one of Object.values(value)) yield* stringsOf(one);
 }
 
 function vectorTokens() {
   if (!existsSync(vectors)) return [];
   const folder = (path) => readdirSync(new URL(path, vectors)).map((name) => `${path}${name}`);
-  const files = [...['jws/', 'jwe/', 'curve25519/', 'rfc7797/'].flatMap((name) => folder(`jose-cookbook/${name}`)), 'rfc7515/appendix_a.json'];
-  return files.filter((path) => path.endsWith('.json')).flatMap((path) => [...stringsOf(read(path))]);
+  const files = [
+    ...['jws/', 'jwe/', 'curve25519/', 'rfc7797/'].flatMap((name) =>
+      folder(`jose-cookbook/${name}`),
+    ),
+    'rfc7515/appendix_a.json',
+  ];
+  return files
+    .filter((path) => path.endsWith('.json'))
+    .flatMap((path) => [...stringsOf(read(path))]);
 }
 
 /** Keys of the standards, so that a good signature of theirs is checked to its end: what they sign are no tokens, or old ones. */
@@ -141,7 +172,16 @@ function spoilt(good, make, dice) {
     `${header}.${base64url({ sub: 'eve', exp: now + 1e6 })}.${signature}`,
     `${base64url({ alg: 'none', typ: 'JWT' })}.${payload}.`,
     `${base64url({ alg: 'HS256', typ: 'JWT', crit: ['x'] })}.${payload}.${signature}`,
-    ...[{ exp: 1 }, { exp: '1e9' }, { exp: null }, { nbf: now + 1e6 }, { iat: 1e300 }, { sub: 7 }, { sub: '' }, { sub: 'x'.repeat(2000) }].map(make),
+    ...[
+      { exp: 1 },
+      { exp: '1e9' },
+      { exp: null },
+      { nbf: now + 1e6 },
+      { iat: 1e300 },
+      { sub: 7 },
+      { sub: '' },
+      { sub: 'x'.repeat(2000) },
+    ].map(make),
     make({ deep: JSON.parse('['.repeat(200) + ']'.repeat(200)) }),
     'x'.repeat(7000),
     dice.bytes(200).toString('base64url'),
@@ -157,10 +197,15 @@ export async function tokens({ host, dice, counts, tell }) {
     const head = `${base64url(header)}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
     return `${head}.${by(head)}`;
   };
-  const hmac = (claims) => signed({ alg: 'HS256', typ: 'JWT', kid: 'own' }, claims, (head) => createHmac('sha256', secret).update(head).digest('base64url'));
+  const hmac = (claims) =>
+    signed({ alg: 'HS256', typ: 'JWT', kid: 'own' }, claims, (head) =>
+      createHmac('sha256', secret).update(head).digest('base64url'),
+    );
   const ecdsa = (claims) =>
     signed({ alg: 'ES256', typ: 'JWT', kid: 'ec' }, claims, (head) =>
-      sign('sha256', Buffer.from(head), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url'),
+      sign('sha256', Buffer.from(head), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString(
+        'base64url',
+      ),
     );
   const keys = [
     { kty: 'oct', alg: 'HS256', kid: 'own', k: base64url(secret) },
@@ -171,26 +216,35 @@ export async function tokens({ host, dice, counts, tell }) {
   const found = vectorTokens();
   // A header holds no line breaks and nothing beyond Latin-1.
   const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
-  const bad = [...found, ...spoilt(hmac({}), hmac, dice), ...spoilt(ecdsa({}), ecdsa, dice)].filter(sendable);
+  const bad = [...found, ...spoilt(hmac({}), hmac, dice), ...spoilt(ecdsa({}), ecdsa, dice)].filter(
+    sendable,
+  );
   const total = Math.max(bad.length, counts.tokens);
   const memory = await flat(server, total, tell, async (at) => {
     const token = bad[at] ?? dice.pick(bad);
     const peer = new Peer(server.port, at);
-    const status = (await peer.opens({ Authorization: `Bearer ${token}` })) ? 101 : await peer.status();
+    const status = (await peer.opens({ Authorization: `Bearer ${token}` }))
+      ? 101
+      : await peer.status();
     if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
     await peer.reset();
   });
   for (const make of [hmac, ecdsa]) {
     const peers = [new Peer(server.port), new Peer(server.port), new Peer(server.port)];
     for (const peer of peers.slice(0, 2))
-      if (!(await peer.opens({ Authorization: `Bearer ${make({})}` }))) throw new Error(`a good token is refused: ${peer.seen}`);
+      if (!(await peer.opens({ Authorization: `Bearer ${make({})}` })))
+        throw new Error(`a good token is refused: ${peer.seen}`);
     await peers[2].opens({ Authorization: `Bearer ${make({})}` });
-    if ((await peers[2].status()) !== 429) throw new Error('a third connection of a user that may have two');
+    if ((await peers[2].status()) !== 429)
+      throw new Error('a third connection of a user that may have two');
     await Promise.all(peers.map((peer) => peer.reset()));
     await server.seats(0);
   }
   const { admitted, unidentified } = await server.settle();
   if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
-  const whence = found.length > 0 ? `${found.length} strings of the JOSE cookbook and RFC 7515` : 'generated ones (the vectors are not beside the project)';
+  const whence =
+    found.length > 0
+      ? `${found.length} strings of the JOSE cookbook and RFC 7515`
+      : 'generated ones (the vectors are not beside the project)';
   return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in; ${memory}`;
 }

@@ -17,7 +17,10 @@ const IDLE_MAX_S = 255;
 export function baseApp(inner: object, options: ServerOptions) {
   const parts = inner as Parts;
   const { requests, websockets } = parts.limits;
-  const idle = requests.timeoutMs === Infinity ? IDLE_MAX_S : Math.min(IDLE_MAX_S, Math.ceil(requests.timeoutMs / 1000) + 5);
+  const idle =
+    requests.timeoutMs === Infinity
+      ? IDLE_MAX_S
+      : Math.min(IDLE_MAX_S, Math.ceil(requests.timeoutMs / 1000) + 5);
   const socket = options.websocket ?? {};
   const app = new Elysia({
     serve: {
@@ -25,14 +28,18 @@ export function baseApp(inner: object, options: ServerOptions) {
       // Bun's, which does neither, is for what no handler reads.
       reusePort: false,
       idleTimeout: idle,
-      ...(requests.maxPayloadSize === Infinity ? {} : { maxRequestBodySize: requests.maxPayloadSize + BODY_SLACK }),
+      ...(requests.maxPayloadSize === Infinity
+        ? {}
+        : { maxRequestBodySize: requests.maxPayloadSize + BODY_SLACK }),
       ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     },
     websocket: {
       // Ours are jittered, and tell who did not answer.
       sendPings: false,
       idleTimeout: 0,
-      ...(websockets.maxMessageSize === Infinity ? {} : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
+      ...(websockets.maxMessageSize === Infinity
+        ? {}
+        : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
     .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
@@ -44,10 +51,16 @@ export function baseApp(inner: object, options: ServerOptions) {
       if (context !== undefined) context.thrown = String(message ?? error);
       parts.onError(error, 'route');
     })
-    .derive({ as: 'global' }, ({ request }) => ({ requestContext: parts.contexts.get(request) as RequestContext | undefined }));
+    .derive({ as: 'global' }, ({ request }) => ({
+      requestContext: parts.contexts.get(request) as RequestContext | undefined,
+    }));
   const healthy = app
-    .get(LIVE_PATH, ({ status }) => (parts.endpoints.live ? responseOf(parts.shutdown.liveness()) : status(404)))
-    .get(READY_PATH, ({ status }) => (parts.endpoints.ready ? responseOf(parts.shutdown.readiness()) : status(404)))
+    .get(LIVE_PATH, ({ status }) =>
+      parts.endpoints.live ? responseOf(parts.shutdown.liveness()) : status(404),
+    )
+    .get(READY_PATH, ({ status }) =>
+      parts.endpoints.ready ? responseOf(parts.shutdown.readiness()) : status(404),
+    )
     .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.stats() : status(404)));
   if (socket.enabled === false) return healthy;
   const { handler = {} } = socket;
@@ -63,13 +76,19 @@ export function baseApp(inner: object, options: ServerOptions) {
     try {
       await run(connection);
     } catch (error) {
-      await failed(connection, error).catch((second: unknown) => parts.onError(second, 'websocket'));
+      await failed(connection, error).catch((second: unknown) =>
+        parts.onError(second, 'websocket'),
+      );
     }
   };
   const reply = (connection: Connection, answer: Reply | undefined): void => {
     if (answer === undefined || !connection.isAlive) return;
     sendText(connection.socket, answer.text);
-    if (answer.problem !== undefined && answer.problem.code !== 'handler_failed' && socket.onInvalid === 'close') {
+    if (
+      answer.problem !== undefined &&
+      answer.problem.code !== 'handler_failed' &&
+      socket.onInvalid === 'close'
+    ) {
       connection.close(1007, answer.problem.message);
     }
   };
@@ -77,10 +96,16 @@ export function baseApp(inner: object, options: ServerOptions) {
     open: (ws) => safely(ws, (connection) => handler.open?.(connection)),
     message: (ws, raw) =>
       safely(ws, (connection) => {
-        const answer = parts.router.receive(raw, connection, { userId: connection.userId, sessionId: connection.metadata.sessionId });
-        return answer instanceof Promise ? answer.then((late) => reply(connection, late)) : reply(connection, answer);
+        const answer = parts.router.receive(raw, connection, {
+          userId: connection.userId,
+          sessionId: connection.metadata.sessionId,
+        });
+        return answer instanceof Promise
+          ? answer.then((late) => reply(connection, late))
+          : reply(connection, answer);
       }),
-    close: (ws, code, reason) => safely(ws, (connection) => handler.close?.(connection, code, reason)),
+    close: (ws, code, reason) =>
+      safely(ws, (connection) => handler.close?.(connection, code, reason)),
   }) as unknown as typeof healthy;
 }
 

@@ -10,7 +10,11 @@ import type { MessageOptions } from '../message-gate.js';
 import { type MessageHandler, MessageRouter } from '../messages.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
-import { type ResourceLimits, type ResourceLimitsInput, resourceLimits } from '../resource-limits.js';
+import {
+  type ResourceLimits,
+  type ResourceLimitsInput,
+  resourceLimits,
+} from '../resource-limits.js';
 import type { ResourceMonitor } from '../resources.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
@@ -21,7 +25,14 @@ import type { JsonLimits } from '../validators/json.js';
 import { type BaseApp, baseApp } from './app.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
-import { type Endpoints, type ServerOptions, type WebSocketOptions, addHandlers, checkOptions, objectOf } from './options.js';
+import {
+  type Endpoints,
+  type ServerOptions,
+  type WebSocketOptions,
+  addHandlers,
+  checkOptions,
+  objectOf,
+} from './options.js';
 import { Parts, type ServerStats } from './parts.js';
 
 /** A server that listens. */
@@ -33,7 +44,11 @@ export interface RunningServer<App> {
   readonly manager: ConnectionManager;
   readonly timers: TimerManager;
   /** The layers around every request; may be changed while it runs. */
-  readonly middlewares: PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>;
+  readonly middlewares: PerformantMiddlewareChain<
+    RequestContext,
+    RequestContext,
+    Response | undefined
+  >;
   readonly shutdown: GracefulShutdown;
   stats(): ServerStats;
   /** Ends it gracefully; the same promise however often it is called. */
@@ -54,7 +69,11 @@ export class ElysiaServerBuilder<App = BaseApp> {
   #options: ServerOptions;
   readonly #router: MessageRouter<ServerConnection>;
   readonly #routes: ((app: unknown) => unknown)[] = [];
-  readonly #hooks: { readonly name: string; readonly hook: ShutdownHook; readonly options: { readonly timeoutMs?: number } }[] = [];
+  readonly #hooks: {
+    readonly name: string;
+    readonly hook: ShutdownHook;
+    readonly options: { readonly timeoutMs?: number };
+  }[] = [];
   #built: { readonly app: App; readonly parts: Parts } | undefined;
   #running: Promise<RunningServer<App>> | undefined;
 
@@ -77,7 +96,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
 
   #checkOpen(): void {
-    if (this.#built !== undefined) throw new PortcullisError('ERR_CLOSED', 'the server is built: it cannot be changed');
+    if (this.#built !== undefined)
+      throw new PortcullisError('ERR_CLOSED', 'the server is built: it cannot be changed');
   }
 
   /** Sets the port. */
@@ -90,13 +110,18 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
   /** Sets how WebSockets are served; what is not given stays. */
   websocket(websocket: WebSocketOptions): this {
-    return this.#set({ websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) } });
+    return this.#set({
+      websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) },
+    });
   }
   /** Sets limits; sections and fields that are not given stay. */
   limits(limits: ResourceLimitsInput): this {
     resourceLimits(limits);
     const merged: Record<string, unknown> = { ...this.#options.limits };
-    for (const [section, fields] of Object.entries(limits) as [keyof ResourceLimits, object | undefined][]) {
+    for (const [section, fields] of Object.entries(limits) as [
+      keyof ResourceLimits,
+      object | undefined,
+    ][]) {
       merged[section] = { ...this.#options.limits?.[section], ...fields };
     }
     return this.#set({ limits: merged });
@@ -123,11 +148,15 @@ export class ElysiaServerBuilder<App = BaseApp> {
   }
   /** Sets how it ends; what is not given stays. */
   shutdown(shutdown: ShutdownOptions): this {
-    return this.#set({ shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) } });
+    return this.#set({
+      shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) },
+    });
   }
   /** Sets which endpoints there are; what is not given stays. */
   endpoints(endpoints: Endpoints): this {
-    return this.#set({ endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) } });
+    return this.#set({
+      endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) },
+    });
   }
   /** Sets who counts connections and requests, is told what runs, and decides what to shed. */
   monitor(monitor: ResourceMonitor): this {
@@ -155,14 +184,22 @@ export class ElysiaServerBuilder<App = BaseApp> {
    * @param check tells whether a payload is what the handler takes
    * @throws as `MessageRouter.on`; ERR_CLOSED once built
    */
-  on<T = unknown>(type: string, handle: MessageHandler<T, ServerConnection>, check?: (payload: unknown) => payload is T): this {
+  on<T = unknown>(
+    type: string,
+    handle: MessageHandler<T, ServerConnection>,
+    check?: (payload: unknown) => payload is T,
+  ): this {
     this.#checkOpen();
     this.#router.on(type, handle, check);
     return this;
   }
 
   /** Adds a hook of the shutdown, as `GracefulShutdown.onShutdown`. */
-  onShutdown(name: string, hook: ShutdownHook, options: { readonly timeoutMs?: number } = {}): this {
+  onShutdown(
+    name: string,
+    hook: ShutdownHook,
+    options: { readonly timeoutMs?: number } = {},
+  ): this {
     this.#checkOpen();
     if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
     if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
@@ -182,15 +219,21 @@ export class ElysiaServerBuilder<App = BaseApp> {
     if (this.#built !== undefined) return this.#built;
     const { websocket } = this.#options;
     addHandlers(this.#router, websocket?.handlers);
-    if (!this.#router.has('ping')) this.#router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
+    if (!this.#router.has('ping'))
+      this.#router.on('ping', (_connection, { payload }) => ({ type: 'pong', payload }));
     const handler = websocket?.handler;
-    if (handler?.message !== undefined) this.#router.otherwise(async (connection, message) => void (await handler.message?.(connection, message)));
+    if (handler?.message !== undefined)
+      this.#router.otherwise(
+        async (connection, message) => void (await handler.message?.(connection, message)),
+      );
     const parts = new Parts(this.#options, this.#router);
-    for (const { name, hook, options } of this.#hooks) parts.shutdown.onShutdown(name, hook, options);
+    for (const { name, hook, options } of this.#hooks)
+      parts.shutdown.onShutdown(name, hook, options);
     let app: unknown = baseApp(parts, this.#options);
     try {
       for (const add of this.#routes) app = add(app);
-      if (!(app instanceof Elysia)) throw wrongType('add', app, 'a function that returns an Elysia app');
+      if (!(app instanceof Elysia))
+        throw wrongType('add', app, 'a function that returns an Elysia app');
     } catch (error) {
       // Nothing of it may stay: neither timers nor listeners of signals.
       void parts.shutdown.shutdown('failed to build');
@@ -232,7 +275,8 @@ export class ElysiaServerBuilder<App = BaseApp> {
       await elysia.modules;
       elysia.listen({ port: this.#options.port ?? 3000 });
       const { server } = elysia;
-      if (server === null || server.port === undefined) throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
+      if (server === null || server.port === undefined)
+        throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
       return {
         app,
         url: server.url,

@@ -43,13 +43,17 @@ export class Context implements RequestContext {
   }
 }
 
-export const internalError = (): Response => responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
+export const internalError = (): Response =>
+  responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
 
 /**
  * An answer of the server's own in the place of Elysia's, which tells clients the message of what a route has thrown.
  * There is no later place for it: a hook that answers takes the word from the application's own.
  */
-export function hushed({ thrown }: Context, response: Response | undefined): Response | undefined | Promise<Response> {
+export function hushed(
+  { thrown }: Context,
+  response: Response | undefined,
+): Response | undefined | Promise<Response> {
   if (thrown === undefined || response === undefined || response.status < 500) return response;
   const told = response.clone().text();
   return told.then((text) => (text === thrown ? internalError() : response));
@@ -62,11 +66,16 @@ export function settings(context: Context, response: Response | undefined): Resp
   const all = Object.entries(headers) as [string, string | readonly string[]][];
   const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
   // Cookies are added: a response that a layer gives again and again must not gather those of everybody.
-  const isChanged = (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
-  const told = isChanged ? new Response(response.body, { status: status ?? response.status, headers: response.headers }) : response;
+  const isChanged =
+    (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
+  const told = isChanged
+    ? new Response(response.body, { status: status ?? response.status, headers: response.headers })
+    : response;
   for (const [name, value] of all) {
     if (!isCookie(name)) told.headers.set(name, String(value));
-    else for (const cookie of typeof value === 'string' ? [value] : value) told.headers.append(name, cookie);
+    else
+      for (const cookie of typeof value === 'string' ? [value] : value)
+        told.headers.append(name, cookie);
   }
   return told;
 }

@@ -117,18 +117,29 @@ export function objectOf<T extends object>(field: string, value: T): T {
 }
 
 export function checkOptions(options: ServerOptions): void {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('ElysiaServerBuilder', options, OPTIONS);
   const { hostname, websocket, shutdown, timers, onError, middlewares, monitor, metrics } = options;
   wholeNumber('port', options.port, 0, 65_535, 3000);
-  if (hostname !== undefined && (typeof hostname !== 'string' || hostname === '')) throw wrongType('hostname', hostname, 'an address or a name');
-  if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
-  if (monitor !== undefined && !(monitor instanceof ResourceMonitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
-  if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('metrics', metrics, 'a ProductionMetrics');
-  if (onError !== undefined && typeof onError !== 'function') throw wrongType('onError', onError, 'a function');
+  if (hostname !== undefined && (typeof hostname !== 'string' || hostname === ''))
+    throw wrongType('hostname', hostname, 'an address or a name');
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
+  if (monitor !== undefined && !(monitor instanceof ResourceMonitor))
+    throw wrongType('monitor', monitor, 'a ResourceMonitor');
+  if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
+    throw wrongType('metrics', metrics, 'a ProductionMetrics');
+  if (onError !== undefined && typeof onError !== 'function')
+    throw wrongType('onError', onError, 'a function');
   // What is wrong is said here, and not when the server is built.
-  if (middlewares !== undefined) void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(middlewares, new TimerManager());
-  if (shutdown !== undefined) new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
+  if (middlewares !== undefined)
+    void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(
+      middlewares,
+      new TimerManager(),
+    );
+  if (shutdown !== undefined)
+    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
   if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
   void new MessageGate(options);
   authOptions(options.auth);
@@ -139,30 +150,50 @@ export function checkOptions(options: ServerOptions): void {
 }
 
 export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoints> {
-  if (given !== undefined && (typeof given !== 'object' || given === null)) throw wrongType('endpoints', given, 'an object');
+  if (given !== undefined && (typeof given !== 'object' || given === null))
+    throw wrongType('endpoints', given, 'an object');
   const endpoints: Endpoints = given ?? {};
   knownOptions('endpoints', endpoints, ['live', 'ready', 'stats']);
   for (const name of ['live', 'ready', 'stats'] as const) {
-    if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean') throw wrongType(`endpoints.${name}`, endpoints[name], 'true or false');
+    if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean')
+      throw wrongType(`endpoints.${name}`, endpoints[name], 'true or false');
   }
-  return { live: endpoints.live ?? true, ready: endpoints.ready ?? true, stats: endpoints.stats ?? true };
+  return {
+    live: endpoints.live ?? true,
+    ready: endpoints.ready ?? true,
+    stats: endpoints.stats ?? true,
+  };
 }
 
-export function addHandlers(router: MessageRouter<ServerConnection>, handlers: WebSocketOptions['handlers']): void {
+export function addHandlers(
+  router: MessageRouter<ServerConnection>,
+  handlers: WebSocketOptions['handlers'],
+): void {
   // Their payloads are promises of the client's: whoever wants them checked says `.on(type, handle, check)`.
-  for (const [type, handle] of Object.entries(handlers ?? {})) router.on(type, handle as MessageHandler<unknown, ServerConnection>);
+  for (const [type, handle] of Object.entries(handlers ?? {}))
+    router.on(type, handle as MessageHandler<unknown, ServerConnection>);
 }
 
 function checkWebSocket(websocket: WebSocketOptions): void {
   knownOptions('websocket', websocket, ['enabled', 'path', 'handlers', 'handler', 'onInvalid']);
   const { enabled, path, handlers, handler, onInvalid } = websocket;
-  if (handlers !== undefined) addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
-  if (enabled !== undefined && typeof enabled !== 'boolean') throw wrongType('websocket.enabled', enabled, 'true or false');
-  if (path !== undefined && (typeof path !== 'string' || !path.startsWith('/'))) throw wrongType('websocket.path', path, 'a path such as "/ws"');
-  if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close') throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");
+  if (handlers !== undefined)
+    addHandlers(new MessageRouter<ServerConnection>(), objectOf('websocket.handlers', handlers));
+  if (enabled !== undefined && typeof enabled !== 'boolean')
+    throw wrongType('websocket.enabled', enabled, 'true or false');
+  if (path !== undefined && (typeof path !== 'string' || !path.startsWith('/')))
+    throw wrongType('websocket.path', path, 'a path such as "/ws"');
+  if (onInvalid !== undefined && onInvalid !== 'reply' && onInvalid !== 'close')
+    throw outOfRange('websocket.onInvalid', onInvalid, "'reply' or 'close'");
   if (handler === undefined) return;
-  knownOptions('websocket.handler', objectOf('websocket.handler', handler), ['open', 'message', 'close', 'error']);
+  knownOptions('websocket.handler', objectOf('websocket.handler', handler), [
+    'open',
+    'message',
+    'close',
+    'error',
+  ]);
   for (const name of ['open', 'message', 'close', 'error'] as const) {
-    if (handler[name] !== undefined && typeof handler[name] !== 'function') throw wrongType(`websocket.handler.${name}`, handler[name], 'a function');
+    if (handler[name] !== undefined && typeof handler[name] !== 'function')
+      throw wrongType(`websocket.handler.${name}`, handler[name], 'a function');
   }
 }

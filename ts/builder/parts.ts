@@ -45,7 +45,9 @@ export class Parts {
     const limits = resourceLimits(options.limits);
     this.limits = limits;
     this.timers = options.timers ?? new TimerManager({ name: 'server' });
-    this.onError = guarded(options.onError ?? ((error, where) => console.error(`${where}:`, error)));
+    this.onError = guarded(
+      options.onError ?? ((error, where) => console.error(`${where}:`, error)),
+    );
     this.endpoints = checkedEndpoints(options.endpoints);
     this.chain = new PerformantMiddlewareChain(options.middlewares ?? [], this.timers, {
       name: 'server',
@@ -53,7 +55,11 @@ export class Parts {
     });
     const { connections } = limits;
     // Its own, if memory is limited and nobody watches it.
-    const monitor = options.monitor ?? (options.limits?.memory === undefined ? undefined : new ResourceMonitor({ memory: limits.memory }, this.timers));
+    const monitor =
+      options.monitor ??
+      (options.limits?.memory === undefined
+        ? undefined
+        : new ResourceMonitor({ memory: limits.memory }, this.timers));
     if (monitor !== undefined) router.observe(monitor);
     this.door = new Door<Request>(
       'ElysiaServerBuilder',
@@ -68,7 +74,10 @@ export class Parts {
         requests: limits.requests,
         websockets: limits.websockets,
         // Whoever asks how the server is must be answered when it is not well. Elysia's routes match with a slash at the end, too.
-        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [path, `${path}/`]),
+        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
+          path,
+          `${path}/`,
+        ]),
         onIdentifyError: (error) => this.onError(error, 'auth'),
         ...(monitor === undefined ? {} : { monitor }),
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
@@ -81,13 +90,18 @@ export class Parts {
       bunSockets,
     );
     const { onError } = options.shutdown ?? {};
-    this.shutdown = new GracefulShutdown(this.timers, { ...options.shutdown, onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)) });
+    this.shutdown = new GracefulShutdown(this.timers, {
+      ...options.shutdown,
+      onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)),
+    });
   }
 
   /** Stands around every request that is not for an endpoint: the limits, then the layers. */
   around(request: Request, handle: () => unknown): unknown {
     const { gate } = this.door;
-    return gate === undefined ? handle() : withinLimits(gate, request, () => this.#layers(request, handle));
+    return gate === undefined
+      ? handle()
+      : withinLimits(gate, request, () => this.#layers(request, handle));
   }
 
   #layers(request: Request, handle: () => unknown): unknown {
@@ -95,7 +109,9 @@ export class Parts {
     this.contexts.set(request, context);
     if (!this.#isBare) return this.#run(context, handle);
     const answered = handle() as Response | undefined | Promise<Response | undefined>;
-    return answered instanceof Promise ? answered.then((response) => hushed(context, response)) : hushed(context, answered);
+    return answered instanceof Promise
+      ? answered.then((response) => hushed(context, response))
+      : hushed(context, answered);
   }
 
   /** Whether there is no layer: most servers have none, and then a request needs no promise more. */
@@ -136,7 +152,8 @@ export class Parts {
 
   connection(managed: ManagedConnection): Connection {
     let connection = this.connections.get(managed);
-    if (connection === undefined) this.connections.set(managed, (connection = new Connection(managed)));
+    if (connection === undefined)
+      this.connections.set(managed, (connection = new Connection(managed)));
     return connection;
   }
 
@@ -150,7 +167,9 @@ export class Parts {
   }
 }
 
-function guarded(onError: (error: unknown, where: string) => void): (error: unknown, where: string) => void {
+function guarded(
+  onError: (error: unknown, where: string) => void,
+): (error: unknown, where: string) => void {
   return (error, where) => {
     try {
       onError(error, where);

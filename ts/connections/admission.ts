@@ -41,7 +41,12 @@ export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
   | (Refusal & { readonly connection?: undefined });
 
 /** Whether a refusal of that code may be lifted by the end of `present`. */
-export function givesWay(code: RefusalCode | undefined, present: ManagedConnection, ip: string, user: string | undefined): boolean {
+export function givesWay(
+  code: RefusalCode | undefined,
+  present: ManagedConnection,
+  ip: string,
+  user: string | undefined,
+): boolean {
   switch (code) {
     case 'total_limit':
     case 'prefix_limit':
@@ -64,14 +69,21 @@ export function checkedOptionalUser(userId: string | undefined): string | undefi
 
 /** All of a lease is checked before its seat is touched. */
 export function checkedLease(lease: unknown, owner: object): Lease {
-  if (!HeldLease.isOf(lease, owner)) throw wrongType('lease', lease, 'a lease that this manager gave');
+  if (!HeldLease.isOf(lease, owner))
+    throw wrongType('lease', lease, 'a lease that this manager gave');
   return lease;
 }
 
 export function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
-  if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX) throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
-  if (typeof socket !== 'object' || socket === null || typeof (socket as Partial<ManagedSocket>).close !== 'function') {
+  if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX)
+    throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
+  if (
+    typeof socket !== 'object' ||
+    socket === null ||
+    typeof (socket as Partial<ManagedSocket>).close !== 'function'
+  ) {
     throw wrongType('socket', socket, 'an object with a close() method');
   }
-  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null)) throw wrongType('metadata', metadata, 'an object');
+  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null))
+    throw wrongType('metadata', metadata, 'an object');
 }

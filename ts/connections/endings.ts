@@ -40,7 +40,11 @@ export class Endings {
     const { socket } = connection;
     if (!canTerminate(socket)) return true;
     try {
-      const timer = this.#timers.setTimeout(terminate, { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' }, socket);
+      const timer = this.#timers.setTimeout(
+        terminate,
+        { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' },
+        socket,
+      );
       this.#pending.set(connection, timer);
       return true;
     } catch {

@@ -3,7 +3,10 @@ import { ID_MAX, type ManagedConnection, type ManagedSocket, type Segment } from
 import { type IdIndex, hashOf } from '../ids.js';
 
 /** Looks at the live connections; changes nothing. */
-export class LiveView<S extends ManagedSocket> implements ReadonlyMap<string, ManagedConnection<S>> {
+export class LiveView<S extends ManagedSocket> implements ReadonlyMap<
+  string,
+  ManagedConnection<S>
+> {
   readonly #ids: IdIndex;
   readonly #segments: readonly Segment[];
   constructor(ids: IdIndex, segments: readonly Segment[]) {
@@ -14,7 +17,9 @@ export class LiveView<S extends ManagedSocket> implements ReadonlyMap<string, Ma
     return this.#ids.size;
   }
   get(id: string): ManagedConnection<S> | undefined {
-    return typeof id === 'string' && id.length <= ID_MAX ? (this.#ids.find(id, hashOf(id)) as ManagedConnection<S> | undefined) : undefined;
+    return typeof id === 'string' && id.length <= ID_MAX
+      ? (this.#ids.find(id, hashOf(id)) as ManagedConnection<S> | undefined)
+      : undefined;
   }
   has(id: string): boolean {
     return this.get(id) !== undefined;
@@ -25,12 +30,20 @@ export class LiveView<S extends ManagedSocket> implements ReadonlyMap<string, Ma
   /** In the order of their slots: what comes or goes meanwhile is seen at most once. */
   *values(): Generator<ManagedConnection<S>, undefined> {
     for (const segment of this.#segments)
-      for (const connection of segment.connections) if (connection !== undefined) yield connection as unknown as ManagedConnection<S>;
+      for (const connection of segment.connections)
+        if (connection !== undefined) yield connection as unknown as ManagedConnection<S>;
   }
   *entries(): Generator<[string, ManagedConnection<S>], undefined> {
     for (const connection of this.values()) yield [connection.id, connection];
   }
-  forEach(callback: (connection: ManagedConnection<S>, id: string, view: ReadonlyMap<string, ManagedConnection<S>>) => void, thisArg?: unknown): void {
+  forEach(
+    callback: (
+      connection: ManagedConnection<S>,
+      id: string,
+      view: ReadonlyMap<string, ManagedConnection<S>>,
+    ) => void,
+    thisArg?: unknown,
+  ): void {
     for (const connection of this.values()) callback.call(thisArg, connection, connection.id, this);
   }
   [Symbol.iterator](): Generator<[string, ManagedConnection<S>], undefined> {

@@ -4,7 +4,17 @@
  */
 import { createConnections } from '../native.js';
 import { hostClock } from '../clock.js';
-import { Gate, type Keeper, ManagedConnection, type ManagedSocket, type MetadataInput, SEGMENT, SEGMENT_BITS, Segment, TICK_MAX_MS } from '../connection.js';
+import {
+  Gate,
+  type Keeper,
+  ManagedConnection,
+  type ManagedSocket,
+  type MetadataInput,
+  SEGMENT,
+  SEGMENT_BITS,
+  Segment,
+  TICK_MAX_MS,
+} from '../connection.js';
 import { TEXT_MAX, crossing, isPlain, v4Of } from '../crossing.js';
 import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
 import { Hooks } from '../hooks.js';
@@ -25,7 +35,15 @@ import {
 import type { ResourceMonitor } from '../resources.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
-import { type AdmissionResult, HeldLease, type Lease, checkConnection, checkedLease, checkedOptionalUser, givesWay } from './admission.js';
+import {
+  type AdmissionResult,
+  HeldLease,
+  type Lease,
+  checkConnection,
+  checkedLease,
+  checkedOptionalUser,
+  givesWay,
+} from './admission.js';
 import { ByUser } from './by-user.js';
 import { Endings } from './endings.js';
 import { LiveView } from './live-view.js';
@@ -74,7 +92,8 @@ function openTable(name: string | undefined, numbers: number[]): NativeTable {
     return createConnections(name, numbers);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    if (message.startsWith('ERR_LIMITS_CONFLICT: ')) throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(21), { field: 'name' });
+    if (message.startsWith('ERR_LIMITS_CONFLICT: '))
+      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(21), { field: 'name' });
     throw error;
   }
 }
@@ -127,7 +146,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #isMidway = false;
   #isClosed = false;
   /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
-  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(this.#ids, this.#segments);
+  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(
+    this.#ids,
+    this.#segments,
+  );
   /** What all connections have received and sent: messages, bytes, messages, bytes. @internal */
   readonly traffic = new Float64Array(4);
   /** Told of the user of every connection that opens or logs in. @internal */
@@ -140,14 +162,28 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
    * index of that name is open that was first opened with other limits
    */
-  constructor(limits: ConnectionLimits, timerManager: TimerManager, options: ConnectionManagerOptions<S> = {}) {
+  constructor(
+    limits: ConnectionLimits,
+    timerManager: TimerManager,
+    options: ConnectionManagerOptions<S> = {},
+  ) {
     this.#limits = frozenLimits(limits);
     const numbers = checkedLimits(this.#limits);
-    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
+    if (!(timerManager instanceof TimerManager))
+      throw wrongType('timerManager', timerManager, 'a TimerManager');
     const given = checkedOptions(options);
     this.#options = given;
-    this.#leaseTimeoutMs = wholeNumber('leaseTimeoutMs', given.leaseTimeoutMs, 1, TIME_MAX_MS, 10_000);
-    this.#endings = new Endings(timerManager, wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000));
+    this.#leaseTimeoutMs = wholeNumber(
+      'leaseTimeoutMs',
+      given.leaseTimeoutMs,
+      1,
+      TIME_MAX_MS,
+      10_000,
+    );
+    this.#endings = new Endings(
+      timerManager,
+      wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000),
+    );
     this.#isNamed = given.name !== undefined;
     this.#timers = timerManager;
     this.#byUser = given.onFull === 'closeOldest' ? new ByUser() : undefined;
@@ -162,9 +198,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       gate: undefined,
       loopNow: () => loop.now(),
       nowMs: () => timerManager.driver.now(),
-      bindConnection: (connection, slot, userId) => this.#bind(connection as unknown as ManagedConnection<S>, slot, userId),
-      closeConnection: (connection, code, reason) => void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
-      rateExceeded: (connection, meter, action) => this.#rateExceeded(connection as unknown as ManagedConnection<S>, meter, action),
+      bindConnection: (connection, slot, userId) =>
+        this.#bind(connection as unknown as ManagedConnection<S>, slot, userId),
+      closeConnection: (connection, code, reason) =>
+        void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
+      rateExceeded: (connection, meter, action) =>
+        this.#rateExceeded(connection as unknown as ManagedConnection<S>, meter, action),
     };
     try {
       this.#apply();
@@ -180,11 +219,20 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Puts the limits into effect that JavaScript keeps. */
   #apply(): void {
-    const { connectionTimeoutMs: timeout = Infinity, cleanupIntervalMs = 5000, messageRate, byteRate } = this.#limits;
-    const [messages, bytes] = [checkedMeter('messageRate', messageRate), checkedMeter('byteRate', byteRate)];
+    const {
+      connectionTimeoutMs: timeout = Infinity,
+      cleanupIntervalMs = 5000,
+      messageRate,
+      byteRate,
+    } = this.#limits;
+    const [messages, bytes] = [
+      checkedMeter('messageRate', messageRate),
+      checkedMeter('byteRate', byteRate),
+    ];
     // What was spent at another rate means nothing at this one.
     for (const segment of this.#segments) segment.arrivals?.fill(0);
-    this.#keeper.gate = messages === undefined && bytes === undefined ? undefined : new Gate(messages, bytes);
+    this.#keeper.gate =
+      messages === undefined && bytes === undefined ? undefined : new Gate(messages, bytes);
     this.#timeoutMs = timeout === Infinity ? NEVER : timeout;
     // What has passed is booked at the old tick. The timers go on where they can: limits that change
     // often must not put off the sweep.
@@ -196,14 +244,22 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#tick === undefined || tickMs !== this.#loop.tickMs) {
       this.#loop.tickMs = tickMs;
       this.#tick?.close();
-      this.#tick = this.#timers.setInterval(() => this.#advance(), { delayMs: tickMs, ref: false, name: 'connections.tick' });
+      this.#tick = this.#timers.setInterval(() => this.#advance(), {
+        delayMs: tickMs,
+        ref: false,
+        name: 'connections.tick',
+      });
     }
     // Leases end at a sweep, too.
     const sweepMs = Math.min(cleanupIntervalMs, Math.max(LEASE_SWEEP_MIN_MS, this.#leaseTimeoutMs));
     if (this.#cleanup === undefined || sweepMs !== this.#sweepMs) {
       this.#sweepMs = sweepMs;
       this.#cleanup?.close();
-      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), { delayMs: sweepMs, ref: false, name: 'connections.cleanup' });
+      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), {
+        delayMs: sweepMs,
+        ref: false,
+        name: 'connections.cleanup',
+      });
     }
   }
 
@@ -229,7 +285,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Calls the core; a handle, or what it refused with. */
   #admit(take: NativeTable['reserve'], ip: string, v4: number, user: string | undefined): number {
     if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
-    if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0) return OVERLOAD;
+    if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0)
+      return OVERLOAD;
     const where = v4 < 0 ? ip : v4;
     const who = user === undefined ? undefined : crossing(user, this.#text);
     const loopNow = this.#loop.ticked;
@@ -241,9 +298,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (handle === NEED_TIME) {
       now = this.#timers.driver.now() + this.#epochMs;
       // Crossed again: a clock of the user's may have admitted others meanwhile.
-      handle = take(where, user === undefined ? undefined : crossing(user, this.#text), loopNow, now);
+      handle = take(
+        where,
+        user === undefined ? undefined : crossing(user, this.#text),
+        loopNow,
+        now,
+      );
     }
-    if (this.#byUser !== undefined && user !== undefined && NATIVE_CODES[-handle - 1] === 'user_limit' && this.#closeOldest(user)) {
+    if (
+      this.#byUser !== undefined &&
+      user !== undefined &&
+      NATIVE_CODES[-handle - 1] === 'user_limit' &&
+      this.#closeOldest(user)
+    ) {
       // Once more: the socket that was closed may have called back and admitted others.
       handle = take(where, crossing(user, this.#text), loopNow, now);
     }
@@ -269,19 +336,36 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (handle === FULL) return this.#refuse('total_limit', RETRY_MS, ip, user);
     if (handle === OVERLOAD) return this.#refuse('overload', this.#shedMs, ip, user);
     const code = NATIVE_CODES[-handle - 1] ?? 'closed';
-    return this.#refuse(code, code === 'ip_rate' || code === 'user_rate' ? this.#table.retryAfterMs() : RETRY_MS, ip, user);
+    return this.#refuse(
+      code,
+      code === 'ip_rate' || code === 'user_rate' ? this.#table.retryAfterMs() : RETRY_MS,
+      ip,
+      user,
+    );
   }
 
-  #refuse(code: RefusalCode, retryAfterMs: number, ip: string, userId: string | undefined): Refusal {
+  #refuse(
+    code: RefusalCode,
+    retryAfterMs: number,
+    ip: string,
+    userId: string | undefined,
+  ): Refusal {
     this.#refused[code] = (this.#refused[code] ?? 0) + 1;
-    const refusal: Refusal = { success: false, reason: REASONS[code], code, retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)) };
-    if (this.#options.onRefuse !== undefined) this.#hooks.run('onRefuse', () => this.#options.onRefuse?.(refusal, ip, userId));
+    const refusal: Refusal = {
+      success: false,
+      reason: REASONS[code],
+      code,
+      retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
+    };
+    if (this.#options.onRefuse !== undefined)
+      this.#hooks.run('onRefuse', () => this.#options.onRefuse?.(refusal, ip, userId));
     return refusal;
   }
 
   #segmentOf(slot: number): Segment {
     const segment = this.#segments[slot >>> SEGMENT_BITS];
-    if (segment === undefined) throw new PortcullisError('ERR_INTERNAL', 'a slot outside of all segments');
+    if (segment === undefined)
+      throw new PortcullisError('ERR_INTERNAL', 'a slot outside of all segments');
     return segment;
   }
 
@@ -300,12 +384,34 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   }
 
   /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
-  #seat(slot: number, id: string, socket: S, ip: string, v4: number, userId: string | undefined, metadata: MetadataInput | undefined): AdmissionResult<S> {
+  #seat(
+    slot: number,
+    id: string,
+    socket: S,
+    ip: string,
+    v4: number,
+    userId: string | undefined,
+    metadata: MetadataInput | undefined,
+  ): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
     const isFree = !this.#isClosed && this.#makeRoom(id, hash);
-    if (isFree && (closes === this.#closes || (!this.#isClosed && this.#ids.find(id, hash) === undefined)))
-      return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, userId, metadata) };
+    if (
+      isFree &&
+      (closes === this.#closes || (!this.#isClosed && this.#ids.find(id, hash) === undefined))
+    )
+      return {
+        success: true,
+        connection: this.#open(
+          slot,
+          id,
+          hash,
+          socket,
+          isPlain(ip, v4) ? v4 | 0 : ip,
+          userId,
+          metadata,
+        ),
+      };
     this.#table.release(slot);
     return this.#refuse(this.#isClosed ? 'closed' : 'duplicate_id', RETRY_MS, ip, userId);
   }
@@ -314,7 +420,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #makeRoom(id: string, hash: number): boolean {
     const present = this.#ids.find(id, hash);
     if (present === undefined) return true;
-    return this.#options.onDuplicateId === 'takeover' && this.#close(present as unknown as ManagedConnection<S>, REPLACED, REPLACED_REASON);
+    return (
+      this.#options.onDuplicateId === 'takeover' &&
+      this.#close(present as unknown as ManagedConnection<S>, REPLACED, REPLACED_REASON)
+    );
   }
 
   #open(
@@ -355,14 +464,21 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
    * @throws ERR_INVALID_ARG_TYPE for an empty id, a socket without `close`, an `ip` or `userId` that is no string
    */
-  addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S> {
+  addConnection(
+    id: string,
+    socket: S,
+    ip: string,
+    userId?: string,
+    metadata?: MetadataInput,
+  ): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const closes = this.#closes;
     const hash = hashOf(id);
     const present = this.#ids.find(id, hash) as ManagedConnection<S> | undefined;
-    if (present !== undefined && this.#options.onDuplicateId !== 'takeover') return this.#refuse('duplicate_id', RETRY_MS, ip, user);
+    if (present !== undefined && this.#options.onDuplicateId !== 'takeover')
+      return this.#refuse('duplicate_id', RETRY_MS, ip, user);
     const v4 = v4Of(ip);
     let slot = this.#admit(this.#table.admit, ip, v4, user);
     // Its own seat may be what is missing; else it stays, for a newcomer that is refused takes nothing over.
@@ -372,7 +488,18 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     }
     if (slot < 0) return this.#refusal(slot, ip, user);
     if (present === undefined && closes === this.#closes)
-      return { success: true, connection: this.#open(slot, id, hash, socket, isPlain(ip, v4) ? v4 | 0 : ip, user, metadata) };
+      return {
+        success: true,
+        connection: this.#open(
+          slot,
+          id,
+          hash,
+          socket,
+          isPlain(ip, v4) ? v4 | 0 : ip,
+          user,
+          metadata,
+        ),
+      };
     return this.#seat(slot, id, socket, ip, v4, user, metadata);
   }
 
@@ -388,10 +515,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws ERR_INVALID_ARG_TYPE
    */
   release(connection: ManagedConnection<S>): boolean {
-    if (!ManagedConnection.is(connection)) throw wrongType('connection', connection, 'a ManagedConnection');
+    if (!ManagedConnection.is(connection))
+      throw wrongType('connection', connection, 'a ManagedConnection');
     const { slot } = connection;
     // Another manager's connection may have the same slot.
-    const isOurs = slot >= 0 && this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] === (connection as unknown as ManagedConnection);
+    const isOurs =
+      slot >= 0 &&
+      this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] ===
+        (connection as unknown as ManagedConnection);
     if (isOurs) return this.#release(connection);
     // Closed from here.
     this.#endings.released(connection);
@@ -404,7 +535,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const place = slot & (SEGMENT - 1);
     this.#ids.remove(segment.hashes[place]!, slot);
     segment.connections[place] = undefined;
-    if (this.#byUser !== undefined && connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);
+    if (this.#byUser !== undefined && connection.userId !== undefined)
+      this.#byUser.remove(connection.userId, connection);
     // Other threads must not be refused for a seat that is free: the index of a name is told at once.
     if (this.#isNamed) return this.#table.release(slot) === 1;
     const left = this.#left;
@@ -420,7 +552,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.connections.get(id)?.touch();
   }
 
-  #bind(connection: ManagedConnection<S>, slot: number, userId: string): { readonly success: true } | Refusal {
+  #bind(
+    connection: ManagedConnection<S>,
+    slot: number,
+    userId: string,
+  ): { readonly success: true } | Refusal {
     if (slot < 0 || this.#isClosed) return this.#refuse('closed', RETRY_MS, connection.ip, userId);
     const outcome = this.#table.bindUser(slot, userId);
     if (outcome !== 1) return this.#refusal(outcome, connection.ip, userId);
@@ -435,13 +571,26 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   #tellUser(userId: string): void {
     // The seat is taken: what a listener throws must not come between it and who asked for it.
-    for (const listener of this.userListeners) this.#hooks.run('userListener', () => listener(userId));
+    for (const listener of this.userListeners)
+      this.#hooks.run('userListener', () => listener(userId));
   }
 
-  #rateExceeded(connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction): void {
+  #rateExceeded(
+    connection: ManagedConnection<S>,
+    meter: 'message_rate' | 'byte_rate',
+    action: RateAction,
+  ): void {
     this.#overRate++;
-    if (this.#options.onRateExceeded !== undefined) this.#hooks.run('onRateExceeded', () => this.#options.onRateExceeded?.(connection, meter, action));
-    if (action === 'close') this.#close(connection, 1008, meter === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded');
+    if (this.#options.onRateExceeded !== undefined)
+      this.#hooks.run('onRateExceeded', () =>
+        this.#options.onRateExceeded?.(connection, meter, action),
+      );
+    if (action === 'close')
+      this.#close(
+        connection,
+        1008,
+        meter === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
+      );
   }
 
   /** Gives the seat back, then closes the socket, with force if the peer does not answer. */
@@ -469,20 +618,30 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #sweep(goOn: boolean): boolean {
     if (this.#isClosed) return false;
     const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + this.#loop.graceMs;
-    const found = this.#table.sweep(this.#loop.now(), idleMs, this.#leaseTimeoutMs + this.#loop.graceMs);
+    const found = this.#table.sweep(
+      this.#loop.now(),
+      idleMs,
+      this.#leaseTimeoutMs + this.#loop.graceMs,
+    );
     // A copy: a socket's close may add and sweep.
     for (const slot of this.#scratch.slice(0, found)) {
-      const connection = this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] as ManagedConnection<S> | undefined;
+      const connection = this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] as
+        ManagedConnection<S> | undefined;
       if (connection === undefined || connection.slot !== slot) continue;
       this.#close(connection, 1001, 'Connection timeout');
       this.#evicted++;
-      if (this.#options.onEvict !== undefined) this.#hooks.run('onEvict', () => this.#options.onEvict?.(connection));
+      if (this.#options.onEvict !== undefined)
+        this.#hooks.run('onEvict', () => this.#options.onEvict?.(connection));
     }
     const isMore = found === EVICT_BATCH;
     this.#isMidway = isMore;
     // A hook may have ended the manager, or its timers.
     if (isMore && goOn && !this.#isClosed && this.#timers.isOpen())
-      this.#timers.setTimeout(() => this.#sweep(true), { delayMs: 1, ref: false, name: 'connections.cleanup' });
+      this.#timers.setTimeout(() => this.#sweep(true), {
+        delayMs: 1,
+        ref: false,
+        name: 'connections.cleanup',
+      });
     return isMore;
   }
 
@@ -508,13 +667,22 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** The index may be open still, for others of its name. */
   #checkOpen(consequence: string): void {
-    if (this.#isClosed) throw new PortcullisError('ERR_CLOSED', `the connection manager was cleaned up: ${consequence}`);
+    if (this.#isClosed)
+      throw new PortcullisError(
+        'ERR_CLOSED',
+        `the connection manager was cleaned up: ${consequence}`,
+      );
   }
 
   /** Counts, and a frozen copy of the limits. */
   getStats(): ConnectionStats {
     this.#table.counts();
-    const [totalConnections = 0, connectionsByIp = 0, connectionsByUser = 0, anonymousConnections = 0] = this.#scratch;
+    const [
+      totalConnections = 0,
+      connectionsByIp = 0,
+      connectionsByUser = 0,
+      anonymousConnections = 0,
+    ] = this.#scratch;
     return {
       totalConnections,
       connectionsByIp,
@@ -533,11 +701,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
    */
   updateLimits(changes: ConnectionLimits): void {
-    if (typeof changes !== 'object' || changes === null) throw wrongType('limits', changes, 'an object');
+    if (typeof changes !== 'object' || changes === null)
+      throw wrongType('limits', changes, 'an object');
     const merged = frozenLimits({ ...this.#limits, ...changes });
     const numbers = checkedLimits(merged);
     const bits = this.#limits.ipv6PrefixBits ?? 64;
-    if ((merged.ipv6PrefixBits ?? 64) !== bits) throw outOfRange('ipv6PrefixBits', merged.ipv6PrefixBits, `${bits}: it cannot change while the index is open`);
+    if ((merged.ipv6PrefixBits ?? 64) !== bits)
+      throw outOfRange(
+        'ipv6PrefixBits',
+        merged.ipv6PrefixBits,
+        `${bits}: it cannot change while the index is open`,
+      );
     this.#checkOpen('its limits cannot change');
     this.#scratch.set(numbers);
     this.#table.setLimits();
@@ -564,7 +738,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#tick?.close();
     this.#cleanup?.close();
     this.#isClosed = true;
-    for (const connection of this.connections.values()) this.#close(connection, 1001, 'Server shutdown');
+    for (const connection of this.connections.values())
+      this.#close(connection, 1001, 'Server shutdown');
     this.#table.close();
     this.#options.monitor?.detach(this as unknown as ConnectionManager);
   }

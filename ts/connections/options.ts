@@ -30,34 +30,79 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   /** Called after a connection was closed because it had gone quiet. */
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
-  readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+  readonly onRefuse?:
+    ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
   /** Called for every message over a rate, before the action is taken. */
-  readonly onRateExceeded?: ((connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
+  readonly onRateExceeded?:
+    | ((
+        connection: ManagedConnection<S>,
+        meter: 'message_rate' | 'byte_rate',
+        action: RateAction,
+      ) => void)
+    | undefined;
 }
 
 const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
 
 /** A copy, each option read once: what is checked is what is used. */
-export function checkedOptions<S extends ManagedSocket>(options: ConnectionManagerOptions<S>): ConnectionManagerOptions<S> {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ConnectionManager', options, ['name', 'leaseTimeoutMs', 'closeTimeoutMs', 'onFull', 'onDuplicateId', 'monitor', ...HOOKS]);
-  const { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded } = options;
-  const given = { name, leaseTimeoutMs, closeTimeoutMs, onFull, onDuplicateId, monitor, onEvict, onRefuse, onRateExceeded };
-  if (monitor !== undefined && !isMonitor(monitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
+export function checkedOptions<S extends ManagedSocket>(
+  options: ConnectionManagerOptions<S>,
+): ConnectionManagerOptions<S> {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
+  knownOptions('ConnectionManager', options, [
+    'name',
+    'leaseTimeoutMs',
+    'closeTimeoutMs',
+    'onFull',
+    'onDuplicateId',
+    'monitor',
+    ...HOOKS,
+  ]);
+  const {
+    name,
+    leaseTimeoutMs,
+    closeTimeoutMs,
+    onFull,
+    onDuplicateId,
+    monitor,
+    onEvict,
+    onRefuse,
+    onRateExceeded,
+  } = options;
+  const given = {
+    name,
+    leaseTimeoutMs,
+    closeTimeoutMs,
+    onFull,
+    onDuplicateId,
+    monitor,
+    onEvict,
+    onRefuse,
+    onRateExceeded,
+  };
+  if (monitor !== undefined && !isMonitor(monitor))
+    throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
   }
-  if (onFull !== undefined && onFull !== 'reject' && onFull !== 'closeOldest') throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
+  if (onFull !== undefined && onFull !== 'reject' && onFull !== 'closeOldest')
+    throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
   if (onDuplicateId !== undefined && onDuplicateId !== 'reject' && onDuplicateId !== 'takeover') {
     throw outOfRange('onDuplicateId', onDuplicateId, "'reject' or 'takeover'");
   }
   for (const hook of HOOKS) {
-    if (given[hook] !== undefined && typeof given[hook] !== 'function') throw wrongType(hook, given[hook], 'a function');
+    if (given[hook] !== undefined && typeof given[hook] !== 'function')
+      throw wrongType(hook, given[hook], 'a function');
   }
   return given;
 }
 
 function isMonitor(value: unknown): boolean {
-  const { shedMs, attach, detach } = (value ?? {}) as Partial<Record<'shedMs' | 'attach' | 'detach', unknown>>;
-  return typeof shedMs === 'function' && typeof attach === 'function' && typeof detach === 'function';
+  const { shedMs, attach, detach } = (value ?? {}) as Partial<
+    Record<'shedMs' | 'attach' | 'detach', unknown>
+  >;
+  return (
+    typeof shedMs === 'function' && typeof attach === 'function' && typeof detach === 'function'
+  );
 }

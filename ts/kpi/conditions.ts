@@ -34,7 +34,8 @@ export class Conditions {
   /** One that lasts, or ended a moment ago. */
   stall(): Observed['stall'] {
     const last = this.#monitor?.stalls().at(-1);
-    if (last === undefined || wallClockMs() - (last.startedAt + last.durationMs) > STALL_MEMORY_MS) return null;
+    if (last === undefined || wallClockMs() - (last.startedAt + last.durationMs) > STALL_MEMORY_MS)
+      return null;
     return { cause: last.cause, label: last.label, durationMs: last.durationMs };
   }
 

@@ -26,7 +26,10 @@ export function exposed(
   samples: readonly Sample[],
 ): Promise<string> {
   const known = Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN);
-  const present = samples.filter((sample): sample is [string, readonly string[], number] => sample[2] !== null && LAYOUT.labelled.includes(sample[0]));
+  const present = samples.filter(
+    (sample): sample is [string, readonly string[], number] =>
+      sample[2] !== null && LAYOUT.labelled.includes(sample[0]),
+  );
   const lines = present.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
   const values = Float64Array.from(present, ([, , value]) => value);
   return ledger.render(known, lines, values, format, naming);
@@ -34,9 +37,11 @@ export function exposed(
 
 /** @internal */
 export function namingOf(options: ExpositionOptions): Naming {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('the exposition', options, ['naming']);
   const { naming = 'both' } = options;
-  if (!NAMINGS.includes(naming)) throw outOfRange('naming', naming, NAMINGS.map((name) => `'${name}'`).join(', '));
+  if (!NAMINGS.includes(naming))
+    throw outOfRange('naming', naming, NAMINGS.map((name) => `'${name}'`).join(', '));
   return naming;
 }

@@ -1,5 +1,13 @@
 /** How healthy it is, why, and what to do: pure functions of figures. */
-import type { Budget, ProductionFigures, ProductionTargets, Recommendation, ScorePart, ScorePartName, TargetResult } from './report.js';
+import type {
+  Budget,
+  ProductionFigures,
+  ProductionTargets,
+  Recommendation,
+  ScorePart,
+  ScorePartName,
+  TargetResult,
+} from './report.js';
 import type { Totals } from './ledger.js';
 
 /** What is judged. `null` is "not known". @internal */
@@ -17,7 +25,11 @@ export interface Observed {
   readonly saturation: number | null;
   readonly refusedShare: number | null;
   /** The event loop is blocked, or was a moment ago. */
-  readonly stall: { readonly cause: string; readonly label: string | null; readonly durationMs: number } | null;
+  readonly stall: {
+    readonly cause: string;
+    readonly label: string | null;
+    readonly durationMs: number;
+  } | null;
   readonly wasKilled: boolean;
   readonly memoryState: 'ok' | 'warning' | 'critical';
   readonly memoryPercent: number | null;
@@ -26,7 +38,14 @@ export interface Observed {
 }
 
 /** Weights of the parts. */
-export const WEIGHTS: Readonly<Record<ScorePartName, number>> = { errors: 0.3, latency: 0.25, loop: 0.15, memory: 0.15, cpu: 0.1, saturation: 0.05 };
+export const WEIGHTS: Readonly<Record<ScorePartName, number>> = {
+  errors: 0.3,
+  latency: 0.25,
+  loop: 0.15,
+  memory: 0.15,
+  cpu: 0.1,
+  saturation: 0.05,
+};
 
 /** The 99th percentile of the loop's delay, from which on it shows in answers. */
 const LOOP_DELAY_MS = 50;
@@ -35,18 +54,48 @@ const SATURATION = 0.8;
 export const SAMPLES_MIN = 20;
 const BURN_SAMPLES_MIN = 100;
 
-function part(observed: number | null, target: number, zeroAt: number, weight: number, unit: ScorePart['unit']): ScorePart {
-  const share = observed === null ? null : observed <= target ? 1 : observed >= zeroAt ? 0 : (zeroAt - observed) / (zeroAt - target);
-  return { score: share === null ? null : tenths(share * 100), weight, observed, target, zeroAt, unit };
+function part(
+  observed: number | null,
+  target: number,
+  zeroAt: number,
+  weight: number,
+  unit: ScorePart['unit'],
+): ScorePart {
+  const share =
+    observed === null
+      ? null
+      : observed <= target
+        ? 1
+        : observed >= zeroAt
+          ? 0
+          : (zeroAt - observed) / (zeroAt - target);
+  return {
+    score: share === null ? null : tenths(share * 100),
+    weight,
+    observed,
+    target,
+    zeroAt,
+    unit,
+  };
 }
 
 const tenths = (value: number): number => Math.round(value * 10) / 10;
 
 /** The parts of the score: 100 up to the target, from there down to 0. @internal */
-export function scoreParts(seen: Observed, targets: ProductionTargets, weights: Readonly<Record<ScorePartName, number>>): Record<ScorePartName, ScorePart> {
+export function scoreParts(
+  seen: Observed,
+  targets: ProductionTargets,
+  weights: Readonly<Record<ScorePartName, number>>,
+): Record<ScorePartName, ScorePart> {
   const { maxErrorRate, maxResponseTime, maxMemoryUsage, maxCpuUsage } = targets;
   return {
-    errors: part(seen.errorRate, maxErrorRate, Math.min(1, maxErrorRate === 0 ? 0.01 : maxErrorRate * 5), weights.errors, 'share'),
+    errors: part(
+      seen.errorRate,
+      maxErrorRate,
+      Math.min(1, maxErrorRate === 0 ? 0.01 : maxErrorRate * 5),
+      weights.errors,
+      'share',
+    ),
     latency: part(seen.p95Ms, maxResponseTime, maxResponseTime * 2, weights.latency, 'ms'),
     loop: part(seen.loopDelayMs, LOOP_DELAY_MS, LOOP_DELAY_MS * 2, weights.loop, 'ms'),
     memory: part(seen.memoryMb, maxMemoryUsage, maxMemoryUsage * 2, weights.memory, 'MB'),
@@ -57,7 +106,11 @@ export function scoreParts(seen: Observed, targets: ProductionTargets, weights: 
 }
 
 /** The weighted mean of the parts that are known, at most 25 above the worst; some states cap it lower. @internal */
-export function healthScore(parts: Readonly<Record<ScorePartName, ScorePart>>, seen: Observed, targets: ProductionTargets): number | null {
+export function healthScore(
+  parts: Readonly<Record<ScorePartName, ScorePart>>,
+  seen: Observed,
+  targets: ProductionTargets,
+): number | null {
   let [sum, weights, worst] = [0, 0, 100];
   for (const { score, weight } of Object.values(parts)) {
     if (score === null || weight === 0) continue;
@@ -69,7 +122,11 @@ export function healthScore(parts: Readonly<Record<ScorePartName, ScorePart>>, s
   let score = Math.min(sum / weights, worst + 25);
   if (seen.wasKilled) score = Math.min(score, 40);
   if (seen.stall !== null) score = Math.min(score, 20);
-  if (seen.requests >= SAMPLES_MIN && (seen.errorRate ?? 0) > Math.max(0.01, targets.maxErrorRate) * 10) score = Math.min(score, 10);
+  if (
+    seen.requests >= SAMPLES_MIN &&
+    (seen.errorRate ?? 0) > Math.max(0.01, targets.maxErrorRate) * 10
+  )
+    score = Math.min(score, 10);
   return tenths(score);
 }
 
@@ -85,17 +142,56 @@ const STALL_ACTIONS: Readonly<Record<string, string>> = {
 };
 
 /** What is wrong, the worst first. @internal */
-export function findingsOf(seen: Observed, targets: ProductionTargets, budgets: readonly Budget[]): Recommendation[] {
+export function findingsOf(
+  seen: Observed,
+  targets: ProductionTargets,
+  budgets: readonly Budget[],
+): Recommendation[] {
   const found: Recommendation[] = [];
-  const above = (id: string, figure: string, observed: number | null, threshold: number, criticalAt: number, action: string): void => {
+  const above = (
+    id: string,
+    figure: string,
+    observed: number | null,
+    threshold: number,
+    criticalAt: number,
+    action: string,
+  ): void => {
     if (observed !== null && observed > threshold)
-      found.push({ id, severity: observed > criticalAt ? 'critical' : 'warning', figure, observed, threshold, action });
+      found.push({
+        id,
+        severity: observed > criticalAt ? 'critical' : 'warning',
+        figure,
+        observed,
+        threshold,
+        action,
+      });
   };
   const { maxResponseTime, maxMemoryUsage, maxErrorRate, maxCpuUsage } = targets;
-  above('latency', 'average response time, ms', seen.meanMs, maxResponseTime, maxResponseTime * 2, LATENCY);
+  above(
+    'latency',
+    'average response time, ms',
+    seen.meanMs,
+    maxResponseTime,
+    maxResponseTime * 2,
+    LATENCY,
+  );
   above('memory', 'resident memory, MB', seen.memoryMb, maxMemoryUsage, maxMemoryUsage * 2, MEMORY);
-  above('errors', 'share of requests that failed', seen.errorRate, maxErrorRate, maxErrorRate * 5, ERRORS);
-  above('cpu', 'CPU, percent of what is allowed', seen.cpuPercent, maxCpuUsage, 95, 'Add CPUs or processes, or profile what takes the CPU');
+  above(
+    'errors',
+    'share of requests that failed',
+    seen.errorRate,
+    maxErrorRate,
+    maxErrorRate * 5,
+    ERRORS,
+  );
+  above(
+    'cpu',
+    'CPU, percent of what is allowed',
+    seen.cpuPercent,
+    maxCpuUsage,
+    95,
+    'Add CPUs or processes, or profile what takes the CPU',
+  );
   above(
     'loop_delay',
     '99th percentile of the event loop delay, ms',
@@ -104,7 +200,14 @@ export function findingsOf(seen: Observed, targets: ProductionTargets, budgets: 
     500,
     'Find what blocks the event loop: the stalls name its routes',
   );
-  above('saturation', 'share of the connection limit that is taken', seen.saturation, SATURATION, 0.99, 'Raise the limit of connections or add servers');
+  above(
+    'saturation',
+    'share of the connection limit that is taken',
+    seen.saturation,
+    SATURATION,
+    0.99,
+    'Raise the limit of connections or add servers',
+  );
   above(
     'refusals',
     'share of arrivals that were refused',
@@ -145,7 +248,12 @@ export function findingsOf(seen: Observed, targets: ProductionTargets, budgets: 
       action: 'Raise the memory limit or shed load before the process is killed',
     });
   }
-  if (seen.requests >= BURN_SAMPLES_MIN && seen.p50Ms !== null && seen.p99Ms !== null && seen.p50Ms > 0) {
+  if (
+    seen.requests >= BURN_SAMPLES_MIN &&
+    seen.p50Ms !== null &&
+    seen.p99Ms !== null &&
+    seen.p50Ms > 0
+  ) {
     above(
       'tail',
       '99th percentile over the median',
@@ -192,33 +300,58 @@ type BurnWindow = keyof typeof BURN_MINUTES;
  * be (`allowed`). An alert needs both of its windows, and 100 requests in the longer one.
  * @internal
  */
-export function budgetOf(id: Budget['id'], allowed: number, totals: Readonly<Record<BurnWindow, Totals>>): Budget {
-  const bad = (window: BurnWindow): number => (id === 'errors' ? totals[window].errors : totals[window].slow);
-  const burn = (window: BurnWindow): number | null => (totals[window].requests === 0 || allowed === 0 ? null : bad(window) / totals[window].requests / allowed);
-  const burnRate = { '5m': burn('5m'), '30m': burn('30m'), '1h': burn('1h'), '6h': burn('6h'), '3d': burn('3d') };
+export function budgetOf(
+  id: Budget['id'],
+  allowed: number,
+  totals: Readonly<Record<BurnWindow, Totals>>,
+): Budget {
+  const bad = (window: BurnWindow): number =>
+    id === 'errors' ? totals[window].errors : totals[window].slow;
+  const burn = (window: BurnWindow): number | null =>
+    totals[window].requests === 0 || allowed === 0
+      ? null
+      : bad(window) / totals[window].requests / allowed;
+  const burnRate = {
+    '5m': burn('5m'),
+    '30m': burn('30m'),
+    '1h': burn('1h'),
+    '6h': burn('6h'),
+    '3d': burn('3d'),
+  };
   const burns = (long: BurnWindow, short: BurnWindow, rate: number): boolean =>
-    totals[long].requests >= BURN_SAMPLES_MIN && (burnRate[long] ?? 0) >= rate && (burnRate[short] ?? 0) >= rate;
+    totals[long].requests >= BURN_SAMPLES_MIN &&
+    (burnRate[long] ?? 0) >= rate &&
+    (burnRate[short] ?? 0) >= rate;
   const isPage = burns('1h', '5m', 14.4) || burns('6h', '30m', 6);
   const rate = burnRate['3d'];
   return {
     id,
     objective: 1 - allowed,
     burnRate,
-    remaining: rate === null ? (totals['3d'].requests === 0 ? null : bad('3d') === 0 ? 1 : 0) : 1 - rate,
+    remaining:
+      rate === null ? (totals['3d'].requests === 0 ? null : bad('3d') === 0 ? 1 : 0) : 1 - rate,
     alert: isPage ? 'page' : burns('3d', '6h', 1) ? 'ticket' : null,
   };
 }
 
 /** Each target against its figure. @internal */
 export function resultsOf(metrics: ProductionFigures, targets: ProductionTargets): TargetResult[] {
-  const judged = (target: TargetResult['target'], observed: number | null, isMet: (value: number) => boolean): TargetResult => ({
+  const judged = (
+    target: TargetResult['target'],
+    observed: number | null,
+    isMet: (value: number) => boolean,
+  ): TargetResult => ({
     target,
     observed,
     threshold: targets[target],
     result: observed === null ? 'unknown' : isMet(observed) ? 'pass' : 'fail',
   });
   return [
-    judged('maxResponseTime', metrics.averageResponseTime, (value) => value <= targets.maxResponseTime),
+    judged(
+      'maxResponseTime',
+      metrics.averageResponseTime,
+      (value) => value <= targets.maxResponseTime,
+    ),
     judged('maxErrorRate', metrics.errorRate, (value) => value <= targets.maxErrorRate),
     judged('maxMemoryUsage', metrics.memoryUsage, (value) => value <= targets.maxMemoryUsage),
     judged('maxCpuUsage', metrics.cpuUsage, (value) => value <= targets.maxCpuUsage),

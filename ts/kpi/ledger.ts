@@ -29,7 +29,9 @@ export const WINDOWS: readonly WindowName[] = ['10s', '1m', '5m', '15m', 'lifeti
 const COVERED_MIN_MS = 1000;
 
 /** Upper edges of the heat map's bands, in milliseconds, finer below than those of the exposition; one more band is open. */
-export const HEAT_EDGES_MS: readonly number[] = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500];
+export const HEAT_EDGES_MS: readonly number[] = [
+  0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
+];
 
 /** Requests of the last minutes to days, for the budgets. @internal */
 export interface Totals {
@@ -40,7 +42,8 @@ export interface Totals {
 
 /** What the exposition needs. @internal */
 export const LAYOUT = metricLayout();
-if (LAYOUT.traffic !== TRAFFIC) throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
+if (LAYOUT.traffic !== TRAFFIC)
+  throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
 
 /** @internal */
 export class Ledger {
@@ -90,9 +93,19 @@ export class Ledger {
   }
 
   window(name: WindowName): WindowFigures {
-    const { coveredMs, requests, errors, clientErrors, refused, messagesIn, messagesOut, bytesIn, bytesOut, apdex, latencyMs } = this.#native.window(
-      WINDOWS.indexOf(name),
-    );
+    const {
+      coveredMs,
+      requests,
+      errors,
+      clientErrors,
+      refused,
+      messagesIn,
+      messagesOut,
+      bytesIn,
+      bytesOut,
+      apdex,
+      latencyMs,
+    } = this.#native.window(WINDOWS.indexOf(name));
     const seconds = Math.max(coveredMs, COVERED_MIN_MS) / 1000;
     return {
       coveredMs,
@@ -124,11 +137,19 @@ export class Ledger {
 
   /** The routes with the most requests lately. */
   busiest(nowMs: number, count: number): RouteFigures[] {
-    return this.#native.routes(nowMs, count).map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
+    return this.#native
+      .routes(nowMs, count)
+      .map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
   }
 
   /** The text of the exposition, written on another thread. */
-  render(scalars: Float64Array, lines: string, values: Float64Array, format: string, naming: string): Promise<string> {
+  render(
+    scalars: Float64Array,
+    lines: string,
+    values: Float64Array,
+    format: string,
+    naming: string,
+  ): Promise<string> {
     return this.#native.render(scalars, lines, values, format, naming);
   }
 }

@@ -17,7 +17,14 @@ interface Begun {
 }
 
 /** How the meter of an adapter counts: `tells` unless the adapter tells the monitor of requests itself. */
-function over(metrics: ProductionMetrics, begun: Begun, answer: object, status: number, isAborted: boolean, tells: boolean): void {
+function over(
+  metrics: ProductionMetrics,
+  begun: Begun,
+  answer: object,
+  status: number,
+  isAborted: boolean,
+  tells: boolean,
+): void {
   if (status >= 400 && refused.has(answer)) metrics.left(tells);
   else metrics.finish(begun.startMs, begun.id, status, isAborted, tells);
 }
@@ -54,12 +61,17 @@ export class FetchMeter {
   around<T>(request: Request, handle: () => T): T {
     const metrics = this.#metrics;
     const tells = this.#tells;
-    const begun: Begun = { startMs: metrics.begin(0, tells), id: metrics.found('', request.method, false), isDropped: false };
+    const begun: Begun = {
+      startMs: metrics.begin(0, tells),
+      id: metrics.found('', request.method, false),
+      isDropped: false,
+    };
     const marked = this.#of(request);
     marked[this.#key] = begun;
     const answered = (value: unknown): void => {
       marked[this.#key] = undefined;
-      if (value instanceof Response && !begun.isDropped) over(metrics, begun, value, value.status, false, tells);
+      if (value instanceof Response && !begun.isDropped)
+        over(metrics, begun, value, value.status, false, tells);
       else metrics.left(tells);
     };
     const failed = (error: unknown): never => {

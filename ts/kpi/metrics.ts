@@ -12,11 +12,44 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { Conditions } from './conditions.js';
 import { type ExpositionOptions, type Sample, exposed, namingOf } from './exposition.js';
-import { BURN_MINUTES, type Observed, SAMPLES_MIN, budgetOf, findingsOf, healthScore, isHealthy, resultsOf, scoreParts } from './health.js';
-import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, type Totals, WINDOWS } from './ledger.js';
+import {
+  BURN_MINUTES,
+  type Observed,
+  SAMPLES_MIN,
+  budgetOf,
+  findingsOf,
+  healthScore,
+  isHealthy,
+  resultsOf,
+  scoreParts,
+} from './health.js';
+import {
+  HEAT_EDGES_MS,
+  IN,
+  Ledger,
+  OTHER_ERRORS,
+  OUT,
+  REFUSED,
+  type Totals,
+  WINDOWS,
+} from './ledger.js';
 import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
-import type { Budget, ProductionFigures, ProductionReport, ProductionSnapshot, WindowFigures, WindowName } from './report.js';
-import { NO_DETAILS, type RequestDetails, type RequestEnd, RequestTimer, wrongDuration, wrongStatus } from './request.js';
+import type {
+  Budget,
+  ProductionFigures,
+  ProductionReport,
+  ProductionSnapshot,
+  WindowFigures,
+  WindowName,
+} from './report.js';
+import {
+  NO_DETAILS,
+  type RequestDetails,
+  type RequestEnd,
+  RequestTimer,
+  wrongDuration,
+  wrongStatus,
+} from './request.js';
 import { Sources } from './sources.js';
 import { Tally, most } from './tally.js';
 
@@ -67,10 +100,18 @@ export class ProductionMetrics {
     const settings = settingsOf(options);
     this.#settings = settings;
     this.#timers = settings.timers;
-    this.#ledger = new Ledger(this.#timers.driver.now(), settings.targets.maxResponseTime, settings.maxRoutes);
+    this.#ledger = new Ledger(
+      this.#timers.driver.now(),
+      settings.targets.maxResponseTime,
+      settings.maxRoutes,
+    );
     this.#traffic = this.#ledger.traffic;
     this.#conditions = new Conditions(settings.monitor, this.#timers);
-    this.#tick = this.#timers.setInterval(() => this.#turn(), { delayMs: TICK_MS, ref: false, name: 'metrics.tick' });
+    this.#tick = this.#timers.setInterval(() => this.#turn(), {
+      delayMs: TICK_MS,
+      ref: false,
+      name: 'metrics.tick',
+    });
     this.#forget = this.#timers.onCleanup(() => this.stop());
     try {
       for (const manager of settings.managers) this.attach(manager);
@@ -88,15 +129,26 @@ export class ProductionMetrics {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
    */
   recordRequest(durationMs: number, details: RequestDetails = NO_DETAILS): void {
-    if (typeof durationMs !== 'number' || !(durationMs >= 0 && durationMs < Infinity)) throw wrongDuration(durationMs);
+    if (typeof durationMs !== 'number' || !(durationMs >= 0 && durationMs < Infinity))
+      throw wrongDuration(durationMs);
     const { route, method } = details;
     this.#count(durationMs, this.#ledger.routes.rowOf(route, method), details);
   }
 
   #count(durationMs: number, row: number, { status, error }: RequestDetails): void {
-    const code = status === undefined ? 0 : (status | 0) === status && status >= 100 && status <= 599 ? status : wrongStatus(status);
+    const code =
+      status === undefined
+        ? 0
+        : (status | 0) === status && status >= 100 && status <= 599
+          ? status
+          : wrongStatus(status);
     if (typeof error === 'string') this.#errors.add('error', error);
-    this.#ledger.record(row, durationMs, code, code >= 500 || (error !== undefined && error !== false));
+    this.#ledger.record(
+      row,
+      durationMs,
+      code,
+      code >= 500 || (error !== undefined && error !== false),
+    );
   }
 
   /**
@@ -138,7 +190,11 @@ export class ProductionMetrics {
     this.left(true);
     const { route, method, refused } = details;
     if (refused !== undefined) return this.recordRefusal(refused);
-    this.#count(durationMs, route === undefined && method === undefined ? id : this.#ledger.routes.rowOf(route, method), details);
+    this.#count(
+      durationMs,
+      route === undefined && method === undefined ? id : this.#ledger.routes.rowOf(route, method),
+      details,
+    );
   }
 
   #since(startMs: number): number {
@@ -165,7 +221,8 @@ export class ProductionMetrics {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
    */
   recordMessage(direction: 'in' | 'out', bytes: number): void {
-    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) wholeNumber('bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes)
+      wholeNumber('bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
     const at = direction === 'in' ? IN : direction === 'out' ? OUT : -1;
     if (at < 0) throw outOfRange('direction', direction, "'in' or 'out'");
     this.#traffic[at]!++;
@@ -178,7 +235,8 @@ export class ProductionMetrics {
    * @throws ERR_INVALID_ARG_TYPE
    */
   recordUser(id: string): void {
-    if (typeof id !== 'string' || id === '' || id.length > 1024) throw wrongType('id', id, 'a string of 1 to 1024 characters');
+    if (typeof id !== 'string' || id === '' || id.length > 1024)
+      throw wrongType('id', id, 'a string of 1 to 1024 characters');
     this.#users.record(id, this.#minute());
   }
 
@@ -229,7 +287,11 @@ export class ProductionMetrics {
       ...report,
       uptimeMs: this.#ledger.uptimeMs,
       heat: { edgesMs: HEAT_EDGES_MS, seconds: this.#ledger.heat(HEAT_SECONDS) },
-      activeUsers: { '1m': this.#activeUsers(1), '5m': this.#activeUsers(5), '15m': this.#activeUsers(15) },
+      activeUsers: {
+        '1m': this.#activeUsers(1),
+        '5m': this.#activeUsers(5),
+        '15m': this.#activeUsers(15),
+      },
       routesKnown: this.#ledger.routes.names.length,
       routesOverflowed: this.#ledger.overflowed,
     };
@@ -290,7 +352,9 @@ export class ProductionMetrics {
     const judged = this.#judge();
     const { window, chosen, seen, slo, metrics, targetResults } = judged;
     const { targets } = this.#settings;
-    const windows = Object.fromEntries(WINDOWS.map((name) => [name, name === window ? chosen : this.#ledger.window(name)]));
+    const windows = Object.fromEntries(
+      WINDOWS.map((name) => [name, name === window ? chosen : this.#ledger.window(name)]),
+    );
     const findings = findingsOf(seen, targets, slo);
     return {
       timestamp: new Date(wallClockMs()).toISOString(),
@@ -312,7 +376,9 @@ export class ProductionMetrics {
       inFlight: this.#inFlight,
       windows: windows as Record<WindowName, WindowFigures>,
       routes: this.#ledger.busiest(this.#timers.driver.now(), routes),
-      refusals: Object.fromEntries(most(this.#sources.refusals(this.#refusals.entries()), LISTED_NAMES)),
+      refusals: Object.fromEntries(
+        most(this.#sources.refusals(this.#refusals.entries()), LISTED_NAMES),
+      ),
       errors: this.#errors.top(LISTED_NAMES),
     };
   }
@@ -326,7 +392,8 @@ export class ProductionMetrics {
     const seen = this.#observe(chosen, resources);
     const parts = scoreParts(seen, targets, weights);
     // Memory alone, read in passing, says nothing of a server that nobody has asked anything yet.
-    const score = chosen.requests > 0 || monitor !== undefined ? healthScore(parts, seen, targets) : null;
+    const score =
+      chosen.requests > 0 || monitor !== undefined ? healthScore(parts, seen, targets) : null;
     const metrics: ProductionFigures = {
       averageResponseTime: chosen.latencyMs?.mean ?? null,
       requestsPerSecond: chosen.requestsPerSecond,
@@ -338,15 +405,26 @@ export class ProductionMetrics {
       messagesThroughput: chosen.messagesPerSecond,
       healthScore: score,
     };
-    return { window, chosen, resources, seen, parts, slo: this.#budgets(), metrics, targetResults: resultsOf(metrics, targets) };
+    return {
+      window,
+      chosen,
+      resources,
+      seen,
+      parts,
+      slo: this.#budgets(),
+      metrics,
+      targetResults: resultsOf(metrics, targets),
+    };
   }
 
   /** The figures as numbers of the exposition. */
   #render(format: 'openmetrics' | 'prometheus', options: ExpositionOptions): Promise<string> {
     const naming = namingOf(options);
     const { chosen, resources, slo, metrics, targetResults } = this.#judge();
-    const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : ms / 1000);
-    const bytes = (mb: number | null | undefined): number | null => (mb === null || mb === undefined ? null : mb * MB);
+    const seconds = (ms: number | undefined): number | null =>
+      ms === undefined ? null : ms / 1000;
+    const bytes = (mb: number | null | undefined): number | null =>
+      mb === null || mb === undefined ? null : mb * MB;
     const delays = resources?.loop.delayMs;
     const { messagesIn, messagesOut, bytesIn, bytesOut } = this.#ledger.window('lifetime');
     const scalars = {
@@ -376,10 +454,16 @@ export class ProductionMetrics {
       ['messages', ['out'], messagesOut],
       ['messageBytes', ['in'], bytesIn],
       ['messageBytes', ['out'], bytesOut],
-      ...this.#sources.refusals(this.#refusals.entries()).map(([code, count]): Sample => ['refusals', [code], count]),
+      ...this.#sources
+        .refusals(this.#refusals.entries())
+        .map(([code, count]): Sample => ['refusals', [code], count]),
       ...this.#errors.entries().map(([kind, count]): Sample => ['errors', [kind], count]),
       ...slo.flatMap(({ id, burnRate, remaining }): Sample[] => [
-        ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
+        ...Object.entries(burnRate).map(([window, rate]): Sample => [
+          'burnRate',
+          [id, window],
+          rate,
+        ]),
         ['budgetRemaining', [id], remaining],
       ]),
     ];
@@ -387,11 +471,13 @@ export class ProductionMetrics {
   }
 
   #budgets(): Budget[] {
-    const totals = Object.fromEntries(Object.entries(BURN_MINUTES).map(([name, minutes]) => [name, this.#ledger.totals(minutes)])) as Record<
-      keyof typeof BURN_MINUTES,
-      Totals
-    >;
-    return [budgetOf('errors', this.#settings.targets.maxErrorRate, totals), budgetOf('latency', this.#settings.slowShare, totals)];
+    const totals = Object.fromEntries(
+      Object.entries(BURN_MINUTES).map(([name, minutes]) => [name, this.#ledger.totals(minutes)]),
+    ) as Record<keyof typeof BURN_MINUTES, Totals>;
+    return [
+      budgetOf('errors', this.#settings.targets.maxErrorRate, totals),
+      budgetOf('latency', this.#settings.slowShare, totals),
+    ];
   }
 
   #observe(figures: WindowFigures, resources: ResourceSnapshot | undefined): Observed {

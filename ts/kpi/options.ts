@@ -39,7 +39,13 @@ export interface Settings {
   readonly slowShare: number;
 }
 
-const TARGETS: Readonly<ProductionTargets> = { maxResponseTime: 100, maxErrorRate: 0.01, maxMemoryUsage: 512, maxCpuUsage: 70, minHealthScore: 95 };
+const TARGETS: Readonly<ProductionTargets> = {
+  maxResponseTime: 100,
+  maxErrorRate: 0.01,
+  maxMemoryUsage: 512,
+  maxCpuUsage: 70,
+  minHealthScore: 95,
+};
 
 type Range = readonly [allowed: string, isAllowed: (value: number) => boolean];
 const POSITIVE: Range = ['a finite number above 0', (value) => value > 0 && value < Infinity];
@@ -66,7 +72,8 @@ function merged<K extends string>(
   rangeOf: (name: K) => Range,
 ): Readonly<Record<K, number>> {
   if (given === undefined) return defaults;
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw wrongType(what, given, 'an object');
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrongType(what, given, 'an object');
   knownOptions(what, given, Object.keys(defaults));
   const result: Record<K, number> = { ...defaults };
   for (const name of Object.keys(defaults) as K[]) {
@@ -78,20 +85,55 @@ function merged<K extends string>(
 
 /** @internal */
 export function settingsOf(options: ProductionMetricsOptions): Settings {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-  knownOptions('ProductionMetrics', options, ['targets', 'timers', 'monitor', 'connections', 'window', 'maxRoutes', 'latencyObjective', 'weights']);
-  const { targets, timers, monitor, connections, window = '1m', maxRoutes, latencyObjective = 0.95, weights } = options;
-  if (timers !== undefined && !(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
-  if (monitor !== undefined && !(monitor instanceof ResourceMonitor)) throw wrongType('monitor', monitor, 'a ResourceMonitor');
-  if (!WINDOWS.includes(window)) throw outOfRange('window', window, WINDOWS.map((name) => `'${name}'`).join(', '));
-  const objective = numberIn('latencyObjective', latencyObjective, ['a number above 0 and below 1', (value) => value > 0 && value < 1]);
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
+  knownOptions('ProductionMetrics', options, [
+    'targets',
+    'timers',
+    'monitor',
+    'connections',
+    'window',
+    'maxRoutes',
+    'latencyObjective',
+    'weights',
+  ]);
+  const {
+    targets,
+    timers,
+    monitor,
+    connections,
+    window = '1m',
+    maxRoutes,
+    latencyObjective = 0.95,
+    weights,
+  } = options;
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
+  if (monitor !== undefined && !(monitor instanceof ResourceMonitor))
+    throw wrongType('monitor', monitor, 'a ResourceMonitor');
+  if (!WINDOWS.includes(window))
+    throw outOfRange('window', window, WINDOWS.map((name) => `'${name}'`).join(', '));
+  const objective = numberIn('latencyObjective', latencyObjective, [
+    'a number above 0 and below 1',
+    (value) => value > 0 && value < 1,
+  ]);
   return {
-    targets: merged('targets', TARGETS as Readonly<Record<keyof ProductionTargets, number>>, targets, (name) => RANGES[name]),
+    targets: merged(
+      'targets',
+      TARGETS as Readonly<Record<keyof ProductionTargets, number>>,
+      targets,
+      (name) => RANGES[name],
+    ),
     weights: merged('weights', WEIGHTS, weights, () => WEIGHT),
     maxRoutes: wholeNumber('maxRoutes', maxRoutes, 1, 10_000, 500),
     timers: timers ?? new TimerManager({ name: 'metrics' }),
     monitor,
-    managers: connections === undefined ? [] : Array.isArray(connections) ? (connections as readonly ConnectionManager[]) : [connections as ConnectionManager],
+    managers:
+      connections === undefined
+        ? []
+        : Array.isArray(connections)
+          ? (connections as readonly ConnectionManager[])
+          : [connections as ConnectionManager],
     window,
     slowShare: 1 - objective,
   };

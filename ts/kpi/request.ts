@@ -53,10 +53,14 @@ export class RequestTimer {
 
 export function wrongDuration(durationMs: unknown): PortcullisError {
   const allowed = 'a finite number of milliseconds of at least 0';
-  return typeof durationMs === 'number' ? outOfRange('durationMs', durationMs, allowed) : wrongType('durationMs', durationMs, allowed);
+  return typeof durationMs === 'number'
+    ? outOfRange('durationMs', durationMs, allowed)
+    : wrongType('durationMs', durationMs, allowed);
 }
 
 export function wrongStatus(status: unknown): never {
   const allowed = 'a whole number from 100 to 599';
-  throw typeof status === 'number' ? outOfRange('status', status, allowed) : wrongType('status', status, allowed);
+  throw typeof status === 'number'
+    ? outOfRange('status', status, allowed)
+    : wrongType('status', status, allowed);
 }

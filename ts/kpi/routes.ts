@@ -5,7 +5,17 @@ const ROUTE_MAX = 200;
 /** What is counted under the names of others. @internal */
 export const OTHER = 'other';
 /** The methods that are told apart; the rest is `_OTHER`, as OpenTelemetry has it. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'CONNECT', 'TRACE']);
+const METHODS = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'DELETE',
+  'PATCH',
+  'OPTIONS',
+  'CONNECT',
+  'TRACE',
+]);
 const OTHER_METHOD = '_OTHER';
 
 interface Row {
@@ -60,7 +70,8 @@ export class Routes {
   rowOf(route: string | undefined, method: string | undefined): number {
     // What is no string is no key: it is looked at below.
     const rows = this.#rows.get(route);
-    if (rows !== undefined) for (let at = 0; at < rows.length; at++) if (rows[at]!.method === method) return rows[at]!.id;
+    if (rows !== undefined)
+      for (let at = 0; at < rows.length; at++) if (rows[at]!.method === method) return rows[at]!.id;
     return this.#find(route, method);
   }
 

@@ -32,11 +32,18 @@ export class Sources {
 
   /** @throws ERR_INVALID_ARG_TYPE */
   attach(manager: ConnectionManager): void {
-    if (!(manager instanceof ConnectionManager)) throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
+    if (!(manager instanceof ConnectionManager))
+      throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
     if (this.#sources.has(manager)) return;
-    this.#sources.set(manager, { manager, traffic: manager.traffic.slice(), refused: refusedBy(manager), users: undefined });
+    this.#sources.set(manager, {
+      manager,
+      traffic: manager.traffic.slice(),
+      refused: refusedBy(manager),
+      users: undefined,
+    });
     manager.userListeners.add(this.#seen);
-    for (const { userId } of manager.connections.values()) if (userId !== undefined) this.#seen(userId);
+    for (const { userId } of manager.connections.values())
+      if (userId !== undefined) this.#seen(userId);
   }
 
   detach(): void {
@@ -84,7 +91,8 @@ export class Sources {
     for (const manager of this.#sources.keys()) {
       const { totalConnections, limits } = manager.getStats();
       const { maxTotalConnections = Infinity } = limits;
-      if (maxTotalConnections !== Infinity && maxTotalConnections > 0) worst = Math.max(worst ?? 0, totalConnections / maxTotalConnections);
+      if (maxTotalConnections !== Infinity && maxTotalConnections > 0)
+        worst = Math.max(worst ?? 0, totalConnections / maxTotalConnections);
     }
     return worst;
   }
@@ -93,7 +101,8 @@ export class Sources {
   refusals(entries: readonly [string, number][]): [string, number][] {
     const all = new Map(entries);
     for (const manager of this.#sources.keys()) {
-      for (const [code, count] of Object.entries(manager.getStats().refused)) all.set(code, (all.get(code) ?? 0) + count);
+      for (const [code, count] of Object.entries(manager.getStats().refused))
+        all.set(code, (all.get(code) ?? 0) + count);
     }
     return [...all];
   }

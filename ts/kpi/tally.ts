@@ -10,7 +10,8 @@ export class Tally {
   readonly #counts = new Map<string, number>();
 
   add(field: string, name: unknown, count = 1): void {
-    if (typeof name !== 'string' || name === '') throw wrongType(field, name, 'a string that is not empty');
+    if (typeof name !== 'string' || name === '')
+      throw wrongType(field, name, 'a string that is not empty');
     let key = name.length > NAME_MAX ? name.slice(0, NAME_MAX) : name;
     let known = this.#counts.get(key);
     if (known === undefined) {

@@ -1,4 +1,12 @@
-import { PortcullisError, didYouMean, knownOptions, outOfRange, shown, wholeNumber, wrongType } from '../errors.js';
+import {
+  PortcullisError,
+  didYouMean,
+  knownOptions,
+  outOfRange,
+  shown,
+  wholeNumber,
+  wrongType,
+} from '../errors.js';
 import { TimerManager } from '../timers/manager.js';
 import type {
   ChainReport,
@@ -17,7 +25,15 @@ import { Breaker, type Step, hopped, netted, optional, timed } from './layers.js
 import { awaitsItsNext } from './proof.js';
 import { type Runner, type Sampler, runner } from './run.js';
 
-const ITEM_OPTIONS = ['name', 'middleware', 'priority', 'enabled', 'timeoutMs', 'optional', 'breaker'] as const;
+const ITEM_OPTIONS = [
+  'name',
+  'middleware',
+  'priority',
+  'enabled',
+  'timeoutMs',
+  'optional',
+  'breaker',
+] as const;
 const DELAY_MAX_MS = 2 ** 31 - 1;
 const WARM_UP_RUNS = 64;
 
@@ -32,7 +48,9 @@ interface Source {
   readonly enabled?: boolean | undefined;
   readonly timeoutMs?: number | undefined;
   readonly optional?: boolean | undefined;
-  readonly breaker?: { readonly failures?: number | undefined; readonly cooldownMs?: number | undefined } | undefined;
+  readonly breaker?:
+    | { readonly failures?: number | undefined; readonly cooldownMs?: number | undefined }
+    | undefined;
 }
 
 /** An item of the chain, checked. Never changed: a change makes another one. */
@@ -72,7 +90,11 @@ interface Compiled {
  *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
  */
-export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
+export class PerformantMiddlewareChain<
+  In extends object = MiddlewareContext,
+  Out extends object = In,
+  R = void,
+> {
   readonly #timers: TimerManager;
   readonly #name: string;
   readonly #timing: 'off' | 'sampled' | 'always';
@@ -88,22 +110,41 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
    * @param timerManager its clock times the layers, its timers end them
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
    */
-  constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options: MiddlewareChainOptions = {}) {
+  constructor(
+    items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[],
+    timerManager: TimerManager,
+    options: MiddlewareChainOptions = {},
+  ) {
     if (!Array.isArray(items)) throw wrongType('items', items, 'an array of { name, middleware }');
-    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
-    knownOptions('PerformantMiddlewareChain', options, ['name', 'timing', 'sampleEvery', 'onError']);
+    if (!(timerManager instanceof TimerManager))
+      throw wrongType('timerManager', timerManager, 'a TimerManager');
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('PerformantMiddlewareChain', options, [
+      'name',
+      'timing',
+      'sampleEvery',
+      'onError',
+    ]);
     const { name = 'middleware', timing = 'sampled', onError } = options;
     if (typeof name !== 'string') throw wrongType('name', name, 'a string');
-    if (timing !== 'off' && timing !== 'sampled' && timing !== 'always') throw outOfRange('timing', timing, "'off', 'sampled' or 'always'");
-    if (onError !== undefined && typeof onError !== 'function') throw wrongType('onError', onError, 'a function');
+    if (timing !== 'off' && timing !== 'sampled' && timing !== 'always')
+      throw outOfRange('timing', timing, "'off', 'sampled' or 'always'");
+    if (onError !== undefined && typeof onError !== 'function')
+      throw wrongType('onError', onError, 'a function');
     const sampleEvery = wholeNumber('sampleEvery', options.sampleEvery, 1, 1e6, 64);
     this.#timers = timerManager;
     this.#name = name;
     this.#timing = timing;
     this.#onError = onError;
-    this.#sampler = { every: timing === 'off' ? 0 : timing === 'always' ? 1 : sampleEvery, left: 1, warmUp: WARM_UP_RUNS };
-    this.#entries = unique(Array.from(items as readonly unknown[], (item, index) => entryOf(item, `items[${index}]`)));
+    this.#sampler = {
+      every: timing === 'off' ? 0 : timing === 'always' ? 1 : sampleEvery,
+      left: 1,
+      warmUp: WARM_UP_RUNS,
+    };
+    this.#entries = unique(
+      Array.from(items as readonly unknown[], (item, index) => entryOf(item, `items[${index}]`)),
+    );
   }
 
   /** Goes up with every change of the chain. */
@@ -132,7 +173,9 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
    * Adds a layer, behind those of its priority. `Added` is what it adds to the context, for the layers
    * added after it and the final next: give those no higher priority.
    */
-  add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R> {
+  add<Added extends object = object>(
+    item: MiddlewareItem<Out & Partial<Added>, R>,
+  ): PerformantMiddlewareChain<In, Out & Added, R> {
     this.#swap(unique([...this.#entries, entryOf(item, 'item')]));
     return this as unknown as PerformantMiddlewareChain<In, Out & Added, R>;
   }
@@ -162,7 +205,12 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
    */
   replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this {
     const checked = middlewareOf(middleware, `middleware ${shown(name)}`);
-    return this.#change(name, (entry) => ({ ...entry, ...renewed(entry), middleware: checked, made: undefined }));
+    return this.#change(name, (entry) => ({
+      ...entry,
+      ...renewed(entry),
+      middleware: checked,
+      made: undefined,
+    }));
   }
 
   /** @throws ERR_UNKNOWN_NAME; ERR_OUT_OF_RANGE if `priority` is not finite */
@@ -176,12 +224,21 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
    * observed runs, by name. Layers that were not observed yet are left out.
    */
   getPerformanceMetrics(): Record<string, number> {
-    return Object.fromEntries(this.#entries.flatMap(({ name, figures }) => (figures.self === undefined ? [] : [[name, figures.self.emaMs]])));
+    return Object.fromEntries(
+      this.#entries.flatMap(({ name, figures }) =>
+        figures.self === undefined ? [] : [[name, figures.self.emaMs]],
+      ),
+    );
   }
 
   /** All that is known of the chain. */
   report(): ChainReport {
-    return { name: this.#name, version: this.#version, timing: this.#timing, layers: sorted(this.#entries).map((entry) => this.#reportOf(entry)) };
+    return {
+      name: this.#name,
+      version: this.#version,
+      timing: this.#timing,
+      layers: sorted(this.#entries).map((entry) => this.#reportOf(entry)),
+    };
   }
 
   #reportOf({ name, priority, isEnabled, figures, breaker }: Entry): LayerReport {
@@ -201,7 +258,13 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
       lateSettles: of(figure.LATE_SETTLES),
       strayErrors: of(figure.STRAY_ERRORS),
       optional:
-        breaker === undefined ? null : { breaker: breaker.state(this.#timers.driver.now()), failures: of(figure.FAILURES), skipped: of(figure.SKIPPED) },
+        breaker === undefined
+          ? null
+          : {
+              breaker: breaker.state(this.#timers.driver.now()),
+              failures: of(figure.FAILURES),
+              skipped: of(figure.SKIPPED),
+            },
     };
   }
 
@@ -209,11 +272,15 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
     if (typeof name !== 'string') throw wrongType('name', name, 'a string');
     const names = this.#entries.map((entry) => entry.name);
     if (!names.includes(name)) {
-      throw new PortcullisError('ERR_UNKNOWN_NAME', `the chain has no middleware ${shown(name)}${didYouMean(name, names)}`, {
-        field: 'name',
-        value: shown(name),
-        allowed: names.slice(0, 100).join(', '),
-      });
+      throw new PortcullisError(
+        'ERR_UNKNOWN_NAME',
+        `the chain has no middleware ${shown(name)}${didYouMean(name, names)}`,
+        {
+          field: 'name',
+          value: shown(name),
+          allowed: names.slice(0, 100).join(', '),
+        },
+      );
     }
     this.#swap(this.#entries.map((entry) => (entry.name === name ? change(entry) : entry)));
     return this;
@@ -239,15 +306,24 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
   }
 
   #compiledOf(given: readonly Entry[], version: number): Compiled & { readonly version: number } {
-    const entries = given.map((entry) => (entry.isEnabled && entry.made === undefined ? { ...entry, made: madeOf(entry) } : entry));
+    const entries = given.map((entry) =>
+      entry.isEnabled && entry.made === undefined ? { ...entry, made: madeOf(entry) } : entry,
+    );
     const enabled = sorted(entries).filter((entry) => entry.isEnabled);
     const run = runner({
       chain: this.#name,
       version,
-      layers: enabled.map((entry, index) => ({ name: entry.name, label: labelOf(entry), figures: entry.figures, step: this.#stepOf(entry, index) })),
+      layers: enabled.map((entry, index) => ({
+        name: entry.name,
+        label: labelOf(entry),
+        figures: entry.figures,
+        step: this.#stepOf(entry, index),
+      })),
       sampler: this.#sampler,
       now: () => this.#timers.driver.now(),
-      hasSignal: enabled.some((entry) => entry.timeoutMs !== undefined && entry.breaker === undefined),
+      hasSignal: enabled.some(
+        (entry) => entry.timeoutMs !== undefined && entry.breaker === undefined,
+      ),
     });
     compiledChains.add(run);
     return {
@@ -261,15 +337,18 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
 
   #stepOf(entry: Entry, index: number): Step {
     const { timeoutMs, breaker, made, name } = entry;
-    if (made === undefined) throw new PortcullisError('ERR_INTERNAL', `${labelOf(entry)} was not made`);
+    if (made === undefined)
+      throw new PortcullisError('ERR_INTERNAL', `${labelOf(entry)} was not made`);
     const owner = {
       label: labelOf(entry),
       figures: entry.figures,
-      stray: (error: unknown, kind: StrayError['kind']) => this.#stray(error, { layer: name, kind }),
+      stray: (error: unknown, kind: StrayError['kind']) =>
+        this.#stray(error, { layer: name, kind }),
     };
     let step = made.step;
     if (!compiledChains.has(step) && !awaitsItsNext(step)) step = netted(step, owner);
-    if (timeoutMs !== undefined) step = timed(step, owner, this.#timers, timeoutMs, breaker !== undefined);
+    if (timeoutMs !== undefined)
+      step = timed(step, owner, this.#timers, timeoutMs, breaker !== undefined);
     if (breaker !== undefined) step = optional(step, owner, breaker, this.#timers);
     return hopped(step, index);
   }
@@ -284,12 +363,19 @@ export class PerformantMiddlewareChain<In extends object = MiddlewareContext, Ou
     const key = `${kind} ${layer}`;
     if (this.#warned.has(key)) return;
     this.#warned.add(key);
-    const what = { detached: 'did not wait for its next(), which failed', late: 'failed after its timeout', optional: 'failed and was left out' }[kind];
+    const what = {
+      detached: 'did not wait for its next(), which failed',
+      late: 'failed after its timeout',
+      optional: 'failed and was left out',
+    }[kind];
     // The error's text may hold what is not for logs; `onError` gets all of it.
-    process.emitWarning(`${this.#name}: middleware ${shown(layer)} ${what} (${error instanceof Error ? error.name : typeof error}); see onError`, {
-      type: 'PortcullisWarning',
-      code: `PORTCULLIS_${kind.toUpperCase()}_ERROR`,
-    });
+    process.emitWarning(
+      `${this.#name}: middleware ${shown(layer)} ${what} (${error instanceof Error ? error.name : typeof error}); see onError`,
+      {
+        type: 'PortcullisWarning',
+        code: `PORTCULLIS_${kind.toUpperCase()}_ERROR`,
+      },
+    );
   }
 }
 
@@ -299,9 +385,12 @@ export { PerformantMiddlewareChain as MiddlewareChain };
 const labelOf = ({ name }: { readonly name: string }): string => `middleware ${shown(name)}`;
 
 /** The sort is stable: ties run in the order given. */
-const sorted = (entries: readonly Entry[]): Entry[] => entries.toSorted((a, b) => b.priority - a.priority);
+const sorted = (entries: readonly Entry[]): Entry[] =>
+  entries.toSorted((a, b) => b.priority - a.priority);
 
-function hashable(middleware: Source['middleware']): middleware is { middleware(): Step; getConfigHash(): unknown } {
+function hashable(
+  middleware: Source['middleware'],
+): middleware is { middleware(): Step; getConfigHash(): unknown } {
   return typeof middleware === 'object' && typeof middleware.getConfigHash === 'function';
 }
 
@@ -309,7 +398,13 @@ function hashable(middleware: Source['middleware']): middleware is { middleware(
 function isCurrent({ said, hashed }: Compiled): boolean {
   for (let at = 0; at < said.length; at++) {
     const { source, middleware, enabled, priority, name } = said[at]!;
-    if (source.middleware !== middleware || source.enabled !== enabled || source.priority !== priority || source.name !== name) return false;
+    if (
+      source.middleware !== middleware ||
+      source.enabled !== enabled ||
+      source.priority !== priority ||
+      source.name !== name
+    )
+      return false;
   }
   for (let at = 0; at < hashed.length; at++) {
     const { middleware, made } = hashed[at]!;
@@ -322,8 +417,16 @@ function isCurrent({ said, hashed }: Compiled): boolean {
 function reread(entry: Entry): Entry {
   const { source, seen } = entry;
   const hasChanged = source.middleware !== seen.middleware;
-  const isStale = hashable(entry.middleware) && entry.made !== undefined && entry.middleware.getConfigHash() !== entry.made.hash;
-  const isSame = !hasChanged && !isStale && source.enabled === seen.enabled && source.priority === seen.priority && source.name === seen.name;
+  const isStale =
+    hashable(entry.middleware) &&
+    entry.made !== undefined &&
+    entry.middleware.getConfigHash() !== entry.made.hash;
+  const isSame =
+    !hasChanged &&
+    !isStale &&
+    source.enabled === seen.enabled &&
+    source.priority === seen.priority &&
+    source.name === seen.name;
   if (isSame) return entry;
   const now = entryOf(source, labelOf(entry));
   return {
@@ -347,7 +450,8 @@ function madeOf(entry: Entry): { readonly step: Step; readonly hash: unknown } {
   if (typeof middleware === 'function') return { step: middleware, hash: undefined };
   const hash = hashable(middleware) ? middleware.getConfigHash() : undefined;
   const step: unknown = middleware.middleware();
-  if (typeof step !== 'function') throw wrongType(`${labelOf(entry)}.middleware()`, step, 'a function when called');
+  if (typeof step !== 'function')
+    throw wrongType(`${labelOf(entry)}.middleware()`, step, 'a function when called');
   return { step: step as Step, hash };
 }
 
@@ -367,13 +471,16 @@ function unique(entries: readonly Entry[]): readonly Entry[] {
 }
 
 function entryOf(item: unknown, place: string): Entry {
-  if (typeof item !== 'object' || item === null) throw wrongType(place, item, 'an object { name, middleware }');
+  if (typeof item !== 'object' || item === null)
+    throw wrongType(place, item, 'an object { name, middleware }');
   const source = item as Source;
   const { name, middleware, priority, enabled } = source;
-  if (typeof name !== 'string' || name === '') throw wrongType(`${place}.name`, name, 'a non-empty string');
+  if (typeof name !== 'string' || name === '')
+    throw wrongType(`${place}.name`, name, 'a non-empty string');
   const label = `middleware ${shown(name)}`;
   knownOptions(label, item, ITEM_OPTIONS);
-  if (enabled !== undefined && typeof enabled !== 'boolean') throw wrongType(`${label}.enabled`, enabled, 'true or false');
+  if (enabled !== undefined && typeof enabled !== 'boolean')
+    throw wrongType(`${label}.enabled`, enabled, 'true or false');
   return {
     name,
     source,
@@ -381,7 +488,10 @@ function entryOf(item: unknown, place: string): Entry {
     middleware: middlewareOf(middleware, label),
     priority: priorityOf(priority ?? 0, `${label}.priority`),
     isEnabled: enabled ?? true,
-    timeoutMs: source.timeoutMs === undefined ? undefined : wholeNumber(`${label}.timeoutMs`, source.timeoutMs, 1, DELAY_MAX_MS),
+    timeoutMs:
+      source.timeoutMs === undefined
+        ? undefined
+        : wholeNumber(`${label}.timeoutMs`, source.timeoutMs, 1, DELAY_MAX_MS),
     breaker: breakerOf(source, label),
     figures: new Figures(),
     made: undefined,
@@ -389,9 +499,16 @@ function entryOf(item: unknown, place: string): Entry {
 }
 
 function middlewareOf(middleware: unknown, label: string): Source['middleware'] {
-  const isObject = typeof middleware === 'object' && middleware !== null && typeof (middleware as { middleware?: unknown }).middleware === 'function';
+  const isObject =
+    typeof middleware === 'object' &&
+    middleware !== null &&
+    typeof (middleware as { middleware?: unknown }).middleware === 'function';
   if (!isObject && typeof middleware !== 'function')
-    throw wrongType(`${label}.middleware`, middleware, 'a function (context, next) or an object with middleware()');
+    throw wrongType(
+      `${label}.middleware`,
+      middleware,
+      'a function (context, next) or an object with middleware()',
+    );
   return middleware as Source['middleware'];
 }
 
@@ -402,11 +519,16 @@ function priorityOf(priority: unknown, field: string): number {
 }
 
 function breakerOf({ optional: isOptional, breaker }: Source, label: string): Breaker | undefined {
-  if (isOptional !== undefined && typeof isOptional !== 'boolean') throw wrongType(`${label}.optional`, isOptional, 'true or false');
+  if (isOptional !== undefined && typeof isOptional !== 'boolean')
+    throw wrongType(`${label}.optional`, isOptional, 'true or false');
   if (breaker !== undefined) {
-    if (typeof breaker !== 'object' || breaker === null) throw wrongType(`${label}.breaker`, breaker, 'an object');
+    if (typeof breaker !== 'object' || breaker === null)
+      throw wrongType(`${label}.breaker`, breaker, 'an object');
     knownOptions(`${label}.breaker`, breaker, ['failures', 'cooldownMs']);
-    if (isOptional !== true) throw new PortcullisError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, { field: `${label}.breaker` });
+    if (isOptional !== true)
+      throw new PortcullisError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, {
+        field: `${label}.breaker`,
+      });
   }
   if (isOptional !== true) return undefined;
   return new Breaker(

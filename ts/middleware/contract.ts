@@ -14,7 +14,10 @@ export interface MiddlewareContext {
 }
 
 /** A layer: does its part, and calls `next` for the rest. */
-export type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+export type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (
+  context: C,
+  next: Next<NoInfer<R>>,
+) => MiddlewareResult<NoInfer<R>>;
 
 /** Makes a layer, once per configuration. */
 export interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
@@ -51,7 +54,10 @@ export interface MiddlewareItem<C extends object = MiddlewareContext, R = void> 
 }
 
 /** What runs after the last layer. */
-export type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+export type FinalNext<C extends object = MiddlewareContext, R = void> = (
+  context: C,
+  next: Next<NoInfer<R>>,
+) => MiddlewareResult<NoInfer<R>>;
 
 /**
  * A compiled chain. It is a layer itself, and can be one of another chain.
@@ -59,7 +65,11 @@ export type FinalNext<C extends object = MiddlewareContext, R = void> = (context
  * Without a second argument nothing follows the last layer; a second argument that is no function
  * is an error.
  */
-export interface CompiledChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
+export interface CompiledChain<
+  In extends object = MiddlewareContext,
+  Out extends object = In,
+  R = void,
+> {
   (context: In): Promise<R | undefined>;
   (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
@@ -125,7 +135,11 @@ export interface LayerReport {
   /** Failures that nobody awaited, of what it called `next()` for; all of them. */
   readonly strayErrors: number;
   /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
-  readonly optional: { readonly breaker: 'closed' | 'open' | 'halfOpen'; readonly failures: number; readonly skipped: number } | null;
+  readonly optional: {
+    readonly breaker: 'closed' | 'open' | 'halfOpen';
+    readonly failures: number;
+    readonly skipped: number;
+  } | null;
 }
 
 /** What is known of a chain. */

@@ -57,7 +57,13 @@ export class Times {
   }
 
   report(): LayerTimes {
-    return { emaMs: this.#emaMs, p50Ms: this.#quantile(0.5), p90Ms: this.#quantile(0.9), p99Ms: this.#quantile(0.99), maxMs: this.#maxMs };
+    return {
+      emaMs: this.#emaMs,
+      p50Ms: this.#quantile(0.5),
+      p90Ms: this.#quantile(0.9),
+      p99Ms: this.#quantile(0.99),
+      maxMs: this.#maxMs,
+    };
   }
 
   #quantile(of: number): number {

@@ -3,7 +3,14 @@
  * runs a chain knows none of it, and the others pay for none of it.
  */
 import type { StrayError } from './contract.js';
-import { FAILURES, type Figures, LATE_SETTLES, SKIPPED, STRAY_ERRORS, TIMEOUTS } from './figures.js';
+import {
+  FAILURES,
+  type Figures,
+  LATE_SETTLES,
+  SKIPPED,
+  STRAY_ERRORS,
+  TIMEOUTS,
+} from './figures.js';
 import { PortcullisError } from '../errors.js';
 import { isThenable } from '../hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -77,7 +84,8 @@ export function netted(step: Step, owner: StepOwner): Step {
     };
     const returned = step(context, tracked);
     // Once only: a lazy thenable would do its work again.
-    result = isThenable(returned) && !(returned instanceof Promise) ? Promise.resolve(returned) : returned;
+    result =
+      isThenable(returned) && !(returned instanceof Promise) ? Promise.resolve(returned) : returned;
     return result;
   };
 }
@@ -102,7 +110,8 @@ const spent = new WeakSet<AbortSignal>();
 /** The signal a run begins with. @internal */
 export function signalOf(context: unknown): AbortSignal | undefined {
   const signal = (context as { signal?: AbortSignal } | null | undefined)?.signal;
-  if (signal === undefined || typeof signal?.aborted !== 'boolean' || spent.has(signal)) return undefined;
+  if (signal === undefined || typeof signal?.aborted !== 'boolean' || spent.has(signal))
+    return undefined;
   return signal;
 }
 
@@ -116,8 +125,19 @@ export function openSignal(context: unknown): () => void {
   const before = Reflect.getOwnPropertyDescriptor(context as object, 'signal');
   const controller = new AbortController();
   const { signal } = controller;
-  if (!Reflect.defineProperty(context as object, 'signal', { value: signal, writable: true, enumerable: true, configurable: true })) {
-    throw new PortcullisError('ERR_INVALID_ARG_TYPE', 'context.signal must be writable: a layer of the chain has timeoutMs', { field: 'context.signal' });
+  if (
+    !Reflect.defineProperty(context as object, 'signal', {
+      value: signal,
+      writable: true,
+      enumerable: true,
+      configurable: true,
+    })
+  ) {
+    throw new PortcullisError(
+      'ERR_INVALID_ARG_TYPE',
+      'context.signal must be writable: a layer of the chain has timeoutMs',
+      { field: 'context.signal' },
+    );
   }
   controllers.set(signal, controller);
   const forward = (): void => controller.abort(had?.reason);
@@ -134,7 +154,13 @@ export function openSignal(context: unknown): () => void {
 }
 
 /** Ends a layer that takes longer than `timeoutMs`, not counting the time in `next()`. @internal */
-export function timed(step: Step, owner: StepOwner, timers: TimerManager, timeoutMs: number, isOptional: boolean): Step {
+export function timed(
+  step: Step,
+  owner: StepOwner,
+  timers: TimerManager,
+  timeoutMs: number,
+  isOptional: boolean,
+): Step {
   const now = (): number => timers.driver.now();
   const counters = owner.figures.counters;
   return (context, next) => {
@@ -148,10 +174,14 @@ export function timed(step: Step, owner: StepOwner, timers: TimerManager, timeou
     let end: ((error: unknown) => void) | undefined;
 
     const ring = (): void => {
-      timeout = new PortcullisError('ERR_MIDDLEWARE_TIMEOUT', `${owner.label} took longer than ${timeoutMs} ms`, {
-        field: 'timeoutMs',
-        value: String(timeoutMs),
-      });
+      timeout = new PortcullisError(
+        'ERR_MIDDLEWARE_TIMEOUT',
+        `${owner.label} took longer than ${timeoutMs} ms`,
+        {
+          field: 'timeoutMs',
+          value: String(timeoutMs),
+        },
+      );
       counters[TIMEOUTS]!++;
       end?.(timeout);
       // An optional layer is left behind, and the run goes on.
@@ -201,7 +231,8 @@ export function timed(step: Step, owner: StepOwner, timers: TimerManager, timeou
         (error: unknown) => {
           settle(() => reject(error));
           // To end because of the abort is what it was asked to do.
-          const isAbort = error === timeout || (error instanceof Error && error.name === 'AbortError');
+          const isAbort =
+            error === timeout || (error instanceof Error && error.name === 'AbortError');
           if (timeout !== undefined && !isAbort) owner.stray(error, 'late');
         },
       );
@@ -250,7 +281,12 @@ export class Breaker {
  * result is that of `next()`.
  * @internal
  */
-export function optional(step: Step, owner: StepOwner, breaker: Breaker, timers: TimerManager): Step {
+export function optional(
+  step: Step,
+  owner: StepOwner,
+  breaker: Breaker,
+  timers: TimerManager,
+): Step {
   const counters = owner.figures.counters;
   const fail = (error: unknown): void => {
     counters[FAILURES]!++;
@@ -281,7 +317,14 @@ export function optional(step: Step, owner: StepOwner, breaker: Breaker, timers:
     let result: unknown;
     try {
       result = step(context, () => {
-        if (isLeft) return rejected(new PortcullisError('ERR_NEXT_CALLED_TWICE', `${owner.label} called next() after it had failed`, { field: owner.label }));
+        if (isLeft)
+          return rejected(
+            new PortcullisError(
+              'ERR_NEXT_CALLED_TWICE',
+              `${owner.label} called next() after it had failed`,
+              { field: owner.label },
+            ),
+          );
         const rest = next();
         below ??= rest;
         return rest;

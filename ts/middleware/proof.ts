@@ -34,8 +34,13 @@ function proven(layer: (...args: never[]) => unknown): boolean {
   const used = rest.match(new RegExp(String.raw`(?<![\w$])${next}(?![\w$])`, 'g'))?.length ?? 0;
   // On one line: the word before could end a comment otherwise. Not followed by what would make
   // another expression of it.
-  const awaited = rest.match(new RegExp(String.raw`(?<![\w$.])await[ \t]+${next}[ \t]*\(\s*\)(?!\s*[.([?/\x60])`, 'g'))?.length ?? 0;
+  const awaited =
+    rest.match(
+      new RegExp(String.raw`(?<![\w$.])await[ \t]+${next}[ \t]*\(\s*\)(?!\s*[.([?/\x60])`, 'g'),
+    )?.length ?? 0;
   // The last statement of the layer itself, or all of an arrow: handed on, not dropped.
-  const isReturned = new RegExp(String.raw`(?:(?<![\w$.])return[ \t]+${next}[ \t]*\(\s*\)\s*;?\s*\}|^\s*=>[ \t]*${next}[ \t]*\(\s*\))\s*$`).test(rest);
+  const isReturned = new RegExp(
+    String.raw`(?:(?<![\w$.])return[ \t]+${next}[ \t]*\(\s*\)\s*;?\s*\}|^\s*=>[ \t]*${next}[ \t]*\(\s*\))\s*$`,
+  ).test(rest);
   return used === awaited + (isReturned ? 1 : 0);
 }

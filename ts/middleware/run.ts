@@ -20,10 +20,23 @@ export interface MiddlewareTrace {
   result?: unknown;
 }
 
-const tracing: TracingChannel<unknown, MiddlewareTrace> = channels.tracingChannel('portcullis.middleware');
+const tracing: TracingChannel<unknown, MiddlewareTrace> =
+  channels.tracingChannel('portcullis.middleware');
 
-function isTraced({ start, end, asyncStart, asyncEnd, error }: Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', Channel>): boolean {
-  return start.hasSubscribers || asyncEnd.hasSubscribers || error.hasSubscribers || end.hasSubscribers || asyncStart.hasSubscribers;
+function isTraced({
+  start,
+  end,
+  asyncStart,
+  asyncEnd,
+  error,
+}: Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', Channel>): boolean {
+  return (
+    start.hasSubscribers ||
+    asyncEnd.hasSubscribers ||
+    error.hasSubscribers ||
+    end.hasSubscribers ||
+    asyncStart.hasSubscribers
+  );
 }
 
 /** Which runs are observed: none when `every` is 0. Shared by the versions of a chain. @internal */
@@ -70,7 +83,11 @@ class Run {
 }
 
 /** A step around another, which times it. */
-type ObservedStep = (context: unknown, next: () => Promise<unknown>, observation: Observation | undefined) => unknown;
+type ObservedStep = (
+  context: unknown,
+  next: () => Promise<unknown>,
+  observation: Observation | undefined,
+) => unknown;
 
 /** What is known of an observed run: a frame for each layer it has reached. */
 interface Observation {
@@ -88,7 +105,8 @@ class Frame {
   belowError: unknown;
 }
 
-const promised = (value: unknown): Promise<unknown> => (value instanceof Promise ? value : Promise.resolve(value));
+const promised = (value: unknown): Promise<unknown> =>
+  value instanceof Promise ? value : Promise.resolve(value);
 
 /** @internal */
 export function runner(plan: Plan): Runner {
@@ -99,7 +117,11 @@ export function runner(plan: Plan): Runner {
 
   const twice = (index: number): Promise<never> => {
     const label = layers[index]?.label ?? 'the final next';
-    return Promise.reject(new PortcullisError('ERR_NEXT_CALLED_TWICE', `next() called multiple times in ${label}`, { field: label }));
+    return Promise.reject(
+      new PortcullisError('ERR_NEXT_CALLED_TWICE', `next() called multiple times in ${label}`, {
+        field: label,
+      }),
+    );
   };
 
   // The same for all runs, and without a branch for the observed ones: one that is taken once in 64
@@ -148,13 +170,22 @@ export function runner(plan: Plan): Runner {
         const isDetached = hasCalled && frame.belowMs < 0;
         const belowMs = hasCalled ? (isDetached ? endMs : frame.belowMs) - frame.nextMs : 0;
         if (isDetached) own[DETACHED]!++;
-        if (hasFailed && !(frame.hasFailedBelow && frame.belowError === error) && !(signal?.aborted === true && signal.reason === error)) own[ERRORS]!++;
+        if (
+          hasFailed &&
+          !(frame.hasFailedBelow && frame.belowError === error) &&
+          !(signal?.aborted === true && signal.reason === error)
+        )
+          own[ERRORS]!++;
         own[IN_FLIGHT]!--;
         figures.settle(endMs - startMs - belowMs, endMs - startMs);
       };
       try {
         const result = isTraced
-          ? tracing.tracePromise(() => promised(step(context, next)), { chain: plan.chain, version: plan.version, layer: name, index, context }, undefined)
+          ? tracing.tracePromise(
+              () => promised(step(context, next)),
+              { chain: plan.chain, version: plan.version, layer: name, index, context },
+              undefined,
+            )
           : step(context, next);
         if (isThenable(result)) return settled(promised(result), end);
         end(false, undefined);
@@ -174,20 +205,31 @@ export function runner(plan: Plan): Runner {
       const above = frames[count - 1]!;
       above.nextMs = now();
       try {
-        return settled(promised(final(context, next)), (hasFailed, error) => leave(above, hasFailed, error));
+        return settled(promised(final(context, next)), (hasFailed, error) =>
+          leave(above, hasFailed, error),
+        );
       } catch (error) {
         leave(above, true, error);
         throw error;
       }
     };
 
-  const observe = (context: unknown, final: Step | undefined, signal: AbortSignal | undefined, traced: boolean): Run => {
+  const observe = (
+    context: unknown,
+    final: Step | undefined,
+    signal: AbortSignal | undefined,
+    traced: boolean,
+  ): Run => {
     const frames: Frame[] = [];
     const last = final === undefined || count === 0 ? final : observedFinal(final, frames);
     return new Run(context, last, signal, observedSteps, { frames, isTraced: traced, signal });
   };
 
-  const begin = (context: unknown, final: Step | undefined, signal: AbortSignal | undefined): Promise<unknown> => {
+  const begin = (
+    context: unknown,
+    final: Step | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> => {
     const traced = isTraced(tracing);
     let isObserved = traced;
     if (sampler.every !== 0 && --sampler.left <= 0) {
@@ -195,19 +237,26 @@ export function runner(plan: Plan): Runner {
       sampler.left = sampler.warmUp > 0 ? 1 : sampler.every;
       isObserved = true;
     }
-    return go(isObserved ? observe(context, final, signal, traced) : new Run(context, final, signal, steps, undefined), 0);
+    return go(
+      isObserved
+        ? observe(context, final, signal, traced)
+        : new Run(context, final, signal, steps, undefined),
+      0,
+    );
   };
 
   // By the number of arguments: to give no final next is koa's way to say that nothing follows, to
   // give one that is not there is a mistake.
   return function (context: unknown, finalNext?: Step): Promise<unknown> {
-    if (typeof finalNext !== 'function' && arguments.length > 1) return Promise.reject(wrongType('finalNext', finalNext, 'a function'));
+    if (typeof finalNext !== 'function' && arguments.length > 1)
+      return Promise.reject(wrongType('finalNext', finalNext, 'a function'));
     let close: (() => void) | undefined;
     try {
       const signal = signalOf(context);
       if (signal?.aborted === true) return Promise.reject(signal.reason);
       if (!plan.hasSignal) return begin(context, finalNext, signal);
-      if (typeof context !== 'object' || context === null) throw wrongType('context', context, 'an object, as a layer of the chain has timeoutMs');
+      if (typeof context !== 'object' || context === null)
+        throw wrongType('context', context, 'an object, as a layer of the chain has timeoutMs');
       close = openSignal(context);
       return begin(context, finalNext, signalOf(context)).finally(close);
     } catch (error) {
@@ -218,7 +267,10 @@ export function runner(plan: Plan): Runner {
 }
 
 /** The same promise, of which `end` hears first. One of our own, so that nobody's rejection counts as handled because we looked. */
-function settled(promise: Promise<unknown>, end: (hasFailed: boolean, error: unknown) => void): Promise<unknown> {
+function settled(
+  promise: Promise<unknown>,
+  end: (hasFailed: boolean, error: unknown) => void,
+): Promise<unknown> {
   return promise.then(
     (value) => {
       end(false, undefined);

@@ -15,7 +15,13 @@ export interface PageRequest {
 /** Longest `Authorization` that is looked at. */
 const AUTHORIZATION_MAX = 1024;
 /** A proxy on the same machine makes everybody look local. */
-const FORWARDING = ['x-forwarded-for', 'x-forwarded-host', 'x-real-ip', 'forwarded', 'via'] as const;
+const FORWARDING = [
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-real-ip',
+  'forwarded',
+  'via',
+] as const;
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
@@ -65,14 +71,22 @@ export class Access {
   judge({ peer, header }: PageRequest, isData: boolean): Denied | undefined {
     // Another site's page must neither read the figures nor take a viewer's place.
     const site = header('sec-fetch-site');
-    if (isData && site !== '' && site !== 'same-origin' && site !== 'none') return { status: 403, message: 'Figures are for the page itself.' };
+    if (isData && site !== '' && site !== 'same-origin' && site !== 'none')
+      return { status: 403, message: 'Figures are for the page itself.' };
     if (this.#digest !== undefined) {
       const token = presented(header('authorization'));
       if (token !== undefined && timingSafeEqual(digest(token), this.#digest)) return undefined;
-      return { status: 401, message: 'A token is needed: as bearer token, or as the password of any user name.' };
+      return {
+        status: 401,
+        message: 'A token is needed: as bearer token, or as the password of any user name.',
+      };
     }
     if (!isLoopback(peer) || FORWARDING.some((name) => header(name) !== '')) {
-      return { status: 403, message: 'Without a token the page is for this machine only. Set page.token to open it to others.' };
+      return {
+        status: 403,
+        message:
+          'Without a token the page is for this machine only. Set page.token to open it to others.',
+      };
     }
     // A foreign name that resolves to this machine (DNS rebinding) is not ours.
     const name = nameOf(header('host'));

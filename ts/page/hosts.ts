@@ -24,7 +24,11 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
   const target = targetOf(url);
   if (!page.owns(target)) return undefined;
   const reply = page.reply({ method, target, peer, header: (name) => headers.get(name) ?? '' });
-  if (!('watch' in reply)) return new Response(method === 'HEAD' ? null : reply.body, { status: reply.status, headers: reply.headers });
+  if (!('watch' in reply))
+    return new Response(method === 'HEAD' ? null : reply.body, {
+      status: reply.status,
+      headers: reply.headers,
+    });
   let leave: (() => void) | undefined;
   const body = new ReadableStream<Uint8Array>(
     {
@@ -34,7 +38,10 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
           hasRoom: () => (controller.desiredSize ?? 0) > 0,
           write: (text) => controller.enqueue(encoder.encode(text)),
           // Whoever does not read would not see the end, either.
-          end: () => ((controller.desiredSize ?? 0) > 0 ? controller.close() : controller.error(new Error('not read'))),
+          end: () =>
+            (controller.desiredSize ?? 0) > 0
+              ? controller.close()
+              : controller.error(new Error('not read')),
         });
       },
       cancel: () => leave?.(),
@@ -48,7 +55,11 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
  * @returns `false` if the request is not for the page
  * @internal
  */
-export function answerPage(page: LivePage, request: IncomingMessage, response: ServerResponse): boolean {
+export function answerPage(
+  page: LivePage,
+  request: IncomingMessage,
+  response: ServerResponse,
+): boolean {
   const target = request.url!;
   if (!page.owns(target)) return false;
   const { method = 'GET', headers, socket } = request;

@@ -26,12 +26,25 @@ export class Journal {
   }
 
   /** So many more of something; `text` puts the sum into words. `name` comes from a fixed set. */
-  count(at: number, kind: PageEvent['kind'], name: string, more: number, text: (sum: number) => string): void {
+  count(
+    at: number,
+    kind: PageEvent['kind'],
+    name: string,
+    more: number,
+    text: (sum: number) => string,
+  ): void {
     const key = `${kind} ${name}`;
     const sum = this.#sums.get(key);
-    const place = sum === undefined || at - sum.since > TOGETHER_MS ? -1 : this.#events.findIndex(({ id }) => id === sum.id);
+    const place =
+      sum === undefined || at - sum.since > TOGETHER_MS
+        ? -1
+        : this.#events.findIndex(({ id }) => id === sum.id);
     if (sum === undefined || place === -1) {
-      this.#sums.set(key, { id: this.add(at, kind, 'warning', text(more)), count: more, since: at });
+      this.#sums.set(key, {
+        id: this.add(at, kind, 'warning', text(more)),
+        count: more,
+        since: at,
+      });
       return;
     }
     sum.count += more;

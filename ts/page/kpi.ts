@@ -1,5 +1,11 @@
 /** What the page takes from metrics, in its own words. */
-import type { ProductionReport, ProductionSnapshot, Recommendation, ScorePart, ScorePartName } from '../kpi/report.js';
+import type {
+  ProductionReport,
+  ProductionSnapshot,
+  Recommendation,
+  ScorePart,
+  ScorePartName,
+} from '../kpi/report.js';
 import { type PageAdvice, type PageScorePart, type PageSnapshot, short } from './snapshot.js';
 
 /** Metrics, as the page sees them. @internal */
@@ -14,7 +20,12 @@ export interface PageKpi {
   /** Requests of the last whole second by their latency; empty before there is one. */
   readonly heat: readonly number[];
   /** Of the last ten seconds. */
-  readonly recent: { readonly errorsPerSecond: number; readonly p50Ms: number | null; readonly p95Ms: number | null; readonly p99Ms: number | null };
+  readonly recent: {
+    readonly errorsPerSecond: number;
+    readonly p50Ms: number | null;
+    readonly p95Ms: number | null;
+    readonly p99Ms: number | null;
+  };
 }
 
 const NAMES: Readonly<Record<ScorePartName, string>> = {
@@ -27,9 +38,13 @@ const NAMES: Readonly<Record<ScorePartName, string>> = {
 };
 const ROUTES_SHOWN = 20;
 
-const percentOf = (share: number | null): number | null => short(share === null ? null : share * 100);
+const percentOf = (share: number | null): number | null =>
+  short(share === null ? null : share * 100);
 
-function partOf(name: ScorePartName, { score, weight, observed, target, unit }: ScorePart): PageScorePart {
+function partOf(
+  name: ScorePartName,
+  { score, weight, observed, target, unit }: ScorePart,
+): PageScorePart {
   const isShare = unit === 'share';
   return {
     id: name,
@@ -42,7 +57,14 @@ function partOf(name: ScorePartName, { score, weight, observed, target, unit }: 
   };
 }
 
-function adviceOf({ id, severity, figure, observed, threshold, action }: Recommendation): PageAdvice {
+function adviceOf({
+  id,
+  severity,
+  figure,
+  observed,
+  threshold,
+  action,
+}: Recommendation): PageAdvice {
   const isShare = figure.startsWith('share ');
   const unit = isShare ? '%' : (/, (ms|MB)$/.exec(figure)?.[1] ?? '');
   const said = (value: number): string => `${short(isShare ? value * 100 : value)} ${unit}`.trim();
@@ -50,7 +72,12 @@ function adviceOf({ id, severity, figure, observed, threshold, action }: Recomme
     .replace(/^share of /, '')
     .replace(/, (?:ms|MB)$/, '')
     .replace(/^./, (first) => first.toUpperCase());
-  return { id, severity, text: action, detail: `${text}: ${said(observed)}${threshold === 0 ? '' : `, threshold ${said(threshold)}`}` };
+  return {
+    id,
+    severity,
+    text: action,
+    detail: `${text}: ${said(observed)}${threshold === 0 ? '' : `, threshold ${said(threshold)}`}`,
+  };
 }
 
 function budgetsOf(slo: ProductionReport['slo']): PageKpi['burn'] {
@@ -68,7 +95,19 @@ function budgetsOf(slo: ProductionReport['slo']): PageKpi['burn'] {
 
 /** @internal */
 export function kpiOf(snapshot: ProductionSnapshot): PageKpi {
-  const { metrics, targets, scoreParts, findings, windows, latencyMs, apdex, inFlight, routes, heat, slo } = snapshot;
+  const {
+    metrics,
+    targets,
+    scoreParts,
+    findings,
+    windows,
+    latencyMs,
+    apdex,
+    inFlight,
+    routes,
+    heat,
+    slo,
+  } = snapshot;
   const [recent, minute] = [windows['10s'], windows['1m']];
   const seconds = Math.max(1, recent.coveredMs / 1000);
   const second = heat.seconds.at(-1) ?? [];
@@ -88,13 +127,15 @@ export function kpiOf(snapshot: ProductionSnapshot): PageKpi {
       maxMs: short(latencyMs?.max),
       apdex: short(apdex),
       activeUsers: metrics.activeUsers,
-      routes: routes.slice(0, ROUTES_SHOWN).map(({ route, method, requestsPerSecond, errorRate, latencyMs: latency }) => ({
-        route: `${method} ${route === '' ? 'without a pattern' : route}`.trim(),
-        perSecond: short(requestsPerSecond) ?? 0,
-        errorPercent: percentOf(errorRate),
-        p50Ms: short(latency?.p50),
-        p99Ms: short(latency?.p99),
-      })),
+      routes: routes
+        .slice(0, ROUTES_SHOWN)
+        .map(({ route, method, requestsPerSecond, errorRate, latencyMs: latency }) => ({
+          route: `${method} ${route === '' ? 'without a pattern' : route}`.trim(),
+          perSecond: short(requestsPerSecond) ?? 0,
+          errorPercent: percentOf(errorRate),
+          p50Ms: short(latency?.p50),
+          p99Ms: short(latency?.p99),
+        })),
     },
     messages: {
       inPerSecond: short(recent.messagesIn / seconds) ?? 0,

@@ -39,8 +39,16 @@ export interface PageOptions {
 
 /** What a request for the page gets. */
 type PageReply =
-  | { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: string | Buffer }
-  | { readonly status: 200; readonly headers: Readonly<Record<string, string>>; readonly watch: (sink: Sink) => () => void };
+  | {
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: string | Buffer;
+    }
+  | {
+      readonly status: 200;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly watch: (sink: Sink) => () => void;
+    };
 
 const OPTIONS = ['path', 'token', 'title', 'maxViewers', 'monitor', 'metrics', 'chain'] as const;
 const SECOND_MS = 1000;
@@ -106,20 +114,34 @@ export class LivePage {
    * @param sources what adapters know of: connections, timers, refusals
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
    */
-  constructor(options: PageOptions, sources: Pick<PageSources, 'connections' | 'timers' | 'stats'>) {
+  constructor(
+    options: PageOptions,
+    sources: Pick<PageSources, 'connections' | 'timers' | 'stats'>,
+  ) {
     const { path, title, maxViewers } = checkedPage(options);
-    if (typeof sources !== 'object' || sources === null) throw wrongType('sources', sources, 'an object');
+    if (typeof sources !== 'object' || sources === null)
+      throw wrongType('sources', sources, 'an object');
     const { connections, timers, stats } = sources;
-    if (!(connections instanceof ConnectionManager)) throw wrongType('sources.connections', connections, 'a ConnectionManager');
-    if (!(timers instanceof TimerManager)) throw wrongType('sources.timers', timers, 'a TimerManager');
+    if (!(connections instanceof ConnectionManager))
+      throw wrongType('sources.connections', connections, 'a ConnectionManager');
+    if (!(timers instanceof TimerManager))
+      throw wrongType('sources.timers', timers, 'a TimerManager');
     this.path = path;
     this.#access = new Access(options.token);
     this.#viewers = new Viewers(maxViewers);
     this.#maxViewers = maxViewers;
     const { monitor, metrics, chain } = options;
-    this.#recorder = new Recorder({ connections, timers, stats, monitor, metrics, chain }, title, maxViewers);
+    this.#recorder = new Recorder(
+      { connections, timers, stats, monitor, metrics, chain },
+      title,
+      maxViewers,
+    );
     this.#latest = this.#recorder.look(0, 0, false);
-    this.#tick = timers.setInterval(() => this.#lookSafely(), { delayMs: SECOND_MS, ref: false, name: 'page.second' });
+    this.#tick = timers.setInterval(() => this.#lookSafely(), {
+      delayMs: SECOND_MS,
+      ref: false,
+      name: 'page.second',
+    });
     this.#forget = timers.onCleanup(() => this.close());
   }
 
@@ -176,7 +198,12 @@ export class LivePage {
    * @throws ERR_INVALID_ARG_TYPE
    */
   fetch(request: Request, peer: string): Response | undefined {
-    if (typeof request !== 'object' || request === null || typeof request.url !== 'string' || typeof request.headers?.get !== 'function') {
+    if (
+      typeof request !== 'object' ||
+      request === null ||
+      typeof request.url !== 'string' ||
+      typeof request.headers?.get !== 'function'
+    ) {
       throw wrongType('request', request, 'a Request');
     }
     if (typeof peer !== 'string') throw wrongType('peer', peer, 'an address');
@@ -189,10 +216,16 @@ export class LivePage {
    * @throws ERR_INVALID_ARG_TYPE
    */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
-    if (typeof request !== 'object' || request === null || typeof request.url !== 'string' || typeof request.headers !== 'object') {
+    if (
+      typeof request !== 'object' ||
+      request === null ||
+      typeof request.url !== 'string' ||
+      typeof request.headers !== 'object'
+    ) {
       throw wrongType('request', request, 'a request of node:http');
     }
-    if (typeof response !== 'object' || response === null) throw wrongType('response', response, 'a response of node:http');
+    if (typeof response !== 'object' || response === null)
+      throw wrongType('response', response, 'a response of node:http');
     return answerPage(this, request, response);
   }
 
@@ -213,26 +246,49 @@ export class LivePage {
   /** Answers a request that it owns. @internal */
   reply(request: PageRequest): PageReply {
     const path = request.target.slice(this.path.length).split('?', 1)[0]!;
-    const what = path === '' || path === '/' ? 'page' : path === '/events' ? 'events' : path === '/snapshot' ? 'snapshot' : undefined;
+    const what =
+      path === '' || path === '/'
+        ? 'page'
+        : path === '/events'
+          ? 'events'
+          : path === '/snapshot'
+            ? 'snapshot'
+            : undefined;
     if (what === undefined) return text(404, 'There is nothing here.');
-    if (request.method !== 'GET' && request.method !== 'HEAD') return text(405, 'It can only be looked at.', { allow: 'GET, HEAD' });
+    if (request.method !== 'GET' && request.method !== 'HEAD')
+      return text(405, 'It can only be looked at.', { allow: 'GET, HEAD' });
     const denied = this.#access.judge(request, what !== 'page');
     if (denied !== undefined) {
       this.#denied++;
-      return text(denied.status, denied.message, denied.status === 401 ? { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' } : {});
+      return text(
+        denied.status,
+        denied.message,
+        denied.status === 401
+          ? { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' }
+          : {},
+      );
     }
     if (what === 'page') return document(request);
     // Who comes first must not see that nobody is connected because nobody has looked.
     if (!this.#isSeen && !this.#isClosed) {
       const viewers = what === 'events' && request.method === 'GET' ? 1 : 0;
-      this.#hooks.run('page', () => void (this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied)));
+      this.#hooks.run(
+        'page',
+        () => void (this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied)),
+      );
     }
     this.#asked = ASKED_FOR;
-    if (what === 'snapshot') return { status: 200, headers: { ...SAFE, 'content-type': 'application/json' }, body: JSON.stringify(this.#latest) };
+    if (what === 'snapshot')
+      return {
+        status: 200,
+        headers: { ...SAFE, 'content-type': 'application/json' },
+        body: JSON.stringify(this.#latest),
+      };
     const headers = { ...SAFE, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' };
     if (request.method === 'HEAD') return { status: 200, headers, body: '' };
     if (this.#isClosed) return text(503, 'The server is ending.', { 'retry-after': '5' });
-    if (this.#viewers.isFull) return text(503, `${this.#maxViewers} are looking already.`, { 'retry-after': '30' });
+    if (this.#viewers.isFull)
+      return text(503, `${this.#maxViewers} are looking already.`, { 'retry-after': '30' });
     return { status: 200, headers, watch: (sink) => this.#viewers.add(sink, this.#opening()) };
   }
 
@@ -247,31 +303,52 @@ function frame(event: string, data: object): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
-function text(status: number, body: string, headers: Readonly<Record<string, string>> = {}): PageReply {
-  return { status, headers: { ...SAFE, 'content-type': 'text/plain; charset=utf-8', ...headers }, body: `${body}\n` };
+function text(
+  status: number,
+  body: string,
+  headers: Readonly<Record<string, string>> = {},
+): PageReply {
+  return {
+    status,
+    headers: { ...SAFE, 'content-type': 'text/plain; charset=utf-8', ...headers },
+    body: `${body}\n`,
+  };
 }
 
 function document({ header }: PageRequest): PageReply {
-  if (!/\bgzip\b/.test(header('accept-encoding'))) return { status: 200, headers: HTML, body: DOCUMENT };
+  if (!/\bgzip\b/.test(header('accept-encoding')))
+    return { status: 200, headers: HTML, body: DOCUMENT };
   zipped ??= gzipSync(DOCUMENT);
   return { status: 200, headers: { ...HTML, 'content-encoding': 'gzip' }, body: zipped };
 }
 
 /** @internal */
-export function checkedPage(options: PageOptions): { readonly path: string; readonly title: string; readonly maxViewers: number } {
-  if (typeof options !== 'object' || options === null) throw wrongType('page', options, 'an object');
+export function checkedPage(options: PageOptions): {
+  readonly path: string;
+  readonly title: string;
+  readonly maxViewers: number;
+} {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('page', options, 'an object');
   knownOptions('page', options, OPTIONS);
   const { path, token, title = 'Portcullis', monitor, metrics, chain } = options;
   const paths = 'a path such as "/portcullis", of letters, digits and -._~/';
   if (typeof path !== 'string') throw wrongType('page.path', path, paths);
-  if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path)) throw outOfRange('page.path', path, paths);
-  if (token !== undefined && typeof token !== 'string') throw wrongType('page.token', undefined, 'a string');
+  if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path))
+    throw outOfRange('page.path', path, paths);
+  if (token !== undefined && typeof token !== 'string')
+    throw wrongType('page.token', undefined, 'a string');
   // Its text stays out of the message.
-  if (token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(token)) throw outOfRange('page.token', undefined, '16 to 512 visible ASCII characters');
-  if (typeof title !== 'string' || title === '' || title.length > 60) throw wrongType('page.title', title, 'a string of 1 to 60 characters');
+  if (token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(token))
+    throw outOfRange('page.token', undefined, '16 to 512 visible ASCII characters');
+  if (typeof title !== 'string' || title === '' || title.length > 60)
+    throw wrongType('page.title', title, 'a string of 1 to 60 characters');
   const maxViewers = wholeNumber('page.maxViewers', options.maxViewers, 1, 64, 8);
-  if (monitor !== undefined && !(monitor instanceof ResourceMonitor)) throw wrongType('page.monitor', monitor, 'a ResourceMonitor');
-  if (metrics !== undefined && !(metrics instanceof ProductionMetrics)) throw wrongType('page.metrics', metrics, 'a ProductionMetrics');
-  if (chain !== undefined && typeof (chain as { report?: unknown } | null)?.report !== 'function') throw wrongType('page.chain', chain, 'a MiddlewareChain');
+  if (monitor !== undefined && !(monitor instanceof ResourceMonitor))
+    throw wrongType('page.monitor', monitor, 'a ResourceMonitor');
+  if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
+    throw wrongType('page.metrics', metrics, 'a ProductionMetrics');
+  if (chain !== undefined && typeof (chain as { report?: unknown } | null)?.report !== 'function')
+    throw wrongType('page.chain', chain, 'a MiddlewareChain');
   return { path: path.replace(/\/$/, ''), title, maxViewers };
 }

@@ -11,7 +11,16 @@ import type { ResourceMonitor } from '../resources.js';
 import type { TimerManager } from '../timers/manager.js';
 import { Journal } from './journal.js';
 import { type PageKpi, kpiOf } from './kpi.js';
-import { type PageAdvice, type PageCount, type PageHistory, type PageRow, type PageSnapshot, type PageStall, type PageState, short } from './snapshot.js';
+import {
+  type PageAdvice,
+  type PageCount,
+  type PageHistory,
+  type PageRow,
+  type PageSnapshot,
+  type PageStall,
+  type PageState,
+  short,
+} from './snapshot.js';
 import { Tally } from './tally.js';
 
 /** What there is to be looked at; what is absent is not in use. */
@@ -37,10 +46,15 @@ const STALLS_MAX = 64;
 const STALLS_SHOWN = 4;
 const NAMES_MAX = 12;
 const TIMERS_LISTED_MAX = 10_000;
-const runtime = process.versions['bun'] === undefined ? `Node ${process.versions.node}` : `Bun ${process.versions['bun']}`;
+const runtime =
+  process.versions['bun'] === undefined
+    ? `Node ${process.versions.node}`
+    : `Bun ${process.versions['bun']}`;
 
-const finite = (limit: number | undefined): number | null => (limit === undefined || limit === Infinity ? null : limit);
-const times = (count: number, what: string): string => `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
+const finite = (limit: number | undefined): number | null =>
+  limit === undefined || limit === Infinity ? null : limit;
+const times = (count: number, what: string): string =>
+  `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
 
 /** What the recorder remembers of the second before. */
 interface Before {
@@ -102,14 +116,26 @@ export class Recorder {
     this.#watchCollections(resources);
     this.#watchCounts(at, connections, refusals, state, reason);
     const row = rowOf(at, connections, refusals, this.#before, resources, kpi);
-    this.#before = { connections, refused: new Map(refusals.map(({ name, count }) => [name, count])), state };
+    this.#before = {
+      connections,
+      refused: new Map(refusals.map(({ name, count }) => [name, count])),
+      state,
+    };
     this.#keep(row, kpi);
     if (!isSeen) this.#tally.reset();
     return {
       version: 1,
       sequence: ++this.#sequence,
       at,
-      server: { title: this.#title, runtime, pid: process.pid, uptimeMs: Math.round(process.uptime() * 1000), viewers, maxViewers: this.#maxViewers, denied },
+      server: {
+        title: this.#title,
+        runtime,
+        pid: process.pid,
+        uptimeMs: Math.round(process.uptime() * 1000),
+        viewers,
+        maxViewers: this.#maxViewers,
+        denied,
+      },
       state,
       reason,
       health: kpi === undefined ? null : { score: kpi.score, parts: kpi.parts },
@@ -151,19 +177,29 @@ export class Recorder {
     this.#heat.shift();
   }
 
-  #stateOf(resources: ResourceSnapshot | undefined, kpi: PageKpi | undefined): readonly [PageState, string] {
+  #stateOf(
+    resources: ResourceSnapshot | undefined,
+    kpi: PageKpi | undefined,
+  ): readonly [PageState, string] {
     if (this.#isDraining) return ['draining', 'Newcomers are refused; connections are being ended'];
     const percent = resources?.memory.effectiveLimit?.percent;
-    const memory = percent === undefined ? 'Memory' : `Memory at ${Math.round(percent)} % of its limit`;
+    const memory =
+      percent === undefined ? 'Memory' : `Memory at ${Math.round(percent)} % of its limit`;
     if (resources?.state === 'critical') return ['critical', memory];
     const score = kpi?.score ?? null;
-    const worst = kpi?.parts.filter((part) => part.score !== null).toSorted((a, b) => a.score! - b.score!)[0];
-    const why = worst === undefined ? '' : `${worst.name} ${short(worst.observed) ?? ''} ${worst.unit}, target ${short(worst.target) ?? ''} ${worst.unit}`;
+    const worst = kpi?.parts
+      .filter((part) => part.score !== null)
+      .toSorted((a, b) => a.score! - b.score!)[0];
+    const why =
+      worst === undefined
+        ? ''
+        : `${worst.name} ${short(worst.observed) ?? ''} ${worst.unit}, target ${short(worst.target) ?? ''} ${worst.unit}`;
     const grave = kpi?.advice.find(({ severity }) => severity === 'critical');
     if (score !== null && score < 50) return ['critical', grave?.detail ?? why];
     if (resources?.state === 'warning') return ['warning', memory];
     if (kpi !== undefined && score !== null && score < kpi.minScore) return ['warning', why];
-    if (resources === undefined && kpi === undefined) return ['unknown', 'Neither a monitor nor metrics are in use'];
+    if (resources === undefined && kpi === undefined)
+      return ['unknown', 'Neither a monitor nor metrics are in use'];
     return ['ok', ''];
   }
 
@@ -172,8 +208,18 @@ export class Recorder {
       if (stall.id <= this.#lastStall) continue;
       this.#lastStall = stall.id;
       const { startedAt, durationMs, cause, label } = stall;
-      this.#stalls.push({ startedAt: Math.round(startedAt), durationMs: Math.round(durationMs), cause, label });
-      this.#journal.add(Math.round(startedAt), 'stall', durationMs >= 1000 ? 'critical' : 'warning', stallText(stall));
+      this.#stalls.push({
+        startedAt: Math.round(startedAt),
+        durationMs: Math.round(durationMs),
+        cause,
+        label,
+      });
+      this.#journal.add(
+        Math.round(startedAt),
+        'stall',
+        durationMs >= 1000 ? 'critical' : 'warning',
+        stallText(stall),
+      );
     }
     this.#stalls = this.#stalls.slice(-STALLS_MAX);
   }
@@ -191,18 +237,44 @@ export class Recorder {
     }
   }
 
-  #watchCounts(at: number, now: ConnectionStats, refusals: readonly PageCount[], state: PageState, reason: string): void {
+  #watchCounts(
+    at: number,
+    now: ConnectionStats,
+    refusals: readonly PageCount[],
+    state: PageState,
+    reason: string,
+  ): void {
     const before = this.#before;
     if (before === undefined) return;
     for (const { name, count } of refusals) {
       const more = count - (before.refused.get(name) ?? 0);
-      if (more > 0) this.#journal.count(at, 'refused', name, more, (sum) => `${times(sum, 'refusal')}: ${name.replaceAll('_', ' ')}`);
+      if (more > 0)
+        this.#journal.count(
+          at,
+          'refused',
+          name,
+          more,
+          (sum) => `${times(sum, 'refusal')}: ${name.replaceAll('_', ' ')}`,
+        );
     }
     const evicted = now.evicted - before.connections.evicted;
-    if (evicted > 0) this.#journal.count(at, 'evicted', '', evicted, (sum) => `${times(sum, 'idle connection')} closed`);
+    if (evicted > 0)
+      this.#journal.count(
+        at,
+        'evicted',
+        '',
+        evicted,
+        (sum) => `${times(sum, 'idle connection')} closed`,
+      );
     if (state === before.state) return;
     const severity = state === 'critical' ? 'critical' : state === 'warning' ? 'warning' : 'info';
-    if (state !== 'draining') this.#journal.add(at, 'state', severity, `State ${before.state} → ${state}${reason === '' ? '' : `: ${reason}`}`);
+    if (state !== 'draining')
+      this.#journal.add(
+        at,
+        'state',
+        severity,
+        `State ${before.state} → ${state}${reason === '' ? '' : `: ${reason}`}`,
+      );
   }
 
   #refusals({ refused }: ConnectionStats): readonly PageCount[] {
@@ -211,8 +283,12 @@ export class Recorder {
     const all = [
       ...Object.entries(refused),
       ...Object.entries(stats?.unidentified ?? {}),
-      ...Object.entries(stats?.invalidMessages ?? {}).map(([name, count]) => [`message: ${name}`, count] as const),
-      ...Object.entries(stats?.requests?.refused ?? {}).map(([name, count]) => [`request: ${name}`, count] as const),
+      ...Object.entries(stats?.invalidMessages ?? {}).map(
+        ([name, count]) => [`message: ${name}`, count] as const,
+      ),
+      ...Object.entries(stats?.requests?.refused ?? {}).map(
+        ([name, count]) => [`request: ${name}`, count] as const,
+      ),
       ['socket: pong_timeout', pongTimeouts] as const,
       ['socket: slow_consumer', slowConsumers] as const,
       ['socket: message_too_large', messagesTooLarge] as const,
@@ -238,7 +314,14 @@ export class Recorder {
       maxTotal: finite(limits.maxTotalConnections),
       maxPerIp: finite(limits.maxConnectionsPerIp),
       maxPerUser: finite(limits.maxConnectionsPerUser),
-      states: found === undefined ? null : { opening: Math.max(0, stats.totalConnections - open), active: found.active, quiet: found.quiet },
+      states:
+        found === undefined
+          ? null
+          : {
+              opening: Math.max(0, stats.totalConnections - open),
+              active: found.active,
+              quiet: found.quiet,
+            },
       topAddresses: found?.topAddresses ?? null,
       topUsers: found?.topUsers ?? null,
       topError: found?.topError ?? 0,
@@ -250,25 +333,30 @@ export class Recorder {
     // To list very many would hold up the loop.
     if (!isSeen || active > TIMERS_LISTED_MAX) return { active, byName: null };
     const names = new Map<string, number>();
-    for (const { name = 'unnamed' } of this.#sources.timers.report().timers) names.set(name, (names.get(name) ?? 0) + 1);
-    const byName = [...names].map(([name, count]) => ({ name, count })).sort((a, b) => b.count - a.count);
+    for (const { name = 'unnamed' } of this.#sources.timers.report().timers)
+      names.set(name, (names.get(name) ?? 0) + 1);
+    const byName = [...names]
+      .map(([name, count]) => ({ name, count }))
+      .sort((a, b) => b.count - a.count);
     return { active, byName: byName.slice(0, NAMES_MAX) };
   }
 
   #layers(): PageSnapshot['layers'] {
     const report = this.#sources.chain?.report();
     if (report === undefined) return null;
-    return report.layers.slice(0, 32).map(({ name, enabled, count, errors, timeouts, self, optional }) => ({
-      name: name.slice(0, 64),
-      enabled,
-      count,
-      // Of an optional layer they are counted apart, and all of them.
-      errors: optional === null ? errors : optional.failures,
-      timeouts,
-      p50Ms: short(self?.p50Ms),
-      p99Ms: short(self?.p99Ms),
-      breaker: optional?.breaker ?? null,
-    }));
+    return report.layers
+      .slice(0, 32)
+      .map(({ name, enabled, count, errors, timeouts, self, optional }) => ({
+        name: name.slice(0, 64),
+        enabled,
+        count,
+        // Of an optional layer they are counted apart, and all of them.
+        errors: optional === null ? errors : optional.failures,
+        timeouts,
+        p50Ms: short(self?.p50Ms),
+        p99Ms: short(self?.p99Ms),
+        breaker: optional?.breaker ?? null,
+      }));
   }
 }
 
@@ -292,7 +380,10 @@ function rowOf(
   resources: ResourceSnapshot | undefined,
   kpi: PageKpi | undefined,
 ): PageRow {
-  const refused = refusals.reduce((sum, { name, count }) => sum + count - (before?.refused.get(name) ?? 0), 0);
+  const refused = refusals.reduce(
+    (sum, { name, count }) => sum + count - (before?.refused.get(name) ?? 0),
+    0,
+  );
   const { effectiveLimit = null, rssMb = null } = resources?.memory ?? {};
   const { utilization = null, delayMs = null } = resources?.loop ?? {};
   return [
@@ -319,13 +410,23 @@ function rowOf(
   ];
 }
 
-function adviceOf(resources: ResourceSnapshot | undefined, kpi: PageKpi | undefined): readonly PageAdvice[] | null {
+function adviceOf(
+  resources: ResourceSnapshot | undefined,
+  kpi: PageKpi | undefined,
+): readonly PageAdvice[] | null {
   if (kpi !== undefined) return kpi.advice;
   if (resources === undefined) return null;
   const { effectiveLimit } = resources.memory;
   if (resources.state === 'ok' || effectiveLimit === null) return [];
   const detail = `${Math.round(effectiveLimit.usedMb)} of ${Math.round(effectiveLimit.limitMb)} MB (${effectiveLimit.source})`;
-  return [{ id: 'memory', severity: resources.state, text: 'Investigate memory leaks and increase GC frequency', detail }];
+  return [
+    {
+      id: 'memory',
+      severity: resources.state,
+      text: 'Investigate memory leaks and increase GC frequency',
+      detail,
+    },
+  ];
 }
 
 function loopOf(resources: ResourceSnapshot | undefined): PageSnapshot['loop'] {
@@ -341,7 +442,10 @@ function loopOf(resources: ResourceSnapshot | undefined): PageSnapshot['loop'] {
   };
 }
 
-function memoryOf(resources: ResourceSnapshot | undefined, monitor: ResourceMonitor | undefined): PageSnapshot['memory'] {
+function memoryOf(
+  resources: ResourceSnapshot | undefined,
+  monitor: ResourceMonitor | undefined,
+): PageSnapshot['memory'] {
   if (resources === undefined || monitor === undefined) return null;
   const { rssMb, heapUsedMb, effectiveLimit } = resources.memory;
   return {

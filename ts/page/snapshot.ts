@@ -77,7 +77,10 @@ export interface PageSnapshot {
   readonly state: PageState;
   /** Why it is not `ok`, in a few words. */
   readonly reason: string;
-  readonly health: { readonly score: number | null; readonly parts: readonly PageScorePart[] } | null;
+  readonly health: {
+    readonly score: number | null;
+    readonly parts: readonly PageScorePart[];
+  } | null;
   /** `null` where neither metrics nor a monitor could give any. */
   readonly advice: readonly PageAdvice[] | null;
   readonly requests: {
@@ -244,5 +247,7 @@ export interface PageHistory {
 
 /** Rounded to what a reader can use: three significant digits. @internal */
 export function short(value: number | null | undefined): number | null {
-  return value === null || value === undefined || !Number.isFinite(value) ? null : Number(value.toPrecision(3));
+  return value === null || value === undefined || !Number.isFinite(value)
+    ? null
+    : Number(value.toPrecision(3));
 }

@@ -44,7 +44,10 @@ class Heavy {
     return [...this.#counts]
       .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
       .slice(0, TOP)
-      .map(([key, count]) => ({ key: key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}…` : key, count }));
+      .map(([key, count]) => ({
+        key: key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}…` : key,
+        count,
+      }));
   }
 }
 
@@ -98,7 +101,13 @@ export class Tally {
     this.#pass ??= new Pass(this.#connections);
     if (this.#pass.step(now)) {
       const { active, quiet, addresses, users } = this.#pass;
-      this.#result = { active, quiet, topAddresses: addresses.top(), topUsers: users.top(), topError: Math.max(addresses.error, users.error) };
+      this.#result = {
+        active,
+        quiet,
+        topAddresses: addresses.top(),
+        topUsers: users.top(),
+        topError: Math.max(addresses.error, users.error),
+      };
       this.#pass = undefined;
     }
     return this.#result;

@@ -38,7 +38,8 @@ export function closeSockets(
   const { promise: done, resolve } = deferred<void>();
   const bound = (socket: ShutdownSocket): void => {
     timers.setTimeout(() => {
-      if (socket.state === 'open' || socket.state === 'closing') attempt('terminate', () => socket.terminate());
+      if (socket.state === 'open' || socket.state === 'closing')
+        attempt('terminate', () => socket.terminate());
     }, plan.closeTimeoutMs);
   };
   const close = (socket: ShutdownSocket): void => {
@@ -64,7 +65,8 @@ export function closeSockets(
   };
   const queue: ShutdownSocket[] = [];
   const watches = parts.flatMap((part) => {
-    for (const socket of attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? []) queue.push(socket);
+    for (const socket of attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])
+      queue.push(socket);
     return attempt(`${part.name}.watchSockets`, () => part.watchSockets?.(watcher)) ?? [];
   });
   for (const socket of queue) waiting.add(socket);
@@ -79,11 +81,16 @@ export function closeSockets(
   const closeDue = (): void => {
     if (isStopped) return;
     const elapsed = timers.driver.now() - startMs;
-    for (let closed = 0; queue.length > 0 && closed < CLOSE_BATCH && next * step <= elapsed; closed++) {
+    for (
+      let closed = 0;
+      queue.length > 0 && closed < CLOSE_BATCH && next * step <= elapsed;
+      closed++
+    ) {
       next = total - queue.length + 1 + Math.random();
       close(queue.pop()!);
     }
-    if (queue.length > 0) timers.setTimeout(closeDue, Math.max(1, next * step - (timers.driver.now() - startMs)));
+    if (queue.length > 0)
+      timers.setTimeout(closeDue, Math.max(1, next * step - (timers.driver.now() - startMs)));
     else if (waiting.size === 0) resolve();
   };
   closeDue();

@@ -74,30 +74,62 @@ export function planOf(options: ShutdownOptions): Plan {
   const deadlineMs = wholeNumber('deadlineMs', options.deadlineMs, 1, TIME_MAX_MS, 25_000);
   const quarter = Math.floor(deadlineMs / 4);
   const delay = process.env['KUBERNETES_SERVICE_HOST'] === undefined ? 0 : Math.min(5000, quarter);
-  const preDrainDelayMs = wholeNumber('preDrainDelayMs', options.preDrainDelayMs, 0, TIME_MAX_MS, delay);
-  const closeTimeoutMs = wholeNumber('closeTimeoutMs', options.closeTimeoutMs, 1, TIME_MAX_MS, Math.max(1, Math.min(1000, quarter)));
+  const preDrainDelayMs = wholeNumber(
+    'preDrainDelayMs',
+    options.preDrainDelayMs,
+    0,
+    TIME_MAX_MS,
+    delay,
+  );
+  const closeTimeoutMs = wholeNumber(
+    'closeTimeoutMs',
+    options.closeTimeoutMs,
+    1,
+    TIME_MAX_MS,
+    Math.max(1, Math.min(1000, quarter)),
+  );
   const hookTimeoutMs = wholeNumber('hookTimeoutMs', options.hookTimeoutMs, 1, TIME_MAX_MS, 5000);
   const window = wholeNumber('drainWindowMs', options.drainWindowMs, 0, TIME_MAX_MS, 0);
   const leastMs = preDrainDelayMs + window + closeTimeoutMs;
-  if (leastMs > deadlineMs) throw outOfRange('deadlineMs', deadlineMs, `at least ${leastMs}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`);
+  if (leastMs > deadlineMs)
+    throw outOfRange(
+      'deadlineMs',
+      deadlineMs,
+      `at least ${leastMs}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`,
+    );
   const { drainWindowMs, closeCode = 1001, closeReason = 'Server shutdown' } = options;
-  return { deadlineMs, preDrainDelayMs, drainWindowMs, closeTimeoutMs, hookTimeoutMs, leastMs, closeCode, closeReason };
+  return {
+    deadlineMs,
+    preDrainDelayMs,
+    drainWindowMs,
+    closeTimeoutMs,
+    hookTimeoutMs,
+    leastMs,
+    closeCode,
+    closeReason,
+  };
 }
 
 function checkOptions(options: ShutdownOptions): void {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('GracefulShutdown', options, OPTIONS);
   const { closeCode, closeReason, signals, exit } = options;
-  if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012) throw outOfRange('closeCode', closeCode, '1001 or 1012');
-  if (closeReason !== undefined && typeof closeReason !== 'string') throw wrongType('closeReason', closeReason, 'a string');
-  if (exit !== undefined && typeof exit !== 'boolean') throw wrongType('exit', exit, 'true or false');
+  if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)
+    throw outOfRange('closeCode', closeCode, '1001 or 1012');
+  if (closeReason !== undefined && typeof closeReason !== 'string')
+    throw wrongType('closeReason', closeReason, 'a string');
+  if (exit !== undefined && typeof exit !== 'boolean')
+    throw wrongType('exit', exit, 'true or false');
   for (const hook of ['onPhase', 'onError'] as const) {
-    if (options[hook] !== undefined && typeof options[hook] !== 'function') throw wrongType(hook, options[hook], 'a function');
+    if (options[hook] !== undefined && typeof options[hook] !== 'function')
+      throw wrongType(hook, options[hook], 'a function');
   }
   if (signals === undefined) return;
   const allowed = `an array of ${Object.keys(SIGNAL_NUMBERS).join(', ')}`;
   if (!Array.isArray(signals)) throw wrongType('signals', signals, allowed);
   for (const [index, signal] of signals.entries()) {
-    if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal)) throw outOfRange(`signals[${index}]`, signal, allowed);
+    if (typeof signal !== 'string' || !Object.hasOwn(SIGNAL_NUMBERS, signal))
+      throw outOfRange(`signals[${index}]`, signal, allowed);
   }
 }

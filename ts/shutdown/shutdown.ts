@@ -70,7 +70,8 @@ export class GracefulShutdown {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
    */
   constructor(timerManager: TimerManager, options: ShutdownOptions = {}) {
-    if (!(timerManager instanceof TimerManager)) throw wrongType('timerManager', timerManager, 'a TimerManager');
+    if (!(timerManager instanceof TimerManager))
+      throw wrongType('timerManager', timerManager, 'a TimerManager');
     this.#plan = planOf(options);
     this.#options = options;
     this.#owned = timerManager;
@@ -94,15 +95,34 @@ export class GracefulShutdown {
 
   /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
   readiness(): HealthAnswer {
-    if (this.isReady) return { status: 200, headers: { 'content-type': 'application/json', 'cache-control': 'no-store' }, body: '{"status":"ready"}' };
-    const body = { type: 'about:blank', title: 'Service Unavailable', status: 503, detail: 'The server is shutting down', phase: this.#phase };
-    const headers = { 'content-type': 'application/problem+json', 'cache-control': 'no-store', 'retry-after': '1' };
+    if (this.isReady)
+      return {
+        status: 200,
+        headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+        body: '{"status":"ready"}',
+      };
+    const body = {
+      type: 'about:blank',
+      title: 'Service Unavailable',
+      status: 503,
+      detail: 'The server is shutting down',
+      phase: this.#phase,
+    };
+    const headers = {
+      'content-type': 'application/problem+json',
+      'cache-control': 'no-store',
+      'retry-after': '1',
+    };
     return { status: 503, headers, body: JSON.stringify(body) };
   }
 
   /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
   liveness(): HealthAnswer {
-    return { status: 200, headers: { 'content-type': 'application/json', 'cache-control': 'no-store' }, body: '{"status":"live"}' };
+    return {
+      status: 200,
+      headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+      body: '{"status":"live"}',
+    };
   }
 
   /**
@@ -111,9 +131,20 @@ export class GracefulShutdown {
    */
   add(part: ShutdownPart): this {
     if (typeof part !== 'object' || part === null) throw wrongType('part', part, 'a ShutdownPart');
-    if (typeof part.name !== 'string' || part.name === '') throw wrongType('part.name', part.name, 'a name');
-    for (const name of ['drain', 'requests', 'whenIdle', 'sockets', 'watchSockets', 'abort', 'stop', 'destroy'] as const) {
-      if (part[name] !== undefined && typeof part[name] !== 'function') throw wrongType(`part.${name}`, part[name], 'a function');
+    if (typeof part.name !== 'string' || part.name === '')
+      throw wrongType('part.name', part.name, 'a name');
+    for (const name of [
+      'drain',
+      'requests',
+      'whenIdle',
+      'sockets',
+      'watchSockets',
+      'abort',
+      'stop',
+      'destroy',
+    ] as const) {
+      if (part[name] !== undefined && typeof part[name] !== 'function')
+        throw wrongType(`part.${name}`, part[name], 'a function');
     }
     this.#checkRunning();
     this.#parts.push(part);
@@ -126,19 +157,31 @@ export class GracefulShutdown {
    * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
    */
-  onShutdown(name: string, hook: ShutdownHook, options: { readonly timeoutMs?: number } = {}): this {
+  onShutdown(
+    name: string,
+    hook: ShutdownHook,
+    options: { readonly timeoutMs?: number } = {},
+  ): this {
     if (typeof name !== 'string' || name === '') throw wrongType('name', name, 'a name');
     if (typeof hook !== 'function') throw wrongType('hook', hook, 'a function');
-    if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
     knownOptions('onShutdown', options, ['timeoutMs']);
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, this.#plan.hookTimeoutMs);
+    const timeoutMs = wholeNumber(
+      'timeoutMs',
+      options.timeoutMs,
+      1,
+      TIME_MAX_MS,
+      this.#plan.hookTimeoutMs,
+    );
     this.#checkRunning();
     this.#hooks.push({ name, timeoutMs, run: hook });
     return this;
   }
 
   #checkRunning(): void {
-    if (this.#result !== undefined) throw new PortcullisError('ERR_CLOSED', 'the shutdown has begun');
+    if (this.#result !== undefined)
+      throw new PortcullisError('ERR_CLOSED', 'the shutdown has begun');
   }
 
   /**
@@ -147,7 +190,8 @@ export class GracefulShutdown {
    * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
    */
   hold<T>(work: PromiseLike<T>, name = 'work'): PromiseLike<T> {
-    if (typeof work !== 'object' || work === null || typeof work.then !== 'function') throw wrongType('work', work, 'a promise');
+    if (typeof work !== 'object' || work === null || typeof work.then !== 'function')
+      throw wrongType('work', work, 'a promise');
     const key = {};
     this.#holds.set(key, String(name));
     const over = (): void => {
@@ -215,10 +259,19 @@ export class GracefulShutdown {
       await new Moment(this.#timers, 50).or(this.#each('destroy'));
     }
     const { acknowledged, forced } = sockets.end();
-    const leftovers = [...cut.filter(({ kind }) => kind === 'hold'), ...this.#leftovers(), ...this.#hookLeftovers];
-    const cleared = this.#attempt('timers', () => this.#owned.cleanup()) ?? { timeouts: 0, intervals: 0 };
+    const leftovers = [
+      ...cut.filter(({ kind }) => kind === 'hold'),
+      ...this.#leftovers(),
+      ...this.#hookLeftovers,
+    ];
+    const cleared = this.#attempt('timers', () => this.#owned.cleanup()) ?? {
+      timeouts: 0,
+      intervals: 0,
+    };
     deadline.cancel();
-    const requestsAborted = cut.filter(({ kind }) => kind === 'request').reduce((sum, { count }) => sum + count, 0);
+    const requestsAborted = cut
+      .filter(({ kind }) => kind === 'request')
+      .reduce((sum, { count }) => sum + count, 0);
     const totalMs = this.#now() - startMs;
     const wasForced = this.#phase === 'forced';
     this.#enter('stopped');
@@ -238,11 +291,22 @@ export class GracefulShutdown {
   }
 
   /** Until requests and held work are over and sockets are closed, or the time for that is. */
-  async #drain(closed: Promise<void>, deadline: Moment, startMs: number): Promise<{ readonly idle: Promise<unknown> }> {
-    const idle = this.#parts.map((part) => Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(this.#failing(part.name)));
+  async #drain(
+    closed: Promise<void>,
+    deadline: Moment,
+    startMs: number,
+  ): Promise<{ readonly idle: Promise<unknown> }> {
+    const idle = this.#parts.map((part) =>
+      Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(
+        this.#failing(part.name),
+      ),
+    );
     // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
     const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
-    const most = Math.max(this.#plan.leastMs, this.#plan.deadlineMs - Math.min(needed, Math.floor(this.#plan.deadlineMs / 4)));
+    const most = Math.max(
+      this.#plan.leastMs,
+      this.#plan.deadlineMs - Math.min(needed, Math.floor(this.#plan.deadlineMs / 4)),
+    );
     const until = new Moment(this.#timers, Math.max(0, startMs + most - this.#now()));
     const settled = Promise.all(idle);
     // A request in flight may still begin what is to be held.
@@ -252,19 +316,24 @@ export class GracefulShutdown {
   }
 
   #heldOver(): Promise<void> {
-    return this.#holds.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#holdsOver = resolve));
+    return this.#holds.size === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => (this.#holdsOver = resolve));
   }
 
   /** Closes the open sockets. Nobody new first: a quick client would else be back before it is over. */
   #closeSockets(): Closing {
     for (const part of this.#parts) void this.#settle(`${part.name}.drain`, () => part.drain?.());
-    return closeSockets(this.#parts, this.#plan, this.#timers, (name, step) => this.#attempt(name, step));
+    return closeSockets(this.#parts, this.#plan, this.#timers, (name, step) =>
+      this.#attempt(name, step),
+    );
   }
 
   /** What the drain has not brought to an end: signals abort, sockets are cut off. */
   #cutOff(): ShutdownLeftover[] {
     const cut = this.#leftovers();
-    for (const [name, count] of countBy(this.#holds.values())) cut.push({ kind: 'hold', name, count });
+    for (const [name, count] of countBy(this.#holds.values()))
+      cut.push({ kind: 'hold', name, count });
     if (cut.length === 0) return cut;
     for (const part of this.#parts) {
       this.#attempt(`${part.name}.abort`, () => part.abort?.());
@@ -279,7 +348,8 @@ export class GracefulShutdown {
   #leftovers(): ShutdownLeftover[] {
     return this.#parts.flatMap((part): ShutdownLeftover[] => {
       const requests = this.#attempt(`${part.name}.requests`, () => part.requests?.()) ?? 0;
-      const sockets = [...(this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])].length;
+      const sockets = [...(this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])]
+        .length;
       return [
         ...(requests > 0 ? [{ kind: 'request', name: part.name, count: requests } as const] : []),
         ...(sockets > 0 ? [{ kind: 'websocket', name: part.name, count: sockets } as const] : []),
@@ -294,9 +364,14 @@ export class GracefulShutdown {
       // What the others need is theirs; if there is not enough for all, each has its share.
       const others = hooks.slice(index + 1);
       const spare = left - others.reduce((sum, { timeoutMs }) => sum + timeoutMs, 0);
-      const mostMs = Math.floor(Math.min(hook.timeoutMs, Math.max(spare, left / (others.length + 1))));
+      const mostMs = Math.floor(
+        Math.min(hook.timeoutMs, Math.max(spare, left / (others.length + 1))),
+      );
       const over = (why: string): void => {
-        this.#fail(hook.name, new PortcullisError('ERR_TIMEOUT', `the hook ${hook.name} ${why}`, { field: hook.name }));
+        this.#fail(
+          hook.name,
+          new PortcullisError('ERR_TIMEOUT', `the hook ${hook.name} ${why}`, { field: hook.name }),
+        );
         this.#hookLeftovers.push({ kind: 'hook', name: hook.name, count: 1 });
       };
       if (mostMs <= 0 || deadline.isOver) {
@@ -306,7 +381,11 @@ export class GracefulShutdown {
       const controller = new AbortController();
       const moment = new Moment(this.#timers, mostMs);
       let isDone = false;
-      const run = this.#settle(hook.name, () => hook.run({ reason, signal: controller.signal }), moment).then(() => (isDone = true));
+      const run = this.#settle(
+        hook.name,
+        () => hook.run({ reason, signal: controller.signal }),
+        moment,
+      ).then(() => (isDone = true));
       await moment.or(run);
       moment.cancel();
       if (isDone) continue;
@@ -316,7 +395,9 @@ export class GracefulShutdown {
   }
 
   async #each(step: 'stop' | 'destroy', deadline?: Moment): Promise<void> {
-    const all = Promise.all(this.#parts.map((part) => this.#settle(`${part.name}.${step}`, () => part[step]?.())));
+    const all = Promise.all(
+      this.#parts.map((part) => this.#settle(`${part.name}.${step}`, () => part[step]?.())),
+    );
     await (deadline === undefined ? all : deadline.or(all));
   }
 
@@ -370,7 +451,8 @@ export class GracefulShutdown {
     if (last !== 'running' && last !== 'stopped') this.#phaseMs[last] += now - this.#phaseSinceMs;
     this.#phase = phase;
     this.#phaseSinceMs = now;
-    if (this.#options.onPhase !== undefined) this.#attempt('onPhase', () => this.#options.onPhase?.(phase));
+    if (this.#options.onPhase !== undefined)
+      this.#attempt('onPhase', () => this.#options.onPhase?.(phase));
   }
 }
 

@@ -125,7 +125,11 @@ export class Driver {
     if (slot !== NIL) this.#free = this.#next[slot]!;
     else {
       slot = this.#actions.length;
-      if (slot >= SLOTS_MAX) throw new PortcullisError('ERR_TOO_MANY_TIMERS', `no more than ${SLOTS_MAX} timers can be pending`);
+      if (slot >= SLOTS_MAX)
+        throw new PortcullisError(
+          'ERR_TOO_MANY_TIMERS',
+          `no more than ${SLOTS_MAX} timers can be pending`,
+        );
       if (slot >= this.#capacity) this.#grow();
       this.#actions.push(undefined);
       this.#owners.push(undefined);
@@ -203,7 +207,15 @@ export class Driver {
   }
 
   /** The timers of `owner`, the youngest first. */
-  *of(owner: Owner): Generator<{ name: string | undefined; isInterval: boolean; isRefed: boolean; createdMs: number; dueMs: number }> {
+  *of(
+    owner: Owner,
+  ): Generator<{
+    name: string | undefined;
+    isInterval: boolean;
+    isRefed: boolean;
+    createdMs: number;
+    dueMs: number;
+  }> {
     for (let slot = owner.first; slot !== NIL; slot = this.#next[slot]!) {
       const flags = this.#flags[slot]!;
       yield {
@@ -225,7 +237,11 @@ export class Driver {
 
   /** Whether the timer is pending, and `owner`'s. Slots come from outside: they may be anything. */
   has(slot: number, generation: number, owner?: Owner): boolean {
-    return this.#generations[slot] === generation && this.#actions[slot] !== undefined && (owner === undefined || this.#owners[slot] === owner);
+    return (
+      this.#generations[slot] === generation &&
+      this.#actions[slot] !== undefined &&
+      (owner === undefined || this.#owners[slot] === owner)
+    );
   }
 
   setRefed(slot: number, generation: number, isRefed: boolean): void {
@@ -268,7 +284,8 @@ export class Driver {
         } catch (error) {
           // The rest of the batch is due still: it runs in the next turn, as on the host.
           for (let rest = at; rest < count; rest++) {
-            if (this.#isDue(slots[rest]!, generations[rest]!)) this.#wheel.arm(slots[rest]!, due[rest]!);
+            if (this.#isDue(slots[rest]!, generations[rest]!))
+              this.#wheel.arm(slots[rest]!, due[rest]!);
           }
           throw error;
         }
@@ -282,7 +299,11 @@ export class Driver {
   };
 
   #isDue(slot: number, generation: number): boolean {
-    return this.#generations[slot] === generation && this.#actions[slot] !== undefined && !this.#wheel.isArmed(slot);
+    return (
+      this.#generations[slot] === generation &&
+      this.#actions[slot] !== undefined &&
+      !this.#wheel.isArmed(slot)
+    );
   }
 
   #fire(slot: number, generation: number, dueMs: number): void {
@@ -306,8 +327,15 @@ export class Driver {
     }
   }
 
-  #tick(action: Action, context: AsyncResource | undefined, extra: Extra | undefined, slot: number, generation: number): void {
-    if (extra === undefined || extra.overlap === 'allow') return void call(action, context, extra?.args);
+  #tick(
+    action: Action,
+    context: AsyncResource | undefined,
+    extra: Extra | undefined,
+    slot: number,
+    generation: number,
+  ): void {
+    if (extra === undefined || extra.overlap === 'allow')
+      return void call(action, context, extra?.args);
     if (extra.isPending) {
       extra.isQueued = extra.overlap === 'queue';
       return;
@@ -336,7 +364,10 @@ export class Driver {
     this.#disarm();
     if (when === Infinity) return;
     this.#alarmAt = when;
-    const delay = Math.min(Math.max(1, Math.ceil(when - this.clock.now() - this.#offset)), ALARM_MAX_MS);
+    const delay = Math.min(
+      Math.max(1, Math.ceil(when - this.clock.now() - this.#offset)),
+      ALARM_MAX_MS,
+    );
     this.#alarm = this.clock.arm(this.run, delay);
     this.#alarmRefed = true;
     this.#hold();
@@ -358,7 +389,10 @@ export class Driver {
 
   #grow(): void {
     const capacity = Math.min(this.#capacity * 2, this.#capacity + GROWTH_MAX, SLOTS_MAX);
-    const grown = <T extends Int32Array | Float32Array | Float64Array | Uint8Array>(to: T, from: T): T => (to.set(from), to);
+    const grown = <T extends Int32Array | Float32Array | Float64Array | Uint8Array>(
+      to: T,
+      from: T,
+    ): T => (to.set(from), to);
     this.#wheel.grow(capacity);
     this.#generations = grown(new Int32Array(capacity), this.#generations);
     this.#delays = grown(new Float64Array(capacity), this.#delays);
@@ -380,8 +414,13 @@ function wholeAbove(ms: number): number {
   return high * HALF + (low < rest ? low + 1 : low);
 }
 
-function call(action: Action, context: AsyncResource | undefined, args: unknown[] | undefined): unknown {
-  if (context !== undefined) return context.runInAsyncScope(action, undefined, ...(args ?? NO_ARGS));
+function call(
+  action: Action,
+  context: AsyncResource | undefined,
+  args: unknown[] | undefined,
+): unknown {
+  if (context !== undefined)
+    return context.runInAsyncScope(action, undefined, ...(args ?? NO_ARGS));
   return args === undefined ? action() : action(...args);
 }
 
@@ -400,4 +439,5 @@ export function driverOf(clock: Clock): Driver {
 }
 
 /** The async context of the caller, as an object that runs callbacks in it. @internal */
-export const captureContext = (): AsyncResource => new AsyncResource('PortcullisTimer', { requireManualDestroy: true });
+export const captureContext = (): AsyncResource =>
+  new AsyncResource('PortcullisTimer', { requireManualDestroy: true });

@@ -25,7 +25,14 @@ export class TimerHandle {
   #isCleared = false;
 
   /** @internal */
-  constructor(manager: TimerManager, kind: 'timeout' | 'interval', recipe: Recipe | Action, delayMs: number, slot: number, isRefed: boolean) {
+  constructor(
+    manager: TimerManager,
+    kind: 'timeout' | 'interval',
+    recipe: Recipe | Action,
+    delayMs: number,
+    slot: number,
+    isRefed: boolean,
+  ) {
     this.#manager = manager;
     this.kind = kind;
     this.#recipe = recipe;

@@ -1,9 +1,24 @@
 /** The owner of a server's timers. */
 import { hostClock } from '../clock.js';
 import { PortcullisError, wrongType } from '../errors.js';
-import { type Action, type Driver, type Extra, SLOTS_MAX, captureContext, driverOf, newOwner } from './driver.js';
+import {
+  type Action,
+  type Driver,
+  type Extra,
+  SLOTS_MAX,
+  captureContext,
+  driverOf,
+  newOwner,
+} from './driver.js';
 import { type Recipe, TimerHandle } from './handle.js';
-import { type TimerManagerOptions, type TimerOptions, checkOptions, checkedManagerOptions, checkedTimerOptions, delayOf } from './options.js';
+import {
+  type TimerManagerOptions,
+  type TimerOptions,
+  checkOptions,
+  checkedManagerOptions,
+  checkedTimerOptions,
+  delayOf,
+} from './options.js';
 
 /** What `cleanup()` cleared. */
 export interface CleanupResult {
@@ -79,7 +94,11 @@ export class TimerManager {
    * @param delay milliseconds, or options
    * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
    */
-  setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle {
+  setTimeout<A extends unknown[]>(
+    callback: Callback<A>,
+    delay?: number | TimerOptions,
+    ...args: A
+  ): TimerHandle {
     return this.#set('timeout', callback as Callback<unknown[]>, delay, args);
   }
 
@@ -88,11 +107,20 @@ export class TimerManager {
    * @param delay milliseconds, or options
    * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
    */
-  setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle {
+  setInterval<A extends unknown[]>(
+    callback: Callback<A>,
+    delay?: number | TimerOptions,
+    ...args: A
+  ): TimerHandle {
     return this.#set('interval', callback as Callback<unknown[]>, delay, args);
   }
 
-  #set(kind: 'timeout' | 'interval', callback: Callback<unknown[]>, delay: number | TimerOptions | undefined, args: unknown[]): TimerHandle {
+  #set(
+    kind: 'timeout' | 'interval',
+    callback: Callback<unknown[]>,
+    delay: number | TimerOptions | undefined,
+    args: unknown[],
+  ): TimerHandle {
     if (typeof callback !== 'function') throw wrongType('callback', callback, 'a function');
     let recipe: Recipe | Action = callback;
     let delayMs: number;
@@ -112,24 +140,62 @@ export class TimerManager {
       };
     } else {
       delayMs = delayOf(delay);
-      if (args.length > 0) recipe = { action: callback, args, name: undefined, overlap: 'allow', signal: undefined };
+      if (args.length > 0)
+        recipe = { action: callback, args, name: undefined, overlap: 'allow', signal: undefined };
     }
     if (this.#isClosed) {
-      if (this.#strict) throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
+      if (this.#strict)
+        throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
       this.#inert++;
       return new TimerHandle(this, kind, recipe, delayMs, -1, isRefed);
     }
     const isAborted = typeof recipe !== 'function' && recipe.signal?.aborted === true;
-    return new TimerHandle(this, kind, recipe, delayMs, isAborted ? -1 : this.arm(kind, recipe, delayMs, isRefed), isRefed);
+    return new TimerHandle(
+      this,
+      kind,
+      recipe,
+      delayMs,
+      isAborted ? -1 : this.arm(kind, recipe, delayMs, isRefed),
+      isRefed,
+    );
   }
 
   /** @internal */
-  arm(kind: 'timeout' | 'interval', recipe: Recipe | Action, delayMs: number, isRefed: boolean): number {
+  arm(
+    kind: 'timeout' | 'interval',
+    recipe: Recipe | Action,
+    delayMs: number,
+    isRefed: boolean,
+  ): number {
     const context = this.#capture ? captureContext() : undefined;
-    if (typeof recipe === 'function') return this.driver.add(this.#timers, recipe, delayMs, kind === 'interval', isRefed, context, undefined);
+    if (typeof recipe === 'function')
+      return this.driver.add(
+        this.#timers,
+        recipe,
+        delayMs,
+        kind === 'interval',
+        isRefed,
+        context,
+        undefined,
+      );
     const { action, args, name, overlap, signal } = recipe;
-    const extra: Extra = { args, name, overlap, isPending: false, isQueued: false, unlisten: undefined };
-    const slot = this.driver.add(this.#timers, action, delayMs, kind === 'interval', isRefed, context, extra);
+    const extra: Extra = {
+      args,
+      name,
+      overlap,
+      isPending: false,
+      isQueued: false,
+      unlisten: undefined,
+    };
+    const slot = this.driver.add(
+      this.#timers,
+      action,
+      delayMs,
+      kind === 'interval',
+      isRefed,
+      context,
+      extra,
+    );
     if (signal !== undefined) {
       const generation = this.driver.generation(slot);
       const abort = (): void => void this.driver.remove(slot, generation);
@@ -211,12 +277,16 @@ export class TimerManager {
    * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
    * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
    */
-  sleep(delayMs: number, options: { readonly signal?: AbortSignal; readonly ref?: boolean } = {}): Promise<void> {
+  sleep(
+    delayMs: number,
+    options: { readonly signal?: AbortSignal; readonly ref?: boolean } = {},
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       checkOptions('sleep', options, ['signal', 'ref']);
       const { signal } = options;
       if (signal?.aborted === true) return reject(aborted(signal));
-      if (this.#isClosed) return reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
+      if (this.#isClosed)
+        return reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
       const end = (): void => {
         this.#closers.delete(close);
         signal?.removeEventListener('abort', abort);
@@ -243,7 +313,10 @@ export class TimerManager {
   }
 
   /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
-  async *interval(delayMs: number, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<number, void, undefined> {
+  async *interval(
+    delayMs: number,
+    options: { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<number, void, undefined> {
     checkOptions('interval', options, ['signal']);
     const { signal } = options;
     const check = (): void => {
@@ -290,7 +363,10 @@ export class TimerManager {
       timeouts: timers.length - intervals,
       intervals,
       inert: this.#inert,
-      nextInMs: timers.length === 0 ? null : timers.reduce((least, timer) => Math.min(least, timer.nextInMs), Infinity),
+      nextInMs:
+        timers.length === 0
+          ? null
+          : timers.reduce((least, timer) => Math.min(least, timer.nextInMs), Infinity),
       oldestAgeMs: timers[0]?.ageMs ?? null,
       timers: timers.slice(0, REPORT_MAX),
     };
@@ -298,15 +374,18 @@ export class TimerManager {
 
   #describe(): TimerReportEntry[] {
     const now = this.driver.now();
-    const own = Array.from(this.driver.of(this.#timers), ({ name, isInterval, isRefed, createdMs, dueMs }): TimerReportEntry => ({
-      name,
-      owner: this.name,
-      kind: isInterval ? 'interval' : 'timeout',
-      // Births are kept rounded, and may be rounded up.
-      ageMs: Math.max(0, now - createdMs),
-      nextInMs: Math.max(0, dueMs - now),
-      ref: isRefed,
-    }));
+    const own = Array.from(
+      this.driver.of(this.#timers),
+      ({ name, isInterval, isRefed, createdMs, dueMs }): TimerReportEntry => ({
+        name,
+        owner: this.name,
+        kind: isInterval ? 'interval' : 'timeout',
+        // Births are kept rounded, and may be rounded up.
+        ageMs: Math.max(0, now - createdMs),
+        nextInMs: Math.max(0, dueMs - now),
+        ref: isRefed,
+      }),
+    );
     return [...own, ...[...this.#scopes].flatMap((scope) => scope.#describe())];
   }
 
@@ -314,8 +393,15 @@ export class TimerManager {
   assertNoLeaks(): void {
     const { active, timers } = this.report();
     if (active === 0) return;
-    const names = timers.slice(0, 10).map((timer) => `${timer.owner}/${timer.name ?? timer.kind} (${Math.round(timer.ageMs)} ms old)`);
-    throw new PortcullisError('ERR_TIMER_LEAK', `${active} timers are pending: ${names.join(', ')}`);
+    const names = timers
+      .slice(0, 10)
+      .map(
+        (timer) => `${timer.owner}/${timer.name ?? timer.kind} (${Math.round(timer.ageMs)} ms old)`,
+      );
+    throw new PortcullisError(
+      'ERR_TIMER_LEAK',
+      `${active} timers are pending: ${names.join(', ')}`,
+    );
   }
 
   /** @internal */

@@ -38,26 +38,37 @@ const { hasOwn } = Object;
 
 export function delayOf(delay: unknown): number {
   if (typeof delay === 'number' && delay >= 1 && delay <= 0x7fff_ffff) return delay | 0;
-  const number = typeof delay === 'number' || typeof delay === 'string' ? Math.trunc(Number(delay)) : 1;
+  const number =
+    typeof delay === 'number' || typeof delay === 'string' ? Math.trunc(Number(delay)) : 1;
   return number >= 1 ? Math.min(number, DELAY_MAX_MS) : 1;
 }
 
 /** What was checked is what is used: each is read once. */
 export function checkedManagerOptions(options: TimerManagerOptions) {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('TimerManager', options, ['clock', 'strict', 'name', 'context']);
-  if (options.context !== undefined && options.context !== 'capture' && options.context !== 'none') {
+  if (
+    options.context !== undefined &&
+    options.context !== 'capture' &&
+    options.context !== 'none'
+  ) {
     throw outOfRange('context', options.context, "'capture' or 'none'");
   }
   const { clock, strict, name } = options;
-  if (strict !== undefined && typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
+  if (strict !== undefined && typeof strict !== 'boolean')
+    throw wrongType('strict', strict, 'a boolean');
   if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
-  if (clock !== undefined && !isClock(clock)) throw wrongType('clock', clock, 'a clock: now, arm, soon, identity, checkpoint');
+  if (clock !== undefined && !isClock(clock))
+    throw wrongType('clock', clock, 'a clock: now, arm, soon, identity, checkpoint');
   return { clock, strict, name };
 }
 
 /** What a timer was given, checked. Name by name: a spread costs as much as the timer. */
-export function checkedTimerOptions(kind: 'timeout' | 'interval', given: TimerOptions): { [K in keyof TimerOptions]: TimerOptions[K] | undefined } {
+export function checkedTimerOptions(
+  kind: 'timeout' | 'interval',
+  given: TimerOptions,
+): { [K in keyof TimerOptions]: TimerOptions[K] | undefined } {
   const options = {
     delayMs: hasOwn(given, 'delayMs') ? given.delayMs : undefined,
     name: hasOwn(given, 'name') ? given.name : undefined,
@@ -76,18 +87,34 @@ export function checkedTimerOptions(kind: 'timeout' | 'interval', given: TimerOp
 }
 
 /** What every call with options has in common. */
-export function checkOptions(what: string, options: { readonly signal?: AbortSignal; readonly ref?: boolean }, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+export function checkOptions(
+  what: string,
+  options: { readonly signal?: AbortSignal; readonly ref?: boolean },
+  known: readonly string[],
+): void {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions(what, options, known);
   checkCommon(options);
 }
 
-function checkCommon({ signal, ref }: { readonly signal?: AbortSignal | undefined; readonly ref?: boolean | undefined }): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', signal, 'an AbortSignal');
+function checkCommon({
+  signal,
+  ref,
+}: {
+  readonly signal?: AbortSignal | undefined;
+  readonly ref?: boolean | undefined;
+}): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw wrongType('signal', signal, 'an AbortSignal');
   if (ref !== undefined && typeof ref !== 'boolean') throw wrongType('ref', ref, 'a boolean');
 }
 
 function isClock(clock: unknown): clock is Clock {
-  const methods = (typeof clock === 'object' && clock !== null ? clock : {}) as Partial<Record<string, unknown>>;
-  return (['now', 'arm', 'soon', 'identity', 'checkpoint'] as const).every((name) => typeof methods[name] === 'function');
+  const methods = (typeof clock === 'object' && clock !== null ? clock : {}) as Partial<
+    Record<string, unknown>
+  >;
+  return (['now', 'arm', 'soon', 'identity', 'checkpoint'] as const).every(
+    (name) => typeof methods[name] === 'function',
+  );
 }

@@ -98,7 +98,11 @@ export class Wheel {
         this.#cascade(list);
         continue;
       }
-      for (let slot = this.#heads[list]!; slot !== NIL && count < due.length; slot = this.#heads[list]!) {
+      for (
+        let slot = this.#heads[list]!;
+        slot !== NIL && count < due.length;
+        slot = this.#heads[list]!
+      ) {
         this.#unlink(slot);
         due[count++] = slot;
       }
@@ -132,14 +136,18 @@ export class Wheel {
   /** The lowest level with a list in use: its first list begins before all others. */
   #firstLevel(): number {
     const occupied = this.#occupied;
-    for (let level = 0; level < LEVELS; level++) if ((occupied[level * 2]! | occupied[level * 2 + 1]!) !== 0) return level;
+    for (let level = 0; level < LEVELS; level++)
+      if ((occupied[level * 2]! | occupied[level * 2 + 1]!) !== 0) return level;
     return -1;
   }
 
   /** When the range of a level's first occupied list begins. Lists behind now are never occupied. */
   #startOf(level: number): number {
     const low = this.#occupied[level * 2]!;
-    const digit = low === 0 ? 63 - Math.clz32(lowestBit(this.#occupied[level * 2 + 1]!)) : 31 - Math.clz32(lowestBit(low));
+    const digit =
+      low === 0
+        ? 63 - Math.clz32(lowestBit(this.#occupied[level * 2 + 1]!))
+        : 31 - Math.clz32(lowestBit(low));
     const unit = 64 ** level;
     return Math.floor(this.#elapsed / (unit * SLOTS)) * unit * SLOTS + digit * unit;
   }

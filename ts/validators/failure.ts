@@ -36,7 +36,9 @@ export interface ProblemDetails {
 }
 
 /** What was accepted, or why it was not. */
-export type Validated<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ValidationFailure };
+export type Validated<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: ValidationFailure };
 
 const TITLES: Readonly<Record<number, string>> = {
   400: 'Bad Request',
@@ -110,7 +112,12 @@ export class ValidationFailure {
    */
   toWwwAuthenticate(): string {
     if (this.code === 'ERR_TOKEN_REQUIRED' || this.status >= 500) return 'Bearer';
-    const error = this.status === 401 ? 'invalid_token' : this.status === 403 ? 'insufficient_scope' : 'invalid_request';
+    const error =
+      this.status === 401
+        ? 'invalid_token'
+        : this.status === 403
+          ? 'insufficient_scope'
+          : 'invalid_request';
     return `Bearer error="${error}", error_description="${this.reason}"`;
   }
 }

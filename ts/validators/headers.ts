@@ -49,7 +49,15 @@ export interface HeaderReport {
 }
 
 const DROPPED_MAX = 100;
-const OPTIONS = ['maxCount', 'maxTotalBytes', 'maxNameBytes', 'maxValueBytes', 'valueCaps', 'duplicates', 'strict'] as const;
+const OPTIONS = [
+  'maxCount',
+  'maxTotalBytes',
+  'maxNameBytes',
+  'maxValueBytes',
+  'valueCaps',
+  'duplicates',
+  'strict',
+] as const;
 const BYTES_MAX = 2 ** 24;
 
 interface Rules {
@@ -85,19 +93,39 @@ function checkedRules(limits: HeaderLimits | undefined): Rules {
   if (typeof limits !== 'object' || limits === null) throw wrongType('limits', limits, 'an object');
   knownOptions('HeaderLimits', limits, OPTIONS);
   const { valueCaps = {}, duplicates = 'join', strict = false } = limits;
-  if (typeof valueCaps !== 'object' || valueCaps === null) throw wrongType('valueCaps', valueCaps, 'an object of names and bytes');
-  if (duplicates !== 'join' && duplicates !== 'first' && duplicates !== 'refuse') throw outOfRange('duplicates', duplicates, "'join', 'first' or 'refuse'");
+  if (typeof valueCaps !== 'object' || valueCaps === null)
+    throw wrongType('valueCaps', valueCaps, 'an object of names and bytes');
+  if (duplicates !== 'join' && duplicates !== 'first' && duplicates !== 'refuse')
+    throw outOfRange('duplicates', duplicates, "'join', 'first' or 'refuse'");
   if (typeof strict !== 'boolean') throw wrongType('strict', strict, 'true or false');
   const caps = new Map(CAPS);
   for (const [name, cap] of Object.entries(valueCaps)) {
     if (nameOf(name) === '') throw outOfRange('valueCaps', name, 'names of headers');
     caps.set(nameOf(name), wholeNumber(`valueCaps.${name}`, cap, 0, BYTES_MAX));
   }
-  const maxValueBytes = wholeNumber('maxValueBytes', limits.maxValueBytes, 0, BYTES_MAX, DEFAULTS.maxValueBytes);
+  const maxValueBytes = wholeNumber(
+    'maxValueBytes',
+    limits.maxValueBytes,
+    0,
+    BYTES_MAX,
+    DEFAULTS.maxValueBytes,
+  );
   return {
     maxCount: wholeNumber('maxCount', limits.maxCount, 0, 10_000, DEFAULTS.maxCount),
-    maxTotalBytes: wholeNumber('maxTotalBytes', limits.maxTotalBytes, 0, BYTES_MAX, DEFAULTS.maxTotalBytes),
-    maxNameBytes: wholeNumber('maxNameBytes', limits.maxNameBytes, 1, 65_536, DEFAULTS.maxNameBytes),
+    maxTotalBytes: wholeNumber(
+      'maxTotalBytes',
+      limits.maxTotalBytes,
+      0,
+      BYTES_MAX,
+      DEFAULTS.maxTotalBytes,
+    ),
+    maxNameBytes: wholeNumber(
+      'maxNameBytes',
+      limits.maxNameBytes,
+      1,
+      65_536,
+      DEFAULTS.maxNameBytes,
+    ),
     maxValueBytes,
     caps,
     leastCap: Math.min(maxValueBytes, ...caps.values()),
@@ -110,7 +138,9 @@ const SET_COOKIE = 'set-cookie';
 
 /** Of every code unit below 128 that may stand in a name: its small letter; otherwise 0. */
 const TOKEN = Uint8Array.from({ length: 128 }, (_, code) =>
-  /[!#$%&'*+.^_`|~\w-]/.test(String.fromCharCode(code)) ? String.fromCharCode(code).toLowerCase().charCodeAt(0) : 0,
+  /[!#$%&'*+.^_`|~\w-]/.test(String.fromCharCode(code))
+    ? String.fromCharCode(code).toLowerCase().charCodeAt(0)
+    : 0,
 );
 
 /** Names that may come once only. */
@@ -172,7 +202,8 @@ function isJoined(name: string, value: string): boolean {
 /** A name that is fit to be shown. */
 function shownName(name: string): string {
   let shown = '';
-  for (const character of name.slice(0, 100)) shown += character.length === 1 && TOKEN[character.charCodeAt(0)] ? character : '?';
+  for (const character of name.slice(0, 100))
+    shown += character.length === 1 && TOKEN[character.charCodeAt(0)] ? character : '?';
   return shown;
 }
 
@@ -204,7 +235,8 @@ class Collector {
     const { rules } = this;
     if (typeof value !== 'string') return this.#addOthers(name, value);
     const length = value.length;
-    const small = (name.length <= rules.maxNameBytes ? COMMON.get(name) : undefined) ?? this.#judgedName(name);
+    const small =
+      (name.length <= rules.maxNameBytes ? COMMON.get(name) : undefined) ?? this.#judgedName(name);
     if (small === '') return;
     if (length > rules.leastCap) {
       const cap = this.#capOf(small);
@@ -223,7 +255,8 @@ class Collector {
     const { maxCount, maxTotalBytes } = this.rules;
     const bytes = name.length + value.length;
     if (this.count >= maxCount) this.drop(name, 'ERR_HEADERS_COUNT', maxCount);
-    else if (this.total + bytes > maxTotalBytes) this.drop(name, 'ERR_HEADERS_TOO_LARGE', maxTotalBytes);
+    else if (this.total + bytes > maxTotalBytes)
+      this.drop(name, 'ERR_HEADERS_TOO_LARGE', maxTotalBytes);
     else {
       this.count++;
       this.total += bytes;
@@ -267,13 +300,16 @@ class Collector {
   #addAgain(name: string, known: string | undefined, value: string): void {
     const isSingle = SINGLE.has(name);
     if (isSingle && known === value) return;
-    if (known === undefined || isSingle || this.rules.duplicates === 'refuse') return this.#tear(name, known);
+    if (known === undefined || isSingle || this.rules.duplicates === 'refuse')
+      return this.#tear(name, known);
     if (this.rules.duplicates === 'first') return this.drop(name, 'ERR_HEADER_DUPLICATE');
     const separator = name === 'cookie' ? '; ' : ', ';
     const more = separator.length + value.length;
     const cap = this.#capOf(name);
-    if (known.length + more > cap) return this.drop(name, 'ERR_HEADER_VALUE_TOO_LONG', cap, known.length + more);
-    if (this.total + more > this.rules.maxTotalBytes) return this.drop(name, 'ERR_HEADERS_TOO_LARGE', this.rules.maxTotalBytes);
+    if (known.length + more > cap)
+      return this.drop(name, 'ERR_HEADER_VALUE_TOO_LONG', cap, known.length + more);
+    if (this.total + more > this.rules.maxTotalBytes)
+      return this.drop(name, 'ERR_HEADERS_TOO_LARGE', this.rules.maxTotalBytes);
     this.total += more;
     this.kept[name] = known + separator + value;
   }
@@ -301,7 +337,8 @@ function collect(headers: object, into: Collector): void {
     const list = headers as unknown[];
     if (Array.isArray(list[0])) {
       for (const pair of list) {
-        if (Array.isArray(pair) && pair.length === 2 && typeof pair[0] === 'string') into.add(pair[0], pair[1]);
+        if (Array.isArray(pair) && pair.length === 2 && typeof pair[0] === 'string')
+          into.add(pair[0], pair[1]);
         else into.drop('', 'ERR_HEADER_NAME');
       }
       return;
@@ -322,7 +359,8 @@ function collect(headers: object, into: Collector): void {
     });
     return;
   }
-  for (const name of Object.keys(headers)) into.add(name, (headers as Record<string, unknown>)[name]);
+  for (const name of Object.keys(headers))
+    into.add(name, (headers as Record<string, unknown>)[name]);
 }
 
 /** Names by their place in the object judged last: clients send the same ones in the same order. Small letters and valid. */
@@ -346,10 +384,15 @@ function collectPlain(headers: Record<string, unknown>, rules: Rules): HeaderVal
     const value = headers[name];
     if (typeof value !== 'string' || name.length > rules.maxNameBytes) return undefined;
     if (name !== lastNames[at]) {
-      if (nameOf(name) !== name || name === '' || name === '__proto__' || name === SET_COOKIE) return undefined;
+      if (nameOf(name) !== name || name === '' || name === '__proto__' || name === SET_COOKIE)
+        return undefined;
       if (at < REMEMBERED_MAX && name.length <= DEFAULTS.maxNameBytes) lastNames[at] = name;
     }
-    if (value.length > rules.leastCap && value.length > (rules.caps.get(name) ?? rules.maxValueBytes)) return undefined;
+    if (
+      value.length > rules.leastCap &&
+      value.length > (rules.caps.get(name) ?? rules.maxValueBytes)
+    )
+      return undefined;
     if (isJoined(name, value)) return undefined;
     values += value;
     total += name.length + value.length;
@@ -375,11 +418,13 @@ export function judgeHeaders(headers: unknown, limits?: HeaderLimits): Validated
 function judge(headers: unknown, rules: Rules): Validated<HeaderReport> {
   if (typeof headers === 'object' && headers !== null && !(Symbol.iterator in headers)) {
     const kept = collectPlain(headers as Record<string, unknown>, rules);
-    if (kept !== undefined) return { ok: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };
+    if (kept !== undefined)
+      return { ok: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };
   }
   const into = new Collector(rules);
   if (typeof headers === 'object' && headers !== null) collect(headers, into);
-  else if (rules.strict) return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
+  else if (rules.strict)
+    return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
   if (rules.strict && into.first !== undefined) return { ok: false, error: into.first };
   return { ok: true, value: into.report() };
 }

@@ -38,8 +38,12 @@ export function isLocalName(host: string): boolean {
   // Empty labels: some resolvers leave them out, and then the rest is a local name.
   if (!host.includes('.') || host.split('.').includes('')) return true;
   if (LOCAL_SUFFIXES.some((suffix) => host === suffix || host.endsWith(`.${suffix}`))) return true;
-  return Array.from(host.matchAll(/(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=$|[.-])/g)).some(
-    ([, a, b, c, d]) => [a, b, c, d].every((part) => Number(part) <= 255) && !isPublicIp([a, b, c, d].map(Number).join('.')),
+  return Array.from(
+    host.matchAll(/(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=$|[.-])/g),
+  ).some(
+    ([, a, b, c, d]) =>
+      [a, b, c, d].every((part) => Number(part) <= 255) &&
+      !isPublicIp([a, b, c, d].map(Number).join('.')),
   );
 }
 
@@ -47,5 +51,10 @@ export function flagHost(unicodeHost: string, host: string, flags: Set<UrlFlag>)
   if (/[^a-z0-9._:-]/.test(host)) flags.add('odd-host');
   if (!host.includes('xn--')) return;
   flags.add('international');
-  if (unicodeHost.split('.').some((label) => SCRIPTS.filter((script) => script.test(label)).length > 1)) flags.add('mixed-scripts');
+  if (
+    unicodeHost
+      .split('.')
+      .some((label) => SCRIPTS.filter((script) => script.test(label)).length > 1)
+  )
+    flags.add('mixed-scripts');
 }

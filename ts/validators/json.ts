@@ -86,8 +86,13 @@ export type CheckedJsonLimits = Float64Array;
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
-export function checkedJsonLimits(what: string, limits: JsonLimits | undefined, defaults?: { readonly maxDepth: number }): CheckedJsonLimits {
-  if (limits !== undefined && (typeof limits !== 'object' || limits === null)) throw wrongType(what, limits, 'an object');
+export function checkedJsonLimits(
+  what: string,
+  limits: JsonLimits | undefined,
+  defaults?: { readonly maxDepth: number },
+): CheckedJsonLimits {
+  if (limits !== undefined && (typeof limits !== 'object' || limits === null))
+    throw wrongType(what, limits, 'an object');
   const given: JsonLimits = limits ?? {};
   knownOptions(what, given, NAMES);
   const counts = COUNTS.map(([name, least, most, usual]) => {
@@ -97,7 +102,8 @@ export function checkedJsonLimits(what: string, limits: JsonLimits | undefined, 
   });
   const rules = RULES.map(([name, usual]) => {
     const rule = given[name] ?? usual;
-    if (rule !== 'allow' && rule !== 'refuse') throw outOfRange(`${what}.${name}`, rule, "'allow' or 'refuse'");
+    if (rule !== 'allow' && rule !== 'refuse')
+      throw outOfRange(`${what}.${name}`, rule, "'allow' or 'refuse'");
     return rule === 'refuse' ? 1 : 0;
   });
   return Float64Array.of(...counts, ...rules);
@@ -164,7 +170,8 @@ export function bytesOf(input: unknown): Uint8Array | undefined {
   let view: Uint8Array;
   try {
     if (input instanceof Uint8Array) view = input;
-    else if (ArrayBuffer.isView(input)) view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
+    else if (ArrayBuffer.isView(input))
+      view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
     else if (input instanceof ArrayBuffer) view = new Uint8Array(input);
     else return undefined;
   } catch {
@@ -222,26 +229,43 @@ function share(input: string | Uint8Array): boolean {
 }
 
 /** As `judgeJson`, for what is mostly short and plain, and of which nothing else is to be known. @internal */
-export function judgeMessage(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
-  return share(input) && isPlainJson(shared, input.length, limits) ? undefined : judgeJson(input, limits);
+export function judgeMessage(
+  input: string | Uint8Array,
+  limits: CheckedJsonLimits,
+): ValidationFailure | undefined {
+  return share(input) && isPlainJson(shared, input.length, limits)
+    ? undefined
+    : judgeJson(input, limits);
 }
 
 /** Judges input that is a string or a Uint8Array; `undefined` is a pass. */
-function judgeJson(input: string | Uint8Array, limits: CheckedJsonLimits): ValidationFailure | undefined {
+function judgeJson(
+  input: string | Uint8Array,
+  limits: CheckedJsonLimits,
+): ValidationFailure | undefined {
   const maxBytes = limits[0] ?? 0;
-  if (input.length > maxBytes) return failure('ERR_PAYLOAD_TOO_LARGE', { field: 'payload', offset: maxBytes, limit: maxBytes, path: [] });
+  if (input.length > maxBytes)
+    return failure('ERR_PAYLOAD_TOO_LARGE', {
+      field: 'payload',
+      offset: maxBytes,
+      limit: maxBytes,
+      path: [],
+    });
   if (loaded !== limits) load(limits);
   if (share(input)) return verdict(core.scanShared(input.length));
   let text = input;
   if (typeof text === 'string' && !text.isWellFormed()) {
     // Written as escapes, halves of pairs are judged like escaped ones, and stay apart from each other.
     // Behind a backslash of its own, half a pair is no escape: it is left as it is, for the grammar.
-    text = text.replace(LONE_SURROGATE, (half, at: number) => (isEscaped(input as string, at) ? half : `\\u${half.charCodeAt(0).toString(16)}`));
+    text = text.replace(LONE_SURROGATE, (half, at: number) =>
+      isEscaped(input as string, at) ? half : `\\u${half.charCodeAt(0).toString(16)}`,
+    );
   }
   return verdict(run(text));
 }
 
-const verdict = (number: number): ValidationFailure | undefined => (number === 0 ? undefined : refusalOf(number));
+const verdict = (number: number): ValidationFailure | undefined =>
+  number === 0 ? undefined : refusalOf(number);
 
 function typeFailure(): ValidationFailure {
   return failure('ERR_JSON_TYPE', { field: 'payload' });
@@ -293,12 +317,17 @@ export function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<
   if (given === undefined) return NOT_JSON;
   const error = judgeJson(given, rules);
   if (error !== undefined) return { ok: false, error };
-  return { ok: true, value: JSON.parse(typeof given === 'string' ? given : textOf(given, scratch[5] === 1)) };
+  return {
+    ok: true,
+    value: JSON.parse(typeof given === 'string' ? given : textOf(given, scratch[5] === 1)),
+  };
 }
 
 /** Text of bytes that passed a scan. */
 function textOf(bytes: Uint8Array, isAscii: boolean): string {
-  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const buffer = Buffer.isBuffer(bytes)
+    ? bytes
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return buffer.toString(isAscii ? 'latin1' : 'utf8');
 }
 

@@ -14,7 +14,8 @@ function textBytes(text: string): number {
     if (code >= 0x20 && code < 0x80) {
       if (code === 0x22 || code === 0x5c) bytes++;
     } else if (code < 0x20) {
-      bytes += code === 0x08 || code === 0x09 || code === 0x0a || code === 0x0c || code === 0x0d ? 1 : 5;
+      bytes +=
+        code === 0x08 || code === 0x09 || code === 0x0a || code === 0x0c || code === 0x0d ? 1 : 5;
     } else if (code < 0x800) {
       bytes++;
     } else if (code < 0xd800 || code > 0xdfff) {
@@ -42,14 +43,20 @@ class Measure {
   }
 
   refusal(code: Parameters<typeof failure>[0], limit?: number): ValidationFailure {
-    return failure(code, { field: 'payload', path: this.#path.map((part) => (typeof part === 'string' ? part.slice(0, 64) : part)), limit });
+    return failure(code, {
+      field: 'payload',
+      path: this.#path.map((part) => (typeof part === 'string' ? part.slice(0, 64) : part)),
+      limit,
+    });
   }
 
   add(bytes: number): void {
     this.#bytes += bytes;
     if (this.#bytes <= this.#limit) return;
     // Round and round, a cycle passes every limit.
-    throw new Set(this.#open).size < this.#open.length ? this.refusal('ERR_PAYLOAD_CYCLE') : this.refusal('ERR_PAYLOAD_TOO_LARGE', this.#limit);
+    throw new Set(this.#open).size < this.#open.length
+      ? this.refusal('ERR_PAYLOAD_CYCLE')
+      : this.refusal('ERR_PAYLOAD_TOO_LARGE', this.#limit);
   }
 
   /** Whether it is written at all: `undefined` is not, in an object. */
@@ -87,7 +94,9 @@ class Measure {
 
   #container(value: object): void {
     if (this.#open.length >= DEPTH_MAX) {
-      throw new Set(this.#open).size < this.#open.length ? this.refusal('ERR_PAYLOAD_CYCLE') : this.refusal('ERR_JSON_DEPTH', DEPTH_MAX);
+      throw new Set(this.#open).size < this.#open.length
+        ? this.refusal('ERR_PAYLOAD_CYCLE')
+        : this.refusal('ERR_JSON_DEPTH', DEPTH_MAX);
     }
     this.#open.push(value);
     this.add(2);
@@ -103,7 +112,8 @@ class Measure {
     } else {
       for (const key of Object.keys(value)) {
         this.#path.push(key);
-        if (this.value((value as Record<string, unknown>)[key], key)) this.add(textBytes(key) + (count++ > 0 ? 2 : 1));
+        if (this.value((value as Record<string, unknown>)[key], key))
+          this.add(textBytes(key) + (count++ > 0 ? 2 : 1));
         this.#path.pop();
       }
     }
@@ -113,14 +123,27 @@ class Measure {
 
 /** @internal */
 export function judgePayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null> {
-  const limit = Math.min(wholeNumber('maxSizeBytes', maxSizeBytes === Infinity ? BYTES_MAX : maxSizeBytes, 0, BYTES_MAX, 1 << 20), BYTES_MAX);
+  const limit = Math.min(
+    wholeNumber(
+      'maxSizeBytes',
+      maxSizeBytes === Infinity ? BYTES_MAX : maxSizeBytes,
+      0,
+      BYTES_MAX,
+      1 << 20,
+    ),
+    BYTES_MAX,
+  );
   if (payload === null || payload === undefined) return { ok: true, value: null };
   const measure = new Measure(limit);
   try {
-    if (!measure.value(payload, '')) return { ok: false, error: measure.refusal('ERR_PAYLOAD_NOT_JSON') };
+    if (!measure.value(payload, ''))
+      return { ok: false, error: measure.refusal('ERR_PAYLOAD_NOT_JSON') };
   } catch (error) {
     // What a getter, a proxy or a `toJSON` of the payload threw is no text for a log.
-    return { ok: false, error: error instanceof ValidationFailure ? error : measure.refusal('ERR_PAYLOAD_THROWS') };
+    return {
+      ok: false,
+      error: error instanceof ValidationFailure ? error : measure.refusal('ERR_PAYLOAD_THROWS'),
+    };
   }
   return { ok: true, value: payload };
 }

@@ -29,7 +29,10 @@ function decoded(text: string, note: (flag: 'percent') => void): string {
     } else {
       note('percent');
       // The notation of old servers: %uXXXX, full-width forms of ASCII among them.
-      const [high, low] = (text.charCodeAt(at + 1) | 0x20) === 0x75 ? [byteAt(text, at + 2), byteAt(text, at + 4)] : [-1, -1];
+      const [high, low] =
+        (text.charCodeAt(at + 1) | 0x20) === 0x75
+          ? [byteAt(text, at + 2), byteAt(text, at + 4)]
+          : [-1, -1];
       if (high < 0 || low < 0) continue;
       const unit = high * 256 + low;
       out += text.slice(from, at) + plainForm(unit);
@@ -58,16 +61,24 @@ function folded(bytes: string, note: (flag: 'percent') => void): string {
     })
     .replace(/\xe0[\x80-\x9f]([\x80-\xbf])|\xf0[\x80-\x8f][\x80-\xbf]([\x80-\xbf])/g, (all) => {
       note('percent');
-      return String.fromCharCode(((all.charCodeAt(all.length - 2) & 1) << 6) | (all.charCodeAt(all.length - 1) & 0x3f));
+      return String.fromCharCode(
+        ((all.charCodeAt(all.length - 2) & 1) << 6) | (all.charCodeAt(all.length - 1) & 0x3f),
+      );
     })
     .replace(/[\xf5-\xff]/g, (byte) => {
       note('percent');
       return byte;
     })
-    .replace(/\xef([\xbc\xbd])([\x80-\xbf])|\xe3\x80\x82|\xe2\x88[\x95\x96]|\xe2\x80\xa4/g, (all) => {
-      const code = ((all.charCodeAt(0) & 0x0f) << 12) | ((all.charCodeAt(1) & 0x3f) << 6) | (all.charCodeAt(2) & 0x3f);
-      return plainForm(code);
-    });
+    .replace(
+      /\xef([\xbc\xbd])([\x80-\xbf])|\xe3\x80\x82|\xe2\x88[\x95\x96]|\xe2\x80\xa4/g,
+      (all) => {
+        const code =
+          ((all.charCodeAt(0) & 0x0f) << 12) |
+          ((all.charCodeAt(1) & 0x3f) << 6) |
+          (all.charCodeAt(2) & 0x3f);
+        return plainForm(code);
+      },
+    );
 }
 
 /** What a part of a URL looks like to readers that decode more than once. */

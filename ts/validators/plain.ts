@@ -28,10 +28,13 @@ function behindBlanks(input: Uint8Array, from: number): number {
   return at;
 }
 
-const isBlank = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
+const isBlank = (code: number): boolean =>
+  code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
 
 /** Printable ASCII that needs no escape: 1. */
-const IS_TEXT = Uint8Array.from({ length: 256 }, (_, code) => (code >= 0x20 && code < 0x7f && code !== 0x22 && code !== 0x5c ? 1 : 0));
+const IS_TEXT = Uint8Array.from({ length: 256 }, (_, code) =>
+  code >= 0x20 && code < 0x7f && code !== 0x22 && code !== 0x5c ? 1 : 0,
+);
 
 /** The quote that ends a key of such text; leaves its hash. */
 function quoteAfterKey(input: Uint8Array, from: number): number {
@@ -57,30 +60,40 @@ function behindInteger(input: Uint8Array, from: number): number {
   let at = first;
   while (isDigit(input[at]!)) at++;
   const digits = at - first;
-  if (digits === 0 || digits > DIGITS_MAX || (digits > 1 && input[first]! === 0x30)) return NOT_PLAIN;
+  if (digits === 0 || digits > DIGITS_MAX || (digits > 1 && input[first]! === 0x30))
+    return NOT_PLAIN;
   const next = input[at]!;
   // A fraction or an exponent.
   return next === 0x2e || next === 0x65 || next === 0x45 ? NOT_PLAIN : at;
 }
 
 function behindWord(input: Uint8Array, from: number, word: string): number {
-  for (let at = 0; at < word.length; at++) if (input[from + at] !== word.charCodeAt(at)) return NOT_PLAIN;
+  for (let at = 0; at < word.length; at++)
+    if (input[from + at] !== word.charCodeAt(at)) return NOT_PLAIN;
   return from + word.length;
 }
 
 /** Whether the name that ends at `quote` may be one that is forbidden: `__proto__` and `constructor`. */
 function mayBeForbidden(input: Uint8Array, from: number, quote: number): boolean {
-  return (quote - from === 9 && input[from]! === 0x5f) || (quote - from === 11 && input[from]! === 0x63);
+  return (
+    (quote - from === 9 && input[from]! === 0x5f) || (quote - from === 11 && input[from]! === 0x63)
+  );
 }
 
-function behindObject(input: Uint8Array, from: number, depth: number, limits: Float64Array): number {
+function behindObject(
+  input: Uint8Array,
+  from: number,
+  depth: number,
+  limits: Float64Array,
+): number {
   const row = depth * KEYS_MAX;
   let at = behindBlanks(input, from);
   if (input[at]! === 0x7d) return at + 1;
   for (let count = 0; count < KEYS_MAX && count < limits[KEYS]!; count++) {
     if (input[at]! !== 0x22) return NOT_PLAIN;
     const quote = quoteAfterKey(input, at + 1);
-    if (quote < 0 || quote - at - 1 > limits[KEY_BYTES]! || mayBeForbidden(input, at + 1, quote)) return NOT_PLAIN;
+    if (quote < 0 || quote - at - 1 > limits[KEY_BYTES]! || mayBeForbidden(input, at + 1, quote))
+      return NOT_PLAIN;
     // Keys of one hash may be the same: the scanner knows.
     for (let other = 0; other < count; other++) if (hashes[row + other] === hash) return NOT_PLAIN;
     hashes[row + count] = hash;
@@ -123,7 +136,9 @@ function behindValue(input: Uint8Array, from: number, depth: number, limits: Flo
   }
   if (code === 0x7b || code === 0x5b) {
     if (depth >= DEPTH_MAX || depth >= limits[DEPTH]!) return NOT_PLAIN;
-    return code === 0x7b ? behindObject(input, at + 1, depth, limits) : behindArray(input, at + 1, depth, limits);
+    return code === 0x7b
+      ? behindObject(input, at + 1, depth, limits)
+      : behindArray(input, at + 1, depth, limits);
   }
   if (code === 0x74) return behindWord(input, at, 'true');
   if (code === 0x66) return behindWord(input, at, 'false');

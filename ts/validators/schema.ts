@@ -7,7 +7,8 @@ import { judgeToken } from './token.js';
 import { type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
 
 /** What a Standard Schema (version 1) says of a value. */
-export type SchemaResult<T> = { readonly value: T; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] };
+export type SchemaResult<T> =
+  { readonly value: T; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] };
 
 /** Why a value was refused. */
 export interface SchemaIssue {
@@ -27,14 +28,18 @@ export interface Schema<Input, Output> {
   };
 }
 
-function schema<Input, Output>(judge: (value: unknown) => Validated<Output>): Schema<Input, Output> {
+function schema<Input, Output>(
+  judge: (value: unknown) => Validated<Output>,
+): Schema<Input, Output> {
   const validate = (value: unknown): SchemaResult<Output> => {
     const result = judge(value);
     if (result.ok) return { value: result.value };
     const { reason, code, path } = result.error;
     return { issues: [{ message: reason, code, ...(path !== undefined && { path }) }] };
   };
-  return Object.freeze({ '~standard': Object.freeze({ version: 1, vendor: 'portcullis', validate }) });
+  return Object.freeze({
+    '~standard': Object.freeze({ version: 1, vendor: 'portcullis', validate }),
+  });
 }
 
 /**
@@ -71,7 +76,8 @@ export function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValue
 export function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown> {
   checkedJsonLimits('limits', limits);
   return schema((value) => {
-    if (typeof value === 'string' || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return safeParseJson(value, limits);
+    if (typeof value === 'string' || value instanceof ArrayBuffer || ArrayBuffer.isView(value))
+      return safeParseJson(value, limits);
     return { ok: false, error: failure('ERR_JSON_TYPE', { field: 'payload' }) };
   });
 }

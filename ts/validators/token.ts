@@ -11,7 +11,8 @@ const KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
   return character === '.' ? 2 : /[\w-]/.test(character) ? 1 : 0;
 });
 
-const refused = (code: Parameters<typeof failure>[0]): Validated<never> => Object.freeze({ ok: false, error: failure(code, { field: 'token' }) });
+const refused = (code: Parameters<typeof failure>[0]): Validated<never> =>
+  Object.freeze({ ok: false, error: failure(code, { field: 'token' }) });
 const REQUIRED = refused('ERR_TOKEN_REQUIRED');
 const TYPE = refused('ERR_TOKEN_TYPE');
 const TOO_LONG = refused('ERR_TOKEN_TOO_LONG');
@@ -24,7 +25,8 @@ function isSpace(code: number): boolean {
 /** Where the token begins behind `Bearer` and white space. */
 function startOf(token: string): number {
   // 0x20 makes a letter small.
-  for (let at = 0; at < 6; at++) if ((token.charCodeAt(at) | 0x20) !== 'bearer'.charCodeAt(at)) return 0;
+  for (let at = 0; at < 6; at++)
+    if ((token.charCodeAt(at) | 0x20) !== 'bearer'.charCodeAt(at)) return 0;
   let at = 6;
   while (isSpace(token.charCodeAt(at))) at++;
   return at === 6 ? 0 : at;

@@ -73,7 +73,17 @@ export interface JudgedUrl {
 }
 
 const LENGTH_MAX = 2048;
-const OPTIONS = ['mode', 'maxLength', 'suspicious', 'method', 'host', 'allowedOrigins', 'schemes', 'allowedPorts', 'allowedHosts'] as const;
+const OPTIONS = [
+  'mode',
+  'maxLength',
+  'suspicious',
+  'method',
+  'host',
+  'allowedOrigins',
+  'schemes',
+  'allowedPorts',
+  'allowedHosts',
+] as const;
 const MODES = ['request-target', 'redirect', 'outbound'];
 
 /** What must be encoded in any URL: controls, space, DEL, and all that is not ASCII. */
@@ -93,10 +103,17 @@ const NESTED_IN_QUERY = /=(?:[a-z][a-z0-9+.-]*:)?[/\\]{1,2}[/\\]|=(?:javascript|
 type Verdict = FailureCode | undefined;
 
 /** Judges path and query, which hold neither raw controls nor backslashes before the query. */
-function judgeParts(path: string, query: string, mode: UrlMode, mayFlag: boolean, flags: Set<UrlFlag>): Verdict {
+function judgeParts(
+  path: string,
+  query: string,
+  mode: UrlMode,
+  mayFlag: boolean,
+  flags: Set<UrlFlag>,
+): Verdict {
   const inPath = unwrapped(path);
   const inQuery = unwrapped(query);
-  for (const layer of [...inPath.layers, ...inQuery.layers]) if (LINE_BREAK.test(layer)) return 'ERR_URL_ENCODED_CONTROL';
+  for (const layer of [...inPath.layers, ...inQuery.layers])
+    if (LINE_BREAK.test(layer)) return 'ERR_URL_ENCODED_CONTROL';
   for (const layer of inPath.layers) {
     if (CONTROL.test(layer)) return 'ERR_URL_ENCODED_CONTROL';
     // Behind one more decoding, another host. A first layer with two slashes was judged before.
@@ -104,7 +121,8 @@ function judgeParts(path: string, query: string, mode: UrlMode, mayFlag: boolean
     if (CLIMBS.test(layer)) flags.add('traversal');
   }
   const separators = (text: string): number => text.split(/[/\\]/).length;
-  if (inPath.layers.some((layer) => separators(layer) > separators(path))) flags.add('encoded-separator');
+  if (inPath.layers.some((layer) => separators(layer) > separators(path)))
+    flags.add('encoded-separator');
   if (flags.has('traversal') && !mayFlag) return 'ERR_URL_TRAVERSAL';
   if (inPath.isMalformed) {
     if (!mayFlag) return 'ERR_URL_PERCENT';
@@ -114,7 +132,11 @@ function judgeParts(path: string, query: string, mode: UrlMode, mayFlag: boolean
   if (inPath.layers.length > 2 || inQuery.layers.length > 2) flags.add('double-encoding');
   if (inQuery.layers.some((layer) => CONTROL.test(layer))) flags.add('encoded-control');
   if (inQuery.layers.some((layer) => CLIMBS_IN_QUERY.test(layer))) flags.add('traversal');
-  if (inPath.layers.some((layer) => NESTED.test(layer)) || inQuery.layers.some((layer) => NESTED_IN_QUERY.test(layer))) flags.add('nested-url');
+  if (
+    inPath.layers.some((layer) => NESTED.test(layer)) ||
+    inQuery.layers.some((layer) => NESTED_IN_QUERY.test(layer))
+  )
+    flags.add('nested-url');
   return undefined;
 }
 
@@ -135,14 +157,22 @@ function written(url: string): Written | undefined {
   const end = rest.search(/[/?#]/);
   const authority = end < 0 ? rest : rest.slice(0, end);
   if (authority === '') return undefined;
-  return { scheme: url.slice(0, colon).toLowerCase(), authority, ...split(end < 0 ? '' : rest.slice(end)) };
+  return {
+    scheme: url.slice(0, colon).toLowerCase(),
+    authority,
+    ...split(end < 0 ? '' : rest.slice(end)),
+  };
 }
 
 function split(text: string): { path: string; query: string; hasFragment: boolean } {
   const hash = text.indexOf('#');
   const rest = hash < 0 ? text : text.slice(0, hash);
   const mark = rest.indexOf('?');
-  return { path: mark < 0 ? rest : rest.slice(0, mark), query: mark < 0 ? '' : rest.slice(mark), hasFragment: hash >= 0 };
+  return {
+    path: mark < 0 ? rest : rest.slice(0, mark),
+    query: mark < 0 ? '' : rest.slice(mark),
+    hasFragment: hash >= 0,
+  };
 }
 
 interface CheckedOptions {
@@ -154,42 +184,76 @@ interface CheckedOptions {
 
 function listOf(field: string, value: unknown, kind: 'string' | 'number'): void {
   if (value === undefined) return;
-  if (!Array.isArray(value) || value.some((one) => typeof one !== kind)) throw wrongType(field, value, `an array of ${kind}s`);
+  if (!Array.isArray(value) || value.some((one) => typeof one !== kind))
+    throw wrongType(field, value, `an array of ${kind}s`);
 }
 
 function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
   if (options === undefined) return PLAIN;
-  if (typeof options !== 'object' || options === null) throw wrongType('options', options, 'an object');
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
   knownOptions('UrlOptions', options, OPTIONS);
   const { mode, suspicious = 'refuse' } = options;
   if (mode !== undefined && !MODES.includes(mode)) throw outOfRange('mode', mode, MODES.join(', '));
-  if (suspicious !== 'refuse' && suspicious !== 'flag') throw outOfRange('suspicious', suspicious, "'refuse' or 'flag'");
+  if (suspicious !== 'refuse' && suspicious !== 'flag')
+    throw outOfRange('suspicious', suspicious, "'refuse' or 'flag'");
   for (const field of ['method', 'host'] as const)
-    if (options[field] !== undefined && typeof options[field] !== 'string') throw wrongType(field, options[field], 'a string');
-  for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const) listOf(field, options[field], 'string');
+    if (options[field] !== undefined && typeof options[field] !== 'string')
+      throw wrongType(field, options[field], 'a string');
+  for (const field of ['allowedOrigins', 'schemes', 'allowedHosts'] as const)
+    listOf(field, options[field], 'string');
   listOf('allowedPorts', options.allowedPorts, 'number');
   for (const port of options.allowedPorts ?? []) wholeNumber('allowedPorts', port, 1, 65_535);
   // Unheeded, it would look like a limit that is none.
   if (mode === 'outbound' && options.allowedOrigins !== undefined)
-    throw wrongType('allowedOrigins', options.allowedOrigins, 'absent in the mode outbound, which takes allowedHosts');
+    throw wrongType(
+      'allowedOrigins',
+      options.allowedOrigins,
+      'absent in the mode outbound, which takes allowedHosts',
+    );
   for (const origin of options.allowedOrigins ?? []) {
-    if (!URL.canParse(origin) || new URL(origin).origin === 'null') throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
+    if (!URL.canParse(origin) || new URL(origin).origin === 'null')
+      throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
   }
-  return { mode, maxLength: wholeNumber('maxLength', options.maxLength, 1, 65_536, LENGTH_MAX), mayFlag: suspicious === 'flag', given: options };
+  return {
+    mode,
+    maxLength: wholeNumber('maxLength', options.maxLength, 1, 65_536, LENGTH_MAX),
+    mayFlag: suspicious === 'flag',
+    given: options,
+  };
 }
 
 const PLAIN: CheckedOptions = { mode: undefined, maxLength: LENGTH_MAX, mayFlag: true, given: {} };
-const refused = (code: FailureCode): Validated<never> => Object.freeze({ ok: false, error: failure(code, { field: 'url' }) });
+const refused = (code: FailureCode): Validated<never> =>
+  Object.freeze({ ok: false, error: failure(code, { field: 'url' }) });
 const REQUIRED = refused('ERR_URL_REQUIRED');
 const TYPE = refused('ERR_URL_TYPE');
 const FORMAT = refused('ERR_URL_FORMAT');
 
 function refusal(code: FailureCode, offset?: number): Validated<never> {
-  return { ok: false, error: failure(code, offset === undefined ? { field: 'url' } : { field: 'url', offset }) };
+  return {
+    ok: false,
+    error: failure(code, offset === undefined ? { field: 'url' } : { field: 'url', offset }),
+  };
 }
 
-function ofPath(url: string, parts: { path: string; query: string }, flags: Set<UrlFlag>): Validated<JudgedUrl> {
-  return { ok: true, value: { href: url, origin: '', host: '', unicodeHost: '', path: parts.path, query: parts.query, flags: [...flags] } };
+function ofPath(
+  url: string,
+  parts: { path: string; query: string },
+  flags: Set<UrlFlag>,
+): Validated<JudgedUrl> {
+  return {
+    ok: true,
+    value: {
+      href: url,
+      origin: '',
+      host: '',
+      unicodeHost: '',
+      path: parts.path,
+      query: parts.query,
+      flags: [...flags],
+    },
+  };
 }
 
 /** What is refused in every mode, whatever the form. */
@@ -210,18 +274,37 @@ function judgeAuthority(authority: string): Verdict {
   return authority.includes('%') ? 'ERR_URL_PERCENT' : undefined;
 }
 
-function judgeAbsolute(url: string, mode: UrlMode, mayFlag: boolean, check: (parsed: URL, parts: Written) => Verdict): Validated<JudgedUrl> {
+function judgeAbsolute(
+  url: string,
+  mode: UrlMode,
+  mayFlag: boolean,
+  check: (parsed: URL, parts: Written) => Verdict,
+): Validated<JudgedUrl> {
   const parts = written(url);
   if (parts === undefined) return refusal('ERR_URL_FORM');
   if (!URL.canParse(url)) return FORMAT;
   const parsed = new URL(url);
   const flags = new Set<UrlFlag>();
-  const verdict = judgeAuthority(parts.authority) ?? check(parsed, parts) ?? judgeParts(parts.path, parts.query, mode, mayFlag, flags);
+  const verdict =
+    judgeAuthority(parts.authority) ??
+    check(parsed, parts) ??
+    judgeParts(parts.path, parts.query, mode, mayFlag, flags);
   if (verdict !== undefined) return refusal(verdict);
   const host = bareHost(parsed.hostname);
   const unicodeHost = host.includes('xn--') ? domainToUnicode(host) || host : host;
   flagHost(unicodeHost, host, flags);
-  return { ok: true, value: { href: parsed.href, origin: parsed.origin, host, unicodeHost, path: parsed.pathname, query: parsed.search, flags: [...flags] } };
+  return {
+    ok: true,
+    value: {
+      href: parsed.href,
+      origin: parsed.origin,
+      host,
+      unicodeHost,
+      path: parsed.pathname,
+      query: parsed.search,
+      flags: [...flags],
+    },
+  };
 }
 
 /** The host of an authority as it is written, in small letters, without its port. */
@@ -231,20 +314,31 @@ function writtenHost(authority: string): string {
 }
 
 function judgeTarget(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
-  if (url === '*') return given.method === 'OPTIONS' ? ofPath(url, { path: '*', query: '' }, new Set()) : refusal('ERR_URL_FORM');
+  if (url === '*')
+    return given.method === 'OPTIONS'
+      ? ofPath(url, { path: '*', query: '' }, new Set())
+      : refusal('ERR_URL_FORM');
   if (url.includes('#')) return refusal('ERR_URL_FRAGMENT', url.indexOf('#'));
   if (!url.startsWith('/')) {
     if (given.host === undefined) return refusal('ERR_URL_FORM');
     return judgeAbsolute(url, 'request-target', mayFlag, (_, parts) => {
       if (parts.scheme !== 'http' && parts.scheme !== 'https') return 'ERR_URL_SCHEME';
-      return parts.authority.toLowerCase() === given.host?.toLowerCase() ? undefined : 'ERR_URL_HOST';
+      return parts.authority.toLowerCase() === given.host?.toLowerCase()
+        ? undefined
+        : 'ERR_URL_HOST';
     });
   }
   // Joined to a base by a URL parser, a second slash would begin a host.
   if (url.startsWith('//')) return refusal('ERR_URL_NETWORK_PATH');
   const parts = split(url);
   const flags = new Set<UrlFlag>();
-  if (url.includes('%') || url.includes('/.') || url.includes(':') || url.includes('..') || url.includes('=/')) {
+  if (
+    url.includes('%') ||
+    url.includes('/.') ||
+    url.includes(':') ||
+    url.includes('..') ||
+    url.includes('=/')
+  ) {
     const verdict = judgeParts(parts.path, parts.query, 'request-target', mayFlag, flags);
     if (verdict !== undefined) return refusal(verdict);
   }
@@ -260,10 +354,12 @@ function judgeRedirect(url: string, { given, mayFlag }: CheckedOptions): Validat
     return verdict === undefined ? ofPath(url, parts, flags) : refusal(verdict);
   }
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
-  if (scheme !== undefined && scheme !== 'http' && scheme !== 'https') return refusal('ERR_URL_SCHEME');
+  if (scheme !== undefined && scheme !== 'http' && scheme !== 'https')
+    return refusal('ERR_URL_SCHEME');
   const origins = (given.allowedOrigins ?? []).map((origin) => dotlessOrigin(new URL(origin)));
   return judgeAbsolute(url, 'redirect', mayFlag, (parsed, parts) => {
-    if (isIpv4(parsed.hostname) && writtenHost(parts.authority) !== parsed.hostname) return 'ERR_URL_ADDRESS_NOTATION';
+    if (isIpv4(parsed.hostname) && writtenHost(parts.authority) !== parsed.hostname)
+      return 'ERR_URL_ADDRESS_NOTATION';
     return origins.includes(dotlessOrigin(parsed)) ? undefined : 'ERR_URL_HOST';
   });
 }
@@ -273,7 +369,12 @@ function dotlessOrigin({ protocol, hostname, port }: URL): string {
   return `${protocol}//${hostname.endsWith('.') ? hostname.slice(0, -1) : hostname}${port && `:${port}`}`;
 }
 
-const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443, 'ws:': 80, 'wss:': 443 };
+const DEFAULT_PORTS: Readonly<Record<string, number>> = {
+  'http:': 80,
+  'https:': 443,
+  'ws:': 80,
+  'wss:': 443,
+};
 
 function judgeOutbound(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
@@ -282,10 +383,14 @@ function judgeOutbound(url: string, { given, mayFlag }: CheckedOptions): Validat
   return judgeAbsolute(url, 'outbound', mayFlag, (parsed, parts) => {
     if (parts.hasFragment) return 'ERR_URL_FRAGMENT';
     const port = parsed.port === '' ? DEFAULT_PORTS[parsed.protocol] : Number(parsed.port);
-    if (port === undefined || !(given.allowedPorts ?? [80, 443]).includes(port)) return 'ERR_URL_PORT';
+    if (port === undefined || !(given.allowedPorts ?? [80, 443]).includes(port))
+      return 'ERR_URL_PORT';
     const host = bareHost(parsed.hostname);
     if (isIpv4(host) && writtenHost(parts.authority) !== host) return 'ERR_URL_ADDRESS_NOTATION';
-    if (given.allowedHosts !== undefined) return given.allowedHosts.some((one) => bareHost(one.toLowerCase()) === host) ? undefined : 'ERR_URL_HOST';
+    if (given.allowedHosts !== undefined)
+      return given.allowedHosts.some((one) => bareHost(one.toLowerCase()) === host)
+        ? undefined
+        : 'ERR_URL_HOST';
     const isAddress = parsed.hostname.startsWith('[') || isIpv4(host);
     return (isAddress ? isPublicIp(host) : !isLocalName(host)) ? undefined : 'ERR_URL_ADDRESS';
   });
@@ -296,12 +401,23 @@ export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUr
   const checked = checkedOptions(options);
   if (!url) return REQUIRED;
   if (typeof url !== 'string') return TYPE;
-  if (url.length > checked.maxLength) return { ok: false, error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: checked.maxLength, actual: url.length }) };
+  if (url.length > checked.maxLength)
+    return {
+      ok: false,
+      error: failure('ERR_URL_TOO_LONG', {
+        field: 'url',
+        limit: checked.maxLength,
+        actual: url.length,
+      }),
+    };
   if (checked.mode === undefined) {
     if (!URL.canParse(url, 'http://localhost')) return FORMAT;
     const { href, origin, hostname, pathname, search } = new URL(url, 'http://localhost');
     const host = bareHost(hostname);
-    return { ok: true, value: { href, origin, host, unicodeHost: host, path: pathname, query: search, flags: [] } };
+    return {
+      ok: true,
+      value: { href, origin, host, unicodeHost: host, path: pathname, query: search, flags: [] },
+    };
   }
   const wrong = judgeCharacters(url);
   if (wrong !== undefined) return wrong;
@@ -313,7 +429,11 @@ export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUr
 export function judgePlainUrl(url: unknown): Validated<string> {
   if (!url) return REQUIRED;
   if (typeof url !== 'string') return TYPE;
-  if (url.length > LENGTH_MAX) return { ok: false, error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: LENGTH_MAX, actual: url.length }) };
+  if (url.length > LENGTH_MAX)
+    return {
+      ok: false,
+      error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: LENGTH_MAX, actual: url.length }),
+    };
   return URL.canParse(url, 'http://localhost') ? { ok: true, value: url } : FORMAT;
 }
 

@@ -1,6 +1,11 @@
 /** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
 import { type Validated, unwrap } from './failure.js';
-import { type HeaderLimits, type HeaderReport, type HeaderValues, judgeHeaders } from './headers.js';
+import {
+  type HeaderLimits,
+  type HeaderReport,
+  type HeaderValues,
+  judgeHeaders,
+} from './headers.js';
 import { judgePayload } from './payload.js';
 import { judgeToken } from './token.js';
 import { type JudgedUrl, type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
