@@ -129,9 +129,9 @@ export const byOption = new ElysiaServerBuilder({
     },
   },
 });
-// @ts-expect-error the payload's type is the check's
 new ElysiaServerBuilder().on(
   'add',
+  // @ts-expect-error the payload's type is the check's
   (_connection, { payload }) => ({ type: 'sum', payload: payload.c }),
   isPair,
 );
