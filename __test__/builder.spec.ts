@@ -444,6 +444,15 @@ describe('a builder', () => {
   });
 });
 
+it('the adapters for Bun say on Node what to use there', () => {
+  const script = `for (const name of ['bun', 'elysia']) {
+    const { portcullis } = await import('./dist/' + name + '.js');
+    try { portcullis({ limits: {} }); } catch ({ code, message }) { console.log(code, message.includes('use portcullis/ws')); }
+  }`;
+  const { stdout } = spawnSync('node', ['--input-type=module', '-e', script], { encoding: 'utf8' });
+  expect(stdout).toBe('ERR_UNSUPPORTED true\nERR_UNSUPPORTED true\n');
+});
+
 describe('everything at once', () => {
   it('counts, refuses, tells and ends as each part does alone, and nothing is left of it', () => {
     const { stdout, stderr } = spawnSync(BUN, ['__test__/servers/whole.ts'], {
