@@ -296,11 +296,15 @@ async function flood({ total, inFlight }: { total: number; inFlight: number }) {
   return { statuses, seconds, p99Ms: times[Math.ceil(total * 0.99) - 1] };
 }
 
-/** One client of each address leaves; of two that come in its place one must be let in. */
-async function replace() {
+/** One client of each address leaves. */
+async function depart() {
   const leaving = hosts.map((_, index) => peers[index * perIp]!);
   await leave(leaving);
-  await later(200);
+  return { departed: leaving.length };
+}
+
+/** Two clients come in the place of each that has left: one must be let in. */
+async function replace() {
   const statuses: number[] = [];
   const newcomers: Peer[] = [];
   await inParallel(hosts.length * 2, 16, (index, over) => {
@@ -315,7 +319,7 @@ async function replace() {
     connect(new Peer(address * perIp, told, handshakeOf(tokenOf(`new-${index}`))), hosts[address]!);
   });
   for (const peer of newcomers) peers[peer.index] = peer;
-  return { left: leaving.length, statuses: tally(statuses) };
+  return { statuses: tally(statuses) };
 }
 
 /** Closes them as RFC 6455 says, and waits until the server has closed the connections. */
@@ -344,6 +348,7 @@ const phases: Record<string, (options: never) => Promise<object>> = {
   steady,
   burst,
   flood,
+  depart,
   replace,
   leave: () => leave(peers),
 };

@@ -6,7 +6,7 @@ import { median } from './verdict.mjs';
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
 const FLOODING = 128;
-const SETTLE_MS = 300;
+const PATIENCE_MS = 5000;
 
 /**
  * @param tell is told of the phase that runs: its name, and from 0 to 1 how far it is
@@ -15,7 +15,7 @@ const SETTLE_MS = 300;
 export async function measure(
   host,
   contestant,
-  { connections, rate, warmMs, steadyMs, windows, idleMs, burstMs, floods },
+  { connections, rate, warmMs, steadyMs, windows, idleMs, settleMs, burstMs, floods },
   tell,
 ) {
   const server = startServer(host, contestant, connections);
@@ -34,8 +34,18 @@ export async function measure(
       const after = await figures();
       return { ...result, ...after, cpuSeconds: after.cpuSeconds - before.cpuSeconds };
     };
+    /** Waits until the server counts so many seats: it may see a close later than the client does. */
+    const settled = async (count) => {
+      const endMs = performance.now() + PATIENCE_MS;
+      let now = await figures();
+      while (now.seats !== count && performance.now() < endMs) {
+        await sleep(20);
+        now = await figures();
+      }
+      return now;
+    };
     // What is loaded, compiled and collected at the start is no connection's.
-    await sleep(SETTLE_MS);
+    await sleep(settleMs);
     const empty = await figures();
     const connect = await run('connect', { inFlight: CONNECTING });
     tell('idle', 0);
@@ -54,13 +64,12 @@ export async function measure(
     // A bare server refuses nobody.
     const guards = contestant !== 'bare';
     const flood = guards ? await run('flood', { total: floods, inFlight: FLOODING }) : undefined;
+    const hosts = guards ? (await run('depart')).departed : 0;
+    await settled(connections - hosts);
     const replace = guards ? await run('replace') : undefined;
-    if (guards) await sleep(SETTLE_MS);
-    const { seats } = await figures();
+    const { seats } = await settled(connections);
     const leave = await run('leave');
-    await sleep(SETTLE_MS);
-    const after = await figures();
-    const hosts = replace?.left ?? 0;
+    const after = await settled(0);
     return {
       connected: connect.open,
       connectsPerSecond: connections / connect.seconds,

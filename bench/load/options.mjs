@@ -5,10 +5,11 @@ import { CONTESTANTS, HOSTS } from './settings.mjs';
 export const USAGE = `npm run load -- [options]
   --host bun|node      one of the two hosts only
   --only A,B           some contestants only: ${CONTESTANTS.join(', ')}
-  --connections N      live clients, 20 to 60000 (default 10000; 1000 with --quick)
-  --rounds N           1 to 99 (default 3; 1 with --quick): medians are shown
+  --connections N      live clients, 20 to 60000 (default 10000; 1000 with --quick, 50 with --smoke)
+  --rounds N           1 to 99 (default 3; 1 with --quick or --smoke): medians are shown
   --quick              short phases: to see it work, not for figures
-  --results FOLDER     where JSON and plot go (default bench/results; none with --quick)`;
+  --smoke              the shortest phases, for the tests: whether anything is lost
+  --results FOLDER     where JSON and plot go (default bench/results; none with those)`;
 
 const FULL = {
   connections: 10_000,
@@ -17,6 +18,7 @@ const FULL = {
   steadyMs: 3000,
   windows: 5,
   idleMs: 2000,
+  settleMs: 300,
   burstMs: 4000,
   floods: 50_000,
   results: 'bench/results',
@@ -28,9 +30,20 @@ const QUICK = {
   steadyMs: 1000,
   windows: 1,
   idleMs: 300,
+  settleMs: 300,
   burstMs: 500,
   floods: 2000,
   results: undefined,
+};
+const SMOKE = {
+  ...QUICK,
+  connections: 50,
+  warmMs: 200,
+  steadyMs: 200,
+  idleMs: 0,
+  settleMs: 100,
+  burstMs: 100,
+  floods: 400,
 };
 /** Messages a second at the set rate, as many for each client whatever their number. */
 const RATE = 0.5;
@@ -67,6 +80,7 @@ export function optionsOf(args) {
         connections: { type: 'string' },
         rounds: { type: 'string' },
         quick: { type: 'boolean' },
+        smoke: { type: 'boolean' },
         results: { type: 'string' },
         help: { type: 'boolean' },
       },
@@ -75,7 +89,7 @@ export function optionsOf(args) {
     throw new UsageError(error.message);
   }
   if (given.results === '') throw new UsageError('--results must be a folder');
-  const usual = given.quick ? QUICK : FULL;
+  const usual = given.smoke ? SMOKE : given.quick ? QUICK : FULL;
   const connections =
     given.connections === undefined
       ? usual.connections
@@ -87,7 +101,7 @@ export function optionsOf(args) {
   return {
     ...usual,
     help: given.help === true,
-    isQuick: given.quick === true,
+    isQuick: usual !== FULL,
     hosts: given.host === undefined ? HOSTS : [oneOf('host', given.host, HOSTS)],
     // In their own order, however they were named.
     contestants: CONTESTANTS.filter((name) => only.includes(name)),
