@@ -1,4 +1,4 @@
-// Ends the process in the way it is told, with everything in flight.
+// Ends the process in the way it is told, with everything in flight: exit.mjs WAY TOKENS-OF-A-BATCH
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
@@ -10,7 +10,9 @@ import {
   TokenVerifier,
 } from '../../dist/index.js';
 
-const way = isMainThread ? process.argv[2] : workerData.way;
+const { way, batch } = isMainThread
+  ? { way: process.argv[2], batch: Number(process.argv[3]) }
+  : workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
 const monitor = new ResourceMonitor({}, timers, { log: false });
@@ -61,22 +63,26 @@ for (let at = 0; at < 2000; at++)
     `c${at}`,
     socket,
   );
-const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600 })}`;
-const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
+const head = `${base64url({ alg: 'ES256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600 })}`;
+const signature = sign('sha256', Buffer.from(head), {
+  key: privateKey,
+  dsaEncoding: 'ieee-p1363',
+});
+const token = `${head}.${signature.toString('base64url')}`;
 const verifier = new TokenVerifier({
-  algorithms: ['RS256'],
+  algorithms: ['ES256'],
   keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) },
 });
-for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: 4000 }, () => token));
+for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: batch }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
   // A worker that holds the same things is there when the process ends.
   const worker = new Worker(new URL(import.meta.url), {
-    workerData: { way: isInWorker ? way : 'stays' },
+    workerData: { way: isInWorker ? way : 'stays', batch },
   });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
   // Not `once`, which an error of the worker would reject.

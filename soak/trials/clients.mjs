@@ -28,7 +28,7 @@ export async function killed({ host, dice, counts, tell }) {
 export async function halfOpen({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
-    websockets: { pingInterval: 100, pongTimeout: 3000 },
+    websockets: { pingInterval: 100, pongTimeout: counts.pongMs },
   });
   const [silent, living] = await Promise.all([
     Herd.start(server.port, counts.herd),
@@ -75,12 +75,12 @@ export async function deaf({ host, counts }) {
 /** The loop is blocked for longer than clients may be quiet. */
 export async function stalled({ host, counts }) {
   const server = await Server.start(host, {
-    limits: { connectionTimeoutMs: 3000, cleanupIntervalMs: 50 },
+    limits: { connectionTimeoutMs: counts.idleMs, cleanupIntervalMs: 50 },
   });
   const talking = await Herd.start(server.port, counts.herd, { sendEveryMs: 100 });
   await server.seats(counts.herd);
   for (let round = 0; round < counts.stalls; round++) {
-    await server.get('/stall?ms=4000');
+    await server.get(`/stall?ms=${counts.stallMs}`);
     // Several sweeps later.
     await new Promise((resolve) => void setTimeout(resolve, 300));
     const { seats, evicted } = await server.figures();
@@ -97,5 +97,5 @@ export async function stalled({ host, counts }) {
   await silent.says(new RegExp(`closed with 1001, ${counts.herd} by now`));
   await Promise.all([talking.kill(), silent.kill()]);
   await server.settle();
-  return `${counts.stalls} stalls of 4 s evicted none of ${counts.herd} clients; ${evicted} silent ones were evicted`;
+  return `${counts.stalls} stalls of ${counts.stallMs / 1000} s evicted none of ${counts.herd} clients; ${evicted} silent ones were evicted`;
 }
