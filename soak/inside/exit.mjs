@@ -75,7 +75,8 @@ const verifier = new TokenVerifier({
   algorithms: ['ES256'],
   keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) },
 });
-for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: batch }, () => token));
+for (let at = 0; at < 3; at++)
+  void verifier.verifyBatch(Array.from({ length: batch }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
