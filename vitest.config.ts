@@ -1,9 +1,13 @@
 import { existsSync } from 'node:fs';
+import { relative } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+const pathOf = (name: string): string => `__test__/${name}.spec.ts`;
 
 /**
- * Specs of the whole: they start servers, commands and compilers as processes of their own, on every
- * host that each of them names. The engine that runs the spec changes nothing, so they run on Node alone.
+ * Specs that drive processes of their own: servers on every host that each of them names, commands,
+ * compilers. The engine that runs the spec changes nothing, so they run once, on Node.
  */
 const ONCE = [
   'architecture',
@@ -21,22 +25,51 @@ const ONCE = [
   'soak',
   'start',
   'types',
-].map((name) => `__test__/${name}.spec.ts`);
+].map(pathOf);
+/** The longest, which begin first: no worker is left alone with one of them at the end. */
+const LONGEST = [
+  'soak',
+  'limits',
+  'page-browser',
+  'resources',
+  'load',
+  'contract',
+  'page-servers',
+  'shutdown-servers',
+  'builder',
+  'timers-host',
+].map(pathOf);
 
-const missing = ONCE.filter((path) => !existsSync(path));
+const missing = [...ONCE, ...LONGEST].filter((path) => !existsSync(path));
 if (missing.length > 0) throw new Error(`vitest.config.ts names ${missing.join()}, which is gone`);
 
-const isBun = 'bun' in process.versions;
-/** Every other spec is about the library inside an engine, and runs on Node and on Bun. */
-const engine = { name: 'engine', include: ['__test__/**/*.spec.ts'], exclude: ONCE };
+class LongestFirst extends BaseSequencer {
+  override sort(specs: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const at = LONGEST.indexOf(relative(this.ctx.config.root, moduleId));
+      return at < 0 ? LONGEST.length : at;
+    };
+    return Promise.resolve(specs.toSorted((a, b) => rank(a) - rank(b)));
+  }
+}
+
 const servers = { name: 'servers', include: ONCE };
+/** Everything else: the library inside an engine, on Node and on Bun. */
+const engine = { name: 'engine', include: ['__test__/**/*.spec.ts'], exclude: ONCE };
 
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 2,
-    // Long enough for a busy machine: it ends a test that has failed, and decides nothing else.
+    // Many specs wait more than they compute: three keep two cores busy.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
+    // These end what has failed, and decide nothing else: long enough for a busy machine.
     testTimeout: 60_000,
-    projects: (isBun ? [engine] : [engine, servers]).map((test) => ({ extends: true, test })),
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
+    projects: ('bun' in process.versions ? [engine] : [engine, servers]).map((test) => ({
+      extends: true,
+      test,
+    })),
   },
 });

@@ -475,7 +475,7 @@ describe('state', () => {
       { ...silent, root, onCollect: (record) => collections.push(record) },
     );
     await vi.waitFor(() => expect(collections.length).toBe(1), 10_000);
-    await vi.waitFor(() => expect(monitor.snapshot().collections).toEqual(collections));
+    await vi.waitFor(() => expect(monitor.snapshot().collections).toEqual(collections), 5000);
     expect(collections[0]).toEqual({
       at: expect.any(Number) as number,
       durationMs: expect.any(Number) as number,
@@ -737,10 +737,10 @@ describe('adapters', () => {
       return `http://127.0.0.1:${(which.address() as AddressInfo).port}/`;
     };
     const asked = fetch(await listen(server));
-    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(1));
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(1), 5000);
     release();
     expect(await (await asked).text()).toBe('done');
-    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(0));
+    await vi.waitFor(() => expect(monitor.getMetrics().activeRequests).toBe(0), 5000);
     const refused = await fetch(await listen(pressed));
     expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([
       503,
