@@ -17,7 +17,7 @@ describe('options of an adapter', () => {
   const wrong = (options: object): Partial<PortcullisError> =>
     thrown(() => portcullis(options as Parameters<typeof portcullis>[0]));
 
-  it('name what is wrong with them', () => {
+  it('are refused by the name of the wrong field', () => {
     expect(wrong({ limits: {}, trustedProxys: [] })).toMatchObject({
       code: 'ERR_UNKNOWN_OPTION',
       message: expect.stringContaining('did you mean trustedProxies?'),
@@ -72,7 +72,7 @@ describe('options of an adapter', () => {
     });
   });
 
-  it('may be a manager of your own', () => {
+  it('may hold a manager of the application', () => {
     expect(portcullis({ manager }).manager).toBe(manager);
   });
 });

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 
 interface Module {
   readonly code: string;
-  /** What it loads, types left out. */
+  /** The modules that it loads, without types. */
   readonly imports: readonly string[];
 }
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
-/** Where Debian and others put it; `CHROMIUM` names another. */
+/** Paths of Chromium on Debian and others; `CHROMIUM` names another. */
 const PATHS = [
   process.env['CHROMIUM'],
   '/usr/bin/chromium',

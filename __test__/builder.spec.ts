@@ -5,7 +5,7 @@ import type WebSocket from 'ws';
 import { until } from './fixtures/until.js';
 import { type Server, ask, cleanUp, closeCode, start } from './servers/start.js';
 
-// The builder's server on Bun, with real clients.
+// The builder's server on Bun with real clients.
 afterEach(cleanUp);
 
 const BUN = 'node_modules/.bin/bun';
@@ -32,7 +32,7 @@ const url = (server: Server, path: string): string => `http://127.0.0.1:${server
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 describe('messages', () => {
-  it('ping is answered without handlers of its own', async () => {
+  it('of type ping are answered without a handler of the application', async () => {
     const client = await (await run({ silent: true })).open();
     const pong = await tell(client, { type: 'ping' });
     expect(pong).toEqual({
@@ -45,7 +45,7 @@ describe('messages', () => {
     );
   });
 
-  it('go to the handler of their type, and its answer comes back under their id', async () => {
+  it('go to the handler of their type, whose answer carries their id', async () => {
     const client = await (await run()).open();
     expect(
       await tell(client, {
@@ -59,7 +59,7 @@ describe('messages', () => {
       payload: 5,
       messageId: 'sum',
     });
-    // What a client says of itself is not believed.
+    // The user id that a client claims is ignored.
     expect(await tell(client, { type: 'who', userId: 'root' })).toMatchObject({
       type: 'you',
       payload: [null, null, 2, '127.0.0.1'],
@@ -70,7 +70,7 @@ describe('messages', () => {
     expect(await code).toBe(4000);
   });
 
-  it('are judged before they are parsed, where limits say so', async () => {
+  it('are checked before they are parsed if JSON limits are set', async () => {
     const server = await run({ json: { maxDepth: 4 }, onInvalidMessage: 'drop' });
     const client = await server.open();
     client.send('{"type":"add","type":"who"}');
@@ -119,7 +119,7 @@ describe('messages', () => {
     },
   );
 
-  it('close their socket with 1007 if so configured', async () => {
+  it('that are malformed close their socket with 1007 if so configured', async () => {
     const server = await run({ websocket: { onInvalid: 'close' } });
     const client = await server.open();
     const answer = once(client, 'message');
@@ -131,7 +131,7 @@ describe('messages', () => {
 });
 
 describe('requests', () => {
-  it('pass the layers, which set headers, answer by themselves, and hand on a store', async () => {
+  it('pass the layers, which set headers, answer, and share a store', async () => {
     const server = await run();
     const of = async (path: string): Promise<unknown[]> => {
       const answer = await fetch(url(server, path));
@@ -156,7 +156,7 @@ describe('requests', () => {
     expect(Object.keys(stats.middlewares).toSorted()).toEqual(['gate', 'outer']);
   });
 
-  it('that a layer neither answers nor hands on are a mistake, which is told to onError and not to the client', async () => {
+  it('that a layer neither answers nor passes on end in 500, with the mistake reported to onError only', async () => {
     const server = await run();
     for (const path of ['/silent', '/other']) {
       const answer = await fetch(url(server, path));
@@ -170,7 +170,7 @@ describe('requests', () => {
     );
   });
 
-  it('get each cookie as a header of its own, those of the route and of layers', async () => {
+  it('get each cookie of the route and of layers as a header of its own', async () => {
     const server = await run();
     const of = async (path: string, headers: Record<string, string> = {}): Promise<string[]> =>
       (await fetch(url(server, path), { headers })).headers.getSetCookie();
@@ -181,15 +181,15 @@ describe('requests', () => {
       'own=x; Path=/',
     ]);
     expect(await of('/cookie')).toEqual(['a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT']);
-    // A response that is given again and again holds nobody's cookies.
+    // A shared response must not keep the cookies of one client for the next.
     expect(await of('/shared', { 'x-b': 'ada' })).toEqual(['a=1; Path=/', 'b=ada']);
     expect(await of('/shared', { 'x-b': 'bob' })).toEqual(['a=1; Path=/', 'b=bob']);
   });
 
-  it('are limited, and health is not', async () => {
+  it('are limited; health checks are not', async () => {
     const server = await run({ limits: { requests: { maxConcurrent: 1, maxPayloadSize: 100 } } });
     const slow = server.get('/slow?ms=1000');
-    // Statistics are not limited, either.
+    // Statistics are not limited either.
     await until(async () => {
       const stats = JSON.parse(await server.get('/stats')) as { requests: { active: number } };
       return stats.requests.active === 1;
@@ -226,7 +226,7 @@ describe('requests', () => {
 });
 
 describe('health', () => {
-  it('is ready and live, and not ready in the turn in which the shutdown begins, though live', async () => {
+  it('is not ready as soon as the shutdown begins, and stays live', async () => {
     const server = await run({ shutdown: { preDrainDelayMs: 1000 } });
     expect(await server.get('/health/ready')).toBe('{"status":"ready"}');
     expect(await server.get('/health/live')).toBe('{"status":"live"}');
@@ -239,12 +239,12 @@ describe('health', () => {
       { title: 'Service Unavailable', status: 503, phase: 'notReady' },
     ]);
     expect((await fetch(url(server, '/health/live'))).status).toBe(200);
-    // It goes on serving until the delay is over.
+    // The server goes on serving until the delay is over.
     expect(await server.get('/hello')).toBe('hello from /hello');
     expect(await result).toMatchObject({ graceful: true, reason: 'stop', code: 0, unhandled: [] });
   });
 
-  it('is told whoever asks and however, when no request is let in any more', async () => {
+  it('is answered by GET and HEAD while all other requests are refused', async () => {
     const server = await run({ limits: { requests: { maxConcurrent: 0 } } });
     for (const path of [
       '/health/live',
@@ -264,7 +264,7 @@ describe('health', () => {
       expect((await fetch(url(server, path))).status).toBe(503);
   });
 
-  it('has no endpoints that were not wanted', async () => {
+  it('has no endpoints that were switched off', async () => {
     const server = await run({ endpoints: { live: false, ready: false, stats: false } });
     for (const path of ['/health/live', '/health/ready', '/stats'])
       expect((await fetch(url(server, path))).status).toBe(404);
@@ -272,7 +272,7 @@ describe('health', () => {
 });
 
 describe('auth', () => {
-  it('lets in who has a token, as the user it is of, and refuses all others with 401 before the upgrade', async () => {
+  it('admits a client with a token as its user, and refuses others with 401 before the upgrade', async () => {
     const server = await run({ verifies: true, limits: { connections: { maxPerUser: 1 } } });
     const ann = await server.open('/ws', { Authorization: 'Bearer ann' });
     expect((await tell(ann, { type: 'who' })).payload).toEqual(['ann', 'ann', 1, '127.0.0.1']);
@@ -297,14 +297,14 @@ describe('auth', () => {
 });
 
 describe('a builder', () => {
-  /** What a script on Bun prints. */
+  /** Returns the output of a script on Bun. */
   const script = (text: string): string => {
     const code = `import { ElysiaServerBuilder } from './dist/elysia.js';\nconst thrown = (run) => { try { run(); return 'nothing'; } catch ({ code, field }) { return [code, field].join(' '); } };\n${text}`;
     const { stdout, stderr } = spawnSync(BUN, ['-e', code], { encoding: 'utf8', timeout: 10_000 });
     return stdout.trim() + stderr.trim();
   };
 
-  it('takes its options by fluent methods, and none once it is built', () => {
+  it('accepts options by fluent methods until it is built', () => {
     const out = script(`
       const builder = new ElysiaServerBuilder().port(0).hostname('127.0.0.1').websocket({ path: '/socket' }).limits({ requests: { maxConcurrent: 5 } })
         .limits({ requests: { timeoutMs: 1000 } }).trustedProxies(['127.0.0.1']).shutdown({ deadlineMs: 1000 }).endpoints({ stats: false });
@@ -324,7 +324,7 @@ describe('a builder', () => {
     ]);
   });
 
-  it('takes handlers as an option, too, and a type only once', () => {
+  it('accepts handlers as an option, and each type once', () => {
     const out = script(`
       const websocket = { handlers: { shout: (_connection, { payload }) => ({ type: 'shouted', payload: payload.toUpperCase() }) } };
       const server = await new ElysiaServerBuilder({ port: 0, websocket }).start();
@@ -347,7 +347,7 @@ describe('a builder', () => {
     ['without layers', ''],
     ['with a layer', ".middleware({ name: 'one', middleware: (_context, next) => next() })"],
   ])(
-    'tells clients nothing of what a route has thrown, %s, unless the application answers itself',
+    'hides the error of a route from clients, %s, unless the application answers it',
     (_, layer) => {
       const out = script(`
       const boom = () => { throw new Error('a secret'); };
@@ -380,7 +380,7 @@ describe('a builder', () => {
     },
   );
 
-  it('that cannot be built leaves no timer and no listener', () => {
+  it('that fails to build leaves no timer and no listener', () => {
     const out = script(`
       const { TimerManager } = await import('./dist/index.js');
       const before = process.listenerCount('SIGTERM');
@@ -396,7 +396,7 @@ describe('a builder', () => {
     expect(out.split('\n')).toEqual(['ERR_INVALID_ARG_TYPE add', '0', 'MINE ', '0']);
   });
 
-  it('refuses what is wrong by the name of its field', () => {
+  it('refuses a wrong option by the name of its field', () => {
     const out = script(`
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
         { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
@@ -438,7 +438,7 @@ describe('a builder', () => {
     expect(out).toBe('EADDRINUSE 0');
   });
 
-  it('says on Node what to use there', () => {
+  it('says on Node to use portcullis/ws', () => {
     const code = `const { ElysiaServerBuilder } = await import('./dist/elysia.js'); try { new ElysiaServerBuilder(); } catch ({ code, message }) { console.log(code, message); }`;
     const { stdout } = spawnSync('node', ['--input-type=module', '-e', code], { encoding: 'utf8' });
     expect(stdout.trim()).toBe(
@@ -447,7 +447,7 @@ describe('a builder', () => {
   });
 });
 
-it('the adapters for Bun say on Node what to use there', () => {
+it('the adapters for Bun say on Node to use portcullis/ws', () => {
   const script = `for (const name of ['bun', 'elysia']) {
     const { portcullis } = await import('./dist/' + name + '.js');
     try { portcullis({ limits: {} }); } catch ({ code, message }) { console.log(code, message.includes('use portcullis/ws')); }
@@ -457,7 +457,7 @@ it('the adapters for Bun say on Node what to use there', () => {
 });
 
 describe('everything at once', () => {
-  it('counts, refuses, tells and ends as each part does alone, and nothing is left of it', () => {
+  it('works as each part does alone, and leaves nothing behind', () => {
     const { stdout, stderr } = spawnSync(BUN, ['__test__/servers/whole.ts'], {
       encoding: 'utf8',
       timeout: 20_000,
@@ -517,8 +517,8 @@ describe('everything at once', () => {
   });
 });
 
-describe('the load of the plan', () => {
-  it('a thousand clients connect, are answered, and are told to go', async () => {
+describe('a thousand clients', () => {
+  it('connect, are answered, and are closed by the shutdown', async () => {
     const server = await run({ silent: true, shutdown: { drainWindowMs: 300 } });
     const clients: WebSocket[] = [];
     for (let i = 0; i < 1000; i += 100)

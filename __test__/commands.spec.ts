@@ -14,11 +14,11 @@ describe.each([
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm start', 'scripts/start.mjs'],
 ])('%s', (command, script) => {
-  it('--help: says what it can be told, and does nothing', () => {
+  it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(new RegExp(`^${command} -- \\[options\\]\n(?: {2}--[\\w-]+ .+\n)+$`));
-    // Every option, in whichever file it is read.
+    // Options may be parsed in another file.
     const source = [script, 'bench/load/options.mjs']
       .slice(0, command === 'npm run load' ? 2 : 1)
       .map((path) => readFileSync(path, 'utf8'));
@@ -29,7 +29,7 @@ describe.each([
     expect(options.length).toBeGreaterThan(0);
   });
 
-  it('refuses what it does not know, and says what there is', () => {
+  it('refuses an unknown option, and lists the known ones', () => {
     const { status, stdout, stderr } = run(script, '--hlep');
     expect([status === 0, stdout]).toEqual([false, '']);
     expect(stderr).toMatch(/^portcullis: .*--hlep/);
@@ -55,19 +55,16 @@ it.each([
   [25, { least: 25 }, /must >= 25 ns +met$/],
   [24.9, { least: 25 }, / MISSED$/],
   [Number.NaN, { most: 0 }, /- ns +must <= 0 ns +not measured$/],
-] as const)(
-  'a benchmark says of %d, of which %j is wanted, what that comes to',
-  (got, want, said) => {
-    expect(
-      (verdictText as (title: string, got: number, unit: string, want: object) => string)(
-        'it',
-        got,
-        'ns',
-        want,
-      ),
-    ).toMatch(said);
-  },
-);
+] as const)('a benchmark compares %d with %j', (got, want, said) => {
+  expect(
+    (verdictText as (title: string, got: number, unit: string, want: object) => string)(
+      'it',
+      got,
+      'ns',
+      want,
+    ),
+  ).toMatch(said);
+});
 
 it.each([
   [[undefined, undefined], /^Nothing was to be judged/],
@@ -75,6 +72,6 @@ it.each([
   [[true, undefined], /^All that was measured is met; 1 of 2 were not\.$/],
   [[true, false, undefined], /^1 of 2 missed\.$/],
   [[], /^Nothing was to be judged/],
-] as const)('npm run load ends with what %j comes to', (passes, sentence) => {
+] as const)('npm run load sums up %j', (passes, sentence) => {
   expect(closing(passes.map((pass) => ({ pass })))).toMatch(sentence);
 });

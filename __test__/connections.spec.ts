@@ -40,7 +40,7 @@ function add(id: string, ip = '192.0.2.1', user?: string): ManagedConnection<Fak
   return result.connection;
 }
 
-describe("the plan's own test", () => {
+describe('a manager', () => {
   it('accepts a connection and counts it', () => {
     expect(manager.addConnection('conn-1', new FakeSocket(), '192.168.1.1', 'user-1').success).toBe(
       true,
@@ -48,7 +48,7 @@ describe("the plan's own test", () => {
     expect(manager.getStats().totalConnections).toBe(1);
   });
 
-  it('refuses the eleventh of one address', () => {
+  it('refuses the eleventh connection of one address', () => {
     for (let i = 0; i < 10; i++)
       manager.addConnection(`conn-${i}`, new FakeSocket(), '192.168.1.1');
     const result = manager.addConnection('conn-11', new FakeSocket(), '192.168.1.1');
@@ -56,7 +56,7 @@ describe("the plan's own test", () => {
     expect(result.reason).toContain('Max connections per IP exceeded');
   });
 
-  it('closes what is stale, with the real clock too', () => {
+  it('closes stale connections, also by the clock of the host', () => {
     const real = new TimerManager();
     const onHost = new ConnectionManager(limits, real);
     const socket = new FakeSocket();
@@ -71,7 +71,7 @@ describe("the plan's own test", () => {
 });
 
 describe('limits', () => {
-  it('keeps every reason of the plan with a stable code', () => {
+  it('refuse with a stable code and reason each', () => {
     for (let i = 0; i < 5; i++) add(`u${i}`, `192.0.2.${i}`, 'alice');
     expect(manager.addConnection('u5', new FakeSocket(), '192.0.2.9', 'alice')).toMatchObject({
       success: false,
@@ -90,7 +90,7 @@ describe('limits', () => {
     manager.drain(false);
   });
 
-  it('pitfall 3: a known id is refused, and a late release of an old connection does not hit a new one', () => {
+  it('refuse an id that is in use, and a late release of an old connection leaves the new one alone', () => {
     const old = add('same');
     expect(manager.addConnection('same', new FakeSocket(), '192.0.2.2')).toMatchObject({
       code: 'duplicate_id',
@@ -102,14 +102,14 @@ describe('limits', () => {
     expect(manager.getStats().totalConnections).toBe(1);
   });
 
-  it('pitfall 4: releasing twice gives one seat back', () => {
+  it('give back one seat when a connection is released twice', () => {
     add('a');
     add('b');
     expect([manager.removeConnection('a'), manager.removeConnection('a')]).toEqual([true, false]);
     expect(manager.getStats().totalConnections).toBe(1);
   });
 
-  it('pitfall 7: notations of one address share its limit', () => {
+  it('are shared by all notations of one address', () => {
     manager.updateLimits({ maxConnectionsPerIp: 1 });
     add('a', '1.2.3.4');
     for (const ip of ['::ffff:1.2.3.4', '::ffff:102:304', '[::ffff:1.2.3.4]:80', '1.2.3.4:8080']) {
@@ -120,7 +120,7 @@ describe('limits', () => {
     expect(manager.addConnection('b', new FakeSocket(), '2001:db8::1.2.3.4').success).toBe(true);
   });
 
-  it('pitfall 12: zero admits none, Infinity and absent admit all', () => {
+  it('of 0 admit nobody; limits of Infinity, or none, admit all', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
     expect(manager.addConnection('a', new FakeSocket(), '1.2.3.4')).toMatchObject({
       code: 'ip_limit',
@@ -132,7 +132,7 @@ describe('limits', () => {
     free.cleanup();
   });
 
-  it('pitfall 17: binding a user moves the seat, and a refusal changes nothing', () => {
+  it('of users: binding a user moves the seat, and a refusal changes nothing', () => {
     const connection = add('a');
     expect(manager.getStats()).toMatchObject({ anonymousConnections: 1, connectionsByUser: 0 });
     expect(connection.bindUser('alice')).toEqual({ success: true });
@@ -142,7 +142,7 @@ describe('limits', () => {
     expect(connection.userId).toBe('alice');
   });
 
-  it('limits how often an address connects, and says when to come back', () => {
+  it('of a rate bound how often an address connects, and a refusal has a retry delay', () => {
     manager.updateLimits({ connectRatePerIp: { limit: 2, windowMs: 1000 } });
     add('a');
     add('b');
@@ -156,7 +156,7 @@ describe('limits', () => {
 });
 
 describe('leases', () => {
-  it('pitfall 2: hold a seat, expire by themselves, and cannot be used twice', () => {
+  it('hold a seat, expire by themselves, and cannot be used twice', () => {
     const lease = manager.reserve('192.0.2.1');
     if (!lease.success) throw new Error(lease.reason);
     expect(manager.getStats().totalConnections).toBe(1);
@@ -189,7 +189,7 @@ describe('activity', () => {
     expect(add('b')).toMatchObject({ messageCount: 0, bytesReceived: 0 });
   });
 
-  it('pitfall 14: closes the quiet, also those that are only sent to, never early and not much late', () => {
+  it('closes idle clients, also those that only receive, never early and at most a little late', () => {
     const quiet = add('quiet');
     const busy = add('busy');
     for (let passed = 0; passed < 30_000; passed += 1000) {
@@ -206,7 +206,7 @@ describe('activity', () => {
     expect(quiet.socket.terminated).toBe(true);
   });
 
-  it('pitfall 13: a clock that jumps makes nobody look idle', () => {
+  it('survives a wall clock that jumps: nobody looks idle', () => {
     let now = 0;
     const jumping = new TimerManager({
       clock: Object.assign(new ManualClock(), { now: () => now }),
@@ -220,7 +220,7 @@ describe('activity', () => {
     jumping.cleanup();
   });
 
-  it('evicts thousands without losing one, a socket that throws included', () => {
+  it('evicts thousands of idle clients, also one whose socket throws', () => {
     const big = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000 }, timers);
     for (let i = 0; i < 5000; i++) {
       const socket = new FakeSocket();
@@ -274,7 +274,7 @@ describe('bad input', () => {
     }
   });
 
-  it('never crashes and never loses a seat, whatever is thrown at it', () => {
+  it('never crashes a manager and never loses a seat', () => {
     const connection = add('a');
     const calls: ((value: never) => unknown)[] = [
       (value) => manager.addConnection(value, new FakeSocket(), '1.1.1.1'),
@@ -310,7 +310,7 @@ describe('bad input', () => {
     });
   });
 
-  it('a hook that throws or rejects costs no seat and no process: it is a warning, once', async () => {
+  it('a hook that throws or rejects becomes one process warning and costs no seat', async () => {
     const warnings: Error[] = [];
     const listen = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listen);
@@ -400,7 +400,7 @@ describe('bad input', () => {
     hostile.cleanup();
   });
 
-  it('cleanupStaleConnections finds what lies behind a pass that is under way', () => {
+  it('cleanupStaleConnections also checks the slots that a sweep under way has passed', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 },
       timers,
@@ -409,14 +409,14 @@ describe('bad input', () => {
     const [first, ...others] = own.connections.values();
     for (const connection of others) connection.lastActivity = Date.now() - 60_000;
     clock.advance(1000);
-    // One batch was closed, and the first slot looked at.
+    // The sweep has closed one batch, and has passed the first slot.
     expect(own.connections.size).toBe(136);
     first!.lastActivity = Date.now() - 60_000;
     expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 0]);
     own.cleanup();
   });
 
-  it('limits can change after the timers were cleaned up, strict ones too', () => {
+  it('limits can change after the timers were cleaned up, also strict timers', () => {
     const strict = new TimerManager({ clock, strict: true });
     const own = new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, strict);
     strict.cleanup();
@@ -430,7 +430,7 @@ describe('bad input', () => {
     own.cleanup();
   });
 
-  it('nobody can change the limits but by updateLimits, not in a rate either', () => {
+  it('only updateLimits changes limits: what getStats returns is frozen, rates included', () => {
     const given = { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000 } };
     const own = new ConnectionManager<FakeSocket>(given, timers);
     given.messageRate.limit = Number.NaN;
@@ -453,7 +453,7 @@ describe('bad input', () => {
     expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
   });
 
-  it('after cleanup newcomers are refused by name', () => {
+  it('after cleanup new connections are refused with the code "closed"', () => {
     add('a');
     manager.cleanup();
     expect(manager.addConnection('b', new FakeSocket(), '1.1.1.1')).toMatchObject({
@@ -467,7 +467,7 @@ describe('bad input', () => {
 });
 
 describe('a named index', () => {
-  it('is not changed by a manager that was cleaned up, whoever holds it still', () => {
+  it('is not changed by a manager that was cleaned up, while another manager holds it', () => {
     const [gone, other] = [1, 2].map(
       () => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'left' }),
     );
@@ -481,12 +481,12 @@ describe('a named index', () => {
     }
     expect(gone!.getStats().limits).toEqual({ maxTotalConnections: 3 });
     expect(other!.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
-    // What drains a guard need not know that its manager is gone.
+    // A shutdown may drain a guard whose manager is closed.
     expect(() => guardWs({ manager: gone! }).part(createServer()).drain?.()).not.toThrow();
     other!.cleanup();
   });
 
-  it('is gone with the last manager that was closed: its name is free, for other limits and not draining', () => {
+  it('ends when its last manager closes: its name may then have other limits, and is not draining', () => {
     const [a, b] = [1, 2].map(
       () =>
         new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }),
@@ -497,7 +497,7 @@ describe('a named index', () => {
     a!.drain();
     a!.cleanup();
     expect([a!.getStats().totalConnections, b!.getStats().totalConnections]).toEqual([0, 1]);
-    // b holds it still.
+    // `b` still holds the index.
     expect(
       () => new ConnectionManager({ maxTotalConnections: 5 }, timers, { name: 'reused' }),
     ).toThrow(expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }));
@@ -524,7 +524,7 @@ describe('a named index', () => {
     other.cleanup();
   });
 
-  it('pitfall 5: is shared by workers, and a worker that is terminated gives its seats back', async () => {
+  it('is shared by workers, and a terminated worker gives its seats back', async () => {
     const own = new ConnectionManager({ maxTotalConnections: 10 }, timers, { name: 'shared' });
     const worker = new Worker(
       `import { parentPort } from 'node:worker_threads';
@@ -572,7 +572,7 @@ describe('message rates', () => {
     return result.connection;
   };
 
-  it('drops what is over, tells the hook, and takes up again when the time has come', () => {
+  it('drops messages over the rate, calls the hook, and accepts messages again when the window allows', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);
     expect([1, 1, 1, 1].map((bytes) => connection.received(bytes))).toEqual([
@@ -586,13 +586,13 @@ describe('message rates', () => {
     expect(connection.received(1)).toBe('drop');
     clock.advance(1);
     expect(connection.received(1)).toBe('ok');
-    // Dropped or not, it was received: the peer lives.
+    // A dropped message still counts as activity.
     expect(connection).toMatchObject({ messageCount: 6, bytesReceived: 6 });
     expect(own.getStats().messagesOverRate).toBe(2);
     own.cleanup();
   });
 
-  it('counts bytes apart from messages, and a message over a rate spends nothing', () => {
+  it('counts bytes apart from messages, and a dropped message uses up neither rate', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);
     expect(connection.received(1001)).toBe('drop');
@@ -601,7 +601,7 @@ describe('message rates', () => {
     own.cleanup();
   });
 
-  it('closes with 1008 and gives the seat back, or only reports', () => {
+  it('closes with 1008 and frees the seat, or only reports', () => {
     const [closing] = rated('close');
     const connection = one(closing);
     for (let i = 0; i < 3; i++) connection.received(1);
@@ -617,7 +617,7 @@ describe('message rates', () => {
     reporting.cleanup();
   });
 
-  it('starts anew with each connection, though slots are used again', () => {
+  it('starts anew for each connection, although slots are reused', () => {
     const [own] = rated('drop');
     const first = one(own);
     for (let i = 0; i < 4; i++) first.received(1);
@@ -626,7 +626,7 @@ describe('message rates', () => {
     own.cleanup();
   });
 
-  it('pitfall 9: grants over any window what a bucket of tokens grants', () => {
+  it('grants what a token bucket grants, over any window', () => {
     const own = new ConnectionManager<FakeSocket>(
       { messageRate: { limit: 7, windowMs: 1000, burst: 4, action: 'drop' } },
       timers,
@@ -672,7 +672,7 @@ describe('the view of the live connections', () => {
     expect(seen.size).toBeGreaterThan(150);
   });
 
-  it('finds what it holds, by an id of any kind', () => {
+  it('finds a connection by an id of any kind', () => {
     const ids = ['x', 'ü', '\0', '\u{1f600}'.repeat(10), 'y'.repeat(1024)];
     for (const id of ids) add(id);
     for (const id of ids) expect(manager.connections.get(id)?.id).toBe(id);
@@ -689,8 +689,8 @@ describe('the view of the live connections', () => {
   });
 });
 
-describe('when a user or an id is full', () => {
-  it("closes the user's oldest connection if asked to", () => {
+describe('a connection whose user is at the limit, or whose id is in use', () => {
+  it("closes the user's oldest connection if so configured", () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, {
       onFull: 'closeOldest',
     });
@@ -701,7 +701,7 @@ describe('when a user or an id is full', () => {
     expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
     expect(sockets[0]?.closed[0]?.code).toBe(4001);
     expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2']);
-    // After a move of users the order is that of the moves.
+    // Binding a user makes its connection the newest of that user.
     own.addConnection('d', new FakeSocket(), '192.0.2.1');
     expect(own.connections.get('d')?.bindUser('alice')).toMatchObject({ code: 'user_limit' });
     const lease = own.reserve('192.0.2.1', 'alice');
@@ -719,14 +719,14 @@ describe('when a user or an id is full', () => {
     const old = own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann');
     own.addConnection('other', new FakeSocket(), '192.0.2.2', 'bob');
     if (!old.success) throw new Error('it should be admitted');
-    // What is full is not what the old one holds.
+    // The limit that is reached is not one that the old connection counts in.
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'bob').code).toBe('user_limit');
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.2', 'cat').code).toBe('ip_limit');
     own.drain();
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann').code).toBe('draining');
     own.drain(false);
     expect([old.connection.isAlive, old.connection.socket.closed]).toEqual([true, []]);
-    // With room for both, too, there is only one of the id in the end.
+    // Even with room for both, one connection of the id is left.
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'cat').success).toBe(true);
     expect([old.connection.isAlive, old.connection.socket.closed.length]).toEqual([false, 1]);
     expect(own.getStats()).toMatchObject({
@@ -737,7 +737,7 @@ describe('when a user or an id is full', () => {
     own.cleanup();
   });
 
-  it("a manager takes no lease of another's", () => {
+  it('is refused with the lease of another manager', () => {
     const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers)) as [
       typeof manager,
       typeof manager,
@@ -752,7 +752,7 @@ describe('when a user or an id is full', () => {
     b.cleanup();
   });
 
-  it('pitfall 3: takes an id over if asked to, and the late close of the old one changes nothing', () => {
+  it('takes over the id if so configured, and the late close of the old connection changes nothing', () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, {
       onDuplicateId: 'takeover',
     });
@@ -769,8 +769,8 @@ describe('when a user or an id is full', () => {
   });
 });
 
-describe('other pitfalls', () => {
-  it('pitfall 1: nothing comes between check and take, though threads race for the last seats', async () => {
+describe('seats', () => {
+  it('are checked and taken in one step: threads that race for the last ones never exceed the limit', async () => {
     const shared = { maxTotalConnections: 50, maxConnectionsPerIp: 20 };
     const own = new ConnectionManager<FakeSocket>(shared, timers, { name: 'race' });
     const gate = new Int32Array(new SharedArrayBuffer(12));
@@ -806,14 +806,14 @@ describe('other pitfalls', () => {
     Atomics.store(gate, 0, 1);
     Atomics.notify(gate, 0);
     await reach(6);
-    // 300 came for the last 50 seats.
+    // 300 connects raced for 50 seats.
     expect([Atomics.load(gate, 2), own.getStats().totalConnections]).toEqual([50, 50]);
     await Promise.all(workers.map((worker) => worker.terminate()));
     expect(own.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
     own.cleanup();
   }, 30_000);
 
-  it('pitfall 18: one connection has one seat in each count, whatever is done to it twice', () => {
+  it('are one for each connection in each count, although calls are repeated', () => {
     const lease = manager.reserve('192.0.2.1');
     if (!lease.success) throw new Error(lease.reason);
     const result = manager.commit(lease, 'a', new FakeSocket());
@@ -842,7 +842,7 @@ describe('other pitfalls', () => {
     });
   });
 
-  it('pitfall 8: what is no address has a small class of its own', () => {
+  it('of clients without a valid address have a small limit of their own', () => {
     const own = new ConnectionManager<FakeSocket>(
       { maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 },
       timers,
@@ -857,7 +857,7 @@ describe('other pitfalls', () => {
     own.cleanup();
   });
 
-  it('pitfall 11: a flood of addresses throws nobody out of the rate', () => {
+  it('are limited by a rate that a flood of addresses does not reset', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectRatePerIp: { limit: 1, windowMs: 1e6 } },
       timers,
@@ -874,7 +874,7 @@ describe('other pitfalls', () => {
     own.cleanup();
   });
 
-  it('pitfall 15: a close code that must not be sent is refused, a reason is cut to what a frame holds', () => {
+  it('are kept when a close code must not be sent; a reason is cut to the length of a frame', () => {
     const connection = add('a');
     for (const code of [0, 999, 1004, 1005, 1006, 1015, 2000, 5000, 1000.5, Number.NaN]) {
       expect(() => connection.close(code)).toThrow(
@@ -886,14 +886,14 @@ describe('other pitfalls', () => {
     expect(connection.socket.closed).toEqual([{ code: 4000, reason: 'ä'.repeat(61) }]);
   });
 
-  it('pitfall 16: a socket whose close event never comes is released when it is idle', () => {
+  it('are freed by the idle timeout if a close event never comes', () => {
     const connection = add('a');
     connection.socket.readyState = 3;
     clock.advance(40_000);
     expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
   });
 
-  it('pitfall 20: every refusal says when to come back, and never at once', () => {
+  it('that are refused come with a retry delay of at least 1 ms', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
     const refusal = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     expect(refusal.success ? 0 : refusal.retryAfterMs).toBeGreaterThanOrEqual(1);
@@ -903,7 +903,7 @@ describe('other pitfalls', () => {
     expect(manager.getStats().refused).toEqual({ ip_limit: 1, draining: 1 });
   });
 
-  it('pitfall 21: nobody is thrown out for a newcomer unless it was asked for', () => {
+  it('are not taken from anybody for a newcomer unless so configured', () => {
     const old = Array.from({ length: 10 }, (_, i) => add(`a${i}`));
     for (let i = 0; i < 100; i++) manager.addConnection(`b${i}`, new FakeSocket(), '192.0.2.1');
     expect(
@@ -911,7 +911,7 @@ describe('other pitfalls', () => {
     ).toBe(true);
   });
 
-  it('a view of the connections cannot be written to', () => {
+  it('cannot be changed through the view of the connections', () => {
     add('a');
     const view = manager.connections as Map<string, unknown>;
     expect(() => view.delete('a')).toThrow(TypeError);
@@ -920,8 +920,8 @@ describe('other pitfalls', () => {
   });
 });
 
-describe('what was a defect once', () => {
-  it('a rate set at run time judges managers of the same name by one clock', () => {
+describe('regressions', () => {
+  it('a rate set at run time uses one clock for all managers of a name', () => {
     const [a, b] = [1, 2].map(
       () => new ConnectionManager<FakeSocket>({}, timers, { name: 'one-clock' }),
     ) as [typeof manager, typeof manager];
@@ -933,7 +933,7 @@ describe('what was a defect once', () => {
     b.cleanup();
   });
 
-  it('limits that change often do not put off the sweep', () => {
+  it('frequent changes of limits do not delay the sweep', () => {
     add('a');
     manager.reserve('1.1.1.1');
     for (let i = 0; i < 600; i++) {
@@ -943,7 +943,7 @@ describe('what was a defect once', () => {
     expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
   });
 
-  it('a socket that connects again within its own close costs no seat', () => {
+  it('a socket that reconnects from within its own close() costs no seat', () => {
     const own = new ConnectionManager({}, timers, { onDuplicateId: 'takeover' });
     let again = 0;
     own.addConnection(
@@ -965,7 +965,7 @@ describe('what was a defect once', () => {
     expect(full.getStats().totalConnections).toBe(0);
   });
 
-  it('cleanup gives leases back, and goes on when strict timers were cleaned up first', () => {
+  it('cleanup frees leases, also after strict timers were cleaned up', () => {
     const [a, b] = [1, 2].map(
       () =>
         new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, timers, { name: 'leases' }),
@@ -989,7 +989,7 @@ describe('what was a defect once', () => {
     );
   });
 
-  it('nobody is closed early when the timeout becomes shorter', () => {
+  it('a shorter timeout closes nobody early', () => {
     for (let i = 0; i < 100; i++) {
       const own = new ConnectionManager<FakeSocket>(
         { connectionTimeoutMs: 60_000, cleanupIntervalMs: 1 },
@@ -1008,7 +1008,7 @@ describe('what was a defect once', () => {
     }
   });
 
-  it('the longest timeout there is evicts', () => {
+  it('the longest allowed timeout evicts', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 2 ** 30, cleanupIntervalMs: 2 ** 29 },
       timers,
@@ -1016,13 +1016,13 @@ describe('what was a defect once', () => {
     const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
     if (!result.success) throw new Error(result.reason);
     result.connection.lastActivity = Date.now() - 2 ** 30;
-    // Loop time counts two ticks at most for a step: it is moved by what is set above.
+    // Loop time advances by two ticks a step at most: the time was moved back above instead.
     for (let i = 0; i < 8; i++) clock.advance(250);
     expect(own.cleanupStaleConnections()).toBe(1);
     own.cleanup();
   });
 
-  it('a newcomer whom a rate refuses does not cost the oldest its place, and a used lease closes nobody', () => {
+  it('a newcomer that a rate refuses does not evict the oldest connection, and a used lease closes nobody', () => {
     const own = new ConnectionManager<FakeSocket>(
       { maxConnectionsPerUser: 1, connectRatePerUser: { limit: 1, windowMs: 60_000 } },
       timers,
@@ -1053,7 +1053,7 @@ describe('what was a defect once', () => {
     taking.cleanup();
   });
 
-  it('a burst is whole at any time of day, and a relaxed rate forgives', () => {
+  it('a burst is whole at any clock value, and a relaxed rate applies at once', () => {
     for (let i = 0; i < 300; i++) {
       const burst = 2 + (i % 20);
       const own = new ConnectionManager<FakeSocket>(
@@ -1083,7 +1083,7 @@ describe('what was a defect once', () => {
   });
 });
 
-describe('a connection that was closed from here', () => {
+describe('a connection that the server has closed', () => {
   const closing = (
     early: boolean,
   ): {
@@ -1098,7 +1098,7 @@ describe('a connection that was closed from here', () => {
     const { connection } = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     if (connection === undefined) throw new Error('refused');
     if (early) {
-      // Some hosts report the end from within close().
+      // Some hosts call the close handler from within close().
       connection.socket.close = () => {
         connection.socket.readyState = 3;
         manager.release(connection);
@@ -1109,7 +1109,7 @@ describe('a connection that was closed from here', () => {
   };
 
   it.each([true, false])(
-    'and has ended is held by no timer any more (told from within close: %s)',
+    'is held by no timer once it has ended (close handler called from within close(): %s)',
     (early) => {
       const { timers, manager, connection } = closing(early);
       connection.socket.readyState = 3;
@@ -1118,7 +1118,7 @@ describe('a connection that was closed from here', () => {
     },
   );
 
-  it('and released before its peer has answered is ended with force all the same', () => {
+  it('is terminated if its peer does not answer, although it was released before', () => {
     const { clock, manager, connection } = closing(false);
     expect(manager.release(connection)).toBe(false);
     clock.advance(100);
@@ -1128,7 +1128,7 @@ describe('a connection that was closed from here', () => {
 
 describe('a lease that is never used', () => {
   it.each([1, 50, 500, 3000, 30_000])(
-    'of %d ms is held so long, and is back within as long again and a second, however rarely is cleaned up',
+    'of %d ms is held that long and freed within twice that and a second, however rare the sweep',
     (leaseTimeoutMs) => {
       const own = new ConnectionManager<FakeSocket>({ cleanupIntervalMs: 2 ** 30 }, timers, {
         leaseTimeoutMs,
@@ -1143,8 +1143,8 @@ describe('a lease that is never used', () => {
   );
 });
 
-describe('code of the user in the middle of an admission', () => {
-  it('a clock that admits others itself changes nobody’s name', () => {
+describe('user code that runs during an admission', () => {
+  it('may be a clock that admits another client: both keep their own user', () => {
     const rated = { ...limits, connectRatePerUser: { limit: 100, windowMs: 1000 } };
     let nested: (() => void) | undefined;
     class Busy extends ManualClock {
@@ -1160,7 +1160,7 @@ describe('code of the user in the middle of an admission', () => {
       busy.addConnection('inner', new FakeSocket(), '192.0.2.2', 'grace');
     };
     expect(busy.addConnection('outer', new FakeSocket(), '192.0.2.1', 'ada').success).toBe(true);
-    // Each has her one seat.
+    // Each user has one seat.
     for (const user of ['ada', 'grace'])
       expect(
         busy.addConnection(`${user} again`, new FakeSocket(), '192.0.2.3', user),
@@ -1169,7 +1169,7 @@ describe('code of the user in the middle of an admission', () => {
     others.cleanup();
   });
 
-  it('a listener that throws neither loses the connection nor reaches who added it', async () => {
+  it('may be a listener that throws: the connection stays and the call succeeds', async () => {
     const warned = new Promise((resolve) => process.once('warning', resolve));
     manager.userListeners.add(() => {
       throw new Error('on purpose');

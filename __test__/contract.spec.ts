@@ -14,7 +14,7 @@ import type { GuardStats } from '../dist/ws.js';
 import { inFull } from './fixtures/long.js';
 import { SECRET, token } from './fixtures/sign.js';
 
-// One contract for every adapter, against real servers in processes of their own.
+// The contract of all adapters, checked on real servers in processes of their own.
 afterEach(cleanUp);
 
 const json = (answer: Answer): Record<string, unknown> =>
@@ -39,7 +39,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect([6 + 100 + 7 + 2, 6 + 100 + 8 + 2]).toContain(sent);
   });
 
-  it('judges messages as JSON before handlers see them', async () => {
+  it('checks messages as JSON before the handler runs', async () => {
     const server = await start(command, { limits: {}, json: { maxBytes: 4000 } });
     for (const [message, code] of [
       ['{"a":1,"a":2}', 1008],
@@ -56,7 +56,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.becomes(0);
   });
 
-  it('drops what is no JSON where it is told to', async () => {
+  it('drops messages that are not JSON if so configured', async () => {
     const server = await start(command, { limits: {}, json: {}, onInvalidMessage: 'drop' });
     const client = await server.open();
     client.send('no JSON');
@@ -87,7 +87,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect([full.status, json(full)['code']]).toEqual([503, 'total_limit']);
   });
 
-  it('answers every one of hundreds that come at once, and lets nobody in where there is no room', async () => {
+  it('answers each of 300 concurrent handshakes, and admits none of them at the limit', async () => {
     const server = await start(command, { limits: { maxConnectionsPerIp: 2 } });
     const seated = [await server.open(), await server.open()];
     const answers = await Promise.all(Array.from({ length: 300 }, () => server.handshake()));
@@ -96,7 +96,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     for (const client of seated) expect(await ask(client, 'still here')).toBe('still here');
   });
 
-  it('says when to come back after too many connects', async () => {
+  it('sends Retry-After when an address connects too often', async () => {
     const server = await start(command, {
       limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } },
     });
@@ -108,7 +108,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(seconds).toBeGreaterThan(50);
   });
 
-  it('refuses by close code if asked to: 1008 for a key, 1013 for the server', async () => {
+  it('refuses by close code if so configured: 1008 for a limit of one client, 1013 for the server', async () => {
     const server = await start(command, {
       limits: { maxConnectionsPerIp: 1 },
       refuseWith: 'close',
@@ -139,7 +139,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 
-  it('pitfall 10: believes forwarded addresses of trusted proxies only', async () => {
+  it('believes forwarded addresses of trusted proxies only', async () => {
     const trusting = await start(command, {
       limits: {},
       trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'],
@@ -182,7 +182,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 
-  it('lets nobody in while it drains', async () => {
+  it('admits nobody while it drains', async () => {
     const server = await start(command, { limits: {} });
     const client = await server.open();
     await server.get('/drain');
@@ -203,7 +203,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await server.total()).toBe(1);
   });
 
-  it('lets in who has a good token, under its sub, and answers others with 401', async () => {
+  it('admits a client with a valid token as the user in `sub`, and answers others with 401', async () => {
     const server = await start(command, {
       limits: { maxConnectionsPerUser: 1 },
       auth: { policy: { keys: { secret: SECRET } } },
@@ -233,7 +233,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
       );
       expect(answer.headers).not.toContain('retry-after');
     }
-    // Neither of these is a place for tokens unless it is asked for.
+    // Subprotocol and query carry no token unless so configured.
     expect(
       (await server.handshake({ 'Sec-WebSocket-Protocol': `bearer, ${token()}` })).status,
     ).toBe(401);
@@ -241,7 +241,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await server.total()).toBe(1);
   });
 
-  it('takes tokens of browsers from a subprotocol or the query, and closes with 1008 if asked to', async () => {
+  it('reads the token of a browser from a subprotocol or the query, and closes with 1008 if so configured', async () => {
     const auth = {
       policy: { keys: { secret: SECRET } },
       subprotocol: 'bearer',
@@ -257,13 +257,13 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.becomes(2);
   });
 
-  it('says 503 while the keys cannot be fetched', async () => {
+  it('answers 503 while the keys cannot be fetched', async () => {
     const auth = {
       policy: { jwks: { url: 'http://127.0.0.1:9/none', timeoutMs: 500 }, algorithms: ['ES256'] },
     };
     const server = await start(command, { limits: {}, auth });
     const answer = await server.handshake({ Authorization: `Bearer ${token()}` });
-    // Of another algorithm: that much is known without keys.
+    // A token of another algorithm is refused without keys.
     expect([answer.status, json(answer)['code']]).toEqual([401, 'ERR_TOKEN_ALGORITHM']);
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const waiting = await server.handshake({
@@ -274,7 +274,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await server.total()).toBe(0);
   });
 
-  it('does not take a client for idle that answers pings', async () => {
+  it('does not evict a client that sends pings or pongs', async () => {
     const server = await start(command, {
       limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 20 },
     });
@@ -289,12 +289,12 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
       ponging.pong();
     }, 20);
     expect(await gone).toBe(1001);
-    // They are older than the one that is gone.
+    // Both are older than the evicted client.
     expect(await server.total()).toBe(2);
     clearInterval(beat);
   });
 
-  it('closes the idle with 1001 and gives their seats back', async () => {
+  it('closes idle clients with 1001 and frees their seats', async () => {
     const server = await start(command, {
       limits: { connectionTimeoutMs: 50, cleanupIntervalMs: 10 },
     });
@@ -303,7 +303,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 });
 
-it('an Elysia route that came before the plugin is guarded, and refused by close code', async () => {
+it('an Elysia route registered before the plugin is guarded, and refuses by close code', async () => {
   const server = await start(['node_modules/.bin/bun', '__test__/servers/early.ts'], {});
   const client = await server.open();
   expect(await ask(client, 'hello')).toBe('hello');
@@ -333,7 +333,7 @@ describe('two Elysia plugins in one app', () => {
     const client = await server.open();
     expect(await ask(client, 'héllo')).toBe('héllo');
     await server.open();
-    // A seat in each, and every byte in each.
+    // Each plugin counts both seats and all bytes.
     expect(JSON.parse(await server.get('/stats'))).toEqual({
       totalConnections: 4,
       sent: [
@@ -349,7 +349,7 @@ describe('two Elysia plugins in one app', () => {
     await server.becomes(4);
   });
 
-  it('keep no seat for an upgrade that the route turns down', async () => {
+  it('keep no seat for an upgrade that the route refuses', async () => {
     const server = await start(command, {});
     for (let i = 0; i < 5; i++) {
       expect((await server.handshake({}, '/closed')).status).toBe(401);

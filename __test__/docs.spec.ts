@@ -36,20 +36,20 @@ const isBun = 'bun' in process.versions;
 const read = (path: string): string => readFileSync(path, 'utf8');
 const declarations = read('index.d.ts');
 
-/** The members of a union of texts, as it is declared. */
+/** Returns the members of a declared union of strings. */
 function membersOf(type: string, source = declarations): string[] {
   const [, union = ''] = new RegExp(`type ${type} = ([^;]*);`).exec(source) ?? [];
   return [...union.matchAll(/'([^']+)'/g)].map(([, text]) => text!);
 }
 
 describe('pages', () => {
-  it('are what the code says', () => {
+  it('agree with the code', () => {
     for (const page of pages() as string[])
       expect(rendered(read(page), page), `${page}: run "npm run docs"`).toBe(read(page));
     expect(problems).toEqual([]);
   });
 
-  it('lead somewhere, every link of them', () => {
+  it('have links that lead somewhere', () => {
     const slug = (heading: string): string =>
       heading
         .toLowerCase()
@@ -76,7 +76,7 @@ describe('pages', () => {
     expect(dead).toEqual([]);
   });
 
-  it('there is one for every class that is exported', () => {
+  it('describe every exported class', () => {
     const api = (pages() as string[])
       .filter((page) => page.startsWith('docs/api/'))
       .map(read)
@@ -94,7 +94,7 @@ describe('pages', () => {
 });
 
 describe('a default and a range', () => {
-  it('are read from what a comment says', () => {
+  it('are read from the text of a comment', () => {
     expect(splitDefault('Bytes: 1 to 9. Default 64.')).toEqual({
       fallback: '64',
       rest: 'Bytes: 1 to 9.',
@@ -114,7 +114,7 @@ describe('a default and a range', () => {
   });
 });
 
-// Every option that a table names is tried on what takes it.
+// Every option of a table is tried on the function that takes it.
 const clock = new ManualClock();
 const timers = new TimerManager({ clock });
 const secret = 'x'.repeat(32);
@@ -179,7 +179,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };
-/** Recorded on hot paths, where names are not looked at. */
+/** Read on hot paths, where unknown names are not refused. */
 const LENIENT = ['RequestDetails', 'RequestEnd'];
 if (isBun) {
   const { ElysiaServerBuilder } = await import('../dist/elysia.js');
@@ -188,7 +188,7 @@ if (isBun) {
   TAKES['Endpoints'] = (given) => new ElysiaServerBuilder({ endpoints: given as never });
 }
 
-/** An option by its dotted name. */
+/** Returns options with one value set, by its dotted name. */
 const nested = (field: string, value: unknown): Given => {
   const [first, ...rest] = field.split('.') as [string, ...string[]];
   return { [first]: rest.length === 0 ? value : nested(rest.join('.'), value) };
@@ -212,7 +212,7 @@ function fieldOf(run: () => unknown): string | undefined {
   }
 }
 
-/** A number as comments write it: 1,000, 2^30, 2^32 - 2. */
+/** Reads a number as comments write it: 1,000, 2^30, 2^32 - 2. */
 function numberOf(text: string): number {
   const [, base = '', exponent = '1', less = '0'] =
     /^([\d,.]+)(?:\^(\d+))?(?: - (\d))?$/.exec(text.trim()) ?? [];
@@ -233,7 +233,7 @@ const tables = (documentedOptions() as { name: string; where?: string; page: str
 );
 
 describe('options', () => {
-  it('stand in tables that are all tried here', () => {
+  it('are all tried here: each table is known', () => {
     const untried = tables.map(({ name }) => name).filter((name) => TAKES[name] === undefined);
     expect(untried).toEqual(isBun ? [] : ['ServerOptions', 'WebSocketOptions', 'Endpoints']);
   });
@@ -273,7 +273,7 @@ describe('options', () => {
         const [least, most] = [numberOf(range[1]!), numberOf(range[2]!)];
         expect(give(least - 1), `${field}: below ${least}`).toBe('ERR_OUT_OF_RANGE');
         expect(give(most + 1), `${field}: above ${most}`).toBe('ERR_OUT_OF_RANGE');
-        // What one option allows may contradict the default of another: that is said of another field.
+        // A value that is allowed may contradict the default of another option; that error names the other field.
         for (const good of [least, most])
           expect([undefined, 'ERR_OUT_OF_RANGE'], `${field}: ${good}`).toContain(give(good));
       }
@@ -316,7 +316,7 @@ describe('options', () => {
         .fields.find((one) => one.field === field)!;
       return numberOf(splitDefault(prose).fallback!);
     };
-    /** The greatest number for which it holds, as many as it is said to be. */
+    /** Checks that `holds` is true for the documented number and false for the next. */
     const isLast = (name: string, field: string, holds: (value: number) => boolean): void => {
       const value = documented(name, field);
       expect([holds(value), holds(value + 1)], `${name}.${field}`).toEqual([true, false]);
@@ -330,7 +330,7 @@ describe('options', () => {
       isLast('HeaderLimits', 'maxCount', (count) =>
         fits(Object.fromEntries(Array.from({ length: count }, (_, at) => [`x${at}`, '']))),
       );
-      // Of 32 equal headers of three bytes of a name, and of the rest in one more.
+      // 32 equal headers with names of three bytes, and one more with the rest of the bytes.
       isLast('HeaderLimits', 'maxTotalBytes', (bytes) =>
         fits(
           Object.fromEntries(
@@ -350,7 +350,7 @@ describe('options', () => {
       );
     });
 
-    it('of a page and a monitor', () => {
+    it('of a page and of a monitor', () => {
       const page = new LivePage({ path: '/page' }, sources);
       expect(page.snapshot().server.maxViewers).toBe(documented('PageOptions', 'maxViewers'));
       page.close();
@@ -378,7 +378,7 @@ describe('options', () => {
         return 'handle' in lease && manager.commit(lease, `id-${ms}`, new FakeSocket()).success;
       };
       const leaseMs = documented('ConnectionManagerOptions', 'leaseTimeoutMs');
-      // It ends within as long again and a second.
+      // A lease ends within twice its timeout and a second.
       expect([holds(leaseMs - 1), holds(2 * leaseMs + 1001)]).toEqual([true, false]);
       const told: unknown[] = [];
       const guard = portcullis({
@@ -406,7 +406,7 @@ describe('options', () => {
     });
   });
 
-  it('that are hooks, flags or words are refused when they are something else', () => {
+  it('that are hooks, flags or words are refused as another type', () => {
     const taken: string[] = [];
     for (const { name, fields } of tables) {
       const take = TAKES[name];
@@ -432,7 +432,7 @@ describe('docs/errors.md', () => {
   }));
   const listed = rows.map(({ code }) => code);
 
-  it('has every code of an error, of refused input, and no other', () => {
+  it('lists every code of errors and of refused input, and no other', () => {
     const known = [...membersOf('ErrorCode'), ...membersOf('FailureCode')];
     expect(known.length).toBeGreaterThan(80);
     expect(
@@ -440,7 +440,7 @@ describe('docs/errors.md', () => {
     ).toEqual([...known, 'ERR_TOKEN_KEYS_UNAVAILABLE'].toSorted());
   });
 
-  it('has every code by which connections, requests and messages are refused', () => {
+  it('lists every code by which connections, requests and messages are refused', () => {
     const known = [
       ...membersOf('RefusalCode'),
       ...membersOf('RequestRefusalCode'),
@@ -453,7 +453,7 @@ describe('docs/errors.md', () => {
     expect(listed.filter((code) => /^[a-z_]+$/.test(code) && !known.includes(code))).toEqual([]);
   });
 
-  it('has the reason, status and close code of every refused connection', () => {
+  it('lists the reason, status and close code of every refused connection', () => {
     const section = page.slice(
       page.indexOf('## Refused connections'),
       page.indexOf('Adapters refuse for who asks'),
@@ -469,7 +469,7 @@ describe('docs/errors.md', () => {
     }
   });
 
-  it('has every process warning', () => {
+  it('lists every process warning', () => {
     const sourcesOf = (folder: string): string[] =>
       readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
         entry.isDirectory()
@@ -498,7 +498,7 @@ describe('docs/kpi.md', () => {
     ),
   ];
 
-  it('has every metric that is exposed, by its naming, and nothing else', async () => {
+  it('lists every exposed metric by its naming, and no other', async () => {
     const monitor = new ResourceMonitor({}, timers, {});
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
@@ -514,7 +514,7 @@ describe('docs/kpi.md', () => {
         .map(([, name, type]) => `${name} ${type}`);
       expect(exposed.length).toBeGreaterThan(15);
       expect(exposed.filter((family) => !listed.includes(family))).toEqual([]);
-      // What is not known yet, or not on this runtime, is not exposed.
+      // Metrics that are unknown yet, or on this runtime, are not exposed.
       const unknown = /cpu|eventloop|heap|memory/;
       expect(listed.filter((family) => !exposed.includes(family) && !unknown.test(family))).toEqual(
         [],
@@ -524,7 +524,7 @@ describe('docs/kpi.md', () => {
     metrics.stop();
   });
 
-  it('has every figure of a snapshot and of a report', () => {
+  it('lists every figure of a snapshot and of a report', () => {
     const page = read('docs/kpi.md');
     const monitor = new ResourceMonitor({}, timers, {});
     const metrics = new ProductionMetrics({ timers, monitor });
@@ -553,7 +553,7 @@ describe('docs/kpi.md', () => {
 
 describe('docs/memory.md', () => {
   const page = read('docs/memory.md');
-  /** Bytes by column: the last cell of a row that is a number, or a sum of two. */
+  /** Returns bytes by column: the last cell of a row that is a number, or a sum of two. */
   const bytesOf = (section: string): Record<string, number> =>
     Object.fromEntries(
       [...section.matchAll(/^\| ([^|]*`[^|]*) \|(.*)\|$/gm)].map(([, name, rest]) => {
@@ -562,7 +562,7 @@ describe('docs/memory.md', () => {
       }),
     );
 
-  it('has the columns of a connection as they are', () => {
+  it('lists the columns of a connection with their sizes', () => {
     const section = page.slice(page.indexOf('## A connection'), page.indexOf('A message writes'));
     const segment = new Segment({ traffic: new Float64Array(4), gate: undefined } as never);
     const slots = segment.hashes.length;
@@ -577,7 +577,7 @@ describe('docs/memory.md', () => {
     });
   });
 
-  it('has the columns of a timer as they are', () => {
+  it('lists the columns of a timer with their sizes', () => {
     const section = page.slice(page.indexOf('## A timer'), page.indexOf('57 bytes'));
     const sizes: Record<string, number> = { Int32: 4, Uint32: 4, Float32: 4, Float64: 8, Uint8: 1 };
     const columns = [
@@ -586,13 +586,13 @@ describe('docs/memory.md', () => {
         /^ {4}this\.#\w+ = new (\w+)Array\(capacity\)(?:\.fill\(UNLINKED\))?;\n(?=[\s\S]*\n {2}\/\*\* Makes room)/gm,
       ),
     ];
-    // And two arrays of references.
+    // Two more columns are arrays of references.
     const bytes = columns.reduce((sum, [, type]) => sum + sizes[type!]!, 0) + 2 * 8;
     expect(Object.values(bytesOf(section)).reduce((sum, one) => sum + one, 0)).toBe(bytes);
     expect(bytes).toBe(57);
   });
 
-  it('draws a slot as it is in the core', () => {
+  it('draws a slot of the core with its fields', () => {
     expect(read('src/connections/table.rs')).toContain('assert!(size_of::<Slot>() == 32)');
     expect(page).toContain('slots: Vec<Slot>, 32 bytes each');
     expect(read('src/connections/table.rs')).toContain('generation << 2 | state as u32');
@@ -600,7 +600,7 @@ describe('docs/memory.md', () => {
 });
 
 describe('SECURITY.md', () => {
-  it('names files that are there, and tests that are there', () => {
+  it('names files and tests that exist', () => {
     const rows = [
       ...read('SECURITY.md').matchAll(
         /^\| ([^|]+?) +\| ([^|]+?) +\| `([\w./-]+)`: ([^|]+?) +\|$/gm,

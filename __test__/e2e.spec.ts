@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
 import { until } from './fixtures/until.js';
 
-// The README's example, as a real server on Bun, with real clients.
+// The example of the README as a real server on Bun, with real clients.
 let server: ChildProcess;
 let base = '';
 
@@ -24,7 +24,7 @@ afterAll(() => void server.kill());
 const total = async (): Promise<number> =>
   ((await (await fetch(`${base}/stats`)).json()) as { totalConnections: number }).totalConnections;
 
-it('admits, counts, refuses with 429 before the upgrade, and releases', async () => {
+it('admits, counts, refuses with 429 before the upgrade, and frees seats', async () => {
   const clients: WebSocket[] = [];
   const open = (): Promise<number> =>
     new Promise((resolve) => {
@@ -43,7 +43,7 @@ it('admits, counts, refuses with 429 before the upgrade, and releases', async ()
   await until(async () => (await total()) === 0);
 });
 
-it('the example of the builder serves, and ends by a signal', async () => {
+it('the example of the builder serves, and ends on a signal', async () => {
   const process_ = spawn('node_modules/.bin/bun', ['examples/builder.ts'], {
     env: { ...process.env, PORT: '0' },
   });

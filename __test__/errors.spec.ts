@@ -20,7 +20,7 @@ import { failure } from '../dist/validators/failure.js';
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln';
 
 describe('validateToken', () => {
-  it("has the plan's messages, the length first", () => {
+  it('checks the length first, with documented messages', () => {
     const long = 'a'.repeat(2048);
     for (const [token, message] of [
       [undefined, 'Authentication token is required'],
@@ -66,7 +66,7 @@ describe('validateToken', () => {
     }
   });
 
-  it('cuts Bearer off, in any letters and with any white space', () => {
+  it('removes `Bearer` in any case and with any white space', () => {
     const { validateToken } = InputValidator;
     for (const token of [TOKEN, `Bearer ${TOKEN}`, `bearer   ${TOKEN}`, `BEARER\t${TOKEN}`])
       expect(validateToken(token)).toBe(TOKEN);
@@ -77,7 +77,7 @@ describe('validateToken', () => {
 });
 
 describe('every code', () => {
-  it('stands once in the table of the documents, with its status, meaning and remedy', () => {
+  it('stands once in the table of docs/errors.md, with status, meaning and remedy', () => {
     const table = readFileSync('docs/errors.md', 'utf8');
     const rows = [...table.matchAll(/^\| `(ERR_\w+)` \| (\d+) \| (.+?) \| (.+) \|$/gm)].map(
       ([, code, status, meaning, remedy]) => [
@@ -114,7 +114,7 @@ describe('every code', () => {
     expect(failure('ERR_TOKEN_TYPE').toWwwAuthenticate()).toContain('invalid_request');
   });
 
-  it('is frozen, and one object where there are no details', () => {
+  it('is frozen, and shared if it has no details', () => {
     const first = InputValidator.safeValidateToken('x');
     const second = InputValidator.safeValidateToken('y');
     expect(first).toBe(second);
@@ -124,7 +124,7 @@ describe('every code', () => {
     expect(first.error).not.toBeInstanceOf(Error);
   });
 
-  it('of JSON, payloads, URLs, headers and the shape of tokens is provoked by something', () => {
+  it('of JSON, payloads, URLs, headers and the shape of tokens has an input that provokes it', () => {
     const seen = new Set<string>();
     const json = (text: unknown, limits?: JsonLimits): void => {
       const result = scanJson(text as string, limits);
@@ -213,7 +213,7 @@ describe('every code', () => {
 });
 
 describe('Standard Schemas', () => {
-  it('say value or issues', () => {
+  it('return a value or issues', () => {
     expect(tokenSchema()['~standard'].validate(`Bearer ${TOKEN}`)).toEqual({ value: TOKEN });
     expect(tokenSchema()['~standard'].validate('x')).toEqual({
       issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }],
@@ -246,7 +246,7 @@ describe('Standard Schemas', () => {
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');
   });
 
-  it('serve Elysia', async () => {
+  it('work in Elysia', async () => {
     const app = new Elysia()
       .post('/json', ({ body }) => body as object, { body: payloadSchema(20) })
       .get('/go', ({ query }) => query, {
@@ -269,7 +269,7 @@ describe('Standard Schemas', () => {
   });
 });
 
-it('no text of the input stands in a message', () => {
+it('messages hold no text of the input', () => {
   const secret = 'SECRET';
   const failures = [
     InputValidator.safeValidateToken(secret),

@@ -12,7 +12,7 @@ afterEach(() => {
   running = [];
 });
 
-/** Starts a file on a free port. */
+/** Starts a server from a file, on a free port. */
 function start(runtime: string, name: string): Promise<{ url: string; process_: ChildProcess }> {
   const process_ = spawn(runtime, [name], {
     env: { ...process.env, PORT: '0' },
@@ -30,7 +30,7 @@ function start(runtime: string, name: string): Promise<{ url: string; process_: 
   });
 }
 
-/** What one client sees: the answer to what it sends, or the status that refuses it. */
+/** Connects a client and sends a message: the answer, or the status of the refusal. */
 function ask(
   url: string,
   message: string,
@@ -98,7 +98,7 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
     for (const one of [first, second, first])
       expect((await ask(one, 'hello')).answer).toBe('hello');
     expect(await json(url)).toMatchObject({ totalConnections: 3 });
-    // The limit of an address is that of all workers.
+    // All workers share the limit of an address.
     expect((await ask(second, 'hello')).answer).toBe(429);
   },
 };
@@ -155,7 +155,7 @@ describe('the README', () => {
     'has a guard with everything on that runs on %s',
     async (_, runtime) => {
       const [, ws, whole] = blocks as [string, string, string];
-      // The key set's address is nobody's: the test must not leave this machine.
+      // Nothing listens at this address of the key set: the test must not leave the machine.
       const local = whole.replace(
         'https://issuer.example/jwks.json',
         'http://127.0.0.1:9/jwks.json',
@@ -163,7 +163,7 @@ describe('the README', () => {
       const before = ws.split('portcullis({')[0]!;
       const code = `${before}${local}server.listen(0, () => ${told('server.address()')});`;
       const { url, process_ } = await start(runtime, write('readme-whole.mjs', code));
-      // Whatever it carries, it waits for keys that cannot be had.
+      // A token that is well-formed waits for keys that cannot be fetched.
       expect((await ask(url, 'hello')).answer).toBe(401);
       const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0]
         .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))

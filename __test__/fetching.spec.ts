@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { TimerManager, resourceLimits } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 
-// Internal, and so not in the declarations.
+// Internal, so it has no declarations.
 interface Gate {
   readonly active: number;
   stats(): { readonly refused: Readonly<Record<string, number>> };
@@ -30,7 +30,7 @@ function setUp(): { clock: ManualClock; gate: Gate } {
 const forever = (): Promise<never> => new Promise(() => undefined);
 
 describe('the signal of a request', () => {
-  it('aborts when its time is over, by either way of asking', async () => {
+  it('aborts at its timeout, as `request.signal` and by `signalOf`', async () => {
     const { clock, gate } = setUp();
     const request = new Request('http://localhost/');
     const answer = withinLimits(gate, request, forever) as Promise<Response>;
@@ -47,7 +47,7 @@ describe('the signal of a request', () => {
     expect([gate.active, gate.stats().refused]).toEqual([0, { handler_timeout: 1 }]);
   });
 
-  it('aborts with the client, too', () => {
+  it('aborts when the client leaves', () => {
     const client = new AbortController();
     const request = new Request('http://localhost/', { signal: client.signal });
     void withinLimits(setUp().gate, request, forever);
@@ -56,7 +56,7 @@ describe('the signal of a request', () => {
     expect([signal.aborted, request.signal.aborted]).toEqual([true, true]);
   });
 
-  it("is the host's own for an upgrade, which keeps nothing of the request's once it is a WebSocket", async () => {
+  it("is the host's own for an upgrade: a WebSocket keeps nothing of its request", async () => {
     const { clock, gate } = setUp();
     const upgrade = (): Request =>
       new Request('http://localhost/ws', { headers: { upgrade: 'websocket' } });

@@ -11,7 +11,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// A caller whose objects change under our hands, and a process whose globals are not what they were.
+// Callers whose objects change while they are read, and processes whose globals were replaced.
 
 const timersOf = (strict = false): TimerManager =>
   new TimerManager({ clock: new ManualClock(), strict });
@@ -23,7 +23,7 @@ const wrongly = (run: () => unknown): unknown => {
   }
 };
 
-/** Answers by turns: first what is allowed, then what is not. */
+/** Makes options with a getter that returns an allowed value first and a wrong one later. */
 function toggling<T extends object>(
   name: string,
   first: unknown,
@@ -67,7 +67,7 @@ describe('options that change', () => {
     ]);
   });
 
-  it('limits of a class of their own count whole, or not at all', () => {
+  it('limits may be getters of a class; all of them count', () => {
     class Ours {
       get maxTotalConnections(): number {
         return 1;
@@ -102,7 +102,7 @@ describe('options that change', () => {
     expect([reads(), manager.getStats().evicted]).toEqual([1, 1]);
   });
 
-  it('those of a timer are read once', () => {
+  it('the options of a timer are read once', () => {
     const timers = timersOf();
     const { options, reads } = toggling<object>('signal', undefined, 'no signal');
     timers.setTimeout(() => undefined, options);
@@ -188,8 +188,8 @@ describe('a constructor that fails', () => {
   });
 });
 
-describe('what is not what it says', () => {
-  it('leases and connections that are copies, proxies or of another manager are refused, and cost no seat', () => {
+describe('copies and proxies', () => {
+  it('of leases and connections, and those of another manager, are refused and cost no seat', () => {
     const manager = new ConnectionManager<FakeSocket>({}, timersOf());
     const other = new ConnectionManager<FakeSocket>({}, timersOf());
     const lease = manager.reserve('192.0.2.1') as Lease;
@@ -228,7 +228,7 @@ describe('what is not what it says', () => {
     ]);
   });
 
-  it('a timer handle behind a Proxy is ignored, as on the host', () => {
+  it('of a timer handle are ignored, as by the host', () => {
     const timers = timersOf();
     const handle = timers.setTimeout(() => undefined, 5);
     for (const one of [
@@ -242,7 +242,7 @@ describe('what is not what it says', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it('sockets that throw, admit others, and end the manager while they are closed', () => {
+  it('are no worse than sockets that throw, admit others, or end the manager while they close', () => {
     const manager = new ConnectionManager({ maxConnectionsPerUser: 1 }, timersOf(), {
       onFull: 'closeOldest',
       onDuplicateId: 'takeover',
@@ -268,7 +268,7 @@ describe('what is not what it says', () => {
 });
 
 describe('hooks', () => {
-  it('may end strict timers in the middle of a sweep', () => {
+  it('may clean up strict timers during a sweep', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock, strict: true });
     const options = { onEvict: () => void timers.cleanup() };
@@ -284,7 +284,7 @@ describe('hooks', () => {
     expect([manager.getStats().totalConnections, timers.getActiveTimersCount()]).toEqual([0, 0]);
   });
 
-  it('that reject with a promise of another realm, or with no Promise at all, are heard', async () => {
+  it('that reject by a promise of another realm, or by any thenable, are reported', async () => {
     const warned: unknown[] = [];
     const listener = (warning: Error): void => void warned.push((warning.cause as Error).message);
     process.on('warning', listener);
@@ -338,7 +338,7 @@ describe('a process of its own', () => {
   );
 
   it(
-    'that collects garbage all the time keeps what is held, and nothing else',
+    'that collects garbage all the time keeps live objects, and no others',
     { timeout: 60_000 },
     () => {
       expect(scene('collected')).toEqual([400, 200, true, 0, false]);
@@ -346,7 +346,7 @@ describe('a process of its own', () => {
   );
 
   it(
-    'whose buffers are moved, shrunk and shared reads none that are not there',
+    'whose buffers are transferred, shrunk and shared reads no missing memory',
     { timeout: 60_000 },
     () => {
       expect((scene('detached') as string[]).slice(0, 8)).toEqual([

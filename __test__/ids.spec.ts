@@ -4,7 +4,7 @@ import type { ManagedConnection, Segment } from '../dist/connection.js';
 import { IdIndex, hashOf } from '../dist/ids.js';
 import { agree } from './fixtures/agree.js';
 
-/** The same numbers each time: a failure can be run again. */
+/** The same numbers in every run: a failure repeats. */
 function randomOf(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -19,8 +19,8 @@ const segmentsOf = (count: number): Segment[] =>
     () => ({ connections: [] as (ManagedConnection | undefined)[] }) as unknown as Segment,
   );
 
-// Properties: finds exactly what a Map finds, whatever was added and removed before; with a hash that
-// is cut to a few bits, too, so that clusters form, wrap around and are closed again.
+// The index finds what a Map finds after any additions and removals. Some seeds cut the hash to a few
+// bits, so that clusters form, wrap around and close again.
 it.each([
   [1, -1],
   [2, -1],
@@ -40,7 +40,7 @@ it.each([
     const slot = model.get(id);
     const found = index.find(id, hash);
     agree(found?.id, slot === undefined ? undefined : id, step);
-    // Fuller and emptier by turns.
+    // The index grows for 2,048 steps and shrinks for as many.
     const isGrowing = (step >> 11) % 2 === 0;
     if (slot === undefined && free.length > 0 && (isGrowing || random(4) === 0)) {
       const taken = free.splice(random(free.length), 1)[0] ?? 0;
@@ -58,7 +58,7 @@ it.each([
   for (const id of model.keys()) expect(index.find(id, hashOf(id) & bits)?.id).toBe(id);
 });
 
-it('hashes ids that differ by a zero, a length or the order apart', () => {
+it('gives different hashes to ids that differ by a zero, a length or the order', () => {
   const ids = [
     '',
     '\0',
@@ -76,14 +76,14 @@ it('hashes ids that differ by a zero, a length or the order apart', () => {
     'x'.repeat(1023),
     'x'.repeat(1024),
   ];
-  // A chance of 105 pairs in 2^32.
+  // Two of them are equal by chance with a probability of 105 in 2^32.
   expect(new Set(ids.map(hashOf)).size).toBe(ids.length);
-  // As one word, these pairs are the same; and so are one wide unit and a pair.
+  // The hash packs two units into one word, where these pairs would be equal if a unit kept 8 bits only.
   expect(hashOf('\u0101\u0101')).not.toBe(hashOf('\u0101\u0102'));
   expect(hashOf('\u0101\u0000')).not.toBe(hashOf('\u0001\u0001'));
 });
 
-it('spreads ids that only count up', () => {
+it('spreads ids that are counted up', () => {
   const seen = new Set<number>();
   for (let i = 0; i < 4096; i++) seen.add(hashOf(`connection-${i}`) & 0xffff);
   // 4,096 balls in 65,536 bins fill 3,970 of them.
@@ -130,7 +130,7 @@ it('reads IPv4 addresses as the core does, and nothing else', () => {
     expect(v4Of(text), text).toBe(-1);
 });
 
-it('a name that does not fit into shared memory crosses as a string', () => {
+it('passes a name that does not fit into shared memory as a string', () => {
   const text = new Uint16Array(64);
   expect(crossing('x'.repeat(65), text)).toBe('x'.repeat(65));
   const short = crossing('ünï', text);

@@ -77,7 +77,7 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 }
 
 describe('a fetched key set', () => {
-  it('a batch answers for the tokens that it was given, whatever becomes of the array meanwhile', async () => {
+  it('a batch verifies a copy of the array: later changes do not count', async () => {
     const verifier = remote();
     const claims = (name: string): string =>
       token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
@@ -92,7 +92,7 @@ describe('a fetched key set', () => {
     ]);
   });
 
-  it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
+  it('is fetched once for all waiting calls, and not before a token needs it', async () => {
     const verifier = remote();
     expect(requests).toHaveLength(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
@@ -110,7 +110,7 @@ describe('a fetched key set', () => {
     });
   });
 
-  it('is fetched anew for an unknown key, but not within the cooldown, and not twice for the same', async () => {
+  it('is fetched again for an unknown key id, but not within the cooldown, and not twice for one id', async () => {
     const verifier = remote();
     await verifier.ready();
     handler = json(BOTH);
@@ -125,7 +125,7 @@ describe('a fetched key set', () => {
     );
     expect(requests).toHaveLength(2);
     clock.advance(30_000);
-    // A flood of ids that nobody has: one fetch.
+    // A flood of unknown ids causes one fetch.
     const flood = await Promise.all(
       Array.from({ length: 100 }, (_, at) => verifier.authenticate(signed(second, `flood ${at}`))),
     );
@@ -140,7 +140,7 @@ describe('a fetched key set', () => {
     expect(verifier.stats().jwks?.unknownKids).toBe(100);
   });
 
-  it('keeps a bounded list of ids that it lacks', async () => {
+  it('keeps a bounded list of unknown ids', async () => {
     const verifier = remote({ cooldownMs: 0 });
     await verifier.ready();
     for (let at = 0; at < 1100; at += 100) {
@@ -153,7 +153,7 @@ describe('a fetched key set', () => {
     }
   });
 
-  it('is exchanged whole: what is gone is refused, from the cache too', async () => {
+  it('is replaced as a whole: tokens of removed keys are refused, also cached ones', async () => {
     const verifier = remote();
     await verifier.ready();
     const old = signed(first, 'one');
@@ -170,7 +170,7 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(signed(second, 'two')))).toBe('accepted');
   });
 
-  it('asks with its ETag, and obeys Cache-Control within bounds', async () => {
+  it('is requested with its ETag, and obeys Cache-Control within bounds', async () => {
     const verifier = remote();
     handler = (request, response) => {
       if (request.headers['if-none-match'] === '"v1"')
@@ -187,7 +187,7 @@ describe('a fetched key set', () => {
     await until(() => verifier.stats().jwks?.notModified === 2);
     expect(verifier.stats().jwks).toMatchObject({ fetches: 3, failures: 0 });
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // An answer that must not be kept still is, for the cooldown.
+    // `no-store` is overridden: the set is kept for the cooldown.
     handler = json(ONE, { 'cache-control': 'no-store' });
     clock.advance(60_000);
     await until(() => verifier.stats().jwks?.fetches === 4 && requests.length === 4);
@@ -195,14 +195,14 @@ describe('a fetched key set', () => {
     expect(verifier.stats().jwks?.fetches).toBe(4);
   });
 
-  it('stays in use while its address fails, for as long as it may', async () => {
+  it('stays in use while its server fails, up to staleIfErrorMs', async () => {
     const verifier = remote({ staleIfErrorMs: 100_000 });
     await verifier.ready();
     handler = (_request, response) => void response.writeHead(500).end();
     clock.advance(600_000);
     await until(() => errors.length === 1);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // It is tried again by itself, at intervals of the cooldown and longer, up to the end.
+    // The fetch is retried at intervals of the cooldown and longer, until the set expires.
     for (
       let failed = 2;
       codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted';
@@ -220,7 +220,7 @@ describe('a fetched key set', () => {
     expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
   });
 
-  it('is asked for again soon while there is none', async () => {
+  it('is fetched again after a second while there is none', async () => {
     const verifier = remote();
     handler = (_request, response) => void response.writeHead(503).end();
     expect(await verifier.ready()).toBe(false);
@@ -234,7 +234,7 @@ describe('a fetched key set', () => {
     expect(requests).toHaveLength(2);
   });
 
-  it('is waited for by a batch', async () => {
+  it('is awaited by a batch', async () => {
     const verifier = remote();
     expect(
       (await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf),
@@ -246,7 +246,7 @@ describe('a fetched key set', () => {
     ).toEqual(['accepted', 'accepted']);
   });
 
-  it('leaves out what it cannot use, and goes on with the rest', async () => {
+  it('skips unusable keys and uses the rest', async () => {
     handler = json({
       keys: [
         { kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' },
@@ -341,7 +341,7 @@ describe('a server that misbehaves', () => {
     ],
     ['with nesting', json(`{"keys":${'['.repeat(20_000)}`), 'is not a JWK set'],
   ];
-  it.each(cases)('%s gives no keys, and takes none away', async (_name, wrong, problem) => {
+  it.each(cases)('%s gives no keys, and removes none', async (_name, wrong, problem) => {
     const verifier = remote();
     handler = wrong;
     expect(await verifier.ready()).toBe(false);
@@ -357,7 +357,7 @@ describe('a server that misbehaves', () => {
     expect(errors.join()).not.toContain(secret);
   });
 
-  it('by silence is waited for no longer than the timeout', async () => {
+  it('by silence is awaited no longer than the timeout', async () => {
     const silent = remote({ timeoutMs: 5000 });
     const slow = remote({ timeoutMs: 5000 });
     handler = () => undefined;
@@ -374,7 +374,7 @@ describe('a server that misbehaves', () => {
     ]);
   });
 
-  it('cannot make a hook of yours end the refresh', async () => {
+  it('and a hook that throws do not end the refresh', async () => {
     handler = (_request, response) => void response.writeHead(500).end();
     const verifier = remote({
       onError: () => {
@@ -387,7 +387,7 @@ describe('a server that misbehaves', () => {
     expect(await verifier.ready()).toBe(true);
   });
 
-  it('is left alone once the verifier is closed', async () => {
+  it('gets no more requests once the verifier is closed', async () => {
     const verifier = remote();
     await verifier.ready();
     verifier.close();
@@ -401,7 +401,7 @@ describe('a server that misbehaves', () => {
   });
 });
 
-it('addresses other than https are refused, but for the same machine', () => {
+it('URLs other than https are refused, except on the loopback interface', () => {
   const field = (jwks: object): unknown => {
     try {
       new TokenVerifier({ algorithms: ['ES256'], jwks: jwks as RemoteJwks }).close();

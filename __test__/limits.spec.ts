@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { until } from './fixtures/until.js';
 import { SERVERS, ask, cleanUp, closeCode, start } from './servers/start.js';
 
-// The limits of requests and WebSockets, against every adapter's real server.
+// The limits of requests and WebSockets, checked on a real server of each adapter.
 afterEach(cleanUp);
 
 const HANDSHAKE =
@@ -13,7 +13,7 @@ const codeOf = (text: string): unknown =>
   (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
 
 describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
-  it('refuses one request more than maxConcurrent with 503 and Retry-After, and lets the next in', async () => {
+  it('refuses the request above maxConcurrent with 503 and Retry-After, and accepts the next', async () => {
     const server = await start(command, {
       limits: {},
       requests: { maxConcurrent: 2 },
@@ -31,7 +31,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await server.guard()).requests?.refused).toEqual({ too_many_requests_in_flight: 1 });
   });
 
-  it('answers 503 for a handler that takes too long, aborts its signal, and keeps no seat for it', async () => {
+  it('answers 503 when a handler exceeds its timeout, aborts its signal, and frees its seat', async () => {
     const server = await start(command, {
       limits: {},
       requests: { timeoutMs: 100, maxConcurrent: 3 },
@@ -50,7 +50,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     });
   });
 
-  it('counts nothing for a client that goes before its handler is late, and keeps no seat for it', async () => {
+  it('counts no timeout for a client that leaves before it, and frees the seat', async () => {
     const server = await start(command, { limits: {}, requests: { timeoutMs: 1000 } });
     const client = server.raw('GET /slow?ms=100000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
     await server.until(({ requests }) => requests?.active === 2);
@@ -59,21 +59,21 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await server.guard()).requests?.refused).toEqual({});
   });
 
-  it('answers 408 for a body that does not come', async () => {
+  it('answers 408 when the body does not arrive in time', async () => {
     const server = await start(command, { limits: {}, requests: { timeoutMs: 200 } });
     const text = await server.raw(
       'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
     ).closed;
     expect([statusOf(text), codeOf(text)]).toEqual([408, 'request_timeout']);
     expect((await server.guard()).requests?.refused).toEqual({ request_timeout: 1 });
-    // Its handler does not wait for the body: that it is late is not the client's doing.
+    // This handler does not read the body, so the timeout is the handler's.
     const unread = await server.raw(
       'POST /slow?ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
     ).closed;
     expect([statusOf(unread), codeOf(unread)]).toEqual([503, 'handler_timeout']);
   });
 
-  it('answers 413 by Content-Length before the body has come', async () => {
+  it('answers 413 by Content-Length before the body arrives', async () => {
     const server = await start(command, { limits: {}, requests: { maxPayloadSize: 1000 } });
     const text = await server.raw(
       'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1001\r\n\r\n',
@@ -86,14 +86,14 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect([all.status, await all.text()]).toEqual([200, '1000']);
   });
 
-  it('answers 413 by counting where no length is said', async () => {
+  it('answers 413 by counting when there is no Content-Length', async () => {
     const server = await start(command, { limits: {}, requests: { maxPayloadSize: 1000 } });
     const head = 'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n';
     const chunk = `64\r\n${'x'.repeat(100)}\r\n`;
     const fits = server.raw(`${head}${chunk.repeat(10)}0\r\n\r\n`);
     await once(fits.socket, 'data');
     expect([statusOf(fits.seen()), fits.seen().includes('1000')]).toEqual([200, true]);
-    // It never ends: whoever waits for the end waits for ever.
+    // The body never ends: only a server that counts can answer.
     const text = await server.raw(`${head}${chunk.repeat(11)}`).closed;
     expect([statusOf(text), codeOf(text)]).toEqual([413, 'payload_too_large']);
   });
@@ -115,26 +115,26 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
       expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
     const client = server.raw('GET /aborted HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
     await server.until(({ requests }) => requests?.active === 2);
-    // Its handler ends because its signal aborts.
+    // The abort of its signal ends the handler.
     client.socket.destroy();
     await server.tells('heard the signal');
     await server.until(({ requests }) => requests?.active === 1);
     const gone = [1, 2].map(() => server.raw('GET /held HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
     await server.until(({ requests }) => requests?.active === 3);
     for (const { socket } of gone) socket.destroy();
-    // On Bun the seat is free when the handler ends, and not before.
+    // On Bun the seat is freed when the handler ends.
     await server.get('/release');
     await server.until(({ requests }) => requests?.active === 1);
   });
 
-  it('ends nobody but the client whose frames are wrong, though no handler listens for errors', async () => {
+  it('ends only the connection that sends malformed frames, although no handler listens for errors', async () => {
     const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
     const other = await server.open();
     const tooBig = await server.open();
     const closed = closeCode(tooBig);
     tooBig.send('x'.repeat(101));
     expect(await closed).toBe(1009);
-    // Reserved bits, an unmasked frame, a close frame with a code that nobody may send, text that is no UTF-8.
+    // Reserved bits, an unmasked frame, a close frame with a reserved code, text that is not UTF-8.
     for (const frame of ['f18000000000', '810178', '888200000000ffff', '818100000000ff']) {
       const wrong = server.raw(HANDSHAKE);
       await until(() => wrong.seen().includes('101 '));
@@ -147,7 +147,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await server.end()).unhandled).toEqual([]);
   });
 
-  it('closes with 1009 for a message over maxMessageSize, and not for one at it', async () => {
+  it('closes with 1009 for a message over maxMessageSize, and accepts one of that size', async () => {
     const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
     const client = await server.open();
     expect(await ask(client, 'x'.repeat(100))).toHaveLength(100);
@@ -157,7 +157,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.becomes(0);
   });
 
-  it('takes nothing but empty messages and bodies at a limit of 0', async () => {
+  it('accepts only empty messages and bodies at a limit of 0', async () => {
     const server = await start(command, {
       limits: {},
       websockets: { maxMessageSize: 0 },
@@ -173,13 +173,13 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await fetch(url, { method: 'POST' })).status).toBe(200);
   });
 
-  it('refuses one WebSocket more than maxConnections with 503', async () => {
+  it('refuses the WebSocket above maxConnections with 503', async () => {
     const server = await start(command, { limits: {}, websockets: { maxConnections: 1 } });
     await server.open();
     expect((await server.handshake()).status).toBe(503);
   });
 
-  it('pings, keeps those that answer, and ends those that do not', async () => {
+  it('pings, keeps clients that answer, and closes clients that do not', async () => {
     const server = await start(command, {
       limits: { connectionTimeoutMs: 1500, cleanupIntervalMs: 50 },
       closeTimeoutMs: 300,
@@ -199,7 +199,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect((await server.guard()).websockets).toMatchObject({ open: 1, pongTimeouts: 1 });
   });
 
-  it('ends a client that does not read', async () => {
+  it('closes a client that does not read', async () => {
     const server = await start(command, {
       limits: {},
       websockets: { maxBufferedBytes: 65_536, maxBufferedMs: 200 },

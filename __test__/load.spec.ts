@@ -8,7 +8,7 @@ import { inFull } from './fixtures/long.js';
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the command itself, as a user does. */
+/** Runs the command as a user does. */
 function load(
   ...args: string[]
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
@@ -37,7 +37,7 @@ const { phases, messages, refusals } = inFull(
 
 describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
   it(
-    'has all contestants do the same work, lose nothing, and refuse whom they must',
+    'has all contestants do the same work, lose nothing, and refuse the clients that they must',
     { timeout: 120_000 },
     async () => {
       const { code, out, err } = await load(
@@ -96,7 +96,7 @@ describe('npm run load', () => {
     [['--only', 'bare,nobody'], '--only must be bare, twin, npm or portcullis, not "nobody"'],
     [['--fast'], /--fast/],
     [['extra'], /extra/],
-  ])('%j: says what is allowed, and starts nothing', async (args, sentence) => {
+  ])('%j: lists the allowed values, and starts nothing', async (args, sentence) => {
     const { code, out, err } = await load(...args, '--results', folder);
     expect([code, out]).toEqual([1, '']);
     expect(err).toMatch(
@@ -105,13 +105,13 @@ describe('npm run load', () => {
     expect(err).toContain('npm run load -- [options]');
   });
 
-  // Root of a whole machine may raise its own limit.
+  // Root may raise its own limit.
   const mayRaise = spawnSync('sh', ['-c', 'ulimit -n 256 && ulimit -n 60500']).status === 0;
   if (mayRaise)
     console.log(
-      'skipped: this user may raise the limit of open files, so that nobody has to be told what to do',
+      'skipped: this user may raise the limit of open files, so the command has nothing to report',
     );
-  it.skipIf(mayRaise)('says what to do where a process may not open as many files', async () => {
+  it.skipIf(mayRaise)('says what to do if a process may not open enough files', async () => {
     const said = await new Promise<string>((resolve) => {
       execFile(
         'sh',

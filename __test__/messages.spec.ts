@@ -7,7 +7,7 @@ import {
 } from '../dist/index.js';
 
 describe('a router', () => {
-  it('parses text, and what a host has parsed it to, alike', () => {
+  it('accepts text, and the value that a host has parsed from it', () => {
     const router = new MessageRouter<null>();
     const message = {
       type: 'a',
@@ -23,7 +23,7 @@ describe('a router', () => {
     });
   });
 
-  it('fills in what is missing, with an id of its own each time', () => {
+  it('fills in missing fields, with a new id each time', () => {
     const router = new MessageRouter<null>();
     const parsed = [1, 2].map(() => router.parse({ type: 'a' })) as TypedWebSocketMessage[];
     expect(parsed[0]).toMatchObject({ type: 'a', payload: undefined });
@@ -31,7 +31,7 @@ describe('a router', () => {
     expect(parsed[0]!.messageId).not.toBe(parsed[1]!.messageId);
   });
 
-  it('believes no user and no session of the client', () => {
+  it('ignores the user and the session that a client claims', () => {
     const parsed = new MessageRouter<null>().parse(
       '{"type":"a","userId":"root","sessionId":"s","admin":true}',
     );
@@ -43,7 +43,7 @@ describe('a router', () => {
     ]);
   });
 
-  it('never throws, whatever comes', async () => {
+  it('never throws for any message', async () => {
     const router = new MessageRouter<null>({
       onError: () => {
         throw new Error('hook');
@@ -83,7 +83,7 @@ describe('a router', () => {
     }
   });
 
-  it('a check that throws is a failed handler, and not the end', async () => {
+  it('treats a check that throws like a handler that throws', async () => {
     const told: string[] = [];
     const router = new MessageRouter<null>({
       onError: (error, type) => void told.push(`${type}: ${(error as Error).message}`),
@@ -99,7 +99,7 @@ describe('a router', () => {
     expect(told).toEqual(['a: check']);
   });
 
-  it('tells the client and its owner of an answer that is no JSON', async () => {
+  it('reports an answer that JSON cannot hold to the client and to onError', async () => {
     const told: string[] = [];
     const circle: Record<string, unknown> = {};
     circle['self'] = circle;
@@ -120,7 +120,7 @@ describe('a router', () => {
     ]);
   });
 
-  it('hands the rest to `otherwise`', async () => {
+  it('passes other types to `otherwise`', async () => {
     const seen: string[] = [];
     const router = new MessageRouter<null>()
       .on('a', () => ({ type: 'b' }))

@@ -38,14 +38,14 @@ function random(seed: number): () => number {
   };
 }
 
-/** Every number of a report, however deep. */
+/** Returns every number of a report, at any depth. */
 function numbers(value: unknown): number[] {
   if (typeof value === 'number') return [value];
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbers) : [];
 }
 
 describe('the report', () => {
-  test("has the plan's fields, names and defaults", () => {
+  test('has its documented fields, names and defaults', () => {
     const report = new ProductionMetrics({ timers: fixture().timers }).generateReport();
     expect(Object.keys(report.metrics)).toEqual([
       'averageResponseTime',
@@ -68,7 +68,7 @@ describe('the report', () => {
     expect(new Date(report.timestamp).toISOString()).toBe(report.timestamp);
   });
 
-  test('knows nothing before anything was recorded, and finds nothing wrong', () => {
+  test('is null and healthy before anything was recorded', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     const report = metrics.generateReport();
     expect(report.metrics).toMatchObject({
@@ -90,7 +90,7 @@ describe('the report', () => {
     expect(metrics.checkTargets()).toBe(true);
   });
 
-  test("recommends in the plan's words what its targets say", () => {
+  test('has a recommendation for each missed target', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1 } });
     for (let i = 0; i < 100; i++) metrics.recordRequest(150, { status: i < 2 ? 500 : 200 });
     const report = metrics.generateReport();
@@ -112,7 +112,7 @@ describe('the report', () => {
     });
   });
 
-  test('holds no NaN and no infinity, and at most 16 KB, whatever was recorded', () => {
+  test('holds no NaN and no infinity, and at most 16 KB', () => {
     const { metrics, clock } = fixture({ targets: { maxErrorRate: 0 } });
     for (let i = 0; i < 5000; i++) {
       metrics.recordRequest(i % 7 === 0 ? 0 : 10 ** (i % 9), {
@@ -132,7 +132,7 @@ describe('the report', () => {
     );
   });
 
-  test('is a copy: writing into it changes nothing', () => {
+  test('is a copy: changes of it have no effect', () => {
     const { metrics } = fixture();
     const report = metrics.generateReport();
     report.targets.maxResponseTime = 1;
@@ -182,7 +182,7 @@ describe('quantiles', () => {
     });
   }
 
-  test('of nothing but zeros are zero, of one value that value', () => {
+  test('of zeros are zero, and of one value that value', () => {
     const { metrics } = fixture();
     metrics.recordRequest(0);
     expect(metrics.generateReport().latencyMs).toMatchObject({ p50: 0, p999: 0, max: 0, mean: 0 });
@@ -192,7 +192,7 @@ describe('quantiles', () => {
 });
 
 describe('a constructor that fails', () => {
-  test('leaves no timer, and no manager that goes on telling it of users', () => {
+  test('leaves no timer, and no listener on a manager', () => {
     const { timers } = fixture();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();
@@ -231,7 +231,7 @@ describe('windows', () => {
         ['5m', 30, 10_000],
         ['15m', 90, 10_000],
       ] as const) {
-        // The slices that are complete, but for the oldest, and what has come since.
+        // All complete slices except the oldest, and the current one.
         const since = Math.max(0, (Math.floor(now / sliceMs) - slices + 1) * sliceMs);
         const inside = events.filter(({ at }) => at >= since);
         expect(windows[name].requests).toBe(inside.length);
@@ -246,7 +246,7 @@ describe('windows', () => {
     }
   });
 
-  test('hold an event until its window is over', () => {
+  test('hold an event until its window ends', () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(5);
     clock.advance(9999);
@@ -270,7 +270,7 @@ describe('windows', () => {
     expect(metrics.generateReport().windows['5m'].requestsPerSecond).toBeCloseTo(50, 9);
   });
 
-  test('survive a clock that stands, or jumps by weeks', () => {
+  test('survive a clock that stands still or jumps by weeks', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const metrics = new ProductionMetrics({ timers });
@@ -287,7 +287,7 @@ describe('windows', () => {
 });
 
 describe('errors and refusals', () => {
-  test('the error rate counts 5xx and what is said to be an error, and neither 4xx nor refusals', () => {
+  test('the error rate counts 5xx and reported errors, and neither 4xx nor refusals', () => {
     const { metrics } = fixture();
     for (const status of [200, 301, 404, 429, 500, 503]) metrics.recordRequest(1, { status });
     metrics.recordRequest(1, { status: 200, error: 'timeout' });
@@ -306,7 +306,7 @@ describe('errors and refusals', () => {
     expect(report.refusals).toEqual({ max_concurrent: 1 });
   });
 
-  test('Apdex: satisfied up to T, tolerating up to 4 T, a failure satisfies nobody', () => {
+  test('Apdex: satisfied up to T, tolerating up to 4 T, never satisfied by a failure', () => {
     const { metrics } = fixture();
     for (const ms of [50, 100, 101, 400, 401, 5000]) metrics.recordRequest(ms);
     metrics.recordRequest(1, { status: 500 });
@@ -319,7 +319,7 @@ describe('the health score', () => {
     for (let i = 0; i < count; i++) metrics.recordRequest(ms, { status });
   };
 
-  test('is 100 when all is well, and says of what', () => {
+  test('is 100 when all parts are good, and lists the parts', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     record(metrics, 50, 20);
     const { metrics: figures, scoreParts, confidence } = metrics.generateReport();
@@ -336,7 +336,7 @@ describe('the health score', () => {
     expect(scoreParts.cpu.score).toBe(null);
   });
 
-  test('falls in a line from the target on, and is capped by the worst part', () => {
+  test('falls linearly beyond the target, and is capped by the worst part', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     record(metrics, 50, 150);
     const { scoreParts, metrics: figures } = metrics.generateReport();
@@ -357,7 +357,7 @@ describe('the health score', () => {
 });
 
 describe('budgets', () => {
-  test('page when both windows burn, and not for a blip of the past', () => {
+  test('page when both windows burn, and not for a short burst in the past', () => {
     const { metrics, clock } = fixture();
     const run = (seconds: number, share: number): void => {
       for (let second = 0; second < seconds; second++) {
@@ -380,7 +380,7 @@ describe('budgets', () => {
     expect(metrics.generateReport().slo[0]?.alert).toBe('ticket');
   });
 
-  test('do not cry over a handful of requests', () => {
+  test('need more than a handful of requests', () => {
     const { metrics } = fixture();
     for (let i = 0; i < 50; i++) metrics.recordRequest(1, { status: 500 });
     expect(metrics.generateReport().slo[0]).toMatchObject({ alert: null });
@@ -398,7 +398,7 @@ describe('users', () => {
     expect(metrics.generateReport().metrics.activeUsers).toBe(1);
   });
 
-  test('a million of them are estimated', () => {
+  test('are estimated to 4 %, for a million of them', () => {
     const { metrics } = fixture();
     for (let i = 0; i < 1_000_000; i++) metrics.recordUser(`user-${i}`);
     expect(Math.abs(metrics.generateReport().metrics.activeUsers / 1e6 - 1)).toBeLessThan(0.04);
@@ -429,7 +429,7 @@ describe('users', () => {
 });
 
 describe('connections', () => {
-  test('bring their messages, refusals and how full the server is', () => {
+  test('add their messages, refusals and saturation', () => {
     const { timers } = fixture();
     const manager = new ConnectionManager({ maxTotalConnections: 2 }, timers);
     const metrics = new ProductionMetrics({ timers, connections: [manager] });
@@ -457,7 +457,7 @@ describe('connections', () => {
 });
 
 describe('routes', () => {
-  test('are told apart by pattern and method', () => {
+  test('are separated by pattern and method', () => {
     const { metrics, clock } = fixture();
     for (let i = 0; i < 30; i++)
       metrics.recordRequest(10, { route: '/a', method: 'GET', status: i < 3 ? 500 : 200 });
@@ -476,7 +476,7 @@ describe('routes', () => {
     expect(other?.latencyMs).toMatchObject({ max: 200, mean: 200 });
   });
 
-  test('forget what is two minutes old, but not the totals', () => {
+  test('forget figures older than two minutes, but keep totals', () => {
     const { metrics, clock } = fixture();
     for (let i = 0; i < 10; i++) metrics.recordRequest(500, { route: '/old' });
     clock.advance(61_000);
@@ -499,7 +499,7 @@ describe('routes', () => {
     });
   });
 
-  test('a million paths, each of 10 KB, share one row and little memory', () => {
+  test('beyond the limit share one row: a million paths of 10 KB take little memory', () => {
     const { metrics } = fixture({ maxRoutes: 100 });
     const long = 'x'.repeat(10_000);
     const before = process.memoryUsage().rss;
@@ -514,8 +514,8 @@ describe('routes', () => {
   });
 });
 
-describe('requests under way', () => {
-  test('are in flight until they end, once', () => {
+describe('requests in flight', () => {
+  test('count until they end, once', () => {
     const { metrics, clock } = fixture();
     const first = metrics.startRequest({ route: '/a', method: 'GET' });
     const second = metrics.startRequest();
@@ -534,7 +534,7 @@ describe('requests under way', () => {
     expect(report.routes[0]).toMatchObject({ route: '/a', method: 'GET' });
   });
 
-  test('a wrong end throws, and leaves nothing in flight', () => {
+  test('end even if their details are wrong, which throws', () => {
     const { metrics } = fixture();
     const request = metrics.startRequest();
     expect(() => request.end({ status: 99 })).toThrow(
@@ -543,7 +543,7 @@ describe('requests under way', () => {
     expect(metrics.generateReport()).toMatchObject({ inFlight: 0, samples: 0 });
   });
 
-  test('are those of the monitor, too, which gives memory and the event loop', () => {
+  test('count in the monitor too, which adds memory and the event loop', () => {
     const timers = new TimerManager();
     managers.push(timers);
     const monitor = new ResourceMonitor({ memory: { maxHeapSize: 1 } }, timers, { log: false });
@@ -558,7 +558,7 @@ describe('requests under way', () => {
 });
 
 describe('bad input', () => {
-  test('is refused by field, and counts nothing', () => {
+  test('is refused by field and counts nothing', () => {
     const { metrics } = fixture();
     const wrong: readonly (readonly [() => unknown, string, string])[] = [
       ...[-1, Number.NaN, Infinity, -Infinity].map(
@@ -637,7 +637,7 @@ describe('bad input', () => {
     expect(metrics.generateReport()).toMatchObject({ samples: 0, errors: {}, refusals: {} });
   });
 
-  test('a wrong option of the exposition is refused, too', () => {
+  test('is refused in options of the exposition', () => {
     const { metrics } = fixture();
     expect(() => metrics.toPrometheus({ naming: 'statsd' as never })).toThrow(
       expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', field: 'naming' }),
@@ -667,7 +667,7 @@ describe('the exposition', () => {
     return metrics;
   }
 
-  test('counts at the very edges of the buckets', async () => {
+  test('counts values on the edges of buckets', async () => {
     const { metrics } = fixture();
     for (const ms of [5, 5.000001, 10, 10_000, 10_001, 0]) metrics.recordRequest(ms);
     const text = await metrics.toPrometheus({ naming: 'prom' });
@@ -681,7 +681,7 @@ describe('the exposition', () => {
     expect(text).toContain('http_request_duration_seconds_sum 20.021000001\n');
   });
 
-  test('speaks the words of OpenTelemetry, of prom-client, or both', async () => {
+  test('uses the names of OpenTelemetry, of prom-client, or both', async () => {
     const metrics = full();
     const [otel, prom, both] = await Promise.all(
       (['otel', 'prom', 'both'] as const).map((naming) => metrics.toOpenMetrics({ naming })),
@@ -698,7 +698,7 @@ describe('the exposition', () => {
     expect(await metrics.toPrometheus()).not.toContain('# EOF');
   });
 
-  test('a series that is known in other windows never goes back', async () => {
+  test('has counters that never decrease when windows end', async () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(1, { route: '/a' });
     clock.advance(3_600_000);
@@ -723,7 +723,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
   if (!promtool) console.log('skipped: promtool is not here to read the exposition');
 
   test.skipIf(python === undefined)(
-    'is accepted by the reference parsers, whatever the routes are called',
+    'is accepted by the reference parsers, with any names of routes',
     async () => {
       const metrics = full();
       for (const naming of ['otel', 'prom', 'both'] as const) {
@@ -755,11 +755,11 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(status).toBe(0);
   });
 
-  test('holds what was counted when it was asked for, and counting goes on meanwhile', async () => {
+  test('holds the counts of its call, while counting goes on', async () => {
     const { metrics } = fixture();
     const texts = [];
     for (let round = 1; round <= 5; round++) {
-      // More than are written down before they are folded.
+      // More samples than the buffer holds before it is folded.
       for (let i = 0; i < 3000; i++)
         metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
       texts.push(metrics.toPrometheus({ naming: 'prom' }));
@@ -771,7 +771,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(metrics.generateReport().samples).toBe(15_000);
   });
 
-  test('workers may end while theirs is being written', async () => {
+  test('may be interrupted by the end of its worker', async () => {
     const entry = new URL('../dist/index.js', import.meta.url).href;
     const code = `
       const { parentPort } = require('node:worker_threads');
@@ -792,7 +792,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
 });
 
 describe('the adapter of ws', () => {
-  test('counts requests and messages by itself, and keeps refusals apart', async () => {
+  test('counts requests and messages by itself, and refusals apart', async () => {
     const metrics = new ProductionMetrics();
     const server = createServer((request, response) => {
       response.statusCode = request.url === '/broken' ? 500 : 200;
@@ -869,7 +869,7 @@ describe('the adapter of ws', () => {
   const handler = (_request: unknown, response: { end(text: string): unknown }): unknown =>
     response.end('ok');
 
-  test('counts a request once, though it is attached twice and wraps the handler', async () => {
+  test('counts a request once, although it is attached twice and wraps the handler', async () => {
     const samples = await asked((guard) => {
       const server = createServer(guard.request(handler));
       for (let i = 0; i < 2; i++) guard.attach(server, new WebSocketServer({ noServer: true }));
@@ -893,7 +893,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     return socket;
   };
 
-  test('Elysia: by the pattern of the route, failures and not-founds too, upgrades not', async () => {
+  test('Elysia: count by the pattern of the route, also failures and 404, but no upgrades', async () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const metrics = new ProductionMetrics();
@@ -929,7 +929,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     await app.stop(true);
   });
 
-  test('Bun.serve: answers and failures, refusals apart', async () => {
+  test('Bun.serve: count answers and failures, and refusals apart', async () => {
     const { portcullis: guardOf } = await import('../dist/bun.js');
     const metrics = new ProductionMetrics();
     const guard = guardOf({ limits: { maxTotalConnections: 1 }, metrics });

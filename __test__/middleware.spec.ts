@@ -42,11 +42,11 @@ function chainOf(
   return { chain, run, clock, timers, strays, of };
 }
 
-/** The chain as koa's `compose`. */
+/** Makes a chain with the signature of koa's `compose`. */
 const compose = (layers: readonly Layer[], options?: MiddlewareChainOptions): Run =>
   chainOf(layers, options).chain.execute() as unknown as Run;
 
-// Both loops, the plain one and the observing one, and all rules on both.
+// The chain has two loops, one without and one with timing: all rules hold for both.
 describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", (timing) => {
   const onion = (layers: readonly Layer[]): Run => compose(layers, { timing });
   const around =
@@ -59,13 +59,13 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
       log.push(last);
     };
 
-  it('1: layers run inwards before next() and outwards after it', async () => {
+  it('layers run inwards before next() and outwards after it', async () => {
     const log: Log = [];
     await onion([around(log, 1, 6), around(log, 2, 5), around(log, 3, 4)])({});
     expect(log).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  it('2: a chain runs as often as it is called, at the same time too', async () => {
+  it('a chain runs as often as it is called, also concurrently', async () => {
     const run = onion(
       [1, 2, 3].map((n): Layer => async (context, next) => {
         const log = context.log as Log;
@@ -82,7 +82,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(contexts[0]!.log).toEqual([1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6]);
   });
 
-  it('3: only an array makes a chain', () => {
+  it('only an array makes a chain', () => {
     for (const items of [undefined, null, 'x', {}, new Set(), () => undefined]) {
       expect(() => new MiddlewareChain(items as never, new TimerManager())).toThrowError(
         /items must be an array/,
@@ -90,7 +90,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     }
   });
 
-  it('4: next() returns a promise at every level, sync layers or not', async () => {
+  it('next() returns a promise at every level, also for sync layers', async () => {
     const seen: unknown[] = [];
     const sync: Layer = (_context, next) => {
       const promise = next();
@@ -104,12 +104,12 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     for (const promise of seen) expect(promise).toBeInstanceOf(Promise);
   });
 
-  it('5: an empty chain resolves', async () => {
+  it('an empty chain resolves', async () => {
     expect(await onion([])({})).toBeUndefined();
     expect(await onion([])()).toBeUndefined();
   });
 
-  it('6: only functions are layers, and the error names the entry', () => {
+  it('only functions are layers, and the error names the entry', () => {
     for (const middleware of [undefined, null, 1, 'x', {}, [], true, Symbol('s')]) {
       expect(() => chainOf([{ name: 'auth', middleware: middleware as never }])).toThrowError(
         /middleware "auth"\.middleware must be a function/,
@@ -117,13 +117,13 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     }
   });
 
-  it('7: the last layer may call next() though nothing follows', async () => {
+  it('the last layer may call next() although nothing follows', async () => {
     expect(
       await onion([async (_context, next) => ((await next()) === undefined ? 'end' : 'more')])({}),
     ).toBe('end');
   });
 
-  it('8, 13: what a layer throws or rejects with is what the run rejects with, whatever it is', async () => {
+  it('a run rejects with the very value that a layer throws or rejects with', async () => {
     for (const error of [new Error('x'), undefined, null, 0, '', false]) {
       const layers: readonly Layer[] = [
         () => {
@@ -152,7 +152,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     }
   });
 
-  it('9: to await next without calling it is harmless, and skips the rest', async () => {
+  it('awaiting next without calling it is harmless, and skips the rest', async () => {
     const log: Log = [];
     await onion([
       async (_context, next) => {
@@ -164,7 +164,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual([1]);
   });
 
-  it('10: every layer and the final next see the very context', async () => {
+  it('every layer and the final next get the same context', async () => {
     const context = {};
     const seen: unknown[] = [];
     const look: Layer = (given, next) => (seen.push(given), next());
@@ -173,7 +173,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     for (const given of seen) expect(given).toBe(context);
   });
 
-  it('11: an upper layer catches what a lower one throws, and goes on', async () => {
+  it('an upper layer catches the error of a lower one, and goes on', async () => {
     const log: Log = [];
     await onion([
       async (_context, next) => {
@@ -194,7 +194,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual([1, 2, 3, 4]);
   });
 
-  it('12: without a layer the final next runs', async () => {
+  it('without a layer the final next runs', async () => {
     let ran = 0;
     expect(await onion([])({}, () => ++ran)).toBe(1);
     await expect(
@@ -204,7 +204,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     ).rejects.toThrow('final');
   });
 
-  it('14, 16: chains are layers of chains; each layer runs once', async () => {
+  it('a chain may be a layer of a chain; each layer runs once', async () => {
     const log: Log = [];
     const step =
       (n: number): Layer =>
@@ -214,7 +214,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  it('15: next() twice is an error that names the layer, and the rest ran once', async () => {
+  it('a second next() is an error that names the layer, and the rest runs once', async () => {
     let ran = 0;
     const named = (middleware: Layer) =>
       chainOf(
@@ -254,7 +254,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     }
   });
 
-  it('15: also after the layer has ended, and by the final next', async () => {
+  it('a second next() is an error after the layer has ended, and in the final next', async () => {
     let kept: (() => Promise<unknown>) | undefined;
     const { run } = chainOf([(_context, next) => ((kept = next), next())], { timing });
     await run({});
@@ -266,7 +266,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     await expect(run({}, final)).rejects.toThrow('next() called multiple times in the final next');
   });
 
-  it('17: what layers return travels outwards', async () => {
+  it('the values that layers return travel outwards', async () => {
     const log: unknown[] = [];
     const run = onion([
       async (_context, next) => (log.push(await next()), 1),
@@ -276,7 +276,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual([0, 2]);
   });
 
-  it('18: the items are left as they are, and later changes of the array do not count', async () => {
+  it('the items are not changed, and later changes of the array do not count', async () => {
     const log: Log = [];
     const items = Object.freeze([
       Object.freeze({ name: 'low', middleware: (() => log.push('low')) as Layer }),
@@ -294,7 +294,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual(['high', 'low']);
   });
 
-  it('19: the final next gets the context and a next of its own, and runs once', async () => {
+  it('the final next gets the context and a next of its own, and runs once', async () => {
     let ran = 0;
     const context = {};
     await onion([(_context, next) => next()])(
@@ -308,7 +308,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(ran).toBe(1);
   });
 
-  it('20, 21: order is priority, then place', async () => {
+  it('the order is by priority, then by place', async () => {
     const log: Log = [];
     const item = (name: string, priority?: number): MiddlewareItem<Context, unknown> => ({
       name,
@@ -322,7 +322,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(log).toEqual(['f', 'b', 'd', 'a', 'e', 'c']);
   });
 
-  it('short circuits, and returns thenables and lazy ones as promises, once', async () => {
+  it('a layer may answer without next(); thenables become promises, and are asked once', async () => {
     let asked = 0;
     // oxlint-disable-next-line unicorn/no-thenable
     const lazy = { then: (resolve: (value: string) => void) => (asked++, resolve('lazy')) };
@@ -333,7 +333,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     ]);
     expect(await run({})).toBe('lazy!');
     expect(asked).toBe(1);
-    // In a layer that calls next() and does not wait for it, too.
+    // The same for a layer that calls next() without waiting.
     const detached = onion([(_context, next) => (void next(), lazy)]);
     expect(await detached({})).toBe('lazy');
     expect(asked).toBe(2);
@@ -360,7 +360,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect(count).toBe(30_000);
   });
 
-  it('1,000 runs that interleave keep to themselves', async () => {
+  it('1,000 interleaved runs do not mix', async () => {
     const pause = async (n: number): Promise<void> => {
       for (let i = 0; i < n; i++) await done();
     };
@@ -380,7 +380,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     for (const { log } of contexts) expect(log).toEqual([1, 2, 3, -3, -2, -1]);
   });
 
-  it('AsyncLocalStorage goes through the chain, also where the stack is broken', async () => {
+  it('AsyncLocalStorage is kept through the chain, also where the stack is broken', async () => {
     const storage = new AsyncLocalStorage<number>();
     const seen = new Set<unknown>();
     const look: Layer = (_context, next) => (seen.add(storage.getStore()), next());
@@ -392,7 +392,7 @@ describe.each(['off', 'always', 'sampled'] as const)("koa's rules, timing: %s", 
     expect([...seen]).toEqual([7]);
   });
 
-  it('a run whose signal has aborted does not begin, one whose signal aborts does not go on', async () => {
+  it('a run does not begin or go on once its signal has aborted', async () => {
     const log: Log = [];
     const controller = new AbortController();
     const run = onion([
@@ -439,7 +439,7 @@ describe('a layer that does not wait for its next()', () => {
         throw new Error('own');
       },
     ],
-  ])('does not crash the process, and the error is told: %s', async (_name, layer) => {
+  ])('does not crash the process, and the error is reported: %s', async (_name, layer) => {
     for (const timing of ['off', 'always'] as const) {
       const { run, strays, of } = chainOf([{ name: 'careless', middleware: layer }, failing], {
         timing,
@@ -497,7 +497,7 @@ describe('a layer that does not wait for its next()', () => {
         await go();
       },
     ],
-  ])('one that does is not told of: %s', async (_name, layer) => {
+  ])('is not confused with one that waits: %s', async (_name, layer) => {
     for (const timing of ['off', 'always'] as const) {
       const { run, strays } = chainOf([layer, failing], { timing });
       await expect(run({})).rejects.toThrow('below');
@@ -506,7 +506,7 @@ describe('a layer that does not wait for its next()', () => {
     }
   });
 
-  it('whose text shows that it waits is taken at its word, and no other', () => {
+  it('is recognized by its source: only text that certainly waits is trusted', () => {
     const layer = (text: string): Layer => new Function(`return ${text}`)() as Layer;
     for (const text of [
       'async (c, n) => { await n(); }',
@@ -559,7 +559,7 @@ describe('a layer that does not wait for its next()', () => {
     }
   });
 
-  it('without onError: a warning, once, without the text of the error; a run nobody awaits stays an unhandled rejection', () => {
+  it('becomes one process warning without onError, while a run that is not awaited stays an unhandled rejection', () => {
     const script = `
       import { PerformantMiddlewareChain, TimerManager } from './dist/index.js';
       process.on('warning', (warning) => console.log('warning', warning.code, warning.message));
@@ -709,7 +709,7 @@ describe('configuration', () => {
     );
   });
 
-  it('refuses a final next that is not there, and takes its absence as koa does', async () => {
+  it('refuses a wrong final next, and allows its absence as koa does', async () => {
     const { run } = chainOf([(_context, next) => next()]);
     for (const final of [undefined, null, 5, {}]) {
       await expect(run({}, final)).rejects.toMatchObject({
@@ -720,7 +720,7 @@ describe('configuration', () => {
     expect(await run({})).toBeUndefined();
   });
 
-  it('takes any context, and a hostile one rejects', async () => {
+  it('accepts any context, and rejects for one that throws', async () => {
     const { run } = chainOf([(_context, next) => next()]);
     for (const context of [
       undefined,
@@ -746,7 +746,7 @@ describe('configuration', () => {
     await expect(run(hostile, done)).rejects.toThrow('hostile');
   });
 
-  it('compiles once: objects are asked for their layer when the chain is compiled, not per run', async () => {
+  it('compiles once: the layer of an object is made when the chain is compiled, not per run', async () => {
     const made: string[] = [];
     class Auth {
       hash = 'a';
@@ -771,7 +771,7 @@ describe('configuration', () => {
     const context: Context = {};
     await run(context, done);
     expect([context.by, made]).toEqual(['b', ['a', 'b']]);
-    // Another layer's coming is no reason to make this one anew; `invalidateCache()` is.
+    // Adding another layer does not make this one again; `invalidateCache()` does.
     chain.add({ name: 'other', middleware: (_context, next) => next() });
     await run({}, done);
     expect(made).toEqual(['a', 'b']);
@@ -780,7 +780,7 @@ describe('configuration', () => {
     expect(made).toEqual(['a', 'b', 'b']);
   });
 
-  it('sees that a function, a priority or enabled changed on an item', async () => {
+  it('notices a changed function, priority or `enabled` of an item', async () => {
     const log: Log = [];
     const put =
       (name: string): Layer =>
@@ -813,7 +813,7 @@ describe('configuration', () => {
     expect(() => chain.execute()).not.toThrow();
   });
 
-  it('sees that an item was renamed: its figures go on under the new name, which has to be its own', async () => {
+  it('notices a renamed item: its figures go on under the new name, which must be unique', async () => {
     const a: MiddlewareItem<Context, unknown> = {
       name: 'a',
       middleware: (_context, next) => next(),
@@ -846,7 +846,7 @@ describe('configuration', () => {
     expect(() => chain.execute()).not.toThrow();
   });
 
-  it('changes are whole or not at all', async () => {
+  it('applies a change as a whole or not at all', async () => {
     const { chain, run } = chainOf([(_context, next) => next()]);
     const compiled = chain.execute();
     const { version } = chain;
@@ -873,7 +873,7 @@ describe('configuration', () => {
     expect(chain.remove('none')).toBe(false);
     expect([chain.execute(), chain.version]).toEqual([compiled, version]);
     expect(await run({}, () => 'end')).toBe('end');
-    // Not made while disabled.
+    // A disabled layer is not made.
     chain.add({ name: 'broken', middleware: broken, enabled: false });
     expect(await run({}, () => 'end')).toBe('end');
     expect(() => chain.enable('broken')).toThrow('cannot be made');
@@ -881,7 +881,7 @@ describe('configuration', () => {
     expect(chain.version).toBe(version + 2);
   });
 
-  it('runs in flight finish on the chain they began with', async () => {
+  it('finishes runs in flight on the chain that they began with', async () => {
     let open: () => void = () => undefined;
     const gate = new Promise<void>((resolve) => (open = resolve));
     const put =
@@ -910,7 +910,7 @@ describe('configuration', () => {
     expect(late.log).toEqual(['new', -1]);
   });
 
-  it('the same function may be two layers', async () => {
+  it('allows one function in two layers', async () => {
     let ran = 0;
     const same: Layer = (_context, next) => (ran++, next());
     await chainOf([same, same]).run({}, done);
@@ -919,7 +919,7 @@ describe('configuration', () => {
 });
 
 describe('figures', () => {
-  it('self time is without what is below, total with it; on the clock of the manager', async () => {
+  it('self time excludes the layers below, total time includes them; by the clock of the manager', async () => {
     const { chain, run, clock, of } = chainOf(
       [
         async (_context, next) => {
@@ -946,13 +946,13 @@ describe('figures', () => {
       detached: 0,
       optional: null,
     });
-    // The moving average gives each new one a tenth.
+    // The moving average weighs each new value by a tenth.
     for (let i = 0; i < 2; i++) await run({}, done);
     expect(chain.getPerformanceMetrics().m0).toBe(15);
     expect(of('m0').total!.emaMs).toBeCloseTo(118 * 0.81 + 18 * 0.19);
   });
 
-  it('errors count where they come from, runs in flight while they last', async () => {
+  it('errors count in the layer that throws, runs in flight until they end', async () => {
     const { run, of } = chainOf(
       [
         async (_context, next) => {
@@ -981,7 +981,7 @@ describe('figures', () => {
     expect(of('m2').total!.maxMs).toBe(0);
   });
 
-  it('counts layers that end before what they called', async () => {
+  it('count layers that end before the layers below', async () => {
     const { run, of } = chainOf([(_context, next) => void next(), async () => turn()], {
       timing: 'always',
     });
@@ -991,7 +991,7 @@ describe('figures', () => {
     expect([of('m0').detached, of('m1').detached, of('m1').inFlight]).toEqual([1, 0, 0]);
   });
 
-  it('all runs are counted; sampled are the first 64 and one in 64; always all, off none', async () => {
+  it('count all runs, and time the first 64 and one in 64 (sampled), all (always) or none (off)', async () => {
     const counted = async (options: MiddlewareChainOptions, runs: number) => {
       const { run, of, chain } = chainOf([(_context, next) => next()], options);
       for (let i = 0; i < runs; i++) await run({});
@@ -1004,7 +1004,7 @@ describe('figures', () => {
     expect(await counted({ timing: 'off' }, 200)).toEqual([200, 0, []]);
   });
 
-  it('quantiles agree with a sorted list to 3.2 %, and old ones fade', async () => {
+  it('quantiles agree with a sorted list to 3.2 %, and old values fade', async () => {
     let ms = 0;
     const { run, clock, of } = chainOf([() => clock.advance(ms)], { timing: 'always' });
     let random = 11;
@@ -1031,7 +1031,7 @@ describe('figures', () => {
     expect(of('m0').self!.p99Ms).toBeCloseTo(1, 1);
   });
 
-  it('stay with a layer that is moved or switched off, and begin anew with another function', async () => {
+  it('stay with a layer that is moved or switched off, and start anew with another function', async () => {
     const layer: Layer = (_context, next) => next();
     const { chain, run, of } = chainOf([layer, layer], { timing: 'always' });
     await run({});
@@ -1053,7 +1053,7 @@ describe('figures', () => {
     ]);
   });
 
-  it('diagnostics: start, end and error of each layer, and nothing while nobody listens', async () => {
+  it('diagnostics: start, end and error of each layer, and no cost without a subscriber', async () => {
     const seen: string[] = [];
     const note =
       (event: string) =>
@@ -1147,14 +1147,14 @@ describe('timeoutMs', () => {
     expect([of('slow').timeouts, of('slow').lateSettles, timers.getActiveTimersCount()]).toEqual([
       1, 0, 0,
     ]);
-    // The next run with the same context is not the one that was aborted.
+    // The next run with the same context has a signal of its own.
     const again = run(context, done);
     expect((context.signal as AbortSignal).aborted).toBe(false);
     clock.advance(50);
     await expect(again).rejects.toBe((context.signal as AbortSignal).reason);
   });
 
-  it('counts the own time only: not that of next()', async () => {
+  it('counts the own time of a layer, without that of next()', async () => {
     const { run, clock, timers } = chainOf([
       timedItem(async (_context, next) => {
         await turn();
@@ -1187,7 +1187,7 @@ describe('timeoutMs', () => {
     await expect(late).rejects.toMatchObject({ code: 'ERR_MIDDLEWARE_TIMEOUT' });
   });
 
-  it('a layer that ends late is counted, and cannot go on', async () => {
+  it('a layer that ends late is counted, and its next() rejects', async () => {
     const log: Log = [];
     let release: (fail: boolean) => void = () => undefined;
     const { run, clock, strays, of } = chainOf([
@@ -1209,7 +1209,7 @@ describe('timeoutMs', () => {
     expect(strays).toMatchObject([{ layer: 'slow', kind: 'late', error: { message: 'late' } }]);
   });
 
-  it('a signal that the context brings is followed, and given back', async () => {
+  it('a signal of the context is followed, and put back afterwards', async () => {
     const controller = new AbortController();
     const context: Context = { signal: controller.signal };
     let inner: AbortSignal | undefined;
@@ -1230,7 +1230,7 @@ describe('timeoutMs', () => {
     expect(context.signal).toBe(controller.signal);
   });
 
-  it('nothing stays behind on a signal that many runs share', async () => {
+  it('leaves no listener on a signal that many runs share', async () => {
     let listening = 0;
     const signal = {
       aborted: false,
@@ -1244,7 +1244,7 @@ describe('timeoutMs', () => {
     expect(listening).toBe(0);
   });
 
-  it('of a chain in a chain: what the inner one aborts is its own', async () => {
+  it('of a chain in a chain: the inner one aborts its own signal only', async () => {
     const inner = chainOf([timedItem(never)]);
     const context: Context = {};
     const outer = chainOf([
@@ -1276,7 +1276,7 @@ describe('timeoutMs', () => {
 });
 
 describe('optional layers', () => {
-  it('a failure is told, and the run goes on as if the layer were not there', async () => {
+  it('report a failure, and the run goes on without the layer', async () => {
     const error = new Error('metrics');
     const variants: readonly Layer[] = [
       () => {
@@ -1305,7 +1305,7 @@ describe('optional layers', () => {
     }
   });
 
-  it('what the rest throws reaches the layers above, and is no failure of the optional one', async () => {
+  it('pass on errors of the layers below, which are no failures of theirs', async () => {
     const { run, of, strays } = chainOf([
       { name: 'metrics', optional: true, middleware: async (_context, next) => next() },
     ]);
@@ -1322,7 +1322,7 @@ describe('optional layers', () => {
     ]);
   });
 
-  it('one that keeps failing is left out, then tried by one run, on the clock of the manager', async () => {
+  it('are skipped while they keep failing, then tried by one run, by the clock of the manager', async () => {
     let isBroken = true;
     let called = 0;
     const { run, clock, of } = chainOf([
@@ -1361,7 +1361,7 @@ describe('optional layers', () => {
     expect(called).toBe(6);
   });
 
-  it('a timeout leaves it behind, without aborting the run', async () => {
+  it('are left behind by a timeout, without aborting the run', async () => {
     const { run, clock, of, strays } = chainOf([
       {
         name: 'geo',
@@ -1382,7 +1382,7 @@ describe('optional layers', () => {
     expect(strays).toMatchObject([{ kind: 'optional', error: { code: 'ERR_MIDDLEWARE_TIMEOUT' } }]);
   });
 
-  it('an onError that throws does no harm', async () => {
+  it('survive an onError that throws', async () => {
     const { run } = chainOf(
       [{ name: 'x', optional: true, middleware: () => Promise.reject(new Error('x')) }],
       {

@@ -7,7 +7,7 @@ import manifest from '../package.json' with { type: 'json' };
 
 const LINUX = { platform: 'linux', arch: 'x64', env: {} };
 
-/** As the generated loader throws: each attempt with the one before it as its cause. */
+/** Makes the error of the generated loader: each attempt has the one before it as its cause. */
 function failed(...messages: string[]): Error {
   let last: Error | undefined;
   for (const message of messages)
@@ -98,7 +98,7 @@ describe('an addon that cannot be loaded', () => {
       /correct it, or unset it/,
     ],
   ])(
-    'says so in one sentence and with a code where %s',
+    'is explained in one sentence and with a code: %s',
     (_, error, host, code, value, sentence) => {
       const explained = explainLoadFailure(error, host);
       expect(explained).toBeInstanceOf(PortcullisError);
@@ -130,7 +130,7 @@ describe('an addon that cannot be loaded', () => {
       { NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere.node', NAPI_RS_FORCE_WASI: 'true' },
       '/nowhere.node',
     ],
-  ])('is the fault of %s, and no other is named, in %j', (field, env, value) => {
+  ])('is blamed on %s, and on no other variable, in %j', (field, env, value) => {
     const names = {
       ...process.env,
       NAPI_RS_WASI_FLAVOR: '',
@@ -157,21 +157,21 @@ describe('an addon that cannot be loaded', () => {
     { NAPI_RS_FORCE_WASI: '1' },
     { NAPI_RS_FORCE_WASI: '' },
     { NAPI_RS_WASI_FLAVOR: '' },
-  ])('that is missing is not the fault of %j, which leaves the loader its choice', (env) => {
+  ])('that is missing is not blamed on %j, which leaves the loader its choice', (env) => {
     expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env })).toMatchObject({
       code: 'ERR_ADDON_MISSING',
     });
   });
 
-  test('is refused where it is that of another package, and the environment stays as it was', () => {
+  test('is refused if it belongs to another package, and the environment is unchanged', () => {
     const before = { ...process.env };
     expect(() => loadNative(() => ({ other: 1 }), LINUX)).toThrow(/addon of another package/);
     expect({ ...process.env }).toEqual(before);
-    // To set a variable to undefined gives it that text.
+    // Setting a variable to undefined would give it the text "undefined".
     expect(process.env['NAPI_RS_ENFORCE_VERSION_CHECK']).not.toBe('undefined');
   });
 
-  test('is made for every platform that is named', () => {
+  test('is built for every platform that the error names', () => {
     const folder = (triple: string): string =>
       `${triple.includes('linux') ? 'linux' : triple.includes('apple') ? 'darwin' : 'win32'}-${triple.startsWith('x86_64') ? 'x64' : 'arm64'}`;
     expect([...new Set(manifest.napi.targets.map(folder))].toSorted()).toEqual(
@@ -191,7 +191,7 @@ describe('a runtime', () => {
     [{ node: '24.3.0', bun: '1.2.23' }, false, /needs Bun 1\.3 or newer/],
     [{ node: '24.3.0', bun: '1.3.0' }, true, undefined],
     [{ node: '24.3.0', bun: '2.0.0' }, true, undefined],
-  ])('%j (require: %s) is judged by its version', (versions, byRequire, sentence) => {
+  ])('%j (require: %s) is checked by its version', (versions, byRequire, sentence) => {
     const problem = runtimeProblem(versions, byRequire);
     if (sentence === undefined) expect(problem).toBeUndefined();
     else expect(problem).toMatch(sentence);

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type JsonLimits, scanJson } from '../dist/index.js';
 import { agree } from './fixtures/agree.js';
 
-// Internal, and so not in the declarations.
+// Internal, so it has no declarations.
 const { isPlainJson } = (await import('../dist/validators/plain.js' as string)) as {
   isPlainJson: (input: Uint8Array, length: number, limits: Float64Array) => boolean;
 };
@@ -24,7 +24,7 @@ function isPlain(text: string, limits: JsonLimits = {}, behind = 0x5d): boolean 
   return isPlainJson(room, bytes.length, checkedJsonLimits('limits', limits));
 }
 
-/** Numbers that the seed decides. */
+/** Returns numbers that the seed determines. */
 function random(seed: number): (most: number) => number {
   let state = seed;
   return (most) => {
@@ -77,8 +77,8 @@ const PIECES = [
   ])
   .concat(['{"a":1,"a":2}', '{"a":{"a":1},"b":[{"a":1}]}', '"AaBB"', '"BBAa":', '"AaBB":']);
 
-describe('the first look at messages', () => {
-  it('passes nothing that the scanner refuses, whatever the text and the limits', () => {
+describe('the fast path for messages', () => {
+  it('accepts no text that the scanner refuses, under any limits', () => {
     const next = random(20_261_125);
     let passed = 0;
     for (let run = 0; run < 60_000; run++) {
@@ -86,7 +86,7 @@ describe('the first look at messages', () => {
       if (next(2) === 0)
         for (let length = next(9); length >= 0; length--) text += PIECES[next(PIECES.length)];
       else {
-        // One that is good, with a piece of it exchanged.
+        // A good message with one piece replaced.
         text = JSON.stringify({
           type: 'say',
           id: next(1000),
@@ -118,7 +118,7 @@ describe('the first look at messages', () => {
         throw new Error(
           `${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`,
         );
-      // Behind it the verdict is the scanner's own, with all that belongs to it; of a string as of its bytes.
+      // Fast path and scanner together give the result of the scanner, for a string and for its bytes.
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
         agree(
@@ -131,7 +131,7 @@ describe('the first look at messages', () => {
     expect(passed).toBeGreaterThan(5000);
   });
 
-  it('passes what clients usually send, up to 512 bytes, and leaves the rest to the scanner', () => {
+  it('accepts usual messages up to 512 bytes, and leaves the rest to the scanner', () => {
     for (const text of [
       '{}',
       '[]',
@@ -152,7 +152,7 @@ describe('the first look at messages', () => {
       '{"a":1,"a":2}',
       '{"__proto__":1}',
       '{"constructor":1}',
-      // Doubled around an object of its own keys, and deeper or longer than keys are kept for.
+      // A repeated key around an object, and keys deeper or more than the fast path keeps.
       '{"a":{"b":1},"a":2}',
       `${'{"k":'.repeat(7)}{"a":1,"a":2}${'}'.repeat(7)}`,
       `${'{"k":'.repeat(8)}{"a":1,"a":2}${'}'.repeat(8)}`,
@@ -176,7 +176,7 @@ describe('the first look at messages', () => {
     expect(isPlain(`"${'x'.repeat(511)}"`)).toBe(false);
     expect(isPlain(`{${Array.from({ length: 16 }, (_, at) => `"k${at}":1`).join()}}`)).toBe(true);
     expect(isPlain(`${'['.repeat(8)}${']'.repeat(8)}`)).toBe(true);
-    // Whatever an earlier, longer message has left behind it.
+    // Bytes that a longer message has left behind do not matter.
     for (const behind of ['5', ' ', '"', ',', '}'])
       expect([behind, isPlain('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
   });

@@ -42,7 +42,7 @@ describe('a release', () => {
     if (tracked.status === 0) expect(tracked.stdout).toBe('');
   });
 
-  test('names what others wrote of the binaries, in the versions that are linked, and holds no machine or registry', () => {
+  test('names the linked crates of the binaries with their versions, and no machine or registry', () => {
     const notices = readFileSync('THIRD-PARTY-NOTICES.md', 'utf8');
     const locked = new Set(
       [...readFileSync('Cargo.lock', 'utf8').matchAll(/^name = "(.+)"\nversion = "(.+)"$/gm)].map(
@@ -55,7 +55,7 @@ describe('a release', () => {
       ),
     ].map(([, name, version]) => `${name} ${version}`);
     expect(named.filter((one) => !locked.has(one) && !one.startsWith('uPlot '))).toEqual([]);
-    // Linked on every platform, on one, by a build of C, and by those.
+    // Linked on every platform, on one platform, or as C code.
     for (const name of [
       'aws-lc-sys',
       'napi',
@@ -65,7 +65,7 @@ describe('a release', () => {
       'uPlot',
     ])
       expect(named.map((one) => one.split(' ')[0])).toContain(name);
-    // What only builds or tests it is no part of it.
+    // Crates that only build or test it are not linked.
     for (const name of [
       'cc',
       'cmake',
@@ -83,7 +83,7 @@ describe('a release', () => {
     expect(notices).not.toMatch(/\/root\/|\/home\/|\.cargo|registry|crates\.io|npmjs/);
   });
 
-  test('gives the right to publish to one job, which needs all others, and runs no action but by its commit', () => {
+  test('lets one job publish, which needs all others, and pins every action to a commit', () => {
     const release = workflow('release');
     expect(release.match(/id-token: write/g)).toHaveLength(1);
     expect(release.indexOf('id-token: write')).toBeGreaterThan(release.indexOf('\n  publish:'));
@@ -95,7 +95,7 @@ describe('a release', () => {
     }
   });
 
-  test('says what stands in its way', () => {
+  test('lists the obstacles', () => {
     const { status, stderr } = spawnSync(
       process.execPath.includes('bun') ? 'node' : process.execPath,
       ['scripts/release.mjs', 'check'],
@@ -108,7 +108,7 @@ describe('a release', () => {
     expect(stderr).toContain(`the tag is v9.9.9 and the version of portcullis ${manifest.version}`);
   });
 
-  test('says of each thing that does not fit what it is', () => {
+  test('names each mismatch', () => {
     const root = mkdtempSync(join(tmpdir(), 'release-'));
     try {
       const put = (path: string, given: object | string): void => {
@@ -164,7 +164,7 @@ describe('a release', () => {
     expect(stderr).toMatch(/^portcullis: /);
   });
 
-  test('is not made by hand: publishing from here is refused', () => {
+  test('is refused outside of the workflow', () => {
     const { status, stderr } = spawnSync('node', ['scripts/release.mjs', 'fit'], {
       encoding: 'utf8',
     });
@@ -172,7 +172,7 @@ describe('a release', () => {
     expect(stderr).toContain('releases are made by .github/workflows/release.yml');
   });
 
-  test('installs nothing but files: no script runs on a user’s machine', () => {
+  test('runs no script when it is installed', () => {
     for (const script of ['preinstall', 'install', 'postinstall', 'prepare'])
       expect(manifest.scripts).not.toHaveProperty(script);
     expect(manifest).not.toHaveProperty('optionalDependencies');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { PortcullisError, type ResourceLimits, resourceLimits } from '../dist/index.js';
 
-// The plan's whole type, as a user of it would write it.
+// Every field of the type, as a user would write it.
 const WHOLE: ResourceLimits = {
   memory: { maxHeapSize: 256, warningThreshold: 70, criticalThreshold: 85, gcInterval: 1000 },
   connections: { maxTotal: 100, maxPerIp: 10, maxPerUser: 5, timeoutMs: 30_000 },
@@ -20,7 +20,7 @@ function thrown(limits: unknown): Partial<PortcullisError> {
 }
 
 describe('resource limits', () => {
-  it('keep what is given and fill in the rest, frozen', () => {
+  it('keep given values and fill in the rest, frozen', () => {
     expect(resourceLimits(WHOLE)).toMatchObject(WHOLE);
     const limits = resourceLimits({
       requests: { maxConcurrent: 0, timeoutMs: undefined as unknown as number },
@@ -39,7 +39,7 @@ describe('resource limits', () => {
     ).toBe(true);
   });
 
-  it('take no reference to what was given', () => {
+  it('copy the given objects', () => {
     const requests = { maxConcurrent: 5 };
     const limits = resourceLimits({ requests });
     requests.maxConcurrent = 6;
@@ -70,7 +70,7 @@ describe('resource limits', () => {
     expect(['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE']).toContain(error.code);
   });
 
-  it('know their names', () => {
+  it('refuse unknown names', () => {
     expect(thrown({ request: {} })).toMatchObject({
       code: 'ERR_UNKNOWN_OPTION',
       message: expect.stringContaining('did you mean requests?'),

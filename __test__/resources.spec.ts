@@ -27,7 +27,7 @@ const isLinux = process.platform === 'linux';
 const isBun = process.versions['bun'] !== undefined;
 if (!isBun)
   console.log(
-    'skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun',
+    'skipped on Node: upgrades pass the request limiter only with Elysia, which needs Bun',
   );
 const monitors: ResourceMonitor[] = [];
 const folders: string[] = [];
@@ -49,7 +49,7 @@ function blockUntilNoticed(monitor: ResourceMonitor): void {
     if (monitor.snapshot().loop.stall !== null) return;
 }
 
-/** A file system of our own, in which a process of `rssMb` lives in a group of a limit. */
+/** Makes a folder that stands for the root of the file system, with these files. */
 function machine(files: Readonly<Record<string, string>>): {
   root: string;
   put: (path: string, text: string) => void;
@@ -79,7 +79,7 @@ afterEach(() => {
 });
 
 describe('figures', () => {
-  it.runIf(isLinux)('are there at once, but for CPU, which needs two samples', async () => {
+  it.runIf(isLinux)('exist at once, except CPU, which needs two samples', async () => {
     const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
     const { memoryUsage, activeConnections, activeRequests, cpuUsage } = monitor.getMetrics();
     const rss = process.memoryUsage.rss() / 2 ** 20;
@@ -96,7 +96,7 @@ describe('figures', () => {
     await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(3), 5000);
   });
 
-  it('pitfall 11: JSON of a snapshot has no NaN and no Infinity, whatever is missing', () => {
+  it('hold no NaN and no Infinity, whichever files are missing', () => {
     for (const files of [
       {},
       MACHINE,
@@ -112,7 +112,7 @@ describe('figures', () => {
     }
   });
 
-  it('a missing /proc and cgroup leave null and a healthy process', () => {
+  it('are null without /proc and cgroup, and the process counts as healthy', () => {
     const monitor = monitored(
       { memory: { maxHeapSize: 100_000 } },
       { ...silent, root: machine({}).root, stalls: false },
@@ -139,7 +139,7 @@ describe('figures', () => {
     ]);
   });
 
-  /** Figures of a snapshot by path, and their ages by the same. */
+  /** Returns the figures of a snapshot and their ages, by path. */
   function figuresAndAges(
     monitor: ResourceMonitor,
   ): Map<string, { figure: unknown; age: unknown }> {
@@ -158,7 +158,7 @@ describe('figures', () => {
     return found;
   }
 
-  it('have an age each, under the same name: null where there is none, else a number of milliseconds', async () => {
+  it('have an age each under the same name: milliseconds, or null for a figure that is unknown', async () => {
     const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
     const check = (): void => {
       for (const [name, { figure, age }] of figuresAndAges(monitor)) {
@@ -179,7 +179,7 @@ describe('figures', () => {
     };
     check();
     const { ages, ...snapshot } = monitor.snapshot();
-    // Nothing is left out but what says how it is watched, and lists whose entries are dated.
+    // Without an age: how the loop is watched, and lists whose entries have dates.
     const names = Object.entries(snapshot).flatMap(([name, part]) =>
       typeof part === 'object' && part !== null && !Array.isArray(part)
         ? Object.keys(part).map((its) => `${name}.${its}`)
@@ -205,7 +205,7 @@ describe('figures', () => {
     check();
   });
 
-  it('grow old where their file can be read no longer, while the others stay new', async () => {
+  it('age when their file can no longer be read, while the others stay fresh', async () => {
     const files = {
       ...MACHINE,
       '/proc/self/stat': '9 (node) R 1 2 3 4 5 6 7 8 9 10 1000 0 0 0 20',
@@ -224,7 +224,7 @@ describe('figures', () => {
     );
     const { memory, cpu, ages } = monitor.snapshot();
     expect([memory.rssMb, cpu.cpus, cpu.quotaCpus]).toEqual([before.memory.rssMb, 4, 0.5]);
-    // Of one file, and of others that are read as often.
+    // Both come from the removed file; those below come from files that are read as often.
     expect(ages.cpu.cpus).toBe(ages.memory.rssMb);
     for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus])
       expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
@@ -234,7 +234,7 @@ describe('figures', () => {
     expect(monitor.snapshot().ages.memory.rssMb).toBeLessThan(1500);
   });
 
-  it('pitfall 17: a /proc and cgroup that turn to nonsense while they are watched change no state and throw nothing', async () => {
+  it('survive a /proc and cgroup that turn to nonsense: no state changes and nothing throws', async () => {
     const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const changes: StateChange[] = [];
     const monitor = monitored(
@@ -249,7 +249,7 @@ describe('figures', () => {
     expect(monitor.snapshot().memory.rssMb).toBe(95);
   });
 
-  it('pitfall 6: a wall clock that jumps makes no stall and no figure old', async () => {
+  it('do not age by a wall clock that jumps, which makes no stall either', async () => {
     const monitor = monitored();
     const real = Date.now;
     const jump = vi.spyOn(Date, 'now');
@@ -257,17 +257,17 @@ describe('figures', () => {
       jump.mockImplementation(() => real() + hours * 3_600_000);
       await new Promise((resolve) => setTimeout(resolve, 300));
       expect(monitor.snapshot().ages.memory.limits).toBeLessThan(60_000);
-      // The runner's own blocks are told as they were.
+      // Blocks of the test runner itself may be listed.
       expect(monitor.stalls().every(({ durationMs }) => durationMs < 60_000)).toBe(true);
     }
     jump.mockRestore();
   });
 
-  it('pitfall 19: V8’s heap statistics are read once a second on Node, and never on Bun, where they walk the heap', async () => {
+  it('read the heap statistics of V8 once a second on Node, and never on Bun, where they walk the heap', async () => {
     const read = vi.spyOn(v8, 'getHeapStatistics');
     const root = machine({ ...MACHINE, '/proc/self/status': status(80) }).root;
     const start = performance.now();
-    // At warning the heap is asked for with every sample.
+    // In the state `warning` every sample reads the heap.
     const monitor = monitored(
       { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
       { ...silent, root },
@@ -310,7 +310,7 @@ describe('figures', () => {
     60_000,
   );
 
-  it('pitfall 3: the limit that binds is the one of which most is used, and is named', () => {
+  it('name the effective limit: the one that is used most', () => {
     const { root } = machine({
       ...MACHINE,
       '/proc/self/status': status(200),
@@ -336,7 +336,7 @@ describe('figures', () => {
     expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSize');
   });
 
-  it('pitfall 17: a maxHeapSize above the limit of the container is warned about', () => {
+  it('come with a warning if maxHeapSize is above the limit of the container', () => {
     const { root } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`,
@@ -356,7 +356,7 @@ describe('figures', () => {
     ]);
     monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
-    // What only throttles does not bind.
+    // `memory.high` only throttles, so it is no effective limit.
     const group = '/sys/fs/cgroup/pod/app/memory.';
     const { root: throttled } = machine({
       ...MACHINE,
@@ -372,7 +372,7 @@ describe('figures', () => {
     expect(lines.length).toBe(1);
   });
 
-  it('pressure is as the kernel says it, and what it does not say is null', () => {
+  it('hold the pressure that the kernel reports, and null for the rest', () => {
     const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
     const { root } = machine({
       ...MACHINE,
@@ -387,7 +387,7 @@ describe('figures', () => {
     ]);
   });
 
-  it('connections are those of a manager until it is detached', () => {
+  it('count the connections of a manager until it is detached', () => {
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const monitor = monitored({}, { ...silent, connections: manager });
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
@@ -397,7 +397,7 @@ describe('figures', () => {
     manager.cleanup();
   });
 
-  it('connections are those of the managers, requests those in flight', () => {
+  it('count the connections of all managers, and the requests in flight', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const monitor = monitored({}, silent, timers);
     const manager = new ConnectionManager({}, timers, { monitor });
@@ -418,7 +418,7 @@ describe('figures', () => {
     expect(monitor.getMetrics().activeConnections).toBe(0);
   });
 
-  it('pitfall 14: a million labels are a thousand, and the rest is one', () => {
+  it('keep a thousand labels of a million; all others share one', () => {
     const monitor = monitored();
     const first = monitor.label('GET /a');
     const numbers = new Set<number>();
@@ -435,45 +435,42 @@ describe('figures', () => {
 });
 
 describe('state', () => {
-  it.runIf(isLinux)(
-    'goes to warning, critical and back, with one line each in the plan’s words',
-    async () => {
-      const { root, put } = machine(MACHINE);
-      const lines: [string, string][] = [];
-      const changes: StateChange[] = [];
-      const monitor = monitored(
-        { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
-        {
-          root,
-          gc: false,
-          log: (level, message) => lines.push([level, message]),
-          onStateChange: (change) => changes.push(change),
-        },
-      );
-      put('/proc/self/status', status(60));
-      await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
-      expect(monitor.isHealthy()).toBe(true);
-      put('/proc/self/status', status(95));
-      await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
-      expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
-      expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
-        ['ok', 'warning', 60],
-        ['warning', 'critical', 95],
-      ]);
-      expect(lines).toEqual([
-        ['warn', 'WARNING: Memory usage high'],
-        ['error', 'CRITICAL: Memory usage exceeds threshold'],
-      ]);
-    },
-  );
+  it.runIf(isLinux)('goes to warning and critical, with one log line each', async () => {
+    const { root, put } = machine(MACHINE);
+    const lines: [string, string][] = [];
+    const changes: StateChange[] = [];
+    const monitor = monitored(
+      { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
+      {
+        root,
+        gc: false,
+        log: (level, message) => lines.push([level, message]),
+        onStateChange: (change) => changes.push(change),
+      },
+    );
+    put('/proc/self/status', status(60));
+    await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
+    expect(monitor.isHealthy()).toBe(true);
+    put('/proc/self/status', status(95));
+    await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
+    expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
+    expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
+      ['ok', 'warning', 60],
+      ['warning', 'critical', 95],
+    ]);
+    expect(lines).toEqual([
+      ['warn', 'WARNING: Memory usage high'],
+      ['error', 'CRITICAL: Memory usage exceeds threshold'],
+    ]);
+  });
 
-  it('a process that begins above the threshold is critical at once', () => {
+  it('is critical at once in a process that begins above the threshold', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
     const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
     expect([monitor.isHealthy(), monitor.state]).toEqual([false, 'critical']);
   });
 
-  it('at critical a collection is asked for, once in an interval, and what it freed is recorded', async () => {
+  it('critical requests a garbage collection, once in an interval, and records the freed memory', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const collections: unknown[] = [];
     const monitor = monitored(
@@ -489,7 +486,7 @@ describe('state', () => {
     });
   });
 
-  it('pitfall 18: collecting takes 1 % of all time at most, and backs off when it frees less than 5 %', () => {
+  it('limits garbage collection to 1 % of the time, and backs off when it frees less than 5 %', () => {
     const pacer = new GcPacer(30_000, 0.01);
     expect(pacer.isDue(0)).toBe(true);
     pacer.done(0, 50, 0.5);
@@ -506,7 +503,7 @@ describe('state', () => {
   });
 });
 
-describe('a collection at critical memory', () => {
+describe('a garbage collection at critical memory', () => {
   it('comes with a snapshot that is not healthy', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
@@ -514,7 +511,7 @@ describe('a collection at critical memory', () => {
     expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
   });
 
-  it('is asked for as soon as that is known, and no other within gcInterval', async () => {
+  it('is requested as soon as the watcher reports it, and not again within gcInterval', async () => {
     const { root, put } = machine(MACHINE);
     const clock = new ManualClock();
     const collections: unknown[] = [];
@@ -524,7 +521,7 @@ describe('a collection at critical memory', () => {
       new TimerManager({ clock }),
     );
     put('/proc/self/status', status(99));
-    // The poll's clock stands still: the watcher's news alone brings it.
+    // The clock of the polling timer stands still, so only the watcher can report it.
     await expect.poll(() => collections.length, { timeout: 10_000 }).toBe(1);
     for (let polls = 0; polls < 3; polls++) clock.advance(5000);
     expect(collections.length).toBe(1);
@@ -532,7 +529,7 @@ describe('a collection at critical memory', () => {
 });
 
 describe('a stall', () => {
-  it('is told of once, and without the label of a request that was over before', async () => {
+  it('is reported once, without the label of a request that had ended before', async () => {
     const stalls: Stall[] = [];
     const toldAt: number[] = [];
     const onStall = (stall: Stall): void => void (stalls.push(stall), toldAt.push(Date.now()));
@@ -549,14 +546,14 @@ describe('a stall', () => {
     for (const id of [1, 2, 3]) await block(id);
     expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
     expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
-    // It was over when it was told of; the two clocks are a millisecond apart.
+    // A stall is over when it is reported; the two clocks differ by a millisecond.
     for (const [at, { startedAt, durationMs }] of stalls.entries())
       expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
   });
 });
 
 describe('options of a monitor', () => {
-  it('are those it was made with, each read once, whatever becomes of the object', async () => {
+  it('are read once each: later changes of the object do not count', async () => {
     const { root, put } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20),
@@ -607,7 +604,7 @@ describe('shedding', () => {
       },
     );
 
-  it('pitfall 22: refuses in proportion between the thresholds, and says for how long, not the same to all', () => {
+  it('refuses in proportion between the thresholds, with retry delays that are spread', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
@@ -626,14 +623,14 @@ describe('shedding', () => {
     }
   });
 
-  it('is off unless it is asked for', () => {
+  it('is off by default', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
     expect(
       monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs(),
     ).toBe(0);
   });
 
-  it('a manager refuses with overload, and takes no seat', () => {
+  it('makes a manager refuse with overload, without taking a seat', () => {
     const monitor = pressed(95);
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }), {
       monitor,
@@ -650,7 +647,7 @@ describe('shedding', () => {
     ]);
   });
 
-  it('a client gets 503 with Retry-After before the upgrade', async () => {
+  it('answers a client with 503 and Retry-After before the upgrade', async () => {
     const server = createServer();
     const guard = guardWs({ limits: {}, monitor: pressed(95) });
     guard.attach(server, new WebSocketServer({ noServer: true }));
@@ -674,8 +671,8 @@ describe('shedding', () => {
   });
 });
 
-describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () => {
-  it('is decided about once: as many are refused as of requests', async () => {
+describe.skipIf(!isBun)('an upgrade that passes the request limiter', () => {
+  it('is shed by one decision: the share is that of requests', async () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const monitor = monitored(
@@ -759,7 +756,7 @@ describe('adapters', () => {
     shedding.manager.cleanup();
   });
 
-  it('pitfall 22: Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
+  it('Elysia on Bun: a stall is attributed to its route or message, and liveness is never shed', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const { stdout, stderr } = spawnSync(
       'node_modules/.bin/bun',
@@ -771,7 +768,7 @@ describe('adapters', () => {
       during: 1,
       after: 0,
       connections: 1,
-      // A machine with too few CPUs may add others.
+      // A machine with too few CPUs may add stalls of other labels.
       labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
       requests: 5,
       live: 200,
@@ -786,7 +783,7 @@ interface Found {
   readonly loop: { readonly pauses: number; readonly stalls: number; readonly watch: string };
 }
 
-/** Runs a scene in a process of its own. */
+/** Runs a scene of fixtures/stalls.mjs in a process of its own. */
 function stage(scene: string, file?: string): Found {
   const {
     stdout,
@@ -816,7 +813,7 @@ const own = (stalls: readonly Stall[]): readonly Stall[] =>
   );
 
 describe.runIf(isLinux)('stalls', () => {
-  it('are noticed while they last: the line is in the log before the block is over', () => {
+  it('are noticed while they last: the log has a line before the block ends', () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
     folders.push(folder);
     const file = join(folder, 'stalls.log');
@@ -829,7 +826,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(stalls[0]).toMatchObject({ label: 'scene log', inFlight: 1, thread: 'main' });
   });
 
-  it('carry their cause, the system call, and what was in flight', () => {
+  it('carry their cause, the system call, and the requests in flight', () => {
     const [busy] = stage('busy').stalls as [Stall];
     expect(busy).toMatchObject({ id: 1, label: 'scene busy', inFlight: 1 });
     // With too few CPUs the thread also waits: for a CPU, or for a lock of the engine.
@@ -847,12 +844,12 @@ describe.runIf(isLinux)('stalls', () => {
     expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
   });
 
-  it('are none of a loop that idles, nor of one that is busy with many short callbacks', () => {
+  it('are not reported for an idle loop, nor for one that is busy with many short callbacks', () => {
     expect(own(stage('idle').stalls)).toEqual([]);
     expect(own(stage('many').stalls)).toEqual([]);
   });
 
-  it('pitfall 9: are none of a process that was stopped for 2 s (SIGSTOP)', async () => {
+  it('are not reported for a process that was stopped for 2 s (SIGSTOP)', async () => {
     const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -869,7 +866,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(loop.pauses).toBeGreaterThanOrEqual(1);
   });
 
-  it('are noticed without the kernel’s figures, too: the loop is asked, and the cause is unknown', async () => {
+  it('are noticed without figures of the kernel, by challenging the loop; the cause is then unknown', async () => {
     const found: Stall[] = [];
     const monitor = monitored(
       {},
@@ -886,7 +883,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
 
-  it('can be left out', () => {
+  it('can be switched off', () => {
     expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({
       watch: 'off',
       delayMs: null,
@@ -905,7 +902,7 @@ describe('workers', () => {
       worker.once('error', reject);
     });
 
-  it('pitfall 13: figures are those of all threads, and totals stay when one is ended', async () => {
+  it('add to the figures of the process, whose totals stay when a worker ends', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process;
     const threads = await Promise.all(
@@ -927,7 +924,7 @@ describe('workers', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it.runIf(isLinux)('another thread sees a worker’s stall in the totals', async () => {
+  it.runIf(isLinux)('count their stalls in the totals that other threads see', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.stalls;
     const thread = await start({ name: 'blocked', requests: 0, inFlight: 0, block: 600 });
@@ -950,7 +947,7 @@ describe('workers', () => {
     await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before), 5000);
   });
 
-  it('may be the only ones that load the addon, and may be ended while they are blocked', () => {
+  it('may be the only threads that load the addon, and may be terminated while they are blocked', () => {
     const { stdout, status: code } = spawnSync(
       process.execPath,
       ['__test__/fixtures/addon-in-workers-only.mjs'],
@@ -961,7 +958,7 @@ describe('workers', () => {
 });
 
 describe('the end', () => {
-  it('stop() may be called again, ends with the timers, and leaves the figures', () => {
+  it('comes by stop(), more than once, or with the timers, and keeps the last figures', () => {
     const timers = new TimerManager();
     const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } }, silent, timers);
     expect(timers.getActiveTimersCount()).toBe(1);
@@ -976,7 +973,7 @@ describe('the end', () => {
     monitor.requestEnded();
   });
 
-  it('a process with a monitor, stopped or not, ends by itself', () => {
+  it('does not hold the process, stopped or not', () => {
     for (const last of ['', 'monitor.stop();']) {
       const text = `import { ResourceMonitor, TimerManager } from './dist/index.js'; const monitor = new ResourceMonitor({}, new TimerManager()); ${last}`;
       const { stderr, status: code } = spawnSync(
@@ -1109,7 +1106,7 @@ describe('bad input', () => {
     expect([error.code, error.field]).toEqual([code, field]);
   });
 
-  it('no timers, a label that is empty, a manager that is none', () => {
+  it('missing timers, an empty label, a value that is no manager', () => {
     expect(refusal(() => new ResourceMonitor({}, {} as never)).field).toBe('timerManager');
     const monitor = monitored();
     expect(refusal(() => monitor.label('')).field).toBe('label');
@@ -1120,7 +1117,7 @@ describe('bad input', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it.runIf(isLinux)('over strict timers that are gone leaves no thread behind', () => {
+  it.runIf(isLinux)('strict timers that were cleaned up leave no thread behind', () => {
     const timers = new TimerManager({ strict: true });
     timers.cleanup();
     expect(refusal(() => new ResourceMonitor({}, timers, silent)).code).toBe('ERR_CLOSED');
@@ -1130,7 +1127,7 @@ describe('bad input', () => {
     expect(names).not.toContain('portcullis');
   });
 
-  it('a label that is no number marks nothing and breaks nothing', () => {
+  it('a label that is no number is ignored', () => {
     const monitor = monitored();
     for (const junk of [Number.NaN, -1, 1e300, 'x', null, undefined, {}, 2 ** 40]) {
       monitor.requestStarted(junk as never);
@@ -1140,7 +1137,7 @@ describe('bad input', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it('a hook that throws becomes a warning and ends nothing', async () => {
+  it('a hook that throws becomes a process warning', async () => {
     const warnings: Error[] = [];
     const listener = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listener);

@@ -4,14 +4,14 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { pause } from './fixtures/until.js';
 import { SERVERS, cleanUp, closeCode, start } from './servers/start.js';
 
-// Graceful shutdown of every adapter's real server, in a process of its own that must end by itself.
+// Graceful shutdown of a real server of each adapter, in a process of its own that must end by itself.
 afterEach(cleanUp);
 
 const HANDSHAKE =
   'GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 
 describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name, command) => {
-  it('lets requests finish, closes every WebSocket with its code one after the other, and ends by itself', async () => {
+  it('finishes requests, spreads the closes of WebSockets over the window, and ends by itself', async () => {
     const server = await start(command, {
       limits: {},
       requests: {},
@@ -40,7 +40,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     });
   });
 
-  it('is refused to newcomers while it drains, and cuts off whoever keeps it at the deadline', async () => {
+  it('refuses new clients while it drains, and aborts the rest at the deadline', async () => {
     const server = await start(command, {
       limits: {},
       requests: { timeoutMs: 60_000 },
@@ -49,7 +49,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     });
     const slow = server.get('/slow?ms=60000').catch(() => 'cut off');
     const aborted = server.get('/aborted');
-    // Has connected and says nothing; has sent half a request; is kept alive.
+    // A silent connection, one with half a request, and one that is kept alive.
     const silent = server.raw('');
     const half = server.raw(
       'POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc',
@@ -75,7 +75,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     };
     expect(['refused', '503', '0']).toContain(await newcomer());
     const result = await ending;
-    // Far below the minute of the slow request; shutdown.spec.ts looks at the millisecond, by its own clock.
+    // Far below the minute of the slow request; shutdown.spec.ts checks the millisecond, by a clock of its own.
     expect(result.totalMs).toBeGreaterThanOrEqual(1200);
     expect(result.totalMs).toBeLessThan(20_000);
     expect(result).toMatchObject({ graceful: false, requestsAborted: 3, unhandled: [] });
@@ -83,7 +83,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
       expect.stringMatching(/^hangs: the hook hangs took more than/),
       'throws: thrown',
     ]);
-    // Its handler heard the signal and still could answer.
+    // The handler could answer after its signal had aborted.
     expect(await aborted).toBe('aborted');
     expect(await slow).toBe('cut off');
     await half.closed;
@@ -91,7 +91,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     agent.destroy();
   });
 
-  it('waits for nobody who is silent or kept alive', async () => {
+  it('does not wait for silent or kept-alive connections', async () => {
     const server = await start(command, { limits: {} });
     const silent = server.raw('');
     const agent = new Agent({ keepAlive: true });
@@ -108,7 +108,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     agent.destroy();
   });
 
-  it('forces a client that never answers the close', async () => {
+  it('terminates a client that never answers the close', async () => {
     const server = await start(command, { limits: {}, shutdown: { closeTimeoutMs: 200 } });
     const client = await server.open();
     const mute = server.raw(HANDSHAKE);
@@ -116,9 +116,9 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     const code = closeCode(client);
     const result = await server.end();
     expect(await code).toBe(1001);
-    // The frame came: fin and close, its length, 1001.
+    // The close frame has arrived: opcode, length, 1001.
     expect(mute.seen().slice(-19)).toContain('\x03\xe9Server shutdown');
-    // Bun's own close event does not wait for the answer.
+    // The close event of Bun does not wait for the answer.
     const waits = name.startsWith('ws');
     expect(result.websocketsClosed).toEqual(
       waits ? { acknowledged: 1, forced: 1 } : { acknowledged: 2, forced: 0 },
@@ -126,7 +126,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect([result.graceful, result.leftovers, result.code]).toEqual([!waits, [], 0]);
   });
 
-  it('hears nothing more of a client that sends after the close', async () => {
+  it('ignores messages that a client sends after the close', async () => {
     const server = await start(command, { limits: {} });
     const mute = server.raw(HANDSHAKE);
     await server.becomes(1);
@@ -136,7 +136,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect(await server.end()).toMatchObject({ hookErrors: [], code: 0, unhandled: [] });
   });
 
-  it('exits with 0 after a signal, with 1 if something was cut off', async () => {
+  it('exits with 0 after a signal, and with 1 if something was aborted', async () => {
     const graceful = await start(command, { limits: {}, shutdown: { signals: ['SIGTERM'] } });
     await graceful.open();
     graceful.process.kill('SIGTERM');
@@ -157,7 +157,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     });
     await Promise.all([server.open(), server.open()]);
     server.process.kill('SIGTERM');
-    // It is draining: newcomers are refused.
+    // The server drains when it refuses new clients.
     for (let isIn = true; isIn;)
       isIn = await server.handshake().then(
         ({ status }) => status === 101,

@@ -18,7 +18,7 @@ afterEach(() => expect(lost.splice(0)).toEqual([]));
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** Lets time pass in small steps, and promises settle between them. */
+/** Advances the clock in small steps, and lets promises settle in between. */
 async function pass(clock: ManualClock, ms: number, step = 10): Promise<void> {
   await turn();
   for (let passed = 0; passed < ms; passed += step) {
@@ -27,7 +27,7 @@ async function pass(clock: ManualClock, ms: number, step = 10): Promise<void> {
   }
 }
 
-/** A server's WebSockets; a mute one never answers a close. */
+/** Stands for the WebSockets of a server; a mute socket never answers a close. */
 class Sockets {
   readonly open = new Set<ShutdownSocket>();
   readonly watchers = new Set<SocketWatcher>();
@@ -60,7 +60,7 @@ class Sockets {
     for (const watcher of this.watchers) watcher.opened(socket);
   }
 
-  /** The client goes, without a word. */
+  /** Stands for a client that leaves without a close. */
   leave(socket: ShutdownSocket): void {
     this.open.delete(socket);
     (socket as { state: ShutdownSocket['state'] }).state = 'broken';
@@ -97,7 +97,7 @@ function setUp(options: ShutdownOptions = {}): {
 }
 
 describe('a shutdown', () => {
-  it('goes through its phases in order, and is not ready in the same turn', async () => {
+  it('runs its phases in order, and is not ready from the same turn on', async () => {
     const phases: string[] = [];
     const { clock, shutdown } = setUp({
       preDrainDelayMs: 100,
@@ -138,7 +138,7 @@ describe('a shutdown', () => {
     expect(phases).toEqual(['notReady', 'draining', 'closing', 'stopped']);
   });
 
-  it('runs once however often it is asked for, also from within', async () => {
+  it('runs once for all calls, also from within a hook', async () => {
     let again: Promise<unknown> | undefined;
     let runs = 0;
     const { shutdown } = setUp({
@@ -153,14 +153,14 @@ describe('a shutdown', () => {
     expect(runs).toBe(1);
   });
 
-  it('simulates what a signal would begin, and the process goes on', async () => {
+  it('simulates the phases of a signal without ending the process', async () => {
     const { shutdown } = setUp({ signals: ['SIGTERM'] });
     expect(process.listenerCount('SIGTERM')).toBe(1);
     expect((await shutdown.simulate()).reason).toBe('SIGTERM');
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
-  it('installs no signals unless told to', () => {
+  it('handles no signals by default', () => {
     setUp();
     expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
   });
@@ -193,7 +193,7 @@ describe('a shutdown', () => {
     });
   });
 
-  it('aborts the requests that outlast their time, and says so', async () => {
+  it('aborts requests that outlast their time, and reports them', async () => {
     const { clock, shutdown } = setUp({ deadlineMs: 1000 });
     let requests = 3;
     let destroyed = 0;
@@ -201,7 +201,7 @@ describe('a shutdown', () => {
       name: 'http',
       requests: () => requests,
       whenIdle: () => new Promise(() => undefined),
-      // Two listen to their signal.
+      // Two of the requests obey their signal.
       abort: () => void (requests = 1),
       destroy: () => void destroyed++,
     });
@@ -218,7 +218,7 @@ describe('a shutdown', () => {
     expect(clock.now()).toBeLessThanOrEqual(1100);
   });
 
-  it('settles at its deadline whatever hangs', async () => {
+  it('settles at its deadline although parts hang', async () => {
     const { clock, shutdown, sockets } = setUp({ deadlineMs: 1000 });
     const never = (): Promise<never> => new Promise(() => undefined);
     for (let i = 0; i < 5; i++) sockets.add(true);
@@ -244,7 +244,7 @@ describe('a shutdown', () => {
     expect(result?.hookErrors.map(({ name }) => name)).toEqual(['c', 'b', 'a']);
   });
 
-  it('closes WebSockets one after the other over the window, with a jitter', async () => {
+  it('spreads the closes of WebSockets over the window, with a jitter', async () => {
     const { clock, shutdown, sockets } = setUp({
       drainWindowMs: 1000,
       closeCode: 1012,
@@ -260,7 +260,7 @@ describe('a shutdown', () => {
     );
     const at = sockets.closes.map(({ atMs }) => atMs);
     for (let tenth = 0; tenth < 10; tenth++) {
-      // Ten of a hundred in every tenth of the window, give or take one at its ends.
+      // About ten of a hundred in every tenth of the window.
       const count = at.filter((ms) => ms >= tenth * 100 && ms < tenth * 100 + 100).length;
       expect(count).toBeGreaterThanOrEqual(8);
       expect(count).toBeLessThanOrEqual(12);
@@ -269,7 +269,7 @@ describe('a shutdown', () => {
     expect(gaps.size).toBeGreaterThan(1);
   });
 
-  it('forces clients that never answer the close, and those only', async () => {
+  it('terminates only the clients that never answer the close', async () => {
     const { clock, shutdown, sockets } = setUp({ closeTimeoutMs: 200, drainWindowMs: 0 });
     for (let i = 0; i < 10; i++) sockets.add(i < 3);
     shutdown.add(sockets.part());
@@ -285,7 +285,7 @@ describe('a shutdown', () => {
     expect(sockets.terminated).toBe(3);
   });
 
-  it('counts nobody who leaves by himself, and does not wait for the window when all have', async () => {
+  it('does not count clients that leave by themselves, and ends early when all have left', async () => {
     const { clock, shutdown, sockets } = setUp({ drainWindowMs: 5000 });
     for (let i = 0; i < 5; i++) sockets.add();
     shutdown.add(sockets.part());
@@ -301,7 +301,7 @@ describe('a shutdown', () => {
     expect(left).toBeGreaterThanOrEqual(4);
   });
 
-  it('gives the window and the last close their whole time, whatever hooks there are', async () => {
+  it('gives the window and the last close their whole time, also with hooks', async () => {
     const { clock, shutdown, sockets } = setUp({
       deadlineMs: 1000,
       drainWindowMs: 700,
@@ -318,7 +318,7 @@ describe('a shutdown', () => {
     });
   });
 
-  it('waits for what a request begins to hold while it drains', async () => {
+  it('waits for work that a request begins while it drains', async () => {
     const { clock, shutdown } = setUp();
     let idle: () => void = () => undefined;
     shutdown.add({ name: 'http', whenIdle: () => new Promise((resolve) => (idle = resolve)) });
@@ -346,7 +346,7 @@ describe('a shutdown', () => {
     expect((await result).websocketsClosed).toEqual({ acknowledged: 2, forced: 0 });
   });
 
-  it('lets nobody in before it closes anybody', async () => {
+  it('refuses new clients before it closes the first', async () => {
     const { clock, shutdown, sockets } = setUp();
     const order: string[] = [];
     sockets.add();
@@ -361,7 +361,7 @@ describe('a shutdown', () => {
     expect(order).toEqual(['drained with 0 closed']);
   });
 
-  it('runs hooks the last added first, and goes on after one that throws, rejects or hangs', async () => {
+  it('runs hooks in reverse order, and goes on after one that throws, rejects or hangs', async () => {
     const told: string[] = [];
     const { clock, shutdown } = setUp({
       hookTimeoutMs: 100,
@@ -415,7 +415,7 @@ describe('a shutdown', () => {
     expect(await result).toMatchObject({ requestsAborted: 1, hookErrors: [] });
   });
 
-  it('shares what is left among its hooks when it is not enough for all', async () => {
+  it('shares the remaining time among its hooks if it is too short for all', async () => {
     const { clock, shutdown } = setUp({ deadlineMs: 900 });
     const began: [string, number][] = [];
     for (const name of ['a', 'b', 'c']) {
@@ -434,7 +434,7 @@ describe('a shutdown', () => {
     expect((await result).totalMs).toBeLessThanOrEqual(1000);
   });
 
-  it('clears the timers last, and tells how many', async () => {
+  it('clears the timers last, and reports how many', async () => {
     const { timers, shutdown } = setUp();
     timers.setInterval(() => undefined, 1000);
     timers.scope().setTimeout(() => undefined, 1000);
@@ -478,7 +478,7 @@ describe('a shutdown', () => {
     );
   });
 
-  it('tells of held work that rejects: by onError before it begins, in the result while it is under way', async () => {
+  it('reports held work that rejects: to onError before it begins, in the result afterwards', async () => {
     const told: string[] = [];
     const { shutdown } = setUp({
       onError: (error, name) => void told.push(`${name}: ${(error as Error).message}`),
@@ -494,7 +494,7 @@ describe('a shutdown', () => {
     expect(told).toEqual(['one: early', 'two: during']);
   });
 
-  it('takes five seconds before it drains in Kubernetes, and a quarter of the deadline at most', async () => {
+  it('waits five seconds before it drains in Kubernetes, at most a quarter of the deadline', async () => {
     process.env['KUBERNETES_SERVICE_HOST'] = '10.0.0.1';
     try {
       const { clock, shutdown } = setUp({ deadlineMs: 8000 });
@@ -506,7 +506,7 @@ describe('a shutdown', () => {
     }
   });
 
-  it('takes no parts and no hooks once it has begun', async () => {
+  it('accepts no parts and no hooks once it has begun', async () => {
     const { shutdown } = setUp();
     const result = shutdown.shutdown();
     expect(() => shutdown.add({ name: 'late' })).toThrow(PortcullisError);

@@ -2,7 +2,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { TRIALS, trialsOf } from '../soak/plan.mjs';
 
-// The soak in short: the same code with small counts. `npm run soak` runs it in full.
+// The soak with small counts; `npm run soak` runs it in full.
 const soak = (...args: string[]): SpawnSyncReturns<string> =>
   spawnSync('node', ['scripts/soak.mjs', ...args], { encoding: 'utf8' });
 
@@ -19,7 +19,7 @@ describe.each(['ws', 'elysia', 'bun'])(
       expect(verdict, `${ran.stdout}${ran.stderr}`).toBe('ok');
     });
 
-    it('ends with code 0 and complains of nothing', () => {
+    it('ends with code 0 and no error output', () => {
       expect([ran.status, ran.stderr], ran.stdout).toEqual([0, '']);
     });
   },
@@ -35,7 +35,7 @@ it.each<[string, readonly string[]]>([
   [`--trial must be one of ${Object.keys(TRIALS).join(', ')}`, ['--trial', 'everything']],
   ['--seed must be a whole number', ['--seed', 'x']],
   ['runs inside of a runtime', ['--host', 'bun', '--trial', 'model']],
-])('says "%s" where its options are wrong', (sentence, args) => {
+])('says "%s" for wrong options', (sentence, args) => {
   const { status, stdout, stderr } = soak(...args);
   expect([status, stdout]).toEqual([2, '']);
   expect(stderr).toContain(sentence);

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
 
 it(
-  'npm start shows the page, with as many real clients as it is told',
+  'npm start shows the page, with the given number of real clients',
   { timeout: 60_000 },
   async () => {
     const demo = spawn('node', ['scripts/start.mjs', '--load', '20'], {
@@ -46,7 +46,7 @@ it(
   },
 );
 
-it('npm start says what is wrong with its options', () => {
+it('npm start explains wrong options', () => {
   for (const [args, said] of [
     [['--load', 'many'], '--load must be a whole number from 0 to 2000'],
     [['--load', '1e9'], '--load must be a whole number from 0 to 2000'],

@@ -8,7 +8,7 @@ import { inFull } from './fixtures/long.js';
 
 const BUN = 'bun' in process.versions;
 
-/** Runs a script on this host with a set of timers in scope, in a process of its own; what it printed, and its status. */
+/** Runs a script on this host in a process of its own, over one kind of timers: its output and its status. */
 function log(timers: 'host' | 'ours', body: string): { out: string; status: number | null } {
   const ours = `import { TimerManager } from './dist/index.js'; const manager = new TimerManager();
     const { setTimeout, setInterval, clearTimeout, clearInterval } = Object.fromEntries(
@@ -100,14 +100,14 @@ describe.each([
 });
 
 describe('fake timers of sinon', () => {
-  it('drive ours, installed before or after arming, and removed while armed', async () => {
+  it('drive a manager, installed before or after arming, and removed while timers are armed', async () => {
     const timers = new TimerManager();
     const fired: string[] = [];
     timers.setTimeout(() => fired.push('armed before'), 1000);
     const clock = withGlobal(globalThis).install();
     try {
       timers.setTimeout(() => fired.push('armed after'), 2000);
-      // Armed within a millisecond of the real clock: due at the whole one after it.
+      // Armed between two milliseconds of the real clock: due at the next whole one.
       clock.tick(999);
       expect(fired).toEqual([]);
       clock.tick(2);
@@ -125,7 +125,7 @@ describe('fake timers of sinon', () => {
   });
 });
 
-it('a manager that captures no context runs its callbacks without one', async () => {
+it('a manager that captures no async context runs its callbacks without one', async () => {
   const store = new AsyncLocalStorage<string>();
   const timers = new TimerManager({ context: 'none' });
   const seen = await new Promise((resolve) =>

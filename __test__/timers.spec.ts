@@ -41,7 +41,7 @@ describe('order', () => {
     }
   });
 
-  it('clearing another due timer of the same batch stops it; one armed inside waits its turn', () => {
+  it('a timer of the same batch can be cleared; one armed in a callback waits for its turn', () => {
     const { clock, timers, log } = manual();
     timers.setTimeout(() => {
       log.push('a');
@@ -55,7 +55,7 @@ describe('order', () => {
     expect(log).toEqual(['a', 'c']);
   });
 
-  it('a throw does not stop the rest', () => {
+  it('an error of a callback does not stop the rest', () => {
     const { clock, timers, log } = manual();
     timers.setTimeout(() => {
       throw new Error('x');
@@ -66,7 +66,7 @@ describe('order', () => {
     expect(log).toEqual(['b']);
   });
 
-  it('runs more than one batch', () => {
+  it('more than one batch of due timers runs', () => {
     const { clock, timers } = manual();
     let count = 0;
     for (let i = 0; i < 5000; i++) timers.setTimeout(() => count++, 10);
@@ -76,7 +76,7 @@ describe('order', () => {
 });
 
 describe('handles', () => {
-  it('take delays beyond 2^31-1 ms, refresh, and stay cleared', () => {
+  it('allow delays beyond 2^31-1 ms, refresh, and stay cleared', () => {
     const { clock, timers, log } = manual();
     timers.setTimeout(() => log.push('month'), 2 ** 31 + 1000);
     const timer = timers.setTimeout(() => log.push('t'), 100);
@@ -112,7 +112,7 @@ describe('handles', () => {
 });
 
 describe('intervals', () => {
-  it('stay on their grid and skip what they missed', () => {
+  it('stay on their grid and skip missed ticks', () => {
     const { clock, timers } = manual();
     const at: number[] = [];
     timers.setInterval(() => at.push(clock.now()), 10);
@@ -120,7 +120,7 @@ describe('intervals', () => {
     expect(at).toEqual([10, 20, 30]);
   });
 
-  it('do not overlap when told so', async () => {
+  it('do not overlap if so configured', async () => {
     const { clock, timers } = manual();
     let started = 0;
     let finish = (): void => undefined;
@@ -139,7 +139,7 @@ describe('intervals', () => {
 });
 
 describe('cleanup', () => {
-  it('clears all, also from a callback; later timers are inert, counted, or refused', async () => {
+  it('clears all timers, also from a callback; later ones are inert, or refused by strict managers', async () => {
     const { clock, timers, log } = manual();
     const scope = timers.scope('request');
     scope.setTimeout(() => log.push('scoped'), 5);
@@ -163,7 +163,7 @@ describe('cleanup', () => {
     );
   });
 
-  it('ends though options were junk, which arms nothing', async () => {
+  it('finds nothing to clear after wrong options, which arm nothing', async () => {
     const { timers } = manual();
     for (const junk of [null, 5, { signal: {} }, { signl: 1 }, { ref: 'x' }]) {
       const code = expect.objectContaining({
@@ -197,7 +197,7 @@ describe('cleanup', () => {
     }
   });
 
-  it('no timer is younger than nothing, however old the driver', () => {
+  it('reports no negative age of a timer', () => {
     const { clock, timers } = manual();
     for (let i = 0; i < 100; i++) {
       clock.advance(2 ** 31 + 200.25);
@@ -206,7 +206,7 @@ describe('cleanup', () => {
     }
   });
 
-  it('names what leaks', () => {
+  it('reports leaks by name', () => {
     const { clock, timers } = manual();
     timers.scope('job').setInterval(() => 0, { delayMs: 50, name: 'poll' });
     clock.advance(20);

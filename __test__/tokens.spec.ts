@@ -33,7 +33,7 @@ function thrown(call: () => unknown): Partial<PortcullisError> {
   throw new Error('nothing was thrown');
 }
 
-/** A token whose last part ends in bits that no encoder writes. */
+/** Sets unused bits in the last character of a part of a token; no encoder sets them. */
 function withTrailingBits(part: string): string {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
   return part.slice(0, -1) + alphabet[alphabet.indexOf(part.at(-1) ?? '') + 1];
@@ -42,7 +42,7 @@ function withTrailingBits(part: string): string {
 afterEach(() => vi.useRealTimers());
 
 describe('a good token', () => {
-  it('gives its claims, in every form of the question', async () => {
+  it('gives its claims, by every method of the verifier', async () => {
     const verifier = hs();
     const good = token({ roles: ['a'] });
     const claims = { sub: 'ann', exp: expect.any(Number) as number, roles: ['a'] };
@@ -125,7 +125,7 @@ describe('a good token', () => {
   );
 });
 
-// What well-known libraries accept and must not, row by row.
+// Each row is a token that some well-known library has accepted by mistake.
 describe('every known trap is refused', () => {
   const exp = inAnHour();
   const body = JSON.stringify({ sub: 'ann', exp });
@@ -292,14 +292,14 @@ describe('every known trap is refused', () => {
     );
   });
 
-  it('what is no text', () => {
+  it('a value that is not a string', () => {
     for (const value of [5, {}, [], true, Symbol('t'), 10n, new String(good)])
       expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_TYPE');
     for (const value of [undefined, null])
       expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_REQUIRED');
   });
 
-  it('a claim named as a member of every object changes no prototype', () => {
+  it('a claim named like a member of Object.prototype changes no prototype', () => {
     const result = hs().safeVerify<Record<string, unknown>>(
       sign(`{"exp":${exp},"constructor":{"prototype":{"admin":true}},"toString":1}`),
     );
@@ -347,7 +347,7 @@ describe('every known trap is refused', () => {
     expect(thrown(() => hs({ keys: { pem } }))).toMatchObject({ code: 'ERR_INVALID_KEY' });
   });
 
-  it('keys that a token brings are never used, and can be refused', () => {
+  it('keys inside a token are never used, and can be refused', () => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const ours = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const jwk = publicKey.export({ format: 'jwk' });
@@ -364,7 +364,7 @@ describe('every known trap is refused', () => {
     }
   });
 
-  it('signatures of zeros, and of another length', () => {
+  it('signatures of zeros, and of a wrong length', () => {
     const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: publicKey });
     const signed = `${encode('{"alg":"ES256"}')}.${p}`;
@@ -415,7 +415,7 @@ describe('keys', () => {
     expect(refused([jwk, { secret: 'short' }])).toMatchObject({ field: 'keys[1]' });
   });
 
-  it('may be bare text or bytes where the algorithms leave no doubt what they are', () => {
+  it('may be text or bytes if the algorithms determine their kind', () => {
     const pem = p256.publicKey.export({ type: 'spki', format: 'pem' }) as string;
     for (const keys of [pem, Buffer.from(pem), [pem]]) {
       expect(
@@ -428,7 +428,7 @@ describe('keys', () => {
     }
     for (const keys of [SECRET, Buffer.from(SECRET), new Uint8Array(Buffer.from(SECRET))])
       expect(codeOf(hs({ keys }).safeVerify(token()))).toBe('accepted');
-    // Text of a key is never a secret, and a secret never the text of a key.
+    // The text of a key is never taken as a secret, nor a secret as the text of a key.
     for (const secret of [pem, `\n\t${pem}`, JSON.stringify(jwk)])
       expect(refused(secret, ['HS256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
     expect(refused(SECRET, ['ES256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
@@ -458,7 +458,7 @@ describe('keys', () => {
     expect(both.stats().keys).toBe(1);
   });
 
-  it('are found by their id, and only tried one by one where neither side names any', () => {
+  it('are found by their id, and are tried one by one only if neither token nor keys have ids', () => {
     const secrets = ['a', 'b', 'c'].map((letter) => letter.repeat(32));
     const [a = '', b = '', c = ''] = secrets;
     const named = hs({
@@ -499,7 +499,7 @@ describe('keys', () => {
     ).toContain('same kid');
   });
 
-  it('of a set may be for others, but not broken', () => {
+  it('of a set may be for another use, but must not be broken', () => {
     const set = (...keys: TokenJwk[]): TokenVerifier =>
       new TokenVerifier({ algorithms: ['ES256'], jwks: { keys } });
     const mixed = set(
@@ -526,7 +526,7 @@ describe('keys', () => {
     ).toContain('too large');
   });
 
-  it('are exchanged all at once, and a refused exchange changes nothing', () => {
+  it('are replaced together, and a refused replacement changes nothing', () => {
     const verifier = hs();
     const good = token();
     expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
@@ -541,7 +541,7 @@ describe('keys', () => {
 });
 
 describe('policy', () => {
-  it('takes what it is configured for', () => {
+  it('accepts the configured claims and refuses others', () => {
     const verifier = hs({
       issuer: ['i1', 'i2'],
       audience: ['a1', 'a2'],
@@ -603,7 +603,7 @@ describe('policy', () => {
     expect(at(1000, {}, { iat: 999.5, exp: 1000.5 })).toBe('accepted');
   });
 
-  it('lets through critical extensions that you handle', () => {
+  it('accepts critical extensions that the application handles', () => {
     const verifier = hs({ allowedCritical: ['x'] });
     const code = (head: object): string =>
       codeOf(verifier.safeVerify(token({}, SECRET, 'HS256', head)));
@@ -617,7 +617,7 @@ describe('policy', () => {
     });
   });
 
-  it('tells every failing check', () => {
+  it('explains every check that fails', () => {
     const wrong = raw(
       '{"alg":"HS256","typ":"x","crit":["y"]}',
       JSON.stringify({ exp: 1, nbf: inAnHour(), iss: 'no' }),
@@ -645,7 +645,7 @@ describe('policy', () => {
 });
 
 describe('revocation', () => {
-  it('takes back one token until it expires', () => {
+  it('revokes one token until it expires', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ issuer: ['i', 'j'] });
     const made = (iss: string, jti: string): string => token({ iss, jti, exp: 2000 });
@@ -661,7 +661,7 @@ describe('revocation', () => {
     expect(verifier.stats().revocations).toBe(0);
   });
 
-  it('takes back what a subject got before a moment, also from the cache and in batches', async () => {
+  it('revokes the tokens that a subject got before a moment, also from the cache and in batches', async () => {
     const now = Math.floor(Date.now() / 1000);
     const verifier = hs({ cacheSize: 10 });
     const [old, young, undated] = [token({ iat: now - 10 }), token({ iat: now - 1 }), token({})];
@@ -676,7 +676,7 @@ describe('revocation', () => {
     expect((await verifier.verifyBatch([old, young, undated])).map(codeOf)).toEqual(after);
   });
 
-  it('is bounded, and says when it is full', () => {
+  it('is bounded, and throws when it is full', () => {
     const verifier = hs({ maxRevocations: 1 });
     verifier.revoke({ jti: '1', exp: inAnHour() });
     expect(thrown(() => verifier.revoke({ jti: '2', exp: inAnHour() }))).toMatchObject({
@@ -700,7 +700,7 @@ describe('revocation', () => {
 });
 
 describe('the cache', () => {
-  it('gives all callers the same frozen claims, and never a stale one', () => {
+  it('gives all callers the same frozen claims, and never expired ones', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ cacheSize: 4 });
     const made = token({ exp: 1100, roles: ['reader'], deep: { list: [1] } });
@@ -715,7 +715,7 @@ describe('the cache', () => {
     expect(verifier.check(made)).toBe('ERR_TOKEN_EXPIRED');
   });
 
-  it('ends with the age of a token too, and when the clock is set back', () => {
+  it('also obeys the maximum age, and a clock that is set back', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ cacheSize: 4, maxAgeSeconds: 10 });
     const made = token({ exp: 9999, iat: 1000, nbf: 1000 });
@@ -726,7 +726,7 @@ describe('the cache', () => {
     expect(codeOf(verifier.safeVerify(made))).toBe('ERR_TOKEN_TOO_OLD');
   });
 
-  it('takes no other token for a known one, and forgets with the keys', () => {
+  it('never matches another token, and is cleared when the keys are replaced', () => {
     const verifier = hs({ cacheSize: 4 });
     const made = token();
     verifier.safeVerify(made);
@@ -744,7 +744,7 @@ describe('the cache', () => {
     expect(verifier.stats().cached).toBe(0);
   });
 
-  it('holds no more than it may', () => {
+  it('holds no more than `cacheSize` entries', () => {
     for (const cacheSize of [1, 2, 5, 10]) {
       const verifier = hs({ cacheSize });
       let most = 0;
@@ -759,7 +759,7 @@ describe('the cache', () => {
 });
 
 describe('a batch', () => {
-  it('says the same as one by one, in order', async () => {
+  it('gives the same results as single calls, in order', async () => {
     const verifier = hs();
     const tokens: unknown[] = Array.from({ length: 300 }, (_, at) =>
       at % 3 === 0 ? token({ at }) : at % 3 === 1 ? `${token({ at })}x` : at,
@@ -804,7 +804,7 @@ describe('a batch', () => {
 });
 
 describe('errors', () => {
-  it('have a problem-details and a WWW-Authenticate form, and hold nothing of token or key', () => {
+  it('have a problem-details and a WWW-Authenticate form, without any text of token or key', () => {
     const secret = 'a secret that must never be shown, ever';
     const made = token({ sub: 'somebody-private' }, 'another secret that is long enough!');
     const error = (() => {
@@ -907,7 +907,7 @@ describe('errors', () => {
 });
 
 describe('verifyJws', () => {
-  it('gives the payload, whatever it is', () => {
+  it('returns the payload, of any content', () => {
     const bytes = Buffer.from([0, 255, 1, 254]);
     const jws = raw('{"alg":"HS256"}', bytes);
     expect(Buffer.from(verifyJws(jws, { secret: SECRET }, { algorithms: ['HS256'] }))).toEqual(
@@ -937,7 +937,7 @@ describe('verifyJws', () => {
       'skipped: the vectors of the JOSE cookbook and RFC 7515 are not beside the project',
     );
 
-  it.skipIf(!isThere)('knows the answers of RFC 7515, appendix A, and RFC 8037', () => {
+  it.skipIf(!isThere)('agrees with RFC 7515, appendix A, and RFC 8037', () => {
     const { vectors: rows } = JSON.parse(
       readFileSync(new URL('rfc7515/appendix_a.json', vectors), 'utf8'),
     ) as {
@@ -957,7 +957,7 @@ describe('verifyJws', () => {
     }
   });
 
-  it.skipIf(!isThere)('knows the answers of the JOSE cookbook, and refuses a changed one', () => {
+  it.skipIf(!isThere)('agrees with the JOSE cookbook, and refuses a changed signature', () => {
     const read = (
       path: string,
     ): { input: { payload: string; key: TokenJwk; alg: string }; output: { compact?: string } } =>
@@ -997,9 +997,9 @@ describe('verifyJws', () => {
   });
 });
 
-it('what passes here passes jose too', async () => {
+it('jose accepts every token that the verifier accepts', async () => {
   const verifier = hs({ issuer: 'is', audience: 'me', clockToleranceSeconds: 5, typ: null });
-  // The same numbers each time: a linear congruential generator.
+  // A linear congruential generator: the same numbers in every run.
   let state = 42;
   const pick = <T>(from: readonly T[]): T =>
     from[(state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32) % from.length] as T;
@@ -1040,7 +1040,7 @@ it('what passes here passes jose too', async () => {
   expect(accepted).toBeGreaterThan(20);
 });
 
-it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
+it('a verifier is a Standard Schema that Elysia accepts', async () => {
   const verifier = hs();
   expect(verifier['~standard']).toMatchObject({ version: 1, vendor: 'portcullis' });
   const app = new Elysia().get('/', ({ query }) => (query as unknown as { sub: string }).sub, {
@@ -1056,7 +1056,7 @@ it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
   expect(body).toContain('Token has expired');
 });
 
-/** The verifier's schema over a member of what is validated. */
+/** Applies the verifier's schema to the member `token` of the validated value. */
 function throughToken(verifier: TokenVerifier): never {
   const schema = verifier['~standard'];
   return {
@@ -1067,7 +1067,7 @@ function throughToken(verifier: TokenVerifier): never {
   } as never;
 }
 
-it('a KeyObject of either kind is a key', () => {
+it('a KeyObject made from a JWK is a key', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const again = createPublicKey({ key: publicKey.export({ format: 'jwk' }), format: 'jwk' });
   expect(() => new TokenVerifier({ algorithms: ['ES256'], keys: again })).not.toThrow();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-// Internal, and so not in the declarations.
+// Internal, so it has no declarations.
 const { Turn } = (await import('../dist/turn.js' as string)) as {
   Turn: new () => { answer(result: unknown): unknown };
 };
@@ -8,7 +8,7 @@ const { Turn } = (await import('../dist/turn.js' as string)) as {
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('a turn of the loop', () => {
-  it('answers some upgrades at once and the rest when it ends, in their order', async () => {
+  it('answers 32 refusals at once and the rest at its end, in their order', async () => {
     for (let round = 0; round < 3; round++) {
       const turn = new Turn();
       const responses = Array.from(
@@ -27,13 +27,13 @@ describe('a turn of the loop', () => {
       await nextTurn();
       await nextTurn();
       expect(seen).toEqual(responses.slice(32).map(({ status }) => status));
-      // Another turn, another 32.
+      // The next turn answers another 32 at once.
       expect(turn.answer(responses[0])).toBe(responses[0]);
       await nextTurn();
     }
   });
 
-  it('counts those that had to be waited for, and neither those that were let in nor what is thrown', async () => {
+  it('counts refusals that were promises, but neither admitted upgrades nor errors', async () => {
     const turn = new Turn();
     const response = new Response();
     for (let count = 0; count < 100; count++) expect(turn.answer(undefined)).toBe(undefined);

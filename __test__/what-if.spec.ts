@@ -15,7 +15,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// What the pages of docs/api/ say under "What if": called twice, after the end, with NaN, with a hook that throws.
+// The "What if" sections of docs/api/: calls made twice, after the end, with NaN, with a hook that throws.
 const junk = (value: unknown): never => value as never;
 const fails = (code: string): object => expect.objectContaining({ code });
 
@@ -23,7 +23,7 @@ describe('a connection manager', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const ip = '192.0.2.1';
 
-  it('is told the same twice', () => {
+  it('is called twice', () => {
     const manager = new ConnectionManager({}, timers);
     const { connection } = manager.addConnection('a', new FakeSocket(), ip);
     expect(manager.addConnection('a', new FakeSocket(), ip)).toMatchObject({
@@ -55,7 +55,7 @@ describe('a connection manager', () => {
     ]);
   });
 
-  it('is given NaN, and a socket that throws', () => {
+  it('gets NaN, and a socket that throws', () => {
     const manager = new ConnectionManager({}, timers);
     const socket = { close: vi.fn(() => junk(undefined)) };
     const { connection } = manager.addConnection('a', socket, 'no address');
@@ -75,7 +75,7 @@ describe('a connection manager', () => {
 });
 
 describe('a timer manager', () => {
-  it('is given NaN, cleared twice, and used after the end', async () => {
+  it('gets NaN, is cleared twice, and used after its end', async () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const fired = vi.fn();
@@ -131,7 +131,7 @@ describe('a middleware chain', () => {
     await expect(run((_context, next) => next(), 5)).rejects.toThrow(fails('ERR_INVALID_ARG_TYPE'));
   });
 
-  it('is changed by a name that is taken or unknown', () => {
+  it('is changed by a name that is in use or unknown', () => {
     const chain = new PerformantMiddlewareChain(
       [{ name: 'a', middleware: () => undefined }],
       timers,
@@ -148,7 +148,7 @@ describe('a middleware chain', () => {
 });
 
 describe('validators', () => {
-  it('are given something else', () => {
+  it('get another type', () => {
     expect(scanJson(junk(Number.NaN))).toMatchObject({ error: { code: 'ERR_JSON_TYPE' } });
     expect(InputValidator.safeValidateToken(5)).toMatchObject({
       error: { code: 'ERR_TOKEN_TYPE' },
@@ -168,7 +168,7 @@ describe('validators', () => {
 });
 
 describe('a token verifier', () => {
-  it('is closed, revokes twice, and is given anything', async () => {
+  it('is closed, revokes twice, and gets junk', async () => {
     const verifier = new TokenVerifier({
       algorithms: ['HS256'],
       keys: { secret: 'x'.repeat(32) },
@@ -193,7 +193,7 @@ describe('a token verifier', () => {
 });
 
 describe('a monitor', () => {
-  it('is stopped twice, and asked afterwards', () => {
+  it('is stopped twice, and read afterwards', () => {
     const monitor = new ResourceMonitor({}, new TimerManager(), {});
     monitor.mark(Number.NaN);
     for (let count = 0; count < 3; count++) monitor.requestEnded();
@@ -211,7 +211,7 @@ describe('a monitor', () => {
 });
 
 describe('metrics', () => {
-  it('are given NaN, ended twice, and stopped', () => {
+  it('get NaN, are ended twice, and stopped', () => {
     const metrics = new ProductionMetrics();
     expect([metrics.checkTargets(), metrics.generateReport().metrics.healthScore]).toEqual([
       true,
@@ -236,7 +236,7 @@ describe('metrics', () => {
 });
 
 describe('a shutdown', () => {
-  it('is begun twice, told late, and has a hook that throws', async () => {
+  it('is begun twice, gets late hooks, and has a hook that throws', async () => {
     const onError = vi.fn();
     const shutdown = new GracefulShutdown(new TimerManager(), { onError, preDrainDelayMs: 0 });
     shutdown.onShutdown('bad', () => {
@@ -285,7 +285,7 @@ describe('a router', () => {
 });
 
 describe('a live page', () => {
-  it('is closed twice, and asked for something else', () => {
+  it('is closed twice, and gets other requests', () => {
     const timers = new TimerManager();
     const page = new LivePage(
       { path: '/page', token: 'x'.repeat(16) },

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { Wheel } from '../dist/timers/wheel.js';
 import { agree } from './fixtures/agree.js';
 
-/** The same numbers each time: a failure can be run again. */
+/** The same numbers in every run: a failure repeats. */
 function randomOf(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -17,8 +17,8 @@ interface Entry {
   readonly sequence: number;
 }
 
-// Properties: the same timers in the same order as a sorted list of (deadline, sequence); `next` is
-// never later than the earliest; none twice, none early.
+// The wheel fires the timers of a list sorted by (deadline, sequence), in its order, none twice and none
+// early; `next` is never later than the earliest deadline.
 it.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'agrees with a sorted list over random operations (seed %i)',
   (seed) => {
@@ -73,7 +73,7 @@ it('holds a deadline of centuries', () => {
   expect(wheel.advance(2 ** 46, due)).toBe(1);
 });
 
-it('takes a clock that goes backwards as standing still', () => {
+it('treats a clock that goes back as one that stands still', () => {
   const wheel = new Wheel(4);
   const due = new Uint32Array(4);
   wheel.advance(1000, due);

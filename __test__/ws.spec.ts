@@ -6,7 +6,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
-// Of what only `portcullis/ws` has: the rest is in the contract of all adapters.
+// Behaviour of `portcullis/ws` alone; contract.spec.ts has the rest.
 const ends: (() => unknown)[] = [];
 afterEach(async () => {
   for (const end of ends.splice(0)) await end();
@@ -22,7 +22,7 @@ async function listening(guard: Guard): Promise<[Server, string]> {
   return [server, `ws://127.0.0.1:${(server.address() as AddressInfo).port}`];
 }
 
-describe('a server of ws whose own code throws in the middle of a handshake', () => {
+describe('an application whose own code throws during a handshake', () => {
   const throws = (): never => {
     throw new Error('on purpose');
   };
@@ -30,7 +30,7 @@ describe('a server of ws whose own code throws in the middle of a handshake', ()
     ['verifyClient', () => new WebSocketServer({ noServer: true, verifyClient: throws })],
     ['handleProtocols', () => new WebSocketServer({ noServer: true, handleProtocols: throws })],
     ['a listener of headers', () => new WebSocketServer({ noServer: true }).on('headers', throws)],
-  ])('keeps no seat, and hears of it: %s', async (_, make) => {
+  ])('keeps no seat, and gets the error: %s', async (_, make) => {
     const guard = portcullis({ limits: {} });
     const [server, url] = await listening(guard);
     const webSocketServer = make();
@@ -44,12 +44,12 @@ describe('a server of ws whose own code throws in the middle of a handshake', ()
     });
     const client = new WebSocket(url, ['chat']);
     const [{ message }] = (await once(client, 'error')) as [Error];
-    // The client is not left waiting either.
+    // The client is not left waiting.
     expect(message).not.toBe('');
     expect(thrown).toEqual([['on purpose', 0]]);
   });
 
-  it('closes a socket that has opened with 1011, whose listener of connection throws', async () => {
+  it('gets its open socket closed with 1011 if the connection listener throws', async () => {
     const guard = portcullis({ limits: {} });
     const [server, url] = await listening(guard);
     const webSocketServer = new WebSocketServer({ noServer: true }).on('connection', throws);
@@ -67,7 +67,7 @@ describe('a server of ws whose own code throws in the middle of a handshake', ()
   });
 });
 
-it('a client that is refused by close code, and sends what is no frame, ends its own connection alone', async () => {
+it('a client that is refused by close code, and sends a malformed frame, ends its own connection only', async () => {
   const guard = portcullis({ limits: { maxTotalConnections: 0 }, refuseWith: 'close' });
   const [server, url] = await listening(guard);
   const webSocketServer = new WebSocketServer({ noServer: true });
@@ -88,7 +88,7 @@ it('a client that is refused by close code, and sends what is no frame, ends its
   expect([errors, guard.manager.getStats().refused.total_limit]).toEqual([[], 1]);
 });
 
-describe('a client that goes while it is being identified', () => {
+describe('a client that leaves during identify', () => {
   it.each(['end', 'resetAndDestroy'] as const)('leaves no timer and no socket: %s', async (go) => {
     const asked: Socket[] = [];
     const guard = portcullis({
@@ -112,7 +112,7 @@ describe('a client that goes while it is being identified', () => {
     expect(guard.stats().unidentified).toEqual({});
   });
 
-  it('one that stays has no listener left on its socket', async () => {
+  it('leaves no listener on the socket of one that stays', async () => {
     const guard = portcullis({ limits: {}, identify: () => Promise.resolve('ada') });
     const [server, url] = await listening(guard);
     const webSocketServer = new WebSocketServer({ noServer: true });
@@ -132,7 +132,7 @@ describe('a client that goes while it is being identified', () => {
   });
 });
 
-it('keeps no seat where strict timers were cleaned up, and tells whose fault it is', async () => {
+it('keeps no seat after strict timers were cleaned up, and the error is reported', async () => {
   const timers = new TimerManager({ strict: true });
   const manager = new ConnectionManager({}, timers);
   const guard = portcullis({ manager, websockets: { pingInterval: 100 } });
