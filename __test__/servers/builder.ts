@@ -1,4 +1,4 @@
-// A whole server of the builder; what it is told by its environment are its options.
+// A server of the builder; the environment holds its options.
 import { type BearerVerifier, ElysiaServerBuilder, type ServerOptions } from '../../dist/elysia.js';
 
 const { verifies, silent, ...options } = JSON.parse(
@@ -57,7 +57,7 @@ if (silent !== true) {
     .on('push', (connection) => void connection.send({ type: 'pushed', payload: 1 }))
     .on('leave', (connection) => connection.close(4000, 'bye'));
 }
-// Given again and again.
+// One response for all requests.
 const SHARED = new Response(null, { status: 403 });
 const server = await builder
   .middleware({

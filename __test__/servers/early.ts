@@ -1,4 +1,4 @@
-// A route that is registered before the plugin, and handlers that upgrade by hand.
+// A route registered before the plugin, and handlers that upgrade by hand.
 import { Elysia } from 'elysia';
 import { portcullis } from '../../dist/elysia.js';
 

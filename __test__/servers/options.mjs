@@ -1,4 +1,4 @@
-// What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
+// The options of a server, from JSON in its environment, and the paths that all servers answer alike.
 import { GracefulShutdown, TimerManager, TokenVerifier } from '../../dist/index.js';
 
 const {
@@ -9,7 +9,7 @@ const {
   ...rest
 } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
 
-/** `auth` arrives with what makes its verifier. */
+/** Makes the verifier of `auth` from its policy. */
 const verifying = ({ policy, ...where }) => {
   const verifier = new TokenVerifier({ algorithms: ['HS256'], ...policy });
   return Object.keys(where).length === 0 ? verifier : { verifier, ...where };
@@ -31,11 +31,11 @@ for (const name of hooks) {
 process.on('unhandledRejection', (error) => console.log(`unhandled ${error}`));
 
 let release;
-/** `/held` is answered when `/release` has been asked for, or 200 ms after the signal to end. */
+/** Resolves on a request of `/release`, or 200 ms after the signal to end: the answer of `/held`. */
 const released = new Promise((resolve) => (release = resolve));
 process.once('SIGTERM', () => setTimeout(release, 200).unref());
 
-/** Tells the result, and lets the process end by itself. */
+/** Prints the result of the shutdown, and lets the process end by itself. */
 async function end() {
   const { hookErrors, ...result } = await shutdown.shutdown('SIGTERM');
   console.log(
@@ -45,7 +45,7 @@ async function end() {
 if (given?.signals === undefined) process.once('SIGTERM', () => void end());
 
 /**
- * What every server answers besides its WebSockets and counts.
+ * Answers the paths that all servers have besides their WebSockets and figures.
  * @param {string} path
  * @param {URLSearchParams} query
  * @param {AbortSignal | undefined} signal
@@ -53,7 +53,7 @@ if (given?.signals === undefined) process.once('SIGTERM', () => void end());
  * @returns {Promise<string> | undefined}
  */
 export function answer(path, query, signal, body) {
-  // Nothing but the server may keep the process.
+  // Only the server may hold the process.
   const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms).unref());
   switch (path) {
     case '/slow':

@@ -1,4 +1,4 @@
-// Two plugins in one app: the first limits each address, the second the total. One route turns everybody down.
+// Two plugins in one app: the first limits each address, the second the total. One route refuses all upgrades.
 import { Elysia } from 'elysia';
 import { portcullis } from '../../dist/elysia.js';
 

@@ -6,7 +6,7 @@ import type { ShutdownResult } from '../../dist/index.js';
 import type { GuardStats } from '../../dist/elysia.js';
 import { until } from '../fixtures/until.js';
 
-/** One server for each adapter. */
+/** The server of each adapter: its runtime and its file. */
 export const SERVERS = {
   elysia: ['node_modules/.bin/bun', '__test__/servers/elysia.ts'],
   bun: ['node_modules/.bin/bun', '__test__/servers/bun.ts'],
@@ -59,7 +59,7 @@ export function start(
 
 export class Server {
   readonly #lines: string[] = [];
-  /** Its exit code, or the signal that ended it. */
+  /** Exit code of the process, or the signal that ended it. */
   readonly exited: Promise<number | string | null>;
 
   constructor(
@@ -72,7 +72,7 @@ export class Server {
     process.stdout?.on('data', (data: Buffer) => this.#lines.push(...data.toString().split('\n')));
   }
 
-  /** Sends SIGTERM and waits for the process to end by itself: what it told of its shutdown. */
+  /** Sends SIGTERM and waits until the process ends by itself: the result of its shutdown. */
   async end(): Promise<
     ShutdownResult & {
       readonly code: number | string | null;
@@ -90,7 +90,7 @@ export class Server {
     };
   }
 
-  /** A connection that sends `text` and then only listens. */
+  /** Opens a connection that sends `text` and then only reads. */
   raw(text: string): { readonly socket: Socket; seen(): string; readonly closed: Promise<string> } {
     let seen = '';
     const socket = connect(this.port, '127.0.0.1', () => socket.write(text));
@@ -118,7 +118,7 @@ export class Server {
     return until(async () => test(await this.guard()));
   }
 
-  /** A WebSocket client that is open. */
+  /** Opens a WebSocket client. */
   async open(
     path = '/ws',
     headers: Record<string, string> = {},
@@ -131,7 +131,7 @@ export class Server {
     return client;
   }
 
-  /** A handshake by hand: the answer of the server up to its end, or to the end of its headers if it upgrades. */
+  /** Sends a handshake by hand: the answer up to its end, or to the end of the headers of an upgrade. */
   handshake(lines: Record<string, string> = {}, path = '/ws'): Promise<Answer> {
     const headers = {
       Host: '127.0.0.1',
@@ -195,7 +195,7 @@ export async function closeCode(client: WebSocket): Promise<number> {
   return code;
 }
 
-/** A client that is told to go by close code: the code. */
+/** Connects a client that is refused by close code: the code. */
 export function refusedByCode(server: Server): Promise<number> {
   const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
   clients.push(client);

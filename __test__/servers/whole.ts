@@ -1,4 +1,4 @@
-// A server of the builder with everything at once; asks itself and prints what came of it.
+// A server of the builder with everything at once: sends requests to itself and prints the results.
 import {
   ProductionMetrics,
   ResourceMonitor,

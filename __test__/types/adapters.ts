@@ -1,4 +1,4 @@
-// Compiled, not run: what a user's program sees of the main entry and the subpaths together.
+// Compiled, not run: a program that uses the main entry and the subpaths together.
 import { treaty } from '@elysiajs/eden';
 import { Elysia, t } from 'elysia';
 import {
@@ -18,7 +18,7 @@ import { ManualClock } from 'portcullis/testing';
 import { portcullis as wsGuard } from 'portcullis/ws';
 
 const timers = new TimerManager({ clock: new ManualClock() });
-// Classes have private members: this compiles only if all entries speak of the same ones.
+// Classes have private members: this compiles only if all entries declare the same classes.
 const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 export const ofWs: ConnectionManager = wsGuard({ manager }).manager;
 const verifier = new TokenVerifier({
@@ -75,7 +75,7 @@ export const stats: ConnectionStats = manager.getStats();
 // @ts-expect-error neither is a misspelt option
 portcullis({ limit: {} });
 
-// The plan's whole type, literally.
+// Every field of the type.
 const limits: ResourceLimits = {
   memory: { maxHeapSize: 512, warningThreshold: 70, criticalThreshold: 90, gcInterval: 30_000 },
   connections: { maxTotal: 10_000, maxPerIp: 50, maxPerUser: 5, timeoutMs: 30_000 },

@@ -1,4 +1,4 @@
-// Compiled, not run: what the layers of a chain know of their context.
+// Compiled, not run: the types of the context that layers see.
 import {
   type CompiledChain,
   MiddlewareChain,
@@ -18,7 +18,7 @@ interface User {
   readonly id: number;
 }
 
-// Each layer adds to the context: before it has, what it adds may be absent; after it, it is there.
+// Each layer adds to the context: its addition is optional before the layer, and present after it.
 const chain = new PerformantMiddlewareChain<Request>(
   [{ name: 'log', middleware: async ({ path }, next) => (path.length, next()) }],
   timers,
@@ -40,7 +40,7 @@ const chain = new PerformantMiddlewareChain<Request>(
     name: 'use',
     middleware: async (context, next) => {
       const seen: [number, string, string] = [context.user.id, context.locale, context.path];
-      // @ts-expect-error nobody added this
+      // @ts-expect-error no layer adds this
       void context.session;
       await next();
       void seen;
@@ -51,19 +51,19 @@ export const run: CompiledChain<Request, Request & { user: User } & { locale: st
 export async function served(): Promise<void> {
   const nothing: void = await run({ path: '/' }, async (context) => void context.user.id);
   await run({ path: '/' });
-  // The final next may know nothing of the context.
+  // The final next may ignore the context.
   await run({ path: '/' }, () => Promise.resolve());
-  // @ts-expect-error a run begins with what the chain needs
+  // @ts-expect-error a run needs the fields that the chain requires
   await run({}, async () => undefined);
-  // @ts-expect-error a final next that may be absent is checked before
+  // @ts-expect-error a final next that may be undefined must be checked first
   await run({ path: '/' }, undefined);
   return nothing;
 }
 chain.replace('use', (context, next) => (context.locale.length, next()));
-// @ts-expect-error neither does a layer that is put in know more
+// @ts-expect-error a replacing layer sees no other fields
 chain.replace('use', (context: Request & { session: string }, next) => (context.session, next()));
 
-// What runs return, if the chain says so.
+// The type that runs return, if the chain declares it.
 const responses = new MiddlewareChain<Request, Request, Response>([], timers).add({
   name: 'json',
   middleware: async (_context, next) => {
@@ -75,10 +75,10 @@ export const response: Promise<Response> = responses.execute()(
   { path: '/' },
   () => new Response('ok'),
 );
-// @ts-expect-error this layer returns none
+// @ts-expect-error this layer returns no such value
 responses.add({ name: 'none', middleware: () => 5 });
 
-// The plan's own shapes, without a type of their own.
+// Layers and items without types of their own.
 const plain: MiddlewareFunction = async (context: MiddlewareContext, next: () => Promise<void>) => {
   context.startedAt = 1;
   await next();
