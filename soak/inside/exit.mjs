@@ -1,4 +1,4 @@
-// Ends the process in the way it is told, with everything in flight: exit.mjs WAY TOKENS-OF-A-BATCH
+// Ends the process in the given way, with everything in flight: exit.mjs WAY TOKENS-OF-A-BATCH
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
@@ -81,12 +81,12 @@ void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
-  // A worker that holds the same things is there when the process ends.
+  // A worker that holds the same things runs when the process ends.
   const worker = new Worker(new URL(import.meta.url), {
     workerData: { way: isInWorker ? way : 'stays', batch },
   });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
-  // Not `once`, which an error of the worker would reject.
+  // Not `once`, which rejects on an error of the worker.
   await new Promise((resolve) => void worker.on(isInWorker ? 'exit' : 'online', resolve));
   if (isInWorker) {
     const { totalConnections } = manager.getStats();

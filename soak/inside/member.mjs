@@ -1,4 +1,4 @@
-// Two managers on one name, in a worker: does what it is told, and tells what came of it.
+// A worker with two managers of one name: runs the given operations and reports their results.
 import { parentPort, workerData } from 'node:worker_threads';
 import { ConnectionManager, TimerManager } from '../../dist/index.js';
 import { Dice } from '../dice.mjs';
@@ -24,7 +24,7 @@ parentPort.on('message', ({ operation, rush }) => {
     });
   if (rush === undefined)
     return parentPort.postMessage({ stats: statsOf(), timers: timers.getActiveTimersCount() });
-  // All workers at once, as fast as they can.
+  // All workers start together and run as fast as they can.
   Atomics.add(gate, 0, 1);
   Atomics.notify(gate, 0);
   for (let seen; (seen = Atomics.load(gate, 0)) < rush.target;) Atomics.wait(gate, 0, seen, 1000);

@@ -1,5 +1,5 @@
-// Workers with two managers each, all of one name: one operation at a time against a naive model, then
-// all of them at once; now and then a worker is ended, and another takes its place.
+// Workers with two managers each, all of one name: first one operation at a time, compared with a naive
+// model, then all workers together. Now and then a worker is terminated and replaced.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { Dice } from '../dice.mjs';
@@ -71,7 +71,7 @@ for (let round = 0; round < Number(rounds); round++) {
   const { stats } = await ask(members[0], {});
   if (!same(stats, countsOf(all())))
     fail(`rush ${round}: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
-  // One is ended in the middle of the next rush.
+  // One worker is terminated in the middle of the next rush.
   const at = dice.below(WORKERS);
   const ending = members[at].worker;
   ending.postMessage({ rush: { target: 0, seed: `${seed} ${round}`, count: 1e9 } });

@@ -1,4 +1,4 @@
-// What the managers of one name are asked to do, and what a naive model says of it.
+// Random operations on managers of one name, and the results that a naive model expects.
 
 export const LIMITS = {
   maxTotalConnections: 14,
@@ -9,7 +9,7 @@ export const LIMITS = {
   maxAnonymousConnectionsPerIp: 2,
   maxUnknownIpConnections: 2,
 };
-/** As they are given, and what they are. */
+/** Notations of addresses, and the addresses that they denote. */
 const ADDRESSES = [
   ['10.0.0.1', 'a'],
   ['::ffff:10.0.0.1', 'a'],
@@ -57,10 +57,10 @@ export function draw(dice) {
 }
 
 /**
- * Does it.
+ * Runs an operation.
  * @param open makes a manager
- * @param held what this worker holds: seats with their manager, and what they were taken for
- * @returns 'ok', a code, or 'nothing' where there was nothing to do it to
+ * @param held the seats of this worker, with their manager and the client that they are for
+ * @returns 'ok', a code, or 'nothing' if the operation had no object
  */
 export function operate(
   managers,
@@ -141,7 +141,7 @@ export function operate(
   }
 }
 
-/** What a member tells of its seats. */
+/** Returns the description of the seats that a worker sends. */
 export const told = (held) =>
   held.map(({ at, lease, address, prefix, user }) => ({
     at,
@@ -153,7 +153,7 @@ export const told = (held) =>
 
 const count = (seats, test) => seats.filter(test).length;
 
-/** What the index is to say of these seats. */
+/** Returns the counts that the index must have for these seats. */
 export function countsOf(seats) {
   const distinct = (values) => new Set(values.filter((value) => value !== undefined)).size;
   return [
@@ -164,7 +164,7 @@ export function countsOf(seats) {
   ];
 }
 
-/** What is to come of `operation` if all workers together hold `seats`; `own` are those of the worker that is asked. */
+/** Returns the expected result of `operation`: `seats` are those of all workers, `own` those of the worker that runs it. */
 export function expected(seats, own, { kind, address, prefix, user, pick }) {
   switch (kind) {
     case 'add':
@@ -208,7 +208,7 @@ export function expected(seats, own, { kind, address, prefix, user, pick }) {
   }
 }
 
-/** The first limit that these seats break. */
+/** Returns the first limit that these seats exceed. */
 export function broken(seats) {
   const most = (key) => {
     const counts = new Map();

@@ -1,4 +1,4 @@
-// Ends workers at random moments, in a process that has a manager of the same name, and says what is left.
+// Terminates workers at random moments, in a process that has a manager of the same name, and prints what is left.
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -29,7 +29,7 @@ const workerData = {
 let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
-    // Some are ended while they still begin, and even before they run.
+    // Some workers are terminated while they start, or before they run.
     const early = dice.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), {
       workerData: { ...workerData, early },
@@ -48,7 +48,7 @@ await Promise.all(Array.from({ length: Number(width) }, one));
 
 const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
   manager.getStats();
-// A batch of its own still works, and so do timers.
+// A batch of this process still works, and so do timers.
 const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
   token,
   'x',
