@@ -2,165 +2,6 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { KeyObject } from 'node:crypto';
 
-/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
-interface ConnectRate {
-    /** Events in each window: 1 to 1,000,000. */
-    readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
-    readonly windowMs: number;
-    /** Events at once: 1 to 1,000,000. Default: `limit`. */
-    readonly burst?: number | undefined;
-}
-/** What is done with a message over its rate. */
-type RateAction = 'drop' | 'close' | 'report';
-/** How many messages, or bytes, one connection may send, and what is done with what is over. */
-interface MessageRate {
-    /** Messages or bytes in each window: 1 to 2^30. */
-    readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
-    readonly windowMs: number;
-    /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
-    readonly burst?: number | undefined;
-    /**
-     * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
-     * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
-     */
-    readonly action?: RateAction | undefined;
-}
-/** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
-interface ConnectionLimits {
-    /** Connections in all, over every worker that shares the name. */
-    readonly maxTotalConnections?: number | undefined;
-    /** Connections per address. */
-    readonly maxConnectionsPerIp?: number | undefined;
-    /** Connections per user. */
-    readonly maxConnectionsPerUser?: number | undefined;
-    /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
-    readonly maxConnectionsPerPrefix?: number | undefined;
-    /** Connections without a user. */
-    readonly maxAnonymousConnections?: number | undefined;
-    /** Connections without a user, per address. */
-    readonly maxAnonymousConnectionsPerIp?: number | undefined;
-    /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
-    readonly maxUnknownIpConnections?: number | undefined;
-    /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
-    readonly ipv6PrefixBits?: number | undefined;
-    /** Connects per address. */
-    readonly connectRatePerIp?: ConnectRate | undefined;
-    /** Connects per user. */
-    readonly connectRatePerUser?: ConnectRate | undefined;
-    /** Messages of each connection. */
-    readonly messageRate?: MessageRate | undefined;
-    /** Bytes of each connection. */
-    readonly byteRate?: MessageRate | undefined;
-    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
-    readonly connectionTimeoutMs?: number | undefined;
-    /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
-    readonly cleanupIntervalMs?: number | undefined;
-}
-/** Why a connection was refused. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
-/** A refusal, and what to tell the client. */
-interface Refusal {
-    readonly success: false;
-    readonly reason: string;
-    readonly code: RefusalCode;
-    /** Milliseconds until a retry may succeed: at least 1. */
-    readonly retryAfterMs: number;
-}
-
-/** Something that can be closed. */
-interface ManagedSocket {
-    close(code?: number, reason?: string): unknown;
-    terminate?(): unknown;
-    readonly readyState?: number;
-}
-/** What else is known of a client. The sets are made on first use. */
-interface ConnectionMetadata {
-    readonly ip: string;
-    readonly userAgent: string;
-    readonly userId?: string | undefined;
-    readonly sessionId?: string | undefined;
-    readonly rooms: Set<string>;
-    readonly subscriptions: Set<string>;
-    readonly customData: Record<string, unknown>;
-}
-/** What the caller may say of a client. */
-interface MetadataInput {
-    readonly userAgent?: string;
-    readonly sessionId?: string;
-    readonly customData?: Record<string, unknown>;
-}
-/**
- * Whether to go on with a message: `ok`; `drop` it, it is over its rate; `close`, the connection
- * is being closed for it; `stale`, the connection was released before.
- */
-type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
-/**
- * One admitted connection. Its figures are read from, and written to, memory shared with the core.
- *
- * @example
- * socket.on('message', (data) => {
- *   if (connection.received(data.length) === 'ok') handle(data);
- * });
- */
-declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
-    #private;
-    /** The id it was added with. */
-    readonly id: string;
-    /** The socket it was added with. */
-    readonly socket: S;
-    /**
-     * Counts a message and marks the connection active. Costs a few stores; with a message or byte
-     * rate also a clock reading.
-     * @param bytes its size, a whole number of at least 0
-     * @returns whether to go on with the message
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
-     */
-    received(bytes: number): ReceiveOutcome;
-    /**
-     * Counts what was sent. A connection that is only sent to still goes idle.
-     * @param bytes a whole number of at least 0
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
-     */
-    sent(bytes: number): 'ok' | 'stale';
-    /** Marks the connection active, to the millisecond. */
-    touch(): 'ok' | 'stale';
-    /**
-     * Makes the connection that of `userId`, in one step; a refusal leaves everything as it was.
-     * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
-     */
-    bindUser(userId: string): {
-        readonly success: true;
-    } | Refusal;
-    /**
-     * Gives the seat back, then closes the socket; `terminate()` follows if the peer does not answer.
-     * @param code 1000 to 1014 as far as an endpoint may send it, or 3000 to 4999
-     * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
-     * @throws ERR_OUT_OF_RANGE for a code that must not be sent (RFC 6455, 7.4)
-     */
-    close(code?: number, reason?: string): void;
-    /** The address as it was given. */
-    get ip(): string;
-    /** The user, if there is one. */
-    get userId(): string | undefined;
-    /** Whether the connection still has its seat. */
-    get isAlive(): boolean;
-    /** Messages received. */
-    get messageCount(): number;
-    /** Bytes received. */
-    get bytesReceived(): number;
-    /** Bytes sent. */
-    get bytesSent(): number;
-    /** Wall-clock milliseconds. */
-    get createdAt(): number;
-    /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
-    get lastActivity(): number;
-    set lastActivity(wallMs: number);
-    /** What else is known of the client. */
-    get metadata(): ConnectionMetadata;
-}
-
 /** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
 declare class TimerHandle {
     #private;
@@ -321,6 +162,110 @@ declare class TimerManager {
     assertNoLeaks(): void;
 }
 
+/** What else is known of a client. The sets are made on first use. */
+interface ConnectionMetadata {
+    readonly ip: string;
+    readonly userAgent: string;
+    readonly userId?: string | undefined;
+    readonly sessionId?: string | undefined;
+    readonly rooms: Set<string>;
+    readonly subscriptions: Set<string>;
+    readonly customData: Record<string, unknown>;
+}
+/** What the caller may say of a client. */
+interface MetadataInput {
+    readonly userAgent?: string;
+    readonly sessionId?: string;
+    readonly customData?: Record<string, unknown>;
+}
+
+/** Why a connection was refused. */
+type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
+/** A refusal, and what to tell the client. */
+interface Refusal {
+    readonly success: false;
+    readonly reason: string;
+    readonly code: RefusalCode;
+    /** Milliseconds until a retry may succeed: at least 1. */
+    readonly retryAfterMs: number;
+}
+
+/** Something that can be closed. */
+interface ManagedSocket {
+    close(code?: number, reason?: string): unknown;
+    terminate?(): unknown;
+    readonly readyState?: number;
+}
+/**
+ * Whether to go on with a message: `ok`; `drop` it, it is over its rate; `close`, the connection
+ * is being closed for it; `stale`, the connection was released before.
+ */
+type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
+/**
+ * One admitted connection. Its figures are read from, and written to, memory shared with the core.
+ *
+ * @example
+ * socket.on('message', (data) => {
+ *   if (connection.received(data.length) === 'ok') handle(data);
+ * });
+ */
+declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
+    #private;
+    /** The id it was added with. */
+    readonly id: string;
+    /** The socket it was added with. */
+    readonly socket: S;
+    /**
+     * Counts a message and marks the connection active. Costs a few stores; with a message or byte
+     * rate also a clock reading.
+     * @param bytes its size, a whole number of at least 0
+     * @returns whether to go on with the message
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     */
+    received(bytes: number): ReceiveOutcome;
+    /**
+     * Counts what was sent. A connection that is only sent to still goes idle.
+     * @param bytes a whole number of at least 0
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    sent(bytes: number): 'ok' | 'stale';
+    /** Marks the connection active, to the millisecond. */
+    touch(): 'ok' | 'stale';
+    /**
+     * Makes the connection that of `userId`, in one step; a refusal leaves everything as it was.
+     * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
+     */
+    bindUser(userId: string): {
+        readonly success: true;
+    } | Refusal;
+    /**
+     * Gives the seat back, then closes the socket; `terminate()` follows if the peer does not answer.
+     * @param code 1000 to 1014 as far as an endpoint may send it, or 3000 to 4999
+     * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
+     * @throws ERR_OUT_OF_RANGE for a code that must not be sent (RFC 6455, 7.4)
+     */
+    close(code?: number, reason?: string): void;
+    /** The address as it was given. */
+    get ip(): string;
+    /** The user, if there is one. */
+    get userId(): string | undefined;
+    /** Whether the connection still has its seat. */
+    get isAlive(): boolean;
+    /** Messages received. */
+    get messageCount(): number;
+    /** Bytes received. */
+    get bytesReceived(): number;
+    /** Bytes sent. */
+    get bytesSent(): number;
+    /** Wall-clock milliseconds. */
+    get createdAt(): number;
+    /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
+    get lastActivity(): number;
+    set lastActivity(wallMs: number);
+    /** What else is known of the client. */
+    get metadata(): ConnectionMetadata;
+}
+
 /** A seat held before the connection opens. */
 interface Lease {
     readonly success: true;
@@ -338,6 +283,63 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
 } | (Refusal & {
     readonly connection?: undefined;
 });
+
+/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
+interface ConnectRate {
+    /** Events in each window: 1 to 1,000,000. */
+    readonly limit: number;
+    /** The window, milliseconds: 1 to 2^30. */
+    readonly windowMs: number;
+    /** Events at once: 1 to 1,000,000. Default: `limit`. */
+    readonly burst?: number | undefined;
+}
+/** What is done with a message over its rate. */
+type RateAction = 'drop' | 'close' | 'report';
+/** How many messages, or bytes, one connection may send, and what is done with what is over. */
+interface MessageRate {
+    /** Messages or bytes in each window: 1 to 2^30. */
+    readonly limit: number;
+    /** The window, milliseconds: 1 to 2^30. */
+    readonly windowMs: number;
+    /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
+    readonly burst?: number | undefined;
+    /**
+     * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
+     * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
+     */
+    readonly action?: RateAction | undefined;
+}
+/** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
+interface ConnectionLimits {
+    /** Connections in all, over every worker that shares the name. */
+    readonly maxTotalConnections?: number | undefined;
+    /** Connections per address. */
+    readonly maxConnectionsPerIp?: number | undefined;
+    /** Connections per user. */
+    readonly maxConnectionsPerUser?: number | undefined;
+    /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
+    readonly maxConnectionsPerPrefix?: number | undefined;
+    /** Connections without a user. */
+    readonly maxAnonymousConnections?: number | undefined;
+    /** Connections without a user, per address. */
+    readonly maxAnonymousConnectionsPerIp?: number | undefined;
+    /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
+    readonly maxUnknownIpConnections?: number | undefined;
+    /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
+    readonly ipv6PrefixBits?: number | undefined;
+    /** Connects per address. */
+    readonly connectRatePerIp?: ConnectRate | undefined;
+    /** Connects per user. */
+    readonly connectRatePerUser?: ConnectRate | undefined;
+    /** Messages of each connection. */
+    readonly messageRate?: MessageRate | undefined;
+    /** Bytes of each connection. */
+    readonly byteRate?: MessageRate | undefined;
+    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
+    readonly connectionTimeoutMs?: number | undefined;
+    /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
+    readonly cleanupIntervalMs?: number | undefined;
+}
 
 /** How much of its memory the process uses, in words. */
 type ResourceState = 'ok' | 'warning' | 'critical';
@@ -667,12 +669,17 @@ declare function resourceLimits(limits?: ResourceLimitsInput): {
 
 /** Where lines about transitions go. */
 type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+/** Counts open connections: a `ConnectionManager`, or any object with the same property. */
+interface CountsConnections {
+    /** Open connections and leases. */
+    readonly total: number;
+}
 /** Options of a monitor. */
 interface ResourceMonitorOptions {
     /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
     readonly name?: string | undefined;
     /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
-    readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
+    readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
     /** The stall watch; `false` for none. Default: on. */
     readonly stalls?: {
         /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
@@ -774,9 +781,9 @@ declare class ResourceMonitor {
      * Counts a manager's connections, too.
      * @throws ERR_INVALID_ARG_TYPE
      */
-    attach(manager: ConnectionManager): void;
+    attach(manager: CountsConnections): void;
     /** Counts a manager's connections no longer. */
-    detach(manager: ConnectionManager): void;
+    detach(manager: CountsConnections): void;
     /** Ends the watch at once; the figures stay as they are. May be called again. */
     stop(): void;
     [Symbol.dispose](): void;
@@ -1544,7 +1551,7 @@ declare class ProductionMetrics {
 }
 
 /** How the sockets of a guard fared. */
-interface LiveStats {
+interface WebSocketStats {
     readonly open: number;
     readonly pingsSent: number;
     /** Closed because nothing came back after a ping. */
@@ -1572,8 +1579,8 @@ interface PageSources {
     /** Refusals of requests and WebSockets. */
     readonly stats?: (() => {
         readonly requests: RequestStats | undefined;
-        readonly websockets: LiveStats;
-        readonly unidentified?: Readonly<Record<string, number>>;
+        readonly websockets: WebSocketStats;
+        readonly authDenials?: Readonly<Record<string, number>>;
         readonly invalidMessages?: Readonly<Record<string, number>>;
     }) | undefined;
     readonly monitor?: ResourceMonitor | undefined;
@@ -1936,7 +1943,7 @@ interface SocketWatcher {
     gone(socket: ShutdownSocket): void;
 }
 /** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
-interface ShutdownPart {
+interface Drainable {
     readonly name: string;
     /** Accepts nobody new; what is under way goes on. */
     drain?(): void | Promise<void>;
@@ -1998,7 +2005,7 @@ declare class GracefulShutdown {
      * Adds a part to be drained.
      * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
      */
-    add(part: ShutdownPart): this;
+    add(part: Drainable): this;
     /**
      * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
      * @param name shown with its error
@@ -2336,8 +2343,6 @@ interface HeaderReport {
     readonly droppedCount: number;
 }
 
-/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
-type UrlMode = 'request-target' | 'redirect' | 'outbound';
 /** What is odd about a URL that was let through. */
 type UrlFlag = 
 /** The path or the query climbs: `..`, however it is encoded. */
@@ -2358,6 +2363,9 @@ type UrlFlag =
  | 'international'
 /** A label of the host mixes alphabets. */
  | 'mixed-scripts';
+
+/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
+type UrlMode = 'request-target' | 'redirect' | 'outbound';
 /** What is allowed. */
 interface UrlOptions {
     /** Default: none, which is the plan's check: any URL or path that the engine can parse. */
@@ -2776,4 +2784,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, Drainable, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };

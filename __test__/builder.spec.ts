@@ -480,7 +480,7 @@ describe('everything at once', () => {
       },
       during: {
         sockets: { open: 1, pingsSent: 0, pongTimeouts: 0, slowConsumers: 0, messagesTooLarge: 1 },
-        unidentified: { ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
+        authDenials: { ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
         watched: 1,
       },
       layers: ['mark', 'throws'],

@@ -482,7 +482,7 @@ describe('a named index', () => {
     expect(gone!.getStats().limits).toEqual({ maxTotalConnections: 3 });
     expect(other!.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
     // What drains a guard need not know that its manager is gone.
-    expect(() => guardWs({ manager: gone! }).part(createServer()).drain?.()).not.toThrow();
+    expect(() => guardWs({ manager: gone! }).drainable(createServer()).drain?.()).not.toThrow();
     other!.cleanup();
   });
 

@@ -17,10 +17,10 @@ import {
   resourceLimits,
   scanJson,
 } from '../dist/index.js';
-import { Segment } from '../dist/connection.js';
-import { Visit } from '../dist/door.js';
-import { REASONS } from '../dist/limits.js';
-import { checkOptions } from '../dist/resource-options.js';
+import { Segment } from '../dist/connections/connection.js';
+import { PendingUpgrade } from '../dist/guard/upgrade.js';
+import { REASONS } from '../dist/connections/refusal.js';
+import { checkOptions } from '../dist/resources/options.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import {
@@ -461,8 +461,8 @@ describe('docs/errors.md', () => {
     for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
       const denial = { success: false, code, reason, retryAfterMs: 1 } as const;
       const socket = new FakeSocket();
-      new Visit(sources.connections, denial, 'close', '').open('id', socket);
-      const status = new Visit(sources.connections, denial, 'http', '').answer?.status;
+      new PendingUpgrade(sources.connections, denial, 'close', '').open('id', socket);
+      const status = new PendingUpgrade(sources.connections, denial, 'http', '').answer?.status;
       expect(section).toContain(
         `| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`,
       );
@@ -564,7 +564,7 @@ describe('docs/memory.md', () => {
 
   it('has the columns of a connection as they are', () => {
     const section = page.slice(page.indexOf('## A connection'), page.indexOf('A message writes'));
-    const segment = new Segment({ traffic: new Float64Array(4), gate: undefined } as never);
+    const segment = new Segment({ traffic: new Float64Array(4), messageRate: undefined } as never);
     const slots = segment.hashes.length;
     expect(slots).toBe(4096);
     expect(segment.stamps.length).toBe(slots + 1);

@@ -14,7 +14,7 @@ import {
   tokenSchema,
   urlSchema,
 } from '../dist/index.js';
-import { FAILURES } from '../dist/failures.js';
+import { FAILURES } from '../dist/validators/failures.js';
 import { failure } from '../dist/validators/failure.js';
 
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln';

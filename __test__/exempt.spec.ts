@@ -153,7 +153,7 @@ describe('an identify that never settles', () => {
         value: '50',
       }),
     ]);
-    expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+    expect(guard.stats().authDenials).toEqual({ identify_failed: 1 });
     const quick = new WebSocket(`ws://127.0.0.1:${port}/quick`);
     await once(quick, 'open');
     quick.terminate();
@@ -244,7 +244,7 @@ describe('an identify that gives no name', () => {
       expect(told).toEqual([
         expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' }),
       ]);
-      expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+      expect(guard.stats().authDenials).toEqual({ identify_failed: 1 });
     },
   );
 });

@@ -196,7 +196,7 @@ describe('a snapshot', () => {
     const stats = () => ({
       requests: { active: 0, served: 0, refused: { overload: 4 } },
       websockets: { pongTimeouts: 1, slowConsumers: 2, messagesTooLarge: 3 },
-      unidentified: { unauthorized: 5 },
+      authDenials: { unauthorized: 5 },
       invalidMessages: { ERR_JSON_DEPTH: 6 },
     });
     const { look } = recording({ stats });

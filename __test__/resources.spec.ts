@@ -18,7 +18,7 @@ import {
   type StateChange,
   TimerManager,
 } from '../dist/index.js';
-import { GcPacer } from '../dist/engine.js';
+import { GcPacer } from '../dist/resources/heap.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 

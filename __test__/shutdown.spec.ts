@@ -3,7 +3,7 @@ import {
   GracefulShutdown,
   PortcullisError,
   type ShutdownOptions,
-  type ShutdownPart,
+  type Drainable,
   type ShutdownSocket,
   type SocketWatcher,
   TimerManager,
@@ -67,7 +67,7 @@ class Sockets {
     for (const watcher of this.watchers) watcher.gone(socket);
   }
 
-  part(more: Partial<ShutdownPart> = {}): ShutdownPart {
+  drainable(more: Partial<Drainable> = {}): Drainable {
     return {
       name: 'sockets',
       sockets: () => this.open,
@@ -223,7 +223,7 @@ describe('a shutdown', () => {
     const never = (): Promise<never> => new Promise(() => undefined);
     for (let i = 0; i < 5; i++) sockets.add(true);
     shutdown.add(
-      sockets.part({
+      sockets.drainable({
         drain: never,
         whenIdle: never,
         stop: never,
@@ -251,7 +251,7 @@ describe('a shutdown', () => {
       closeReason: 'Restart',
     });
     for (let i = 0; i < 100; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
     expect((await result).websocketsClosed).toEqual({ acknowledged: 100, forced: 0 });
@@ -272,7 +272,7 @@ describe('a shutdown', () => {
   it('forces clients that never answer the close, and those only', async () => {
     const { clock, shutdown, sockets } = setUp({ closeTimeoutMs: 200, drainWindowMs: 0 });
     for (let i = 0; i < 10; i++) sockets.add(i < 3);
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await pass(clock, 190);
     expect([shutdown.phase, sockets.terminated]).toEqual(['draining', 0]);
@@ -288,7 +288,7 @@ describe('a shutdown', () => {
   it('counts nobody who leaves by himself, and does not wait for the window when all have', async () => {
     const { clock, shutdown, sockets } = setUp({ drainWindowMs: 5000 });
     for (let i = 0; i < 5; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await turn();
     const left = sockets.open.size;
@@ -308,7 +308,7 @@ describe('a shutdown', () => {
       closeTimeoutMs: 300,
     });
     for (let i = 0; i < 50; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     shutdown.onShutdown('quick', () => undefined, { timeoutMs: 900 });
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
@@ -336,7 +336,7 @@ describe('a shutdown', () => {
   it('closes a client that opens while it drains', async () => {
     const { clock, shutdown, sockets } = setUp({ drainWindowMs: 1000 });
     sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await turn();
     sockets.add();
@@ -351,7 +351,7 @@ describe('a shutdown', () => {
     const order: string[] = [];
     sockets.add();
     shutdown.add(
-      sockets.part({
+      sockets.drainable({
         drain: () => void order.push(`drained with ${sockets.closes.length} closed`),
       }),
     );

@@ -46,7 +46,7 @@ webSocketServer.on('connection', (ws) =>
   ws.on('message', (data) => ws.send(`${connectionOf(ws)?.userId}: ${data}`)),
 );
 guard.attach(server, webSocketServer);
-shutdown.add(guard.part(server));
+shutdown.add(guard.drainable(server));
 server.listen(Number(process.env['PORT'] ?? 3000), () => {
   console.log(
     `listening on http://localhost:${server.address().port}/: a token at /token, figures at /metrics, readiness elsewhere`,

@@ -45,6 +45,6 @@ const server = Bun.serve<{ fails: boolean }, never>({
     },
   }),
 });
-shutdown.add(guard.part(server));
+shutdown.add(guard.drainable(server));
 process.on('uncaughtException', () => undefined);
 console.log(`listening on http://127.0.0.1:${server.port}`);

@@ -41,5 +41,5 @@ const app = new Elysia()
   })
   .onError(() => undefined)
   .listen({ port: 0, hostname: '127.0.0.1' });
-shutdown.add(app.decorator.portcullis.part(app));
+shutdown.add(app.decorator.portcullis.drainable(app));
 console.log(`listening on http://127.0.0.1:${app.server?.port}`);

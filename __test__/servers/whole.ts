@@ -97,7 +97,7 @@ const report = metrics.generateReport();
 while (server.stats().websockets.open > 1) await Bun.sleep(2);
 const during = {
   sockets: server.stats().websockets,
-  unidentified: server.stats().unidentified,
+  authDenials: server.stats().authDenials,
   watched: monitor.getMetrics().activeConnections,
 };
 const page = async (): Promise<{

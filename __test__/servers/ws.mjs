@@ -25,7 +25,7 @@ const server = createServer(
     );
   }),
 );
-shutdown.add(guard.part(server));
+shutdown.add(guard.drainable(server));
 const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws, request) => {
   if (request.url?.endsWith('throw')) throw new Error('open failed');

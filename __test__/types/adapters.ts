@@ -129,9 +129,9 @@ export const byOption = new ElysiaServerBuilder({
     },
   },
 });
-// @ts-expect-error the payload's type is the check's
 new ElysiaServerBuilder().on(
   'add',
+  // @ts-expect-error the payload's type is the check's
   (_connection, { payload }) => ({ type: 'sum', payload: payload.c }),
   isPair,
 );
@@ -143,7 +143,9 @@ export async function served(): Promise<void> {
   const word: 'hello' | undefined = (await ofBuilt.hello.get()).data?.word;
   const server = await builder.start();
   const same: typeof built = server.app;
-  new GracefulShutdown(timers).add(wsGuard({ manager }).part({} as import('node:http').Server));
+  new GracefulShutdown(timers).add(
+    wsGuard({ manager }).drainable({} as import('node:http').Server),
+  );
   const forced: number = (await server.stop()).websocketsClosed.forced;
   console.log(word, same, forced);
 }

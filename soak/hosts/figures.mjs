@@ -61,7 +61,7 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
-    unidentified: guard.stats().unidentified,
+    authDenials: guard.stats().authDenials,
     ...guard.stats().websockets,
   });
 }

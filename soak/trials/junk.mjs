@@ -240,11 +240,11 @@ export async function tokens({ host, dice, counts, tell }) {
     await Promise.all(peers.map((peer) => peer.reset()));
     await server.seats(0);
   }
-  const { admitted, unidentified } = await server.settle();
+  const { admitted, authDenials } = await server.settle();
   if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
   const whence =
     found.length > 0
       ? `${found.length} strings of the JOSE cookbook and RFC 7515`
       : 'generated ones (the vectors are not beside the project)';
-  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in; ${memory}`;
+  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(authDenials).length} reasons; 4 good ones let in; ${memory}`;
 }

@@ -1,12 +1,12 @@
 /** The Elysia app that every server begins with: the guard around it, its endpoints, its WebSocket. */
 import { Elysia } from 'elysia';
-import { connectionOf, pluginOf } from '../elysia-plugin.js';
-import { responseOf } from '../fetching.js';
-import type { Reply } from '../messages.js';
+import { connectionOf, pluginOf } from '../adapters/elysia.js';
+import { responseOf } from '../http/fetch.js';
+import type { Reply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
 import type { RequestContext } from './context.js';
-import { LIVE_PATH, READY_PATH, STATS_PATH, type ServerOptions } from './options.js';
-import type { Parts } from './parts.js';
+import { LIVE_PATH, READY_PATH, type ServerOptions, STATS_PATH } from './options.js';
+import type { ServerParts } from './server-parts.js';
 
 /** Bytes that Bun takes of a body above the guard's own limit. */
 const BODY_SLACK = 2 ** 20;
@@ -15,7 +15,7 @@ const IDLE_MAX_S = 255;
 
 /** The app that every server begins with; its type is what Elysia infers. `inner` are its `Parts`, which are nobody's business: declarations show what this takes. */
 export function baseApp(inner: object, options: ServerOptions) {
-  const parts = inner as Parts;
+  const parts = inner as ServerParts;
   const { requests, websockets } = parts.limits;
   const idle =
     requests.timeoutMs === Infinity
@@ -42,7 +42,7 @@ export function baseApp(inner: object, options: ServerOptions) {
         : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
-    .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
+    .use(pluginOf(parts.guard, (request, handle) => parts.around(request, handle)))
     .onError({ as: 'global' }, ({ error, code, request }) => {
       // What is meant for the client has a status of its own; what answers is Elysia, or the application's hook.
       const { status, message } = error as { status?: unknown; message?: unknown };

@@ -1,39 +1,38 @@
 /** A whole server on Elysia: guarded, limited, with typed messages, and an end that loses nobody. */
 import { Elysia } from 'elysia';
-import type { BearerVerifier, TokenAuth } from '../auth.js';
-import { type BunServer, bunPart } from '../bun-server.js';
+import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { requireBun } from '../door.js';
-import { PortcullisError, wrongType } from '../errors.js';
-import type { ProductionMetrics } from '../kpi/metrics.js';
-import type { MessageOptions } from '../message-gate.js';
-import { type MessageHandler, MessageRouter } from '../messages.js';
+import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
+import type { MessageOptions } from '../guard/json-filter.js';
+import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
 import {
+  resourceLimits,
   type ResourceLimits,
   type ResourceLimitsInput,
-  resourceLimits,
-} from '../resource-limits.js';
-import type { ResourceMonitor } from '../resources.js';
+} from '../resources/limits.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
 import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
 import type { TimerManager } from '../timers/manager.js';
-import type { TokenVerifier } from '../tokens.js';
+import type { TokenVerifier } from '../tokens/verifier.js';
 import type { JsonLimits } from '../validators/json.js';
-import { type BaseApp, baseApp } from './app.js';
+import { baseApp, type BaseApp } from './app.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
 import {
-  type Endpoints,
-  type ServerOptions,
-  type WebSocketOptions,
   addHandlers,
   checkOptions,
+  type Endpoints,
   objectOf,
+  type ServerOptions,
+  type WebSocketOptions,
 } from './options.js';
-import { Parts, type ServerStats } from './parts.js';
+import { ServerParts, type ServerStats } from './server-parts.js';
 
 /** A server that listens. */
 export interface RunningServer<App> {
@@ -74,7 +73,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     readonly hook: ShutdownHook;
     readonly options: { readonly timeoutMs?: number };
   }[] = [];
-  #built: { readonly app: App; readonly parts: Parts } | undefined;
+  #built: { readonly app: App; readonly parts: ServerParts } | undefined;
   #running: Promise<RunningServer<App>> | undefined;
 
   /** @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
@@ -215,7 +214,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this as unknown as ElysiaServerBuilder<Next>;
   }
 
-  #build(): { readonly app: App; readonly parts: Parts } {
+  #build(): { readonly app: App; readonly parts: ServerParts } {
     if (this.#built !== undefined) return this.#built;
     const { websocket } = this.#options;
     addHandlers(this.#router, websocket?.handlers);
@@ -226,7 +225,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
       this.#router.otherwise(
         async (connection, message) => void (await handler.message?.(connection, message)),
       );
-    const parts = new Parts(this.#options, this.#router);
+    const parts = new ServerParts(this.#options, this.#router);
     for (const { name, hook, options } of this.#hooks)
       parts.shutdown.onShutdown(name, hook, options);
     let app: unknown = baseApp(parts, this.#options);
@@ -241,9 +240,9 @@ export class ElysiaServerBuilder<App = BaseApp> {
     }
     const made = app;
     parts.shutdown.add(
-      bunPart(
+      bunDrainable(
         'elysia',
-        parts.door,
+        parts.guard,
         () => made.server as BunServer | null,
         async () => {
           if (made.server !== null) await made.stop(true);
@@ -281,7 +280,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
         app,
         url: server.url,
         port: server.port,
-        manager: parts.door.manager,
+        manager: parts.guard.manager,
         timers: parts.timers,
         middlewares: parts.chain,
         shutdown: parts.shutdown,

@@ -1,7 +1,8 @@
 /** A connection, as handlers of messages see it. */
-import type { ConnectionMetadata, ManagedConnection } from '../connection.js';
-import { MessageRouter, type Outgoing } from '../messages.js';
-import type { TypedWebSocketConnection } from '../types.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionMetadata } from '../connections/metadata.js';
+import { MessageRouter, type Outgoing } from '../messages/router.js';
+import type { TypedWebSocketConnection } from '../messages/types.js';
 
 /** A connection, as handlers of messages see it. */
 export interface ServerConnection extends TypedWebSocketConnection<ManagedConnection['socket']> {

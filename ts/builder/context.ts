@@ -1,7 +1,7 @@
 /** What runs around one request of the server, and what becomes of its response. */
-import { responseOf, signalOf } from '../fetching.js';
+import { answerWith } from '../http/answer.js';
+import { responseOf, signalOf } from '../http/fetch.js';
 import type { MiddlewareItem } from '../middleware/contract.js';
-import { answerWith } from '../requests.js';
 
 /** Headers by name. Cookies, one or several, are added to those that the response has; all others take the place of what it has. */
 export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
@@ -50,7 +50,7 @@ export const internalError = (): Response =>
  * An answer of the server's own in the place of Elysia's, which tells clients the message of what a route has thrown.
  * There is no later place for it: a hook that answers takes the word from the application's own.
  */
-export function hushed(
+export function sanitized(
   { thrown }: Context,
   response: Response | undefined,
 ): Response | undefined | Promise<Response> {

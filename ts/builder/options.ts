@@ -1,19 +1,20 @@
 /** Options of a server, checked. */
-import { type BearerVerifier, type TokenAuth, authOptions } from '../auth.js';
-import { trustOf } from '../door.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { ProductionMetrics } from '../kpi/metrics.js';
-import { MessageGate, type MessageOptions } from '../message-gate.js';
-import { type MessageHandler, MessageRouter } from '../messages.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
+import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
+import { trustedProxiesOf } from '../guard/options.js';
+import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import type { TypedWebSocketHandler } from '../messages/types.js';
+import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
-import { type PageOptions, checkedPage } from '../page/live-page.js';
-import { type ResourceLimitsInput, resourceLimits } from '../resource-limits.js';
-import { ResourceMonitor } from '../resources.js';
+import { checkedPage, type PageOptions } from '../page/live-page.js';
+import { resourceLimits, type ResourceLimitsInput } from '../resources/limits.js';
+import { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
-import type { TokenVerifier } from '../tokens.js';
-import type { TypedWebSocketHandler } from '../types.js';
+import type { TokenVerifier } from '../tokens/verifier.js';
 import type { JsonLimits } from '../validators/json.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
@@ -140,8 +141,8 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
-  if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
-  void new MessageGate(options);
+  if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
+  void new JsonMessageFilter(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);

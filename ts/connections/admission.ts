@@ -1,7 +1,7 @@
 /** Who asks for a seat, and what comes of it: a lease, a connection, a refusal. */
-import { ID_MAX, type ManagedConnection, type ManagedSocket, checkedUser } from '../connection.js';
-import { wrongType } from '../errors.js';
-import type { Refusal, RefusalCode } from '../limits.js';
+import { wrongType } from '../base/errors.js';
+import { checkedUser, ID_MAX, type ManagedConnection, type ManagedSocket } from './connection.js';
+import type { Refusal, RefusalCode } from './refusal.js';
 
 /** A seat held before the connection opens. */
 export interface Lease {

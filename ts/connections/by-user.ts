@@ -1,5 +1,5 @@
 /** The connections of each user, in the order in which they came. */
-import type { ManagedConnection, ManagedSocket } from '../connection.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
 
 /** Kept for `closeOldest` only. */
 export class ByUser<S extends ManagedSocket> {

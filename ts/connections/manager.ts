@@ -2,53 +2,50 @@
  * Admission, the live connections, and the sweep that closes the quiet ones. One file and one class: a seat, a slot's columns,
  * the ids and the core's table change together, in steps that no callback may come between.
  */
-import { createConnections } from '../native.js';
-import { hostClock } from '../clock.js';
-import {
-  Gate,
-  type Keeper,
-  ManagedConnection,
-  type ManagedSocket,
-  type MetadataInput,
-  SEGMENT,
-  SEGMENT_BITS,
-  Segment,
-  TICK_MAX_MS,
-} from '../connection.js';
-import { TEXT_MAX, crossing, isPlain, v4Of } from '../crossing.js';
-import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { Hooks } from '../hooks.js';
-import { IdIndex, hashOf } from '../ids.js';
-import {
-  type ConnectionLimits,
-  NATIVE_CODES,
-  NEVER,
-  REASONS,
-  type RateAction,
-  type Refusal,
-  type RefusalCode,
-  TIME_MAX_MS,
-  checkedLimits,
-  checkedMeter,
-  frozenLimits,
-} from '../limits.js';
-import type { ResourceMonitor } from '../resources.js';
+import { hostClock } from '../base/clock.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
+import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { createConnections } from '../native/addon.js';
+import { encodeName, isDottedQuad, TEXT_MAX, parseIpv4 } from '../native/strings.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import {
   type AdmissionResult,
-  HeldLease,
-  type Lease,
   checkConnection,
   checkedLease,
   checkedOptionalUser,
   givesWay,
+  HeldLease,
+  type Lease,
 } from './admission.js';
 import { ByUser } from './by-user.js';
-import { Endings } from './endings.js';
-import { LiveView } from './live-view.js';
-import { LoopTime } from './loop-time.js';
-import { type ConnectionManagerOptions, checkedOptions } from './options.js';
+import {
+  type ConnectionOwner,
+  ManagedConnection,
+  type ManagedSocket,
+  Segment,
+  SEGMENT,
+  SEGMENT_BITS,
+  TICK_MAX_MS,
+} from './connection.js';
+import { hashOf, IdIndex } from './id-index.js';
+import {
+  checkedLimits,
+  checkedMessageRate,
+  type ConnectionLimits,
+  frozenLimits,
+  NEVER,
+  type RateAction,
+} from './limits.js';
+import { LoopClock } from './loop-clock.js';
+import { type ExceededRate, MessageRateLimiter } from './message-rate.js';
+import type { MetadataInput } from './metadata.js';
+import { checkedOptions, type ConnectionManagerOptions } from './options.js';
+import { NATIVE_CODES, REASONS, type Refusal, type RefusalCode } from './refusal.js';
+import { SocketCloser } from './socket-closer.js';
+import { ConnectionView } from './view.js';
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
 export interface ConnectionStats {
@@ -120,7 +117,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #segments: Segment[] = [];
   readonly #ids = new IdIndex(this.#segments);
   readonly #byUser: ByUser<S> | undefined;
-  readonly #keeper: Keeper & { gate: Gate | undefined };
+  readonly #owner: ConnectionOwner & { messageRate: MessageRateLimiter | undefined };
   readonly #options: ConnectionManagerOptions<S>;
   readonly #hooks = new Hooks();
   readonly #isNamed: boolean;
@@ -131,14 +128,14 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #overRate = 0;
   /** For how long the newcomer that was refused last is to stay away. */
   #shedMs = 0;
-  readonly #endings: Endings;
+  readonly #closer: SocketCloser;
   /** Sockets closed so far: each may have called back. */
   #closes = 0;
   #limits: Readonly<ConnectionLimits>;
   /** Added to the timers' time for connect rates: threads that share a name share a clock. */
   readonly #epochMs: number;
   #timeoutMs = NEVER;
-  readonly #loop: LoopTime;
+  readonly #loop: LoopClock;
   #sweepMs = 0;
   #tick: TimerHandle | undefined;
   #cleanup: TimerHandle | undefined;
@@ -146,7 +143,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #isMidway = false;
   #isClosed = false;
   /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
-  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(
+  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new ConnectionView(
     this.#ids,
     this.#segments,
   );
@@ -180,7 +177,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       TIME_MAX_MS,
       10_000,
     );
-    this.#endings = new Endings(
+    this.#closer = new SocketCloser(
       timerManager,
       wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000),
     );
@@ -188,22 +185,22 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#timers = timerManager;
     this.#byUser = given.onFull === 'closeOldest' ? new ByUser() : undefined;
     const { driver } = timerManager;
-    const loop = new LoopTime(driver);
+    const loop = new LoopClock(driver);
     this.#loop = loop;
     this.#table = openTable(given.name, numbers);
     this.#table.share(this.#scratch, this.#text, this.#left);
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
-    this.#keeper = {
+    this.#owner = {
       traffic: this.traffic,
-      gate: undefined,
+      messageRate: undefined,
       loopNow: () => loop.now(),
       nowMs: () => timerManager.driver.now(),
       bindConnection: (connection, slot, userId) =>
         this.#bind(connection as unknown as ManagedConnection<S>, slot, userId),
       closeConnection: (connection, code, reason) =>
         void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
-      rateExceeded: (connection, meter, action) =>
-        this.#rateExceeded(connection as unknown as ManagedConnection<S>, meter, action),
+      rateExceeded: (connection, rate, action) =>
+        this.#rateExceeded(connection as unknown as ManagedConnection<S>, rate, action),
     };
     try {
       this.#apply();
@@ -226,13 +223,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       byteRate,
     } = this.#limits;
     const [messages, bytes] = [
-      checkedMeter('messageRate', messageRate),
-      checkedMeter('byteRate', byteRate),
+      checkedMessageRate('messageRate', messageRate),
+      checkedMessageRate('byteRate', byteRate),
     ];
     // What was spent at another rate means nothing at this one.
     for (const segment of this.#segments) segment.arrivals?.fill(0);
-    this.#keeper.gate =
-      messages === undefined && bytes === undefined ? undefined : new Gate(messages, bytes);
+    this.#owner.messageRate =
+      messages === undefined && bytes === undefined
+        ? undefined
+        : new MessageRateLimiter(messages, bytes);
     this.#timeoutMs = timeout === Infinity ? NEVER : timeout;
     // What has passed is booked at the old tick. The timers go on where they can: limits that change
     // often must not put off the sweep.
@@ -278,7 +277,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   reserve(ip: string, userId?: string): Lease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    const handle = this.#admit(this.#table.reserve, ip, v4Of(ip), user);
+    const handle = this.#admit(this.#table.reserve, ip, parseIpv4(ip), user);
     return handle < 0 ? this.#refusal(handle, ip, user) : new HeldLease(this, handle, ip, user);
   }
 
@@ -288,7 +287,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0)
       return OVERLOAD;
     const where = v4 < 0 ? ip : v4;
-    const who = user === undefined ? undefined : crossing(user, this.#text);
+    const who = user === undefined ? undefined : encodeName(user, this.#text);
     const loopNow = this.#loop.ticked;
     let handle = take(where, who, loopNow);
     if (handle >= 0) return handle;
@@ -300,7 +299,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       // Crossed again: a clock of the user's may have admitted others meanwhile.
       handle = take(
         where,
-        user === undefined ? undefined : crossing(user, this.#text),
+        user === undefined ? undefined : encodeName(user, this.#text),
         loopNow,
         now,
       );
@@ -312,7 +311,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#closeOldest(user)
     ) {
       // Once more: the socket that was closed may have called back and admitted others.
-      handle = take(where, crossing(user, this.#text), loopNow, now);
+      handle = take(where, encodeName(user, this.#text), loopNow, now);
     }
     return handle;
   }
@@ -320,7 +319,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Room for a segment more; `false` at the most that a table holds. */
   #grow(): boolean {
     if (this.#segments.length * SEGMENT >= SLOTS_MAX) return false;
-    const segment = new Segment(this.#keeper);
+    const segment = new Segment(this.#owner);
     segment.stamps[SEGMENT] = this.#loop.ticked;
     this.#table.grow(segment.stamps.subarray(0, SEGMENT));
     this.#segments.push(segment);
@@ -380,7 +379,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     checkConnection(id, socket, metadata);
     const { handle, ip, userId } = checkedLease(lease, this);
     if (this.#table.commit(handle) === 0) return this.#refuse('stale_lease', RETRY_MS, ip, userId);
-    return this.#seat(handle % SLOTS_MAX, id, socket, ip, v4Of(ip), userId, metadata);
+    return this.#seat(handle % SLOTS_MAX, id, socket, ip, parseIpv4(ip), userId, metadata);
   }
 
   /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
@@ -407,7 +406,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
           id,
           hash,
           socket,
-          isPlain(ip, v4) ? v4 | 0 : ip,
+          isDottedQuad(ip, v4) ? v4 | 0 : ip,
           userId,
           metadata,
         ),
@@ -479,7 +478,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const present = this.#ids.find(id, hash) as ManagedConnection<S> | undefined;
     if (present !== undefined && this.#options.onDuplicateId !== 'takeover')
       return this.#refuse('duplicate_id', RETRY_MS, ip, user);
-    const v4 = v4Of(ip);
+    const v4 = parseIpv4(ip);
     let slot = this.#admit(this.#table.admit, ip, v4, user);
     // Its own seat may be what is missing; else it stays, for a newcomer that is refused takes nothing over.
     if (slot < 0 && present !== undefined && givesWay(NATIVE_CODES[-slot - 1], present, ip, user)) {
@@ -495,7 +494,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
           id,
           hash,
           socket,
-          isPlain(ip, v4) ? v4 | 0 : ip,
+          isDottedQuad(ip, v4) ? v4 | 0 : ip,
           user,
           metadata,
         ),
@@ -525,7 +524,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         (connection as unknown as ManagedConnection);
     if (isOurs) return this.#release(connection);
     // Closed from here.
-    this.#endings.released(connection);
+    this.#closer.released(connection);
     return false;
   }
 
@@ -575,21 +574,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#hooks.run('userListener', () => listener(userId));
   }
 
-  #rateExceeded(
-    connection: ManagedConnection<S>,
-    meter: 'message_rate' | 'byte_rate',
-    action: RateAction,
-  ): void {
+  #rateExceeded(connection: ManagedConnection<S>, rate: ExceededRate, action: RateAction): void {
     this.#overRate++;
     if (this.#options.onRateExceeded !== undefined)
       this.#hooks.run('onRateExceeded', () =>
-        this.#options.onRateExceeded?.(connection, meter, action),
+        this.#options.onRateExceeded?.(connection, rate, action),
       );
     if (action === 'close')
       this.#close(
         connection,
         1008,
-        meter === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
+        rate === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
       );
   }
 
@@ -598,7 +593,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (!connection.isAlive) return false;
     this.#closes++;
     this.#release(connection);
-    this.#endings.close(connection, code, reason);
+    this.#closer.close(connection, code, reason);
     return true;
   }
 

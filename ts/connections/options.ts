@@ -1,8 +1,10 @@
 /** Options of a connection manager, checked. */
-import { ID_MAX, type ManagedConnection, type ManagedSocket } from '../connection.js';
-import { knownOptions, outOfRange, wrongType } from '../errors.js';
-import type { RateAction, Refusal } from '../limits.js';
-import type { ResourceMonitor } from '../resources.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
+import { ID_MAX, type ManagedConnection, type ManagedSocket } from './connection.js';
+import type { RateAction } from './limits.js';
+import type { Refusal } from './refusal.js';
 
 /** Options of a connection manager. */
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {

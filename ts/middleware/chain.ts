@@ -1,12 +1,5 @@
-import {
-  PortcullisError,
-  didYouMean,
-  knownOptions,
-  outOfRange,
-  shown,
-  wholeNumber,
-  wrongType,
-} from '../errors.js';
+import { outOfRange, PortcullisError, describe, wrongType } from '../base/errors.js';
+import { didYouMean, knownOptions, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import type {
   ChainReport,
@@ -19,11 +12,11 @@ import type {
   MiddlewareObject,
   StrayError,
 } from './contract.js';
-import * as figure from './figures.js';
 import { Figures } from './figures.js';
-import { Breaker, type Step, hopped, netted, optional, timed } from './layers.js';
+import * as figure from './figures.js';
+import { Breaker, hopped, netted, optional, type Step, timed } from './layers.js';
 import { awaitsItsNext } from './proof.js';
-import { type Runner, type Sampler, runner } from './run.js';
+import { runner, type Runner, type Sampler } from './run.js';
 
 const ITEM_OPTIONS = [
   'name',
@@ -204,7 +197,7 @@ export class PerformantMiddlewareChain<
    * @throws ERR_UNKNOWN_NAME; ERR_INVALID_ARG_TYPE if `middleware` is neither a function nor an object with `middleware()`
    */
   replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this {
-    const checked = middlewareOf(middleware, `middleware ${shown(name)}`);
+    const checked = middlewareOf(middleware, `middleware ${describe(name)}`);
     return this.#change(name, (entry) => ({
       ...entry,
       ...renewed(entry),
@@ -274,10 +267,10 @@ export class PerformantMiddlewareChain<
     if (!names.includes(name)) {
       throw new PortcullisError(
         'ERR_UNKNOWN_NAME',
-        `the chain has no middleware ${shown(name)}${didYouMean(name, names)}`,
+        `the chain has no middleware ${describe(name)}${didYouMean(name, names)}`,
         {
           field: 'name',
-          value: shown(name),
+          value: describe(name),
           allowed: names.slice(0, 100).join(', '),
         },
       );
@@ -370,7 +363,7 @@ export class PerformantMiddlewareChain<
     }[kind];
     // The error's text may hold what is not for logs; `onError` gets all of it.
     process.emitWarning(
-      `${this.#name}: middleware ${shown(layer)} ${what} (${error instanceof Error ? error.name : typeof error}); see onError`,
+      `${this.#name}: middleware ${describe(layer)} ${what} (${error instanceof Error ? error.name : typeof error}); see onError`,
       {
         type: 'PortcullisWarning',
         code: `PORTCULLIS_${kind.toUpperCase()}_ERROR`,
@@ -382,7 +375,7 @@ export class PerformantMiddlewareChain<
 /** The same class. */
 export { PerformantMiddlewareChain as MiddlewareChain };
 
-const labelOf = ({ name }: { readonly name: string }): string => `middleware ${shown(name)}`;
+const labelOf = ({ name }: { readonly name: string }): string => `middleware ${describe(name)}`;
 
 /** The sort is stable: ties run in the order given. */
 const sorted = (entries: readonly Entry[]): Entry[] =>
@@ -459,11 +452,15 @@ function unique(entries: readonly Entry[]): readonly Entry[] {
   const names = new Set<string>();
   for (const { name } of entries) {
     if (names.has(name)) {
-      throw new PortcullisError('ERR_DUPLICATE_NAME', `two middlewares are named ${shown(name)}`, {
-        field: 'name',
-        value: shown(name),
-        allowed: 'a name of its own',
-      });
+      throw new PortcullisError(
+        'ERR_DUPLICATE_NAME',
+        `two middlewares are named ${describe(name)}`,
+        {
+          field: 'name',
+          value: describe(name),
+          allowed: 'a name of its own',
+        },
+      );
     }
     names.add(name);
   }
@@ -477,7 +474,7 @@ function entryOf(item: unknown, place: string): Entry {
   const { name, middleware, priority, enabled } = source;
   if (typeof name !== 'string' || name === '')
     throw wrongType(`${place}.name`, name, 'a non-empty string');
-  const label = `middleware ${shown(name)}`;
+  const label = `middleware ${describe(name)}`;
   knownOptions(label, item, ITEM_OPTIONS);
   if (enabled !== undefined && typeof enabled !== 'boolean')
     throw wrongType(`${label}.enabled`, enabled, 'true or false');

@@ -2,6 +2,10 @@
  * What few layers need, each as a function around the layer that looks like one: the loop that
  * runs a chain knows none of it, and the others pay for none of it.
  */
+import { PortcullisError } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
 import type { StrayError } from './contract.js';
 import {
   FAILURES,
@@ -11,10 +15,6 @@ import {
   STRAY_ERRORS,
   TIMEOUTS,
 } from './figures.js';
-import { PortcullisError } from '../errors.js';
-import { isThenable } from '../hooks.js';
-import type { TimerHandle } from '../timers/handle.js';
-import type { TimerManager } from '../timers/manager.js';
 
 /** A layer as the loop runs it, whatever its types. @internal */
 export type Step = (context: unknown, next: () => Promise<unknown>) => unknown;

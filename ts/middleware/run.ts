@@ -4,10 +4,10 @@
  */
 // By its default: that an old runtime lacks a name would be said before `runtime.ts` can speak.
 import channels, { type Channel, type TracingChannel } from 'node:diagnostics_channel';
-import { PortcullisError, wrongType } from '../errors.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
 import { COUNT, DETACHED, ERRORS, type Figures, IN_FLIGHT, OBSERVED } from './figures.js';
-import { isThenable } from '../hooks.js';
-import { type Step, openSignal, signalOf } from './layers.js';
+import { openSignal, signalOf, type Step } from './layers.js';
 
 /** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
 export interface MiddlewareTrace {

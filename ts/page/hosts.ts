@@ -1,25 +1,44 @@
 /** The live page on hosts that speak `Request` and `Response`, and on `node:http`. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { LivePage } from './live-page.js';
-import { BUFFERED_MAX } from './viewers.js';
+import { targetOf } from '../http/answer.js';
+import type { PageRequest } from './access.js';
+import { BUFFERED_MAX, type Sink } from './viewers.js';
+
+/** The page's answer to a request: a document, or a stream of figures. @internal */
+export type PageReply =
+  | {
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: string | Buffer;
+    }
+  | {
+      readonly status: 200;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly watch: (sink: Sink) => () => void;
+    };
+
+/** Answers requests for the page. @internal */
+export interface PageReplies {
+  /** True if the page serves `target`. */
+  owns(target: string): boolean;
+  reply(request: PageRequest): PageReply;
+}
 
 /** Milliseconds for which a socket may make no progress after the stream's end. */
 const END_MS = 5000;
 
 const encoder = new TextEncoder();
 
-/** Path and query of an absolute URL. @internal */
-export function targetOf(url: string): string {
-  const start = url.indexOf('/', url.indexOf('://') + 3);
-  return start === -1 ? '/' : url.slice(start);
-}
-
 /**
  * @param peer the socket's address
  * @returns `undefined` if the request is not for the page
  * @internal
  */
-export function pageResponse(page: LivePage, request: Request, peer: string): Response | undefined {
+export function pageResponse(
+  page: PageReplies,
+  request: Request,
+  peer: string,
+): Response | undefined {
   const { url, method, headers } = request;
   const target = targetOf(url);
   if (!page.owns(target)) return undefined;
@@ -56,7 +75,7 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
  * @internal
  */
 export function answerPage(
-  page: LivePage,
+  page: PageReplies,
   request: IncomingMessage,
   response: ServerResponse,
 ): boolean {

@@ -1,16 +1,18 @@
 /** The live page: one document, one stream of figures, for whoever may look. Adapters hand it requests. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { Hooks } from '../hooks.js';
-import { ProductionMetrics } from '../kpi/metrics.js';
-import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from '../page-document.js';
-import { ResourceMonitor } from '../resources.js';
+import { targetOf } from '../http/answer.js';
+import { ProductionMetrics } from '../metrics/metrics.js';
+import { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import { Access, type PageRequest } from './access.js';
-import { answerPage, pageResponse, targetOf } from './hosts.js';
+import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from './document.js';
+import { answerPage, pageResponse, type PageReply } from './hosts.js';
 import { type PageSources, Recorder } from './recorder.js';
 import type { PageSnapshot } from './snapshot.js';
 import { type Sink, Viewers } from './viewers.js';
@@ -36,19 +38,6 @@ export interface PageOptions {
   /** The layers of a middleware chain. Default: that of the builder, or not in use. */
   readonly chain?: PageSources['chain'];
 }
-
-/** What a request for the page gets. */
-type PageReply =
-  | {
-      readonly status: number;
-      readonly headers: Readonly<Record<string, string>>;
-      readonly body: string | Buffer;
-    }
-  | {
-      readonly status: 200;
-      readonly headers: Readonly<Record<string, string>>;
-      readonly watch: (sink: Sink) => () => void;
-    };
 
 const OPTIONS = ['path', 'token', 'title', 'maxViewers', 'monitor', 'metrics', 'chain'] as const;
 const SECOND_MS = 1000;

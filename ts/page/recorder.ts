@@ -1,16 +1,16 @@
 /** Looks at the server once a second, keeps the last ten minutes, and puts together what viewers see. */
-import { wallClockMs } from '../clock.js';
+import { wallClockMs } from '../base/clock.js';
 import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
-import { HEAT_EDGES_MS } from '../kpi/ledger.js';
-import type { ProductionMetrics } from '../kpi/metrics.js';
-import type { LiveStats } from '../live.js';
+import type { WebSocketStats } from '../connections/open-sockets.js';
+import type { RequestStats } from '../http/limiter.js';
+import { HEAT_EDGES_MS } from '../metrics/ledger.js';
+import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { ChainReport } from '../middleware/contract.js';
-import type { RequestStats } from '../requests.js';
-import type { ResourceSnapshot, Stall } from '../resource-figures.js';
-import type { ResourceMonitor } from '../resources.js';
+import type { ResourceSnapshot, Stall } from '../resources/figures.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
 import { Journal } from './journal.js';
-import { type PageKpi, kpiOf } from './kpi.js';
+import { kpiOf, type PageKpi } from './metrics.js';
 import {
   type PageAdvice,
   type PageCount,
@@ -31,8 +31,8 @@ export interface PageSources {
   readonly stats?:
     | (() => {
         readonly requests: RequestStats | undefined;
-        readonly websockets: LiveStats;
-        readonly unidentified?: Readonly<Record<string, number>>;
+        readonly websockets: WebSocketStats;
+        readonly authDenials?: Readonly<Record<string, number>>;
         readonly invalidMessages?: Readonly<Record<string, number>>;
       })
     | undefined;
@@ -282,7 +282,7 @@ export class Recorder {
     const { pongTimeouts = 0, slowConsumers = 0, messagesTooLarge = 0 } = stats?.websockets ?? {};
     const all = [
       ...Object.entries(refused),
-      ...Object.entries(stats?.unidentified ?? {}),
+      ...Object.entries(stats?.authDenials ?? {}),
       ...Object.entries(stats?.invalidMessages ?? {}).map(
         ([name, count]) => [`message: ${name}`, count] as const,
       ),

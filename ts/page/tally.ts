@@ -2,7 +2,7 @@
  * Who has the most connections, and how many are silent. All connections are looked at, some in each
  * step, so that no step takes long; memory is bounded however many keys there are.
  */
-import type { ManagedConnection } from '../connection.js';
+import type { ManagedConnection } from '../connections/connection.js';
 import type { PageShare } from './snapshot.js';
 
 /** Keys kept apart. */

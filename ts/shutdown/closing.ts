@@ -1,8 +1,8 @@
 /** The closes of WebSockets, spread over a window, so that not all clients are back at once. */
 import type { TimerManager } from '../timers/manager.js';
-import { deferred } from './moment.js';
+import { deferred } from './deadline.js';
 import type { Plan } from './options.js';
-import type { ShutdownPart, ShutdownSocket, SocketWatcher } from './part.js';
+import type { Drainable, ShutdownSocket, SocketWatcher } from './drainable.js';
 import type { ShutdownResult } from './result.js';
 
 /** Closes in one turn of the loop. */
@@ -24,7 +24,7 @@ export interface Closing {
  * @param attempt runs what may throw, under a name
  */
 export function closeSockets(
-  parts: readonly ShutdownPart[],
+  parts: readonly Drainable[],
   plan: Plan,
   timers: TimerManager,
   attempt: <T>(name: string, step: () => T) => T | undefined,

@@ -1,6 +1,6 @@
 /** Options of a shutdown, checked, and the times that follow from them. */
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { TIME_MAX_MS } from '../limits.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ShutdownPhase } from './result.js';
 
 /** Options of a shutdown. Times are whole milliseconds. */

@@ -4,13 +4,13 @@
  *
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
-import { PortcullisError, knownOptions, wholeNumber, wrongType } from '../errors.js';
-import { TIME_MAX_MS } from '../limits.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
-import { type Closing, closeSockets } from './closing.js';
-import { Moment, deferred } from './moment.js';
-import { type Plan, SIGNAL_NUMBERS, type ShutdownOptions, planOf } from './options.js';
-import type { ShutdownPart } from './part.js';
+import { closeSockets, type Closing } from './closing.js';
+import { deferred, Deadline } from './deadline.js';
+import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
+import type { Drainable } from './drainable.js';
 import type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
 /** What a hook is given. */
@@ -53,7 +53,7 @@ export class GracefulShutdown {
   readonly #timers: TimerManager;
   readonly #options: ShutdownOptions;
   readonly #plan: Plan;
-  readonly #parts: ShutdownPart[] = [];
+  readonly #parts: Drainable[] = [];
   readonly #hooks: Hook[] = [];
   readonly #holds = new Map<object, string>();
   readonly #errors: ShutdownError[] = [];
@@ -129,7 +129,7 @@ export class GracefulShutdown {
    * Adds a part to be drained.
    * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
    */
-  add(part: ShutdownPart): this {
+  add(part: Drainable): this {
     if (typeof part !== 'object' || part === null) throw wrongType('part', part, 'a ShutdownPart');
     if (typeof part.name !== 'string' || part.name === '')
       throw wrongType('part.name', part.name, 'a name');
@@ -242,8 +242,8 @@ export class GracefulShutdown {
   async #run(reason: string): Promise<ShutdownResult> {
     const startMs = this.#now();
     this.#enter('notReady');
-    const deadline = new Moment(this.#timers, this.#plan.deadlineMs);
-    if (this.#plan.preDrainDelayMs > 0) await deadline.or(this.#wait(this.#plan.preDrainDelayMs));
+    const deadline = new Deadline(this.#timers, this.#plan.deadlineMs);
+    if (this.#plan.preDrainDelayMs > 0) await deadline.race(this.#wait(this.#plan.preDrainDelayMs));
     this.#enter('draining');
     const sockets = this.#closeSockets();
     const { idle } = await this.#drain(sockets.done, deadline, startMs);
@@ -251,12 +251,12 @@ export class GracefulShutdown {
     this.#enter('closing');
     const cut = this.#cutOff();
     await this.#runHooks(reason, deadline, startMs);
-    if (cut.some(({ kind }) => kind === 'request')) await deadline.or(idle);
+    if (cut.some(({ kind }) => kind === 'request')) await deadline.race(idle);
     await this.#each('stop', deadline);
-    if (deadline.isOver || this.#leftovers().length > 0) {
+    if (deadline.isPast || this.#leftovers().length > 0) {
       this.#enter('forced');
       // Destroying is the last resort: it gets a moment past the deadline, and no more.
-      await new Moment(this.#timers, 50).or(this.#each('destroy'));
+      await new Deadline(this.#timers, 50).race(this.#each('destroy'));
     }
     const { acknowledged, forced } = sockets.end();
     const leftovers = [
@@ -293,7 +293,7 @@ export class GracefulShutdown {
   /** Until requests and held work are over and sockets are closed, or the time for that is. */
   async #drain(
     closed: Promise<void>,
-    deadline: Moment,
+    deadline: Deadline,
     startMs: number,
   ): Promise<{ readonly idle: Promise<unknown> }> {
     const idle = this.#parts.map((part) =>
@@ -307,10 +307,10 @@ export class GracefulShutdown {
       this.#plan.leastMs,
       this.#plan.deadlineMs - Math.min(needed, Math.floor(this.#plan.deadlineMs / 4)),
     );
-    const until = new Moment(this.#timers, Math.max(0, startMs + most - this.#now()));
+    const until = new Deadline(this.#timers, Math.max(0, startMs + most - this.#now()));
     const settled = Promise.all(idle);
     // A request in flight may still begin what is to be held.
-    await until.or(deadline.or(Promise.all([settled, closed]).then(() => this.#heldOver())));
+    await until.race(deadline.race(Promise.all([settled, closed]).then(() => this.#heldOver())));
     until.cancel();
     return { idle: settled };
   }
@@ -357,7 +357,7 @@ export class GracefulShutdown {
     });
   }
 
-  async #runHooks(reason: string, deadline: Moment, startMs: number): Promise<void> {
+  async #runHooks(reason: string, deadline: Deadline, startMs: number): Promise<void> {
     const hooks = this.#hooks.toReversed();
     for (const [index, hook] of hooks.entries()) {
       const left = startMs + this.#plan.deadlineMs - this.#now();
@@ -374,19 +374,19 @@ export class GracefulShutdown {
         );
         this.#hookLeftovers.push({ kind: 'hook', name: hook.name, count: 1 });
       };
-      if (mostMs <= 0 || deadline.isOver) {
+      if (mostMs <= 0 || deadline.isPast) {
         over('was not run: the deadline had passed');
         continue;
       }
       const controller = new AbortController();
-      const moment = new Moment(this.#timers, mostMs);
+      const moment = new Deadline(this.#timers, mostMs);
       let isDone = false;
       const run = this.#settle(
         hook.name,
         () => hook.run({ reason, signal: controller.signal }),
         moment,
       ).then(() => (isDone = true));
-      await moment.or(run);
+      await moment.race(run);
       moment.cancel();
       if (isDone) continue;
       over(`took more than ${mostMs} ms`);
@@ -394,19 +394,19 @@ export class GracefulShutdown {
     }
   }
 
-  async #each(step: 'stop' | 'destroy', deadline?: Moment): Promise<void> {
+  async #each(step: 'stop' | 'destroy', deadline?: Deadline): Promise<void> {
     const all = Promise.all(
       this.#parts.map((part) => this.#settle(`${part.name}.${step}`, () => part[step]?.())),
     );
-    await (deadline === undefined ? all : deadline.or(all));
+    await (deadline === undefined ? all : deadline.race(all));
   }
 
   /** Runs a step; an error is noted, and one that comes after its time was over only told. */
-  async #settle(name: string, step: () => unknown, moment?: Moment): Promise<void> {
+  async #settle(name: string, step: () => unknown, moment?: Deadline): Promise<void> {
     try {
       await step();
     } catch (error) {
-      if (moment?.isOver === true) this.#tell(error, name);
+      if (moment?.isPast === true) this.#tell(error, name);
       else this.#fail(name, error);
     }
   }

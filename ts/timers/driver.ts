@@ -1,6 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
-import type { Alarm, Clock } from '../clock.js';
-import { PortcullisError } from '../errors.js';
+import type { Alarm, Clock } from '../base/clock.js';
+import { PortcullisError } from '../base/errors.js';
 import { Wheel } from './wheel.js';
 
 /** How many callbacks run in one turn of the loop. */
@@ -207,9 +207,7 @@ export class Driver {
   }
 
   /** The timers of `owner`, the youngest first. */
-  *of(
-    owner: Owner,
-  ): Generator<{
+  *of(owner: Owner): Generator<{
     name: string | undefined;
     isInterval: boolean;
     isRefed: boolean;

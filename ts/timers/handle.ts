@@ -1,6 +1,5 @@
 /** A timer, as who set it holds it. */
-import { type Action, SLOTS_MAX } from './driver.js';
-import type { TimerManager } from './manager.js';
+import { type Action, type Driver, SLOTS_MAX } from './driver.js';
 
 /** What a timer was made of; a fired timeout that is refreshed is made of it again. @internal */
 export interface Recipe {
@@ -11,9 +10,22 @@ export interface Recipe {
   readonly signal: AbortSignal | undefined;
 }
 
+/** What a handle needs of the manager that armed its timer. @internal */
+export interface TimerOwner {
+  readonly driver: Driver;
+  isOpen(): boolean;
+  /** Arms a timer and returns its slot. */
+  arm(
+    kind: 'timeout' | 'interval',
+    recipe: Recipe | Action,
+    delayMs: number,
+    isRefed: boolean,
+  ): number;
+}
+
 /** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
 export class TimerHandle {
-  readonly #manager: TimerManager;
+  readonly #owner: TimerOwner;
   /** Its kind. */
   readonly kind: 'timeout' | 'interval';
   #recipe: Recipe | Action;
@@ -26,19 +38,19 @@ export class TimerHandle {
 
   /** @internal */
   constructor(
-    manager: TimerManager,
+    owner: TimerOwner,
     kind: 'timeout' | 'interval',
     recipe: Recipe | Action,
     delayMs: number,
     slot: number,
     isRefed: boolean,
   ) {
-    this.#manager = manager;
+    this.#owner = owner;
     this.kind = kind;
     this.#recipe = recipe;
     this.#delayMs = delayMs;
     this.#slot = slot;
-    this.#generation = slot < 0 ? 0 : manager.driver.generation(slot);
+    this.#generation = slot < 0 ? 0 : owner.driver.generation(slot);
     this.#isRefed = isRefed;
   }
 
@@ -55,14 +67,14 @@ export class TimerHandle {
   /** Lets the timer hold the process. */
   ref(): this {
     this.#isRefed = true;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, true);
+    this.#owner.driver.setRefed(this.#slot, this.#generation, true);
     return this;
   }
 
   /** Lets the process end while the timer is pending. */
   unref(): this {
     this.#isRefed = false;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, false);
+    this.#owner.driver.setRefed(this.#slot, this.#generation, false);
     return this;
   }
 
@@ -73,11 +85,11 @@ export class TimerHandle {
 
   /** Starts the delay anew; a timeout that has fired fires again. */
   refresh(): this {
-    if (this.#manager.driver.refresh(this.#slot, this.#generation)) return this;
+    if (this.#owner.driver.refresh(this.#slot, this.#generation)) return this;
     const isAborted = typeof this.#recipe !== 'function' && this.#recipe.signal?.aborted === true;
-    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#manager.isOpen()) {
-      this.#slot = this.#manager.arm(this.kind, this.#recipe, this.#delayMs, this.#isRefed);
-      this.#generation = this.#manager.driver.generation(this.#slot);
+    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#owner.isOpen()) {
+      this.#slot = this.#owner.arm(this.kind, this.#recipe, this.#delayMs, this.#isRefed);
+      this.#generation = this.#owner.driver.generation(this.#slot);
     }
     return this;
   }
@@ -85,7 +97,7 @@ export class TimerHandle {
   /** Clears the timer. */
   close(): this {
     this.#isCleared = true;
-    this.#manager.driver.remove(this.#slot, this.#generation);
+    this.#owner.driver.remove(this.#slot, this.#generation);
     return this;
   }
 

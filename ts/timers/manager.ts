@@ -1,23 +1,23 @@
 /** The owner of a server's timers. */
-import { hostClock } from '../clock.js';
-import { PortcullisError, wrongType } from '../errors.js';
+import { hostClock } from '../base/clock.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
 import {
   type Action,
-  type Driver,
-  type Extra,
-  SLOTS_MAX,
   captureContext,
+  type Driver,
   driverOf,
+  type Extra,
   newOwner,
+  SLOTS_MAX,
 } from './driver.js';
 import { type Recipe, TimerHandle } from './handle.js';
 import {
-  type TimerManagerOptions,
-  type TimerOptions,
-  checkOptions,
   checkedManagerOptions,
   checkedTimerOptions,
+  checkOptions,
   delayOf,
+  type TimerManagerOptions,
+  type TimerOptions,
 } from './options.js';
 
 /** What `cleanup()` cleared. */

@@ -1,6 +1,7 @@
 /** Options of timers and of their managers, checked. */
-import type { Clock } from '../clock.js';
-import { knownOptions, outOfRange, wrongType } from '../errors.js';
+import type { Clock } from '../base/clock.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
 
 /** Options of a timer, given in the place of its delay: own properties, which are read once. */
 export interface TimerOptions {

@@ -1,5 +1,5 @@
 /** Why input was refused: as a value (`ValidationFailure`), and as an error (`InputValidationError`). */
-import { FAILURES, type FailureCode } from '../failures.js';
+import { type FailureCode, FAILURES } from './failures.js';
 
 /** What a failure knows besides its code. */
 export interface FailureDetails {

@@ -1,7 +1,8 @@
 /** Headers by the grammar of RFC 9110, with limits; what is dropped is reported. */
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import type { FailureCode } from '../failures.js';
-import { type Validated, type ValidationFailure, failure } from './failure.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { failure, type Validated, type ValidationFailure } from './failure.js';
+import type { FailureCode } from './failures.js';
 
 /** What headers may look like. A count equal to its limit passes. */
 export interface HeaderLimits {

@@ -1,6 +1,26 @@
 /** The host of a URL: whether it leads to the own network, and what is odd about it. */
-import { isPublicIp } from '../native.js';
-import type { UrlFlag } from './url.js';
+import { isPublicIp } from '../native/addon.js';
+
+/** What is odd about a URL that was let through. */
+export type UrlFlag =
+  /** The path or the query climbs: `..`, however it is encoded. */
+  | 'traversal'
+  /** The path holds an encoded slash or backslash. */
+  | 'encoded-separator'
+  /** The query holds an encoded control character other than CR, LF and NUL. */
+  | 'encoded-control'
+  /** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
+  | 'percent'
+  /** Something is encoded twice. */
+  | 'double-encoding'
+  /** The path or a parameter is a URL itself, or begins like the end of a host. */
+  | 'nested-url'
+  /** The host has signs that no name in the DNS has. */
+  | 'odd-host'
+  /** The host has letters beyond ASCII. */
+  | 'international'
+  /** A label of the host mixes alphabets. */
+  | 'mixed-scripts';
 
 /** Names that lead to the own host or network, and public ones that are known to lead there or to any address that they spell out. */
 const LOCAL_SUFFIXES = (

@@ -1,8 +1,9 @@
 /** JSON judged before it is parsed: `scanJson`, `parseJson` and their limits. */
-import { createJsonScanner } from '../native.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { isPlainJson } from './plain.js';
-import { type Validated, type ValidationFailure, failure, numbered, unwrap } from './failure.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { createJsonScanner } from '../native/addon.js';
+import { failure, numbered, unwrap, type Validated, type ValidationFailure } from './failure.js';
+import { isPlainJson } from './json-fast-path.js';
 
 /** JSON as text or as bytes in UTF-8. */
 export type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;

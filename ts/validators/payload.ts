@@ -1,6 +1,6 @@
 /** The size of a value as JSON, without writing the JSON: it stops at the limit, and leaves nothing out silently. */
-import { wholeNumber } from '../errors.js';
-import { type Validated, ValidationFailure, failure } from './failure.js';
+import { wholeNumber } from '../base/options.js';
+import { failure, type Validated, ValidationFailure } from './failure.js';
 
 /** Deeper values make `JSON.stringify` and `structuredClone` throw on some hosts. */
 const DEPTH_MAX = 512;

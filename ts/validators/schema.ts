@@ -1,10 +1,10 @@
 /** The validators as Standard Schemas, which Elysia and others take in the place of their own. */
-import { type Validated, failure } from './failure.js';
+import { failure, type Validated } from './failure.js';
 import { type HeaderLimits, type HeaderValues, judgeHeaders } from './headers.js';
-import { type JsonLimits, checkedJsonLimits, safeParseJson } from './json.js';
+import { checkedJsonLimits, type JsonLimits, safeParseJson } from './json.js';
 import { judgePayload } from './payload.js';
 import { judgeToken } from './token.js';
-import { type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
+import { judgePlainUrl, judgeUrl, type UrlOptions } from './url.js';
 
 /** What a Standard Schema (version 1) says of a value. */
 export type SchemaResult<T> =

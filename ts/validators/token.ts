@@ -1,5 +1,5 @@
 /** The shape of a token: three base64url parts. Signature and claims are another module's affair. */
-import { type Validated, failure } from './failure.js';
+import { failure, type Validated } from './failure.js';
 
 const LENGTH_MAX = 2048;
 /** `Bearer` and as much white space as anybody writes. */

@@ -1,35 +1,15 @@
 /** URLs judged by what they are for. Parsing is the engine's; this is the policy before and after it. */
 import { domainToUnicode } from 'node:url';
-import { isPublicIp } from '../native.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import type { FailureCode } from '../failures.js';
-import { type Validated, failure } from './failure.js';
-import { bareHost, flagHost, isIpv4, isLocalName } from './host.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { isPublicIp } from '../native/addon.js';
+import { failure, type Validated } from './failure.js';
+import type { FailureCode } from './failures.js';
+import { bareHost, flagHost, isIpv4, isLocalName, type UrlFlag } from './host.js';
 import { unwrapped } from './percent.js';
 
 /** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
 export type UrlMode = 'request-target' | 'redirect' | 'outbound';
-
-/** What is odd about a URL that was let through. */
-export type UrlFlag =
-  /** The path or the query climbs: `..`, however it is encoded. */
-  | 'traversal'
-  /** The path holds an encoded slash or backslash. */
-  | 'encoded-separator'
-  /** The query holds an encoded control character other than CR, LF and NUL. */
-  | 'encoded-control'
-  /** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
-  | 'percent'
-  /** Something is encoded twice. */
-  | 'double-encoding'
-  /** The path or a parameter is a URL itself, or begins like the end of a host. */
-  | 'nested-url'
-  /** The host has signs that no name in the DNS has. */
-  | 'odd-host'
-  /** The host has letters beyond ASCII. */
-  | 'international'
-  /** A label of the host mixes alphabets. */
-  | 'mixed-scripts';
 
 /** What is allowed. */
 export interface UrlOptions {

@@ -1,5 +1,5 @@
 /** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
-import { type Validated, unwrap } from './failure.js';
+import { unwrap, type Validated } from './failure.js';
 import {
   type HeaderLimits,
   type HeaderReport,
@@ -8,7 +8,7 @@ import {
 } from './headers.js';
 import { judgePayload } from './payload.js';
 import { judgeToken } from './token.js';
-import { type JudgedUrl, type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
+import { type JudgedUrl, judgePlainUrl, judgeUrl, type UrlOptions } from './url.js';
 
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a

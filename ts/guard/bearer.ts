@@ -1,0 +1,131 @@
+/** Who a client's token stands for. */
+import { UnauthorizedError, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
+import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
+import { failure, type ValidationFailure } from '../validators/failure.js';
+
+/** Where a client's token is, besides its `Authorization` header. */
+export interface TokenAuth {
+  /** Judges the token. */
+  readonly verifier: TokenVerifier;
+  /**
+   * Also takes it from the subprotocol that follows this one, for browsers:
+   * `new WebSocket(url, ['bearer', token])`. Hosts answer with the first subprotocol.
+   */
+  readonly subprotocol?: string | undefined;
+  /** Also takes it from this query parameter. Addresses end up in logs: prefer the subprotocol. */
+  readonly queryParameter?: string | undefined;
+}
+
+/** @internal */
+export function authOf({
+  auth,
+  identify,
+}: {
+  readonly auth?: TokenVerifier | TokenAuth;
+  readonly identify?: unknown;
+}): TokenAuth | undefined {
+  if (auth === undefined) return undefined;
+  if (identify !== undefined)
+    throw wrongType(
+      'identify',
+      identify,
+      'absent when auth is given: the user is the sub of the token',
+    );
+  if (auth instanceof TokenVerifier) return { verifier: auth };
+  if (typeof auth !== 'object' || auth === null)
+    throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
+  knownOptions('auth', auth, ['verifier', 'subprotocol', 'queryParameter']);
+  if (!(auth.verifier instanceof TokenVerifier))
+    throw wrongType('auth.verifier', auth.verifier, 'a TokenVerifier');
+  for (const name of ['subprotocol', 'queryParameter'] as const) {
+    const value: unknown = auth[name];
+    if (value !== undefined && (typeof value !== 'string' || value === ''))
+      throw wrongType(`auth.${name}`, value, 'a name');
+  }
+  return auth;
+}
+
+/** The client's token: from its header, else from where the options say. @internal */
+export function tokenOf(
+  { subprotocol, queryParameter }: TokenAuth,
+  header: (name: string) => string,
+  url: string,
+): string | undefined {
+  const authorization = header('authorization');
+  if (authorization.slice(0, 7).toLowerCase() === 'bearer ') return authorization.slice(7).trim();
+  if (subprotocol !== undefined) {
+    const [first, second] = header('sec-websocket-protocol').split(',', 2);
+    if (first?.trim() === subprotocol && second !== undefined) return second.trim();
+  }
+  const query = url.indexOf('?');
+  if (queryParameter !== undefined && query >= 0)
+    return new URLSearchParams(url.slice(query)).get(queryParameter) ?? undefined;
+  return undefined;
+}
+
+const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
+
+/** The user that a token names, or why its bearer may not come in. @internal */
+export function userOf(result: TokenResult): string | ValidationFailure {
+  // An empty name would be nobody's: without a limit of its own.
+  if (result.ok && result.claims.sub) return result.claims.sub;
+  return result.ok ? NO_SUBJECT : result.error;
+}
+
+/** What a verifier says of a token. */
+type TokenVerdict =
+  | { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> }
+  | { readonly ok: false; readonly error: { readonly code: string } };
+
+/** Any other verifier of tokens, at once or later. */
+export interface BearerVerifier {
+  safeVerify(token: string): TokenVerdict | Promise<TokenVerdict>;
+}
+
+const TOKEN_MAX = 8192;
+const SUBJECT_MAX = 1024;
+
+/** A function from an `Authorization` header to the token's `sub`. */
+function bearer(verifier: BearerVerifier): (authorization: string) => Promise<string> {
+  if (
+    typeof verifier !== 'object' ||
+    verifier === null ||
+    typeof verifier.safeVerify !== 'function'
+  ) {
+    throw wrongType('auth', verifier, 'an object with safeVerify(token)');
+  }
+  return async (authorization) => {
+    const token = authorization.slice(7).trim();
+    if (authorization.slice(0, 7).toLowerCase() !== 'bearer ' || token === '')
+      throw new UnauthorizedError('missing_token');
+    if (token.length > TOKEN_MAX) throw new UnauthorizedError('token_too_long');
+    const verdict = await verifier.safeVerify(token);
+    if (!verdict.ok) throw new UnauthorizedError(verdict.error.code);
+    const { sub } = verdict.claims;
+    if (typeof sub !== 'string' || sub === '' || sub.length > SUBJECT_MAX)
+      throw new UnauthorizedError('missing_sub');
+    return sub;
+  };
+}
+
+/**
+ * What a guard is told of an `auth` that may be any verifier.
+ * @throws ERR_INVALID_ARG_TYPE
+ * @internal
+ */
+export function authOptions(auth: TokenVerifier | TokenAuth | BearerVerifier | undefined): {
+  readonly auth?: TokenVerifier | TokenAuth;
+  readonly identify?: (request: Request) => Promise<string>;
+} {
+  if (auth === undefined) return {};
+  if (
+    auth instanceof TokenVerifier ||
+    (typeof auth === 'object' && auth !== null && 'verifier' in auth)
+  ) {
+    authOf({ auth });
+    return { auth };
+  }
+  const verify = bearer(auth);
+  return { identify: (request) => verify(request.headers.get('authorization') ?? '') };
+}

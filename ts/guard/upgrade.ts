@@ -1,0 +1,127 @@
+import type { Lease } from '../connections/admission.js';
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import type { RefusalCode } from '../connections/refusal.js';
+import { type Answer, answerWith } from '../http/answer.js';
+import type { ValidationFailure } from '../validators/failure.js';
+import type { FailureCode } from '../validators/failures.js';
+
+/** Why a client is turned away. */
+export interface Denial {
+  readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
+  readonly reason: string;
+  readonly retryAfterMs: number;
+  /** What is wrong with the client's token. */
+  readonly failure?: ValidationFailure;
+}
+
+/** A denial that no manager knows of. */
+export type AuthDenial = Denial & {
+  readonly code: 'identify_failed' | 'unauthorized' | FailureCode;
+};
+/** Status before the upgrade and close code after it: the server's own state, or what one key did. */
+export function codesOf({
+  code,
+  failure: wrong,
+}: Denial): readonly [status: number, close: number] {
+  if (wrong !== undefined) return [wrong.status, wrong.status === 503 ? 1013 : 1008];
+  switch (code) {
+    case 'identify_failed':
+      return [500, 1011];
+    case 'unauthorized':
+      return [401, 1008];
+    case 'ip_rate':
+    case 'user_rate':
+      return [429, 1013];
+    case 'ip_limit':
+    case 'unknown_ip_limit':
+    case 'prefix_limit':
+    case 'user_limit':
+    case 'anonymous_ip_limit':
+      return [429, 1008];
+    default:
+      return [503, 1013];
+  }
+}
+
+export function answerOf(denial: Denial): Answer {
+  const [status] = codesOf(denial);
+  if (denial.code === 'unauthorized') {
+    // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
+    const challenge =
+      denial.reason === 'missing_token'
+        ? 'Bearer'
+        : `Bearer error="invalid_token", error_description="${denial.reason}"`;
+    return answerWith(
+      status,
+      { code: denial.code, message: 'Unauthorized', reason: denial.reason },
+      { 'www-authenticate': challenge },
+    );
+  }
+  const { code, reason, retryAfterMs, failure } = denial;
+  if (status === 401)
+    return answerWith(
+      status,
+      { code, message: reason, retryAfterMs },
+      { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' },
+    );
+  return answerWith(
+    status,
+    { code, message: reason, retryAfterMs },
+    { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
+  );
+}
+
+/** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
+export class PendingUpgrade {
+  readonly #manager: ConnectionManager;
+  readonly #userAgent: string;
+  #lease: Lease | undefined;
+  #denial: Denial | undefined;
+  /** What to answer instead of an upgrade, if anything. */
+  readonly answer: Answer | undefined;
+
+  constructor(
+    manager: ConnectionManager,
+    outcome: Lease | Denial,
+    refuseWith: 'http' | 'close',
+    userAgent: string,
+  ) {
+    this.#manager = manager;
+    this.#userAgent = userAgent;
+    if ('handle' in outcome) this.#lease = outcome;
+    else {
+      this.#denial = outcome;
+      if (refuseWith === 'http') this.answer = answerOf(outcome);
+    }
+  }
+
+  /** Seats the socket, or closes it by code. */
+  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) {
+      const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
+      if (result.success) return result.connection;
+      // A manager that was closed meanwhile leaves the lease to its holder.
+      this.#manager.abort(lease);
+      this.#denial = result;
+    }
+    if (this.#denial !== undefined) socket.close(codesOf(this.#denial)[1], this.#denial.reason);
+    return undefined;
+  }
+
+  /** Gives the seat back unless the socket has opened; `false` if there is none to give back. */
+  abandon(): boolean {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) this.#manager.abort(lease);
+    return lease !== undefined;
+  }
+}
+
+export const IDENTIFY_FAILED: AuthDenial = {
+  code: 'identify_failed',
+  reason: 'Could not identify the client',
+  retryAfterMs: 0,
+};
