@@ -931,31 +931,51 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 }
 
 /** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
-/** What an error of this package says besides its message. */
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+/** Details of an error, besides its message. */
 interface ErrorDetails {
-    /** The option or argument. */
+    /** The option or argument at fault. */
     readonly field?: string;
-    /** What was given, shortened; never a secret. */
+    /** The value at fault, shortened; never a secret. */
     readonly value?: string;
-    /** What would have been right. */
+    /** The allowed values. */
     readonly allowed?: string;
 }
-/** A caller's mistake. Outcomes, such as a refused connection, are values and never thrown. */
+/**
+ * A caller's mistake. Outcomes, such as a refused connection, are values and never thrown.
+ *
+ * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
+ * `RangeError`; `instanceof PortcullisError` is true for all of them.
+ *
+ * @example
+ * try {
+ *   new ConnectionManager({ maxConnectionsPerIp: -1 }, timers);
+ * } catch (error) {
+ *   if (error instanceof PortcullisError) console.error(error.code, error.field, error.allowed);
+ * }
+ */
 declare class PortcullisError extends Error {
     readonly name = "PortcullisError";
+    /** Stable code, such as `ERR_OUT_OF_RANGE`. */
     readonly code: ErrorCode;
+    /** The option or argument at fault. */
     readonly field: string | undefined;
+    /** The value at fault, shortened; never a secret. */
     readonly value: string | undefined;
+    /** The allowed values. */
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
+    /** True for every error of this package that has a code. */
+    static [Symbol.hasInstance](value: unknown): boolean;
 }
-/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+/** Thrown by `identify` to refuse the client with 401 and a challenge, instead of with 500. */
 declare class UnauthorizedError extends Error {
     readonly name = "UnauthorizedError";
-    /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+    /** Stable code. */
+    readonly code = "ERR_UNAUTHORIZED";
+    /** Reason for the client: `error_description` of the challenge, `reason` of the body. */
     readonly reason: string;
-    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never a part of the token */
     constructor(reason?: string);
 }
 

@@ -5,10 +5,14 @@ import {
   InputValidationError,
   InputValidator,
   type JsonLimits,
+  PortcullisError,
+  TimerManager,
+  UnauthorizedError,
   ValidationFailure,
   headersSchema,
   jsonSchema,
   payloadSchema,
+  resourceLimits,
   safeParseJson,
   scanJson,
   tokenSchema,
@@ -73,6 +77,50 @@ describe('validateToken', () => {
     expect(validateToken('Bearera.b.c')).toBe('Bearera.b.c');
     const longest = `${'a'.repeat(2044)}.b.c`;
     expect(validateToken(`Bearer ${longest}`)).toBe(longest);
+  });
+});
+
+describe('errors of the caller', () => {
+  const caught = (make: () => unknown): unknown => {
+    try {
+      return make();
+    } catch (error) {
+      return error;
+    }
+  };
+  const thrown = (options: object): unknown => caught(() => new TimerManager(options));
+
+  it('are TypeErrors for types and unknown options, RangeErrors for ranges, and PortcullisErrors', () => {
+    for (const [options, Kind, Other, code] of [
+      [{ strict: 1 }, TypeError, RangeError, 'ERR_INVALID_ARG_TYPE'],
+      [{ stict: true }, TypeError, RangeError, 'ERR_UNKNOWN_OPTION'],
+    ] as const) {
+      const error = thrown(options);
+      expect(error).toBeInstanceOf(Kind);
+      expect(error).not.toBeInstanceOf(Other);
+      expect(error).toBeInstanceOf(PortcullisError);
+      expect(error).toMatchObject({ name: 'PortcullisError', code });
+    }
+    const range = caught(() => resourceLimits({ requests: { timeoutMs: 0 } }));
+    expect(range).toBeInstanceOf(RangeError);
+    expect(range).not.toBeInstanceOf(TypeError);
+    expect(range).toBeInstanceOf(PortcullisError);
+    expect(range).toMatchObject({ name: 'PortcullisError', code: 'ERR_OUT_OF_RANGE' });
+  });
+
+  it('do not make every error one of a subclass', () => {
+    class Own extends PortcullisError {}
+    expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(PortcullisError);
+    expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(Own);
+    expect(thrown({ strict: 1 })).not.toBeInstanceOf(Own);
+    expect(new TypeError('of somebody else')).not.toBeInstanceOf(PortcullisError);
+  });
+
+  it('have a code, UnauthorizedError too', () => {
+    expect(new UnauthorizedError('expired')).toMatchObject({
+      code: 'ERR_UNAUTHORIZED',
+      reason: 'expired',
+    });
   });
 });
 

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_JWKS'
   | 'ERR_TOO_MANY_REVOCATIONS'
   | 'ERR_IDENTIFY_TIMEOUT'
+  | 'ERR_UNAUTHORIZED'
   | 'ERR_NO_RESPONSE'
   | 'ERR_RUNTIME_TOO_OLD'
   | 'ERR_PLATFORM_UNSUPPORTED'
@@ -24,22 +25,38 @@ export type ErrorCode =
   | 'ERR_ADDON_UNUSABLE'
   | 'ERR_INTERNAL';
 
-/** What an error of this package says besides its message. */
+/** Details of an error, besides its message. */
 export interface ErrorDetails {
-  /** The option or argument. */
+  /** The option or argument at fault. */
   readonly field?: string;
-  /** What was given, shortened; never a secret. */
+  /** The value at fault, shortened; never a secret. */
   readonly value?: string;
-  /** What would have been right. */
+  /** The allowed values. */
   readonly allowed?: string;
 }
 
-/** A caller's mistake. Outcomes, such as a refused connection, are values and never thrown. */
+/**
+ * A caller's mistake. Outcomes, such as a refused connection, are values and never thrown.
+ *
+ * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
+ * `RangeError`; `instanceof PortcullisError` is true for all of them.
+ *
+ * @example
+ * try {
+ *   new ConnectionManager({ maxConnectionsPerIp: -1 }, timers);
+ * } catch (error) {
+ *   if (error instanceof PortcullisError) console.error(error.code, error.field, error.allowed);
+ * }
+ */
 export class PortcullisError extends Error {
   override readonly name = 'PortcullisError';
+  /** Stable code, such as `ERR_OUT_OF_RANGE`. */
   readonly code: ErrorCode;
+  /** The option or argument at fault. */
   readonly field: string | undefined;
+  /** The value at fault, shortened; never a secret. */
   readonly value: string | undefined;
+  /** The allowed values. */
   readonly allowed: string | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -49,22 +66,69 @@ export class PortcullisError extends Error {
     this.value = details.value;
     this.allowed = details.allowed;
   }
+
+  /** True for every error of this package that has a code. */
+  static [Symbol.hasInstance](value: unknown): boolean {
+    if (
+      this === PortcullisError &&
+      (value instanceof ArgumentTypeError || value instanceof ArgumentRangeError)
+    )
+      return true;
+    return Function.prototype[Symbol.hasInstance].call(this, value);
+  }
 }
 
-/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+/** An error about a type or a name, which is a `TypeError` too. @internal */
+export class ArgumentTypeError extends TypeError implements PortcullisError {
+  override readonly name = 'PortcullisError';
+  readonly field: string | undefined;
+  readonly value: string | undefined;
+  readonly allowed: string | undefined;
+
+  constructor(
+    readonly code: 'ERR_INVALID_ARG_TYPE' | 'ERR_UNKNOWN_OPTION',
+    message: string,
+    { field, value, allowed }: ErrorDetails = {},
+  ) {
+    super(message);
+    this.field = field;
+    this.value = value;
+    this.allowed = allowed;
+  }
+}
+
+/** An error about a range, which is a `RangeError` too. @internal */
+export class ArgumentRangeError extends RangeError implements PortcullisError {
+  override readonly name = 'PortcullisError';
+  readonly code = 'ERR_OUT_OF_RANGE';
+  readonly field: string | undefined;
+  readonly value: string | undefined;
+  readonly allowed: string | undefined;
+
+  constructor(message: string, { field, value, allowed }: ErrorDetails = {}) {
+    super(message);
+    this.field = field;
+    this.value = value;
+    this.allowed = allowed;
+  }
+}
+
+/** Thrown by `identify` to refuse the client with 401 and a challenge, instead of with 500. */
 export class UnauthorizedError extends Error {
   override readonly name = 'UnauthorizedError';
-  /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+  /** Stable code. */
+  readonly code = 'ERR_UNAUTHORIZED';
+  /** Reason for the client: `error_description` of the challenge, `reason` of the body. */
   readonly reason: string;
 
-  /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+  /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never a part of the token */
   constructor(reason = 'invalid_token') {
     super(`unauthorized: ${reason}`);
     this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
   }
 }
 
-/** A value as messages show it. @internal */
+/** Returns a value as messages show it, shortened. @internal */
 export function describe(value: unknown): string {
   if (typeof value === 'string')
     return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -73,20 +137,20 @@ export function describe(value: unknown): string {
   return typeof value === 'function' ? 'a function' : String(value);
 }
 
-/** @internal */
+/** Makes the error for a value of the wrong type. @internal */
 export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
   const got = describe(value);
-  return new PortcullisError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
+  return new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
     field,
     value: got,
     allowed,
   });
 }
 
-/** @internal */
+/** Makes the error for a value beyond its range. @internal */
 export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
   const got = describe(value);
-  return new PortcullisError('ERR_OUT_OF_RANGE', `${field} must be ${allowed}, got ${got}`, {
+  return new ArgumentRangeError(`${field} must be ${allowed}, got ${got}`, {
     field,
     value: got,
     allowed,

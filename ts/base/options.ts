@@ -1,4 +1,4 @@
-import { outOfRange, PortcullisError, describe, wrongType } from './errors.js';
+import { outOfRange, ArgumentTypeError, describe, wrongType } from './errors.js';
 
 /** A whole number from `least` to `most`, or `fallback` when absent. @internal */
 export function wholeNumber(
@@ -22,7 +22,7 @@ export function knownOptions(what: string, given: object, known: readonly string
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
     const hint = didYouMean(name, known);
-    throw new PortcullisError(
+    throw new ArgumentTypeError(
       'ERR_UNKNOWN_OPTION',
       `${what} has no option ${describe(name)}${hint}`,
       {

@@ -1,6 +1,6 @@
 /** Requests of hosts that speak `Request` and `Response`: Bun and Elysia. */
 import { maxHeaderSize } from 'node:http';
-import { PortcullisError } from '../base/errors.js';
+import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import {
@@ -89,7 +89,7 @@ function counted(
       if (ticket.countBody(value.byteLength)) return controller.enqueue(value);
       await reader.cancel().catch(() => undefined);
       controller.error(
-        new PortcullisError('ERR_OUT_OF_RANGE', 'the body is larger than maxPayloadSize', {
+        new ArgumentRangeError('the body is larger than maxPayloadSize', {
           field: 'body',
         }),
       );

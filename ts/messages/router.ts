@@ -1,7 +1,7 @@
 /** Typed messages in envelopes: parsed, checked, handed to the handler of their type. Knows no socket. */
 import { randomUUID } from 'node:crypto';
 import { wallClockMs } from '../base/clock.js';
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { ArgumentRangeError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
@@ -127,15 +127,11 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (check !== undefined && typeof check !== 'function')
       throw wrongType('check', check, 'a function');
     if (this.#routes.has(type)) {
-      throw new PortcullisError(
-        'ERR_OUT_OF_RANGE',
-        `there is a handler of ${JSON.stringify(type)} already`,
-        {
-          field: 'type',
-          value: type,
-          allowed: 'a type without a handler',
-        },
-      );
+      throw new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
+        field: 'type',
+        value: type,
+        allowed: 'a type without a handler',
+      });
     }
     this.#routes.set(type, {
       handle: handle as MessageHandler<unknown, C>,

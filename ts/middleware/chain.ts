@@ -1,4 +1,10 @@
-import { outOfRange, PortcullisError, describe, wrongType } from '../base/errors.js';
+import {
+  ArgumentTypeError,
+  outOfRange,
+  PortcullisError,
+  describe,
+  wrongType,
+} from '../base/errors.js';
 import { didYouMean, knownOptions, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import type {
@@ -523,7 +529,7 @@ function breakerOf({ optional: isOptional, breaker }: Source, label: string): Br
       throw wrongType(`${label}.breaker`, breaker, 'an object');
     knownOptions(`${label}.breaker`, breaker, ['failures', 'cooldownMs']);
     if (isOptional !== true)
-      throw new PortcullisError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, {
+      throw new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${label}.breaker needs optional: true`, {
         field: `${label}.breaker`,
       });
   }

@@ -2,7 +2,7 @@
  * What few layers need, each as a function around the layer that looks like one: the loop that
  * runs a chain knows none of it, and the others pay for none of it.
  */
-import { PortcullisError } from '../base/errors.js';
+import { ArgumentTypeError, PortcullisError } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -133,7 +133,7 @@ export function openSignal(context: unknown): () => void {
       configurable: true,
     })
   ) {
-    throw new PortcullisError(
+    throw new ArgumentTypeError(
       'ERR_INVALID_ARG_TYPE',
       'context.signal must be writable: a layer of the chain has timeoutMs',
       { field: 'context.signal' },

@@ -1,5 +1,5 @@
 /** The plan's `ResourceLimits`: one place for names, units, ranges and defaults. Who enforces which is at each field. */
-import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { ArgumentRangeError, outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
 /** Memory of the process; watched by `ResourceMonitor`. */
@@ -159,8 +159,7 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
   if (criticalThreshold > 100)
     throw outOfRange('memory.criticalThreshold', criticalThreshold, 'a percentage of at most 100');
   if (warningThreshold < criticalThreshold) return;
-  throw new PortcullisError(
-    'ERR_OUT_OF_RANGE',
+  throw new ArgumentRangeError(
     `memory.warningThreshold (${warningThreshold}) must be below memory.criticalThreshold (${criticalThreshold})`,
     {
       field: 'memory.warningThreshold',

@@ -1,6 +1,6 @@
 /** What the process uses, whether it is healthy, and when its event loop is blocked. */
 import { wallClockMs } from '../base/clock.js';
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { resourceCells, ResourceWatch } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -438,7 +438,7 @@ function open(
   } catch (error) {
     if (log === undefined || log === '') throw error;
     const said = error instanceof Error ? error.message : String(error);
-    throw new PortcullisError('ERR_OUT_OF_RANGE', `stalls.log.file cannot be written: ${said}`, {
+    throw new ArgumentRangeError(`stalls.log.file cannot be written: ${said}`, {
       field: 'stalls.log.file',
       value: JSON.stringify(log.slice(0, 40)),
       allowed: 'a file that can be appended to',
