@@ -1582,13 +1582,15 @@ interface WebSocketStats {
     readonly messagesTooLarge: number;
 }
 
-/** Why a request was refused or ended. */
+/** Reason for refusing a request or ending it early. */
 type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
-/** How requests fared. */
+/** Counts of requests. */
 interface RequestStats {
+    /** Requests in flight. */
     readonly active: number;
+    /** Requests that ended, early or not. */
     readonly served: number;
-    /** Refused or ended, by code; codes that never came up are absent. */
+    /** Requests refused or ended early, by code; codes without one are absent. */
     readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 

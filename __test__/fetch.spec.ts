@@ -44,7 +44,7 @@ describe('the signal of a request', () => {
     expect(signal.aborted).toBe(true);
     expect((signal.reason as Error).message).toBe('Request took too long');
     expect((await answer).status).toBe(503);
-    expect([gate.active, gate.stats().refused]).toEqual([0, { handler_timeout: 1 }]);
+    expect([gate.active, gate.snapshot().refused]).toEqual([0, { handler_timeout: 1 }]);
   });
 
   it('aborts with the client, too', () => {

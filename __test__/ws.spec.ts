@@ -109,7 +109,7 @@ describe('a client that goes while it is being identified', () => {
     client[go]();
     await expect.poll(waiting).toBe(0);
     expect(asked[0]?.destroyed).toBe(true);
-    expect(guard.stats().authDenials).toEqual({});
+    expect(guard.snapshot().authDenials).toEqual({});
   });
 
   it('one that stays has no listener left on its socket', async () => {

@@ -15,7 +15,7 @@ const server = Bun.serve<{ fails: boolean }, never>({
       guard.manager.drain();
       return new Response('draining');
     }
-    if (pathname === '/guard') return Response.json(guard.stats());
+    if (pathname === '/guard') return Response.json(guard.snapshot());
     const other = answer(pathname, searchParams, signalOf(request), () => request.text());
     if (other !== undefined) return other.then((text) => new Response(text));
     return server.upgrade(request, { data: { fails: searchParams.has('throw') } })

@@ -34,7 +34,7 @@ const app = new Elysia()
     portcullis.manager.drain();
     return 'draining';
   })
-  .get('/guard', ({ portcullis }) => portcullis.stats())
+  .get('/guard', ({ portcullis }) => portcullis.snapshot())
   .all('/*', ({ request }) => {
     const { pathname, searchParams } = new URL(request.url);
     return answer(pathname, searchParams, signalOf(request), () => request.text()) ?? 'nothing';

@@ -64,7 +64,7 @@ const answers = [];
 for (const path of ['/users/1', '/users/2', '/throws', '/layer', '/hangs', '/nowhere'])
   answers.push(await ask(path));
 const hanging = fetch(at('/hangs'));
-while (server.stats().requests?.active !== 1) await Bun.sleep(2);
+while (server.snapshot().requests?.active !== 1) await Bun.sleep(2);
 answers.push(await ask('/users/3'), await ask('/health/live'));
 await (await hanging).text();
 
@@ -94,10 +94,10 @@ const messages = [
 ];
 while (server.manager.connections.size > 1) await Bun.sleep(2);
 const report = metrics.generateReport();
-while (server.stats().websockets.open > 1) await Bun.sleep(2);
+while (server.snapshot().websockets.open > 1) await Bun.sleep(2);
 const during = {
-  sockets: server.stats().websockets,
-  authDenials: server.stats().authDenials,
+  sockets: server.snapshot().websockets,
+  authDenials: server.snapshot().authDenials,
   watched: monitor.getMetrics().activeConnections,
 };
 const page = async (): Promise<{

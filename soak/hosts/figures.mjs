@@ -61,8 +61,8 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
-    authDenials: guard.stats().authDenials,
-    ...guard.stats().websockets,
+    authDenials: guard.snapshot().authDenials,
+    ...guard.snapshot().websockets,
   });
 }
 

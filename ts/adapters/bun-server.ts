@@ -1,17 +1,18 @@
-/** The end of a Bun server, whose `stop(false)` does not resolve while a WebSocket is open. */
+/** Draining a Bun server, whose `stop(false)` does not resolve while a WebSocket is open. */
 import { PortcullisError } from '../base/errors.js';
 import type { Guard } from '../guard/guard.js';
 import type { Drainable } from '../shutdown/drainable.js';
 
-/** Bun's server, as far as it is used here. @internal */
+/** Bun's server, as far as draining needs it. @internal */
 export interface BunServer {
   readonly pendingRequests: number;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
 /**
- * @param server the server, or `null` if it is not running
- * @param end what the host does besides, when the server has stopped
+ * Returns a Bun server as a `Drainable`.
+ * @param server returns the server, or `null` if it is not running
+ * @param end stops the host in the place of the server's own `stop`
  * @internal
  */
 export function bunDrainable(
@@ -25,7 +26,7 @@ export function bunDrainable(
     name,
     drain() {
       guard.drain();
-      // Resolves when the requests are over and the WebSockets closed.
+      // Resolves when the requests are answered and the WebSockets closed.
       stopped = server()?.stop(false);
     },
     requests: () => server()?.pendingRequests ?? 0,
@@ -36,7 +37,7 @@ export function bunDrainable(
     async stop() {
       guard.manager.cleanup();
       const running = server();
-      // With requests in flight it would wait for them: that is `destroy`'s.
+      // With requests in flight `stop` would wait for them: those are left to `destroy`.
       if (running !== null && running.pendingRequests === 0)
         await (end === undefined ? running.stop(true) : end());
     },
@@ -46,7 +47,7 @@ export function bunDrainable(
   };
 }
 
-/** Refuses a runtime that the adapter cannot serve. @internal */
+/** Throws ERR_UNSUPPORTED on other runtimes than Bun. @internal */
 export function requireBun(what: string): void {
   if (process.versions['bun'] !== undefined) return;
   throw new PortcullisError(

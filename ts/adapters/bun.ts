@@ -27,8 +27,8 @@ export interface BunGuard {
   websocket<H extends object>(handlers: H): H;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
-  /** How requests and WebSockets fared. */
-  stats(): GuardStats;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
   /** The server, for a `GracefulShutdown` to drain. */
   drainable(server: object): Drainable;
 }
@@ -252,7 +252,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   return {
     manager: guard.manager,
     page: guard.page,
-    stats: () => guard.stats(),
+    snapshot: () => guard.snapshot(),
     drainable: (server) => bunDrainable('bun', guard, () => server as BunServer),
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const own = handler as unknown as FetchHandler;

@@ -25,8 +25,8 @@ export interface ElysiaGuard {
   readonly manager: ConnectionManager;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
-  /** How requests and WebSockets fared. */
-  stats(): GuardStats;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
   /** The app, for a `GracefulShutdown` to drain. */
   drainable(app: StoppableApp): Drainable;
 }
@@ -204,7 +204,7 @@ function headerOf(request: Request): (name: string) => string {
  * new Elysia()
  *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
  *   .ws('/ws', { message: (ws, message) => void ws.send(message) })
- *   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+ *   .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
  *   .listen(3000);
  */
 export function portcullis(options: ElysiaGuardOptions) {
@@ -231,7 +231,7 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
-    stats: () => guard.stats(),
+    snapshot: () => guard.snapshot(),
     drainable: (app: StoppableApp) =>
       bunDrainable(
         'elysia',

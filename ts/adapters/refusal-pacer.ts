@@ -1,18 +1,19 @@
 /**
- * One turn of Bun's loop. Within it Bun takes connections until none waits, and answers each at once: as long as clients that
- * are refused come back faster than that, no timer runs and no message is read. So some are answered at the turn's end.
+ * Paces the refusals of Bun's servers. Within one turn of the event loop Bun accepts connections until none
+ * waits, and answers each at once. Refused clients that reconnect faster than that keep the loop from its
+ * timers and messages, so refusals beyond some are delayed to the end of the turn.
  */
 
-/** Answered at once in a turn. */
+/** Refusals sent at once in a turn. */
 const REFUSALS_PER_TURN = 32;
 const { setImmediate } = globalThis;
 
-/** @internal */
+/** Delays refusals to the end of a turn. @internal */
 export class RefusalPacer {
   #answered = 0;
   readonly #waiting: (() => void)[] = [];
 
-  /** Answers an upgrade: what is no response, since it was let in, passes. */
+  /** Passes admitted upgrades through; delays refusals beyond `REFUSALS_PER_TURN` to the end of the turn. */
   answer(result: unknown): unknown {
     if (result instanceof Promise) return result.then((value: unknown) => this.answer(value));
     if (!(result instanceof Response)) return result;

@@ -40,8 +40,8 @@ export interface WsGuard {
   readonly page: LivePage | undefined;
   /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
-  /** How requests and WebSockets fared. */
-  stats(): GuardStats;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
   /** The server, for a `GracefulShutdown` to drain. Call it before the server listens, so that it knows every socket. */
   drainable(server: Server): Drainable;
 }
@@ -102,10 +102,6 @@ class WsAdapter {
 
   get page(): LivePage | undefined {
     return this.guard.page;
-  }
-
-  stats(): GuardStats {
-    return this.guard.stats();
   }
 
   attach(server: Server, webSocketServer: WebSocketServer): () => void {
@@ -256,7 +252,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   return {
     manager: guard.manager,
     page: guard.page,
-    stats: () => guard.stats(),
+    snapshot: () => guard.snapshot(),
     attach: (server, webSocketServer) => adapter.attach(server, webSocketServer),
     handleUpgrade: (webSocketServer, request, socket, head) =>
       adapter.handleUpgrade(webSocketServer, request, socket, head),

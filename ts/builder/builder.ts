@@ -1,4 +1,4 @@
-/** A whole server on Elysia: guarded, limited, with typed messages, and an end that loses nobody. */
+/** Builds a whole server on Elysia and Bun. Its length is its public methods: one for each option. */
 import { Elysia } from 'elysia';
 import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
@@ -34,29 +34,29 @@ import {
 } from './options.js';
 import { ServerParts, type ServerStats } from './server-parts.js';
 
-/** A server that listens. */
+/** A server that is listening. */
 export interface RunningServer<App> {
   readonly app: App;
-  /** Such as `http://localhost:3000/`. */
+  /** URL of the server, such as `http://localhost:3000/`. */
   readonly url: URL;
   readonly port: number;
   readonly manager: ConnectionManager;
   readonly timers: TimerManager;
-  /** The layers around every request; may be changed while it runs. */
+  /** Middleware around every request; may be changed while the server runs. */
   readonly middlewares: PerformantMiddlewareChain<
     RequestContext,
     RequestContext,
     Response | undefined
   >;
   readonly shutdown: GracefulShutdown;
-  stats(): ServerStats;
-  /** Ends it gracefully; the same promise however often it is called. */
+  snapshot(): ServerStats;
+  /** Shuts the server down gracefully; returns the same promise every time. */
   stop(): Promise<ShutdownResult>;
 }
 
 /**
- * Builds a production server on Elysia and Bun: guarded connections, limits that are enforced, a chain
- * of middleware, typed messages, health, and a graceful end.
+ * Builds a production server on Elysia and Bun: guarded connections, enforced limits, middleware, typed
+ * messages, health endpoints and a graceful shutdown.
  *
  * @example
  * const server = await new ElysiaServerBuilder({ port: 3000, shutdown: { signals: ['SIGTERM'] } })
@@ -103,17 +103,17 @@ export class ElysiaServerBuilder<App = BaseApp> {
   port(port: number): this {
     return this.#set({ port });
   }
-  /** Sets the address to listen at. */
+  /** Sets the address to listen on. */
   hostname(hostname: string): this {
     return this.#set({ hostname });
   }
-  /** Sets how WebSockets are served; what is not given stays. */
+  /** Sets options of WebSockets; missing ones stay as they are. */
   websocket(websocket: WebSocketOptions): this {
     return this.#set({
       websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) },
     });
   }
-  /** Sets limits; sections and fields that are not given stay. */
+  /** Sets limits; missing sections and fields stay as they are. */
   limits(limits: ResourceLimitsInput): this {
     resourceLimits(limits);
     const merged: Record<string, unknown> = { ...this.#options.limits };
@@ -125,7 +125,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     }
     return this.#set({ limits: merged });
   }
-  /** Adds a layer around every request. */
+  /** Adds a middleware layer around every request. */
   middleware(item: ServerMiddleware): this {
     return this.#set({ middlewares: [...(this.#options.middlewares ?? []), item] });
   }
@@ -141,46 +141,47 @@ export class ElysiaServerBuilder<App = BaseApp> {
   json(json: JsonLimits): this {
     return this.#set({ json });
   }
-  /** Sets what becomes of a message that those limits refuse. */
+  /** Sets the action for messages that the limits of `json` refuse. */
   onInvalidMessage(onInvalidMessage: NonNullable<MessageOptions['onInvalidMessage']>): this {
     return this.#set({ onInvalidMessage });
   }
-  /** Sets how it ends; what is not given stays. */
+  /** Sets options of the shutdown; missing ones stay as they are. */
   shutdown(shutdown: ShutdownOptions): this {
     return this.#set({
       shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) },
     });
   }
-  /** Sets which endpoints there are; what is not given stays. */
+  /** Switches endpoints on or off; missing ones stay as they are. */
   endpoints(endpoints: Endpoints): this {
     return this.#set({
       endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) },
     });
   }
-  /** Sets who counts connections and requests, is told what runs, and decides what to shed. */
+  /** Sets the monitor, which counts requests, watches for stalls and decides what to shed. */
   monitor(monitor: ResourceMonitor): this {
     return this.#set({ monitor });
   }
-  /** Sets who counts requests, connections, messages, users and refusals. */
+  /** Sets the metrics, which count requests, connections, messages, users and refusals. */
   metrics(metrics: ProductionMetrics): this {
     return this.#set({ metrics });
   }
-  /** Sets the owner of all timers; the shutdown clears it. */
+  /** Sets the owner of all timers. The shutdown clears its timers. */
   timers(timers: TimerManager): this {
     return this.#set({ timers });
   }
-  /** Sets the page that shows what the server is doing. */
+  /** Sets the live page. */
   page(page: PageOptions): this {
     return this.#set({ page });
   }
-  /** Sets who is told of errors. */
+  /** Sets the function that is called with every error. */
   onError(onError: (error: unknown, where: string) => void): this {
     return this.#set({ onError });
   }
 
   /**
-   * Handles the messages of one type; what the handler returns is sent back.
-   * @param check tells whether a payload is what the handler takes
+   * Handles the messages of one type. The handler's result is sent back.
+   * @param type 1 to 128 characters
+   * @param check returns true for a payload that the handler accepts; default: every payload
    * @throws as `MessageRouter.on`; ERR_CLOSED once built
    */
   on<T = unknown>(
@@ -193,7 +194,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this;
   }
 
-  /** Adds a hook of the shutdown, as `GracefulShutdown.onShutdown`. */
+  /** Adds a shutdown hook, as `GracefulShutdown.onShutdown`. */
   onShutdown(
     name: string,
     hook: ShutdownHook,
@@ -206,7 +207,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this;
   }
 
-  /** Adds routes, plugins, whatever Elysia has; the type of the app goes along. */
+  /** Adds routes and plugins of Elysia; the type of the app goes along. */
   routes<Next>(add: (app: App) => Next): ElysiaServerBuilder<Next> {
     this.#checkOpen();
     if (typeof add !== 'function') throw wrongType('add', add, 'a function');
@@ -234,7 +235,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
       if (!(app instanceof Elysia))
         throw wrongType('add', app, 'a function that returns an Elysia app');
     } catch (error) {
-      // Nothing of it may stay: neither timers nor listeners of signals.
+      // Releases the timers and signal listeners of a server that cannot be built.
       void parts.shutdown.shutdown('failed to build');
       throw error;
     }
@@ -253,14 +254,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this.#built;
   }
 
-  /** The app, which does not listen yet. The same however often it is called. */
+  /** Builds the app without listening; returns the same app every time. */
   build(): App {
     return this.#build().app;
   }
 
   /**
-   * Listens.
-   * @returns the same promise however often it is called; rejects if the port is taken
+   * Builds the app and listens.
+   * @returns the same promise every time; rejects if the port is taken
    */
   start(): Promise<RunningServer<App>> {
     this.#running ??= this.#listen();
@@ -284,11 +285,11 @@ export class ElysiaServerBuilder<App = BaseApp> {
         timers: parts.timers,
         middlewares: parts.chain,
         shutdown: parts.shutdown,
-        stats: () => parts.stats(),
+        snapshot: () => parts.snapshot(),
         stop: () => parts.shutdown.shutdown('stop'),
       };
     } catch (error) {
-      // It never came up: nothing of it may stay.
+      // Releases the timers and signal listeners of a server that never listened.
       await parts.shutdown.shutdown('failed to start');
       throw error;
     }

@@ -1,15 +1,15 @@
-/** A connection, as handlers of messages see it. */
+/** A connection, as message handlers see it. */
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionMetadata } from '../connections/metadata.js';
 import { MessageRouter, type Outgoing } from '../messages/router.js';
 import type { TypedWebSocketConnection } from '../messages/types.js';
 
-/** A connection, as handlers of messages see it. */
+/** A connection, as message handlers see it. */
 export interface ServerConnection extends TypedWebSocketConnection<ManagedConnection['socket']> {
   readonly userId: string | undefined;
-  /** Sends a message in its envelope; `false` if it was dropped. */
+  /** Sends a message in its envelope; returns `false` if the host dropped it. */
   send(message: Outgoing): boolean;
-  /** Closes it: 1000, unless told otherwise. */
+  /** Closes the connection. Default code 1000. */
   close(code?: number, reason?: string): void;
 }
 

@@ -1,4 +1,4 @@
-/** What all parts of one server share: its door, its chain, its end. */
+/** Parts of one server: its guard, its middleware, its shutdown. */
 import { bunSockets } from '../adapters/bun-sockets.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
@@ -16,15 +16,15 @@ import { Connection, type ServerConnection } from './connection.js';
 import { Context, sanitized, internalError, type RequestContext, settings } from './context.js';
 import { checkedEndpoints, type Endpoints, ENDPOINTS, type ServerOptions } from './options.js';
 
-/** Counts at one moment. */
+/** Counts of a server at one moment. */
 export interface ServerStats extends GuardStats {
   readonly connections: ConnectionStats;
   readonly messages: MessageStats;
-  /** Moving average of each layer's own milliseconds. */
+  /** Moving average of each layer's own time, ms. */
   readonly middlewares: Readonly<Record<string, number>>;
 }
 
-/** Makes what the options ask for, and stands around every request. @internal */
+/** Makes the parts from the options, and runs every request through them. @internal */
 export class ServerParts {
   readonly limits: ReturnType<typeof resourceLimits>;
   readonly timers: TimerManager;
@@ -54,7 +54,7 @@ export class ServerParts {
       onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
     });
     const { connections } = limits;
-    // Its own, if memory is limited and nobody watches it.
+    // A monitor of its own where memory is limited and no monitor is given.
     const monitor =
       options.monitor ??
       (options.limits?.memory === undefined
@@ -73,7 +73,7 @@ export class ServerParts {
         },
         requests: limits.requests,
         websockets: limits.websockets,
-        // Whoever asks how the server is must be answered when it is not well. Elysia's routes match with a slash at the end, too.
+        // Health checks must be answered under load. Elysia's routes also match with a slash at the end.
         exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
           path,
           `${path}/`,
@@ -96,7 +96,7 @@ export class ServerParts {
     });
   }
 
-  /** Stands around every request that is not for an endpoint: the limits, then the layers. */
+  /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
   around(request: Request, handle: () => unknown): unknown {
     const { requests: gate } = this.guard;
     return gate === undefined
@@ -114,7 +114,7 @@ export class ServerParts {
       : sanitized(context, answered);
   }
 
-  /** Whether there is no layer: most servers have none, and then a request needs no promise more. */
+  /** True without middleware, as on most servers: then a request needs no further promise. */
   get #isBare(): boolean {
     if (this.#version !== this.chain.version) {
       this.#version = this.chain.version;
@@ -132,7 +132,7 @@ export class ServerParts {
         return context.response;
       });
       const response = returned instanceof Response ? returned : context.response;
-      // An upgrade has no response; a layer that goes no further must give one.
+      // An upgrade has no response; a layer that does not call `next` must give one.
       if (response !== undefined || isUpgraded) return settings(context, response);
       const { status } = context.set;
       if (status !== undefined) return settings(context, new Response(null, { status }));
@@ -157,10 +157,10 @@ export class ServerParts {
     return connection;
   }
 
-  stats(): ServerStats {
+  snapshot(): ServerStats {
     return {
       connections: this.guard.manager.getStats(),
-      ...this.guard.stats(),
+      ...this.guard.snapshot(),
       messages: this.router.stats(),
       middlewares: this.chain.getPerformanceMetrics(),
     };
@@ -174,7 +174,7 @@ function guarded(
     try {
       onError(error, where);
     } catch {
-      // A client must not be able to end the server through a hook.
+      // A client could end the server through a hook that throws.
     }
   };
 }

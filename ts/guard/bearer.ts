@@ -1,23 +1,23 @@
-/** Who a client's token stands for. */
+/** Bearer tokens: where a handshake carries one, and the user that it names. */
 import { UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 
-/** Where a client's token is, besides its `Authorization` header. */
+/** Places of a client's token besides its `Authorization` header. */
 export interface TokenAuth {
-  /** Judges the token. */
+  /** Verifies the token. */
   readonly verifier: TokenVerifier;
   /**
-   * Also takes it from the subprotocol that follows this one, for browsers:
+   * Also takes the token from the subprotocol that follows this one, for browsers:
    * `new WebSocket(url, ['bearer', token])`. Hosts answer with the first subprotocol.
    */
   readonly subprotocol?: string | undefined;
-  /** Also takes it from this query parameter. Addresses end up in logs: prefer the subprotocol. */
+  /** Also takes the token from this query parameter. URLs end up in logs: prefer the subprotocol. */
   readonly queryParameter?: string | undefined;
 }
 
-/** @internal */
+/** Checks the option `auth`. @internal */
 export function authOf({
   auth,
   identify,
@@ -46,7 +46,7 @@ export function authOf({
   return auth;
 }
 
-/** The client's token: from its header, else from where the options say. @internal */
+/** Returns the client's token: from `Authorization`, else from the places of the options. @internal */
 export function tokenOf(
   { subprotocol, queryParameter }: TokenAuth,
   header: (name: string) => string,
@@ -66,19 +66,19 @@ export function tokenOf(
 
 const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
 
-/** The user that a token names, or why its bearer may not come in. @internal */
+/** Returns the user that a token names, or the failure that refuses its client. @internal */
 export function userOf(result: TokenResult): string | ValidationFailure {
-  // An empty name would be nobody's: without a limit of its own.
+  // An empty `sub` names no user, and would have no limit of its own.
   if (result.ok && result.claims.sub) return result.claims.sub;
   return result.ok ? NO_SUBJECT : result.error;
 }
 
-/** What a verifier says of a token. */
+/** Result of a verifier for one token. */
 type TokenVerdict =
   | { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> }
   | { readonly ok: false; readonly error: { readonly code: string } };
 
-/** Any other verifier of tokens, at once or later. */
+/** Any other token verifier, which may answer later. */
 export interface BearerVerifier {
   safeVerify(token: string): TokenVerdict | Promise<TokenVerdict>;
 }
@@ -86,7 +86,7 @@ export interface BearerVerifier {
 const TOKEN_MAX = 8192;
 const SUBJECT_MAX = 1024;
 
-/** A function from an `Authorization` header to the token's `sub`. */
+/** Returns a function from an `Authorization` header to the token's `sub`. */
 function bearer(verifier: BearerVerifier): (authorization: string) => Promise<string> {
   if (
     typeof verifier !== 'object' ||
@@ -110,7 +110,7 @@ function bearer(verifier: BearerVerifier): (authorization: string) => Promise<st
 }
 
 /**
- * What a guard is told of an `auth` that may be any verifier.
+ * Returns the options of a guard for an `auth` that may be any verifier.
  * @throws ERR_INVALID_ARG_TYPE
  * @internal
  */

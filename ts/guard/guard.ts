@@ -1,3 +1,8 @@
+/**
+ * Decides what every adapter decides alike: the client's address and user, its seat, the answer to
+ * its handshake; and holds what a guarded server shares: limits of requests, open sockets, the page.
+ * Adapters translate between their host and this class.
+ */
 import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
@@ -28,11 +33,13 @@ import {
 } from './options.js';
 import { type Denial, IDENTIFY_FAILED, type AuthDenial, PendingUpgrade } from './upgrade.js';
 
-/** What the guard has done besides admission, which `manager.getStats()` tells. */
+/** Counts of a guard, besides the admissions that `manager.snapshot()` counts. */
 export interface GuardStats {
+  /** Requests; `undefined` without limits of requests and without a monitor. */
   readonly requests: RequestStats | undefined;
+  /** Open sockets, and the sockets closed by the limits of `websockets`. */
   readonly websockets: WebSocketStats;
-  /** Upgrades refused for who asked, by code: bad tokens, `unauthorized`, `identify_failed`. Codes that never came up are absent. */
+  /** Upgrades refused by authentication, by code; codes without a refusal are absent. */
   readonly authDenials: Readonly<
     Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>
   >;
@@ -40,13 +47,13 @@ export interface GuardStats {
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
 
-/** A socket, as far as it tells that it has closed. */
+/** A stream that reports its end. */
 interface ClosableStream {
   once(event: 'close', listener: () => void): unknown;
   off(event: 'close', listener: () => void): unknown;
 }
 
-/** For requests that are only counted. */
+/** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
   timeoutMs: Infinity,
@@ -54,7 +61,7 @@ const UNLIMITED = Object.freeze({
   maxHeaderSize: Infinity,
 });
 
-/** What every adapter decides in the same way. `R` is its request. @internal */
+/** The guard of one server. `R` is the request of its adapter. @internal */
 export class Guard<R> {
   readonly manager: ConnectionManager;
   readonly jsonFilter: JsonMessageFilter;
@@ -67,10 +74,10 @@ export class Guard<R> {
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #trustedProxies: Trust | undefined;
-  /** Undefined if neither limits of requests nor a monitor were given. */
+  /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
-  /** What counts requests and is told what runs. */
+  /** Counts requests and learns which handler runs. */
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
   readonly #auth: TokenAuth | undefined;
@@ -87,7 +94,7 @@ export class Guard<R> {
     }
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
-    // A copy: what is checked is what is used, and it cannot fail once the manager has its name and its timers.
+    // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
     const page =
       options.page === undefined || options.page === null ? options.page : { ...options.page };
     if (page !== undefined) checkedPage(page);
@@ -132,36 +139,37 @@ export class Guard<R> {
         ? undefined
         : new LivePage(
             { monitor: this.monitor, metrics, ...page },
-            { connections: this.manager, timers, stats: () => this.stats() },
+            { connections: this.manager, timers, stats: () => this.snapshot() },
           );
   }
 
-  stats(): GuardStats {
+  /** Counts at this moment. */
+  snapshot(): GuardStats {
     return {
-      requests: this.requests?.stats(),
+      requests: this.requests?.snapshot(),
       websockets: this.openSockets.stats(),
       authDenials: { ...this.#authDenials },
       invalidMessages: this.jsonFilter.refused(),
     };
   }
 
-  /** Refuses newcomers, and lets those go who look at the page. */
+  /** Refuses new connections and requests, and ends the streams of the page. */
   drain(): void {
     if (this.manager.isOpen) this.manager.drain();
     this.requests?.drain();
     this.page?.drain();
   }
 
-  /** Whether a visit has to be waited for. */
+  /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
   get isAsync(): boolean {
     return this.#identify !== undefined || this.#auth?.verifier.isRemote === true;
   }
 
   /**
-   * Takes a seat or refuses, at once.
-   * @param peer the socket's address
-   * @param header reads a header by its name in lower case; `''` if absent
-   * @param url what was asked for, with its query
+   * Admits or refuses a handshake at once.
+   * @param peer address of the socket's peer
+   * @param header returns a header by its name in lower case, `''` if it is absent
+   * @param url URL or target of the request, with its query
    */
   admit(peer: string, header: (name: string) => string, url: string): PendingUpgrade {
     const auth = this.#auth;
@@ -171,8 +179,8 @@ export class Guard<R> {
   }
 
   /**
-   * As `admit`, after asking `identify` or waiting for keys. Never rejects.
-   * @param socket whose close tells that the client has gone, and that nobody waits any more
+   * Admits or refuses a handshake after the application's `identify` or a fetch of keys. Never rejects.
+   * @param socket its `close` event ends the wait: the client is gone
    */
   async identify(
     request: R,
@@ -202,14 +210,14 @@ export class Guard<R> {
     }
   }
 
-  /** Waits no longer than `identifyTimeoutMs`: a handshake that waits has no seat, and nobody would count how many do. */
+  /** Applies `identifyTimeoutMs`. A pending handshake holds no seat, so only this timeout bounds how many wait. */
   #inTime<T>(answer: T | Promise<T>, socket: ClosableStream | undefined): T | Promise<T> {
     const ms = this.#identifyTimeoutMs;
     if (!isThenable(answer)) return answer;
     return new Promise((resolve, reject) => {
       let timer: TimerHandle | undefined;
       const forget = (): void => void timer?.close();
-      // First: whatever becomes of the timer, a rejection is heard.
+      // Before the timer is armed, which may throw: a rejection of `answer` must be handled in any case.
       Promise.resolve(answer)
         .then(resolve, reject)
         .finally(() => {
@@ -228,10 +236,10 @@ export class Guard<R> {
     });
   }
 
-  /** Whether a request is for a path that is exempt, by its method and its URL or target. */
+  /** True for a GET or HEAD of an exempt path; `url` is the URL or the target. */
   isExempt(method: string | undefined, url: string | undefined = ''): boolean {
     if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
-    // Elysia looks for the path from the 12th character on: behind a host of a letter or two it finds another one than is there.
+    // Elysia searches for the path from index 11 and misreads URLs with a host of one or two letters: never exempt those.
     if (!url.startsWith('/') && url.indexOf('/', 8) !== url.indexOf('/', 11)) return false;
     const target = url.startsWith('/') ? url : targetOf(url);
     const query = target.indexOf('?');

@@ -1,3 +1,4 @@
+/** Judges messages as JSON before a handler sees them. */
 import { wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
@@ -10,17 +11,17 @@ import {
   judgeMessage,
 } from '../validators/json.js';
 
-/** How adapters judge what their sockets receive. */
+/** Options for judging received messages. */
 export interface MessageOptions {
   /**
-   * Judges every message as JSON before a handler sees it; limits that are left out are those of
-   * `JsonLimits`, with a depth of 32. Default: none, messages may be anything.
+   * Judges every message as JSON before a handler sees it. Missing limits have the defaults of `JsonLimits`,
+   * with a depth of 32. Default: messages are not judged.
    */
   readonly json?: JsonLimits | undefined;
   /**
-   * What becomes of a message that is refused. `close`: the connection is closed, with 1009 for
-   * what is too large, 1007 for what is no JSON, 1008 for the rest. `drop`: no handler sees it. A
-   * function is told, and says which of the two; if it throws, the connection is closed. Default `close`.
+   * Action for a refused message. `close`: closes the connection, with 1009 for a message that is too large,
+   * 1007 for one that is no JSON, 1008 for the rest. `drop`: no handler sees the message. A function gets the
+   * failure and returns one of the two; if it throws, the connection is closed. Default `close`.
    */
   readonly onInvalidMessage?:
     | 'close'
@@ -41,7 +42,7 @@ function closeCodeOf({ code, status }: ValidationFailure): number {
     : 1008;
 }
 
-/** What every adapter does with a message, before its handlers. @internal */
+/** Judges messages by the limits of `json`, and acts on the refused ones. @internal */
 export class JsonMessageFilter {
   readonly #limits: CheckedJsonLimits | undefined;
   readonly #onInvalid: MessageOptions['onInvalidMessage'];
@@ -59,7 +60,7 @@ export class JsonMessageFilter {
     this.#onInvalid = onInvalidMessage;
   }
 
-  /** Whether handlers may see the message; one that may not has been dealt with. */
+  /** True if handlers may see the message; a refused message is dealt with already. */
   admits(message: unknown, connection: ManagedConnection): boolean {
     if (this.#limits === undefined) return true;
     const given =
@@ -68,27 +69,28 @@ export class JsonMessageFilter {
         : Array.isArray(message)
           ? Buffer.concat(message as Buffer[])
           : bytesOf(message);
-    const why =
+    const refused =
       given === undefined
         ? failure('ERR_JSON_TYPE', { field: 'payload' })
         : judgeMessage(given, this.#limits);
-    if (why === undefined) return true;
-    this.#refused[why.code] = (this.#refused[why.code] ?? 0) + 1;
-    if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);
+    if (refused === undefined) return true;
+    this.#refused[refused.code] = (this.#refused[refused.code] ?? 0) + 1;
+    if (this.#actionFor(refused, connection) === 'close')
+      connection.close(closeCodeOf(refused), refused.reason);
     return false;
   }
 
-  /** Messages refused, by code. */
+  /** Refused messages by code. */
   refused(): Readonly<Partial<Record<FailureCode, number>>> {
     return { ...this.#refused };
   }
 
-  #choice(why: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {
+  #actionFor(refused: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {
     if (typeof this.#onInvalid !== 'function') return this.#onInvalid ?? 'close';
     try {
-      return this.#onInvalid(why, connection) === 'drop' ? 'drop' : 'close';
+      return this.#onInvalid(refused, connection) === 'drop' ? 'drop' : 'close';
     } catch {
-      // A client must not be able to end the server through a hook.
+      // A client could end the server through a hook that throws.
       return 'close';
     }
   }

@@ -1,3 +1,4 @@
+/** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
@@ -12,59 +13,61 @@ import type { TokenAuth } from './bearer.js';
 import type { MessageOptions } from './json-filter.js';
 
 /**
- * Options of every adapter. Either `limits` or a `manager` of your own; with a `manager`, the
- * options that would make one (`timers` and those of `ConnectionManagerOptions`) are its own.
- * `R` is the adapter's request.
+ * Options of every guard. Give `limits`, or a `manager` of your own: a manager brings its own
+ * `timers` and `ConnectionManagerOptions`. `R` is the request of the adapter.
  */
 export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
-  /** Limits of the manager that is made; required unless a `manager` is given. */
+  /** Limits of connections; required without a `manager`. */
   readonly limits?: ConnectionLimits;
-  /** A manager that others use too. */
+  /** Connection manager that other guards may share. Default: a new one, from `limits`. */
   readonly manager?: ConnectionManager;
-  /** Owner of the manager's timers. Default: a new one. */
+  /** Owner of all timers of the guard. Default: a new one. */
   readonly timers?: TimerManager;
   /**
-   * Networks (`10.0.0.0/8`) or addresses of your own proxies. Only from these are
-   * `X-Forwarded-For` and `Forwarded` read, from the right to the first address that is not
-   * trusted. Default: none, the socket's address counts.
+   * Networks (`10.0.0.0/8`) or addresses of your own proxies. `X-Forwarded-For` and `Forwarded` are
+   * read from these peers only, from the right to the first untrusted address. Default: none, and the
+   * socket's address counts.
    */
   readonly trustedProxies?: readonly string[];
   /**
-   * The user behind a request, or `undefined` (or `null`) for an anonymous one. If it throws or rejects, the
-   * client is refused with 500 (close code 1011) and is told nothing more, and so it is after `identifyTimeoutMs`.
+   * Returns the user of a request; `undefined` or `null` for an anonymous client. If it throws, rejects or
+   * exceeds `identifyTimeoutMs`, the client gets 500 (close 1011) without details; if it throws an
+   * `UnauthorizedError`, 401 (close 1008).
    */
   readonly identify?: (
     request: R,
   ) => string | null | undefined | Promise<string | null | undefined>;
-  /** Milliseconds that `identify` may take: 1 to 2^30. What it says later is not heard. Default 10000. */
+  /** Timeout for `identify`, ms: 1 to 2^30. Later results are ignored. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
-   * Lets in only clients with a good token, whose `sub` becomes the user; instead of `identify`.
-   * Others get 401 with `WWW-Authenticate` (close code 1008), or 503 (1013) while keys are missing.
+   * Admits clients with a valid token only; its `sub` is the user. Excludes `identify`. Other clients get
+   * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
   readonly auth?: TokenVerifier | TokenAuth;
-  /** Told what `identify` threw. */
+  /** Called with each error of `identify`, other than `UnauthorizedError`. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
-   * `http` refuses before the upgrade by status; `close` accepts and closes at once with a code,
+   * How clients are refused. `http`: by status, before the upgrade. `close`: by close code, right after it,
    * since browsers cannot read the status of a failed upgrade. Default `http`.
    */
   readonly refuseWith?: 'http' | 'close';
-  /** Limits of HTTP requests, those that are missing with their defaults. Default: none are enforced. */
+  /** Limits of HTTP requests; missing ones have their defaults. Default: no limits. */
   readonly requests?: Partial<RequestLimits>;
   /**
-   * Paths whose `GET` and `HEAD` are neither limited, shed nor counted: those that ask whether the server lives, which load must
-   * not decide. Exact, each from `/` on, of visible ASCII, without a query; at most 32. Upgrades are guarded there, too. Default: none.
+   * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
+   * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query;
+   * at most 32. Upgrades are guarded there too. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
-  /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
+  /** Limits of WebSockets; missing ones have their defaults. Default: no limits. */
   readonly websockets?: Partial<WebSocketLimits>;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
-  /** A page that shows what the server is doing. Default: none. It stands before all limits: who looks after the server must see it when it is full. */
+  /** Live page. Served before any limit, so that operators can open it on a full server. Default: none. */
   readonly page?: PageOptions | undefined;
 }
 
+/** Options of the guard itself. @internal */
 export const GUARD_OPTIONS = [
   'limits',
   'manager',
@@ -81,6 +84,8 @@ export const GUARD_OPTIONS = [
   'page',
   'metrics',
 ] as const;
+
+/** Options for the manager that a guard makes. @internal */
 export const MANAGER_OPTIONS = [
   'name',
   'leaseTimeoutMs',
@@ -92,7 +97,18 @@ export const MANAGER_OPTIONS = [
   'onRefuse',
   'onRateExceeded',
 ] as const;
-export const EXEMPT_PATHS_MAX = 32;
+
+const EXEMPT_PATHS_MAX = 32;
+
+/** Default of `identifyTimeoutMs`. @internal */
+export const IDENTIFY_TIMEOUT_MS = 10_000;
+
+/**
+ * Returns the given manager, or makes one from the options.
+ * @param maxConnections limit of WebSockets, which the manager of a guard enforces with its own total
+ * @throws ERR_INVALID_ARG_TYPE; ERR_LIMITS_CONFLICT as `ConnectionManager`
+ * @internal
+ */
 export function managerOf<R>(
   options: GuardOptions<R>,
   timers: TimerManager,
@@ -110,11 +126,11 @@ export function managerOf<R>(
       ]),
     );
     const total = limits.maxTotalConnections;
+    // A NaN or a string in `limits` stays, for the manager to refuse.
     const least =
       typeof total === 'number' || total === undefined
         ? Math.min(total ?? Infinity, maxConnections)
         : total;
-    // A NaN is not to be hidden by the other.
     return new ConnectionManager(
       maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least },
       timers,
@@ -136,7 +152,7 @@ export function managerOf<R>(
   return manager;
 }
 
-/** @internal */
+/** Parses `trustedProxies`; `undefined` if there are none. @internal */
 export function trustedProxiesOf(networks: readonly string[] | undefined): Trust | undefined {
   if (networks === undefined) return undefined;
   if (!Array.isArray(networks))
@@ -152,6 +168,7 @@ export function trustedProxiesOf(networks: readonly string[] | undefined): Trust
   return networks.length === 0 ? undefined : trust;
 }
 
+/** Checks `exemptPaths`. @internal */
 export function exemptPathsOf(paths: readonly string[] | undefined): ReadonlySet<string> {
   if (paths === undefined) return new Set();
   if (!Array.isArray(paths))
@@ -166,5 +183,3 @@ export function exemptPathsOf(paths: readonly string[] | undefined): ReadonlySet
   }
   return new Set(paths);
 }
-
-export const IDENTIFY_TIMEOUT_MS = 10000;

@@ -1,3 +1,4 @@
+/** A handshake that was judged, and the answer to one that is denied. */
 import type { Lease } from '../connections/admission.js';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -6,25 +7,33 @@ import { type Answer, answerWith } from '../http/answer.js';
 import type { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 
-/** Why a client is turned away. */
+/** Reason for refusing a handshake. */
 export interface Denial {
   readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
   readonly reason: string;
   readonly retryAfterMs: number;
-  /** What is wrong with the client's token. */
+  /** Failure of the client's token. */
   readonly failure?: ValidationFailure;
 }
 
-/** A denial that no manager knows of. */
+/** A denial by authentication, which the manager does not count. */
 export type AuthDenial = Denial & {
   readonly code: 'identify_failed' | 'unauthorized' | FailureCode;
 };
-/** Status before the upgrade and close code after it: the server's own state, or what one key did. */
-export function codesOf({
-  code,
-  failure: wrong,
-}: Denial): readonly [status: number, close: number] {
-  if (wrong !== undefined) return [wrong.status, wrong.status === 503 ? 1013 : 1008];
+
+/** Denial of a client whose `identify` failed. */
+export const IDENTIFY_FAILED: AuthDenial = {
+  code: 'identify_failed',
+  reason: 'Could not identify the client',
+  retryAfterMs: 0,
+};
+
+/**
+ * Returns the HTTP status of a denial before the upgrade, and the close code after it: 503 and 1013 for the
+ * server's own state, 429 and 1008 for one client's limit, 429 and 1013 for its rate.
+ */
+export function codesOf({ code, failure }: Denial): readonly [status: number, close: number] {
+  if (failure !== undefined) return [failure.status, failure.status === 503 ? 1013 : 1008];
   switch (code) {
     case 'identify_failed':
       return [500, 1011];
@@ -44,10 +53,11 @@ export function codesOf({
   }
 }
 
+/** Returns the HTTP answer of a denial. */
 export function answerOf(denial: Denial): Answer {
   const [status] = codesOf(denial);
   if (denial.code === 'unauthorized') {
-    // RFC 6750, 3.1: who came without a token is told nothing but the scheme.
+    // RFC 6750, section 3.1: a request without a token gets the scheme only, no error code.
     const challenge =
       denial.reason === 'missing_token'
         ? 'Bearer'
@@ -72,13 +82,17 @@ export function answerOf(denial: Denial): Answer {
   );
 }
 
-/** One client on its way in: refused, or holding a seat until it opens or leaves. @internal */
+/**
+ * One handshake that was judged: denied, or with a seat that it holds until its socket opens or it is
+ * abandoned.
+ * @internal
+ */
 export class PendingUpgrade {
   readonly #manager: ConnectionManager;
   readonly #userAgent: string;
   #lease: Lease | undefined;
   #denial: Denial | undefined;
-  /** What to answer instead of an upgrade, if anything. */
+  /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
   readonly answer: Answer | undefined;
 
   constructor(
@@ -96,14 +110,17 @@ export class PendingUpgrade {
     }
   }
 
-  /** Seats the socket, or closes it by code. */
+  /**
+   * Commits the seat to a socket that has opened, or closes the socket by code.
+   * @returns the connection, or `undefined` if the socket was closed
+   */
   open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
     const lease = this.#lease;
     this.#lease = undefined;
     if (lease !== undefined) {
       const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
       if (result.success) return result.connection;
-      // A manager that was closed meanwhile leaves the lease to its holder.
+      // A manager that was closed in between leaves the lease to its holder.
       this.#manager.abort(lease);
       this.#denial = result;
     }
@@ -111,7 +128,7 @@ export class PendingUpgrade {
     return undefined;
   }
 
-  /** Gives the seat back unless the socket has opened; `false` if there is none to give back. */
+  /** Gives the seat back unless the socket has opened; `false` if there is no seat to give back. */
   abandon(): boolean {
     const lease = this.#lease;
     this.#lease = undefined;
@@ -119,9 +136,3 @@ export class PendingUpgrade {
     return lease !== undefined;
   }
 }
-
-export const IDENTIFY_FAILED: AuthDenial = {
-  code: 'identify_failed',
-  reason: 'Could not identify the client',
-  retryAfterMs: 0,
-};

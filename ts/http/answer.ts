@@ -1,11 +1,13 @@
-/** An HTTP answer to a client that was refused. @internal */
+/** HTTP answers to refused clients, and the targets of requests. */
+
+/** An HTTP answer to a refused client. @internal */
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
-/** An answer with a JSON body. @internal */
+/** Returns an answer with a JSON body. @internal */
 export function answerWith(
   status: number,
   body: Readonly<Record<string, unknown>>,
@@ -24,7 +26,7 @@ export function answerWith(
   };
 }
 
-/** Path and query of an absolute URL. @internal */
+/** Returns path and query of an absolute URL. @internal */
 export function targetOf(url: string): string {
   const start = url.indexOf('/', url.indexOf('://') + 3);
   return start === -1 ? '/' : url.slice(start);

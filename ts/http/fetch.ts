@@ -1,4 +1,4 @@
-/** Requests of hosts that speak `Request` and `Response`: Bun and Elysia. */
+/** Limits of requests on hosts with `Request` and `Response`: Bun and Elysia. */
 import { maxHeaderSize } from 'node:http';
 import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
@@ -10,47 +10,55 @@ import {
   InFlightRequest,
 } from './limiter.js';
 
-/** @internal */
+/** Returns an answer as a `Response`. @internal */
 export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
 
-function refusalOf(gate: RequestLimiter, code: RequestRefusalCode): Response {
-  const response = responseOf(gate.answer(code));
+function refusalOf(limiter: RequestLimiter, code: RequestRefusalCode): Response {
+  const response = responseOf(limiter.answer(code));
   return isFailure(code) ? response : markRefused(response);
 }
 
+/** Key of a request's body state. */
 const BODY = Symbol('portcullis.body');
-/** The body of a request, as far as it has been asked for. */
+/** State of a request's body. */
 interface Body {
+  /** True while the handler waits for a read. */
   isAwaited: boolean;
-  /** Reads it counted, where its length is not known. */
+  /** Reads the body through the counting stream, where its length is unknown. */
   readonly counted: Response | undefined;
 }
-/** The ticket of a request: on itself, since an entry in a weak map is one more thing for each collection to visit. */
-const TICKET = Symbol('portcullis.ticket');
-type Watched = Request & { [BODY]?: Body; [TICKET]?: InFlightRequest | undefined };
+/** Key of a request's seat. Stored on the request: every garbage collection would visit the entry of a WeakMap. */
+const IN_FLIGHT = Symbol('portcullis.inFlight');
+type WatchedRequest = Request & { [BODY]?: Body; [IN_FLIGHT]?: InFlightRequest | undefined };
 type Read = (this: Request | Response) => Promise<unknown>;
 
-/** Aborts when the time of the request is over, its client gone or the server forced down. */
+/**
+ * Returns a signal that aborts at the timeout of the request, when its client is gone, and when the server is
+ * forced down.
+ * @param request a request of a guarded server
+ * @example
+ * app.get('/report', ({ request }) => fetch(upstream, { signal: signalOf(request) }));
+ */
 export function signalOf(request: Request): AbortSignal {
-  const ticket = (request as Watched)[TICKET];
-  return ticket === undefined ? request.signal : ticket.signalWith(ownSignal.call(request));
+  const inFlight = (request as WatchedRequest)[IN_FLIGHT];
+  return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal.call(request));
 }
 
-/** Whether a request asks for a WebSocket. @internal */
+/** True if a request asks for a WebSocket. @internal */
 export function isUpgrade(request: Request): boolean {
   return request.headers.get('upgrade')?.toLowerCase() === 'websocket';
 }
 
-// Shared by all requests: closures for each would cost more than the reading.
+// Shared by all requests: closures for each request cost more than the read.
 const READERS = Object.fromEntries(
   (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
     const read = (Request.prototype as unknown as Record<string, Read>)[name];
     const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
     return [
       name,
-      async function (this: Watched): Promise<unknown> {
+      async function (this: WatchedRequest): Promise<unknown> {
         const body = this[BODY];
         if (body === undefined) return read?.call(this);
         body.isAwaited = true;
@@ -68,7 +76,7 @@ const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.
   this: Request,
 ) => AbortSignal;
 
-// Few handlers ask for it, and the host makes its own when it is asked.
+// A getter, since few handlers use the signal and the host makes its own lazily.
 const SIGNAL = {
   configurable: true,
   get(this: Request): AbortSignal {
@@ -76,17 +84,17 @@ const SIGNAL = {
   },
 };
 
-/** A body of unknown length, counted as it is read. */
+/** Returns a stream that counts a body of unknown length as it is read. */
 function counted(
   body: ReadableStream<Uint8Array>,
-  ticket: InFlightRequest,
+  inFlight: InFlightRequest,
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
       const { done, value } = await reader.read();
       if (done) return controller.close();
-      if (ticket.countBody(value.byteLength)) return controller.enqueue(value);
+      if (inFlight.countBody(value.byteLength)) return controller.enqueue(value);
       await reader.cancel().catch(() => undefined);
       controller.error(
         new ArgumentRangeError('the body is larger than maxPayloadSize', {
@@ -98,15 +106,15 @@ function counted(
   });
 }
 
-/** Puts the ticket's signal, and what counts and times the body, in front of the request's own. */
+/** Puts our signal and our counting body readers in front of the request's own. */
 function watch(
-  request: Watched,
-  ticket: InFlightRequest,
+  request: WatchedRequest,
+  inFlight: InFlightRequest,
   hasBody: boolean,
   isCounted: boolean,
 ): void {
-  request[TICKET] = ticket;
-  // Those of clients that are refused come in floods, and those of WebSockets stay: they keep the host's own, and `signalOf` knows better.
+  request[IN_FLIGHT] = inFlight;
+  // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
   if (isUpgrade(request)) return;
   Object.defineProperty(request, 'signal', SIGNAL);
   if (!hasBody) return;
@@ -114,7 +122,7 @@ function watch(
   if (isCounted && request.body !== null) {
     const type = request.headers.get('content-type');
     response = new Response(
-      counted(request.body, ticket),
+      counted(request.body, inFlight),
       type === null ? {} : { headers: { 'content-type': type } },
     );
     Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
@@ -125,79 +133,81 @@ function watch(
   }
   const body: Body = { isAwaited: false, counted: response };
   request[BODY] = body;
-  ticket.waitsForBody = () => body.isAwaited;
+  inFlight.waitsForBody = () => body.isAwaited;
   Object.assign(request, READERS);
 }
 
-/** Takes the ticket from a request that has become a WebSocket, which may keep it for days. @internal */
-export function unwatch(request: Watched): void {
-  request[TICKET] = undefined;
+/** Detaches the seat from a request that became a WebSocket, which may keep the request for days. @internal */
+export function unwatch(request: WatchedRequest): void {
+  request[IN_FLIGHT] = undefined;
 }
 
-function headerBytes(request: Request, most: number): number {
-  // The host has refused what is above its own limit.
-  if (most >= maxHeaderSize) return 0;
+/** Returns the bytes of all headers; 0 where the host's own limit is lower, since it has refused larger ones. */
+function headerBytes(request: Request, maxBytes: number): number {
+  if (maxBytes >= maxHeaderSize) return 0;
   let bytes = 0;
   for (const [name, value] of request.headers) bytes += name.length + Buffer.byteLength(value) + 4;
   return bytes;
 }
 
 /**
- * Runs `handle` within the limits; what it answers after its time was over is dropped.
+ * Runs `handle` within the limits. Answers after the timeout are dropped.
+ *
+ * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
  * @internal
  */
 export function withinLimits<T>(
-  gate: RequestLimiter,
+  limiter: RequestLimiter,
   request: Request,
   handle: () => T,
 ): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const length = hasBody ? request.headers.get('content-length') : null;
-  // Of an upgrade the manager decides, who may refuse by a close code.
-  const entered = gate.admit(headerBytes(request, gate.limits.maxHeaderSize), length, () =>
+  // Shedding an upgrade is the manager's decision; it may refuse by close code.
+  const admitted = limiter.admit(headerBytes(request, limiter.limits.maxHeaderSize), length, () =>
     isUpgrade(request),
   );
-  if (!(entered instanceof InFlightRequest)) return refusalOf(gate, entered);
-  const ticket = entered;
+  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted);
+  const inFlight = admitted;
   const refused = (): Response | undefined =>
-    ticket.refusal === undefined ? undefined : refusalOf(gate, ticket.refusal);
+    inFlight.refusal === undefined ? undefined : refusalOf(limiter, inFlight.refusal);
   let result: T;
   try {
     watch(
       request,
-      ticket,
+      inFlight,
       hasBody && (length !== null || request.headers.has('transfer-encoding')),
       length === null,
     );
     result = handle();
   } catch (error) {
-    ticket.end();
+    inFlight.end();
     const response = refused();
     if (response !== undefined) return response;
     throw error;
   }
   if (!(result instanceof Promise)) {
-    ticket.end();
+    inFlight.end();
     return refused() ?? result;
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
-    ticket.isGone = () => ownSignal.call(request).aborted;
-    ticket.onGone = () => {
-      ticket.end();
+    inFlight.isGone = () => ownSignal.call(request).aborted;
+    inFlight.onGone = () => {
+      inFlight.end();
       resolve(markRefused(new Response(null, { status: 503 })));
     };
-    ticket.onRefused = (code) => {
-      // The seat is free again: a handler that never ends must not keep it.
-      ticket.end();
-      resolve(refusalOf(gate, code));
+    inFlight.onRefused = (code) => {
+      // Frees the seat now: a handler that never ends would keep it.
+      inFlight.end();
+      resolve(refusalOf(limiter, code));
     };
     (result as Promise<Awaited<T>>).then(
       (value) => {
-        ticket.end();
+        inFlight.end();
         resolve(refused() ?? value);
       },
       (error: unknown) => {
-        ticket.end();
+        inFlight.end();
         const response = refused();
         if (response === undefined) reject(error);
         else resolve(response);

@@ -1,6 +1,6 @@
 /**
- * Limits of HTTP requests, decided in one place; adapters translate. A ticket is one request in flight:
- * it holds its seat, its deadline and its signal.
+ * Limits of HTTP requests, decided in one place; `fetch.ts` and `node.ts` translate for the two kinds of
+ * hosts. A request in flight holds its seat, its deadline and its signal.
  */
 import { PortcullisError } from '../base/errors.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
@@ -10,7 +10,7 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
 
-/** Why a request was refused or ended. */
+/** Reason for refusing a request or ending it early. */
 export type RequestRefusalCode =
   | 'draining'
   | 'overload'
@@ -20,11 +20,13 @@ export type RequestRefusalCode =
   | 'request_timeout'
   | 'handler_timeout';
 
-/** How requests fared. */
+/** Counts of requests. */
 export interface RequestStats {
+  /** Requests in flight. */
   readonly active: number;
+  /** Requests that ended, early or not. */
   readonly served: number;
-  /** Refused or ended, by code; codes that never came up are absent. */
+  /** Requests refused or ended early, by code; codes without one are absent. */
   readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 
@@ -39,7 +41,7 @@ const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, me
 };
 const RETRY_MS = 1000;
 
-/** A handler that takes too long has failed; all else is refused before it has begun. @internal */
+/** True for an error of the handler; all other codes refuse a request before the handler runs. @internal */
 export function isFailure(code: RequestRefusalCode): boolean {
   return code === 'handler_timeout';
 }
@@ -55,27 +57,27 @@ export class InFlightRequest {
   #reason: PortcullisError | undefined;
   #bytes = 0;
   #isOver = false;
-  /** Whether the handler waits for the body, which has not come whole. */
+  /** True while the handler waits for a body that has not arrived whole. */
   waitsForBody: () => boolean = () => false;
-  /** Whether the client has gone, on hosts that say so only when they are asked. */
+  /** True if the client is gone, on hosts that tell only on demand. */
   isGone: () => boolean = () => false;
-  /** Called when the time is over of a request whose client has gone: neither is its handler late, nor does anybody wait for an answer. */
+  /** Called at the timeout of a request whose client is gone: the handler is not late, and no client waits. */
   onGone: (() => void) | undefined;
-  /** Called once when the request is to be ended before its handler has. */
+  /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
 
-  constructor(gate: RequestLimiter, limits: Checked<'requests'>, timers: TimerManager) {
-    this.#limiter = gate;
+  constructor(limiter: RequestLimiter, limits: Checked<'requests'>, timers: TimerManager) {
+    this.#limiter = limiter;
     this.#maxBodyBytes = limits.maxPayloadSize;
     if (limits.timeoutMs === Infinity) return;
-    this.#timer = timers.setTimeout(() => this.#timeIsOver(), {
+    this.#timer = timers.setTimeout(() => this.#onTimeout(), {
       delayMs: limits.timeoutMs,
       ref: false,
       name: 'requests.timeout',
     });
   }
 
-  /** Aborts when the request is ended: its time is over, the client gone, the server forced down. */
+  /** Aborts at the timeout, when the client is gone, and when the server is forced down. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
@@ -84,16 +86,17 @@ export class InFlightRequest {
     return this.#controller.signal;
   }
 
-  /** The same, and when the host's own does. */
+  /** Returns a signal that aborts with this one or with the host's own. */
   signalWith(own: AbortSignal): AbortSignal {
     return (this.#joined ??= AbortSignal.any([own, this.signal]));
   }
 
+  /** Code of the refusal, once there is one. */
   get refusal(): RequestRefusalCode | undefined {
     return this.#refusal;
   }
 
-  /** Counts bytes of the body; `false` once they are too many. */
+  /** Counts bytes of the body; `false` above the limit. */
   countBody(bytes: number): boolean {
     this.#bytes += bytes;
     if (this.#bytes <= this.#maxBodyBytes) return true;
@@ -101,14 +104,14 @@ export class InFlightRequest {
     return false;
   }
 
-  #timeIsOver(): void {
+  #onTimeout(): void {
     if (!this.isGone())
       return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
     this.abort('The client is gone');
     this.onGone?.();
   }
 
-  /** Ends the request before its handler has. */
+  /** Ends the request before its handler does. */
   refuse(code: RequestRefusalCode): void {
     if (this.#isOver || this.#refusal !== undefined) return;
     this.#refusal = code;
@@ -117,13 +120,14 @@ export class InFlightRequest {
     this.onRefused?.(code);
   }
 
-  abort(why: string): void {
+  /** Aborts the signal; `message` is that of its reason. */
+  abort(message: string): void {
     if (this.#isOver || this.#reason !== undefined) return;
-    this.#reason = new PortcullisError('ERR_TIMEOUT', why);
+    this.#reason = new PortcullisError('ERR_TIMEOUT', message);
     this.#controller?.abort(this.#reason);
   }
 
-  /** Gives the seat back; may be called again. */
+  /** Gives the seat back. May be called again. */
   end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -132,7 +136,7 @@ export class InFlightRequest {
   }
 }
 
-/** @internal */
+/** Enforces the limits of the requests of one guard. @internal */
 export class RequestLimiter {
   readonly #limits: Checked<'requests'>;
   readonly #timers: TimerManager;
@@ -157,6 +161,7 @@ export class RequestLimiter {
     this.#monitor = monitor;
   }
 
+  /** Requests in flight. */
   get active(): number {
     return this.#inFlight.size;
   }
@@ -165,15 +170,16 @@ export class RequestLimiter {
     return this.#limits;
   }
 
-  stats(): RequestStats {
+  /** Counts at this moment. */
+  snapshot(): RequestStats {
     return { active: this.#inFlight.size, served: this.#served, refused: { ...this.#refused } };
   }
 
   /**
-   * Lets a request in, or says why not.
-   * @param headerBytes of all headers; 0 where the host has judged them
-   * @param contentLength as it was sent, if it was
-   * @param isJudgedLater whether what it asks for decides about load: it must not be asked twice
+   * Admits a request, or returns the reason for refusing it.
+   * @param headerBytes bytes of all headers; 0 where the host has limited them already
+   * @param contentLength the header `Content-Length`, if there is one
+   * @param isJudgedLater true for an upgrade: its shedding is the manager's decision, which must not be made twice
    */
   admit(
     headerBytes: number,
@@ -185,10 +191,10 @@ export class RequestLimiter {
       this.count(code);
       return code;
     }
-    const ticket = new InFlightRequest(this, this.#limits, this.#timers);
-    this.#inFlight.add(ticket);
+    const inFlight = new InFlightRequest(this, this.#limits, this.#timers);
+    this.#inFlight.add(inFlight);
     this.#monitor?.requestStarted();
-    return ticket;
+    return inFlight;
   }
 
   #judge(
@@ -201,7 +207,7 @@ export class RequestLimiter {
     if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize)
       return 'payload_too_large';
     if (this.#inFlight.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
-    // Last: what is refused anyway is no part of what is shed.
+    // Last: a request that another limit refuses is no part of the share that is shed.
     if (
       this.#monitor === undefined ||
       this.#monitor.isPressed === false ||
@@ -212,7 +218,7 @@ export class RequestLimiter {
     return this.#shedMs > 0 ? 'overload' : undefined;
   }
 
-  /** What to tell the client. */
+  /** Returns the HTTP answer of a refusal. */
   answer(code: RequestRefusalCode): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 408;
@@ -220,25 +226,27 @@ export class RequestLimiter {
     const headers: Record<string, string> = retry
       ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
       : {};
-    // What follows on this connection may be the rest of a body that nobody reads.
+    // The rest of the connection may be a body that no handler reads.
     if (code !== 'too_many_requests_in_flight' && code !== 'overload')
       headers['connection'] = 'close';
     return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
   }
 
+  /** Counts a refusal. */
   count(code: RequestRefusalCode): void {
     this.#refused[code] = (this.#refused[code] ?? 0) + 1;
     if (!isFailure(code)) this.#metrics?.recordRefusal(code);
   }
 
-  ended(ticket: InFlightRequest): void {
-    this.#inFlight.delete(ticket);
+  /** Called by a request that has given its seat back. */
+  ended(inFlight: InFlightRequest): void {
+    this.#inFlight.delete(inFlight);
     this.#served++;
     this.#monitor?.requestEnded();
     if (this.#inFlight.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Refuses newcomers from now on. */
+  /** Refuses new requests from now on. */
   drain(): void {
     this.#isDraining = true;
   }
@@ -250,7 +258,8 @@ export class RequestLimiter {
       : new Promise((resolve) => void this.#idle.push(resolve));
   }
 
+  /** Aborts the signals of all requests in flight. */
   abort(): void {
-    for (const ticket of this.#inFlight) ticket.abort('The server is shutting down');
+    for (const inFlight of this.#inFlight) inFlight.abort('The server is shutting down');
   }
 }

@@ -1,4 +1,4 @@
-/** Requests of a `node:http` server: limits around its handler, and its end without cutting anybody off. */
+/** Limits of requests on a `node:http` server, and its graceful end. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { markRefused } from '../metrics/meters.js';
@@ -10,21 +10,25 @@ import {
   InFlightRequest,
 } from './limiter.js';
 
-const TICKETS = new WeakMap<IncomingMessage, InFlightRequest>();
+const IN_FLIGHT = new WeakMap<IncomingMessage, InFlightRequest>();
 
-/** Aborts when the time of the request is over, its client gone or the server forced down; needs a guard with `requests`. */
+/**
+ * Returns a signal that aborts at the timeout of the request, when its client is gone, and when the server is
+ * forced down; `undefined` without a guard that has `requests`.
+ * @param request a request whose handler `guard.request()` wraps
+ */
 export function signalOf(request: IncomingMessage): AbortSignal | undefined {
-  return TICKETS.get(request)?.signal;
+  return IN_FLIGHT.get(request)?.signal;
 }
 
+/** Returns the bytes of all headers. Names and values alternate in `rawHeaders`; a pair adds ": " and a line end. */
 function headerBytes(request: IncomingMessage): number {
   let bytes = 0;
-  // Names and values alternate; each pair is sent with ": " and a line end.
   for (const text of request.rawHeaders) bytes += Buffer.byteLength(text) + 2;
   return bytes;
 }
 
-/** A response that has been given by us: its handler may go on, but is not heard. */
+/** Makes a response ignore its handler: we have answered in its place. */
 function silence(response: ServerResponse): void {
   const chain = (): ServerResponse => response;
   Object.assign(response, {
@@ -38,16 +42,17 @@ function silence(response: ServerResponse): void {
   });
 }
 
+/** Answers a refused request, or breaks its response off. */
 function answer(
-  gate: RequestLimiter,
+  limiter: RequestLimiter,
   code: RequestRefusalCode,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
-  // Half an answer cannot be taken back: the client sees it break off.
+  // A response that has begun cannot be replaced: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
   if (!isFailure(code)) markRefused(response);
-  const { status, headers, body } = gate.answer(code);
+  const { status, headers, body } = limiter.answer(code);
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
   const isLast = headers['connection'] === 'close' || !request.complete;
@@ -58,46 +63,46 @@ function answer(
   silence(response);
 }
 
-/** @internal */
+/** Wraps a request handler in the limits. @internal */
 export function guardHandler(
-  gate: RequestLimiter,
+  limiter: RequestLimiter,
   handler: (request: IncomingMessage, response: ServerResponse) => unknown,
 ) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
-    const entered = gate.admit(headerBytes(request), length);
-    if (!(entered instanceof InFlightRequest)) return answer(gate, entered, request, response);
-    const ticket = entered;
-    TICKETS.set(request, ticket);
-    ticket.onRefused = (code) => {
-      answer(gate, code, request, response);
-      ticket.end();
+    const admitted = limiter.admit(headerBytes(request), length);
+    if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
+    const inFlight = admitted;
+    IN_FLIGHT.set(request, inFlight);
+    inFlight.onRefused = (code) => {
+      answer(limiter, code, request, response);
+      inFlight.end();
     };
     response.once('close', () => {
-      if (!response.writableFinished) ticket.abort('The client is gone');
-      ticket.end();
+      if (!response.writableFinished) inFlight.abort('The client is gone');
+      inFlight.end();
     });
     if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
-      // One that nobody has begun to read is not waited for.
-      ticket.waitsForBody = () => !request.complete && request.readableFlowing !== null;
+      // A handler that has not begun to read the body does not wait for it.
+      inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
       const push = request.push.bind(request);
       request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-        // What is too much is dropped: reading on would hold the memory that the limit guards.
-        if (chunk !== null && !ticket.countBody((chunk as Buffer).length)) return true;
+        // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects.
+        if (chunk !== null && !inFlight.countBody((chunk as Buffer).length)) return true;
         return push(chunk, encoding);
       };
     }
     try {
       return handler.call(this, request, response);
     } catch (error) {
-      // The host makes an uncaught error of it, and answers nobody.
-      ticket.end();
+      // The host turns it into an uncaught exception, and sends no response.
+      inFlight.end();
       throw error;
     }
   };
 }
 
-/** Follows a server's sockets and requests, from before its first one. */
+/** Tracks the sockets and requests of a server, from before its first one. */
 class HttpDrain {
   readonly #server: Server;
   readonly #sockets = new Map<Socket, number>();
@@ -114,7 +119,7 @@ class HttpDrain {
     server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
       this.#follow(request, response),
     );
-    // An upgraded socket is a WebSocket's from here on.
+    // An upgraded socket belongs to a WebSocket from now on.
     server.prependListener('upgrade', (_request: IncomingMessage, socket: Socket) =>
       this.#sockets.delete(socket),
     );
@@ -147,7 +152,7 @@ class HttpDrain {
     if (this.#server.listening) this.#server.close(() => undefined);
     for (const response of this.#responses)
       if (!response.headersSent) response.shouldKeepAlive = false;
-    // Kept alive, or connected and never heard of: Node waits for both.
+    // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
     for (const [socket, requests] of this.#sockets) if (requests === 0) socket.destroySoon();
   }
 
@@ -162,20 +167,20 @@ class HttpDrain {
   }
 }
 
-/** The HTTP half of a part. @internal */
+/** Returns the HTTP half of a drainable server. @internal */
 export function httpDrainable(
   server: Server,
-  gate: RequestLimiter | undefined,
+  limiter: RequestLimiter | undefined,
 ): Required<Pick<Drainable, 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
   const drain = new HttpDrain(server);
   return {
     drain() {
-      gate?.drain();
+      limiter?.drain();
       drain.drain();
     },
     requests: () => drain.active,
     whenIdle: () => drain.whenIdle(),
-    abort: () => gate?.abort(),
+    abort: () => limiter?.abort(),
     destroy: () => drain.destroy(),
   };
 }
