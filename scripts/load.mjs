@@ -1,14 +1,14 @@
 // npm run load: ten thousand live WebSocket clients behind everything there is, against a bare server, the plan's
-// design in plain JavaScript, and what npm offers. Builds what is stale; see bench/load/options.mjs.
+// design in plain JavaScript, and what npm offers. Builds what is stale; see load/options.mjs.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { resolve } from 'node:path';
-import { measure } from '../bench/load/measure.mjs';
-import { USAGE, UsageError, optionsOf } from '../bench/load/options.mjs';
-import { plotOf } from '../bench/load/plot.mjs';
-import { arePinned, filesProblem, root } from '../bench/load/processes.mjs';
-import { closing, medians, tableOf, verdictOf, verdictText } from '../bench/load/verdict.mjs';
+import { measure } from '../load/measure.mjs';
+import { USAGE, UsageError, optionsOf } from '../load/options.mjs';
+import { plotOf } from '../load/plot.mjs';
+import { arePinned, filesProblem, root } from '../load/processes.mjs';
+import { closing, medians, tableOf, verdictOf, verdictText } from '../load/verdict.mjs';
 
 function fail(sentence) {
   console.error(`portcullis: ${sentence}`);
@@ -52,7 +52,9 @@ const about = {
   date: new Date().toISOString().slice(0, 10),
   commit:
     (output('git', ['rev-parse', '--short=12', 'HEAD']) ?? 'unknown') +
-    (output('git', ['status', '--porcelain', '--', 'ts', 'src', 'bench']) ? ' with changes' : ''),
+    (output('git', ['status', '--porcelain', '--', 'ts', 'src', 'bench', 'load'])
+      ? ' with changes'
+      : ''),
   machine: {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,

@@ -1,6 +1,6 @@
 // The contestants on Bun: Elysia. elysia.ts CONTESTANT CONNECTIONS
 import { Elysia } from 'elysia';
-import { portcullis } from '../../dist/elysia.js';
+import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
 import { npmGuard } from './npm.mjs';
 import { report } from './report.mjs';

@@ -3,11 +3,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-export const root = fileURLToPath(new URL('../..', import.meta.url));
+export const root = fileURLToPath(new URL('..', import.meta.url));
 const BUN = 'node_modules/.bin/bun';
 const SERVERS = {
-  bun: [BUN, 'bench/load/elysia.ts'],
-  node: [process.execPath, 'bench/load/node.mjs'],
+  bun: [BUN, 'load/elysia.ts'],
+  node: [process.execPath, 'load/node.mjs'],
 };
 /** What a process needs besides its connections: its own files, its parent's pipe, those that are on their way. */
 const SPARE_FILES = 500;
@@ -97,9 +97,4 @@ export const startServer = (host, contestant, connections) => {
   return new Talker(command, [file, contestant, String(connections)], serverCore, connections);
 };
 export const startClients = (port, connections) =>
-  new Talker(
-    BUN,
-    ['bench/load/client.ts', String(port), String(connections)],
-    clientCore,
-    connections,
-  );
+  new Talker(BUN, ['load/client.ts', String(port), String(connections)], clientCore, connections);

@@ -1,7 +1,7 @@
 // The contestants on Node: `ws` on a `node:http` server. node.mjs CONTESTANT CONNECTIONS
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
-import { portcullis } from '../../dist/ws.js';
+import { portcullis } from '../dist/ws.js';
 import { everything } from './everything.mjs';
 import { npmGuard } from './npm.mjs';
 import { report } from './report.mjs';

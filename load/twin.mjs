@@ -1,6 +1,6 @@
 // The plan's design in plain JavaScript: its classes as they stand there, wired as portcullis is.
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { TwinConnectionManager } from '../twin.mjs';
+import { TwinConnectionManager } from '../bench/twin.mjs';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
 class TimerManager {
