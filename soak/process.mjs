@@ -158,10 +158,10 @@ export class Server extends Process {
 }
 
 /** Clients in a process of their own, which a trial may stop or kill. */
-export class Herd extends Process {
+export class ClientPool extends Process {
   static async start(port, count, options = {}) {
-    const self = new Herd([process.execPath], ['soak/herd.mjs'], {
-      HERD: JSON.stringify({ port, count, ...options }),
+    const self = new ClientPool([process.execPath], ['soak/client-pool.mjs'], {
+      CLIENT_POOL: JSON.stringify({ port, count, ...options }),
     });
     await self.says(/all are open/);
     return self;

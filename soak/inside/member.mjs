@@ -1,7 +1,7 @@
 // Two managers on one name, in a worker: does what it is told, and tells what came of it.
 import { parentPort, workerData } from 'node:worker_threads';
 import { ConnectionManager, TimerManager } from '../../dist/index.js';
-import { Dice } from '../dice.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
 import { LIMITS, draw, operate, told } from './operations.mjs';
 
 const { name, start } = workerData;
@@ -28,10 +28,10 @@ parentPort.on('message', ({ operation, rush }) => {
   Atomics.add(gate, 0, 1);
   Atomics.notify(gate, 0);
   for (let seen; (seen = Atomics.load(gate, 0)) < rush.target;) Atomics.wait(gate, 0, seen, 1000);
-  const dice = new Dice(rush.seed);
+  const random = new SeededRandom(rush.seed);
   let most = 0;
   for (let at = 0; at < rush.count; at++) {
-    operate(managers, open, held, draw(dice));
+    operate(managers, open, held, draw(random));
     most = Math.max(most, statsOf()[0]);
   }
   return parentPort.postMessage({ held: told(held), most });

@@ -2,12 +2,12 @@
 // all of them at once; now and then a worker is ended, and another takes its place.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { Dice } from '../dice.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
 import { LIMITS, broken, countsOf, draw, expected } from './operations.mjs';
 
 const [seed, count, rounds] = process.argv.slice(2);
 const WORKERS = 4;
-const dice = new Dice(seed);
+const random = new SeededRandom(seed);
 const start = new SharedArrayBuffer(4);
 const members = [];
 const fail = (what) => {
@@ -33,8 +33,8 @@ const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
 await Promise.all(Array.from({ length: WORKERS }, (_, at) => begin(at)));
 const seen = {};
 for (let step = 0; step < Number(count); step++) {
-  if (dice.next() < 0.003) {
-    const at = dice.below(WORKERS);
+  if (random.next() < 0.003) {
+    const at = random.below(WORKERS);
     await members[at].worker.terminate();
     await begin(at);
     const { stats } = await ask(members[at], {});
@@ -43,8 +43,8 @@ for (let step = 0; step < Number(count); step++) {
         `step ${step}, a worker has ended: ${JSON.stringify({ stats, counts: countsOf(all()) })}`,
       );
   }
-  const member = dice.pick(members);
-  const operation = draw(dice);
+  const member = random.pick(members);
+  const operation = draw(random);
   const wanted = expected(all(), member.held, operation);
   const { outcome, stats, held } = await ask(member, { operation });
   seen[outcome] = (seen[outcome] ?? 0) + 1;
@@ -72,10 +72,10 @@ for (let round = 0; round < Number(rounds); round++) {
   if (!same(stats, countsOf(all())))
     fail(`rush ${round}: ${JSON.stringify({ stats, counts: countsOf(all()) })}`);
   // One is ended in the middle of the next rush.
-  const at = dice.below(WORKERS);
+  const at = random.below(WORKERS);
   const ending = members[at].worker;
   ending.postMessage({ rush: { target: 0, seed: `${seed} ${round}`, count: 1e9 } });
-  await new Promise((resolve) => void setTimeout(resolve, dice.below(20)));
+  await new Promise((resolve) => void setTimeout(resolve, random.below(20)));
   await ending.terminate();
   await begin(at);
   const after = await ask(members[at], {});

@@ -42,17 +42,17 @@ const ASKED = [
 
 let ids = 0;
 
-/** @param {import('../dice.mjs').Dice} dice */
-export function draw(dice) {
-  const [ip, address, prefix] = dice.pick(ADDRESSES);
+/** @param {import('../seeded-random.mjs').SeededRandom} random */
+export function draw(random) {
+  const [ip, address, prefix] = random.pick(ADDRESSES);
   return {
-    kind: dice.next() < 0.02 ? 'reopen' : dice.pick(ASKED),
-    manager: dice.below(2),
+    kind: random.next() < 0.02 ? 'reopen' : random.pick(ASKED),
+    manager: random.below(2),
     ip,
     address,
     prefix,
-    user: dice.pick(USERS),
-    pick: dice.next(),
+    user: random.pick(USERS),
+    pick: random.next(),
   };
 }
 

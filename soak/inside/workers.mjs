@@ -3,10 +3,10 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
-import { Dice } from '../dice.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
 
 const [seed, count, width] = process.argv.slice(2);
-const dice = new Dice(seed);
+const random = new SeededRandom(seed);
 const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 36_000 })}`;
@@ -30,7 +30,7 @@ let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
     // Some are ended while they still begin, and even before they run.
-    const early = dice.next() < 0.3;
+    const early = random.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), {
       workerData: { ...workerData, early },
     });
@@ -38,8 +38,8 @@ const one = async () => {
       console.error(error);
       process.exit(1);
     });
-    if (!early || dice.next() < 0.7) await once(worker, 'message');
-    await new Promise((resolve) => void setTimeout(resolve, dice.below(60)));
+    if (!early || random.next() < 0.7) await once(worker, 'message');
+    await new Promise((resolve) => void setTimeout(resolve, random.below(60)));
     await worker.terminate();
     console.log('ended');
   }
