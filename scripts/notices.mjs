@@ -1,36 +1,17 @@
 // Writes THIRD-PARTY-NOTICES.md: what is linked into the addons of all platforms, and what is inlined into the
 // page, each with its licence, and every licence text once. The build runs it; it is part of every package.
-import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = fileURLToPath(new URL('..', import.meta.url));
-const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
-const fail = (sentence) => {
-  console.error(`portcullis: ${sentence}`);
-  process.exit(1);
-};
+import { cargoMetadata, fail, json, root } from './lib/project.mjs';
 
 /** Crates that are packed without the licence file of their repository, and a package of the same one that has it. */
 const TEXT_ELSEWHERE = [[/^napi(?:-|$)/, 'node_modules/@napi-rs/cli']];
 /** Crates without one anywhere that name a licence whose text needs no name of its holder. */
 const STANDARD = [[/^objc2-/, 'Apache-2.0']];
 
-function metadata(target) {
-  const args = ['metadata', '--locked', '--format-version', '1', '--filter-platform', target];
-  const { status, stdout, stderr } = spawnSync('cargo', args, {
-    cwd: root,
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  });
-  if (status !== 0) fail(`cargo metadata failed: ${stderr}`);
-  return JSON.parse(stdout);
-}
-
 /** What is linked for a target: the root's dependencies and theirs, without what only builds them and without macros. */
 function linkedFor(target) {
-  const { packages, resolve } = metadata(target);
+  const { packages, resolve } = cargoMetadata('--filter-platform', target);
   const byId = new Map(packages.map((one) => [one.id, one]));
   const nodes = new Map(resolve.nodes.map((node) => [node.id, node]));
   const isMacro = (id) => byId.get(id).targets.some(({ kind }) => kind.includes('proc-macro'));
