@@ -25,8 +25,8 @@ server.stdout.on('data', async (data) => {
   if (url === undefined || isUp) return;
   isUp = true;
   if (load === 0) return;
-  const { traffic } = await import('./traffic.mjs');
-  traffic(new URL(url).origin, load);
+  const { startTraffic } = await import('./traffic.mjs');
+  startTraffic(new URL(url).origin, load);
   console.log(
     `${load} clients connect and send; the event loop is blocked for 400 ms every 45 s, so that there is a stall to see. Ctrl-C ends it.`,
   );
