@@ -1,113 +1,136 @@
-// What a user would assemble from npm: rate-limiter-flexible for rates and for seats (points that are given back),
-// fast-jwt with its cache, prom-client with its default metrics, a timer for each connection, one heartbeat for all.
+// A guard assembled from npm, as a user would do it: rate-limiter-flexible for rates and for seats (points that
+// are given back), fast-jwt with its cache, prom-client with its default metrics, a timer for each connection,
+// one heartbeat for all.
 import { createVerifier } from 'fast-jwt';
 import { Counter, Gauge, Histogram, collectDefaultMetrics, register } from 'prom-client';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
-/** A guard, as the servers wire it. */
-export function npmGuard(limits) {
-  collectDefaultMetrics();
-  const connections = new Gauge({ name: 'ws_connections', help: 'Open connections' });
-  const messages = new Counter({
+/** The metrics of the guard. */
+class Metrics {
+  connections = new Gauge({ name: 'ws_connections', help: 'Open connections' });
+  messages = new Counter({
     name: 'ws_messages_total',
     help: 'Messages',
     labelNames: ['direction'],
   });
-  const refused = new Counter({
+  refused = new Counter({
     name: 'ws_refused_total',
     help: 'Refused upgrades',
     labelNames: ['reason'],
   });
-  const duration = new Histogram({
+  duration = new Histogram({
     name: 'ws_message_seconds',
     help: 'Time of a message',
     buckets: [0.0001, 0.001, 0.01, 0.1, 1],
   });
-  const verify = createVerifier({
+}
+
+/** A guard, as the servers wire it. */
+export class NpmGuard {
+  #limits;
+  #metrics = new Metrics();
+  #live = new Set();
+  #next = 0;
+  #verify = createVerifier({
     key: SECRET,
     algorithms: ['HS256'],
     allowedIss: ISSUER,
     allowedAud: AUDIENCE,
     cache: true,
   });
-  const connectRate = new RateLimiterMemory({ points: limits.connectsPerMinute, duration: 60 });
-  const messageRate = new RateLimiterMemory({ points: limits.messagesPerSecond, duration: 1 });
-  // Without a duration points stay taken until they are given back.
-  const seatsOfIp = new RateLimiterMemory({ points: limits.perIp, duration: 0, keyPrefix: 'ip' });
-  const seatsOfUser = new RateLimiterMemory({
-    points: limits.perUser,
-    duration: 0,
-    keyPrefix: 'user',
-  });
-  const live = new Set();
-  let next = 0;
+  #connectRate;
+  #messageRate;
+  #seatsOfIp;
+  #seatsOfUser;
 
-  setInterval(() => {
-    for (const seat of live) seat.socket?.ping();
-  }, limits.pingMs);
-  const refuse = (status, reason) => {
-    refused.inc({ reason });
+  constructor(limits) {
+    collectDefaultMetrics();
+    this.#limits = limits;
+    const rate = (points, duration, keyPrefix) =>
+      new RateLimiterMemory({ points, duration, ...(keyPrefix && { keyPrefix }) });
+    this.#connectRate = rate(limits.connectsPerMinute, 60);
+    this.#messageRate = rate(limits.messagesPerSecond, 1);
+    // Without a duration, points stay taken until they are given back.
+    this.#seatsOfIp = rate(limits.perIp, 0, 'ip');
+    this.#seatsOfUser = rate(limits.perUser, 0, 'user');
+    setInterval(() => {
+      for (const seat of this.#live) seat.socket?.ping();
+    }, limits.pingMs);
+  }
+
+  seats() {
+    return this.#live.size;
+  }
+
+  metrics() {
+    return register.metrics();
+  }
+
+  #refuse(status, reason) {
+    this.#metrics.refused.inc({ reason });
     return { status, text: reason };
-  };
+  }
 
-  return {
-    seats: () => live.size,
-    metrics: () => register.metrics(),
-    async admit(ip, authorization) {
-      let user;
-      try {
-        user = verify((authorization ?? '').replace('Bearer ', '')).sub;
-      } catch {
-        return refuse(401, 'Unauthorized');
-      }
-      if (live.size >= limits.total) return refuse(503, 'Full');
-      try {
-        await connectRate.consume(ip);
-        await seatsOfIp.consume(ip);
-      } catch {
-        // A consumption that is refused is counted all the same: it has to be given back, too.
-        await seatsOfIp.reward(ip);
-        return refuse(429, 'Too many connections of this address');
-      }
-      try {
-        await seatsOfUser.consume(user);
-      } catch {
-        await seatsOfUser.reward(user);
-        await seatsOfIp.reward(ip);
-        return refuse(429, 'Too many connections of this user');
-      }
-      const seat = { id: `connection-${++next}`, ip, user, socket: undefined, timer: undefined };
-      live.add(seat);
-      connections.inc();
-      return seat;
-    },
-    open(seat, socket) {
-      seat.socket = socket;
-      seat.timer = setTimeout(() => socket.close(1001, 'Connection timeout'), limits.idleMs);
-    },
-    leave(seat) {
-      if (!live.delete(seat)) return;
-      clearTimeout(seat.timer);
-      connections.dec();
-      void seatsOfIp.reward(seat.ip);
-      void seatsOfUser.reward(seat.user);
-    },
-    /** Whether the application may have it. */
-    async received(seat) {
-      seat.timer?.refresh();
-      messages.inc({ direction: 'in' });
-      try {
-        await messageRate.consume(seat.id);
-        return true;
-      } catch {
-        seat.socket?.close(1008, 'Message rate exceeded');
-        return false;
-      }
-    },
-    sent(_seat, _bytes, startMs) {
-      messages.inc({ direction: 'out' });
-      duration.observe((performance.now() - startMs) / 1000);
-    },
-  };
+  async admit(ip, authorization) {
+    let user;
+    try {
+      user = this.#verify((authorization ?? '').replace('Bearer ', '')).sub;
+    } catch {
+      return this.#refuse(401, 'Unauthorized');
+    }
+    if (this.#live.size >= this.#limits.total) return this.#refuse(503, 'Full');
+    try {
+      await this.#connectRate.consume(ip);
+      await this.#seatsOfIp.consume(ip);
+    } catch {
+      // The limiter counts a refused consumption, too: give it back.
+      await this.#seatsOfIp.reward(ip);
+      return this.#refuse(429, 'Too many connections of this address');
+    }
+    try {
+      await this.#seatsOfUser.consume(user);
+    } catch {
+      await this.#seatsOfUser.reward(user);
+      await this.#seatsOfIp.reward(ip);
+      return this.#refuse(429, 'Too many connections of this user');
+    }
+    const id = `connection-${++this.#next}`;
+    const seat = { id, ip, user, socket: undefined, timer: undefined };
+    this.#live.add(seat);
+    this.#metrics.connections.inc();
+    return seat;
+  }
+
+  open(seat, socket) {
+    seat.socket = socket;
+    const close = () => socket.close(1001, 'Connection timeout');
+    seat.timer = setTimeout(close, this.#limits.idleMs);
+  }
+
+  leave(seat) {
+    if (!this.#live.delete(seat)) return;
+    clearTimeout(seat.timer);
+    this.#metrics.connections.dec();
+    void this.#seatsOfIp.reward(seat.ip);
+    void this.#seatsOfUser.reward(seat.user);
+  }
+
+  /** Resolves to true if the application may have the message. */
+  async received(seat) {
+    seat.timer?.refresh();
+    this.#metrics.messages.inc({ direction: 'in' });
+    try {
+      await this.#messageRate.consume(seat.id);
+      return true;
+    } catch {
+      seat.socket?.close(1008, 'Message rate exceeded');
+      return false;
+    }
+  }
+
+  sent(_seat, _bytes, startMs) {
+    this.#metrics.messages.inc({ direction: 'out' });
+    this.#metrics.duration.observe((performance.now() - startMs) / 1000);
+  }
 }
