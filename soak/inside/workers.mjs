@@ -1,17 +1,13 @@
 // Ends workers at random moments, in a process that has a manager of the same name, and says what is left.
-import { generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
 import { SeededRandom } from '../seeded-random.mjs';
+import { rsaToken } from './rsa-token.mjs';
 
 const [seed, count, width] = process.argv.slice(2);
 const random = new SeededRandom(seed);
-const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 36_000 })}`;
-const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
-const pem = publicKey.export({ type: 'spki', format: 'pem' });
+const { token, pem } = rsaToken();
 const name = 'soak.workers';
 const timers = new TimerManager();
 const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {

@@ -190,12 +190,13 @@ function spoilt(good, make, random) {
   ];
 }
 
-/** @param {import('../plan.mjs').Context} context */
-export async function tokens({ host, random, counts, tell }) {
+/** Makes good tokens of two kinds; returns their makers, which take claims, and the keys that verify them. */
+function goodTokens() {
   const secret = 'k'.repeat(32);
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const signed = (header, claims, by) => {
-    const head = `${base64url(header)}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
+    const exp = Math.floor(Date.now() / 1000) + 3600;
+    const head = `${base64url(header)}.${base64url({ sub: 'ann', exp, ...claims })}`;
     return `${head}.${by(head)}`;
   };
   const hmac = (claims) =>
@@ -211,42 +212,51 @@ export async function tokens({ host, random, counts, tell }) {
   const keys = [
     { kty: 'oct', alg: 'HS256', kid: 'own', k: base64url(secret) },
     { ...publicKey.export({ format: 'jwk' }), alg: 'ES256', kid: 'ec' },
-    ...vectorKeys(),
   ];
-  const server = await Server.start(host, { limits: { maxConnectionsPerUser: 2 }, keys });
+  return { makers: [hmac, ecdsa], keys };
+}
+
+const withToken = (token) => ({ Authorization: `Bearer ${token}` });
+
+/** Connects with a token that must be refused. */
+async function refused(server, at, token) {
+  const client = new RawClient(server.port, at);
+  const status = (await client.opens(withToken(token))) ? 101 : await client.status();
+  if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
+  await client.reset();
+}
+
+/** Connects three times as one user, who may have two connections. */
+async function admittedTwice(server, make) {
+  const clients = Array.from({ length: 3 }, () => new RawClient(server.port));
+  for (const client of clients.slice(0, 2))
+    if (!(await client.opens(withToken(make({})))))
+      throw new Error(`a good token is refused: ${client.seen}`);
+  await clients[2].opens(withToken(make({})));
+  if ((await clients[2].status()) !== 429)
+    throw new Error('a third connection of a user that may have two');
+  await Promise.all(clients.map((client) => client.reset()));
+  await server.seats(0);
+}
+
+/** @param {import('../plan.mjs').Context} context */
+export async function tokens({ host, random, counts, tell }) {
+  const { makers, keys } = goodTokens();
+  const server = await Server.start(host, {
+    limits: { maxConnectionsPerUser: 2 },
+    keys: [...keys, ...vectorKeys()],
+  });
   const found = vectorTokens();
   // A header holds no line breaks and nothing beyond Latin-1.
   const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
-  const bad = [
-    ...found,
-    ...spoilt(hmac({}), hmac, random),
-    ...spoilt(ecdsa({}), ecdsa, random),
-  ].filter(sendable);
+  const bad = [...found, ...makers.flatMap((make) => spoilt(make({}), make, random))].filter(
+    sendable,
+  );
   const total = Math.max(bad.length, counts.tokens);
-  const memory = await checkMemory(server, total, tell, async (at) => {
-    const token = bad[at] ?? random.pick(bad);
-    const client = new RawClient(server.port, at);
-    const status = (await client.opens({ Authorization: `Bearer ${token}` }))
-      ? 101
-      : await client.status();
-    if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
-    await client.reset();
-  });
-  for (const make of [hmac, ecdsa]) {
-    const clients = [
-      new RawClient(server.port),
-      new RawClient(server.port),
-      new RawClient(server.port),
-    ];
-    for (const client of clients.slice(0, 2))
-      if (!(await client.opens({ Authorization: `Bearer ${make({})}` })))
-        throw new Error(`a good token is refused: ${client.seen}`);
-    await clients[2].opens({ Authorization: `Bearer ${make({})}` });
-    if ((await clients[2].status()) !== 429)
-      throw new Error('a third connection of a user that may have two');
-    await Promise.all(clients.map((client) => client.reset()));
-    await server.seats(0);
-  }
+  const memory = await checkMemory(server, total, tell, (at) =>
+    refused(server, at, bad[at] ?? random.pick(bad)),
+  );
+  for (const make of makers) await admittedTwice(server, make);
   const { admitted, unidentified } = await server.settle();
   if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
   const whence =
