@@ -2,7 +2,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { verdictText } from '../bench/compare.mjs';
-import { closing } from '../bench/load/verdict.mjs';
+import { closing } from '../load/verdict.mjs';
 
 const run = (script: string, ...args: string[]): SpawnSyncReturns<string> =>
   spawnSync('node', [script, ...args], { encoding: 'utf8', timeout: 20_000 });
@@ -19,7 +19,7 @@ describe.each([
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(new RegExp(`^${command} -- \\[options\\]\n(?: {2}--[\\w-]+ .+\n)+$`));
     // Every option, in whichever file it is read.
-    const source = [script, 'bench/load/options.mjs']
+    const source = [script, 'load/options.mjs']
       .slice(0, command === 'npm run load' ? 2 : 1)
       .map((path) => readFileSync(path, 'utf8'));
     const options = [...source.join('\n').matchAll(/'?([\w-]+)'?: \{ type: '/g)]

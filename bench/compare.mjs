@@ -6,16 +6,8 @@ export const host =
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
-/** Runs the contestants in turn, `rounds` times; prints medians and by how much the last beats the first, and gives the medians. */
-export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
-  const figures = contestants.map(() => []);
-  for (let round = 0; round < rounds; round++) {
-    contestants.forEach((_, offset) => {
-      // Another one begins each time: none is always the first after a collection.
-      const at = (offset + round) % contestants.length;
-      figures[at].push(contestants[at][1](round));
-    });
-  }
+/** Prints the medians of the contestants, and by how much each differs from the first; returns the medians. */
+function reportMedians(title, contestants, figures, unit) {
   const medians = figures.map(median);
   report(
     title,
@@ -25,21 +17,33 @@ export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
   return medians;
 }
 
-/** The same for contestants that return promises. */
+/**
+ * Runs the contestants in turn, `rounds` times, and prints their medians. Each round begins with
+ * another contestant: none always runs first after a garbage collection.
+ * @param contestants a name and a function that returns a figure each
+ */
+export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
+  const figures = contestants.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    contestants.forEach((_, offset) => {
+      const at = (offset + round) % contestants.length;
+      figures[at].push(contestants[at][1](round));
+    });
+  }
+  return reportMedians(title, contestants, figures, unit);
+}
+
+/** As `compare`, for functions that return promises. A loop of its own: an `await` would cost the others time. */
 export async function compareAsync(title, contestants, { rounds = 15, unit = 'ns' } = {}) {
   const figures = contestants.map(() => []);
   for (let round = 0; round < rounds; round++) {
     for (let offset = 0; offset < contestants.length; offset++) {
       const at = (offset + round) % contestants.length;
-      // One by one, or they would not be timed apart.
+      // One after the other: promises that run at the same time cannot be timed apart.
       figures[at].push(await contestants[at][1](round));
     }
   }
-  report(
-    title,
-    contestants.map(([name], at) => [name, median(figures[at])]),
-    unit,
-  );
+  return reportMedians(title, contestants, figures, unit);
 }
 
 /** Prints figures and their ratio. */

@@ -3,29 +3,17 @@
 import { randomUUID } from 'node:crypto';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { compare, machine, timed } from './compare.mjs';
+import { LIMITS, addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';
 
 const live = Number(process.argv[2] ?? 10_000);
-const socket = { close() {} };
-const limits = {
-  maxTotalConnections: 4e6,
-  maxConnectionsPerIp: 100,
-  maxConnectionsPerUser: 100,
-  connectionTimeoutMs: 3e7,
-  cleanupIntervalMs: 1e7,
-};
 const fill = (manager) => {
   for (let i = 0; i < live; i++)
-    manager.addConnection(
-      `live-${i}`,
-      socket,
-      `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`,
-      `user-${i}`,
-    );
+    manager.addConnection(`live-${i}`, socket, addressOf(i), `user-${i}`);
   return manager;
 };
-const twin = fill(new TwinConnectionManager(limits));
-const ours = fill(new ConnectionManager(limits, new TimerManager()));
+const twin = fill(new TwinConnectionManager(LIMITS));
+const ours = fill(new ConnectionManager(LIMITS, new TimerManager()));
 console.log(`${machine}, ${live} live`);
 
 const connection = ours.connections.get('live-7');
@@ -79,7 +67,7 @@ compare(
   { rounds: 51 },
 );
 
-const atCap = new ConnectionManager({ ...limits, maxConnectionsPerIp: 1 }, new TimerManager());
+const atCap = new ConnectionManager({ ...LIMITS, maxConnectionsPerIp: 1 }, new TimerManager());
 atCap.addConnection('only', socket, '192.0.2.1', 'user');
 let serial = 0;
 compare('at the per-IP cap', [

@@ -2,24 +2,19 @@
 // npm run bench, or: node bench/server.mjs
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
+import { root, tool } from '../scripts/lib/project.mjs';
 import { machine, median, verdict } from './compare.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const CLIENTS = 1000;
 const REQUESTS = 50;
 const ROUNDS = 5;
 
 async function start(twin) {
-  const server = spawn(
-    'node_modules/.bin/bun',
-    ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'],
-    {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-    },
-  );
+  const server = spawn(tool('bun'), ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
   const [line] = await once(server.stdout, 'data');
   return { server, port: Number(/:(\d+)/.exec(String(line))[1]) };
 }

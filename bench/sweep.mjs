@@ -2,13 +2,12 @@
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { machine, median, report } from './compare.mjs';
+import { addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';
 
 const live = Number(process.argv[2] ?? 1_000_000);
 const ROUNDS = 5;
-const socket = { close() {} };
 const limits = { maxTotalConnections: 4e6, connectionTimeoutMs: 60_000, cleanupIntervalMs: 5000 };
-const ip = (i) => `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
 console.log(`${machine}, ${live} live, 1,000 of them stale, worst of each of ${ROUNDS} sweeps`);
 
 const twin = new TwinConnectionManager({
@@ -19,8 +18,8 @@ const twin = new TwinConnectionManager({
 const clock = new ManualClock();
 const ours = new ConnectionManager(limits, new TimerManager({ clock }));
 for (let i = 0; i < live; i++) {
-  twin.addConnection(`c${i}`, socket, ip(i), `u${i}`);
-  ours.addConnection(`c${i}`, socket, ip(i), `u${i}`);
+  twin.addConnection(`c${i}`, socket, addressOf(i), `u${i}`);
+  ours.addConnection(`c${i}`, socket, addressOf(i), `u${i}`);
 }
 let serial = 0;
 // Scattered, and never the same twice.

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createSigner, createVerifier } from 'fast-jwt';
 import { jwtVerify } from 'jose';
 import { TokenVerifier } from '../dist/index.js';
-import { compare, machine, median, report } from './compare.mjs';
+import { compare, compareAsync, machine } from './compare.mjs';
 
 console.log(machine);
 const secret = randomBytes(32);
@@ -61,18 +61,6 @@ const thrown = (run) => (token) => {
   throw new Error('was accepted');
 };
 
-/** As `compare`, for contestants of which some are async. */
-async function compareAsync(title, contestants, { rounds = 7, unit = 'ns' } = {}) {
-  const figures = contestants.map(() => []);
-  for (let round = 0; round < rounds; round++)
-    for (const [at, [, run]] of contestants.entries()) figures[at].push(await run());
-  report(
-    title,
-    contestants.map(([name], at) => [name, median(figures[at])]),
-    unit,
-  );
-}
-
 const hs = tokensOf('HS256', 2000);
 console.log(`HS256 token of ${hs[0].length} bytes`);
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
@@ -85,18 +73,22 @@ compare('HS256, no cache: safeVerify with claims', [
   ['fast-jwt', each(hs, fast, 5)],
   ['portcullis safeVerify', each(hs, (token) => verifier.safeVerify(token), 5)],
 ]);
-await compareAsync('HS256: safeVerify with claims', [
+await compareAsync(
+  'HS256: safeVerify with claims',
   [
-    'jose',
-    async () => {
-      const batch = fresh(hs);
-      const start = performance.now();
-      for (const token of batch) await jwtVerify(token, secret, { algorithms: ['HS256'] });
-      return ((performance.now() - start) * 1e6) / batch.length;
-    },
+    [
+      'jose',
+      async () => {
+        const batch = fresh(hs);
+        const start = performance.now();
+        for (const token of batch) await jwtVerify(token, secret, { algorithms: ['HS256'] });
+        return ((performance.now() - start) * 1e6) / batch.length;
+      },
+    ],
+    ['portcullis safeVerify', each(hs, (token) => verifier.safeVerify(token), 5)],
   ],
-  ['portcullis safeVerify', each(hs, (token) => verifier.safeVerify(token), 5)],
-]);
+  { rounds: 7 },
+);
 
 const few = hs.slice(0, 400);
 const caching = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, cacheSize: 1000 });

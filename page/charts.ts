@@ -1,7 +1,7 @@
 /** Charts of the last minutes, on one time axis and with one cursor. */
 import uPlot from 'uplot';
-import { byId, make, say } from './dom.js';
-import { type Figure, time } from './format.js';
+import { byId, make, notInUse, property, say } from './dom.js';
+import { type Figure, axisTime, time } from './format.js';
 import {
   PAGE_COLUMNS,
   type PageColumn,
@@ -10,19 +10,19 @@ import {
   type PageStall,
 } from '../ts/page/snapshot.js';
 
-const ROWS_MAX = 600;
-const HEIGHT = 150;
+/** Rows of the history: ten minutes, one a second. */
+export const ROWS_MAX = 600;
+export const HEIGHT = 150;
 /** Seconds by which time goes back only when somebody sets the clock. */
 export const SET_BACK_S = 30;
 
 /** A line of a chart. */
-interface Line {
+export interface Line {
   readonly column: PageColumn;
   readonly label: string;
   /** A custom property of the style sheet. */
   readonly color: '--a' | '--b' | '--c' | '--critical-fill' | '--warning-fill' | '--neutral-fill';
-  readonly isFilled?: boolean;
-  readonly isDashed?: boolean;
+  readonly style: 'filled' | 'dashed' | undefined;
 }
 
 /** What a chart is of. */
@@ -38,9 +38,6 @@ export interface ChartOptions {
   /** Whether stalls are told in words, too. */
   readonly hasStallNote?: boolean;
 }
-
-const property = (name: string): string =>
-  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** The figures behind all charts. */
 export class Timeline {
@@ -130,10 +127,7 @@ export class Chart {
     if (this.#blank.hidden === isFed) return;
     this.#blank.hidden = isFed;
     this.#plot.tabIndex = isFed ? 0 : -1;
-    this.#blank.replaceChildren(
-      make('b', '', 'Not in use'),
-      make('span', '', 'Set ', make('code', '', `page.${this.#options.source}`), ' to see it.'),
-    );
+    this.#blank.replaceChildren(...notInUse(`page.${this.#options.source}`));
   }
 
   draw(): void {
@@ -208,75 +202,77 @@ export class Chart {
   }
 
   #make(data: uPlot.AlignedData): void {
-    const { lines, format, least } = this.#options;
-    const muted = property('--muted');
+    const { least } = this.#options;
+    const options: uPlot.Options = {
+      width: this.#plot.clientWidth,
+      height: HEIGHT,
+      legend: { show: false },
+      padding: [8, 14, 0, 0],
+      cursor: {
+        sync: { key: 'page' },
+        y: false,
+        drag: { x: false, y: false },
+        points: { size: 6 },
+      },
+      scales: {
+        x: { time: true },
+        y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] },
+      },
+      axes: this.#axes(),
+      series: [{}, ...this.#series()],
+      hooks: {
+        drawClear: [(chart) => this.#markStalls(chart)],
+        setCursor: [
+          (chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1),
+        ],
+      },
+    };
+    this.#chart = new uPlot(options, data, this.#plot);
+  }
+
+  #axes(): uPlot.Axis[] {
+    const { format } = this.#options;
     const axis = {
-      stroke: muted,
+      stroke: property('--muted'),
       font: '11px system-ui, sans-serif',
       grid: { stroke: property('--line'), width: 1 },
       ticks: { show: false },
     };
-    const series = lines.map(({ label, color, isFilled, isDashed }) => ({
+    return [
+      {
+        ...axis,
+        size: 26,
+        gap: 4,
+        space: 58,
+        values: (chart, splits) => splits.map((at) => this.#moment(chart, at)),
+      },
+      {
+        ...axis,
+        size: 58,
+        gap: 6,
+        space: 28,
+        values: (_chart, splits) => splits.map((value) => format(value)),
+      },
+    ];
+  }
+
+  #series(): uPlot.Series[] {
+    return this.#options.lines.map(({ label, color, style }) => ({
       label,
       stroke: property(color),
       width: 1.6,
-      ...(isFilled === true ? { fill: `${property(color)}22` } : {}),
-      ...(isDashed === true ? { dash: [5, 4], width: 1.2 } : {}),
+      ...(style === 'filled' ? { fill: `${property(color)}22` } : {}),
+      ...(style === 'dashed' ? { dash: [5, 4], width: 1.2 } : {}),
       spanGaps: false,
       points: { show: false },
     }));
-    this.#chart = new uPlot(
-      {
-        width: this.#plot.clientWidth,
-        height: HEIGHT,
-        legend: { show: false },
-        padding: [8, 14, 0, 0],
-        cursor: {
-          sync: { key: 'page' },
-          y: false,
-          drag: { x: false, y: false },
-          points: { size: 6 },
-        },
-        scales: {
-          x: { time: true },
-          y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] },
-        },
-        axes: [
-          {
-            ...axis,
-            size: 26,
-            gap: 4,
-            space: 58,
-            values: (chart, splits) => splits.map((at) => this.#moment(chart, at)),
-          },
-          {
-            ...axis,
-            size: 58,
-            gap: 6,
-            space: 28,
-            values: (_chart, splits) => splits.map((value) => format(value)),
-          },
-        ],
-        series: [{}, ...series],
-        hooks: {
-          drawClear: [(chart) => this.#markStalls(chart)],
-          setCursor: [
-            (chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1),
-          ],
-        },
-      },
-      data,
-      this.#plot,
-    );
   }
 
   /** A time on the axis; empty where it would be cut off at an end. */
   #moment(chart: uPlot, at: number): string {
     const { end, spanS } = this.#timeline;
     const edge = (28 / Math.max(1, chart.width)) * spanS;
-    return at > end - edge || at < end - spanS + edge / 2
-      ? ''
-      : time(at * 1000).slice(0, spanS > 300 ? 5 : 8);
+    return at > end - edge || at < end - spanS + edge / 2 ? '' : axisTime(at * 1000, spanS);
   }
 
   /** Stalls lie behind the lines of every chart: what else happened then is seen at once. */

@@ -19,10 +19,20 @@ export function byId(id: string): HTMLElement {
   return element;
 }
 
+/** Returns a custom property of the style sheet. */
+export const property = (name: string): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
 /** Writes only what has changed: a screen reader would read it out again. */
 export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
+
+/** Makes the text of a chart whose option of the page is not set. */
+export const notInUse = (option: string): HTMLElement[] => [
+  make('b', '', 'Not in use'),
+  make('span', '', 'Set ', make('code', '', option), ' to see it.'),
+];
 
 /** A bar of parts, by their share of the whole. */
 export function bar(

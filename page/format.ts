@@ -47,6 +47,11 @@ export function time(at: number): string {
   return clock.format(at);
 }
 
+/** Formats a time on an axis: without seconds where the axis spans more than five minutes. */
+export function axisTime(at: number, spanS: number): string {
+  return time(at).slice(0, spanS > 300 ? 5 : 8);
+}
+
 export function duration(ms: number): string {
   const seconds = Math.floor(ms / 1000);
   const [days, hours, minutes] = [

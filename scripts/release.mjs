@@ -5,22 +5,11 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
+import { execute, json, root as home } from './lib/project.mjs';
 
-const home = fileURLToPath(new URL('..', import.meta.url));
 /** Written by scripts/notices.mjs. */
 export const NOTICES = 'THIRD-PARTY-NOTICES.md';
-const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
-
-function run(root, command, args) {
-  const { status, error } = spawnSync(command, args, {
-    cwd: root,
-    stdio: 'inherit',
-    shell: process.platform === 'win32',
-  });
-  if (status !== 0)
-    throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
-}
 
 /** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one; `isPrepared` once `prepare` has run. */
 export function obstacles(root, tag, isPrepared = false) {
@@ -77,20 +66,14 @@ function addNotices(root, folder) {
 
 /** Binaries from `artifacts/` into npm/, their packages into package.json; fails where one is missing. */
 export function prepare(root) {
-  const napi = join(root, 'node_modules', '.bin', 'napi');
+  const napi = (...args) =>
+    execute(join(root, 'node_modules', '.bin', 'napi'), args, { cwd: root });
   // Again: the fields of package.json that they share may have changed.
-  run(root, napi, ['create-npm-dirs']);
+  napi('create-npm-dirs');
   platforms(root).forEach((folder) => addNotices(root, join(root, 'npm', folder)));
-  run(root, napi, ['artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm']);
-  run(root, napi, [
-    'pre-publish',
-    '--tag-style',
-    'npm',
-    '--npm-dir',
-    'npm',
-    '--skip-optional-publish',
-    '--no-gh-release',
-  ]);
+  napi('artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm');
+  const naming = ['--tag-style', 'npm', '--npm-dir', 'npm'];
+  napi('pre-publish', ...naming, '--skip-optional-publish', '--no-gh-release');
 }
 
 /** Whether a version is on the registry already, so that a release that broke off can be run again. */
@@ -103,18 +86,14 @@ function isPublished({ name, version }) {
 }
 
 function publish(root, isDry) {
+  const provenance = isDry ? ['--dry-run', '--provenance=false'] : ['--provenance'];
   // portcullis itself comes last: whoever sees it can install what it names.
   for (const folder of [...platforms(root).map((name) => join('npm', name)), '.']) {
     const manifest = json(join(root, folder, 'package.json'));
     if (!isDry && isPublished(manifest))
       console.log(`${manifest.name}@${manifest.version} is published already`);
     else
-      run(join(root, folder), 'npm', [
-        'publish',
-        '--access',
-        'public',
-        ...(isDry ? ['--dry-run', '--provenance=false'] : ['--provenance']),
-      ]);
+      execute('npm', ['publish', '--access', 'public', ...provenance], { cwd: join(root, folder) });
   }
 }
 

@@ -1,7 +1,7 @@
 // What is tried, how much of it, and on which hosts.
-import { Dice } from './dice.mjs';
+import { SeededRandom } from './seeded-random.mjs';
 import { HOSTS, killAll } from './process.mjs';
-import { deaf, halfOpen, killed, stalled } from './trials/clients.mjs';
+import { halfOpen, killed, slowReaders, stalled } from './trials/clients.mjs';
 import { connects } from './trials/connects.mjs';
 import { exits, model, workers } from './trials/inside.mjs';
 import { garbage, handshakes, tokens } from './trials/junk.mjs';
@@ -10,7 +10,7 @@ import { garbage, handshakes, tokens } from './trials/junk.mjs';
  * @typedef {object} Context
  * @property {typeof HOSTS['ws']} host
  * @property {string} seed
- * @property {Dice} dice
+ * @property {SeededRandom} random
  * @property {Record<string, number>} counts
  * @property {(progress: string) => void} tell
  */
@@ -20,7 +20,7 @@ export const TRIALS = {
   connects,
   killed,
   halfOpen,
-  deaf,
+  slowReaders,
   stalled,
   garbage,
   handshakes,
@@ -33,9 +33,9 @@ const INSIDE = ['workers', 'exits', 'model'];
 
 export const FULL = {
   cycles: 100_000,
-  herd: 100,
-  herds: 10,
-  deaf: 50,
+  poolClients: 100,
+  poolRounds: 10,
+  slowReaders: 50,
   stalls: 3,
   garbage: 20_000,
   handshakes: 20_000,
@@ -49,9 +49,9 @@ export const FULL = {
 export const SHORT = {
   ...FULL,
   cycles: 400,
-  herd: 10,
-  herds: 1,
-  deaf: 4,
+  poolClients: 10,
+  poolRounds: 1,
+  slowReaders: 4,
   stalls: 1,
   garbage: 100,
   handshakes: 100,
@@ -77,7 +77,7 @@ export async function attempt(hostName, trial, seed, counts, tell) {
     const text = await TRIALS[trial]({
       host: HOSTS[hostName],
       seed: own,
-      dice: new Dice(own),
+      random: new SeededRandom(own),
       counts,
       tell,
     });

@@ -3,10 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { root, tool } from '../scripts/lib/project.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const BUN = join(root, 'node_modules/.bin/bun');
 /** Long enough for a machine that is busy with other things: it ends a trial that has failed, and decides nothing else. */
 const PATIENCE_MS = 60_000;
 
@@ -17,8 +15,8 @@ export const HOSTS = {
     command: [process.execPath, '--expose-gc'],
     server: 'soak/hosts/ws.mjs',
   },
-  elysia: { title: 'Bun, Elysia', command: [BUN], server: 'soak/hosts/elysia.ts' },
-  bun: { title: 'Bun, bare', command: [BUN], server: 'soak/hosts/bun.ts' },
+  elysia: { title: 'Bun, Elysia', command: [tool('bun')], server: 'soak/hosts/elysia.ts' },
+  bun: { title: 'Bun, bare', command: [tool('bun')], server: 'soak/hosts/bun.ts' },
 };
 
 const started = new Set();
@@ -158,10 +156,10 @@ export class Server extends Process {
 }
 
 /** Clients in a process of their own, which a trial may stop or kill. */
-export class Herd extends Process {
+export class ClientPool extends Process {
   static async start(port, count, options = {}) {
-    const self = new Herd([process.execPath], ['soak/herd.mjs'], {
-      HERD: JSON.stringify({ port, count, ...options }),
+    const self = new ClientPool([process.execPath], ['soak/client-pool.mjs'], {
+      CLIENT_POOL: JSON.stringify({ port, count, ...options }),
     });
     await self.says(/all are open/);
     return self;

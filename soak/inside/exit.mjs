@@ -1,5 +1,4 @@
 // Ends the process in the way it is told, with everything in flight.
-import { generateKeyPairSync, sign } from 'node:crypto';
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -9,6 +8,7 @@ import {
   TimerManager,
   TokenVerifier,
 } from '../../dist/index.js';
+import { rsaToken } from './rsa-token.mjs';
 
 const way = isMainThread ? process.argv[2] : workerData.way;
 const socket = { close() {}, terminate() {} };
@@ -61,14 +61,8 @@ for (let at = 0; at < 2000; at++)
     `c${at}`,
     socket,
   );
-const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600 })}`;
-const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
-const verifier = new TokenVerifier({
-  algorithms: ['RS256'],
-  keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) },
-});
+const { token, pem } = rsaToken();
+const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem } });
 for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: 4000 }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));

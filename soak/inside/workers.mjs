@@ -1,17 +1,13 @@
 // Ends workers at random moments, in a process that has a manager of the same name, and says what is left.
-import { generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
-import { Dice } from '../dice.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
+import { rsaToken } from './rsa-token.mjs';
 
 const [seed, count, width] = process.argv.slice(2);
-const dice = new Dice(seed);
-const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 36_000 })}`;
-const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
-const pem = publicKey.export({ type: 'spki', format: 'pem' });
+const random = new SeededRandom(seed);
+const { token, pem } = rsaToken();
 const name = 'soak.workers';
 const timers = new TimerManager();
 const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
@@ -30,7 +26,7 @@ let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
     // Some are ended while they still begin, and even before they run.
-    const early = dice.next() < 0.3;
+    const early = random.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), {
       workerData: { ...workerData, early },
     });
@@ -38,8 +34,8 @@ const one = async () => {
       console.error(error);
       process.exit(1);
     });
-    if (!early || dice.next() < 0.7) await once(worker, 'message');
-    await new Promise((resolve) => void setTimeout(resolve, dice.below(60)));
+    if (!early || random.next() < 0.7) await once(worker, 'message');
+    await new Promise((resolve) => void setTimeout(resolve, random.below(60)));
     await worker.terminate();
     console.log('ended');
   }

@@ -1,5 +1,5 @@
 // What is tried inside of a host: workers that end, processes that end, managers against a model.
-import { many } from '../peers.mjs';
+import { inParallel } from '../in-parallel.mjs';
 import { Process } from '../process.mjs';
 
 /** Runs a file in the host to its end; its last line. */
@@ -62,7 +62,7 @@ const WAYS = {
 /** @param {import('../plan.mjs').Context} context */
 export async function exits({ host, counts, tell }) {
   const ways = Object.entries(WAYS);
-  await many(counts.exits * ways.length, 3, async (at) => {
+  await inParallel(counts.exits * ways.length, 3, async (at) => {
     const [way, wanted] = ways[at % ways.length];
     const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
     const ended = await process.ended;

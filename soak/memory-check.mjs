@@ -1,5 +1,5 @@
 // Whether a server's memory stays as it is while something is done to it many times.
-import { many } from './peers.mjs';
+import { inParallel } from './in-parallel.mjs';
 
 const MIB = 2 ** 20;
 /** What allocators keep, and engines compile late. */
@@ -16,10 +16,10 @@ const LEAST = 20_000;
  * @returns what memory did, as text
  * @throws if it has grown
  */
-export async function flat(server, count, tell, task) {
+export async function checkMemory(server, count, tell, task) {
   let done = 0;
   const some = (from, to) =>
-    many(to - from, 64, async (at) => {
+    inParallel(to - from, 64, async (at) => {
       await task(from + at);
       if (++done % 500 === 0) tell(`${done} of ${count}`);
     });

@@ -1,14 +1,14 @@
 // The contestants on Bun: Elysia. elysia.ts CONTESTANT CONNECTIONS
 import { Elysia } from 'elysia';
-import { portcullis } from '../../dist/elysia.js';
+import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
-import { npmGuard } from './npm.mjs';
+import { NpmGuard } from './npm.mjs';
 import { report } from './report.mjs';
 import { answer, limitsFor } from './settings.mjs';
-import { twinGuard } from './twin.mjs';
+import { TwinGuard } from './twin.mjs';
 
 type Message = Parameters<typeof answer>[0];
-type Guard = ReturnType<typeof npmGuard> | ReturnType<typeof twinGuard>;
+type Guard = NpmGuard | TwinGuard;
 
 const [, , contestant, connections] = process.argv;
 const limits = limitsFor(Number(connections));
@@ -56,7 +56,7 @@ function guardedBy(guard: Guard): void {
       },
       close: (ws) => guard.leave(seatOf(ws)),
     });
-  listen(app, guard.seats);
+  listen(app, () => guard.seats());
 }
 
 function bare(): void {
@@ -83,8 +83,8 @@ function everythingOn(): void {
 
 const make: Record<string, () => void> = {
   bare,
-  twin: () => guardedBy(twinGuard(limits)),
-  npm: () => guardedBy(npmGuard(limits)),
+  twin: () => guardedBy(new TwinGuard(limits)),
+  npm: () => guardedBy(new NpmGuard(limits)),
   portcullis: everythingOn,
 };
 make[contestant ?? '']?.();

@@ -1,13 +1,11 @@
 // Servers and clients, each in a process of its own, on a core of its own where there are two.
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { root, tool } from '../scripts/lib/project.mjs';
 
-export const root = fileURLToPath(new URL('../..', import.meta.url));
-const BUN = 'node_modules/.bin/bun';
 const SERVERS = {
-  bun: [BUN, 'bench/load/elysia.ts'],
-  node: [process.execPath, 'bench/load/node.mjs'],
+  bun: [tool('bun'), 'load/elysia.ts'],
+  node: [process.execPath, 'load/node.mjs'],
 };
 /** What a process needs besides its connections: its own files, its parent's pipe, those that are on their way. */
 const SPARE_FILES = 500;
@@ -98,8 +96,8 @@ export const startServer = (host, contestant, connections) => {
 };
 export const startClients = (port, connections) =>
   new Talker(
-    BUN,
-    ['bench/load/client.ts', String(port), String(connections)],
+    tool('bun'),
+    ['load/client.ts', String(port), String(connections)],
     clientCore,
     connections,
   );

@@ -1,7 +1,7 @@
 // Clients that behave: they connect, answer pings, and send where they are told to. Ends with its standard input.
 import WebSocket from 'ws';
 
-const { port, count, sendEveryMs } = JSON.parse(process.env.HERD);
+const { port, count, sendEveryMs } = JSON.parse(process.env.CLIENT_POOL);
 const sockets = Array.from({ length: count }, (_, at) => {
   // Linux has all of 127.0.0.0/8.
   const localAddress = process.platform === 'linux' ? `127.0.1.${1 + (at % 200)}` : undefined;

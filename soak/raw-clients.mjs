@@ -37,8 +37,8 @@ export function frame(
   return Buffer.concat([head, isMasked ? Buffer.alloc(4) : Buffer.alloc(0), payload]);
 }
 
-/** A peer: its socket, and what it has seen. */
-export class Peer {
+/** A client: its socket, and what it has seen. */
+export class RawClient {
   seen = Buffer.alloc(0);
   #wake = () => undefined;
   isClosed = false;
@@ -93,13 +93,4 @@ export class Peer {
     this.socket.resetAndDestroy();
     return this.closed;
   }
-}
-
-/** Runs `task(i)` for every `i` below `count`, `width` at once. */
-export async function many(count, width, task) {
-  let next = 0;
-  const worker = async () => {
-    while (next < count) await task(next++);
-  };
-  await Promise.all(Array.from({ length: Math.min(count, width) }, worker));
 }

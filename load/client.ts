@@ -195,6 +195,18 @@ async function connectAll({ inFlight }: { inFlight: number }) {
   return { open, seconds };
 }
 
+function summaryOf(trips: readonly number[]) {
+  const sorted = trips.toSorted((a, b) => a - b);
+  const at = (share: number): number =>
+    sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
+  return {
+    meanMs: trips.reduce((sum, ms) => sum + ms, 0) / Math.max(1, trips.length),
+    p50Ms: at(0.5),
+    p99Ms: at(0.99),
+    maxMs: at(1),
+  };
+}
+
 /** Messages at a set rate, whether or not the server keeps up, each client in its turn. */
 async function steady({ rate, ms }: { rate: number; ms: number }) {
   const trips: number[] = [];
@@ -225,17 +237,7 @@ async function steady({ rate, ms }: { rate: number; ms: number }) {
     trips.length + late < total && performance.now() < endMs;
   )
     await later(5);
-  const sorted = trips.toSorted((a, b) => a - b);
-  const at = (share: number): number =>
-    sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
-  return {
-    sent: total,
-    answered: trips.length,
-    meanMs: trips.reduce((sum, ms) => sum + ms, 0) / Math.max(1, trips.length),
-    p50Ms: at(0.5),
-    p99Ms: at(0.99),
-    maxMs: at(1),
-  };
+  return { sent: total, answered: trips.length, ...summaryOf(trips) };
 }
 
 /** As many messages as the server takes: `inFlight` clients wait for an answer at any moment. */

@@ -1,6 +1,6 @@
 // The plan's design in plain JavaScript: its classes as they stand there, wired as portcullis is.
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { TwinConnectionManager } from '../twin.mjs';
+import { TwinConnectionManager } from '../bench/twin.mjs';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
 class TimerManager {
@@ -57,53 +57,65 @@ function validateJsonPayload(payload, maxSizeBytes) {
 }
 
 /** A guard, as the servers wire it. */
-export function twinGuard(limits) {
-  const timers = new TimerManager();
-  new ResourceMonitor({ maxHeapSize: 512, criticalThreshold: 90 }, timers);
-  const manager = new TwinConnectionManager({
-    maxTotalConnections: limits.total,
-    maxConnectionsPerIp: limits.perIp,
-    maxConnectionsPerUser: limits.perUser,
-    connectionTimeoutMs: limits.idleMs,
-  });
-  timers.setInterval(() => manager.cleanupStaleConnections(), 5000);
-  let next = 0;
-  return {
-    seats: () => manager.connections.size,
-    admit(ip, authorization) {
-      let user;
-      try {
-        user = userOf(authorization);
-      } catch (error) {
-        return { status: 401, text: error.message };
-      }
-      const id = `connection-${++next}`;
-      const { success, reason } = manager.addConnection(id, undefined, ip, user);
-      return success ? { id } : { status: 429, text: reason };
-    },
-    open({ id }, socket) {
-      manager.connections.get(id).socket = socket;
-    },
-    leave({ id }) {
-      manager.removeConnection(id);
-    },
-    /** Whether the application may have it. */
-    received({ id }, message) {
-      manager.updateActivity(id);
-      const connection = manager.connections.get(id);
-      if (connection === undefined) return false;
-      connection.messageCount++;
-      try {
-        connection.bytesReceived += validateJsonPayload(message, limits.messageBytes);
-        return true;
-      } catch {
-        connection.socket.close(1009, 'Payload too large');
-        return false;
-      }
-    },
-    sent({ id }, bytes) {
-      const connection = manager.connections.get(id);
-      if (connection !== undefined) connection.bytesSent += bytes;
-    },
-  };
+export class TwinGuard {
+  #messageBytes;
+  #manager;
+  #next = 0;
+
+  constructor(limits) {
+    const timers = new TimerManager();
+    new ResourceMonitor({ maxHeapSize: 512, criticalThreshold: 90 }, timers);
+    this.#messageBytes = limits.messageBytes;
+    this.#manager = new TwinConnectionManager({
+      maxTotalConnections: limits.total,
+      maxConnectionsPerIp: limits.perIp,
+      maxConnectionsPerUser: limits.perUser,
+      connectionTimeoutMs: limits.idleMs,
+    });
+    timers.setInterval(() => this.#manager.cleanupStaleConnections(), 5000);
+  }
+
+  seats() {
+    return this.#manager.connections.size;
+  }
+
+  admit(ip, authorization) {
+    let user;
+    try {
+      user = userOf(authorization);
+    } catch (error) {
+      return { status: 401, text: error.message };
+    }
+    const id = `connection-${++this.#next}`;
+    const { success, reason } = this.#manager.addConnection(id, undefined, ip, user);
+    return success ? { id } : { status: 429, text: reason };
+  }
+
+  open({ id }, socket) {
+    this.#manager.connections.get(id).socket = socket;
+  }
+
+  leave({ id }) {
+    this.#manager.removeConnection(id);
+  }
+
+  /** Returns true if the application may have the message. */
+  received({ id }, message) {
+    this.#manager.updateActivity(id);
+    const connection = this.#manager.connections.get(id);
+    if (connection === undefined) return false;
+    connection.messageCount++;
+    try {
+      connection.bytesReceived += validateJsonPayload(message, this.#messageBytes);
+      return true;
+    } catch {
+      connection.socket.close(1009, 'Payload too large');
+      return false;
+    }
+  }
+
+  sent({ id }, bytes) {
+    const connection = this.#manager.connections.get(id);
+    if (connection !== undefined) connection.bytesSent += bytes;
+  }
 }

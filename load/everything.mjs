@@ -1,10 +1,5 @@
 // portcullis with everything on: limits and rates, tokens, JSON limits, monitor, metrics, page. The same options for every adapter.
-import {
-  ProductionMetrics,
-  ResourceMonitor,
-  TimerManager,
-  TokenVerifier,
-} from '../../dist/index.js';
+import { ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../dist/index.js';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
 export function everything(limits) {

@@ -1,6 +1,6 @@
 // Random choices that a seed repeats.
 
-/** A number of 32 bits from a text (FNV-1a), so that every trial has dice of its own. */
+/** A number of 32 bits from a text (FNV-1a), so that every trial has a sequence of its own. */
 function hashOf(text) {
   let hash = 0x811c9dc5;
   for (const character of text) hash = Math.imul(hash ^ character.codePointAt(0), 0x01000193);
@@ -8,7 +8,7 @@ function hashOf(text) {
 }
 
 /** mulberry32 (Tommy Ettinger, public domain). */
-export class Dice {
+export class SeededRandom {
   #state;
 
   /** @param {string | number} seed the same gives the same throws */
