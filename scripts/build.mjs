@@ -168,7 +168,7 @@ const DOCUMENTED = [
   'dist/ws.d.ts',
   'dist/bun.d.ts',
   'dist/testing.d.ts',
-  'src/kpi',
+  'src/metrics',
   'src/sampler',
   'scripts/docs.mjs',
 ];

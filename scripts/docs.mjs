@@ -300,7 +300,7 @@ function typeOf(name, where) {
 
 /** Failures of input, exposed metrics, and the cells shared with the watcher, as the core lists them. */
 function ofCore(name) {
-  const words = readFileSync(join(root, 'src/kpi/families.rs'), 'utf8');
+  const words = readFileSync(join(root, 'src/metrics/families.rs'), 'utf8');
   if (name === 'metrics') {
     const rows = [];
     const add = (naming, family, kind, unit, help, labels = []) =>
@@ -334,7 +334,7 @@ function ofCore(name) {
         help,
         [...labels.matchAll(/"(\w+)"/g)].map(([, label]) => label),
       );
-    if (rows.length === 0) throw new Error('docs: src/kpi/families.rs names no families');
+    if (rows.length === 0) throw new Error('docs: src/metrics/families.rs names no families');
     return `| name | type | naming | unit | labels | meaning |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   }
   if (name === 'cells') {

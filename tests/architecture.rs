@@ -19,10 +19,9 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
 fn rank(module: &str) -> Option<u8> {
     Some(match module {
         "clock" | "error" => 0,
-        "resources" | "validators" => 1,
-        "connections" | "sampler" => 2,
-        "kpi" => 3,
-        "binding" => 4,
+        "metrics" | "resources" | "validators" => 1,
+        "connections" | "sampler" | "tokens" => 2,
+        "binding" => 3,
         _ => return None,
     })
 }

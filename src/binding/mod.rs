@@ -11,7 +11,7 @@ mod bound;
 mod connections;
 mod environment;
 mod forwarded;
-mod kpi;
+mod metrics;
 mod resources;
 mod tokens;
 mod validators;

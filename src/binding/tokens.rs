@@ -5,11 +5,11 @@
 //! a claim named `__proto__` choose its own prototype.
 
 use super::bound::{Answers, Args, Bound, Wrong, bind};
-use crate::validators::Failure;
-use crate::validators::token::{
+use crate::tokens::{
     Algorithm, Algorithms, ClaimName, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance,
     TypRule, Verifier,
 };
+use crate::validators::Failure;
 use napi::bindgen_prelude::{
     AsyncTask, Buffer, Either, Env, Object, Task, Uint32Array, Utf16String,
 };

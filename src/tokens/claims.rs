@@ -1,6 +1,6 @@
 //! The claims set, judged by a policy.
 
-use super::object::{Flaw, Value, read};
+use super::json_object::{Flaw, Value, read};
 use super::policy::{ClaimName, Policy, Refused, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;

@@ -2,9 +2,8 @@
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::jwk::{KeyError, KeyProblem, RawKey, prepare};
+use super::key::Key;
 use crate::validators::Failure;
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature::ParsedPublicKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -15,48 +14,6 @@ const KEYS_MAX: usize = 100;
 const TEXT_MAX_BYTES: usize = 1 << 20;
 /// How many keys are tried for a token that names none.
 pub(super) const TRIES_MAX: usize = 4;
-
-enum Prepared {
-    Hmac(Box<hmac::Key>),
-    Public(ParsedPublicKey),
-}
-
-/// A key that is ready to verify with its one algorithm.
-pub(super) struct Key {
-    kid: Option<String>,
-    algorithms: Algorithms,
-    prepared: Prepared,
-}
-
-impl Key {
-    pub(super) fn hmac(kid: Option<String>, algorithms: Algorithms, key: hmac::Key) -> Self {
-        Self {
-            kid,
-            algorithms,
-            prepared: Prepared::Hmac(Box::new(key)),
-        }
-    }
-
-    pub(super) fn public(
-        kid: Option<String>,
-        algorithms: Algorithms,
-        key: ParsedPublicKey,
-    ) -> Self {
-        Self {
-            kid,
-            algorithms,
-            prepared: Prepared::Public(key),
-        }
-    }
-
-    /// Whether `signature` is this key's of `message`. HMAC tags are compared in constant time.
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.prepared {
-            Prepared::Hmac(key) => hmac::verify(key, message, signature).is_ok(),
-            Prepared::Public(key) => key.verify_sig(message, signature).is_ok(),
-        }
-    }
-}
 
 /// Keys, by their ids.
 pub struct KeySet {

@@ -3,7 +3,7 @@
 use super::claims;
 use super::compact::{decode, split};
 use super::header::{self, Header};
-use super::keys::{Candidates, KeySet};
+use super::key_set::{Candidates, KeySet};
 use super::policy::{Policy, Refused};
 use super::revocation::{Revocations, RevocationsFull};
 use crate::validators::Failure;

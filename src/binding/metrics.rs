@@ -4,7 +4,7 @@
 //! text on a thread of libuv's pool: nothing of JavaScript's is read there.
 
 use super::bound::{Args, Bound, Wrong, bind};
-use crate::kpi::{
+use crate::metrics::{
     Exposition, Format, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles, SCALARS, Sums,
     TRAFFIC, Traffic, Users, Window,
 };

@@ -1,7 +1,7 @@
 //! The protected header: what it says of the key, and what of it is refused.
 
 use super::algorithm::Algorithm;
-use super::object::{Flaw, Value, read};
+use super::json_object::{Flaw, Value, read};
 use super::policy::{Policy, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;

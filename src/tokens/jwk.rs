@@ -2,7 +2,7 @@
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::header::is_kid;
-use super::keys::Key;
+use super::key::Key;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
@@ -471,7 +471,7 @@ fn ed25519(point: Vec<u8>) -> Result<Material, KeyProblem> {
 #[cfg(test)]
 mod tests {
     use super::{KeyProblem, RawKey, SMALL_ORDER, ed25519, is_roca, prepare};
-    use crate::validators::token::algorithm::{Algorithm, Algorithms};
+    use crate::tokens::algorithm::{Algorithm, Algorithms};
 
     const P256: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
     const SECRET: &str = r#""kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow""#;
