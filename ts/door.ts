@@ -1,4 +1,4 @@
-import { Trust } from './native.js';
+import { TrustedProxies as Trust } from './native.js';
 import { type TokenAuth, authOf, tokenOf, userOf } from './auth.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
 import type { Lease } from './connections/admission.js';

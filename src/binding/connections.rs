@@ -5,7 +5,7 @@
 use super::bound::{Args, Bound, Memory, Wrong, bind};
 use super::environment::{Ends, ends_with};
 use crate::clock::process_now_ms;
-use crate::connections::{Address, Home, Index, Limits, Rate, Refusal, State, Table, open};
+use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -76,9 +76,9 @@ pub fn create_connections<'env>(
     let limits = limits(&numbers);
     let index = match name {
         Some(name) => open(&name, limits)
-            .map(Home::Named)
+            .map(Scope::Named)
             .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
-        None => Home::Own(Box::new(Index::new(limits))),
+        None => Scope::Own(Box::new(SeatIndex::new(limits))),
     };
     let core = Rc::new(RefCell::new(Connections {
         table: Some(Table::new(index)),

@@ -1,17 +1,17 @@
 //! The client's address behind trusted proxies, for `ts/door`. Called once a connect.
 
-use crate::connections::{Address, TrustedProxies};
+use crate::connections::{self, Address};
 use napi_derive::napi;
 
 /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed.
 #[napi]
 #[derive(Default)]
-pub struct Trust {
-    proxies: TrustedProxies,
+pub struct TrustedProxies {
+    proxies: connections::TrustedProxies,
 }
 
 #[napi]
-impl Trust {
+impl TrustedProxies {
     /// Trusts nobody yet.
     #[napi(constructor, catch_unwind)]
     pub fn new() -> Self {

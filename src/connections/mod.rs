@@ -1,6 +1,6 @@
 //! Who may connect, who holds which seat, and who has gone quiet.
 //!
-//! Owns: the process-wide seat counts ([`Index`], the process's or one table's own) and one table of slots per JS thread ([`Table`]).
+//! Owns: the process-wide seat counts ([`SeatIndex`], the process's or one table's own) and one table of slots per JS thread ([`Table`]).
 //! Does not own: sockets, clocks, messages.
 //!
 //! ```text
@@ -14,15 +14,19 @@
 //! - A stale handle (slot and generation) changes nothing.
 
 mod address;
+mod counts;
 mod forwarded;
-mod index;
+mod limits;
 mod rate;
+mod seats;
 mod table;
-mod tally;
+mod user_key;
 
 pub use address::Address;
+pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
-pub use index::{Admission, Home, Index, Limits, Refusal, RefusalCode, UserKey, open};
+pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
+pub use seats::{Admission, Scope, SeatIndex, open};
 pub use table::{State, Table};
-pub use tally::{Local, Reach, Shared};
+pub use user_key::UserKey;

@@ -1,7 +1,9 @@
 //! The slots of one JS thread: which seat each connection holds, and since when it is quiet.
 
 use super::address::Address;
-use super::index::{Admission, Home, Index, Limits, Refusal, UserKey};
+use super::limits::{Limits, Refusal};
+use super::seats::{Admission, Scope, SeatIndex};
+use super::user_key::UserKey;
 use std::collections::VecDeque;
 
 /// The life of a slot.
@@ -53,7 +55,7 @@ impl Life {
 /// Stamps are loop-time milliseconds modulo 2^32, kept by the caller in a dense column
 /// (`stamps[slot]`), so that a message costs a store and a sweep reads nothing else.
 pub struct Table {
-    index: Home,
+    index: Scope,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Slot, generation and stamp of what was reserved, the oldest first: all leases are of one
@@ -75,7 +77,7 @@ const EXPIRE_MAX: usize = 4096;
 impl Table {
     /// An empty table without room; see [`Table::grow`].
     #[must_use]
-    pub fn new(index: Home) -> Self {
+    pub fn new(index: Scope) -> Self {
         Self {
             index,
             slots: Vec::new(),
@@ -197,8 +199,8 @@ impl Table {
     }
 
     fn leave_if_done(&mut self) {
-        if self.closed && self.taken == 0 && matches!(self.index, Home::Named(_)) {
-            self.index = Home::Own(Box::new(Index::new(Limits::default())));
+        if self.closed && self.taken == 0 && matches!(self.index, Scope::Named(_)) {
+            self.index = Scope::Own(Box::new(SeatIndex::new(Limits::default())));
         }
     }
 
@@ -315,13 +317,13 @@ impl Drop for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::RefusalCode;
+    use super::super::limits::RefusalCode;
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
 
     fn own(limits: Limits) -> Table {
-        Table::new(Home::Own(Box::new(Index::new(limits))))
+        Table::new(Scope::Own(Box::new(SeatIndex::new(limits))))
     }
 
     type Row = (u32, u32, u8, Option<u8>);
@@ -441,8 +443,8 @@ mod tests {
         #[test]
         fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
             agrees(&mut own(LIMITS), actions.clone())?;
-            let index = Arc::new(Index::new(LIMITS));
-            let mut table = Table::new(Home::Named(index.clone()));
+            let index = Arc::new(SeatIndex::new(LIMITS));
+            let mut table = Table::new(Scope::Named(index.clone()));
             agrees(&mut table, actions)?;
             drop(table);
             prop_assert_eq!(index.counts(), [0, 0, 0, 0]);
@@ -451,7 +453,7 @@ mod tests {
 
     #[test]
     fn threads_never_go_over_a_limit_and_leave_nothing() {
-        let index = Arc::new(Index::new(Limits {
+        let index = Arc::new(SeatIndex::new(Limits {
             total: 50,
             per_ip: 7,
             per_user: 5,
@@ -461,7 +463,7 @@ mod tests {
             for seed in 0..4u32 {
                 let index = index.clone();
                 scope.spawn(move || {
-                    let mut table = Table::new(Home::Named(index.clone()));
+                    let mut table = Table::new(Scope::Named(index.clone()));
                     table.grow(64);
                     let mut held = Vec::new();
                     let mut random = seed + 1;

@@ -24,7 +24,7 @@ pub trait Count: Copy + Default + PartialEq {}
 impl<T: Copy + Default + PartialEq> Count for T {}
 
 /// Counts by key.
-pub trait Tally<K: Key, V: Count>: Default {
+pub trait Counts<K: Key, V: Count>: Default {
     /// Changes the count of `key`, alone with it until `change` returns. `change` may use other
     /// tallies, not this one.
     fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R;
@@ -34,9 +34,9 @@ pub trait Tally<K: Key, V: Count>: Default {
 }
 
 /// Who may use an index: its thread, or every thread.
-pub trait Reach: 'static {
+pub trait Sharing: 'static {
     /// The maps of such an index.
-    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default>: Tally<K, V>;
+    type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default>: Counts<K, V>;
 
     /// Replaces a word by `next` of it, unless that is `None`.
     ///
@@ -51,8 +51,8 @@ pub struct Local;
 /// Every thread of the process.
 pub struct Shared;
 
-impl Reach for Local {
-    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default> = LocalTally<K, V, S>;
+impl Sharing for Local {
+    type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default> = LocalCounts<K, V, S>;
 
     fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
         let before = word.load(Relaxed);
@@ -63,8 +63,8 @@ impl Reach for Local {
     }
 }
 
-impl Reach for Shared {
-    type Tally<K: Key, V: Count, S: BuildHasher + Clone + Default> = SharedTally<K, V, S>;
+impl Sharing for Shared {
+    type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default> = SharedCounts<K, V, S>;
 
     fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
         // Relaxed: the word guards nothing but itself; the keys have their own locks.
@@ -73,12 +73,12 @@ impl Reach for Shared {
 }
 
 /// Counts that one thread keeps.
-pub struct LocalTally<K, V, S> {
+pub struct LocalCounts<K, V, S> {
     shards: [RefCell<HashTable<(K, V)>>; SHARDS],
     hashes: S,
 }
 
-impl<K, V, S: Default> Default for LocalTally<K, V, S> {
+impl<K, V, S: Default> Default for LocalCounts<K, V, S> {
     fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| RefCell::default()),
@@ -87,7 +87,7 @@ impl<K, V, S: Default> Default for LocalTally<K, V, S> {
     }
 }
 
-impl<K: Key, V: Count, S: BuildHasher + Default> Tally<K, V> for LocalTally<K, V, S> {
+impl<K: Key, V: Count, S: BuildHasher + Default> Counts<K, V> for LocalCounts<K, V, S> {
     fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R {
         let hash = self.hashes.hash_one(key);
         // The table itself uses the lowest bits and the highest seven.
@@ -122,15 +122,15 @@ impl<K: Key, V: Count, S: BuildHasher + Default> Tally<K, V> for LocalTally<K, V
 }
 
 /// Counts that all threads keep; a key stays locked while its count is changed.
-pub struct SharedTally<K, V, S>(DashMap<K, V, S>);
+pub struct SharedCounts<K, V, S>(DashMap<K, V, S>);
 
-impl<K: Key, V, S: BuildHasher + Clone + Default> Default for SharedTally<K, V, S> {
+impl<K: Key, V, S: BuildHasher + Clone + Default> Default for SharedCounts<K, V, S> {
     fn default() -> Self {
         Self(DashMap::with_hasher_and_shard_amount(S::default(), SHARDS))
     }
 }
 
-impl<K: Key, V: Count, S: BuildHasher + Clone + Default> Tally<K, V> for SharedTally<K, V, S> {
+impl<K: Key, V: Count, S: BuildHasher + Clone + Default> Counts<K, V> for SharedCounts<K, V, S> {
     fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R {
         match self.0.entry(key) {
             SharedEntry::Occupied(mut entry) => {
@@ -162,11 +162,11 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn agrees(tally: &impl Tally<u32, u32>, steps: &[(u32, bool)]) -> Result<(), TestCaseError> {
+    fn agrees(counts: &impl Counts<u32, u32>, steps: &[(u32, bool)]) -> Result<(), TestCaseError> {
         let mut model = HashMap::<u32, u32>::new();
         for &(key, up) in steps {
             let count = model.entry(key).or_default();
-            let seen = tally.with(key, |count| {
+            let seen = counts.with(key, |count| {
                 *count = if up {
                     *count + 1
                 } else {
@@ -181,7 +181,7 @@ mod tests {
             };
             prop_assert_eq!(seen, *count);
             model.retain(|_, count| *count > 0);
-            prop_assert_eq!(tally.len(), model.len());
+            prop_assert_eq!(counts.len(), model.len());
         }
         Ok(())
     }
@@ -190,8 +190,8 @@ mod tests {
         /// Properties: every count is what a map says; a key counted down to zero is gone.
         #[test]
         fn counts_as_a_map_does(steps in proptest::collection::vec((0u32..200, any::<bool>()), 1..500)) {
-            agrees(&LocalTally::<u32, u32, ahash::RandomState>::default(), &steps)?;
-            agrees(&SharedTally::<u32, u32, ahash::RandomState>::default(), &steps)?;
+            agrees(&LocalCounts::<u32, u32, ahash::RandomState>::default(), &steps)?;
+            agrees(&SharedCounts::<u32, u32, ahash::RandomState>::default(), &steps)?;
         }
     }
 }
