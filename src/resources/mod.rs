@@ -6,26 +6,28 @@
 //!
 //! ```text
 //!  text ─▶ mounts, parse ─▶ cgroup ─▶ sample ─▶ pressure      ok → warning → critical
-//!                       └─▶ watch ─▶ stall                    running → stalled → running
+//!                       └─▶ stall_watch ─▶ stall                running → stalled → running
 //! ```
 
 mod calls;
 mod cgroup;
 mod delays;
 mod mounts;
+mod observation;
 mod parse;
 mod pressure;
 mod sample;
 mod source;
 mod stall;
-mod watch;
+mod stall_watch;
 
 pub use calls::{is_epoll, system_call_name};
 pub use cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
 pub use delays::{Delays, Quantiles};
+pub use observation::{Observation, ThreadState};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};
 pub use sample::{Bound, CPU_WINDOW_MS, Dated, Limit, SETTINGS_MS, Sample, Sampling};
 pub use source::{MachineFigures, ProcessFigures, Source};
 pub use stall::{Cause, Stall};
-pub use watch::{IDLE_LOOK_MS, LOOK_MS, Look, Place, Verdict, Watch};
+pub use stall_watch::{IDLE_OBSERVE_INTERVAL_MS, OBSERVE_INTERVAL_MS, StallWatch, Verdict};

@@ -1,8 +1,8 @@
 //! A block of an event loop: how long it lasts, and why. The cause is the largest share of its time:
 //! on a CPU, waiting for one, or neither.
 
+use super::observation::{Observation, ThreadState};
 use super::parse::Scheduled;
-use super::watch::{Look, Place};
 
 /// Why a loop does not turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Stall {
 
 /// What a thread's figures were when a block may have begun: shares are counted from there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Base {
+pub(super) struct Baseline {
     pub(super) scheduled: Option<Scheduled>,
     pub(super) throttled_ms: f64,
 }
@@ -74,17 +74,20 @@ impl Stall {
     }
 
     /// As a look finds it, `lasted_ms` after it began.
-    pub(super) fn seen(self, base: &Base, look: &Look, lasted_ms: f64) -> Self {
-        let shares = base.scheduled.zip(look.scheduled).map(|(base, now)| {
-            let share = |ns: u64| (ns as f64 / 1e6 / lasted_ms.max(1e-3)).clamp(0.0, 1.0);
-            (
-                share(now.on_cpu_ns.saturating_sub(base.on_cpu_ns)),
-                share(now.waited_ns.saturating_sub(base.waited_ns)),
-            )
-        });
-        let throttled = (look.throttled_ms - base.throttled_ms) / lasted_ms.max(1e-3);
-        let system_call = match look.place {
-            Place::Asleep(system_call) => self.system_call.or(system_call),
+    pub(super) fn seen(self, baseline: &Baseline, now: &Observation, lasted_ms: f64) -> Self {
+        let shares = baseline
+            .scheduled
+            .zip(now.scheduled)
+            .map(|(baseline, now)| {
+                let share = |ns: u64| (ns as f64 / 1e6 / lasted_ms.max(1e-3)).clamp(0.0, 1.0);
+                (
+                    share(now.on_cpu_ns.saturating_sub(baseline.on_cpu_ns)),
+                    share(now.waited_ns.saturating_sub(baseline.waited_ns)),
+                )
+            });
+        let throttled = (now.throttled_ms - baseline.throttled_ms) / lasted_ms.max(1e-3);
+        let system_call = match now.state {
+            ThreadState::Asleep(system_call) => self.system_call.or(system_call),
             _ => self.system_call,
         };
         Self {

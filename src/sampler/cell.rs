@@ -1,5 +1,13 @@
 //! The cells that a JavaScript thread shares with the watcher, by who writes them. NaN is "no value yet".
 
+/// Memory that a JavaScript thread shares with the watcher.
+pub trait Cells: Send {
+    /// Reads a cell.
+    fn load(&self, at: usize) -> f64;
+    /// Writes a cell of the watcher's.
+    fn store(&self, at: usize, value: f64);
+}
+
 /// JavaScript: requests in flight.
 pub const IN_FLIGHT: usize = 0;
 /// JavaScript: requests that began, in all.

@@ -1,6 +1,5 @@
 //! What the watcher itself writes, while the loop that would is blocked.
 
-use crate::resources::{Cause, Stall, system_call_name};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
@@ -75,54 +74,6 @@ impl Log {
     }
 }
 
-fn why(stall: &Stall) -> String {
-    let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
-    match stall.cause {
-        Cause::Busy => format!("busy, {:.0} % on the CPU", percent(stall.on_cpu)),
-        Cause::Blocked => match stall.system_call {
-            Some(number) => match system_call_name(number) {
-                Some(name) => format!("blocked in system call {name}"),
-                None => format!("blocked in system call {number}"),
-            },
-            None => "blocked outside of system calls, such as by paging".to_owned(),
-        },
-        Cause::Starved => format!(
-            "starved, waiting for a CPU for {:.0} % of it",
-            percent(stall.waiting)
-        ),
-        Cause::Throttled => format!(
-            "throttled by its CPU quota, waiting for {:.0} % of it",
-            percent(stall.waiting)
-        ),
-        Cause::Unknown => "cause unknown".to_owned(),
-    }
-}
-
-/// One line about a stall; `label` is what was in flight.
-pub(super) fn line(
-    name: &str,
-    stall: &Stall,
-    is_over: bool,
-    label: &str,
-    in_flight: f64,
-) -> String {
-    let verb = if is_over { "was" } else { "has been" };
-    let place = if label.is_empty() {
-        String::new()
-    } else {
-        format!(", in {label}")
-    };
-    let flight = match in_flight {
-        count if count >= 1.0 => format!(", {count} requests in flight"),
-        _ => String::new(),
-    };
-    format!(
-        "event loop of {name} {verb} blocked for {:.0} ms ({}){place}{flight}",
-        stall.duration_ms,
-        why(stall)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,32 +92,6 @@ mod tests {
         assert!(
             text.ends_with("portcullis: y (80 lines suppressed)\n"),
             "{text}"
-        );
-    }
-
-    #[test]
-    fn a_stall_in_one_line() {
-        let stall = Stall {
-            since_ms: 0.0,
-            duration_ms: 104.4,
-            noticed_after_ms: 101.0,
-            cause: Cause::Busy,
-            system_call: None,
-            on_cpu: Some(0.98),
-            waiting: Some(0.01),
-        };
-        assert_eq!(
-            line("main", &stall, false, "GET /report", 3.0),
-            "event loop of main has been blocked for 104 ms (busy, 98 % on the CPU), in GET /report, 3 requests in flight"
-        );
-        let blocked = Stall {
-            cause: Cause::Blocked,
-            system_call: Some(99_999),
-            ..stall
-        };
-        assert_eq!(
-            line("w", &blocked, true, "", 0.0),
-            "event loop of w was blocked for 104 ms (blocked in system call 99999)"
         );
     }
 }

@@ -1,24 +1,10 @@
 //! What is told of a member: its own figures, those of the process it shares, and those of its fellows.
 
 use super::cell;
-use super::hub::Hub;
-use super::member::{Member, Totals};
-use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample, Stall};
-
-/// A stall, and what was in flight when it was noticed.
-#[derive(Debug, Clone)]
-pub struct StallRecord {
-    /// Counts a member's stalls, from 1.
-    pub id: u64,
-    /// The member's name.
-    pub thread: String,
-    /// What happened.
-    pub stall: Stall,
-    /// What had begun last; empty if nothing was said.
-    pub label: String,
-    /// Requests in flight.
-    pub in_flight: f64,
-}
+use super::registry::Registry;
+use super::stall_record::StallRecord;
+use super::watched_thread::{Totals, WatchedThread};
+use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample};
 
 /// Everything about one member, at one moment.
 #[derive(Debug, Clone)]
@@ -42,9 +28,9 @@ pub struct Report {
     /// Delays of all loops that there were, of all time.
     pub lifetime_delays: Option<Dated<Quantiles>>,
     /// When its loop was last looked at; `None` if it is not watched.
-    pub looked_ms: Option<f64>,
+    pub observed_ms: Option<f64>,
     /// The same of the thread whose loop was looked at longest ago.
-    pub all_looked_ms: Option<f64>,
+    pub all_observed_ms: Option<f64>,
     /// Whether the loop is watched, and whether the kernel shows the thread.
     pub sight: (bool, bool),
     /// Stalls of this thread.
@@ -80,7 +66,7 @@ pub struct ThreadReport {
     pub stalls: u64,
 }
 
-impl Hub {
+impl Registry {
     /// Everything about the member at `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
         let mut lives = Delays::new(now_ms);
@@ -88,17 +74,17 @@ impl Hub {
             .past
             .as_ref()
             .map_or_else(|| Delays::new(now_ms), |past| past.delays.clone());
-        for member in &self.members {
-            lives.merge(&member.delays);
-            ever.merge(&member.delays);
+        for thread in &self.threads {
+            lives.merge(&thread.delays);
+            ever.merge(&thread.delays);
         }
         let past = |figure: fn(&Totals) -> f64| self.past.as_ref().map_or(0.0, figure);
         let sum = |figure: fn(&Totals) -> f64| {
             past(figure)
                 + self
-                    .members
+                    .threads
                     .iter()
-                    .map(|member| figure(&member.totals()))
+                    .map(|thread| figure(&thread.totals()))
                     .sum::<f64>()
         };
         let (process_requests, process_stalled_ms) = (
@@ -106,35 +92,35 @@ impl Hub {
             sum(|totals| totals.stalled_ms),
         );
         let process_stalls = sum(|totals| totals.stalls as f64) as u64;
-        let threads = self.members.iter().map(|member| ThreadReport {
-            name: member.config.name.clone(),
-            in_flight: member.load(cell::IN_FLIGHT),
-            cpu: member.thread_cpu,
-            utilization: member.utilization,
-            stalls: member.stalls,
+        let threads = self.threads.iter().map(|thread| ThreadReport {
+            name: thread.config.name.clone(),
+            in_flight: thread.load(cell::IN_FLIGHT),
+            cpu: thread.thread_cpu,
+            utilization: thread.utilization,
+            stalls: thread.stalls,
         });
         let threads = threads.collect();
-        let looked = self.members.iter().filter_map(Member::looked_ms);
-        let all_looked_ms = looked.reduce(f64::min);
+        let observed = self.threads.iter().filter_map(WatchedThread::observed_ms);
+        let all_observed_ms = observed.reduce(f64::min);
         let own_cpu = self.own.cpu;
-        let member = self.members.get_mut(at)?;
-        let host = self.hosts.iter().find(|host| host.root == member.root())?;
+        let thread = self.threads.get_mut(at)?;
+        let host = self.hosts.iter().find(|host| host.root == thread.root())?;
         Some(Report {
             now_ms,
             sample: host.sample.clone(),
-            limit: member.limit,
-            level: member.level(),
-            thread_cpu: member.thread_cpu,
-            utilization: member.utilization,
-            delays: member.delays.last_minute(now_ms),
+            limit: thread.limit,
+            level: thread.level(),
+            thread_cpu: thread.thread_cpu,
+            utilization: thread.utilization,
+            delays: thread.delays.last_minute(now_ms),
             process_delays: lives.last_minute(now_ms),
             lifetime_delays: ever.lifetime(),
-            looked_ms: member.looked_ms(),
-            all_looked_ms,
-            sight: member.sight(),
-            stalls: member.stalls,
-            stall: member.current(),
-            pauses: member.pauses(),
+            observed_ms: thread.observed_ms(),
+            all_observed_ms,
+            sight: thread.sight(),
+            stalls: thread.stalls,
+            stall: thread.current(),
+            pauses: thread.pauses(),
             threads,
             process_requests,
             process_stalls,

@@ -1,7 +1,7 @@
 //! The files of the operating system, below a root that tests replace.
 
 use crate::resources::{
-    Scheduled, Source, SystemCall, is_epoll, parse_scheduled, parse_system_call,
+    Scheduled, Source, SystemCall, ThreadState, is_epoll, parse_scheduled, parse_system_call,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -79,7 +79,7 @@ impl OwnFigures {
 /// A thread of this process, as the kernel sees it. Its files stay open: reading them again costs
 /// a third of opening them.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct KernelThread {
     scheduled: File,
     system_call: File,
     /// Epolls that were open when the thread ran JavaScript, so that none of them is that of a loop
@@ -95,16 +95,7 @@ pub(super) struct Thread {
 /// An answer that comes this soon comes from the poll the thread was seen in.
 const PROMPT_MS: f64 = 5.0;
 
-/// Where a thread was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
-    Poll,
-    Running,
-    Asleep(Option<u32>),
-    Unknown,
-}
-
-impl Thread {
+impl KernelThread {
     /// The calling thread; `None` where the kernel does not show it.
     pub(super) fn current(root: &str) -> Option<Self> {
         let link = fs::read_link(format!("{root}/proc/thread-self")).ok()?;
@@ -129,36 +120,36 @@ impl Thread {
         parse_scheduled(&again::<128>(&self.scheduled)?)
     }
 
-    /// Its figures and its place.
-    pub(super) fn look(&mut self) -> (Option<Scheduled>, Seen) {
+    /// Its figures and its state.
+    pub(super) fn observe(&mut self) -> (Option<Scheduled>, ThreadState) {
         let now = self.scheduled();
         // It has not run since it was seen in poll: it is there still.
         if self.was_in_poll && now.is_some() && now == self.last {
-            return (now, Seen::Poll);
+            return (now, ThreadState::Poll);
         }
         self.last = now;
         self.suspect = None;
-        let seen = match again::<256>(&self.system_call)
+        let state = match again::<256>(&self.system_call)
             .as_deref()
             .and_then(parse_system_call)
         {
-            None => Seen::Unknown,
-            Some(SystemCall::Running) => Seen::Running,
-            Some(SystemCall::Outside) => Seen::Asleep(None),
+            None => ThreadState::Unknown,
+            Some(SystemCall::Running) => ThreadState::Running,
+            Some(SystemCall::Outside) => ThreadState::Asleep(None),
             Some(SystemCall::In { number, first })
                 if is_epoll(number) && self.poll == Some(first) =>
             {
-                Seen::Poll
+                ThreadState::Poll
             }
             Some(SystemCall::In { number, first }) => {
                 if is_epoll(number) && self.candidates.contains(&first) {
                     self.suspect = Some(first);
                 }
-                Seen::Asleep(Some(number))
+                ThreadState::Asleep(Some(number))
             }
         };
-        self.was_in_poll = seen == Seen::Poll;
-        (now, seen)
+        self.was_in_poll = state == ThreadState::Poll;
+        (now, state)
     }
 
     /// The loop has answered after `delay_ms`.

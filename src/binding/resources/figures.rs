@@ -259,8 +259,8 @@ impl From<&Report> for FigureDates {
             delays: date(&report.delays),
             process_delays: date(&report.process_delays),
             lifetime_delays: date(&report.lifetime_delays),
-            looked: report.looked_ms,
-            all_looked: report.all_looked_ms,
+            looked: report.observed_ms,
+            all_looked: report.all_observed_ms,
             own_cpu: date(&report.own_cpu),
         }
     }

@@ -11,7 +11,7 @@ use super::bound::Memory;
 use super::environment::{Ends, ends_with};
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
-use crate::sampler::{self, Cells, Config, Pulse, Target, cell};
+use crate::sampler::{self, Cells, Config, Mailbox, Target, cell};
 use figures::{LevelChange, StallFigures, WatchFigures};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
 use napi_derive::napi;
@@ -47,7 +47,7 @@ impl Cells for Shared {
 /// A member and the memory it shares.
 struct Core {
     id: u64,
-    pulse: Arc<Pulse>,
+    mailbox: Arc<Mailbox>,
     _cells: Memory<f64>,
 }
 
@@ -132,16 +132,16 @@ impl ResourceWatch {
             },
             stall_ms: config.stall_ms,
         };
-        let ticket = sampler::join(config, Box::new(shared), log)?;
+        let registration = sampler::join(config, Box::new(shared), log)?;
         let core = Rc::new(RefCell::new(Some(Core {
-            id: ticket.id,
-            pulse: ticket.pulse,
+            id: registration.id,
+            mailbox: registration.mailbox,
             _cells: cells,
         })));
         ends_with(env, &core);
         Ok(Self {
             core,
-            descriptor: ticket.descriptor,
+            descriptor: registration.descriptor,
         })
     }
 
@@ -159,7 +159,7 @@ impl ResourceWatch {
     #[napi(catch_unwind)]
     pub fn answer(&self) -> u32 {
         match self.core.borrow().as_ref() {
-            Some(core) => core.pulse.answer(process_now_ms()),
+            Some(core) => core.mailbox.answer(process_now_ms()),
             None => 0,
         }
     }

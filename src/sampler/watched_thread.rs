@@ -1,12 +1,14 @@
 //! One JavaScript thread under watch.
 
-use super::log::{Log, line};
-use super::pulse::{Channel, NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
-use super::system::{Seen, Thread};
-use super::{Cells, Config, StallRecord, cell};
+use super::cell::{self, Cells};
+use super::config::Config;
+use super::log::Log;
+use super::stall_record::StallRecord;
+use super::system::KernelThread;
+use super::wake_channel::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL, WakeChannel};
 use crate::resources::{
-    CPU_WINDOW_MS, Dated, Delays, LOOK_MS, Level, Limit, Look, Place, PressureGauge, Sample, Stall,
-    Transition, Watch,
+    CPU_WINDOW_MS, Dated, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation, PressureGauge,
+    Sample, Stall, StallWatch, ThreadState, Transition,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,21 +29,21 @@ pub(super) struct Totals {
     pub(super) delays: Delays,
 }
 
-pub(super) struct Member {
+pub(super) struct WatchedThread {
     pub(super) id: u64,
     pub(super) config: Config,
     cells: Box<dyn Cells>,
-    pulse: Arc<Pulse>,
-    channel: Option<Channel>,
-    thread: Option<Thread>,
-    watch: Option<Watch>,
+    mailbox: Arc<Mailbox>,
+    channel: Option<WakeChannel>,
+    kernel: Option<KernelThread>,
+    watch: Option<StallWatch>,
     suspect: Option<u64>,
     gauge: PressureGauge,
     pub(super) limit: Option<Dated<Limit>>,
     labels: Vec<String>,
     log: Option<Log>,
-    pub(super) look_due_ms: f64,
-    looked_ms: f64,
+    pub(super) observe_due_ms: f64,
+    observed_ms: f64,
     /// Milliseconds in which it was seen asleep elsewhere, since its use was measured.
     blocked_ms: f64,
     stalled_label: String,
@@ -64,33 +66,33 @@ struct Usage {
     waited_ns: u64,
 }
 
-impl Member {
+impl WatchedThread {
     pub(super) fn new(
         id: u64,
         config: Config,
         cells: Box<dyn Cells>,
-        pulse: Arc<Pulse>,
-        channel: Option<Channel>,
+        mailbox: Arc<Mailbox>,
+        channel: Option<WakeChannel>,
         now_ms: f64,
     ) -> Self {
-        let thread = Thread::current(&config.root);
+        let kernel = KernelThread::current(&config.root);
         Self {
             id,
             cells,
-            pulse,
-            thread,
+            mailbox,
+            kernel,
             watch: config
                 .stall_ms
                 .filter(|_| channel.is_some())
-                .map(Watch::new),
+                .map(StallWatch::new),
             channel,
             suspect: None,
             gauge: PressureGauge::new(config.thresholds),
             limit: None,
             labels: vec![String::new()],
             log: None,
-            look_due_ms: now_ms,
-            looked_ms: now_ms,
+            observe_due_ms: now_ms,
+            observed_ms: now_ms,
             blocked_ms: 0.0,
             stalled_label: String::new(),
             stalled_in_flight: 0.0,
@@ -128,16 +130,16 @@ impl Member {
 
     /// Whether its loop is watched, and whether the kernel shows its thread.
     pub(super) fn sight(&self) -> (bool, bool) {
-        (self.watch.is_some(), self.thread.is_some())
+        (self.watch.is_some(), self.kernel.is_some())
     }
 
     /// When its loop was last looked at, if it is watched.
-    pub(super) fn looked_ms(&self) -> Option<f64> {
-        self.watch.as_ref().map(|_| self.looked_ms)
+    pub(super) fn observed_ms(&self) -> Option<f64> {
+        self.watch.as_ref().map(|_| self.observed_ms)
     }
 
     pub(super) fn pauses(&self) -> u32 {
-        self.watch.as_ref().map_or(0, Watch::pauses)
+        self.watch.as_ref().map_or(0, StallWatch::pauses)
     }
 
     pub(super) fn level(&self) -> Level {
@@ -182,58 +184,57 @@ impl Member {
     }
 
     /// Looks at the thread. Returns the lines to write.
-    pub(super) fn look(&mut self, now_ms: f64, own_wait_ms: f64, throttled_ms: f64) -> Vec<String> {
+    pub(super) fn observe(
+        &mut self,
+        now_ms: f64,
+        own_wait_ms: f64,
+        throttled_ms: f64,
+    ) -> Vec<String> {
         let Some(watch) = &mut self.watch else {
-            self.look_due_ms = f64::INFINITY;
+            self.observe_due_ms = f64::INFINITY;
             return Vec::new();
         };
-        let (scheduled, seen) = self
-            .thread
+        let (scheduled, state) = self
+            .kernel
             .as_mut()
-            .map_or((None, Seen::Unknown), Thread::look);
-        let place = match seen {
-            Seen::Poll => Place::Poll,
-            Seen::Running => Place::Running,
-            Seen::Asleep(system_call) => Place::Asleep(system_call),
-            Seen::Unknown => Place::Unknown,
-        };
-        let verdict = watch.look(Look {
-            now_ms,
-            place,
+            .map_or((None, ThreadState::Unknown), KernelThread::observe);
+        let verdict = watch.observe(Observation {
+            at_ms: now_ms,
+            state,
             scheduled,
-            answered_ms: self.pulse.answered_ms(),
+            answered_ms: self.mailbox.answered_ms(),
             begun: self.cells.load(cell::BEGUN) as u64,
             own_wait_ms,
             throttled_ms,
         });
-        if matches!(place, Place::Asleep(_))
+        if matches!(state, ThreadState::Asleep(_))
             && self
-                .thread
+                .kernel
                 .as_ref()
-                .is_some_and(|thread| thread.suspect().is_none())
+                .is_some_and(|kernel| kernel.suspect().is_none())
         {
-            self.blocked_ms += (now_ms - self.looked_ms).min(2.0 * LOOK_MS);
+            self.blocked_ms += (now_ms - self.observed_ms).min(2.0 * OBSERVE_INTERVAL_MS);
         }
         if let Some(delay_ms) = verdict.delay_ms {
-            if place != Place::Poll
-                && let Some(thread) = &mut self.thread
+            if state != ThreadState::Poll
+                && let Some(kernel) = &mut self.kernel
             {
-                thread.answered(delay_ms, self.suspect);
+                kernel.answered(delay_ms, self.suspect);
             }
             if delay_ms > 0.0 {
-                self.delays.record(now_ms, delay_ms, LOOK_MS);
+                self.delays.record(now_ms, delay_ms, OBSERVE_INTERVAL_MS);
             } else {
                 self.was_in_poll(now_ms);
             }
         }
         if verdict.challenge {
-            self.suspect = self.thread.as_ref().and_then(Thread::suspect);
+            self.suspect = self.kernel.as_ref().and_then(KernelThread::suspect);
             if let Some(channel) = &mut self.channel {
                 channel.wake();
             }
         }
-        self.looked_ms = now_ms;
-        self.look_due_ms = now_ms + verdict.next_ms;
+        self.observed_ms = now_ms;
+        self.observe_due_ms = now_ms + verdict.next_ms;
         let mut lines = Vec::new();
         lines.extend(verdict.begun.map(|stall| self.begun(&stall)));
         lines.extend(verdict.ended.map(|stall| self.ended(&stall)));
@@ -246,7 +247,7 @@ impl Member {
 
     /// Looks at an idle loop are further apart: each stands for the time it covers.
     fn was_in_poll(&mut self, now_ms: f64) {
-        let times = ((now_ms - self.looked_ms) / LOOK_MS)
+        let times = ((now_ms - self.observed_ms) / OBSERVE_INTERVAL_MS)
             .round()
             .clamp(1.0, 1000.0);
         self.delays.record_none(now_ms, times as u64);
@@ -256,53 +257,42 @@ impl Member {
         self.stalled_label = self.label_in_flight().to_owned();
         self.stalled_in_flight = self.load(cell::IN_FLIGHT);
         self.store(cell::STALLED_SINCE, stall.since_ms);
-        line(
-            &self.config.name,
-            stall,
-            false,
-            &self.stalled_label,
-            self.stalled_in_flight,
-        )
+        self.record(self.stalls + 1, stall).line(false)
     }
 
     fn ended(&mut self, stall: &Stall) -> String {
         self.stalls += 1;
         self.stalled_ms += stall.duration_ms;
         self.store(cell::STALLED_SINCE, f64::NAN);
-        let text = line(
-            &self.config.name,
-            stall,
-            true,
-            &self.stalled_label,
-            self.stalled_in_flight,
-        );
+        let record = self.record(self.stalls, stall);
+        let text = record.line(true);
         if self.ring.len() == KEPT {
             self.ring.pop_front();
         }
-        self.ring.push_back(StallRecord {
-            id: self.stalls,
-            thread: self.config.name.clone(),
-            stall: *stall,
-            label: std::mem::take(&mut self.stalled_label),
-            in_flight: self.stalled_in_flight,
-        });
-        self.tell(NEWS_STALL);
+        self.ring.push_back(record);
+        self.stalled_label.clear();
+        self.tell(NOTICE_STALL);
         text
     }
 
     /// The stall under way.
     pub(super) fn current(&self) -> Option<StallRecord> {
-        Some(StallRecord {
-            id: self.stalls + 1,
+        let stall = self.watch.as_ref()?.stall()?;
+        Some(self.record(self.stalls + 1, &stall))
+    }
+
+    fn record(&self, id: u64, stall: &Stall) -> StallRecord {
+        StallRecord {
+            id,
             thread: self.config.name.clone(),
-            stall: self.watch.as_ref()?.stall()?,
+            stall: *stall,
             label: self.stalled_label.clone(),
             in_flight: self.stalled_in_flight,
-        })
+        }
     }
 
     fn tell(&mut self, news: u32) {
-        self.pulse.tell(news);
+        self.mailbox.tell(news);
         if let Some(channel) = &mut self.channel {
             channel.wake();
         }
@@ -330,9 +320,9 @@ impl Member {
                 self.transitions.pop_front();
             }
             self.transitions.push_back((sample.at_ms, transition));
-            self.tell(NEWS_LEVEL);
+            self.tell(NOTICE_LEVEL);
         } else if percent >= self.config.thresholds.warning {
-            self.tell(NEWS_HEAP);
+            self.tell(NOTICE_HEAP);
         }
         self.measure(sample.at_ms);
         self.store(cell::PERCENT, percent);
@@ -353,8 +343,8 @@ impl Member {
 
     /// CPU and utilisation of the thread since the latest sample.
     fn measure(&mut self, now_ms: f64) {
-        let look = self.thread.as_mut().map(Thread::look);
-        let Some((Some(scheduled), _)) = look else {
+        let seen = self.kernel.as_mut().map(KernelThread::observe);
+        let Some((Some(scheduled), _)) = seen else {
             return;
         };
         let now = Usage {

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a thread tells the watcher when it answers. Times are bits of an `f64`.
 #[derive(Debug, Default)]
-pub struct Pulse {
+pub struct Mailbox {
     answered_ms: AtomicU64,
     news: AtomicU32,
 }
 
 /// The level has changed.
-pub const NEWS_LEVEL: u32 = 1;
+pub const NOTICE_LEVEL: u32 = 1;
 /// A stall is over.
-pub const NEWS_STALL: u32 = 2;
+pub const NOTICE_STALL: u32 = 2;
 /// The heap's figures are wanted.
-pub const NEWS_HEAP: u32 = 4;
+pub const NOTICE_HEAP: u32 = 4;
 
-impl Pulse {
+impl Mailbox {
     /// The loop turns. Returns, and forgets, what is new.
     pub fn answer(&self, now_ms: f64) -> u32 {
         // Release: what the thread has stored before is seen by who sees the answer.
@@ -35,12 +35,12 @@ impl Pulse {
 
 /// The watcher's end of the socket that a loop reads.
 #[derive(Debug)]
-pub(super) struct Channel {
+pub(super) struct WakeChannel {
     #[cfg(unix)]
     socket: std::os::unix::net::UnixStream,
 }
 
-impl Channel {
+impl WakeChannel {
     /// Both ends: ours, and the descriptor of the loop's.
     #[cfg(unix)]
     pub(super) fn new() -> Option<(Self, i32)> {

@@ -2,9 +2,9 @@
 //! second, a look at each loop when its watch asks for one. Time is an argument.
 
 use super::cell;
-use super::member::{Member, Totals};
 use super::system::{Kernel, OwnFigures};
-use crate::resources::{Dated, IDLE_LOOK_MS, Level, Sample, Sampling, Source};
+use super::watched_thread::{Totals, WatchedThread};
+use crate::resources::{Dated, IDLE_OBSERVE_INTERVAL_MS, Level, Sample, Sampling, Source};
 use std::thread::JoinHandle;
 
 /// Between two samples, and while memory is short or no CPU figure is there yet.
@@ -42,19 +42,19 @@ fn source(root: &str) -> Box<dyn Source + Send> {
 }
 
 #[derive(Default)]
-pub(super) struct Hub {
-    pub(super) members: Vec<Member>,
+pub(super) struct Registry {
+    pub(super) threads: Vec<WatchedThread>,
     pub(super) hosts: Vec<Host>,
     pub(super) past: Option<Totals>,
     pub(super) next_id: u64,
     pub(super) is_running: bool,
-    pub(super) thread: Option<JoinHandle<()>>,
-    pub(super) own: Own,
+    pub(super) watcher: Option<JoinHandle<()>>,
+    pub(super) own: OwnUsage,
 }
 
 /// What the watcher knows of itself.
 #[derive(Default)]
-pub(super) struct Own {
+pub(super) struct OwnUsage {
     figures: Option<OwnFigures>,
     wait_ms: f64,
     on_cpu_ns: u64,
@@ -62,7 +62,7 @@ pub(super) struct Own {
     pub(super) cpu: Option<Dated<f64>>,
 }
 
-impl Own {
+impl OwnUsage {
     /// On the watcher's thread only.
     fn refresh(&mut self) -> Option<u64> {
         if self.figures.is_none() {
@@ -88,71 +88,71 @@ impl Own {
 /// A look that is later than this may have wanted a CPU.
 const LATE_MS: f64 = 5.0;
 
-impl Hub {
+impl Registry {
     /// Does what is due. Returns lines to write, and when to come again.
     pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
         // With a look, if one is to come: a wake-up costs more than either.
         if self
             .hosts
             .iter()
-            .any(|host| host.due_ms <= now_ms + IDLE_LOOK_MS)
+            .any(|host| host.due_ms <= now_ms + IDLE_OBSERVE_INTERVAL_MS)
         {
             self.sample(now_ms);
             self.own.measure(now_ms);
         }
         let mut lines = Vec::new();
-        for member in self
-            .members
+        for thread in self
+            .threads
             .iter_mut()
-            .filter(|member| member.look_due_ms <= now_ms + 0.1)
+            .filter(|thread| thread.observe_due_ms <= now_ms + 0.1)
         {
             // A late look asks whether the watcher itself had no CPU.
-            if now_ms - member.look_due_ms > LATE_MS {
+            if now_ms - thread.observe_due_ms > LATE_MS {
                 self.own.refresh();
             }
-            let host = self.hosts.iter().find(|host| host.root == member.root());
+            let host = self.hosts.iter().find(|host| host.root == thread.root());
             let throttled_ms = host.map_or(0.0, |host| {
-                if member.is_suspect(now_ms) {
+                if thread.is_suspect(now_ms) {
                     host.sampling.throttled_ns(&*host.source) as f64 / 1e6
                 } else {
                     host.sample.throttled_ms
                 }
             });
-            let found = member.look(now_ms, self.own.wait_ms, throttled_ms);
-            lines.extend(found.into_iter().map(|line| (member.id, line)));
+            let found = thread.observe(now_ms, self.own.wait_ms, throttled_ms);
+            lines.extend(found.into_iter().map(|line| (thread.id, line)));
         }
-        let looks = self.members.iter().map(|member| member.look_due_ms);
+        let observations = self.threads.iter().map(|thread| thread.observe_due_ms);
         let due_ms = self
             .hosts
             .iter()
             .map(|host| host.due_ms)
-            .chain(looks)
+            .chain(observations)
             .fold(f64::INFINITY, f64::min);
         (lines, due_ms)
     }
 
     pub(super) fn sample(&mut self, now_ms: f64) {
-        for member in &self.members {
-            if !self.hosts.iter().any(|host| host.root == member.root()) {
-                self.hosts.push(Host::new(member.root(), now_ms));
+        for thread in &self.threads {
+            if !self.hosts.iter().any(|host| host.root == thread.root()) {
+                self.hosts.push(Host::new(thread.root(), now_ms));
             }
         }
         let in_flight: f64 = self
-            .members
+            .threads
             .iter()
-            .map(|member| member.load(cell::IN_FLIGHT))
+            .map(|thread| thread.load(cell::IN_FLIGHT))
             .sum();
         for host in &mut self.hosts {
             host.sample = host.sampling.sample(&*host.source, now_ms);
             let mut is_short = host.sample.used_cpus.is_none();
-            for member in self
-                .members
+            for thread in self
+                .threads
                 .iter_mut()
-                .filter(|member| member.root() == host.root)
+                .filter(|thread| thread.root() == host.root)
             {
-                let others = in_flight - member.load(cell::IN_FLIGHT);
-                member.sampled(&host.sample, others);
-                is_short |= member.level() > Level::Ok;
+                let others = in_flight - thread.load(cell::IN_FLIGHT);
+                thread.sampled(&host.sample, others);
+                is_short |= thread.level() > Level::Ok;
             }
             host.due_ms = now_ms + if is_short { SAMPLE_SOON_MS } else { SAMPLE_MS };
         }

@@ -19,40 +19,9 @@
 //! When the watcher's own look comes late, and not because it waited for a CPU, everything was
 //! stopped (SIGSTOP, a suspended machine, a debugger): that time is nobody's stall.
 
+use super::observation::{Observation, ThreadState};
 use super::parse::Scheduled;
-use super::stall::{Base, Stall};
-
-/// Where the loop's thread is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Asleep in the loop's own poll.
-    Poll,
-    /// On a CPU, or waiting for one.
-    Running,
-    /// Asleep elsewhere: the system call, if it is in one.
-    Asleep(Option<u32>),
-    /// The kernel does not say.
-    Unknown,
-}
-
-/// One look at a thread.
-#[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// When.
-    pub now_ms: f64,
-    /// Where the thread is.
-    pub place: Place,
-    /// Its scheduler figures, where the kernel gives them.
-    pub scheduled: Option<Scheduled>,
-    /// When the loop last answered.
-    pub answered_ms: f64,
-    /// Changes with every request and message that begins.
-    pub begun: u64,
-    /// How long the watcher itself has waited for a CPU, in all.
-    pub own_wait_ms: f64,
-    /// How long the quota has denied the CPU, in all.
-    pub throttled_ms: f64,
-}
+use super::stall::{Baseline, Stall};
 
 /// What a look comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +39,7 @@ pub struct Verdict {
 }
 
 /// Between two looks, at most.
-pub const LOOK_MS: f64 = 20.0;
+pub const OBSERVE_INTERVAL_MS: f64 = 20.0;
 /// A loop is idle that has used less than so much CPU in so long: half a percent.
 const IDLE_AFTER_MS: f64 = 1000.0;
 const IDLE_CPU_NS: u64 = 5_000_000;
@@ -79,11 +48,11 @@ const CALM_RUNS: u64 = 20;
 /// Between two looks at a calm loop, since a wake-up costs much (25 us in a virtual machine): by its own figures a busy thread is
 /// dated to the microsecond all the same, but one that goes to sleep in a system call is noticed later
 /// by as much.
-pub const IDLE_LOOK_MS: f64 = 5.0 * LOOK_MS;
+pub const IDLE_OBSERVE_INTERVAL_MS: f64 = 5.0 * OBSERVE_INTERVAL_MS;
 /// Between two looks at a loop that is being blocked.
-const STALLED_LOOK_MS: f64 = 10.0;
+const STALLED_OBSERVE_INTERVAL_MS: f64 = 10.0;
 /// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
-const BLIND_LOOK_MS: f64 = 50.0;
+const BLIND_OBSERVE_INTERVAL_MS: f64 = 50.0;
 /// A look that is late by half of the threshold, though no CPU was wanting, means that everything was
 /// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
 /// loop has its share.
@@ -91,12 +60,12 @@ const PAUSE_MIN_MS: f64 = 15.0;
 
 /// The watch over one loop.
 #[derive(Debug)]
-pub struct Watch {
+pub struct StallWatch {
     threshold_ms: f64,
-    last: Option<Look>,
+    last: Option<Observation>,
     planned_ms: f64,
     since_ms: f64,
-    base: Base,
+    baseline: Baseline,
     challenged_ms: Option<f64>,
     stall: Option<Stall>,
     pauses: u32,
@@ -105,7 +74,7 @@ pub struct Watch {
     idle_from: (f64, Scheduled),
 }
 
-impl Watch {
+impl StallWatch {
     /// A watch for blocks of `threshold_ms` and more.
     #[must_use]
     pub fn new(threshold_ms: f64) -> Self {
@@ -114,7 +83,7 @@ impl Watch {
             last: None,
             planned_ms: f64::INFINITY,
             since_ms: 0.0,
-            base: Base {
+            baseline: Baseline {
                 scheduled: None,
                 throttled_ms: 0.0,
             },
@@ -132,7 +101,7 @@ impl Watch {
         self.pauses
     }
 
-    /// The block under way, as far as it has come at the latest look.
+    /// The block under way, as far as it has come at the latest observation.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
         self.stall
@@ -141,69 +110,68 @@ impl Watch {
     /// Whether the loop has not been seen to turn for half of the threshold.
     #[must_use]
     pub fn is_suspect(&self, now_ms: f64) -> bool {
-        let is_out = self.last.is_some_and(|last| last.place != Place::Poll);
+        let is_out = self
+            .last
+            .is_some_and(|last| last.state != ThreadState::Poll);
         is_out && now_ms - self.since_ms >= self.threshold_ms / 2.0
     }
 
-    /// Judges a look.
-    pub fn look(&mut self, look: Look) -> Verdict {
+    /// Judges an observation.
+    pub fn observe(&mut self, now: Observation) -> Verdict {
         let mut verdict = Verdict {
             challenge: false,
-            next_ms: LOOK_MS,
+            next_ms: OBSERVE_INTERVAL_MS,
             begun: None,
             ended: None,
             delay_ms: None,
         };
-        let Some(last) = self.last.replace(look) else {
-            self.live(look.now_ms, &look);
+        let Some(last) = self.last.replace(now) else {
+            self.live(now.at_ms, &now);
             // Whatever runs now began before the watch did.
-            self.planned_ms = look.now_ms + LOOK_MS;
-            if look.place != Place::Poll {
-                self.challenge(look.now_ms, &mut verdict);
+            self.planned_ms = now.at_ms + OBSERVE_INTERVAL_MS;
+            if now.state != ThreadState::Poll {
+                self.challenge(now.at_ms, &mut verdict);
             }
             return verdict;
         };
-        self.allow_for_pause(&last, &look);
+        self.allow_for_pause(&last, &now);
 
-        if let Some(asked) = self
-            .challenged_ms
-            .filter(|asked| look.answered_ms >= *asked)
-        {
+        if let Some(asked) = self.challenged_ms.filter(|asked| now.answered_ms >= *asked) {
             self.challenged_ms = None;
-            verdict.delay_ms = Some(look.answered_ms - asked);
-            verdict.ended = self.end(look.answered_ms);
+            verdict.delay_ms = Some(now.answered_ms - asked);
+            verdict.ended = self.end(now.answered_ms);
         }
-        if look.begun != last.begun || look.place == Place::Poll {
-            verdict.ended = verdict.ended.or_else(|| self.end(look.now_ms));
+        if now.begun != last.begun || now.state == ThreadState::Poll {
+            verdict.ended = verdict.ended.or_else(|| self.end(now.at_ms));
         }
-        if look.place == Place::Poll {
+        if now.state == ThreadState::Poll {
             if self.challenged_ms.is_none() {
                 verdict.delay_ms = verdict.delay_ms.or(Some(0.0));
             }
-            self.live(look.now_ms, &look);
-            self.rest(&look, &mut verdict);
+            self.live(now.at_ms, &now);
+            self.rest(&now, &mut verdict);
         } else {
             self.is_calm = false;
-            self.idle_from = (look.now_ms, look.scheduled.unwrap_or_default());
-            let turned = look.begun != last.begun || verdict.ended.is_some();
+            self.idle_from = (now.at_ms, now.scheduled.unwrap_or_default());
+            let turned = now.begun != last.begun || verdict.ended.is_some();
             if self.challenged_ms.is_none() || turned {
-                if last.place == Place::Poll && !turned && verdict.delay_ms.is_none() {
-                    self.since_ms = woke_ms(&last, &look);
-                    self.base = Base {
+                if last.state == ThreadState::Poll && !turned && verdict.delay_ms.is_none() {
+                    self.since_ms = woke_ms(&last, &now);
+                    self.baseline = Baseline {
                         scheduled: last.scheduled,
                         throttled_ms: last.throttled_ms,
                     };
                 } else {
                     // It has turned, at a moment unknown: what blocks it begins now at the earliest.
-                    self.live(look.now_ms, &look);
+                    self.live(now.at_ms, &now);
                 }
             }
             if self.challenged_ms.is_none() {
-                self.challenge(look.now_ms, &mut verdict);
+                self.challenge(now.at_ms, &mut verdict);
             }
-            self.judge(&look, &mut verdict);
+            self.judge(&now, &mut verdict);
         }
-        self.planned_ms = look.now_ms + verdict.next_ms;
+        self.planned_ms = now.at_ms + verdict.next_ms;
         verdict
     }
 
@@ -213,35 +181,35 @@ impl Watch {
     }
 
     /// The loop turns: what may come begins now at the earliest.
-    fn live(&mut self, at_ms: f64, look: &Look) {
+    fn live(&mut self, at_ms: f64, now: &Observation) {
         self.since_ms = at_ms;
-        self.base = Base {
-            scheduled: look.scheduled,
-            throttled_ms: look.throttled_ms,
+        self.baseline = Baseline {
+            scheduled: now.scheduled,
+            throttled_ms: now.throttled_ms,
         };
     }
 
     /// When to look again at a loop in poll.
-    fn rest(&mut self, look: &Look, verdict: &mut Verdict) {
-        self.judge_calm(look);
-        if self.is_calm && self.threshold_ms >= IDLE_LOOK_MS {
-            verdict.next_ms = IDLE_LOOK_MS;
+    fn rest(&mut self, now: &Observation, verdict: &mut Verdict) {
+        self.judge_calm(now);
+        if self.is_calm && self.threshold_ms >= IDLE_OBSERVE_INTERVAL_MS {
+            verdict.next_ms = IDLE_OBSERVE_INTERVAL_MS;
         }
     }
 
     /// Calm is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`], in
     /// [`CALM_RUNS`] turns at most.
-    fn judge_calm(&mut self, look: &Look) {
-        let Some(now) = look.scheduled else {
+    fn judge_calm(&mut self, now: &Observation) {
+        let Some(scheduled) = now.scheduled else {
             return;
         };
         let (from_ms, from) = self.idle_from;
-        let seconds = (look.now_ms - from_ms) / IDLE_AFTER_MS;
-        let is_busy = now.on_cpu_ns.saturating_sub(from.on_cpu_ns) >= IDLE_CPU_NS;
+        let seconds = (now.at_ms - from_ms) / IDLE_AFTER_MS;
+        let is_busy = scheduled.on_cpu_ns.saturating_sub(from.on_cpu_ns) >= IDLE_CPU_NS;
         if is_busy || seconds >= 1.0 {
-            let runs = now.runs.saturating_sub(from.runs) as f64;
+            let runs = scheduled.runs.saturating_sub(from.runs) as f64;
             self.is_calm = !is_busy && runs <= CALM_RUNS as f64 * seconds;
-            self.idle_from = (look.now_ms, now);
+            self.idle_from = (now.at_ms, scheduled);
         }
     }
 
@@ -249,34 +217,34 @@ impl Watch {
         PAUSE_MIN_MS.max(self.threshold_ms / 2.0)
     }
 
-    fn allow_for_pause(&mut self, last: &Look, look: &Look) {
-        let late = look.now_ms - self.planned_ms;
-        let unexplained = late - (look.own_wait_ms - last.own_wait_ms).max(0.0);
+    fn allow_for_pause(&mut self, last: &Observation, now: &Observation) {
+        let late = now.at_ms - self.planned_ms;
+        let unexplained = late - (now.own_wait_ms - last.own_wait_ms).max(0.0);
         if unexplained > self.pause_ms() {
             self.pauses += 1;
-            self.since_ms = (self.since_ms + unexplained).min(look.now_ms);
+            self.since_ms = (self.since_ms + unexplained).min(now.at_ms);
             if let Some(stall) = &mut self.stall {
-                stall.since_ms = (stall.since_ms + unexplained).min(look.now_ms);
+                stall.since_ms = (stall.since_ms + unexplained).min(now.at_ms);
             }
         }
     }
 
-    fn judge(&mut self, look: &Look, verdict: &mut Verdict) {
-        let lasted = look.now_ms - self.since_ms;
+    fn judge(&mut self, now: &Observation, verdict: &mut Verdict) {
+        let lasted = now.at_ms - self.since_ms;
         if let Some(stall) = self.stall {
-            self.stall = Some(stall.seen(&self.base, look, lasted));
-            verdict.next_ms = STALLED_LOOK_MS;
+            self.stall = Some(stall.seen(&self.baseline, now, lasted));
+            verdict.next_ms = STALLED_OBSERVE_INTERVAL_MS;
         } else if lasted >= self.threshold_ms {
-            let stall = Stall::begun(self.since_ms, lasted).seen(&self.base, look, lasted);
+            let stall = Stall::begun(self.since_ms, lasted).seen(&self.baseline, now, lasted);
             self.stall = Some(stall);
             verdict.begun = Some(stall);
-            verdict.next_ms = STALLED_LOOK_MS;
+            verdict.next_ms = STALLED_OBSERVE_INTERVAL_MS;
         } else {
             // To the millisecond: a look at 99.9 of 100 would come a whole tick late.
-            let most = if look.place == Place::Unknown {
-                BLIND_LOOK_MS
+            let most = if now.state == ThreadState::Unknown {
+                BLIND_OBSERVE_INTERVAL_MS
             } else {
-                LOOK_MS
+                OBSERVE_INTERVAL_MS
             };
             verdict.next_ms = (self.threshold_ms - lasted).ceil().clamp(1.0, most);
         }
@@ -293,23 +261,23 @@ impl Watch {
 }
 
 /// When a thread that was in poll at `last` has left it, at the latest.
-fn woke_ms(last: &Look, look: &Look) -> f64 {
+fn woke_ms(last: &Observation, now: &Observation) -> f64 {
     let exact = last
         .scheduled
-        .zip(look.scheduled)
-        .and_then(|(before, now)| {
-            if now.runs != before.runs + 1 {
+        .zip(now.scheduled)
+        .and_then(|(before, after)| {
+            if after.runs != before.runs + 1 {
                 return None;
             }
-            let active = now.on_cpu_ns.checked_sub(before.on_cpu_ns)?
-                + now.waited_ns.checked_sub(before.waited_ns)?;
-            Some(look.now_ms - active as f64 / 1e6)
+            let active = after.on_cpu_ns.checked_sub(before.on_cpu_ns)?
+                + after.waited_ns.checked_sub(before.waited_ns)?;
+            Some(now.at_ms - active as f64 / 1e6)
         });
     match exact {
         // Asleep elsewhere by now: it has slept for an unknown part of the time, too.
-        Some(_) if matches!(look.place, Place::Asleep(_)) => look.now_ms,
-        Some(exact) => exact.clamp(last.now_ms, look.now_ms),
-        None => look.now_ms,
+        Some(_) if matches!(now.state, ThreadState::Asleep(_)) => now.at_ms,
+        Some(exact) => exact.clamp(last.at_ms, now.at_ms),
+        None => now.at_ms,
     }
 }
 
@@ -319,11 +287,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A thread that does as it is told, seen every [`LOOK_MS`] or when the watch asks for it.
+    /// A thread that does as it is told, seen every [`OBSERVE_INTERVAL_MS`] or when the watch asks for it.
     struct Scene {
-        watch: Watch,
+        watch: StallWatch,
         now_ms: f64,
-        look: Look,
+        observation: Observation,
         /// Whether the loop answers at once.
         turns: bool,
         found: Vec<(f64, Stall)>,
@@ -335,9 +303,9 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            let look = Look {
-                now_ms: 0.0,
-                place: Place::Poll,
+            let observation = Observation {
+                at_ms: 0.0,
+                state: ThreadState::Poll,
                 scheduled: Some(Scheduled::default()),
                 answered_ms: 0.0,
                 begun: 0,
@@ -345,9 +313,9 @@ mod tests {
                 throttled_ms: 0.0,
             };
             let mut scene = Self {
-                watch: Watch::new(100.0),
+                watch: StallWatch::new(100.0),
                 now_ms: 0.0,
-                look,
+                observation,
                 turns: true,
                 found: Vec::new(),
                 ended: Vec::new(),
@@ -360,12 +328,12 @@ mod tests {
         }
 
         fn see(&mut self) {
-            self.look.now_ms = self.now_ms;
-            let verdict = self.watch.look(self.look);
+            self.observation.at_ms = self.now_ms;
+            let verdict = self.watch.observe(self.observation);
             if verdict.challenge {
                 self.wakes += 1;
                 if self.turns {
-                    self.look.answered_ms = self.now_ms + 0.1;
+                    self.observation.answered_ms = self.now_ms + 0.1;
                 }
             }
             self.found
@@ -376,16 +344,16 @@ mod tests {
         }
 
         /// Spends the time so; `on_cpu` and `waiting` are shares.
-        fn spend(&mut self, ms: f64, place: Place, on_cpu: f64, waiting: f64) {
+        fn spend(&mut self, ms: f64, state: ThreadState, on_cpu: f64, waiting: f64) {
             let until = self.now_ms + ms;
-            let wakes = self.look.place == Place::Poll && place != Place::Poll;
-            if let Some(scheduled) = self.look.scheduled.as_mut().filter(|_| wakes) {
+            let wakes = self.observation.state == ThreadState::Poll && state != ThreadState::Poll;
+            if let Some(scheduled) = self.observation.scheduled.as_mut().filter(|_| wakes) {
                 scheduled.runs += 1;
             }
-            self.look.place = place;
+            self.observation.state = state;
             while self.now_ms < until {
                 let to = self.next_ms.min(until);
-                if let Some(scheduled) = &mut self.look.scheduled {
+                if let Some(scheduled) = &mut self.observation.scheduled {
                     scheduled.on_cpu_ns += ((to - self.now_ms) * on_cpu * 1e6) as u64;
                     scheduled.waited_ns += ((to - self.now_ms) * waiting * 1e6) as u64;
                 }
@@ -397,7 +365,7 @@ mod tests {
         }
 
         fn idle(&mut self, ms: f64) {
-            self.spend(ms, Place::Poll, 0.0, 0.0);
+            self.spend(ms, ThreadState::Poll, 0.0, 0.0);
         }
 
         /// Everything is stopped.
@@ -423,7 +391,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.idle(1007.0);
         scene.turns = false;
-        scene.spend(300.0, Place::Running, 1.0, 0.0);
+        scene.spend(300.0, ThreadState::Running, 1.0, 0.0);
         scene.turns = true;
         scene.idle(50.0);
         let (at, stall) = scene.found[0];
@@ -441,9 +409,12 @@ mod tests {
     fn a_loop_that_was_idle_for_long_is_looked_at_less_often_and_noticed_as_exactly() {
         let mut scene = Scene::new();
         scene.idle(10_003.0);
-        assert_eq!(scene.next_ms - scene.look.now_ms, IDLE_LOOK_MS);
+        assert_eq!(
+            scene.next_ms - scene.observation.at_ms,
+            IDLE_OBSERVE_INTERVAL_MS
+        );
         scene.turns = false;
-        scene.spend(200.0, Place::Running, 1.0, 0.0);
+        scene.spend(200.0, ThreadState::Running, 1.0, 0.0);
         assert!(
             (100.0..=101.1).contains(&(scene.found[0].0 - 10_003.0)),
             "{:?}",
@@ -452,7 +423,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.idle(10_003.0);
         scene.turns = false;
-        scene.spend(200.0, Place::Asleep(Some(0)), 0.0, 0.0);
+        scene.spend(200.0, ThreadState::Asleep(Some(0)), 0.0, 0.0);
         assert!(
             (100.0..=201.0).contains(&(scene.found[0].0 - 10_003.0)),
             "{:?}",
@@ -465,28 +436,38 @@ mod tests {
         let mut scene = Scene::new();
         for (turns, every_ms) in [(4, 250.0), (40, 25.0)] {
             for _ in 0..3 * turns {
-                scene.spend(0.1, Place::Running, 0.1, 0.0);
+                scene.spend(0.1, ThreadState::Running, 0.1, 0.0);
                 scene.idle(every_ms - 0.1);
             }
-            let expected = if turns > 20 { LOOK_MS } else { IDLE_LOOK_MS };
-            assert_eq!(scene.next_ms - scene.look.now_ms, expected, "{turns}");
+            let expected = if turns > 20 {
+                OBSERVE_INTERVAL_MS
+            } else {
+                IDLE_OBSERVE_INTERVAL_MS
+            };
+            assert_eq!(scene.next_ms - scene.observation.at_ms, expected, "{turns}");
         }
     }
 
     #[test]
     fn each_cause_is_told_from_the_threads_own_figures() {
-        for (place, on_cpu, waiting, throttled, cause) in [
-            (Place::Running, 0.95, 0.05, 0.0, Cause::Busy),
-            (Place::Asleep(Some(0)), 0.01, 0.01, 0.0, Cause::Blocked),
-            (Place::Running, 0.3, 0.7, 0.0, Cause::Starved),
-            (Place::Running, 0.2, 0.8, 0.75, Cause::Throttled),
+        for (state, on_cpu, waiting, throttled, cause) in [
+            (ThreadState::Running, 0.95, 0.05, 0.0, Cause::Busy),
+            (
+                ThreadState::Asleep(Some(0)),
+                0.01,
+                0.01,
+                0.0,
+                Cause::Blocked,
+            ),
+            (ThreadState::Running, 0.3, 0.7, 0.0, Cause::Starved),
+            (ThreadState::Running, 0.2, 0.8, 0.75, Cause::Throttled),
         ] {
             let mut scene = Scene::new();
             scene.idle(500.0);
             scene.turns = false;
-            scene.spend(60.0, place, on_cpu, waiting);
-            scene.look.throttled_ms += 200.0 * throttled;
-            scene.spend(140.0, place, on_cpu, waiting);
+            scene.spend(60.0, state, on_cpu, waiting);
+            scene.observation.throttled_ms += 200.0 * throttled;
+            scene.spend(140.0, state, on_cpu, waiting);
             assert_eq!(scene.found.len(), 1);
             assert_eq!(scene.found[0].1.cause, cause);
         }
@@ -497,33 +478,33 @@ mod tests {
         let mut scene = Scene::new();
         scene.idle(503.0);
         scene.turns = false;
-        scene.spend(200.0, Place::Asleep(Some(61)), 0.0, 0.0);
+        scene.spend(200.0, ThreadState::Asleep(Some(61)), 0.0, 0.0);
         let (at, stall) = scene.found[0];
-        assert!(at <= 503.0 + 100.0 + LOOK_MS + 1.0, "{at}");
+        assert!(at <= 503.0 + 100.0 + OBSERVE_INTERVAL_MS + 1.0, "{at}");
         assert_eq!((stall.cause, stall.system_call), (Cause::Blocked, Some(61)));
     }
 
     #[test]
     fn pitfall_9_a_process_stopped_for_2_s_or_suspended_for_8_h_is_no_stall() {
-        for (ms, place) in [
-            (2000.0, Place::Running),
-            (2000.0, Place::Poll),
-            (8.0 * 3_600_000.0, Place::Running),
-            (2000.0, Place::Asleep(None)),
+        for (ms, state) in [
+            (2000.0, ThreadState::Running),
+            (2000.0, ThreadState::Poll),
+            (8.0 * 3_600_000.0, ThreadState::Running),
+            (2000.0, ThreadState::Asleep(None)),
         ] {
             let mut scene = Scene::new();
             scene.idle(500.0);
             scene.turns = false;
-            scene.spend(30.0, place, 1.0, 0.0);
+            scene.spend(30.0, state, 1.0, 0.0);
             scene.stop(ms);
             assert_eq!(
                 (scene.found.len(), scene.watch.pauses()),
                 (0, 1),
-                "{place:?}"
+                "{state:?}"
             );
             scene.turns = true;
-            scene.look.answered_ms = scene.now_ms + 0.1;
-            scene.spend(300.0, Place::Running, 1.0, 0.0);
+            scene.observation.answered_ms = scene.now_ms + 0.1;
+            scene.spend(300.0, ThreadState::Running, 1.0, 0.0);
             scene.idle(100.0);
             assert_eq!(scene.found.len(), 0);
         }
@@ -534,9 +515,9 @@ mod tests {
         let mut scene = Scene::new();
         scene.idle(500.0);
         scene.turns = false;
-        scene.spend(30.0, Place::Running, 0.5, 0.5);
-        scene.look.own_wait_ms += 140.0;
-        scene.look.scheduled = Some(Scheduled {
+        scene.spend(30.0, ThreadState::Running, 0.5, 0.5);
+        scene.observation.own_wait_ms += 140.0;
+        scene.observation.scheduled = Some(Scheduled {
             on_cpu_ns: 15_000_000,
             waited_ns: 155_000_000,
             runs: 9,
@@ -552,8 +533,8 @@ mod tests {
         scene.idle(500.0);
         scene.turns = false;
         for _ in 0..40 {
-            scene.look.begun += 1;
-            scene.spend(45.0, Place::Running, 1.0, 0.0);
+            scene.observation.begun += 1;
+            scene.spend(45.0, ThreadState::Running, 1.0, 0.0);
         }
         assert_eq!(scene.found.len(), 0);
     }
@@ -561,12 +542,12 @@ mod tests {
     #[test]
     fn without_the_kernels_figures_the_loop_is_asked_and_the_cause_is_unknown() {
         let mut scene = Scene::new();
-        scene.look.scheduled = None;
-        scene.spend(1000.0, Place::Unknown, 0.0, 0.0);
+        scene.observation.scheduled = None;
+        scene.spend(1000.0, ThreadState::Unknown, 0.0, 0.0);
         assert_eq!(scene.found.len(), 0);
         assert!((10..=25).contains(&scene.wakes), "{}", scene.wakes);
         scene.turns = false;
-        scene.spend(400.0, Place::Unknown, 0.0, 0.0);
+        scene.spend(400.0, ThreadState::Unknown, 0.0, 0.0);
         assert_eq!(scene.found.len(), 1);
         assert_eq!(scene.found[0].1.cause, Cause::Unknown);
     }
@@ -582,15 +563,15 @@ mod tests {
             let mut expected = 0;
             for (idle_ms, block_ms, is_busy, is_preempted) in stretches {
                 scene.turns = true;
-                scene.look.answered_ms = scene.now_ms;
+                scene.observation.answered_ms = scene.now_ms;
                 scene.idle(idle_ms + 45.0);
                 let begins = scene.now_ms;
                 let before = scene.found.len();
                 scene.turns = false;
-                if let Some(scheduled) = scene.look.scheduled.as_mut().filter(|_| is_preempted) {
+                if let Some(scheduled) = scene.observation.scheduled.as_mut().filter(|_| is_preempted) {
                     scheduled.runs += 3;
                 }
-                scene.spend(block_ms, if is_busy { Place::Running } else { Place::Asleep(None) }, f64::from(u8::from(is_busy)), 0.0);
+                scene.spend(block_ms, if is_busy { ThreadState::Running } else { ThreadState::Asleep(None) }, f64::from(u8::from(is_busy)), 0.0);
                 let found = scene.found.len() - before;
                 if block_ms < 99.9 {
                     prop_assert_eq!(found, 0, "{} ms is below the threshold", block_ms);
@@ -605,7 +586,7 @@ mod tests {
                 }
             }
             scene.turns = true;
-            scene.look.answered_ms = scene.now_ms;
+            scene.observation.answered_ms = scene.now_ms;
             scene.idle(100.0);
             prop_assert_eq!(scene.ended.len(), expected);
         }
