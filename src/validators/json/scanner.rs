@@ -1,8 +1,9 @@
 //! The pass itself: a loop over values, with the open arrays and objects on a stack of its own.
 
 use super::keys::{Keys, Repeated};
+use super::limits::{DEPTH_MAX, JsonLimits};
+use super::number;
 use super::text::{self, Unescaped, word};
-use super::{DEPTH_MAX, JsonLimits, number};
 use crate::validators::Failure;
 
 /// Names longer than this are cut in a path.
