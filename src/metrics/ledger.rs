@@ -6,9 +6,10 @@
 //!  keys       u32  │ row : 21 │ status : 10 │ failed : 1
 //! ```
 
+use super::figures::{Figures, Outcome};
 use super::histogram::{BUCKETS, bucket_of, lower_edge};
 use super::routes::Routes;
-use super::windows::{Figures, Outcome, Windows};
+use super::windows::Windows;
 
 /// Bits of a key below the row.
 const ROW_SHIFT: u32 = 11;

@@ -10,16 +10,19 @@
 
 mod exposition;
 mod families;
+mod figures;
 mod histogram;
 mod ledger;
 mod routes;
+mod slices;
 mod users;
 mod windows;
 
 pub use exposition::{Exposition, Format, Labels};
 pub use families::{Family, Kind, LABELLED, Labelled, Naming, SCALARS, Scalar};
+pub use figures::{Figures, Outcome, TRAFFIC, Totals, Traffic};
 pub use histogram::Quantiles;
 pub use ledger::Ledger;
 pub use routes::{RouteFigures, Routes, RowCounts, Snapshot};
 pub use users::Users;
-pub use windows::{Figures, Outcome, Sums, TRAFFIC, Totals, Traffic, Window, Windows};
+pub use windows::{Sums, Window, Windows};

@@ -9,7 +9,9 @@
 //! A window of N slices is the last N-1 that are complete and what has come since: nothing in it is
 //! older than it says. How much time it covers is told with it.
 
+use super::figures::{Figures, Totals};
 use super::histogram::{BUCKETS, Quantiles, quantiles};
+use super::slices::{Ring, Slice};
 
 const SECOND_MS: f64 = 1000.0;
 const SECONDS: usize = 60;
@@ -18,156 +20,6 @@ const TENS: usize = 90;
 const SPAN: u64 = 300;
 const SPANS: usize = 864;
 const HORIZON: u64 = SPAN * SPANS as u64;
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Well.
-    Answered,
-    /// By the client's fault.
-    ClientError,
-    /// By the server's.
-    Failed,
-}
-
-/// Figures that are counted beside requests; `ts/kpi/ledger.ts` has the same order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    /// Messages that came in.
-    In,
-    /// Their bytes.
-    BytesIn,
-    /// Messages that went out.
-    Out,
-    /// Their bytes.
-    BytesOut,
-    /// Errors outside of requests.
-    OtherErrors,
-    /// What limits have turned away.
-    Refused,
-}
-
-/// How many of those there are.
-pub const TRAFFIC: usize = 6;
-
-/// Sums over some time.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Figures {
-    /// Requests by outcome, and by whether they took up to T, up to 4 T, or longer.
-    requests: [[u64; 3]; 3],
-    sum_ms: f64,
-    /// The longest: the only one that is no sum.
-    max_ms: f64,
-    traffic: [f64; TRAFFIC],
-}
-
-impl Figures {
-    fn add(&mut self, other: &Self) {
-        for (into, from) in self.requests.iter_mut().zip(&other.requests) {
-            for (into, from) in into.iter_mut().zip(from) {
-                *into += from;
-            }
-        }
-        self.sum_ms += other.sum_ms;
-        self.max_ms = self.max_ms.max(other.max_ms);
-        for (into, from) in self.traffic.iter_mut().zip(&other.traffic) {
-            *into += from;
-        }
-    }
-
-    /// Counts a request; `speed` is 0 up to T, 1 up to 4 T, 2 beyond.
-    pub fn record(&mut self, duration_ms: f64, outcome: Outcome, speed: usize) {
-        self.requests[outcome as usize][speed] += 1;
-        self.sum_ms += duration_ms;
-        self.max_ms = self.max_ms.max(duration_ms);
-    }
-
-    /// All requests.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.as_flattened().iter().sum()
-    }
-
-    /// Of that outcome.
-    #[must_use]
-    pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.requests[outcome as usize].iter().sum()
-    }
-
-    /// That took longer than T.
-    #[must_use]
-    pub fn slow(&self) -> u64 {
-        self.requests.iter().map(|by| by[1] + by[2]).sum()
-    }
-
-    /// (satisfied + tolerating / 2) / all; a failure satisfies nobody. `None` without requests.
-    #[must_use]
-    pub fn apdex(&self) -> Option<f64> {
-        let [answered, client, _] = self.requests;
-        let satisfied = (answered[0] + client[0]) as f64;
-        let tolerating = (answered[1] + client[1]) as f64;
-        let all = self.requests();
-        (all > 0).then(|| (satisfied + tolerating / 2.0) / all as f64)
-    }
-
-    /// Of the figures beside requests.
-    #[must_use]
-    pub fn traffic(&self, which: Traffic) -> f64 {
-        self.traffic[which as usize]
-    }
-}
-
-/// A closed slice: its sums, and the buckets that are not empty.
-#[derive(Debug, Clone, Default)]
-struct Slice {
-    figures: Figures,
-    buckets: Vec<(u16, u32)>,
-}
-
-impl Slice {
-    fn add_to(&self, figures: &mut Figures, merged: &mut [u64]) {
-        figures.add(&self.figures);
-        for &(bucket, count) in &self.buckets {
-            merged[usize::from(bucket)] += u64::from(count);
-        }
-    }
-}
-
-/// The last slices.
-#[derive(Debug)]
-struct Ring {
-    slices: Vec<Slice>,
-    end: usize,
-    filled: usize,
-}
-
-impl Ring {
-    fn new(length: usize) -> Self {
-        Self {
-            slices: vec![Slice::default(); length],
-            end: 0,
-            filled: 0,
-        }
-    }
-
-    fn push(&mut self, slice: Slice) {
-        self.slices[self.end] = slice;
-        self.end = (self.end + 1) % self.slices.len();
-        self.filled = (self.filled + 1).min(self.slices.len());
-    }
-
-    /// The last `count`, the newest first.
-    fn last(&self, count: usize) -> impl Iterator<Item = &Slice> {
-        let length = self.slices.len();
-        (0..count.min(length)).map(move |age| &self.slices[(self.end + length - 1 - age) % length])
-    }
-
-    /// Empties it; all its slices count as known.
-    fn clear(&mut self) {
-        self.slices.fill(Slice::default());
-        self.filled = self.slices.len();
-    }
-}
 
 /// The windows that are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,35 +45,6 @@ pub struct Sums {
     pub figures: Figures,
     /// `None` without requests.
     pub latency: Option<Quantiles>,
-}
-
-/// Requests over minutes to days, for the budgets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// All.
-    pub requests: u64,
-    /// Those that failed.
-    pub errors: u64,
-    /// Those that took longer than T.
-    pub slow: u64,
-}
-
-impl Totals {
-    fn add(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.errors += other.errors;
-        self.slow += other.slow;
-    }
-}
-
-impl From<&Figures> for Totals {
-    fn from(figures: &Figures) -> Self {
-        Self {
-            requests: figures.requests(),
-            errors: figures.ended(Outcome::Failed),
-            slow: figures.slow(),
-        }
-    }
 }
 
 /// Everything that was counted, by time.
@@ -276,9 +99,7 @@ impl Windows {
 
     /// Adds what was counted beside requests.
     pub fn add_traffic(&mut self, traffic: &[f64]) {
-        for (into, from) in self.current.traffic.iter_mut().zip(traffic) {
-            *into += from;
-        }
+        self.current.add_traffic(traffic);
     }
 
     /// Closes the slices that are over; a clock that goes back changes nothing.
@@ -440,6 +261,7 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::{Outcome, Traffic};
     use super::super::histogram::bucket_of;
     use super::*;
     use proptest::prelude::*;

@@ -3,6 +3,8 @@
 use super::algorithm::{Algorithm, Algorithms};
 use super::header::is_kid;
 use super::key::Key;
+use super::key_problem::KeyProblem;
+use super::weak_keys::{check_ed25519, check_rsa, check_secret};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
@@ -11,13 +13,9 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, RsaSubjectPublicKey,
 };
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
-
-/// RSA moduli, in bits: below, they can be factored; above, one check costs milliseconds.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-const SECRET_MAX_BYTES: usize = 1 << 14;
 
 /// A key as it is given: a JWK, or PEM with the members of a JWK that say what it is for.
 /// A repeated member is an error; private members are not looked at.
@@ -35,80 +33,6 @@ pub(super) struct RawKey {
     y: Option<String>,
     k: Option<String>,
     pem: Option<String>,
-}
-
-/// What is wrong with a key. No text of the key is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "each has its sentence")]
-pub enum KeyProblem {
-    #[error("is not a key: a JWK needs a kty, and the members of its kty")]
-    Malformed,
-    #[error(
-        "is of a type that does not verify signatures here: kty must be oct, RSA, EC (P-256, P-384, P-521) or OKP (Ed25519)"
-    )]
-    Unsupported,
-    #[error("is not for signatures: use must be sig")]
-    Use,
-    #[error("is not for verifying: key_ops must name verify")]
-    Operations,
-    #[error("contradicts itself: use and key_ops, or names in key_ops, disagree")]
-    Contradiction,
-    #[error("is for an algorithm that is not supported")]
-    UnknownAlgorithm,
-    #[error("is for another type of key than its alg: kty and crv must fit it")]
-    AlgorithmMismatch,
-    #[error("is for none of the verifier's algorithms")]
-    NotAllowed,
-    #[error("fits several of the verifier's algorithms: give it one by algorithm")]
-    Ambiguous,
-    #[error("has a kid that is not 1 to 256 characters of printable ASCII")]
-    Kid,
-    #[error("is an Ed25519 point of small order, for which anybody can sign")]
-    SmallOrder,
-    #[error("has numbers of a wrong length or encoding for its type")]
-    Encoding,
-    #[error("is an HMAC secret shorter than its hash (RFC 7518, section 3.2)")]
-    ShortSecret,
-    #[error("is an HMAC secret of more than 16384 bytes")]
-    LongSecret,
-    #[error("is an HMAC secret that holds a PEM, DER, SSH or JWK key: everybody may know it")]
-    KeyAsSecret,
-    #[error("is an RSA key of less than 2048 or more than 8192 bits (RFC 7518, section 3.3)")]
-    RsaSize,
-    #[error("is an RSA key whose exponent is even or less than 3")]
-    RsaExponent,
-    #[error("is an RSA key of the ROCA kind (CVE-2017-15361): its factors can be found")]
-    Roca,
-    #[error("is not PEM of a public key (PUBLIC KEY or RSA PUBLIC KEY)")]
-    Pem,
-    #[error("is a private key: verifiers need the public one only")]
-    Private,
-    #[error("has no point on its curve")]
-    Point,
-}
-
-impl KeyProblem {
-    /// Whether the key is fine for somebody else: a key set may hold such.
-    #[must_use]
-    pub const fn is_foreign(self) -> bool {
-        matches!(
-            self,
-            Self::Unsupported
-                | Self::Use
-                | Self::Operations
-                | Self::UnknownAlgorithm
-                | Self::NotAllowed
-        )
-    }
-}
-
-/// A key that was refused, by its place in the set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyError {
-    /// Its place.
-    pub index: usize,
-    /// Why.
-    pub problem: KeyProblem,
 }
 
 /// The public material, by type.
@@ -287,6 +211,11 @@ fn from_jwk(raw: &RawKey) -> Result<Material, KeyProblem> {
     }
 }
 
+fn ed25519(point: Vec<u8>) -> Result<Material, KeyProblem> {
+    check_ed25519(&point)?;
+    Ok(Material::Ed25519(point))
+}
+
 fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
     if pem.contains("PRIVATE KEY-----") {
         return Err(KeyProblem::Private);
@@ -321,157 +250,9 @@ fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
     Err(KeyProblem::Pem)
 }
 
-fn check_secret(secret: &[u8], algorithm: Algorithm) -> Result<(), KeyProblem> {
-    if looks_like_a_key(secret) {
-        return Err(KeyProblem::KeyAsSecret);
-    }
-    let hash_bytes = match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        _ => 64,
-    };
-    match secret.len() {
-        length if length < hash_bytes => Err(KeyProblem::ShortSecret),
-        length if length > SECRET_MAX_BYTES => Err(KeyProblem::LongSecret),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a secret is the text or the bytes of a key that others have: PEM wherever it begins,
-/// the base64 within it, DER, an SSH key, a JWK or a set of them.
-fn looks_like_a_key(secret: &[u8]) -> bool {
-    let is_der = |bytes: &[u8]| {
-        bytes.first() == Some(&0x30)
-            && (RsaSubjectPublicKey::from_der(bytes).is_ok()
-                || ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes).is_ok()
-                || ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
-                || ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes).is_ok()
-                || ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, bytes).is_ok()
-                || (bytes.len() == 44 && ParsedPublicKey::new(&ED25519, bytes).is_ok()))
-    };
-    if is_der(secret) || memchr::memmem::find(secret, b"-----BEGIN").is_some() {
-        return true;
-    }
-    let Ok(text) = std::str::from_utf8(secret) else {
-        return false;
-    };
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    if ["ssh-", "ecdsa-sha2-"]
-        .iter()
-        .any(|start| text.starts_with(start))
-    {
-        return true;
-    }
-    if text.starts_with(['{', '[']) && (text.contains("kty") || text.contains("\"keys\"")) {
-        return true;
-    }
-    let packed: String = text.split_whitespace().collect();
-    STANDARD.decode(packed).is_ok_and(|bytes| is_der(&bytes))
-}
-
-fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyProblem> {
-    let (Some(first), Some(last)) = (n.first(), n.last()) else {
-        return Err(KeyProblem::Encoding);
-    };
-    // RFC 7518, section 6.3.1: the least number of octets.
-    if *first == 0 || e.first() == Some(&0) {
-        return Err(KeyProblem::Encoding);
-    }
-    if last % 2 == 0 {
-        return Err(KeyProblem::Encoding);
-    }
-    let bits = n.len() * 8 - first.leading_zeros() as usize;
-    if !RSA_BITS.contains(&bits) {
-        return Err(KeyProblem::RsaSize);
-    }
-    if e.last().is_none_or(|last| last % 2 == 0) || e == [1] {
-        return Err(KeyProblem::RsaExponent);
-    }
-    if is_roca(n) {
-        Err(KeyProblem::Roca)
-    } else {
-        Ok(())
-    }
-}
-
-/// Whether a modulus has the mark of the keys of CVE-2017-15361: modulo each of these primes it is
-/// a power of 65537 (Nemec and others, "The Return of Coppersmith's Attack", section 2.3). One
-/// good modulus in 2^27 has it by chance.
-fn is_roca(n: &[u8]) -> bool {
-    [
-        11u32, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
-    ]
-    .iter()
-    .all(|&prime| {
-        let rest = n
-            .iter()
-            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        for _ in 0..prime {
-            if power == rest {
-                return true;
-            }
-            power = power * 65537 % prime;
-        }
-        false
-    })
-}
-
-/// The y of all points whose order divides 8, in each of its encodings, without the sign of x. Under
-/// such a key a signature holds for (nearly) every message (Chalkias and others, "Taming the many EdDSAs").
-const SMALL_ORDER: [[u8; 32]; 7] = [
-    [
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00,
-    ],
-    [
-        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00,
-    ],
-    [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
-        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
-        0xfc, 0x05,
-    ],
-    [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
-        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
-        0x03, 0x7a,
-    ],
-    [
-        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
-    ],
-    [
-        0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
-    ],
-    [
-        0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
-    ],
-];
-
-fn ed25519(point: Vec<u8>) -> Result<Material, KeyProblem> {
-    let Ok(mut y) = <[u8; 32]>::try_from(point.as_slice()) else {
-        return Err(KeyProblem::Encoding);
-    };
-    y[31] &= 0x7f;
-    if SMALL_ORDER.contains(&y) {
-        return Err(KeyProblem::SmallOrder);
-    }
-    Ok(Material::Ed25519(point))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{KeyProblem, RawKey, SMALL_ORDER, ed25519, is_roca, prepare};
-    use crate::tokens::algorithm::{Algorithm, Algorithms};
+    use super::{Algorithm, Algorithms, KeyProblem, RawKey, prepare};
 
     const P256: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
     const SECRET: &str = r#""kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow""#;
@@ -549,19 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn points_of_small_order_are_no_keys_whatever_their_sign() {
-        for y in SMALL_ORDER {
-            for sign in [0, 0x80] {
-                let mut point = y.to_vec();
-                point[31] |= sign;
-                assert_eq!(ed25519(point).err(), Some(KeyProblem::SmallOrder));
-            }
-        }
-        assert_eq!(ed25519(vec![2; 32]).err(), None);
-        assert_eq!(ed25519(vec![0; 31]).err(), Some(KeyProblem::Encoding));
-    }
-
-    #[test]
     fn numbers_have_their_length() {
         for (json, expected) in [
             (
@@ -623,44 +391,5 @@ mod tests {
             Some(KeyProblem::RsaSize),
             "2047 bits"
         );
-    }
-
-    #[test]
-    fn roca_moduli_are_known_by_their_mark() {
-        // 65537^k is a power of 65537 modulo every prime.
-        let mut number = vec![1u8];
-        for _ in 0..128 {
-            let mut carry = 0u32;
-            let mut next: Vec<u8> = Vec::new();
-            for (at, byte) in number.iter().rev().enumerate() {
-                let low = number.len() - 1;
-                let shifted = if at >= 2 {
-                    u32::from(number[low - (at - 2)])
-                } else {
-                    0
-                };
-                let sum = u32::from(*byte) + shifted + carry;
-                next.push(sum as u8);
-                carry = sum >> 8;
-            }
-            for at in number.len()..number.len() + 2 {
-                let low = number.len() - 1;
-                let sum = carry
-                    + if at >= 2 && at - 2 <= low {
-                        u32::from(number[low - (at - 2)])
-                    } else {
-                        0
-                    };
-                next.push(sum as u8);
-                carry = sum >> 8;
-            }
-            next.reverse();
-            let start = next.iter().position(|byte| *byte != 0).unwrap();
-            number = next[start..].to_vec();
-        }
-        assert!(is_roca(&number));
-        let last = number.len() - 1;
-        number[last] ^= 2;
-        assert!(!is_roca(&number));
     }
 }

@@ -1,8 +1,9 @@
 //! A set of prepared keys, and which of them a token may have been signed with.
 
 use super::algorithm::{Algorithm, Algorithms};
-use super::jwk::{KeyError, KeyProblem, RawKey, prepare};
+use super::jwk::{RawKey, prepare};
 use super::key::Key;
+use super::key_problem::{KeyError, KeyProblem};
 use crate::validators::Failure;
 use serde::Deserialize;
 use serde_json::value::RawValue;

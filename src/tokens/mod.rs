@@ -23,13 +23,15 @@ mod header;
 mod json_object;
 mod jwk;
 mod key;
+mod key_problem;
 mod key_set;
 mod policy;
 mod revocation;
 mod verifier;
+mod weak_keys;
 
 pub use algorithm::{Algorithm, Algorithms};
-pub use jwk::{KeyError, KeyProblem};
+pub use key_problem::{KeyError, KeyProblem};
 pub use key_set::{KeySet, Loaded, SetProblem, Tolerance};
 pub use policy::{ClaimName, Policy, Refused, TypRule};
 pub use revocation::{Revocations, RevocationsFull};

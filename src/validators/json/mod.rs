@@ -8,11 +8,13 @@
 mod keys;
 mod limits;
 mod number;
+mod outcome;
 mod scanner;
 mod text;
 
 pub use limits::{DEPTH_MAX, JsonLimits};
-pub use scanner::{Refusal, Report, Scanner, Segment};
+pub use outcome::{Refusal, Report, Segment};
+pub use scanner::Scanner;
 
 #[cfg(test)]
 mod tests;
