@@ -2,8 +2,10 @@
 //!
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
 
-use super::bound::{Args, Bound, Memory, Wrong, bind};
+use super::args::Args;
+use super::bound::{Bound, bind, bound_function};
 use super::environment::{Ends, ends_with};
+use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
 use napi::Result;
@@ -144,17 +146,17 @@ impl Connections {
         }
     }
 
-    fn table(&mut self) -> std::result::Result<&mut Table, Wrong> {
+    fn table(&mut self) -> std::result::Result<&mut Table, InvalidCall> {
         self.table
             .as_mut()
-            .ok_or(Wrong(c"the environment has ended"))
+            .ok_or(InvalidCall(c"the environment has ended"))
     }
 
     /// The table, and the array through which more than one number goes.
-    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), Wrong> {
+    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), InvalidCall> {
         match (&mut self.table, &mut self.scratch) {
             (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
-            _ => Err(Wrong(c"share() the scratch array first")),
+            _ => Err(InvalidCall(c"share() the scratch array first")),
         }
     }
 
@@ -163,7 +165,7 @@ impl Connections {
     ///
     /// `ip` is the bits of an IPv4 address or a text; `user` the length of the name in shared
     /// memory, or the name.
-    fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, Wrong> {
+    fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
         let Self {
             table: Some(table),
             text: Some(text),
@@ -171,7 +173,7 @@ impl Connections {
             ..
         } = self
         else {
-            return Err(Wrong(c"the environment has ended"));
+            return Err(InvalidCall(c"the environment has ended"));
         };
         if table.is_full() {
             return Ok(FULL);
@@ -180,7 +182,7 @@ impl Connections {
             Ok(bits) => Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits))),
             Err(_) => args
                 .units(0, |units| units.map(Address::from_units))
-                .ok_or(Wrong(c"ip must be a string"))?,
+                .ok_or(InvalidCall(c"ip must be a string"))?,
         };
         let has_rates = table.index().has_rates();
         let now = if has_rates { args.number(3) } else { 0.0 };
@@ -197,7 +199,7 @@ impl Connections {
                 let name = text
                     .slice()
                     .get(..length as usize)
-                    .ok_or(Wrong(c"user is longer than the shared text"))?;
+                    .ok_or(InvalidCall(c"user is longer than the shared text"))?;
                 table.reserve(address, Some(name), now, state)
             }
             Err(_) => args.units(1, |user| table.reserve(address, user, now, state)),
@@ -223,28 +225,24 @@ impl Connections {
     }
 }
 
-macro_rules! bound {
+/// A bound function that first gives back the seats of slots that were left.
+macro_rules! settled {
     ($type:ident, $name:literal, |$core:ident, $args:ident| $body:expr) => {
-        struct $type;
-        impl Bound for $type {
-            type Core = Connections;
-            const NAME: &'static CStr = $name;
-            fn call($core: &mut Connections, $args: &Args) -> std::result::Result<f64, Wrong> {
-                $core.settle();
-                $body
-            }
-        }
+        bound_function!($type of Connections, $name, |$core, $args| {
+            $core.settle();
+            $body
+        });
     };
 }
 
-bound!(Share, c"share", |core, args| {
+settled!(Share, c"share", |core, args| {
     core.scratch = Some(args.memory(0)?);
     core.text = Some(args.memory(1)?);
     core.left = Some(args.memory(2)?);
     Ok(0.0)
 });
 
-bound!(Grow, c"grow", |core, args| {
+settled!(Grow, c"grow", |core, args| {
     let mut memory = args.memory::<u32>(0)?;
     let by = memory.slice().len() as u32;
     core.table()?.grow(by);
@@ -252,13 +250,13 @@ bound!(Grow, c"grow", |core, args| {
     Ok(0.0)
 });
 
-bound!(Reserve, c"reserve", |core, args| {
+settled!(Reserve, c"reserve", |core, args| {
     core.admit(args, State::Reserved)
 });
 
-bound!(Admit, c"admit", |core, args| core.admit(args, State::Live));
+settled!(Admit, c"admit", |core, args| core.admit(args, State::Live));
 
-bound!(Commit, c"commit", |core, args| {
+settled!(Commit, c"commit", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
         Some((slot, generation)) => f64::from(u8::from(table.commit(slot, generation))),
@@ -266,7 +264,7 @@ bound!(Commit, c"commit", |core, args| {
     })
 });
 
-bound!(Abort, c"abort", |core, args| {
+settled!(Abort, c"abort", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
         Some((slot, generation)) if table.is(slot, generation, State::Reserved) => {
@@ -276,18 +274,18 @@ bound!(Abort, c"abort", |core, args| {
     })
 });
 
-bound!(Close, c"close", |core, _args| {
+settled!(Close, c"close", |core, _args| {
     core.table()?.close();
     Ok(0.0)
 });
 
-bound!(ProcessNow, c"processNowMs", |_core, _args| Ok(
+settled!(ProcessNow, c"processNowMs", |_core, _args| Ok(
     process_now_ms()
 ));
 
-bound!(Settle, c"settle", |_core, _args| Ok(0.0));
+settled!(Settle, c"settle", |_core, _args| Ok(0.0));
 
-bound!(Release, c"release", |core, args| {
+settled!(Release, c"release", |core, args| {
     let slot = args.index(0)?;
     let table = core.table()?;
     let released = table
@@ -296,7 +294,7 @@ bound!(Release, c"release", |core, args| {
     Ok(f64::from(u8::from(released)))
 });
 
-bound!(BindUser, c"bindUser", |core, args| {
+settled!(BindUser, c"bindUser", |core, args| {
     let slot = args.index(0)?;
     let table = core.table()?;
     let Some(generation) = table.live(slot) else {
@@ -305,13 +303,13 @@ bound!(BindUser, c"bindUser", |core, args| {
     let outcome = args.units(1, |user| {
         user.map(|user| table.bind_user(slot, generation, user))
     });
-    match outcome.ok_or(Wrong(c"userId must be a string"))? {
+    match outcome.ok_or(InvalidCall(c"userId must be a string"))? {
         Ok(bound) => Ok(f64::from(u8::from(bound))),
         Err(refusal) => Ok(core.refused(refusal)),
     }
 });
 
-bound!(Sweep, c"sweep", |core, args| {
+settled!(Sweep, c"sweep", |core, args| {
     let now = args.index(0)?;
     let idle = args.index(1)?;
     let lease = args.index(2)?;
@@ -323,7 +321,7 @@ bound!(Sweep, c"sweep", |core, args| {
         ..
     } = core
     else {
-        return Err(Wrong(c"share() the scratch array first"));
+        return Err(InvalidCall(c"share() the scratch array first"));
     };
     table.expire(now, lease);
     let out = scratch.slice();
@@ -357,11 +355,11 @@ bound!(Sweep, c"sweep", |core, args| {
     Ok(count as f64)
 });
 
-bound!(Total, c"total", |core, _args| Ok(f64::from(
+settled!(Total, c"total", |core, _args| Ok(f64::from(
     core.table()?.index().total()
 )));
 
-bound!(Counts, c"counts", |core, _args| {
+settled!(Counts, c"counts", |core, _args| {
     let (table, scratch) = core.shared()?;
     for (out, count) in scratch.iter_mut().zip(table.index().counts()) {
         *out = f64::from(count);
@@ -369,18 +367,18 @@ bound!(Counts, c"counts", |core, _args| {
     Ok(f64::from(table.taken()))
 });
 
-bound!(SetLimits, c"setLimits", |core, _args| {
+settled!(SetLimits, c"setLimits", |core, _args| {
     let (table, scratch) = core.shared()?;
     table.index().set_limits(limits(scratch));
     Ok(0.0)
 });
 
-bound!(SetDraining, c"setDraining", |core, args| {
+settled!(SetDraining, c"setDraining", |core, args| {
     let on = args.number(0) != 0.0;
     core.table()?.index().set_draining(on);
     Ok(0.0)
 });
 
-bound!(RetryAfter, c"retryAfterMs", |core, _args| Ok(
+settled!(RetryAfter, c"retryAfterMs", |core, _args| Ok(
     core.retry_after_ms
 ));

@@ -3,7 +3,9 @@
 //! Rendering copies the counts on the JavaScript thread, a few hundred kB at most, and writes the
 //! text on a thread of libuv's pool: nothing of JavaScript's is read there.
 
-use super::bound::{Args, Bound, Wrong, bind};
+use super::args::Args;
+use super::bound::{Bound, bind, bound_function};
+use super::memory::InvalidCall;
 use crate::metrics::{
     Exposition, Format, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles, SCALARS, Sums,
     TRAFFIC, Traffic, Users, Window,
@@ -15,30 +17,20 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-struct Record;
-impl Bound for Record {
-    type Core = Users;
-    const NAME: &'static CStr = c"record";
-    fn call(users: &mut Users, args: &Args) -> std::result::Result<f64, Wrong> {
-        let minute = u64::from(args.index(1)?);
-        args.units(0, |id| match id {
-            Some(id) => {
-                users.record(id, minute);
-                Ok(0.0)
-            }
-            None => Err(Wrong(c"expected a string")),
-        })
-    }
-}
+bound_function!(Record of Users, c"record", |users, args| {
+    let minute = u64::from(args.index(1)?);
+    args.units(0, |id| match id {
+        Some(id) => {
+            users.record(id, minute);
+            Ok(0.0)
+        }
+        None => Err(InvalidCall(c"expected a string")),
+    })
+});
 
-struct Count;
-impl Bound for Count {
-    type Core = Users;
-    const NAME: &'static CStr = c"count";
-    fn call(users: &mut Users, args: &Args) -> std::result::Result<f64, Wrong> {
-        Ok(users.count(u64::from(args.index(0)?), u64::from(args.index(1)?)))
-    }
-}
+bound_function!(Count of Users, c"count", |users, args| {
+    Ok(users.count(u64::from(args.index(0)?), u64::from(args.index(1)?)))
+});
 
 /// Counts users by minute.
 #[napi(

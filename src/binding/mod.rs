@@ -7,11 +7,14 @@
 //!
 //! A panic becomes a JavaScript error, in every function here.
 
+mod args;
 mod bound;
 mod connections;
 mod environment;
 mod forwarded;
+mod memory;
 mod metrics;
 mod resources;
+mod token_policy;
 mod tokens;
 mod validators;

@@ -4,11 +4,11 @@
 //! can pass for another). Claims go back as text for `JSON.parse`: an object built here would let
 //! a claim named `__proto__` choose its own prototype.
 
-use super::bound::{Answers, Args, Bound, Wrong, bind};
-use crate::tokens::{
-    Algorithm, Algorithms, ClaimName, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance,
-    TypRule, Verifier,
-};
+use super::args::Args;
+use super::bound::{Answers, Bound, bind, bound_function};
+use super::memory::InvalidCall;
+use super::token_policy::TokenPolicy;
+use crate::tokens::{Algorithm, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance, Verifier};
 use crate::validators::Failure;
 use napi::bindgen_prelude::{
     AsyncTask, Buffer, Either, Env, Object, Task, Uint32Array, Utf16String,
@@ -59,24 +59,19 @@ impl Tokens {
     }
 }
 
-/// `check(token, nowSeconds)`: 0, or the number of a refusal.
-struct Check;
-impl Bound for Check {
-    type Core = Tokens;
-    const NAME: &'static CStr = c"check";
-    fn call(core: &mut Tokens, args: &Args) -> std::result::Result<f64, Wrong> {
-        Ok(core
-            .verify(args)
-            .map_or_else(|refused| f64::from(refused.number()), |()| 0.0))
-    }
-}
+bound_function!(
+    /// `check(token, nowSeconds)`: 0, or the number of a refusal.
+    Check of Tokens, c"check", |core, args| Ok(core
+        .verify(args)
+        .map_or_else(|refused| f64::from(refused.number()), |()| 0.0))
+);
 
 /// `verify(token, nowSeconds)`: the text of the claims, or the number of a refusal.
 struct Verify;
 impl Answers for Verify {
     type Core = Tokens;
     const NAME: &'static CStr = c"verify";
-    fn answer(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, Wrong> {
+    fn answer(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, InvalidCall> {
         Ok(match core.verify(args) {
             Ok(()) => args.give_text(core.scratch.payload()),
             Err(refused) => args.give_number(f64::from(refused.number())),
@@ -84,80 +79,10 @@ impl Answers for Verify {
     }
 }
 
-/// `deadline()`: when the token that was found good last stops being so, in seconds.
-struct Deadline;
-impl Bound for Deadline {
-    type Core = Tokens;
-    const NAME: &'static CStr = c"deadline";
-    fn call(core: &mut Tokens, _args: &Args) -> std::result::Result<f64, Wrong> {
-        Ok(core.deadline)
-    }
-}
-
-/// What a verifier asks of tokens; checked in `ts/tokens`.
-#[napi(object)]
-pub struct TokenPolicy {
-    pub algorithms: Vec<String>,
-    pub issuers: Vec<String>,
-    pub audiences: Vec<String>,
-    pub any_audience: bool,
-    pub subject: Option<String>,
-    pub required: Vec<String>,
-    pub max_age_seconds: Option<f64>,
-    pub tolerance_seconds: f64,
-    /// Absent: an ordinary token's.
-    pub types: Option<Vec<String>>,
-    pub any_type: bool,
-    pub critical: Vec<String>,
-    pub refuse_embedded_keys: bool,
-    pub max_token_bytes: u32,
-    pub max_depth: u32,
-    pub max_revocations: u32,
-}
-
-impl From<&TokenPolicy> for Policy {
-    fn from(given: &TokenPolicy) -> Self {
-        let mut required_registered = 0;
-        let mut required = Vec::new();
-        for name in &given.required {
-            match ClaimName::REGISTERED
-                .iter()
-                .find(|(registered, _)| registered == name)
-            {
-                Some((_, claim)) => required_registered |= 1 << claim.number(),
-                None => required.push(name.clone()),
-            }
-        }
-        Self {
-            algorithms: algorithms(&given.algorithms),
-            issuers: given.issuers.clone(),
-            audiences: given.audiences.clone(),
-            any_audience: given.any_audience,
-            subject: given.subject.clone(),
-            required_registered,
-            required,
-            max_age_seconds: given.max_age_seconds,
-            tolerance_seconds: given.tolerance_seconds,
-            typ: match &given.types {
-                _ if given.any_type => TypRule::Any,
-                Some(types) => TypRule::one_of(types),
-                None => TypRule::Plain,
-            },
-            critical: given.critical.clone(),
-            refuse_embedded_keys: given.refuse_embedded_keys,
-            max_token_bytes: given.max_token_bytes as usize,
-            max_depth: given.max_depth as usize,
-        }
-    }
-}
-
-fn algorithms(names: &[String]) -> Algorithms {
-    let known: Vec<_> = names
-        .iter()
-        .filter_map(|name| Algorithm::named(name))
-        .collect();
-    Algorithms::of(&known)
-}
+bound_function!(
+    /// `deadline()`: when the token that was found good last stops being so, in seconds.
+    Deadline of Tokens, c"deadline", |core, _args| Ok(core.deadline)
+);
 
 /// The names that `algorithms` may hold.
 #[napi(catch_unwind)]

@@ -1,6 +1,8 @@
 //! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
 
-use super::bound::{Args, Bound, Memory, Wrong, bind};
+use super::args::Args;
+use super::bound::{Bound, bind, bound_function};
+use super::memory::{InvalidCall, Memory};
 use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
@@ -86,155 +88,130 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     Ok(object)
 }
 
-struct Share;
-impl Bound for Share {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"share";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        core.scratch = Some(args.memory(0)?);
-        core.path = Some(args.memory(1)?);
-        core.text = Some(args.memory(2)?);
-        Ok(0.0)
-    }
-}
+bound_function!(Share of JsonScanner, c"share", |core, args| {
+    core.scratch = Some(args.memory(0)?);
+    core.path = Some(args.memory(1)?);
+    core.text = Some(args.memory(2)?);
+    Ok(0.0)
+});
 
-struct SetLimits;
-impl Bound for SetLimits {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"setLimits";
-    fn call(core: &mut JsonScanner, _: &Args) -> std::result::Result<f64, Wrong> {
-        let Some(scratch) = &mut core.scratch else {
-            return Err(Wrong(c"share comes first"));
-        };
-        let &[
-            max_bytes,
-            max_depth,
-            max_values,
-            max_keys,
-            max_items,
-            max_string_bytes,
-            max_key_bytes,
-            unique_keys,
-            safe_keys,
-            finite_numbers,
-            safe_integers,
-            whole_characters,
-            no_nul,
-        ] = &scratch.slice()[LIMITS_FROM..]
-        else {
-            return Err(Wrong(c"the scratch has another length"));
-        };
-        core.limits = JsonLimits {
-            max_bytes: max_bytes as usize,
-            max_depth: max_depth as usize,
-            max_values: max_values as usize,
-            max_keys: max_keys as usize,
-            max_items: max_items as usize,
-            max_string_bytes: max_string_bytes as usize,
-            max_key_bytes: max_key_bytes as usize,
-            unique_keys: unique_keys > 0.0,
-            safe_keys: safe_keys > 0.0,
-            finite_numbers: finite_numbers > 0.0,
-            safe_integers: safe_integers > 0.0,
-            whole_characters: whole_characters > 0.0,
-            no_nul: no_nul > 0.0,
-        };
-        Ok(0.0)
-    }
-}
+bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
+    let Some(scratch) = &mut core.scratch else {
+        return Err(InvalidCall(c"share comes first"));
+    };
+    let &[
+        max_bytes,
+        max_depth,
+        max_values,
+        max_keys,
+        max_items,
+        max_string_bytes,
+        max_key_bytes,
+        unique_keys,
+        safe_keys,
+        finite_numbers,
+        safe_integers,
+        whole_characters,
+        no_nul,
+    ] = &scratch.slice()[LIMITS_FROM..]
+    else {
+        return Err(InvalidCall(c"the scratch has another length"));
+    };
+    core.limits = JsonLimits {
+        max_bytes: max_bytes as usize,
+        max_depth: max_depth as usize,
+        max_values: max_values as usize,
+        max_keys: max_keys as usize,
+        max_items: max_items as usize,
+        max_string_bytes: max_string_bytes as usize,
+        max_key_bytes: max_key_bytes as usize,
+        unique_keys: unique_keys > 0.0,
+        safe_keys: safe_keys > 0.0,
+        finite_numbers: finite_numbers > 0.0,
+        safe_integers: safe_integers > 0.0,
+        whole_characters: whole_characters > 0.0,
+        no_nul: no_nul > 0.0,
+    };
+    Ok(0.0)
+});
 
-struct Scan;
-impl Bound for Scan {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scan";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let units = args.index(1)? as usize;
-        let mut copy = std::mem::take(&mut core.copy);
-        let result = if args.copy_utf8(0, units, &mut copy) {
-            let outcome = core.scanner.scan(&copy, &core.limits);
-            Ok(core.tell(&copy, outcome))
-        } else {
-            args.borrowed(0, |bytes| {
-                let outcome = core.scanner.scan(bytes, &core.limits);
-                core.tell(bytes, outcome)
-            })
-        };
-        copy.clear();
-        copy.shrink_to(KEPT);
-        core.copy = copy;
-        result
-    }
-}
+bound_function!(Scan of JsonScanner, c"scan", |core, args| {
+    let units = args.index(1)? as usize;
+    let mut copy = std::mem::take(&mut core.copy);
+    let result = if args.copy_utf8(0, units, &mut copy) {
+        let outcome = core.scanner.scan(&copy, &core.limits);
+        Ok(core.tell(&copy, outcome))
+    } else {
+        args.borrowed(0, |bytes| {
+            let outcome = core.scanner.scan(bytes, &core.limits);
+            core.tell(bytes, outcome)
+        })
+    };
+    copy.clear();
+    copy.shrink_to(KEPT);
+    core.copy = copy;
+    result
+});
 
-struct ScanShared;
-impl Bound for ScanShared {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scanShared";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let length = args.index(0)? as usize;
-        // Out of its place meanwhile, so that the core can be told what was found in it.
-        let Some(mut text) = core.text.take() else {
-            return Err(Wrong(c"share comes first"));
-        };
-        let result = match text.slice().get(..length) {
-            Some(bytes) => {
-                let outcome = core.scanner.scan(bytes, &core.limits);
-                Ok(core.tell(bytes, outcome))
-            }
-            None => Err(Wrong(c"the shared text is shorter")),
-        };
-        core.text = Some(text);
-        result
-    }
-}
+bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
+    let length = args.index(0)? as usize;
+    // Out of its place meanwhile, so that the core can be told what was found in it.
+    let Some(mut text) = core.text.take() else {
+        return Err(InvalidCall(c"share comes first"));
+    };
+    let result = match text.slice().get(..length) {
+        Some(bytes) => {
+            let outcome = core.scanner.scan(bytes, &core.limits);
+            Ok(core.tell(bytes, outcome))
+        }
+        None => Err(InvalidCall(c"the shared text is shorter")),
+    };
+    core.text = Some(text);
+    result
+});
 
 /// What `scanPart` returns besides failures.
 const NEXT_PART: f64 = -1.0;
 const WHOLE: f64 = -2.0;
 
-struct ScanPart;
-impl Bound for ScanPart {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scanPart";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let units = args.index(1)? as usize;
-        let from = args.index(2)? as usize;
-        let total = args.index(3)? as usize;
-        let mut copy = std::mem::take(&mut core.copy);
-        let mut outcome = Ok(());
-        if from == 0 {
-            copy.clear();
-            // Pages that are never written cost nothing.
-            copy.reserve_exact(total);
-            outcome = core.scanner.begin(total, &core.limits);
-        }
-        if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
-            return Err(Wrong(c"expected the next part of the string"));
-        }
-        copy.extend_from_slice(&core.part);
-        // The parts of what is not ASCII could not be told apart from other texts, nor counted.
-        if copy.len() != from + units {
-            return Ok(WHOLE);
-        }
-        let is_last = copy.len() >= total;
-        let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
-        let result = match step {
-            Ok(step) if step.is_more() => {
-                core.copy = copy;
-                return Ok(NEXT_PART);
-            }
-            Ok(step) => match step.report() {
-                Some(report) => core.tell(&copy, Ok(report)),
-                None => return Ok(WHOLE),
-            },
-            Err(refusal) => core.tell(&copy, Err(refusal)),
-        };
+bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
+    let units = args.index(1)? as usize;
+    let from = args.index(2)? as usize;
+    let total = args.index(3)? as usize;
+    let mut copy = std::mem::take(&mut core.copy);
+    let mut outcome = Ok(());
+    if from == 0 {
         copy.clear();
-        copy.shrink_to(KEPT);
-        core.copy = copy;
-        Ok(result)
+        // Pages that are never written cost nothing.
+        copy.reserve_exact(total);
+        outcome = core.scanner.begin(total, &core.limits);
     }
-}
+    if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
+        return Err(InvalidCall(c"expected the next part of the string"));
+    }
+    copy.extend_from_slice(&core.part);
+    // The parts of what is not ASCII could not be told apart from other texts, nor counted.
+    if copy.len() != from + units {
+        return Ok(WHOLE);
+    }
+    let is_last = copy.len() >= total;
+    let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
+    let result = match step {
+        Ok(step) if step.is_more() => {
+            core.copy = copy;
+            return Ok(NEXT_PART);
+        }
+        Ok(step) => match step.report() {
+            Some(report) => core.tell(&copy, Ok(report)),
+            None => return Ok(WHOLE),
+        },
+        Err(refusal) => core.tell(&copy, Err(refusal)),
+    };
+    copy.clear();
+    copy.shrink_to(KEPT);
+    core.copy = copy;
+    Ok(result)
+});
 
 impl JsonScanner {
     /// Writes what a scan found into the shared memory; the number of the failure, or 0.

@@ -7,8 +7,8 @@
 
 mod figures;
 
-use super::bound::Memory;
 use super::environment::{Ends, ends_with};
+use super::memory::Memory;
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
 use crate::sampler::{self, Cells, Config, Mailbox, Target, cell};
