@@ -19,6 +19,14 @@ pub(super) struct Claims<'a> {
     pub issued_at: Option<f64>,
 }
 
+/// The members of a claims set that a policy may ask about.
+struct Members<'a> {
+    /// By [`ClaimName::number`].
+    registered: [Option<Value<'a>>; 7],
+    /// A bit for each of [`Policy::required`] that was met.
+    required: u32,
+}
+
 /// Reads decoded claims and reports what the policy does not allow; `now` in wall-clock seconds.
 pub(super) fn judge<'a>(
     bytes: &'a [u8],
@@ -26,28 +34,13 @@ pub(super) fn judge<'a>(
     now: f64,
     report: Report<'_>,
 ) -> Result<Claims<'a>, Refused> {
-    let mut values = [None; 7];
-    let mut found = 0u32;
-    let read = read(
-        bytes,
-        policy.max_depth,
-        |name, value| match ClaimName::REGISTERED
-            .iter()
-            .find(|(registered, _)| *registered == name)
-        {
-            Some((_, claim)) => values[claim.number() as usize] = Some(value),
-            None => {
-                if let Some(at) = policy
-                    .required
-                    .iter()
-                    .take(32)
-                    .position(|required| required == name)
-                {
-                    found |= 1 << at;
-                }
-            }
-        },
-    );
+    let mut members = Members {
+        registered: [None; 7],
+        required: 0,
+    };
+    let read = read(bytes, policy.max_depth, |name, value| {
+        members.add(policy, name, value);
+    });
     if let Err(flaw) = read {
         report(match flaw {
             Flaw::Duplicate => Failure::TokenClaimDuplicate.into(),
@@ -56,85 +49,140 @@ pub(super) fn judge<'a>(
         })?;
         return Ok(Claims::default());
     }
-    let value = |claim: ClaimName| values[claim.number() as usize];
-
-    for (_, claim) in ClaimName::REGISTERED {
-        if value(claim).is_none() && policy.requires(claim) {
-            report(Refused::claim(Failure::TokenClaimMissing, claim))?;
-        }
-    }
-    for at in 0..policy.required.len().min(32) as u8 {
-        if found & (1 << at) == 0 {
-            report(Refused::claim(
-                Failure::TokenClaimMissing,
-                ClaimName::Required(at),
-            ))?;
-        }
-    }
-
     let mut claims = Claims::default();
-    for (claim, place) in [
-        (ClaimName::Issuer, &mut claims.issuer),
-        (ClaimName::Subject, &mut claims.subject),
-        (ClaimName::Id, &mut claims.id),
-    ] {
-        if let Some(value) = value(claim) {
-            *place = value.string();
-            if place.is_none() {
-                report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
-            }
+    members.check_presence(policy, report)?;
+    members.check_names(&mut claims, policy, report)?;
+    members.check_dates(&mut claims, policy, now, report)?;
+    Ok(claims)
+}
+
+impl<'a> Members<'a> {
+    fn add(&mut self, policy: &Policy, name: &str, value: Value<'a>) {
+        let mut registered = ClaimName::REGISTERED.iter();
+        if let Some((_, claim)) = registered.find(|(registered, _)| *registered == name) {
+            self.registered[claim.number() as usize] = Some(value);
+            return;
         }
-    }
-    if let Some(issuer) = &claims.issuer
-        && !policy.issuers.is_empty()
-        && !policy.issuers.iter().any(|one| one == issuer)
-    {
-        report(Refused::claim(Failure::TokenIssuer, ClaimName::Issuer))?;
-    }
-    if let (Some(expected), Some(subject)) = (&policy.subject, &claims.subject)
-        && expected != subject
-    {
-        report(Refused::claim(Failure::TokenSubject, ClaimName::Subject))?;
-    }
-    if let Some(audience) = value(ClaimName::Audience) {
-        judge_audience(audience, policy, report)?;
+        let mut required = policy.required.iter().take(32);
+        if let Some(at) = required.position(|required| required == name) {
+            self.required |= 1 << at;
+        }
     }
 
-    let tolerance = policy.tolerance_seconds;
-    claims.deadline = f64::INFINITY;
-    if let Some(expiry) = date(value(ClaimName::Expiry), ClaimName::Expiry, report)? {
-        claims.deadline = expiry + tolerance;
-        // "On or after" it, the token is not accepted (RFC 7519, section 4.1.4).
-        // Nor is any at a time that is none.
-        if now >= claims.deadline || now.is_nan() {
-            report(Refused::claim(Failure::TokenExpired, ClaimName::Expiry))?;
-        }
+    fn value(&self, claim: ClaimName) -> Option<Value<'a>> {
+        self.registered[claim.number() as usize]
     }
-    if let Some(not_before) = date(value(ClaimName::NotBefore), ClaimName::NotBefore, report)?
-        && now + tolerance < not_before
-    {
-        report(Refused::claim(
-            Failure::TokenNotYetValid,
-            ClaimName::NotBefore,
-        ))?;
-    }
-    claims.issued_at = date(value(ClaimName::IssuedAt), ClaimName::IssuedAt, report)?;
-    if let Some(issued_at) = claims.issued_at {
-        if issued_at > now + tolerance {
-            report(Refused::claim(
-                Failure::TokenIssuedInFuture,
-                ClaimName::IssuedAt,
-            ))?;
-        }
-        if let Some(max_age) = policy.max_age_seconds {
-            let end = issued_at + max_age + tolerance;
-            claims.deadline = claims.deadline.min(end);
-            if now > end {
-                report(Refused::claim(Failure::TokenTooOld, ClaimName::IssuedAt))?;
+
+    fn check_presence(&self, policy: &Policy, report: Report<'_>) -> Result<(), Refused> {
+        for (_, claim) in ClaimName::REGISTERED {
+            if self.value(claim).is_none() && policy.requires(claim) {
+                report(Refused::claim(Failure::TokenClaimMissing, claim))?;
             }
         }
+        for at in 0..policy.required.len().min(32) as u8 {
+            if self.required & (1 << at) == 0 {
+                report(Refused::claim(
+                    Failure::TokenClaimMissing,
+                    ClaimName::Required(at),
+                ))?;
+            }
+        }
+        Ok(())
     }
-    Ok(claims)
+
+    /// Issuer, subject, id and audience.
+    fn check_names(
+        &self,
+        claims: &mut Claims<'a>,
+        policy: &Policy,
+        report: Report<'_>,
+    ) -> Result<(), Refused> {
+        for (claim, place) in [
+            (ClaimName::Issuer, &mut claims.issuer),
+            (ClaimName::Subject, &mut claims.subject),
+            (ClaimName::Id, &mut claims.id),
+        ] {
+            if let Some(value) = self.value(claim) {
+                *place = value.string();
+                if place.is_none() {
+                    report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
+                }
+            }
+        }
+        if let Some(issuer) = &claims.issuer
+            && !policy.issuers.is_empty()
+            && !policy.issuers.iter().any(|one| one == issuer)
+        {
+            report(Refused::claim(Failure::TokenIssuer, ClaimName::Issuer))?;
+        }
+        if let (Some(expected), Some(subject)) = (&policy.subject, &claims.subject)
+            && expected != subject
+        {
+            report(Refused::claim(Failure::TokenSubject, ClaimName::Subject))?;
+        }
+        match self.value(ClaimName::Audience) {
+            Some(audience) => judge_audience(audience, policy, report),
+            None => Ok(()),
+        }
+    }
+
+    fn check_dates(
+        &self,
+        claims: &mut Claims<'a>,
+        policy: &Policy,
+        now: f64,
+        report: Report<'_>,
+    ) -> Result<(), Refused> {
+        let tolerance = policy.tolerance_seconds;
+        claims.deadline = f64::INFINITY;
+        if let Some(expiry) = self.date(ClaimName::Expiry, report)? {
+            claims.deadline = expiry + tolerance;
+            // "On or after" it, the token is not accepted (RFC 7519, section 4.1.4).
+            // Nor is any at a time that is none.
+            if now >= claims.deadline || now.is_nan() {
+                report(Refused::claim(Failure::TokenExpired, ClaimName::Expiry))?;
+            }
+        }
+        if let Some(not_before) = self.date(ClaimName::NotBefore, report)?
+            && now + tolerance < not_before
+        {
+            report(Refused::claim(
+                Failure::TokenNotYetValid,
+                ClaimName::NotBefore,
+            ))?;
+        }
+        claims.issued_at = self.date(ClaimName::IssuedAt, report)?;
+        if let Some(issued_at) = claims.issued_at {
+            if issued_at > now + tolerance {
+                report(Refused::claim(
+                    Failure::TokenIssuedInFuture,
+                    ClaimName::IssuedAt,
+                ))?;
+            }
+            if let Some(max_age) = policy.max_age_seconds {
+                let end = issued_at + max_age + tolerance;
+                claims.deadline = claims.deadline.min(end);
+                if now > end {
+                    report(Refused::claim(Failure::TokenTooOld, ClaimName::IssuedAt))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A NumericDate: finite, not negative, in whole or parts of seconds.
+    fn date(&self, claim: ClaimName, report: Report<'_>) -> Result<Option<f64>, Refused> {
+        let Some(value) = self.value(claim) else {
+            return Ok(None);
+        };
+        let date = value
+            .number()
+            .filter(|date| (0.0..=DATE_MAX).contains(date));
+        if date.is_none() {
+            report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
+        }
+        Ok(date)
+    }
 }
 
 fn judge_audience(audience: Value<'_>, policy: &Policy, report: Report<'_>) -> Result<(), Refused> {
@@ -157,22 +205,4 @@ fn judge_audience(audience: Value<'_>, policy: &Policy, report: Report<'_>) -> R
     } else {
         Ok(())
     }
-}
-
-/// A NumericDate: finite, not negative, in whole or parts of seconds.
-fn date(
-    value: Option<Value<'_>>,
-    claim: ClaimName,
-    report: Report<'_>,
-) -> Result<Option<f64>, Refused> {
-    let Some(value) = value else {
-        return Ok(None);
-    };
-    let date = value
-        .number()
-        .filter(|date| (0.0..=DATE_MAX).contains(date));
-    if date.is_none() {
-        report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
-    }
-    Ok(date)
 }

@@ -2,7 +2,7 @@
 
 use super::algorithm::Algorithm;
 use super::json_object::{Flaw, Value, read};
-use super::policy::{Policy, Report};
+use super::policy::{Policy, Refused, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;
 
@@ -22,31 +22,31 @@ pub(super) struct Header<'a> {
     pub kid: Option<Cow<'a, str>>,
 }
 
+/// The members of a header that matter.
+#[derive(Default)]
+struct Members<'a> {
+    alg: Option<Value<'a>>,
+    kid: Option<Value<'a>>,
+    typ: Option<Value<'a>>,
+    crit: Option<Value<'a>>,
+    b64: Option<Value<'a>>,
+    zip: bool,
+    enc: bool,
+    brings_key: bool,
+    /// Names that are no registered ones: `crit` must not hold registered names (RFC 7515,
+    /// section 4.1.11).
+    extensions: Vec<String>,
+}
+
 /// Reads a decoded header and reports what the policy does not allow.
 pub(super) fn judge<'a>(
     bytes: &'a [u8],
     policy: &Policy,
     report: Report<'_>,
-) -> Result<Header<'a>, super::Refused> {
-    let (mut alg, mut kid, mut typ, mut crit) = (None, None, None, None);
-    let (mut b64, mut zip, mut enc, mut brings_key) = (None, false, false, false);
-    // Names that are no extension: `crit` must not hold them (RFC 7515, section 4.1.11).
-    let mut extensions: Vec<String> = Vec::new();
-    let read = read(bytes, DEPTH_MAX, |name, value| match name {
-        "alg" => alg = Some(value),
-        "kid" => kid = Some(value),
-        "typ" => typ = Some(value),
-        "crit" => crit = Some(value),
-        "b64" => b64 = Some(value),
-        "zip" => zip = true,
-        "enc" => enc = true,
-        "jwk" | "jku" | "x5u" | "x5c" => brings_key = true,
-        "cty" | "x5t" | "x5t#S256" => {}
-        other => {
-            if !policy.critical.is_empty() {
-                extensions.push(other.to_owned());
-            }
-        }
+) -> Result<Header<'a>, Refused> {
+    let mut members = Members::default();
+    let read = read(bytes, DEPTH_MAX, |name, value| {
+        members.add(policy, name, value);
     });
     if let Err(flaw) = read {
         report(match flaw {
@@ -55,55 +55,87 @@ pub(super) fn judge<'a>(
         })?;
         return Ok(Header::default());
     }
-    if enc {
-        report(Failure::TokenEncrypted.into())?;
-    }
-    if zip {
-        report(Failure::TokenCompressed.into())?;
-    }
-    if !matches!(b64, None | Some(Value::True)) {
-        report(Failure::TokenUnencoded.into())?;
-    }
-    if let Some(crit) = crit {
-        let mut names: Vec<String> = Vec::new();
-        let is_list = crit.strings(|name| names.push(name.into_owned()));
-        let understood = |at: usize, name: &String| {
-            policy.critical.contains(name)
-                && extensions.contains(name)
-                && !names[..at].contains(name)
-        };
-        if !is_list
-            || names.is_empty()
-            || !names
-                .iter()
-                .enumerate()
-                .all(|(at, name)| understood(at, name))
-        {
-            report(Failure::TokenCritical.into())?;
-        }
-    }
-    if brings_key && policy.refuse_embedded_keys {
-        report(Failure::TokenEmbeddedKey.into())?;
-    }
-    let mut header = Header::default();
-    match alg.and_then(Value::string) {
-        None => report(Failure::TokenHeader.into())?,
-        Some(name) => {
-            header.algorithm = Algorithm::named(&name).filter(|one| policy.algorithms.has(*one));
-            if header.algorithm.is_none() {
-                report(Failure::TokenAlgorithm.into())?;
+    members.check_form(policy, report)?;
+    members.header(policy, report)
+}
+
+impl<'a> Members<'a> {
+    fn add(&mut self, policy: &Policy, name: &str, value: Value<'a>) {
+        match name {
+            "alg" => self.alg = Some(value),
+            "kid" => self.kid = Some(value),
+            "typ" => self.typ = Some(value),
+            "crit" => self.crit = Some(value),
+            "b64" => self.b64 = Some(value),
+            "zip" => self.zip = true,
+            "enc" => self.enc = true,
+            "jwk" | "jku" | "x5u" | "x5c" => self.brings_key = true,
+            "cty" | "x5t" | "x5t#S256" => {}
+            other => {
+                if !policy.critical.is_empty() {
+                    self.extensions.push(other.to_owned());
+                }
             }
         }
     }
-    let typ_text = typ.and_then(Value::string);
-    if (typ.is_some() && typ_text.is_none()) || !policy.typ.allows(typ_text.as_deref()) {
-        report(Failure::TokenTyp.into())?;
-    }
-    if let Some(kid) = kid {
-        header.kid = kid.string().filter(|kid| is_kid(kid));
-        if header.kid.is_none() {
-            report(Failure::TokenKid.into())?;
+
+    /// Refuses encrypted, compressed and unencoded tokens, unknown critical extensions, and keys.
+    fn check_form(&self, policy: &Policy, report: Report<'_>) -> Result<(), Refused> {
+        if self.enc {
+            report(Failure::TokenEncrypted.into())?;
         }
+        if self.zip {
+            report(Failure::TokenCompressed.into())?;
+        }
+        if !matches!(self.b64, None | Some(Value::True)) {
+            report(Failure::TokenUnencoded.into())?;
+        }
+        if let Some(crit) = self.crit
+            && !self.understands(crit, policy)
+        {
+            report(Failure::TokenCritical.into())?;
+        }
+        if self.brings_key && policy.refuse_embedded_keys {
+            report(Failure::TokenEmbeddedKey.into())?;
+        }
+        Ok(())
     }
-    Ok(header)
+
+    /// Whether `crit` is a list of extensions that the header has and the policy allows, each once.
+    fn understands(&self, crit: Value<'a>, policy: &Policy) -> bool {
+        let mut names: Vec<String> = Vec::new();
+        let is_list = crit.strings(|name| names.push(name.into_owned()));
+        let is_understood = |(at, name): (usize, &String)| {
+            policy.critical.contains(name)
+                && self.extensions.contains(name)
+                && !names[..at].contains(name)
+        };
+        is_list && !names.is_empty() && names.iter().enumerate().all(is_understood)
+    }
+
+    /// Checks algorithm, type and key id.
+    fn header(&self, policy: &Policy, report: Report<'_>) -> Result<Header<'a>, Refused> {
+        let mut header = Header::default();
+        match self.alg.and_then(Value::string) {
+            None => report(Failure::TokenHeader.into())?,
+            Some(name) => {
+                header.algorithm =
+                    Algorithm::named(&name).filter(|one| policy.algorithms.has(*one));
+                if header.algorithm.is_none() {
+                    report(Failure::TokenAlgorithm.into())?;
+                }
+            }
+        }
+        let typ = self.typ.and_then(Value::string);
+        if (self.typ.is_some() && typ.is_none()) || !policy.typ.allows(typ.as_deref()) {
+            report(Failure::TokenTyp.into())?;
+        }
+        if let Some(kid) = self.kid {
+            header.kid = kid.string().filter(|kid| is_kid(kid));
+            if header.kid.is_none() {
+                report(Failure::TokenKid.into())?;
+            }
+        }
+        Ok(header)
+    }
 }

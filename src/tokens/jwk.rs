@@ -54,63 +54,11 @@ pub(super) fn prepare(raw: &RawKey, allowed: Algorithms) -> Result<Key, KeyProbl
         Some(pem) => from_pem(pem)?,
         None => from_jwk(raw)?,
     };
-    let fits = material.algorithms();
-    let mut algorithms = fits.and(allowed);
-    if let Some(named) = named {
-        if !fits.has(named) {
-            return Err(KeyProblem::AlgorithmMismatch);
-        }
-        algorithms = algorithms.and(Algorithms::of(&[named]));
-    }
-    let Some(algorithm) = algorithms.first() else {
-        return Err(KeyProblem::NotAllowed);
-    };
-    if !algorithms.is_one() {
-        return Err(KeyProblem::Ambiguous);
-    }
+    let (algorithm, algorithms) = material.algorithm(named, allowed)?;
     if raw.kid.as_ref().is_some_and(|kid| !is_kid(kid)) {
         return Err(KeyProblem::Kid);
     }
-    let kid = raw.kid.clone();
-    match material {
-        Material::Secret(secret) => {
-            check_secret(&secret, algorithm)?;
-            let hash = match algorithm {
-                Algorithm::HS256 => hmac::HMAC_SHA256,
-                Algorithm::HS384 => hmac::HMAC_SHA384,
-                _ => hmac::HMAC_SHA512,
-            };
-            Ok(Key::hmac(kid, algorithms, hmac::Key::new(hash, &secret)))
-        }
-        Material::Rsa { n, e } => {
-            check_rsa(&n, &e)?;
-            let parameters = match algorithm {
-                Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
-                Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
-                Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
-                Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
-                Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
-                _ => &RSA_PSS_2048_8192_SHA512,
-            };
-            let key = RsaPublicKeyComponents { n: &n, e: &e }
-                .to_parsed_public_key(parameters)
-                .map_err(|_| KeyProblem::Encoding)?;
-            Ok(Key::public(kid, algorithms, key))
-        }
-        Material::Ec(point) => {
-            let parameters = match algorithm {
-                Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
-                Algorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
-                _ => &ECDSA_P521_SHA512_FIXED,
-            };
-            let key = ParsedPublicKey::new(parameters, point).map_err(|_| KeyProblem::Point)?;
-            Ok(Key::public(kid, algorithms, key))
-        }
-        Material::Ed25519(bytes) => {
-            let key = ParsedPublicKey::new(&ED25519, bytes).map_err(|_| KeyProblem::Point)?;
-            Ok(Key::public(kid, algorithms, key))
-        }
-    }
+    material.key(raw.kid.clone(), algorithm, algorithms)
 }
 
 impl Material {
@@ -125,6 +73,77 @@ impl Material {
                 _ => Algorithms::of(&[Algorithm::ES512]),
             },
             Self::Ed25519(_) => Algorithms::ED25519,
+        }
+    }
+
+    /// The one algorithm of a key, and the set it stands for (`EdDSA` and `Ed25519` are the same).
+    fn algorithm(
+        &self,
+        named: Option<Algorithm>,
+        allowed: Algorithms,
+    ) -> Result<(Algorithm, Algorithms), KeyProblem> {
+        let fits = self.algorithms();
+        let mut algorithms = fits.and(allowed);
+        if let Some(named) = named {
+            if !fits.has(named) {
+                return Err(KeyProblem::AlgorithmMismatch);
+            }
+            algorithms = algorithms.and(Algorithms::of(&[named]));
+        }
+        let Some(algorithm) = algorithms.first() else {
+            return Err(KeyProblem::NotAllowed);
+        };
+        if !algorithms.is_one() {
+            return Err(KeyProblem::Ambiguous);
+        }
+        Ok((algorithm, algorithms))
+    }
+
+    /// Checks the material and prepares it.
+    fn key(
+        self,
+        kid: Option<String>,
+        algorithm: Algorithm,
+        algorithms: Algorithms,
+    ) -> Result<Key, KeyProblem> {
+        match self {
+            Self::Secret(secret) => {
+                check_secret(&secret, algorithm)?;
+                let hash = match algorithm {
+                    Algorithm::HS256 => hmac::HMAC_SHA256,
+                    Algorithm::HS384 => hmac::HMAC_SHA384,
+                    _ => hmac::HMAC_SHA512,
+                };
+                Ok(Key::hmac(kid, algorithms, hmac::Key::new(hash, &secret)))
+            }
+            Self::Rsa { n, e } => {
+                check_rsa(&n, &e)?;
+                let parameters = match algorithm {
+                    Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+                    Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+                    Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+                    Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+                    Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
+                    _ => &RSA_PSS_2048_8192_SHA512,
+                };
+                let key = RsaPublicKeyComponents { n: &n, e: &e }
+                    .to_parsed_public_key(parameters)
+                    .map_err(|_| KeyProblem::Encoding)?;
+                Ok(Key::public(kid, algorithms, key))
+            }
+            Self::Ec(point) => {
+                let parameters = match algorithm {
+                    Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
+                    Algorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
+                    _ => &ECDSA_P521_SHA512_FIXED,
+                };
+                let key = ParsedPublicKey::new(parameters, point).map_err(|_| KeyProblem::Point)?;
+                Ok(Key::public(kid, algorithms, key))
+            }
+            Self::Ed25519(bytes) => {
+                let key = ParsedPublicKey::new(&ED25519, bytes).map_err(|_| KeyProblem::Point)?;
+                Ok(Key::public(kid, algorithms, key))
+            }
         }
     }
 }

@@ -63,6 +63,16 @@ pub enum Tolerance {
     Unusable,
 }
 
+impl Tolerance {
+    const fn allows(self, problem: KeyProblem) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Foreign => problem.is_foreign(),
+            Self::Unusable => true,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct RawSet<'a> {
     // Read one by one: what is wrong with one key must not spoil the others.
@@ -117,12 +127,7 @@ impl KeySet {
                 }
                 Err(problem) => {
                     let error = KeyError { index, problem };
-                    let may_skip = match tolerance {
-                        Tolerance::Nothing => false,
-                        Tolerance::Foreign => problem.is_foreign(),
-                        Tolerance::Unusable => true,
-                    };
-                    if !may_skip {
+                    if !tolerance.allows(problem) {
                         return Err(SetProblem::Key(error));
                     }
                     skipped.push(error);

@@ -43,6 +43,36 @@ impl Scratch {
     pub fn payload(&self) -> &[u8] {
         &self.payload[..self.payload_length]
     }
+
+    /// Forgets the headers of other keys than these.
+    fn use_keys(&mut self, keys: &Arc<KeySet>) {
+        if self.keys.as_ref().is_none_or(|known| known.id != keys.id) {
+            self.keys = Some(Arc::clone(keys));
+            self.known.clear();
+            self.oldest = 0;
+        }
+    }
+
+    fn candidates(&self, header: &[u8]) -> Option<Candidates> {
+        self.known
+            .iter()
+            .find(|known| known.encoded == header)
+            .map(|known| known.candidates)
+    }
+
+    /// Remembers the header of a good token in the place of the oldest one.
+    fn remember(&mut self, header: &[u8], candidates: Candidates) {
+        let known = Known {
+            encoded: header.to_vec(),
+            candidates,
+        };
+        if self.known.len() < HEADERS_MAX {
+            self.known.push(known);
+        } else {
+            self.known[self.oldest] = known;
+            self.oldest = (self.oldest + 1) % HEADERS_MAX;
+        }
+    }
 }
 
 impl Verifier {
@@ -179,20 +209,8 @@ impl Verifier {
             return Err(Failure::TokenFormat.into());
         }
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        if scratch
-            .keys
-            .as_ref()
-            .is_none_or(|known| known.id != keys.id)
-        {
-            scratch.keys = Some(Arc::clone(&keys));
-            scratch.known.clear();
-            scratch.oldest = 0;
-        }
-        let known = scratch
-            .known
-            .iter()
-            .find(|known| known.encoded == parts.header)
-            .map(|known| known.candidates);
+        scratch.use_keys(&keys);
+        let known = scratch.candidates(parts.header);
         let candidates = match known {
             Some(candidates) => candidates,
             None => {
@@ -206,16 +224,7 @@ impl Verifier {
             return Err(Failure::TokenSignature.into());
         }
         if known.is_none() {
-            let known = Known {
-                encoded: parts.header.to_vec(),
-                candidates,
-            };
-            if scratch.known.len() < HEADERS_MAX {
-                scratch.known.push(known);
-            } else {
-                scratch.known[scratch.oldest] = known;
-                scratch.oldest = (scratch.oldest + 1) % HEADERS_MAX;
-            }
+            scratch.remember(parts.header, candidates);
         }
         scratch.payload_length = decode(parts.payload, &mut scratch.payload)?.len();
         Ok(())
