@@ -151,28 +151,33 @@ impl StallWatch {
             self.live(now.at_ms, &now);
             self.rest(&now, &mut verdict);
         } else {
-            self.is_calm = false;
-            self.idle_from = (now.at_ms, now.scheduled.unwrap_or_default());
-            let turned = now.begun != last.begun || verdict.ended.is_some();
-            if self.challenged_ms.is_none() || turned {
-                if last.state == ThreadState::Poll && !turned && verdict.delay_ms.is_none() {
-                    self.since_ms = woke_ms(&last, &now);
-                    self.baseline = Baseline {
-                        scheduled: last.scheduled,
-                        throttled_ms: last.throttled_ms,
-                    };
-                } else {
-                    // It has turned, at a moment unknown: what blocks it begins now at the earliest.
-                    self.live(now.at_ms, &now);
-                }
-            }
-            if self.challenged_ms.is_none() {
-                self.challenge(now.at_ms, &mut verdict);
-            }
-            self.judge(&now, &mut verdict);
+            self.out_of_poll(&last, &now, &mut verdict);
         }
         self.planned_ms = now.at_ms + verdict.next_ms;
         verdict
+    }
+
+    /// Judges a thread that is not in poll.
+    fn out_of_poll(&mut self, last: &Observation, now: &Observation, verdict: &mut Verdict) {
+        self.is_calm = false;
+        self.idle_from = (now.at_ms, now.scheduled.unwrap_or_default());
+        let turned = now.begun != last.begun || verdict.ended.is_some();
+        if self.challenged_ms.is_none() || turned {
+            if last.state == ThreadState::Poll && !turned && verdict.delay_ms.is_none() {
+                self.since_ms = woke_ms(last, now);
+                self.baseline = Baseline {
+                    scheduled: last.scheduled,
+                    throttled_ms: last.throttled_ms,
+                };
+            } else {
+                // It has turned, at a moment unknown: what blocks it begins now at the earliest.
+                self.live(now.at_ms, now);
+            }
+        }
+        if self.challenged_ms.is_none() {
+            self.challenge(now.at_ms, verdict);
+        }
+        self.judge(now, verdict);
     }
 
     fn challenge(&mut self, now_ms: f64, verdict: &mut Verdict) {

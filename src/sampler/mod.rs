@@ -117,16 +117,7 @@ pub fn leave(id: u64) {
     let Some(at) = registry.threads.iter().position(|thread| thread.id == id) else {
         return;
     };
-    let totals = registry.threads.swap_remove(at).totals();
-    match &mut registry.past {
-        Some(past) => {
-            past.requests += totals.requests;
-            past.stalls += totals.stalls;
-            past.stalled_ms += totals.stalled_ms;
-            past.delays.merge(&totals.delays);
-        }
-        past => *past = Some(totals),
-    }
+    registry.remember(at);
     let used = |host: &Host| {
         registry
             .threads
@@ -137,6 +128,11 @@ pub fn leave(id: u64) {
     if !registry.threads.is_empty() {
         return;
     }
+    wait_for_end(guard);
+}
+
+/// Waits until the watcher's thread has ended, but for [`LEAVE_MS`] at most.
+fn wait_for_end(guard: Guard) {
     CHANGED.notify_all();
     let (mut guard, _) = CHANGED
         .wait_timeout_while(guard, Duration::from_millis(LEAVE_MS), |registry| {

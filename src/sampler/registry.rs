@@ -131,6 +131,20 @@ impl Registry {
         (lines, due_ms)
     }
 
+    /// Takes a thread off the list and adds its totals to those of the threads that have left.
+    pub(super) fn remember(&mut self, at: usize) {
+        let totals = self.threads.swap_remove(at).totals();
+        match &mut self.past {
+            Some(past) => {
+                past.requests += totals.requests;
+                past.stalls += totals.stalls;
+                past.stalled_ms += totals.stalled_ms;
+                past.delays.merge(&totals.delays);
+            }
+            past => *past = Some(totals),
+        }
+    }
+
     pub(super) fn sample(&mut self, now_ms: f64) {
         for thread in &self.threads {
             if !self.hosts.iter().any(|host| host.root == thread.root()) {

@@ -66,7 +66,26 @@ pub struct ThreadReport {
     pub stalls: u64,
 }
 
+impl ThreadReport {
+    fn of(thread: &WatchedThread) -> Self {
+        Self {
+            name: thread.config.name.clone(),
+            in_flight: thread.load(cell::IN_FLIGHT),
+            cpu: thread.thread_cpu,
+            utilization: thread.utilization,
+            stalls: thread.stalls,
+        }
+    }
+}
+
 impl Registry {
+    /// Adds up a figure over all threads, those that have left included.
+    fn sum(&self, figure: fn(&Totals) -> f64) -> f64 {
+        let past = self.past.as_ref().map_or(0.0, figure);
+        let threads = self.threads.iter();
+        past + threads.map(|thread| figure(&thread.totals())).sum::<f64>()
+    }
+
     /// Everything about the member at `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
         let mut lives = Delays::new(now_ms);
@@ -78,30 +97,14 @@ impl Registry {
             lives.merge(&thread.delays);
             ever.merge(&thread.delays);
         }
-        let past = |figure: fn(&Totals) -> f64| self.past.as_ref().map_or(0.0, figure);
-        let sum = |figure: fn(&Totals) -> f64| {
-            past(figure)
-                + self
-                    .threads
-                    .iter()
-                    .map(|thread| figure(&thread.totals()))
-                    .sum::<f64>()
-        };
-        let (process_requests, process_stalled_ms) = (
-            sum(|totals| totals.requests),
-            sum(|totals| totals.stalled_ms),
-        );
-        let process_stalls = sum(|totals| totals.stalls as f64) as u64;
-        let threads = self.threads.iter().map(|thread| ThreadReport {
-            name: thread.config.name.clone(),
-            in_flight: thread.load(cell::IN_FLIGHT),
-            cpu: thread.thread_cpu,
-            utilization: thread.utilization,
-            stalls: thread.stalls,
-        });
-        let threads = threads.collect();
+        let threads = self.threads.iter().map(ThreadReport::of).collect();
         let observed = self.threads.iter().filter_map(WatchedThread::observed_ms);
         let all_observed_ms = observed.reduce(f64::min);
+        let (process_requests, process_stalled_ms) = (
+            self.sum(|totals| totals.requests),
+            self.sum(|totals| totals.stalled_ms),
+        );
+        let process_stalls = self.sum(|totals| totals.stalls as f64) as u64;
         let own_cpu = self.own.cpu;
         let thread = self.threads.get_mut(at)?;
         let host = self.hosts.iter().find(|host| host.root == thread.root())?;

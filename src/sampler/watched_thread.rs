@@ -216,16 +216,7 @@ impl WatchedThread {
             self.blocked_ms += (now_ms - self.observed_ms).min(2.0 * OBSERVE_INTERVAL_MS);
         }
         if let Some(delay_ms) = verdict.delay_ms {
-            if state != ThreadState::Poll
-                && let Some(kernel) = &mut self.kernel
-            {
-                kernel.answered(delay_ms, self.suspect);
-            }
-            if delay_ms > 0.0 {
-                self.delays.record(now_ms, delay_ms, OBSERVE_INTERVAL_MS);
-            } else {
-                self.was_in_poll(now_ms);
-            }
+            self.answered(now_ms, delay_ms, state);
         }
         if verdict.challenge {
             self.suspect = self.kernel.as_ref().and_then(KernelThread::suspect);
@@ -242,6 +233,20 @@ impl WatchedThread {
             lines
         } else {
             Vec::new()
+        }
+    }
+
+    /// Records how long an event from outside had to wait.
+    fn answered(&mut self, now_ms: f64, delay_ms: f64, state: ThreadState) {
+        if state != ThreadState::Poll
+            && let Some(kernel) = &mut self.kernel
+        {
+            kernel.answered(delay_ms, self.suspect);
+        }
+        if delay_ms > 0.0 {
+            self.delays.record(now_ms, delay_ms, OBSERVE_INTERVAL_MS);
+        } else {
+            self.was_in_poll(now_ms);
         }
     }
 
@@ -301,16 +306,9 @@ impl WatchedThread {
     /// Takes in a sample of the process; `others` is what the rest of it has in flight.
     pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
-        // Half of the figures do not say that memory is short no longer.
-        let stands = match self.gauge.level() {
-            _ if sample.is_whole() => f64::NEG_INFINITY,
-            Level::Ok => f64::NEG_INFINITY,
-            Level::Warning => self.config.thresholds.warning,
-            Level::Critical => self.config.thresholds.critical,
-        };
         let limit = sample
             .binding(self.config.max_heap_bytes, Some(heap))
-            .filter(|limit| limit.percent() >= stands);
+            .filter(|limit| limit.percent() >= self.floor(sample));
         let percent = limit.map_or(f64::NAN, |limit| limit.percent());
         if let Some(limit) = limit {
             self.limit = Some(Dated::new(limit, sample.at_ms));
@@ -339,6 +337,17 @@ impl WatchedThread {
         self.store(cell::OTHERS_IN_FLIGHT, others);
         self.store(cell::SAMPLED_AT, sample.at_ms);
         self.store(cell::LEVEL, f64::from(self.gauge.level() as u8));
+    }
+
+    /// The percentage below which a sample is not believed.
+    fn floor(&self, sample: &Sample) -> f64 {
+        // Half of the figures do not say that memory is short no longer.
+        match self.gauge.level() {
+            _ if sample.is_whole() => f64::NEG_INFINITY,
+            Level::Ok => f64::NEG_INFINITY,
+            Level::Warning => self.config.thresholds.warning,
+            Level::Critical => self.config.thresholds.critical,
+        }
     }
 
     /// CPU and utilisation of the thread since the latest sample.
