@@ -62,7 +62,7 @@ impl Args {
     }
 
     /// A whole number below 2^32.
-    pub(super) fn index(&self, at: usize) -> std::result::Result<u32, InvalidCall> {
+    pub(super) fn uint32(&self, at: usize) -> std::result::Result<u32, InvalidCall> {
         let number = self.number(at);
         // There and back: `fract` is a library call on the baseline of x86-64.
         let whole = number as u32;
@@ -76,7 +76,7 @@ impl Args {
     /// Calls `with` with the UTF-16 units of a string argument; `None` where it is not a string.
     ///
     /// Both engines copy these faster than they encode UTF-8, and no two strings share them.
-    pub(super) fn units<R>(&self, at: usize, with: impl FnOnce(Option<&[u16]>) -> R) -> R {
+    pub(super) fn with_utf16<R>(&self, at: usize, with: impl FnOnce(Option<&[u16]>) -> R) -> R {
         const INLINE: usize = 64;
         let mut inline = [0u16; INLINE];
         let Some(length) = self.copy_units(at, &mut inline) else {
@@ -105,7 +105,7 @@ impl Args {
     /// Calls `with` with the bytes of a Uint8Array argument.
     ///
     /// The array must not lie in shared memory, which another thread could change meanwhile.
-    pub(super) fn borrowed<R>(
+    pub(super) fn with_bytes<R>(
         &self,
         at: usize,
         with: impl FnOnce(&[u8]) -> R,
@@ -186,7 +186,7 @@ impl Args {
 
     /// Copies the UTF-16 units of a string argument to `buffer`, which becomes as long as they are, but
     /// no longer than `most + 1`; `false` where it is not a string.
-    pub(super) fn copy_to(&self, at: usize, buffer: &mut Vec<u16>, most: usize) -> bool {
+    pub(super) fn copy_utf16(&self, at: usize, buffer: &mut Vec<u16>, most: usize) -> bool {
         // One unit tells that there is more, one is the terminator's.
         buffer.resize(most + 2, 0);
         let length = self.copy_units(at, buffer);
@@ -195,7 +195,7 @@ impl Args {
     }
 
     /// A number for JavaScript.
-    pub(super) fn give_number(&self, number: f64) -> sys::napi_value {
+    pub(super) fn new_number(&self, number: f64) -> sys::napi_value {
         let mut value = std::ptr::null_mut();
         // SAFETY: `env` is that of the running call.
         unsafe { sys::napi_create_double(self.env, number, &raw mut value) };
@@ -203,7 +203,7 @@ impl Args {
     }
 
     /// A string for JavaScript.
-    pub(super) fn give_text(&self, text: &[u8]) -> sys::napi_value {
+    pub(super) fn new_string(&self, text: &[u8]) -> sys::napi_value {
         let mut value = std::ptr::null_mut();
         let (data, length) = (text.as_ptr().cast(), text.len() as isize);
         // SAFETY: the text is `length` bytes long; both engines copy it. Bytes of ASCII are the same

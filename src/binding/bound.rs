@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// What a bound function does to its core.
-pub(super) trait Bound {
+pub(super) trait NumberFunction {
     type Core: 'static;
     const NAME: &'static CStr;
     fn call(core: &mut Self::Core, args: &Args) -> std::result::Result<f64, InvalidCall>;
@@ -24,7 +24,7 @@ macro_rules! bound_function {
     ) => {
         $(#[$doc])*
         struct $type;
-        impl Bound for $type {
+        impl NumberFunction for $type {
             type Core = $core_type;
             const NAME: &'static CStr = $name;
             fn call(
@@ -39,28 +39,28 @@ macro_rules! bound_function {
 pub(super) use bound_function;
 
 /// What a bound function does to its core, where its answer may be other than a number.
-pub(super) trait Answers {
+pub(super) trait BoundFunction {
     type Core: 'static;
     const NAME: &'static CStr;
-    fn answer(
+    fn call(
         core: &mut Self::Core,
         args: &Args,
     ) -> std::result::Result<sys::napi_value, InvalidCall>;
 }
 
-impl<B: Bound> Answers for B {
+impl<B: NumberFunction> BoundFunction for B {
     type Core = B::Core;
     const NAME: &'static CStr = B::NAME;
-    fn answer(
+    fn call(
         core: &mut Self::Core,
         args: &Args,
     ) -> std::result::Result<sys::napi_value, InvalidCall> {
-        Ok(args.give_number(B::call(core, args)?))
+        Ok(args.new_number(<B as NumberFunction>::call(core, args)?))
     }
 }
 
 /// Puts `B` on `object`, bound to `core`; the function shares the ownership.
-pub(super) fn bind<B: Answers>(
+pub(super) fn bind<B: BoundFunction>(
     env: &Env,
     object: &Object,
     core: &Rc<RefCell<B::Core>>,
@@ -103,7 +103,7 @@ pub(super) fn bind<B: Answers>(
     }
 }
 
-unsafe extern "C" fn drop_core<B: Answers>(
+unsafe extern "C" fn drop_core<B: BoundFunction>(
     _env: sys::napi_env,
     data: *mut c_void,
     _hint: *mut c_void,
@@ -112,7 +112,7 @@ unsafe extern "C" fn drop_core<B: Answers>(
     drop(unsafe { Rc::from_raw(data.cast::<RefCell<B::Core>>()) });
 }
 
-unsafe extern "C" fn trampoline<B: Answers>(
+unsafe extern "C" fn trampoline<B: BoundFunction>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
 ) -> sys::napi_value {
@@ -120,7 +120,7 @@ unsafe extern "C" fn trampoline<B: Answers>(
     // SAFETY: the running function holds a share of its core.
     let core = unsafe { &*data.cast::<RefCell<B::Core>>() };
     let outcome = catch_unwind(AssertUnwindSafe(|| match core.try_borrow_mut() {
-        Ok(mut core) => B::answer(&mut core, &args),
+        Ok(mut core) => B::call(&mut core, &args),
         Err(_) => Err(InvalidCall(c"the core is busy")),
     }));
     let mut result = std::ptr::null_mut();

@@ -3,8 +3,8 @@
 //! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
 
 use super::args::Args;
-use super::bound::{Bound, bind, bound_function};
-use super::environment::{Ends, ends_with};
+use super::bound::{NumberFunction, bind, bound_function};
+use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
@@ -35,7 +35,7 @@ struct Connections {
 }
 
 /// A worker gives all its seats back.
-impl Ends for Connections {
+impl EndsWithEnvironment for Connections {
     fn end(&mut self) {
         self.table = None;
         self.stamps.clear();
@@ -91,7 +91,7 @@ pub fn create_connections<'env>(
         retry_after_ms: 0.0,
         cursor: 0,
     }));
-    ends_with(env, &core);
+    end_with(env, &core);
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
@@ -178,10 +178,10 @@ impl Connections {
         if table.is_full() {
             return Ok(FULL);
         }
-        let address = match args.index(0) {
+        let address = match args.uint32(0) {
             Ok(bits) => Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits))),
             Err(_) => args
-                .units(0, |units| units.map(Address::from_units))
+                .with_utf16(0, |units| units.map(Address::from_units))
                 .ok_or(InvalidCall(c"ip must be a string"))?,
         };
         let has_rates = table.index().has_rates();
@@ -191,10 +191,10 @@ impl Connections {
         }
         // Before anything is taken: a wrong argument must not cost a seat.
         let loop_now = match state {
-            State::Reserved => args.index(2)?,
+            State::Reserved => args.uint32(2)?,
             State::Live | State::Free => 0,
         };
-        let outcome = match args.index(1) {
+        let outcome = match args.uint32(1) {
             Ok(length) => {
                 let name = text
                     .slice()
@@ -202,7 +202,7 @@ impl Connections {
                     .ok_or(InvalidCall(c"user is longer than the shared text"))?;
                 table.reserve(address, Some(name), now, state)
             }
-            Err(_) => args.units(1, |user| table.reserve(address, user, now, state)),
+            Err(_) => args.with_utf16(1, |user| table.reserve(address, user, now, state)),
         };
         match outcome {
             Ok(slot) => {
@@ -286,7 +286,7 @@ settled!(ProcessNow, c"processNowMs", |_core, _args| Ok(
 settled!(Settle, c"settle", |_core, _args| Ok(0.0));
 
 settled!(Release, c"release", |core, args| {
-    let slot = args.index(0)?;
+    let slot = args.uint32(0)?;
     let table = core.table()?;
     let released = table
         .live(slot)
@@ -295,12 +295,12 @@ settled!(Release, c"release", |core, args| {
 });
 
 settled!(BindUser, c"bindUser", |core, args| {
-    let slot = args.index(0)?;
+    let slot = args.uint32(0)?;
     let table = core.table()?;
     let Some(generation) = table.live(slot) else {
         return Ok(0.0);
     };
-    let outcome = args.units(1, |user| {
+    let outcome = args.with_utf16(1, |user| {
         user.map(|user| table.bind_user(slot, generation, user))
     });
     match outcome.ok_or(InvalidCall(c"userId must be a string"))? {
@@ -310,9 +310,9 @@ settled!(BindUser, c"bindUser", |core, args| {
 });
 
 settled!(Sweep, c"sweep", |core, args| {
-    let now = args.index(0)?;
-    let idle = args.index(1)?;
-    let lease = args.index(2)?;
+    let now = args.uint32(0)?;
+    let idle = args.uint32(1)?;
+    let lease = args.uint32(2)?;
     let Connections {
         table: Some(table),
         stamps,

@@ -7,13 +7,13 @@ use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 
 /// What holds something that others count on getting back.
-pub(super) trait Ends {
+pub(super) trait EndsWithEnvironment {
     /// The environment has ended: gives everything back. What is called later finds nothing.
     fn end(&mut self);
 }
 
 thread_local! {
-    static LIVE: RefCell<Vec<Weak<RefCell<dyn Ends>>>> = const { RefCell::new(Vec::new()) };
+    static LIVE: RefCell<Vec<Weak<RefCell<dyn EndsWithEnvironment>>>> = const { RefCell::new(Vec::new()) };
     static HOOKED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -28,8 +28,8 @@ unsafe extern "C" fn ended(_data: *mut c_void) {
     }
 }
 
-/// Ends `core` with this thread's environment, unless it is gone by then.
-pub(super) fn ends_with<T: Ends + 'static>(env: &Env, core: &Rc<RefCell<T>>) {
+/// EndsWithEnvironment `core` with this thread's environment, unless it is gone by then.
+pub(super) fn end_with<T: EndsWithEnvironment + 'static>(env: &Env, core: &Rc<RefCell<T>>) {
     let core = Rc::downgrade(core);
     LIVE.with_borrow_mut(|live| {
         live.retain(|core| core.strong_count() > 0);

@@ -84,7 +84,7 @@ impl<T: Element> Memory<T> {
 
 impl<T> Memory<T> {
     /// Where it is, for memory that another thread reads with atomics.
-    pub(super) fn place(&self) -> (*mut T, usize) {
+    pub(super) fn raw_parts(&self) -> (*mut T, usize) {
         (self.data, self.length)
     }
 

@@ -4,7 +4,7 @@
 //! text on a thread of libuv's pool: nothing of JavaScript's is read there.
 
 use super::args::Args;
-use super::bound::{Bound, bind, bound_function};
+use super::bound::{NumberFunction, bind, bound_function};
 use super::memory::InvalidCall;
 use crate::metrics::{
     Exposition, Format, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles, SCALARS, Sums,
@@ -18,8 +18,8 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 bound_function!(Record of Users, c"record", |users, args| {
-    let minute = u64::from(args.index(1)?);
-    args.units(0, |id| match id {
+    let minute = u64::from(args.uint32(1)?);
+    args.with_utf16(0, |id| match id {
         Some(id) => {
             users.record(id, minute);
             Ok(0.0)
@@ -29,7 +29,7 @@ bound_function!(Record of Users, c"record", |users, args| {
 });
 
 bound_function!(Count of Users, c"count", |users, args| {
-    Ok(users.count(u64::from(args.index(0)?), u64::from(args.index(1)?)))
+    Ok(users.count(u64::from(args.uint32(0)?), u64::from(args.uint32(1)?)))
 });
 
 /// Counts users by minute.

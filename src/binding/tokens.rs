@@ -5,7 +5,7 @@
 //! a claim named `__proto__` choose its own prototype.
 
 use super::args::Args;
-use super::bound::{Answers, Bound, bind, bound_function};
+use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
 use super::memory::InvalidCall;
 use super::token_policy::TokenPolicy;
 use crate::tokens::{Algorithm, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance, Verifier};
@@ -45,7 +45,7 @@ impl Tokens {
     /// Verifies the token in the first argument at the time in the second.
     fn verify(&mut self, args: &Args) -> Result<(), Refused> {
         let most = self.verifier.policy().max_token_bytes;
-        if !args.copy_to(0, &mut self.units, most) {
+        if !args.copy_utf16(0, &mut self.units, most) {
             return Err(Failure::TokenType.into());
         }
         if self.units.len() > most {
@@ -68,13 +68,13 @@ bound_function!(
 
 /// `verify(token, nowSeconds)`: the text of the claims, or the number of a refusal.
 struct Verify;
-impl Answers for Verify {
+impl BoundFunction for Verify {
     type Core = Tokens;
     const NAME: &'static CStr = c"verify";
-    fn answer(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, InvalidCall> {
+    fn call(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, InvalidCall> {
         Ok(match core.verify(args) {
-            Ok(()) => args.give_text(core.scratch.payload()),
-            Err(refused) => args.give_number(f64::from(refused.number())),
+            Ok(()) => args.new_string(core.scratch.payload()),
+            Err(refused) => args.new_number(f64::from(refused.number())),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
 
 use super::args::Args;
-use super::bound::{Bound, bind, bound_function};
+use super::bound::{NumberFunction, bind, bound_function};
 use super::memory::{InvalidCall, Memory};
 use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, is_public};
 use napi::Result;
@@ -136,15 +136,15 @@ bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
 });
 
 bound_function!(Scan of JsonScanner, c"scan", |core, args| {
-    let units = args.index(1)? as usize;
+    let units = args.uint32(1)? as usize;
     let mut copy = std::mem::take(&mut core.copy);
     let result = if args.copy_utf8(0, units, &mut copy) {
         let outcome = core.scanner.scan(&copy, &core.limits);
-        Ok(core.tell(&copy, outcome))
+        Ok(core.write_outcome(&copy, outcome))
     } else {
-        args.borrowed(0, |bytes| {
+        args.with_bytes(0, |bytes| {
             let outcome = core.scanner.scan(bytes, &core.limits);
-            core.tell(bytes, outcome)
+            core.write_outcome(bytes, outcome)
         })
     };
     copy.clear();
@@ -154,7 +154,7 @@ bound_function!(Scan of JsonScanner, c"scan", |core, args| {
 });
 
 bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
-    let length = args.index(0)? as usize;
+    let length = args.uint32(0)? as usize;
     // Out of its place meanwhile, so that the core can be told what was found in it.
     let Some(mut text) = core.text.take() else {
         return Err(InvalidCall(c"share comes first"));
@@ -162,7 +162,7 @@ bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
     let result = match text.slice().get(..length) {
         Some(bytes) => {
             let outcome = core.scanner.scan(bytes, &core.limits);
-            Ok(core.tell(bytes, outcome))
+            Ok(core.write_outcome(bytes, outcome))
         }
         None => Err(InvalidCall(c"the shared text is shorter")),
     };
@@ -175,9 +175,9 @@ const NEXT_PART: f64 = -1.0;
 const WHOLE: f64 = -2.0;
 
 bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
-    let units = args.index(1)? as usize;
-    let from = args.index(2)? as usize;
-    let total = args.index(3)? as usize;
+    let units = args.uint32(1)? as usize;
+    let from = args.uint32(2)? as usize;
+    let total = args.uint32(3)? as usize;
     let mut copy = std::mem::take(&mut core.copy);
     let mut outcome = Ok(());
     if from == 0 {
@@ -202,10 +202,10 @@ bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
             return Ok(NEXT_PART);
         }
         Ok(step) => match step.report() {
-            Some(report) => core.tell(&copy, Ok(report)),
+            Some(report) => core.write_outcome(&copy, Ok(report)),
             None => return Ok(WHOLE),
         },
-        Err(refusal) => core.tell(&copy, Err(refusal)),
+        Err(refusal) => core.write_outcome(&copy, Err(refusal)),
     };
     copy.clear();
     copy.shrink_to(KEPT);
@@ -215,7 +215,11 @@ bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
 
 impl JsonScanner {
     /// Writes what a scan found into the shared memory; the number of the failure, or 0.
-    fn tell(&mut self, bytes: &[u8], outcome: std::result::Result<Report, Refusal>) -> f64 {
+    fn write_outcome(
+        &mut self,
+        bytes: &[u8],
+        outcome: std::result::Result<Report, Refusal>,
+    ) -> f64 {
         let Some(scratch) = &mut self.scratch else {
             return 0.0;
         };

@@ -65,7 +65,7 @@ impl Delays {
 
     /// Records a delay, and those of the questions that it kept from being asked every `every_ms`.
     pub fn record(&mut self, now_ms: f64, delay_ms: f64, every_ms: f64) {
-        self.turn(now_ms);
+        self.advance(now_ms);
         self.latest_ms = Some(now_ms);
         let mut rest = delay_ms;
         loop {
@@ -81,14 +81,14 @@ impl Delays {
 
     /// Records `times` events that had to wait for nothing.
     pub fn record_none(&mut self, now_ms: f64, times: u64) {
-        self.turn(now_ms);
+        self.advance(now_ms);
         self.latest_ms = Some(now_ms);
         self.windows[self.current].saturating_record_n(0, times);
         self.all.saturating_record_n(0, times);
     }
 
     /// Goes on to the window of that time.
-    fn turn(&mut self, now_ms: f64) {
+    fn advance(&mut self, now_ms: f64) {
         let passed = ((now_ms - self.began_ms) / WINDOW_MS).floor();
         if passed < 1.0 {
             return;
@@ -116,7 +116,7 @@ impl Delays {
     /// Of the last 50 to 60 s, dated by the latest of them; `None` when there are none.
     #[must_use]
     pub fn last_minute(&mut self, now_ms: f64) -> Option<Dated<Quantiles>> {
-        self.turn(now_ms);
+        self.advance(now_ms);
         let mut sum = empty();
         for window in &self.windows {
             let _ = sum.add(window);

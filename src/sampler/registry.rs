@@ -165,7 +165,7 @@ impl Registry {
                 .filter(|thread| thread.root() == host.root)
             {
                 let others = in_flight - thread.load(cell::IN_FLIGHT);
-                thread.sampled(&host.sample, others);
+                thread.take_sample(&host.sample, others);
                 is_short |= thread.level() > Level::Ok;
             }
             host.due_ms = now_ms + if is_short { SAMPLE_SOON_MS } else { SAMPLE_MS };

@@ -32,7 +32,7 @@ pub struct Report {
     /// The same of the thread whose loop was looked at longest ago.
     pub all_observed_ms: Option<f64>,
     /// Whether the loop is watched, and whether the kernel shows the thread.
-    pub sight: (bool, bool),
+    pub visibility: (bool, bool),
     /// Stalls of this thread.
     pub stalls: u64,
     /// The one under way.
@@ -88,14 +88,14 @@ impl Registry {
 
     /// Everything about the member at `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
-        let mut lives = Delays::new(now_ms);
-        let mut ever = self
+        let mut current = Delays::new(now_ms);
+        let mut lifetime = self
             .past
             .as_ref()
             .map_or_else(|| Delays::new(now_ms), |past| past.delays.clone());
         for thread in &self.threads {
-            lives.merge(&thread.delays);
-            ever.merge(&thread.delays);
+            current.merge(&thread.delays);
+            lifetime.merge(&thread.delays);
         }
         let threads = self.threads.iter().map(ThreadReport::of).collect();
         let observed = self.threads.iter().filter_map(WatchedThread::observed_ms);
@@ -116,13 +116,13 @@ impl Registry {
             thread_cpu: thread.thread_cpu,
             utilization: thread.utilization,
             delays: thread.delays.last_minute(now_ms),
-            process_delays: lives.last_minute(now_ms),
-            lifetime_delays: ever.lifetime(),
+            process_delays: current.last_minute(now_ms),
+            lifetime_delays: lifetime.lifetime(),
             observed_ms: thread.observed_ms(),
             all_observed_ms,
-            sight: thread.sight(),
+            visibility: thread.visibility(),
             stalls: thread.stalls,
-            stall: thread.current(),
+            stall: thread.current_stall(),
             pauses: thread.pauses(),
             threads,
             process_requests,

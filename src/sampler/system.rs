@@ -48,14 +48,14 @@ impl Source for Kernel {
         }
         let mut open = self.open.borrow_mut();
         if let Some(file) = open.get(path) {
-            match again::<8192>(file) {
+            match reread::<8192>(file) {
                 Some(text) => return Some(text),
                 // Of a control group that the process has left, for one.
                 None => drop(open.remove(path)),
             }
         }
         let file = self.open(path)?;
-        let text = again::<8192>(&file)?;
+        let text = reread::<8192>(&file)?;
         open.insert(path.to_owned(), file);
         Some(text)
     }
@@ -72,7 +72,7 @@ impl OwnFigures {
     }
 
     pub(super) fn read(&self) -> Option<Scheduled> {
-        parse_scheduled(&again::<128>(&self.0)?)
+        parse_scheduled(&reread::<128>(&self.0)?)
     }
 }
 
@@ -112,12 +112,12 @@ impl KernelThread {
         };
         // Both must be readable, not only open: the kernel checks at the read.
         thread.scheduled()?;
-        parse_system_call(&again::<256>(&thread.system_call)?)?;
+        parse_system_call(&reread::<256>(&thread.system_call)?)?;
         Some(thread)
     }
 
     fn scheduled(&mut self) -> Option<Scheduled> {
-        parse_scheduled(&again::<128>(&self.scheduled)?)
+        parse_scheduled(&reread::<128>(&self.scheduled)?)
     }
 
     /// Its figures and its state.
@@ -129,7 +129,7 @@ impl KernelThread {
         }
         self.last = now;
         self.suspect = None;
-        let state = match again::<256>(&self.system_call)
+        let state = match reread::<256>(&self.system_call)
             .as_deref()
             .and_then(parse_system_call)
         {
@@ -166,7 +166,7 @@ impl KernelThread {
 }
 
 /// Reads an open file of the kernel from its beginning; `None` also for one that does not fit.
-fn again<const MOST: usize>(file: &File) -> Option<String> {
+fn reread<const MOST: usize>(file: &File) -> Option<String> {
     let mut buffer = [0u8; MOST];
     #[cfg(unix)]
     let length = std::os::unix::fs::FileExt::read_at(file, &mut buffer, 0).ok()?;

@@ -129,7 +129,7 @@ impl WatchedThread {
     }
 
     /// Whether its loop is watched, and whether the kernel shows its thread.
-    pub(super) fn sight(&self) -> (bool, bool) {
+    pub(super) fn visibility(&self) -> (bool, bool) {
         (self.watch.is_some(), self.kernel.is_some())
     }
 
@@ -227,8 +227,8 @@ impl WatchedThread {
         self.observed_ms = now_ms;
         self.observe_due_ms = now_ms + verdict.next_ms;
         let mut lines = Vec::new();
-        lines.extend(verdict.begun.map(|stall| self.begun(&stall)));
-        lines.extend(verdict.ended.map(|stall| self.ended(&stall)));
+        lines.extend(verdict.begun.map(|stall| self.stall_begun(&stall)));
+        lines.extend(verdict.ended.map(|stall| self.stall_ended(&stall)));
         if self.log.is_some() {
             lines
         } else {
@@ -258,14 +258,14 @@ impl WatchedThread {
         self.delays.record_none(now_ms, times as u64);
     }
 
-    fn begun(&mut self, stall: &Stall) -> String {
+    fn stall_begun(&mut self, stall: &Stall) -> String {
         self.stalled_label = self.label_in_flight().to_owned();
         self.stalled_in_flight = self.load(cell::IN_FLIGHT);
         self.store(cell::STALLED_SINCE, stall.since_ms);
         self.record(self.stalls + 1, stall).line(false)
     }
 
-    fn ended(&mut self, stall: &Stall) -> String {
+    fn stall_ended(&mut self, stall: &Stall) -> String {
         self.stalls += 1;
         self.stalled_ms += stall.duration_ms;
         self.store(cell::STALLED_SINCE, f64::NAN);
@@ -281,7 +281,7 @@ impl WatchedThread {
     }
 
     /// The stall under way.
-    pub(super) fn current(&self) -> Option<StallRecord> {
+    pub(super) fn current_stall(&self) -> Option<StallRecord> {
         let stall = self.watch.as_ref()?.stall()?;
         Some(self.record(self.stalls + 1, &stall))
     }
@@ -304,7 +304,7 @@ impl WatchedThread {
     }
 
     /// Takes in a sample of the process; `others` is what the rest of it has in flight.
-    pub(super) fn sampled(&mut self, sample: &Sample, others: f64) {
+    pub(super) fn take_sample(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
         let limit = sample
             .binding(self.config.max_heap_bytes, Some(heap))

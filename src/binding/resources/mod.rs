@@ -7,7 +7,7 @@
 
 mod figures;
 
-use super::environment::{Ends, ends_with};
+use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::Memory;
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
@@ -61,7 +61,7 @@ impl Drop for Core {
 type Slot = Rc<RefCell<Option<Core>>>;
 
 /// A worker is watched no longer.
-impl Ends for Option<Core> {
+impl EndsWithEnvironment for Option<Core> {
     fn end(&mut self) {
         self.take();
     }
@@ -110,7 +110,7 @@ impl ResourceWatch {
     ) -> Result<Self> {
         let cells = Memory::<f64>::borrow(env.raw(), cells.raw())
             .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
-        let (place, length) = cells.place();
+        let (place, length) = cells.raw_parts();
         if length < cell::NAMES.len() {
             return Err(napi::Error::from_reason("expected more cells"));
         }
@@ -138,7 +138,7 @@ impl ResourceWatch {
             mailbox: registration.mailbox,
             _cells: cells,
         })));
-        ends_with(env, &core);
+        end_with(env, &core);
         Ok(Self {
             core,
             descriptor: registration.descriptor,
@@ -201,7 +201,7 @@ impl ResourceWatch {
         Some(sampler::report(self.id()?)?.into())
     }
 
-    /// Ends the watch. May be called again.
+    /// EndsWithEnvironment the watch. May be called again.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.core.borrow_mut().take();

@@ -101,7 +101,7 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
 
 /// How often `,[]` or `,{}`, as `opening` says, comes in a row from `at`; at most `most` times.
 #[inline(always)]
-fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
+fn empty_containers(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
     let mut count = 0;
     while count < most
         && let Some(&[b',', first, last]) = bytes.get(at + 3 * count..at + 3 * count + 3)
@@ -141,7 +141,7 @@ fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
 
 /// Whether what is yet to come could change a refusal.
 #[cold]
-fn hangs_on_the_rest(refusal: &Refusal, length: usize) -> bool {
+fn depends_on_rest(refusal: &Refusal, length: usize) -> bool {
     match refusal.failure {
         Failure::JsonNumberRange | Failure::JsonUnsafeInteger => true,
         Failure::JsonSyntax | Failure::JsonEncoding | Failure::JsonSurrogate | Failure::JsonNul => {
@@ -218,7 +218,7 @@ impl Scanner {
                 self.state = state;
                 Ok(Step::More)
             }
-            Err(refusal) if !is_last && hangs_on_the_rest(&refusal, bytes.len()) => Ok(Step::Cut),
+            Err(refusal) if !is_last && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
             Err(refusal) => {
                 self.frames.push(state.top);
                 Err(refusal)
@@ -272,7 +272,7 @@ impl Scanner {
                     if top.kind == Kind::Array {
                         let room = (limits.max_values - report.values)
                             .min(limits.max_items - top.count as usize);
-                        let singles = number::singles(bytes, offset, room);
+                        let singles = number::single_digits(bytes, offset, room);
                         if singles > 0 {
                             report.values += singles - 1;
                             top.count += singles as u32;
@@ -307,8 +307,12 @@ impl Scanner {
                         if top.kind == Kind::Array {
                             let room = (limits.max_values - report.values)
                                 .min(limits.max_items - top.count as usize);
-                            let same =
-                                empties(&bytes[..bytes.len().min(pause_at)], offset, opening, room);
+                            let same = empty_containers(
+                                &bytes[..bytes.len().min(pause_at)],
+                                offset,
+                                opening,
+                                room,
+                            );
                             report.values += same;
                             top.count += same as u32;
                             offset += 3 * same;
