@@ -1,7 +1,8 @@
-//! Counts by key, where zero is absence: for one thread, or for all.
+//! Maps from keys to counts, for one thread or for all threads. A key whose count is zero is not
+//! stored.
 //!
-//! A lock that nobody contends for still costs two atomic operations, four times in the life of a
-//! connection: an index that no other thread can reach does without.
+//! An uncontended lock still costs two atomic operations, and a connection takes four of them in
+//! its life. An index that only one thread can reach therefore uses a map without locks.
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as SharedEntry;
@@ -12,43 +13,43 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Tables of a map. A growing one moves a sixty-fourth of the keys at once.
+/// Shards of a map. A growing map rehashes one shard at a time, a sixty-fourth of its keys.
 const SHARDS: usize = 64;
 
-/// What is counted by.
+/// A key of a map.
 pub trait Key: Copy + Eq + Hash {}
 impl<T: Copy + Eq + Hash> Key for T {}
 
-/// What is counted. Its default is zero.
+/// A count. Its default is zero.
 pub trait Count: Copy + Default + PartialEq {}
 impl<T: Copy + Default + PartialEq> Count for T {}
 
-/// Counts by key.
+/// A map from keys to counts.
 pub trait Counts<K: Key, V: Count>: Default {
-    /// Changes the count of `key`, alone with it until `change` returns. `change` may use other
-    /// tallies, not this one.
+    /// Calls `change` with the count of `key`, which stays locked until `change` returns. `change`
+    /// may use other maps, not this one.
     fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R;
 
-    /// Keys whose count is not zero.
+    /// Returns the number of keys whose count is not zero.
     fn len(&self) -> usize;
 }
 
-/// Who may use an index: its thread, or every thread.
+/// Whether an index belongs to one thread or to all threads.
 pub trait Sharing: 'static {
-    /// The maps of such an index.
+    /// The map that such an index uses.
     type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default>: Counts<K, V>;
 
-    /// Replaces a word by `next` of it, unless that is `None`.
+    /// Replaces `word` by `next(word)`, unless that is `None`.
     ///
     /// # Errors
-    /// The word that `next` turned down.
+    /// The word for which `next` returned `None`.
     fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64>;
 }
 
-/// One thread only.
+/// An index of one thread.
 pub struct Local;
 
-/// Every thread of the process.
+/// An index of all threads of the process.
 pub struct Shared;
 
 impl Sharing for Local {
@@ -57,7 +58,7 @@ impl Sharing for Local {
     fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
         let before = word.load(Relaxed);
         let after = next(before).ok_or(before)?;
-        // A load and a store: no other thread writes in between.
+        // A load and a store suffice: no other thread writes in between.
         word.store(after, Relaxed);
         Ok(before)
     }
@@ -67,12 +68,12 @@ impl Sharing for Shared {
     type Counts<K: Key, V: Count, S: BuildHasher + Clone + Default> = SharedCounts<K, V, S>;
 
     fn update(word: &AtomicU64, next: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
-        // Relaxed: the word guards nothing but itself; the keys have their own locks.
+        // Relaxed: the word guards no other memory; the keys have their own locks.
         word.fetch_update(Relaxed, Relaxed, next)
     }
 }
 
-/// Counts that one thread keeps.
+/// Counts that one thread uses, without locks.
 pub struct LocalCounts<K, V, S> {
     shards: [RefCell<HashTable<(K, V)>>; SHARDS],
     hashes: S,
@@ -121,7 +122,7 @@ impl<K: Key, V: Count, S: BuildHasher + Default> Counts<K, V> for LocalCounts<K,
     }
 }
 
-/// Counts that all threads keep; a key stays locked while its count is changed.
+/// Counts that all threads use; a key stays locked while its count changes.
 pub struct SharedCounts<K, V, S>(DashMap<K, V, S>);
 
 impl<K: Key, V, S: BuildHasher + Clone + Default> Default for SharedCounts<K, V, S> {
@@ -187,7 +188,8 @@ mod tests {
     }
 
     proptest! {
-        /// Properties: every count is what a map says; a key counted down to zero is gone.
+        /// Properties: every count equals that of a `HashMap`; a key whose count reaches zero is
+        /// removed.
         #[test]
         fn counts_as_a_map_does(steps in proptest::collection::vec((0u32..200, any::<bool>()), 1..500)) {
             agrees(&LocalCounts::<u32, u32, ahash::RandomState>::default(), &steps)?;

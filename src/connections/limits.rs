@@ -1,5 +1,6 @@
-//! The limits of an index, the refusals that name them, and the connect rates. Owns no counts of
-//! seats: those are `seats`' own.
+//! The limits of an index, the refusals that name them, and the state of the connect rates.
+//!
+//! Does not own the counts that the limits apply to (`seats`) or the rate algorithm (`rate`).
 
 use super::address::Address;
 use super::rate::{Cells, Rate};
@@ -7,13 +8,13 @@ use super::user_key::UserKey;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-/// A limit that is none.
+/// The value of a limit that never refuses.
 pub const NO_LIMIT: u32 = u32::MAX;
 
-/// What the counts may reach. `0` admits nobody, [`u32::MAX`] everybody.
+/// The limits of an index. `0` admits no connection, [`u32::MAX`] is no limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Connections in all.
+    /// Connections in total.
     pub total: u32,
     /// Connections per address.
     pub per_ip: u32,
@@ -21,17 +22,17 @@ pub struct Limits {
     pub per_prefix: u32,
     /// Connections per user.
     pub per_user: u32,
-    /// Connections without a user, in all.
+    /// Connections without a user, in total.
     pub anonymous: u32,
     /// Connections without a user, per address.
     pub anonymous_per_ip: u32,
-    /// Connections whose address is none, all together.
+    /// Connections whose address is unknown, in total.
     pub unknown: u32,
-    /// Length of the IPv6 prefix.
+    /// Length of the IPv6 prefix, bits.
     pub prefix_bits: u8,
-    /// Connects per address.
+    /// Connect rate per address.
     pub ip_rate: Option<Rate>,
-    /// Connects per user.
+    /// Connect rate per user.
     pub user_rate: Option<Rate>,
 }
 
@@ -77,37 +78,37 @@ impl Limits {
     }
 }
 
-/// Why nobody was admitted. The numbers are what the binding returns, negated.
+/// The reason of a refusal. The binding returns the number negated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCode {
     /// The index is draining.
     Draining = 1,
-    /// The total is reached.
+    /// The total limit is reached.
     Total = 2,
-    /// The prefix has its share.
+    /// The per-prefix limit is reached.
     Prefix = 3,
-    /// The address has its share.
+    /// The per-address limit is reached.
     Ip = 4,
-    /// The user has its share.
+    /// The per-user limit is reached.
     User = 5,
-    /// All places without a user are taken.
+    /// The total limit for anonymous connections is reached.
     Anonymous = 6,
-    /// The address has its share of places without a user.
+    /// The per-address limit for anonymous connections is reached.
     AnonymousIp = 7,
-    /// The address connects too often.
+    /// The connect rate of the address is exceeded.
     IpRate = 8,
-    /// The user connects too often.
+    /// The connect rate of the user is exceeded.
     UserRate = 9,
-    /// All places for clients without a usable address are taken.
+    /// The limit for clients with an unknown address is reached.
     Unknown = 10,
 }
 
-/// A refusal: an outcome, not an error.
+/// A refused admission: an outcome, not an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refusal {
-    /// Which limit said no.
+    /// The limit that refused.
     pub code: RefusalCode,
-    /// When a rate said no: milliseconds until it would not.
+    /// Time until the connect rate would admit, ms; 0 for other limits.
     pub retry_after_ms: f64,
 }
 
@@ -118,8 +119,8 @@ pub(super) const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
     })
 }
 
-/// All limits that a run-time change replaces. Each is read alone: a change is seen by the
-/// next admission, and an admission under way may judge by either.
+/// The limits that a run-time change replaces. Each is read by itself: the next admission sees a
+/// change, an admission under way may use the old or the new value.
 #[derive(Default)]
 pub(super) struct LiveLimits {
     pub(super) total: AtomicU32,
@@ -161,7 +162,7 @@ pub(super) struct Rates {
 impl Rates {
     /// Replaces the rates.
     pub(super) fn replace(&mut self, limits: Limits) {
-        // What was spent at another rate means nothing at this one.
+        // An arrival time computed at another rate has no meaning at this one.
         if self.per_ip != limits.ip_rate {
             self.ip_cells = Cells::default();
         }
@@ -172,7 +173,7 @@ impl Rates {
         self.per_user = limits.user_rate;
     }
 
-    /// The arrival times that an admission now would leave behind; nothing is spent yet.
+    /// Returns the arrival times that an admission at `now` would store, without storing them.
     pub(super) fn check(
         &mut self,
         address: Address,
@@ -197,7 +198,7 @@ impl Rates {
         Ok(next)
     }
 
-    /// Records what an admission has spent; `arrivals` is what [`Rates::check`] returned for it.
+    /// Stores the arrival times that [`Rates::check`] returned for an admission.
     pub(super) fn spend(
         &mut self,
         address: Address,

@@ -1,7 +1,7 @@
-//! The index of seats: how many connections there are per address, prefix and user, and in all.
+//! The index of seats: connections per address, per prefix, per user and in total.
 //!
-//! Owns the counts and the step that checks all limits and takes all seats, or none. Does not own
-//! the limits themselves (`limits`), the maps that count (`counts`), or slots (`table`).
+//! Owns the counts, and the step that checks all limits and takes all seats, or none. Does not own
+//! the limits (`limits`), the maps of counts (`counts`), or the slots (`table`).
 
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
@@ -19,15 +19,15 @@ struct Seats {
     anonymous: u32,
 }
 
-/// Seats of one table ([`Local`]), or of all the tables that share one name ([`Shared`]).
+/// Seats of one table ([`Local`]), or of all tables with one name ([`Shared`]).
 pub struct SeatIndex<R: Sharing> {
-    /// IPv4, apart: with keys of 4 bytes an entry takes half the memory.
+    /// IPv4 has its own map: keys of 4 bytes halve the memory of an entry.
     v4: R::Counts<u32, Seats, ahash::RandomState>,
     v6: R::Counts<Address, Seats, ahash::RandomState>,
     prefixes: R::Counts<Address, u32, ahash::RandomState>,
     users: R::Counts<UserKey, u32, UserHashes>,
-    /// Seats taken (high half) and those without a user (low half): one word, so that both are
-    /// checked and taken in one step.
+    /// All seats (high half) and anonymous seats (low half), in one word so that both are checked
+    /// and taken in one step.
     taken: AtomicU64,
     draining: AtomicBool,
     limits: LiveLimits,
@@ -39,10 +39,10 @@ pub struct SeatIndex<R: Sharing> {
 static NAMED: LazyLock<Mutex<HashMap<String, Weak<SeatIndex<Shared>>>>> =
     LazyLock::new(Mutex::default);
 
-/// Opens the index of that name, or makes it.
+/// Opens the index of that name, or creates it.
 ///
 /// # Errors
-/// [`Error::LimitsConflict`] when it is open with other declared limits.
+/// [`Error::LimitsConflict`] if the index is open with other declared limits.
 pub fn open(name: &str, limits: Limits) -> Result<Arc<SeatIndex<Shared>>, Error> {
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(index) = named.get(name).and_then(Weak::upgrade) {
@@ -57,19 +57,19 @@ pub fn open(name: &str, limits: Limits) -> Result<Arc<SeatIndex<Shared>>, Error>
     Ok(index)
 }
 
-/// What a table asks of its index, whoever else uses it.
+/// The operations of an index that a table uses, with either kind of sharing.
 pub trait Admission {
-    /// The key of a user's name, in UTF-16 units.
+    /// Returns the key of a user name given in UTF-16 units.
     fn user_key(&self, name: &[u16]) -> UserKey;
 
     /// Takes one seat in every count, or none.
     ///
-    /// The keys are held until everything is taken, in the order address, prefix, user; the totals
-    /// are one word. Nothing is taken before everything is checked, so there is nothing to roll
-    /// back.
+    /// The entries stay locked in the order address, prefix, user until everything is taken; the
+    /// totals are one word. Nothing is taken before everything is checked, so nothing needs to be
+    /// rolled back.
     ///
     /// # Errors
-    /// The limit that said no; then nothing has changed.
+    /// The limit that refused; nothing has changed then.
     fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal>;
 
     /// Gives back the seats that [`Admission::reserve`] took for the same address and user.
@@ -78,28 +78,28 @@ pub trait Admission {
     /// Moves a seat from one user (or none) to another in one step.
     ///
     /// # Errors
-    /// When the new user has its share already; then nothing has changed.
+    /// The limit of the new user is reached; nothing has changed then.
     fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal>;
 
-    /// Replaces the limits; the counts stay. The length of the prefix is fixed: seats are given
-    /// back by the prefix they were taken by.
+    /// Replaces the limits; the counts stay. The prefix length stays too: a seat must be given back
+    /// under the prefix that it was taken under.
     fn set_limits(&self, limits: Limits);
 
-    /// Whether [`Admission::reserve`] needs the time.
+    /// True if [`Admission::reserve`] needs the time.
     fn has_rates(&self) -> bool;
 
-    /// Refuses newcomers from now on, or admits them again.
+    /// Starts or stops refusing all new connections.
     fn set_draining(&self, draining: bool);
 
-    /// Seats taken.
+    /// Returns the seats taken.
     fn total(&self) -> u32;
 
-    /// Seats taken, addresses, users, and seats without a user.
+    /// Returns the numbers of seats, addresses, users, and anonymous seats.
     fn counts(&self) -> [u32; 4];
 }
 
 impl<R: Sharing> SeatIndex<R> {
-    /// An index of its own.
+    /// Creates an index without a name.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let index = Self {
@@ -118,17 +118,17 @@ impl<R: Sharing> SeatIndex<R> {
         index
     }
 
-    /// The prefix that `address` is counted under.
+    /// Returns the prefix that counts `address`.
     fn prefix_of(&self, address: Address) -> Option<Address> {
         address.prefix(self.declared.prefix_bits)
     }
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
-        // Nothing in the critical sections can panic half-way; the state is whole.
+        // No critical section can panic half-way, so a poisoned lock still holds valid state.
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is counted for `address`.
+    /// Calls `change` with the seats of `address`.
     fn at_address<T>(&self, address: Address, change: impl FnOnce(&mut Seats) -> T) -> T {
         match address.v4() {
             Some(v4) => self.v4.with(v4, change),
@@ -154,8 +154,8 @@ impl<R: Sharing> SeatIndex<R> {
         match user {
             Some(user) => self.users.with(user, |count| {
                 if *count >= limits.per_user.load(Relaxed) {
-                    // Rates first: `User` invites the caller to make room, in vain if a rate
-                    // refuses then.
+                    // Check the rates first: on `User` the caller may close an old connection to
+                    // make room, which would be in vain if a rate refused the new one.
                     if self.has_rates() {
                         self.rates().check(address, Some(user), now)?;
                     }
@@ -177,9 +177,9 @@ impl<R: Sharing> SeatIndex<R> {
         Ok(())
     }
 
-    /// The rates and the totals: the last things checked, and taken at once.
+    /// Checks the rates and the totals, which come last, and takes them in one step.
     fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
-        // Held until the totals are taken: a rate is spent only by who is admitted.
+        // The lock is held until the totals are taken: only an admitted connection spends rate.
         let mut rates = self.has_rates().then(|| self.rates());
         let next = match &mut rates {
             Some(rates) => rates.check(address, user, now)?,
@@ -206,7 +206,7 @@ impl<R: Sharing> SeatIndex<R> {
         Ok(())
     }
 
-    /// Takes so much from the word of totals.
+    /// Subtracts seats from the word of totals.
     fn give_back(&self, seats: u64) {
         let before = R::update(&self.taken, |taken| taken.checked_sub(seats));
         debug_assert!(before.is_ok());
@@ -227,7 +227,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
             return refuse(RefusalCode::Total);
         }
         self.at_address(address, |seats| match self.prefix_of(address) {
-            // Prefixes are counted even while they have no limit: one may come at run time.
+            // Prefixes are counted even without a limit: one may be set at run time.
             Some(prefix) => self.prefixes.with(prefix, |count| {
                 if *count >= limits.per_prefix.load(Relaxed) {
                     return refuse(RefusalCode::Prefix);
@@ -280,7 +280,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
     }
 
     fn set_limits(&self, limits: Limits) {
-        // Held throughout: limits and rates that two threads set at once must not be mixed.
+        // The lock is held throughout, so that concurrent calls do not mix their limits and rates.
         let mut rates = self.rates();
         self.limits.store(limits);
         rates.replace(limits);
@@ -311,14 +311,14 @@ impl<R: Sharing> Admission for SeatIndex<R> {
 
 /// The index of a table.
 pub enum Scope {
-    /// Nobody else's.
+    /// An index of this table only.
     Own(Box<SeatIndex<Local>>),
-    /// That of all tables of a name.
+    /// The index that all tables with one name share.
     Named(Arc<SeatIndex<Shared>>),
 }
 
 impl Scope {
-    /// The index, whosever it is.
+    /// Returns the index of either kind.
     #[must_use]
     pub fn admission(&self) -> &dyn Admission {
         match self {
@@ -336,7 +336,7 @@ const fn anonymous_of(taken: u64) -> u32 {
     taken as u32
 }
 
-/// What one seat adds to the word of totals.
+/// Returns the value that one seat adds to the word of totals.
 const fn seat(user: Option<UserKey>) -> u64 {
     (1 << 32) + if user.is_none() { 1 } else { 0 }
 }

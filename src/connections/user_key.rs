@@ -1,25 +1,28 @@
-//! Users by a keyed hash of their names, so that an index stores no names.
+//! Users, by a keyed hash of their names. An index stores these keys instead of the names.
+//!
+//! Invariant: the keys of one index come from one secret, so that clients cannot choose names that
+//! collide.
 
 use siphasher::sip128::SipHasher13;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
 
-/// A name of so many units is hashed without an allocation.
+/// Size of the stack buffer; a shorter Latin-1 name is hashed without an allocation.
 const NAME_INLINE: usize = 128;
 
-/// A user's name as a keyed hash of 96 bits: of fixed size, and nobody outside can make two
-/// collide. By chance two of a million do once in 10^17 times.
+/// A user name as a keyed hash of 96 bits: of fixed size, and clients cannot make two names
+/// collide. By chance, two of a million names collide once in 10^17 cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserKey(NonZeroU32, u32, u32);
 
 impl Hash for UserKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // It is a keyed hash already.
+        // The key is a keyed hash already.
         state.write_u64(u64::from(self.0.get()) << 32 | u64::from(self.1));
     }
 }
 
-/// Takes over the 64 bits that a key hands it.
+/// A hasher that returns the 64 bits of a key unchanged.
 #[derive(Default, Clone, Copy)]
 pub struct PassOn(u64);
 
@@ -35,10 +38,10 @@ impl Hasher for PassOn {
     }
 }
 
-/// The hasher of maps by [`UserKey`].
+/// The hasher for maps with [`UserKey`] keys.
 pub(super) type UserHashes = BuildHasherDefault<PassOn>;
 
-/// The secret of one index that its users' keys are made with.
+/// The secret of one index.
 pub(super) struct UserKeys(u64, u64);
 
 impl Default for UserKeys {
@@ -51,11 +54,12 @@ impl Default for UserKeys {
 }
 
 impl UserKeys {
-    /// The key of a user's name, in UTF-16 units.
+    /// Returns the key of a name given in UTF-16 units.
     pub(super) fn key(&self, name: &[u16]) -> UserKey {
         let sip = SipHasher13::new_with_keys(self.0, self.1);
         let seen = name.iter().fold(0, |seen, unit| seen | unit);
-        // A byte a unit where that is enough: half the rounds. The first byte tells which.
+        // One byte per unit where that suffices halves the SipHash rounds. The first byte tells the
+        // two encodings apart.
         let hash = if seen <= 0xff && name.len() < NAME_INLINE {
             let mut bytes = [1u8; NAME_INLINE];
             for (byte, unit) in bytes[1..].iter_mut().zip(name) {
