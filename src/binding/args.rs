@@ -1,10 +1,12 @@
 //! The arguments of a bound function: numbers, strings and borrowed bytes.
+//!
+//! Owns the conversion of Node-API values. Does not own memory that outlives a call (`memory`).
 
 use super::memory::{Element, InvalidCall, Memory, typed_array};
 use napi::sys;
 use std::ffi::c_void;
 
-/// The most arguments a bound function takes.
+/// The most arguments of a bound function.
 const ARGS_MAX: usize = 4;
 
 /// The arguments of one call.
@@ -15,7 +17,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The arguments of the running call, and the data pointer of its function.
+    /// Returns the arguments of the running call, and the data pointer of its function.
     // Inlined, so that the arguments are not copied once more.
     #[inline(always)]
     pub(super) fn of_call(
@@ -28,7 +30,7 @@ impl Args {
             count: ARGS_MAX,
         };
         let mut data = std::ptr::null_mut::<c_void>();
-        // SAFETY: out-pointers are valid and the array holds `count` values.
+        // SAFETY: the out-pointers are valid and the array holds `count` values.
         unsafe {
             sys::napi_get_cb_info(
                 env,
@@ -50,21 +52,21 @@ impl Args {
         }
     }
 
-    /// A number; NaN where the argument is none.
+    /// Returns a number; NaN if the argument is not a number.
     pub(super) fn number(&self, at: usize) -> f64 {
         let mut number = f64::NAN;
         let value = self.value(at);
         if !value.is_null() {
-            // SAFETY: `env` and `value` are those of the running call.
+            // SAFETY: `env` and `value` belong to the running call.
             unsafe { sys::napi_get_value_double(self.env, value, &raw mut number) };
         }
         number
     }
 
-    /// A whole number below 2^32.
+    /// Returns a whole number below 2^32.
     pub(super) fn uint32(&self, at: usize) -> std::result::Result<u32, InvalidCall> {
         let number = self.number(at);
-        // There and back: `fract` is a library call on the baseline of x86-64.
+        // Converted and back: `fract` is a library call on the baseline of x86-64.
         let whole = number as u32;
         if f64::from(whole).to_bits() == number.to_bits() {
             Ok(whole)
@@ -73,9 +75,10 @@ impl Args {
         }
     }
 
-    /// Calls `with` with the UTF-16 units of a string argument; `None` where it is not a string.
+    /// Calls `with` with the UTF-16 units of a string argument; with `None` if it is not a string.
     ///
-    /// Both engines copy these faster than they encode UTF-8, and no two strings share them.
+    /// Both engines copy UTF-16 faster than they encode UTF-8, and different strings always have
+    /// different units.
     pub(super) fn with_utf16<R>(&self, at: usize, with: impl FnOnce(Option<&[u16]>) -> R) -> R {
         const INLINE: usize = 64;
         let mut inline = [0u16; INLINE];
@@ -85,7 +88,7 @@ impl Args {
         if length < INLINE - 1 {
             return with(Some(&inline[..length]));
         }
-        // It may have been cut: ask for the whole length first.
+        // The copy may be cut off: ask for the whole length first.
         let mut length = 0;
         // SAFETY: a null buffer asks for the length only.
         unsafe {
@@ -102,9 +105,9 @@ impl Args {
         with(Some(&heap[..length]))
     }
 
-    /// Calls `with` with the bytes of a Uint8Array argument.
+    /// Calls `with` with the bytes of a `Uint8Array` argument.
     ///
-    /// The array must not lie in shared memory, which another thread could change meanwhile.
+    /// The array must not lie in shared memory, which another thread could change during the call.
     pub(super) fn with_bytes<R>(
         &self,
         at: usize,
@@ -114,18 +117,18 @@ impl Args {
         if length == 0 {
             return Ok(with(&[]));
         }
-        // SAFETY: Node-API vouches for `length` bytes at `data`, and no JavaScript runs on this
-        // thread, the only one that can reach them, until `with` returns.
+        // SAFETY: Node-API guarantees `length` bytes at `data`. Only this thread can reach them,
+        // and no JavaScript runs on it until `with` returns.
         Ok(with(unsafe {
             std::slice::from_raw_parts(data.cast_const(), length)
         }))
     }
 
-    /// Copies a string argument of `units` UTF-16 units into `buffer` as UTF-8, with U+FFFD for
-    /// half surrogate pairs; whether it is a string.
+    /// Copies a string argument of `units` UTF-16 units into `buffer` as UTF-8, with U+FFFD in
+    /// place of lone surrogates. Returns `false` if it is not a string.
     ///
-    /// ASCII, which is what as many bytes as units tell, is copied as Latin-1: for both engines
-    /// that is a plain copy, while their encoding to UTF-8 is several times slower.
+    /// A string with as many UTF-8 bytes as UTF-16 units is ASCII. It is copied as Latin-1, which
+    /// is a plain copy for both engines; their UTF-8 encoders are several times slower.
     pub(super) fn copy_utf8(&self, at: usize, units: usize, buffer: &mut Vec<u8>) -> bool {
         let value = self.value(at);
         let mut length = 0;
@@ -149,7 +152,7 @@ impl Args {
         };
         buffer.clear();
         buffer.reserve(length + 1);
-        // SAFETY: the buffer has room for that many bytes, which includes a final NUL.
+        // SAFETY: the buffer has room for `length + 1` bytes, which includes the final NUL.
         let status = unsafe {
             copy(
                 self.env,
@@ -162,16 +165,17 @@ impl Args {
         if status != sys::Status::napi_ok || length > buffer.capacity() {
             return false;
         }
-        // SAFETY: so many bytes were written.
+        // SAFETY: `length` bytes were written, which is at most the capacity.
         unsafe { buffer.set_len(length) };
         true
     }
 
-    /// How many units were copied, less than the buffer holds; `None` where it is not a string.
+    /// Returns the number of units copied, less than `buffer` holds; `None` if the argument is not
+    /// a string.
     fn copy_units(&self, at: usize, buffer: &mut [u16]) -> Option<usize> {
         let mut length = 0;
-        // SAFETY: the buffer is as long as the call is told; a null or wrong value yields an
-        // error status.
+        // SAFETY: the call gets the length of the buffer; a null or wrong value yields an error
+        // status.
         let status = unsafe {
             sys::napi_get_value_string_utf16(
                 self.env,
@@ -184,30 +188,30 @@ impl Args {
         (status == sys::Status::napi_ok).then_some(length)
     }
 
-    /// Copies the UTF-16 units of a string argument to `buffer`, which becomes as long as they are, but
-    /// no longer than `most + 1`; `false` where it is not a string.
+    /// Copies the UTF-16 units of a string argument to `buffer`, but at most `most + 1` of them.
+    /// Returns `false` if it is not a string.
     pub(super) fn copy_utf16(&self, at: usize, buffer: &mut Vec<u16>, most: usize) -> bool {
-        // One unit tells that there is more, one is the terminator's.
+        // One unit shows that there are more, and one is for the terminator.
         buffer.resize(most + 2, 0);
         let length = self.copy_units(at, buffer);
         buffer.truncate(length.unwrap_or(0));
         length.is_some()
     }
 
-    /// A number for JavaScript.
+    /// Creates a JavaScript number.
     pub(super) fn new_number(&self, number: f64) -> sys::napi_value {
         let mut value = std::ptr::null_mut();
-        // SAFETY: `env` is that of the running call.
+        // SAFETY: `env` belongs to the running call.
         unsafe { sys::napi_create_double(self.env, number, &raw mut value) };
         value
     }
 
-    /// A string for JavaScript.
+    /// Creates a JavaScript string from UTF-8.
     pub(super) fn new_string(&self, text: &[u8]) -> sys::napi_value {
         let mut value = std::ptr::null_mut();
         let (data, length) = (text.as_ptr().cast(), text.len() as isize);
-        // SAFETY: the text is `length` bytes long; both engines copy it. Bytes of ASCII are the same
-        // in both encodings, and the first is the cheaper one.
+        // SAFETY: `text` has `length` bytes, and both engines copy them. ASCII is the same in both
+        // encodings; Latin-1 is the cheaper one.
         unsafe {
             if text.is_ascii() {
                 sys::napi_create_string_latin1(self.env, data, length, &raw mut value);
@@ -218,7 +222,7 @@ impl Args {
         value
     }
 
-    /// Borrows the memory of a typed array argument for as long as the process lives.
+    /// Borrows the memory of a typed array argument until the result is dropped.
     pub(super) fn memory<T: Element>(
         &self,
         at: usize,

@@ -1,6 +1,7 @@
 //! The connection table for `ts/connections`.
 //!
-//! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
+//! A handle is one number: `generation * 2^22 + slot`. A refusal is its negated code. Limits,
+//! columns and the released slots cross in typed arrays that JavaScript shares once.
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
@@ -25,16 +26,16 @@ struct Connections {
     table: Option<Table>,
     stamps: Vec<Memory<u32>>,
     scratch: Option<Memory<f64>>,
-    /// Where short names cross.
+    /// Shared memory for short names.
     text: Option<Memory<u16>>,
-    /// Slots that were left since the last call, and in the first cell how many: to give a seat
-    /// back costs no call of its own.
+    /// Slots released since the last call, and their number in the first cell: giving back a seat
+    /// needs no call of its own.
     left: Option<Memory<u32>>,
     retry_after_ms: f64,
     cursor: u32,
 }
 
-/// A worker gives all its seats back.
+/// A worker that ends gives all its seats back.
 impl EndsWithEnvironment for Connections {
     fn end(&mut self) {
         self.table = None;
@@ -65,7 +66,7 @@ fn limits(numbers: &[f64]) -> Limits {
     }
 }
 
-/// A connection table over the index of that name, or over one of its own.
+/// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
     ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
@@ -128,7 +129,7 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
 }
 
 impl Connections {
-    /// Gives back the seats of the slots that were left.
+    /// Gives back the seats of the released slots.
     fn settle(&mut self) {
         if let Self {
             table: Some(table),
@@ -152,7 +153,7 @@ impl Connections {
             .ok_or(InvalidCall(c"the environment has ended"))
     }
 
-    /// The table, and the array through which more than one number goes.
+    /// Returns the table, and the array for arguments and results of more than one number.
     fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), InvalidCall> {
         match (&mut self.table, &mut self.scratch) {
             (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
@@ -160,11 +161,14 @@ impl Connections {
         }
     }
 
-    /// `(ip, user, loopNow?, nowMs?)` to a slot if it is open, a handle if it is leased, a refusal,
-    /// [`FULL`], or [`NEED_TIME`] where `nowMs` is absent and there are rates.
+    /// Reserves or opens a connection, from `(ip, user, loopNow?, nowMs?)`. Returns a slot
+    /// (`State::Live`), a handle (`State::Reserved`), a refusal, [`FULL`], or [`NEED_TIME`] if
+    /// there are connect rates and `nowMs` is missing.
     ///
-    /// `ip` is the bits of an IPv4 address or a text; `user` the length of the name in shared
+    /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
     /// memory, or the name.
+    ///
+    /// Long, because nothing may be taken before the last argument is checked.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
         let Self {
             table: Some(table),
@@ -189,7 +193,7 @@ impl Connections {
         if now.is_nan() {
             return Ok(NEED_TIME);
         }
-        // Before anything is taken: a wrong argument must not cost a seat.
+        // Checked before anything is taken: a wrong argument must not cost a seat.
         let loop_now = match state {
             State::Reserved => args.uint32(2)?,
             State::Live | State::Free => 0,
@@ -225,7 +229,7 @@ impl Connections {
     }
 }
 
-/// A bound function that first gives back the seats of slots that were left.
+/// Declares a bound function that first gives back the seats of released slots.
 macro_rules! settled {
     ($type:ident, $name:literal, |$core:ident, $args:ident| $body:expr) => {
         bound_function!($type of Connections, $name, |$core, $args| {

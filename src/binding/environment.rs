@@ -1,4 +1,7 @@
-//! The end of an environment: what a worker holds goes with it, however it ends.
+//! Clean-up at the end of an environment: what a worker holds is given back, however the worker
+//! ends.
+//!
+//! Owns one list of cores per thread, and one clean-up hook per environment.
 
 use napi::bindgen_prelude::Env;
 use napi::sys;
@@ -6,9 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 
-/// What holds something that others count on getting back.
+/// A core that must give something back when its environment ends.
 pub(super) trait EndsWithEnvironment {
-    /// The environment has ended: gives everything back. What is called later finds nothing.
+    /// Gives everything back. Later calls find the core empty.
     fn end(&mut self);
 }
 
@@ -28,7 +31,7 @@ unsafe extern "C" fn ended(_data: *mut c_void) {
     }
 }
 
-/// EndsWithEnvironment `core` with this thread's environment, unless it is gone by then.
+/// Calls `core.end()` when this thread's environment ends, unless the core is gone by then.
 pub(super) fn end_with<T: EndsWithEnvironment + 'static>(env: &Env, core: &Rc<RefCell<T>>) {
     let core = Rc::downgrade(core);
     LIVE.with_borrow_mut(|live| {

@@ -1,7 +1,7 @@
-//! What was counted, active users and the exposition, for `ts/kpi`.
+//! Request metrics, active users and the exposition, for `ts/metrics`.
 //!
 //! Rendering copies the counts on the JavaScript thread, a few hundred kB at most, and writes the
-//! text on a thread of libuv's pool: nothing of JavaScript's is read there.
+//! text on a thread of libuv's pool, which reads no memory of JavaScript.
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
@@ -32,7 +32,7 @@ bound_function!(Count of Users, c"count", |users, args| {
     Ok(users.count(u64::from(args.uint32(0)?), u64::from(args.uint32(1)?)))
 });
 
-/// Counts users by minute.
+/// Creates a counter of active users by minute.
 #[napi(
     catch_unwind,
     ts_return_type = "{ record(id: string, minute: number): number; count(minute: number, window: number): number }"
@@ -45,18 +45,18 @@ pub fn create_users(env: &Env) -> Result<Object<'_>> {
     Ok(object)
 }
 
-/// The figures that the exposition asks for.
+/// The figures that the exposition expects, for a check on the JavaScript side.
 #[napi(object)]
 pub struct MetricLayout {
-    /// Those without labels, in their order.
+    /// Keys of the figures without labels, in their order.
     pub scalars: Vec<String>,
-    /// Those with labels.
+    /// Keys of the figures with labels.
     pub labelled: Vec<String>,
-    /// How many figures are counted beside requests.
+    /// Number of figures counted beside requests.
     pub traffic: u32,
 }
 
-/// What both sides must agree on.
+/// Returns the layout that both sides must agree on.
 #[napi(catch_unwind)]
 pub fn metric_layout() -> MetricLayout {
     MetricLayout {
@@ -69,7 +69,7 @@ pub fn metric_layout() -> MetricLayout {
     }
 }
 
-/// Writes the text on another thread.
+/// Renders the exposition on another thread.
 pub struct Render(Exposition);
 
 impl<'env> ScopedTask<'env> for Render {
@@ -82,7 +82,7 @@ impl<'env> ScopedTask<'env> for Render {
     }
 
     fn resolve(&mut self, env: &'env Env, text: String) -> Result<JsString<'env>> {
-        // Both engines copy Latin-1 as it is, and look through UTF-8 first.
+        // Both engines copy Latin-1 as it is, but scan UTF-8 first.
         if text.is_ascii() {
             env.create_string_latin1(text.as_bytes())
         } else {
@@ -91,22 +91,22 @@ impl<'env> ScopedTask<'env> for Render {
     }
 }
 
-/// Quantiles in milliseconds.
+/// Quantiles of latency, ms.
 #[napi(object)]
 pub struct LatencyNumbers {
-    /// Quantile.
+    /// Median, ms.
     pub p50: f64,
-    /// Quantile.
+    /// 90th percentile, ms.
     pub p90: f64,
-    /// Quantile.
+    /// 95th percentile, ms.
     pub p95: f64,
-    /// Quantile.
+    /// 99th percentile, ms.
     pub p99: f64,
-    /// Quantile.
+    /// 99.9th percentile, ms.
     pub p999: f64,
-    /// The longest.
+    /// Maximum, ms.
     pub max: f64,
-    /// On average.
+    /// Mean, ms.
     pub mean: f64,
 }
 
@@ -127,27 +127,27 @@ impl From<Quantiles> for LatencyNumbers {
 /// Sums over a window.
 #[napi(object, use_nullable = true)]
 pub struct WindowNumbers {
-    /// Time it covers.
+    /// Time that the window covers, ms.
     pub covered_ms: f64,
     /// Requests.
     pub requests: f64,
-    /// Those that failed.
+    /// Requests that failed.
     pub errors: f64,
-    /// By the client's fault.
+    /// Requests that failed by the client's fault.
     pub client_errors: f64,
-    /// Turned away.
+    /// Connections and requests refused by limits.
     pub refused: f64,
-    /// Messages.
+    /// Messages received.
     pub messages_in: f64,
-    /// Messages.
+    /// Messages sent.
     pub messages_out: f64,
-    /// Of messages.
+    /// Bytes received in messages.
     pub bytes_in: f64,
-    /// Of messages.
+    /// Bytes sent in messages.
     pub bytes_out: f64,
-    /// 0 to 1.
+    /// Apdex, 0 to 1; null without requests.
     pub apdex: Option<f64>,
-    /// Of requests.
+    /// Latency of requests; null without requests.
     pub latency_ms: Option<LatencyNumbers>,
 }
 
@@ -174,45 +174,46 @@ impl From<Sums> for WindowNumbers {
     }
 }
 
-/// Requests of the last minutes to days.
+/// Requests over minutes to days, for error budgets.
 #[napi(object)]
 pub struct TotalNumbers {
-    /// All.
+    /// All requests.
     pub requests: f64,
-    /// Those that failed.
+    /// Requests that failed.
     pub errors: f64,
-    /// Those that took longer than T.
+    /// Requests that took longer than T, the satisfied threshold of Apdex.
     pub slow: f64,
 }
 
-/// One route.
+/// Figures of one route over the last one to two minutes.
 #[napi(object, use_nullable = true)]
 pub struct RouteNumbers {
-    /// Its row.
+    /// Number of its row.
     pub row: u32,
-    /// Lately.
+    /// Requests.
     pub requests: f64,
-    /// Lately.
+    /// Requests per second.
     pub requests_per_second: f64,
-    /// Lately.
+    /// Share of failed requests, 0 to 1; null without requests.
     pub error_rate: Option<f64>,
-    /// Lately.
+    /// Latency of requests; null without requests.
     pub latency_ms: Option<LatencyNumbers>,
-    /// Since the beginning.
+    /// Requests since the start.
     pub total: f64,
 }
 
-/// What was counted, for `ts/kpi/ledger.ts`.
+/// The core of `ts/metrics/ledger.ts`: counts requests by time and by route.
 #[napi]
 pub struct RequestLedger {
-    // Napi holds on to an instance for as long as a promise of it is open: nothing is `&self`.
+    // Napi borrows an instance for as long as one of its promises is pending, so no method takes
+    // `&mut self`.
     ledger: RefCell<Ledger>,
     labels: RefCell<Labels>,
 }
 
 #[napi]
 impl RequestLedger {
-    /// Nothing yet.
+    /// Creates an empty ledger.
     #[napi(constructor, catch_unwind)]
     pub fn new(now_ms: f64, satisfied_ms: f64, heat_edges_ms: Float64ArraySlice<'_>) -> Self {
         Self {
@@ -221,14 +222,14 @@ impl RequestLedger {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row for a route.
     #[napi(catch_unwind)]
     pub fn add_row(&self, route: String, method: String) {
         self.labels.borrow_mut().push(&route, &method);
         self.ledger.borrow_mut().routes.add();
     }
 
-    /// Counts the first `count` requests that were written down.
+    /// Counts the first `count` requests of the two columns.
     #[napi(catch_unwind)]
     pub fn fold(&self, durations: Float64ArraySlice<'_>, keys: Uint32ArraySlice<'_>, count: u32) {
         let count = (count as usize).min(durations.len()).min(keys.len());
@@ -237,7 +238,7 @@ impl RequestLedger {
             .fold(&durations[..count], &keys[..count]);
     }
 
-    /// Adds what was counted beside requests, then lets time pass.
+    /// Adds figures counted beside requests, then advances the time.
     #[napi(catch_unwind)]
     pub fn advance(&self, now_ms: f64, traffic: Float64ArraySlice<'_>) {
         let mut ledger = self.ledger.borrow_mut();
@@ -245,13 +246,13 @@ impl RequestLedger {
         ledger.advance(now_ms);
     }
 
-    /// Since the beginning.
+    /// Returns the time since the start, ms.
     #[napi(catch_unwind)]
     pub fn uptime_ms(&self) -> f64 {
         self.ledger.borrow().windows.uptime_ms()
     }
 
-    /// Sums over a window, by its number.
+    /// Returns the sums over a window, by its number.
     #[napi(catch_unwind)]
     pub fn window(&self, window: u32) -> WindowNumbers {
         let window = match window {
@@ -264,7 +265,7 @@ impl RequestLedger {
         self.ledger.borrow().windows.sums(window).into()
     }
 
-    /// Requests of the last minutes.
+    /// Returns the requests of the last minutes.
     #[napi(catch_unwind)]
     pub fn totals(&self, minutes: u32) -> TotalNumbers {
         let totals = self.ledger.borrow().windows.totals(u64::from(minutes));
@@ -275,13 +276,13 @@ impl RequestLedger {
         }
     }
 
-    /// Requests of the last seconds, by band.
+    /// Returns the requests of each of the last seconds, by band of the heat map.
     #[napi(catch_unwind)]
     pub fn heat(&self, seconds: u32) -> Vec<Vec<u32>> {
         self.ledger.borrow().heat(seconds as usize)
     }
 
-    /// The busiest routes.
+    /// Returns the routes with the most requests.
     #[napi(catch_unwind)]
     pub fn routes(&self, now_ms: f64, count: u32) -> Vec<RouteNumbers> {
         let routes = self.ledger.borrow().routes.figures(now_ms, count as usize);
@@ -298,13 +299,13 @@ impl RequestLedger {
             .collect()
     }
 
-    /// How many requests a row has counted since the beginning.
+    /// Returns the requests of a row since the start.
     #[napi(catch_unwind)]
     pub fn total(&self, row: u32) -> f64 {
         self.ledger.borrow().routes.total(row as usize) as f64
     }
 
-    /// Resolves with the text.
+    /// Renders the exposition on another thread; resolves with the text.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn render(
         &self,

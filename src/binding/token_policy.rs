@@ -1,9 +1,9 @@
-//! The policy of a verifier as JavaScript hands it over.
+//! The policy of a verifier, converted from its JavaScript object. `ts/tokens` checks the values.
 
 use crate::tokens::{Algorithm, Algorithms, ClaimName, Policy, TypRule};
 use napi_derive::napi;
 
-/// What a verifier asks of tokens; checked in `ts/tokens`.
+/// The policy of a verifier; checked in `ts/tokens`.
 #[napi(object)]
 pub struct TokenPolicy {
     pub algorithms: Vec<String>,
@@ -14,7 +14,7 @@ pub struct TokenPolicy {
     pub required: Vec<String>,
     pub max_age_seconds: Option<f64>,
     pub tolerance_seconds: f64,
-    /// Absent: an ordinary token's.
+    /// Absent: the `typ` of an ordinary token (none, or `JWT`).
     pub types: Option<Vec<String>>,
     pub any_type: bool,
     pub critical: Vec<String>,

@@ -1,8 +1,8 @@
 //! Token verification for `ts/tokens`.
 //!
-//! A token crosses once, as UTF-16 (which both engines copy fastest, and in which no character
-//! can pass for another). Claims go back as text for `JSON.parse`: an object built here would let
-//! a claim named `__proto__` choose its own prototype.
+//! A token crosses once, as UTF-16: both engines copy it fastest, and no encoding maps two strings
+//! to one. Claims go back as text for `JSON.parse`: in an object built here, a claim named
+//! `__proto__` could set the object's prototype.
 
 use super::args::Args;
 use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// One JS thread's side of a verifier.
+/// The part of a verifier that belongs to one JavaScript thread.
 struct Tokens {
     verifier: Arc<Verifier>,
     scratch: Scratch,
@@ -30,7 +30,7 @@ struct Tokens {
     deadline: f64,
 }
 
-/// The bytes of a token, if it is ASCII.
+/// Writes the bytes of a token; refuses a token that is not ASCII.
 fn narrow(units: &[u16], bytes: &mut Vec<u8>) -> Result<(), Refused> {
     bytes.clear();
     bytes.extend(units.iter().map(|unit| *unit as u8));
@@ -60,13 +60,13 @@ impl Tokens {
 }
 
 bound_function!(
-    /// `check(token, nowSeconds)`: 0, or the number of a refusal.
+    /// `check(token, nowSeconds)`: returns 0, or the number of a refusal.
     Check of Tokens, c"check", |core, args| Ok(core
         .verify(args)
         .map_or_else(|refused| f64::from(refused.number()), |()| 0.0))
 );
 
-/// `verify(token, nowSeconds)`: the text of the claims, or the number of a refusal.
+/// `verify(token, nowSeconds)`: returns the text of the claims, or the number of a refusal.
 struct Verify;
 impl BoundFunction for Verify {
     type Core = Tokens;
@@ -80,11 +80,11 @@ impl BoundFunction for Verify {
 }
 
 bound_function!(
-    /// `deadline()`: when the token that was found good last stops being so, in seconds.
+    /// `deadline()`: returns the time at which the token verified last becomes invalid, s.
     Deadline of Tokens, c"deadline", |core, _args| Ok(core.deadline)
 );
 
-/// The names that `algorithms` may hold.
+/// Returns the names that `algorithms` may contain.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn token_algorithms() -> Vec<String> {
@@ -94,16 +94,16 @@ pub fn token_algorithms() -> Vec<String> {
         .collect()
 }
 
-/// What `load` made of a key set.
+/// The outcome of `load`.
 #[napi(object)]
 pub struct KeysLoaded {
-    /// How many keys are in use now; 0 if the set was refused.
+    /// Keys in use now; 0 if the set was refused.
     pub loaded: u32,
     /// Why the set was refused.
     pub problem: Option<String>,
-    /// Which key it was refused for.
+    /// Index of the key that the set was refused for.
     pub index: Option<u32>,
-    /// The keys that were left out.
+    /// Keys that were left out.
     pub skipped: Vec<KeySkipped>,
 }
 
@@ -122,7 +122,7 @@ pub struct TokenCore {
 
 #[napi]
 impl TokenCore {
-    /// Without keys, until some are loaded.
+    /// Creates a verifier without keys; `load` adds them.
     #[napi(constructor, catch_unwind)]
     pub fn new(policy: TokenPolicy) -> Self {
         let verifier = Verifier::new(
@@ -135,7 +135,7 @@ impl TokenCore {
         }
     }
 
-    /// The functions of the hot path, bound to this core.
+    /// Returns the functions of the hot path, bound to this core.
     #[napi(
         catch_unwind,
         ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }"
@@ -155,8 +155,8 @@ impl TokenCore {
         Ok(object)
     }
 
-    /// Exchanges all keys at once; a refused set leaves them as they are. `tolerance` says which
-    /// keys may be left out: `nothing`, `foreign` (those for another purpose), `unusable`.
+    /// Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
+    /// keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
     #[napi(catch_unwind)]
     pub fn load(
         &self,
@@ -200,19 +200,19 @@ impl TokenCore {
         }
     }
 
-    /// Drops all keys.
+    /// Removes all keys.
     #[napi(catch_unwind)]
     pub fn forget_keys(&self) {
         self.verifier.set_keys(KeySet::empty());
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     #[napi(catch_unwind)]
     pub fn key_count(&self) -> u32 {
         self.verifier.key_count() as u32
     }
 
-    /// The numbers of all checks that a token fails.
+    /// Returns the numbers of all checks that a token fails.
     #[napi(catch_unwind)]
     pub fn explain(&self, token: Utf16String, now_seconds: f64) -> Vec<u32> {
         if token.len() > self.verifier.policy().max_token_bytes {
@@ -229,7 +229,7 @@ impl TokenCore {
             .collect()
     }
 
-    /// The payload of a token whose signature is good, or the number of a refusal.
+    /// Returns the payload of a token with a valid signature, or the number of a refusal.
     #[napi(catch_unwind)]
     pub fn payload(&self, token: Utf16String) -> Either<Buffer, u32> {
         let mut scratch = Scratch::default();
@@ -246,7 +246,7 @@ impl TokenCore {
         }
     }
 
-    /// Revokes one token until it expires; `false` if there is no room.
+    /// Revokes one token until it expires; returns `false` if the list is full.
     #[napi(catch_unwind)]
     pub fn revoke(
         &self,
@@ -260,7 +260,7 @@ impl TokenCore {
             .is_ok()
     }
 
-    /// Revokes a subject's tokens that were issued before a moment; `false` if there is no room.
+    /// Revokes a subject's tokens issued before a time; returns `false` if the list is full.
     #[napi(catch_unwind)]
     pub fn not_before(
         &self,
@@ -274,15 +274,15 @@ impl TokenCore {
             .is_ok()
     }
 
-    /// How many revocations are held.
+    /// Returns the number of revocations held.
     #[napi(catch_unwind)]
     pub fn revocation_count(&self, now_seconds: f64) -> u32 {
         self.verifier.revocation_count(now_seconds) as u32
     }
 
-    /// Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
-    /// each ends. Resolves with JSON: an array of the claims of those that are good, and at its end
-    /// an array with 0, or the number of a refusal, for each.
+    /// Verifies many tokens on another thread. `text` is all tokens in a row, `lengths` the length
+    /// of each. Resolves with JSON: an array with the claims of each valid token, and as its last
+    /// item an array with 0 or the number of a refusal for each token.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn batch(
         &self,
@@ -299,7 +299,7 @@ impl TokenCore {
     }
 }
 
-/// Tokens that are verified on a thread of the host's pool.
+/// Tokens to verify on a thread of the host's pool.
 pub struct Batch {
     verifier: Arc<Verifier>,
     text: Utf16String,
@@ -308,8 +308,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One text, and no typed array: memory that was handed over to an environment which is being
-    /// torn down would be nobody's.
+    /// Returns a string, not a typed array: memory handed to an ending environment would leak.
     fn verify_all(&self) -> String {
         let mut scratch = Scratch::default();
         let mut bytes = Vec::new();

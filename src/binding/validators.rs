@@ -1,4 +1,4 @@
-//! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
+//! The list of failures for `scripts/failures.mjs`, and the validators for `ts/validators`.
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
@@ -11,20 +11,20 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// One failure, as the generated files list it.
+/// One failure, for the generated files.
 #[napi(object)]
 pub struct FailureRow {
-    /// The stable code.
+    /// Stable code.
     pub code: String,
-    /// The HTTP status that answers it.
+    /// HTTP status of the answer.
     pub status: u32,
-    /// What it means.
+    /// Meaning, in one sentence.
     pub meaning: String,
-    /// What to do about it.
+    /// Remedy, in one sentence.
     pub remedy: String,
 }
 
-/// Every failure, in the order of their numbers from 1.
+/// Returns all failures, in the order of their numbers from 1.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn failure_rows() -> Vec<FailureRow> {
@@ -39,12 +39,12 @@ pub fn failure_rows() -> Vec<FailureRow> {
         .collect()
 }
 
-/// Bytes of a copied string that are kept for the next one.
+/// Capacity of the copy buffer that is kept for the next string, bytes.
 const KEPT: usize = 64 << 10;
-/// Where the limits begin in the scratch; before them stands what a scan found.
+/// Index of the first limit in the scratch; the cells before it hold the outcome of a scan.
 const LIMITS_FROM: usize = 8;
 
-/// A JSON scanner, and what it shares with JavaScript.
+/// A JSON scanner and the memory it shares with JavaScript.
 struct JsonScanner {
     scanner: Scanner,
     limits: JsonLimits,
@@ -55,16 +55,18 @@ struct JsonScanner {
     part: Vec<u8>,
 }
 
-/// A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
-/// and returns the number of the failure or 0; the scratch then holds offset, limit, length of
-/// the path, values, depth, and three flags. The path is JSON text.
+/// Creates a JSON scanner.
 ///
-/// `scanShared(length)` judges so many bytes of the shared `text`: for short input that is written
-/// there first it costs less than handing the input over.
+/// `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
+/// or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+/// depth, and three flags. The path is JSON text.
 ///
-/// `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
-/// costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
-/// where the whole string is, which `scan` then judges.
+/// `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
+/// writing it there costs less than passing it as an argument.
+///
+/// `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
+/// the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
+/// only `scan` of the whole string can decide.
 #[napi(
     catch_unwind,
     ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
@@ -155,7 +157,7 @@ bound_function!(Scan of JsonScanner, c"scan", |core, args| {
 
 bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
     let length = args.uint32(0)? as usize;
-    // Out of its place meanwhile, so that the core can be told what was found in it.
+    // Taken out of the core, which `write_outcome` borrows while it reads these bytes.
     let Some(mut text) = core.text.take() else {
         return Err(InvalidCall(c"share comes first"));
     };
@@ -170,7 +172,7 @@ bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
     result
 });
 
-/// What `scanPart` returns besides failures.
+/// Results of `scanPart` other than failures.
 const NEXT_PART: f64 = -1.0;
 const WHOLE: f64 = -2.0;
 
@@ -190,7 +192,7 @@ bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
         return Err(InvalidCall(c"expected the next part of the string"));
     }
     copy.extend_from_slice(&core.part);
-    // The parts of what is not ASCII could not be told apart from other texts, nor counted.
+    // Parts that are not ASCII cannot be cut or counted by units: scan the whole string.
     if copy.len() != from + units {
         return Ok(WHOLE);
     }
@@ -214,7 +216,7 @@ bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
 });
 
 impl JsonScanner {
-    /// Writes what a scan found into the shared memory; the number of the failure, or 0.
+    /// Writes the outcome of a scan into the shared memory. Returns 0 or the number of the failure.
     fn write_outcome(
         &mut self,
         bytes: &[u8],
@@ -247,7 +249,7 @@ impl JsonScanner {
     }
 }
 
-/// Writes a path as a JSON array, as much of it as there is room for; its length in bytes.
+/// Writes a path as a JSON array, as many segments as fit. Returns its length in bytes.
 fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
     let mut text = Vec::with_capacity(room.len().min(256));
     text.push(b'[');
@@ -285,7 +287,7 @@ fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
     }
 }
 
-/// Whether `ip` is an address of the public internet.
+/// Returns whether `ip` is an address of the public internet.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn is_public_ip(ip: String) -> bool {
