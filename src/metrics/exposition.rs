@@ -1,11 +1,14 @@
-//! Figures as text: OpenMetrics 1.0, and Prometheus' own format 0.0.4.
+//! The exposition: metrics as text in OpenMetrics 1.0 or in Prometheus' format 0.0.4.
+//!
+//! Owns the formats. Does not own the names (`families`) or the counts, which it gets as a copy, so
+//! that rendering may run on any thread.
 
 use super::families::{Family, Kind, LABELLED, Labelled, Naming, REQUESTS, RequestWords, SCALARS};
 use super::routes::{EDGES_MS, RowCounts, Snapshot};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// The classic buckets in seconds, as OpenMetrics and Prometheus spell them.
+/// The classic buckets in seconds, as OpenMetrics and Prometheus write them.
 const EDGES: [(&str, &str); EDGES_MS.len() + 1] = [
     ("0.005", "0.005"),
     ("0.01", "0.01"),
@@ -23,7 +26,7 @@ const EDGES: [(&str, &str); EDGES_MS.len() + 1] = [
     ("10.0", "10"),
     ("+Inf", "+Inf"),
 ];
-/// Which format.
+/// The format of an exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
@@ -32,15 +35,15 @@ pub enum Format {
     Prometheus,
 }
 
-/// Labels of a row, ready to be written, in the order of `REQUESTS`.
+/// The labels of a row as text, in the order of `REQUESTS`.
 #[derive(Debug, Clone)]
 struct Row([String; 2]);
 
-/// What the rows are called; shared with renderings under way.
+/// The labels of all rows; shared with renderings under way.
 #[derive(Debug, Clone, Default)]
 pub struct Labels(Arc<Vec<Row>>);
 
-/// Escapes a label's value.
+/// Escapes the value of a label.
 fn escape(text: &str) -> String {
     text.replace('\\', r"\\")
         .replace('"', "\\\"")
@@ -61,7 +64,7 @@ fn pair(out: &mut String, name: &str, value: &str) {
 }
 
 impl Labels {
-    /// Names the next row.
+    /// Adds the labels of the next row.
     pub fn push(&mut self, route: &str, method: &str) {
         let labels = [0, 1].map(|at| {
             let words = &REQUESTS[at];
@@ -74,27 +77,27 @@ impl Labels {
     }
 }
 
-/// Everything that is to be written.
+/// The content of one exposition.
 #[derive(Debug)]
 pub struct Exposition {
     /// The format.
     pub format: Format,
-    /// The vocabulary.
+    /// The naming.
     pub naming: Naming,
-    /// What the rows are called.
+    /// Labels of the rows.
     pub labels: Labels,
-    /// What each has counted.
+    /// Counts of the rows.
     pub counts: Snapshot,
-    /// In the order of `SCALARS`; NaN for what is not known.
+    /// Figures in the order of `SCALARS`; NaN if not known.
     pub scalars: Vec<f64>,
-    /// Lines of key and label values, separated by tabs.
+    /// Lines of a key and label values, separated by tabs.
     pub samples: String,
     /// The value of each line.
     pub values: Vec<f64>,
 }
 
 impl Exposition {
-    /// The text.
+    /// Renders the text.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(4096 + self.labels.0.len() * 2400);
@@ -136,7 +139,7 @@ impl Exposition {
             help,
             ..
         } = family;
-        // The old format calls a counter by the name of its samples.
+        // Format 0.0.4 names a counter as its samples are named.
         let suffix = match self.format {
             Format::OpenMetrics => "",
             Format::Prometheus => self.suffix(*kind),
@@ -171,7 +174,7 @@ impl Exposition {
         line(out, labels, value);
     }
 
-    /// The rows that have counted something, with what they counted.
+    /// Returns the rows with at least one request, with their counts.
     fn counted(&self) -> impl Iterator<Item = (&Row, RowCounts<'_>)> {
         let rows = self.labels.0.iter().zip(self.counts.rows());
         rows.filter(|(_, counts)| counts.buckets.iter().any(|count| *count > 0.0))
@@ -277,7 +280,7 @@ fn line(out: &mut String, labels: &str, value: f64) {
     out.push('\n');
 }
 
-/// Whole numbers by the far faster way.
+/// Writes a number. Integers take a shortcut that is far faster than formatting a float.
 fn number(out: &mut String, value: f64) {
     let whole = value as u64;
     // Writing to a string cannot fail.

@@ -1,58 +1,58 @@
-//! The names under which figures are exposed.
+//! The names of the exposed metrics. A table, hence the length; `docs/kpi.md` is generated from it.
 //!
-//! Two vocabularies: those of OpenTelemetry's semantic conventions (as Prometheus spells them, with
-//! underscores and units) and those of prom-client, which most dashboards for Node ask for. What has
-//! no name in either has one of its own in both.
+//! There are two namings: OpenTelemetry's semantic conventions (as Prometheus spells them, with
+//! underscores and units), and prom-client's, which most dashboards for Node use. A figure without
+//! a name in either has one name of its own in both.
 
-/// Which vocabulary.
+/// The naming of an exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
-    /// OpenTelemetry's.
+    /// OpenTelemetry's names.
     Otel,
-    /// prom-client's.
+    /// prom-client's names.
     Prom,
-    /// Both, each figure under two names where they differ.
+    /// Both; a figure whose names differ is exposed twice.
     Both,
 }
 
 impl Naming {
-    /// Whether names of `vocabulary` are wanted.
+    /// True if names of `vocabulary` belong to this naming.
     #[must_use]
     pub fn has(self, vocabulary: Naming) -> bool {
         self == Naming::Both || vocabulary == Naming::Both || self == vocabulary
     }
 }
 
-/// What a family counts.
+/// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Goes up only.
+    /// Only increases.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
 }
 
-/// A family of metrics; the name of a counter is without `_total`.
+/// A family of metrics; the name of a counter is given without `_total`.
 #[derive(Debug)]
 pub struct Family {
-    /// Whose word it is; `Both` for a word of our own.
+    /// The naming it belongs to; `Both` for a name of our own.
     pub naming: Naming,
-    /// As it is exposed.
+    /// The exposed name.
     pub name: &'static str,
-    /// Of what kind.
+    /// The type.
     pub kind: Kind,
-    /// At the end of the name, or empty.
+    /// The unit at the end of the name, or empty.
     pub unit: &'static str,
-    /// A sentence without its full stop.
+    /// The help text without its full stop.
     pub help: &'static str,
 }
 
-/// A figure without labels, under its names.
+/// A figure without labels.
 #[derive(Debug)]
 pub struct Scalar {
-    /// How TypeScript calls it.
+    /// The key that TypeScript uses.
     pub key: &'static str,
-    /// One or two.
+    /// Its one or two families.
     pub families: &'static [Family],
 }
 
@@ -75,7 +75,7 @@ const fn family(
 use Kind::{Counter, Gauge};
 use Naming::{Both, Otel, Prom};
 
-/// The figures without labels, in the order in which they are handed over.
+/// The figures without labels, in the order in which JavaScript passes them.
 pub const SCALARS: &[Scalar] = &[
     Scalar {
         key: "inFlight",
@@ -345,15 +345,15 @@ pub const SCALARS: &[Scalar] = &[
 /// A figure with labels.
 #[derive(Debug)]
 pub struct Labelled {
-    /// How TypeScript calls it.
+    /// The key that TypeScript uses.
     pub key: &'static str,
-    /// Under which name.
+    /// Its family.
     pub family: Family,
-    /// Names of the labels.
+    /// Names of its labels.
     pub labels: &'static [&'static str],
 }
 
-/// The figures with labels that do not belong to routes.
+/// The figures with labels other than requests.
 pub const LABELLED: &[Labelled] = &[
     Labelled {
         key: "messages",
@@ -423,24 +423,24 @@ pub const LABELLED: &[Labelled] = &[
     },
 ];
 
-/// The words of one vocabulary for requests.
+/// The names of one naming for requests.
 #[derive(Debug)]
 pub struct RequestWords {
-    /// Whose.
+    /// The naming.
     pub naming: Naming,
-    /// Of the histogram of durations.
+    /// Histogram of durations.
     pub duration: &'static str,
-    /// Of the counter by status, without `_total`.
+    /// Counter by status, without `_total`.
     pub requests: &'static str,
-    /// Labels.
+    /// Label of the method.
     pub method: &'static str,
-    /// Labels.
+    /// Label of the route.
     pub route: &'static str,
-    /// Labels.
+    /// Label of the status.
     pub status: &'static str,
 }
 
-/// Requests in each vocabulary.
+/// The names for requests in each naming.
 pub const REQUESTS: &[RequestWords] = &[
     RequestWords {
         naming: Otel,

@@ -1,43 +1,43 @@
-//! Sums that are counted over some time.
+//! Sums over a span of time: requests by outcome and speed, durations, messages, errors, refusals.
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well.
+    /// Answered without an error.
     Answered,
-    /// By the client's fault.
+    /// Failed by the client's fault.
     ClientError,
-    /// By the server's.
+    /// Failed by the server's fault.
     Failed,
 }
 
-/// Figures that are counted beside requests; `ts/kpi/ledger.ts` has the same order.
+/// Figures counted beside requests, in the order of `ts/metrics/ledger.ts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// Messages that came in.
+    /// Messages received.
     In,
-    /// Their bytes.
+    /// Bytes received in messages.
     BytesIn,
-    /// Messages that went out.
+    /// Messages sent.
     Out,
-    /// Their bytes.
+    /// Bytes sent in messages.
     BytesOut,
     /// Errors outside of requests.
     OtherErrors,
-    /// What limits have turned away.
+    /// Connections and requests refused by limits.
     Refused,
 }
 
-/// How many of those there are.
+/// The number of variants of [`Traffic`].
 pub const TRAFFIC: usize = 6;
 
-/// Sums over some time.
+/// Sums over a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Figures {
-    /// Requests by outcome, and by whether they took up to T, up to 4 T, or longer.
+    /// Requests by outcome, and by duration: up to T, up to 4 T, longer.
     requests: [[u64; 3]; 3],
     pub(super) sum_ms: f64,
-    /// The longest: the only one that is no sum.
+    /// The longest duration; the only member that is not a sum.
     pub(super) max_ms: f64,
     traffic: [f64; TRAFFIC],
 }
@@ -56,39 +56,40 @@ impl Figures {
         }
     }
 
-    /// Adds figures that are counted beside requests.
+    /// Adds figures counted beside requests.
     pub(super) fn add_traffic(&mut self, traffic: &[f64]) {
         for (into, from) in self.traffic.iter_mut().zip(traffic) {
             *into += from;
         }
     }
 
-    /// Counts a request; `speed` is 0 up to T, 1 up to 4 T, 2 beyond.
+    /// Counts a request; `speed` is 0 for up to T, 1 for up to 4 T, 2 for longer.
     pub fn record(&mut self, duration_ms: f64, outcome: Outcome, speed: usize) {
         self.requests[outcome as usize][speed] += 1;
         self.sum_ms += duration_ms;
         self.max_ms = self.max_ms.max(duration_ms);
     }
 
-    /// All requests.
+    /// Returns the number of requests.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.as_flattened().iter().sum()
     }
 
-    /// Of that outcome.
+    /// Returns the number of requests with that outcome.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
         self.requests[outcome as usize].iter().sum()
     }
 
-    /// That took longer than T.
+    /// Returns the number of requests that took longer than T.
     #[must_use]
     pub fn slow(&self) -> u64 {
         self.requests.iter().map(|by| by[1] + by[2]).sum()
     }
 
-    /// (satisfied + tolerating / 2) / all; a failure satisfies nobody. `None` without requests.
+    /// Returns Apdex: (satisfied + tolerating / 2) / all, where failed requests count as
+    /// frustrated. `None` without requests.
     #[must_use]
     pub fn apdex(&self) -> Option<f64> {
         let [answered, client, _] = self.requests;
@@ -98,21 +99,21 @@ impl Figures {
         (all > 0).then(|| (satisfied + tolerating / 2.0) / all as f64)
     }
 
-    /// Of the figures beside requests.
+    /// Returns one of the figures counted beside requests.
     #[must_use]
     pub fn traffic(&self, which: Traffic) -> f64 {
         self.traffic[which as usize]
     }
 }
 
-/// Requests over minutes to days, for the budgets.
+/// Requests over minutes to days, for error budgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// All.
+    /// All requests.
     pub requests: u64,
-    /// Those that failed.
+    /// Requests that failed.
     pub errors: u64,
-    /// Those that took longer than T.
+    /// Requests that took longer than T.
     pub slow: u64,
 }
 

@@ -1,55 +1,55 @@
-//! Durations by buckets that are equally fine at every size: 128 to each doubling, so that no value
-//! lies further than 1/256 (0.39 %) from the middle of its bucket.
+//! A histogram of durations with 128 buckets per power of two, so that no value is further than
+//! 1/256 (0.39 %) from the middle of its bucket.
 //!
-//! The bucket of a double is its exponent and the first seven bits of its mantissa, read from the
-//! number's own bits: no logarithm, no search. From 2^-10 ms (1 µs) to 2^22 ms (70 minutes); what is
-//! shorter or longer is in the first or the last bucket.
+//! The bucket of a double is its exponent and the first seven bits of its mantissa, taken from its
+//! bits: no logarithm and no search. The range is 2^-10 ms (1 µs) to 2^22 ms (70 minutes); shorter
+//! and longer durations fall into the first and the last bucket.
 
 const SUB_BITS: u32 = 7;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - SUB_BITS;
 const LOWEST: u64 = (1023 - 10) << SUB_BITS;
-/// How many there are.
+/// The number of buckets.
 pub const BUCKETS: usize = 32 << SUB_BITS;
-/// Half as many, of two each: those of a route.
+/// The number of pairs of buckets, which routes count by.
 pub const PAIRS: usize = BUCKETS / 2;
 
-/// The bucket of a finite duration of at least 0.
+/// Returns the bucket of a finite duration of at least 0.
 #[must_use]
 pub fn bucket_of(duration_ms: f64) -> usize {
-    // Without its sign, which a zero may have.
+    // Without the sign, which a zero may have.
     let place = duration_ms.abs().to_bits() >> SHIFT;
     (place.saturating_sub(LOWEST) as usize).min(BUCKETS - 1)
 }
 
-/// The least duration of a bucket.
+/// Returns the shortest duration of a bucket.
 #[must_use]
 pub fn lower_edge(bucket: usize) -> f64 {
     f64::from_bits((bucket as u64 + LOWEST) << SHIFT)
 }
 
-/// Quantiles by nearest rank, in milliseconds.
+/// Quantiles by nearest rank, ms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quantiles {
-    /// Half are at most this.
+    /// Median.
     pub p50: f64,
-    /// 9 of 10 are.
+    /// 90th percentile.
     pub p90: f64,
-    /// 19 of 20 are.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 of 100 are.
+    /// 99th percentile.
     pub p99: f64,
-    /// 999 of 1,000 are.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The longest, exactly.
+    /// Maximum, exact.
     pub max: f64,
-    /// The arithmetic mean, exactly.
+    /// Arithmetic mean, exact.
     pub mean: f64,
 }
 
 const SHARES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
-/// Quantiles of what was counted, by bucket (`BUCKETS`) or by pair of buckets (`PAIRS`); `None` if
-/// nothing was.
+/// Returns the quantiles of counts by bucket (`BUCKETS`) or by pair of buckets (`PAIRS`); `None` if
+/// all counts are zero.
 #[must_use]
 pub fn quantiles(counts: &[u64], sum: f64, max: f64) -> Option<Quantiles> {
     let total: u64 = counts.iter().sum();
@@ -67,7 +67,7 @@ pub fn quantiles(counts: &[u64], sum: f64, max: f64) -> Option<Quantiles> {
         seen += count;
         while next < SHARES.len() && seen as f64 >= (SHARES[next] * total as f64).ceil() {
             let middle = f64::midpoint(lower_edge(at * width), lower_edge((at + 1) * width));
-            // No quantile lies above the longest, which is known exactly.
+            // The middle of a bucket may lie above the maximum, which is known exactly.
             found[next] = middle.min(max);
             next += 1;
         }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        /// A bucket begins at its edge and ends before the next.
+        /// A bucket starts at its edge and ends before the next edge.
         #[test]
         fn a_duration_lies_in_its_bucket(exponent in -9.9f64..21.9) {
             let duration = exponent.exp2();
@@ -107,7 +107,7 @@ mod tests {
             prop_assert!(lower_edge(bucket) <= duration && duration < lower_edge(bucket + 1));
         }
 
-        /// By nearest rank, within 1/256 of what a sorted list says; of pairs within 1/128.
+        /// Quantiles lie within 1/256 of those of a sorted list; within 1/128 for pairs.
         #[test]
         fn quantiles_are_those_of_a_sorted_list(exponents in prop::collection::vec(-9.9f64..21.9, 1..400)) {
             let mut values: Vec<f64> = exponents.iter().map(|exponent| exponent.exp2()).collect();
@@ -125,11 +125,11 @@ mod tests {
             }
         }
 
-        /// And within the error of both of what HdrHistogram says of the same values.
+        /// Quantiles agree with those of HdrHistogram within the error of both.
         #[test]
         fn quantiles_are_those_of_hdrhistogram(exponents in prop::collection::vec(-3.0f64..16.0, 1..400)) {
             let values: Vec<f64> = exponents.iter().map(|exponent| exponent.exp2()).collect();
-            // Ten thousandths of a millisecond, to four digits.
+            // Ten thousandths of a millisecond, with four significant digits.
             let mut other = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1 << 40, 4)
                 .map_err(|error| TestCaseError::fail(error.to_string()))?;
             for value in &values {

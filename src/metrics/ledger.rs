@@ -1,26 +1,29 @@
-//! Requests as they are written down by the JavaScript thread, two numbers each, and what becomes of
-//! them: they are folded into windows and routes a few thousand at a time.
+//! Requests as the JavaScript thread records them, two numbers each. They are folded into windows
+//! and routes a few thousand at a time.
 //!
 //! ```text
 //!  durations  f64  │ milliseconds
 //!  keys       u32  │ row : 21 │ status : 10 │ failed : 1
 //! ```
+//!
+//! Owns the meaning of the two columns. Does not own the columns themselves or the names of the
+//! rows.
 
 use super::figures::{Figures, Outcome};
 use super::histogram::{BUCKETS, bucket_of, lower_edge};
 use super::routes::Routes;
 use super::windows::Windows;
 
-/// Bits of a key below the row.
+/// Position of the row in a key.
 const ROW_SHIFT: u32 = 11;
 const STATUS_MASK: u32 = 0x3ff;
 
-/// All that was counted.
+/// All counts of one metrics object.
 #[derive(Debug)]
 pub struct Ledger {
-    /// By time.
+    /// Counts by time.
     pub windows: Windows,
-    /// By route.
+    /// Counts by route.
     pub routes: Routes,
     satisfied_ms: f64,
     band_of: Vec<u8>,
@@ -28,8 +31,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing yet. `satisfied_ms` is Apdex's T; `heat_edges_ms` are the upper edges of the bands of
-    /// the heat map, ascending, at most 255; there is one more band, which is open.
+    /// Creates an empty ledger. `satisfied_ms` is the T of Apdex. `heat_edges_ms` are the upper
+    /// edges of the heat map's bands, ascending, at most 255; one more band above them is open.
     #[must_use]
     pub fn new(now_ms: f64, satisfied_ms: f64, heat_edges_ms: &[f64]) -> Self {
         let band = |bucket| heat_edges_ms.partition_point(|edge| *edge <= lower_edge(bucket)) as u8;
@@ -42,7 +45,7 @@ impl Ledger {
         }
     }
 
-    /// Counts what was written down.
+    /// Counts the requests of the two columns.
     pub fn fold(&mut self, durations: &[f64], keys: &[u32]) {
         let Self {
             windows,
@@ -51,7 +54,7 @@ impl Ledger {
             ..
         } = self;
         let rows = routes.len();
-        // Sums in registers: in memory each would wait for the one before.
+        // Summed in registers: in memory, each addition would wait for the previous store.
         let mut figures = Figures::default();
         for (&duration_ms, &key) in durations.iter().zip(keys) {
             let row = (key >> ROW_SHIFT) as usize;
@@ -78,13 +81,13 @@ impl Ledger {
         windows.add(&figures);
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn advance(&mut self, now_ms: f64) {
         self.windows.advance(now_ms);
         self.routes.advance(now_ms);
     }
 
-    /// Requests of each of the last seconds, at most `count`, by band.
+    /// Returns the requests of each of the last `count` seconds at most, by band.
     #[must_use]
     pub fn heat(&self, count: usize) -> Vec<Vec<u32>> {
         self.windows.heat(count, &self.band_of, self.bands)
@@ -106,7 +109,7 @@ mod tests {
         assert_eq!(figures.requests(), 3);
         assert_eq!(figures.ended(Outcome::Failed), 1);
         assert_eq!(figures.ended(Outcome::ClientError), 1);
-        // The first takes T to the letter, and is not slow.
+        // The first request takes exactly T, which is not slow.
         assert_eq!(figures.slow(), 2);
         let snapshot = ledger.routes.snapshot();
         let rows: Vec<Vec<_>> = snapshot

@@ -1,12 +1,16 @@
-//! Key performance indicators: what was counted, by time and by route; how many users are active; and
-//! the figures as text that Prometheus reads.
+//! Metrics of requests by time and by route, the count of active users, and the exposition as text
+//! for Prometheus.
 //!
-//! The JavaScript thread writes requests down (`ts/kpi/ledger.ts`); time is an argument.
+//! The JavaScript thread records requests in two columns (`ts/metrics/ledger.ts`), which are folded
+//! in here; time is an argument. Does not own health scores, targets or alerts: TypeScript derives
+//! them from these figures.
 //!
 //! ```text
 //!  durations, keys ──fold──▶ Ledger ─┬─▶ Windows   seconds, tens, five minutes, lifetime
-//!                                    └─▶ Routes    counts since the beginning, the last minutes
+//!                                    └─▶ Routes    counts since the start, the last minutes
 //! ```
+//!
+//! Invariants: time moves forward only; all memory is bounded by the number of rows and windows.
 
 mod exposition;
 mod families;

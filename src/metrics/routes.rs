@@ -1,16 +1,19 @@
-//! Figures of each route: counts since the beginning for the exposition, and a histogram of the last
-//! one to two minutes. Rows are numbered as they come; what they are called is said once.
+//! Figures per route: counts since the start for the exposition, and a histogram of the last one to
+//! two minutes.
+//!
+//! Rows are numbered in the order in which they are added. Their labels are stored once, in
+//! `exposition`. Invariant: a row without recent requests holds no histogram.
 
 use super::histogram::{PAIRS, Quantiles, quantiles};
 
-/// Upper edges of the classic buckets, in milliseconds: those that OpenTelemetry advises, in seconds.
+/// Upper edges of the classic buckets, ms: the ones that OpenTelemetry recommends, in seconds.
 pub const EDGES_MS: [f64; 14] = [
     5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0,
     10_000.0,
 ];
-/// The classic buckets, the last open.
+/// The number of classic buckets; the last is open.
 const BUCKETS: usize = EDGES_MS.len() + 1;
-/// The same with an end.
+/// The edges with an infinite last one.
 const CLOSED_MS: [f64; BUCKETS] = {
     let mut closed = [f64::INFINITY; BUCKETS];
     let mut at = 0;
@@ -20,20 +23,20 @@ const CLOSED_MS: [f64; BUCKETS] = {
     }
     closed
 };
-/// Place 0 is for requests without a status, and for those of statuses beyond the 30th.
+/// Places for statuses. Place 0 is for requests without a status, and for statuses beyond the 30th.
 const STATUSES: usize = 31;
 /// One more than the greatest status.
 const STATUS_END: usize = 600;
 const GENERATION_MS: f64 = 60_000.0;
 
-/// What a row has counted since the beginning.
+/// Counts of a row since the start.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
-    /// By classic bucket, the last open.
+    /// By classic bucket, the last one open.
     buckets: [u64; BUCKETS],
-    /// By the place of the status.
+    /// By place of the status.
     statuses: [u64; STATUSES],
-    /// Of all durations, in milliseconds.
+    /// Sum of all durations, ms.
     sum_ms: f64,
     /// Requests that failed.
     errors: u64,
@@ -52,27 +55,27 @@ impl Counts {
     }
 }
 
-/// The counts of all rows, as small as may be: they are copied on the JavaScript thread.
+/// Counts of all rows, compact because they are copied on the JavaScript thread.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     cells: Vec<f64>,
     statuses: Vec<u16>,
 }
 
-/// The counts of one row.
+/// Counts of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct RowCounts<'a> {
-    /// By classic bucket, the last open.
+    /// Requests by classic bucket, the last one open.
     pub buckets: &'a [f64],
-    /// Of all durations, in milliseconds.
+    /// Sum of all durations, ms.
     pub sum_ms: f64,
-    /// Of requests without a status, then by status.
+    /// Requests without a status, then requests by status.
     statuses: &'a [f64],
     names: &'a [u16],
 }
 
 impl<'a> RowCounts<'a> {
-    /// By status, 0 for none; those that were counted.
+    /// Returns the requests by status (0 for none), without zeros.
     pub fn statuses(&self) -> impl Iterator<Item = (u16, f64)> + use<'a> {
         let names = std::iter::once(0).chain(self.names.iter().copied());
         let counts = self.statuses.iter().copied();
@@ -81,7 +84,7 @@ impl<'a> RowCounts<'a> {
 }
 
 impl Snapshot {
-    /// The rows in their order.
+    /// Returns the rows in their order.
     pub fn rows(&self) -> impl Iterator<Item = RowCounts<'_>> {
         let names = &self.statuses;
         let width = BUCKETS + 2 + names.len();
@@ -94,7 +97,7 @@ impl Snapshot {
     }
 }
 
-/// What a row had counted when a minute began.
+/// Counts of a row at the start of a minute.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mark {
     total: u64,
@@ -102,12 +105,12 @@ struct Mark {
     sum_ms: f64,
 }
 
-/// One minute of a row; without memory until it counts.
+/// One minute of a row; its histogram is allocated by the first request.
 #[derive(Debug, Clone, Default)]
 struct Minute {
     pairs: Vec<u32>,
     max_ms: f64,
-    /// At its beginning.
+    /// Counts at the start of the minute.
     mark: Mark,
 }
 
@@ -117,20 +120,20 @@ struct Recent {
     previous: Minute,
 }
 
-/// One route lately.
+/// Figures of one route over the current and the previous minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RouteFigures {
-    /// The number of its row.
+    /// Number of the row.
     pub row: usize,
-    /// Since the minute before this one began.
+    /// Requests since the previous minute began.
     pub requests: u64,
-    /// The same.
+    /// Requests per second since the previous minute began.
     pub requests_per_second: f64,
-    /// `None` without requests.
+    /// Share of failed requests, 0 to 1; `None` without requests.
     pub error_rate: Option<f64>,
-    /// `None` without requests.
+    /// Latency; `None` without requests.
     pub latency: Option<Quantiles>,
-    /// Since the beginning.
+    /// Requests since the start.
     pub total: u64,
 }
 
@@ -139,16 +142,16 @@ pub struct RouteFigures {
 pub struct Routes {
     counts: Vec<Counts>,
     recent: Vec<Recent>,
-    /// The first classic bucket that a pair of fine ones may belong to; the exact edge is compared.
+    /// The first classic bucket that a pair of fine buckets may belong to; the exact edge decides.
     edge_of: Box<[u8; PAIRS]>,
     place_of: Vec<u8>,
     statuses: Vec<u16>,
-    /// When the minute before this one began, and when this one did.
+    /// Start of the previous minute, and of the current one.
     began_ms: [f64; 2],
 }
 
 impl Routes {
-    /// None yet.
+    /// Creates a table without rows.
     #[must_use]
     pub fn new(now_ms: f64) -> Self {
         let first = |pair: usize| {
@@ -171,25 +174,25 @@ impl Routes {
         self.recent.push(Recent::default());
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// Whether there are none.
+    /// True if there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
-    /// How many requests a row has counted.
+    /// Returns the requests of a row since the start.
     #[must_use]
     pub fn total(&self, row: usize) -> u64 {
         self.counts.get(row).map_or(0, Counts::total)
     }
 
-    /// What the rows have counted.
+    /// Copies the counts of all rows.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let places = self.statuses.len() + 1;
@@ -215,7 +218,7 @@ impl Routes {
         self.statuses.len()
     }
 
-    /// Counts a request of a row that was added, with a status below 600, 0 for none.
+    /// Counts a request of an existing row. `status` is below 600, 0 for none.
     pub fn record(
         &mut self,
         row: usize,
@@ -227,7 +230,7 @@ impl Routes {
         let place = self.place(status);
         let pair = bucket / 2;
         let edge = usize::from(self.edge_of[pair]);
-        // Without a branch: nobody can predict on which side of the edge a duration lies.
+        // No branch: on which side of the edge a duration lies cannot be predicted.
         let edge = edge + usize::from(duration_ms > CLOSED_MS[edge]);
         let counts = &mut self.counts[row];
         counts.buckets[edge] += 1;
@@ -242,7 +245,7 @@ impl Routes {
         minute.max_ms = minute.max_ms.max(duration_ms);
     }
 
-    /// Begins a new minute when one is over.
+    /// Starts a new minute if the current one is over.
     pub fn advance(&mut self, now_ms: f64) {
         let passed = now_ms - self.began_ms[1];
         if passed.is_nan() || passed < GENERATION_MS {
@@ -265,7 +268,7 @@ impl Routes {
         self.began_ms = [if is_long { now_ms } else { self.began_ms[1] }, now_ms];
     }
 
-    /// The routes with the most requests lately.
+    /// Returns the routes with the most recent requests.
     #[must_use]
     pub fn figures(&self, now_ms: f64, count: usize) -> Vec<RouteFigures> {
         let mut rows: Vec<(u64, u64, usize)> = self
@@ -325,7 +328,7 @@ mod tests {
     }
 
     proptest! {
-        /// Classic buckets hold what lies above the edge before and up to their own, exactly.
+        /// A classic bucket counts exactly the durations above the previous edge and up to its own.
         #[test]
         fn classic_buckets_agree_with_comparing(durations in prop::collection::vec(prop_oneof![0.0f64..20_000.0, prop::sample::select(EDGES_MS.to_vec())], 1..200)) {
             let mut routes = Routes::new(0.0);
@@ -341,7 +344,7 @@ mod tests {
             prop_assert_eq!(row, Some(model.map(|count| count as f64).to_vec()));
         }
 
-        /// The busiest first; their figures are of this minute and the one before.
+        /// Routes are sorted by requests; their figures cover the current and the previous minute.
         #[test]
         fn figures_agree_with_a_list(steps in prop::collection::vec((0usize..5, 1.0f64..500.0, prop::sample::select(vec![200usize, 404, 500]), prop_oneof![4 => 0.0f64..50_000.0, 1 => 50_000.0f64..250_000.0]), 1..150)) {
             let mut routes = Routes::new(0.0);

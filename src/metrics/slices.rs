@@ -1,8 +1,8 @@
-//! Slices of time that are over, and the ring that holds the last of them.
+//! Closed slices of time, and the ring that keeps the last of them.
 
 use super::figures::Figures;
 
-/// A closed slice: its sums, and the buckets that are not empty.
+/// A closed slice: its sums, and its buckets that are not empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slice {
     pub(super) figures: Figures,
@@ -18,7 +18,7 @@ impl Slice {
     }
 }
 
-/// The last slices.
+/// A ring of the last slices.
 #[derive(Debug)]
 pub(super) struct Ring {
     slices: Vec<Slice>,
@@ -41,13 +41,13 @@ impl Ring {
         self.filled = (self.filled + 1).min(self.slices.len());
     }
 
-    /// The last `count`, the newest first.
+    /// Returns the last `count` slices, the newest first.
     pub(super) fn last(&self, count: usize) -> impl Iterator<Item = &Slice> {
         let length = self.slices.len();
         (0..count.min(length)).map(move |age| &self.slices[(self.end + length - 1 - age) % length])
     }
 
-    /// Empties it; all its slices count as known.
+    /// Empties all slices; they count as filled.
     pub(super) fn clear(&mut self) {
         self.slices.fill(Slice::default());
         self.filled = self.slices.len();

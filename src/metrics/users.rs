@@ -1,12 +1,12 @@
-//! How many different users were active in the last minutes.
+//! The number of different users active in the last minutes.
 //!
-//! Up to `EXACT_MAX` users are remembered by a keyed hash with the minute in which each was last
-//! seen, and counted exactly. Beyond that a `HyperLogLog` takes part: 2^14 registers to each of 15
-//! minutes, merged over a window by their maximum (standard error 0.81 %). When everybody that did
-//! not fit has been gone for 15 minutes, counting is exact again and the registers are dropped.
+//! Up to `EXACT_MAX` users are stored as keyed hashes with the minute of their last activity, and
+//! counted exactly. Beyond that a `HyperLogLog` takes part: 2^14 registers for each of 15 minutes,
+//! merged over a window by their maximum (standard error 0.81 %). When all users that did not fit
+//! have been inactive for 15 minutes, counting is exact again and the registers are dropped.
 //!
 //! Estimator: Otmar Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017),
-//! algorithm 6: no bias tables, no change of formula in between.
+//! algorithm 6, which needs no bias tables and no switch between formulas.
 
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const REGISTERS: usize = 1 << INDEX_BITS;
 /// Bits of the hash that are left for the rank.
 const RANK_BITS: u32 = 64 - INDEX_BITS;
 
-/// The hash is keyed and uniform: it needs no hashing again.
+/// Passes a key through: it is a uniform keyed hash already.
 #[derive(Clone, Copy, Default)]
 struct AsIs(u64);
 
@@ -67,7 +67,7 @@ impl Sketch {
             registers.fill(0);
         }
         let register = &mut registers[(hash >> RANK_BITS) as usize];
-        // The lowest bit set stands for "none of the others is".
+        // The sentinel bit below the others gives the highest rank if no other bit is set.
         let rank = ((hash << INDEX_BITS) | (1 << (INDEX_BITS - 1))).leading_zeros() + 1;
         *register = (*register).max(rank as u8);
     }
@@ -127,27 +127,27 @@ fn tau(mut x: f64) -> f64 {
     }
 }
 
-/// Users that were seen.
+/// The active users.
 pub struct Users {
     keys: (u64, u64),
-    /// The minute in which each was last seen.
+    /// The last active minute of each user.
     exact: HashMap<u64, u64, BuildAsIs>,
     sketch: Option<Sketch>,
-    /// From this minute on the map is complete again.
+    /// The map is complete again from this minute on.
     complete_from: u64,
     newest: u64,
 }
 
 impl Default for Users {
     fn default() -> Self {
-        // `RandomState` is seeded by the operating system.
+        // The operating system seeds `RandomState`.
         let seed = RandomState::new();
         Self::with_keys(seed.hash_one(0), seed.hash_one(1))
     }
 }
 
 impl Users {
-    /// None yet; with the keys of the hash.
+    /// Creates an empty set with new hash keys.
     #[must_use]
     pub fn with_keys(first: u64, second: u64) -> Self {
         Self {
@@ -159,7 +159,7 @@ impl Users {
         }
     }
 
-    /// Remembers that a user was active. A minute before the newest counts as that.
+    /// Records that a user was active. A minute before the newest counts as the newest.
     pub fn record(&mut self, id: &[u16], minute: u64) {
         let minute = self.turn(minute);
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
@@ -189,7 +189,8 @@ impl Users {
         }
     }
 
-    /// How many were active in the last `window` minutes, this one included: at most 15.
+    /// Returns the users active in the last `window` minutes (at most 15), the current one
+    /// included.
     pub fn count(&mut self, minute: u64, window: u64) -> f64 {
         let minute = self.turn(minute);
         match &self.sketch {
@@ -202,7 +203,7 @@ impl Users {
         }
     }
 
-    /// Forgets who has been away for too long, at the turn of a minute.
+    /// Removes users that have been inactive for too long, when a minute begins.
     fn turn(&mut self, minute: u64) -> u64 {
         if minute <= self.newest {
             return self.newest;
@@ -227,7 +228,7 @@ mod tests {
     }
 
     proptest! {
-        /// Up to the cap it is a map from user to the last minute.
+        /// Up to the cap, the counts agree with a map from user to last active minute.
         #[test]
         fn counts_exactly_what_a_map_counts(steps in prop::collection::vec((0u32..200, 0u64..3), 1..300), window in 1u64..=15) {
             let mut users = Users::with_keys(1, 2);

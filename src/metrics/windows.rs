@@ -1,13 +1,13 @@
-//! What was counted in the last seconds, minutes, days: slices of one second and of ten, and of five
-//! minutes for the budgets. Recording writes into the current slice; `advance` closes slices as time
-//! passes.
+//! Counts over the last seconds, minutes and days: slices of one second, of ten seconds, and of
+//! five minutes for error budgets. Recording writes into the current slice; `advance` closes slices
+//! as time passes.
 //!
 //! ```text
 //!  current ──1 s──▶ seconds (60) ──10 s──▶ tens (90) ──5 min──▶ spans (864: three days)
 //!     └────────────▶ lifetime
 //! ```
-//! A window of N slices is the last N-1 that are complete and what has come since: nothing in it is
-//! older than it says. How much time it covers is told with it.
+//! A window of N slices is the last N-1 closed slices and the current one, so that it contains
+//! nothing older than its length. The time that it covers is reported with it.
 
 use super::figures::{Figures, Totals};
 use super::histogram::{BUCKETS, Quantiles, quantiles};
@@ -24,7 +24,7 @@ const HORIZON: u64 = SPAN * SPANS as u64;
 /// The windows that are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// 10 s.
+    /// 10 seconds.
     Short,
     /// 1 minute.
     Minute,
@@ -32,22 +32,22 @@ pub enum Window {
     Five,
     /// 15 minutes.
     Quarter,
-    /// Since the beginning.
+    /// Since the start.
     Lifetime,
 }
 
 /// Sums over a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sums {
-    /// The time that it covers.
+    /// Time that the window covers, ms.
     pub covered_ms: f64,
-    /// What was counted.
+    /// The sums.
     pub figures: Figures,
-    /// `None` without requests.
+    /// Latency; `None` without requests.
     pub latency: Option<Quantiles>,
 }
 
-/// Everything that was counted, by time.
+/// Counts by time.
 #[derive(Debug)]
 pub struct Windows {
     current: Figures,
@@ -59,12 +59,12 @@ pub struct Windows {
     lifetime_buckets: Vec<u64>,
     start_ms: f64,
     now_ms: f64,
-    /// Slices of one second that are closed.
+    /// Closed slices of one second.
     elapsed: u64,
 }
 
 impl Windows {
-    /// Nothing yet.
+    /// Creates empty windows.
     #[must_use]
     pub fn new(now_ms: f64) -> Self {
         Self {
@@ -81,23 +81,23 @@ impl Windows {
         }
     }
 
-    /// Time since the beginning.
+    /// Returns the time since the start, ms.
     #[must_use]
     pub fn uptime_ms(&self) -> f64 {
         self.now_ms - self.start_ms
     }
 
-    /// Counts a request that `add` counts, too, among others.
+    /// Counts the bucket of a request whose figures are added by [`Windows::add`].
     pub fn record(&mut self, bucket: usize) {
         self.buckets[bucket] = self.buckets[bucket].saturating_add(1);
     }
 
-    /// Adds sums of requests of which each is recorded.
+    /// Adds the sums of requests whose buckets were recorded.
     pub fn add(&mut self, figures: &Figures) {
         self.current.add(figures);
     }
 
-    /// Adds what was counted beside requests.
+    /// Adds figures counted beside requests.
     pub fn add_traffic(&mut self, traffic: &[f64]) {
         self.current.add_traffic(traffic);
     }
@@ -136,7 +136,7 @@ impl Windows {
         }
     }
 
-    /// The current slice as a closed one; the current one is empty then.
+    /// Closes the current slice and empties it.
     fn closed(&mut self) -> Slice {
         let figures = std::mem::take(&mut self.current);
         let mut buckets = Vec::new();
@@ -153,7 +153,7 @@ impl Windows {
         Slice { figures, buckets }
     }
 
-    /// The last ten seconds as one slice.
+    /// Returns the last ten seconds as one slice.
     fn joined(&self) -> Slice {
         let mut joined = Slice::default();
         let ten = TEN as usize;
@@ -182,7 +182,7 @@ impl Windows {
         totals
     }
 
-    /// Sums and quantiles of a window.
+    /// Returns sums and quantiles of a window.
     #[must_use]
     pub fn sums(&self, window: Window) -> Sums {
         let (mut figures, mut merged) = (Figures::default(), vec![0; BUCKETS]);
@@ -222,7 +222,7 @@ impl Windows {
         }
     }
 
-    /// Requests of the last `minutes`, a multiple of 5 up to three days.
+    /// Returns the requests of the last `minutes`, a multiple of 5 up to three days.
     #[must_use]
     pub fn totals(&self, minutes: u64) -> Totals {
         let mut totals = self.over_tens((self.elapsed % SPAN / TEN) as usize);
@@ -238,8 +238,8 @@ impl Windows {
         totals
     }
 
-    /// Requests of each of the last `count` complete seconds, the oldest first, by band: `band_of`
-    /// has that of each bucket, below `bands`.
+    /// Returns the requests of each of the last `count` closed seconds, the oldest first, by band.
+    /// `band_of` maps each bucket to a band below `bands`.
     #[must_use]
     pub fn heat(&self, count: usize, band_of: &[u8], bands: usize) -> Vec<Vec<u32>> {
         let known = count.min(self.seconds.filled);
@@ -275,8 +275,8 @@ mod tests {
     }
 
     proptest! {
-        /// A window holds what a list of all events holds since its first slice began, and so do
-        /// the totals of the budgets.
+        /// A window agrees with a list of all events since its first slice began, and so do the
+        /// totals for budgets.
         #[test]
         fn windows_agree_with_a_list(steps in prop::collection::vec((0.0f64..1000.0, 0usize..3, 0u64..40_000), 1..200)) {
             let outcomes = [Outcome::Answered, Outcome::ClientError, Outcome::Failed];
