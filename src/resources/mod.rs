@@ -1,13 +1,15 @@
-//! What the process uses, what it may use, and whether its event loops turn: parsers of `/proc` and
-//! cgroup text, the state machine of memory pressure, and the stall watch.
+//! Memory and CPU of the process, their limits, and stalls of its event loops: parsers of `/proc`
+//! and cgroup text, the state machine of memory pressure, and the stall watch.
 //!
-//! Nothing here reads a file or a clock: figures come through a [`Source`], time is an argument. The
-//! thread that does read them is `crate::sampler`.
+//! Owns the interpretation. Does not own I/O, a clock or a thread: figures come through a
+//! [`Source`] and time is an argument; `crate::sampler` does the reading.
 //!
 //! ```text
 //!  text ─▶ mounts, parse ─▶ cgroup ─▶ sample ─▶ pressure      ok → warning → critical
 //!                       └─▶ stall_watch ─▶ stall                running → stalled → running
 //! ```
+//!
+//! Invariant: a figure is right or absent, never a guess.
 
 mod calls;
 mod cgroup;

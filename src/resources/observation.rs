@@ -1,36 +1,36 @@
-//! One observation of a watched thread: its state and its counters at a moment. The watcher makes it,
-//! the stall watch judges it.
+//! One observation of a watched thread: its state and its counters at one time. The sampler makes
+//! it, the stall watch judges it.
 
 use super::parse::Scheduled;
 
-/// Where the loop's thread is.
+/// The state of the loop's thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadState {
     /// Asleep in the loop's own poll.
     Poll,
-    /// On a CPU, or waiting for one.
+    /// On a CPU, or ready to run.
     Running,
-    /// Asleep elsewhere: the system call, if it is in one.
+    /// Asleep elsewhere, with the number of the system call if it is in one.
     Asleep(Option<u32>),
-    /// The kernel does not say.
+    /// The kernel does not show it.
     Unknown,
 }
 
-/// One look at a thread.
+/// One observation of a thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation {
-    /// When.
+    /// Time, by the process's clock.
     pub at_ms: f64,
-    /// Where the thread is.
+    /// State of the thread.
     pub state: ThreadState,
-    /// Its scheduler figures, where the kernel gives them.
+    /// Scheduler figures of the thread, if the kernel shows them.
     pub scheduled: Option<Scheduled>,
-    /// When the loop last answered.
+    /// Time of the loop's last answer.
     pub answered_ms: f64,
-    /// Changes with every request and message that begins.
+    /// Requests and messages begun so far, or another counter that changes with each.
     pub begun: u64,
-    /// How long the watcher itself has waited for a CPU, in all.
+    /// Time that the watcher itself has waited for a CPU so far.
     pub own_wait_ms: f64,
-    /// How long the quota has denied the CPU, in all.
+    /// Time for which the quota has denied the CPU so far.
     pub throttled_ms: f64,
 }

@@ -1,64 +1,64 @@
-//! Notices that an event loop does not turn, while it does not, and says why.
+//! Notices a stall of an event loop while it lasts, and finds its cause.
 //!
-//! A loop is seen from outside, by another thread, every few milliseconds. It lives when
-//! - its thread sleeps in the loop's own poll (the kernel says in which call and on which epoll a
-//!   thread sleeps), so that an idle loop is never challenged and never woken;
+//! Another thread observes the loop every few milliseconds. The loop is alive if
+//! - its thread sleeps in the loop's own poll (the kernel shows the system call and the epoll in
+//!   which a thread sleeps), so that an idle loop is never challenged and never woken;
 //! - or it has answered: a byte was written into a socket that the loop reads, and it was read;
-//! - or another request or message has begun, since callbacks that follow each other are no block.
+//! - or another request or message has begun, since consecutive callbacks are not a stall.
 //!
 //! ```text
-//!   poll ─┐ wakes      first look        threshold                    answered, or in poll
+//!   poll ─┐ wakes      first observation threshold                    answered, or in poll
 //!   ──────┴────────────────┬─────────────────┬─────────────────────────────┬──▶
 //!         since            challenge         Begun (cause so far)          Ended (duration)
 //! ```
-//! `since` is the latest moment at which the block can have begun: it is never reported early. A
-//! thread that was put on a CPU once since it was seen in poll has run or waited for a CPU ever
-//! since it woke, so that its own figures give the moment to the microsecond; else the block is
-//! counted from the first look that found it.
+//! `since` is the latest time at which the stall can have begun, so that no stall is reported
+//! early. A thread that was put on a CPU exactly once since it was seen in poll has run or waited
+//! for a CPU ever since it woke; its own figures then give the time to the microsecond. Otherwise
+//! the stall counts from the first observation that found it.
 //!
-//! When the watcher's own look comes late, and not because it waited for a CPU, everything was
-//! stopped (SIGSTOP, a suspended machine, a debugger): that time is nobody's stall.
+//! If the watcher's own observation comes late, and not because it waited for a CPU, everything was
+//! stopped (SIGSTOP, a suspended machine, a debugger): that time counts as no stall.
 
 use super::observation::{Observation, ThreadState};
 use super::parse::Scheduled;
 use super::stall::{Baseline, Stall};
 
-/// What a look comes to.
+/// The outcome of an observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// Whether to ask the loop for an answer.
+    /// Whether to challenge the loop.
     pub challenge: bool,
-    /// In how many milliseconds to look again.
+    /// Time until the next observation, ms.
     pub next_ms: f64,
-    /// A block that has just been noticed.
+    /// A stall that has just been noticed.
     pub begun: Option<Stall>,
-    /// A block that is over.
+    /// A stall that is over.
     pub ended: Option<Stall>,
-    /// How long an event that came at the latest challenge had to wait; 0 for one that comes in poll.
+    /// Delay of an event that arrived at the latest challenge; 0 if the loop was in poll.
     pub delay_ms: Option<f64>,
 }
 
-/// Between two looks, at most.
+/// Interval between two observations of a loop that is neither calm nor stalled.
 pub const OBSERVE_INTERVAL_MS: f64 = 20.0;
-/// A loop is idle that has used less than so much CPU in so long: half a percent.
+/// A loop is idle if it used less than 0.5 % CPU over `IDLE_AFTER_MS`.
 const IDLE_AFTER_MS: f64 = 1000.0;
 const IDLE_CPU_NS: u64 = 5_000_000;
-/// A loop is calm that is idle and woke no more often than this in that time.
+/// An idle loop is calm if it woke at most this often in that time.
 const CALM_RUNS: u64 = 20;
-/// Between two looks at a calm loop, since a wake-up costs much (25 us in a virtual machine): by its own figures a busy thread is
-/// dated to the microsecond all the same, but one that goes to sleep in a system call is noticed later
-/// by as much.
+/// Interval for a calm loop, longer because each wake-up of the watcher costs 25 µs in a virtual
+/// machine. A busy thread is still dated to the microsecond by its own figures; one that sleeps in
+/// a system call is noticed later by up to this interval.
 pub const IDLE_OBSERVE_INTERVAL_MS: f64 = 5.0 * OBSERVE_INTERVAL_MS;
-/// Between two looks at a loop that is being blocked.
+/// Interval during a stall.
 const STALLED_OBSERVE_INTERVAL_MS: f64 = 10.0;
-/// Between two looks at a thread of which the kernel says nothing: each wakes its loop.
+/// Interval for a thread that the kernel does not show: each observation wakes its loop.
 const BLIND_OBSERVE_INTERVAL_MS: f64 = 50.0;
-/// A look that is late by half of the threshold, though no CPU was wanting, means that everything was
-/// stopped; for a short threshold by so much. Less than that is a hitch of the machine, of which the
-/// loop has its share.
+/// An observation that is late by half of the threshold, or by this for a short threshold, while
+/// the watcher did not wait for a CPU, means that everything was stopped. A shorter delay is a
+/// hitch of the machine that the loop shares.
 const PAUSE_MIN_MS: f64 = 15.0;
 
-/// The watch over one loop.
+/// The watch over one event loop.
 #[derive(Debug)]
 pub struct StallWatch {
     threshold_ms: f64,
@@ -70,12 +70,12 @@ pub struct StallWatch {
     stall: Option<Stall>,
     pauses: u32,
     is_calm: bool,
-    /// Since when, and the figures that the thread had then.
+    /// Start of the idle period, and the thread's figures then.
     idle_from: (f64, Scheduled),
 }
 
 impl StallWatch {
-    /// A watch for blocks of `threshold_ms` and more.
+    /// Creates a watch for stalls of `threshold_ms` and more.
     #[must_use]
     pub fn new(threshold_ms: f64) -> Self {
         Self {
@@ -95,19 +95,19 @@ impl StallWatch {
         }
     }
 
-    /// How often everything was stopped for longer than the watcher takes for a hitch.
+    /// Returns how often everything was stopped.
     #[must_use]
     pub fn pauses(&self) -> u32 {
         self.pauses
     }
 
-    /// The block under way, as far as it has come at the latest observation.
+    /// Returns the stall under way, as of the latest observation.
     #[must_use]
     pub fn stall(&self) -> Option<Stall> {
         self.stall
     }
 
-    /// Whether the loop has not been seen to turn for half of the threshold.
+    /// True if the loop has not been seen alive for half of the threshold.
     #[must_use]
     pub fn is_suspect(&self, now_ms: f64) -> bool {
         let is_out = self
@@ -127,7 +127,7 @@ impl StallWatch {
         };
         let Some(last) = self.last.replace(now) else {
             self.live(now.at_ms, &now);
-            // Whatever runs now began before the watch did.
+            // The running callback began before the watch did.
             self.planned_ms = now.at_ms + OBSERVE_INTERVAL_MS;
             if now.state != ThreadState::Poll {
                 self.challenge(now.at_ms, &mut verdict);
@@ -157,7 +157,7 @@ impl StallWatch {
         verdict
     }
 
-    /// Judges a thread that is not in poll.
+    /// Judges an observation of a thread that is not in poll.
     fn out_of_poll(&mut self, last: &Observation, now: &Observation, verdict: &mut Verdict) {
         self.is_calm = false;
         self.idle_from = (now.at_ms, now.scheduled.unwrap_or_default());
@@ -170,7 +170,7 @@ impl StallWatch {
                     throttled_ms: last.throttled_ms,
                 };
             } else {
-                // It has turned, at a moment unknown: what blocks it begins now at the earliest.
+                // The loop has turned at an unknown time: the block begins now at the earliest.
                 self.live(now.at_ms, now);
             }
         }
@@ -185,7 +185,7 @@ impl StallWatch {
         verdict.challenge = true;
     }
 
-    /// The loop turns: what may come begins now at the earliest.
+    /// Notes that the loop is alive: a block begins now at the earliest.
     fn live(&mut self, at_ms: f64, now: &Observation) {
         self.since_ms = at_ms;
         self.baseline = Baseline {
@@ -194,7 +194,7 @@ impl StallWatch {
         };
     }
 
-    /// When to look again at a loop in poll.
+    /// Sets the next observation of a loop in poll.
     fn rest(&mut self, now: &Observation, verdict: &mut Verdict) {
         self.judge_calm(now);
         if self.is_calm && self.threshold_ms >= IDLE_OBSERVE_INTERVAL_MS {
@@ -202,8 +202,8 @@ impl StallWatch {
         }
     }
 
-    /// Calm is a loop that used less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`], in
-    /// [`CALM_RUNS`] turns at most.
+    /// Decides whether the loop is calm: less than [`IDLE_CPU_NS`] in the last [`IDLE_AFTER_MS`],
+    /// in at most [`CALM_RUNS`] turns.
     fn judge_calm(&mut self, now: &Observation) {
         let Some(scheduled) = now.scheduled else {
             return;
@@ -245,7 +245,8 @@ impl StallWatch {
             verdict.begun = Some(stall);
             verdict.next_ms = STALLED_OBSERVE_INTERVAL_MS;
         } else {
-            // To the millisecond: a look at 99.9 of 100 would come a whole tick late.
+            // Rounded up to a millisecond: an observation at 99.9 of 100 ms would delay the notice
+            // by a whole interval.
             let most = if now.state == ThreadState::Unknown {
                 BLIND_OBSERVE_INTERVAL_MS
             } else {
@@ -255,7 +256,8 @@ impl StallWatch {
         }
     }
 
-    /// Its shares are those of the last look within it: those of now count what came after, too.
+    /// Ends the stall. Its shares are those of the last observation within it; current ones would
+    /// include the time after it.
     fn end(&mut self, at_ms: f64) -> Option<Stall> {
         let stall = self.stall.take()?;
         Some(Stall {
@@ -265,7 +267,7 @@ impl StallWatch {
     }
 }
 
-/// When a thread that was in poll at `last` has left it, at the latest.
+/// Returns the latest time at which a thread that was in poll at `last` can have left it.
 fn woke_ms(last: &Observation, now: &Observation) -> f64 {
     let exact = last
         .scheduled
@@ -279,7 +281,7 @@ fn woke_ms(last: &Observation, now: &Observation) -> f64 {
             Some(now.at_ms - active as f64 / 1e6)
         });
     match exact {
-        // Asleep elsewhere by now: it has slept for an unknown part of the time, too.
+        // The thread sleeps elsewhere by now, and how long it has slept is unknown.
         Some(_) if matches!(now.state, ThreadState::Asleep(_)) => now.at_ms,
         Some(exact) => exact.clamp(last.at_ms, now.at_ms),
         None => now.at_ms,
@@ -292,7 +294,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A thread that does as it is told, seen every [`OBSERVE_INTERVAL_MS`] or when the watch asks for it.
+    /// A simulated thread, observed every [`OBSERVE_INTERVAL_MS`] or when the watch asks for it.
     struct Scene {
         watch: StallWatch,
         now_ms: f64,
@@ -348,7 +350,7 @@ mod tests {
             self.looks += 1;
         }
 
-        /// Spends the time so; `on_cpu` and `waiting` are shares.
+        /// Passes time in a state; `on_cpu` and `waiting` are shares.
         fn spend(&mut self, ms: f64, state: ThreadState, on_cpu: f64, waiting: f64) {
             let until = self.now_ms + ms;
             let wakes = self.observation.state == ThreadState::Poll && state != ThreadState::Poll;
@@ -373,7 +375,7 @@ mod tests {
             self.spend(ms, ThreadState::Poll, 0.0, 0.0);
         }
 
-        /// Everything is stopped.
+        /// Stops everything for a time.
         fn stop(&mut self, ms: f64) {
             self.now_ms += ms;
             self.next_ms = self.now_ms;
@@ -558,8 +560,8 @@ mod tests {
     }
 
     proptest! {
-        /// Idle, busy and blocked stretches in any order and length: every stretch of threshold + 30 ms
-        /// that does not answer is found in time, none below the threshold is.
+        /// Idle, busy and blocked stretches in any order and length: every stretch of threshold +
+        /// 30 ms without an answer is found in time, and none below the threshold is found.
         #[test]
         fn stretches_are_found_if_and_only_if_they_are_long(
             stretches in prop::collection::vec((0.0f64..250.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
