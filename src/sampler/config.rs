@@ -1,18 +1,18 @@
-//! How a thread asks to be watched.
+//! The configuration of a watched thread.
 
 use crate::resources::Thresholds;
 
-/// How a thread wants to be watched.
+/// The configuration of a watched thread.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its name in reports.
+    /// Name of the thread in reports.
     pub name: String,
-    /// Before `/proc` and `/sys`; empty but in tests.
+    /// Prefix of `/proc` and `/sys`; empty except in tests.
     pub root: String,
-    /// Limit of the resident set.
+    /// Limit of the resident set, bytes.
     pub max_heap_bytes: f64,
-    /// Levels of memory.
+    /// Thresholds of memory pressure.
     pub thresholds: Thresholds,
-    /// From how long on a block is a stall; `None` to watch no loop.
+    /// Shortest block that counts as a stall, ms; `None` to watch no event loop.
     pub stall_ms: Option<f64>,
 }

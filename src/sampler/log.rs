@@ -1,18 +1,21 @@
-//! What the watcher itself writes, while the loop that would is blocked.
+//! The log that the watcher writes itself, since the event loop is blocked during a stall.
+//!
+//! Owns the rate limit. Does not own the text of the lines (`stall_record`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
-/// Lines at once, and milliseconds for each one more: a log must not grow with what goes wrong.
+/// Lines that may come at once, and the interval for each further one: the rate limit keeps
+/// repeated stalls from filling the disk.
 const BURST: f64 = 20.0;
 const EVERY_MS: f64 = 1000.0;
 
-/// Where lines go.
+/// The destination of the lines.
 #[derive(Debug)]
 pub enum Target {
-    /// The process's standard error.
+    /// Standard error of the process.
     Stderr,
-    /// A file that is appended to.
+    /// A file to append to.
     File(File),
 }
 
@@ -20,7 +23,7 @@ impl Target {
     /// Opens a file to append to.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn file(path: &str) -> io::Result<Self> {
         OpenOptions::new()
             .append(true)
@@ -30,7 +33,7 @@ impl Target {
     }
 
     fn write(&mut self, line: &str) {
-        // A log that cannot be written to must not end what it is about.
+        // A failing write must not end the watch.
         let _ = match self {
             Self::Stderr => io::stderr().lock().write_all(line.as_bytes()),
             Self::File(file) => file.write_all(line.as_bytes()),
@@ -38,7 +41,7 @@ impl Target {
     }
 }
 
-/// A log that lets through so much.
+/// A log with a rate limit.
 #[derive(Debug)]
 pub(super) struct Log {
     target: Target,
@@ -57,7 +60,7 @@ impl Log {
         }
     }
 
-    /// Writes a line, or counts it.
+    /// Writes a line, or counts it as suppressed.
     pub(super) fn write(&mut self, now_ms: f64, line: &str) {
         self.room = (self.room + (now_ms - self.at_ms).max(0.0) / EVERY_MS).min(BURST);
         self.at_ms = now_ms;

@@ -1,16 +1,20 @@
-//! The one thread that reads the operating system, for the whole process and all of its JavaScript
-//! threads. It starts with the first member and ends with the last.
+//! The one thread that reads the operating system, for the whole process and all its JavaScript
+//! threads. It starts with the first watched thread and ends with the last.
 //!
 //! ```text
-//!  JS thread ── join ──▶ ┌──────── hub (one mutex) ────────┐
-//!                        │ members, samples by root, totals│◀── sampler thread: looks at loops every
-//!  JS thread ── leave ─▶ └─────────────────────────────────┘    20 ms, samples the process every second
+//!  JS thread ── join ──▶ ┌────── registry (one mutex) ─────┐
+//!                        │ threads, samples by root, totals│◀── watcher: observes loops every
+//!  JS thread ── leave ─▶ └─────────────────────────────────┘    20 ms, samples every second
 //! ```
-//! It never calls JavaScript: it writes into cells that JavaScript reads, and wakes a loop by a byte
-//! into a socket which that loop reads. A cell has one writer; a member's cells are touched only
-//! while the registry is locked, and `leave` takes the member out under the same lock, so that memory is
-//! never read after its owner is gone. Lines of the log are written with the registry unlocked: a full
-//! pipe must not hold a JavaScript thread.
+//! The watcher never calls JavaScript: it writes into cells that JavaScript reads, and wakes a loop
+//! by a byte into a socket that the loop reads.
+//!
+//! # Invariants
+//! - A cell has one writer.
+//! - The cells of a thread are accessed only while the registry is locked, and `leave` removes the
+//!   thread under the same lock: memory is never accessed after its owner is gone.
+//! - Lines of the log are written with the registry unlocked: a full pipe must not block a
+//!   JavaScript thread.
 
 pub mod cell;
 mod config;
@@ -42,32 +46,32 @@ use wake_channel::WakeChannel;
 use watched_thread::WatchedThread;
 
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
-/// Told when members come or go, and when the thread has ended.
+/// Notified when threads join or leave, and when the watcher has ended.
 static CHANGED: Condvar = Condvar::new();
 
 fn registry() -> MutexGuard<'static, Option<Registry>> {
-    // A panic within is contained, and leaves nothing half done that matters.
+    // The watcher catches panics, and none of them leaves the registry in an invalid state.
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
     registry.get_or_insert_default();
     registry
 }
 
-/// A member that has joined.
+/// A thread that has joined.
 #[derive(Debug)]
 pub struct Registration {
     /// Its number, for the functions of this module.
     pub id: u64,
-    /// Where it answers.
+    /// The mailbox in which it answers.
     pub mailbox: Arc<Mailbox>,
-    /// The loop's end of the socket, which is the caller's now; `None` where there are none.
+    /// The loop's end of the wake socket, which the caller owns; `None` if there is none.
     pub descriptor: Option<i32>,
 }
 
-/// Puts the calling thread under watch. Reads the process once before it returns, so that its
-/// figures are there.
+/// Starts to watch the calling thread. Samples the process once before it returns, so that figures
+/// are there at once.
 ///
 /// # Errors
-/// Where the watcher's thread cannot be started.
+/// The watcher's thread cannot be started.
 pub fn join(
     config: Config,
     cells: Box<dyn Cells>,
@@ -107,10 +111,11 @@ pub fn join(
 }
 
 const STACK_BYTES: usize = 256 * 1024;
-/// How long `leave` waits for the thread: longer only if a log cannot be written to.
+/// Longest time that `leave` waits for the watcher to end; it only takes long if a log cannot be
+/// written.
 const LEAVE_MS: u64 = 30;
 
-/// Ends the watch over a member. The last one ends the thread, too.
+/// Stops watching a thread. The last one to leave ends the watcher.
 pub fn leave(id: u64) {
     let mut guard = registry();
     let registry = guard.get_or_insert_default();
@@ -131,7 +136,7 @@ pub fn leave(id: u64) {
     wait_for_end(guard);
 }
 
-/// Waits until the watcher's thread has ended, but for [`LEAVE_MS`] at most.
+/// Waits until the watcher has ended, for at most [`LEAVE_MS`].
 fn wait_for_end(guard: Guard) {
     CHANGED.notify_all();
     let (mut guard, _) = CHANGED
@@ -146,19 +151,20 @@ fn wait_for_end(guard: Guard) {
         .filter(|registry| !registry.is_running)
         .and_then(|registry| registry.watcher.take());
     drop(guard);
-    // The addon may be unloaded with the thread's last user: it must be gone by then.
+    // The addon may be unloaded with the last thread that uses it: the watcher must have ended by
+    // then.
     if let Some(watcher) = ended {
         let _ = watcher.join();
     }
 }
 
-/// Names what may be in flight; `false` unless `at` is the next number, from 1.
+/// Adds a label for requests in flight; returns `false` unless `at` is the next number, from 1.
 #[must_use]
 pub fn label(id: u64, at: usize, text: &str) -> bool {
     with(id, |thread| thread.label(at, text)).unwrap_or(false)
 }
 
-/// The stalls of a member after number `after`.
+/// Returns the stalls of a thread after number `after`.
 #[must_use]
 pub fn stalls(id: u64, after: u64) -> Vec<StallRecord> {
     with(id, |thread| {
@@ -172,7 +178,7 @@ pub fn stalls(id: u64, after: u64) -> Vec<StallRecord> {
     .unwrap_or_default()
 }
 
-/// The changes of level since this was last asked, with their times.
+/// Returns the changes of level since the last call, with their times.
 #[must_use]
 pub fn transitions(id: u64) -> Vec<(f64, Transition)> {
     with(id, |thread| thread.transitions.drain(..).collect()).unwrap_or_default()
@@ -187,7 +193,7 @@ fn with<R>(id: u64, act: impl FnOnce(&mut WatchedThread) -> R) -> Option<R> {
         .map(act)
 }
 
-/// Everything about a member; `None` once it has left.
+/// Returns all figures of a thread; `None` once it has left.
 #[must_use]
 pub fn report(id: u64) -> Option<Report> {
     let now_ms = process_now_ms();
@@ -224,7 +230,8 @@ fn run() {
 
 type Guard = MutexGuard<'static, Option<Registry>>;
 
-/// Writes lines with the registry unlocked. Each log is put back unless its member has left meanwhile.
+/// Writes lines with the registry unlocked. Each log is put back, unless its thread has left in the
+/// meantime.
 fn write(mut guard: Guard, now_ms: f64, lines: Vec<(u64, String)>) -> Guard {
     for (id, line) in lines {
         let find = |guard: &mut Guard| -> Option<usize> {

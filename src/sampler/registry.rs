@@ -1,5 +1,5 @@
-//! Who is under watch, what is known of the process, and what is due: samples of the process every
-//! second, a look at each loop when its watch asks for one. Time is an argument.
+//! The registry: the watched threads, the samples of the process, and the schedule: a sample every
+//! second, and an observation of each loop when its watch asks for one. Time is an argument.
 
 use super::cell;
 use super::system::{Kernel, OwnFigures};
@@ -7,7 +7,8 @@ use super::watched_thread::{Totals, WatchedThread};
 use crate::resources::{Dated, IDLE_OBSERVE_INTERVAL_MS, Level, Sample, Sampling, Source};
 use std::thread::JoinHandle;
 
-/// Between two samples, and while memory is short or no CPU figure is there yet.
+/// Interval of samples; the shorter one applies while memory is short or there is no CPU figure
+/// yet.
 pub(super) const SAMPLE_MS: f64 = 1000.0;
 const SAMPLE_SOON_MS: f64 = 250.0;
 
@@ -32,7 +33,8 @@ impl Host {
     }
 }
 
-/// Where the figures of a host come from. A root is a Linux of its own, wherever it lies.
+/// Returns the source of a host's figures. A root other than the empty one is always a Linux file
+/// system.
 fn source(root: &str) -> Box<dyn Source + Send> {
     #[cfg(not(target_os = "linux"))]
     if root.is_empty() {
@@ -52,7 +54,7 @@ pub(super) struct Registry {
     pub(super) own: OwnUsage,
 }
 
-/// What the watcher knows of itself.
+/// The watcher's figures about itself.
 #[derive(Default)]
 pub(super) struct OwnUsage {
     figures: Option<OwnFigures>,
@@ -63,7 +65,7 @@ pub(super) struct OwnUsage {
 }
 
 impl OwnUsage {
-    /// On the watcher's thread only.
+    /// Reads the figures; on the watcher's thread only.
     fn refresh(&mut self) -> Option<u64> {
         if self.figures.is_none() {
             self.figures = OwnFigures::open();
@@ -85,13 +87,13 @@ impl OwnUsage {
     }
 }
 
-/// A look that is later than this may have wanted a CPU.
+/// An observation later than this may be due to the watcher waiting for a CPU.
 const LATE_MS: f64 = 5.0;
 
 impl Registry {
-    /// Does what is due. Returns lines to write, and when to come again.
+    /// Does everything that is due. Returns lines to write, and the time of the next call.
     pub(super) fn tick(&mut self, now_ms: f64) -> (Vec<(u64, String)>, f64) {
-        // With a look, if one is to come: a wake-up costs more than either.
+        // Done together with an observation if one is near: a wake-up costs more than either.
         if self
             .hosts
             .iter()
@@ -106,7 +108,7 @@ impl Registry {
             .iter_mut()
             .filter(|thread| thread.observe_due_ms <= now_ms + 0.1)
         {
-            // A late look asks whether the watcher itself had no CPU.
+            // After a late observation, read whether the watcher itself waited for a CPU.
             if now_ms - thread.observe_due_ms > LATE_MS {
                 self.own.refresh();
             }
@@ -131,7 +133,7 @@ impl Registry {
         (lines, due_ms)
     }
 
-    /// Takes a thread off the list and adds its totals to those of the threads that have left.
+    /// Removes a thread and adds its totals to those of the threads that have left.
     pub(super) fn remember(&mut self, at: usize) {
         let totals = self.threads.swap_remove(at).totals();
         match &mut self.past {

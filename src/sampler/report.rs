@@ -1,4 +1,5 @@
-//! What is told of a member: its own figures, those of the process it shares, and those of its fellows.
+//! The report of a watched thread: its own figures, those of the process, and those of the other
+//! threads.
 
 use super::cell;
 use super::registry::Registry;
@@ -6,55 +7,55 @@ use super::stall_record::StallRecord;
 use super::watched_thread::{Totals, WatchedThread};
 use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample};
 
-/// Everything about one member, at one moment.
+/// All figures of one watched thread at one time.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The process's clock.
+    /// Time of the report, by the process's clock.
     pub now_ms: f64,
     /// The process and its container.
     pub sample: Sample,
-    /// The limit that binds.
+    /// The memory limit of which most is used.
     pub limit: Option<Dated<Limit>>,
-    /// The level of memory.
+    /// The level of memory pressure.
     pub level: Level,
-    /// The share of one core that the thread has used, 0 to 1.
+    /// Share of one core that the thread uses, 0 to 1.
     pub thread_cpu: Option<Dated<f64>>,
-    /// The share of time in which the loop was not in poll, 0 to 1.
+    /// Share of time in which the loop was not in poll, 0 to 1.
     pub utilization: Option<Dated<f64>>,
-    /// Delays of its loop in the last minute.
+    /// Delays of the thread's loop in the last minute.
     pub delays: Option<Dated<Quantiles>>,
-    /// The same of all threads, those that have ended left out.
+    /// Delays of the loops of all current threads in the last minute.
     pub process_delays: Option<Dated<Quantiles>>,
-    /// Delays of all loops that there were, of all time.
+    /// Delays of all loops over all time.
     pub lifetime_delays: Option<Dated<Quantiles>>,
-    /// When its loop was last looked at; `None` if it is not watched.
+    /// Last observation of the loop; `None` if it is not watched.
     pub observed_ms: Option<f64>,
-    /// The same of the thread whose loop was looked at longest ago.
+    /// Last observation of the loop that was observed longest ago.
     pub all_observed_ms: Option<f64>,
     /// Whether the loop is watched, and whether the kernel shows the thread.
     pub visibility: (bool, bool),
     /// Stalls of this thread.
     pub stalls: u64,
-    /// The one under way.
+    /// The stall under way.
     pub stall: Option<StallRecord>,
-    /// Times at which everything was stopped.
+    /// Times that everything was stopped.
     pub pauses: u32,
-    /// Threads under watch.
+    /// The watched threads.
     pub threads: Vec<ThreadReport>,
-    /// Of all threads, those that have ended included.
+    /// Requests of all threads, including threads that have left.
     pub process_requests: f64,
-    /// Stalls of all threads, those that have ended included.
+    /// Stalls of all threads, including threads that have left.
     pub process_stalls: u64,
-    /// Milliseconds of all stalls.
+    /// Duration of all stalls, ms.
     pub process_stalled_ms: f64,
-    /// The watcher's own CPU since its last sample, share of one core.
+    /// CPU of the watcher since its last sample, share of one core.
     pub own_cpu: Option<Dated<f64>>,
 }
 
-/// A member as others see it.
+/// Figures of one thread in the reports of all.
 #[derive(Debug, Clone)]
 pub struct ThreadReport {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// Requests in flight.
     pub in_flight: f64,
@@ -79,14 +80,14 @@ impl ThreadReport {
 }
 
 impl Registry {
-    /// Adds up a figure over all threads, those that have left included.
+    /// Adds up a figure over all threads, including threads that have left.
     fn sum(&self, figure: fn(&Totals) -> f64) -> f64 {
         let past = self.past.as_ref().map_or(0.0, figure);
         let threads = self.threads.iter();
         past + threads.map(|thread| figure(&thread.totals())).sum::<f64>()
     }
 
-    /// Everything about the member at `at`; `None` before the first sample.
+    /// Returns all figures of the thread at index `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
         let mut current = Delays::new(now_ms);
         let mut lifetime = self

@@ -1,24 +1,24 @@
-//! A stall with the thread and the requests it met, and its line in a log.
+//! A stall with its thread and the requests in flight, and its line in the log.
 
 use crate::resources::{Cause, Stall, system_call_name};
 
-/// A stall, and what was in flight when it was noticed.
+/// A stall and its circumstances when it was noticed.
 #[derive(Debug, Clone)]
 pub struct StallRecord {
-    /// Counts a member's stalls, from 1.
+    /// Number of the stall on its thread, from 1.
     pub id: u64,
-    /// The member's name.
+    /// Name of the thread.
     pub thread: String,
-    /// What happened.
+    /// The stall.
     pub stall: Stall,
-    /// What had begun last; empty if nothing was said.
+    /// Label of the request or message begun last; empty if it has none.
     pub label: String,
     /// Requests in flight.
     pub in_flight: f64,
 }
 
 impl StallRecord {
-    /// One line about the stall, for a log.
+    /// Returns the line of the log.
     pub(super) fn line(&self, is_over: bool) -> String {
         let verb = if is_over { "was" } else { "has been" };
         let place = if self.label.is_empty() {

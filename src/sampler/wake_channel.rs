@@ -1,8 +1,9 @@
-//! How a watched thread and the watcher reach each other: an answer one way, a wake-up the other.
+//! The two ways between a watched thread and the watcher: a mailbox of atomics for answers and
+//! notices, and a socket for wake-ups.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What a thread tells the watcher when it answers. Times are bits of an `f64`.
+/// The thread's last answer and the watcher's pending notices. Times are the bits of an `f64`.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     answered_ms: AtomicU64,
@@ -13,13 +14,13 @@ pub struct Mailbox {
 pub const NOTICE_LEVEL: u32 = 1;
 /// A stall is over.
 pub const NOTICE_STALL: u32 = 2;
-/// The heap's figures are wanted.
+/// The figures of the heap are needed.
 pub const NOTICE_HEAP: u32 = 4;
 
 impl Mailbox {
-    /// The loop turns. Returns, and forgets, what is new.
+    /// Called when the loop turns. Returns the pending notices and clears them.
     pub fn answer(&self, now_ms: f64) -> u32 {
-        // Release: what the thread has stored before is seen by who sees the answer.
+        // Release: the watcher that sees this answer sees everything the thread stored before it.
         self.answered_ms.store(now_ms.to_bits(), Ordering::Release);
         self.news.swap(0, Ordering::AcqRel)
     }
@@ -33,7 +34,7 @@ impl Mailbox {
     }
 }
 
-/// The watcher's end of the socket that a loop reads.
+/// The watcher's end of the wake socket.
 #[derive(Debug)]
 pub(super) struct WakeChannel {
     #[cfg(unix)]
@@ -41,7 +42,7 @@ pub(super) struct WakeChannel {
 }
 
 impl WakeChannel {
-    /// Both ends: ours, and the descriptor of the loop's.
+    /// Opens the socket. Returns the watcher's end, and the descriptor of the loop's end.
     #[cfg(unix)]
     pub(super) fn new() -> Option<(Self, i32)> {
         use std::os::fd::IntoRawFd;
@@ -56,7 +57,7 @@ impl WakeChannel {
         None
     }
 
-    /// Wakes the loop. A full socket holds a wake already, a closed one has nobody to wake.
+    /// Wakes the loop. A full socket holds a wake-up already; a closed one has no reader.
     pub(super) fn wake(&mut self) {
         #[cfg(unix)]
         let _ = std::io::Write::write(&mut self.socket, &[1]);

@@ -1,4 +1,6 @@
-//! One JavaScript thread under watch.
+//! One watched JavaScript thread: its cells, its stall watch, its stalls and its figures.
+//!
+//! Does not own the schedule (`registry`) or the files of the kernel (`system`).
 
 use super::cell::{self, Cells};
 use super::config::Config;
@@ -15,12 +17,12 @@ use std::sync::Arc;
 
 /// Stalls and transitions that are kept.
 const KEPT: usize = 64;
-/// Labels of a thread.
+/// Labels per thread.
 const LABELS_MAX: usize = 1024;
-/// Characters of a label.
+/// Characters per label.
 const LABEL_MAX: usize = 200;
 
-/// What a member adds to the totals of the process.
+/// The share of a thread in the totals of the process.
 #[derive(Debug, Clone)]
 pub(super) struct Totals {
     pub(super) requests: f64,
@@ -44,7 +46,7 @@ pub(super) struct WatchedThread {
     log: Option<Log>,
     pub(super) observe_due_ms: f64,
     observed_ms: f64,
-    /// Milliseconds in which it was seen asleep elsewhere, since its use was measured.
+    /// Time in which the thread was seen asleep outside of poll since its use was measured, ms.
     blocked_ms: f64,
     stalled_label: String,
     stalled_in_flight: f64,
@@ -58,7 +60,7 @@ pub(super) struct WatchedThread {
     pub(super) utilization: Option<Dated<f64>>,
 }
 
-/// A thread's figures at the latest sample.
+/// Scheduler figures of the thread at the latest sample.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
     at_ms: f64,
@@ -112,14 +114,14 @@ impl WatchedThread {
         &self.config.root
     }
 
-    /// Whether a block may be about to become a stall.
+    /// True if a block may soon become a stall.
     pub(super) fn is_suspect(&self, now_ms: f64) -> bool {
         self.watch
             .as_ref()
             .is_some_and(|watch| watch.is_suspect(now_ms))
     }
 
-    /// For as long as lines are written to it.
+    /// Takes the log out while lines are written to it.
     pub(super) fn take_log(&mut self) -> Option<Log> {
         self.log.take()
     }
@@ -128,12 +130,12 @@ impl WatchedThread {
         self.log = log;
     }
 
-    /// Whether its loop is watched, and whether the kernel shows its thread.
+    /// Returns whether the loop is watched, and whether the kernel shows the thread.
     pub(super) fn visibility(&self) -> (bool, bool) {
         (self.watch.is_some(), self.kernel.is_some())
     }
 
-    /// When its loop was last looked at, if it is watched.
+    /// Returns the time of the last observation, if the loop is watched.
     pub(super) fn observed_ms(&self) -> Option<f64> {
         self.watch.as_ref().map(|_| self.observed_ms)
     }
@@ -167,7 +169,7 @@ impl WatchedThread {
         if at == 0 || at != self.labels.len() || at >= LABELS_MAX {
             return false;
         }
-        // What is written into a log must stay on its line.
+        // A label must not break the line of a log.
         self.labels.push(
             text.chars()
                 .take(LABEL_MAX)
@@ -183,7 +185,7 @@ impl WatchedThread {
             .map_or("", String::as_str)
     }
 
-    /// Looks at the thread. Returns the lines to write.
+    /// Observes the thread. Returns the lines to write.
     pub(super) fn observe(
         &mut self,
         now_ms: f64,
@@ -236,7 +238,7 @@ impl WatchedThread {
         }
     }
 
-    /// Records how long an event from outside had to wait.
+    /// Records the delay of an event from outside.
     fn answered(&mut self, now_ms: f64, delay_ms: f64, state: ThreadState) {
         if state != ThreadState::Poll
             && let Some(kernel) = &mut self.kernel
@@ -250,7 +252,8 @@ impl WatchedThread {
         }
     }
 
-    /// Looks at an idle loop are further apart: each stands for the time it covers.
+    /// Records the time without a delay: observations of a calm loop are further apart, and each
+    /// stands for the interval it covers.
     fn was_in_poll(&mut self, now_ms: f64) {
         let times = ((now_ms - self.observed_ms) / OBSERVE_INTERVAL_MS)
             .round()
@@ -280,7 +283,7 @@ impl WatchedThread {
         text
     }
 
-    /// The stall under way.
+    /// Returns the stall under way.
     pub(super) fn current_stall(&self) -> Option<StallRecord> {
         let stall = self.watch.as_ref()?.stall()?;
         Some(self.record(self.stalls + 1, &stall))
@@ -303,7 +306,8 @@ impl WatchedThread {
         }
     }
 
-    /// Takes in a sample of the process; `others` is what the rest of it has in flight.
+    /// Takes a sample of the process; `others` is the number of requests in flight on other
+    /// threads.
     pub(super) fn take_sample(&mut self, sample: &Sample, others: f64) {
         let heap = (self.load(cell::HEAP_USED), self.load(cell::HEAP_LIMIT));
         let limit = sample
@@ -339,9 +343,9 @@ impl WatchedThread {
         self.store(cell::LEVEL, f64::from(self.gauge.level() as u8));
     }
 
-    /// The percentage below which a sample is not believed.
+    /// Returns the percentage below which a sample is ignored.
     fn floor(&self, sample: &Sample) -> f64 {
-        // Half of the figures do not say that memory is short no longer.
+        // An incomplete sample does not prove that memory is no longer short.
         match self.gauge.level() {
             _ if sample.is_whole() => f64::NEG_INFINITY,
             Level::Ok => f64::NEG_INFINITY,
@@ -350,7 +354,7 @@ impl WatchedThread {
         }
     }
 
-    /// CPU and utilisation of the thread since the latest sample.
+    /// Measures CPU and utilization of the thread since the latest sample.
     fn measure(&mut self, now_ms: f64) {
         let seen = self.kernel.as_mut().map(KernelThread::observe);
         let Some((Some(scheduled), _)) = seen else {
@@ -375,7 +379,7 @@ impl WatchedThread {
         if self.watch.is_none() {
             return;
         }
-        // What it spends on a CPU or waiting for one is known; asleep outside of the poll is sampled.
+        // Time on a CPU and time waiting for one are exact; time asleep outside of poll is sampled.
         let asleep = std::mem::take(&mut self.blocked_ms) / elapsed_ms;
         let busy = on_cpu + share(now.waited_ns, last.waited_ns) + asleep;
         self.utilization = Some(Dated::new(busy.min(1.0), now_ms));
