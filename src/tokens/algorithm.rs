@@ -1,6 +1,6 @@
-//! Signature algorithms, by the names of RFC 7518, 8037 and 9864.
+//! Signature algorithms with the names of RFC 7518, 8037 and 9864, and sets of them.
 
-/// A signature algorithm. `none` is not one.
+/// A signature algorithm. `none` is not among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the names are those of the RFCs")]
@@ -22,7 +22,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms.
     pub const ALL: [Self; 14] = [
         Self::HS256,
         Self::HS384,
@@ -40,7 +40,7 @@ impl Algorithm {
         Self::Ed25519,
     ];
 
-    /// Its name in a header's `alg`.
+    /// Returns its name in the header's `alg`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that exact name.
+    /// Returns the algorithm with exactly that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == name)
@@ -73,9 +73,9 @@ impl Algorithm {
 pub struct Algorithms(u16);
 
 impl Algorithms {
-    /// Those of HMAC.
+    /// The algorithms of HMAC secrets.
     pub const HMAC: Self = Self::of(&[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512]);
-    /// Those of RSA keys.
+    /// The algorithms of RSA keys.
     pub const RSA: Self = Self::of(&[
         Algorithm::RS256,
         Algorithm::RS384,
@@ -84,10 +84,10 @@ impl Algorithms {
         Algorithm::PS384,
         Algorithm::PS512,
     ]);
-    /// The one of Ed25519 keys, under both of its names.
+    /// The algorithm of Ed25519 keys, under both of its names.
     pub const ED25519: Self = Self::of(&[Algorithm::EdDSA, Algorithm::Ed25519]);
 
-    /// A set.
+    /// Creates a set.
     #[must_use]
     pub const fn of(list: &[Algorithm]) -> Self {
         let (mut bits, mut at) = (0, 0);
@@ -98,31 +98,31 @@ impl Algorithms {
         Self(bits)
     }
 
-    /// Whether it holds `algorithm`.
+    /// True if the set contains `algorithm`.
     #[must_use]
     pub const fn has(self, algorithm: Algorithm) -> bool {
         self.0 & (1 << algorithm as u8) != 0
     }
 
-    /// What both sets hold.
+    /// Returns the intersection of two sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether it holds none.
+    /// True if the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether it stands for one algorithm: `EdDSA` and `Ed25519` are the same.
+    /// True if the set is a single algorithm; `EdDSA` and `Ed25519` are the same one.
     #[must_use]
     pub const fn is_one(self) -> bool {
         self.0.is_power_of_two() || self.0 == Self::ED25519.0
     }
 
-    /// One of them.
+    /// Returns one of the algorithms.
     #[must_use]
     pub fn first(self) -> Option<Algorithm> {
         Algorithm::ALL.into_iter().find(|one| self.has(*one))

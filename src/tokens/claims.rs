@@ -1,17 +1,21 @@
-//! The claims set, judged by a policy.
+//! Checks the claims set against a policy (RFC 7519, section 4.1).
+//!
+//! Owns the checks of presence, names and dates. Does not own reading the object (`json_object`) or
+//! revocation.
 
 use super::json_object::{Flaw, Value, read};
 use super::policy::{ClaimName, Policy, Refused, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;
 
-/// Dates beyond it lose whole seconds.
+/// Greatest date; above it, doubles cannot hold single seconds.
 const DATE_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// What of the claims is wanted after they were found good.
+/// The claims that later steps need.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'a> {
-    /// When the token stops being good: `exp`, or the end of its age, and the tolerance.
+    /// The time at which the token becomes invalid: the earlier of `exp` and the end of its maximum
+    /// age, plus the tolerance.
     pub deadline: f64,
     pub issuer: Option<Cow<'a, str>>,
     pub subject: Option<Cow<'a, str>>,
@@ -23,11 +27,11 @@ pub(super) struct Claims<'a> {
 struct Members<'a> {
     /// By [`ClaimName::number`].
     registered: [Option<Value<'a>>; 7],
-    /// A bit for each of [`Policy::required`] that was met.
+    /// A bit for each of [`Policy::required`] that is present.
     required: u32,
 }
 
-/// Reads decoded claims and reports what the policy does not allow; `now` in wall-clock seconds.
+/// Reads decoded claims and reports violations of the policy; `now` in wall-clock seconds.
 pub(super) fn judge<'a>(
     bytes: &'a [u8],
     policy: &Policy,
@@ -90,7 +94,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Issuer, subject, id and audience.
+    /// Checks issuer, subject, id and audience.
     fn check_names(
         &self,
         claims: &mut Claims<'a>,
@@ -137,8 +141,8 @@ impl<'a> Members<'a> {
         claims.deadline = f64::INFINITY;
         if let Some(expiry) = self.date(ClaimName::Expiry, report)? {
             claims.deadline = expiry + tolerance;
-            // "On or after" it, the token is not accepted (RFC 7519, section 4.1.4).
-            // Nor is any at a time that is none.
+            // The token must not be accepted "on or after" this time (RFC 7519, section 4.1.4), nor
+            // at a time that is not a number.
             if now >= claims.deadline || now.is_nan() {
                 report(Refused::claim(Failure::TokenExpired, ClaimName::Expiry))?;
             }
@@ -170,7 +174,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// A NumericDate: finite, not negative, in whole or parts of seconds.
+    /// Reads a NumericDate: finite, not negative, whole or fractional seconds.
     fn date(&self, claim: ClaimName, report: Report<'_>) -> Result<Option<f64>, Refused> {
         let Some(value) = self.value(claim) else {
             return Ok(None);

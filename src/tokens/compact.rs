@@ -1,4 +1,5 @@
-//! The compact form: three base64url parts and two dots, in one spelling only.
+//! The compact serialization (RFC 7515, section 7.1): three base64url parts and two dots, in the
+//! one canonical encoding.
 
 use crate::validators::Failure;
 use base64::Engine;
@@ -10,11 +11,11 @@ pub(super) struct Parts<'a> {
     pub header: &'a [u8],
     pub payload: &'a [u8],
     pub signature: &'a [u8],
-    /// What is signed: header, dot, payload.
+    /// The signed text: header, dot, payload.
     pub signed: &'a [u8],
 }
 
-/// Cuts a token at its dots. The payload may be empty: a JWS may sign nothing.
+/// Splits a token at its dots. The payload may be empty: a JWS may have an empty payload.
 pub(super) fn split(token: &[u8]) -> Result<Parts<'_>, Failure> {
     if token.is_empty() {
         return Err(Failure::TokenRequired);
@@ -25,7 +26,7 @@ pub(super) fn split(token: &[u8]) -> Result<Parts<'_>, Failure> {
     };
     match dots.count() {
         0 => {}
-        // Five parts are a JWE's.
+        // Five parts are a JWE.
         2 => return Err(Failure::TokenEncrypted),
         _ => return Err(Failure::TokenFormat),
     }
@@ -41,8 +42,8 @@ pub(super) fn split(token: &[u8]) -> Result<Parts<'_>, Failure> {
     Ok(parts)
 }
 
-/// Decodes one part into `buffer`. Refuses what is not the one canonical encoding: other
-/// characters, padding, white space, stray bits at the end.
+/// Decodes one part into `buffer`. Refuses every encoding but the canonical one: other characters,
+/// padding, white space, stray bits at the end.
 pub(super) fn decode<'b>(encoded: &[u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Failure> {
     let room = encoded.len() / 4 * 3 + 3;
     if buffer.len() < room {

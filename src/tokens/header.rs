@@ -1,4 +1,5 @@
-//! The protected header: what it says of the key, and what of it is refused.
+//! Checks the protected header against a policy, and returns what selects the key: algorithm and
+//! key id.
 
 use super::algorithm::Algorithm;
 use super::json_object::{Flaw, Value, read};
@@ -6,16 +7,16 @@ use super::policy::{Policy, Refused, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;
 
-/// A key id beyond this, or with anything but visible ASCII, is nobody's.
+/// Longest key id; longer ones, and those with other than printable ASCII, are refused.
 pub(super) const KID_MAX_BYTES: usize = 256;
 const DEPTH_MAX: usize = 8;
 
-/// Whether a text can be a key id.
+/// True if the text is a valid key id.
 pub(super) fn is_kid(kid: &str) -> bool {
     (1..=KID_MAX_BYTES).contains(&kid.len()) && kid.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
-/// What a header says of the key.
+/// The members that select a key.
 #[derive(Debug, Default)]
 pub(super) struct Header<'a> {
     pub algorithm: Option<Algorithm>,
@@ -33,12 +34,12 @@ struct Members<'a> {
     zip: bool,
     enc: bool,
     brings_key: bool,
-    /// Names that are no registered ones: `crit` must not hold registered names (RFC 7515,
-    /// section 4.1.11).
+    /// Names that are not registered: `crit` must not list registered names (RFC 7515, section
+    /// 4.1.11).
     extensions: Vec<String>,
 }
 
-/// Reads a decoded header and reports what the policy does not allow.
+/// Reads a decoded header and reports violations of the policy.
 pub(super) fn judge<'a>(
     bytes: &'a [u8],
     policy: &Policy,
@@ -79,7 +80,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Refuses encrypted, compressed and unencoded tokens, unknown critical extensions, and keys.
+    /// Refuses encrypted, compressed and unencoded tokens, unknown critical extensions, and
+    /// embedded keys.
     fn check_form(&self, policy: &Policy, report: Report<'_>) -> Result<(), Refused> {
         if self.enc {
             report(Failure::TokenEncrypted.into())?;
@@ -101,7 +103,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Whether `crit` is a list of extensions that the header has and the policy allows, each once.
+    /// True if `crit` lists extensions that the header has and the policy allows, each once.
     fn understands(&self, crit: Value<'a>, policy: &Policy) -> bool {
         let mut names: Vec<String> = Vec::new();
         let is_list = crit.strings(|name| names.push(name.into_owned()));

@@ -1,18 +1,18 @@
-//! A JSON object read in one pass: its members as slices of the text, everything below them
+//! Reads a JSON object in one pass: its members as slices of the text, everything below them
 //! checked and skipped.
 //!
-//! For headers and claims: both are small, known to be objects, and only a few of their members
-//! matter. What passes here, `JSON.parse` accepts and `serde_json` reads the same way.
+//! For headers and claims: both are small, must be objects, and only a few of their members matter.
+//! Invariant: `JSON.parse` accepts every text that passes, and `serde_json` reads it the same way.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Why a text is no such object.
+/// Why a text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Not a JSON object in UTF-8, or with a number that no double holds.
+    /// Not a JSON object in UTF-8, or with a number outside the range of a double.
     Syntax,
-    /// Nested deeper than allowed.
+    /// Nested too deeply.
     Depth,
     /// A member of the object itself occurs twice.
     Duplicate,
@@ -20,10 +20,10 @@ pub(super) enum Flaw {
     Proto,
 }
 
-/// A member's value: what it is, and its text.
+/// The value of a member, with its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
-    /// The text between the quotes, escapes and all; whether it has any.
+    /// The text between the quotes with its escapes, and whether it has escapes.
     String(&'a str, bool),
     Number(&'a str),
     True,
@@ -35,7 +35,7 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The string, unescaped.
+    /// Returns the string, unescaped.
     pub(super) fn string(self) -> Option<Cow<'a, str>> {
         match self {
             Self::String(text, escaped) => Some(unescaped(text, escaped)),
@@ -43,12 +43,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number, if a double holds it.
+    /// Returns the number, if it is in the range of a double.
     pub(super) fn number(self) -> Option<f64> {
         let Self::Number(text) = self else {
             return None;
         };
-        // Dates are ten digits: read without the library's care for fractions.
+        // Dates are integers of ten digits: a plain loop is faster than the parser for floats.
         if text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let whole = text
                 .bytes()
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
         text.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// Calls `each` with every item of an array of strings; `false` if it is anything else.
+    /// Calls `each` with every item of an array of strings; returns `false` for any other value.
     pub(super) fn strings(self, mut each: impl FnMut(Cow<'a, str>)) -> bool {
         let Self::Array(text) = self else {
             return false;
@@ -133,7 +133,7 @@ pub(super) fn read<'a>(
     }
 }
 
-/// The keys of one object: a short list, as headers and claims are; a set beyond it.
+/// The keys of one object: a short list, which suffices for headers and claims; a set beyond it.
 #[derive(Default)]
 struct Seen<'a> {
     few: [Option<&'a str>; 12],
@@ -142,7 +142,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// `false` if the key was there.
+    /// Returns `false` if the key was present.
     fn add(&mut self, key: Cow<'a, str>) -> bool {
         if self.few[..self.count].contains(&Some(key.as_ref())) {
             return false;
@@ -183,7 +183,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Moves past a comma, or past `close`: whether another item follows.
+    /// Moves past a comma or `close`; returns whether another item follows.
     fn next_item(&mut self, close: u8) -> Result<bool, Flaw> {
         self.space();
         let byte = self.peek();
@@ -195,7 +195,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A key, its colon and the space after it.
+    /// Reads a key, its colon, and the space after it.
     fn key(&mut self) -> Result<Cow<'a, str>, Flaw> {
         self.expect(b'"')?;
         let (text, escaped) = self.string()?;
@@ -209,7 +209,7 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// The value that begins here; `depth` objects and arrays are open around it.
+    /// Reads a value; `depth` objects and arrays are open around it.
     fn value(&mut self, depth: usize) -> Result<Value<'a>, Flaw> {
         let start = self.at;
         match self.peek() {
@@ -324,7 +324,7 @@ impl<'a> Scanner<'a> {
         Ok(number)
     }
 
-    /// The string whose opening quote is behind us: its text, and whether it has escapes.
+    /// Reads a string after its opening quote. Returns its text, and whether it has escapes.
     fn string(&mut self) -> Result<(&'a str, bool), Flaw> {
         let bytes = self.text.as_bytes();
         let start = self.at;
@@ -381,7 +381,7 @@ fn hex(bytes: &[u8], at: usize) -> Option<u32> {
     })
 }
 
-/// A string's text without its escapes. The text was checked.
+/// Removes the escapes of a text that was checked.
 fn unescaped(text: &str, escaped: bool) -> Cow<'_, str> {
     if !escaped {
         return Cow::Borrowed(text);
@@ -529,7 +529,7 @@ mod tests {
         })
     }
 
-    /// What serde_json makes of the text: an object, or not.
+    /// Whether serde_json reads the text as an object.
     fn oracle(bytes: &[u8]) -> bool {
         matches!(
             serde_json::from_slice(bytes),

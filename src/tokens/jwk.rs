@@ -1,4 +1,7 @@
-//! One key, from a JWK (RFC 7517, 8037) or from PEM, checked before it is used.
+//! Reads one key, from a JWK (RFC 7517, 8037) or from PEM, and prepares it.
+//!
+//! Owns the formats, and the checks that the members agree. Does not own the checks for weak keys
+//! (`weak_keys`).
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::header::is_kid;
@@ -17,8 +20,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-/// A key as it is given: a JWK, or PEM with the members of a JWK that say what it is for.
-/// A repeated member is an error; private members are not looked at.
+/// A key in its input form: a JWK, or PEM with the members of a JWK that state its purpose. A
+/// repeated member is an error; private members are ignored.
 #[derive(Deserialize)]
 pub(super) struct RawKey {
     kty: Option<String>,
@@ -43,7 +46,7 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// Checks and prepares a key for one of `allowed`.
+/// Checks a key and prepares it for one of `allowed`.
 pub(super) fn prepare(raw: &RawKey, allowed: Algorithms) -> Result<Key, KeyProblem> {
     check_purpose(raw)?;
     let named = match &raw.alg {
@@ -62,7 +65,7 @@ pub(super) fn prepare(raw: &RawKey, allowed: Algorithms) -> Result<Key, KeyProbl
 }
 
 impl Material {
-    /// The algorithms that fit it: an elliptic curve has one.
+    /// Returns the algorithms that fit the material: an elliptic curve has one.
     fn algorithms(&self) -> Algorithms {
         match self {
             Self::Secret(_) => Algorithms::HMAC,
@@ -76,7 +79,8 @@ impl Material {
         }
     }
 
-    /// The one algorithm of a key, and the set it stands for (`EdDSA` and `Ed25519` are the same).
+    /// Selects the one algorithm of the key. Returns it with its set, since `EdDSA` and `Ed25519`
+    /// are the same.
     fn algorithm(
         &self,
         named: Option<Algorithm>,
@@ -148,7 +152,7 @@ impl Material {
     }
 }
 
-/// `use` and `key_ops`, together and each by itself (RFC 7517, sections 4.2 and 4.3).
+/// Checks `use` and `key_ops`, together and each by itself (RFC 7517, sections 4.2 and 4.3).
 fn check_purpose(raw: &RawKey) -> Result<(), KeyProblem> {
     if let Some(operations) = &raw.key_ops {
         let repeats = operations

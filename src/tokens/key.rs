@@ -1,5 +1,7 @@
-//! One key that is ready to verify signatures. Owns the prepared key material; how it is read and
-//! checked is in `jwk`, which key fits a token in `key_set`.
+//! One key that is ready to verify signatures.
+//!
+//! Owns the prepared key material. Does not own reading and checking it (`jwk`) or selecting it for
+//! a token (`key_set`). Invariant: a key verifies with one algorithm only.
 
 use super::algorithm::Algorithms;
 use aws_lc_rs::hmac;
@@ -38,7 +40,8 @@ impl Key {
         }
     }
 
-    /// Whether `signature` is this key's of `message`. HMAC tags are compared in constant time.
+    /// True if `signature` is a signature of `message` by this key. HMAC tags are compared in
+    /// constant time.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.prepared {
             Prepared::Hmac(key) => hmac::verify(key, message, signature).is_ok(),

@@ -1,6 +1,6 @@
-//! Why a key cannot be used.
+//! Reasons why a key cannot be used. Invariant: no text of the key is part of an error.
 
-/// What is wrong with a key. No text of the key is in it.
+/// Why a key cannot be used. Contains no text of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each has its sentence")]
 pub enum KeyProblem {
@@ -51,7 +51,7 @@ pub enum KeyProblem {
 }
 
 impl KeyProblem {
-    /// Whether the key is fine for somebody else: a key set may hold such.
+    /// True if the key is fine for another purpose: a key set may contain such keys.
     #[must_use]
     pub const fn is_foreign(self) -> bool {
         matches!(
@@ -65,11 +65,11 @@ impl KeyProblem {
     }
 }
 
-/// A key that was refused, by its place in the set.
+/// A refused key, by its place in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyError {
-    /// Its place.
+    /// Index in the set.
     pub index: usize,
-    /// Why.
+    /// The reason.
     pub problem: KeyProblem,
 }

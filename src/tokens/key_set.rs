@@ -1,4 +1,7 @@
-//! A set of prepared keys, and which of them a token may have been signed with.
+//! A set of prepared keys, and the selection of keys for a token.
+//!
+//! Owns the rules for `kid`. Does not own fetching or caching of key sets. Invariant: no two usable
+//! keys of a set have the same `kid`.
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::jwk::{RawKey, prepare};
@@ -10,21 +13,21 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The most keys in a set, and the longest text of one.
+/// Limits of a set: keys, and length of its text.
 const KEYS_MAX: usize = 100;
 const TEXT_MAX_BYTES: usize = 1 << 20;
-/// How many keys are tried for a token that names none.
+/// Keys that are tried for a token without a `kid`.
 pub(super) const TRIES_MAX: usize = 4;
 
-/// Keys, by their ids.
+/// A set of keys, indexed by `kid`.
 pub struct KeySet {
-    /// Of the process: no two sets have the same.
+    /// Unique in the process.
     pub(super) id: u64,
     keys: Vec<Key>,
     by_kid: HashMap<String, u8>,
 }
 
-/// What a text gave.
+/// A set loaded from a text.
 pub struct Loaded {
     /// The usable keys.
     pub set: KeySet,
@@ -32,7 +35,7 @@ pub struct Loaded {
     pub skipped: Vec<KeyError>,
 }
 
-/// Why a text gave no set.
+/// Why a text is not a usable set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SetProblem {
     /// Not `{"keys": […]}`, or a key repeats a member.
@@ -41,13 +44,13 @@ pub enum SetProblem {
     /// Too large, or too many keys.
     #[error("is too large: at most 100 keys and 1 MiB")]
     TooLarge,
-    /// Two usable keys share an id.
+    /// Two usable keys have the same id.
     #[error("has two keys of the same kid")]
     DuplicateKid,
     /// No key in it can be used.
     #[error("has no key that the verifier can use")]
     Empty,
-    /// A key must not be left out here.
+    /// A key cannot be used and may not be left out.
     #[error("has a key that cannot be used")]
     Key(KeyError),
 }
@@ -55,11 +58,11 @@ pub enum SetProblem {
 /// Which keys may be left out of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tolerance {
-    /// None: each was given on purpose.
+    /// None: each key was given on purpose.
     Nothing,
-    /// Those for another purpose.
+    /// Keys for another purpose.
     Foreign,
-    /// Every one that cannot be used: one bad key of an issuer must not lock everybody out.
+    /// Every key that cannot be used: one bad key of an issuer must not lock out all users.
     Unusable,
 }
 
@@ -75,13 +78,13 @@ impl Tolerance {
 
 #[derive(Deserialize)]
 struct RawSet<'a> {
-    // Read one by one: what is wrong with one key must not spoil the others.
+    // Parsed one by one: an error in one key must not affect the others.
     #[serde(borrow)]
     keys: Vec<&'a RawValue>,
 }
 
 impl KeySet {
-    /// No keys, until some are loaded.
+    /// Creates an empty set.
     #[must_use]
     pub fn empty() -> Self {
         Self::of(Vec::new(), HashMap::new())
@@ -89,7 +92,7 @@ impl KeySet {
 
     fn of(keys: Vec<Key>, by_kid: HashMap<String, u8>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // Relaxed: it only has to be another number each time.
+        // Relaxed: the number only has to be unique.
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             keys,
@@ -97,7 +100,7 @@ impl KeySet {
         }
     }
 
-    /// Reads a JWK set whose keys may also be `{"pem": …}`.
+    /// Reads a JWK set, whose keys may also be `{"pem": …}`.
     pub fn load(
         text: &str,
         allowed: Algorithms,
@@ -143,22 +146,22 @@ impl KeySet {
         })
     }
 
-    /// How many keys it holds.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether it holds none.
+    /// True if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The keys that may have signed a token with this header.
+    /// Returns the keys that may have signed a token with this header.
     ///
-    /// A named key is that key or nobody's, unless there are keys without a name. For a token that
-    /// names none, every key of the algorithm may be it, up to [`TRIES_MAX`].
+    /// A `kid` selects the key with that id, or else the keys without an id. Without a `kid`, every
+    /// key of the algorithm is a candidate, up to [`TRIES_MAX`].
     pub(super) fn candidates(
         &self,
         algorithm: Algorithm,
@@ -204,7 +207,7 @@ impl KeySet {
     }
 }
 
-/// Places of keys in their set.
+/// Indexes of keys in their set.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Candidates {
     places: [u8; TRIES_MAX],

@@ -1,20 +1,20 @@
-//! Signed tokens (JWS in compact form, RFC 7515) and their claims (JWT, RFC 7519).
+//! Verification of signed tokens (JWS in compact form, RFC 7515) and their claims (JWT, RFC 7519).
 //!
-//! Owns the strict front end: form, header, key choice, claims, policy, revocation. Does not own
-//! clocks (`now` is an argument), the fetching of key sets, or results kept for later.
+//! Owns form, header, key selection, signature, claims, policy and revocation. Does not own clocks
+//! (`now` is an argument), the fetching of key sets, or the cache of results.
 //!
 //! ```text
 //!  bytes -> compact::split -> header -> key set -> signature -> claims -> policy -> revocation
 //! ```
 //!
 //! # Invariants
-//! - The algorithm comes from the key; the token's `alg` has to equal it.
-//! - Nothing of the payload is decoded before its signature was found good (but by `explain`).
-//! - What fails says so by a [`Refused`]: no text of the token leaves this module.
+//! - The algorithm comes from the key; the token's `alg` must equal it.
+//! - No part of the payload is decoded before its signature is verified (except by `explain`).
+//! - A failed check is reported as a [`Refused`]: no text of the token leaves this module.
 //!
 //! The `jsonwebtoken` crate reads PEM keys and is the oracle of the tests. Its `decode` is not
-//! used: it ignores `crit`, lets a missing or mistyped `aud`, `iss` or `sub` pass, and prepares
-//! the key anew on each call.
+//! used: it ignores `crit`, accepts a missing or mistyped `aud`, `iss` or `sub`, and prepares the
+//! key again on each call.
 
 mod algorithm;
 mod claims;

@@ -1,9 +1,10 @@
-//! What a verifier asks of tokens, and how it names what is wrong with one.
+//! The policy of a verifier, and the refusals that name the violated rule.
 
 use super::algorithm::Algorithms;
 use crate::validators::Failure;
 
-/// A registered claim (RFC 7519, section 4.1), or one that the policy requires, by its place there.
+/// A registered claim (RFC 7519, section 4.1), or a claim that the policy requires, by its index
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimName {
     /// `iss`
@@ -20,12 +21,12 @@ pub enum ClaimName {
     IssuedAt,
     /// `jti`
     Id,
-    /// Another claim of [`Policy::required`].
+    /// Another claim, by its index in [`Policy::required`].
     Required(u8),
 }
 
 impl ClaimName {
-    /// The registered ones, in the order of their numbers.
+    /// The registered claims, in the order of their numbers.
     pub const REGISTERED: [(&'static str, Self); 7] = [
         ("iss", Self::Issuer),
         ("sub", Self::Subject),
@@ -36,7 +37,7 @@ impl ClaimName {
         ("jti", Self::Id),
     ];
 
-    /// Its number: registered claims from 0, required ones from 7.
+    /// Returns its number: registered claims from 0, required ones from 7.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -55,9 +56,9 @@ impl ClaimName {
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// The code.
+    /// The failure.
     pub failure: Failure,
-    /// The claim it is about.
+    /// The claim that failed.
     pub claim: Option<ClaimName>,
 }
 
@@ -69,7 +70,8 @@ impl Refused {
         }
     }
 
-    /// One number for both: the failure, and the claim's number plus one above its eight bits.
+    /// Returns both as one number: the failure in the low eight bits, the claim's number plus one
+    /// above them.
     #[must_use]
     pub const fn number(self) -> u32 {
         let claim = match self.claim {
@@ -89,23 +91,23 @@ impl From<Failure> for Refused {
     }
 }
 
-/// Told of every failing check; an `Err` ends the verification.
+/// Called with every failed check; an `Err` ends the verification.
 pub(super) type Report<'r> = &'r mut dyn FnMut(Refused) -> Result<(), Refused>;
 
-/// What the header's `typ` has to be.
+/// The rule for the header's `typ`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum TypRule {
-    /// Absent, or `JWT`: a token that says it is something else is not an ordinary one.
+    /// None, or `JWT`: a token that declares another type is not an ordinary token.
     #[default]
     Plain,
     /// One of these media types.
     OneOf(Vec<String>),
-    /// Not looked at.
+    /// Any value.
     Any,
 }
 
 impl TypRule {
-    /// One of these, of which `application/` may be left out.
+    /// Creates a rule from media types, whose `application/` may be omitted.
     #[must_use]
     pub fn one_of(types: &[String]) -> Self {
         Self::OneOf(types.iter().map(|one| media_type(one)).collect())
@@ -122,7 +124,8 @@ impl TypRule {
     }
 }
 
-/// RFC 7515, section 4.1.9: a `typ` without a slash stands for `application/` and itself.
+/// Completes a media type: a `typ` without a slash stands for `application/` and itself (RFC 7515,
+/// section 4.1.9).
 fn media_type(typ: &str) -> String {
     let lower = typ.to_ascii_lowercase();
     if lower.contains('/') {
@@ -132,37 +135,38 @@ fn media_type(typ: &str) -> String {
     }
 }
 
-/// What a verifier asks of tokens. A configured claim is a required claim.
+/// The policy of a verifier. A configured claim is a required claim.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The algorithms a key may be used with.
+    /// Allowed algorithms.
     pub algorithms: Algorithms,
-    /// `iss` is one of these; empty: not asked.
+    /// Allowed values of `iss`; empty for any.
     pub issuers: Vec<String>,
-    /// `aud` holds one of these; empty: a token that names an audience is refused.
+    /// Accepted values in `aud`; if empty, tokens with an audience are refused.
     pub audiences: Vec<String>,
-    /// Takes tokens for any audience.
+    /// Accepts tokens for any audience.
     pub any_audience: bool,
-    /// `sub` is this.
+    /// Required value of `sub`.
     pub subject: Option<String>,
-    /// Registered claims that have to be there, as bits by [`ClaimName::number`], besides `exp`
-    /// and those that another option asks for.
+    /// Registered claims that must be present, as bits by [`ClaimName::number`], in addition to
+    /// `exp` and to the claims that other options require.
     pub required_registered: u8,
-    /// Other claims that have to be there; at most 32.
+    /// Other claims that must be present; at most 32.
     pub required: Vec<String>,
-    /// How many seconds ago a token may have been issued.
+    /// Maximum age of a token since `iat`, s.
     pub max_age_seconds: Option<f64>,
-    /// By how many seconds clocks may differ.
+    /// Tolerance for differences of clocks, s.
     pub tolerance_seconds: f64,
-    /// What the header's `typ` has to be.
+    /// Rule for the header's `typ`.
     pub typ: TypRule,
-    /// Names that `crit` may hold.
+    /// Names that `crit` may contain.
     pub critical: Vec<String>,
-    /// Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`); else these are not looked at.
+    /// Refuses tokens that contain a key (`jwk`, `jku`, `x5u`, `x5c`); otherwise these members are
+    /// ignored.
     pub refuse_embedded_keys: bool,
-    /// The longest token.
+    /// Maximum length of a token, bytes.
     pub max_token_bytes: usize,
-    /// How deep claims may nest; the object itself counts.
+    /// Maximum nesting of the claims, including the object itself.
     pub max_depth: usize,
 }
 

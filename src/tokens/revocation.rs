@@ -1,30 +1,31 @@
-//! Tokens that were taken back, until they would have expired anyway.
+//! Revoked tokens, until they would have expired anyway.
 //!
-//! By `(iss, jti)`, and by subject "not before" a moment. Identities are kept as keyed 128-bit
-//! hashes: of fixed size, and nobody outside can make two collide. A token's text is never the
-//! key: the same token has many spellings (an ECDSA signature has two).
+//! Revocation is by `(iss, jti)`, or by subject for all tokens issued before a time. Entries are
+//! keyed 128-bit hashes: of fixed size, and clients cannot make two of them collide. The token's
+//! text is never the key, since one token has several valid texts (an ECDSA signature has two
+//! forms).
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// No room for another revocation: nothing was dropped, nothing was added.
+/// The list is full: no entry was dropped and none was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationsFull;
 
-/// What was revoked. Times in wall-clock seconds.
+/// The revocations. Times are wall-clock seconds.
 #[derive(Debug)]
 pub struct Revocations {
     max: usize,
     keys: (u64, u64),
     tokens: HashMap<u128, u64>,
     subjects: HashMap<u128, (f64, u64)>,
-    /// Both, in the order in which they expire.
+    /// The keys of both maps, in the order of their expiry.
     expiries: BTreeSet<(u64, bool, u128)>,
 }
 
 impl Revocations {
-    /// Room for `max` entries in all.
+    /// Creates a list for `max` entries.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let state = RandomState::new();
@@ -43,19 +44,19 @@ impl Revocations {
         hasher.finish128().as_u128()
     }
 
-    /// How many entries it holds.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.expiries.len()
     }
 
-    /// Whether nothing is revoked.
+    /// True if there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.expiries.is_empty()
     }
 
-    /// Forgets what has expired.
+    /// Removes expired entries.
     pub fn purge(&mut self, now: f64) {
         while let Some(&(until, is_subject, hash)) = self.expiries.first() {
             if until as f64 > now {
@@ -70,7 +71,8 @@ impl Revocations {
         }
     }
 
-    /// Revokes a token until `until`. A later `until` of the same token counts.
+    /// Revokes a token until `until`. For a token that is revoked already, the later `until`
+    /// counts.
     pub fn revoke(
         &mut self,
         issuer: &str,
@@ -98,7 +100,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Revokes a subject's tokens that were issued before `not_before`, until `until`.
+    /// Revokes a subject's tokens issued before `not_before`, until `until`.
     pub fn not_before(
         &mut self,
         subject: &str,
@@ -127,8 +129,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Whether a token is revoked. One that does not say when it was issued cannot prove that it
-    /// is young enough.
+    /// True if a token is revoked. A token without `iat` cannot prove that it was issued later.
     #[must_use]
     pub fn covers(
         &self,

@@ -1,4 +1,7 @@
-//! The whole check of one token, and what is kept between two of them.
+//! The complete verification of a token, and the state kept between two of them.
+//!
+//! Invariants: a header is remembered only after a valid signature, and only for one key set; the
+//! payload in `scratch` is empty unless the last token was valid.
 
 use super::claims;
 use super::compact::{decode, split};
@@ -9,23 +12,23 @@ use super::revocation::{Revocations, RevocationsFull};
 use crate::validators::Failure;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// How many headers are remembered: issuers repeat theirs in every token.
+/// Headers that are remembered: an issuer uses the same header in every token.
 const HEADERS_MAX: usize = 8;
 
-/// A policy, its keys, and what was revoked. Shared by threads; each has its own [`Scratch`].
+/// A policy with its keys and revocations. Threads share it; each has its own [`Scratch`].
 pub struct Verifier {
     policy: Policy,
     keys: RwLock<Arc<KeySet>>,
     revocations: RwLock<Revocations>,
 }
 
-/// A header that a good token had: no attacker writes here.
+/// The header of a valid token; attackers cannot add one.
 struct Known {
     encoded: Vec<u8>,
     candidates: Candidates,
 }
 
-/// Buffers of one thread, and the headers it has met.
+/// The buffers of one thread, and the headers it remembers.
 #[derive(Default)]
 pub struct Scratch {
     header: Vec<u8>,
@@ -38,13 +41,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The payload of the token that was found good last.
+    /// Returns the payload of the token that was verified last.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload[..self.payload_length]
     }
 
-    /// Forgets the headers of other keys than these.
+    /// Drops the remembered headers if the keys have changed.
     fn use_keys(&mut self, keys: &Arc<KeySet>) {
         if self.keys.as_ref().is_none_or(|known| known.id != keys.id) {
             self.keys = Some(Arc::clone(keys));
@@ -60,7 +63,7 @@ impl Scratch {
             .map(|known| known.candidates)
     }
 
-    /// Remembers the header of a good token in the place of the oldest one.
+    /// Remembers the header of a valid token in place of the oldest one.
     fn remember(&mut self, header: &[u8], candidates: Candidates) {
         let known = Known {
             encoded: header.to_vec(),
@@ -76,7 +79,7 @@ impl Scratch {
 }
 
 impl Verifier {
-    /// A verifier with these keys and room for that many revocations.
+    /// Creates a verifier with these keys and room for `max_revocations`.
     #[must_use]
     pub fn new(policy: Policy, keys: KeySet, max_revocations: usize) -> Self {
         Self {
@@ -86,18 +89,18 @@ impl Verifier {
         }
     }
 
-    /// What it asks of tokens.
+    /// Returns the policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Exchanges all keys at once.
+    /// Replaces all keys at once.
     pub fn set_keys(&self, keys: KeySet) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
-    /// How many keys it has.
+    /// Returns the number of keys.
     #[must_use]
     pub fn key_count(&self) -> usize {
         self.keys().len()
@@ -107,7 +110,7 @@ impl Verifier {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Revokes the token of `(issuer, id)`, which expires at `expiry`.
+    /// Revokes the token `(issuer, id)`, which expires at `expiry`.
     pub fn revoke(
         &self,
         issuer: &str,
@@ -122,8 +125,8 @@ impl Verifier {
             .revoke(issuer, id, until, now)
     }
 
-    /// Revokes a subject's tokens that were issued before `not_before`. The entry is kept until
-    /// `until`, or as long as the policy's greatest age lets such a token live.
+    /// Revokes a subject's tokens issued before `not_before`. The entry is kept until `until`, or
+    /// for as long as the policy's maximum age allows such tokens.
     pub fn not_before(
         &self,
         subject: &str,
@@ -143,7 +146,7 @@ impl Verifier {
             .not_before(subject, not_before, until, now)
     }
 
-    /// How many revocations are held, after those that expired were forgotten.
+    /// Removes expired revocations and returns the number of the others.
     #[must_use]
     pub fn revocation_count(&self, now: f64) -> usize {
         let mut revocations = self
@@ -154,8 +157,8 @@ impl Verifier {
         revocations.len()
     }
 
-    /// Verifies a token; its payload is then in `scratch`. `now` in wall-clock seconds.
-    /// Returns the moment at which the token stops being good.
+    /// Verifies a token and leaves its payload in `scratch`; `now` in wall-clock seconds. Returns
+    /// the time at which the token becomes invalid.
     pub fn verify(&self, token: &[u8], now: f64, scratch: &mut Scratch) -> Result<f64, Refused> {
         self.verify_payload(token, scratch, false)?;
         let outcome = self.verify_claims(scratch.payload(), now);
@@ -171,7 +174,7 @@ impl Verifier {
         Ok(claims.deadline)
     }
 
-    /// Verifies the signature of a token whose payload may be anything; it is then in `scratch`.
+    /// Verifies the signature of a token with any payload, and leaves the payload in `scratch`.
     pub fn verify_signature(&self, token: &[u8], scratch: &mut Scratch) -> Result<(), Refused> {
         self.verify_payload(token, scratch, true)
     }
@@ -230,8 +233,10 @@ impl Verifier {
         Ok(())
     }
 
-    /// Every check that a token fails, not only the first. What depends on a part that cannot be
-    /// read is left out.
+    /// Returns every check that a token fails, not only the first. Checks of a part that cannot be
+    /// read are left out.
+    ///
+    /// Long, because the three parts are checked independently of each other.
     #[must_use]
     pub fn explain(&self, token: &[u8], now: f64) -> Vec<Refused> {
         let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! Refuses keys that give no protection: secrets that are public or short, RSA moduli that can be
-//! factored, Ed25519 points for which anybody can sign.
+//! Refuses weak keys: secrets that are public or short, RSA moduli that can be factored, Ed25519
+//! points for which anyone can sign.
 
 use super::algorithm::Algorithm;
 use super::key_problem::KeyProblem;
@@ -10,7 +10,8 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// RSA moduli, in bits: below, they can be factored; above, one check costs milliseconds.
+/// Size of RSA moduli, bits: smaller ones can be factored, larger ones cost milliseconds per
+/// signature.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 const SECRET_MAX_BYTES: usize = 1 << 14;
 
@@ -30,8 +31,8 @@ pub(super) fn check_secret(secret: &[u8], algorithm: Algorithm) -> Result<(), Ke
     }
 }
 
-/// Whether a secret is the text or the bytes of a key that others have: PEM wherever it begins,
-/// the base64 within it, DER, an SSH key, a JWK or a set of them.
+/// True if a secret is the text or the bytes of a key that others may have: PEM at any position,
+/// the base64 within it, DER, an SSH key, a JWK or a set of JWKs.
 fn looks_like_a_key(secret: &[u8]) -> bool {
     let is_der = |bytes: &[u8]| {
         bytes.first() == Some(&0x30)
@@ -66,7 +67,7 @@ pub(super) fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyProblem> {
     let (Some(first), Some(last)) = (n.first(), n.last()) else {
         return Err(KeyProblem::Encoding);
     };
-    // RFC 7518, section 6.3.1: the least number of octets.
+    // RFC 7518, section 6.3.1: the minimum number of octets.
     if *first == 0 || e.first() == Some(&0) {
         return Err(KeyProblem::Encoding);
     }
@@ -87,9 +88,9 @@ pub(super) fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyProblem> {
     }
 }
 
-/// Whether a modulus has the mark of the keys of CVE-2017-15361: modulo each of these primes it is
-/// a power of 65537 (Nemec and others, "The Return of Coppersmith's Attack", section 2.3). One
-/// good modulus in 2^27 has it by chance.
+/// True if a modulus has the fingerprint of CVE-2017-15361: modulo each of these primes it is a
+/// power of 65537 (Nemec and others, "The Return of Coppersmith's Attack", section 2.3). One good
+/// modulus in 2^27 has it by chance.
 fn is_roca(n: &[u8]) -> bool {
     [
         11u32, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
@@ -110,8 +111,9 @@ fn is_roca(n: &[u8]) -> bool {
     })
 }
 
-/// The y of all points whose order divides 8, in each of its encodings, without the sign of x. Under
-/// such a key a signature holds for (nearly) every message (Chalkias and others, "Taming the many EdDSAs").
+/// The y coordinates of all points whose order divides 8, in each encoding, without the sign bit of
+/// x. Under such a key a signature is valid for (nearly) every message (Chalkias and others,
+/// "Taming the many EdDSAs").
 const SMALL_ORDER: [[u8; 32]; 7] = [
     [
         0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
