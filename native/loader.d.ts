@@ -91,7 +91,7 @@ export declare class TokenCore {
 }
 
 /** The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed. */
-export declare class Trust {
+export declare class TrustedProxies {
   /** Trusts nobody yet. */
   constructor()
   /** Adds a network or an address; `false` if it is neither. */

@@ -44,7 +44,7 @@ const SOURCES = {
     'dist/ws.d.ts',
     'dist/bun.d.ts',
     'dist/testing.d.ts',
-    'src/kpi',
+    'src/metrics',
     'src/sampler',
     'scripts/docs',
     'scripts/docs.mjs',

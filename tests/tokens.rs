@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode, get_current_timestamp};
-use portcullis::validators::token::{
+use portcullis::tokens::{
     Algorithm, Algorithms, ClaimName, KeySet, Policy, Scratch, Tolerance, Verifier,
 };
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode};
 use libfuzzer_sys::fuzz_target;
-use portcullis::validators::token::{
+use portcullis::tokens::{
     Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier,
 };
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::validators::token::{
+use portcullis::tokens::{
     Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier,
 };
 

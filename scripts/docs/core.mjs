@@ -5,7 +5,7 @@ import { failureRows } from '../../native/loader.js';
 import { root } from '../lib/project.mjs';
 import { cell, table } from './tables.mjs';
 
-const FAMILIES = 'src/kpi/families.rs';
+const FAMILIES = 'src/metrics/families.rs';
 const CELLS = 'src/sampler/cell.rs';
 const FAMILY =
   /family\(\s*(Otel|Prom|Both),\s*"([^"]+)",\s*(Counter|Gauge),\s*"([^"]*)",\s*"([^"]+)",?\s*\)(?:,\s*labels: &\[([^\]]*)\])?/g;

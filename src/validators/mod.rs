@@ -2,11 +2,10 @@
 //!
 //! Owns no memory of JavaScript and knows no Node-API. A failure is an outcome, hence a value.
 
-mod address;
 mod failure;
 mod json;
-pub mod token;
+mod public_address;
 
-pub use address::is_public;
 pub use failure::Failure;
 pub use json::{DEPTH_MAX, JsonLimits, Refusal, Report, Scanner, Segment};
+pub use public_address::is_public;

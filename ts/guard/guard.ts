@@ -12,7 +12,7 @@ import { OpenSockets, type WebSocketStats, type SocketHost } from '../connection
 import { targetOf } from '../http/answer.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
-import type { Trust } from '../native/addon.js';
+import type { TrustedProxies } from '../native/addon.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
@@ -73,7 +73,7 @@ export class Guard<R> {
   readonly #exempt: ReadonlySet<string>;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
-  readonly #trustedProxies: Trust | undefined;
+  readonly #trustedProxies: TrustedProxies | undefined;
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;

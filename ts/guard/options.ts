@@ -4,7 +4,7 @@ import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
-import { Trust } from '../native/addon.js';
+import { TrustedProxies } from '../native/addon.js';
 import type { PageOptions } from '../page/live-page.js';
 import type { RequestLimits, WebSocketLimits } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
@@ -153,19 +153,21 @@ export function managerOf<R>(
 }
 
 /** Parses `trustedProxies`; `undefined` if there are none. @internal */
-export function trustedProxiesOf(networks: readonly string[] | undefined): Trust | undefined {
+export function trustedProxiesOf(
+  networks: readonly string[] | undefined,
+): TrustedProxies | undefined {
   if (networks === undefined) return undefined;
   if (!Array.isArray(networks))
     throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
-  const trust = new Trust();
+  const proxies = new TrustedProxies();
   for (const [index, network] of networks.entries()) {
     const field = `trustedProxies[${index}]`;
     if (typeof network !== 'string')
       throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
-    if (!trust.add(network))
+    if (!proxies.add(network))
       throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
   }
-  return networks.length === 0 ? undefined : trust;
+  return networks.length === 0 ? undefined : proxies;
 }
 
 /** Checks `exemptPaths`. @internal */

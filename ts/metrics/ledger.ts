@@ -1,6 +1,6 @@
 /**
  * What was counted. A request is written down as two numbers in memory of this thread, and folded
- * into windows and routes by the native side (`src/kpi/ledger.rs`) a few thousand at a time, or when
+ * into windows and routes by the native side (`src/metrics/ledger.rs`) a few thousand at a time, or when
  * somebody asks.
  */
 import { PortcullisError } from '../base/errors.js';
@@ -8,7 +8,7 @@ import { metricLayout, RequestLedger } from '../native/addon.js';
 import type { RouteFigures, WindowFigures, WindowName } from './report.js';
 import { Routes } from './routes.js';
 
-/** Places of the figures that are counted beside requests, in the order of `src/kpi/windows.rs`. @internal */
+/** Places of the figures that are counted beside requests, in the order of `src/metrics/windows.rs`. @internal */
 export const IN = 0;
 /** @internal */
 export const OUT = 2;

@@ -140,7 +140,7 @@ export const {
   RequestLedger,
   ResourceWatch,
   TokenCore,
-  Trust,
+  TrustedProxies,
   createConnections,
   createJsonScanner,
   createUsers,
@@ -153,5 +153,5 @@ export const {
 export type RequestLedger = Native.RequestLedger;
 export type ResourceWatch = Native.ResourceWatch;
 export type TokenCore = Native.TokenCore;
-export type Trust = Native.Trust;
+export type TrustedProxies = Native.TrustedProxies;
 export type { StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';

@@ -43,7 +43,7 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
 /// How many single digits, each with a comma behind it, come in a row from `at`; at most `most`,
 /// by fours. It is the densest that an array can be.
 #[inline(always)]
-pub(super) fn singles(bytes: &[u8], at: usize, most: usize) -> usize {
+pub(super) fn single_digits(bytes: &[u8], at: usize, most: usize) -> usize {
     let mut count = 0;
     while count + 4 <= most
         && let Some(word) = word(bytes, at + 2 * count)

@@ -1,47 +1,14 @@
 //! The pass itself: a loop over values, with the open arrays and objects on a stack of its own.
 
-use super::keys::{Keys, Repeated};
+use super::keys::Keys;
+use super::limits::{DEPTH_MAX, JsonLimits};
+use super::number;
+use super::outcome::{Refusal, Report, Segment, Step, at, beyond};
 use super::text::{self, Unescaped, word};
-use super::{DEPTH_MAX, JsonLimits, number};
 use crate::validators::Failure;
 
 /// Names longer than this are cut in a path.
 const NAME_MAX: usize = 64;
-
-/// Why a text was refused, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub failure: Failure,
-    /// The byte at which it shows.
-    pub offset: usize,
-    /// The limit that was passed, where it is one.
-    pub limit: Option<usize>,
-}
-
-/// What a text that passed is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Report {
-    /// Scalars, arrays and objects.
-    pub values: usize,
-    /// The deepest nesting.
-    pub depth: usize,
-    /// Whether every byte is ASCII.
-    pub is_ascii: bool,
-    /// Whether an integer is beyond 2^53.
-    pub has_unsafe_integers: bool,
-    /// Whether a string holds `\u0000`.
-    pub has_nul: bool,
-}
-
-/// One step of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
-    /// A key; a long one is cut and ends with `…`.
-    Key(String),
-    /// An index.
-    Index(usize),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -100,34 +67,6 @@ impl State {
     }
 }
 
-/// What came of a part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The whole text passed.
-    Passed(Report),
-    /// All is well so far.
-    More,
-    /// The part ends within something long: only the whole text can be judged, from its start.
-    Cut,
-}
-
-impl Step {
-    /// Whether the next part is needed.
-    #[must_use]
-    pub fn is_more(self) -> bool {
-        self == Self::More
-    }
-
-    /// What the whole text is like, if it passed.
-    #[must_use]
-    pub fn report(self) -> Option<Report> {
-        match self {
-            Self::Passed(report) => Some(report),
-            Self::More | Self::Cut => None,
-        }
-    }
-}
-
 /// A part of a text is read up to so many bytes before its end, unless it is the last one.
 const MARGIN: usize = 2048;
 /// No failure but that of a number depends on bytes that are further behind its offset.
@@ -147,34 +86,6 @@ impl Default for Scanner {
     }
 }
 
-fn at(failure: Failure, offset: usize) -> Refusal {
-    Refusal {
-        failure,
-        offset,
-        limit: None,
-    }
-}
-
-fn beyond(failure: Failure, offset: usize, limit: usize) -> Refusal {
-    Refusal {
-        failure,
-        offset,
-        limit: Some(limit),
-    }
-}
-
-impl From<(Failure, usize)> for Refusal {
-    fn from((failure, offset): (Failure, usize)) -> Self {
-        at(failure, offset)
-    }
-}
-
-impl From<Repeated> for Refusal {
-    fn from(Repeated(offset): Repeated) -> Self {
-        at(Failure::JsonDuplicateKey, offset)
-    }
-}
-
 /// Past white space.
 #[inline(always)]
 fn skip(bytes: &[u8], mut at: usize) -> usize {
@@ -190,7 +101,7 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
 
 /// How often `,[]` or `,{}`, as `opening` says, comes in a row from `at`; at most `most` times.
 #[inline(always)]
-fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
+fn empty_containers(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
     let mut count = 0;
     while count < most
         && let Some(&[b',', first, last]) = bytes.get(at + 3 * count..at + 3 * count + 3)
@@ -230,7 +141,7 @@ fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
 
 /// Whether what is yet to come could change a refusal.
 #[cold]
-fn hangs_on_the_rest(refusal: &Refusal, length: usize) -> bool {
+fn depends_on_rest(refusal: &Refusal, length: usize) -> bool {
     match refusal.failure {
         Failure::JsonNumberRange | Failure::JsonUnsafeInteger => true,
         Failure::JsonSyntax | Failure::JsonEncoding | Failure::JsonSurrogate | Failure::JsonNul => {
@@ -307,7 +218,7 @@ impl Scanner {
                 self.state = state;
                 Ok(Step::More)
             }
-            Err(refusal) if !is_last && hangs_on_the_rest(&refusal, bytes.len()) => Ok(Step::Cut),
+            Err(refusal) if !is_last && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
             Err(refusal) => {
                 self.frames.push(state.top);
                 Err(refusal)
@@ -361,7 +272,7 @@ impl Scanner {
                     if top.kind == Kind::Array {
                         let room = (limits.max_values - report.values)
                             .min(limits.max_items - top.count as usize);
-                        let singles = number::singles(bytes, offset, room);
+                        let singles = number::single_digits(bytes, offset, room);
                         if singles > 0 {
                             report.values += singles - 1;
                             top.count += singles as u32;
@@ -396,8 +307,12 @@ impl Scanner {
                         if top.kind == Kind::Array {
                             let room = (limits.max_values - report.values)
                                 .min(limits.max_items - top.count as usize);
-                            let same =
-                                empties(&bytes[..bytes.len().min(pause_at)], offset, opening, room);
+                            let same = empty_containers(
+                                &bytes[..bytes.len().min(pause_at)],
+                                offset,
+                                opening,
+                                room,
+                            );
                             report.values += same;
                             top.count += same as u32;
                             offset += 3 * same;

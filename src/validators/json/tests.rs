@@ -1,6 +1,6 @@
 //! The scanner against `serde_json`, and its limits one by one.
 
-use super::scanner::Step;
+use super::outcome::Step;
 use super::{JsonLimits, Report, Scanner, Segment};
 use crate::validators::Failure;
 use proptest::prelude::*;

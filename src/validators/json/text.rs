@@ -1,6 +1,6 @@
 //! Strings: where one ends, and what one says once its escapes are read.
 
-use super::JsonLimits;
+use super::limits::JsonLimits;
 use crate::validators::Failure;
 use wide::u8x16;
 
