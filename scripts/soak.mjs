@@ -29,7 +29,7 @@ const { minutes, hours, host: hosts, trial: trials } = given;
 if (minutes !== undefined && hours !== undefined)
   fail('--minutes and --hours: give one of them.', NOT_STARTED);
 if (!hosts.some((host) => trialsOf(host).some((trial) => trials.includes(trial))))
-  fail('that trial runs inside of a runtime: --host ws for Node, elysia for Bun.', NOT_STARTED);
+  fail('that trial runs inside of a runtime: use --host ws for Node, elysia for Bun.', NOT_STARTED);
 build(NOT_STARTED);
 
 for (const signal of ['SIGINT', 'SIGTERM'])

@@ -2,7 +2,7 @@
 import http from 'node:http';
 import WebSocket from 'ws';
 
-/** Paths of the demo; a path that stands twice is requested twice as often. */
+/** Paths of the demo; a path that is listed twice is requested twice as often. */
 const PATHS = [
   '/',
   '/',
@@ -21,7 +21,7 @@ const WAVE_MS = 120_000;
 const addressOf = (index) =>
   process.platform === 'linux' ? `127.0.0.${index % 5 === 0 ? 9 : 10 + (index % 60)}` : undefined;
 
-/** Returns the query of a client: a third has no user, a seventh the same one. */
+/** Returns the query of a client: a third of the clients has no user, a seventh shares one. */
 const queryOf = (index) =>
   index % 3 === 0 ? '' : `?user=user-${index % 7 === 0 ? 1 : index % 97}`;
 
