@@ -1,5 +1,5 @@
-// Writes the CommonJS entries and their types. Each entry checks the runtime's version, then exports the names of
-// the ECMAScript module.
+// Writes the CommonJS entries and their types. Each entry checks the runtime's version, then
+// exports the names of the ECMAScript module.
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import typescript from 'typescript';
 

@@ -1,15 +1,25 @@
-// Writes THIRD-PARTY-NOTICES.md: the crates linked into the addons of all platforms and the packages inlined into
-// the page, each with its licence, and every licence text once. The build runs it; every package contains it.
+// Writes THIRD-PARTY-NOTICES.md: the crates linked into the addons of all platforms and the
+// packages inlined into the page, each with its licence, and every licence text once. The build
+// runs it; every package contains it.
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { cargoMetadata, fail, json, root } from './lib/project.mjs';
 
-/** Crates that are packed without their repository's licence file, and a package of the same repository that has it. */
+/**
+ * Crates that are packed without their repository's licence file, and a package of the same
+ * repository that has it.
+ */
 const TEXT_ELSEWHERE = [[/^napi(?:-|$)/, 'node_modules/@napi-rs/cli']];
-/** Crates without any licence file; the text of their licence names no holder, so another crate's copy serves. */
+/**
+ * Crates without any licence file; the text of their licence names no holder, so another crate's
+ * copy serves.
+ */
 const STANDARD = [[/^objc2-/, /apache/i]];
 
-/** Returns the crates that are linked for a target: dependencies, without those of the build and without macros. */
+/**
+ * Returns the crates that are linked for a target: dependencies, without those of the build and
+ * without macros.
+ */
 function linkedFor(target) {
   const { packages, resolve } = cargoMetadata('--filter-platform', target);
   const byId = new Map(packages.map((one) => [one.id, one]));
@@ -67,7 +77,9 @@ function linkedCrates() {
   });
 }
 
-/** Adds the standard text of their licence to the crates without a text; fails where there is none. */
+/**
+ * Adds the standard text of their licence to the crates without a text; fails where there is none.
+ */
 function addStandardTexts(crates) {
   const all = crates.flatMap(({ texts }) => texts);
   for (const crate of crates.filter(({ texts }) => texts.length === 0)) {
@@ -81,7 +93,10 @@ function addStandardTexts(crates) {
   }
 }
 
-/** Returns Rust's standard library. Its texts are those of serde, which belongs to the same project and names no holder. */
+/**
+ * Returns Rust's standard library. Its texts are those of serde, which belongs to the same project
+ * and names no holder.
+ */
 function standardLibrary(crates) {
   const { texts } =
     crates.find(({ name }) => name === 'serde_core') ??

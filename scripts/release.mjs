@@ -69,7 +69,10 @@ function addNotices(root, folder) {
   );
 }
 
-/** Moves binaries from `artifacts/` into npm/ and adds their packages to package.json; throws if one is missing. */
+/**
+ * Moves binaries from `artifacts/` into npm/ and adds their packages to package.json; throws if one
+ * is missing.
+ */
 export function prepare(root) {
   const napi = (...args) =>
     execute(join(root, 'node_modules', '.bin', 'napi'), args, { cwd: root });

@@ -1,5 +1,5 @@
-// npm run soak: the failures of production, on every host, many times over. Ends with a table, and with
-// code 1 and the seed if anything broke. `--minutes` and `--hours` repeat it with other seeds.
+// npm run soak: the failures of production, on every host, many times over. Ends with a table, and
+// with code 1 and the seed if anything broke. `--minutes` and `--hours` repeat it with other seeds.
 import { FULL, SHORT, TRIALS, attempt, trialsOf } from '../soak/plan.mjs';
 import { HOSTS, killAll } from '../soak/process.mjs';
 import { Report } from '../soak/report.mjs';

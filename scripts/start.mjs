@@ -1,5 +1,5 @@
-// npm start: builds the stale parts, starts the demo server on Bun with traffic, and prints the address of its page.
-// `npm start -- --load 500` connects 500 real clients.
+// npm start: builds the stale parts, starts the demo server on Bun with traffic, and prints the
+// address of its page. `npm start -- --load 500` connects 500 real clients.
 import { spawn } from 'node:child_process';
 import { readOptions } from './lib/options.mjs';
 import { build, root, tool } from './lib/project.mjs';

@@ -17,7 +17,10 @@ const PATHS = [
 const BLOCK_EVERY_MS = 45_000;
 const WAVE_MS = 120_000;
 
-/** Returns the address of a client. Linux has all of 127.0.0.0/8: a fifth of the clients share one address. */
+/**
+ * Returns the address of a client. Linux has all of 127.0.0.0/8: a fifth of the clients share one
+ * address.
+ */
 const addressOf = (index) =>
   process.platform === 'linux' ? `127.0.0.${index % 5 === 0 ? 9 : 10 + (index % 60)}` : undefined;
 
@@ -46,7 +49,8 @@ function connect(host, index) {
 }
 
 /**
- * Connects clients, sends requests in waves, and blocks the server's loop now and then, until the process ends.
+ * Connects clients, sends requests in waves, and blocks the server's loop now and then, until the
+ * process ends.
  * @param base such as `http://127.0.0.1:3000`
  */
 export function startTraffic(base, clients) {

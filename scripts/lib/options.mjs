@@ -5,7 +5,10 @@ import { fail } from './project.mjs';
 /** A mistake in a command's arguments; the message is a sentence. */
 class UsageError extends Error {}
 
-/** Returns Levenshtein's distance. A second copy beside `ts/`: the build reads options before it compiles `ts/`. */
+/**
+ * Returns Levenshtein's distance. A second copy beside `ts/`: the build reads options before it
+ * compiles `ts/`.
+ */
 function distance(from, to) {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
   for (let i = 1; i <= from.length; i++) {
@@ -96,9 +99,10 @@ function valueOf(name, given, option) {
  * Reads the arguments of this process. `--help` prints the usage; a mistake is printed above the
  * usage. Both end the process.
  * @param usage the command and a line for each option
- * @param options by name: `{ type: 'boolean' }`; `{ type: 'integer', least, most }`; `{ type: 'number', above, most }`;
- *   `{ type: 'string' }`, whose value is one of `of`, if given; `{ type: 'list', of }`, words separated by commas.
- *   Each takes a `default`; `multiple` makes a list of a string that is given several times.
+ * @param options by name: `{ type: 'boolean' }`; `{ type: 'integer', least, most }`; `{ type:
+ *   'number', above, most }`; `{ type: 'string' }`, whose value is one of `of`, if given; `{ type:
+ *   'list', of }`, words separated by commas. Each takes a `default`; `multiple` makes a list of a
+ *   string that is given several times.
  * @param exitCode after a mistake
  * @returns the values by name; `undefined` without a value and without a default
  */

@@ -1,5 +1,5 @@
-// Loads each entry of the installed portcullis by import or by require, and does some real work with it.
-// The check copies this file into an empty project and runs it there on every runtime.
+// Loads each entry of the installed portcullis by import or by require, and does some real work
+// with it. The check copies this file into an empty project and runs it there on every runtime.
 //   node probe.mjs import|require
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';

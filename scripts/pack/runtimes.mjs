@@ -1,5 +1,5 @@
-// Finds the runtimes on which the package is tried. Missing ones are installed from npm, as packages that hold
-// only a binary, into node_modules/.cache.
+// Finds the runtimes on which the package is tried. Missing ones are installed from npm, as
+// packages that hold only a binary, into node_modules/.cache.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -78,7 +78,10 @@ function bun(version) {
   ]);
 }
 
-/** Returns the supported runtimes: the oldest supported version, and the newest of each release line. */
+/**
+ * Returns the supported runtimes: the oldest supported version, and the newest of each release
+ * line.
+ */
 export function runtimes() {
   return [
     ...['20.19.0', '20', '22', '24', '26'].map((version) => ({

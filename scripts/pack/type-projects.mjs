@@ -1,4 +1,5 @@
-// Projects of users, which compile against the packed declarations with the strictest options of the compiler.
+// Projects of users, which compile against the packed declarations with the strictest options of
+// the compiler.
 import { readFileSync } from 'node:fs';
 
 const STRICT = {
