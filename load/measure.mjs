@@ -8,7 +8,7 @@ const IN_FLIGHT = 256;
 const FLOODING = 128;
 const SETTLE_MS = 300;
 
-/** A contestant's server with its clients. */
+/** The server of a contestant and its clients. */
 class Contest {
   #server;
   #clients;
@@ -41,9 +41,12 @@ class Contest {
   }
 }
 
-/** Runs the phase `steady` in several windows: the p99 of one window depends on the garbage collection within it. */
+/**
+ * Runs the phase `steady` in several windows: the p99 of one window depends on the garbage
+ * collection within it.
+ */
 async function steadyWindows(contest, { rate, steadyMs, windows }) {
-  // The server compiles its message path during this warm-up, on its own core; no message is charged for it.
+  // Warm-up: the server compiles its message path on its own core, which no message should pay for.
   await contest.run('steady', { rate, ms: 2 * steadyMs });
   const parts = [];
   for (let count = 0; count < windows; count++)
@@ -86,8 +89,8 @@ const floodFigures = (flood, floods) => ({
 });
 
 /**
- * Compares the seats with the clients. They are exact if all clients kept their seats during the flood, one of
- * each two newcomers got the free seat, and no seat is taken at the end.
+ * Compares the seats with the clients. They are exact if all clients kept their seats during the
+ * flood, one of each two newcomers got the free seat, and no seat is taken at the end.
  */
 const seatFigures = (connections, { flood, replace, full, end }) => ({
   afterFlood: flood.seats,
@@ -112,7 +115,7 @@ async function guardPhases(contest, floods) {
 
 async function phasesOf(contest, isGuarded, settings) {
   const { connections, warmMs, idleMs, burstMs, floods } = settings;
-  // The server loads and compiles its code at the start; no connection is charged for that memory.
+  // The server loads and compiles its code first: that memory belongs to no connection.
   await sleep(SETTLE_MS);
   const empty = await contest.figures();
   const connect = await contest.run('connect', { inFlight: CONNECTING });
