@@ -6,7 +6,6 @@ import { median } from './verdict.mjs';
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
 const FLOODING = 128;
-const SETTLE_MS = 300;
 
 /** The server of a contestant and its clients. */
 class Contest {
@@ -106,17 +105,17 @@ const seatFigures = (connections, { flood, replace, full, end }) => ({
 });
 
 /** Runs the phases that need a guard: a bare server refuses no client. */
-async function guardPhases(contest, floods) {
+async function guardPhases(contest, { floods, settleMs }) {
   const flood = await contest.run('flood', { total: floods, inFlight: FLOODING });
   const replace = await contest.run('replace');
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   return { flood, replace };
 }
 
 async function phasesOf(contest, isGuarded, settings) {
-  const { connections, warmMs, idleMs, burstMs, floods } = settings;
+  const { connections, warmMs, idleMs, burstMs, floods, settleMs } = settings;
   // The server loads and compiles its code first: that memory belongs to no connection.
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   const empty = await contest.figures();
   const connect = await contest.run('connect', { inFlight: CONNECTING });
   await contest.wait('idle', idleMs);
@@ -124,10 +123,10 @@ async function phasesOf(contest, isGuarded, settings) {
   const parts = await steadyWindows(contest, settings);
   await contest.run('burst', { inFlight: IN_FLIGHT, ms: warmMs / 2 });
   const burst = await contest.run('burst', { inFlight: IN_FLIGHT, ms: burstMs });
-  const { flood, replace } = isGuarded ? await guardPhases(contest, floods) : {};
+  const { flood, replace } = isGuarded ? await guardPhases(contest, settings) : {};
   const { seats: full } = await contest.figures();
   const leave = await contest.run('leave');
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   const { seats: end } = await contest.figures();
   const rss = [idle, ...parts, burst, flood].map((figures) => figures?.rssBytes ?? 0);
   return {
