@@ -39,7 +39,7 @@ export function plotOf(figures, title, caption) {
         value === undefined ? 0 : (Math.max(0, value) / most) * (PANEL_WIDTH - LABEL - 80);
       const text =
         value === undefined
-          ? 'refuses nobody'
+          ? 'no refusals'
           : value.toLocaleString('en-US', {
               minimumFractionDigits: digits,
               maximumFractionDigits: digits,

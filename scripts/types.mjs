@@ -24,7 +24,7 @@ async function bundled(entry, plugins = []) {
   );
   if (inner.length > 0)
     throw new Error(
-      `${entry}: ${inner} stands beside what 'portcullis' exports, but is not exported: give it its own module`,
+      `${entry}: ${inner} shares a module with exports of 'portcullis' but is not exported: give it its own module`,
     );
   // Remove the comments at the heads of files: in the bundle they would document the next
   // declaration.

@@ -98,13 +98,17 @@ function valueOf(name, given, option) {
 /**
  * Reads the arguments of this process. `--help` prints the usage; a mistake is printed above the
  * usage. Both end the process.
+ *
+ * Types of options, each with an optional `default`:
+ * - `{ type: 'boolean' }`
+ * - `{ type: 'integer', least, most }`
+ * - `{ type: 'number', above, most }`
+ * - `{ type: 'string', of, multiple }`: one of the words `of`, if given; `multiple` returns a list
+ * - `{ type: 'list', of }`: words separated by commas
  * @param usage the command and a line for each option
- * @param options by name: `{ type: 'boolean' }`; `{ type: 'integer', least, most }`; `{ type:
- *   'number', above, most }`; `{ type: 'string' }`, whose value is one of `of`, if given; `{ type:
- *   'list', of }`, words separated by commas. Each takes a `default`; `multiple` makes a list of a
- *   string that is given several times.
- * @param exitCode after a mistake
- * @returns the values by name; `undefined` without a value and without a default
+ * @param options the options by name
+ * @param exitCode the exit code after a mistake
+ * @returns the values by name; `undefined` for an option without a value and without a default
  */
 export function readOptions(usage, options, exitCode = 1) {
   try {
