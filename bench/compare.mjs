@@ -1,4 +1,4 @@
-// What every benchmark shares: contestants interleaved in one process, medians, ratios.
+// Shared by all benchmarks: runs contestants in turn in one process, and prints medians and ratios.
 import { cpus } from 'node:os';
 
 export const host =
@@ -6,7 +6,10 @@ export const host =
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
-/** Prints the medians of the contestants, and by how much each differs from the first; returns the medians. */
+/**
+ * Prints the medians of the contestants, and by how much each differs from the first; returns the
+ * medians.
+ */
 function reportMedians(title, contestants, figures, unit) {
   const medians = figures.map(median);
   report(
@@ -33,7 +36,10 @@ export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
   return reportMedians(title, contestants, figures, unit);
 }
 
-/** As `compare`, for functions that return promises. A loop of its own: an `await` would cost the others time. */
+/**
+ * As `compare`, for functions that return promises. Its own loop: `compare` must not pay for an
+ * `await`.
+ */
 export async function compareAsync(title, contestants, { rounds = 15, unit = 'ns' } = {}) {
   const figures = contestants.map(() => []);
   for (let round = 0; round < rounds; round++) {
@@ -46,7 +52,7 @@ export async function compareAsync(title, contestants, { rounds = 15, unit = 'ns
   return reportMedians(title, contestants, figures, unit);
 }
 
-/** Prints figures and their ratio. */
+/** Prints figures and their ratio to the first. */
 export function report(title, rows, unit) {
   const first = rows[0][1];
   console.log(title);
@@ -65,8 +71,8 @@ const amount = (value) =>
   Number.isInteger(value) ? String(value) : value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0);
 
 /**
- * What is wanted of a figure, and whether it is met, as text; `verdict` prints it.
- * @param want `most` or `least`, and `aim` in the same direction
+ * Renders a figure with its target, and whether it is met.
+ * @param want the target `most` or `least`, and an `aim` in the same direction
  */
 export function verdictText(title, got, unit, { most, least, aim }) {
   const must = most ?? least;
@@ -84,12 +90,12 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   return `  ${title.padEnd(36)}${(Number.isFinite(got) ? amount(got) : '-').padStart(9)} ${unit.padEnd(4)} ${wanted.padEnd(34)} ${word}`;
 }
 
-/** Prints what is wanted of a figure beside what it is. */
+/** Prints a figure with its target. */
 export function verdict(title, got, unit, want) {
   console.log(verdictText(title, got, unit, want));
 }
 
-/** Nanoseconds per call of `run(i)`. */
+/** Returns the nanoseconds of a call of `run(i)`. */
 export function timed(count, run) {
   const start = performance.now();
   for (let i = 0; i < count; i++) run(i);

@@ -1,5 +1,5 @@
-// The connection index against the plan's design in plain JavaScript.
-// npm run bench, or: node bench/connections.mjs [live]
+// Compares the connection index with the same design in plain JavaScript.
+// Run: npm run bench, or: node bench/connections.mjs [live]
 import { randomUUID } from 'node:crypto';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { compare, machine, timed } from './compare.mjs';
@@ -17,7 +17,8 @@ const ours = fill(new ConnectionManager(LIMITS, new TimerManager()));
 console.log(`${machine}, ${live} live`);
 
 const connection = ours.connections.get('live-7');
-// Loops of their own: a call through a shared harness would cost as much as the message.
+// Each contestant has its own loop: a call through a shared harness would cost as much as the
+// message.
 const MESSAGES = 5e6;
 compare('a message: twin.updateActivity(id) against connection.received(bytes)', [
   [
@@ -38,7 +39,7 @@ compare('a message: twin.updateActivity(id) against connection.received(bytes)',
   ],
 ]);
 
-// Fresh strings, as a server has them: flat, and never seen by the contestant.
+// Fresh strings, as in a server: flat, and new to the contestant.
 const BATCH = 1000;
 const BATCHES = 10;
 let batch = 0;
@@ -63,7 +64,7 @@ compare(
     ['twin', cycle(twin)],
     ['portcullis', cycle(ours)],
   ],
-  // Short turns, many of them: a twin that is rebuilding its maps in one is no yardstick.
+  // Many short turns: the median leaves out those in which the twin rebuilds its maps.
   { rounds: 51 },
 );
 

@@ -1,10 +1,11 @@
-// The JSON scanner: its speed, what it adds to JSON.parse, and what a hostile body costs. Run: node bench/json.mjs
+// Measures the JSON scanner: its speed, its cost beside JSON.parse, and the cost of a hostile body.
+// Run: node bench/json.mjs
 import { parseJson, scanJson } from '../dist/index.js';
 import { compare, machine, median, timed } from './compare.mjs';
 
 console.log(machine);
 
-/** Records as an API sends them; another seed, another text. */
+/** Returns records as an API sends them; each seed gives another text. */
 function records(bytes, seed) {
   const list = [];
   for (let i = 0, size = 2; size < bytes; i++) {
@@ -23,7 +24,7 @@ function records(bytes, seed) {
   return JSON.stringify(list);
 }
 
-/** Fresh strings: no two calls see the same object, nor a text that was hashed. */
+/** Returns fresh strings: each call sees an object of its own, and no string with a cached hash. */
 const copies = (text, count) =>
   Array.from({ length: count }, () => Buffer.from(text).toString('latin1'));
 

@@ -1,5 +1,6 @@
-// Resident memory per connection: node --expose-gc bench/memory.mjs <twin|portcullis> [live]
-// One contestant a process: what one frees, the other would reuse. Prints bytes per connection.
+// Prints the resident memory of a connection, bytes.
+// Run: node --expose-gc bench/memory.mjs <twin|portcullis> [live]
+// Each contestant has its own process: one would reuse the memory that the other has freed.
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { LIMITS, addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';

@@ -1,4 +1,5 @@
-// npm run bench: every figure of docs/benchmarks.md, on Node and on Bun, one process a subject. Builds what is stale.
+// npm run bench: measures every figure of docs/benchmarks.md, on Node and on Bun, each subject in a
+// process of its own. Builds the stale parts first.
 import { readOptions } from '../scripts/lib/options.mjs';
 import { build, run, tool } from '../scripts/lib/project.mjs';
 import { report } from './compare.mjs';
@@ -7,7 +8,7 @@ const HOSTS = {
   node: ['Node', process.execPath, ['--expose-gc']],
   bun: ['Bun', tool('bun'), []],
 };
-/** The arguments of each run of a subject, in the order they run. */
+/** The subjects, in the order in which they run, with the arguments of each of their runs. */
 const SUBJECTS = {
   'load-time': [['--rounds', '11']],
   connections: [[], ['1000000']],
@@ -21,7 +22,7 @@ const SUBJECTS = {
   tokens: [[]],
 };
 const MEMORY = ['memory', 'timer-memory'];
-// Its server runs on Bun, its clients on Node.
+// The server of this subject runs on Bun, its clients on Node.
 const SERVER = 'server';
 const ALL = [...Object.keys(SUBJECTS), ...MEMORY, SERVER];
 const USAGE = `npm run bench -- [options]

@@ -1,3 +1,4 @@
+// Limits on bare Bun. Run: bun examples/bun.ts
 import { portcullis } from '../dist/bun.js';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });

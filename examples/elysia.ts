@@ -1,3 +1,4 @@
+// Limits on Bun with Elysia. Run: bun examples/elysia.ts
 import { Elysia } from 'elysia';
 import { portcullis } from '../dist/elysia.js';
 

@@ -1,4 +1,4 @@
-// A server that shows itself: open /portcullis. `npm start` runs it, with traffic.
+// A server with the live page at /portcullis. `npm start` runs it, with traffic.
 import { Elysia } from 'elysia';
 import {
   PerformantMiddlewareChain,

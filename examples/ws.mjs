@@ -1,4 +1,4 @@
-// Node with `ws`: node examples/ws.mjs
+// Limits on Node with `ws`. Run: node examples/ws.mjs
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';

@@ -1,5 +1,6 @@
-// All clients, in a process of their own: WebSockets by hand over Bun's sockets, frames made in advance, so that
-// the clients cost less than the server they load. Does what its parent says, one thing at a time.
+// All clients, in one process. They speak WebSocket over Bun's sockets with frames that are made in
+// advance: the clients must cost less than the server that they load. The process runs the phases
+// that its parent sends, one at a time.
 import { addresses, answer, limitsFor, messageOf, tokenOf } from './settings.mjs';
 
 type RawSocket = Awaited<ReturnType<typeof Bun.connect<Peer>>>;
@@ -8,7 +9,7 @@ const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const PATIENCE_MS = 15_000;
 const MASK = Buffer.from([0x5a, 0xc3, 0x17, 0x8e]);
 
-/** A frame of a client: final, masked, short. */
+/** Returns a frame of a client: final, masked, short. */
 function frameOf(opcode: number, payload: Buffer): Buffer {
   if (payload.length > 125) throw new Error(`a payload of ${payload.length} bytes`);
   const frame = Buffer.alloc(6 + payload.length);
@@ -19,7 +20,7 @@ function frameOf(opcode: number, payload: Buffer): Buffer {
   return frame;
 }
 
-/** As a server sends it. */
+/** Returns the frame in which a server sends a text. */
 function answerFrameOf(text: string): Buffer {
   const payload = Buffer.from(text);
   if (payload.length > 125) throw new Error(`an answer of ${payload.length} bytes`);
@@ -36,7 +37,7 @@ const count = Number(countText);
 const hosts = addresses(count);
 const perIp = limitsFor(count).perIp;
 
-/** What has been seen that must not be. */
+/** Counts of failures: wrong answers, and messages that the kernel did not take. */
 const wrong = { answers: 0, lost: 0 };
 let onAnswer: (peer: Peer) => void = () => undefined;
 let onGone: () => void = () => undefined;
@@ -45,7 +46,7 @@ let onGone: () => void = () => undefined;
 class Peer {
   socket: RawSocket | undefined;
   isOpen = false;
-  /** When its message left, or -1: it waits for nothing. */
+  /** Time at which its message was sent; -1 while it waits for no answer. */
   sentAtMs = -1;
   #rest: Buffer | undefined;
   readonly #frame: Buffer;
@@ -53,7 +54,7 @@ class Peer {
 
   constructor(
     readonly index: number,
-    /** Told the status of the answer to its handshake; 0 if there was none. */
+    /** Called with the status of the answer to the handshake; 0 without an answer. */
     public onHead: (status: number, peer: Peer) => void,
     public handshake: string,
   ) {
@@ -67,7 +68,7 @@ class Peer {
   }
 
   write(bytes: Buffer | string): void {
-    // A client never has more than a message in flight: the system always takes it whole.
+    // The kernel always takes a message whole: a client never has more than one in flight.
     if (this.socket?.write(bytes) !== bytes.length) wrong.lost++;
   }
 
@@ -94,7 +95,9 @@ class Peer {
     return this.#frames(bytes.subarray(end + 4));
   }
 
-  /** Handles whole frames; returns what is left. Servers here send none longer than 125 bytes. */
+  /**
+   * Handles whole frames; returns the remaining bytes. No frame of these servers exceeds 125 bytes.
+   */
   #frames(bytes: Buffer): Buffer {
     let at = 0;
     while (bytes.length - at >= 2 && bytes.length - at >= 2 + bytes[at + 1]!) {
@@ -144,7 +147,10 @@ const progress = (part: number): void => void process.send?.({ progress: part })
 const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Begins `total` things, at most `most` of them at once. `begin` calls `over` at the end of its thing. */
+/**
+ * Runs `total` tasks, at most `most` of them at a time; returns the seconds. A task calls `over` at
+ * its end.
+ */
 async function inParallel(
   total: number,
   most: number,
@@ -189,7 +195,7 @@ async function connectAll({ inFlight }: { inFlight: number }) {
   });
   for (const peer of peers) {
     peer.handshake = '';
-    // From here on its end is no answer to a handshake.
+    // From here on, the end of the connection is no answer to a handshake.
     peer.onHead = () => undefined;
   }
   return { open, seconds };
@@ -207,7 +213,7 @@ function summaryOf(trips: readonly number[]) {
   };
 }
 
-/** Messages at a set rate, whether or not the server keeps up, each client in its turn. */
+/** Sends messages at a fixed rate, even if the server does not keep up. The clients take turns. */
 async function steady({ rate, ms }: { rate: number; ms: number }) {
   const trips: number[] = [];
   onAnswer = (peer) => {
@@ -221,12 +227,13 @@ async function steady({ rate, ms }: { rate: number; ms: number }) {
   let late = 0;
   let turn = 0;
   while (sent < total) {
-    // No sleep: the clients have a core of their own, and a timer would send in bursts.
+    // No sleep: a timer would send in bursts, and the clients have a core of their own.
     await nextTurn();
     const due = Math.min(total, Math.floor(((performance.now() - startMs) * rate) / 1000));
     for (; sent < due; sent++) {
       const peer = peers[turn++ % peers.length]!;
-      // Its last message is not answered yet, or it is gone: one that could not be sent is an error.
+      // The client still waits for an answer, or is gone. A message that cannot be sent is an
+      // error.
       if (peer.sentAtMs >= 0 || !peer.isOpen) late++;
       else peer.say();
     }
@@ -240,7 +247,9 @@ async function steady({ rate, ms }: { rate: number; ms: number }) {
   return { sent: total, answered: trips.length, ...summaryOf(trips) };
 }
 
-/** As many messages as the server takes: `inFlight` clients wait for an answer at any moment. */
+/**
+ * Sends as many messages as the server takes: `inFlight` clients wait for an answer at any time.
+ */
 async function burst({ inFlight, ms }: { inFlight: number; ms: number }) {
   let answered = 0;
   let waiting = 0;
@@ -272,7 +281,10 @@ async function burst({ inFlight, ms }: { inFlight: number; ms: number }) {
   return { answered, perSecond: inTime / seconds, unanswered: waiting };
 }
 
-/** Connects that must be refused: every other one has a forged token, the rest come from addresses that are full. */
+/**
+ * Connects clients that must be refused: half with a forged token, half from an address that is
+ * full.
+ */
 async function flood({ total, inFlight }: { total: number; inFlight: number }) {
   const good = handshakeOf(tokenOf('stranger'));
   const forged = handshakeOf(
@@ -298,7 +310,7 @@ async function flood({ total, inFlight }: { total: number; inFlight: number }) {
   return { statuses, seconds, p99Ms: times[Math.ceil(total * 0.99) - 1] };
 }
 
-/** One client of each address leaves; of two that come in its place one must be let in. */
+/** Closes one client of each address and connects two others, of which one must be admitted. */
 async function replace() {
   const leaving = hosts.map((_, index) => peers[index * perIp]!);
   await leave(leaving);
@@ -320,7 +332,9 @@ async function replace() {
   return { left: leaving.length, statuses: tally(statuses) };
 }
 
-/** Closes them as RFC 6455 says, and waits until the server has closed the connections. */
+/**
+ * Sends close frames (RFC 6455, section 7.1) and waits until the server has closed the connections.
+ */
 async function leave(leaving: readonly Peer[]): Promise<{ seconds: number; left: number }> {
   const startMs = performance.now();
   const open = () => leaving.filter((peer) => peer.socket !== undefined).length;

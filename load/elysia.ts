@@ -1,4 +1,4 @@
-// The contestants on Bun: Elysia. elysia.ts CONTESTANT CONNECTIONS
+// The contestants on Bun, with Elysia. Arguments: CONTESTANT CONNECTIONS
 import { Elysia } from 'elysia';
 import { portcullis } from '../dist/elysia.js';
 import { everything } from './everything.mjs';
@@ -19,7 +19,10 @@ const listen = (
   seats: () => number,
 ): void => report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats);
 
-/** As a user would wire a guard of their own: admitted before the upgrade, the seat kept in the socket's data. */
+/**
+ * Starts a server with a guard of its own, as a user would wire it: it admits clients before the
+ * upgrade.
+ */
 function guardedBy(guard: Guard): void {
   const seats = new WeakMap<Request, object>();
   const enter = (request: Request, seat: { status?: number; text?: string }) => {

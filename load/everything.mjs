@@ -1,4 +1,5 @@
-// portcullis with everything on: limits and rates, tokens, JSON limits, monitor, metrics, page. The same options for every adapter.
+// The options of portcullis with every feature on, for each adapter: limits and rates, tokens, JSON
+// limits, monitor, metrics, page.
 import { ProductionMetrics, ResourceMonitor, TimerManager, TokenVerifier } from '../dist/index.js';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 

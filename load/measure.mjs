@@ -6,9 +6,8 @@ import { median } from './verdict.mjs';
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
 const FLOODING = 128;
-const SETTLE_MS = 300;
 
-/** A contestant's server with its clients. */
+/** The server of a contestant and its clients. */
 class Contest {
   #server;
   #clients;
@@ -41,9 +40,12 @@ class Contest {
   }
 }
 
-/** Runs the phase `steady` in several windows: the p99 of one window depends on the garbage collection within it. */
+/**
+ * Runs the phase `steady` in several windows: the p99 of one window depends on the garbage
+ * collection within it.
+ */
 async function steadyWindows(contest, { rate, steadyMs, windows }) {
-  // The server compiles its message path during this warm-up, on its own core; no message is charged for it.
+  // Warm-up: the server compiles its message path on its own core, which no message should pay for.
   await contest.run('steady', { rate, ms: 2 * steadyMs });
   const parts = [];
   for (let count = 0; count < windows; count++)
@@ -86,8 +88,8 @@ const floodFigures = (flood, floods) => ({
 });
 
 /**
- * Compares the seats with the clients. They are exact if all clients kept their seats during the flood, one of
- * each two newcomers got the free seat, and no seat is taken at the end.
+ * Compares the seats with the clients. They are exact if all clients kept their seats during the
+ * flood, one of each two newcomers got the free seat, and no seat is taken at the end.
  */
 const seatFigures = (connections, { flood, replace, full, end }) => ({
   afterFlood: flood.seats,
@@ -103,17 +105,17 @@ const seatFigures = (connections, { flood, replace, full, end }) => ({
 });
 
 /** Runs the phases that need a guard: a bare server refuses no client. */
-async function guardPhases(contest, floods) {
+async function guardPhases(contest, { floods, settleMs }) {
   const flood = await contest.run('flood', { total: floods, inFlight: FLOODING });
   const replace = await contest.run('replace');
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   return { flood, replace };
 }
 
 async function phasesOf(contest, isGuarded, settings) {
-  const { connections, warmMs, idleMs, burstMs, floods } = settings;
-  // The server loads and compiles its code at the start; no connection is charged for that memory.
-  await sleep(SETTLE_MS);
+  const { connections, warmMs, idleMs, burstMs, floods, settleMs } = settings;
+  // The server loads and compiles its code first: that memory belongs to no connection.
+  await sleep(settleMs);
   const empty = await contest.figures();
   const connect = await contest.run('connect', { inFlight: CONNECTING });
   await contest.wait('idle', idleMs);
@@ -121,10 +123,10 @@ async function phasesOf(contest, isGuarded, settings) {
   const parts = await steadyWindows(contest, settings);
   await contest.run('burst', { inFlight: IN_FLIGHT, ms: warmMs / 2 });
   const burst = await contest.run('burst', { inFlight: IN_FLIGHT, ms: burstMs });
-  const { flood, replace } = isGuarded ? await guardPhases(contest, floods) : {};
+  const { flood, replace } = isGuarded ? await guardPhases(contest, settings) : {};
   const { seats: full } = await contest.figures();
   const leave = await contest.run('leave');
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   const { seats: end } = await contest.figures();
   const rss = [idle, ...parts, burst, flood].map((figures) => figures?.rssBytes ?? 0);
   return {

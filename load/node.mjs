@@ -1,4 +1,4 @@
-// The contestants on Node.js: `ws` on a `node:http` server. node.mjs CONTESTANT CONNECTIONS
+// The contestants on Node.js, with `ws` on a `node:http` server. Arguments: CONTESTANT CONNECTIONS
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
@@ -18,7 +18,7 @@ const webSocketServer = () =>
 const answerAll = (ws) =>
   ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data)))));
 
-/** A server without a guard. */
+/** Makes a server without a guard. */
 function bare() {
   const sockets = webSocketServer();
   const server = createServer(hello);
@@ -56,7 +56,10 @@ function converse(guard, ws, seat) {
   });
 }
 
-/** A server with a guard of its own, as a user would wire it: it admits clients before the upgrade. */
+/**
+ * Makes a server with a guard of its own, as a user would wire it: it admits clients before the
+ * upgrade.
+ */
 function guardedBy(guard) {
   const sockets = webSocketServer();
   const server = createServer((request, response) => {
@@ -76,7 +79,7 @@ function guardedBy(guard) {
   return { server, seats: () => guard.seats() };
 }
 
-/** A server with every feature of portcullis on. */
+/** Makes a server with every feature of portcullis on. */
 function everythingOn() {
   const guard = portcullis(everything(limits));
   const server = createServer(guard.request(hello));

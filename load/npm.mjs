@@ -1,6 +1,6 @@
-// A guard assembled from npm, as a user would do it: rate-limiter-flexible for rates and for seats (points that
-// are given back), fast-jwt with its cache, prom-client with its default metrics, a timer for each connection,
-// one heartbeat for all.
+// A guard from npm packages, as a user would assemble it: rate-limiter-flexible for rates and for
+// seats (points that are given back), fast-jwt with its cache, prom-client with its default
+// metrics, a timer for each connection, one heartbeat for all.
 import { createVerifier } from 'fast-jwt';
 import { Counter, Gauge, Histogram, collectDefaultMetrics, register } from 'prom-client';
 import { RateLimiterMemory } from 'rate-limiter-flexible';

@@ -1,4 +1,5 @@
-// The figures of a host as bars: one panel a figure, one bar a contestant. Plain SVG, readable on light and dark.
+// Plots the figures of a host as SVG: a panel for each figure, a bar for each contestant. Its own
+// white background makes it readable on light and dark pages.
 const PANELS = [
   ['messages a second', 'more is better', ({ burst }) => burst.perSecond, 0],
   ['server CPU s per million messages', 'less is better', ({ burst }) => burst.cpuPerMillion, 1],
@@ -18,7 +19,11 @@ const COLUMNS = 2;
 
 const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-/** @param figures medians by contestant; @param caption the machine and the versions */
+/**
+ * Renders the plot.
+ * @param figures medians by contestant
+ * @param caption the machine and the commit
+ */
 export function plotOf(figures, title, caption) {
   const names = Object.keys(figures);
   const panelHeight = HEAD + names.length * ROW + 16;
@@ -34,7 +39,7 @@ export function plotOf(figures, title, caption) {
         value === undefined ? 0 : (Math.max(0, value) / most) * (PANEL_WIDTH - LABEL - 80);
       const text =
         value === undefined
-          ? 'refuses nobody'
+          ? 'no refusals'
           : value.toLocaleString('en-US', {
               minimumFractionDigits: digits,
               maximumFractionDigits: digits,

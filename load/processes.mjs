@@ -1,4 +1,4 @@
-// Servers and clients, each in a process of its own, on a core of its own where there are two.
+// The processes of servers and clients, each on its own core if the machine has two.
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { root, tool } from '../scripts/lib/project.mjs';
@@ -7,10 +7,13 @@ const SERVERS = {
   bun: [tool('bun'), 'load/elysia.ts'],
   node: [process.execPath, 'load/node.mjs'],
 };
-/** What a process needs besides its connections: its own files, its parent's pipe, those that are on their way. */
+/**
+ * Open files that a process needs besides its connections: its own, the pipe of its parent, pending
+ * handshakes.
+ */
 const SPARE_FILES = 500;
 
-/** The cores that this process may use, as Linux tells them ("0-2,5"). */
+/** Returns the cores that this process may use; Linux lists them as "0-2,5". */
 function cores() {
   if (process.platform !== 'linux' || spawnSync('taskset', ['--version']).error) return [];
   const list =
@@ -22,10 +25,13 @@ function cores() {
 }
 
 const [serverCore, clientCore] = cores();
-/** Whether servers and clients keep to a core each. */
+/** True if servers and clients run on a core each. */
 export const arePinned = clientCore !== undefined;
 
-/** What to do about too few files, or undefined: a process can be given enough. */
+/**
+ * Returns a sentence that says how to raise a limit of open files that is too low; `undefined` if
+ * it is high enough.
+ */
 export function filesProblem(connections) {
   const needed = connections + SPARE_FILES;
   if (process.platform === 'win32' || spawnSync('sh', ['-c', `ulimit -n ${needed}`]).status === 0)
@@ -34,7 +40,7 @@ export function filesProblem(connections) {
   return `${connections} connections need ${needed} open files a process, and the hard limit is ${hard}. Raise it ("ulimit -Hn ${needed}" as root, LimitNOFILE of systemd, --ulimit nofile=${needed} of docker), or ask for fewer: npm run load -- --connections ${Math.max(20, Number(hard) - SPARE_FILES)}`;
 }
 
-/** A process that answers questions one at a time. */
+/** A child process that answers questions, one at a time. */
 class Talker {
   #child;
   #waiting;
@@ -46,7 +52,7 @@ class Talker {
       ? ['taskset', '-c', String(core), command, ...args]
       : [command, ...args];
     const needed = connections + SPARE_FILES;
-    // Never lowered: a process may want more of them than its connections.
+    // Never lower the limit: a process may need more files than its connections.
     const raise = `[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge ${needed} ] || ulimit -n ${needed}; exec "$@"`;
     const [file, ...rest] =
       process.platform === 'win32' ? pinned : ['sh', '-c', raise, 'sh', ...pinned];
@@ -61,7 +67,7 @@ class Talker {
     this.#child.on('exit', (code, signal) => {
       if (!this.#isEnding)
         this.#waiting?.reject(
-          new Error(`${args.join(' ')} ended by itself, with ${code ?? signal}`),
+          new Error(`${args.join(' ')} ended unexpectedly with ${code ?? signal}`),
         );
     });
     this.hello = this.#answer();

@@ -1,14 +1,16 @@
-// The server's own figures, asked for over the channel to its parent.
+// Reports the server's own figures to its parent process.
 
 const BEAT_MS = 10;
 let delays = [];
 
-/** Tells the parent where it listens and, whenever asked, its figures since it was asked last. */
+/**
+ * Sends the port to the parent, and the figures since the last question whenever the parent asks.
+ */
 export function report(port, seats) {
   let due = performance.now() + BEAT_MS;
   setInterval(() => {
     const now = performance.now();
-    // Beats that a blocked loop missed were late, too: each by what was left of the block.
+    // A blocked loop misses beats. Count each of them with the rest of the block as its delay.
     for (let late = Math.max(0, now - due); late >= 0; late -= BEAT_MS) delays.push(late);
     due = now + BEAT_MS;
   }, BEAT_MS);

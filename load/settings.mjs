@@ -1,4 +1,4 @@
-// What all contestants are told and all clients say: one message, one token format, one set of limits.
+// The settings that all contestants share: one message, one token format, one set of limits.
 import { createHmac } from 'node:crypto';
 
 export const HOSTS = ['bun', 'node'];
@@ -8,10 +8,10 @@ export const SECRET = 'a secret of at least thirty-two bytes, for HS256';
 export const ISSUER = 'https://issuer.example/';
 export const AUDIENCE = 'load';
 
-// Linux has all of 127.0.0.0/8 on its loopback interface; elsewhere there is one address for all.
+// Linux has all of 127.0.0.0/8 on its loopback interface; other systems have one address.
 const ADDRESSES = process.platform === 'linux' ? 100 : 1;
 
-/** The addresses that clients come from, evenly. */
+/** Returns the addresses over which the clients spread evenly. */
 export const addresses = (connections) => {
   const count = Math.min(ADDRESSES, connections);
   return Array.from({ length: count }, (_, index) =>
@@ -19,22 +19,28 @@ export const addresses = (connections) => {
   );
 };
 
-/** The limits of a server for so many clients: each address is full when all are there, so that one more is refused. */
+/**
+ * Returns the limits of a server. With all clients connected, each address is full and one more
+ * client is refused.
+ */
 export const limitsFor = (connections) => ({
   total: connections + 1000,
   perIp: Math.ceil(connections / addresses(connections).length),
   perUser: 5,
   idleMs: 120_000,
-  /** Connects of an address in a minute, far above what a flood brings: full is what refuses here. */
+  /**
+   * Connects of an address per minute, far above a flood's: the flood is refused because the
+   * address is full.
+   */
   connectsPerMinute: 1_000_000,
-  /** Of one connection; likewise above what a burst of few of them brings. */
+  /** Messages of a connection per second, likewise far above a burst's. */
   messagesPerSecond: 100_000,
   bytesPerSecond: 100_000_000,
   messageBytes: 16_384,
   pingMs: 30_000,
 });
 
-/** A user's token, good for an hour. */
+/** Returns a user's token, valid for an hour. */
 export function tokenOf(user, secret = SECRET) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const now = Math.floor(Date.now() / 1000);
@@ -42,7 +48,7 @@ export function tokenOf(user, secret = SECRET) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-/** What a client says, and what it must be answered. */
+/** Returns the message of a client. */
 export const messageOf = (id) => ({
   type: 'say',
   id,
@@ -50,5 +56,5 @@ export const messageOf = (id) => ({
   text: 'neither a short nor a long message',
 });
 
-/** The application's work, the same for all: `message` was parsed, the answer will be serialised. */
+/** Returns the answer to a parsed message: the application's work, the same for all contestants. */
 export const answer = ({ id, room, text }) => ({ type: 'said', id, room, text });

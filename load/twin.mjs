@@ -1,4 +1,4 @@
-// The plan's design in plain JavaScript: its classes as they stand there, wired as portcullis is.
+// The same design in plain JavaScript, without a core in Rust: its classes, wired as portcullis is.
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { TwinConnectionManager } from '../bench/twin.mjs';
 import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
@@ -33,7 +33,10 @@ function validateToken(token) {
   return clean;
 }
 
-// The plan stops at the format. Who a token is from has to be known to limit users.
+/**
+ * Returns the subject of a token. The design itself checks only the token's format; limits per user
+ * need the subject, so this verifies the signature and the claims, too.
+ */
 function userOf(token) {
   const [header, payload, signature] = validateToken(token).split('.');
   const wanted = createHmac('sha256', SECRET).update(`${header}.${payload}`).digest();
@@ -48,7 +51,7 @@ function userOf(token) {
   return claims.sub;
 }
 
-// The plan's returns the payload, which its caller has; its length is what the connection counts.
+/** Checks the length of a payload and returns it: the connection counts it. */
 function validateJsonPayload(payload, maxSizeBytes) {
   if (payload === null || payload === undefined) return 0;
   const payloadString = JSON.stringify(payload);

@@ -1,14 +1,17 @@
-// What the rounds of a host came to: medians, and the table of what is wanted.
+// Medians of the rounds of a host, and their comparison with the targets.
 
 const MIB = 2 ** 20;
-/** The value in the middle. */
+/** Returns the median: the mean of the two middle values of an even number of them. */
 export const median = (list) => {
   const sorted = list.toSorted((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
 
-/** The median of every number in the rounds; what is not a number is of the last round. */
+/**
+ * Returns the rounds' medians of every number in an object; other values are those of the last
+ * round.
+ */
 export function medians(rounds) {
   const last = rounds.at(-1);
   if (typeof last === 'number') return median(rounds.filter((value) => typeof value === 'number'));
@@ -172,7 +175,7 @@ const FIGURES = [
   ['seats exact', ({ seats }) => (seats ? (seats.areExact ? 'yes' : 'no') : '-')],
 ];
 
-/** Columns as wide as what is in them: the first to the left, the others to the right. */
+/** Aligns rows in columns: the first column to the left, the others to the right. */
 function columns(rows) {
   const widths = rows[0].map((_, at) => Math.max(...rows.map((row) => row[at].length)));
   return rows
@@ -184,7 +187,7 @@ function columns(rows) {
     .join('\n');
 }
 
-/** The figures of a host as text. */
+/** Renders the figures of a host. */
 export function tableOf(figures) {
   const names = Object.keys(figures);
   return columns([
@@ -193,19 +196,19 @@ export function tableOf(figures) {
   ]);
 }
 
-/** What the rows of all hosts come to, in a sentence. */
+/** Returns a sentence on the rows of all hosts. */
 export function closing(rows) {
   const judged = rows.filter(({ pass }) => pass !== undefined);
   const missed = judged.filter(({ pass }) => !pass).length;
   if (judged.length === 0)
-    return 'Nothing was to be judged: what is wanted is wanted of portcullis, which did not run.';
+    return 'Nothing was to be judged: all targets are those of portcullis, which did not run.';
   if (missed > 0) return `${missed} of ${judged.length} missed.`;
   return judged.length === rows.length
     ? 'All is met.'
     : `All that was measured is met; ${rows.length - judged.length} of ${rows.length} were not.`;
 }
 
-/** What was wanted, as text. */
+/** Renders the targets with the figures of portcullis. */
 export function verdictText(rows) {
   const word = ({ pass }) => (pass === undefined ? 'not measured' : pass ? 'met' : 'MISSED');
   return columns([

@@ -1,8 +1,8 @@
-/** Cards that hold lists: tables, rankings, or a sentence. */
+/** Cards with a list: a table, a ranking, or a sentence. */
 import { bar, byId, make, say } from './dom.js';
 import { number } from './format.js';
 
-/** A card that holds a list. */
+/** A card with a title, a note and a list. */
 export class Card {
   readonly element: HTMLElement;
   readonly #body = make('div', 'scroll');
@@ -23,7 +23,7 @@ export class Card {
     byId('lists').append(this.element);
   }
 
-  /** Builds anew only what has changed, so that a selection in it stays. */
+  /** Rebuilds the list only if its data has changed: a rebuild would lose the user's selection. */
   show(data: unknown, aside: string, build: () => Node): void {
     say(this.#aside, aside);
     const key = JSON.stringify(data);
@@ -61,7 +61,7 @@ export function table(
   return make('table', '', make('thead', '', head), body);
 }
 
-/** Counts with bars of their share in the greatest. */
+/** Makes a table of counts, with bars that show their share of the greatest count. */
 export function ranking(
   head: string,
   rows: readonly { readonly name: string; readonly count: number; readonly most?: number | null }[],

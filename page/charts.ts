@@ -13,7 +13,7 @@ import {
 /** Rows of the history: ten minutes, one a second. */
 export const ROWS_MAX = 600;
 export const HEIGHT = 150;
-/** Seconds by which time goes back only when somebody sets the clock. */
+/** A step back in time longer than this, seconds, means that the server's clock was set back. */
 export const SET_BACK_S = 30;
 
 /** A line of a chart. */
@@ -25,23 +25,23 @@ export interface Line {
   readonly style: 'filled' | 'dashed' | undefined;
 }
 
-/** What a chart is of. */
+/** The title, the lines and the scale of a chart. */
 export interface ChartOptions {
   readonly id: string;
   readonly title: string;
   readonly lines: readonly Line[];
   readonly format: (value: Figure) => string;
-  /** The top of the scale is never below it: noise near zero must not look like load. */
+  /** Least value of the top of the scale: noise near zero must not look like load. */
   readonly least: number;
-  /** What to say in its place while nothing feeds it. */
+  /** The option of the page that provides the figures; without it, the chart says so. */
   readonly source: 'metrics' | 'monitor' | 'connections';
-  /** Whether stalls are told in words, too. */
+  /** True if a note below the chart describes the stalls. */
   readonly hasStallNote?: boolean;
 }
 
-/** The figures behind all charts. */
+/** The history of figures that all charts share. */
 export class Timeline {
-  /** By column, the oldest first; times in seconds, as the charts take them. */
+  /** Figures by column, the oldest first; times in seconds, as uPlot takes them. */
   readonly columns: (number | null)[][] = PAGE_COLUMNS.map(() => []);
   stalls: PageStall[] = [];
   spanS = 120;
@@ -56,9 +56,9 @@ export class Timeline {
     const at = row[0] ?? 0;
     const times = this.of('at');
     const last = times.at(-1) ?? 0;
-    // A stream that was opened anew begins with what it showed before.
+    // A reopened stream repeats rows that the page has.
     if (at / 1000 <= last && at / 1000 > last - SET_BACK_S) return;
-    // The server's clock was set back: times must go up.
+    // The server's clock was set back: drop the history, because times must increase.
     if (at / 1000 <= last) for (const column of this.columns) column.length = 0;
     this.columns.forEach((column, index) => {
       column.push(index === 0 ? at / 1000 : (row[index] ?? null));
@@ -70,7 +70,7 @@ export class Timeline {
     return this.columns[PAGE_COLUMNS.indexOf(column)]!;
   }
 
-  /** The end of the time axis, in seconds. */
+  /** Returns the end of the time axis, in seconds. */
   get end(): number {
     return this.of('at').at(-1) ?? Date.now() / 1000;
   }
@@ -122,7 +122,7 @@ export class Chart {
     this.#plot.addEventListener('blur', () => this.#chart?.setCursor({ left: -10, top: -10 }));
   }
 
-  /** Whether anything feeds it. */
+  /** Shows the chart, or a note that its option is not in use. */
   feed(isFed: boolean): void {
     if (this.#blank.hidden === isFed) return;
     this.#blank.hidden = isFed;
@@ -148,7 +148,7 @@ export class Chart {
     );
   }
 
-  /** Colours or size have changed. */
+  /** Draws the chart anew after a change of colours or size. */
   remake(): void {
     this.#chart?.destroy();
     this.#chart = undefined;
@@ -268,14 +268,14 @@ export class Chart {
     }));
   }
 
-  /** A time on the axis; empty where it would be cut off at an end. */
+  /** Formats a time on the axis; empty near an end, where it would be cut off. */
   #moment(chart: uPlot, at: number): string {
     const { end, spanS } = this.#timeline;
     const edge = (28 / Math.max(1, chart.width)) * spanS;
     return at > end - edge || at < end - spanS + edge / 2 ? '' : axisTime(at * 1000, spanS);
   }
 
-  /** Stalls lie behind the lines of every chart: what else happened then is seen at once. */
+  /** Marks stalls behind the lines of every chart, to show their effect on the other figures. */
   #markStalls(chart: uPlot): void {
     const { ctx, bbox } = chart;
     const isLoop = this.#options.hasStallNote === true;
@@ -297,7 +297,7 @@ export class Chart {
   }
 }
 
-/** All charts, drawn together. */
+/** The list of charts, drawn together. */
 export class Charts {
   readonly #charts: readonly Chart[];
 

@@ -7,7 +7,7 @@ import type { PageSnapshot } from '../ts/page/snapshot.js';
 type Connections = PageSnapshot['connections'];
 type Shares = Connections['topAddresses'];
 
-/** Many connections are counted over some seconds. */
+/** Shown while the server counts: with many connections, that takes some seconds. */
 const COUNTING = 'Being counted.';
 
 function marked(color: string, label: string, count: number): HTMLElement {

@@ -1,4 +1,6 @@
-/** Elements without markup in strings: nothing that the server says can become part of the page. */
+/**
+ * Makes elements without parsing markup: no text of the server can become an element of the page.
+ */
 
 type Child = Node | string | null;
 
@@ -23,7 +25,7 @@ export function byId(id: string): HTMLElement {
 export const property = (name: string): string =>
   getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Writes only what has changed: a screen reader would read it out again. */
+/** Sets a text only if it differs: a screen reader would read it again. */
 export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -34,7 +36,7 @@ export const notInUse = (option: string): HTMLElement[] => [
   make('span', '', 'Set ', make('code', '', option), ' to see it.'),
 ];
 
-/** A bar of parts, by their share of the whole. */
+/** Makes a bar of parts, by their share of the whole, 0 to 1. */
 export function bar(
   ...parts: readonly (readonly [share: number, className: string])[]
 ): HTMLElement {

@@ -1,4 +1,4 @@
-/** Numbers and times as an operator reads them. */
+/** Formats numbers and times for an operator. */
 
 export type Figure = number | null | undefined;
 
@@ -14,7 +14,7 @@ const clock = new Intl.DateTimeFormat('en', {
 
 export const NONE = '–';
 
-/** Three digits or so; counts of up to six digits in full. */
+/** Formats a number with some three digits; counts of up to six digits in full. */
 export function number(value: Figure): string {
   if (value === null || value === undefined) return NONE;
   const size = Math.abs(value);

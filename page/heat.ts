@@ -1,4 +1,4 @@
-/** The heat map: how many requests took how long, column by column. */
+/** The heat map: requests by latency and time. */
 import { HEIGHT, ROWS_MAX, SET_BACK_S } from './charts.js';
 import { byId, make, notInUse, property, say } from './dom.js';
 import { axisTime, milliseconds, number } from './format.js';
@@ -34,7 +34,7 @@ export class Heat {
     this.#blank.hidden = true;
     this.#canvas.setAttribute('role', 'img');
     this.#canvas.style.display = 'block';
-    const legend = make('p', 'legend', make('span', '', 'the stronger, the more requests'));
+    const legend = make('p', 'legend', make('span', '', 'a stronger colour means more requests'));
     this.element = make(
       'figure',
       'card',
@@ -44,7 +44,7 @@ export class Heat {
       this.#blank,
     );
     this.element.id = 'chart-heat';
-    // Beside the latency chart.
+    // Its place is beside the latency chart.
     byId('chart-latency').after(this.element);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () =>
       this.draw(this.#spanS),
@@ -141,7 +141,7 @@ export class Heat {
     }
   }
 
-  /** Sums by column of the picture, over the time shown. */
+  /** Sums the counts of each column of the picture, over the time shown. */
   #columns(end: number): number[][] {
     const bands = this.#edges.length + 1;
     const columns = Array.from({ length: COLUMNS }, () => Array.from({ length: bands }, () => 0));

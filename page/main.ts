@@ -1,4 +1,4 @@
-/** The page: listens to the figures and shows them. */
+/** Receives the figures and shows them. */
 import { CHARTS } from './chart-list.js';
 import { Chart, Charts, Timeline } from './charts.js';
 import { byId, say } from './dom.js';
@@ -56,7 +56,7 @@ function heard(snapshot: PageSnapshot): void {
       timeline.stalls.push(stall);
   timeline.stalls = timeline.stalls.slice(-64);
   linkUp();
-  // A page that nobody sees need not be drawn.
+  // A hidden page is not drawn.
   if (!document.hidden) show();
 }
 
@@ -69,7 +69,7 @@ function listen(): void {
   });
   feed.addEventListener('snapshot', ({ data }) => heard(JSON.parse(String(data)) as PageSnapshot));
   feed.addEventListener('error', () => {
-    // A browser comes back by itself after a stream that ends, but not after a refusal.
+    // A browser reconnects after the end of a stream, but not after a refusal.
     if (feed.readyState !== EventSource.CLOSED) return;
     setTimeout(listen, AGAIN_MS);
   });
@@ -78,7 +78,10 @@ function listen(): void {
 setInterval(() => {
   const silentMs = performance.now() - heardAt;
   if (silentMs > SILENT_MS)
-    link('lost', `No data for ${Math.round(silentMs / 1000)} s: gone, or its loop is blocked`);
+    link(
+      'lost',
+      `No data for ${Math.round(silentMs / 1000)} s: the server is gone, or its event loop is blocked`,
+    );
 }, 1000);
 
 function pause(): void {

@@ -98,7 +98,7 @@ export class ServerCards {
 
   #showTimers({ timers }: PageSnapshot): void {
     this.#timers.show(timers, `${number(timers.active)} held`, () => {
-      if (timers.byName === null) return none('Too many to be listed by name.');
+      if (timers.byName === null) return none('Too many timers to list them by name.');
       return timers.byName.length === 0 ? none('None.') : ranking('name', timers.byName);
     });
   }

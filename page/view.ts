@@ -21,7 +21,7 @@ export class View {
     this.#server.show(snapshot);
     const { server } = snapshot;
     say(byId('facts'), `${server.runtime} · pid ${server.pid} · up ${duration(server.uptimeMs)}`);
-    const denied = server.denied === 0 ? '' : ` · ${number(server.denied)} turned away`;
+    const denied = server.denied === 0 ? '' : ` · ${number(server.denied)} refused`;
     say(
       byId('foot'),
       `${server.viewers} of ${server.maxViewers} viewers${denied} · figures of ${time(snapshot.at)}, once a second · sizes in MB of 2^20 bytes`,

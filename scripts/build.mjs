@@ -1,4 +1,5 @@
-// Builds the stale parts of the project: the addon from Rust, then the TypeScript, the notices and the documentation.
+// Builds the stale parts of the project: the addon from Rust, then the TypeScript, the notices and
+// the documentation.
 //   node scripts/build.mjs                   everything
 //   node scripts/build.mjs --typescript      everything but the addon, which was built elsewhere
 //   node scripts/build.mjs --target TRIPLE   only the addon, for a release; further arguments go to `napi build`
@@ -16,7 +17,10 @@ import { join } from 'node:path';
 import { buildAddon } from './addon.mjs';
 import { fail, json, root, run, tool } from './lib/project.mjs';
 
-/** The sources of each part: a part is stale when the contents of its sources differ from those of its last build. */
+/**
+ * The sources of each part: a part is stale when the contents of its sources differ from those of
+ * its last build.
+ */
 const SOURCES = {
   rust: [
     'src',
@@ -119,5 +123,6 @@ if (stamp.docs !== fingerprint('docs')) scripts('docs');
 built.docs = fingerprint('docs');
 built.notices = isScriptOnly ? stamp.notices : fingerprint('notices');
 mkdirSync(join(root, 'dist'), { recursive: true });
-// Several commands build at the same time: an unchanged stamp is not written, so that none reads half of it.
+// Several commands build at the same time: an unchanged stamp is not written, so that none reads
+// half of it.
 if (JSON.stringify(built) !== JSON.stringify(stamp)) writeFileSync(STAMP, JSON.stringify(built));

@@ -1,5 +1,5 @@
-// Writes what require() finds: for each entry a module that refuses an old runtime with a sentence and
-// else hands on what is in the ECMAScript module that import finds, and its types.
+// Writes the CommonJS entries and their types. Each entry checks the runtime's version, then
+// exports the names of the ECMAScript module.
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import typescript from 'typescript';
 
@@ -13,7 +13,7 @@ const { outputText } = transpileModule(readFileSync('ts/native/runtime.ts', 'utf
 writeFileSync('dist/native/runtime.cjs', NOTICE + outputText);
 for (const entry of ENTRIES) {
   const names = Object.keys(await import(`../dist/${entry}.js`));
-  // Name by name, so that tools that only read it know what there is, a default among them.
+  // Each name, the default too, on a line of its own: bundlers find exports by reading the text.
   const lines = [
     "'use strict';",
     ...(names.includes('default')

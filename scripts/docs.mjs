@@ -1,6 +1,7 @@
-// Writes the generated parts of docs/: tables of options and fields, classes and types from the public
-// declarations; failures, exposed metrics and shared cells from the core. Each part is between a mark such as
-// `<!-- options: Name -->` and `<!-- end -->`; the text outside of the marks is written by hand.
+// Writes the generated parts of docs/: tables of options and fields, classes and types from the
+// public declarations; failures, exposed metrics and shared cells from the core. Each part is
+// between a mark such as `<!-- options: Name -->` and `<!-- end -->`; the text outside of the marks
+// is written by hand.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

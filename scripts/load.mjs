@@ -1,5 +1,6 @@
-// npm run load: ten thousand live WebSocket clients against a server with every feature of portcullis on,
-// a bare server, the same design in plain JavaScript, and packages from npm. Builds the stale parts first.
+// npm run load: ten thousand live WebSocket clients against a server with every feature of
+// portcullis on, a bare server, the same design in plain JavaScript, and packages from npm. Builds
+// the stale parts first.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -50,7 +51,10 @@ function runDetails() {
 }
 
 const started = performance.now();
-/** Returns a function that prints the phase under way: on one line of a terminal, else a line for each phase. */
+/**
+ * Returns a function that prints the phase under way: on one line of a terminal, else a line for
+ * each phase.
+ */
 function progressOf(title) {
   let latest = '';
   return (phase, part) => {
@@ -124,5 +128,6 @@ for (const host of options.hosts) {
 }
 if (options.isQuick) console.log('Short phases: these are no figures to quote.');
 console.log(closing(verdicts));
-// Times depend on the machine, lost messages and wrong seats on portcullis: only these fail the command.
+// Times depend on the machine, lost messages and wrong seats on portcullis: only these fail the
+// command.
 if (verdicts.some(({ isExact, pass }) => isExact && pass === false)) process.exitCode = 1;

@@ -25,7 +25,7 @@ for (const [name, text] of Object.entries({ script, style })) {
   if (/<\/(?:script|style)|<!--/i.test(text))
     throw new Error(`the page's ${name} would end its own element`);
 }
-// Functions: what is inserted may hold `$&`.
+// Functions: `replace` would expand a `$&` within an inserted string.
 const document = read('page/index.html')
   .replace('<!-- style -->', () => `<style>${style}</style>`)
   .replace('<!-- script -->', () => `<script>${script}</script>`);

@@ -1,5 +1,5 @@
-// npm run soak: the failures of production, on every host, many times over. Ends with a table, and with
-// code 1 and the seed if anything broke. `--minutes` and `--hours` repeat it with other seeds.
+// npm run soak: the failures of production, on every host, many times over. Ends with a table, and
+// with code 1 and the seed if anything broke. `--minutes` and `--hours` repeat it with other seeds.
 import { FULL, SHORT, TRIALS, attempt, trialsOf } from '../soak/plan.mjs';
 import { HOSTS, killAll } from '../soak/process.mjs';
 import { Report } from '../soak/report.mjs';
@@ -29,7 +29,7 @@ const { minutes, hours, host: hosts, trial: trials } = given;
 if (minutes !== undefined && hours !== undefined)
   fail('--minutes and --hours: give one of them.', NOT_STARTED);
 if (!hosts.some((host) => trialsOf(host).some((trial) => trials.includes(trial))))
-  fail('that trial runs inside of a runtime: --host ws for Node, elysia for Bun.', NOT_STARTED);
+  fail('that trial runs inside of a runtime: use --host ws for Node, elysia for Bun.', NOT_STARTED);
 build(NOT_STARTED);
 
 for (const signal of ['SIGINT', 'SIGTERM'])

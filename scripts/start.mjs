@@ -1,5 +1,5 @@
-// Builds what is stale, starts the demo server on Bun with some traffic, and says where its page is.
-// `npm start -- --load 500` opens so many real clients.
+// npm start: builds the stale parts, starts the demo server on Bun with traffic, and prints the
+// address of its page. `npm start -- --load 500` connects 500 real clients.
 import { spawn } from 'node:child_process';
 import { readOptions } from './lib/options.mjs';
 import { build, root, tool } from './lib/project.mjs';
@@ -25,9 +25,10 @@ server.stdout.on('data', async (data) => {
   if (url === undefined || isUp) return;
   isUp = true;
   if (load === 0) return;
+  // Imported after the build, which names missing packages in a sentence.
   const { startTraffic } = await import('./traffic.mjs');
   startTraffic(new URL(url).origin, load);
   console.log(
-    `${load} clients connect and send; the event loop is blocked for 400 ms every 45 s, so that there is a stall to see. Ctrl-C ends it.`,
+    `${load} clients connect and send. Every 45 s a request blocks the event loop for 400 ms, to show a stall. Ctrl-C ends the demo.`,
   );
 });

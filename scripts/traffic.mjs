@@ -2,7 +2,7 @@
 import http from 'node:http';
 import WebSocket from 'ws';
 
-/** Paths of the demo; a path that stands twice is requested twice as often. */
+/** Paths of the demo; a path that is listed twice is requested twice as often. */
 const PATHS = [
   '/',
   '/',
@@ -17,11 +17,14 @@ const PATHS = [
 const BLOCK_EVERY_MS = 45_000;
 const WAVE_MS = 120_000;
 
-/** Returns the address of a client. Linux has all of 127.0.0.0/8: a fifth of the clients share one address. */
+/**
+ * Returns the address of a client. Linux has all of 127.0.0.0/8: a fifth of the clients share one
+ * address.
+ */
 const addressOf = (index) =>
   process.platform === 'linux' ? `127.0.0.${index % 5 === 0 ? 9 : 10 + (index % 60)}` : undefined;
 
-/** Returns the query of a client: a third has no user, a seventh the same one. */
+/** Returns the query of a client: a third of the clients has no user, a seventh shares one. */
 const queryOf = (index) =>
   index % 3 === 0 ? '' : `?user=user-${index % 7 === 0 ? 1 : index % 97}`;
 
@@ -46,7 +49,8 @@ function connect(host, index) {
 }
 
 /**
- * Connects clients, sends requests in waves, and blocks the server's loop now and then, until the process ends.
+ * Connects clients, sends requests in waves, and blocks the server's loop now and then, until the
+ * process ends.
  * @param base such as `http://127.0.0.1:3000`
  */
 export function startTraffic(base, clients) {

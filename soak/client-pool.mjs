@@ -1,9 +1,10 @@
-// Clients that behave: they connect, answer pings, and send where they are told to. Ends with its standard input.
+// A process of well-behaved clients: they connect, answer pings, and send messages if CLIENT_POOL
+// says so.
 import WebSocket from 'ws';
 
 const { port, count, sendEveryMs } = JSON.parse(process.env.CLIENT_POOL);
 const sockets = Array.from({ length: count }, (_, at) => {
-  // Linux has all of 127.0.0.0/8.
+  // Linux has all of 127.0.0.0/8 on its loopback interface.
   const localAddress = process.platform === 'linux' ? `127.0.1.${1 + (at % 200)}` : undefined;
   return new WebSocket(`ws://127.0.0.1:${port}/ws`, { localAddress });
 });
@@ -21,5 +22,5 @@ if (sendEveryMs !== undefined)
     () => sockets.forEach((socket) => socket.readyState === 1 && socket.send('here I am')),
     sendEveryMs,
   );
-// Never the last of a parent that was killed.
+// The end of the standard input means that the parent was killed: never outlive it.
 process.stdin.on('end', () => process.exit(0)).resume();

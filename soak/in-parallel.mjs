@@ -1,4 +1,4 @@
-/** Runs `task(i)` for every `i` below `count`, `width` at once. */
+/** Runs `task(i)` for every `i` below `count`, at most `width` of them at a time. */
 export async function inParallel(count, width, task) {
   let next = 0;
   const worker = async () => {

@@ -1,20 +1,24 @@
-// Whether a server's memory stays as it is while something is done to it many times.
+// Checks that a server's memory does not grow with the number of clients that it has served.
 import { inParallel } from './in-parallel.mjs';
 
 const MIB = 2 ** 20;
-/** What allocators keep, and engines compile late. */
+/** Growth of the resident set that allocators and late compilation explain, MiB. */
 const RSS_SLACK_MIB = 24;
-/** What engines learn of the code meanwhile; of 15,000 connections it is less than the smallest thing that each could leave. */
+/**
+ * Growth of the heap by the engine's own type feedback, MiB. One object kept by each of 15,000
+ * connections would exceed it.
+ */
 const HEAP_SLACK_MIB = 1;
 const OBJECTS_EACH = 0.1;
-/** Fewer tell of what is compiled and cached, and of nothing else. */
+/** Fewer runs measure only compilation and caches, so their growth is reported but not judged. */
 const LEAST = 20_000;
 
 /**
- * Runs `task(i)` for every `i` below `count`, 64 at once; warms up with a quarter of them.
- * @param {import('./process.mjs').Server} server which is to be empty again after each part
- * @returns what memory did, as text
- * @throws if it has grown
+ * Runs `task(i)` for every `i` below `count`, 64 at a time. The first quarter warms the server up.
+ * @param {import('./process.mjs').Server} server must have no seats taken after the warm-up and at
+ *   the end
+ * @returns the memory before and after, as text
+ * @throws if the memory has grown
  */
 export async function checkMemory(server, count, tell, task) {
   let done = 0;

@@ -1,4 +1,4 @@
-// What is tried, how much of it, and on which hosts.
+// The trials: their names, their counts, and the hosts that run them.
 import { SeededRandom } from './seeded-random.mjs';
 import { HOSTS, killAll } from './process.mjs';
 import { halfOpen, killed, slowReaders, stalled } from './trials/clients.mjs';
@@ -15,7 +15,9 @@ import { garbage, handshakes, tokens } from './trials/junk.mjs';
  * @property {(progress: string) => void} tell
  */
 
-/** In the order they run. Those that run inside of a host do so once on each runtime. */
+/**
+ * The trials in the order in which they run. `INSIDE` ones run within a host, once on each runtime.
+ */
 export const TRIALS = {
   connects,
   killed,
@@ -45,7 +47,7 @@ export const FULL = {
   operations: 20_000,
   rushes: 30,
 };
-/** For the tests. */
+/** The counts of the tests. */
 export const SHORT = {
   ...FULL,
   cycles: 400,
@@ -62,13 +64,14 @@ export const SHORT = {
   rushes: 2,
 };
 
-/** What is tried on a host. */
+/** Returns the names of the trials of a host. */
 export const trialsOf = (hostName) =>
   Object.keys(TRIALS).filter((trial) => hostName !== 'bun' || !INSIDE.includes(trial));
 
 /**
- * Tries one thing on one host. Never rejects.
- * @returns {Promise<{ isGood: boolean, text: string, ms: number }>} what was done, or what went wrong
+ * Runs a trial on a host. Never rejects.
+ * @returns {Promise<{ isGood: boolean, text: string, ms: number }>} the result or the error, as
+ *   text
  */
 export async function attempt(hostName, trial, seed, counts, tell) {
   const began = performance.now();

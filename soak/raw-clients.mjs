@@ -1,9 +1,9 @@
-// Clients by hand: they send what no library would.
+// Clients over bare sockets: they send bytes that no library would send.
 import { connect } from 'node:net';
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 
-/** The head of a handshake; `lines` replaces or adds headers. */
+/** Returns the head of a handshake; `lines` replaces or adds headers. */
 export function handshakeText(lines = {}, first = 'GET /ws HTTP/1.1') {
   const headers = {
     Host: '127.0.0.1',
@@ -18,7 +18,7 @@ export function handshakeText(lines = {}, first = 'GET /ws HTTP/1.1') {
     .join('')}\r\n`;
 }
 
-/** A frame of a client, masked with zeros. */
+/** Returns a frame of a client, masked with zeros. */
 export function frame(
   opcode,
   payload = Buffer.alloc(0),
@@ -37,19 +37,19 @@ export function frame(
   return Buffer.concat([head, isMasked ? Buffer.alloc(4) : Buffer.alloc(0), payload]);
 }
 
-/** A client: its socket, and what it has seen. */
+/** A client: its socket and the bytes that it has received. */
 export class RawClient {
   seen = Buffer.alloc(0);
   #wake = () => undefined;
   isClosed = false;
 
-  /** @param {number} [source] which of the machine's own addresses it comes from, where there are many */
+  /** @param {number} [source] chooses one of the loopback addresses, on Linux */
   constructor(port, source = 0) {
     const localAddress = process.platform === 'linux' ? `127.0.0.${2 + (source % 250)}` : undefined;
     this.socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true });
     this.socket.on('error', () => undefined);
     this.socket.on('data', (data) => {
-      // What a flood holds is nobody's business.
+      // No trial reads the content of a flood.
       if (this.seen.length < 2 ** 16) this.seen = Buffer.concat([this.seen, data]);
       this.#wake();
     });
@@ -67,7 +67,7 @@ export class RawClient {
     return this;
   }
 
-  /** Waits until what was seen satisfies `test`; `false` if the socket closed first. */
+  /** Waits until the received bytes satisfy `test`; returns false if the socket closed first. */
   async sees(test) {
     while (!test(this.seen)) {
       if (this.isClosed) return false;
@@ -76,19 +76,19 @@ export class RawClient {
     return true;
   }
 
-  /** The status of the answer; 0 if there was none. */
+  /** Returns the status of the answer; 0 without one. */
   async status() {
     await this.sees((seen) => seen.includes('\r\n\r\n'));
     return Number(/^HTTP\/1\.1 (\d+)/.exec(this.seen.toString('latin1'))?.[1] ?? 0);
   }
 
-  /** Shakes hands; whether it was let in. */
+  /** Sends a handshake; returns true if the server accepts it. */
   async opens(lines = {}, first = undefined) {
     this.write(handshakeText(lines, first));
     return (await this.status()) === 101;
   }
 
-  /** Goes without a word. */
+  /** Resets the connection, without a close frame. */
   reset() {
     this.socket.resetAndDestroy();
     return this.closed;

@@ -1,4 +1,4 @@
-// What the soak prints: the progress and the result of each trial, and a table at the end.
+// Prints the progress and the result of each trial, and a table at the end.
 
 const isTerminal = process.stdout.isTTY === true;
 /** Time between two lines of progress. A terminal shows one line, which is written over. */
@@ -24,7 +24,7 @@ export class Report {
   }
 
   /**
-   * Prints the result of a trial and keeps it.
+   * Prints and keeps the result of a trial.
    * @param result of `attempt`
    * @param command runs the trial again
    */
@@ -35,7 +35,10 @@ export class Report {
     if (!isGood) this.#failures.push(command);
   }
 
-  /** Prints a table of all trials and the commands that repeat the failures; returns the number of failures. */
+  /**
+   * Prints a table of all trials and the commands that repeat the failures; returns the number of
+   * failures.
+   */
   close(seed) {
     const rows = this.#rows;
     console.log('\n| host: trial | runs | failed | the last |\n| --- | --- | --- | --- |');

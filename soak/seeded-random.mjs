@@ -1,22 +1,22 @@
-// Random choices that a seed repeats.
+// A random sequence that its seed repeats.
 
-/** A number of 32 bits from a text (FNV-1a), so that every trial has a sequence of its own. */
+/** Returns the 32-bit FNV-1a hash of a text: each trial's name gives it a sequence of its own. */
 function hashOf(text) {
   let hash = 0x811c9dc5;
   for (const character of text) hash = Math.imul(hash ^ character.codePointAt(0), 0x01000193);
   return hash >>> 0;
 }
 
-/** mulberry32 (Tommy Ettinger, public domain). */
+/** The generator mulberry32 (Tommy Ettinger, public domain). */
 export class SeededRandom {
   #state;
 
-  /** @param {string | number} seed the same gives the same throws */
+  /** @param {string | number} seed the same seed gives the same sequence */
   constructor(seed) {
     this.#state = hashOf(String(seed));
   }
 
-  /** From 0 up to 1. */
+  /** Returns a number from 0 up to 1, 1 excluded. */
   next() {
     this.#state = (this.#state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
@@ -24,7 +24,7 @@ export class SeededRandom {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number below `end`. */
+  /** Returns a whole number from 0 to `end - 1`. */
   below(end) {
     return Math.floor(this.next() * end);
   }

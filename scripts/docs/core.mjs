@@ -1,4 +1,5 @@
-// Renders the lists of the core: exposed metrics, cells shared with the watcher's thread, failures of input.
+// Renders the lists of the core: exposed metrics, cells shared with the watcher's thread, failures
+// of input.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failureRows } from '../../native/loader.js';

@@ -1,10 +1,14 @@
-// Reads the public declarations: names, doc comments, and the fields of interfaces and object types.
+// Reads the public declarations: names, doc comments, and the fields of interfaces and object
+// types.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { root } from '../lib/project.mjs';
 
-/** The declaration files, in the order in which a name is looked up; `of elysia` and the like choose one. */
+/**
+ * The declaration files, in the order in which a name is looked up; `of elysia` and the like choose
+ * one.
+ */
 const FILES = {
   main: 'index.d.ts',
   elysia: 'dist/elysia.d.ts',
@@ -16,7 +20,10 @@ const FUNCTION = /^\(*\(?.*\) =>/;
 
 export const oneLine = (text) => text.replace(/\s+/g, ' ').trim();
 
-/** Returns the statements of a declaration file by name; overloads and merged declarations share a list. */
+/**
+ * Returns the statements of a declaration file by name; overloads and merged declarations share a
+ * list.
+ */
 function declarationsOf(path) {
   const source = ts.createSourceFile(
     path,
@@ -71,7 +78,9 @@ function wordsOf(type) {
     : undefined;
 }
 
-/** Returns a type on one line, without `| undefined`: the question mark of an option says the same. */
+/**
+ * Returns a type on one line, without `| undefined`: the question mark of an option says the same.
+ */
 function typeText(type) {
   if (type === undefined) return 'any';
   if (ts.isUnionTypeNode(type)) {
@@ -108,7 +117,9 @@ function methodEntry(member, field, isOptional) {
   };
 }
 
-/** Returns the entries of members, in order; those of a nested object follow it, with dotted names. */
+/**
+ * Returns the entries of members, in order; those of a nested object follow it, with dotted names.
+ */
 function entriesOf(members, prefix = '') {
   return members.flatMap((member) => {
     if (!ts.isPropertySignature(member) && !ts.isMethodSignature(member)) return [];

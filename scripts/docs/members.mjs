@@ -33,7 +33,7 @@ function memberDoc(member, className, label) {
   const doc = docOf(member);
   if (doc.prose !== '' || doc.tags.length > 0 || ts.isConstructorDeclaration(member)) return doc;
   if (label === '[Symbol.dispose]' || label === '[Symbol.toPrimitive]')
-    return { ...doc, prose: 'What `using` calls at the end of a block.' };
+    return { ...doc, prose: 'Called by `using` at the end of a block.' };
   problems.push(`${className}.${label} has no doc comment`);
   return doc;
 }

@@ -5,7 +5,10 @@ import { fail } from './project.mjs';
 /** A mistake in a command's arguments; the message is a sentence. */
 class UsageError extends Error {}
 
-/** Returns Levenshtein's distance. A second copy beside `ts/`: the build reads options before it compiles `ts/`. */
+/**
+ * Returns Levenshtein's distance. A second copy beside `ts/`: the build reads options before it
+ * compiles `ts/`.
+ */
 function distance(from, to) {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
   for (let i = 1; i <= from.length; i++) {
@@ -95,12 +98,17 @@ function valueOf(name, given, option) {
 /**
  * Reads the arguments of this process. `--help` prints the usage; a mistake is printed above the
  * usage. Both end the process.
+ *
+ * Types of options, each with an optional `default`:
+ * - `{ type: 'boolean' }`
+ * - `{ type: 'integer', least, most }`
+ * - `{ type: 'number', above, most }`
+ * - `{ type: 'string', of, multiple }`: one of the words `of`, if given; `multiple` returns a list
+ * - `{ type: 'list', of }`: words separated by commas
  * @param usage the command and a line for each option
- * @param options by name: `{ type: 'boolean' }`; `{ type: 'integer', least, most }`; `{ type: 'number', above, most }`;
- *   `{ type: 'string' }`, whose value is one of `of`, if given; `{ type: 'list', of }`, words separated by commas.
- *   Each takes a `default`; `multiple` makes a list of a string that is given several times.
- * @param exitCode after a mistake
- * @returns the values by name; `undefined` without a value and without a default
+ * @param options the options by name
+ * @param exitCode the exit code after a mistake
+ * @returns the values by name; `undefined` for an option without a value and without a default
  */
 export function readOptions(usage, options, exitCode = 1) {
   try {

@@ -37,7 +37,10 @@ export function execute(command, args, { cwd = root, env = process.env, stdout =
   throw Object.assign(new Error(sentence), { exitCode: child.status ?? 1 });
 }
 
-/** Calls `execute`; ends this process if the command fails, with the same exit code or with `exitCode`. */
+/**
+ * Calls `execute`; ends this process if the command fails, with the same exit code or with
+ * `exitCode`.
+ */
 export function run(command, args, { exitCode, ...options } = {}) {
   try {
     return execute(command, args, options);

@@ -1,5 +1,5 @@
-// Packs portcullis and its addon for this machine as a release does, installs both into empty projects,
-// and checks that they work there: a line for each check, then a line of counts.
+// Packs portcullis and its addon for this machine as a release does, installs both into empty
+// projects, and checks that they work there: a line for each check, then a line of counts.
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,

@@ -5,7 +5,8 @@ import { basename } from 'node:path';
 export const counts = { passed: 0, failed: 0, skipped: 0 };
 
 /**
- * Runs a check and prints its line. It fails if `work` throws; the returned text stands beside its title.
+ * Runs a check and prints its line. The check fails if `work` throws. Text that `work` returns is
+ * printed beside the title.
  * @returns true if it passed
  */
 export function check(title, work) {

@@ -1,5 +1,5 @@
-// Put into an empty project that has installed the packed portcullis, and run there by every runtime:
-// each entry by import or by require, and some real work with each.
+// Loads each entry of the installed portcullis by import or by require, and does some real work
+// with it. The check copies this file into an empty project and runs it there on every runtime.
 //   node probe.mjs import|require
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -56,9 +56,9 @@ metrics.recordRequest(12, { route: '/', method: 'GET', status: 200 });
 assert.match(await metrics.toPrometheus(), /# TYPE/);
 ownTimers.cleanup();
 
-/** One client is let in by a server's `attach`, the next is told why it is not. */
+/** Connects a client; returns the status of the answer and the socket. */
 async function status(port) {
-  // By hand: the http client of older Bun knows no upgrades.
+  // By hand: the HTTP client of older Bun versions supports no upgrades.
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => undefined);
   const key = Buffer.alloc(16).toString('base64');
@@ -79,7 +79,7 @@ server.listen(0, '127.0.0.1');
 await once(server, 'listening');
 const [first, socket] = await status(server.address().port);
 assert.equal(first, 101);
-// Bun 1.3 does not send what is written to the socket of an upgrade: its clients wait in vain.
+// Bun 1.3 drops data that is written to the socket of an upgrade: a refused client gets no answer.
 if (!isBun || !process.versions.bun.startsWith('1.3.'))
   assert.equal((await status(server.address().port))[0], 429);
 socket.destroy();

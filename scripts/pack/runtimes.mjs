@@ -1,5 +1,5 @@
-// The runtimes that the package is tried on. Those that are not installed come from npm, as packages of a
-// binary and nothing else, and are kept below node_modules/.cache.
+// Finds the runtimes on which the package is tried. Missing ones are installed from npm, as
+// packages that hold only a binary, into node_modules/.cache.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ const isMusl =
   process.platform === 'linux' &&
   process.report.getReport().header.glibcVersionRuntime === undefined;
 
-/** The folder of npm/ for this machine; `undefined` where there is none. */
+/** Returns the folder of npm/ for this machine; `undefined` without one. */
 export function addonFolder() {
   const here = `${process.platform}-${process.arch}`;
   if (process.platform === 'linux')
@@ -20,7 +20,7 @@ export function addonFolder() {
   return { 'darwin-x64': here, 'darwin-arm64': here, 'win32-x64': `${here}-msvc` }[here];
 }
 
-/** A binary out of a package, or why it cannot be had. */
+/** Installs a package and returns the command in it, or the reason why it is missing. */
 function fetched(name, version, path) {
   const into = join(
     root,
@@ -78,7 +78,10 @@ function bun(version) {
   ]);
 }
 
-/** What the package has to work on: the oldest that it names, and the newest of each line. */
+/**
+ * Returns the supported runtimes: the oldest supported version, and the newest of each release
+ * line.
+ */
 export function runtimes() {
   return [
     ...['20.19.0', '20', '22', '24', '26'].map((version) => ({
@@ -89,7 +92,7 @@ export function runtimes() {
   ];
 }
 
-/** What has to be told that it is too old. */
+/** Returns the runtimes that are too old, with the error message that they must get. */
 export function oldRuntimes() {
   return [
     ...['18.0.0', '18', '20.18.0'].map((version) => ({

@@ -70,8 +70,8 @@ function copyRepository(copy, { folder, addon }) {
 }
 
 /**
- * Packs both packages into the folder `work`. A copy of the repository takes the changes of a release:
- * the repository's own package.json names no packages of binaries.
+ * Packs both packages into the folder `work`. A copy of the repository takes the changes of a
+ * release: the repository's own package.json names no packages of binaries.
  */
 export function pack(work, platform) {
   const copy = join(work, 'copy');
@@ -98,7 +98,10 @@ function filesOf(work, tarball) {
   );
 }
 
-/** Checks a packed file: no path of this machine, no source map, no script that runs on a user's machine. */
+/**
+ * Checks a packed file: no path of this machine, no source map, no script that runs on a user's
+ * machine.
+ */
 function checkFile(path) {
   const shortened = path.slice(path.indexOf('package') + 8);
   const text = readFileSync(path, 'latin1');

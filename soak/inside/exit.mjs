@@ -1,4 +1,4 @@
-// Ends the process in the way it is told, with everything in flight.
+// Ends the process in the given way while seats, timers, batches and workers are in use.
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -68,12 +68,12 @@ void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
-  // A worker that holds the same things is there when the process ends.
+  // A worker that holds the same resources runs when the process ends.
   const worker = new Worker(new URL(import.meta.url), {
     workerData: { way: isInWorker ? way : 'stays' },
   });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
-  // Not `once`, which an error of the worker would reject.
+  // Not `once` of node:events: an error of the worker would reject it.
   await new Promise((resolve) => void worker.on(isInWorker ? 'exit' : 'online', resolve));
   if (isInWorker) {
     const { totalConnections } = manager.getStats();

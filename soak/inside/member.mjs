@@ -1,4 +1,5 @@
-// Two managers on one name, in a worker: does what it is told, and tells what came of it.
+// Two managers of one name, in a worker: performs the operations of the main thread and reports
+// their outcomes.
 import { parentPort, workerData } from 'node:worker_threads';
 import { ConnectionManager, TimerManager } from '../../dist/index.js';
 import { SeededRandom } from '../seeded-random.mjs';
@@ -21,7 +22,7 @@ parentPort.on('message', ({ operation, rush }) => {
       stats: holder.counts(),
       timers: timers.getActiveTimersCount(),
     });
-  // All workers at once, as fast as they can.
+  // Wait until all workers are here, then perform operations as fast as possible.
   Atomics.add(gate, 0, 1);
   Atomics.notify(gate, 0);
   for (let seen; (seen = Atomics.load(gate, 0)) < rush.target;) Atomics.wait(gate, 0, seen, 1000);

@@ -1,5 +1,6 @@
-// Workers with two managers each, all of one name: one operation at a time against a naive model, then
-// all of them at once; now and then a worker is ended, and another takes its place.
+// Compares managers of one name, two in each worker, with a naive model: first one operation at a
+// time, then rushes of all workers at once. Now and then a worker ends and another one takes its
+// place.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { SeededRandom } from '../seeded-random.mjs';
@@ -63,7 +64,10 @@ async function compareOperations(steps) {
   return outcomes;
 }
 
-/** Lets all workers perform operations at the same time, and ends one in the middle of the next rush. */
+/**
+ * Lets all workers perform operations at the same time, and ends one in the middle of the next
+ * rush.
+ */
 async function rush(round) {
   const title = `rush ${round}`;
   const target = Atomics.load(gate, 0) + WORKERS;

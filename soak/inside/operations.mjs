@@ -1,4 +1,4 @@
-// What the managers of one name are asked to do, and what a naive model says of it.
+// Operations on managers of one name, and a naive model of their outcomes.
 
 export const LIMITS = {
   maxTotalConnections: 14,
@@ -9,7 +9,9 @@ export const LIMITS = {
   maxAnonymousConnectionsPerIp: 2,
   maxUnknownIpConnections: 2,
 };
-/** As they are given, and what they are. */
+/**
+ * Addresses as clients give them, with the canonical address and the prefix that the model counts.
+ */
 const ADDRESSES = [
   ['10.0.0.1', 'a'],
   ['::ffff:10.0.0.1', 'a'],
@@ -44,7 +46,10 @@ let ids = 0;
 const nextId = () => `c${ids++}`;
 const newSocket = () => ({ close() {} });
 
-/** @param {import('../seeded-random.mjs').SeededRandom} random */
+/**
+ * Draws an operation.
+ * @param {import('../seeded-random.mjs').SeededRandom} random
+ */
 export function draw(random) {
   const [ip, address, prefix] = random.pick(ADDRESSES);
   return {
@@ -59,8 +64,8 @@ export function draw(random) {
 }
 
 /**
- * A worker's managers and the seats that it holds: each with its manager, its lease or its connection,
- * and the keys that it counts for.
+ * A worker's managers and the seats that it holds: each with its manager, its lease or its
+ * connection, and the keys that it counts for.
  */
 export class Holder {
   #managers;
@@ -173,7 +178,10 @@ export class Holder {
 
 const count = (seats, test) => seats.filter(test).length;
 
-/** What the index is to say of these seats. */
+/**
+ * Returns the counts that the index must report for these seats: seats, addresses, users, anonymous
+ * seats.
+ */
 export function countsOf(seats) {
   const distinct = (values) => new Set(values.filter((value) => value !== undefined)).size;
   return [
@@ -245,7 +253,7 @@ export function expected(seats, own, operation) {
   }
 }
 
-/** The first limit that these seats break. */
+/** Returns the first limit that these seats exceed. */
 export function broken(seats) {
   const most = (key) => {
     const counts = new Map();

@@ -1,4 +1,5 @@
-// A worker that holds connections, timers, a monitor and a running batch verification, and waits for its end.
+// A worker that holds connections, timers, a monitor and a running batch verification, and waits
+// for its end.
 import { parentPort, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -41,7 +42,7 @@ for (let at = 0; at < count; at++)
   timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 20));
 if (!early) parentPort.postMessage('busy');
 
-// From here on it only works; what interrupts it is its end.
+// From here on, the worker is busy until the main thread terminates it.
 const verify = async () => {
   for (;;) await Promise.all([verifier.verifyBatch(tokens), verifier.verifyBatch(tokens)]);
 };

@@ -1,4 +1,5 @@
-// Ends workers at random moments, in a process that has a manager of the same name, and says what is left.
+// Terminates workers at random moments and prints the seats and timers that they leave. The process
+// has a manager of the same name.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
@@ -25,7 +26,7 @@ const workerData = {
 let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
-    // Some are ended while they still begin, and even before they run.
+    // Some are terminated during their start, or even before their first line.
     const early = random.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), {
       workerData: { ...workerData, early },
@@ -44,7 +45,7 @@ await Promise.all(Array.from({ length: Number(width) }, one));
 
 const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
   manager.getStats();
-// A batch of its own still works, and so do timers.
+// Batches and timers of this thread must still work.
 const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
   token,
   'x',

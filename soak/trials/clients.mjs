@@ -1,9 +1,9 @@
-// Clients that vanish, stop, and do not read.
+// Trials with clients that vanish, stop, do not read, or wait for a stalled server.
 import { ClientPool, Server, until } from '../process.mjs';
 import { inParallel } from '../in-parallel.mjs';
 import { RawClient, frame } from '../raw-clients.mjs';
 
-/** Processes full of clients are killed; some while they connect. */
+/** Kills processes full of clients, some of which send messages. */
 export async function killed({ host, random, counts, tell }) {
   const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000 } });
   const size = counts.poolClients;
@@ -21,11 +21,14 @@ export async function killed({ host, random, counts, tell }) {
     tell(`${round + 1} of ${counts.poolRounds}`);
   }
   const { admitted } = await server.settle();
-  if (admitted !== 2 * size * counts.poolRounds) throw new Error(`${admitted} were let in`);
+  if (admitted !== 2 * size * counts.poolRounds)
+    throw new Error(`${admitted} clients were admitted`);
   return `${2 * counts.poolRounds} processes of ${size} clients killed`;
 }
 
-/** Processes are stopped: the system still acknowledges their packets, and nobody answers. */
+/**
+ * Stops a process of clients: the kernel still acknowledges packets, but no client answers pings.
+ */
 export async function halfOpen({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
@@ -39,7 +42,7 @@ export async function halfOpen({ host, counts }) {
   silent.child.kill('SIGSTOP');
   const { pongTimeouts } = await server.seats(counts.poolClients);
   if (pongTimeouts !== counts.poolClients)
-    throw new Error(`${pongTimeouts} clients were found silent, ${counts.poolClients} are`);
+    throw new Error(`${pongTimeouts} clients were found silent instead of ${counts.poolClients}`);
   if (living.out.includes('closed'))
     throw new Error(`a client that answers was closed: ${living.out}`);
   await Promise.all([silent.kill(), living.kill()]);
@@ -47,26 +50,26 @@ export async function halfOpen({ host, counts }) {
   return `${counts.poolClients} clients stopped answering and were closed, ${counts.poolClients} beside them stayed`;
 }
 
-/** They ask for 16 MiB each and read none of it. */
+/** Clients that ask for 16 MiB each and read none of it must be closed. */
 export async function slowReaders({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
     websockets: { maxBufferedBytes: 2 ** 18, maxBufferedMs: 200 },
   });
   const reader = new RawClient(server.port);
-  if (!(await reader.opens())) throw new Error('a client was not let in');
+  if (!(await reader.opens())) throw new Error('a client was not admitted');
   const clients = Array.from(
     { length: counts.slowReaders },
     (_, at) => new RawClient(server.port, at),
   );
   await inParallel(clients.length, clients.length, async (at) => {
-    if (!(await clients[at].opens())) throw new Error('a client was not let in');
+    if (!(await clients[at].opens())) throw new Error('a client was not admitted');
     clients[at].socket.pause();
     clients[at].write(frame(1, Buffer.from('flood')));
   });
   const { slowConsumers } = await server.seats(1);
   if (slowConsumers !== counts.slowReaders)
-    throw new Error(`${slowConsumers} were found slow, ${counts.slowReaders} are`);
+    throw new Error(`${slowConsumers} clients were found slow instead of ${counts.slowReaders}`);
   reader.write(frame(1, Buffer.from('still here')));
   if (!(await reader.sees((seen) => seen.includes('still here'))))
     throw new Error('a client that reads was closed');
@@ -76,7 +79,7 @@ export async function slowReaders({ host, counts }) {
   return `${counts.slowReaders} readers that never read were closed, the one beside them stayed`;
 }
 
-/** The loop is blocked for longer than clients may be quiet. */
+/** Blocks the server's event loop for longer than the idle timeout: no client may be evicted. */
 export async function stalled({ host, counts }) {
   const server = await Server.start(host, {
     limits: { connectionTimeoutMs: 3000, cleanupIntervalMs: 50 },
@@ -85,7 +88,7 @@ export async function stalled({ host, counts }) {
   await server.seats(counts.poolClients);
   for (let round = 0; round < counts.stalls; round++) {
     await server.get('/stall?ms=4000');
-    // Several sweeps later.
+    // Several sweeps run meanwhile.
     await new Promise((resolve) => void setTimeout(resolve, 300));
     const { seats, evicted } = await server.figures();
     if (seats !== counts.poolClients || evicted !== 0)

@@ -1,25 +1,25 @@
-// Connections that come and go in every way.
+// A trial with connections that end in every way.
 import { checkMemory } from '../memory-check.mjs';
 import { RawClient, frame, handshakeText } from '../raw-clients.mjs';
 import { Server } from '../process.mjs';
 
 const ways = {
   async clean(client) {
-    if (!(await client.opens())) throw new Error(`a client was not let in: ${client.seen}`);
+    if (!(await client.opens())) throw new Error(`a client was not admitted: ${client.seen}`);
     client.write(Buffer.concat([frame(1, Buffer.from('hello')), frame(8, Buffer.of(3, 232))]));
     await client.closed;
     if (!client.seen.includes('hello')) throw new Error('a message was not answered');
   },
   async fin(client) {
-    if (!(await client.opens())) throw new Error(`a client was not let in: ${client.seen}`);
+    if (!(await client.opens())) throw new Error(`a client was not admitted: ${client.seen}`);
     client.socket.end();
     await client.closed;
   },
   async reset(client) {
-    if (!(await client.opens())) throw new Error(`a client was not let in: ${client.seen}`);
+    if (!(await client.opens())) throw new Error(`a client was not admitted: ${client.seen}`);
     await client.reset();
   },
-  /** Gone before the answer. */
+  /** Resets the connection before the answer. */
   async early(client) {
     await new Promise((resolve) => void client.socket.write(handshakeText(), resolve));
     await client.reset();
@@ -44,5 +44,5 @@ export async function connects({ host, random, counts, tell }) {
     await ways[random.pick(['clean', 'clean', 'fin', 'reset', 'early', 'half'])](client, random);
   });
   const { admitted } = await server.settle();
-  return `${counts.cycles} cycles, ${admitted} let in; ${memory}`;
+  return `${counts.cycles} cycles, ${admitted} admitted; ${memory}`;
 }

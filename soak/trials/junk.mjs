@@ -1,4 +1,4 @@
-// Frames, handshakes and tokens that are wrong.
+// Trials with malformed frames, handshakes and tokens.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import { checkMemory } from '../memory-check.mjs';
@@ -7,7 +7,7 @@ import { Server } from '../process.mjs';
 
 const text = (value) => Buffer.from(value, 'latin1');
 
-/** What RFC 6455 forbids; each ends its connection. */
+/** Frames that RFC 6455 forbids; each must end its connection. */
 const FORBIDDEN = [
   () => frame(1, text('unmasked'), { isMasked: false }),
   () => frame(1, text('reserved bits'), { rsv: 7 }),
@@ -41,15 +41,15 @@ export async function garbage({ host, random, counts, tell }) {
     const data = isForbidden
       ? (FORBIDDEN[at] ?? random.pick(FORBIDDEN))()
       : random.bytes(1 + random.below(300));
-    // Sometimes right behind the handshake, and in pieces.
+    // Some data follows the handshake at once; all of it comes in two pieces.
     const isAtOnce = random.next() < 0.3;
     client.write(handshakeText());
-    if (!isAtOnce && (await client.status()) !== 101) throw new Error('a client was not let in');
+    if (!isAtOnce && (await client.status()) !== 101) throw new Error('a client was not admitted');
     const cut = random.below(data.length);
     client.write(data.subarray(0, cut));
     await new Promise((resolve) => void setImmediate(resolve));
     client.write(data.subarray(cut));
-    // Random bytes may be the beginning of a frame that never ends: whoever waits for more has done no wrong.
+    // Random bytes may begin a frame that never ends: a server that waits for its end is right.
     if (!isForbidden) client.socket.end();
     await client.closed;
   });
@@ -57,7 +57,7 @@ export async function garbage({ host, random, counts, tell }) {
   return `${admitted} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden; ${memory}`;
 }
 
-/** Heads that are no handshakes, or only nearly. */
+/** Heads of requests that are no valid handshakes. */
 const WRONG = [
   (random) =>
     handshakeText({
@@ -107,13 +107,13 @@ export async function handshakes({ host, random, counts, tell }) {
   const memory = await checkMemory(server, counts.handshakes, tell, async (at) => {
     const client = new RawClient(server.port, at);
     client.write((WRONG[at] ?? random.pick(WRONG))(random));
-    // Whatever the answer is, or whether there is one: what counts is what is left of it.
+    // Any answer will do, or none: the check is that no seat and no memory remains.
     client.socket.end();
     await client.closed;
   });
   const client = new RawClient(server.port);
   if (!(await client.opens()))
-    throw new Error(`a good client is not let in any more: ${client.seen}`);
+    throw new Error(`a good client is no longer admitted: ${client.seen}`);
   await client.reset();
   await server.settle();
   return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds; ${memory}`;
@@ -124,7 +124,7 @@ const base64url = (value) =>
   Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 const read = (path) => JSON.parse(readFileSync(new URL(path, vectors), 'utf8'));
 
-/** Every string below `value` that may be taken for a token, whole or in part. */
+/** Yields every string below `value`: each may be a token or a part of one. */
 function* stringsOf(value) {
   if (typeof value === 'string') yield value;
   else if (typeof value === 'object' && value !== null)
@@ -145,7 +145,10 @@ function vectorTokens() {
     .flatMap((path) => [...stringsOf(read(path))]);
 }
 
-/** Keys of the standards, so that a good signature of theirs is checked to its end: what they sign are no tokens, or old ones. */
+/**
+ * Returns the keys of the RFC's examples: with them, good signatures are verified to the end. The
+ * signed texts are expired tokens or none.
+ */
 function vectorKeys() {
   if (!existsSync(vectors)) return [];
   const { vectors: rows } = read('rfc7515/appendix_a.json');
@@ -154,7 +157,7 @@ function vectorKeys() {
     .map(({ jwk, alg }, at) => ({ ...jwk, alg, kid: `vector-${at}` }));
 }
 
-/** Tokens that are good but for one thing. */
+/** Returns tokens with one mistake each. */
 function spoilt(good, make, random) {
   const [header, payload, signature] = good.split('.');
   const now = Math.floor(Date.now() / 1000);
@@ -190,7 +193,10 @@ function spoilt(good, make, random) {
   ];
 }
 
-/** Makes good tokens of two kinds; returns their makers, which take claims, and the keys that verify them. */
+/**
+ * Makes good tokens of two kinds; returns their makers, which take claims, and the keys that verify
+ * them.
+ */
 function goodTokens() {
   const secret = 'k'.repeat(32);
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -222,7 +228,7 @@ const withToken = (token) => ({ Authorization: `Bearer ${token}` });
 async function refused(server, at, token) {
   const client = new RawClient(server.port, at);
   const status = (await client.opens(withToken(token))) ? 101 : await client.status();
-  if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
+  if (status !== 401) throw new Error(`a bad token was answered with ${status}`);
   await client.reset();
 }
 
@@ -247,7 +253,7 @@ export async function tokens({ host, random, counts, tell }) {
     keys: [...keys, ...vectorKeys()],
   });
   const found = vectorTokens();
-  // A header holds no line breaks and nothing beyond Latin-1.
+  // A header can hold only visible ASCII characters.
   const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
   const bad = [...found, ...makers.flatMap((make) => spoilt(make({}), make, random))].filter(
     sendable,
@@ -258,10 +264,11 @@ export async function tokens({ host, random, counts, tell }) {
   );
   for (const make of makers) await admittedTwice(server, make);
   const { admitted, authDenials } = await server.settle();
-  if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
+  if (admitted !== 4)
+    throw new Error(`${admitted} clients were admitted instead of the 4 with a good token`);
   const whence =
     found.length > 0
       ? `${found.length} strings of the JOSE cookbook and RFC 7515`
       : 'generated ones (the vectors are not beside the project)';
-  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(authDenials).length} reasons; 4 good ones let in; ${memory}`;
+  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(authDenials).length} reasons; 4 good ones admitted; ${memory}`;
 }
