@@ -7,7 +7,7 @@ use super::source::Source;
 /// Whose limit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// `maxHeapSize`, against the resident set.
+    /// `maxHeapSizeMb`, against the resident set.
     Configured,
     /// V8's own ceiling, against its heap.
     Heap,
@@ -24,7 +24,7 @@ impl Bound {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Configured => "maxHeapSize",
+            Self::Configured => "maxHeapSizeMb",
             Self::Heap => "v8",
             Self::Cgroup => "cgroup",
             Self::CgroupHigh => "cgroup_high",

@@ -5,7 +5,7 @@ import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import { Trust } from '../native/addon.js';
 import type { PageOptions } from '../page/live-page.js';
-import type { RequestLimits, WebSocketLimits } from '../resources/limits.js';
+import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
@@ -57,8 +57,8 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * not decide. Exact, each from `/` on, of visible ASCII, without a query; at most 32. Upgrades are guarded there, too. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
-  /** Limits of WebSockets, those that are missing with their defaults. Default: none are enforced. */
-  readonly websockets?: Partial<WebSocketLimits>;
+  /** Limits of WebSockets (`WebSocketLimits`), those that are missing with their defaults. Default: none are enforced. */
+  readonly websockets?: WebSocketLimitsInput;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
   /** A page that shows what the server is doing. Default: none. It stands before all limits: who looks after the server must see it when it is full. */
