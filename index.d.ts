@@ -341,242 +341,246 @@ interface ConnectionLimits {
     readonly cleanupIntervalMs?: number | undefined;
 }
 
-/** How much of its memory the process uses, in words. */
+/** State of memory: below the warning threshold, above it, or above the critical threshold. */
 type ResourceState = 'ok' | 'warning' | 'critical';
-/** Why an event loop does not turn. */
+/** Reason why an event loop did not turn. */
 type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
-/** A block of an event loop. */
+/** A stall: a block of one event loop. */
 interface Stall {
-    /** Counts the stalls of a monitor, from 1. */
+    /** Number of the stall within its monitor, from 1. */
     readonly id: number;
     /** The monitor's `name`. */
     readonly thread: string;
-    /** Wall-clock milliseconds at which it began. */
+    /** Start, wall-clock milliseconds. */
     readonly startedAt: number;
-    /** How long it lasted; how long so far, for one under way. */
+    /** Duration; the time so far for a stall under way. */
     readonly durationMs: number;
-    /** How long it had lasted when the watcher noticed it. */
+    /** Time from the start until the watcher noticed the stall. */
     readonly noticedAfterMs: number;
     /**
-     * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-     * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-     * does not say.
+     * `busy`: JavaScript or native code on the CPU; `blocked`: asleep in a system call; `starved`:
+     * runnable, but without a CPU; `throttled`: starved because the CPU quota is used up; `unknown`:
+     * no figures from the kernel.
      */
     readonly cause: StallCause;
-    /** The system call it was first seen asleep in, by name or number. */
+    /** System call in which the thread was first seen asleep, by name or number. */
     readonly systemCall: string | null;
     /** Share of the time on a CPU, 0 to 1. */
     readonly onCpu: number | null;
     /** Share of the time waiting for a CPU, 0 to 1. */
     readonly waiting: number | null;
-    /** What had begun last: the label of a route or message type; `null` if nothing was said. */
+    /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
     /** Requests in flight on that thread. */
     readonly inFlight: number;
 }
-/** A change of state. */
+/** A change of the memory state. */
 interface StateChange {
+    /** State before. */
     readonly from: ResourceState;
+    /** State from now on. */
     readonly to: ResourceState;
     /** Percent of the binding limit in use. */
     readonly percent: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the change, wall-clock milliseconds. */
     readonly at: number;
 }
-/** A garbage collection that the monitor asked for. */
+/** A garbage collection that the monitor requested. */
 interface CollectionRecord {
-    /** Wall-clock milliseconds at its end. */
+    /** End, wall-clock milliseconds. */
     readonly at: number;
+    /** Duration; the event loop is blocked for as long. */
     readonly durationMs: number;
-    /** MB of JavaScript's heap that it freed. */
+    /** Freed part of JavaScript's heap, MB. */
     readonly freedMb: number;
 }
-/** The plan's four figures. */
+/** Memory, connections, requests and CPU at one moment. */
 interface ResourceMetrics {
     /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
     memoryUsage: number | null;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     activeConnections: number;
-    /** Requests in flight, over all threads; those of other threads up to a second old. */
+    /** Requests in flight over all threads; those of other threads up to a second old. */
     activeRequests: number;
-    /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
+    /** Percent of the allowed CPUs in use; `null` until there are two samples. */
     cpuUsage: number | null;
 }
-/** A limit of memory; the one of which most is used binds. */
+/** A memory limit. The limit with the highest percentage binds. */
 interface MemoryLimit {
     /**
-     * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-     * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
+     * Origin: `maxHeapSizeMb` and `host` limit the resident set, `v8` limits V8's heap, `cgroup` and
+     * `cgroup_high` (above which the kernel throttles the group) limit the group's working set.
      */
-    readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    readonly source: 'maxHeapSizeMb' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
     /** The limit, MB. */
     readonly limitMb: number;
-    /** What is compared with it, MB. */
+    /** The limited memory in use, MB. */
     readonly usedMb: number;
-    /** How much of it is used. */
+    /** Percent of the limit in use. */
     readonly percent: number;
-    /** For a control group: how many steps above the process's own. */
+    /** For a control group: number of levels above the process's own group. */
     readonly level: number;
 }
-/** Delays in milliseconds. */
+/** Quantiles of delays, ms. */
 interface DelayQuantiles {
-    /** Half of all are not above it. */
+    /** Median. */
     readonly p50: number;
-    /** Nine of ten are not above it. */
+    /** 90th percentile. */
     readonly p90: number;
-    /** 99 of 100 are not above it. */
+    /** 99th percentile. */
     readonly p99: number;
-    /** 999 of 1,000 are not above it. */
+    /** 99.9th percentile. */
     readonly p999: number;
-    /** The longest. */
+    /** Longest delay. */
     readonly max: number;
-    /** The arithmetic mean. */
+    /** Arithmetic mean. */
     readonly mean: number;
-    /** How many were measured. */
+    /** Number of measured delays. */
     readonly count: number;
 }
-/** Percent of time in which some task, or all of them, waited for a resource. */
+/** Pressure stall information (PSI): percent of time in which tasks waited for a resource. */
 interface PressureStall {
-    /** Some task waited, in the last 10 s. */
-    readonly some10: number;
-    /** Some task waited, in the last 60 s. */
-    readonly some60: number;
-    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
-    readonly full10: number | null;
-    /** `cgroup`, or `system` where the group has none of its own. */
+    /** At least one task waited, last 10 s. */
+    readonly some10Percent: number;
+    /** At least one task waited, last 60 s. */
+    readonly some60Percent: number;
+    /** All tasks waited, last 10 s; `null` where the kernel has no such figure. */
+    readonly full10Percent: number | null;
+    /** `cgroup`, or `system` if the group has no figures of its own. */
     readonly scope: 'cgroup' | 'system';
 }
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
+/** All figures of a monitor; `null` means "not known (yet)". Sizes in MB of 2^20 bytes. */
 interface ResourceSnapshot {
-    /** How memory stands, with hysteresis. */
+    /** State of memory, with hysteresis. */
     readonly state: ResourceState;
-    /** Whether memory is below the critical threshold; true while it cannot be read. */
+    /** True while memory is below the critical threshold, or cannot be read. */
     readonly isHealthy: boolean;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     readonly activeConnections: number;
-    /** Requests in flight, over all threads. */
+    /** Requests in flight over all threads. */
     readonly activeRequests: number;
-    /** Of the process, its control groups and the machine. */
+    /** Memory of the process, its control groups and the machine. */
     readonly memory: {
-        /** Milliseconds since memory was read. */
+        /** Milliseconds since the last sample of memory. */
         readonly ageMs: number;
         /** Resident set of the process; `null` outside of Linux. */
         readonly rssMb: number | null;
-        /** Part of it that no file backs; `null` where the kernel does not say. */
+        /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
         readonly anonymousMb: number | null;
-        /** What the control group is charged less droppable page cache: what the kernel kills for. */
+        /** Memory charged to the control group minus droppable page cache; the kernel kills when it reaches the limit. */
         readonly workingSetMb: number | null;
         /** Memory of the machine. */
         readonly hostTotalMb: number | null;
-        /** What the machine could still hand out without swapping. */
+        /** Memory that the machine can still allocate without swapping. */
         readonly hostAvailableMb: number | null;
-        /** JavaScript's heap in use, of this thread. */
+        /** JavaScript heap of this thread in use. */
         readonly heapUsedMb: number;
-        /** V8's ceiling; `null` on Bun, which has none. */
+        /** V8's heap limit; `null` on Bun, which has none. */
         readonly heapLimitMb: number | null;
-        /** Milliseconds since the heap was asked. */
+        /** Milliseconds since the heap was measured. */
         readonly heapAgeMs: number;
-        /** The limit that binds; `null` where memory cannot be read. */
+        /** The binding limit; `null` where memory cannot be read. */
         readonly effectiveLimit: MemoryLimit | null;
         /** All limits of control groups and machine. */
         readonly limits: readonly MemoryLimit[];
-        /** 1 or 2; `null` outside of a control group. */
+        /** Version of the control group, 1 or 2; `null` outside of one. */
         readonly cgroupVersion: number | null;
-        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
+        /** Processes of the group killed by the OOM killer since the group exists; `null` outside of a group. */
         readonly oomKills: number | null;
-        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
+        /** Time that tasks waited for memory; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of the process, averaged between the last two samples. */
+    /** CPU of the process, averaged between the last two samples. */
     readonly cpu: {
-        /** Milliseconds since the CPU was read; `null` until there are two samples. */
+        /** Milliseconds since the last sample of the CPU; `null` until there are two. */
         readonly ageMs: number | null;
-        /** Percent of the CPUs allowed. */
+        /** Percent of the allowed CPUs in use. */
         readonly percentOfAllowed: number | null;
         /** CPUs in use. */
         readonly usedCpus: number | null;
         /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
-        /** CPUs that the affinity mask allows; outside of Linux those of the machine. */
+        /** CPUs in the affinity mask; outside of Linux, CPUs of the machine. */
         readonly cpus: number | null;
-        /** CPUs that the control group's quota allows; `null` without a quota. */
+        /** CPUs of the control group's quota; `null` without a quota. */
         readonly quotaCpus: number | null;
-        /** Percent of time for which the quota denied the CPU. */
+        /** Percent of time in which the quota denied the CPU. */
         readonly throttledPercent: number | null;
-        /** Of this JavaScript thread, percent of one core. */
+        /** CPU of this JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
-        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
+        /** Time that tasks waited for a CPU; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of disks. */
+    /** Disks. */
     readonly io: {
-        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
+        /** Time that tasks waited for a disk; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of this thread's event loop. */
+    /** This thread's event loop. */
     readonly loop: {
-        /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
+        /** Detection of stalls: by the kernel's figures, by challenges alone, or off. */
         readonly watch: 'kernel' | 'challenge' | 'off';
-        /** Share of time in which the loop was not waiting for events, 0 to 1. */
+        /** Share of time in which the loop did not wait for events, 0 to 1. */
         readonly utilization: number | null;
-        /** What an event waits until the loop turns, in the last minute. */
+        /** Delay of an event until the loop turns, last minute. */
         readonly delayMs: DelayQuantiles | null;
-        /** Blocks that were noticed, since the monitor was made. */
+        /** Noticed stalls since the monitor was created. */
         readonly stalls: number;
-        /** The block under way, if one is. Only another thread can see its own here. */
+        /** The stall under way. A thread cannot run during its own stall, so only other threads see one here. */
         readonly stall: Stall | null;
-        /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
+        /** Pauses of the whole process (SIGSTOP, a suspended machine), which are no stalls. */
         readonly pauses: number;
     };
-    /** Over all threads that have a monitor; totals include those that have ended. */
+    /** All threads with a monitor; totals include ended threads. */
     readonly process: {
-        /** Requests that began. */
+        /** Started requests. */
         readonly requests: number;
-        /** Blocks that were noticed. */
+        /** Noticed stalls. */
         readonly stalls: number;
-        /** Milliseconds of all of them. */
+        /** Duration of all stalls, ms. */
         readonly stalledMs: number;
-        /** Delays of all loops that are watched, in the last minute. */
+        /** Delays of all watched loops, last minute. */
         readonly delayMs: DelayQuantiles | null;
-        /** Delays of all loops that there were, of all time. */
+        /** Delays of all loops so far, ended ones included. */
         readonly lifetimeDelayMs: DelayQuantiles | null;
-        /** A row for each monitor. */
+        /** One row per monitor. */
         readonly threads: readonly {
             /** The monitor's name. */
             readonly name: string;
             /** Requests in flight. */
             readonly inFlight: number;
-            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
+            /** CPU of the thread, percent of one core; `null` until there are two samples, and outside of Linux. */
             readonly cpuPercent: number | null;
-            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
+            /** Share of time in which its loop did not wait for events, 0 to 1; `null` without kernel figures. */
             readonly utilization: number | null;
-            /** Blocks that were noticed. */
+            /** Noticed stalls. */
             readonly stalls: number;
-            /** Of `cpuPercent` and `utilization`, milliseconds. */
+            /** Age of `cpuPercent` and `utilization`, ms. */
             readonly ageMs: number | null;
         }[];
     };
-    /** The last 64 collections that were asked for. */
+    /** The last 64 requested garbage collections. */
     readonly collections: readonly CollectionRecord[];
-    /** The watcher's own CPU, percent of one core. */
+    /** CPU of the watcher's own thread, percent of one core. */
     readonly watcherCpuPercent: number | null;
-    /** How many milliseconds old each of these figures is. */
+    /** Age of each of these figures, ms. */
     readonly ages: ResourceAges;
 }
 type AgesOf<Figures> = {
     readonly [Name in keyof Figures]: number | null;
 };
 /**
- * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
- * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet, and for counts
- * of stalls where no loop is watched. A figure that can be read no longer keeps its last value, and
- * its age grows: 0 to 1000 ms are usual, up to 5000 for what changes rarely (the heap, limits, the
- * working set of the group, kills, quota, PSI, the machine's memory), up to 60000 for `cgroupVersion`.
- * What JavaScript itself counts is always new. Records (`collections`), settings (`loop.watch`) and
- * threads, which have their own `ageMs`, are left out.
+ * Age of every figure of a snapshot, ms, under the figure's own name: `ages.memory.rssMb` belongs to
+ * `memory.rssMb`. `null` where there is no figure yet, and for stalls where no loop is watched.
+ *
+ * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
+ * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM
+ * kills, quota, PSI, the machine's memory); up to 60000 for `cgroupVersion`; 0 for JavaScript's own
+ * counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
+ * `ageMs`, are left out.
  */
 interface ResourceAges {
-    /** Since memory was last compared with its limits. */
+    /** Time since memory was last compared with its limits. */
     readonly state: number | null;
     readonly isHealthy: number | null;
     readonly activeConnections: number | null;
@@ -584,82 +588,101 @@ interface ResourceAges {
     readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
     readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
     readonly io: AgesOf<ResourceSnapshot['io']>;
-    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+    /** Counts of stalls are as old as the last look at the loop; `null` if it is not watched. */
     readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
-    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+    /** For sums over all threads, the age of the oldest part. Each thread has its own `ageMs`. */
     readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
     readonly watcherCpuPercent: number | null;
 }
 
-/** Memory of the process; watched by `ResourceMonitor`. */
+/** Memory of the process, watched by `ResourceMonitor`. */
 interface MemoryLimits {
-    /** MB (2^20 bytes): above 0. Default 512. */
-    readonly maxHeapSize: number;
-    /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    /** Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default 512. */
+    readonly maxHeapSizeMb: number;
+    /** Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`: above 0, below `criticalThreshold`. Default 75. */
     readonly warningThreshold: number;
-    /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
+    /** Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at most 100. Default 90. */
     readonly criticalThreshold: number;
-    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
-    readonly gcInterval: number;
+    /** Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none. Also accepted as `gcInterval`. Default 30000. */
+    readonly gcIntervalMs: number;
 }
-/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+/** Connections, limited by `ConnectionManager`. `0` admits none, `Infinity` sets no limit. */
 interface ConnectionCaps {
-    /** Connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
+    /** Open connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
     readonly maxTotal: number;
-    /** Connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+    /** Open connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerIp: number;
-    /** Connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+    /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerUser: number;
-    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    /** Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity. Default 120000. */
     readonly timeoutMs: number;
 }
-/** HTTP requests; kept by every adapter that is given them. */
+/** HTTP requests, limited by the adapters. */
 interface RequestLimits {
-    /** Requests at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    /** Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
     readonly maxConcurrent: number;
     /**
-     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
-     * gets 408 if its body had not come, else 503. Default 30000.
+     * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the client
+     * gets 408 if its body is incomplete, else 503. Default 30000.
      */
     readonly timeoutMs: number;
     /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
     readonly maxPayloadSize: number;
-    /** Bytes of all headers as they are sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
+    /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
     readonly maxHeaderSize: number;
 }
-/** WebSockets; kept by every adapter that is given them. */
+/** WebSockets, limited by the adapters. */
 interface WebSocketLimits {
-    /** Open at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
+    /** Open sockets: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
     readonly maxConnections: number;
     /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
     readonly maxMessageSize: number;
     /**
-     * Milliseconds after which a client is pinged with which nothing was exchanged, and again for as long as that lasts: 10 to
-     * 2^30; `Infinity` sends none. One that both sends and is sent to needs none. Default 30000.
+     * Interval between pings to a client, ms: 10 to 2^30; `Infinity` sends none. A client that both
+     * sent and received something within the interval is not pinged. Also accepted as `pingInterval`.
+     * Default 30000.
      */
-    readonly pingInterval: number;
-    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
-    readonly pongTimeout: number;
-    /** Bytes waiting to be sent to a client above which it is slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+    readonly pingIntervalMs: number;
+    /** Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default 10000. */
+    readonly pongTimeoutMs: number;
+    /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
     readonly maxBufferedBytes?: number;
-    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    /** Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000. */
     readonly maxBufferedMs?: number;
 }
-/** What a server may use. */
+/** Resource limits of a server, in four sections. */
 interface ResourceLimits {
     readonly memory: MemoryLimits;
     readonly connections: ConnectionCaps;
     readonly requests: RequestLimits;
     readonly websockets: WebSocketLimits;
 }
-/** Some of the limits; the others have their defaults. */
-type ResourceLimitsInput = {
-    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
-};
+/** Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+interface MemoryLimitsInput extends Partial<MemoryLimits> {
+    /** Alias of `maxHeapSizeMb`. */
+    readonly maxHeapSize?: number;
+    /** Alias of `gcIntervalMs`. */
+    readonly gcInterval?: number;
+}
+/** WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+    /** Alias of `pingIntervalMs`. */
+    readonly pingInterval?: number;
+    /** Alias of `pongTimeoutMs`. */
+    readonly pongTimeout?: number;
+}
+/** Resource limits as input; absent ones have their defaults. */
+interface ResourceLimitsInput {
+    readonly memory?: MemoryLimitsInput | undefined;
+    readonly connections?: Partial<ConnectionCaps> | undefined;
+    readonly requests?: Partial<RequestLimits> | undefined;
+    readonly websockets?: WebSocketLimitsInput | undefined;
+}
 /**
- * All limits, checked, with their defaults.
- * @param limits some or all of them
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * Checks resource limits and fills in the defaults.
+ * @param limits some or all of the limits
+ * @returns a frozen copy with every limit, under its name with the unit
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its names), ERR_UNKNOWN_OPTION, naming the field
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
@@ -667,7 +690,12 @@ declare function resourceLimits(limits?: ResourceLimitsInput): {
     readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
 };
 
-/** Where lines about transitions go. */
+/**
+ * Receives the log lines of a monitor.
+ * @param level `error` for `critical`, `warn` for `warning`, `info` for `ok`
+ * @param message a fixed text
+ * @param details the figures behind it; sizes in MB
+ */
 type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
 /** Counts open connections: a `ConnectionManager`, or any object with the same property. */
 interface CountsConnections {
@@ -676,52 +704,56 @@ interface CountsConnections {
 }
 /** Options of a monitor. */
 interface ResourceMonitorOptions {
-    /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+    /** Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the monitor's `close()` closes. */
+    readonly timers?: TimerManager | undefined;
+    /** Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
     readonly name?: string | undefined;
-    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
+    /** Connection managers to count. A manager with the option `monitor` adds itself. Managers with one `name` share their count: pass one of them. Default: none. */
     readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
-    /** The stall watch; `false` for none. Default: on. */
+    /** Detection of stalls; `false` turns it off. Default: on. */
     readonly stalls?: {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
+        /** Least duration of a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
+        /** Destination of one line when a stall is noticed and one when it ends; at most 20 lines at once, then one a second. Default: nowhere. */
         readonly log?: 'stderr' | {
-            /** A file that lines are appended to; opened at construction. */
+            /** Path of a file to append to; opened at construction. */
             readonly file: string;
         } | undefined;
     } | false | undefined;
-    /** Called when a stall is over. */
+    /** Called after a stall has ended. */
     readonly onStall?: ((stall: Stall) => void) | undefined;
     /** Called after a change of state. */
     readonly onStateChange?: ((change: StateChange) => void) | undefined;
-    /** Called after a collection that the monitor asked for. */
+    /** Called after a garbage collection that the monitor requested. */
     readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-    /** Where one line per transition goes; `false` for nowhere. Default: the console. */
+    /** Receives one line per change of state; `false` writes none. Default: the console. */
     readonly log?: ResourceLog | false | undefined;
-    /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+    /** Garbage collection on request while the state is `critical`; `false` turns it off. Default: on. */
     readonly gc?: {
-        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
         readonly budget?: number | undefined;
     } | false | undefined;
-    /** Whether `shedMs()` refuses. Default `false`. */
+    /** Load shedding: refuses newcomers while memory is short. Default `false`. */
     readonly shedding?: boolean | {
-        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        /** Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms. Default 5000. */
         readonly retryAfterMs?: number | undefined;
     } | undefined;
-    /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
+    /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
     readonly root?: string | undefined;
 }
 
 /**
- * Watches what the process uses and whether this thread's event loop turns. A native thread does
- * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
- * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
+ * Watches the resources of the process and the event loop of this thread. A native thread does the
+ * work: `isHealthy()` and `getMetrics()` only read its results, and a stall is noticed while it
+ * lasts. Every worker creates its own monitor; process-wide figures cover them all. A monitor does
+ * not keep the process alive.
  *
- * Linux has every figure. Elsewhere there are memory and CPU of the process, and the machine's
- * memory; figures of cgroups, PSI and threads are `null`.
+ * All figures are available on Linux. Other systems provide memory and CPU of the process and the
+ * machine's memory; figures of cgroups, PSI and threads are `null`.
  *
  * @example
- * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {
+ * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
+ *   timers,
  *   stalls: { thresholdMs: 100, log: 'stderr' },
  *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
  * });
@@ -730,61 +762,55 @@ interface ResourceMonitorOptions {
 declare class ResourceMonitor {
     #private;
     /**
-     * @param limits the plan's limits, some or all; `memory` is what is watched
-     * @param timerManager owns the timer with which JavaScript looks at the results; its `cleanup()` stops the monitor
+     * Starts watching this thread and the process.
+     * @param limits resource limits, some or all; the section `memory` is watched
      * @param options see `ResourceMonitorOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
+     */
+    constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
+    /**
+     * The same with the timers in second place.
+     * @param limits as above
+     * @param timerManager the option `timers`
+     * @param options the other options
+     * @throws as above; ERR_INVALID_ARG_TYPE if `options.timers` is given, too
      */
     constructor(limits: ResourceLimitsInput, timerManager: TimerManager, options?: ResourceMonitorOptions);
-    /** The plan's four figures. No native call but for counting connections, no system call. */
+    /**
+     * Returns memory, connections, requests and CPU, without a system call. Connections cost one
+     * native call per manager; the rest is read from shared memory.
+     */
     getMetrics(): ResourceMetrics;
-    /** Whether memory is below the critical threshold: one load. True while memory cannot be read. */
+    /**
+     * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
+     * load.
+     */
     isHealthy(): boolean;
-    /** What is watched of memory. */
+    /** Memory limits in use, with their defaults. */
     get memoryLimits(): Readonly<MemoryLimits>;
-    /** The state, with hysteresis: it does not flap at a threshold. */
+    /** State of memory. Hysteresis keeps it from flapping at a threshold. */
     get state(): ResourceState;
     /**
-     * Everything that is known. Some 10 to 100 µs: not for hot paths.
-     * @throws ERR_CLOSED once it was stopped
+     * Returns every figure. Takes 10 to 100 µs: not for hot paths.
+     * @throws ERR_CLOSED after `close()`
      */
     snapshot(): ResourceSnapshot;
-    /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
+    /** Returns the last 64 stalls, the oldest first; none after `close()`. */
     stalls(): readonly Stall[];
     /**
-     * The number of a label, to be given to `requestStarted` and `mark`: the pattern of a route or the
-     * type of a message, never what a client chose. Of more than 1,022 all others share one number.
-     * @param text cut to 200 characters
-     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
-     */
-    label(text: string): number;
-    /**
-     * Counts a request that begins. A few stores.
-     * @param label from `label()`; 0 for none
-     */
-    requestStarted(label?: number): void;
-    /** Counts a request that is over. Calls too many are ignored. */
-    requestEnded(): void;
-    /**
-     * Says what runs from now on, such as the handler of a message: a stall is told with it.
-     * @param label from `label()`; 0 for nothing
-     */
-    mark(label: number): void;
-    /**
-     * Whether to refuse what comes now: 0 to let it in, or the milliseconds after which it may come
-     * again. Between the warning and the critical threshold so many of a hundred are refused as memory
-     * has come of the way, at and above the critical threshold all. Always 0 unless `shedding` is on.
-     * Not for liveness probes: a server that refuses is alive.
-     */
-    shedMs(): number;
-    /**
-     * Counts a manager's connections, too.
-     * @throws ERR_INVALID_ARG_TYPE
+     * Adds a connection manager to the counted ones. Repeated calls have no effect.
+     * @param manager a `ConnectionManager`, or any object with a number `total`
+     * @throws ERR_INVALID_ARG_TYPE for anything else
      */
     attach(manager: CountsConnections): void;
-    /** Counts a manager's connections no longer. */
+    /** Removes a connection manager from the counted ones; unknown ones are ignored. */
     detach(manager: CountsConnections): void;
-    /** Ends the watch at once; the figures stay as they are. May be called again. */
+    /**
+     * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their last
+     * values. May be called again.
+     */
+    close(): void;
+    /** Alias of `close()`. */
     stop(): void;
     [Symbol.dispose](): void;
 }
@@ -1327,7 +1353,7 @@ interface Recommendation {
     readonly action: string;
 }
 /** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
-interface Budget {
+interface ErrorBudget {
     /** Of which promise. */
     readonly id: 'errors' | 'latency';
     /** The share of good requests that is promised, 0 to 1. */
@@ -1403,7 +1429,7 @@ interface ProductionReport {
     /** As in `WindowFigures`, of `window`. */
     readonly apdex: number | null;
     /** The budgets of errors and of slow requests. */
-    readonly slo: readonly Budget[];
+    readonly slo: readonly ErrorBudget[];
     /** Requests in flight on this thread. */
     readonly inFlight: number;
     /** Every window. */
@@ -1438,7 +1464,7 @@ interface ProductionSnapshot extends ProductionReport {
 interface ProductionMetricsOptions {
     /** What is wanted. Default: the values in `ProductionTargets`. */
     readonly targets?: Partial<ProductionTargets> | undefined;
-    /** Its clock moves the windows, and it owns the timer that does so. Default: a new one. */
+    /** Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics. Default: a new one, which the metrics' `close()` closes. */
     readonly timers?: TimerManager | undefined;
     /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
     readonly monitor?: ResourceMonitor | undefined;
@@ -1543,10 +1569,16 @@ declare class ProductionMetrics {
      */
     recordRefusal(code: string): void;
     /**
-     * Counts a manager's connections, messages, refusals and users, from now on.
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have no
+     * effect.
+     * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
      */
     attach(manager: ConnectionManager): void;
+    /**
+     * Undoes `attach`: a manager's connections leave the figures at once, its messages and refusals so
+     * far stay counted. Unknown managers are ignored.
+     */
+    detach(manager: ConnectionManager): void;
     /** Whether every target that can be judged is met. */
     checkTargets(): boolean;
     /** The report: some 100 µs and a few KB. */
@@ -1565,7 +1597,12 @@ declare class ProductionMetrics {
      * @throws as `toOpenMetrics`
      */
     toPrometheus(options?: ExpositionOptions): Promise<string>;
-    /** Ends its timer. What is recorded later still counts. May be called again. */
+    /**
+     * Ends the timer. Later records still count, and windows move when the figures are read. May be
+     * called again.
+     */
+    close(): void;
+    /** Alias of `close()`. */
     stop(): void;
     [Symbol.dispose](): void;
 }
@@ -2806,4 +2843,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, Drainable, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

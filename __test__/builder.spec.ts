@@ -450,7 +450,7 @@ describe('everything at once', () => {
       encoding: 'utf8',
       timeout: 20_000,
     });
-    expect(stderr).toContain('source: "maxHeapSize"');
+    expect(stderr).toContain('source: "maxHeapSizeMb"');
     expect(JSON.parse(stdout)).toEqual({
       answers: [
         ['/users/1', 200, 'yes', '1'],

@@ -119,7 +119,7 @@ const clock = new ManualClock();
 const timers = new TimerManager({ clock });
 const secret = 'x'.repeat(32);
 const sources = { connections: new ConnectionManager({}, timers), timers };
-const stopping = <T extends { stop(): void }>(made: T): void => made.stop();
+const closing = <T extends { close(): void }>(made: T): void => made.close();
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
 type Given = Record<string, unknown>;
 const TAKES: Record<string, (given: Given) => unknown> = {
@@ -163,11 +163,11 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionCaps: (given) => resourceLimits({ connections: given }),
   RequestLimits: (given) => resourceLimits({ requests: given }),
   WebSocketLimits: (given) => resourceLimits({ websockets: given }),
-  ResourceMonitorOptions: (given) => stopping(new ResourceMonitor({}, timers, given as never)),
+  ResourceMonitorOptions: (given) =>
+    closing(new ResourceMonitor({}, { timers, ...given } as never)),
   ProductionMetricsOptions: (given) =>
-    stopping(new ProductionMetrics({ timers, ...given } as never)),
-  ProductionTargets: (given) =>
-    stopping(new ProductionMetrics({ timers, targets: given } as never)),
+    closing(new ProductionMetrics({ timers, ...given } as never)),
+  ProductionTargets: (given) => closing(new ProductionMetrics({ timers, targets: given } as never)),
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
   RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
@@ -306,7 +306,7 @@ describe('options', () => {
         name,
       ).toEqual({ ...values });
     }
-    metrics.stop();
+    metrics.close();
   });
 
   describe('of classes have the defaults that are documented', () => {
@@ -499,7 +499,7 @@ describe('docs/kpi.md', () => {
   ];
 
   it('has every metric that is exposed, by its naming, and nothing else', async () => {
-    const monitor = new ResourceMonitor({}, timers, {});
+    const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
@@ -520,13 +520,13 @@ describe('docs/kpi.md', () => {
         [],
       );
     }
-    monitor.stop();
-    metrics.stop();
+    monitor.close();
+    metrics.close();
   });
 
   it('has every figure of a snapshot and of a report', () => {
     const page = read('docs/kpi.md');
-    const monitor = new ResourceMonitor({}, timers, {});
+    const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor });
     const missing = (value: object, prefix = ''): string[] =>
       Object.entries(value).flatMap(([name, inner]: [string, unknown]) => {
@@ -546,8 +546,8 @@ describe('docs/kpi.md', () => {
       ...missing(metrics.snapshot()),
       ...missing(monitor.getMetrics()),
     ]).toEqual([]);
-    monitor.stop();
-    metrics.stop();
+    monitor.close();
+    metrics.close();
   });
 });
 

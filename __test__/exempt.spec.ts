@@ -78,7 +78,7 @@ describe.each([
     'are answered by GET and HEAD when nothing else is, and are counted nowhere',
     async () => {
       const metrics = new ProductionMetrics();
-      ends.push(() => metrics.stop());
+      ends.push(() => metrics.close());
       const port = await serve({
         limits: {},
         requests: { maxConcurrent: 0 },

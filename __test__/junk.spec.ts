@@ -145,13 +145,17 @@ it('a token verifier takes anything, and accepts none of it', async () => {
 });
 
 it('a monitor takes anything and keeps its count', () => {
-  const monitor = new ResourceMonitor({}, new TimerManager({ clock: new ManualClock() }), {
-    log: false,
-  });
+  const monitor = new ResourceMonitor(
+    {},
+    {
+      timers: new TimerManager({ clock: new ManualClock() }),
+      log: false,
+    },
+  );
   bombard(monitor, ['stop']);
   for (let i = 0; i < 1000; i++) monitor.requestEnded();
   expect(monitor.getMetrics().activeRequests).toBe(0);
-  monitor.stop();
+  monitor.close();
 });
 
 it('metrics take anything, and still report', async () => {
@@ -194,7 +198,7 @@ it('metrics take anything, and still report', async () => {
   metrics.startRequest().end({ status: 200 });
   expect(metrics.generateReport()).toMatchObject({ inFlight: begun, samples: report.samples + 1 });
   expect(await metrics.toOpenMetrics()).toMatch(/# EOF\n$/);
-  metrics.stop();
+  metrics.close();
   manager.cleanup();
   expect(timers.getActiveTimersCount()).toBe(0);
 });
@@ -237,7 +241,7 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new ConnectionManager({}, junk),
     (junk) => new ConnectionManager({}, timers, junk),
     (junk) => new TimerManager(junk),
-    (junk) => new ResourceMonitor(junk, timers),
+    (junk) => new ResourceMonitor(junk, { timers }),
     (junk) => new ResourceMonitor({}, junk),
     (junk) => new ResourceMonitor({}, timers, junk),
     (junk) => new ProductionMetrics(junk),
@@ -262,9 +266,9 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new MessageRouter(junk),
     (junk) => resourceLimits(junk),
     (junk) => resourceLimits({ requests: junk }),
-    (junk) => resourceLimits({ memory: { maxHeapSize: junk } }),
+    (junk) => resourceLimits({ memory: { maxHeapSizeMb: junk } }),
     (junk) => guardWs({ limits: {}, requests: junk }),
-    (junk) => guardWs({ limits: {}, websockets: { pingInterval: junk } }),
+    (junk) => guardWs({ limits: {}, websockets: { pingIntervalMs: junk } }),
     (junk) => new MiddlewareChain(junk, timers),
     (junk) => new MiddlewareChain([junk], timers),
     (junk) => new MiddlewareChain([{ name: 'x', middleware: junk }], timers),

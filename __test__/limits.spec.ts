@@ -181,7 +181,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const server = await start(command, {
       limits: { connectionTimeoutMs: 1000, cleanupIntervalMs: 50 },
       closeTimeoutMs: 300,
-      websockets: { pingInterval: 200, pongTimeout: 200 },
+      websockets: { pingIntervalMs: 200, pongTimeoutMs: 200 },
     });
     const client = await server.open();
     let pings = 0;

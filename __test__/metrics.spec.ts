@@ -453,6 +453,77 @@ describe('connections', () => {
     expect(report.metrics).toMatchObject({ connectionCount: 1, messagesThroughput: 4 });
     expect(report.scoreParts.saturation.observed).toBe(0.5);
   });
+
+  test('of a manager that is detached leave the figures, and what it counted until then stays', () => {
+    const { timers, metrics } = fixture();
+    const manager = new ConnectionManager({ maxTotalConnections: 1 }, timers);
+    const refuse = (): unknown => manager.addConnection('x', new FakeSocket(), '192.0.2.1');
+    const first = manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
+    if (!first.success) throw new Error('refused');
+    refuse();
+    first.connection.received(100);
+    metrics.attach(manager);
+    metrics.attach(manager);
+    refuse();
+    first.connection.received(10);
+    metrics.detach(manager);
+    metrics.detach(manager);
+    expect(manager.userListeners.size).toBe(0);
+    refuse();
+    first.connection.received(1000);
+    const report = metrics.generateReport();
+    // Only the second of three refusals came while it was attached.
+    expect(report.refusals).toEqual({ total_limit: 1 });
+    expect(report.windows.lifetime).toMatchObject({ messagesIn: 1, bytesIn: 10, refused: 1 });
+    expect(report.metrics).toMatchObject({ connectionCount: 0, activeUsers: 1 });
+    expect(report.scoreParts.saturation.observed).toBe(null);
+    metrics.attach(manager);
+    refuse();
+    expect(metrics.generateReport()).toMatchObject({
+      refusals: { total_limit: 2 },
+      metrics: { connectionCount: 1 },
+    });
+    metrics.detach(new ConnectionManager({}, timers));
+    metrics.detach({} as never);
+    expect(metrics.generateReport().metrics.connectionCount).toBe(1);
+    manager.cleanup();
+  });
+});
+
+describe('the end', () => {
+  test('close() and stop() are the same: no timer, no listener, and records still count', () => {
+    for (const end of ['close', 'stop'] as const) {
+      const { timers, metrics } = fixture();
+      const manager = new ConnectionManager({}, timers);
+      const before = timers.getActiveTimersCount();
+      metrics.attach(manager);
+      metrics[end]();
+      metrics[end]();
+      metrics.recordRequest(1);
+      expect([
+        end,
+        before - timers.getActiveTimersCount(),
+        manager.userListeners.size,
+        metrics.generateReport().samples,
+      ]).toEqual([end, 1, 0, 1]);
+      manager.cleanup();
+    }
+  });
+
+  test('timers of its own end with it, given ones go on', () => {
+    const { timers, metrics } = fixture();
+    metrics.close();
+    expect(timers.setTimeout(() => undefined, 1e6).hasRef()).toBe(true);
+    // A process with metrics ends by itself, closed or not.
+    for (const last of ['', 'metrics.close();']) {
+      const text = `import { ProductionMetrics } from './dist/index.js'; const metrics = new ProductionMetrics(); ${last} metrics.recordRequest(1);`;
+      const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', text], {
+        encoding: 'utf8',
+        timeout: 10_000,
+      });
+      expect([stderr, status]).toEqual(['', 0]);
+    }
+  });
 });
 
 describe('routes', () => {
@@ -545,13 +616,13 @@ describe('requests under way', () => {
   test('are those of the monitor, too, which gives memory and the event loop', () => {
     const timers = new TimerManager();
     managers.push(timers);
-    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 1 } }, timers, { log: false });
+    const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 1 } }, { timers, log: false });
     const metrics = new ProductionMetrics({ timers, monitor, targets: { maxMemoryUsage: 1e6 } });
     const request = metrics.startRequest({ route: '/a' });
     expect(monitor.getMetrics().activeRequests).toBe(1);
     request.end({ status: 200 });
     expect(monitor.getMetrics().activeRequests).toBe(0);
-    monitor.stop();
+    monitor.close();
     expect(metrics.generateReport().samples).toBe(1);
   });
 });
@@ -833,7 +904,7 @@ describe('the adapter of ws', () => {
     detach();
     first.terminate();
     guard.manager.cleanup();
-    metrics.stop();
+    metrics.close();
     await new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();
@@ -858,7 +929,7 @@ describe('the adapter of ws', () => {
     );
     const { samples, inFlight } = metrics.generateReport();
     expect(inFlight).toBe(0);
-    metrics.stop();
+    metrics.close();
     await new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();
@@ -929,7 +1000,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     });
     expect(report.windows['1m']).toMatchObject({ clientErrors: 1, messagesIn: 1, messagesOut: 1 });
     socket.close();
-    metrics.stop();
+    metrics.close();
     await app.stop(true);
   });
 
@@ -963,7 +1034,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
       refusals: { total_limit: 1 },
     });
     socket.close();
-    metrics.stop();
+    metrics.close();
     await server.stop(true);
   });
 });

@@ -75,7 +75,7 @@ type Opened = readonly { readonly socket: Socket; readonly live: Live }[];
 
 describe('heartbeats', () => {
   it('ping everybody once an interval, at moments spread over it, by one timer', () => {
-    const { clock, timers, open } = setUp({ pingInterval: 6400, pongTimeout: 1000 });
+    const { clock, timers, open } = setUp({ pingIntervalMs: 6400, pongTimeoutMs: 1000 });
     const all = Array.from({ length: 640 }, open);
     expect(timers.getActiveTimersCount()).toBe(1);
     for (let tick = 0; tick < 64 * 3; tick++) {
@@ -95,9 +95,9 @@ describe('heartbeats', () => {
   });
 
   it('spare those with whom something is exchanged both ways, and reach them within an interval of the last of it', () => {
-    for (const pingInterval of [10, 50, 640, 1000, 6400]) {
-      const tickMs = pingInterval === 6400 ? 100 : 20;
-      const { clock, open } = setUp({ pingInterval, pongTimeout: 100_000 });
+    for (const pingIntervalMs of [10, 50, 640, 1000, 6400]) {
+      const tickMs = pingIntervalMs === 6400 ? 100 : 20;
+      const { clock, open } = setUp({ pingIntervalMs, pongTimeoutMs: 100_000 });
       const [busy, listening, talking] = [0, 1, 2].map(() => Array.from({ length: 30 }, open)) as [
         Opened,
         Opened,
@@ -108,8 +108,8 @@ describe('heartbeats', () => {
         for (const { live: one } of listening) one.connection.sent(3);
         for (const { live: one } of [...busy, ...talking]) one.connection.received(3);
       };
-      const step = Math.max(1, pingInterval / 10);
-      for (let passed = 0; passed < pingInterval * 4; passed += step) {
+      const step = Math.max(1, pingIntervalMs / 10);
+      for (let passed = 0; passed < pingIntervalMs * 4; passed += step) {
         exchange();
         clock.advance(step);
       }
@@ -118,21 +118,21 @@ describe('heartbeats', () => {
       // What goes one way only keeps nobody's idle timers from running out, and does not show that the other end is there.
       for (const { socket } of [...listening, ...talking])
         expect(socket.pings.length).toBeGreaterThanOrEqual(3);
-      clock.advance(pingInterval + tickMs);
+      clock.advance(pingIntervalMs + tickMs);
       for (const { socket } of busy) {
         expect(socket.pings).not.toEqual([]);
-        expect(socket.pings[0]! - quietSince).toBeLessThanOrEqual(pingInterval + tickMs);
+        expect(socket.pings[0]! - quietSince).toBeLessThanOrEqual(pingIntervalMs + tickMs);
       }
     }
   });
 
-  it('close who sends nothing back within pongTimeout, and nobody early', () => {
-    for (const pongTimeout of [10, 100, 640, 1000, 3000]) {
-      const { clock, live, open } = setUp({ pingInterval: 640, pongTimeout });
+  it('close who sends nothing back within pongTimeoutMs, and nobody early', () => {
+    for (const pongTimeoutMs of [10, 100, 640, 1000, 3000]) {
+      const { clock, live, open } = setUp({ pingIntervalMs: 640, pongTimeoutMs });
       const mute = Array.from({ length: 50 }, open);
       const alive = Array.from({ length: 50 }, open);
       const talking = Array.from({ length: 50 }, open);
-      for (let passed = 0; passed < 640 + pongTimeout + 20; passed += 10) {
+      for (let passed = 0; passed < 640 + pongTimeoutMs + 20; passed += 10) {
         clock.advance(10);
         for (const { socket, live: one } of alive)
           if (socket.pings.at(-1) === clock.now()) one.ponged();
@@ -140,7 +140,7 @@ describe('heartbeats', () => {
         for (const { live: one } of talking) one.connection.received(5);
         for (const { socket } of mute) {
           if (socket.closed.length > 0)
-            expect(clock.now() - socket.pings[0]!).toBeGreaterThanOrEqual(pongTimeout);
+            expect(clock.now() - socket.pings[0]!).toBeGreaterThanOrEqual(pongTimeoutMs);
         }
       }
       expect(
@@ -161,7 +161,7 @@ describe('heartbeats', () => {
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const live = new OpenSockets(
-      resourceLimits({ websockets: { pingInterval: 640, pongTimeout: 300 } }).websockets,
+      resourceLimits({ websockets: { pingIntervalMs: 640, pongTimeoutMs: 300 } }).websockets,
       timers,
       {
         ping: (it: Socket) => void it.pings.push(clock.now()),
@@ -183,11 +183,11 @@ describe('heartbeats', () => {
   });
 
   it('send none at an infinite interval, and hold no timer while nobody is open', () => {
-    const none = setUp({ pingInterval: Infinity });
+    const none = setUp({ pingIntervalMs: Infinity });
     const { socket } = none.open();
     none.clock.advance(100_000);
     expect([socket.pings, none.timers.getActiveTimersCount()]).toEqual([[], 0]);
-    const some = setUp({ pingInterval: 100 });
+    const some = setUp({ pingIntervalMs: 100 });
     const { live } = some.open();
     expect(some.timers.getActiveTimersCount()).toBe(1);
     live.remove(1000);
@@ -199,7 +199,7 @@ describe('heartbeats', () => {
     const timers = new TimerManager({ clock: new ManualClock(), strict: true });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const live = new OpenSockets(
-      resourceLimits({ websockets: { pingInterval: 100 } }).websockets,
+      resourceLimits({ websockets: { pingIntervalMs: 100 } }).websockets,
       timers,
       { ping: () => undefined, buffered: () => 0 },
     );
@@ -219,7 +219,7 @@ describe('heartbeats', () => {
       throw new Error('gone');
     };
     const live = new OpenSockets(
-      resourceLimits({ websockets: { pingInterval: 100, pongTimeout: 50 } }).websockets,
+      resourceLimits({ websockets: { pingIntervalMs: 100, pongTimeoutMs: 50 } }).websockets,
       new TimerManager({ clock }),
       {
         ping: fail,
@@ -238,7 +238,7 @@ describe('heartbeats', () => {
 describe('slow consumers', () => {
   it('are closed with 1008 when they stay above the watermark for too long, and forgiven when they catch up', () => {
     const { clock, timers, live, open } = setUp({
-      pingInterval: Infinity,
+      pingIntervalMs: Infinity,
       maxBufferedBytes: 100,
       maxBufferedMs: 800,
     });

@@ -26,12 +26,12 @@ function recording(sources: object = {}) {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
   const manager = new ConnectionManager({ connectionTimeoutMs: 30_000 }, timers);
-  const real = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
+  const real = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
   const figures: Figures = {
     snapshot: { ...real.snapshot(), state: 'ok', collections: [] },
     stalls: [],
   };
-  real.stop();
+  real.close();
   const monitor = {
     snapshot: () => figures.snapshot,
     stalls: () => figures.stalls,
@@ -151,7 +151,7 @@ describe('the state', () => {
     clock.advance(2000);
     const { recorder } = recording({ metrics, monitor: undefined });
     const { state, reason } = recorder.look(0, 0, true);
-    metrics.stop();
+    metrics.close();
     return [state, reason];
   };
 
@@ -175,7 +175,7 @@ describe('the state', () => {
     expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe(
       'Requests that failed: 50 %, threshold 1 %',
     );
-    metrics.stop();
+    metrics.close();
   });
 
   it('rates messages by no less than a second', () => {
@@ -187,7 +187,7 @@ describe('the state', () => {
     expect(
       recording({ metrics, monitor: undefined }).recorder.look(0, 0, true).messages,
     ).toMatchObject({ inPerSecond: 5, inBytesPerSecond: 50 });
-    metrics.stop();
+    metrics.close();
   });
 });
 

@@ -335,16 +335,20 @@ describe('what is shown', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, timers);
-    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 65_536 } }, timers, {
-      log: false,
-      connections: manager,
-    });
+    const monitor = new ResourceMonitor(
+      { memory: { maxHeapSizeMb: 65_536 } },
+      {
+        timers,
+        log: false,
+        connections: manager,
+      },
+    );
     const metrics = new ProductionMetrics({ timers, monitor });
     const page = new LivePage(
       { path: '/live', monitor, metrics },
       { connections: manager, timers },
     );
-    open.push(page, { close: () => monitor.stop() }, { close: () => metrics.stop() });
+    open.push(page, monitor, metrics);
     for (let i = 0; i < 99; i++)
       metrics.recordRequest(10, { route: '/a', method: 'GET', status: 200 });
     metrics.recordRequest(800, { route: '/b', method: 'GET', status: 503 });
@@ -468,7 +472,7 @@ describe('viewers', () => {
     detach();
     server.close();
     timers.cleanup();
-    metrics.stop();
+    metrics.close();
   });
 
   it('are let go when the server drains, is closed, or its timers are cleaned up; newcomers get 503', async () => {

@@ -1,11 +1,26 @@
 import { describe, expect, it } from 'vitest';
-import { PortcullisError, type ResourceLimits, resourceLimits } from '../dist/index.js';
+import {
+  PortcullisError,
+  type ResourceLimits,
+  type ResourceLimitsInput,
+  resourceLimits,
+} from '../dist/index.js';
 
-// The plan's whole type, as a user of it would write it.
 const WHOLE: ResourceLimits = {
-  memory: { maxHeapSize: 256, warningThreshold: 70, criticalThreshold: 85, gcInterval: 1000 },
+  memory: { maxHeapSizeMb: 256, warningThreshold: 70, criticalThreshold: 85, gcIntervalMs: 1000 },
   connections: { maxTotal: 100, maxPerIp: 10, maxPerUser: 5, timeoutMs: 30_000 },
   requests: { maxConcurrent: 50, timeoutMs: 5000, maxPayloadSize: 1024, maxHeaderSize: 8192 },
+  websockets: {
+    maxConnections: 100,
+    maxMessageSize: 65_536,
+    pingIntervalMs: 1000,
+    pongTimeoutMs: 500,
+  },
+};
+/** The same by the aliases. */
+const ALIASED: ResourceLimitsInput = {
+  ...WHOLE,
+  memory: { maxHeapSize: 256, warningThreshold: 70, criticalThreshold: 85, gcInterval: 1000 },
   websockets: { maxConnections: 100, maxMessageSize: 65_536, pingInterval: 1000, pongTimeout: 500 },
 };
 
@@ -39,6 +54,28 @@ describe('resource limits', () => {
     ).toBe(true);
   });
 
+  it('are the same by the names without a unit', () => {
+    expect(resourceLimits(ALIASED)).toEqual(resourceLimits(WHOLE));
+    const { memory } = resourceLimits({
+      memory: { maxHeapSize: 100, maxHeapSizeMb: undefined as unknown as number },
+    });
+    expect(memory.maxHeapSizeMb).toBe(100);
+    expect(Object.keys(memory)).not.toContain('maxHeapSize');
+  });
+
+  it.each([
+    ['memory', 'maxHeapSizeMb', 'maxHeapSize'],
+    ['memory', 'gcIntervalMs', 'gcInterval'],
+    ['websockets', 'pingIntervalMs', 'pingInterval'],
+    ['websockets', 'pongTimeoutMs', 'pongTimeout'],
+  ])('refuse both names of one limit: %s.%s', (section, name, alias) => {
+    expect(thrown({ [section]: { [name]: 100, [alias]: 100 } })).toEqual({
+      code: 'ERR_OUT_OF_RANGE',
+      field: `${section}.${name}`,
+      message: `${section}.${name} and ${section}.${alias} are one limit: set one of them, not both`,
+    });
+  });
+
   it('take no reference to what was given', () => {
     const requests = { maxConcurrent: 5 };
     const limits = resourceLimits({ requests });
@@ -51,6 +88,7 @@ describe('resource limits', () => {
     [[], 'limits'],
     [{ memory: 5 }, 'memory'],
     [{ memory: [] }, 'memory'],
+    [{ memory: { maxHeapSizeMb: 0 } }, 'memory.maxHeapSizeMb'],
     [{ memory: { maxHeapSize: 0 } }, 'memory.maxHeapSize'],
     [{ memory: { maxHeapSize: Number.NaN } }, 'memory.maxHeapSize'],
     [{ memory: { maxHeapSize: Infinity } }, 'memory.maxHeapSize'],
@@ -62,6 +100,7 @@ describe('resource limits', () => {
     [{ connections: { timeoutMs: 0 } }, 'connections.timeoutMs'],
     [{ requests: { maxConcurrent: null } }, 'requests.maxConcurrent'],
     [{ requests: { maxHeaderSize: 0 } }, 'requests.maxHeaderSize'],
+    [{ websockets: { pingIntervalMs: 9 } }, 'websockets.pingIntervalMs'],
     [{ websockets: { pingInterval: 9 } }, 'websockets.pingInterval'],
     [{ websockets: { maxBufferedMs: -5 } }, 'websockets.maxBufferedMs'],
   ])('refuse %j by the name of its field', (limits, field) => {

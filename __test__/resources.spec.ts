@@ -37,7 +37,7 @@ function monitored(
   options: ResourceMonitorOptions = silent,
   timers = new TimerManager(),
 ): ResourceMonitor {
-  const monitor = new ResourceMonitor(limits, timers, options);
+  const monitor = new ResourceMonitor(limits, { timers, ...options });
   monitors.push(monitor);
   return monitor;
 }
@@ -67,13 +67,13 @@ const MACHINE = {
 };
 
 afterEach(() => {
-  for (const monitor of monitors.splice(0)) monitor.stop();
+  for (const monitor of monitors.splice(0)) monitor.close();
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
 describe('figures', () => {
   it.runIf(isLinux)('are there at once, but for CPU, which needs two samples', async () => {
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const { memoryUsage, activeConnections, activeRequests, cpuUsage } = monitor.getMetrics();
     const rss = process.memoryUsage.rss() / 2 ** 20;
     expect(memoryUsage).toBeGreaterThan(rss * 0.5);
@@ -107,7 +107,7 @@ describe('figures', () => {
 
   it('a missing /proc and cgroup leave null and a healthy process', () => {
     const monitor = monitored(
-      { memory: { maxHeapSize: 100_000 } },
+      { memory: { maxHeapSizeMb: 100_000 } },
       { ...silent, root: machine({}).root, stalls: false },
     );
     expect(monitor.getMetrics()).toEqual({
@@ -152,7 +152,7 @@ describe('figures', () => {
   }
 
   it('have an age each, under the same name: null where there is none, else a number of milliseconds', async () => {
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const check = (): void => {
       for (const [name, { figure, age }] of figuresAndAges(monitor)) {
         expect(figure, name).not.toBe(undefined);
@@ -207,7 +207,7 @@ describe('figures', () => {
       '/sys/fs/cgroup/pod/app/cpu.max': '50000 100000',
     };
     const { root, put } = machine(files);
-    const monitor = monitored({ memory: { maxHeapSize: 200 } }, { ...silent, root });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 200 } }, { ...silent, root });
     await vi.waitFor(() => expect(monitor.snapshot().cpu.usedCpus).toBe(0), 5000);
     rmSync(join(root, '/proc/self/status'));
     const before = monitor.snapshot();
@@ -231,7 +231,7 @@ describe('figures', () => {
     const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const changes: StateChange[] = [];
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       { ...silent, gc: false, root, onStateChange: (change) => changes.push(change) },
     );
     await vi.waitFor(() => expect(changes.length).toBe(1), 5000);
@@ -262,7 +262,7 @@ describe('figures', () => {
     const start = performance.now();
     // At warning the heap is asked for with every sample.
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root },
     );
     await vi.waitFor(() => expect(performance.now() - start).toBeGreaterThan(1500), 5000);
@@ -277,8 +277,8 @@ describe('figures', () => {
     'a million calls of everything leave memory as it was',
     () => {
       const text = `
-      import { ResourceMonitor, TimerManager } from './dist/index.js';
-      const monitor = new ResourceMonitor({}, new TimerManager(), { log: false });
+      import { ResourceMonitor } from './dist/index.js';
+      const monitor = new ResourceMonitor({}, { log: false });
       const label = monitor.label('GET /');
       const round = () => {
         for (let i = 0; i < 200_000; i++) { monitor.requestStarted(label); monitor.mark(label); monitor.requestEnded(); monitor.shedMs(); monitor.getMetrics(); }
@@ -290,7 +290,7 @@ describe('figures', () => {
       const first = round();
       for (let i = 0; i < 3; i++) round();
       console.log(Math.round(round() - first));
-      monitor.stop();`;
+      monitor.close();`;
       const flags = 'bun' in process.versions ? [] : ['--expose-gc', '--input-type=module'];
       const { stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', text], {
         encoding: 'utf8',
@@ -313,7 +313,7 @@ describe('figures', () => {
       '/sys/fs/cgroup/pod/cpu.max': '50000 100000\n',
     });
     const { memory, cpu } = monitored(
-      { memory: { maxHeapSize: 400 } },
+      { memory: { maxHeapSizeMb: 400 } },
       { ...silent, root },
     ).snapshot();
     expect(memory.effectiveLimit).toEqual({
@@ -324,11 +324,14 @@ describe('figures', () => {
       level: 1,
     });
     expect([cpu.cpus, cpu.quotaCpus, cpu.allowedCpus]).toEqual([4, 0.5, 0.5]);
-    const configured = monitored({ memory: { maxHeapSize: 210 } }, { ...silent, root }).snapshot();
-    expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSize');
+    const configured = monitored(
+      { memory: { maxHeapSizeMb: 210 } },
+      { ...silent, root },
+    ).snapshot();
+    expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSizeMb');
   });
 
-  it('pitfall 17: a maxHeapSize above the limit of the container is warned about', () => {
+  it('pitfall 17: a maxHeapSizeMb above the limit of the container is warned about', () => {
     const { root } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`,
@@ -336,17 +339,17 @@ describe('figures', () => {
     });
     const lines: unknown[] = [];
     monitored(
-      { memory: { maxHeapSize: 512 } },
+      { memory: { maxHeapSizeMb: 512 } },
       { root, log: (level, message, details) => lines.push([level, message, details]) },
     );
     expect(lines).toEqual([
       [
         'warn',
-        'memory.maxHeapSize is above the limit of the cgroup, which binds first',
-        { maxHeapSize: 512, limit: 256, source: 'cgroup' },
+        'memory.maxHeapSizeMb is above the limit of the cgroup, which binds first',
+        { maxHeapSizeMb: 512, limitMb: 256, source: 'cgroup' },
       ],
     ]);
-    monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
+    monitored({ memory: { maxHeapSizeMb: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
     // What only throttles does not bind.
     const group = '/sys/fs/cgroup/pod/app/memory.';
@@ -357,7 +360,7 @@ describe('figures', () => {
       [`${group}current`]: '9',
     });
     const { memory } = monitored(
-      { memory: { maxHeapSize: 256 } },
+      { memory: { maxHeapSizeMb: 256 } },
       { root: throttled, log: (...line) => lines.push(line) },
     ).snapshot();
     expect(memory.limits.map(({ source }) => source)).toContain('cgroup_high');
@@ -373,8 +376,8 @@ describe('figures', () => {
     });
     const { memory, cpu, io } = monitored({}, { ...silent, root }).snapshot();
     expect([memory.pressure, cpu.pressure, io.pressure]).toEqual([
-      { some10: 1.5, some60: 2.5, full10: 0.5, scope: 'system' },
-      { some10: 1.5, some60: 2.5, full10: null, scope: 'system' },
+      { some10Percent: 1.5, some60Percent: 2.5, full10Percent: 0.5, scope: 'system' },
+      { some10Percent: 1.5, some60Percent: 2.5, full10Percent: null, scope: 'system' },
       null,
     ]);
   });
@@ -410,6 +413,24 @@ describe('figures', () => {
     expect(monitor.getMetrics().activeConnections).toBe(0);
   });
 
+  it('connections are those of any object with a number `total`', () => {
+    const counted = { total: 3 };
+    const monitor = monitored({}, { ...silent, connections: [counted, { total: 4 }] });
+    expect(monitor.getMetrics().activeConnections).toBe(7);
+    counted.total = 1;
+    monitor.attach({ total: 10 });
+    expect([monitor.getMetrics().activeConnections, monitor.snapshot().activeConnections]).toEqual([
+      15, 15,
+    ]);
+    monitor.detach(counted);
+    monitor.detach({ total: 99 });
+    expect(monitor.getMetrics().activeConnections).toBe(14);
+    for (const junk of [{ total: '3' }, { total: undefined }, {}, null, 3])
+      expect(() => monitor.attach(junk as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'manager' }),
+      );
+  });
+
   it('pitfall 14: a million labels are a thousand, and the rest is one', () => {
     const monitor = monitored();
     const first = monitor.label('GET /a');
@@ -434,7 +455,7 @@ describe('state', () => {
       const lines: [string, string][] = [];
       const changes: StateChange[] = [];
       const monitor = monitored(
-        { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
+        { memory: { maxHeapSizeMb: 100, warningThreshold: 50, criticalThreshold: 80 } },
         {
           root,
           gc: false,
@@ -461,7 +482,7 @@ describe('state', () => {
 
   it('a process that begins above the threshold is critical at once', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     expect([monitor.isHealthy(), monitor.state]).toEqual([false, 'critical']);
   });
 
@@ -469,7 +490,7 @@ describe('state', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const collections: unknown[] = [];
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root, onCollect: (record) => collections.push(record) },
     );
     await vi.waitFor(() => expect(collections.length).toBe(1), 10_000);
@@ -501,17 +522,17 @@ describe('state', () => {
 describe('a collection at critical memory', () => {
   it('comes with a snapshot that is not healthy', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     await expect.poll(() => monitor.state, { timeout: 10_000 }).toBe('critical');
     expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
   });
 
-  it('is asked for as soon as that is known, and no other within gcInterval', async () => {
+  it('is asked for as soon as that is known, and no other within gcIntervalMs', async () => {
     const { root, put } = machine(MACHINE);
     const clock = new ManualClock();
     const collections: unknown[] = [];
     monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root, onCollect: (record) => collections.push(record) },
       new TimerManager({ clock }),
     );
@@ -565,7 +586,7 @@ describe('options of a monitor', () => {
       log: (_: string, message: string) => lines.push(message),
     };
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       new Proxy(options, {
         get: (target, name) => (
           reads.set(name, (reads.get(name) ?? 0) + 1),
@@ -590,7 +611,7 @@ describe('options of a monitor', () => {
 describe('shedding', () => {
   const pressed = (rssMb: number): ResourceMonitor =>
     monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { memory: { maxHeapSizeMb: 100, warningThreshold: 60, criticalThreshold: 90 } },
       {
         ...silent,
         gc: false,
@@ -621,7 +642,7 @@ describe('shedding', () => {
   it('is off unless it is asked for', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
     expect(
-      monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs(),
+      monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, gc: false, root }).shedMs(),
     ).toBe(0);
   });
 
@@ -671,7 +692,7 @@ describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () =>
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { memory: { maxHeapSizeMb: 100, warningThreshold: 60, criticalThreshold: 90 } },
       {
         ...silent,
         gc: false,
@@ -720,7 +741,7 @@ describe('adapters', () => {
     const shedding = guardWs({
       limits: {},
       monitor: monitored(
-        { memory: { maxHeapSize: 100 } },
+        { memory: { maxHeapSizeMb: 100 } },
         {
           ...silent,
           gc: false,
@@ -918,13 +939,13 @@ describe('workers', () => {
     await thread.terminate();
   });
 
-  it('pitfall 24: 60 that start and end, by stop() or by force, leave nothing behind', async () => {
+  it('pitfall 24: 60 that start and end, by close() or by force, leave nothing behind', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.threads.length;
     for (let round = 0; round < 10; round++) {
       const threads = await Promise.all(
         [0, 1, 2, 3, 4, 5].map((n) =>
-          start({ name: `w${n}`, requests: 1, inFlight: 1, stop: n % 2 === 0 }),
+          start({ name: `w${n}`, requests: 1, inFlight: 1, close: n % 2 === 0 }),
         ),
       );
       await Promise.all(threads.map((thread) => thread.terminate()));
@@ -943,13 +964,13 @@ describe('workers', () => {
 });
 
 describe('the end', () => {
-  it('stop() may be called again, ends with the timers, and leaves the figures', () => {
+  it('close() may be called again, ends with the timers, and leaves the figures', () => {
     const timers = new TimerManager();
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } }, silent, timers);
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } }, silent, timers);
     expect(timers.getActiveTimersCount()).toBe(1);
     const { memoryUsage } = monitor.getMetrics();
     timers.cleanup();
-    monitor.stop();
+    monitor.close();
     monitor[Symbol.dispose]();
     expect([monitor.getMetrics().memoryUsage, monitor.isHealthy()]).toEqual([memoryUsage, true]);
     expect(monitor.stalls()).toEqual([]);
@@ -958,9 +979,44 @@ describe('the end', () => {
     monitor.requestEnded();
   });
 
-  it('a process with a monitor, stopped or not, ends by itself', () => {
-    for (const last of ['', 'monitor.stop();']) {
-      const text = `import { ResourceMonitor, TimerManager } from './dist/index.js'; const monitor = new ResourceMonitor({}, new TimerManager()); ${last}`;
+  it('timers of its own end with it, given ones go on', () => {
+    const timers = new TimerManager();
+    const [own, given] = [monitored(), monitored({}, silent, timers)];
+    given.close();
+    expect([
+      timers.getActiveTimersCount(),
+      timers.setTimeout(() => undefined, 1e6).hasRef(),
+    ]).toEqual([0, true]);
+    timers.cleanup();
+    own.close();
+    expect(() => own.snapshot()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  it('stop() is the same as close()', () => {
+    const ends = ['close', 'stop'] as const;
+    const left = ends.map((end) => {
+      const timers = new TimerManager();
+      const monitor = monitored({}, silent, timers);
+      monitor[end]();
+      monitor[end]();
+      const codeOf = (): unknown => {
+        try {
+          return monitor.snapshot();
+        } catch (error) {
+          return (error as PortcullisError).code;
+        }
+      };
+      return [timers.getActiveTimersCount(), monitor.stalls(), codeOf()];
+    });
+    expect(left).toEqual([
+      [0, [], 'ERR_CLOSED'],
+      [0, [], 'ERR_CLOSED'],
+    ]);
+  });
+
+  it('a process with a monitor, closed or not, ends by itself', () => {
+    for (const last of ['', 'monitor.close();']) {
+      const text = `import { ResourceMonitor } from './dist/index.js'; const monitor = new ResourceMonitor({}); ${last}`;
       const { stderr, status: code } = spawnSync(
         process.execPath,
         ['--input-type=module', '-e', text],
@@ -1003,24 +1059,24 @@ describe('bad input', () => {
     ],
     [
       'a size that is NaN',
-      { memory: { maxHeapSize: Number.NaN } },
+      { memory: { maxHeapSizeMb: Number.NaN } },
       {},
       'ERR_OUT_OF_RANGE',
-      'memory.maxHeapSize',
+      'memory.maxHeapSizeMb',
     ],
     [
       'a size with a unit',
-      { memory: { maxHeapSize: '512MB' } },
+      { memory: { maxHeapSizeMb: '512MB' } },
       {},
       'ERR_INVALID_ARG_TYPE',
-      'memory.maxHeapSize',
+      'memory.maxHeapSizeMb',
     ],
     [
       'a gc interval below 0',
-      { memory: { gcInterval: -1 } },
+      { memory: { gcIntervalMs: -1 } },
       {},
       'ERR_OUT_OF_RANGE',
-      'memory.gcInterval',
+      'memory.gcIntervalMs',
     ],
     ['options that are none', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
     ['an option of another name', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
@@ -1087,12 +1143,34 @@ describe('bad input', () => {
     ],
     ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
   ])('%s', (_, limits, options, code, field) => {
-    const error = refusal(() => new ResourceMonitor(limits as never, timers, options as never));
+    const error = refusal(() => new ResourceMonitor(limits as never, options as never));
     expect([error.code, error.field]).toEqual([code, field]);
   });
 
-  it('no timers, a label that is empty, a manager that is none', () => {
-    expect(refusal(() => new ResourceMonitor({}, {} as never)).field).toBe('timerManager');
+  it('timers in second place are the same as the option, and not both', () => {
+    const own = new TimerManager();
+    const positional = new ResourceMonitor({}, own, silent);
+    monitors.push(positional, new ResourceMonitor({}, own));
+    monitored({}, silent, own);
+    expect(own.getActiveTimersCount()).toBe(3);
+    own.cleanup();
+    expect(() => positional.snapshot()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    for (const [make, field] of [
+      [() => new ResourceMonitor({}, timers, { timers }), 'timers'],
+      [() => new ResourceMonitor({}, timers, { log: 5 } as never), 'log'],
+      [() => new ResourceMonitor({}, timers, null as never), 'options'],
+      [() => new ResourceMonitor({}, undefined as never, {}), 'timerManager'],
+      [() => new ResourceMonitor({}, {} as never, silent), 'timerManager'],
+      [() => new ResourceMonitor({}, 5 as never), 'options'],
+      [() => new ResourceMonitor({}, { timers: {} as never }), 'timers'],
+    ] as const) {
+      const error = refusal(make);
+      expect([error.code, error.field]).toEqual(['ERR_INVALID_ARG_TYPE', field]);
+    }
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('a label that is empty, a manager that is none', () => {
     const monitor = monitored();
     expect(refusal(() => monitor.label('')).field).toBe('label');
     expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
@@ -1105,7 +1183,7 @@ describe('bad input', () => {
   it.runIf(isLinux)('over strict timers that are gone leaves no thread behind', () => {
     const timers = new TimerManager({ strict: true });
     timers.cleanup();
-    expect(refusal(() => new ResourceMonitor({}, timers, silent)).code).toBe('ERR_CLOSED');
+    expect(refusal(() => new ResourceMonitor({}, { timers, ...silent })).code).toBe('ERR_CLOSED');
     const names = readdirSync('/proc/self/task').map((thread) =>
       readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim(),
     );
@@ -1131,7 +1209,7 @@ describe('bad input', () => {
       throw new Error('of the hook');
     };
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       { ...silent, gc: false, root, onStateChange: hook },
     );
     await vi.waitFor(

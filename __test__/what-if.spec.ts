@@ -193,13 +193,13 @@ describe('a token verifier', () => {
 });
 
 describe('a monitor', () => {
-  it('is stopped twice, and asked afterwards', () => {
-    const monitor = new ResourceMonitor({}, new TimerManager(), {});
+  it('is closed twice, and asked afterwards', () => {
+    const monitor = new ResourceMonitor({});
     monitor.mark(Number.NaN);
     for (let count = 0; count < 3; count++) monitor.requestEnded();
     expect(monitor.getMetrics().activeRequests).toBe(0);
-    monitor.stop();
-    monitor.stop();
+    monitor.close();
+    monitor.close();
     expect([monitor.isHealthy(), monitor.state, monitor.stalls(), monitor.shedMs()]).toEqual([
       true,
       'ok',
@@ -211,7 +211,7 @@ describe('a monitor', () => {
 });
 
 describe('metrics', () => {
-  it('are given NaN, ended twice, and stopped', () => {
+  it('are given NaN, ended twice, and closed', () => {
     const metrics = new ProductionMetrics();
     expect([metrics.checkTargets(), metrics.generateReport().metrics.healthScore]).toEqual([
       true,
@@ -228,8 +228,8 @@ describe('metrics', () => {
       inFlight: 0,
       windows: { lifetime: { requests: 1 } },
     });
-    metrics.stop();
-    metrics.stop();
+    metrics.close();
+    metrics.close();
     metrics.recordRequest(1);
     expect(metrics.generateReport().windows.lifetime.requests).toBe(2);
   });

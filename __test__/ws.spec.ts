@@ -135,7 +135,7 @@ describe('a client that goes while it is being identified', () => {
 it('keeps no seat where strict timers were cleaned up, and tells whose fault it is', async () => {
   const timers = new TimerManager({ strict: true });
   const manager = new ConnectionManager({}, timers);
-  const guard = portcullis({ manager, websockets: { pingInterval: 100 } });
+  const guard = portcullis({ manager, websockets: { pingIntervalMs: 100 } });
   const [server, url] = await listening(guard);
   timers.cleanup();
   const webSocketServer = new WebSocketServer({ noServer: true });

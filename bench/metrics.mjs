@@ -54,7 +54,7 @@ compare('the same, always of one route', [
   ],
 ]);
 
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const watched = new ProductionMetrics({ timers, monitor });
 const [, byHandNs, byAdapterNs] = compare(
   'whole cost of a request: two clock readings, in flight, breadcrumb, histogram',

@@ -10,11 +10,15 @@ const CALLS = 200_000;
 const timers = new TimerManager();
 const manager = new ConnectionManager({}, timers);
 const found = [];
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, {
-  connections: manager,
-  onStall: (stall) => found.push(stall),
-  log: false,
-});
+const monitor = new ResourceMonitor(
+  { memory: { maxHeapSizeMb: 4096 } },
+  {
+    timers,
+    connections: manager,
+    onStall: (stall) => found.push(stall),
+    log: false,
+  },
+);
 const idle = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const spin = (ms) => {
   for (const end = performance.now() + ms; performance.now() < end;);
@@ -112,7 +116,7 @@ for (const [title, times] of Object.entries({ ...late, all: [...late.busy, ...la
 verdict('staged stalls missed', missed, '', { most: 0 });
 
 const start = performance.now();
-monitor.stop();
-verdict('stop()', performance.now() - start, 'ms', { most: 50 });
+monitor.close();
+verdict('close()', performance.now() - start, 'ms', { most: 50 });
 manager.cleanup();
 if (kept === -1) console.log(kept);

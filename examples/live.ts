@@ -9,7 +9,7 @@ import {
 import { portcullis } from '../dist/elysia.js';
 
 const timers = new TimerManager({ name: 'server' });
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, { log: false });
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [

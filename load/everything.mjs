@@ -5,7 +5,7 @@ import { AUDIENCE, ISSUER, SECRET } from './settings.mjs';
 
 export function everything(limits) {
   const timers = new TimerManager({ name: 'server' });
-  const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, { log: false });
+  const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers, log: false });
   return {
     limits: {
       maxTotalConnections: limits.total,
@@ -24,7 +24,7 @@ export function everything(limits) {
     }),
     json: { maxBytes: limits.messageBytes },
     requests: {},
-    websockets: { maxMessageSize: limits.messageBytes, pingInterval: limits.pingMs },
+    websockets: { maxMessageSize: limits.messageBytes, pingIntervalMs: limits.pingMs },
     timers,
     monitor,
     metrics: new ProductionMetrics({ timers, monitor }),

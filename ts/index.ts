@@ -51,10 +51,12 @@ export { resourceLimits } from './resources/limits.js';
 export type {
   ConnectionCaps,
   MemoryLimits,
+  MemoryLimitsInput,
   RequestLimits,
   ResourceLimits,
   ResourceLimitsInput,
   WebSocketLimits,
+  WebSocketLimitsInput,
 } from './resources/limits.js';
 export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
@@ -137,7 +139,11 @@ export type {
   StallCause,
   StateChange,
 } from './resources/figures.js';
-export type { ResourceLog, ResourceMonitorOptions } from './resources/options.js';
+export type {
+  CountsConnections,
+  ResourceLog,
+  ResourceMonitorOptions,
+} from './resources/options.js';
 export { ProductionMetrics } from './metrics/metrics.js';
 export { RequestTimer } from './metrics/request.js';
 export type { RequestDetails, RequestEnd } from './metrics/request.js';

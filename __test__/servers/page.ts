@@ -10,7 +10,7 @@ import { portcullis } from '../../dist/elysia.js';
 
 const timers = new TimerManager();
 const given = JSON.parse(process.env['PAGE'] ?? '{}') as object;
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [{ name: 'first layer', middleware: (_context, next) => next() }],

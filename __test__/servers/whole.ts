@@ -17,7 +17,7 @@ const token = (sub: string): string => {
 };
 
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })
   .timers(timers)
@@ -152,9 +152,9 @@ console.log(
     ownMonitor: await (async () => {
       const other = await new ElysiaServerBuilder({
         port: 0,
-        limits: { memory: { maxHeapSize: 64 } },
+        limits: { memory: { maxHeapSizeMb: 64 } },
       }).start();
-      const memory = other.manager.monitor?.memoryLimits.maxHeapSize;
+      const memory = other.manager.monitor?.memoryLimits.maxHeapSizeMb;
       await other.stop();
       return [memory, other.timers.getActiveTimersCount()];
     })(),

@@ -6,7 +6,7 @@ import {
   type ConnectionStats,
   GracefulShutdown,
   type ManagedConnection,
-  type ResourceLimits,
+  type ResourceLimitsInput,
   TimerManager,
   type TokenResult,
   TokenVerifier,
@@ -75,8 +75,8 @@ export const stats: ConnectionStats = manager.getStats();
 // @ts-expect-error neither is a misspelt option
 portcullis({ limit: {} });
 
-// The plan's whole type, literally.
-const limits: ResourceLimits = {
+// All limits, by the names without a unit.
+const limits: ResourceLimitsInput = {
   memory: { maxHeapSize: 512, warningThreshold: 70, criticalThreshold: 90, gcInterval: 30_000 },
   connections: { maxTotal: 10_000, maxPerIp: 50, maxPerUser: 5, timeoutMs: 30_000 },
   requests: { maxConcurrent: 100, timeoutMs: 5000, maxPayloadSize: 1024, maxHeaderSize: 8192 },

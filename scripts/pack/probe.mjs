@@ -50,7 +50,7 @@ assert.equal(verifier.verify(token).sub, 'ada');
 assert.equal((await verifier.verifyBatch([token, `${token}x`])).filter(({ ok }) => ok).length, 1);
 
 const ownTimers = new TimerManager();
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, ownTimers);
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers: ownTimers });
 const metrics = new ProductionMetrics({ timers: ownTimers, monitor });
 metrics.recordRequest(12, { route: '/', method: 'GET', status: 200 });
 assert.match(await metrics.toPrometheus(), /# TYPE/);

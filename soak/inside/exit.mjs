@@ -13,7 +13,7 @@ import { rsaToken } from './rsa-token.mjs';
 const way = isMainThread ? process.argv[2] : workerData.way;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const end = () => {
   switch (way) {

@@ -14,7 +14,7 @@ import {
 const { name, connections, timers: count, tokens, pem, early } = workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const shared = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
   name,

@@ -32,7 +32,7 @@ export async function killed({ host, random, counts, tell }) {
 export async function halfOpen({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
-    websockets: { pingInterval: 100, pongTimeout: 3000 },
+    websockets: { pingIntervalMs: 100, pongTimeoutMs: 3000 },
   });
   const [silent, living] = await Promise.all([
     ClientPool.start(server.port, counts.poolClients),

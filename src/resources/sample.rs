@@ -10,7 +10,7 @@ use super::source::Source;
 /// The kind of a memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// The option `maxHeapSize`, compared with the resident set.
+    /// The option `maxHeapSizeMb`, compared with the resident set.
     Configured,
     /// V8's heap limit, compared with its heap.
     Heap,
@@ -27,7 +27,7 @@ impl Bound {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Configured => "maxHeapSize",
+            Self::Configured => "maxHeapSizeMb",
             Self::Heap => "v8",
             Self::Cgroup => "cgroup",
             Self::CgroupHigh => "cgroup_high",

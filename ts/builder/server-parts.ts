@@ -59,7 +59,7 @@ export class ServerParts {
       options.monitor ??
       (options.limits?.memory === undefined
         ? undefined
-        : new ResourceMonitor({ memory: limits.memory }, this.timers));
+        : new ResourceMonitor({ memory: limits.memory }, { timers: this.timers }));
     if (monitor !== undefined) router.observe(monitor);
     this.guard = new Guard<Request>(
       'ElysiaServerBuilder',

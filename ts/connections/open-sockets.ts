@@ -188,7 +188,7 @@ export class OpenSockets {
     this.#host = host;
     this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
     this.watermark = limits?.maxBufferedBytes ?? Infinity;
-    const interval = limits?.pingInterval ?? Infinity;
+    const interval = limits?.pingIntervalMs ?? Infinity;
     const tickMs = Math.max(
       TICK_MIN_MS,
       Math.min(TICK_LONG_MS, Math.ceil(interval / BUCKETS)),
@@ -199,7 +199,7 @@ export class OpenSockets {
     const half = interval === Infinity ? BUCKETS : Math.floor(interval / tickMs / 2);
     this.#pingTicks = Math.max(1, half * 2);
     this.#buckets = Array.from({ length: Math.max(1, half) }, () => []);
-    const pong = limits?.pongTimeout ?? Infinity;
+    const pong = limits?.pongTimeoutMs ?? Infinity;
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
   }
 

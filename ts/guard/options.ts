@@ -6,7 +6,7 @@ import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import { TrustedProxies } from '../native/addon.js';
 import type { PageOptions } from '../page/live-page.js';
-import type { RequestLimits, WebSocketLimits } from '../resources/limits.js';
+import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
@@ -59,8 +59,8 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * at most 32. Upgrades are guarded there too. Default: none.
    */
   readonly exemptPaths?: readonly string[] | undefined;
-  /** Limits of WebSockets; missing ones have their defaults. Default: no limits. */
-  readonly websockets?: Partial<WebSocketLimits>;
+  /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */
+  readonly websockets?: WebSocketLimitsInput;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
   /** Live page. Served before any limit, so that operators can open it on a full server. Default: none. */

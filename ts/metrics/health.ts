@@ -1,7 +1,7 @@
 /** How healthy it is, why, and what to do: pure functions of figures. */
 import type { Totals } from './ledger.js';
 import type {
-  Budget,
+  ErrorBudget,
   ProductionFigures,
   ProductionTargets,
   Recommendation,
@@ -145,7 +145,7 @@ const STALL_ACTIONS: Readonly<Record<string, string>> = {
 export function findingsOf(
   seen: Observed,
   targets: ProductionTargets,
-  budgets: readonly Budget[],
+  budgets: readonly ErrorBudget[],
 ): Recommendation[] {
   const found: Recommendation[] = [];
   const above = (
@@ -301,10 +301,10 @@ type BurnWindow = keyof typeof BURN_MINUTES;
  * @internal
  */
 export function budgetOf(
-  id: Budget['id'],
+  id: ErrorBudget['id'],
   allowed: number,
   totals: Readonly<Record<BurnWindow, Totals>>,
-): Budget {
+): ErrorBudget {
   const bad = (window: BurnWindow): number =>
     id === 'errors' ? totals[window].errors : totals[window].slow;
   const burn = (window: BurnWindow): number | null =>

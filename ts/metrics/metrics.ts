@@ -10,7 +10,7 @@ import { createUsers } from '../native/addon.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import { processStartMs, residentBytes } from '../resources/heap.js';
 import type { TimerHandle } from '../timers/handle.js';
-import type { TimerManager } from '../timers/manager.js';
+import { TimerManager } from '../timers/manager.js';
 import { Conditions } from './conditions.js';
 import { exposed, type ExpositionOptions, namingOf, type Sample } from './exposition.js';
 import {
@@ -36,7 +36,7 @@ import {
 } from './ledger.js';
 import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
 import type {
-  Budget,
+  ErrorBudget,
   ProductionFigures,
   ProductionReport,
   ProductionSnapshot,
@@ -79,6 +79,8 @@ const MB = 2 ** 20;
 export class ProductionMetrics {
   readonly #settings: Settings;
   readonly #timers: TimerManager;
+  /** The default manager, which nobody else closes. */
+  readonly #ownTimers: TimerManager | undefined;
   readonly #ledger: Ledger;
   /** Of the ledger, for the hot path. */
   readonly #traffic: Float64Array;
@@ -88,10 +90,10 @@ export class ProductionMetrics {
   readonly #conditions: Conditions;
   readonly #labels: number[] = [];
   readonly #tick: TimerHandle;
-  readonly #forget: () => void;
+  readonly #unsubscribe: () => void;
   readonly #users = createUsers();
   #inFlight = 0;
-  #isStopped = false;
+  #isClosed = false;
 
   /**
    * @param options see `ProductionMetricsOptions`
@@ -100,7 +102,8 @@ export class ProductionMetrics {
   constructor(options: ProductionMetricsOptions = {}) {
     const settings = settingsOf(options);
     this.#settings = settings;
-    this.#timers = settings.timers;
+    if (settings.timers === undefined) this.#ownTimers = new TimerManager({ name: 'metrics' });
+    this.#timers = settings.timers ?? this.#ownTimers!;
     this.#ledger = new Ledger(
       this.#timers.driver.now(),
       settings.targets.maxResponseTime,
@@ -113,12 +116,12 @@ export class ProductionMetrics {
       ref: false,
       name: 'metrics.tick',
     });
-    this.#forget = this.#timers.onCleanup(() => this.stop());
+    this.#unsubscribe = this.#timers.onCleanup(() => this.close());
     try {
       for (const manager of settings.managers) this.attach(manager);
     } catch (error) {
-      // One of them is none: the others are not to tell of their users for good.
-      this.stop();
+      // One manager is invalid: unsubscribe from the others.
+      this.close();
       throw error;
     }
   }
@@ -264,11 +267,20 @@ export class ProductionMetrics {
   }
 
   /**
-   * Counts a manager's connections, messages, refusals and users, from now on.
-   * @throws ERR_INVALID_ARG_TYPE
+   * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have no
+   * effect.
+   * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
    */
   attach(manager: ConnectionManager): void {
     this.#sources.attach(manager);
+  }
+
+  /**
+   * Undoes `attach`: a manager's connections leave the figures at once, its messages and refusals so
+   * far stay counted. Unknown managers are ignored.
+   */
+  detach(manager: ConnectionManager): void {
+    this.#sources.detach(manager, this.#traffic);
   }
 
   /** Whether every target that can be judged is met. */
@@ -316,17 +328,26 @@ export class ProductionMetrics {
     return this.#render('prometheus', options);
   }
 
-  /** Ends its timer. What is recorded later still counts. May be called again. */
-  stop(): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
+  /**
+   * Ends the timer. Later records still count, and windows move when the figures are read. May be
+   * called again.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#tick.close();
-    this.#forget();
-    this.#sources.detach();
+    this.#unsubscribe();
+    this.#sources.close();
+    this.#ownTimers?.cleanup();
+  }
+
+  /** Alias of `close()`. */
+  stop(): void {
+    this.close();
   }
 
   [Symbol.dispose](): void {
-    this.stop();
+    this.close();
   }
 
   #activeUsers(minutes: number): number {
@@ -339,7 +360,7 @@ export class ProductionMetrics {
   }
 
   #turn(): void {
-    this.#sources.sweep();
+    this.#sources.scanUsers();
     this.#advance();
   }
 
@@ -471,7 +492,7 @@ export class ProductionMetrics {
     return exposed(this.#ledger, format, naming, scalars, samples);
   }
 
-  #budgets(): Budget[] {
+  #budgets(): ErrorBudget[] {
     const totals = Object.fromEntries(
       Object.entries(BURN_MINUTES).map(([name, minutes]) => [name, this.#ledger.totals(minutes)]),
     ) as Record<keyof typeof BURN_MINUTES, Totals>;

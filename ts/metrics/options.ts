@@ -12,7 +12,7 @@ import type { ProductionTargets, ScorePartName, WindowName } from './report.js';
 export interface ProductionMetricsOptions {
   /** What is wanted. Default: the values in `ProductionTargets`. */
   readonly targets?: Partial<ProductionTargets> | undefined;
-  /** Its clock moves the windows, and it owns the timer that does so. Default: a new one. */
+  /** Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics. Default: a new one, which the metrics' `close()` closes. */
   readonly timers?: TimerManager | undefined;
   /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
   readonly monitor?: ResourceMonitor | undefined;
@@ -32,7 +32,7 @@ export interface ProductionMetricsOptions {
 export interface Settings {
   readonly targets: Readonly<ProductionTargets>;
   readonly weights: Readonly<Record<ScorePartName, number>>;
-  readonly timers: TimerManager;
+  readonly timers: TimerManager | undefined;
   readonly monitor: ResourceMonitor | undefined;
   readonly managers: readonly ConnectionManager[];
   readonly window: WindowName;
@@ -127,7 +127,7 @@ export function settingsOf(options: ProductionMetricsOptions): Settings {
     ),
     weights: merged('weights', WEIGHTS, weights, () => WEIGHT),
     maxRoutes: wholeNumber('maxRoutes', maxRoutes, 1, 10_000, 500),
-    timers: timers ?? new TimerManager({ name: 'metrics' }),
+    timers,
     monitor,
     managers:
       connections === undefined

@@ -123,7 +123,7 @@ export interface Recommendation {
 }
 
 /** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
-export interface Budget {
+export interface ErrorBudget {
   /** Of which promise. */
   readonly id: 'errors' | 'latency';
   /** The share of good requests that is promised, 0 to 1. */
@@ -201,7 +201,7 @@ export interface ProductionReport {
   /** As in `WindowFigures`, of `window`. */
   readonly apdex: number | null;
   /** The budgets of errors and of slow requests. */
-  readonly slo: readonly Budget[];
+  readonly slo: readonly ErrorBudget[];
   /** Requests in flight on this thread. */
   readonly inFlight: number;
   /** Every window. */

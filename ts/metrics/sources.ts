@@ -1,109 +1,141 @@
-/** The managers whose connections, messages, refusals and users are counted. */
+/** The attached connection managers: their connections, messages, refusals and users. */
 import { wrongType } from '../base/errors.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { REFUSED } from './ledger.js';
 
-/** Seconds in which all connected users are gone through. */
-const SWEEP_TICKS = 240;
+/** Ticks in which the scan visits every connected user once. */
+const SCAN_TICKS = 240;
 
-/** What was last read of a manager, and where the round over its users is. */
+type Refusals = Readonly<Record<string, number>>;
+
+/** One manager, with the counts at the last reading. */
 interface Source {
   readonly manager: ConnectionManager;
   readonly traffic: Float64Array;
   refused: number;
+  /** Its refusals before it was attached, which do not count. */
+  readonly refusedBefore: Refusals;
+  /** Where the scan of its users stands. */
   users: Iterator<{ readonly userId: string | undefined }> | undefined;
 }
 
-function refusedBy(manager: ConnectionManager): number {
-  let sum = 0;
-  for (const count of Object.values(manager.getStats().refused)) sum += count;
-  return sum;
-}
+const sum = (counts: Refusals): number =>
+  Object.values(counts).reduce((total, count) => total + count, 0);
 
 /** @internal */
 export class Sources {
   readonly #sources = new Map<ConnectionManager, Source>();
-  readonly #seen: (userId: string) => void;
+  /** Refusals of detached managers, by code: a counter must not fall. */
+  readonly #detachedRefusals = new Map<string, number>();
+  readonly #onUser: (userId: string) => void;
 
-  /** @param seen is told of users as they come, and again as long as they stay */
-  constructor(seen: (userId: string) => void) {
-    this.#seen = seen;
+  /** @param onUser called with each user who connects, and again while the user stays connected */
+  constructor(onUser: (userId: string) => void) {
+    this.#onUser = onUser;
   }
 
-  /** @throws ERR_INVALID_ARG_TYPE */
+  /**
+   * Adds a manager; repeated calls have no effect.
+   * @throws ERR_INVALID_ARG_TYPE
+   */
   attach(manager: ConnectionManager): void {
     if (!(manager instanceof ConnectionManager))
       throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
     if (this.#sources.has(manager)) return;
+    const refusedBefore = { ...manager.getStats().refused };
     this.#sources.set(manager, {
       manager,
       traffic: manager.traffic.slice(),
-      refused: refusedBy(manager),
+      refused: sum(refusedBefore),
+      refusedBefore,
       users: undefined,
     });
-    manager.userListeners.add(this.#seen);
+    manager.userListeners.add(this.#onUser);
     for (const { userId } of manager.connections.values())
-      if (userId !== undefined) this.#seen(userId);
+      if (userId !== undefined) this.#onUser(userId);
   }
 
-  detach(): void {
-    for (const manager of this.#sources.keys()) manager.userListeners.delete(this.#seen);
+  /** Removes a manager after a last reading into `traffic`; unknown ones are ignored. */
+  detach(manager: ConnectionManager, traffic: Float64Array): void {
+    const source = this.#sources.get(manager);
+    if (source === undefined) return;
+    this.#readSource(source, traffic);
+    addRefusals(this.#detachedRefusals, source);
+    this.#sources.delete(manager);
+    manager.userListeners.delete(this.#onUser);
   }
 
-  /** Adds to `traffic` what the managers have counted since the last time. */
+  /** Unsubscribes from the users of all managers; their other counts can still be read. */
+  close(): void {
+    for (const manager of this.#sources.keys()) manager.userListeners.delete(this.#onUser);
+  }
+
+  /** Adds the counts since the last reading to `traffic`. */
   read(traffic: Float64Array): void {
-    for (const source of this.#sources.values()) {
-      const { manager, traffic: before } = source;
-      for (let at = 0; at < before.length; at++) {
-        const now = manager.traffic[at]!;
-        traffic[at]! += now - before[at]!;
-        before[at] = now;
-      }
-      const refused = refusedBy(manager);
-      traffic[REFUSED]! += refused - source.refused;
-      source.refused = refused;
-    }
+    for (const source of this.#sources.values()) this.#readSource(source, traffic);
   }
 
-  /** A part of the connected users, asked for each second: all within four minutes. */
-  sweep(): void {
+  #readSource(source: Source, traffic: Float64Array): void {
+    const { manager, traffic: before } = source;
+    for (let at = 0; at < before.length; at++) {
+      const now = manager.traffic[at]!;
+      traffic[at]! += now - before[at]!;
+      before[at] = now;
+    }
+    const refused = sum(manager.getStats().refused);
+    traffic[REFUSED]! += refused - source.refused;
+    source.refused = refused;
+  }
+
+  /**
+   * Reports a part of the connected users as seen. Called once a second, so that every connected user
+   * is reported within `SCAN_TICKS` seconds.
+   */
+  scanUsers(): void {
     for (const source of this.#sources.values()) {
       const { connections } = source.manager;
-      let left = Math.ceil(connections.size / SWEEP_TICKS);
+      let left = Math.ceil(connections.size / SCAN_TICKS);
       while (left-- > 0) {
         source.users ??= connections.values();
         const { done, value } = source.users.next();
         if (done === true) source.users = undefined;
-        else if (value.userId !== undefined) this.#seen(value.userId);
+        else if (value.userId !== undefined) this.#onUser(value.userId);
       }
     }
   }
 
+  /** Open connections and leases. */
   get connections(): number {
-    let sum = 0;
-    for (const manager of this.#sources.keys()) sum += manager.getStats().totalConnections;
-    return sum;
+    let total = 0;
+    for (const manager of this.#sources.keys()) total += manager.getStats().totalConnections;
+    return total;
   }
 
-  /** The share of its limit that the fullest has taken; `null` without a limit. */
+  /** Share of the connection limit in use, of the fullest manager; `null` without a limit. */
   get saturation(): number | null {
-    let worst: number | null = null;
+    let highest: number | null = null;
     for (const manager of this.#sources.keys()) {
       const { totalConnections, limits } = manager.getStats();
       const { maxTotalConnections = Infinity } = limits;
       if (maxTotalConnections !== Infinity && maxTotalConnections > 0)
-        worst = Math.max(worst ?? 0, totalConnections / maxTotalConnections);
+        highest = Math.max(highest ?? 0, totalConnections / maxTotalConnections);
     }
-    return worst;
+    return highest;
   }
 
-  /** Adds the managers' refusals since the beginning to those by code. */
+  /** Returns `entries` plus the managers' refusals by code, while they were attached. */
   refusals(entries: readonly [string, number][]): [string, number][] {
     const all = new Map(entries);
-    for (const manager of this.#sources.keys()) {
-      for (const [code, count] of Object.entries(manager.getStats().refused))
-        all.set(code, (all.get(code) ?? 0) + count);
-    }
+    for (const [code, count] of this.#detachedRefusals) all.set(code, (all.get(code) ?? 0) + count);
+    for (const source of this.#sources.values()) addRefusals(all, source);
     return [...all];
+  }
+}
+
+/** Adds the refusals of a manager since it was attached. */
+function addRefusals(all: Map<string, number>, { manager, refusedBefore }: Source): void {
+  for (const [code, count] of Object.entries(manager.getStats().refused)) {
+    const added = count - (refusedBefore[code] ?? 0);
+    if (added > 0) all.set(code, (all.get(code) ?? 0) + added);
   }
 }

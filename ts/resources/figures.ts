@@ -1,250 +1,254 @@
-/** The shapes of what a monitor tells. */
+/** Types of a monitor's figures: metrics, snapshots, stalls, changes of state, garbage collections. */
 
-/** How much of its memory the process uses, in words. */
+/** State of memory: below the warning threshold, above it, or above the critical threshold. */
 export type ResourceState = 'ok' | 'warning' | 'critical';
 
-/** Why an event loop does not turn. */
+/** Reason why an event loop did not turn. */
 export type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
 
-/** A block of an event loop. */
+/** A stall: a block of one event loop. */
 export interface Stall {
-  /** Counts the stalls of a monitor, from 1. */
+  /** Number of the stall within its monitor, from 1. */
   readonly id: number;
   /** The monitor's `name`. */
   readonly thread: string;
-  /** Wall-clock milliseconds at which it began. */
+  /** Start, wall-clock milliseconds. */
   readonly startedAt: number;
-  /** How long it lasted; how long so far, for one under way. */
+  /** Duration; the time so far for a stall under way. */
   readonly durationMs: number;
-  /** How long it had lasted when the watcher noticed it. */
+  /** Time from the start until the watcher noticed the stall. */
   readonly noticedAfterMs: number;
   /**
-   * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-   * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-   * does not say.
+   * `busy`: JavaScript or native code on the CPU; `blocked`: asleep in a system call; `starved`:
+   * runnable, but without a CPU; `throttled`: starved because the CPU quota is used up; `unknown`:
+   * no figures from the kernel.
    */
   readonly cause: StallCause;
-  /** The system call it was first seen asleep in, by name or number. */
+  /** System call in which the thread was first seen asleep, by name or number. */
   readonly systemCall: string | null;
   /** Share of the time on a CPU, 0 to 1. */
   readonly onCpu: number | null;
   /** Share of the time waiting for a CPU, 0 to 1. */
   readonly waiting: number | null;
-  /** What had begun last: the label of a route or message type; `null` if nothing was said. */
+  /** Label of the route or message type that started last; `null` without one. */
   readonly label: string | null;
   /** Requests in flight on that thread. */
   readonly inFlight: number;
 }
 
-/** A change of state. */
+/** A change of the memory state. */
 export interface StateChange {
+  /** State before. */
   readonly from: ResourceState;
+  /** State from now on. */
   readonly to: ResourceState;
   /** Percent of the binding limit in use. */
   readonly percent: number;
-  /** Wall-clock milliseconds. */
+  /** Time of the change, wall-clock milliseconds. */
   readonly at: number;
 }
 
-/** A garbage collection that the monitor asked for. */
+/** A garbage collection that the monitor requested. */
 export interface CollectionRecord {
-  /** Wall-clock milliseconds at its end. */
+  /** End, wall-clock milliseconds. */
   readonly at: number;
+  /** Duration; the event loop is blocked for as long. */
   readonly durationMs: number;
-  /** MB of JavaScript's heap that it freed. */
+  /** Freed part of JavaScript's heap, MB. */
   readonly freedMb: number;
 }
 
-/** The plan's four figures. */
+/** Memory, connections, requests and CPU at one moment. */
 export interface ResourceMetrics {
   /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
   memoryUsage: number | null;
-  /** Open connections and leases of the managers that were given. */
+  /** Open connections and leases of the attached managers. */
   activeConnections: number;
-  /** Requests in flight, over all threads; those of other threads up to a second old. */
+  /** Requests in flight over all threads; those of other threads up to a second old. */
   activeRequests: number;
-  /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
+  /** Percent of the allowed CPUs in use; `null` until there are two samples. */
   cpuUsage: number | null;
 }
 
-/** A limit of memory; the one of which most is used binds. */
+/** A memory limit. The limit with the highest percentage binds. */
 export interface MemoryLimit {
   /**
-   * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-   * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
+   * Origin: `maxHeapSizeMb` and `host` limit the resident set, `v8` limits V8's heap, `cgroup` and
+   * `cgroup_high` (above which the kernel throttles the group) limit the group's working set.
    */
-  readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+  readonly source: 'maxHeapSizeMb' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
   /** The limit, MB. */
   readonly limitMb: number;
-  /** What is compared with it, MB. */
+  /** The limited memory in use, MB. */
   readonly usedMb: number;
-  /** How much of it is used. */
+  /** Percent of the limit in use. */
   readonly percent: number;
-  /** For a control group: how many steps above the process's own. */
+  /** For a control group: number of levels above the process's own group. */
   readonly level: number;
 }
 
-/** Delays in milliseconds. */
+/** Quantiles of delays, ms. */
 export interface DelayQuantiles {
-  /** Half of all are not above it. */
+  /** Median. */
   readonly p50: number;
-  /** Nine of ten are not above it. */
+  /** 90th percentile. */
   readonly p90: number;
-  /** 99 of 100 are not above it. */
+  /** 99th percentile. */
   readonly p99: number;
-  /** 999 of 1,000 are not above it. */
+  /** 99.9th percentile. */
   readonly p999: number;
-  /** The longest. */
+  /** Longest delay. */
   readonly max: number;
-  /** The arithmetic mean. */
+  /** Arithmetic mean. */
   readonly mean: number;
-  /** How many were measured. */
+  /** Number of measured delays. */
   readonly count: number;
 }
 
-/** Percent of time in which some task, or all of them, waited for a resource. */
+/** Pressure stall information (PSI): percent of time in which tasks waited for a resource. */
 export interface PressureStall {
-  /** Some task waited, in the last 10 s. */
-  readonly some10: number;
-  /** Some task waited, in the last 60 s. */
-  readonly some60: number;
-  /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
-  readonly full10: number | null;
-  /** `cgroup`, or `system` where the group has none of its own. */
+  /** At least one task waited, last 10 s. */
+  readonly some10Percent: number;
+  /** At least one task waited, last 60 s. */
+  readonly some60Percent: number;
+  /** All tasks waited, last 10 s; `null` where the kernel has no such figure. */
+  readonly full10Percent: number | null;
+  /** `cgroup`, or `system` if the group has no figures of its own. */
   readonly scope: 'cgroup' | 'system';
 }
 
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
+/** All figures of a monitor; `null` means "not known (yet)". Sizes in MB of 2^20 bytes. */
 export interface ResourceSnapshot {
-  /** How memory stands, with hysteresis. */
+  /** State of memory, with hysteresis. */
   readonly state: ResourceState;
-  /** Whether memory is below the critical threshold; true while it cannot be read. */
+  /** True while memory is below the critical threshold, or cannot be read. */
   readonly isHealthy: boolean;
-  /** Open connections and leases of the managers that were given. */
+  /** Open connections and leases of the attached managers. */
   readonly activeConnections: number;
-  /** Requests in flight, over all threads. */
+  /** Requests in flight over all threads. */
   readonly activeRequests: number;
-  /** Of the process, its control groups and the machine. */
+  /** Memory of the process, its control groups and the machine. */
   readonly memory: {
-    /** Milliseconds since memory was read. */
+    /** Milliseconds since the last sample of memory. */
     readonly ageMs: number;
     /** Resident set of the process; `null` outside of Linux. */
     readonly rssMb: number | null;
-    /** Part of it that no file backs; `null` where the kernel does not say. */
+    /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
     readonly anonymousMb: number | null;
-    /** What the control group is charged less droppable page cache: what the kernel kills for. */
+    /** Memory charged to the control group minus droppable page cache; the kernel kills when it reaches the limit. */
     readonly workingSetMb: number | null;
     /** Memory of the machine. */
     readonly hostTotalMb: number | null;
-    /** What the machine could still hand out without swapping. */
+    /** Memory that the machine can still allocate without swapping. */
     readonly hostAvailableMb: number | null;
-    /** JavaScript's heap in use, of this thread. */
+    /** JavaScript heap of this thread in use. */
     readonly heapUsedMb: number;
-    /** V8's ceiling; `null` on Bun, which has none. */
+    /** V8's heap limit; `null` on Bun, which has none. */
     readonly heapLimitMb: number | null;
-    /** Milliseconds since the heap was asked. */
+    /** Milliseconds since the heap was measured. */
     readonly heapAgeMs: number;
-    /** The limit that binds; `null` where memory cannot be read. */
+    /** The binding limit; `null` where memory cannot be read. */
     readonly effectiveLimit: MemoryLimit | null;
     /** All limits of control groups and machine. */
     readonly limits: readonly MemoryLimit[];
-    /** 1 or 2; `null` outside of a control group. */
+    /** Version of the control group, 1 or 2; `null` outside of one. */
     readonly cgroupVersion: number | null;
-    /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
+    /** Processes of the group killed by the OOM killer since the group exists; `null` outside of a group. */
     readonly oomKills: number | null;
-    /** Time in which tasks waited for memory; `null` where the kernel does not say. */
+    /** Time that tasks waited for memory; `null` without PSI. */
     readonly pressure: PressureStall | null;
   };
-  /** Of the process, averaged between the last two samples. */
+  /** CPU of the process, averaged between the last two samples. */
   readonly cpu: {
-    /** Milliseconds since the CPU was read; `null` until there are two samples. */
+    /** Milliseconds since the last sample of the CPU; `null` until there are two. */
     readonly ageMs: number | null;
-    /** Percent of the CPUs allowed. */
+    /** Percent of the allowed CPUs in use. */
     readonly percentOfAllowed: number | null;
     /** CPUs in use. */
     readonly usedCpus: number | null;
     /** The lesser of affinity and quota. */
     readonly allowedCpus: number | null;
-    /** CPUs that the affinity mask allows; outside of Linux those of the machine. */
+    /** CPUs in the affinity mask; outside of Linux, CPUs of the machine. */
     readonly cpus: number | null;
-    /** CPUs that the control group's quota allows; `null` without a quota. */
+    /** CPUs of the control group's quota; `null` without a quota. */
     readonly quotaCpus: number | null;
-    /** Percent of time for which the quota denied the CPU. */
+    /** Percent of time in which the quota denied the CPU. */
     readonly throttledPercent: number | null;
-    /** Of this JavaScript thread, percent of one core. */
+    /** CPU of this JavaScript thread, percent of one core. */
     readonly jsThreadPercent: number | null;
-    /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
+    /** Time that tasks waited for a CPU; `null` without PSI. */
     readonly pressure: PressureStall | null;
   };
-  /** Of disks. */
+  /** Disks. */
   readonly io: {
-    /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
+    /** Time that tasks waited for a disk; `null` without PSI. */
     readonly pressure: PressureStall | null;
   };
-  /** Of this thread's event loop. */
+  /** This thread's event loop. */
   readonly loop: {
-    /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
+    /** Detection of stalls: by the kernel's figures, by challenges alone, or off. */
     readonly watch: 'kernel' | 'challenge' | 'off';
-    /** Share of time in which the loop was not waiting for events, 0 to 1. */
+    /** Share of time in which the loop did not wait for events, 0 to 1. */
     readonly utilization: number | null;
-    /** What an event waits until the loop turns, in the last minute. */
+    /** Delay of an event until the loop turns, last minute. */
     readonly delayMs: DelayQuantiles | null;
-    /** Blocks that were noticed, since the monitor was made. */
+    /** Noticed stalls since the monitor was created. */
     readonly stalls: number;
-    /** The block under way, if one is. Only another thread can see its own here. */
+    /** The stall under way. A thread cannot run during its own stall, so only other threads see one here. */
     readonly stall: Stall | null;
-    /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
+    /** Pauses of the whole process (SIGSTOP, a suspended machine), which are no stalls. */
     readonly pauses: number;
   };
-  /** Over all threads that have a monitor; totals include those that have ended. */
+  /** All threads with a monitor; totals include ended threads. */
   readonly process: {
-    /** Requests that began. */
+    /** Started requests. */
     readonly requests: number;
-    /** Blocks that were noticed. */
+    /** Noticed stalls. */
     readonly stalls: number;
-    /** Milliseconds of all of them. */
+    /** Duration of all stalls, ms. */
     readonly stalledMs: number;
-    /** Delays of all loops that are watched, in the last minute. */
+    /** Delays of all watched loops, last minute. */
     readonly delayMs: DelayQuantiles | null;
-    /** Delays of all loops that there were, of all time. */
+    /** Delays of all loops so far, ended ones included. */
     readonly lifetimeDelayMs: DelayQuantiles | null;
-    /** A row for each monitor. */
+    /** One row per monitor. */
     readonly threads: readonly {
       /** The monitor's name. */
       readonly name: string;
       /** Requests in flight. */
       readonly inFlight: number;
-      /** Percent of one core; `null` until there are two samples, and outside of Linux. */
+      /** CPU of the thread, percent of one core; `null` until there are two samples, and outside of Linux. */
       readonly cpuPercent: number | null;
-      /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
+      /** Share of time in which its loop did not wait for events, 0 to 1; `null` without kernel figures. */
       readonly utilization: number | null;
-      /** Blocks that were noticed. */
+      /** Noticed stalls. */
       readonly stalls: number;
-      /** Of `cpuPercent` and `utilization`, milliseconds. */
+      /** Age of `cpuPercent` and `utilization`, ms. */
       readonly ageMs: number | null;
     }[];
   };
-  /** The last 64 collections that were asked for. */
+  /** The last 64 requested garbage collections. */
   readonly collections: readonly CollectionRecord[];
-  /** The watcher's own CPU, percent of one core. */
+  /** CPU of the watcher's own thread, percent of one core. */
   readonly watcherCpuPercent: number | null;
-  /** How many milliseconds old each of these figures is. */
+  /** Age of each of these figures, ms. */
   readonly ages: ResourceAges;
 }
 
 type AgesOf<Figures> = { readonly [Name in keyof Figures]: number | null };
 
 /**
- * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
- * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet, and for counts
- * of stalls where no loop is watched. A figure that can be read no longer keeps its last value, and
- * its age grows: 0 to 1000 ms are usual, up to 5000 for what changes rarely (the heap, limits, the
- * working set of the group, kills, quota, PSI, the machine's memory), up to 60000 for `cgroupVersion`.
- * What JavaScript itself counts is always new. Records (`collections`), settings (`loop.watch`) and
- * threads, which have their own `ageMs`, are left out.
+ * Age of every figure of a snapshot, ms, under the figure's own name: `ages.memory.rssMb` belongs to
+ * `memory.rssMb`. `null` where there is no figure yet, and for stalls where no loop is watched.
+ *
+ * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
+ * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM
+ * kills, quota, PSI, the machine's memory); up to 60000 for `cgroupVersion`; 0 for JavaScript's own
+ * counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
+ * `ageMs`, are left out.
  */
 export interface ResourceAges {
-  /** Since memory was last compared with its limits. */
+  /** Time since memory was last compared with its limits. */
   readonly state: number | null;
   readonly isHealthy: number | null;
   readonly activeConnections: number | null;
@@ -252,9 +256,9 @@ export interface ResourceAges {
   readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
   readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
   readonly io: AgesOf<ResourceSnapshot['io']>;
-  /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+  /** Counts of stalls are as old as the last look at the loop; `null` if it is not watched. */
   readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
-  /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+  /** For sums over all threads, the age of the oldest part. Each thread has its own `ageMs`. */
   readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
   readonly watcherCpuPercent: number | null;
 }

@@ -1,53 +1,53 @@
-/** What the JavaScript engine says of its heap, and how it is asked to collect. */
+/** JavaScript's heap: its size, and garbage collections on request. */
 import v8 from 'node:v8';
 import vm from 'node:vm';
 import { jsc } from '../base/jsc.js';
 
-/** What the engine says of its heap. */
-interface Heap {
+interface HeapFigures {
   readonly usedBytes: number;
-  /** What the engine allows itself; NaN where it has no ceiling. */
+  /** The engine's own limit; NaN where it has none. */
   readonly limitBytes: number;
 }
 
 const bun = (globalThis as { Bun?: { gc(force: boolean): unknown } }).Bun;
 
-/** @internal */
-export function heap(): Heap {
-  // `v8.getHeapStatistics()` walks the heap on Bun, and makes its limit up.
+/** Returns the engine's figures of this thread's heap. @internal */
+export function heapFigures(): HeapFigures {
+  // Bun's `v8.getHeapStatistics()` walks the whole heap and invents the limit.
   if (jsc !== undefined) return { usedBytes: jsc.heapSize(), limitBytes: Number.NaN };
   const { used_heap_size: usedBytes, heap_size_limit: limitBytes } = v8.getHeapStatistics();
   return { usedBytes, limitBytes };
 }
 
-let exposed: (() => void) | undefined;
+let exposedGc: (() => void) | undefined;
 
 /**
- * A full collection, at once; `undefined` where there is none to be had. On Node without
- * `--expose-gc` the function is taken from a new context made with the flag set.
+ * Returns a function that runs a full garbage collection at once, or `undefined` where the engine
+ * offers none. On Node without `--expose-gc`, the function comes from a new context that is created
+ * while the flag is set.
  * @internal
  */
-export function collector(): (() => void) | undefined {
+export function garbageCollector(): (() => void) | undefined {
   if (bun !== undefined) return () => void bun.gc(true);
   const given = (globalThis as { gc?: () => void }).gc;
   if (typeof given === 'function') return () => given();
-  if (exposed === undefined) {
+  if (exposedGc === undefined) {
     try {
       v8.setFlagsFromString('--expose-gc');
-      const found: unknown = vm.runInNewContext('gc');
+      const gc: unknown = vm.runInNewContext('gc');
       v8.setFlagsFromString('--no-expose-gc');
-      if (typeof found === 'function') exposed = found as () => void;
+      if (typeof gc === 'function') exposedGc = gc as () => void;
     } catch {
-      // An engine that does not let its flags be changed: nothing is collected.
+      // The engine does not allow its flags to change: there is no garbage collection on request.
     }
   }
-  return exposed;
+  return exposedGc;
 }
 
 /**
- * When a collection may be asked for: not before `intervalMs` after the last one, nor so often that
- * collecting takes more than `budget` of all time; each that frees less than a twentieth doubles the
- * interval, up to 64 times.
+ * Decides when the next garbage collection may be requested: at least `intervalMs` after the last
+ * one, and so late that collections stay within `budget`, their share of all time. Each collection
+ * that frees less than 5 % of the heap doubles the interval, up to 64 times.
  * @internal
  */
 export class GcPacer {
@@ -65,6 +65,7 @@ export class GcPacer {
     return nowMs >= this.#nextMs && this.#intervalMs !== Infinity;
   }
 
+  /** Notes a garbage collection and the share of the heap that it freed. */
   done(endedMs: number, durationMs: number, freedShare: number): void {
     this.#backOff = freedShare < 0.05 ? Math.min(this.#backOff + 1, 6) : 0;
     this.#nextMs =
@@ -72,8 +73,8 @@ export class GcPacer {
   }
 }
 
-/** Resident memory of the process, for those who have no monitor. @internal */
+/** Returns the resident set of the process, bytes; for metrics without a monitor. @internal */
 export const residentBytes = (): number => process.memoryUsage.rss();
 
-/** When the process began, wall-clock milliseconds. @internal */
+/** Returns the start of the process, wall-clock milliseconds. @internal */
 export const processStartMs = (): number => globalThis.performance.timeOrigin;

@@ -1,66 +1,70 @@
-/** The plan's `ResourceLimits`: one place for names, units, ranges and defaults. Who enforces which is at each field. */
-import { ArgumentRangeError, outOfRange, wrongType } from '../base/errors.js';
+/**
+ * Resource limits of a server: the only place for their names, units, ranges and defaults. The
+ * interface of each section names the class that enforces it.
+ */
+import { ArgumentRangeError, describe, outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
-/** Memory of the process; watched by `ResourceMonitor`. */
+/** Memory of the process, watched by `ResourceMonitor`. */
 export interface MemoryLimits {
-  /** MB (2^20 bytes): above 0. Default 512. */
-  readonly maxHeapSize: number;
-  /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+  /** Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default 512. */
+  readonly maxHeapSizeMb: number;
+  /** Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`: above 0, below `criticalThreshold`. Default 75. */
   readonly warningThreshold: number;
-  /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
+  /** Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at most 100. Default 90. */
   readonly criticalThreshold: number;
-  /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
-  readonly gcInterval: number;
+  /** Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none. Also accepted as `gcInterval`. Default 30000. */
+  readonly gcIntervalMs: number;
 }
 
-/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+/** Connections, limited by `ConnectionManager`. `0` admits none, `Infinity` sets no limit. */
 export interface ConnectionCaps {
-  /** Connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
+  /** Open connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
   readonly maxTotal: number;
-  /** Connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+  /** Open connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerIp: number;
-  /** Connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+  /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerUser: number;
-  /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+  /** Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity. Default 120000. */
   readonly timeoutMs: number;
 }
 
-/** HTTP requests; kept by every adapter that is given them. */
+/** HTTP requests, limited by the adapters. */
 export interface RequestLimits {
-  /** Requests at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
+  /** Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
   readonly maxConcurrent: number;
   /**
-   * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
-   * gets 408 if its body had not come, else 503. Default 30000.
+   * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the client
+   * gets 408 if its body is incomplete, else 503. Default 30000.
    */
   readonly timeoutMs: number;
   /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
   readonly maxPayloadSize: number;
-  /** Bytes of all headers as they are sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
+  /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
   readonly maxHeaderSize: number;
 }
 
-/** WebSockets; kept by every adapter that is given them. */
+/** WebSockets, limited by the adapters. */
 export interface WebSocketLimits {
-  /** Open at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
+  /** Open sockets: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
   readonly maxConnections: number;
   /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
   readonly maxMessageSize: number;
   /**
-   * Milliseconds after which a client is pinged with which nothing was exchanged, and again for as long as that lasts: 10 to
-   * 2^30; `Infinity` sends none. One that both sends and is sent to needs none. Default 30000.
+   * Interval between pings to a client, ms: 10 to 2^30; `Infinity` sends none. A client that both
+   * sent and received something within the interval is not pinged. Also accepted as `pingInterval`.
+   * Default 30000.
    */
-  readonly pingInterval: number;
-  /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
-  readonly pongTimeout: number;
-  /** Bytes waiting to be sent to a client above which it is slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+  readonly pingIntervalMs: number;
+  /** Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default 10000. */
+  readonly pongTimeoutMs: number;
+  /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
   readonly maxBufferedBytes?: number;
-  /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+  /** Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000. */
   readonly maxBufferedMs?: number;
 }
 
-/** What a server may use. */
+/** Resource limits of a server, in four sections. */
 export interface ResourceLimits {
   readonly memory: MemoryLimits;
   readonly connections: ConnectionCaps;
@@ -68,17 +72,41 @@ export interface ResourceLimits {
   readonly websockets: WebSocketLimits;
 }
 
-/** Some of the limits; the others have their defaults. */
-export type ResourceLimitsInput = {
-  readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
-};
+/** Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+export interface MemoryLimitsInput extends Partial<MemoryLimits> {
+  /** Alias of `maxHeapSizeMb`. */
+  readonly maxHeapSize?: number;
+  /** Alias of `gcIntervalMs`. */
+  readonly gcInterval?: number;
+}
+
+/** WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+export interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+  /** Alias of `pingIntervalMs`. */
+  readonly pingInterval?: number;
+  /** Alias of `pongTimeoutMs`. */
+  readonly pongTimeout?: number;
+}
+
+/** Resource limits as input; absent ones have their defaults. */
+export interface ResourceLimitsInput {
+  readonly memory?: MemoryLimitsInput | undefined;
+  readonly connections?: Partial<ConnectionCaps> | undefined;
+  readonly requests?: Partial<RequestLimits> | undefined;
+  readonly websockets?: WebSocketLimitsInput | undefined;
+}
 
 const MIB = 2 ** 20;
 const BYTES_MAX = 2 ** 40;
 const COUNT_MAX = 2 ** 32 - 2;
 
 const DEFAULTS = {
-  memory: { maxHeapSize: 512, warningThreshold: 75, criticalThreshold: 90, gcInterval: 30_000 },
+  memory: {
+    maxHeapSizeMb: 512,
+    warningThreshold: 75,
+    criticalThreshold: 90,
+    gcIntervalMs: 30_000,
+  },
   connections: { maxTotal: 10_000, maxPerIp: Infinity, maxPerUser: Infinity, timeoutMs: 120_000 },
   requests: {
     maxConcurrent: Infinity,
@@ -89,16 +117,16 @@ const DEFAULTS = {
   websockets: {
     maxConnections: Infinity,
     maxMessageSize: MIB,
-    pingInterval: 30_000,
-    pongTimeout: 10_000,
+    pingIntervalMs: 30_000,
+    pongTimeoutMs: 10_000,
     maxBufferedBytes: MIB,
     maxBufferedMs: 10_000,
   },
 } as const satisfies ResourceLimits;
 
-/** The largest and smallest of each whole-numbered limit; all of them may be `Infinity` unless told otherwise. */
+/** Least and greatest value of each limit that is a whole number. All of them accept `Infinity`. */
 const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> = {
-  'memory.gcInterval': [1, TIME_MAX_MS],
+  'memory.gcIntervalMs': [1, TIME_MAX_MS],
   'connections.maxTotal': [0, COUNT_MAX],
   'connections.maxPerIp': [0, COUNT_MAX],
   'connections.maxPerUser': [0, COUNT_MAX],
@@ -109,36 +137,44 @@ const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> =
   'requests.maxHeaderSize': [1, BYTES_MAX],
   'websockets.maxConnections': [0, COUNT_MAX],
   'websockets.maxMessageSize': [0, BYTES_MAX],
-  'websockets.pingInterval': [10, TIME_MAX_MS],
-  'websockets.pongTimeout': [10, TIME_MAX_MS],
+  'websockets.pingIntervalMs': [10, TIME_MAX_MS],
+  'websockets.pongTimeoutMs': [10, TIME_MAX_MS],
   'websockets.maxBufferedBytes': [0, BYTES_MAX],
   'websockets.maxBufferedMs': [10, TIME_MAX_MS],
 };
 
-type Sections = typeof DEFAULTS;
+/** Aliases that are accepted as input, by the limit's full name. */
+const ALIASES: Readonly<Record<string, string>> = {
+  'memory.maxHeapSizeMb': 'maxHeapSize',
+  'memory.gcIntervalMs': 'gcInterval',
+  'websockets.pingIntervalMs': 'pingInterval',
+  'websockets.pongTimeoutMs': 'pongTimeout',
+};
+
+type Section = keyof ResourceLimits;
 /** A section with every field. @internal */
-export type Checked<S extends keyof ResourceLimits> = Readonly<Required<ResourceLimits[S]>>;
+export type Checked<S extends Section> = Readonly<Required<ResourceLimits[S]>>;
 
 /**
- * One section, complete.
+ * Returns a frozen copy of one section, checked, with defaults for absent limits.
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
-export function checkedSection<S extends keyof ResourceLimits>(
+export function checkedSection<S extends Section>(
   section: S,
-  given: Partial<ResourceLimits[S]> | undefined,
+  given: ResourceLimitsInput[S],
 ): Checked<S> {
   const defaults: Record<string, number> = DEFAULTS[section];
   if (given === undefined) return Object.freeze({ ...defaults }) as unknown as Checked<S>;
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw wrongType(section, given, 'an object');
-  knownOptions(section, given, Object.keys(defaults));
-  const values = given as Readonly<Record<string, unknown>>;
+  const names = Object.keys(defaults);
+  const aliases = names.flatMap((name) => ALIASES[`${section}.${name}`] ?? []);
+  knownOptions(section, given, [...names, ...aliases]);
   const checked: Record<string, number> = {};
-  for (const [name, fallback] of Object.entries(defaults)) {
-    const field = `${section}.${name}`;
-    const range = RANGES[field];
-    const value = values[name] === undefined ? fallback : values[name];
+  for (const name of names) {
+    const range = RANGES[`${section}.${name}`];
+    const [field, value = defaults[name]] = givenLimit(section, name, given);
     checked[name] =
       range === undefined
         ? positive(field, value)
@@ -146,6 +182,25 @@ export function checkedSection<S extends keyof ResourceLimits>(
   }
   if (section === 'memory') checkThresholds(checked as unknown as MemoryLimits);
   return Object.freeze(checked) as unknown as Checked<S>;
+}
+
+/** Reads a limit by its name or its alias; the returned field is the name that was used. */
+function givenLimit(
+  section: Section,
+  name: string,
+  given: object,
+): readonly [field: string, value: unknown] {
+  const values = given as Readonly<Record<string, unknown>>;
+  const field = `${section}.${name}`;
+  const value = values[name];
+  const alias = ALIASES[field];
+  const other = alias === undefined ? undefined : values[alias];
+  if (other === undefined) return [field, value];
+  if (value === undefined) return [`${section}.${alias}`, other];
+  throw new ArgumentRangeError(
+    `${field} and ${section}.${alias} are one limit: set one of them, not both`,
+    { field, value: describe(value), allowed: `absent when ${alias} is set` },
+  );
 }
 
 function positive(field: string, value: unknown): number {
@@ -170,9 +225,10 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
 }
 
 /**
- * All limits, checked, with their defaults.
- * @param limits some or all of them
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * Checks resource limits and fills in the defaults.
+ * @param limits some or all of the limits
+ * @returns a frozen copy with every limit, under its name with the unit
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its names), ERR_UNKNOWN_OPTION, naming the field
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
@@ -181,7 +237,7 @@ export function resourceLimits(limits: ResourceLimitsInput = {}): {
 } {
   if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
     throw wrongType('limits', limits, 'an object');
-  const sections: readonly (keyof Sections)[] = ['memory', 'connections', 'requests', 'websockets'];
+  const sections: readonly Section[] = ['memory', 'connections', 'requests', 'websockets'];
   knownOptions('ResourceLimits', limits, sections);
   return Object.freeze({
     memory: checkedSection('memory', limits.memory),

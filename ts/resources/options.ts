@@ -1,10 +1,16 @@
-/** Options of a monitor, checked. */
+/** Options of a monitor and their checks. */
 import { isMainThread, threadId } from 'node:worker_threads';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { TimerManager } from '../timers/manager.js';
 import type { CollectionRecord, Stall, StateChange } from './figures.js';
 
-/** Where lines about transitions go. */
+/**
+ * Receives the log lines of a monitor.
+ * @param level `error` for `critical`, `warn` for `warning`, `info` for `ok`
+ * @param message a fixed text
+ * @param details the figures behind it; sizes in MB
+ */
 export type ResourceLog = (
   level: 'info' | 'warn' | 'error',
   message: string,
@@ -17,7 +23,7 @@ export interface CountsConnections {
   readonly total: number;
 }
 
-/** True for an object that counts connections. @internal */
+/** True for an object with a number `total`. @internal */
 export function countsConnections(value: unknown): value is CountsConnections {
   return (
     typeof value === 'object' &&
@@ -29,68 +35,74 @@ export function countsConnections(value: unknown): value is CountsConnections {
 
 /** Options of a monitor. */
 export interface ResourceMonitorOptions {
-  /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+  /** Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the monitor's `close()` closes. */
+  readonly timers?: TimerManager | undefined;
+  /** Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
   readonly name?: string | undefined;
-  /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
+  /** Connection managers to count. A manager with the option `monitor` adds itself. Managers with one `name` share their count: pass one of them. Default: none. */
   readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
-  /** The stall watch; `false` for none. Default: on. */
+  /** Detection of stalls; `false` turns it off. Default: on. */
   readonly stalls?:
     | {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
+        /** Least duration of a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
+        /** Destination of one line when a stall is noticed and one when it ends; at most 20 lines at once, then one a second. Default: nowhere. */
         readonly log?:
           | 'stderr'
           | {
-              /** A file that lines are appended to; opened at construction. */
+              /** Path of a file to append to; opened at construction. */
               readonly file: string;
             }
           | undefined;
       }
     | false
     | undefined;
-  /** Called when a stall is over. */
+  /** Called after a stall has ended. */
   readonly onStall?: ((stall: Stall) => void) | undefined;
   /** Called after a change of state. */
   readonly onStateChange?: ((change: StateChange) => void) | undefined;
-  /** Called after a collection that the monitor asked for. */
+  /** Called after a garbage collection that the monitor requested. */
   readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-  /** Where one line per transition goes; `false` for nowhere. Default: the console. */
+  /** Receives one line per change of state; `false` writes none. Default: the console. */
   readonly log?: ResourceLog | false | undefined;
-  /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+  /** Garbage collection on request while the state is `critical`; `false` turns it off. Default: on. */
   readonly gc?:
     | {
-        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
         readonly budget?: number | undefined;
       }
     | false
     | undefined;
-  /** Whether `shedMs()` refuses. Default `false`. */
+  /** Load shedding: refuses newcomers while memory is short. Default `false`. */
   readonly shedding?:
     | boolean
     | {
-        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        /** Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms. Default 5000. */
         readonly retryAfterMs?: number | undefined;
       }
     | undefined;
-  /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
+  /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
   readonly root?: string | undefined;
 }
 
-/** Options, complete. @internal */
+/** Options, checked and complete. @internal */
 export interface CheckedOptions {
-  /** A copy, each option read once: what is checked is what is used. */
+  /** A copy that read each option once, so that the checked value is the value in use. */
   readonly given: ResourceMonitorOptions;
+  readonly timers: TimerManager | undefined;
   readonly name: string;
   readonly managers: readonly CountsConnections[];
   readonly stallMs: number | undefined;
-  readonly log: string | undefined;
+  /** `undefined` for none, empty for stderr, else a path. */
+  readonly stallLog: string | undefined;
   readonly gcBudget: number;
+  /** 0 without `shedding`. */
   readonly retryAfterMs: number;
 }
 
 const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
 const OPTIONS = [
+  'timers',
   'name',
   'connections',
   'stalls',
@@ -101,7 +113,30 @@ const OPTIONS = [
   'root',
 ] as const;
 
-/** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field @internal */
+/**
+ * Checks the constructor's arguments after `limits`: `(options)`, or `(timerManager, options)`.
+ * @throws as `checkOptions`; ERR_INVALID_ARG_TYPE for timers that are given twice
+ * @internal
+ */
+export function checkArguments(
+  second: TimerManager | ResourceMonitorOptions | undefined,
+  third: ResourceMonitorOptions | undefined,
+): CheckedOptions {
+  if (second instanceof TimerManager) {
+    const checked = checkOptions(third === undefined ? {} : third);
+    if (checked.timers !== undefined)
+      throw wrongType('timers', checked.timers, 'absent when timerManager is given');
+    return { ...checked, timers: second };
+  }
+  if (third !== undefined) throw wrongType('timerManager', second, 'a TimerManager');
+  return checkOptions(second === undefined ? {} : second);
+}
+
+/**
+ * Checks options and fills in the defaults.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
 export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
@@ -109,19 +144,11 @@ export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
   const given = Object.fromEntries(
     OPTIONS.map((option) => [option, options[option]]),
   ) as ResourceMonitorOptions;
-  const { name = defaultName(), connections, log, root } = given;
+  const { timers, name = defaultName(), log, root } = given;
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
   if (typeof name !== 'string' || name === '' || name.length > 100)
     throw wrongType('name', name, 'a string of 1 to 100 characters');
-  const managers =
-    connections === undefined
-      ? []
-      : Array.isArray(connections)
-        ? [...(connections as readonly CountsConnections[])]
-        : [connections as CountsConnections];
-  for (const manager of managers) {
-    if (!countsConnections(manager))
-      throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
-  }
   for (const hook of HOOKS) {
     if (given[hook] !== undefined && typeof given[hook] !== 'function')
       throw wrongType(hook, given[hook], 'a function');
@@ -131,12 +158,26 @@ export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
   if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
   return {
     given,
+    timers,
     name: name.replaceAll(/\p{Cc}/gu, '?'),
-    managers,
+    managers: checkManagers(given.connections),
     ...checkStalls(given.stalls),
     gcBudget: checkGc(given.gc),
     retryAfterMs: checkShedding(given.shedding),
   };
+}
+
+function checkManagers(
+  connections: ResourceMonitorOptions['connections'],
+): readonly CountsConnections[] {
+  if (connections === undefined) return [];
+  const managers: readonly unknown[] = Array.isArray(connections)
+    ? [...connections]
+    : [connections];
+  return managers.map((manager) => {
+    if (countsConnections(manager)) return manager;
+    throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
+  });
 }
 
 function defaultName(): string {
@@ -145,22 +186,22 @@ function defaultName(): string {
 
 function checkStalls(
   stalls: ResourceMonitorOptions['stalls'],
-): Pick<CheckedOptions, 'stallMs' | 'log'> {
-  if (stalls === false) return { stallMs: undefined, log: undefined };
-  if (stalls === undefined) return { stallMs: 100, log: undefined };
+): Pick<CheckedOptions, 'stallMs' | 'stallLog'> {
+  if (stalls === false) return { stallMs: undefined, stallLog: undefined };
+  if (stalls === undefined) return { stallMs: 100, stallLog: undefined };
   if (typeof stalls !== 'object' || stalls === null)
     throw wrongType('stalls', stalls, 'an object or false');
   knownOptions('stalls', stalls, ['thresholdMs', 'log']);
   const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
   const { log } = stalls;
-  if (log === undefined || log === 'stderr')
-    return { stallMs, log: log === undefined ? undefined : '' };
+  if (log === undefined) return { stallMs, stallLog: undefined };
+  if (log === 'stderr') return { stallMs, stallLog: '' };
   const allowed = "'stderr' or { file }";
   if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
   knownOptions('stalls.log', log, ['file']);
   if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0'))
     throw wrongType('stalls.log.file', log.file, 'a path');
-  return { stallMs, log: log.file };
+  return { stallMs, stallLog: log.file };
 }
 
 function checkGc(gc: ResourceMonitorOptions['gc']): number {

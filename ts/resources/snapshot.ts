@@ -1,4 +1,4 @@
-/** How a monitor's figures are made of what the native watch knows, and how old each of them is. */
+/** Builds snapshots, stalls and ages of figures from the figures of the native watch. */
 import { wallClockMs } from '../base/clock.js';
 import type { StallFigures, WatchFigures } from '../native/addon.js';
 import type {
@@ -12,15 +12,15 @@ import type {
   StallCause,
 } from './figures.js';
 
-/** Bytes. @internal */
+/** Bytes of one MB. @internal */
 export const MB = 2 ** 20;
-/** In the order of the native levels. @internal */
+/** States by the number of their native level. @internal */
 export const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
 
-/** @internal */
-export const known = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
+/** Returns the figure, or `null` for NaN, which stands for "not known" in shared cells. @internal */
+export const nullIfNaN = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
 
-/** What only the monitor's own thread knows; sizes in bytes. */
+/** Figures of the monitor's own thread; sizes in bytes. */
 interface OwnFigures {
   readonly activeConnections: number;
   readonly heapUsed: number;
@@ -29,7 +29,7 @@ interface OwnFigures {
   readonly collections: readonly CollectionRecord[];
 }
 
-/** @internal */
+/** Builds a snapshot. @internal */
 export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot {
   const { nowMs } = figures;
   const ages = agesOf(figures, own);
@@ -54,7 +54,7 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
       hostTotalMb: megabytes(figures.total),
       hostAvailableMb: megabytes(figures.available),
       heapUsedMb: own.heapUsed / MB,
-      heapLimitMb: known(own.heapLimit / MB),
+      heapLimitMb: nullIfNaN(own.heapLimit / MB),
       heapAgeMs: Math.max(0, nowMs - own.heapAtMs),
       effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
       limits: figures.limits.map(limitOf),
@@ -105,7 +105,11 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
   };
 }
 
-/** @internal */
+/**
+ * Builds the record of a stall.
+ * @param nowMs the time of the watch's own clock, to convert its times to wall-clock time
+ * @internal
+ */
 export function stallOf(figures: StallFigures, nowMs: number): Stall {
   const {
     id,
@@ -154,10 +158,15 @@ function limitOf({
 function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | null {
   if (figures === undefined) return null;
   const { some10, some60, full10, isOwn } = figures;
-  return { some10, some60, full10: full10 ?? null, scope: isOwn ? 'cgroup' : 'system' };
+  return {
+    some10Percent: some10,
+    some60Percent: some60,
+    full10Percent: full10 ?? null,
+    scope: isOwn ? 'cgroup' : 'system',
+  };
 }
 
-/** How old each figure is. */
+/** Returns the age of each figure, ms. */
 function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const { nowMs, dates } = figures;
   const age = (atMs: number | undefined): number | null =>
@@ -166,6 +175,7 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const allLooked = age(dates.allLooked);
   const sampled = age(figures.sampledAtMs);
   const heap = age(own.heapAtMs);
+  // State and health are as old as the last comparison with the limits.
   const judged = age(dates.binding);
   return {
     state: judged,

@@ -1,4 +1,7 @@
-/** The loop's end of the socket that the watcher writes into: read, so that the loop shows that it turns. */
+/**
+ * The event loop's end of the socket that the watcher writes a byte into. Reading the byte proves
+ * that the loop turns.
+ */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 
@@ -14,8 +17,8 @@ interface BunConnect {
 }
 
 /**
- * Calls `wake` for what comes, without holding the process.
- * @param descriptor is this function's from here on; negative for none
+ * Calls `wake` for each chunk that arrives. The socket does not keep the process alive.
+ * @param descriptor file descriptor, owned by this function from now on; negative for none
  * @returns a function that closes the socket
  * @internal
  */
@@ -25,7 +28,7 @@ export function readWakeSocket(descriptor: number, wake: () => void): () => void
   try {
     return bun === undefined ? listenOnNode(descriptor, wake) : listenOnBun(bun, descriptor, wake);
   } catch {
-    // A runtime that does not take the descriptor: the watcher has no answer then, and says so.
+    // The runtime refuses the descriptor. The watcher then gets no answers, and reports so.
     closeSync(descriptor);
     return () => undefined;
   }
@@ -33,7 +36,7 @@ export function readWakeSocket(descriptor: number, wake: () => void): () => void
 
 function listenOnNode(descriptor: number, wake: () => void): () => void {
   const onread = {
-    // One buffer for good: else 64 kB are allocated for every byte.
+    // One buffer for all reads: without `onread`, Node allocates 64 kB for every byte.
     buffer: Buffer.alloc(64),
     callback: () => {
       wake();
@@ -52,7 +55,7 @@ function listenOnNode(descriptor: number, wake: () => void): () => void {
 }
 
 function listenOnBun(bun: BunConnect, descriptor: number, wake: () => void): () => void {
-  const nothing = (): void => undefined;
+  const ignore = (): void => undefined;
   let isClosed = false;
   let socket: BunSocket | undefined;
   const opened = (given: BunSocket): void => {
@@ -63,9 +66,9 @@ function listenOnBun(bun: BunConnect, descriptor: number, wake: () => void): () 
   bun
     .connect({
       fd: descriptor,
-      socket: { data: wake, open: nothing, error: nothing, close: nothing },
+      socket: { data: wake, open: ignore, error: ignore, close: ignore },
     })
-    .then(opened, nothing);
+    .then(opened, ignore);
   return () => {
     isClosed = true;
     socket?.end();
