@@ -1,5 +1,75 @@
+import { existsSync } from 'node:fs';
+import { relative } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+const pathOf = (name: string): string => `__test__/${name}.spec.ts`;
+
+/**
+ * Specs that drive processes of their own: servers on every host that each of them names, commands,
+ * compilers. The engine that runs the spec changes nothing, so they run once, on Node.
+ */
+const ONCE = [
+  'architecture',
+  'builder',
+  'commands',
+  'contract',
+  'e2e',
+  'examples',
+  'limits',
+  'load',
+  'page-browser',
+  'page-servers',
+  'release',
+  'shutdown-servers',
+  'soak',
+  'start',
+  'types',
+].map(pathOf);
+/** The longest, which begin first: no worker is left alone with one of them at the end. */
+const LONGEST = [
+  'soak',
+  'limits',
+  'page-browser',
+  'resources',
+  'load',
+  'contract',
+  'page-servers',
+  'shutdown-servers',
+  'builder',
+  'timers-host',
+].map(pathOf);
+
+const missing = [...ONCE, ...LONGEST].filter((path) => !existsSync(path));
+if (missing.length > 0) throw new Error(`vitest.config.ts names ${missing.join()}, which is gone`);
+
+class LongestFirst extends BaseSequencer {
+  override sort(specs: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const at = LONGEST.indexOf(relative(this.ctx.config.root, moduleId));
+      return at < 0 ? LONGEST.length : at;
+    };
+    return Promise.resolve(specs.toSorted((a, b) => rank(a) - rank(b)));
+  }
+}
+
+const servers = { name: 'servers', include: ONCE };
+/** Everything else: the library inside an engine, on Node and on Bun. */
+const engine = { name: 'engine', include: ['__test__/**/*.spec.ts'], exclude: ONCE };
 
 export default defineConfig({
-  test: { include: ['__test__/**/*.spec.ts'], pool: 'forks', testTimeout: 20_000 },
+  test: {
+    pool: 'forks',
+    // Many specs wait more than they compute: three keep two cores busy.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
+    // These end what has failed, and decide nothing else: long enough for a busy machine.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
+    projects: ('bun' in process.versions ? [engine] : [engine, servers]).map((test) => ({
+      extends: true,
+      test,
+    })),
+  },
 });

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
+import { until } from './fixtures/until.js';
 
 // The README's example, as a real server on Bun, with real clients.
 let server: ChildProcess;
@@ -22,11 +23,6 @@ afterAll(() => void server.kill());
 
 const total = async (): Promise<number> =>
   ((await (await fetch(`${base}/stats`)).json()) as { totalConnections: number }).totalConnections;
-
-async function until(test: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 5000; Date.now() < end;) if (await test()) return;
-  throw new Error('it did not come about within 5 s');
-}
 
 it('admits, counts, refuses with 429 before the upgrade, and releases', async () => {
   const clients: WebSocket[] = [];

@@ -3,7 +3,9 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
 
-// Every file of examples/, as a real server with real clients. `.ts` runs on Bun, `.mjs` on the host of the tests.
+// Every file of examples/, as a real server with real clients: `.ts` on Bun, `.mjs` on Node and on Bun.
+const BUN = 'node_modules/.bin/bun';
+const RUNTIMES = { Node: process.execPath, Bun: BUN };
 let running: ChildProcess[] = [];
 afterEach(() => {
   for (const process_ of running) process_.kill('SIGKILL');
@@ -11,8 +13,7 @@ afterEach(() => {
 });
 
 /** Starts a file on a free port. */
-function start(name: string): Promise<{ url: string; process_: ChildProcess }> {
-  const runtime = name.endsWith('.ts') ? 'node_modules/.bin/bun' : process.execPath;
+function start(runtime: string, name: string): Promise<{ url: string; process_: ChildProcess }> {
   const process_ = spawn(runtime, [name], {
     env: { ...process.env, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -108,10 +109,13 @@ it('every example is started here', () => {
 
 describe('the example', () => {
   for (const [name, check] of Object.entries(EXAMPLES)) {
-    it(name, async () => {
-      const { url, process_ } = await start(`examples/${name}`);
-      await check(url, process_);
-    });
+    for (const [title, runtime] of Object.entries(RUNTIMES)) {
+      if (title === 'Node' && name.endsWith('.ts')) continue;
+      it(`${name} on ${title}`, async () => {
+        const { url, process_ } = await start(runtime, `examples/${name}`);
+        await check(url, process_);
+      });
+    }
   }
 });
 
@@ -135,37 +139,43 @@ describe('the README', () => {
     const code = blocks[0]!
       .replace('new Elysia()', 'const app = new Elysia()')
       .replace('3000', '0');
-    const { url } = await start(write('readme-elysia.ts', `${code}${told('app.server')}`));
+    const { url } = await start(BUN, write('readme-elysia.ts', `${code}${told('app.server')}`));
     await EXAMPLES['elysia.ts']!(url, running[0]!);
   });
 
-  it('has ten lines for ws that run', async () => {
+  it.each(Object.entries(RUNTIMES))('has ten lines for ws that run on %s', async (_, runtime) => {
     const code = blocks[1]!.replace('listen(3000)', `listen(0, () => ${told('server.address()')})`);
-    const { url } = await start(write('readme-ws.mjs', code));
+    const { url } = await start(runtime, write('readme-ws.mjs', code));
     expect((await ask(url, 'hello')).answer).toBe('hello');
     for (let count = 2; count <= 10; count++) await ask(url, 'hello');
     expect((await ask(url, 'hello')).answer).toBe(429);
   });
 
-  it('has a guard with everything on that runs', async () => {
-    const [, ws, whole] = blocks as [string, string, string];
-    // The key set's address is nobody's: the test must not leave this machine.
-    const local = whole.replace('https://issuer.example/jwks.json', 'http://127.0.0.1:9/jwks.json');
-    const before = ws.split('portcullis({')[0]!;
-    const code = `${before}${local}server.listen(0, () => ${told('server.address()')});`;
-    const { url, process_ } = await start(write('readme-whole.mjs', code));
-    // Whatever it carries, it waits for keys that cannot be had.
-    expect((await ask(url, 'hello')).answer).toBe(401);
-    const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0]
-      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
-      .join('.');
-    expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
-    expect(
-      (await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status,
-    ).toBe(200);
-    expect(await (await fetch(url)).text()).toBe('hello');
-    const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
-    process_.kill('SIGTERM');
-    expect(await exit).toBe(0);
-  });
+  it.each(Object.entries(RUNTIMES))(
+    'has a guard with everything on that runs on %s',
+    async (_, runtime) => {
+      const [, ws, whole] = blocks as [string, string, string];
+      // The key set's address is nobody's: the test must not leave this machine.
+      const local = whole.replace(
+        'https://issuer.example/jwks.json',
+        'http://127.0.0.1:9/jwks.json',
+      );
+      const before = ws.split('portcullis({')[0]!;
+      const code = `${before}${local}server.listen(0, () => ${told('server.address()')});`;
+      const { url, process_ } = await start(runtime, write('readme-whole.mjs', code));
+      // Whatever it carries, it waits for keys that cannot be had.
+      expect((await ask(url, 'hello')).answer).toBe(401);
+      const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0]
+        .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+        .join('.');
+      expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
+      expect(
+        (await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status,
+      ).toBe(200);
+      expect(await (await fetch(url)).text()).toBe('hello');
+      const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
+      process_.kill('SIGTERM');
+      expect(await exit).toBe(0);
+    },
+  );
 });

@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { encodeName, parseIpv4 } from '../dist/native/strings.js';
 import type { ManagedConnection, Segment } from '../dist/connections/connection.js';
 import { IdIndex, hashOf } from '../dist/connections/id-index.js';
+import { agree } from './fixtures/agree.js';
 
 /** The same numbers each time: a failure can be run again. */
 function randomOf(seed: number): (below: number) => number {
@@ -38,7 +39,7 @@ it.each([
     const hash = hashOf(id) & bits;
     const slot = model.get(id);
     const found = index.find(id, hash);
-    expect(found?.id).toBe(slot === undefined ? undefined : id);
+    agree(found?.id, slot === undefined ? undefined : id, step);
     // Fuller and emptier by turns.
     const isGrowing = (step >> 11) % 2 === 0;
     if (slot === undefined && free.length > 0 && (isGrowing || random(4) === 0)) {
@@ -52,7 +53,7 @@ it.each([
       model.delete(id);
       free.push(slot);
     }
-    expect(index.size).toBe(model.size);
+    agree(index.size, model.size, step);
   }
   for (const id of model.keys()) expect(index.find(id, hashOf(id) & bits)?.id).toBe(id);
 });

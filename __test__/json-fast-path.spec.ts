@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type JsonLimits, scanJson } from '../dist/index.js';
+import { agree } from './fixtures/agree.js';
 
 // Internal, and so not in the declarations.
 const { isPlainJson } = (await import('../dist/validators/json-fast-path.js' as string)) as {
@@ -120,8 +121,10 @@ describe('the first look at messages', () => {
       // Behind it the verdict is the scanner's own, with all that belongs to it; of a string as of its bytes.
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
-        expect(verdict && [verdict.code, verdict.offset, verdict.path]).toEqual(
+        agree(
+          verdict && [verdict.code, verdict.offset, verdict.path],
           scanned.ok ? undefined : [scanned.error.code, scanned.error.offset, scanned.error.path],
+          text,
         );
       }
     }

@@ -12,6 +12,7 @@ import {
 } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { token } from './fixtures/sign.js';
+import { until } from './fixtures/until.js';
 
 const pairOf = (): ReturnType<typeof generateKeyPairSync> =>
   generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -73,13 +74,6 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
   });
   verifiers.push(verifier);
   return verifier;
-}
-
-/** Waits until something outside of this thread has happened. */
-async function until(holds: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 2000 && !holds(); turn++)
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  expect(holds()).toBe(true);
 }
 
 describe('a fetched key set', () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { inFull } from './fixtures/long.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -28,13 +29,19 @@ interface Figures {
   readonly wrong: { readonly answers: number; readonly lost: number };
 }
 
+// The shortest phases: nothing is measured here. `PORTCULLIS_LONG=1` runs those of `--quick`.
+const { phases, messages, refusals } = inFull(
+  { phases: '--smoke', messages: 5, refusals: 200 },
+  { phases: '--quick', messages: 25, refusals: 1000 },
+);
+
 describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
   it(
     'has all contestants do the same work, lose nothing, and refuse whom they must',
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const { code, out, err } = await load(
-        '--quick',
+        phases,
         '--connections',
         '50',
         '--host',
@@ -65,9 +72,13 @@ describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
           steady.answered,
           burst.unanswered,
           wrong,
-        ]).toEqual([name, 50, 0, 25, 25, 0, { answers: 0, lost: 0 }]);
+        ]).toEqual([name, 50, 0, messages, messages, 0, { answers: 0, lost: 0 }]);
         if (name === 'bare') continue;
-        expect([name, flood?.statuses, flood?.seats]).toEqual([name, { 401: 1000, 429: 1000 }, 50]);
+        expect([name, flood?.statuses, flood?.seats]).toEqual([
+          name,
+          { 401: refusals, 429: refusals },
+          50,
+        ]);
         expect([name, seats?.areExact]).toEqual([name, true]);
       }
       expect(readFileSync(join(folder, `load-${host}.svg`), 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);

@@ -13,6 +13,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
+import { until } from './fixtures/until.js';
 
 const managers: TimerManager[] = [];
 afterEach(() => {
@@ -957,11 +958,6 @@ const isBun = 'bun' in process.versions;
 if (!isBun) console.log('skipped on Node: the adapters of Elysia and Bun need Bun');
 
 describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
-  const until = async (holds: () => boolean): Promise<void> => {
-    for (let i = 0; i < 500 && !holds(); i++)
-      await new Promise((resolve) => setTimeout(resolve, 2));
-    expect(holds()).toBe(true);
-  };
   const visit = async (port: number): Promise<globalThis.WebSocket> => {
     const socket = new globalThis.WebSocket(`ws://127.0.0.1:${port}/ws`);
     await new Promise((resolve) => (socket.onopen = socket.onerror = socket.onclose = resolve));

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
+import { pause, until } from './fixtures/until.js';
 import { SERVERS, type Server, cleanUp, start } from './servers/start.js';
 
 // The page of every adapter's real server.
@@ -17,8 +18,7 @@ async function watch(
   const viewer = server.raw(
     'GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n',
   );
-  while (!viewer.seen().includes('event: snapshot'))
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => viewer.seen().includes('event: snapshot'));
   return viewer;
 }
 
@@ -135,8 +135,6 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
 
   it('gives a place back whose viewer goes without a word', { timeout: 60_000 }, async () => {
     const server = await start(command, { limits: {}, page: { ...page, maxViewers: 1 } });
-    const pause = (ms: number): Promise<void> =>
-      new Promise((resolve) => void setTimeout(resolve, ms));
     for (let i = 0; i < 3; i++) {
       let viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\n\r\n');
       while (!viewer.seen().includes('event: snapshot')) {

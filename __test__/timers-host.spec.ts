@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { withGlobal } from '@sinonjs/fake-timers';
 import { describe, expect, it } from 'vitest';
 import { TimerManager } from '../dist/index.js';
+import { inFull } from './fixtures/long.js';
 
 const BUN = 'bun' in process.versions;
 
@@ -132,14 +133,17 @@ it('a manager that captures no context runs its callbacks without one', async ()
   expect(seen).toBe(0);
 });
 
-it('a hundred workers end while their timers fire', { timeout: 120_000 }, async () => {
+// `PORTCULLIS_LONG=1` ends a hundred workers; the soak ends them with seats and a batch under way, too.
+const ROUNDS = inFull(6, 25);
+
+it(`${4 * ROUNDS} workers end while their timers fire`, { timeout: 120_000 }, async () => {
   const code = `const { parentPort } = require('node:worker_threads');
     import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}).then(({ TimerManager }) => {
       const timers = new TimerManager();
       for (let i = 0; i < 50; i++) timers.setInterval(() => undefined, 1 + (i % 3));
       timers.setTimeout(() => parentPort.postMessage('firing'), 2);
     });`;
-  for (let round = 0; round < 25; round++) {
+  for (let round = 0; round < ROUNDS; round++) {
     await Promise.all(
       [1, 2, 3, 4].map(async () => {
         const worker = new Worker(code, { eval: true });

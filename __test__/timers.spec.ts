@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { describe, expect, it, vi } from 'vitest';
 import { TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
+import { agree } from './fixtures/agree.js';
 
 function manual(): { clock: ManualClock; timers: TimerManager; log: string[] } {
   const clock = new ManualClock();
@@ -34,9 +35,9 @@ describe('order', () => {
         clock.advance(next(300));
         model.sort((a, b) => a.at - b.at || a.n - b.n);
         while (model.length > 0 && model[0]!.at <= clock.now()) expected.push(model.shift()!.n);
-        expect(fired).toEqual(expected);
+        agree(fired.splice(0), expected.splice(0), n);
       }
-      expect(timers.getActiveTimersCount()).toBe(model.length);
+      agree(timers.getActiveTimersCount(), model.length, n);
     }
   });
 

@@ -310,11 +310,15 @@ async function flood({ total, inFlight }: { total: number; inFlight: number }) {
   return { statuses, seconds, p99Ms: times[Math.ceil(total * 0.99) - 1] };
 }
 
-/** Closes one client of each address and connects two others, of which one must be admitted. */
-async function replace() {
+/** Closes one client of each address. */
+async function depart() {
   const leaving = hosts.map((_, index) => peers[index * perIp]!);
   await leave(leaving);
-  await later(200);
+  return { departed: leaving.length };
+}
+
+/** Connects two clients for each that has left: one of them must be admitted. */
+async function replace() {
   const statuses: number[] = [];
   const newcomers: Peer[] = [];
   await inParallel(hosts.length * 2, 16, (index, over) => {
@@ -329,7 +333,7 @@ async function replace() {
     connect(new Peer(address * perIp, told, handshakeOf(tokenOf(`new-${index}`))), hosts[address]!);
   });
   for (const peer of newcomers) peers[peer.index] = peer;
-  return { left: leaving.length, statuses: tally(statuses) };
+  return { statuses: tally(statuses) };
 }
 
 /**
@@ -360,6 +364,7 @@ const phases: Record<string, (options: never) => Promise<object>> = {
   steady,
   burst,
   flood,
+  depart,
   replace,
   leave: () => leave(peers),
 };

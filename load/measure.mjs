@@ -6,6 +6,8 @@ import { median } from './verdict.mjs';
 const CONNECTING = 64;
 const IN_FLIGHT = 256;
 const FLOODING = 128;
+/** Longest wait for the server's count of seats. */
+const PATIENCE_MS = 5000;
 
 /** The server of a contestant and its clients. */
 class Contest {
@@ -22,6 +24,17 @@ class Contest {
   /** Reads the server's own figures. */
   figures() {
     return this.#server.ask({});
+  }
+
+  /** Waits until the server counts `seats`, since it may see a close later than the client; returns its figures. */
+  async settled(seats) {
+    const endMs = performance.now() + PATIENCE_MS;
+    let figures = await this.figures();
+    while (figures.seats !== seats && performance.now() < endMs) {
+      await sleep(20);
+      figures = await this.figures();
+    }
+    return figures;
   }
 
   async wait(phase, ms) {
@@ -105,11 +118,12 @@ const seatFigures = (connections, { flood, replace, full, end }) => ({
 });
 
 /** Runs the phases that need a guard: a bare server refuses no client. */
-async function guardPhases(contest, { floods, settleMs }) {
+async function guardPhases(contest, { connections, floods }) {
   const flood = await contest.run('flood', { total: floods, inFlight: FLOODING });
-  const replace = await contest.run('replace');
-  await sleep(settleMs);
-  return { flood, replace };
+  const { departed } = await contest.run('depart');
+  await contest.settled(connections - departed);
+  const { statuses } = await contest.run('replace');
+  return { flood, replace: { left: departed, statuses } };
 }
 
 async function phasesOf(contest, isGuarded, settings) {
@@ -124,10 +138,9 @@ async function phasesOf(contest, isGuarded, settings) {
   await contest.run('burst', { inFlight: IN_FLIGHT, ms: warmMs / 2 });
   const burst = await contest.run('burst', { inFlight: IN_FLIGHT, ms: burstMs });
   const { flood, replace } = isGuarded ? await guardPhases(contest, settings) : {};
-  const { seats: full } = await contest.figures();
+  const { seats: full } = await contest.settled(connections);
   const leave = await contest.run('leave');
-  await sleep(settleMs);
-  const { seats: end } = await contest.figures();
+  const { seats: end } = await contest.settled(0);
   const rss = [idle, ...parts, burst, flood].map((figures) => figures?.rssBytes ?? 0);
   return {
     connected: connect.open,

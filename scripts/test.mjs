@@ -1,54 +1,111 @@
-// Runs every test: the core in Rust, the suite on Node, the same suite on Bun.
-import { spawnSync } from 'node:child_process';
+// Runs every test: the core in Rust, the suite on Node, and on Bun the part that is about an engine.
+// PORTCULLIS_LONG=1 runs the long form of every test that has one. Ends with the time, and one line of counts.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+const SLOWEST = 10;
 const root = fileURLToPath(new URL('..', import.meta.url));
+const reports = mkdtempSync(join(tmpdir(), 'portcullis-test-'));
+const times = [];
+const specs = [];
 let passed = 0;
 let failed = 0;
 
-function run(title, command, args, count) {
-  console.log(`\n== ${title}`);
-  const { status, stdout, stderr } = spawnSync(command, args, {
-    cwd: root,
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-    env: { ...process.env, NO_COLOR: '1' },
+const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+
+/** Runs a command and shows what it prints; resolves with its exit code and its standard output. */
+function run(command, args) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
+    let out = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      out += text;
+      process.stdout.write(text);
+    });
+    child.on('error', (error) => {
+      console.error(`portcullis: ${command} cannot be run: ${error.message}`);
+      resolve({ status: null, out });
+    });
+    child.on('close', (status) => resolve({ status, out }));
   });
-  process.stdout.write(stdout ?? '');
-  process.stderr.write(stderr ?? '');
-  const before = passed;
-  if (count !== undefined)
-    for (const [ok, bad] of count(stdout ?? '')) {
-      passed += ok;
-      failed += bad;
-    }
-  if (status !== 0 && failed === 0) failed++;
-  if (count !== undefined && passed === before && status === 0) {
+}
+
+/**
+ * Runs one step and adds what `count` reads of it.
+ * @param count returns how many tests have passed and how many have failed, from the standard output
+ * @returns whether the command has succeeded
+ */
+async function step(title, command, args, count = undefined) {
+  console.log(`\n== ${title}`);
+  const began = performance.now();
+  const { status, out } = await run(command, args);
+  times.push({ title, ms: performance.now() - began });
+  if (count === undefined) return status === 0;
+  const seen = count(out);
+  passed += seen.passed;
+  failed += seen.failed;
+  if (status !== 0 && seen.failed === 0) {
+    console.error(`portcullis: "${title}" ended with ${status}`);
+    failed++;
+  }
+  if (status === 0 && seen.passed === 0) {
     console.error(`portcullis: "${title}" ran no test`);
     failed++;
   }
   return status === 0;
 }
 
-const cargo = (out) =>
-  [...out.matchAll(/test result: \w+\. (\d+) passed; (\d+) failed/g)].map((match) => [
-    Number(match[1]),
-    Number(match[2]),
-  ]);
-const vitest = (out) =>
-  [...out.matchAll(/^\s*Tests\s+(?:(\d+) failed \| )?(\d+) passed/gm)].map((match) => [
-    Number(match[2]),
-    Number(match[1] ?? 0),
-  ]);
+/** Counts the tests of cargo, which ends each binary with a line of its own. */
+function ofCargo(out) {
+  const lines = [...out.matchAll(/test result: \w+\. (\d+) passed; (\d+) failed/g)];
+  const sum = (at) => lines.reduce((total, line) => total + Number(line[at]), 0);
+  return { passed: sum(1), failed: sum(2) };
+}
 
-if (!run('build', process.execPath, ['scripts/build.mjs'])) process.exit(1);
-run('core (cargo)', 'cargo', ['test', '--locked', '--no-default-features', '--quiet'], cargo);
-run('suite on Node', process.execPath, ['node_modules/vitest/vitest.mjs', 'run'], vitest);
-run(
-  'suite on Bun',
-  'node_modules/.bin/bun',
-  ['--bun', 'node_modules/vitest/vitest.mjs', 'run'],
-  vitest,
+/** Runs the specs of one runtime, and notes how long each file has taken. */
+function suite(runtime, command, ...args) {
+  const file = join(reports, `${runtime}.json`);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const vitest = [...args, 'node_modules/vitest/vitest.mjs', 'run', ...reporters];
+  return step(`suite on ${runtime}`, command, vitest, () => {
+    let report;
+    try {
+      report = JSON.parse(readFileSync(file, 'utf8'));
+    } catch {
+      return { passed: 0, failed: 0 };
+    }
+    for (const { name, startTime, endTime } of report.testResults)
+      specs.push({ title: `${relative(root, name)} on ${runtime}`, ms: endTime - startTime });
+    // A file that cannot be loaded has no tests.
+    const broken = report.testResults.filter(
+      ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
+    );
+    return { passed: report.numPassedTests, failed: report.numFailedTests + broken.length };
+  });
+}
+
+if (!(await step('build', process.execPath, ['scripts/build.mjs']))) process.exit(1);
+await step(
+  'core (cargo)',
+  'cargo',
+  ['test', '--locked', '--no-default-features', '--quiet'],
+  ofCargo,
 );
+await suite('Node', process.execPath);
+await suite('Bun', 'node_modules/.bin/bun', '--bun');
+rmSync(reports, { recursive: true });
+
+console.log(`\n== the ${SLOWEST} slowest spec files`);
+for (const { title, ms } of specs.toSorted((a, b) => b.ms - a.ms).slice(0, SLOWEST))
+  console.log(`${seconds(ms).padStart(8)}  ${title}`);
+console.log(`\n== ${seconds(performance.now())} in all`);
+for (const { title, ms } of times) console.log(`${seconds(ms).padStart(8)}  ${title}`);
 console.log(`\n${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);

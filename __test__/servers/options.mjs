@@ -30,6 +30,11 @@ for (const name of hooks) {
 }
 process.on('unhandledRejection', (error) => console.log(`unhandled ${error}`));
 
+let release;
+/** `/held` is answered when `/release` has been asked for, or 200 ms after the signal to end. */
+const released = new Promise((resolve) => (release = resolve));
+process.once('SIGTERM', () => setTimeout(release, 200).unref());
+
 /** Tells the result, and lets the process end by itself. */
 async function end() {
   const { hookErrors, ...result } = await shutdown.shutdown('SIGTERM');
@@ -53,6 +58,11 @@ export function answer(path, query, signal, body) {
   switch (path) {
     case '/slow':
       return sleep(Number(query.get('ms'))).then(() => 'slow');
+    case '/held':
+      return released.then(() => 'held');
+    case '/release':
+      release();
+      return Promise.resolve('released');
     case '/length':
       return body().then((text) => String(text.length));
     case '/aborted':

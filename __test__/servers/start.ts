@@ -4,6 +4,7 @@ import { type Socket, connect } from 'node:net';
 import WebSocket from 'ws';
 import type { ShutdownResult } from '../../dist/index.js';
 import type { GuardStats } from '../../dist/elysia.js';
+import { until } from '../fixtures/until.js';
 
 /** One server for each adapter. */
 export const SERVERS = {
@@ -112,10 +113,9 @@ export class Server {
     return JSON.parse(await this.get('/guard')) as GuardStats;
   }
 
-  /** Asks until `test` is content. */
-  async until(test: (stats: GuardStats) => boolean): Promise<void> {
-    for (const end = Date.now() + 10_000; Date.now() < end;) if (test(await this.guard())) return;
-    throw new Error('it did not come about within 10 s');
+  /** Waits until the figures of the guard satisfy `test`. */
+  until(test: (stats: GuardStats) => boolean): Promise<void> {
+    return until(async () => test(await this.guard()));
   }
 
   /** A WebSocket client that is open. */
@@ -173,11 +173,13 @@ export class Server {
     return stats.totalConnections ?? stats.connections?.totalConnections ?? -1;
   }
 
+  /** Waits until so many connections are counted. */
   async becomes(total: number): Promise<void> {
     let seen = -1;
-    for (const end = Date.now() + 10_000; Date.now() < end;)
-      if ((seen = await this.total()) === total) return;
-    throw new Error(`${seen} connections instead of ${total} after 10 s`);
+    await until(
+      async () => (seen = await this.total()) === total,
+      () => `${seen} connections instead of ${total}`,
+    );
   }
 }
 

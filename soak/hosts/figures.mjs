@@ -37,7 +37,8 @@ async function memory() {
 export async function answer(url, guard) {
   const { pathname, searchParams } = new URL(url, 'http://localhost');
   if (pathname === '/stall') {
-    for (const end = performance.now() + Number(searchParams.get('ms')); performance.now() < end;);
+    // Blocks the loop and leaves the core to the clients.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(searchParams.get('ms')));
     return 'stalled';
   }
   if (pathname === '/memory') return JSON.stringify(await memory());

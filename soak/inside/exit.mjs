@@ -1,4 +1,5 @@
-// Ends the process in the given way while seats, timers, batches and workers are in use.
+// Ends the process in the given way while seats, timers, batches and workers are in use:
+// exit.mjs WAY TOKENS-OF-A-BATCH
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -8,9 +9,11 @@ import {
   TimerManager,
   TokenVerifier,
 } from '../../dist/index.js';
-import { rsaToken } from './rsa-token.mjs';
+import { ecdsaToken } from './ecdsa-token.mjs';
 
-const way = isMainThread ? process.argv[2] : workerData.way;
+const { way, batch } = isMainThread
+  ? { way: process.argv[2], batch: Number(process.argv[3]) }
+  : workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
 const monitor = new ResourceMonitor({}, { timers, log: false });
@@ -61,16 +64,17 @@ for (let at = 0; at < 2000; at++)
     `c${at}`,
     socket,
   );
-const { token, pem } = rsaToken();
-const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem } });
-for (let at = 0; at < 3; at++) void verifier.verifyBatch(Array.from({ length: 4000 }, () => token));
+const { token, pem } = ecdsaToken();
+const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: { pem } });
+for (let at = 0; at < 3; at++)
+  void verifier.verifyBatch(Array.from({ length: batch }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
   // A worker that holds the same resources runs when the process ends.
   const worker = new Worker(new URL(import.meta.url), {
-    workerData: { way: isInWorker ? way : 'stays' },
+    workerData: { way: isInWorker ? way : 'stays', batch },
   });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
   // Not `once` of node:events: an error of the worker would reject it.

@@ -21,7 +21,7 @@ const shared = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalM
   monitor,
 });
 const own = new ConnectionManager({ maxConnectionsPerIp: connections }, timers);
-const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem } });
+const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: { pem } });
 const chain = new PerformantMiddlewareChain(
   [{ name: 'one', middleware: (_context, next) => next() }],
   timers,

@@ -4,11 +4,11 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
 import { SeededRandom } from '../seeded-random.mjs';
-import { rsaToken } from './rsa-token.mjs';
+import { ecdsaToken } from './ecdsa-token.mjs';
 
 const [seed, count, width] = process.argv.slice(2);
 const random = new SeededRandom(seed);
-const { token, pem } = rsaToken();
+const { token, pem } = ecdsaToken();
 const name = 'soak.workers';
 const timers = new TimerManager();
 const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
@@ -46,7 +46,7 @@ await Promise.all(Array.from({ length: Number(width) }, one));
 const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
   manager.getStats();
 // Batches and timers of this thread must still work.
-const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
+const results = await new TokenVerifier({ algorithms: ['ES256'], keys: { pem } }).verifyBatch([
   token,
   'x',
 ]);

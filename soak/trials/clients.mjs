@@ -32,7 +32,7 @@ export async function killed({ host, random, counts, tell }) {
 export async function halfOpen({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
-    websockets: { pingIntervalMs: 100, pongTimeoutMs: 3000 },
+    websockets: { pingIntervalMs: 100, pongTimeoutMs: counts.pongMs },
   });
   const [silent, living] = await Promise.all([
     ClientPool.start(server.port, counts.poolClients),
@@ -82,12 +82,12 @@ export async function slowReaders({ host, counts }) {
 /** Blocks the server's event loop for longer than the idle timeout: no client may be evicted. */
 export async function stalled({ host, counts }) {
   const server = await Server.start(host, {
-    limits: { connectionTimeoutMs: 3000, cleanupIntervalMs: 50 },
+    limits: { connectionTimeoutMs: counts.idleMs, cleanupIntervalMs: 50 },
   });
   const talking = await ClientPool.start(server.port, counts.poolClients, { sendEveryMs: 100 });
   await server.seats(counts.poolClients);
   for (let round = 0; round < counts.stalls; round++) {
-    await server.get('/stall?ms=4000');
+    await server.get(`/stall?ms=${counts.stallMs}`);
     // Several sweeps run meanwhile.
     await new Promise((resolve) => void setTimeout(resolve, 300));
     const { seats, evicted } = await server.figures();
@@ -107,5 +107,5 @@ export async function stalled({ host, counts }) {
   await silent.says(new RegExp(`closed with 1001, ${counts.poolClients} by now`));
   await Promise.all([talking.kill(), silent.kill()]);
   await server.settle();
-  return `${counts.stalls} stalls of 4 s evicted none of ${counts.poolClients} clients; ${evicted} silent ones were evicted`;
+  return `${counts.stalls} stalls of ${counts.stallMs / 1000} s evicted none of ${counts.poolClients} clients; ${evicted} silent ones were evicted`;
 }

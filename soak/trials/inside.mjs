@@ -63,7 +63,7 @@ export async function exits({ host, counts, tell }) {
   const ways = Object.entries(WAYS);
   await inParallel(counts.exits * ways.length, 3, async (at) => {
     const [way, wanted] = ways[at % ways.length];
-    const process = new Process(host.command, ['soak/inside/exit.mjs', way]);
+    const process = new Process(host.command, ['soak/inside/exit.mjs', way, String(counts.batch)]);
     const ended = await process.ended;
     if (ended !== wanted)
       throw new Error(
