@@ -6,8 +6,8 @@ import { fail } from './project.mjs';
 class UsageError extends Error {}
 
 /**
- * Returns Levenshtein's distance. A second copy beside `ts/`: the build reads options before it
- * compiles `ts/`.
+ * Returns Levenshtein's distance. A second copy beside `ts/`: commands read their
+ * options before `ts/` is compiled.
  */
 function distance(from, to) {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
