@@ -113,7 +113,7 @@ describe('the first look at messages', () => {
       if (good) passed++;
       const bytes = Buffer.from(text);
       const scanned = scanJson(bytes, limits);
-      if (good && !scanned.ok)
+      if (good && !scanned.success)
         throw new Error(
           `${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`,
         );
@@ -121,7 +121,9 @@ describe('the first look at messages', () => {
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
         expect(verdict && [verdict.code, verdict.offset, verdict.path]).toEqual(
-          scanned.ok ? undefined : [scanned.error.code, scanned.error.offset, scanned.error.path],
+          scanned.success
+            ? undefined
+            : [scanned.error.code, scanned.error.offset, scanned.error.path],
         );
       }
     }

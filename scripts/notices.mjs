@@ -104,7 +104,8 @@ const { texts: rustTexts } =
   fail('the texts of the Rust project are missing');
 const uplot = join(root, 'node_modules', 'uplot');
 if (!existsSync(uplot)) fail('the development packages are missing: run "npm ci" first.');
-const { version: uplotVersion, license: uplotLicense } = json(join(uplot, 'package.json'));
+/** A development package whose text ends up in this one. */
+const inlined = (folder) => ({ ...json(join(folder, 'package.json')), texts: textsIn(folder) });
 
 const groups = [
   [
@@ -119,9 +120,10 @@ const groups = [
       ...linked,
     ],
   ],
+  ['Inlined into the live page', [{ ...inlined(uplot), name: 'uPlot' }]],
   [
-    'Inlined into the live page',
-    [{ name: 'uPlot', version: uplotVersion, license: uplotLicense, texts: textsIn(uplot) }],
+    'Inlined into the type declarations',
+    [inlined(join(root, 'node_modules', '@standard-schema', 'spec'))],
   ],
 ];
 // The same words are the same text, however their lines are broken.
