@@ -2206,11 +2206,11 @@ interface ProblemDetails {
     }[];
 }
 /** What was accepted, or why it was not. */
-type Validated<T> = {
-    readonly ok: true;
+type ValidationResult<T> = {
+    readonly success: true;
     readonly value: T;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /**
@@ -2282,7 +2282,7 @@ declare class InputValidationError extends Error {
 /** JSON as text or as bytes in UTF-8. */
 type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
 /** Whether something is let through. */
-type Leniency = 'allow' | 'refuse';
+type JsonLeniency = 'allow' | 'refuse';
 /** What JSON may look like. A count equal to its limit passes. */
 interface JsonLimits {
     /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
@@ -2300,17 +2300,17 @@ interface JsonLimits {
     /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
     /** An object that repeats a key, however it is escaped. Default `refuse`. */
-    readonly duplicateKeys?: Leniency | undefined;
+    readonly duplicateKeys?: JsonLeniency | undefined;
     /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
-    readonly forbiddenKeys?: Leniency | undefined;
+    readonly forbiddenKeys?: JsonLeniency | undefined;
     /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
-    readonly numberOverflow?: Leniency | undefined;
+    readonly numberOverflow?: JsonLeniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
-    readonly unsafeIntegers?: Leniency | undefined;
+    readonly unsafeIntegers?: JsonLeniency | undefined;
     /** Strings with half of a surrogate pair. Default `refuse`. */
-    readonly surrogates?: Leniency | undefined;
+    readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
-    readonly nul?: Leniency | undefined;
+    readonly nul?: JsonLeniency | undefined;
 }
 /** What JSON that passed is like. */
 interface JsonReport {
@@ -2336,17 +2336,17 @@ interface JsonReport {
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
- * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
+ * if (!result.success) return Response.json(result.error.toProblem(), { status: result.error.status });
  */
-declare function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport>;
+declare function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport>;
 /**
  * As `parseJson`, but returns failures instead of throwing them.
  *
  * @example
  * const result = safeParseJson(message);
- * if (result.ok) handle(result.value);
+ * if (result.success) handle(result.value);
  */
-declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown>;
+declare function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown>;
 /**
  * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
  *
@@ -2477,7 +2477,7 @@ declare function isPublicAddress(ip: string): boolean;
 
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
+ * stable `code`; its `safe…` twin returns `{ success, value }` or `{ success, error }` and costs less when
  * it refuses. All methods are static and need no `this`.
  */
 declare class InputValidator {
@@ -2492,7 +2492,7 @@ declare class InputValidator {
      */
     static validateToken(token: string | undefined): string;
     /** As `validateToken`, without throwing. */
-    static safeValidateToken(token: unknown): Validated<string>;
+    static safeValidateToken(token: unknown): ValidationResult<string>;
     /**
      * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
      * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
@@ -2508,7 +2508,7 @@ declare class InputValidator {
      */
     static validateUrl(url: string | undefined, options?: UrlOptions): string;
     /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
-    static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl>;
+    static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl>;
     /**
      * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
      * is left out, unless `strict` makes that a failure.
@@ -2521,7 +2521,7 @@ declare class InputValidator {
      */
     static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
     /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
-    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
+    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): ValidationResult<HeaderReport>;
     /**
      * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
      * For text or bytes that came in, use `parseJson`, which judges before it parses.
@@ -2534,53 +2534,132 @@ declare class InputValidator {
      */
     static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
     /** As `validateJsonPayload`, without throwing. */
-    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null>;
+    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null>;
 }
 
-/** What a Standard Schema (version 1) says of a value. */
-type SchemaResult<T> = {
-    readonly value: T;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly SchemaIssue[];
-};
-/** Why a value was refused. */
-interface SchemaIssue {
-    readonly message: string;
-    readonly path?: readonly (string | number)[];
-    /** The stable code. */
-    readonly code: string;
+/** The Standard Typed interface. This is a base type extended by other specs. */
+interface StandardTypedV1<Input = unknown, Output = Input> {
+    /** The Standard properties. */
+    readonly "~standard": StandardTypedV1.Props<Input, Output>;
 }
-/** A Standard Schema, version 1. */
-interface Schema<Input, Output> {
-    readonly '~standard': {
+declare namespace StandardTypedV1 {
+    /** The Standard Typed properties interface. */
+    interface Props<Input = unknown, Output = Input> {
+        /** The version number of the standard. */
         readonly version: 1;
-        readonly vendor: 'portcullis';
-        readonly validate: (value: unknown) => SchemaResult<Output>;
-        readonly types?: {
-            readonly input: Input;
-            readonly output: Output;
-        };
-    };
+        /** The vendor name of the schema library. */
+        readonly vendor: string;
+        /** Inferred types associated with the schema. */
+        readonly types?: Types<Input, Output> | undefined;
+    }
+    /** The Standard Typed types interface. */
+    interface Types<Input = unknown, Output = Input> {
+        /** The input type of the schema. */
+        readonly input: Input;
+        /** The output type of the schema. */
+        readonly output: Output;
+    }
+    /** Infers the input type of a Standard Typed. */
+    type InferInput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["input"];
+    /** Infers the output type of a Standard Typed. */
+    type InferOutput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["output"];
+}
+/** The Standard Schema interface. */
+interface StandardSchemaV1<Input = unknown, Output = Input> {
+    /** The Standard Schema properties. */
+    readonly "~standard": StandardSchemaV1.Props<Input, Output>;
+}
+declare namespace StandardSchemaV1 {
+    /** The Standard Schema properties interface. */
+    interface Props<Input = unknown, Output = Input> extends StandardTypedV1.Props<Input, Output> {
+        /** Validates unknown input values. */
+        readonly validate: (value: unknown, options?: StandardSchemaV1.Options | undefined) => Result<Output> | Promise<Result<Output>>;
+    }
+    /** The result interface of the validate function. */
+    type Result<Output> = SuccessResult<Output> | FailureResult;
+    /** The result interface if validation succeeds. */
+    interface SuccessResult<Output> {
+        /** The typed output value. */
+        readonly value: Output;
+        /** A falsy value for `issues` indicates success. */
+        readonly issues?: undefined;
+    }
+    interface Options {
+        /** Explicit support for additional vendor-specific parameters, if needed. */
+        readonly libraryOptions?: Record<string, unknown> | undefined;
+    }
+    /** The result interface if validation fails. */
+    interface FailureResult {
+        /** The issues of failed validation. */
+        readonly issues: ReadonlyArray<Issue>;
+    }
+    /** The issue interface of the failure output. */
+    interface Issue {
+        /** The error message of the issue. */
+        readonly message: string;
+        /** The path of the issue, if any. */
+        readonly path?: ReadonlyArray<PropertyKey | PathSegment> | undefined;
+    }
+    /** The path segment interface of the issue. */
+    interface PathSegment {
+        /** The key representing a path segment. */
+        readonly key: PropertyKey;
+    }
+    /** The Standard types interface. */
+    interface Types<Input = unknown, Output = Input> extends StandardTypedV1.Types<Input, Output> {
+    }
+    /** Infers the input type of a Standard. */
+    type InferInput<Schema extends StandardTypedV1> = StandardTypedV1.InferInput<Schema>;
+    /** Infers the output type of a Standard. */
+    type InferOutput<Schema extends StandardTypedV1> = StandardTypedV1.InferOutput<Schema>;
+}
+
+/** Why a schema refused a value: an issue of Standard Schema with a stable code. */
+interface InputSchemaIssue extends StandardSchemaV1.Issue {
+    /** The code, as in `ValidationFailure.code`. */
+    readonly code: FailureCode;
+    /** Position in the JSON or payload: keys and indexes from the outside in. */
+    readonly path?: readonly (string | number)[];
+}
+/** Result of a schema: the value, or the issues. */
+type InputSchemaResult<Output> = StandardSchemaV1.SuccessResult<Output> | {
+    readonly issues: readonly InputSchemaIssue[];
+};
+/** Result of a schema that may have to wait, such as for a fetched key set. */
+type InputSchemaAnswer<Output> = InputSchemaResult<Output> | Promise<InputSchemaResult<Output>>;
+interface InputSchemaProps<Input, Output, Answer extends InputSchemaAnswer<Output>> extends StandardSchemaV1.Props<Input, Output> {
+    readonly vendor: 'portcullis';
+    readonly validate: (value: unknown) => Answer;
+}
+/**
+ * A Standard Schema, version 1 (https://standardschema.dev). Elysia and other frameworks take it
+ * in place of a schema of their own. `Answer` is the type that `validate` returns.
+ *
+ * @example
+ * const body: InputSchema<unknown, unknown> = payloadSchema(65_536);
+ */
+interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Output> = InputSchemaResult<Output>> extends StandardSchemaV1<Input, Output> {
+    /** The validator, in the form of the standard. */
+    readonly '~standard': InputSchemaProps<Input, Output, Answer>;
 }
 /**
  * `InputValidator.validateToken` as a Standard Schema.
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
-declare function tokenSchema(): Schema<string, string>;
+declare function tokenSchema(): InputSchema<string, string>;
 /** `InputValidator.validateUrl` as a Standard Schema. */
-declare function urlSchema(options?: UrlOptions): Schema<string, string>;
+declare function urlSchema(options?: UrlOptions): InputSchema<string, string>;
 /** `InputValidator.validateHeaders` as a Standard Schema. */
-declare function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues>;
+declare function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues>;
 /** `parseJson` as a Standard Schema: from text or bytes to the value. */
-declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
+declare function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown>;
 /**
  * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
-declare function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown>;
+declare function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown>;
 
 /** Where a key set is, and how it is kept. */
 interface RemoteJwks {
@@ -2602,7 +2681,7 @@ interface RemoteJwks {
     readonly onError?: ((error: PortcullisError) => void) | undefined;
 }
 /** What became of the fetches so far. */
-interface JwksStats {
+interface JwksSnapshot {
     readonly fetches: number;
     readonly failures: number;
     /** Fetches that were answered with 304. */
@@ -2708,15 +2787,15 @@ interface TokenClaims {
 }
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
 type TokenResult<C = TokenClaims> = {
-    readonly ok: true;
+    readonly success: true;
     readonly claims: C;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /** Every check that a token fails. */
 interface TokenExplanation {
-    readonly ok: boolean;
+    readonly success: boolean;
     readonly errors: readonly ValidationFailure[];
 }
 /** A token to take back. */
@@ -2729,7 +2808,7 @@ interface TokenRevocation {
     readonly exp: number;
 }
 /** What a verifier holds. */
-interface TokenVerifierStats {
+interface TokenVerifierSnapshot {
     readonly keys: number;
     /** Keys of the last set that were left out, by their place in it. */
     readonly skippedKeys: readonly {
@@ -2739,27 +2818,7 @@ interface TokenVerifierStats {
     readonly cached: number;
     readonly revocations: number;
     /** Of a fetched set. */
-    readonly jwks: JwksStats | undefined;
-}
-/** What a Standard Schema says of a token: its claims, or issues. */
-type TokenSchemaResult = {
-    readonly value: TokenClaims;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly {
-        readonly message: string;
-        readonly code: FailureCode;
-    }[];
-};
-/** A Standard Schema, version 1, from a token to its claims. */
-interface TokenSchema {
-    readonly version: 1;
-    readonly vendor: 'portcullis';
-    readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
-    readonly types?: {
-        readonly input: string;
-        readonly output: TokenClaims;
-    };
+    readonly jwks: JwksSnapshot | undefined;
 }
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
@@ -2773,13 +2832,13 @@ interface TokenSchema {
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
- * if (result.ok) console.log(result.claims.sub);
+ * if (result.success) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-declare class TokenVerifier {
+declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>> {
     #private;
     /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
-    readonly '~standard': TokenSchema;
+    readonly '~standard': InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>>['~standard'];
     constructor(options: TokenVerifierOptions);
     /**
      * Its claims.
@@ -2825,7 +2884,7 @@ declare class TokenVerifier {
      */
     setKeys(keys: TokenKey | readonly TokenKey[]): void;
     /** What it holds. */
-    stats(): TokenVerifierStats;
+    snapshot(): TokenVerifierSnapshot;
     /** Ends the fetching of keys. Those it has stay in use. */
     close(): void;
     [Symbol.dispose](): void;
@@ -2843,4 +2902,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerReport, LayerTimes, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -324,7 +324,7 @@ describe('options', () => {
 
     it('of headers and URLs', () => {
       const fits = (headers: object): boolean =>
-        InputValidator.safeValidateHeaders(headers, { strict: true }).ok;
+        InputValidator.safeValidateHeaders(headers, { strict: true }).success;
       isLast('HeaderLimits', 'maxValueBytes', (length) => fits({ a: 'x'.repeat(length) }));
       isLast('HeaderLimits', 'maxNameBytes', (length) => fits({ ['x'.repeat(length)]: '' }));
       isLast('HeaderLimits', 'maxCount', (count) =>
@@ -346,7 +346,7 @@ describe('options', () => {
         'maxLength',
         (length) =>
           InputValidator.safeValidateUrl(`/${'x'.repeat(length - 1)}`, { mode: 'request-target' })
-            .ok,
+            .success,
       );
     });
 

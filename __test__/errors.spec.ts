@@ -166,7 +166,7 @@ describe('every code', () => {
     const first = InputValidator.safeValidateToken('x');
     const second = InputValidator.safeValidateToken('y');
     expect(first).toBe(second);
-    if (first.ok) throw new Error('accepted');
+    if (first.success) throw new Error('accepted');
     expect(first.error).toBeInstanceOf(ValidationFailure);
     expect(Object.isFrozen(first.error)).toBe(true);
     expect(first.error).not.toBeInstanceOf(Error);
@@ -176,7 +176,7 @@ describe('every code', () => {
     const seen = new Set<string>();
     const json = (text: unknown, limits?: JsonLimits): void => {
       const result = scanJson(text as string, limits);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     };
     const throwing = {
       get a(): never {
@@ -203,11 +203,11 @@ describe('every code', () => {
     json('[0]', { maxBytes: 1 });
     for (const payload of [() => 1, cycle, throwing]) {
       const result = InputValidator.safeValidateJsonPayload<unknown>(payload);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     for (const token of [undefined, 5, 'x', 'x'.repeat(5000)]) {
       const result = InputValidator.safeValidateToken(token);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     const outbound = [
       'https:x',
@@ -225,21 +225,21 @@ describe('every code', () => {
     for (const url of [undefined, 5, 'x'.repeat(3000), ...outbound]) {
       for (const mode of ['outbound', 'redirect', 'request-target'] as const) {
         const result = InputValidator.safeValidateUrl(url, { mode, schemes: ['http', 'https'] });
-        if (!result.ok) seen.add(result.error.code);
+        if (!result.success) seen.add(result.error.code);
       }
     }
     for (const url of ['//x', '/..', '/%', 'https://x.y/']) {
       const result = InputValidator.safeValidateUrl(url, {
         mode: url.startsWith('/') ? 'request-target' : 'redirect',
       });
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     const headers = (
       given: unknown,
       limits?: Parameters<typeof InputValidator.safeValidateHeaders>[1],
     ): void => {
       const result = InputValidator.safeValidateHeaders(given, { ...limits, strict: true });
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     };
     headers(5);
     headers({ a: 'b' }, { maxCount: 0 });
@@ -294,6 +294,12 @@ describe('Standard Schemas', () => {
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');
   });
 
+  it('are the published type, which index.d.ts holds: users install nothing for it', () => {
+    const declarations = readFileSync('index.d.ts', 'utf8');
+    expect(declarations).toContain('interface StandardSchemaV1<');
+    expect(declarations).not.toContain('@standard-schema');
+  });
+
   it('serve Elysia', async () => {
     const app = new Elysia()
       .post('/json', ({ body }) => body as object, { body: payloadSchema(20) })
@@ -328,7 +334,7 @@ it('no text of the input stands in a message', () => {
     safeParseJson(`{"a":"${secret}`),
   ];
   for (const result of failures) {
-    if (result.ok) throw new Error('accepted');
+    if (result.success) throw new Error('accepted');
     expect(
       JSON.stringify(result.error) +
         JSON.stringify(result.error.toProblem()) +

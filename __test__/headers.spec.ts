@@ -5,7 +5,7 @@ import { InputValidationError, InputValidator, PortcullisError } from '../dist/i
 const { validateHeaders, safeValidateHeaders } = InputValidator;
 const report = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]) => {
   const result = safeValidateHeaders(headers, limits);
-  if (!result.ok) throw new Error(result.error.code);
+  if (!result.success) throw new Error(result.error.code);
   return result.value;
 };
 const codes = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>[1]): string[] =>
@@ -194,7 +194,7 @@ describe('validateHeaders', () => {
   it('strict makes a failure of what would be dropped, without its value', () => {
     const headers = { 'X-Token': 'secret\u0000' };
     expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({
-      ok: false,
+      success: false,
       error: { code: 'ERR_HEADER_VALUE', field: 'X-Token' },
     });
     expect(() => validateHeaders(headers, { strict: true })).toThrow(InputValidationError);
@@ -202,7 +202,7 @@ describe('validateHeaders', () => {
       error: { code: 'ERR_HEADERS_TYPE' },
     });
     expect(JSON.stringify(safeValidateHeaders(headers, { strict: true }))).not.toContain('secret');
-    expect(safeValidateHeaders({ host: 'a' }, { strict: true }).ok).toBe(true);
+    expect(safeValidateHeaders({ host: 'a' }, { strict: true }).success).toBe(true);
   });
 
   it('refuses wrong limits by name, and takes wrong headers', () => {
@@ -236,7 +236,7 @@ describe('validateHeaders', () => {
     revoke();
     for (const headers of [thrower, proxy, new Proxy({}, { ownKeys: () => thrower.a as never })]) {
       expect(safeValidateHeaders(headers)).toMatchObject({
-        ok: false,
+        success: false,
         error: { code: 'ERR_HEADERS_TYPE', field: 'headers' },
       });
       expect(() => validateHeaders(headers)).toThrow(InputValidationError);

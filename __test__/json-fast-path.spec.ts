@@ -114,7 +114,7 @@ describe('the first look at messages', () => {
       if (good) passed++;
       const bytes = Buffer.from(text);
       const scanned = scanJson(bytes, limits);
-      if (good && !scanned.ok)
+      if (good && !scanned.success)
         throw new Error(
           `${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`,
         );
@@ -123,7 +123,9 @@ describe('the first look at messages', () => {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
         agree(
           verdict && [verdict.code, verdict.offset, verdict.path],
-          scanned.ok ? undefined : [scanned.error.code, scanned.error.offset, scanned.error.path],
+          scanned.success
+            ? undefined
+            : [scanned.error.code, scanned.error.offset, scanned.error.path],
           text,
         );
       }

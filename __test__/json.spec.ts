@@ -16,7 +16,7 @@ const SUITE = '../shared/vectors/JSONTestSuite/test_parsing';
 
 const codeOf = (input: JsonInput, limits?: JsonLimits): string | undefined => {
   const result = scanJson(input, limits);
-  return result.ok ? undefined : result.error.code;
+  return result.success ? undefined : result.error.code;
 };
 
 describe('JSONTestSuite', () => {
@@ -36,17 +36,17 @@ describe('JSONTestSuite', () => {
           duplicateKeys: file.includes('duplicated_key') ? 'allow' : 'refuse',
         });
         if (kind === 'y') {
-          expect(result.ok, file).toBe(true);
+          expect(result.success, file).toBe(true);
           expect(parseJson(bytes, { duplicateKeys: 'allow' }), file).toEqual(
             JSON.parse(bytes.toString()),
           );
-          expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).ok, file).toBe(true);
+          expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).success, file).toBe(true);
         } else if (kind === 'n') {
-          expect(result.ok, file).toBe(false);
+          expect(result.success, file).toBe(false);
         } else {
-          const code = result.ok ? 'accepted' : result.error.code;
+          const code = result.success ? 'accepted' : result.error.code;
           (verdicts[code] ??= []).push(file.slice(2, -5));
-          if (result.ok) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
+          if (result.success) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
         }
       }
       expect(counts).toEqual({ y: 95, n: 188, i: 35 });
@@ -94,16 +94,16 @@ describe('scanJson', () => {
         new Uint16Array(0),
       ];
       for (const form of forms.slice(0, 5)) {
-        expect(scanJson(form).ok).toBe(true);
+        expect(scanJson(form).success).toBe(true);
         expect(parseJson(form)).toEqual(JSON.parse(text));
       }
-      expect(scanJson(bytes.subarray(0, -1)).ok).toBe(false);
+      expect(scanJson(bytes.subarray(0, -1)).success).toBe(false);
     }
   });
 
   it('says what passed is like', () => {
     expect(scanJson('{"a":[1,"\\u0000",9007199254740993]}')).toEqual({
-      ok: true,
+      success: true,
       value: { values: 5, depth: 2, isAscii: true, hasUnsafeIntegers: true, hasNul: true },
     });
     expect(scanJson('"é"')).toMatchObject({
@@ -114,7 +114,7 @@ describe('scanJson', () => {
   it('says code, byte offset, path and limit of what failed', () => {
     const error = (input: string, limits?: JsonLimits) => {
       const result = scanJson(input, limits);
-      return result.ok ? undefined : { ...result.error };
+      return result.success ? undefined : { ...result.error };
     };
     expect(error('{"é":[0,{"b":1,"b":2}]}')).toMatchObject({
       code: 'ERR_JSON_DUPLICATE_KEY',
@@ -144,8 +144,8 @@ describe('scanJson', () => {
   it('keeps a path within bounds', () => {
     const deep = `${'{"a very long key that would fill the room for the path, because it is long":'.repeat(200)}x`;
     const result = scanJson(deep, { maxDepth: 500 });
-    expect(result.ok ? [] : result.error.path).toHaveLength(58);
-    expect(result.ok ? '' : result.error.path?.[0]).toMatch(/^a very long key.{49}…$/);
+    expect(result.success ? [] : result.error.path).toHaveLength(58);
+    expect(result.success ? '' : result.error.path?.[0]).toMatch(/^a very long key.{49}…$/);
   });
 
   it('judges halves of surrogate pairs in strings as it does escaped ones', () => {
@@ -315,7 +315,7 @@ describe('scanJson', () => {
       } catch {
         isJson = false;
       }
-      agree(scanJson(text, { duplicateKeys: 'allow' }).ok, isJson, text);
+      agree(scanJson(text, { duplicateKeys: 'allow' }).success, isJson, text);
     }
   });
 });
@@ -342,7 +342,7 @@ describe('parseJson', () => {
 
   it('keeps -0, and gives each caller a value of its own', () => {
     expect(Object.is(parseJson('-0'), -0)).toBe(true);
-    expect(safeParseJson('[]')).toEqual({ ok: true, value: [] });
+    expect(safeParseJson('[]')).toEqual({ success: true, value: [] });
     expect(Object.getPrototypeOf(parseJson('{"__proto__":1}', { forbiddenKeys: 'allow' }))).toBe(
       Object.prototype,
     );
@@ -398,7 +398,7 @@ describe('validateJsonPayload', () => {
     ];
     for (const value of values) {
       const size = Buffer.byteLength(JSON.stringify(value));
-      expect(judge(value, size).ok, JSON.stringify(value)).toBe(true);
+      expect(judge(value, size).success, JSON.stringify(value)).toBe(true);
       expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({
         error: { code: 'ERR_PAYLOAD_TOO_LARGE' },
       });
@@ -435,7 +435,7 @@ describe('validateJsonPayload', () => {
       [deep, 'ERR_JSON_DEPTH'],
       [throwing, 'ERR_PAYLOAD_THROWS'],
     ] as const) {
-      expect(judge(value)).toMatchObject({ ok: false, error: { code } });
+      expect(judge(value)).toMatchObject({ success: false, error: { code } });
     }
     expect(judge({ a: [1, () => 1] })).toMatchObject({ error: { path: ['a', 1] } });
     expect(() => judge(1, -1)).toThrow(PortcullisError);

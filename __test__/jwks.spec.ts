@@ -24,7 +24,7 @@ const jwk = (pair: typeof first, kid: string): TokenJwk =>
   }) as TokenJwk;
 const signed = (pair: typeof first, kid: string): string =>
   token({}, pair.privateKey as never, 'ES256', { kid });
-const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
+const codeOf = (result: TokenResult): string => (result.success ? 'accepted' : result.error.code);
 const BOTH = { keys: [jwk(first, 'one'), jwk(second, 'two')] };
 const ONE = { keys: [jwk(first, 'one')] };
 
@@ -85,11 +85,9 @@ describe('a fetched key set', () => {
     const batch = verifier.verifyBatch(tokens);
     tokens.splice(0, 3, 7, claims('eve'), 'x', claims('eve'));
     const results = await batch;
-    expect(results.map((result) => (result.ok ? result.claims.sub : result.error.code))).toEqual([
-      'ann',
-      'ERR_TOKEN_FORMAT',
-      'bob',
-    ]);
+    expect(
+      results.map((result) => (result.success ? result.claims.sub : result.error.code)),
+    ).toEqual(['ann', 'ERR_TOKEN_FORMAT', 'bob']);
   });
 
   it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
@@ -104,7 +102,7 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(codeOf(verifier.safeVerify(signed(second, 'one')))).toBe('ERR_TOKEN_SIGNATURE');
     expect(requests).toHaveLength(1);
-    expect(verifier.stats()).toMatchObject({
+    expect(verifier.snapshot()).toMatchObject({
       keys: 1,
       jwks: { fetches: 1, failures: 0, lastError: undefined },
     });
@@ -137,7 +135,7 @@ describe('a fetched key set', () => {
     );
     verifier.check(signed(second, 'flood 8'));
     expect(requests).toHaveLength(3);
-    expect(verifier.stats().jwks?.unknownKids).toBe(100);
+    expect(verifier.snapshot().jwks?.unknownKids).toBe(100);
   });
 
   it('keeps a bounded list of ids that it lacks', async () => {
@@ -149,7 +147,7 @@ describe('a fetched key set', () => {
           verifier.authenticate(signed(second, `${at + one}`)),
         ),
       );
-      expect(verifier.stats().jwks?.unknownKids).toBeLessThanOrEqual(1000);
+      expect(verifier.snapshot().jwks?.unknownKids).toBeLessThanOrEqual(1000);
     }
   });
 
@@ -162,7 +160,7 @@ describe('a fetched key set', () => {
     clock.advance(600_000);
     await until(
       () =>
-        verifier.stats().jwks?.fetches === 2 &&
+        verifier.snapshot().jwks?.fetches === 2 &&
         requests.length === 2 &&
         codeOf(verifier.safeVerify(old)) !== 'accepted',
     );
@@ -180,19 +178,19 @@ describe('a fetched key set', () => {
     await verifier.ready();
     expect(requests[0]?.headers['if-none-match']).toBeUndefined();
     clock.advance(119_999);
-    expect(verifier.stats().jwks?.fetches).toBe(1);
+    expect(verifier.snapshot().jwks?.fetches).toBe(1);
     clock.advance(1);
-    await until(() => verifier.stats().jwks?.notModified === 1);
+    await until(() => verifier.snapshot().jwks?.notModified === 1);
     clock.advance(60_000);
-    await until(() => verifier.stats().jwks?.notModified === 2);
-    expect(verifier.stats().jwks).toMatchObject({ fetches: 3, failures: 0 });
+    await until(() => verifier.snapshot().jwks?.notModified === 2);
+    expect(verifier.snapshot().jwks).toMatchObject({ fetches: 3, failures: 0 });
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     // An answer that must not be kept still is, for the cooldown.
     handler = json(ONE, { 'cache-control': 'no-store' });
     clock.advance(60_000);
-    await until(() => verifier.stats().jwks?.fetches === 4 && requests.length === 4);
+    await until(() => verifier.snapshot().jwks?.fetches === 4 && requests.length === 4);
     clock.advance(29_999);
-    expect(verifier.stats().jwks?.fetches).toBe(4);
+    expect(verifier.snapshot().jwks?.fetches).toBe(4);
   });
 
   it('stays in use while its address fails, for as long as it may', async () => {
@@ -213,7 +211,7 @@ describe('a fetched key set', () => {
       clock.advance(40_000);
       await until(() => errors.length > before);
     }
-    expect(verifier.stats().keys).toBe(0);
+    expect(verifier.snapshot().keys).toBe(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
     handler = json(ONE);
     clock.advance(30_000);
@@ -258,7 +256,7 @@ describe('a fetched key set', () => {
     });
     const verifier = remote();
     expect(await verifier.ready()).toBe(true);
-    expect(verifier.stats()).toMatchObject({
+    expect(verifier.snapshot()).toMatchObject({
       keys: 1,
       skippedKeys: [{ index: 0 }, { index: 1 }, { index: 2 }, { index: 3 }],
     });
@@ -352,7 +350,7 @@ describe('a server that misbehaves', () => {
     await keeping.ready();
     handler = wrong;
     clock.advance(600_000);
-    await until(() => keeping.stats().jwks?.failures === 1);
+    await until(() => keeping.snapshot().jwks?.failures === 1);
     expect(codeOf(keeping.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(errors.join()).not.toContain(secret);
   });

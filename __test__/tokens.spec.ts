@@ -20,7 +20,7 @@ const HS256 = { alg: 'HS256' };
 const header = JSON.stringify(HS256);
 const hs = (options: Partial<TokenVerifierOptions> = {}): TokenVerifier =>
   new TokenVerifier({ algorithms: ['HS256'], keys: { secret: SECRET }, ...options });
-const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
+const codeOf = (result: TokenResult): string => (result.success ? 'accepted' : result.error.code);
 
 function thrown(call: () => unknown): Partial<PortcullisError> {
   try {
@@ -46,12 +46,12 @@ describe('a good token', () => {
     const verifier = hs();
     const good = token({ roles: ['a'] });
     const claims = { sub: 'ann', exp: expect.any(Number) as number, roles: ['a'] };
-    expect(verifier.safeVerify(good)).toEqual({ ok: true, claims });
+    expect(verifier.safeVerify(good)).toEqual({ success: true, claims });
     expect(verifier.verify(good)).toEqual(claims);
     expect(verifier.check(good)).toBeUndefined();
-    expect(verifier.explain(good)).toEqual({ ok: true, errors: [] });
-    expect(await verifier.authenticate(good)).toEqual({ ok: true, claims });
-    expect(await verifier.verifyBatch([good])).toEqual([{ ok: true, claims }]);
+    expect(verifier.explain(good)).toEqual({ success: true, errors: [] });
+    expect(await verifier.authenticate(good)).toEqual({ success: true, claims });
+    expect(await verifier.verifyBatch([good])).toEqual([{ success: true, claims }]);
   });
 
   const pairs = {
@@ -303,7 +303,7 @@ describe('every known trap is refused', () => {
     const result = hs().safeVerify<Record<string, unknown>>(
       sign(`{"exp":${exp},"constructor":{"prototype":{"admin":true}},"toString":1}`),
     );
-    if (!result.ok) throw new Error(result.error.code);
+    if (!result.success) throw new Error(result.error.code);
     expect(Object.getPrototypeOf(result.claims)).toBe(Object.prototype);
     expect(Object.keys(result.claims)).toEqual(['exp', 'constructor', 'toString']);
     expect(({} as Record<string, unknown>)['admin']).toBeUndefined();
@@ -455,7 +455,7 @@ describe('keys', () => {
       algorithms: ['EdDSA', 'Ed25519'],
       keys: generateKeyPairSync('ed25519').publicKey,
     });
-    expect(both.stats().keys).toBe(1);
+    expect(both.snapshot().keys).toBe(1);
   });
 
   it('are found by their id, and only tried one by one where neither side names any', () => {
@@ -507,7 +507,7 @@ describe('keys', () => {
       { ...jwk, kid: 'sig' },
       { ...jwk, kid: 'enc', use: 'enc' },
     );
-    expect(mixed.stats()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0 }, { index: 2 }] });
+    expect(mixed.snapshot()).toMatchObject({ keys: 1, skippedKeys: [{ index: 0 }, { index: 2 }] });
     expect(codeOf(mixed.safeVerify(token({}, p256.privateKey, 'ES256', { kid: 'sig' })))).toBe(
       'accepted',
     );
@@ -570,7 +570,7 @@ describe('policy', () => {
     for (const [changed, code, claim] of cases) {
       const result = verifier.safeVerify(made(changed));
       expect(result).toMatchObject({
-        ok: false,
+        success: false,
         error: { code, claim, field: 'token', reason: expect.any(String) as string },
       });
     }
@@ -623,8 +623,8 @@ describe('policy', () => {
       JSON.stringify({ exp: 1, nbf: inAnHour(), iss: 'no' }),
       'another secret of enough length!!',
     );
-    const { ok, errors } = hs({ issuer: 'is', audience: 'me' }).explain(wrong);
-    expect(ok).toBe(false);
+    const { success, errors } = hs({ issuer: 'is', audience: 'me' }).explain(wrong);
+    expect(success).toBe(false);
     expect(
       errors.map(({ code, claim }) => (claim === undefined ? code : `${code} ${claim}`)),
     ).toEqual([
@@ -656,9 +656,9 @@ describe('revocation', () => {
     expect(verifier.explain(made('i', '1')).errors.map(({ code }) => code)).toEqual([
       'ERR_TOKEN_REVOKED',
     ]);
-    expect(verifier.stats().revocations).toBe(1);
+    expect(verifier.snapshot().revocations).toBe(1);
     vi.setSystemTime(2_000_000);
-    expect(verifier.stats().revocations).toBe(0);
+    expect(verifier.snapshot().revocations).toBe(0);
   });
 
   it('takes back what a subject got before a moment, also from the cache and in batches', async () => {
@@ -691,11 +691,11 @@ describe('revocation', () => {
     const verifier = hs({ maxAgeSeconds: 100 });
     verifier.notBefore('ann', 1000);
     verifier.notBefore('bob', 1000, 1010);
-    expect(verifier.stats().revocations).toBe(2);
+    expect(verifier.snapshot().revocations).toBe(2);
     vi.setSystemTime(1_010_000);
-    expect(verifier.stats().revocations).toBe(1);
+    expect(verifier.snapshot().revocations).toBe(1);
     vi.setSystemTime(1_100_000);
-    expect(verifier.stats().revocations).toBe(0);
+    expect(verifier.snapshot().revocations).toBe(0);
   });
 });
 
@@ -705,7 +705,7 @@ describe('the cache', () => {
     const verifier = hs({ cacheSize: 4 });
     const made = token({ exp: 1100, roles: ['reader'], deep: { list: [1] } });
     const first = verifier.safeVerify<{ roles: string[]; deep: { list: number[] } }>(made);
-    if (!first.ok) throw new Error(first.error.code);
+    if (!first.success) throw new Error(first.error.code);
     expect(verifier.safeVerify(Buffer.from(made).toString())).toBe(first);
     expect(() => first.claims.roles.push('admin')).toThrow(TypeError);
     expect(() => first.claims.deep.list.push(2)).toThrow(TypeError);
@@ -738,10 +738,10 @@ describe('the cache', () => {
         ),
       ),
     ).toBe('ERR_TOKEN_SIGNATURE');
-    expect(verifier.stats().cached).toBe(1);
+    expect(verifier.snapshot().cached).toBe(1);
     verifier.setKeys({ secret: 'x'.repeat(32) });
     expect(codeOf(verifier.safeVerify(made))).toBe('ERR_TOKEN_SIGNATURE');
-    expect(verifier.stats().cached).toBe(0);
+    expect(verifier.snapshot().cached).toBe(0);
   });
 
   it('holds no more than it may', () => {
@@ -751,7 +751,7 @@ describe('the cache', () => {
       for (let at = 0; at < 50; at++) {
         const made = token({ jti: String(at) });
         expect(verifier.safeVerify(made)).toBe(verifier.safeVerify(made));
-        most = Math.max(most, verifier.stats().cached);
+        most = Math.max(most, verifier.snapshot().cached);
       }
       expect(most).toBeLessThanOrEqual(cacheSize);
     }
@@ -770,7 +770,11 @@ describe('a batch', () => {
     expect(await verifier.verifyBatch([])).toEqual([]);
     const sparse: unknown[] = [];
     sparse[2] = token();
-    expect((await verifier.verifyBatch(sparse)).map(({ ok }) => ok)).toEqual([false, false, true]);
+    expect((await verifier.verifyBatch(sparse)).map(({ success }) => success)).toEqual([
+      false,
+      false,
+      true,
+    ]);
     await expect(verifier.verifyBatch('x' as never)).rejects.toMatchObject({
       code: 'ERR_INVALID_ARG_TYPE',
     });
@@ -1028,7 +1032,7 @@ it('what passes here passes jose too', async () => {
         Object.fromEntries(Object.entries(values).map(([name, list]) => [name, pick(list)])),
       ),
     );
-    if (!verifier.safeVerify(made).ok) continue;
+    if (!verifier.safeVerify(made).success) continue;
     accepted++;
     await jwtVerify(made, Buffer.from(SECRET), {
       algorithms: ['HS256'],

@@ -19,7 +19,7 @@ const judge = InputValidator.safeValidateUrl;
 /** The code of a refusal, the flags of what was let through. */
 const verdict = (url: string, options: UrlOptions): string => {
   const result = judge(url, options);
-  return result.ok ? result.value.flags.toSorted().join(' ') : result.error.code;
+  return result.success ? result.value.flags.toSorted().join(' ') : result.error.code;
 };
 
 describe("validateUrl without a mode is the plan's check", () => {
@@ -57,9 +57,9 @@ describe("validateUrl without a mode is the plan's check", () => {
     expect(cases.length).toBeGreaterThan(800);
     for (const { input } of cases) {
       if (input === '' || input.length > 2048) continue;
-      expect(judge(input).ok, input).toBe(URL.canParse(input, 'http://localhost'));
+      expect(judge(input).success, input).toBe(URL.canParse(input, 'http://localhost'));
       const result = judge(input, { mode: 'outbound', schemes: ['http', 'https', 'ws', 'wss'] });
-      if (!result.ok) expect(result.error.code).toMatch(/^ERR_URL_/);
+      if (!result.success) expect(result.error.code).toMatch(/^ERR_URL_/);
       else expect(result.value.href).toBe(new URL(input).href);
     }
   });
@@ -67,7 +67,7 @@ describe("validateUrl without a mode is the plan's check", () => {
 
 function expectFailure(url: unknown): InputValidationError['failure'] {
   const result = judge(url);
-  if (result.ok) throw new Error('it was accepted');
+  if (result.success) throw new Error('it was accepted');
   return result.error;
 }
 
@@ -88,7 +88,7 @@ describe('request-target', () => {
       '/%E4%BD%A0',
     ])
       expect(judge(url, mode), url).toEqual({
-        ok: true,
+        success: true,
         value: {
           href: url,
           origin: '',
@@ -305,7 +305,7 @@ describe('the attack lists', () => {
     const list = lines('benign-urls/kasztp_every9th_5000.txt');
     const parsed = (url: string): URL => new URL(url.replace('\ufeff', ''));
     const refused = (options: (url: string) => UrlOptions, form = (url: string) => url): number =>
-      list.filter((url) => !judge(form(url), options(url)).ok).length;
+      list.filter((url) => !judge(form(url), options(url)).success).length;
     expect(refused(() => ({}))).toBe(0);
     // 22 with a backslash in the path, 1 with a byte order mark.
     expect(

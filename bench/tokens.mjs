@@ -156,7 +156,7 @@ await compareAsync(
       () =>
         spentPerToken(async (batch) => {
           const results = await rsVerifier.verifyBatch(batch);
-          if (!results.every((result) => result.ok)) throw new Error('refused');
+          if (!results.every((result) => result.success)) throw new Error('refused');
         }),
     ],
   ],

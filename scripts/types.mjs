@@ -11,12 +11,21 @@ const { ModuleKind, SymbolFlags, createProgram } = typescript;
 
 const SUBPATHS = ['testing', 'elysia', 'ws', 'bun'];
 
+/** The types of Standard Schema stand in index.d.ts, so that users need not install that package. */
+const STANDARD_SCHEMA = '@standard-schema/spec';
+const standardSchema = {
+  name: 'standard-schema',
+  resolveId: (id) =>
+    id === STANDARD_SCHEMA ? { id: resolve('node_modules', id, 'dist/index.d.ts') } : null,
+};
+const isExternal = (id) => id !== STANDARD_SCHEMA && /native\/loader|^node:|^[a-z@]/.test(id);
+
 /** Returns the declarations of an entry as one file. */
 async function bundled(entry, plugins = []) {
   const bundle = await rollup({
     input: `dist/${entry}.d.ts`,
-    plugins: [...plugins, dts()],
-    external: [/native\/loader/, /^node:/, /^[a-z@]/],
+    plugins: [...plugins, standardSchema, dts()],
+    external: isExternal,
   });
   const { output } = await bundle.generate({ format: 'es' });
   const inner = (output[0].importedBindings.portcullis ?? []).filter(

@@ -83,10 +83,10 @@ export type {
   Reply,
 } from './messages/router.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
-export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
+export type { FailureDetails, ProblemDetails, ValidationResult } from './validators/failure.js';
 export type { FailureCode } from './validators/failures.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
-export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';
+export type { JsonInput, JsonLeniency, JsonLimits, JsonReport } from './validators/json.js';
 export { InputValidator } from './validators/validator.js';
 export type {
   DroppedHeader,
@@ -104,16 +104,19 @@ export {
   tokenSchema,
   urlSchema,
 } from './validators/schema.js';
-export type { Schema, SchemaIssue, SchemaResult } from './validators/schema.js';
+export type {
+  InputSchema,
+  InputSchemaAnswer,
+  InputSchemaIssue,
+  InputSchemaResult,
+} from './validators/schema.js';
 export { TokenVerifier, verifyJws } from './tokens/verifier.js';
 export type {
   TokenClaims,
   TokenExplanation,
   TokenResult,
   TokenRevocation,
-  TokenSchema,
-  TokenSchemaResult,
-  TokenVerifierStats,
+  TokenVerifierSnapshot,
 } from './tokens/verifier.js';
 export type {
   TokenAlgorithm,
@@ -124,7 +127,7 @@ export type {
   TokenSecret,
 } from './tokens/keys.js';
 export type { TokenVerifierOptions } from './tokens/policy.js';
-export type { JwksStats, RemoteJwks } from './tokens/jwks.js';
+export type { JwksSnapshot, RemoteJwks } from './tokens/jwks.js';
 export { ResourceMonitor } from './resources/monitor.js';
 export type {
   CollectionRecord,

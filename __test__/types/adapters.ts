@@ -31,7 +31,7 @@ export const ofBrowsers: ConnectionManager = bunGuard({
   auth: { verifier, subprotocol: 'bearer' },
 }).manager;
 export const roles = (result: TokenResult<{ roles: string[] }>): string[] =>
-  result.ok ? result.claims.roles : [result.error.code];
+  result.success ? result.claims.roles : [result.error.code];
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;
 
 export const app = new Elysia()

@@ -38,7 +38,7 @@ assert.equal(manager.addConnection('two', new FakeSocket(), '::ffff:203.0.113.1'
 assert.throws(() => new ConnectionManager({ maxConnectionsPerIp: -1 }, timers), PortcullisError);
 manager.cleanup();
 
-assert.equal(scanJson('{"a":[1,2').ok, false);
+assert.equal(scanJson('{"a":[1,2').success, false);
 assert.equal(isPublicAddress('127.0.0.1'), false);
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -47,7 +47,10 @@ const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: 'ada', exp: 
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
 const token = `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 assert.equal(verifier.verify(token).sub, 'ada');
-assert.equal((await verifier.verifyBatch([token, `${token}x`])).filter(({ ok }) => ok).length, 1);
+assert.equal(
+  (await verifier.verifyBatch([token, `${token}x`])).filter(({ success }) => success).length,
+  1,
+);
 
 const ownTimers = new TimerManager();
 const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers: ownTimers });

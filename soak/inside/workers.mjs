@@ -55,7 +55,7 @@ console.log(
   JSON.stringify({
     left: [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections],
     timers: timers.getActiveTimersCount() - before,
-    results: results.map(({ ok }) => ok),
+    results: results.map(({ success }) => success),
     rss: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }),
 );

@@ -69,14 +69,14 @@ const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: '
 /** Returns the user that a token names, or the failure that refuses its client. @internal */
 export function userOf(result: TokenResult): string | ValidationFailure {
   // An empty `sub` names no user, and would have no limit of its own.
-  if (result.ok && result.claims.sub) return result.claims.sub;
-  return result.ok ? NO_SUBJECT : result.error;
+  if (result.success && result.claims.sub) return result.claims.sub;
+  return result.success ? NO_SUBJECT : result.error;
 }
 
 /** Result of a verifier for one token. */
 type TokenVerdict =
-  | { readonly ok: true; readonly claims: Readonly<Record<string, unknown>> }
-  | { readonly ok: false; readonly error: { readonly code: string } };
+  | { readonly success: true; readonly claims: Readonly<Record<string, unknown>> }
+  | { readonly success: false; readonly error: { readonly code: string } };
 
 /** Any other token verifier, which may answer later. */
 export interface BearerVerifier {
@@ -101,7 +101,7 @@ function bearer(verifier: BearerVerifier): (authorization: string) => Promise<st
       throw new UnauthorizedError('missing_token');
     if (token.length > TOKEN_MAX) throw new UnauthorizedError('token_too_long');
     const verdict = await verifier.safeVerify(token);
-    if (!verdict.ok) throw new UnauthorizedError(verdict.error.code);
+    if (!verdict.success) throw new UnauthorizedError(verdict.error.code);
     const { sub } = verdict.claims;
     if (typeof sub !== 'string' || sub === '' || sub.length > SUBJECT_MAX)
       throw new UnauthorizedError('missing_sub');

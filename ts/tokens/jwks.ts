@@ -26,7 +26,7 @@ export interface RemoteJwks {
 }
 
 /** What became of the fetches so far. */
-export interface JwksStats {
+export interface JwksSnapshot {
   readonly fetches: number;
   readonly failures: number;
   /** Fetches that were answered with 304. */
@@ -164,7 +164,7 @@ export class RemoteKeys {
     return true;
   }
 
-  stats(): JwksStats {
+  snapshot(): JwksSnapshot {
     return {
       fetches: this.#fetches,
       failures: this.#failures,

@@ -12,8 +12,9 @@ import {
   type ValidationFailure,
 } from '../validators/failure.js';
 import { type FailureCode, FAILURES } from '../validators/failures.js';
+import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
 import { Cache, deepFreeze } from './cache.js';
-import { type JwksStats, type RemoteJwks, RemoteKeys } from './jwks.js';
+import { type JwksSnapshot, type RemoteJwks, RemoteKeys } from './jwks.js';
 import {
   invalidKey,
   jwkOf,
@@ -46,14 +47,14 @@ export interface TokenClaims {
 
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
 export type TokenResult<C = TokenClaims> =
-  | { readonly ok: true; readonly claims: C }
-  | { readonly ok: false; readonly error: ValidationFailure };
+  | { readonly success: true; readonly claims: C }
+  | { readonly success: false; readonly error: ValidationFailure };
 
-type Refusal = Extract<TokenResult, { ok: false }>;
+type Refusal = Extract<TokenResult, { success: false }>;
 
 /** Every check that a token fails. */
 export interface TokenExplanation {
-  readonly ok: boolean;
+  readonly success: boolean;
   readonly errors: readonly ValidationFailure[];
 }
 
@@ -68,27 +69,14 @@ export interface TokenRevocation {
 }
 
 /** What a verifier holds. */
-export interface TokenVerifierStats {
+export interface TokenVerifierSnapshot {
   readonly keys: number;
   /** Keys of the last set that were left out, by their place in it. */
   readonly skippedKeys: readonly { readonly index: number; readonly problem: string }[];
   readonly cached: number;
   readonly revocations: number;
   /** Of a fetched set. */
-  readonly jwks: JwksStats | undefined;
-}
-
-/** What a Standard Schema says of a token: its claims, or issues. */
-export type TokenSchemaResult =
-  | { readonly value: TokenClaims; readonly issues?: undefined }
-  | { readonly issues: readonly { readonly message: string; readonly code: FailureCode }[] };
-
-/** A Standard Schema, version 1, from a token to its claims. */
-export interface TokenSchema {
-  readonly version: 1;
-  readonly vendor: 'portcullis';
-  readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
-  readonly types?: { readonly input: string; readonly output: TokenClaims };
+  readonly jwks: JwksSnapshot | undefined;
 }
 
 const BATCH_MAX = 16_384;
@@ -102,7 +90,7 @@ const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');
 const KEY_UNKNOWN = codeNumber('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = codeNumber('ERR_TOKEN_KEYS_UNAVAILABLE');
 const NO_TOKEN: Refusal = Object.freeze({
-  ok: false,
+  success: false,
   error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }),
 });
 
@@ -118,10 +106,14 @@ const NO_TOKEN: Refusal = Object.freeze({
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
- * if (result.ok) console.log(result.claims.sub);
+ * if (result.success) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-export class TokenVerifier {
+export class TokenVerifier implements InputSchema<
+  string,
+  TokenClaims,
+  InputSchemaAnswer<TokenClaims>
+> {
   readonly #core: TokenCore;
   readonly #algorithms: readonly TokenAlgorithm[];
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
@@ -132,10 +124,14 @@ export class TokenVerifier {
   readonly #maxTokenBytes: number;
   readonly #cache: Cache<TokenResult> | undefined;
   readonly #remote: RemoteKeys | undefined;
-  #skipped: TokenVerifierStats['skippedKeys'] = [];
+  #skipped: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
   /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
-  readonly '~standard': TokenSchema = Object.freeze({
+  readonly '~standard': InputSchema<
+    string,
+    TokenClaims,
+    InputSchemaAnswer<TokenClaims>
+  >['~standard'] = Object.freeze({
     version: 1,
     vendor: 'portcullis',
     validate: (token: unknown) =>
@@ -164,7 +160,7 @@ export class TokenVerifier {
    */
   verify<C = TokenClaims>(token: string | undefined): C {
     const result = this.safeVerify<C>(token);
-    if (result.ok) return result.claims;
+    if (result.success) return result.claims;
     throw new InputValidationError(result.error);
   }
 
@@ -182,8 +178,8 @@ export class TokenVerifier {
     const answer = this.#verify(token, nowMs / 1000);
     if (typeof answer === 'number') return this.#refuse(answer, token);
     const claims = JSON.parse(answer) as C;
-    if (cache === undefined) return { ok: true, claims };
-    const result: TokenResult<C> = Object.freeze({ ok: true, claims: deepFreeze(claims) });
+    if (cache === undefined) return { success: true, claims };
+    const result: TokenResult<C> = Object.freeze({ success: true, claims: deepFreeze(claims) });
     cache.add(token as string, nowMs, this.#deadline() * 1000, result as TokenResult);
     return result;
   }
@@ -204,7 +200,7 @@ export class TokenVerifier {
   /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
   async authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>> {
     const result = this.safeVerify<C>(token);
-    if (this.#remote === undefined || result.ok || !isAboutKeys(result.error)) return result;
+    if (this.#remote === undefined || result.success || !isAboutKeys(result.error)) return result;
     return (await this.#remote.lookFor(kidOf(token))) ? this.safeVerify<C>(token) : result;
   }
 
@@ -229,7 +225,7 @@ export class TokenVerifier {
     // Tokens of a key that was published meanwhile.
     return Promise.all(
       results.map((result, at) =>
-        !result.ok && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result,
+        !result.success && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result,
       ),
     );
   }
@@ -240,7 +236,7 @@ export class TokenVerifier {
     if (typeof token === 'string')
       numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
     const errors = numbers.map((number) => this.#refusal(number, token).error);
-    return { ok: errors.length === 0, errors };
+    return { success: errors.length === 0, errors };
   }
 
   /**
@@ -297,13 +293,13 @@ export class TokenVerifier {
   }
 
   /** What it holds. */
-  stats(): TokenVerifierStats {
+  snapshot(): TokenVerifierSnapshot {
     return {
       keys: this.#core.keyCount(),
       skippedKeys: this.#skipped,
       cached: this.#cache?.size ?? 0,
       revocations: this.#core.revocationCount(wallClockMs() / 1000),
-      jwks: this.#remote?.stats(),
+      jwks: this.#remote?.snapshot(),
     };
   }
 
@@ -386,7 +382,7 @@ export class TokenVerifier {
         field: 'token',
         ...(claim !== undefined && { claim }),
       });
-      result = Object.freeze({ ok: false, error });
+      result = Object.freeze({ success: false, error });
       this.#refusals.set(number, result);
     }
     return result;
@@ -412,7 +408,9 @@ export class TokenVerifier {
     // `map` would skip the holes of a sparse array, and shift all that follow.
     return Array.from(tokens, (token, at): TokenResult<C> => {
       const number = typeof token === 'string' ? (numbers[at] ?? TOKEN_TYPE) : TOKEN_TYPE;
-      return number === 0 ? { ok: true, claims: good[next++] as C } : this.#refuse(number, token);
+      return number === 0
+        ? { success: true, claims: good[next++] as C }
+        : this.#refuse(number, token);
     });
   }
 }
@@ -457,8 +455,8 @@ export function verifyJws(
   return payload;
 }
 
-const schemaResult = (result: TokenResult): TokenSchemaResult =>
-  result.ok
+const schemaResult = (result: TokenResult): InputSchemaResult<TokenClaims> =>
+  result.success
     ? { value: result.claims }
     : { issues: [{ message: result.error.reason, code: result.error.code }] };
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

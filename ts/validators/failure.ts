@@ -36,9 +36,9 @@ export interface ProblemDetails {
 }
 
 /** What was accepted, or why it was not. */
-export type Validated<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: ValidationFailure };
+export type ValidationResult<T> =
+  | { readonly success: true; readonly value: T }
+  | { readonly success: false; readonly error: ValidationFailure };
 
 const TITLES: Readonly<Record<number, string>> = {
   400: 'Bad Request',
@@ -195,7 +195,7 @@ export class InputValidationError extends Error {
 }
 
 /** The value, or the failure thrown. @internal */
-export function unwrap<T>(result: Validated<T>): T {
-  if (result.ok) return result.value;
+export function unwrap<T>(result: ValidationResult<T>): T {
+  if (result.success) return result.value;
   throw new InputValidationError(result.error);
 }

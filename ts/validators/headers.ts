@@ -1,7 +1,7 @@
 /** Headers by the grammar of RFC 9110, with limits; what is dropped is reported. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
-import { failure, type Validated, type ValidationFailure } from './failure.js';
+import { failure, type ValidationResult, type ValidationFailure } from './failure.js';
 import type { FailureCode } from './failures.js';
 
 /** What headers may look like. A count equal to its limit passes. */
@@ -406,26 +406,29 @@ function collectPlain(headers: Record<string, unknown>, rules: Rules): HeaderVal
 const NOTHING: readonly DroppedHeader[] = Object.freeze([]);
 
 /** @internal */
-export function judgeHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport> {
+export function judgeHeaders(
+  headers: unknown,
+  limits?: HeaderLimits,
+): ValidationResult<HeaderReport> {
   const rules = checkedRules(limits);
   try {
     return judge(headers, rules);
   } catch {
     // What a getter or a proxy threw is no text for a log.
-    return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
+    return { success: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
   }
 }
 
-function judge(headers: unknown, rules: Rules): Validated<HeaderReport> {
+function judge(headers: unknown, rules: Rules): ValidationResult<HeaderReport> {
   if (typeof headers === 'object' && headers !== null && !(Symbol.iterator in headers)) {
     const kept = collectPlain(headers as Record<string, unknown>, rules);
     if (kept !== undefined)
-      return { ok: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };
+      return { success: true, value: { headers: kept, dropped: NOTHING, droppedCount: 0 } };
   }
   const into = new Collector(rules);
   if (typeof headers === 'object' && headers !== null) collect(headers, into);
   else if (rules.strict)
-    return { ok: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
-  if (rules.strict && into.first !== undefined) return { ok: false, error: into.first };
-  return { ok: true, value: into.report() };
+    return { success: false, error: failure('ERR_HEADERS_TYPE', { field: 'headers' }) };
+  if (rules.strict && into.first !== undefined) return { success: false, error: into.first };
+  return { success: true, value: into.report() };
 }

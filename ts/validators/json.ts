@@ -2,14 +2,20 @@
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { createJsonScanner } from '../native/addon.js';
-import { failure, numbered, unwrap, type Validated, type ValidationFailure } from './failure.js';
+import {
+  failure,
+  numbered,
+  unwrap,
+  type ValidationResult,
+  type ValidationFailure,
+} from './failure.js';
 import { isPlainJson } from './json-fast-path.js';
 
 /** JSON as text or as bytes in UTF-8. */
 export type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
 
 /** Whether something is let through. */
-export type Leniency = 'allow' | 'refuse';
+export type JsonLeniency = 'allow' | 'refuse';
 
 /** What JSON may look like. A count equal to its limit passes. */
 export interface JsonLimits {
@@ -28,17 +34,17 @@ export interface JsonLimits {
   /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
   readonly maxKeyBytes?: number | undefined;
   /** An object that repeats a key, however it is escaped. Default `refuse`. */
-  readonly duplicateKeys?: Leniency | undefined;
+  readonly duplicateKeys?: JsonLeniency | undefined;
   /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
-  readonly forbiddenKeys?: Leniency | undefined;
+  readonly forbiddenKeys?: JsonLeniency | undefined;
   /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
-  readonly numberOverflow?: Leniency | undefined;
+  readonly numberOverflow?: JsonLeniency | undefined;
   /** Integers beyond 2^53, which lose digits. Default `allow`. */
-  readonly unsafeIntegers?: Leniency | undefined;
+  readonly unsafeIntegers?: JsonLeniency | undefined;
   /** Strings with half of a surrogate pair. Default `refuse`. */
-  readonly surrogates?: Leniency | undefined;
+  readonly surrogates?: JsonLeniency | undefined;
   /** Strings with U+0000. Default `allow`. */
-  readonly nul?: Leniency | undefined;
+  readonly nul?: JsonLeniency | undefined;
 }
 
 /** What JSON that passed is like. */
@@ -272,7 +278,7 @@ function typeFailure(): ValidationFailure {
   return failure('ERR_JSON_TYPE', { field: 'payload' });
 }
 
-const NOT_JSON: Validated<never> = Object.freeze({ ok: false, error: typeFailure() });
+const NOT_JSON: ValidationResult<never> = Object.freeze({ success: false, error: typeFailure() });
 
 /**
  * Judges JSON without parsing it: size, UTF-8, grammar, depth, numbers of values, keys and items,
@@ -285,16 +291,16 @@ const NOT_JSON: Validated<never> = Object.freeze({ ok: false, error: typeFailure
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
- * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
+ * if (!result.success) return Response.json(result.error.toProblem(), { status: result.error.status });
  */
-export function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport> {
+export function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport> {
   const rules = checked(limits);
   const given = typeof input === 'string' ? input : bytesOf(input);
   if (given === undefined) return NOT_JSON;
   const error = judgeJson(given, rules);
-  if (error !== undefined) return { ok: false, error };
+  if (error !== undefined) return { success: false, error };
   return {
-    ok: true,
+    success: true,
     value: {
       values: scratch[3] ?? 0,
       depth: scratch[4] ?? 0,
@@ -310,16 +316,16 @@ export function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonR
  *
  * @example
  * const result = safeParseJson(message);
- * if (result.ok) handle(result.value);
+ * if (result.success) handle(result.value);
  */
-export function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown> {
+export function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown> {
   const rules = checked(limits);
   const given = typeof input === 'string' ? input : bytesOf(input);
   if (given === undefined) return NOT_JSON;
   const error = judgeJson(given, rules);
-  if (error !== undefined) return { ok: false, error };
+  if (error !== undefined) return { success: false, error };
   return {
-    ok: true,
+    success: true,
     value: JSON.parse(typeof given === 'string' ? given : textOf(given, scratch[5] === 1)),
   };
 }

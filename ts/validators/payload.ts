@@ -1,6 +1,6 @@
 /** The size of a value as JSON, without writing the JSON: it stops at the limit, and leaves nothing out silently. */
 import { wholeNumber } from '../base/options.js';
-import { failure, type Validated, ValidationFailure } from './failure.js';
+import { failure, type ValidationResult, ValidationFailure } from './failure.js';
 
 /** Deeper values make `JSON.stringify` and `structuredClone` throw on some hosts. */
 const DEPTH_MAX = 512;
@@ -122,7 +122,7 @@ class Measure {
 }
 
 /** @internal */
-export function judgePayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null> {
+export function judgePayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null> {
   const limit = Math.min(
     wholeNumber(
       'maxSizeBytes',
@@ -133,17 +133,17 @@ export function judgePayload<T>(payload: T, maxSizeBytes?: number): Validated<T 
     ),
     BYTES_MAX,
   );
-  if (payload === null || payload === undefined) return { ok: true, value: null };
+  if (payload === null || payload === undefined) return { success: true, value: null };
   const measure = new Measure(limit);
   try {
     if (!measure.value(payload, ''))
-      return { ok: false, error: measure.refusal('ERR_PAYLOAD_NOT_JSON') };
+      return { success: false, error: measure.refusal('ERR_PAYLOAD_NOT_JSON') };
   } catch (error) {
     // What a getter, a proxy or a `toJSON` of the payload threw is no text for a log.
     return {
-      ok: false,
+      success: false,
       error: error instanceof ValidationFailure ? error : measure.refusal('ERR_PAYLOAD_THROWS'),
     };
   }
-  return { ok: true, value: payload };
+  return { success: true, value: payload };
 }

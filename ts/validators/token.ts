@@ -1,5 +1,5 @@
 /** The shape of a token: three base64url parts. Signature and claims are another module's affair. */
-import { failure, type Validated } from './failure.js';
+import { failure, type ValidationResult } from './failure.js';
 
 const LENGTH_MAX = 2048;
 /** `Bearer` and as much white space as anybody writes. */
@@ -11,8 +11,8 @@ const KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
   return character === '.' ? 2 : /[\w-]/.test(character) ? 1 : 0;
 });
 
-const refused = (code: Parameters<typeof failure>[0]): Validated<never> =>
-  Object.freeze({ ok: false, error: failure(code, { field: 'token' }) });
+const refused = (code: Parameters<typeof failure>[0]): ValidationResult<never> =>
+  Object.freeze({ success: false, error: failure(code, { field: 'token' }) });
 const REQUIRED = refused('ERR_TOKEN_REQUIRED');
 const TYPE = refused('ERR_TOKEN_TYPE');
 const TOO_LONG = refused('ERR_TOKEN_TOO_LONG');
@@ -33,7 +33,7 @@ function startOf(token: string): number {
 }
 
 /** @internal */
-export function judgeToken(token: unknown): Validated<string> {
+export function judgeToken(token: unknown): ValidationResult<string> {
   if (!token) return REQUIRED;
   if (typeof token !== 'string') return TYPE;
   if (token.length > LENGTH_MAX + PREFIX_MAX) return TOO_LONG;
@@ -50,5 +50,5 @@ export function judgeToken(token: unknown): Validated<string> {
     else return FORMAT;
   }
   if (dots !== 2 || isEmpty) return FORMAT;
-  return { ok: true, value: start === 0 ? token : token.slice(start) };
+  return { success: true, value: start === 0 ? token : token.slice(start) };
 }

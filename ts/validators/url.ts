@@ -3,7 +3,7 @@ import { domainToUnicode } from 'node:url';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { isPublicIp } from '../native/addon.js';
-import { failure, type Validated } from './failure.js';
+import { failure, type ValidationResult } from './failure.js';
 import type { FailureCode } from './failures.js';
 import { bareHost, flagHost, isIpv4, isLocalName, type UrlFlag } from './host.js';
 import { unwrapped } from './percent.js';
@@ -204,15 +204,15 @@ function checkedOptions(options: UrlOptions | undefined): CheckedOptions {
 }
 
 const PLAIN: CheckedOptions = { mode: undefined, maxLength: LENGTH_MAX, mayFlag: true, given: {} };
-const refused = (code: FailureCode): Validated<never> =>
-  Object.freeze({ ok: false, error: failure(code, { field: 'url' }) });
+const refused = (code: FailureCode): ValidationResult<never> =>
+  Object.freeze({ success: false, error: failure(code, { field: 'url' }) });
 const REQUIRED = refused('ERR_URL_REQUIRED');
 const TYPE = refused('ERR_URL_TYPE');
 const FORMAT = refused('ERR_URL_FORMAT');
 
-function refusal(code: FailureCode, offset?: number): Validated<never> {
+function refusal(code: FailureCode, offset?: number): ValidationResult<never> {
   return {
-    ok: false,
+    success: false,
     error: failure(code, offset === undefined ? { field: 'url' } : { field: 'url', offset }),
   };
 }
@@ -221,9 +221,9 @@ function ofPath(
   url: string,
   parts: { path: string; query: string },
   flags: Set<UrlFlag>,
-): Validated<JudgedUrl> {
+): ValidationResult<JudgedUrl> {
   return {
-    ok: true,
+    success: true,
     value: {
       href: url,
       origin: '',
@@ -237,7 +237,7 @@ function ofPath(
 }
 
 /** What is refused in every mode, whatever the form. */
-function judgeCharacters(url: string): Validated<never> | undefined {
+function judgeCharacters(url: string): ValidationResult<never> | undefined {
   let isBeforeQuery = true;
   for (let at = 0; at < url.length; at++) {
     const code = url.charCodeAt(at);
@@ -259,7 +259,7 @@ function judgeAbsolute(
   mode: UrlMode,
   mayFlag: boolean,
   check: (parsed: URL, parts: Written) => Verdict,
-): Validated<JudgedUrl> {
+): ValidationResult<JudgedUrl> {
   const parts = written(url);
   if (parts === undefined) return refusal('ERR_URL_FORM');
   if (!URL.canParse(url)) return FORMAT;
@@ -274,7 +274,7 @@ function judgeAbsolute(
   const unicodeHost = host.includes('xn--') ? domainToUnicode(host) || host : host;
   flagHost(unicodeHost, host, flags);
   return {
-    ok: true,
+    success: true,
     value: {
       href: parsed.href,
       origin: parsed.origin,
@@ -293,7 +293,7 @@ function writtenHost(authority: string): string {
   return authority.slice(0, end).toLowerCase();
 }
 
-function judgeTarget(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+function judgeTarget(url: string, { given, mayFlag }: CheckedOptions): ValidationResult<JudgedUrl> {
   if (url === '*')
     return given.method === 'OPTIONS'
       ? ofPath(url, { path: '*', query: '' }, new Set())
@@ -325,7 +325,10 @@ function judgeTarget(url: string, { given, mayFlag }: CheckedOptions): Validated
   return ofPath(url, parts, flags);
 }
 
-function judgeRedirect(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+function judgeRedirect(
+  url: string,
+  { given, mayFlag }: CheckedOptions,
+): ValidationResult<JudgedUrl> {
   if (url.startsWith('/')) {
     if (url.startsWith('//')) return refusal('ERR_URL_NETWORK_PATH');
     const parts = split(url);
@@ -356,7 +359,10 @@ const DEFAULT_PORTS: Readonly<Record<string, number>> = {
   'wss:': 443,
 };
 
-function judgeOutbound(url: string, { given, mayFlag }: CheckedOptions): Validated<JudgedUrl> {
+function judgeOutbound(
+  url: string,
+  { given, mayFlag }: CheckedOptions,
+): ValidationResult<JudgedUrl> {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
   const schemes = (given.schemes ?? ['https']).map((one) => one.toLowerCase().replace(/:$/, ''));
   if (scheme !== undefined && !schemes.includes(scheme)) return refusal('ERR_URL_SCHEME');
@@ -377,13 +383,13 @@ function judgeOutbound(url: string, { given, mayFlag }: CheckedOptions): Validat
 }
 
 /** @internal */
-export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl> {
+export function judgeUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl> {
   const checked = checkedOptions(options);
   if (!url) return REQUIRED;
   if (typeof url !== 'string') return TYPE;
   if (url.length > checked.maxLength)
     return {
-      ok: false,
+      success: false,
       error: failure('ERR_URL_TOO_LONG', {
         field: 'url',
         limit: checked.maxLength,
@@ -395,7 +401,7 @@ export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUr
     const { href, origin, hostname, pathname, search } = new URL(url, 'http://localhost');
     const host = bareHost(hostname);
     return {
-      ok: true,
+      success: true,
       value: { href, origin, host, unicodeHost: host, path: pathname, query: search, flags: [] },
     };
   }
@@ -406,15 +412,15 @@ export function judgeUrl(url: unknown, options?: UrlOptions): Validated<JudgedUr
 }
 
 /** The plan's check, which hands back the text it was given. @internal */
-export function judgePlainUrl(url: unknown): Validated<string> {
+export function judgePlainUrl(url: unknown): ValidationResult<string> {
   if (!url) return REQUIRED;
   if (typeof url !== 'string') return TYPE;
   if (url.length > LENGTH_MAX)
     return {
-      ok: false,
+      success: false,
       error: failure('ERR_URL_TOO_LONG', { field: 'url', limit: LENGTH_MAX, actual: url.length }),
     };
-  return URL.canParse(url, 'http://localhost') ? { ok: true, value: url } : FORMAT;
+  return URL.canParse(url, 'http://localhost') ? { success: true, value: url } : FORMAT;
 }
 
 /**

@@ -1,5 +1,5 @@
 /** The plan's `InputValidator`, and its methods' twins that return failures instead of throwing them. */
-import { unwrap, type Validated } from './failure.js';
+import { unwrap, type ValidationResult } from './failure.js';
 import {
   type HeaderLimits,
   type HeaderReport,
@@ -12,7 +12,7 @@ import { type JudgedUrl, judgePlainUrl, judgeUrl, type UrlOptions } from './url.
 
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
+ * stable `code`; its `safe…` twin returns `{ success, value }` or `{ success, error }` and costs less when
  * it refuses. All methods are static and need no `this`.
  */
 export class InputValidator {
@@ -30,7 +30,7 @@ export class InputValidator {
   }
 
   /** As `validateToken`, without throwing. */
-  static safeValidateToken(token: unknown): Validated<string> {
+  static safeValidateToken(token: unknown): ValidationResult<string> {
     return judgeToken(token);
   }
 
@@ -52,7 +52,7 @@ export class InputValidator {
   }
 
   /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
-  static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl> {
+  static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl> {
     return judgeUrl(url, options);
   }
 
@@ -71,7 +71,10 @@ export class InputValidator {
   }
 
   /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
-  static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport> {
+  static safeValidateHeaders(
+    headers: unknown,
+    limits?: HeaderLimits,
+  ): ValidationResult<HeaderReport> {
     return judgeHeaders(headers, limits);
   }
 
@@ -90,7 +93,7 @@ export class InputValidator {
   }
 
   /** As `validateJsonPayload`, without throwing. */
-  static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null> {
+  static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null> {
     return judgePayload(payload, maxSizeBytes);
   }
 }
