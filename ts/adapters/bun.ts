@@ -5,7 +5,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { PendingUpgrade } from '../guard/upgrade.js';
-import { isUpgrade, responseOf, withinLimits } from '../http/fetch.js';
+import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
 import { FetchMeter, markRefused } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -72,19 +72,23 @@ class BunAdapter {
   fetch(request: Request, server: RawServer, handle: () => unknown): unknown {
     const { guard } = this;
     const meter = this.#meter;
+    this.#wrap(server);
+    const isHandshake = asksForWebSocket(request);
     const go = (): unknown =>
-      isUpgrade(request)
-        ? this.upgrade(request, server, handle)
-        : this.request(request, server, handle);
+      this.request(
+        request,
+        server,
+        isHandshake ? () => this.upgrade(request, server, handle) : handle,
+      );
     const isUncounted =
       meter === undefined ||
       guard.page?.isFor(request) === true ||
       guard.isExempt(request.method, request.url);
     const result = isUncounted ? go() : meter.around(request, go);
-    return isUpgrade(request) ? this.#pacer.answer(result) : result;
+    return isHandshake ? this.#pacer.answer(result) : result;
   }
 
-  /** A request for anything but a WebSocket. */
+  /** A request, within the limits of requests: it is one until the host has upgraded it. */
   request(request: Request, server: RawServer, handle: () => unknown): unknown {
     const { requests, page } = this.guard;
     if (page?.isFor(request) === true)
@@ -96,10 +100,9 @@ class BunAdapter {
 
   /** A handshake: admitted before the application's handler runs, or refused. */
   upgrade(request: Request, server: RawServer, handle: () => unknown): unknown {
-    this.#wrap(server);
     const { guard } = this;
     const peer = server.requestIP(request)?.address ?? '';
-    const header = (name: string): string => request.headers.get(name) ?? '';
+    const header = headerOf(request);
     if (!guard.isAsync)
       return this.#admitted(guard.admit(peer, header, request.url), request, handle);
     return guard
@@ -129,19 +132,30 @@ class BunAdapter {
     this.#wrapped.add(server);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, ...rest) => {
-      this.#upgrading = this.#pending.get(request);
+      const pending = this.#pending.get(request) ?? this.#lateUpgrade(request, server);
+      this.#upgrading = pending;
       try {
-        return upgrade(request, ...rest);
+        const isUpgraded = upgrade(request, ...rest);
+        if (isUpgraded) unwatch(request);
+        else if (!this.#pending.has(request)) pending?.abandon();
+        return isUpgraded;
       } finally {
         this.#upgrading = undefined;
       }
     };
   }
 
+  /** Judges a handshake that the application upgrades past its guarded handler. */
+  #lateUpgrade(request: Request, server: RawServer): PendingUpgrade | undefined {
+    if (!asksForWebSocket(request)) return undefined;
+    const peer = server.requestIP(request)?.address ?? '';
+    return this.guard.admitLate(peer, headerOf(request), request.url);
+  }
+
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
   open(socket: Socket): boolean {
-    // A socket that did not pass `fetch` is judged now, and can only be refused by close code.
-    const pending = this.#upgrading ?? this.guard.admit(socket.remoteAddress, () => '', '');
+    // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
+    const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress);
     this.#upgrading = undefined;
     const connection = pending.open(randomUUID(), socket);
     if (connection === undefined) return false;
@@ -188,6 +202,10 @@ class BunAdapter {
     socket[OPEN_SOCKET]?.remove(code);
     return true;
   }
+}
+
+function headerOf(request: Request): (name: string) => string {
+  return (name) => request.headers.get(name) ?? '';
 }
 
 /**

@@ -6,7 +6,7 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { PendingUpgrade } from '../guard/upgrade.js';
-import { isUpgrade, responseOf, unwatch, withinLimits } from '../http/fetch.js';
+import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -86,9 +86,10 @@ class ElysiaAdapter {
   }
 
   /** A server that listens: its `upgrade()` is the guard's from now on. */
-  start(server: RawServer): void {
-    this.#listening = server;
-    this.#wrap(server);
+  start(server: object): void {
+    if (this.#listening === server) return;
+    this.#listening = server as RawServer;
+    this.#wrap(this.#listening);
   }
 
   /** A request, which may ask for a WebSocket. */
@@ -96,7 +97,7 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    if (!isUpgrade(request)) return this.#within(request, () => handle(request));
+    if (!asksForWebSocket(request)) return this.#within(request, () => handle(request));
     return this.#pacer.answer(this.#within(request, () => this.upgrade(request, handle)));
   }
 
@@ -162,11 +163,15 @@ class ElysiaAdapter {
     this.#wrapped.add(server);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
-      // A route that was registered before the plugin has no admission yet: it is judged now, and
-      // can only be refused by close code.
+      // A route that was registered before the plugin, and a handler that upgrades another request than its
+      // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
         this.#pendingOf(request)[this.#key] ??
-        this.#guard.admit(server.requestIP(request)?.address ?? '', headerOf(request), request.url);
+        this.#guard.admitLate(
+          server.requestIP(request)?.address ?? '',
+          headerOf(request),
+          request.url,
+        );
       const data = given?.data ?? {};
       this.#guardRoute(pending, data);
       const isUpgraded = upgrade(request, { ...given, data });
@@ -256,8 +261,14 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
       adapter.transform(request, route);
     });
   }
+  // A plugin that is given as a promise registers after the server listens: then no `start` event
+  // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
+  plugin.onRequest((context) => {
+    const { server } = context;
+    if (server) adapter.start(server);
+  });
   const isForGuard = (request: Request, server: object | null): server is object =>
-    server !== null && isUpgrade(request);
+    server !== null && asksForWebSocket(request);
   // Elysia awaits a hook that is declared `async`, and no other.
   const guarded = guard.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
@@ -282,7 +293,7 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
         { field: 'aot' },
       );
     }
-    if (app.server) adapter.start(app.server as unknown as RawServer);
+    if (app.server) adapter.start(app.server);
   });
   return guarded;
 }

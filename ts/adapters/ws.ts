@@ -8,7 +8,8 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { PendingUpgrade } from '../guard/upgrade.js';
-import type { Answer } from '../http/answer.js';
+import { type Answer, answerWith } from '../http/answer.js';
+import { isHandshake } from '../http/handshake.js';
 import { guardHandler, httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
@@ -48,8 +49,16 @@ export interface WsGuard {
 
 type RequestHandler = (request: IncomingMessage, response: ServerResponse) => unknown;
 
+/** Answer to an upgrade to another protocol than WebSocket: it takes no seat. */
+const NO_HANDSHAKE = answerWith(400, {
+  code: 'no_websocket_handshake',
+  message: 'Not a WebSocket handshake',
+});
+
 const STATUS_TEXTS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
   401: 'Unauthorized',
+  403: 'Forbidden',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
   503: 'Service Unavailable',
@@ -105,8 +114,13 @@ class WsAdapter {
   }
 
   attach(server: Server, webSocketServer: WebSocketServer): () => void {
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void =>
-      this.handleUpgrade(webSocketServer, request, socket, head);
+    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+      // Another protocol, such as h2c, belongs to another listener, if there is one.
+      const isOthers =
+        !isHandshake(request.method, request.headers.upgrade) &&
+        server.listenerCount('upgrade') > 1;
+      if (!isOthers) this.handleUpgrade(webSocketServer, request, socket, head);
+    };
     const countRequest = this.#countRequest;
     server.on('upgrade', onUpgrade);
     if (countRequest !== undefined) server.prependListener('request', countRequest);
@@ -145,6 +159,7 @@ class WsAdapter {
     const guard = this.guard;
     // An unhandled `error` event, such as a reset before the upgrade, would end the process.
     socket.on('error', () => socket.destroy());
+    if (!isHandshake(request.method, request.headers.upgrade)) return refuse(socket, NO_HANDSHAKE);
     const peer = request.socket.remoteAddress ?? '';
     const header = headerOf(request);
     const url = request.url ?? '';

@@ -1,6 +1,7 @@
 /** Bearer tokens: where a handshake carries one, and the user that it names. */
 import { UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
+import { ID_MAX } from '../connections/connection.js';
 import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 
@@ -64,13 +65,18 @@ export function tokenOf(
   return undefined;
 }
 
+/** Refuses a token whose `sub` is longer than a user id. */
+const LONG_SUBJECT = failure('ERR_TOKEN_CLAIM_INVALID', { field: 'token', claim: 'sub' });
 const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
 
 /** Returns the user that a token names, or the failure that refuses its client. @internal */
 export function userOf(result: TokenResult): string | ValidationFailure {
+  if (!result.success) return result.error;
+  const { sub } = result.claims;
   // An empty `sub` names no user, and would have no limit of its own.
-  if (result.success && result.claims.sub) return result.claims.sub;
-  return result.success ? NO_SUBJECT : result.error;
+  if (!sub) return NO_SUBJECT;
+  // A valid token may have a `sub` that no user id can hold: refuse it, since the manager would throw.
+  return sub.length > ID_MAX ? LONG_SUBJECT : sub;
 }
 
 /** Result of a verifier for one token. */
@@ -84,7 +90,6 @@ export interface BearerVerifier {
 }
 
 const TOKEN_MAX = 8192;
-const SUBJECT_MAX = 1024;
 
 /** Returns a function from an `Authorization` header to the token's `sub`. */
 function bearer(verifier: BearerVerifier): (authorization: string) => Promise<string> {
@@ -103,7 +108,7 @@ function bearer(verifier: BearerVerifier): (authorization: string) => Promise<st
     const verdict = await verifier.safeVerify(token);
     if (!verdict.success) throw new UnauthorizedError(verdict.error.code);
     const { sub } = verdict.claims;
-    if (typeof sub !== 'string' || sub === '' || sub.length > SUBJECT_MAX)
+    if (typeof sub !== 'string' || sub === '' || sub.length > ID_MAX)
       throw new UnauthorizedError('missing_sub');
     return sub;
   };

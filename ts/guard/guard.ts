@@ -31,7 +31,14 @@ import {
   GUARD_OPTIONS,
   trustedProxiesOf,
 } from './options.js';
-import { type Denial, IDENTIFY_FAILED, type AuthDenial, PendingUpgrade } from './upgrade.js';
+import {
+  type AuthDenial,
+  type AuthDenialCode,
+  type Denial,
+  IDENTIFY_FAILED,
+  NOT_JUDGED,
+  PendingUpgrade,
+} from './upgrade.js';
 
 /** Counts of a guard, besides the admissions that `manager.snapshot()` counts. */
 export interface GuardStats {
@@ -40,9 +47,7 @@ export interface GuardStats {
   /** Open sockets, and the sockets closed by the limits of `websockets`. */
   readonly websockets: WebSocketStats;
   /** Upgrades refused by authentication, by code; codes without a refusal are absent. */
-  readonly authDenials: Readonly<
-    Partial<Record<'identify_failed' | 'unauthorized' | FailureCode, number>>
-  >;
+  readonly authDenials: Readonly<Partial<Record<AuthDenialCode, number>>>;
   /** Messages refused by the limits of `json`, by code. */
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
@@ -179,6 +184,20 @@ export class Guard<R> {
   }
 
   /**
+   * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth` or
+   * `trustedProxies` need more than is known of it now: nothing that was not judged gets in.
+   * @param peer address of the socket's peer
+   * @param header returns a header of its request, where the host still has it
+   * @param url URL of its request
+   */
+  admitLate(peer: string, header?: (name: string) => string, url = ''): PendingUpgrade {
+    const isBlind =
+      header === undefined && (this.#auth !== undefined || this.#trustedProxies !== undefined);
+    if (this.isAsync || isBlind) return this.#deny(NOT_JUDGED, header ?? (() => ''));
+    return this.admit(peer, header ?? (() => ''), url);
+  }
+
+  /**
    * Admits or refuses a handshake after the application's `identify` or a fetch of keys. Never rejects.
    * @param socket its `close` event ends the wait: the client is gone
    */
@@ -256,7 +275,14 @@ export class Guard<R> {
         { code: user.code, reason: user.reason, retryAfterMs: 0, failure: user },
         header,
       );
-    return this.#pending(this.manager.reserve(this.#clientOf(peer, header), user), header);
+    const ip = this.#clientOf(peer, header);
+    try {
+      return this.#pending(this.manager.reserve(ip, user), header);
+    } catch (error) {
+      // An error here is ours or that of a hook: it must not leave the admission, where it would end the process.
+      this.#report(error, ip);
+      return this.#deny(IDENTIFY_FAILED, header);
+    }
   }
 
   #deny(denial: AuthDenial, header: (name: string) => string): PendingUpgrade {

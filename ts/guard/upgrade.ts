@@ -7,21 +7,22 @@ import { type Answer, answerWith } from '../http/answer.js';
 import type { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 
-/** Reason for refusing a handshake. */
+/** Code of a denial by authentication. */
+export type AuthDenialCode = 'identify_failed' | 'unauthorized' | 'not_judged' | FailureCode;
+
+/** Reason for refusing a handshake. @internal */
 export interface Denial {
-  readonly code: RefusalCode | 'identify_failed' | 'unauthorized' | FailureCode;
+  readonly code: RefusalCode | AuthDenialCode;
   readonly reason: string;
   readonly retryAfterMs: number;
   /** Failure of the client's token. */
   readonly failure?: ValidationFailure;
 }
 
-/** A denial by authentication, which the manager does not count. */
-export type AuthDenial = Denial & {
-  readonly code: 'identify_failed' | 'unauthorized' | FailureCode;
-};
+/** A denial by authentication, which the manager does not count. @internal */
+export type AuthDenial = Denial & { readonly code: AuthDenialCode };
 
-/** Denial of a client whose `identify` failed. */
+/** Denial of a client whose `identify` failed. @internal */
 export const IDENTIFY_FAILED: AuthDenial = {
   code: 'identify_failed',
   reason: 'Could not identify the client',
@@ -29,8 +30,20 @@ export const IDENTIFY_FAILED: AuthDenial = {
 };
 
 /**
+ * Denial of a socket that opens without a judged handshake, in front of a guard that has to judge it. The
+ * application upgraded it past the guard, or registered the guard too late.
+ * @internal
+ */
+export const NOT_JUDGED: AuthDenial = {
+  code: 'not_judged',
+  reason: 'The handshake was not judged',
+  retryAfterMs: 0,
+};
+
+/**
  * Returns the HTTP status of a denial before the upgrade, and the close code after it: 503 and 1013 for the
  * server's own state, 429 and 1008 for one client's limit, 429 and 1013 for its rate.
+ * @internal
  */
 export function codesOf({ code, failure }: Denial): readonly [status: number, close: number] {
   if (failure !== undefined) return [failure.status, failure.status === 503 ? 1013 : 1008];
@@ -39,6 +52,8 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
       return [500, 1011];
     case 'unauthorized':
       return [401, 1008];
+    case 'not_judged':
+      return [403, 1008];
     case 'ip_rate':
     case 'user_rate':
       return [429, 1013];
@@ -53,7 +68,7 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
   }
 }
 
-/** Returns the HTTP answer of a denial. */
+/** Returns the HTTP answer of a denial. @internal */
 export function answerOf(denial: Denial): Answer {
   const [status] = codesOf(denial);
   if (denial.code === 'unauthorized') {

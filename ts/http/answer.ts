@@ -26,8 +26,15 @@ export function answerWith(
   };
 }
 
-/** Returns path and query of an absolute URL. @internal */
+/**
+ * Returns path and query of an absolute URL. The authority ends at the first `/`, `?` or `#` (RFC 3986,
+ * section 3.2): the path of `http://h:80?/healthz` is `/`, and its query `/healthz`.
+ * @internal
+ */
 export function targetOf(url: string): string {
-  const start = url.indexOf('/', url.indexOf('://') + 3);
-  return start === -1 ? '/' : url.slice(start);
+  const authority = url.indexOf('://') + 3;
+  const end = url.slice(authority).search(/[/?#]/);
+  if (end === -1) return '/';
+  const target = url.slice(authority + end);
+  return target.startsWith('/') ? target : `/${target}`;
 }

@@ -3,6 +3,7 @@ import { maxHeaderSize } from 'node:http';
 import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
+import { isHandshake, lengthOf } from './handshake.js';
 import {
   isFailure,
   type RequestLimiter,
@@ -46,9 +47,9 @@ export function signalOf(request: Request): AbortSignal {
   return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal.call(request));
 }
 
-/** True if a request asks for a WebSocket. @internal */
-export function isUpgrade(request: Request): boolean {
-  return request.headers.get('upgrade')?.toLowerCase() === 'websocket';
+/** True if a request asks for a WebSocket, and the host may open one. @internal */
+export function asksForWebSocket(request: Request): boolean {
+  return request.method === 'GET' && isHandshake('GET', request.headers.get('upgrade'));
 }
 
 // Shared by all requests: closures for each request cost more than the read.
@@ -115,7 +116,7 @@ function watch(
 ): void {
   request[IN_FLIGHT] = inFlight;
   // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
-  if (isUpgrade(request)) return;
+  if (asksForWebSocket(request)) return;
   Object.defineProperty(request, 'signal', SIGNAL);
   if (!hasBody) return;
   let response: Response | undefined;
@@ -162,10 +163,11 @@ export function withinLimits<T>(
   handle: () => T,
 ): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
-  const length = hasBody ? request.headers.get('content-length') : null;
+  const contentLength = hasBody ? request.headers.get('content-length') : null;
+  const length = lengthOf(contentLength);
   // Shedding an upgrade is the manager's decision; it may refuse by close code.
   const admitted = limiter.admit(headerBytes(request, limiter.limits.maxHeaderSize), length, () =>
-    isUpgrade(request),
+    asksForWebSocket(request),
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted);
   const inFlight = admitted;
@@ -176,8 +178,8 @@ export function withinLimits<T>(
     watch(
       request,
       inFlight,
-      hasBody && (length !== null || request.headers.has('transfer-encoding')),
-      length === null,
+      hasBody && (contentLength !== null || request.headers.has('transfer-encoding')),
+      length === undefined,
     );
     result = handle();
   } catch (error) {

@@ -178,15 +178,15 @@ export class RequestLimiter {
   /**
    * Admits a request, or returns the reason for refusing it.
    * @param headerBytes bytes of all headers; 0 where the host has limited them already
-   * @param contentLength the header `Content-Length`, if there is one
-   * @param isJudgedLater true for an upgrade: its shedding is the manager's decision, which must not be made twice
+   * @param bodyBytes length of the body, if a header says so
+   * @param isJudgedLater true for an upgrade: draining and shedding are the manager's decisions, which must not be made twice
    */
   admit(
     headerBytes: number,
-    contentLength: string | null | undefined,
+    bodyBytes: number | undefined,
     isJudgedLater?: () => boolean,
   ): InFlightRequest | RequestRefusalCode {
-    const code = this.#judge(headerBytes, contentLength, isJudgedLater);
+    const code = this.#judge(headerBytes, bodyBytes, isJudgedLater);
     if (code !== undefined) {
       this.count(code);
       return code;
@@ -199,12 +199,13 @@ export class RequestLimiter {
 
   #judge(
     headerBytes: number,
-    contentLength: string | null | undefined,
+    bodyBytes: number | undefined,
     isJudgedLater?: () => boolean,
   ): RequestRefusalCode | undefined {
-    if (this.#isDraining) return 'draining';
+    // The manager of a guard refuses handshakes while it drains, by status or by close code.
+    if (this.#isDraining && isJudgedLater?.() !== true) return 'draining';
     if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
-    if (typeof contentLength === 'string' && Number(contentLength) > this.#limits.maxPayloadSize)
+    if (bodyBytes !== undefined && bodyBytes > this.#limits.maxPayloadSize)
       return 'payload_too_large';
     if (this.#inFlight.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
     // Last: a request that another limit refuses is no part of the share that is shed.

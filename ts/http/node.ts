@@ -3,6 +3,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import { lengthOf } from './handshake.js';
 import {
   isFailure,
   type RequestLimiter,
@@ -70,7 +71,7 @@ export function guardHandler(
 ) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
-    const admitted = limiter.admit(headerBytes(request), length);
+    const admitted = limiter.admit(headerBytes(request), lengthOf(length));
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
     IN_FLIGHT.set(request, inFlight);
