@@ -1,44 +1,43 @@
-//! Every way in which input can fail, each listed once: its stable code, the HTTP status that
-//! answers it, what it means and what to do about it.
+//! All failures of input: stable code, HTTP status, meaning and remedy of each.
 //!
-//! `scripts/failures.mjs` writes `ts/failures.ts` from this list and `docs/errors.md` has it, so that a
-//! code exists in one place. The meaning is the message that JavaScript sees: it never holds a
-//! token, a header value or payload text. The messages of the plan's methods are its own.
+//! `scripts/failures.mjs` generates TypeScript and a table in `docs/errors.md` from this list, so
+//! that each code is defined once. The meaning is the message that JavaScript sees. Invariant: it
+//! never contains a token, a header value or text of a payload.
 
 macro_rules! failures {
     ($($name:ident = $code:literal, $status:literal, $meaning:literal, $remedy:literal;)*) => {
-        /// Why input was refused. Its number is what crosses the border; 0 is "no failure".
+        /// Why input was refused. Its number crosses to JavaScript, where 0 means "no failure".
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Failure {
-            /// Number 0, which is no failure and never occurs.
+            /// Number 0, which is not a failure and never occurs.
             Never = 0,
             $(#[doc = $meaning] $name,)*
         }
 
         impl Failure {
-            /// Every failure, in the order of their numbers from 1.
+            /// All failures, in the order of their numbers from 1.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The stable code.
+            /// Returns the stable code.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { Self::Never => "", $(Self::$name => $code,)* }
             }
 
-            /// The HTTP status that answers it.
+            /// Returns the HTTP status of the answer.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { Self::Never => 0, $(Self::$name => $status,)* }
             }
 
-            /// What it means: the message.
+            /// Returns the meaning, which is the message.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { Self::Never => "", $(Self::$name => $meaning,)* }
             }
 
-            /// What to do about it.
+            /// Returns the remedy.
             #[must_use]
             pub const fn remedy(self) -> &'static str {
                 match self { Self::Never => "", $(Self::$name => $remedy,)* }
@@ -149,7 +148,7 @@ mod tests {
             assert!(codes.insert(failure.code()), "{failure:?} twice");
             assert!(failure.code().starts_with("ERR_") && (400..600).contains(&failure.status()));
             assert!(!failure.meaning().ends_with('.') && failure.remedy().ends_with('.'));
-            // Within a quoted string of `WWW-Authenticate`, and a cell of a table.
+            // The meaning is quoted in `WWW-Authenticate`, and stands in a cell of a table.
             assert!(!failure.meaning().contains(['"', '\\', '|']) && failure.meaning().is_ascii());
         }
     }

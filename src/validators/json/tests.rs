@@ -1,4 +1,4 @@
-//! The scanner against `serde_json`, and its limits one by one.
+//! Compares the scanner with `serde_json`, and tests each limit.
 
 use super::outcome::Step;
 use super::{JsonLimits, Report, Scanner, Segment};
@@ -29,7 +29,7 @@ fn refusal(text: &str) -> Option<(Failure, usize)> {
     verdict(text.as_bytes(), &JsonLimits::default())
 }
 
-/// JSON, and what is nearly JSON.
+/// JSON, and text that is nearly JSON.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just("{"),
@@ -98,7 +98,7 @@ fn valid_json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether any object repeats a key.
+/// True if any object repeats a key.
 fn repeats_a_key(text: &str) -> bool {
     struct Checked(bool);
     impl<'de> serde::Deserialize<'de> for Checked {
@@ -151,7 +151,7 @@ fn repeats_a_key(text: &str) -> bool {
 
 type Verdict = Result<Report, (Failure, usize)>;
 
-/// What a scan in parts says, where it does not ask for the whole text.
+/// Returns the outcome of a scan in parts, unless it requires the whole text.
 fn in_parts(bytes: &[u8], limits: &JsonLimits, part: usize) -> Option<(Verdict, Vec<Segment>)> {
     let mut scanner = Scanner::new();
     let mut end = part.min(bytes.len());
@@ -241,7 +241,7 @@ proptest! {
         max_items in 0_usize..60,
     ) {
         let text = format!("[{}{}0]", repeated.repeat(times), pieces.iter().map(|piece| format!("{piece},")).collect::<String>());
-        // A blank before each comma keeps it from being read in rows.
+        // A space before each comma prevents the fast path for rows of single digits.
         let spaced = text.replace(',', " ,");
         let limits = JsonLimits { max_values, max_items, ..JsonLimits::default() };
         let mut scanner = Scanner::new();
@@ -429,7 +429,7 @@ fn a_text_in_parts_is_refused_before_its_end_comes() {
         let whole = verdict(text.as_bytes(), &limits);
         assert_eq!(whole.map(|(failure, _)| failure), Some(failure), "{piece}");
         let parts = in_parts(text.as_bytes(), &limits, part);
-        // Whether digits are yet to come to a number is not known.
+        // Whether more digits follow a number is not known.
         let known = failure != Failure::JsonNumberRange;
         assert_eq!(
             parts.map(|(verdict, _)| verdict.err()),
