@@ -1,4 +1,5 @@
-//! Tokens against the `jsonwebtoken` crate: what passes here, its `decode` accepts too.
+//! Compares token verification with the `jsonwebtoken` crate: its `decode` accepts every token that
+//! passes here.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,7 +37,7 @@ fn hmac_keys() -> KeySet {
     )
 }
 
-/// A policy and what says the same to the crate.
+/// The same policy for both.
 fn policies(with_parties: bool, tolerance: u64) -> (Policy, Validation) {
     let mut policy = Policy {
         algorithms: Algorithms::of(&[Algorithm::HS256]),
@@ -66,7 +67,7 @@ fn we_accept(token: &[u8], policy: Policy, now: f64) -> bool {
     let verifier = Verifier::new(policy, hmac_keys(), 0);
     let mut scratch = Scratch::default();
     let first = verifier.verify(token, now, &mut scratch);
-    // The second time its header is known.
+    // The second verification finds the header remembered.
     assert_eq!(first, verifier.verify(token, now, &mut scratch));
     assert_eq!(first.is_ok(), verifier.explain(token, now).is_empty());
     if let Err(refused) = first {
@@ -90,7 +91,8 @@ fn header() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A value of a claim, right or wrong. Dates keep away from now: the two clocks are not one.
+/// A valid or invalid value of a claim. Dates keep a distance from now, since the two clocks
+/// differ.
 fn value(now: u64) -> impl Strategy<Value = String> {
     prop_oneof![
         4 => (1u64..1000).prop_map(move |past| (now - 1000 - past).to_string()),
@@ -120,7 +122,7 @@ fn claims(now: u64) -> impl Strategy<Value = String> {
         "\\u0065xp",
     ]);
     prop::collection::vec((name, value(now)), 0..7).prop_map(move |mut members| {
-        // Mostly with an exp that is good, else little would be learned.
+        // Most tokens get a valid `exp`; otherwise nearly all would be refused as expired.
         if members.len() % 3 != 0 {
             members.push(("exp", (now + 5000).to_string()));
         }
