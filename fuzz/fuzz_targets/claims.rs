@@ -1,4 +1,4 @@
-//! Any bytes as signed claims: those that pass are an object that `serde_json` and the
+//! Any bytes as signed claims: claims that pass are an object that `serde_json` and the
 //! `jsonwebtoken` crate accept. Run: cargo +nightly fuzz run claims
 #![no_main]
 

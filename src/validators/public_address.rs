@@ -58,7 +58,7 @@ mod tests {
     use super::is_public;
 
     #[test]
-    fn only_public_addresses_are_public() {
+    fn public_addresses_are_distinguished_from_all_others() {
         for ip in [
             "1.1.1.1",
             "8.8.8.8",

@@ -393,7 +393,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn notices_what_a_hash_set_notices(
+        fn agrees_with_a_hash_set(
             keys in proptest::collection::vec("[a-c\u{e9}]{0,3}|[a-z]{4,12}|k[0-9]{3}", 0..300),
             budget in proptest::option::of(0_usize..2000),
         ) {
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_are_told_apart_with_and_without_room() {
+    fn many_keys_are_distinguished_with_and_without_room() {
         let mut keys: Vec<_> = (0..20_000).map(|number| format!("key{number}")).collect();
         for budget in [None, Some(100), Some(3000), Some(70_000)] {
             assert!(!repeats(&keys, budget, None), "{budget:?}");
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_do_not_hide_a_repetition() {
+    fn escapes_do_not_hide_a_repeated_key() {
         for (a, b) in [
             ("abc", "\\u0061bc"),
             ("\\u00e9", "é"),
