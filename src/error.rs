@@ -20,7 +20,7 @@ pub enum Error {
         allowed: &'static str,
     },
     /// The index of that name is open with other limits.
-    #[error("the index is open with another {field}: use updateLimits() to change it")]
+    #[error("the index is already open with another {field}: change it with updateLimits()")]
     LimitsConflict {
         /// The first limit that differs.
         field: &'static str,

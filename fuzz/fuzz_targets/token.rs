@@ -1,4 +1,5 @@
-//! Any bytes as a token, and any bytes as the header of a signed one.
+//! Any bytes as a token, and any bytes as the header of a signed one. Run: cargo +nightly fuzz run
+//! token
 #![no_main]
 
 use base64::Engine;

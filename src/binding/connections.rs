@@ -157,7 +157,7 @@ impl Connections {
     fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), InvalidCall> {
         match (&mut self.table, &mut self.scratch) {
             (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
-            _ => Err(InvalidCall(c"share() the scratch array first")),
+            _ => Err(InvalidCall(c"call share() first")),
         }
     }
 
@@ -325,7 +325,7 @@ settled!(Sweep, c"sweep", |core, args| {
         ..
     } = core
     else {
-        return Err(InvalidCall(c"share() the scratch array first"));
+        return Err(InvalidCall(c"call share() first"));
     };
     table.expire(now, lease);
     let out = scratch.slice();

@@ -1,5 +1,5 @@
-//! Clean-up at the end of an environment: what a worker holds is given back, however the worker
-//! ends.
+//! Clean-up at the end of an environment: everything that a worker holds is given back, however the
+//! worker ends.
 //!
 //! Owns one list of cores per thread, and one clean-up hook per environment.
 

@@ -74,7 +74,7 @@ impl<T: Element> Memory<T> {
         let status = unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
         if status != sys::Status::napi_ok {
             // Without the reference, the array could be garbage collected during the borrow.
-            return Err(InvalidCall(c"the array cannot be kept"));
+            return Err(InvalidCall(c"the array cannot be referenced"));
         }
         Ok(Self {
             env,

@@ -99,7 +99,7 @@ bound_function!(Share of JsonScanner, c"share", |core, args| {
 
 bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
     let Some(scratch) = &mut core.scratch else {
-        return Err(InvalidCall(c"share comes first"));
+        return Err(InvalidCall(c"call share() first"));
     };
     let &[
         max_bytes,
@@ -117,7 +117,7 @@ bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
         no_nul,
     ] = &scratch.slice()[LIMITS_FROM..]
     else {
-        return Err(InvalidCall(c"the scratch has another length"));
+        return Err(InvalidCall(c"the scratch array has the wrong length"));
     };
     core.limits = JsonLimits {
         max_bytes: max_bytes as usize,
@@ -159,14 +159,14 @@ bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
     let length = args.uint32(0)? as usize;
     // Taken out of the core, which `write_outcome` borrows while it reads these bytes.
     let Some(mut text) = core.text.take() else {
-        return Err(InvalidCall(c"share comes first"));
+        return Err(InvalidCall(c"call share() first"));
     };
     let result = match text.slice().get(..length) {
         Some(bytes) => {
             let outcome = core.scanner.scan(bytes, &core.limits);
             Ok(core.write_outcome(bytes, outcome))
         }
-        None => Err(InvalidCall(c"the shared text is shorter")),
+        None => Err(InvalidCall(c"the length is greater than that of the shared text")),
     };
     core.text = Some(text);
     result

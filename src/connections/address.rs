@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_notation_of_one_address_is_one_address() {
+    fn all_notations_of_an_address_are_equal() {
         let expected = Address::parse("1.2.3.4");
         for text in [
             "::ffff:1.2.3.4",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_unknown() {
+    fn text_that_is_not_an_address_is_unknown() {
         for text in [
             "",
             "unknown",

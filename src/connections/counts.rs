@@ -191,7 +191,7 @@ mod tests {
         /// Properties: every count equals that of a `HashMap`; a key whose count reaches zero is
         /// removed.
         #[test]
-        fn counts_as_a_map_does(steps in proptest::collection::vec((0u32..200, any::<bool>()), 1..500)) {
+        fn agrees_with_a_hash_map(steps in proptest::collection::vec((0u32..200, any::<bool>()), 1..500)) {
             agrees(&LocalCounts::<u32, u32, ahash::RandomState>::default(), &steps)?;
             agrees(&SharedCounts::<u32, u32, ahash::RandomState>::default(), &steps)?;
         }

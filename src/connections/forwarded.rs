@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_walk() {
+    fn an_unreadable_entry_ends_the_walk() {
         assert_eq!(
             client("10.0.0.1", "1.2.3.4, garbage, 10.0.0.2", ""),
             "10.0.0.2"
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_left_open_by_the_client_does_not_swallow_the_proxy_s_word() {
+    fn an_open_quote_from_the_client_does_not_hide_the_proxys_entry() {
         assert_eq!(
             client("10.0.0.1", "", "for=\"6.6.6.6, for=1.2.3.4"),
             "1.2.3.4"

@@ -89,7 +89,7 @@ mod tests {
         /// Properties: in any window at most burst + window / interval events conform; the wait
         /// time of a refusal is exact.
         #[test]
-        fn grants_what_a_bucket_of_tokens_grants(gaps in proptest::collection::vec(0u32..300, 1..200), interval in 1u32..200, burst in 1u32..8) {
+        fn agrees_with_a_token_bucket(gaps in proptest::collection::vec(0u32..300, 1..200), interval in 1u32..200, burst in 1u32..8) {
             let rate = Rate { interval_ms: f64::from(interval), burst: f64::from(burst) };
             let (mut arrival, mut now) = (0.0, 1_000.0);
             let (mut tokens, mut filled_at) = (f64::from(burst), now);

@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_go_over_a_limit_and_leave_nothing() {
+    fn threads_never_exceed_a_limit_and_leave_no_seat_taken() {
         let index = Arc::new(SeatIndex::new(Limits {
             total: 50,
             per_ip: 7,
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_finds_the_quiet_and_the_expired_and_nothing_else() {
+    fn a_sweep_finds_idle_slots_only() {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..4 {
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_expires_and_a_used_one_does_not() {
+    fn a_lease_expires_unless_it_was_committed() {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..3 {

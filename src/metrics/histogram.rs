@@ -109,7 +109,7 @@ mod tests {
 
         /// Quantiles lie within 1/256 of those of a sorted list; within 1/128 for pairs.
         #[test]
-        fn quantiles_are_those_of_a_sorted_list(exponents in prop::collection::vec(-9.9f64..21.9, 1..400)) {
+        fn quantiles_agree_with_a_sorted_list(exponents in prop::collection::vec(-9.9f64..21.9, 1..400)) {
             let mut values: Vec<f64> = exponents.iter().map(|exponent| exponent.exp2()).collect();
             let sum = values.iter().sum();
             values.sort_by(f64::total_cmp);
@@ -127,7 +127,7 @@ mod tests {
 
         /// Quantiles agree with those of HdrHistogram within the error of both.
         #[test]
-        fn quantiles_are_those_of_hdrhistogram(exponents in prop::collection::vec(-3.0f64..16.0, 1..400)) {
+        fn quantiles_agree_with_hdrhistogram(exponents in prop::collection::vec(-3.0f64..16.0, 1..400)) {
             let values: Vec<f64> = exponents.iter().map(|exponent| exponent.exp2()).collect();
             // Ten thousandths of a millisecond, with four significant digits.
             let mut other = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1 << 40, 4)
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shorter_or_longer_than_all_buckets_is_in_the_outermost() {
+    fn durations_out_of_range_fall_into_the_outermost_buckets() {
         assert_eq!(bucket_of(0.0), 0);
         assert_eq!(bucket_of(-0.0), 0);
         assert_eq!(bucket_of(f64::MIN_POSITIVE), 0);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_quantiles_and_one_value_is_all_of_them() {
+    fn no_values_have_no_quantiles_and_one_value_is_every_quantile() {
         assert_eq!(quantiles(&[0; BUCKETS], 0.0, 0.0), None);
         let one = quantiles(&counted(&[0.0], 1), 0.0, 0.0);
         assert_eq!(one.map(|found| (found.p50, found.p999)), Some((0.0, 0.0)));

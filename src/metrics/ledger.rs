@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_a_row_a_status_and_whether_it_failed() {
+    fn a_key_packs_row_status_and_failure() {
         let mut ledger = Ledger::new(0.0, 100.0, &[1.0, 10.0]);
         (0..3).for_each(|_| ledger.routes.add());
         let keys = [2 << 11 | 404 << 1, 1 << 11 | 200 << 1 | 1, 0];
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heat_map_has_a_row_to_each_second_and_bands_by_their_edges() {
+    fn the_heat_map_has_a_row_per_second_and_a_column_per_band() {
         let mut ledger = Ledger::new(0.0, 100.0, &[1.0, 10.0]);
         ledger.routes.add();
         ledger.fold(&[0.5, 1.0, 5.0, 10.0, 1e9], &[0; 5]);

@@ -330,7 +330,7 @@ mod tests {
     proptest! {
         /// A classic bucket counts exactly the durations above the previous edge and up to its own.
         #[test]
-        fn classic_buckets_agree_with_comparing(durations in prop::collection::vec(prop_oneof![0.0f64..20_000.0, prop::sample::select(EDGES_MS.to_vec())], 1..200)) {
+        fn classic_buckets_agree_with_comparisons_to_their_edges(durations in prop::collection::vec(prop_oneof![0.0f64..20_000.0, prop::sample::select(EDGES_MS.to_vec())], 1..200)) {
             let mut routes = Routes::new(0.0);
             routes.add();
             let mut model = [0u64; BUCKETS];
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_rests_has_no_memory_but_its_counts() {
+    fn an_idle_route_holds_only_its_counts() {
         let mut routes = Routes::new(0.0);
         routes.add();
         record(&mut routes, 0, 1.0, 200);

@@ -230,7 +230,7 @@ mod tests {
     proptest! {
         /// Up to the cap, the counts agree with a map from user to last active minute.
         #[test]
-        fn counts_exactly_what_a_map_counts(steps in prop::collection::vec((0u32..200, 0u64..3), 1..300), window in 1u64..=15) {
+        fn agrees_with_a_map_up_to_the_cap(steps in prop::collection::vec((0u32..200, 0u64..3), 1..300), window in 1u64..=15) {
             let mut users = Users::with_keys(1, 2);
             let mut model = Model::new();
             let mut minute = 0;
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn counting_is_exact_again_when_the_crowd_is_gone() {
+    fn counting_is_exact_again_when_the_excess_users_are_gone() {
         let mut users = Users::with_keys(7, 8);
         for user in 0..100_000 {
             users.record(&id(user), 0);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_flat_under_a_million_users() {
+    fn a_million_users_do_not_grow_memory() {
         let mut users = Users::default();
         for user in 0..1_000_000u32 {
             users.record(&id(user), u64::from(user / 100_000));

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_5_the_five_ways_to_say_unlimited_are_none() {
+    fn all_five_spellings_of_unlimited_are_no_limit() {
         for sentinel in [
             "max",
             "-1",
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn v2_takes_the_lowest_of_all_ancestors() {
+    fn v2_takes_the_lowest_limit_of_all_ancestors() {
         let table = v2(&[
             ("/sys/fs/cgroup/kube/pod/app/memory.max", "max\n"),
             ("/sys/fs/cgroup/kube/pod/app/memory.current", "4000"),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_high_below_max_binds_first() {
+    fn memory_high_below_max_is_the_lower_limit() {
         let table = v2(&[
             ("/sys/fs/cgroup/kube/pod/app/memory.max", "1073741824"),
             ("/sys/fs/cgroup/kube/pod/app/memory.high", "536870912"),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_reads_its_own_names_and_what_it_inherits() {
+    fn v1_reads_its_own_file_names_and_the_inherited_limit() {
         let mut table = Table::new(&[
             (
                 "/proc/self/mountinfo",
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_malformed_files_are_no_limit() {
+    fn missing_and_malformed_files_give_no_limit() {
         for files in [
             &[][..],
             &[
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_point_with_a_space_in_its_name() {
+    fn a_mount_point_may_contain_a_space() {
         let table = Table::new(&[
             (
                 "/proc/self/mountinfo",

@@ -156,13 +156,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn pitfall_11_no_delays_have_no_quantiles() {
+    fn no_delays_have_no_quantiles() {
         assert_eq!(Delays::new(0.0).last_minute(5.0), None);
         assert_eq!(Delays::new(0.0).lifetime(), None);
     }
 
     #[test]
-    fn a_minute_later_only_all_time_knows_them() {
+    fn delays_leave_the_last_minute_but_not_all_time() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 5.0, 20.0);
         assert_eq!(delays.last_minute(49_999.0).map(|q| q.value.count), Some(1));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_met_as_often_as_events_from_outside_would_meet_it() {
+    fn a_block_counts_for_every_challenge_that_it_prevented() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 1000.0, 20.0);
         let quantiles = delays.lifetime().unwrap().value;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_10_the_quantile_of_two_loops_is_that_of_their_delays_together() {
+    fn quantiles_of_two_loops_are_those_of_all_their_delays() {
         let (mut fast, mut slow) = (Delays::new(0.0), Delays::new(0.0));
         (0..99).for_each(|_| fast.record(0.0, 1.0, 20.0));
         slow.record(0.0, 19.0, 20.0);

@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_kernels_own_lines() {
+    fn lines_of_the_kernel_are_parsed() {
         assert_eq!(
             parse_scheduled("972062 45718 2\n"),
             Some(Scheduled {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_absent() {
+    fn malformed_texts_are_none() {
         for text in [
             "",
             "\n",
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_a_parser(text in "\\PC{0,80}", lines in "[ -~\n]{0,80}") {
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,80}", lines in "[ -~\n]{0,80}") {
             for text in [&text, &lines] {
                 let _ = (parse_scheduled(text), parse_system_call(text), process_cpu_ns(text), pressure(text));
                 let _ = (kilobytes(text, "VmRSS"), list_length(text), keyed(text, "anon"), field(text, "a"));

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn enters_after_two_samples_or_one_that_is_clear() {
+    fn a_level_rises_after_two_samples_or_one_clear_one() {
         let mut gauge = gauge();
         assert_eq!(gauge.sample(0.0, 70.0), None);
         assert_eq!(gauge.sample(0.0, 76.0), None);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_counts_at_once() {
+    fn the_first_sample_sets_the_level() {
         assert_eq!(
             gauge().sample(0.0, 91.0).map(|t| t.to),
             Some(Level::Critical)
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_after_three_samples_below_the_band_and_fifteen_seconds() {
+    fn a_level_falls_after_three_samples_below_the_band_and_15_s() {
         let mut gauge = gauge();
         gauge.sample(0.0, 99.0);
         for at in 1..20 {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_changes_nothing() {
+    fn nan_changes_nothing() {
         let mut gauge = gauge();
         for percent in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(gauge.sample(0.0, percent), None);
@@ -229,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn the_level_never_contradicts_what_lasts(percent in 0.0f64..120.0) {
+        fn a_lasting_percentage_sets_its_level(percent in 0.0f64..120.0) {
             let mut gauge = gauge();
             for at in 0..10 {
                 gauge.sample(f64::from(at) * 1000.0, percent);

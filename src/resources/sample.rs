@@ -397,7 +397,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_1_one_busy_thread_is_100_50_and_6_percent_of_half_a_cpu_of_2_and_of_16() {
+    fn one_busy_thread_is_100_50_6_and_200_percent_of_1_2_16_and_half_a_cpu() {
         for (cpu_max, percent) in [
             ("100000 100000", 100.0),
             ("200000 100000", 50.0),
@@ -414,7 +414,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_2_there_is_no_cpu_before_two_samples_and_none_of_too_short_a_time() {
+    fn cpu_use_needs_two_samples_with_enough_time_between() {
         let mut sampling = Sampling::default();
         assert_eq!(
             sampling.sample(&process(1000, "max 1"), 0.0).cpu_percent(),
@@ -435,7 +435,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_counter_that_goes_back_makes_no_figure() {
+    fn a_counter_that_decreases_gives_no_figure() {
         let mut sampling = Sampling::default();
         sampling.sample(&process(1000, "max 1"), 0.0);
         let sample = sampling.sample(&process(10, "max 1"), 1000.0);
@@ -447,7 +447,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_3_each_limit_has_its_own_numerator_and_the_fullest_binds() {
+    fn each_limit_has_its_own_numerator_and_the_fullest_counts() {
         let mut sampling = Sampling::default();
         let mut files = process(1, "max 1");
         let bound = |sample: &Sample, max_mb: u64, heap| {
@@ -479,7 +479,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_can_be_read_no_longer_keeps_its_value_and_grows_old_while_the_rest_is_new() {
+    fn an_unreadable_figure_keeps_its_value_and_date_while_others_are_renewed() {
         let mut sampling = Sampling::default();
         let mut files = process(1000, "50000 100000");
         for kind in ["memory", "cpu", "io"] {
@@ -550,7 +550,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_level_is_judged_by_old_figures() {
+    fn old_figures_decide_no_level() {
         let mut sampling = Sampling::default();
         let mut files = process(1, "max 1");
         let limit = sampling.sample(&files, 0.0).binding(400.0, None);
@@ -563,7 +563,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_quota_that_is_lifted_is_none_and_one_that_cannot_be_read_stays() {
+    fn a_lifted_quota_is_gone_and_an_unreadable_one_stays() {
         let mut sampling = Sampling::default();
         let allowed = |sample: Sample| value(sample.allowed_cpus());
         let mut files = process(1, "50000 100000");
@@ -575,7 +575,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_to_read_is_nothing_known() {
+    fn no_files_give_no_figures() {
         let sample = Sampling::default().sample(&Table::new(&[]), 5.0);
         assert_eq!(
             (sample.rss, sample.working_set, sample.total),

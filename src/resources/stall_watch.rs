@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_loop_is_noticed_at_the_threshold_counted_from_when_it_woke() {
+    fn a_busy_loop_is_noticed_at_the_threshold_after_it_woke() {
         let mut scene = Scene::new();
         scene.idle(1007.0);
         scene.turns = false;
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_was_idle_for_long_is_looked_at_less_often_and_noticed_as_exactly() {
+    fn a_calm_loop_is_observed_less_often_and_dated_as_exactly() {
         let mut scene = Scene::new();
         scene.idle(10_003.0);
         assert_eq!(
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_wakes_often_is_looked_at_as_often_as_a_busy_one() {
+    fn a_loop_that_wakes_often_is_observed_as_often_as_a_busy_one() {
         let mut scene = Scene::new();
         for (turns, every_ms) in [(4, 250.0), (40, 25.0)] {
             for _ in 0..3 * turns {
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told_from_the_threads_own_figures() {
+    fn each_cause_follows_from_the_threads_figures() {
         for (state, on_cpu, waiting, throttled, cause) in [
             (ThreadState::Running, 0.95, 0.05, 0.0, Cause::Busy),
             (
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_call_is_named_and_noticed_within_one_look_more() {
+    fn a_system_call_is_named_and_noticed_within_one_more_observation() {
         let mut scene = Scene::new();
         scene.idle(503.0);
         scene.turns = false;
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_9_a_process_stopped_for_2_s_or_suspended_for_8_h_is_no_stall() {
+    fn a_process_stopped_for_2_s_or_suspended_for_8_h_is_no_stall() {
         for (ms, state) in [
             (2000.0, ThreadState::Running),
             (2000.0, ThreadState::Poll),
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_waits_for_a_cpu_itself_still_counts_the_time() {
+    fn a_watcher_that_waited_for_a_cpu_still_counts_the_time() {
         let mut scene = Scene::new();
         scene.idle(500.0);
         scene.turns = false;
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_follow_each_other_are_no_block() {
+    fn consecutive_requests_are_no_stall() {
         let mut scene = Scene::new();
         scene.idle(500.0);
         scene.turns = false;
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_kernels_figures_the_loop_is_asked_and_the_cause_is_unknown() {
+    fn without_kernel_figures_the_loop_is_challenged_and_the_cause_is_unknown() {
         let mut scene = Scene::new();
         scene.observation.scheduled = None;
         scene.spend(1000.0, ThreadState::Unknown, 0.0, 0.0);
@@ -563,7 +563,7 @@ mod tests {
         /// Idle, busy and blocked stretches in any order and length: every stretch of threshold +
         /// 30 ms without an answer is found in time, and none below the threshold is found.
         #[test]
-        fn stretches_are_found_if_and_only_if_they_are_long(
+        fn blocks_are_found_if_and_only_if_they_reach_the_threshold(
             stretches in prop::collection::vec((0.0f64..250.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
         ) {
             let mut scene = Scene::new();

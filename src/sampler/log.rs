@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pitfall_15_a_log_lets_20_lines_through_and_one_a_second_and_says_what_it_left_out() {
+    fn a_log_writes_20_lines_then_one_per_second_and_counts_the_suppressed() {
         let path = std::env::temp_dir().join(format!("portcullis-log-{}", std::process::id()));
         let mut log = Log::new(Target::file(path.to_str().unwrap()).unwrap());
         for at in 0..100 {

@@ -83,7 +83,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn its_figures_are_those_of_proc() {
+    fn portable_figures_agree_with_proc() {
         let (portable, kernel) = (Portable::new(), Kernel::new(""));
         let near = |a: Option<u64>, b: Option<u64>, share: f64| {
             let (a, b) = (a.unwrap() as f64, b.unwrap() as f64);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_it_have_memory_and_cpu_and_the_machines_limit() {
+    fn portable_samples_have_memory_cpu_and_the_machines_limit() {
         let portable = Portable::new();
         let mut sampling = Sampling::default();
         let first = sampling.sample(&portable, 0.0);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_in_one_line() {
+    fn a_stall_is_one_line() {
         let stall = Stall {
             since_ms: 0.0,
             duration_ms: 104.4,

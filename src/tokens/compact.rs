@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn one_spelling_only() {
+    fn only_the_canonical_encoding_is_accepted() {
         let mut buffer = Vec::new();
         assert_eq!(
             decode(b"AAAA_-8", &mut buffer).unwrap(),

@@ -1,5 +1,5 @@
-//! Checks the protected header against a policy, and returns what selects the key: algorithm and
-//! key id.
+//! Checks the protected header against a policy, and returns the members that select the key:
+//! algorithm and key id.
 
 use super::algorithm::Algorithm;
 use super::json_object::{Flaw, Value, read};

@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_of_strings() {
+    fn arrays_of_strings_are_read() {
         let strings = |text: &'static str| {
             let mut items = Vec::new();
             Value::Array(text)
@@ -549,7 +549,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_byte_changes_both_verdicts_alike(text in json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn a_changed_byte_is_judged_as_serde_json_does(text in json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut bytes = format!("{{\"k\":{text}}}").into_bytes();
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_jwk_says_of_itself_has_to_agree() {
+    fn members_of_a_jwk_must_agree() {
         let wrong = |members: &str, expected| {
             assert_eq!(
                 problem(&format!("{P256},{members}"), ALL),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_length() {
+    fn key_material_must_have_the_right_length() {
         for (json, expected) in [
             (
                 r#""kty":"EC","crv":"P-256","x":"AA","y":"AA""#,

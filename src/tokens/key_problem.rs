@@ -7,34 +7,34 @@ pub enum KeyProblem {
     #[error("is not a key: a JWK needs a kty, and the members of its kty")]
     Malformed,
     #[error(
-        "is of a type that does not verify signatures here: kty must be oct, RSA, EC (P-256, P-384, P-521) or OKP (Ed25519)"
+        "is of an unsupported type: kty must be oct, RSA, EC (P-256, P-384, P-521) or OKP (Ed25519)"
     )]
     Unsupported,
     #[error("is not for signatures: use must be sig")]
     Use,
     #[error("is not for verifying: key_ops must name verify")]
     Operations,
-    #[error("contradicts itself: use and key_ops, or names in key_ops, disagree")]
+    #[error("contradicts itself: use and key_ops disagree, or key_ops repeats a name")]
     Contradiction,
-    #[error("is for an algorithm that is not supported")]
+    #[error("has an alg that is not supported")]
     UnknownAlgorithm,
-    #[error("is for another type of key than its alg: kty and crv must fit it")]
+    #[error("does not fit its alg: kty and crv must be those of the algorithm")]
     AlgorithmMismatch,
     #[error("is for none of the verifier's algorithms")]
     NotAllowed,
-    #[error("fits several of the verifier's algorithms: give it one by algorithm")]
+    #[error("fits several of the verifier's algorithms: set its algorithm")]
     Ambiguous,
     #[error("has a kid that is not 1 to 256 characters of printable ASCII")]
     Kid,
-    #[error("is an Ed25519 point of small order, for which anybody can sign")]
+    #[error("is an Ed25519 point of small order, for which anyone can sign")]
     SmallOrder,
-    #[error("has numbers of a wrong length or encoding for its type")]
+    #[error("has a member of the wrong length or encoding for its type")]
     Encoding,
     #[error("is an HMAC secret shorter than its hash (RFC 7518, section 3.2)")]
     ShortSecret,
     #[error("is an HMAC secret of more than 16384 bytes")]
     LongSecret,
-    #[error("is an HMAC secret that holds a PEM, DER, SSH or JWK key: everybody may know it")]
+    #[error("is an HMAC secret that contains a PEM, DER, SSH or JWK key, which may be public")]
     KeyAsSecret,
     #[error("is an RSA key of less than 2048 or more than 8192 bits (RFC 7518, section 3.3)")]
     RsaSize,
@@ -44,9 +44,9 @@ pub enum KeyProblem {
     Roca,
     #[error("is not PEM of a public key (PUBLIC KEY or RSA PUBLIC KEY)")]
     Pem,
-    #[error("is a private key: verifiers need the public one only")]
+    #[error("is a private key: pass the public key")]
     Private,
-    #[error("has no point on its curve")]
+    #[error("is not a point on its curve")]
     Point,
 }
 

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_revoked_up_to_a_moment() {
+    fn a_subject_is_revoked_up_to_a_time() {
         let mut list = Revocations::new(2);
         list.not_before("s", 100.0, f64::INFINITY, 0.0).unwrap();
         list.not_before("s", 50.0, 60.0, 0.0).unwrap();
@@ -197,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_map_of_deadlines(steps in prop::collection::vec((0u8..6, 0u32..40, 0u32..5), 1..80)) {
+        fn agrees_with_a_map_of_deadlines(steps in prop::collection::vec((0u8..6, 0u32..40, 0u32..5), 1..80)) {
             let mut list = Revocations::new(4);
             let mut model: HashMap<u8, u32> = HashMap::new();
             let mut now = 0;

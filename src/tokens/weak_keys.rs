@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn roca_moduli_are_known_by_their_mark() {
+    fn roca_moduli_are_recognized() {
         // 65537^k is a power of 65537 modulo every prime.
         let mut number = vec![1u8];
         for _ in 0..128 {

@@ -1,6 +1,8 @@
-//! What comes in from outside: the failures that validators report, and the scanners that find them.
+//! Validation of input: the failures, the JSON scanner, and public addresses.
 //!
-//! Owns no memory of JavaScript and knows no Node-API. A failure is an outcome, hence a value.
+//! Does not own memory of JavaScript, and knows no Node-API. A failure is an outcome, hence a
+//! value. Headers, URLs and the form of tokens are validated in TypeScript, where a native call
+//! would cost more than the work.
 
 mod failure;
 mod json;

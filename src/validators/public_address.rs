@@ -1,17 +1,17 @@
-//! Which addresses lie on the public internet, by the special-purpose registries of IANA.
+//! Decides whether an address is on the public internet, by IANA's special-purpose registries.
 //!
-//! A request that a server makes on a stranger's behalf must not reach its own network, whatever
-//! the address is wrapped in: forms that carry an IPv4 address inside IPv6 are not public.
+//! A request that a server makes on behalf of a client must not reach the server's own network, in
+//! whatever form the address is written: IPv6 forms that contain an IPv4 address are not public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Networks that are not public: first address and bits.
+/// IPv4 networks that are not public: first address and prefix length.
 const V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
-    // The platform's own address in Azure.
+    // Azure's platform address.
     (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
@@ -22,21 +22,21 @@ const V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(198, 18, 0, 0), 15),
     (Ipv4Addr::new(198, 51, 100, 0), 24),
     (Ipv4Addr::new(203, 0, 113, 0), 24),
-    // Multicast, and all that is reserved above it.
+    // Multicast, and all reserved addresses above it.
     (Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
 
 /// Networks within `2000::/3`, the unicast space, that are not public.
 const V6: &[(Ipv6Addr, u32)] = &[
-    // Protocol assignments, Teredo among them.
+    // IETF protocol assignments, including Teredo.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    // 6to4: an IPv4 address inside.
+    // 6to4, which contains an IPv4 address.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether `text` is an IPv4 or IPv6 address, in its usual notation, of the public internet.
+/// True if `text` is an IPv4 or IPv6 address of the public internet, in usual notation.
 #[must_use]
 pub fn is_public(text: &str) -> bool {
     match text.parse() {
@@ -58,7 +58,7 @@ mod tests {
     use super::is_public;
 
     #[test]
-    fn only_public_addresses_are_public() {
+    fn public_addresses_are_distinguished_from_all_others() {
         for ip in [
             "1.1.1.1",
             "8.8.8.8",

@@ -1,16 +1,16 @@
-//! The limits of one scan.
+//! The limits of a scan.
 
-/// The deepest nesting that any limit may allow.
+/// Greatest nesting that `max_depth` may allow.
 pub const DEPTH_MAX: usize = 512;
 
-/// What a scan allows. Counts are inclusive: a count equal to its limit passes.
+/// The limits of a scan. They are inclusive: a count equal to its limit passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonLimits {
     /// Bytes of the whole text; at most 2^31 - 1 are ever read.
     pub max_bytes: usize,
-    /// Arrays and objects within each other: `[]` is 1. At most [`DEPTH_MAX`].
+    /// Nesting of arrays and objects: `[]` is 1. At most [`DEPTH_MAX`].
     pub max_depth: usize,
-    /// Values in all: scalars, arrays and objects.
+    /// Values in total: scalars, arrays and objects.
     pub max_values: usize,
     /// Keys of one object.
     pub max_keys: usize,
@@ -20,17 +20,17 @@ pub struct JsonLimits {
     pub max_string_bytes: usize,
     /// Bytes of one key between its quotes, as written.
     pub max_key_bytes: usize,
-    /// Refuse an object that repeats a key.
+    /// Refuses objects with a repeated key.
     pub unique_keys: bool,
-    /// Refuse `__proto__`, and a `constructor` that holds `prototype`.
+    /// Refuses `__proto__`, and a `constructor` that contains `prototype`.
     pub safe_keys: bool,
-    /// Refuse numbers that become infinite.
+    /// Refuses numbers that overflow to infinity.
     pub finite_numbers: bool,
-    /// Refuse integers beyond 2^53.
+    /// Refuses integers beyond 2^53.
     pub safe_integers: bool,
-    /// Refuse escapes of half a surrogate pair.
+    /// Refuses escapes of lone surrogates.
     pub whole_characters: bool,
-    /// Refuse `\u0000`.
+    /// Refuses `\u0000`.
     pub no_nul: bool,
 }
 

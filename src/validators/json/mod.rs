@@ -1,9 +1,11 @@
-//! Judges JSON before anybody parses it: one pass over the bytes, no recursion, no copy.
+//! Validates JSON before it is parsed: one pass over the bytes, without recursion and without a
+//! copy.
 //!
-//! After a pass that found nothing, the engine's `JSON.parse` cannot fail on the same text, cannot
-//! be made to allocate beyond the limits, and no two readers can understand it differently.
+//! If a scan passes, the engine's `JSON.parse` cannot fail on the same text, cannot allocate beyond
+//! the limits, and no two parsers can read it differently.
 //!
-//! Memory: what a scan holds stays within the size of the input plus 64 KiB (`keys` says how).
+//! Does not own values: the engine parses the text. Invariant: the memory of a scan stays within
+//! the size of the input plus 64 KiB (see `keys`).
 
 mod keys;
 mod limits;

@@ -6,26 +6,26 @@ use crate::validators::Failure;
 /// Why a text was refused, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// The failure.
     pub failure: Failure,
-    /// The byte at which it shows.
+    /// Offset of the failure, bytes.
     pub offset: usize,
-    /// The limit that was passed, where it is one.
+    /// The limit that was exceeded, if the failure is one.
     pub limit: Option<usize>,
 }
 
-/// What a text that passed is like.
+/// Properties of a text that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
     /// Scalars, arrays and objects.
     pub values: usize,
-    /// The deepest nesting.
+    /// Greatest nesting.
     pub depth: usize,
     /// Whether every byte is ASCII.
     pub is_ascii: bool,
     /// Whether an integer is beyond 2^53.
     pub has_unsafe_integers: bool,
-    /// Whether a string holds `\u0000`.
+    /// Whether a string contains `\u0000`.
     pub has_nul: bool,
 }
 
@@ -38,25 +38,25 @@ pub enum Segment {
     Index(usize),
 }
 
-/// What came of a part of a text.
+/// The outcome of a part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The whole text passed.
     Passed(Report),
-    /// All is well so far.
+    /// No failure so far.
     More,
-    /// The part ends within something long: only the whole text can be judged, from its start.
+    /// The part ends within something long: the whole text must be scanned from its start.
     Cut,
 }
 
 impl Step {
-    /// Whether the next part is needed.
+    /// True if the next part is needed.
     #[must_use]
     pub fn is_more(self) -> bool {
         self == Self::More
     }
 
-    /// What the whole text is like, if it passed.
+    /// Returns the report if the whole text passed.
     #[must_use]
     pub fn report(self) -> Option<Report> {
         match self {
