@@ -1,72 +1,34 @@
 /**
- * Who has the most connections, and how many are silent. All connections are looked at, some in each
- * step, so that no step takes long; memory is bounded however many keys there are.
+ * Scans all connections for the busiest addresses and users, and for silent connections. A scan is
+ * cut into steps, so that no step holds the event loop for long.
  */
 import type { ManagedConnection } from '../connections/connection.js';
+import { HeavyHitters } from './heavy-hitters.js';
 import type { PageShare } from './snapshot.js';
 
-/** Keys kept apart. */
-const KEYS_MAX = 2048;
-/** Connections in a step: half a millisecond. */
+/** Connections per step, which takes half a millisecond. */
 const STEP = 2500;
 const TOP = 8;
 const KEY_SHOWN = 64;
+/** A connection is active for so long after its last activity. */
 const ACTIVE_MS = 10_000;
 
-/**
- * Counts keys in bounded memory (Misra and Gries, 1982): a count is too low by at most `error`, and
- * exact while there are no more keys than are kept.
- */
-class Heavy {
-  readonly #counts = new Map<string, number>();
-  #error = 0;
-
-  add(key: string): void {
-    const count = this.#counts.get(key);
-    if (count !== undefined) this.#counts.set(key, count + 1);
-    else if (this.#counts.size < KEYS_MAX) this.#counts.set(key, 1);
-    else this.#makeRoom();
-  }
-
-  #makeRoom(): void {
-    this.#error++;
-    for (const [key, count] of this.#counts) {
-      if (count === 1) this.#counts.delete(key);
-      else this.#counts.set(key, count - 1);
-    }
-  }
-
-  get error(): number {
-    return this.#error;
-  }
-
-  top(): readonly PageShare[] {
-    return [...this.#counts]
-      .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
-      .slice(0, TOP)
-      .map(([key, count]) => ({
-        key: key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}…` : key,
-        count,
-      }));
-  }
-}
-
-/** One look at all connections. */
+/** One pass over all connections. */
 class Pass {
-  readonly addresses = new Heavy();
-  readonly users = new Heavy();
+  readonly addresses = new HeavyHitters();
+  readonly users = new HeavyHitters();
   active = 0;
   quiet = 0;
-  readonly #left: Iterator<ManagedConnection>;
+  readonly #rest: Iterator<ManagedConnection>;
 
   constructor(connections: ReadonlyMap<string, ManagedConnection>) {
-    this.#left = connections.values();
+    this.#rest = connections.values();
   }
 
-  /** Whether it is over. */
+  /** Visits up to `STEP` connections; returns true after the last one. */
   step(now: number): boolean {
     for (let i = 0; i < STEP; i++) {
-      const { done, value } = this.#left.next();
+      const { done, value } = this.#rest.next();
       if (done === true) return true;
       this.addresses.add(value.ip);
       if (value.userId !== undefined) this.users.add(value.userId);
@@ -77,8 +39,7 @@ class Pass {
   }
 }
 
-/** What the last whole look has found. */
-interface TallyResult {
+interface ScanResult {
   readonly active: number;
   readonly quiet: number;
   readonly topAddresses: readonly PageShare[];
@@ -87,25 +48,25 @@ interface TallyResult {
 }
 
 /** @internal */
-export class Tally {
+export class ConnectionScan {
   readonly #connections: ReadonlyMap<string, ManagedConnection>;
   #pass: Pass | undefined;
-  #result: TallyResult | undefined;
+  #result: ScanResult | undefined;
 
   constructor(connections: ReadonlyMap<string, ManagedConnection>) {
     this.#connections = connections;
   }
 
-  /** Looks at some more; what the last whole look has found. */
-  step(now: number): TallyResult | undefined {
+  /** Makes one step; returns the result of the last complete pass, `undefined` before there is one. */
+  step(now: number): ScanResult | undefined {
     this.#pass ??= new Pass(this.#connections);
     if (this.#pass.step(now)) {
       const { active, quiet, addresses, users } = this.#pass;
       this.#result = {
         active,
         quiet,
-        topAddresses: addresses.top(),
-        topUsers: users.top(),
+        topAddresses: sharesOf(addresses),
+        topUsers: sharesOf(users),
         topError: Math.max(addresses.error, users.error),
       };
       this.#pass = undefined;
@@ -113,9 +74,15 @@ export class Tally {
     return this.#result;
   }
 
-  /** Forgets everything: what nobody looks at need not be known. */
+  /** Drops the pass and its result, which grow old while nobody looks at the page. */
   reset(): void {
     this.#pass = undefined;
     this.#result = undefined;
   }
 }
+
+const sharesOf = (hitters: HeavyHitters): readonly PageShare[] =>
+  hitters.top(TOP).map(([key, count]) => ({
+    key: key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}…` : key,
+    count,
+  }));
