@@ -26,7 +26,8 @@ export class MonitorLog {
       source: binding?.source,
       from,
     };
-    if (to === 'critical') this.#write('error', 'CRITICAL: Memory usage exceeds threshold', details);
+    if (to === 'critical')
+      this.#write('error', 'CRITICAL: Memory usage exceeds threshold', details);
     else if (to === 'warning') this.#write('warn', 'WARNING: Memory usage high', details);
     else this.#write('info', 'Memory usage back to normal', details);
   }
