@@ -463,7 +463,7 @@ interface ResourceSnapshot {
     readonly memory: {
         /** Milliseconds since the last sample of memory. */
         readonly ageMs: number;
-        /** Resident set of the process; `null` outside of Linux. */
+        /** Resident set of the process; `null` where it cannot be read. */
         readonly rssMb: number | null;
         /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
         readonly anonymousMb: number | null;
@@ -1230,156 +1230,156 @@ interface MiddlewareTrace {
     result?: unknown;
 }
 
-/** How figures are exposed. */
+/** Options of the text exposition. */
 interface ExpositionOptions {
     /**
-     * `otel`: the names of OpenTelemetry's semantic conventions; `prom`: those of prom-client, which
-     * most dashboards ask for; `both`. Default `both`.
+     * Names of the figures. `otel`: those of OpenTelemetry's semantic conventions; `prom`: those of
+     * prom-client, which most dashboards query; `both`: all of them. Default `both`.
      */
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
 /** Names of the windows. */
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
-/** Quantiles by nearest rank, in milliseconds. */
+/** Quantiles of durations by nearest rank, ms. */
 interface LatencyQuantiles {
-    /** Half of all are not above it. */
+    /** Median. */
     readonly p50: number;
-    /** Nine of ten are not above it. */
+    /** 90th percentile. */
     readonly p90: number;
-    /** 95 of 100 are not above it. */
+    /** 95th percentile. */
     readonly p95: number;
-    /** 99 of 100 are not above it. */
+    /** 99th percentile. */
     readonly p99: number;
-    /** 999 of 1,000 are not above it. */
+    /** 99.9th percentile. */
     readonly p999: number;
-    /** The longest. */
+    /** Longest duration. */
     readonly max: number;
-    /** The arithmetic mean. */
+    /** Arithmetic mean. */
     readonly mean: number;
 }
-/** One route in the last one to two minutes. */
+/** Figures of one route in the last one to two minutes. */
 interface RouteFigures {
-    /** The pattern; `''` for requests without one, `other` for all beyond the cap. */
+    /** Pattern of the route; `''` for requests without one, `other` for all routes beyond `maxRoutes`. */
     readonly route: string;
-    /** `''` if it was not said. */
+    /** HTTP method; `''` if it was not recorded. */
     readonly method: string;
     /** Requests that ended. */
     readonly requests: number;
-    /** The same a second, on average. */
+    /** Requests that ended per second, on average. */
     readonly requestsPerSecond: number;
-    /** Share of requests that failed, 0 to 1; `null` without requests. */
+    /** Share of failed requests, 0 to 1; `null` without requests. */
     readonly errorRate: number | null;
     /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
-    /** Since the beginning. */
+    /** Requests since the start. */
     readonly total: number;
 }
-/** The plan's figures, over the report's window. */
+/** Key figures of the service, over the report's window. */
 interface ProductionFigures {
-    /** Milliseconds, on average; `null` without requests. */
+    /** Mean duration of a request, ms; `null` without requests. */
     averageResponseTime: number | null;
-    /** Requests a second, on average over the window. */
+    /** Requests per second, on average over the window. */
     requestsPerSecond: number;
-    /** Share of requests that failed by the server's fault, 0 to 1. */
+    /** Share of requests that failed on the server's side, 0 to 1. */
     errorRate: number;
     /** Resident memory of the process, MB; `null` where it cannot be read. */
     memoryUsage: number | null;
-    /** Percent of the CPUs that the process is allowed; `null` without a monitor, and until it has two samples. */
+    /** Percent of the allowed CPUs in use; `null` without a monitor, and until it has two samples. */
     cpuUsage: number | null;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     connectionCount: number;
-    /** Users connected, or seen in the last 15 minutes. */
+    /** Users who are connected, or were seen in the last 15 minutes. */
     activeUsers: number;
-    /** WebSocket messages a second, both ways. */
+    /** WebSocket messages per second, both directions. */
     messagesThroughput: number;
-    /** 0 to 100; `null` without data. */
+    /** Health score, 0 to 100; `null` without data. */
     healthScore: number | null;
 }
-/** The plan's targets. */
+/** Targets of the key figures. */
 interface ProductionTargets {
-    /** Milliseconds, above 0. Default 100. */
+    /** Greatest mean duration of a request, ms: above 0. Default 100. */
     maxResponseTime: number;
-    /** A share, 0 to 1. Default 0.01. */
+    /** Greatest share of failed requests: 0 to 1. Default 0.01. */
     maxErrorRate: number;
-    /** MB, above 0. Default 512. */
+    /** Greatest resident memory, MB: above 0. Default 512. */
     maxMemoryUsage: number;
-    /** Percent, above 0, at most 100. Default 70. */
+    /** Greatest CPU use, percent of the allowed CPUs: above 0, at most 100. Default 70. */
     maxCpuUsage: number;
-    /** 0 to 100. Default 95. */
+    /** Least health score: 0 to 100. Default 95. */
     minHealthScore: number;
 }
-/** The parts of the health score. */
+/** Names of the parts of the health score. */
 type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
-/** One part of the health score, and why it is what it is. */
+/** One part of the health score, with the figures behind it. */
 interface ScorePart {
-    /** 0 to 100; `null` without data: it does not count then. */
+    /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
     readonly score: number | null;
-    /** How much it counts, relative to the others. */
+    /** Weight relative to the other parts. */
     readonly weight: number;
-    /** The figure, in `unit`; `null` without data. */
+    /** The observed figure, in `unit`; `null` without data. */
     readonly observed: number | null;
-    /** At and below this the part is 100. */
+    /** Greatest value that scores 100. */
     readonly target: number;
-    /** At and above this it is 0. */
+    /** Least value that scores 0. */
     readonly zeroAt: number;
-    /** Of `observed`, `target` and `zeroAt`. */
+    /** Unit of `observed`, `target` and `zeroAt`. */
     readonly unit: 'share' | 'ms' | 'MB' | 'percent';
 }
-/** One of the targets, judged. */
+/** One target and whether it is met. */
 interface TargetResult {
-    /** Its name. */
+    /** Name of the target. */
     readonly target: keyof ProductionTargets;
-    /** The figure; `null` without data. */
+    /** The observed figure; `null` without data. */
     readonly observed: number | null;
-    /** What was wanted. */
+    /** The target's value. */
     readonly threshold: number;
     /** `unknown` without data. */
     readonly result: 'pass' | 'fail' | 'unknown';
 }
-/** What is wrong, by how much, and what to do. */
+/** A finding: a figure beyond its threshold, and the recommended action. */
 interface Recommendation {
-    /** Stable. */
+    /** Stable id of the finding. */
     readonly id: string;
-    /** How bad it is. */
+    /** Severity. */
     readonly severity: 'info' | 'warning' | 'critical';
-    /** The figure, as a sentence names it. */
+    /** Name of the figure, with its unit. */
     readonly figure: string;
-    /** The figure, in the unit of its sentence. */
+    /** The observed figure. */
     readonly observed: number;
-    /** What it passed. */
+    /** The threshold that it passed. */
     readonly threshold: number;
-    /** What to do; the text in `recommendations`. */
+    /** Recommended action, as in `recommendations`. */
     readonly action: string;
 }
-/** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
+/** The error budget of an objective, and its burn rate: at 1 it lasts exactly for its period. */
 interface ErrorBudget {
-    /** Of which promise. */
+    /** The objective: requests without errors, or requests in time. */
     readonly id: 'errors' | 'latency';
-    /** The share of good requests that is promised, 0 to 1. */
+    /** Promised share of good requests, 0 to 1. */
     readonly objective: number;
-    /** By window; `null` without requests, or where nothing may go wrong. */
+    /** Burn rate by window; `null` without requests, or if the objective allows no bad request. */
     readonly burnRate: Readonly<Record<'5m' | '30m' | '1h' | '6h' | '3d', number | null>>;
-    /** Share of the budget of the last three days that is left, below 0 when overspent; `null` without requests. */
+    /** Remaining share of the last three days' budget, below 0 when overspent; `null` without requests. */
     readonly remaining: number | null;
-    /** `page`: 14.4 times over 1 h and 5 min, or 6 times over 6 h and 30 min; `ticket`: 1 time over 3 d and 6 h. */
+    /** `page`: burn rate 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min; `ticket`: 1 over 3 d and 6 h. */
     readonly alert: 'page' | 'ticket' | null;
 }
-/** One window. */
+/** Figures of one window. */
 interface WindowFigures {
-    /** Time it covers: less than its name says, just after the start. */
+    /** Covered time, ms: less than the window's name says just after the start. */
     readonly coveredMs: number;
     /** Requests that ended. */
     readonly requests: number;
-    /** The same a second, on average; within the first second as if it were one. */
+    /** Requests that ended per second, on average; the first second counts as a whole one. */
     readonly requestsPerSecond: number;
-    /** Of these, failures by the server's fault: 5xx, and what was recorded with `error`. */
+    /** Failed requests: status 5xx, or recorded with `error`. */
     readonly errors: number;
     /** `errors` / `requests`, 0 to 1; 0 without requests. */
     readonly errorRate: number;
-    /** Answers of 400 to 499, which are the client's. */
+    /** Responses with status 400 to 499, the client's errors. */
     readonly clientErrors: number;
-    /** Requests and connections that were turned away by limits: in none of the other figures. */
+    /** Requests and connections that limits refused; they are in no other figure. */
     readonly refused: number;
     /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
@@ -1387,132 +1387,140 @@ interface WindowFigures {
     readonly messagesIn: number;
     /** WebSocket messages sent. */
     readonly messagesOut: number;
-    /** Bytes of those received. */
+    /** Bytes of received messages. */
     readonly bytesIn: number;
-    /** Bytes of those sent. */
+    /** Bytes of sent messages. */
     readonly bytesOut: number;
-    /** Messages both ways a second, on average. */
+    /** Messages per second, both directions, on average. */
     readonly messagesPerSecond: number;
-    /** (satisfied + tolerating / 2) / all, of T = `maxResponseTime` and 4 T; a failure satisfies nobody. `null` without requests. */
+    /** Apdex: (satisfied + tolerating / 2) / all, with T = `maxResponseTime` and 4 T; failed requests satisfy nobody. `null` without requests. */
     readonly apdex: number | null;
 }
-/** The report. The first five are the plan's. */
+/** Report on the health of the service. */
 interface ProductionReport {
-    /** When it was made, ISO 8601. */
+    /** Time of the report, ISO 8601. */
     readonly timestamp: string;
-    /** The plan's figures. */
+    /** Key figures. */
     readonly metrics: ProductionFigures;
-    /** What they are compared with. */
+    /** Targets of the key figures. */
     readonly targets: ProductionTargets;
-    /** Whether every target that can be judged is met. */
+    /** True if every target with data is met. */
     readonly healthy: boolean;
-    /** The actions of `findings`, each once. */
+    /** Actions of `findings`, each once. */
     readonly recommendations: string[];
-    /** Version of this shape. */
+    /** Version of this type. */
     readonly schema: 1;
-    /** What `metrics` covers. */
+    /** Window of `metrics`. */
     readonly window: WindowName;
-    /** Time that `window` covers so far, milliseconds. */
+    /** Covered time of the window, ms. */
     readonly coveredMs: number;
-    /** Requests in it. */
+    /** Requests in the window. */
     readonly samples: number;
     /** `low` below 20 requests. */
     readonly confidence: 'low' | 'high';
-    /** What the health score is made of. */
+    /** Parts of the health score. */
     readonly scoreParts: Readonly<Record<ScorePartName, ScorePart>>;
-    /** Each target, judged. */
+    /** Every target and its result. */
     readonly targetResults: readonly TargetResult[];
-    /** The worst first. */
+    /** Findings, the most severe first. */
     readonly findings: readonly Recommendation[];
-    /** Of the requests in `window`; `null` without requests. */
+    /** Durations of the window's requests; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
-    /** As in `WindowFigures`, of `window`. */
+    /** Apdex of the window, as in `WindowFigures`. */
     readonly apdex: number | null;
-    /** The budgets of errors and of slow requests. */
+    /** Error budgets of the two objectives. */
     readonly slo: readonly ErrorBudget[];
     /** Requests in flight on this thread. */
     readonly inFlight: number;
-    /** Every window. */
+    /** Figures of every window. */
     readonly windows: Readonly<Record<WindowName, WindowFigures>>;
-    /** The busiest 12. */
+    /** The 12 busiest routes. */
     readonly routes: readonly RouteFigures[];
-    /** Since the beginning, by code: the 20 most frequent. */
+    /** Refusals since the start by code, the 20 most frequent. */
     readonly refusals: Readonly<Record<string, number>>;
-    /** What `recordError` was told, since the beginning: the 20 most frequent. */
+    /** Errors of `recordError` and `RequestDetails.error` since the start by kind, the 20 most frequent. */
     readonly errors: Readonly<Record<string, number>>;
 }
-/** Everything, for a page: the report, the busiest 100 routes, and the requests of the last minute by duration. */
+/** A report with more detail, for a page: the 100 busiest routes, and a heat map of the last minute. */
 interface ProductionSnapshot extends ProductionReport {
-    /** Milliseconds since the metrics were made. */
+    /** Time since the metrics were created, ms. */
     readonly uptimeMs: number;
-    /** Requests of the last minute by duration. */
+    /** Heat map: requests of the last minute by second and duration. */
     readonly heat: {
-        /** Upper edges of the bands; there is one more band than edges, which is open. */
+        /** Upper edges of the bands, ms; one more band is open. */
         readonly edgesMs: readonly number[];
-        /** A row to each complete second, at most 60, the oldest first: requests by band. */
+        /** Requests by band, one row per complete second, at most 60, the oldest first. */
         readonly seconds: readonly (readonly number[])[];
     };
-    /** Users connected or seen, by window. */
+    /** Users who are connected or were seen, by window. */
     readonly activeUsers: Readonly<Record<'1m' | '5m' | '15m', number>>;
-    /** Pairs of route and method that are told apart. */
+    /** Pairs of route and method that are counted separately. */
     readonly routesKnown: number;
-    /** Requests that were counted as `other`, because there were too many routes. */
+    /** Requests counted as `other`, because their route was beyond `maxRoutes`. */
     readonly routesOverflowed: number;
 }
 
 /** Options of `ProductionMetrics`. */
 interface ProductionMetricsOptions {
-    /** What is wanted. Default: the values in `ProductionTargets`. */
+    /** Targets of the key figures, some or all. Default: the values in `ProductionTargets`. */
     readonly targets?: Partial<ProductionTargets> | undefined;
     /** Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics. Default: a new one, which the metrics' `close()` closes. */
     readonly timers?: TimerManager | undefined;
-    /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
+    /** Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall is reported with its route. Default: none; memory is then the resident set and CPU `null`. */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. Default: none. */
+    /** Connection managers whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add their own. Default: none. */
     readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-    /** What `metrics` of a report covers. Default `1m`. */
+    /** Window of the report's key figures. Default `1m`. */
     readonly window?: WindowName | undefined;
-    /** Pairs of route and method that are told apart: 1 to 10000. All others share `other`. Default 500. */
+    /** Pairs of route and method that are counted separately: 1 to 10000. All others share `other`. Default 500. */
     readonly maxRoutes?: number | undefined;
-    /** The share of requests that shall take no longer than `maxResponseTime`: above 0, below 1. Default 0.95. */
+    /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
     /** Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3, latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05. */
     readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
 }
 
-/** What is known of a request at its end. */
+/** Details of a request that ended. */
 interface RequestDetails {
-    /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
+    /** Pattern of the route, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
     readonly route?: string | undefined;
-    /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
+    /** HTTP method, such as `GET`; an unknown method counts as `_OTHER`. */
     readonly method?: string | undefined;
-    /** Status of the response: 100 to 599; from 500 on it is an error. */
+    /** Status of the response: 100 to 599; 500 and above is an error. */
     readonly status?: number | undefined;
-    /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
+    /** Marks an error whatever the status, such as a timeout; a string is also counted as the error's kind. */
     readonly error?: boolean | string | undefined;
 }
-/** How a request ended. */
+/** End of a request. */
 interface RequestEnd extends RequestDetails {
-    /** It was turned away by a limit: counted by this code, and neither as a request nor as an error. */
+    /** Code of the limit that refused the request: counted as a refusal only, neither as a request nor as an error. */
     readonly refused?: string | undefined;
 }
-/** A request under way. */
+/**
+ * Timer of one request, from `ProductionMetrics.startRequest()`.
+ *
+ * @example
+ * using request = metrics.startRequest({ route: '/import', method: 'POST' });
+ * await work();
+ * request.end({ status: 200 });
+ */
 declare class RequestTimer {
     #private;
     /**
-     * Counts the request with the time it took. Calls too many are ignored.
-     * @throws as `recordRequest`; the request is over all the same
+     * Records the request with its duration. Only the first call counts.
+     * @param details see `RequestEnd`; route and method may be given here, too
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for wrong details; the request has ended all the same, and is not in flight any more
      */
     end(details?: RequestEnd): void;
     [Symbol.dispose](): void;
 }
 
 /**
- * Counts requests, messages, users and errors, and reports on them. The adapters call it when it is
- * given to them as `metrics`; whatever they do not see is recorded by hand.
+ * Counts requests, messages, users and errors, and reports on the health of the service. Adapters
+ * with the option `metrics` record by themselves; everything else is recorded by hand.
  *
- * Recording costs some nanoseconds and reads no clock. Quantiles are within 0.4 %, those of single
- * routes within 0.8 %.
+ * Recording takes some 10 ns and reads no clock (`node bench/metrics.mjs`). Quantiles of all requests
+ * are within 0.4 % of the true value, those of one route within 0.8 %.
  *
  * @example
  * const metrics = new ProductionMetrics({ monitor, timers });
@@ -1523,19 +1531,23 @@ declare class RequestTimer {
 declare class ProductionMetrics {
     #private;
     /**
+     * Creates metrics and starts their timer.
      * @param options see `ProductionMetricsOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
      */
     constructor(options?: ProductionMetricsOptions);
     /**
-     * Counts a request that is over.
-     * @param durationMs milliseconds, of at least 0
+     * Records a request that ended.
+     * @param durationMs duration, ms: finite, at least 0
      * @param details see `RequestDetails`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; nothing is recorded then
      */
     recordRequest(durationMs: number, details?: RequestDetails): void;
     /**
-     * Begins a request: it is in flight until `end()`, and a stall meanwhile is told with its route.
+     * Starts a request. It is in flight until the timer's `end()`, and a stall meanwhile is reported with
+     * its route.
+     * @param details route and method, if they are known already
+     * @returns the timer of the request
      * @throws ERR_INVALID_ARG_TYPE
      * @example
      * const request = metrics.startRequest({ route: '/import', method: 'POST' });
@@ -1543,62 +1555,72 @@ declare class ProductionMetrics {
      */
     startRequest(details?: Pick<RequestDetails, 'route' | 'method'>): RequestTimer;
     /**
-     * Counts a WebSocket message. The managers that were given count theirs.
-     * @param bytes a whole number of at least 0
+     * Counts a WebSocket message. Messages of attached managers are counted without it.
+     * @param direction `in` for a received message, `out` for a sent one
+     * @param bytes length of the message: a whole number of at least 0
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
      */
     recordMessage(direction: 'in' | 'out', bytes: number): void;
     /**
-     * Counts a user as active. Users of the managers that were given are, as long as they are connected.
-     * @param id a string of 1 to 1024 characters; only a hash of it is kept
+     * Counts a user as active now. Users of attached managers are active while they are connected.
+     * @param id a string of 1 to 1024 characters; only its keyed hash is kept
      * @throws ERR_INVALID_ARG_TYPE
      */
     recordUser(id: string): void;
     /**
-     * Counts an error outside of requests, such as of a message's handler. It shows by its kind, and
-     * not in the error rate, which is a share of requests.
-     * @param kind of at most 60 characters, never what a client chose; of more than 99 kinds, all others are `other`
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts an error outside of requests, such as one of a message handler. It is reported by its kind,
+     * but not in the error rate, which is a share of requests.
+     * @param kind a fixed name, never text from a client; cut to 60 characters; beyond 99 kinds, all others count as `other`
+     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
      */
     recordError(kind: string): void;
     /**
-     * Counts what a limit has turned away: it is in no other figure. The refusals of the managers that
-     * were given are counted already.
-     * @param code as for `recordError`
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts a refusal by a limit; it is in no other figure. Refusals of attached managers are counted
+     * without it.
+     * @param code a fixed name, as for `recordError`
+     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
      */
     recordRefusal(code: string): void;
     /**
      * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have no
      * effect.
+     * @param manager the manager to add
      * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
      */
     attach(manager: ConnectionManager): void;
     /**
-     * Undoes `attach`: a manager's connections leave the figures at once, its messages and refusals so
-     * far stay counted. Unknown managers are ignored.
+     * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals so
+     * far stay counted.
+     * @param manager the manager to remove; unknown ones are ignored
      */
     detach(manager: ConnectionManager): void;
-    /** Whether every target that can be judged is met. */
+    /** Returns true if every target with data is met. */
     checkTargets(): boolean;
-    /** The report: some 100 µs and a few KB. */
+    /**
+     * Returns a report on the health of the service: key figures, score, findings, recommendations.
+     * Takes some 100 µs; the report has at most 16 KB as JSON.
+     */
     generateReport(): ProductionReport;
-    /** Everything, for a page that shows it. */
+    /** Returns the report with more routes, a heat map and counts of users; the live page is made of it. */
     snapshot(): ProductionSnapshot;
     /**
-     * The figures in the OpenMetrics text format 1.0, to be sent as
-     * `application/openmetrics-text; version=1.0.0; charset=utf-8`. Written on another thread.
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     * Renders the figures in the OpenMetrics text format 1.0, on another thread. Its content type is
+     * `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+     * @param options see `ExpositionOptions`
+     * @returns the text, with the counts at the time of the call
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options, at once
      */
     toOpenMetrics(options?: ExpositionOptions): Promise<string>;
     /**
-     * The figures in Prometheus' text format, to be sent as `text/plain; version=0.0.4; charset=utf-8`.
-     * Written on another thread.
+     * Renders the figures in Prometheus' text format 0.0.4, on another thread. Its content type is
+     * `text/plain; version=0.0.4; charset=utf-8`.
+     * @param options see `ExpositionOptions`
+     * @returns the text, with the counts at the time of the call
      * @throws as `toOpenMetrics`
      */
     toPrometheus(options?: ExpositionOptions): Promise<string>;
     /**
-     * Ends the timer. Later records still count, and windows move when the figures are read. May be
+     * Ends the timer. Later records still count, and windows then move when the figures are read. May be
      * called again.
      */
     close(): void;
@@ -1619,74 +1641,80 @@ interface WebSocketStats {
     readonly messagesTooLarge: number;
 }
 
-/** Reason for refusing a request or ending it early. */
+/** Why a request was refused or ended. */
 type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
-/** Counts of requests. */
+/** How requests fared. */
 interface RequestStats {
-    /** Requests in flight. */
     readonly active: number;
-    /** Requests that ended, early or not. */
     readonly served: number;
-    /** Requests refused or ended early, by code; codes without one are absent. */
+    /** Refused or ended, by code; codes that never came up are absent. */
     readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 
-/** What there is to be looked at; what is absent is not in use. */
-interface PageSources {
-    readonly connections: ConnectionManager;
-    readonly timers: TimerManager;
-    /** Refusals of requests and WebSockets. */
-    readonly stats?: (() => {
-        readonly requests: RequestStats | undefined;
-        readonly websockets: WebSocketStats;
-        readonly authDenials?: Readonly<Record<string, number>>;
-        readonly invalidMessages?: Readonly<Record<string, number>>;
-    }) | undefined;
-    readonly monitor?: ResourceMonitor | undefined;
-    readonly metrics?: ProductionMetrics | undefined;
-    readonly chain?: {
-        report(): ChainReport;
-    } | undefined;
+/** Refusals that a guard counts beside those of its manager. */
+interface GuardRefusals {
+    /** Requests; `undefined` if they are not limited. */
+    readonly requests: RequestStats | undefined;
+    /** Sockets. */
+    readonly websockets: WebSocketStats;
+    /** Upgrades refused by authentication, by code. Default: none. */
+    readonly authDenials?: Readonly<Record<string, number>>;
+    /** Refused messages, by code. Default: none. */
+    readonly invalidMessages?: Readonly<Record<string, number>>;
 }
 
-/** How things stand, in one word. `unknown` while nothing that could tell is in use. */
+/** Sources of a page that adapters provide. */
+interface PageSources {
+    /** Connections to show. */
+    readonly connections: ConnectionManager;
+    /** Timers to show. One of them drives the page; the manager's `close()` closes it. */
+    readonly timers: TimerManager;
+    /** Returns refusals of requests, sockets and messages. Default: none are shown. */
+    readonly stats?: (() => GuardRefusals) | undefined;
+}
+
+/** State of the server in one word; `unknown` without a monitor and metrics. */
 type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
 /** A part of the health score. */
 interface PageScorePart {
     readonly id: string;
     readonly name: string;
-    /** 0 to 100; `null` without data. */
+    /** Score of the part, 0 to 100; `null` without data. */
     readonly score: number | null;
-    /** Its share of the whole, 0 to 1. */
+    /** Share of the whole score, 0 to 1. */
     readonly weight: number;
     readonly observed: number | null;
     readonly target: number | null;
-    /** Such as `ms`, `%`, `MB`. */
+    /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
     readonly unit: string;
 }
-/** Something to do. */
+/** A recommended action. */
 interface PageAdvice {
     readonly id: string;
     readonly severity: 'info' | 'warning' | 'critical';
     readonly text: string;
-    /** What was observed, against which threshold, and what to do; empty if there is no more to say. */
+    /** The observed figure and its threshold. */
     readonly detail: string;
 }
-/** Something that happened. */
+/** An event in the server's recent past. */
 interface PageEvent {
+    /** Number of the event, from 1. */
     readonly id: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the event, wall-clock milliseconds. */
     readonly at: number;
+    /** Kind of the event. */
     readonly kind: 'stall' | 'state' | 'score' | 'refused' | 'evicted' | 'collection' | 'server';
+    /** Severity. */
     readonly severity: 'info' | 'warning' | 'critical';
+    /** Text of one line, at most 200 characters. */
     readonly text: string;
 }
-/** An address or user with many connections. */
+/** An address or user with its number of connections. */
 interface PageShare {
     readonly key: string;
     readonly count: number;
 }
-/** A route by its pattern, in the last minute. */
+/** A route by its pattern, last minute. */
 interface PageRoute {
     readonly route: string;
     readonly perSecond: number;
@@ -1694,199 +1722,273 @@ interface PageRoute {
     readonly p50Ms: number | null;
     readonly p99Ms: number | null;
 }
-/** A count by a name. */
+/** A count by name. */
 interface PageCount {
     readonly name: string;
     readonly count: number;
 }
-/** Everything that the page shows at one moment. What an application does not use is `null`; sizes are in MB of 2^20 bytes. */
+/** All figures of the page at one moment. Parts that the application does not use are `null`; sizes in MB of 2^20 bytes. */
 interface PageSnapshot {
+    /** Version of this type. */
     readonly version: 1;
-    /** Counts the seconds since the page was set up. */
+    /** Number of the snapshot: one a second, from 1. */
     readonly sequence: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the snapshot, wall-clock milliseconds. */
     readonly at: number;
+    /** The process and its page. */
     readonly server: {
+        /** Title of the page. */
         readonly title: string;
+        /** Name and version of the runtime. */
         readonly runtime: string;
+        /** Process id. */
         readonly pid: number;
+        /** Time since the process started, ms. */
         readonly uptimeMs: number;
+        /** Open streams. */
         readonly viewers: number;
+        /** Greatest number of open streams. */
         readonly maxViewers: number;
-        /** Requests for the page that were turned away. */
+        /** Refused requests for the page, since the start. */
         readonly denied: number;
     };
+    /** State of the server. */
     readonly state: PageState;
-    /** Why it is not `ok`, in a few words. */
+    /** Reason for the state in a few words; empty for `ok`. */
     readonly reason: string;
+    /** Health score; `null` without metrics. */
     readonly health: {
+        /** Score, 0 to 100; `null` without data. */
         readonly score: number | null;
+        /** Parts of the score. */
         readonly parts: readonly PageScorePart[];
     } | null;
-    /** `null` where neither metrics nor a monitor could give any. */
+    /** Recommended actions; `null` without metrics and monitor. */
     readonly advice: readonly PageAdvice[] | null;
+    /** HTTP requests; `null` without metrics. */
     readonly requests: {
+        /** Requests in the last complete second. */
         readonly perSecond: number;
+        /** Percent of failed requests, last minute; `null` without requests. */
         readonly errorPercent: number | null;
+        /** Requests in flight. */
         readonly inFlight: number;
-        /** Of the last minute, in milliseconds. */
+        /** Median of durations in the metrics' window, ms; `null` without requests, as the next four. */
         readonly p50Ms: number | null;
+        /** 95th percentile. */
         readonly p95Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** 99.9th percentile. */
         readonly p999Ms: number | null;
+        /** Longest duration. */
         readonly maxMs: number | null;
+        /** Apdex, 0 to 1; `null` without requests. */
         readonly apdex: number | null;
+        /** Users who are connected, or were seen in the last 15 minutes. */
         readonly activeUsers: number;
+        /** The 20 busiest routes. */
         readonly routes: readonly PageRoute[];
     } | null;
-    /** Budgets of what may go wrong: how much is left, and how fast they are spent (1 is just in time). */
+    /** Error budgets: their rest and their burn rates (1 lasts exactly for the period); `null` without metrics. */
     readonly budgets: readonly {
+        /** The objective: `errors` or `latency`. */
         readonly id: string;
+        /** Its name on the page. */
         readonly name: string;
+        /** Promised percent of good requests. */
         readonly objectivePercent: number;
+        /** Remaining percent of the budget; `null` without requests. */
         readonly leftPercent: number | null;
+        /** Burn rate, last 5 minutes. */
         readonly burn5m: number | null;
+        /** Burn rate, last hour. */
         readonly burn1h: number | null;
+        /** Burn rate, last 6 hours. */
         readonly burn6h: number | null;
+        /** Alert that the burn rates raise. */
         readonly alert: 'page' | 'ticket' | null;
     }[] | null;
+    /** WebSocket messages, average of the last ten seconds; `null` without metrics. */
     readonly messages: {
+        /** Messages received. */
         readonly inPerSecond: number;
+        /** Messages sent. */
         readonly outPerSecond: number;
+        /** Bytes received. */
         readonly inBytesPerSecond: number;
+        /** Bytes sent. */
         readonly outBytesPerSecond: number;
     } | null;
+    /** WebSocket connections. */
     readonly connections: {
-        /** As `ConnectionManager.getStats()` has them. */
+        /** Connections and leases, as in `ConnectionManager.getStats()`; so are the next six. */
         readonly total: number;
+        /** Addresses with connections. */
         readonly addresses: number;
+        /** Users with connections. */
         readonly users: number;
+        /** Connections without a user. */
         readonly anonymous: number;
+        /** Admitted connections, since the start. */
         readonly admitted: number;
+        /** Connections closed because they were idle, since the start. */
         readonly evicted: number;
+        /** Messages above a message rate, since the start. */
         readonly messagesOverRate: number;
+        /** Limit of connections in all; `null` without one. */
         readonly maxTotal: number | null;
+        /** Limit per address; `null` without one. */
         readonly maxPerIp: number | null;
+        /** Limit per user; `null` without one. */
         readonly maxPerUser: number | null;
-        /** Of this thread; `null` until all were looked at once. */
+        /** Connections of this thread by state; `null` until a scan has visited all. */
         readonly states: {
-            /** Seats held by handshakes under way, and by other threads of the same name. */
+            /** Seats of handshakes under way, and of other threads with the same manager name. */
             readonly opening: number;
-            /** Heard from within ten seconds. */
+            /** Connections with activity in the last ten seconds. */
             readonly active: number;
-            /** Open and silent for longer. */
+            /** Open connections without. */
             readonly quiet: number;
         } | null;
-        /** Those with the most connections of this thread; `null` until all were looked at once. */
+        /** Addresses with the most connections of this thread; `null` until a scan has visited all. */
         readonly topAddresses: readonly PageShare[] | null;
-        /** As `topAddresses`. */
+        /** Users with the most connections of this thread; `null` until a scan has visited all. */
         readonly topUsers: readonly PageShare[] | null;
-        /** Counts of the two lists may be too low by so many: more keys than are kept apart. */
+        /** Greatest error of the two lists' counts, which are then too low: above 0 with more than 2,048 keys. */
         readonly topError: number;
     };
-    /** Connections, requests and WebSockets that were turned away, by reason, since the start. */
+    /** Refused connections, requests and messages by reason, since the start, the most frequent first. */
     readonly refusals: readonly PageCount[];
+    /** The event loop; `null` without a monitor. */
     readonly loop: {
+        /** Median of delays, last minute. */
         readonly p50Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** Longest delay. */
         readonly maxMs: number | null;
-        /** Percent of time in which the loop was at work. */
+        /** Percent of time in which the loop did not wait for events. */
         readonly utilizationPercent: number | null;
+        /** Noticed stalls, since the start. */
         readonly stalls: number;
+        /** Detection of stalls, as in `ResourceSnapshot`. */
         readonly watch: 'kernel' | 'challenge' | 'off';
     } | null;
+    /** Memory; `null` without a monitor. */
     readonly memory: {
+        /** Resident set of the process. */
         readonly rssMb: number | null;
+        /** JavaScript heap in use. */
         readonly heapUsedMb: number;
-        /** Of the limit that binds, and what is compared with it. */
+        /** Memory in use that the binding limit limits. */
         readonly usedMb: number | null;
+        /** The binding limit. */
         readonly limitMb: number | null;
+        /** Origin of the binding limit, as in `MemoryLimit`. */
         readonly limitSource: string | null;
+        /** Percent of the binding limit in use. */
         readonly percent: number | null;
+        /** Percent at which the state is `warning`. */
         readonly warningPercent: number;
+        /** Percent at which the state is `critical`. */
         readonly criticalPercent: number;
     } | null;
+    /** CPU; `null` without a monitor. */
     readonly cpu: {
-        /** Of the CPUs allowed. */
+        /** Percent of the allowed CPUs in use. */
         readonly percent: number | null;
-        /** Of one core. */
+        /** CPU of the JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
+        /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
+        /** Percent of time in which the quota denied the CPU. */
         readonly throttledPercent: number | null;
     } | null;
-    /** `byName` is `null` while there are too many to be listed, and while nobody looks. Of the thousand oldest. */
+    /** Timers of the timer manager. */
     readonly timers: {
+        /** Pending timers. */
         readonly active: number;
+        /** The 1,000 oldest by name; `null` above 10,000 timers, and while nobody looks at the page. */
         readonly byName: readonly PageCount[] | null;
     };
+    /** Layers of the middleware chain, at most 32; `null` without a chain. */
     readonly layers: readonly {
+        /** Name of the layer. */
         readonly name: string;
+        /** True if the layer runs. */
         readonly enabled: boolean;
+        /** Runs. */
         readonly count: number;
+        /** Failed runs. */
         readonly errors: number;
+        /** Runs that exceeded their timeout. */
         readonly timeouts: number;
+        /** Median of its own duration. */
         readonly p50Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** State of its circuit breaker; `null` without one. */
         readonly breaker: string | null;
     }[] | null;
-    /** The latest, the newest first. */
+    /** The last 60 events, the newest first. */
     readonly events: readonly PageEvent[];
-    /** The latest blocks of the event loop, the oldest first. */
+    /** The last four stalls, the oldest first. */
     readonly stalls: readonly PageStall[];
-    /** One row of the charts: values in the order of `PAGE_COLUMNS`. */
+    /**
+     * One row of the charts: at, requests, errors, p50, p95, p99, messagesIn, messagesOut, connections,
+     * admitted, refused, loopP50, loopP99, utilization, memory, rss, memoryLimit, cpu, jsThread, score.
+     * Shares are percentages; `null` where there is no value.
+     */
     readonly row: PageRow;
-    /** Requests of the last second by their latency: one more than `heatEdgesMs` of the history. */
+    /** Requests of the last second by duration, one count per band of the heat map; `null` without metrics. */
     readonly heat: readonly number[] | null;
 }
-/** A value is `null` where there is none. */
+/** Values of one second, in the order of `PAGE_COLUMNS`; `null` where there is none. */
 type PageRow = readonly (number | null)[];
-/** The columns of a row. */
-declare const PAGE_COLUMNS: readonly ["at", "requests", "errors", "p50", "p95", "p99", "messagesIn", "messagesOut", "connections", "admitted", "refused", "loopP50", "loopP99", "utilization", "memory", "rss", "memoryLimit", "cpu", "jsThread", "score"];
-/** A name of a column. */
-type PageColumn = (typeof PAGE_COLUMNS)[number];
-/** A block of the event loop, as the charts mark it. */
+/** A stall, as the charts mark it. */
 interface PageStall {
+    /** Start, wall-clock milliseconds. */
     readonly startedAt: number;
+    /** Duration. */
     readonly durationMs: number;
+    /** Cause, as in `Stall`. */
     readonly cause: string;
+    /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
 }
-/** What a page gets first: the minutes before it was opened. */
-interface PageHistory {
-    readonly rows: readonly PageRow[];
-    readonly heat: readonly (readonly number[] | null)[];
-    /** Upper edges of the bands of the heat map, in milliseconds; the last band is open. */
-    readonly heatEdgesMs: readonly number[];
-    readonly stalls: readonly PageStall[];
-}
 
-/** Where the live page is, and who may look at it. */
+/** Options of the live page: its path and its access control. */
 interface PageOptions {
-    /** Where: such as `/portcullis`. Its figures are below it, at `/events` and `/snapshot`. */
+    /** Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot` below. */
     readonly path: string;
     /**
-     * Whoever presents it may look, from anywhere: as bearer token, or as the password of any user name,
-     * which browsers ask for. 16 to 512 visible ASCII characters. Default: none, and then the page is for
-     * this machine only: for loopback addresses at `localhost`, and not through a proxy.
+     * Token that opens the page to other machines, as bearer token or as the password of any user name,
+     * which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is then
+     * available on this machine only, from loopback addresses at `localhost`, and not through a proxy.
      */
     readonly token?: string | undefined;
-    /** Its heading: 1 to 60 characters. Default `Portcullis`. */
+    /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
     readonly title?: string | undefined;
-    /** How many may look at once: 1 to 64. Default 8. */
+    /** Greatest number of open streams: 1 to 64. Default 8. */
     readonly maxViewers?: number | undefined;
-    /** Event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
+    /** Source of event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
+    /** Source of score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
     readonly metrics?: ProductionMetrics | undefined;
-    /** The layers of a middleware chain. Default: that of the builder, or not in use. */
-    readonly chain?: PageSources['chain'];
+    /** Middleware chain whose layers are shown. Default: the builder's own, or not in use. */
+    readonly chain?: {
+        /** Returns the figures of the layers. */
+        report(): ChainReport;
+    } | undefined;
 }
 /**
- * A page that shows what the server is doing, once a second, without anything from outside: one HTML
- * document and a stream of server-sent events. Reading it changes nothing.
+ * Serves a page that shows the state of the server, updated once a second: one HTML document without
+ * external resources, and a stream of server-sent events. Reading it changes nothing.
  *
- * It keeps ten minutes of figures, so that whoever opens it sees what led there. Adapters make one of
- * their option `page`; with a server of your own, hand it requests by `fetch` or `handle`.
+ * The page keeps ten minutes of figures, so a new viewer sees the time before a problem. Adapters
+ * create it from their option `page`; a server without an adapter passes requests to `fetch` or
+ * `handle`.
  *
  * @example
  * const page = new LivePage({ path: '/portcullis', monitor }, { connections: manager, timers });
@@ -1894,33 +1996,40 @@ interface PageOptions {
  */
 declare class LivePage {
     #private;
-    /** Where it is, without a slash at its end. */
+    /** Path of the document, without a slash at its end. */
     readonly path: string;
     /**
+     * Creates a page and starts its timer.
      * @param options see `PageOptions`
-     * @param sources what adapters know of: connections, timers, refusals
+     * @param sources connections, timers and refusals, see `PageSources`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
      */
-    constructor(options: PageOptions, sources: Pick<PageSources, 'connections' | 'timers' | 'stats'>);
-    /** How many look at it. */
+    constructor(options: PageOptions, sources: PageSources);
+    /** Number of open streams. */
     get viewers(): number;
-    /** What it shows, at most a second old. */
+    /** Returns the figures of the page, at most a second old. */
     snapshot(): PageSnapshot;
-    /** Says that the server is draining, and lets the viewers go: they must not hold it up. */
+    /** Shows viewers that the server is draining, then closes the page, so that they do not delay a shutdown. */
     drain(): void;
-    /** Ends it: viewers are let go, new streams get 503. May be called again. */
+    /**
+     * Ends the timer and all streams. New streams get 503; the document and the last figures are still
+     * served. May be called again.
+     */
     close(): void;
     [Symbol.dispose](): void;
     /**
-     * Answers a request for the page.
+     * Answers a `Request` for the page.
+     * @param request a request with its absolute URL
      * @param peer the socket's address, such as Bun's `server.requestIP(request)?.address`
-     * @returns `undefined` if the request is for something else
+     * @returns `undefined` if the request is not for the page
      * @throws ERR_INVALID_ARG_TYPE
      */
     fetch(request: Request, peer: string): Response | undefined;
     /**
-     * Answers a request for the page.
-     * @returns `false` if the request is for something else; then nothing was done
+     * Answers a request of `node:http` for the page.
+     * @param request a request that nothing has read yet
+     * @param response its response, which nothing has written to yet
+     * @returns `false` if the request is not for the page; it is then left untouched
      * @throws ERR_INVALID_ARG_TYPE
      */
     handle(request: IncomingMessage, response: ServerResponse): boolean;
@@ -2167,7 +2276,7 @@ interface Reply {
     readonly problem: MessageProblem | undefined;
 }
 
-/** Every stable code of refused input; `docs/errors.md` explains each. */
+/** Every stable code of input that was refused; `docs/errors.md` says what each means. */
 type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
 
 /** What a failure knows besides its code. */
@@ -2206,11 +2315,11 @@ interface ProblemDetails {
     }[];
 }
 /** What was accepted, or why it was not. */
-type ValidationResult<T> = {
-    readonly success: true;
+type Validated<T> = {
+    readonly ok: true;
     readonly value: T;
 } | {
-    readonly success: false;
+    readonly ok: false;
     readonly error: ValidationFailure;
 };
 /**
@@ -2282,7 +2391,7 @@ declare class InputValidationError extends Error {
 /** JSON as text or as bytes in UTF-8. */
 type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
 /** Whether something is let through. */
-type JsonLeniency = 'allow' | 'refuse';
+type Leniency = 'allow' | 'refuse';
 /** What JSON may look like. A count equal to its limit passes. */
 interface JsonLimits {
     /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
@@ -2300,17 +2409,17 @@ interface JsonLimits {
     /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
     /** An object that repeats a key, however it is escaped. Default `refuse`. */
-    readonly duplicateKeys?: JsonLeniency | undefined;
+    readonly duplicateKeys?: Leniency | undefined;
     /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
-    readonly forbiddenKeys?: JsonLeniency | undefined;
+    readonly forbiddenKeys?: Leniency | undefined;
     /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
-    readonly numberOverflow?: JsonLeniency | undefined;
+    readonly numberOverflow?: Leniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
-    readonly unsafeIntegers?: JsonLeniency | undefined;
+    readonly unsafeIntegers?: Leniency | undefined;
     /** Strings with half of a surrogate pair. Default `refuse`. */
-    readonly surrogates?: JsonLeniency | undefined;
+    readonly surrogates?: Leniency | undefined;
     /** Strings with U+0000. Default `allow`. */
-    readonly nul?: JsonLeniency | undefined;
+    readonly nul?: Leniency | undefined;
 }
 /** What JSON that passed is like. */
 interface JsonReport {
@@ -2336,17 +2445,17 @@ interface JsonReport {
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
- * if (!result.success) return Response.json(result.error.toProblem(), { status: result.error.status });
+ * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
  */
-declare function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport>;
+declare function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport>;
 /**
  * As `parseJson`, but returns failures instead of throwing them.
  *
  * @example
  * const result = safeParseJson(message);
- * if (result.success) handle(result.value);
+ * if (result.ok) handle(result.value);
  */
-declare function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown>;
+declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown>;
 /**
  * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
  *
@@ -2477,7 +2586,7 @@ declare function isPublicAddress(ip: string): boolean;
 
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ success, value }` or `{ success, error }` and costs less when
+ * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
  * it refuses. All methods are static and need no `this`.
  */
 declare class InputValidator {
@@ -2492,7 +2601,7 @@ declare class InputValidator {
      */
     static validateToken(token: string | undefined): string;
     /** As `validateToken`, without throwing. */
-    static safeValidateToken(token: unknown): ValidationResult<string>;
+    static safeValidateToken(token: unknown): Validated<string>;
     /**
      * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
      * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
@@ -2508,7 +2617,7 @@ declare class InputValidator {
      */
     static validateUrl(url: string | undefined, options?: UrlOptions): string;
     /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
-    static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl>;
+    static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl>;
     /**
      * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
      * is left out, unless `strict` makes that a failure.
@@ -2521,7 +2630,7 @@ declare class InputValidator {
      */
     static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
     /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
-    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): ValidationResult<HeaderReport>;
+    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
     /**
      * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
      * For text or bytes that came in, use `parseJson`, which judges before it parses.
@@ -2534,132 +2643,53 @@ declare class InputValidator {
      */
     static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
     /** As `validateJsonPayload`, without throwing. */
-    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null>;
+    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null>;
 }
 
-/** The Standard Typed interface. This is a base type extended by other specs. */
-interface StandardTypedV1<Input = unknown, Output = Input> {
-    /** The Standard properties. */
-    readonly "~standard": StandardTypedV1.Props<Input, Output>;
-}
-declare namespace StandardTypedV1 {
-    /** The Standard Typed properties interface. */
-    interface Props<Input = unknown, Output = Input> {
-        /** The version number of the standard. */
-        readonly version: 1;
-        /** The vendor name of the schema library. */
-        readonly vendor: string;
-        /** Inferred types associated with the schema. */
-        readonly types?: Types<Input, Output> | undefined;
-    }
-    /** The Standard Typed types interface. */
-    interface Types<Input = unknown, Output = Input> {
-        /** The input type of the schema. */
-        readonly input: Input;
-        /** The output type of the schema. */
-        readonly output: Output;
-    }
-    /** Infers the input type of a Standard Typed. */
-    type InferInput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["input"];
-    /** Infers the output type of a Standard Typed. */
-    type InferOutput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["output"];
-}
-/** The Standard Schema interface. */
-interface StandardSchemaV1<Input = unknown, Output = Input> {
-    /** The Standard Schema properties. */
-    readonly "~standard": StandardSchemaV1.Props<Input, Output>;
-}
-declare namespace StandardSchemaV1 {
-    /** The Standard Schema properties interface. */
-    interface Props<Input = unknown, Output = Input> extends StandardTypedV1.Props<Input, Output> {
-        /** Validates unknown input values. */
-        readonly validate: (value: unknown, options?: StandardSchemaV1.Options | undefined) => Result<Output> | Promise<Result<Output>>;
-    }
-    /** The result interface of the validate function. */
-    type Result<Output> = SuccessResult<Output> | FailureResult;
-    /** The result interface if validation succeeds. */
-    interface SuccessResult<Output> {
-        /** The typed output value. */
-        readonly value: Output;
-        /** A falsy value for `issues` indicates success. */
-        readonly issues?: undefined;
-    }
-    interface Options {
-        /** Explicit support for additional vendor-specific parameters, if needed. */
-        readonly libraryOptions?: Record<string, unknown> | undefined;
-    }
-    /** The result interface if validation fails. */
-    interface FailureResult {
-        /** The issues of failed validation. */
-        readonly issues: ReadonlyArray<Issue>;
-    }
-    /** The issue interface of the failure output. */
-    interface Issue {
-        /** The error message of the issue. */
-        readonly message: string;
-        /** The path of the issue, if any. */
-        readonly path?: ReadonlyArray<PropertyKey | PathSegment> | undefined;
-    }
-    /** The path segment interface of the issue. */
-    interface PathSegment {
-        /** The key representing a path segment. */
-        readonly key: PropertyKey;
-    }
-    /** The Standard types interface. */
-    interface Types<Input = unknown, Output = Input> extends StandardTypedV1.Types<Input, Output> {
-    }
-    /** Infers the input type of a Standard. */
-    type InferInput<Schema extends StandardTypedV1> = StandardTypedV1.InferInput<Schema>;
-    /** Infers the output type of a Standard. */
-    type InferOutput<Schema extends StandardTypedV1> = StandardTypedV1.InferOutput<Schema>;
-}
-
-/** Why a schema refused a value: an issue of Standard Schema with a stable code. */
-interface InputSchemaIssue extends StandardSchemaV1.Issue {
-    /** The code, as in `ValidationFailure.code`. */
-    readonly code: FailureCode;
-    /** Position in the JSON or payload: keys and indexes from the outside in. */
-    readonly path?: readonly (string | number)[];
-}
-/** Result of a schema: the value, or the issues. */
-type InputSchemaResult<Output> = StandardSchemaV1.SuccessResult<Output> | {
-    readonly issues: readonly InputSchemaIssue[];
+/** What a Standard Schema (version 1) says of a value. */
+type SchemaResult<T> = {
+    readonly value: T;
+    readonly issues?: undefined;
+} | {
+    readonly issues: readonly SchemaIssue[];
 };
-/** Result of a schema that may have to wait, such as for a fetched key set. */
-type InputSchemaAnswer<Output> = InputSchemaResult<Output> | Promise<InputSchemaResult<Output>>;
-interface InputSchemaProps<Input, Output, Answer extends InputSchemaAnswer<Output>> extends StandardSchemaV1.Props<Input, Output> {
-    readonly vendor: 'portcullis';
-    readonly validate: (value: unknown) => Answer;
+/** Why a value was refused. */
+interface SchemaIssue {
+    readonly message: string;
+    readonly path?: readonly (string | number)[];
+    /** The stable code. */
+    readonly code: string;
 }
-/**
- * A Standard Schema, version 1 (https://standardschema.dev). Elysia and other frameworks take it
- * in place of a schema of their own. `Answer` is the type that `validate` returns.
- *
- * @example
- * const body: InputSchema<unknown, unknown> = payloadSchema(65_536);
- */
-interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Output> = InputSchemaResult<Output>> extends StandardSchemaV1<Input, Output> {
-    /** The validator, in the form of the standard. */
-    readonly '~standard': InputSchemaProps<Input, Output, Answer>;
+/** A Standard Schema, version 1. */
+interface Schema<Input, Output> {
+    readonly '~standard': {
+        readonly version: 1;
+        readonly vendor: 'portcullis';
+        readonly validate: (value: unknown) => SchemaResult<Output>;
+        readonly types?: {
+            readonly input: Input;
+            readonly output: Output;
+        };
+    };
 }
 /**
  * `InputValidator.validateToken` as a Standard Schema.
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
-declare function tokenSchema(): InputSchema<string, string>;
+declare function tokenSchema(): Schema<string, string>;
 /** `InputValidator.validateUrl` as a Standard Schema. */
-declare function urlSchema(options?: UrlOptions): InputSchema<string, string>;
+declare function urlSchema(options?: UrlOptions): Schema<string, string>;
 /** `InputValidator.validateHeaders` as a Standard Schema. */
-declare function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues>;
+declare function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues>;
 /** `parseJson` as a Standard Schema: from text or bytes to the value. */
-declare function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown>;
+declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
 /**
  * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
-declare function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown>;
+declare function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown>;
 
 /** Where a key set is, and how it is kept. */
 interface RemoteJwks {
@@ -2681,7 +2711,7 @@ interface RemoteJwks {
     readonly onError?: ((error: PortcullisError) => void) | undefined;
 }
 /** What became of the fetches so far. */
-interface JwksSnapshot {
+interface JwksStats {
     readonly fetches: number;
     readonly failures: number;
     /** Fetches that were answered with 304. */
@@ -2787,15 +2817,15 @@ interface TokenClaims {
 }
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
 type TokenResult<C = TokenClaims> = {
-    readonly success: true;
+    readonly ok: true;
     readonly claims: C;
 } | {
-    readonly success: false;
+    readonly ok: false;
     readonly error: ValidationFailure;
 };
 /** Every check that a token fails. */
 interface TokenExplanation {
-    readonly success: boolean;
+    readonly ok: boolean;
     readonly errors: readonly ValidationFailure[];
 }
 /** A token to take back. */
@@ -2808,7 +2838,7 @@ interface TokenRevocation {
     readonly exp: number;
 }
 /** What a verifier holds. */
-interface TokenVerifierSnapshot {
+interface TokenVerifierStats {
     readonly keys: number;
     /** Keys of the last set that were left out, by their place in it. */
     readonly skippedKeys: readonly {
@@ -2818,7 +2848,27 @@ interface TokenVerifierSnapshot {
     readonly cached: number;
     readonly revocations: number;
     /** Of a fetched set. */
-    readonly jwks: JwksSnapshot | undefined;
+    readonly jwks: JwksStats | undefined;
+}
+/** What a Standard Schema says of a token: its claims, or issues. */
+type TokenSchemaResult = {
+    readonly value: TokenClaims;
+    readonly issues?: undefined;
+} | {
+    readonly issues: readonly {
+        readonly message: string;
+        readonly code: FailureCode;
+    }[];
+};
+/** A Standard Schema, version 1, from a token to its claims. */
+interface TokenSchema {
+    readonly version: 1;
+    readonly vendor: 'portcullis';
+    readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
+    readonly types?: {
+        readonly input: string;
+        readonly output: TokenClaims;
+    };
 }
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
@@ -2832,13 +2882,13 @@ interface TokenVerifierSnapshot {
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
- * if (result.success) console.log(result.claims.sub);
+ * if (result.ok) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>> {
+declare class TokenVerifier {
     #private;
     /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
-    readonly '~standard': InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>>['~standard'];
+    readonly '~standard': TokenSchema;
     constructor(options: TokenVerifierOptions);
     /**
      * Its claims.
@@ -2884,7 +2934,7 @@ declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSch
      */
     setKeys(keys: TokenKey | readonly TokenKey[]): void;
     /** What it holds. */
-    snapshot(): TokenVerifierSnapshot;
+    stats(): TokenVerifierStats;
     /** Ends the fetching of keys. Those it has stay in use. */
     close(): void;
     [Symbol.dispose](): void;
@@ -2901,5 +2951,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerReport, LayerTimes, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageOptions, PageSnapshot, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

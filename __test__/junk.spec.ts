@@ -154,7 +154,7 @@ it('a monitor takes anything and keeps its count', () => {
       log: false,
     },
   );
-  bombard(monitor, ['stop']);
+  bombard(monitor, ['close', 'stop']);
   for (let i = 0; i < 1000; i++) monitor.requestEnded();
   expect(monitor.getMetrics().activeRequests).toBe(0);
   monitor.close();
@@ -165,12 +165,13 @@ it('metrics take anything, and still report', async () => {
   const manager = new ConnectionManager({}, timers);
   const metrics = new ProductionMetrics({ timers, connections: manager });
   bombard(metrics, [
+    'close',
     'stop',
     'begin',
-    'found',
+    'routeFound',
     'finish',
     'end',
-    'left',
+    'leave',
     'toOpenMetrics',
     'toPrometheus',
   ]);

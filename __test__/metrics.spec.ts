@@ -105,7 +105,7 @@ describe('the report', () => {
     expect(report.findings.find(({ id }) => id === 'errors')).toEqual({
       id: 'errors',
       severity: 'warning',
-      figure: 'share of requests that failed',
+      figure: 'share of failed requests',
       observed: 0.02,
       threshold: 0.01,
       action: 'Review error handling and input validation',

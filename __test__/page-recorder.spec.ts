@@ -9,8 +9,8 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { Access } from '../dist/page/access.js';
+import { ConnectionScan } from '../dist/page/connection-scan.js';
 import { Recorder } from '../dist/page/recorder.js';
-import { Tally } from '../dist/page/tally.js';
 import { Viewers } from '../dist/page/viewers.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
@@ -96,8 +96,8 @@ describe('events', () => {
     };
     const told = look().events.filter(({ kind }) => kind === 'collection');
     expect(told.map(({ text }) => text)).toEqual([
-      'Garbage collected at critical memory: 1 MB freed in 1 ms',
-      'Garbage collected at critical memory: 31 MB freed in 12 ms',
+      'Garbage collection at critical memory: 1 MB freed in 1 ms',
+      'Garbage collection at critical memory: 31 MB freed in 12 ms',
     ]);
   });
 
@@ -173,7 +173,7 @@ describe('the state', () => {
     const { advice } = recording({ metrics, monitor: undefined }).recorder.look(0, 0, true);
     expect(advice?.map(({ id }) => id)).toEqual(findings.map(({ id }) => id));
     expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe(
-      'Requests that failed: 50 %, threshold 1 %',
+      'Failed requests: 50 %, threshold 1 %',
     );
     metrics.close();
   });
@@ -273,11 +273,11 @@ describe('who is connected', () => {
     readonly lastActivity?: number;
   }
   const tallied = (all: readonly Known[], now = 20_000) => {
-    const tally = new Tally(
+    const scan = new ConnectionScan(
       new Map(all.map((one, at) => [String(at), { lastActivity: now, ...one }])) as never,
     );
-    let found = tally.step(now);
-    while (found === undefined) found = tally.step(now);
+    let found = scan.step(now);
+    while (found === undefined) found = scan.step(now);
     return found;
   };
 
@@ -359,7 +359,7 @@ describe('who may look', () => {
     peer = '127.0.0.1',
     token?: string,
   ): number =>
-    new Access(token).judge(
+    new Access(token).check(
       { method: 'GET', target: '/', peer, header: (name: string) => headers[name] ?? '' },
       false,
     )?.status ?? 200;

@@ -6,7 +6,6 @@ import { WebSocketServer } from 'ws';
 import {
   ConnectionManager,
   LivePage,
-  type PageHistory,
   type PageOptions,
   type PageSnapshot,
   PortcullisError,
@@ -15,9 +14,10 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { Journal } from '../dist/page/journal.js';
-import { Tally } from '../dist/page/tally.js';
+import { ConnectionScan } from '../dist/page/connection-scan.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
+import type { PageHistory } from '../ts/page/snapshot.js';
 
 const TOKEN = 'correct-horse-battery';
 const open: { close(): void }[] = [];
@@ -504,9 +504,9 @@ describe('top addresses and users', () => {
     const naive = [...counts]
       .map(([key, count]) => ({ key, count }))
       .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
-    const tally = new Tally(connections(keys));
-    let found = tally.step(1000);
-    while (found === undefined) found = tally.step(1000);
+    const scan = new ConnectionScan(connections(keys));
+    let found = scan.step(1000);
+    while (found === undefined) found = scan.step(1000);
     const { topAddresses, topError, active } = found;
     expect([topAddresses, topError, active]).toEqual([naive.slice(0, 8), 0, 4000]);
   });
@@ -515,10 +515,10 @@ describe('top addresses and users', () => {
     const keys = Array.from({ length: 100_000 }, (_, index) =>
       index % 10 === 0 ? 'many' : `single-${index}`,
     );
-    const tally = new Tally(connections(keys));
+    const scan = new ConnectionScan(connections(keys));
     let steps = 0;
-    let found = tally.step(1000);
-    for (; found === undefined; found = tally.step(1000)) steps++;
+    let found = scan.step(1000);
+    for (; found === undefined; found = scan.step(1000)) steps++;
     expect(steps).toBe(40);
     const [top] = found.topAddresses;
     expect(top?.key).toBe('many');

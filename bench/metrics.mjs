@@ -81,7 +81,7 @@ const [, byHandNs, byAdapterNs] = compare(
         timed(CALLS, (i) => {
           const { route, method } = series[i & 7];
           const startMs = watched.begin(0, true);
-          watched.finish(startMs, watched.found(route, method, true), 200, false, true);
+          watched.finish(startMs, watched.routeFound(route, method, true), 200, false, true);
         }),
     ],
     [

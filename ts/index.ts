@@ -60,8 +60,7 @@ export type {
 } from './resources/limits.js';
 export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
-export type { PageSources } from './page/recorder.js';
-export type * from './page/snapshot.js';
+export type { PageSnapshot } from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown/shutdown.js';
 export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
 export type { ShutdownOptions } from './shutdown/options.js';

@@ -1,11 +1,12 @@
-/** What the monitor knows that bears on health: its figures, a stall, a process killed for memory. */
+/** Conditions that the monitor knows and that bear on health: its figures, stalls, OOM kills. */
 import { wallClockMs } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
-import type { Observed } from './health.js';
+import type { Observed } from './health-score.js';
 
+/** Time after an OOM kill, and after a stall, for which it still counts. */
 const KILL_MEMORY_MS = 300_000;
 const STALL_MEMORY_MS = 10_000;
 
@@ -21,17 +22,17 @@ export class Conditions {
     this.#timers = timers;
   }
 
+  /** Returns the monitor's snapshot; `undefined` without a monitor, and after it was closed. */
   resources(): ResourceSnapshot | undefined {
     try {
       return this.#monitor?.snapshot();
     } catch (error) {
-      // A monitor that was stopped knows nothing any more.
       if (error instanceof PortcullisError && error.code === 'ERR_CLOSED') return undefined;
       throw error;
     }
   }
 
-  /** One that lasts, or ended a moment ago. */
+  /** Returns the last stall if it lasts, or ended within `STALL_MEMORY_MS`. */
   stall(): Observed['stall'] {
     const last = this.#monitor?.stalls().at(-1);
     if (last === undefined || wallClockMs() - (last.startedAt + last.durationMs) > STALL_MEMORY_MS)
@@ -39,7 +40,7 @@ export class Conditions {
     return { cause: last.cause, label: last.label, durationMs: last.durationMs };
   }
 
-  /** Whether the count of kills has risen in the last minutes. */
+  /** True if the count of OOM kills rose within `KILL_MEMORY_MS`. @param kills the count now */
   wasKilled(kills: number | null): boolean {
     const nowMs = this.#timers.driver.now();
     if (kills !== null) {

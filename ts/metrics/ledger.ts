@@ -1,14 +1,16 @@
 /**
- * What was counted. A request is written down as two numbers in memory of this thread, and folded
- * into windows and routes by the native side (`src/metrics/ledger.rs`) a few thousand at a time, or when
- * somebody asks.
+ * Recorded requests. A request is two numbers in memory of this thread; the native side
+ * (`src/metrics/ledger.rs`) folds them into windows and routes, some 2,000 at a time or when the
+ * figures are read.
  */
 import { PortcullisError } from '../base/errors.js';
 import { metricLayout, RequestLedger } from '../native/addon.js';
 import type { RouteFigures, WindowFigures, WindowName } from './report.js';
 import { Routes } from './routes.js';
 
-/** Places of the figures that are counted beside requests, in the order of `src/metrics/windows.rs`. @internal */
+// Offsets of the traffic counters, in the order of `src/metrics/windows.rs`: each direction has its
+// messages, then its bytes.
+/** @internal */
 export const IN = 0;
 /** @internal */
 export const OUT = 2;
@@ -16,43 +18,43 @@ export const OUT = 2;
 export const OTHER_ERRORS = 4;
 /** @internal */
 export const REFUSED = 5;
-const TRAFFIC = 6;
+const TRAFFIC_LENGTH = 6;
 
-/** How many requests are written down before they are folded. */
-const PENDING = 2048;
-/** Bits of a key: the row above the status, the status above whether it failed. */
+/** Requests that are recorded before they are folded. */
+const PENDING_MAX = 2048;
+/** Bits of a key, from the lowest: one for a failure, ten for the status, the rest for the row. */
 const ROW_SHIFT = 11;
 
 /** The windows, in the native side's order. @internal */
 export const WINDOWS: readonly WindowName[] = ['10s', '1m', '5m', '15m', 'lifetime'];
-/** Less than a second would make one request a hundred a second. */
+/** Least divisor of rates: a window of 10 ms would turn one request into 100 a second. */
 const COVERED_MIN_MS = 1000;
 
-/** Upper edges of the heat map's bands, in milliseconds, finer below than those of the exposition; one more band is open. */
+/** Upper edges of the heat map's bands, ms: finer at the low end than the exposition's buckets. One more band is open. */
 export const HEAT_EDGES_MS: readonly number[] = [
   0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
 ];
 
-/** Requests of the last minutes to days, for the budgets. @internal */
+/** Sums over the window of an error budget. @internal */
 export interface Totals {
   readonly requests: number;
   readonly errors: number;
   readonly slow: number;
 }
 
-/** What the exposition needs. @internal */
+/** Names of the exposed figures, in the order that the native side expects. @internal */
 export const LAYOUT = metricLayout();
-if (LAYOUT.traffic !== TRAFFIC)
+if (LAYOUT.traffic !== TRAFFIC_LENGTH)
   throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
 
 /** @internal */
 export class Ledger {
-  /** What was counted beside requests since time last advanced. */
-  readonly traffic = new Float64Array(TRAFFIC);
+  /** Counts of messages, errors and refusals since time last advanced. */
+  readonly traffic = new Float64Array(TRAFFIC_LENGTH);
   readonly routes: Routes;
   readonly #native: RequestLedger;
-  readonly #durations = new Float64Array(PENDING);
-  readonly #keys = new Uint32Array(PENDING);
+  readonly #durations = new Float64Array(PENDING_MAX);
+  readonly #keys = new Uint32Array(PENDING_MAX);
   #pending = 0;
 
   /** @param satisfiedMs Apdex's T */
@@ -61,12 +63,12 @@ export class Ledger {
     this.routes = new Routes(maxRoutes, (route, method) => this.#native.addRow(route, method));
   }
 
-  /** Writes a request down; its status is 0 where there is none. */
+  /** Records a request. @param status 0 for an unknown one */
   record(row: number, durationMs: number, status: number, isError: boolean): void {
     const at = this.#pending;
     this.#durations[at] = durationMs;
     this.#keys[at] = (row << ROW_SHIFT) | (status << 1) | (isError ? 1 : 0);
-    if ((this.#pending = at + 1) === PENDING) this.#fold();
+    if ((this.#pending = at + 1) === PENDING_MAX) this.#fold();
   }
 
   #fold(): void {
@@ -75,23 +77,25 @@ export class Ledger {
     this.#native.fold(this.#durations, this.#keys, count);
   }
 
-  /** Lets time pass: what was written down belongs to the time before. */
+  /** Moves the windows to `nowMs`. Everything recorded before belongs to the time before. */
   advance(nowMs: number): void {
     this.#fold();
     this.#native.advance(nowMs, this.traffic);
     this.traffic.fill(0);
   }
 
+  /** Time since the metrics were created, ms. */
   get uptimeMs(): number {
     return this.#native.uptimeMs();
   }
 
-  /** Requests beyond the cap of routes. */
+  /** Requests counted as `other`, beyond `maxRoutes`. */
   get overflowed(): number {
-    const { other } = this.routes;
-    return other < 0 ? 0 : this.#native.total(other);
+    const { otherRow } = this.routes;
+    return otherRow < 0 ? 0 : this.#native.total(otherRow);
   }
 
+  /** Returns the figures of one window. */
   window(name: WindowName): WindowFigures {
     const {
       coveredMs,
@@ -125,24 +129,29 @@ export class Ledger {
     };
   }
 
-  /** @param minutes a multiple of 5, up to three days */
+  /** Returns sums over the last minutes. @param minutes a multiple of 5, up to 4320 (three days) */
   totals(minutes: number): Totals {
     return this.#native.totals(minutes);
   }
 
-  /** Requests of each of the last complete seconds, the oldest first, by band. */
+  /** Returns requests by band, one row per complete second, the oldest first. */
   heat(seconds: number): number[][] {
     return this.#native.heat(seconds);
   }
 
-  /** The routes with the most requests lately. */
+  /** Returns the routes with the most recent requests. */
   busiest(nowMs: number, count: number): RouteFigures[] {
     return this.#native
       .routes(nowMs, count)
       .map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
   }
 
-  /** The text of the exposition, written on another thread. */
+  /**
+   * Renders the text of the exposition on another thread.
+   * @param scalars figures without labels, in the order of `LAYOUT.scalars`; NaN for unknown ones
+   * @param lines figures with labels, one a line: key and labels, separated by tabs
+   * @param values the values of `lines`
+   */
   render(
     scalars: Float64Array,
     lines: string,

@@ -1,126 +1,142 @@
-/** What adapters put around requests, so that each is counted with its route, its status and its time. */
+/** Meters that adapters put around requests: each request is recorded with its route, status and duration. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProductionMetrics } from './metrics.js';
 
-const refused = new WeakSet<object>();
+const refusedAnswers = new WeakSet<object>();
 
-/** Marks the answer (a `Response`, or Node's) of a request that a limit turned away, and that was counted as such: it is no request of the report's. @internal */
+/**
+ * Marks the answer (a `Response`, or a `ServerResponse`) to a request that a limit refused. The limit
+ * has counted the refusal, so a meter does not record the request.
+ * @internal
+ */
 export function markRefused<T extends object>(answer: T): T {
-  refused.add(answer);
+  refusedAnswers.add(answer);
   return answer;
 }
 
-interface Begun {
+interface MeteredRequest {
   readonly startMs: number;
-  id: number;
+  /** Row of its route in the ledger. */
+  row: number;
   isDropped: boolean;
 }
 
-/** How the meter of an adapter counts: `tells` unless the adapter tells the monitor of requests itself. */
-function over(
-  metrics: ProductionMetrics,
-  begun: Begun,
-  answer: object,
-  status: number,
-  isAborted: boolean,
-  tells: boolean,
-): void {
-  if (status >= 400 && refused.has(answer)) metrics.left(tells);
-  else metrics.finish(begun.startMs, begun.id, status, isAborted, tells);
-}
-
-/** Requests of hosts that speak `Request` and `Response`. @internal */
+/** Requests of hosts with `Request` and `Response`. @internal */
 export class FetchMeter {
   readonly #metrics: ProductionMetrics;
-  /** Where a request keeps what has begun with it: an entry in a weak map is one more thing for each collection to visit. Of this meter's own. */
-  readonly #key = Symbol('portcullis.begun');
-  readonly #tells: boolean;
+  /**
+   * Property of a request that holds its `MeteredRequest`. An entry in a WeakMap would be visited by
+   * every garbage collection. One symbol per meter, so that two meters can measure one request.
+   */
+  readonly #key = Symbol('portcullis.metered');
+  readonly #notifiesMonitor: boolean;
 
-  constructor(metrics: ProductionMetrics, tells: boolean) {
+  /** @param notifiesMonitor false if the adapter itself reports requests to the monitor */
+  constructor(metrics: ProductionMetrics, notifiesMonitor: boolean) {
     this.#metrics = metrics;
-    this.#tells = tells;
+    this.#notifiesMonitor = notifiesMonitor;
   }
 
-  #of(request: Request): { [key: symbol]: Begun | undefined } {
-    return request as unknown as { [key: symbol]: Begun | undefined };
+  #properties(request: Request): { [key: symbol]: MeteredRequest | undefined } {
+    return request as unknown as { [key: symbol]: MeteredRequest | undefined };
   }
 
-  /** The pattern that a router found for a request under way. */
+  /** Notes the pattern that the router found for a request in flight. */
   found(request: Request, route: string, method: string): void {
-    const begun = this.#of(request)[this.#key];
-    if (begun !== undefined) begun.id = this.#metrics.found(route, method, this.#tells);
+    const metered = this.#properties(request)[this.#key];
+    if (metered !== undefined)
+      metered.row = this.#metrics.routeFound(route, method, this.#notifiesMonitor);
   }
 
-  /** Leaves a request out: it became a WebSocket, or a limit turned it away. */
+  /** Leaves a request out of the records: it became a WebSocket, or a limit refused it. */
   drop(request: Request): void {
-    const begun = this.#of(request)[this.#key];
-    if (begun !== undefined) begun.isDropped = true;
+    const metered = this.#properties(request)[this.#key];
+    if (metered !== undefined) metered.isDropped = true;
   }
 
-  /** Runs `handle`, and counts the request unless it became a WebSocket. */
+  /** Runs `handle`, and records the request unless it became a WebSocket. */
   around<T>(request: Request, handle: () => T): T {
-    const metrics = this.#metrics;
-    const tells = this.#tells;
-    const begun: Begun = {
-      startMs: metrics.begin(0, tells),
-      id: metrics.found('', request.method, false),
+    const metered: MeteredRequest = {
+      startMs: this.#metrics.begin(0, this.#notifiesMonitor),
+      row: this.#metrics.routeFound('', request.method, false),
       isDropped: false,
     };
-    const marked = this.#of(request);
-    marked[this.#key] = begun;
-    const answered = (value: unknown): void => {
-      marked[this.#key] = undefined;
-      if (value instanceof Response && !begun.isDropped)
-        over(metrics, begun, value, value.status, false, tells);
-      else metrics.left(tells);
-    };
-    const failed = (error: unknown): never => {
-      marked[this.#key] = undefined;
-      metrics.finish(begun.startMs, begun.id, 500, false, tells);
-      throw error;
-    };
+    this.#properties(request)[this.#key] = metered;
     let result: T;
     try {
       result = handle();
     } catch (error) {
-      return failed(error);
+      this.#failed(request, metered);
+      throw error;
     }
     if (result instanceof Promise) {
-      return result.then((value: unknown) => {
-        answered(value);
-        return value;
-      }, failed) as T;
+      return result.then(
+        (answer: unknown) => {
+          this.#answered(request, metered, answer);
+          return answer;
+        },
+        (error: unknown) => {
+          this.#failed(request, metered);
+          throw error;
+        },
+      ) as T;
     }
-    answered(result);
+    this.#answered(request, metered, result);
     return result;
+  }
+
+  #answered(request: Request, metered: MeteredRequest, answer: unknown): void {
+    this.#properties(request)[this.#key] = undefined;
+    if (answer instanceof Response && !metered.isDropped)
+      record(this.#metrics, metered, answer, answer.status, false, this.#notifiesMonitor);
+    else this.#metrics.leave(this.#notifiesMonitor);
+  }
+
+  #failed(request: Request, { startMs, row }: MeteredRequest): void {
+    this.#properties(request)[this.#key] = undefined;
+    this.#metrics.finish(startMs, row, 500, false, this.#notifiesMonitor);
   }
 }
 
 /**
- * Counts requests of `node:http` servers, without a route: they have no router.
- * @param isLeftOut tells of a request whether it is none of the application's
- * @returns what is shown each request at its beginning; one that it has seen already is not counted again
+ * Returns a function that meters a request of a `node:http` server from its start; a request that is
+ * passed again is not counted again. Requests have no route, because `node:http` has no router.
+ * @param notifiesMonitor false if the adapter itself reports requests to the monitor
+ * @param isLeftOut returns true for requests that are not the application's
  * @internal
  */
 export function nodeMeter(
   metrics: ProductionMetrics,
-  tells: boolean,
+  notifiesMonitor: boolean,
   isLeftOut: (request: IncomingMessage) => boolean,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   const seen = new WeakSet<IncomingMessage>();
   return (request, response) => {
     if (seen.has(request) || isLeftOut(request)) return;
     seen.add(request);
-    const id = metrics.found('', request.method ?? '', false);
-    const begun: Begun = { startMs: metrics.begin(id, tells), id, isDropped: false };
-    let isOver = false;
+    const row = metrics.routeFound('', request.method ?? '', false);
+    const metered = { startMs: metrics.begin(row, notifiesMonitor), row };
+    let hasEnded = false;
     const end = (isAborted: boolean): void => {
-      if (isOver) return;
-      isOver = true;
-      over(metrics, begun, response, response.statusCode, isAborted, tells);
+      if (hasEnded) return;
+      hasEnded = true;
+      record(metrics, metered, response, response.statusCode, isAborted, notifiesMonitor);
     };
     response.once('finish', () => end(false));
-    // A client that went away is no fault of the server's, and no answer either.
+    // The client went away before the response: neither a failure of the server nor a response.
     response.once('close', () => end(!response.writableFinished));
   };
+}
+
+/** Records a request that was answered, unless a limit refused it. */
+function record(
+  metrics: ProductionMetrics,
+  { startMs, row }: Pick<MeteredRequest, 'startMs' | 'row'>,
+  answer: object,
+  status: number,
+  isAborted: boolean,
+  notifiesMonitor: boolean,
+): void {
+  if (status >= 400 && refusedAnswers.has(answer)) metrics.leave(notifiesMonitor);
+  else metrics.finish(startMs, row, status, isAborted, notifiesMonitor);
 }

@@ -1,156 +1,156 @@
-/** What a report says. Sizes in MB of 2^20 bytes, times in milliseconds; `null` is "not known (yet)"; never NaN or infinite. */
+/** Types of a report. Sizes in MB of 2^20 bytes, times in ms; `null` means "not known (yet)"; never NaN or infinite. */
 
 /** Names of the windows. */
 export type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
 
-/** Quantiles by nearest rank, in milliseconds. */
+/** Quantiles of durations by nearest rank, ms. */
 export interface LatencyQuantiles {
-  /** Half of all are not above it. */
+  /** Median. */
   readonly p50: number;
-  /** Nine of ten are not above it. */
+  /** 90th percentile. */
   readonly p90: number;
-  /** 95 of 100 are not above it. */
+  /** 95th percentile. */
   readonly p95: number;
-  /** 99 of 100 are not above it. */
+  /** 99th percentile. */
   readonly p99: number;
-  /** 999 of 1,000 are not above it. */
+  /** 99.9th percentile. */
   readonly p999: number;
-  /** The longest. */
+  /** Longest duration. */
   readonly max: number;
-  /** The arithmetic mean. */
+  /** Arithmetic mean. */
   readonly mean: number;
 }
 
-/** One route in the last one to two minutes. */
+/** Figures of one route in the last one to two minutes. */
 export interface RouteFigures {
-  /** The pattern; `''` for requests without one, `other` for all beyond the cap. */
+  /** Pattern of the route; `''` for requests without one, `other` for all routes beyond `maxRoutes`. */
   readonly route: string;
-  /** `''` if it was not said. */
+  /** HTTP method; `''` if it was not recorded. */
   readonly method: string;
   /** Requests that ended. */
   readonly requests: number;
-  /** The same a second, on average. */
+  /** Requests that ended per second, on average. */
   readonly requestsPerSecond: number;
-  /** Share of requests that failed, 0 to 1; `null` without requests. */
+  /** Share of failed requests, 0 to 1; `null` without requests. */
   readonly errorRate: number | null;
   /** Durations; `null` without requests. */
   readonly latencyMs: LatencyQuantiles | null;
-  /** Since the beginning. */
+  /** Requests since the start. */
   readonly total: number;
 }
 
-/** The plan's figures, over the report's window. */
+/** Key figures of the service, over the report's window. */
 export interface ProductionFigures {
-  /** Milliseconds, on average; `null` without requests. */
+  /** Mean duration of a request, ms; `null` without requests. */
   averageResponseTime: number | null;
-  /** Requests a second, on average over the window. */
+  /** Requests per second, on average over the window. */
   requestsPerSecond: number;
-  /** Share of requests that failed by the server's fault, 0 to 1. */
+  /** Share of requests that failed on the server's side, 0 to 1. */
   errorRate: number;
   /** Resident memory of the process, MB; `null` where it cannot be read. */
   memoryUsage: number | null;
-  /** Percent of the CPUs that the process is allowed; `null` without a monitor, and until it has two samples. */
+  /** Percent of the allowed CPUs in use; `null` without a monitor, and until it has two samples. */
   cpuUsage: number | null;
-  /** Open connections and leases of the managers that were given. */
+  /** Open connections and leases of the attached managers. */
   connectionCount: number;
-  /** Users connected, or seen in the last 15 minutes. */
+  /** Users who are connected, or were seen in the last 15 minutes. */
   activeUsers: number;
-  /** WebSocket messages a second, both ways. */
+  /** WebSocket messages per second, both directions. */
   messagesThroughput: number;
-  /** 0 to 100; `null` without data. */
+  /** Health score, 0 to 100; `null` without data. */
   healthScore: number | null;
 }
 
-/** The plan's targets. */
+/** Targets of the key figures. */
 export interface ProductionTargets {
-  /** Milliseconds, above 0. Default 100. */
+  /** Greatest mean duration of a request, ms: above 0. Default 100. */
   maxResponseTime: number;
-  /** A share, 0 to 1. Default 0.01. */
+  /** Greatest share of failed requests: 0 to 1. Default 0.01. */
   maxErrorRate: number;
-  /** MB, above 0. Default 512. */
+  /** Greatest resident memory, MB: above 0. Default 512. */
   maxMemoryUsage: number;
-  /** Percent, above 0, at most 100. Default 70. */
+  /** Greatest CPU use, percent of the allowed CPUs: above 0, at most 100. Default 70. */
   maxCpuUsage: number;
-  /** 0 to 100. Default 95. */
+  /** Least health score: 0 to 100. Default 95. */
   minHealthScore: number;
 }
 
-/** The parts of the health score. */
+/** Names of the parts of the health score. */
 export type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
 
-/** One part of the health score, and why it is what it is. */
+/** One part of the health score, with the figures behind it. */
 export interface ScorePart {
-  /** 0 to 100; `null` without data: it does not count then. */
+  /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
   readonly score: number | null;
-  /** How much it counts, relative to the others. */
+  /** Weight relative to the other parts. */
   readonly weight: number;
-  /** The figure, in `unit`; `null` without data. */
+  /** The observed figure, in `unit`; `null` without data. */
   readonly observed: number | null;
-  /** At and below this the part is 100. */
+  /** Greatest value that scores 100. */
   readonly target: number;
-  /** At and above this it is 0. */
+  /** Least value that scores 0. */
   readonly zeroAt: number;
-  /** Of `observed`, `target` and `zeroAt`. */
+  /** Unit of `observed`, `target` and `zeroAt`. */
   readonly unit: 'share' | 'ms' | 'MB' | 'percent';
 }
 
-/** One of the targets, judged. */
+/** One target and whether it is met. */
 export interface TargetResult {
-  /** Its name. */
+  /** Name of the target. */
   readonly target: keyof ProductionTargets;
-  /** The figure; `null` without data. */
+  /** The observed figure; `null` without data. */
   readonly observed: number | null;
-  /** What was wanted. */
+  /** The target's value. */
   readonly threshold: number;
   /** `unknown` without data. */
   readonly result: 'pass' | 'fail' | 'unknown';
 }
 
-/** What is wrong, by how much, and what to do. */
+/** A finding: a figure beyond its threshold, and the recommended action. */
 export interface Recommendation {
-  /** Stable. */
+  /** Stable id of the finding. */
   readonly id: string;
-  /** How bad it is. */
+  /** Severity. */
   readonly severity: 'info' | 'warning' | 'critical';
-  /** The figure, as a sentence names it. */
+  /** Name of the figure, with its unit. */
   readonly figure: string;
-  /** The figure, in the unit of its sentence. */
+  /** The observed figure. */
   readonly observed: number;
-  /** What it passed. */
+  /** The threshold that it passed. */
   readonly threshold: number;
-  /** What to do; the text in `recommendations`. */
+  /** Recommended action, as in `recommendations`. */
   readonly action: string;
 }
 
-/** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
+/** The error budget of an objective, and its burn rate: at 1 it lasts exactly for its period. */
 export interface ErrorBudget {
-  /** Of which promise. */
+  /** The objective: requests without errors, or requests in time. */
   readonly id: 'errors' | 'latency';
-  /** The share of good requests that is promised, 0 to 1. */
+  /** Promised share of good requests, 0 to 1. */
   readonly objective: number;
-  /** By window; `null` without requests, or where nothing may go wrong. */
+  /** Burn rate by window; `null` without requests, or if the objective allows no bad request. */
   readonly burnRate: Readonly<Record<'5m' | '30m' | '1h' | '6h' | '3d', number | null>>;
-  /** Share of the budget of the last three days that is left, below 0 when overspent; `null` without requests. */
+  /** Remaining share of the last three days' budget, below 0 when overspent; `null` without requests. */
   readonly remaining: number | null;
-  /** `page`: 14.4 times over 1 h and 5 min, or 6 times over 6 h and 30 min; `ticket`: 1 time over 3 d and 6 h. */
+  /** `page`: burn rate 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min; `ticket`: 1 over 3 d and 6 h. */
   readonly alert: 'page' | 'ticket' | null;
 }
 
-/** One window. */
+/** Figures of one window. */
 export interface WindowFigures {
-  /** Time it covers: less than its name says, just after the start. */
+  /** Covered time, ms: less than the window's name says just after the start. */
   readonly coveredMs: number;
   /** Requests that ended. */
   readonly requests: number;
-  /** The same a second, on average; within the first second as if it were one. */
+  /** Requests that ended per second, on average; the first second counts as a whole one. */
   readonly requestsPerSecond: number;
-  /** Of these, failures by the server's fault: 5xx, and what was recorded with `error`. */
+  /** Failed requests: status 5xx, or recorded with `error`. */
   readonly errors: number;
   /** `errors` / `requests`, 0 to 1; 0 without requests. */
   readonly errorRate: number;
-  /** Answers of 400 to 499, which are the client's. */
+  /** Responses with status 400 to 499, the client's errors. */
   readonly clientErrors: number;
-  /** Requests and connections that were turned away by limits: in none of the other figures. */
+  /** Requests and connections that limits refused; they are in no other figure. */
   readonly refused: number;
   /** Durations; `null` without requests. */
   readonly latencyMs: LatencyQuantiles | null;
@@ -158,77 +158,77 @@ export interface WindowFigures {
   readonly messagesIn: number;
   /** WebSocket messages sent. */
   readonly messagesOut: number;
-  /** Bytes of those received. */
+  /** Bytes of received messages. */
   readonly bytesIn: number;
-  /** Bytes of those sent. */
+  /** Bytes of sent messages. */
   readonly bytesOut: number;
-  /** Messages both ways a second, on average. */
+  /** Messages per second, both directions, on average. */
   readonly messagesPerSecond: number;
-  /** (satisfied + tolerating / 2) / all, of T = `maxResponseTime` and 4 T; a failure satisfies nobody. `null` without requests. */
+  /** Apdex: (satisfied + tolerating / 2) / all, with T = `maxResponseTime` and 4 T; failed requests satisfy nobody. `null` without requests. */
   readonly apdex: number | null;
 }
 
-/** The report. The first five are the plan's. */
+/** Report on the health of the service. */
 export interface ProductionReport {
-  /** When it was made, ISO 8601. */
+  /** Time of the report, ISO 8601. */
   readonly timestamp: string;
-  /** The plan's figures. */
+  /** Key figures. */
   readonly metrics: ProductionFigures;
-  /** What they are compared with. */
+  /** Targets of the key figures. */
   readonly targets: ProductionTargets;
-  /** Whether every target that can be judged is met. */
+  /** True if every target with data is met. */
   readonly healthy: boolean;
-  /** The actions of `findings`, each once. */
+  /** Actions of `findings`, each once. */
   readonly recommendations: string[];
-  /** Version of this shape. */
+  /** Version of this type. */
   readonly schema: 1;
-  /** What `metrics` covers. */
+  /** Window of `metrics`. */
   readonly window: WindowName;
-  /** Time that `window` covers so far, milliseconds. */
+  /** Covered time of the window, ms. */
   readonly coveredMs: number;
-  /** Requests in it. */
+  /** Requests in the window. */
   readonly samples: number;
   /** `low` below 20 requests. */
   readonly confidence: 'low' | 'high';
-  /** What the health score is made of. */
+  /** Parts of the health score. */
   readonly scoreParts: Readonly<Record<ScorePartName, ScorePart>>;
-  /** Each target, judged. */
+  /** Every target and its result. */
   readonly targetResults: readonly TargetResult[];
-  /** The worst first. */
+  /** Findings, the most severe first. */
   readonly findings: readonly Recommendation[];
-  /** Of the requests in `window`; `null` without requests. */
+  /** Durations of the window's requests; `null` without requests. */
   readonly latencyMs: LatencyQuantiles | null;
-  /** As in `WindowFigures`, of `window`. */
+  /** Apdex of the window, as in `WindowFigures`. */
   readonly apdex: number | null;
-  /** The budgets of errors and of slow requests. */
+  /** Error budgets of the two objectives. */
   readonly slo: readonly ErrorBudget[];
   /** Requests in flight on this thread. */
   readonly inFlight: number;
-  /** Every window. */
+  /** Figures of every window. */
   readonly windows: Readonly<Record<WindowName, WindowFigures>>;
-  /** The busiest 12. */
+  /** The 12 busiest routes. */
   readonly routes: readonly RouteFigures[];
-  /** Since the beginning, by code: the 20 most frequent. */
+  /** Refusals since the start by code, the 20 most frequent. */
   readonly refusals: Readonly<Record<string, number>>;
-  /** What `recordError` was told, since the beginning: the 20 most frequent. */
+  /** Errors of `recordError` and `RequestDetails.error` since the start by kind, the 20 most frequent. */
   readonly errors: Readonly<Record<string, number>>;
 }
 
-/** Everything, for a page: the report, the busiest 100 routes, and the requests of the last minute by duration. */
+/** A report with more detail, for a page: the 100 busiest routes, and a heat map of the last minute. */
 export interface ProductionSnapshot extends ProductionReport {
-  /** Milliseconds since the metrics were made. */
+  /** Time since the metrics were created, ms. */
   readonly uptimeMs: number;
-  /** Requests of the last minute by duration. */
+  /** Heat map: requests of the last minute by second and duration. */
   readonly heat: {
-    /** Upper edges of the bands; there is one more band than edges, which is open. */
+    /** Upper edges of the bands, ms; one more band is open. */
     readonly edgesMs: readonly number[];
-    /** A row to each complete second, at most 60, the oldest first: requests by band. */
+    /** Requests by band, one row per complete second, at most 60, the oldest first. */
     readonly seconds: readonly (readonly number[])[];
   };
-  /** Users connected or seen, by window. */
+  /** Users who are connected or were seen, by window. */
   readonly activeUsers: Readonly<Record<'1m' | '5m' | '15m', number>>;
-  /** Pairs of route and method that are told apart. */
+  /** Pairs of route and method that are counted separately. */
   readonly routesKnown: number;
-  /** Requests that were counted as `other`, because there were too many routes. */
+  /** Requests counted as `other`, because their route was beyond `maxRoutes`. */
   readonly routesOverflowed: number;
 }

@@ -1,56 +1,65 @@
-/** One request: what is known of it at its end, and its timer until then. */
+/** Details of a request, its timer, and the errors for wrong ones. */
 import { outOfRange, type PortcullisError, wrongType } from '../base/errors.js';
 
-/** What is known of a request at its end. */
+/** Details of a request that ended. */
 export interface RequestDetails {
-  /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
+  /** Pattern of the route, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
   readonly route?: string | undefined;
-  /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
+  /** HTTP method, such as `GET`; an unknown method counts as `_OTHER`. */
   readonly method?: string | undefined;
-  /** Status of the response: 100 to 599; from 500 on it is an error. */
+  /** Status of the response: 100 to 599; 500 and above is an error. */
   readonly status?: number | undefined;
-  /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
+  /** Marks an error whatever the status, such as a timeout; a string is also counted as the error's kind. */
   readonly error?: boolean | string | undefined;
 }
 
-/** How a request ended. */
+/** End of a request. */
 export interface RequestEnd extends RequestDetails {
-  /** It was turned away by a limit: counted by this code, and neither as a request nor as an error. */
+  /** Code of the limit that refused the request: counted as a refusal only, neither as a request nor as an error. */
   readonly refused?: string | undefined;
 }
 
+/** @internal */
 export const NO_DETAILS: RequestEnd = Object.freeze({});
 
 /** Counts the requests that a timer begins and ends. @internal */
 export interface RequestSink {
   /** Counts one more request in flight; returns the time at its start. */
-  begin(id: number, tells: boolean): number;
+  begin(row: number, notifiesMonitor: boolean): number;
   /** Counts the end of a request. */
-  end(startMs: number, id: number, details: RequestEnd): void;
+  end(startMs: number, row: number, details: RequestEnd): void;
 }
 
-/** A request under way. */
+/**
+ * Timer of one request, from `ProductionMetrics.startRequest()`.
+ *
+ * @example
+ * using request = metrics.startRequest({ route: '/import', method: 'POST' });
+ * await work();
+ * request.end({ status: 200 });
+ */
 export class RequestTimer {
   readonly #sink: RequestSink;
   readonly #startMs: number;
-  readonly #id: number;
-  #isOver = false;
+  readonly #row: number;
+  #hasEnded = false;
 
   /** @internal */
-  constructor(sink: RequestSink, id: number) {
+  constructor(sink: RequestSink, row: number) {
     this.#sink = sink;
-    this.#id = id;
-    this.#startMs = sink.begin(id, true);
+    this.#row = row;
+    this.#startMs = sink.begin(row, true);
   }
 
   /**
-   * Counts the request with the time it took. Calls too many are ignored.
-   * @throws as `recordRequest`; the request is over all the same
+   * Records the request with its duration. Only the first call counts.
+   * @param details see `RequestEnd`; route and method may be given here, too
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for wrong details; the request has ended all the same, and is not in flight any more
    */
   end(details: RequestEnd = NO_DETAILS): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#sink.end(this.#startMs, this.#id, details);
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#sink.end(this.#startMs, this.#row, details);
   }
 
   [Symbol.dispose](): void {
@@ -58,6 +67,7 @@ export class RequestTimer {
   }
 }
 
+/** Makes the error for a wrong duration. @internal */
 export function wrongDuration(durationMs: unknown): PortcullisError {
   const allowed = 'a finite number of milliseconds of at least 0';
   return typeof durationMs === 'number'
@@ -65,6 +75,7 @@ export function wrongDuration(durationMs: unknown): PortcullisError {
     : wrongType('durationMs', durationMs, allowed);
 }
 
+/** Throws the error for a wrong status. @internal */
 export function wrongStatus(status: unknown): never {
   const allowed = 'a whole number from 100 to 599';
   throw typeof status === 'number'

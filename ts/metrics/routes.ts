@@ -1,10 +1,10 @@
-/** The rows of routes: a route is a pattern and a method; of more than `maxRoutes`, all others share one row. */
+/** Rows of the ledger: one per pair of route pattern and method. Pairs beyond `maxRoutes` share one row. */
 import { wrongType } from '../base/errors.js';
 
 const ROUTE_MAX = 200;
-/** What is counted under the names of others. @internal */
+/** Name of the shared row, and of names beyond a cap elsewhere. @internal */
 export const OTHER = 'other';
-/** The methods that are told apart; the rest is `_OTHER`, as OpenTelemetry has it. */
+/** Methods with rows of their own; all others count as `_OTHER`, as in OpenTelemetry. */
 const METHODS = new Set([
   'GET',
   'HEAD',
@@ -18,9 +18,9 @@ const METHODS = new Set([
 ]);
 const OTHER_METHOD = '_OTHER';
 
-interface Row {
+interface MethodRow {
   readonly method: string | undefined;
-  readonly id: number;
+  readonly row: number;
 }
 
 interface Names {
@@ -28,74 +28,75 @@ interface Names {
   readonly method: string;
 }
 
-function methodOf(method: string): string {
+function normalizedMethod(method: string): string {
   if (method === '' || METHODS.has(method)) return method;
   const upper = method.slice(0, 10).toUpperCase();
   return METHODS.has(upper) ? upper : OTHER_METHOD;
 }
 
-/** Control characters and halves of characters have no place in a label. */
-function cleaned(text: string): string {
-  const cut = text.length > ROUTE_MAX ? text.slice(0, ROUTE_MAX) : text;
-  return cut.replaceAll(/\p{Cc}/gu, '?').replaceAll(/\p{Cs}/gu, '\u{fffd}');
+/** Replaces control characters and lone surrogates, which a label must not hold. @internal */
+export function cleaned(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?').replaceAll(/\p{Cs}/gu, '\u{fffd}');
 }
 
 /** @internal */
 export class Routes {
-  /** By row. Row 0 is for requests of which neither is known. */
+  /** Route and method of each row. Row 0 is for requests without either. */
   readonly names: Names[] = [];
   readonly #maxRoutes: number;
-  readonly #added: (route: string, method: string) => void;
-  /** Rows by pattern: one to each method, of which there are few. */
-  readonly #rows = new Map<string | undefined, Row[]>();
-  #other = -1;
+  readonly #onRow: (route: string, method: string) => void;
+  /** Rows by pattern, and within a pattern by method: a short list, faster to search than a map. */
+  readonly #rows = new Map<string | undefined, MethodRow[]>();
+  #otherRow = -1;
 
-  /** @param added is told of each new row, in their order */
-  constructor(maxRoutes: number, added: (route: string, method: string) => void) {
+  /** @param onRow called with each new row, in their order */
+  constructor(maxRoutes: number, onRow: (route: string, method: string) => void) {
     this.#maxRoutes = maxRoutes;
-    this.#added = added;
+    this.#onRow = onRow;
     this.#add('', '');
-    this.#rows.set(undefined, [{ method: undefined, id: 0 }]);
+    this.#rows.set(undefined, [{ method: undefined, row: 0 }]);
   }
 
-  /** The row that the others share, or -1 while there are none. */
-  get other(): number {
-    return this.#other;
+  /** The row shared by all routes beyond the cap; -1 before there are any. */
+  get otherRow(): number {
+    return this.#otherRow;
   }
 
   /**
-   * The row of a route; what is absent counts as `''`.
+   * Returns the row of a route, creating it if there is room. An absent name counts as `''`.
    * @throws ERR_INVALID_ARG_TYPE
    */
   rowOf(route: string | undefined, method: string | undefined): number {
-    // What is no string is no key: it is looked at below.
+    // A lookup of any value but a known string finds nothing; `#find` then checks the types.
     const rows = this.#rows.get(route);
     if (rows !== undefined)
-      for (let at = 0; at < rows.length; at++) if (rows[at]!.method === method) return rows[at]!.id;
+      for (let at = 0; at < rows.length; at++)
+        if (rows[at]!.method === method) return rows[at]!.row;
     return this.#find(route, method);
   }
 
   #find(givenRoute: string | undefined = '', givenMethod: string | undefined = ''): number {
     if (typeof givenRoute !== 'string') throw wrongType('route', givenRoute, 'a string');
     if (typeof givenMethod !== 'string') throw wrongType('method', givenMethod, 'a string');
-    const [route, method] = [cleaned(givenRoute), methodOf(givenMethod)];
+    const route = cleaned(givenRoute.slice(0, ROUTE_MAX));
+    const method = normalizedMethod(givenMethod);
     const known = this.#rows.get(route)?.find((row) => row.method === method);
-    if (known !== undefined) return known.id;
+    if (known !== undefined) return known.row;
     if (this.names.length < this.#maxRoutes) return this.#add(route, method);
-    if (this.#other < 0) this.#other = this.#name(OTHER, '');
-    return this.#other;
+    if (this.#otherRow < 0) this.#otherRow = this.#append(OTHER, '');
+    return this.#otherRow;
   }
 
   #add(route: string, method: string): number {
-    const id = this.#name(route, method);
+    const row = this.#append(route, method);
     const rows = this.#rows.get(route);
-    if (rows === undefined) this.#rows.set(route, [{ method, id }]);
-    else rows.push({ method, id });
-    return id;
+    if (rows === undefined) this.#rows.set(route, [{ method, row }]);
+    else rows.push({ method, row });
+    return row;
   }
 
-  #name(route: string, method: string): number {
-    this.#added(route, method);
+  #append(route: string, method: string): number {
+    this.#onRow(route, method);
     return this.names.push({ route, method }) - 1;
   }
 }

@@ -1,7 +1,7 @@
-/** The page itself: written by `scripts/page.mjs` from `page/` at build time. */
+/** The page's document, which `scripts/page.mjs` builds from `page/`. */
 
 /** The whole document. */
 export const DOCUMENT: string;
-/** Of its style sheet and its script, as a content security policy wants them: `sha256-...`. */
+/** Hashes of its style sheet and its script for the content security policy: `sha256-...`. */
 export const STYLE_HASH: string;
 export const SCRIPT_HASH: string;

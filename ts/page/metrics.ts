@@ -1,25 +1,32 @@
-/** What the page takes from metrics, in its own words. */
+/** The figures of `ProductionMetrics` as the page shows them: rounded, shares as percentages. */
 import type {
   ProductionReport,
   ProductionSnapshot,
   Recommendation,
+  RouteFigures,
   ScorePart,
   ScorePartName,
 } from '../metrics/report.js';
-import { type PageAdvice, type PageScorePart, type PageSnapshot, short } from './snapshot.js';
+import {
+  type PageAdvice,
+  type PageRoute,
+  type PageScorePart,
+  type PageSnapshot,
+  rounded,
+} from './snapshot.js';
 
-/** Metrics, as the page sees them. @internal */
-export interface PageKpi {
+/** @internal */
+export interface PageMetrics {
   readonly score: number | null;
   readonly minScore: number;
   readonly parts: readonly PageScorePart[];
   readonly advice: readonly PageAdvice[];
   readonly requests: NonNullable<PageSnapshot['requests']>;
   readonly messages: NonNullable<PageSnapshot['messages']>;
-  readonly burn: NonNullable<PageSnapshot['budgets']>;
-  /** Requests of the last whole second by their latency; empty before there is one. */
+  readonly budgets: NonNullable<PageSnapshot['budgets']>;
+  /** Requests of the last complete second by duration; empty before there is one. */
   readonly heat: readonly number[];
-  /** Of the last ten seconds. */
+  /** Figures of the last ten seconds, for the charts. */
   readonly recent: {
     readonly errorsPerSecond: number;
     readonly p50Ms: number | null;
@@ -37,9 +44,10 @@ const NAMES: Readonly<Record<ScorePartName, string>> = {
   saturation: 'Connections',
 };
 const ROUTES_SHOWN = 20;
+const ADVICE_SHOWN = 12;
 
 const percentOf = (share: number | null): number | null =>
-  short(share === null ? null : share * 100);
+  rounded(share === null ? null : share * 100);
 
 function partOf(
   name: ScorePartName,
@@ -49,14 +57,15 @@ function partOf(
   return {
     id: name,
     name: NAMES[name],
-    score: short(score),
+    score: rounded(score),
     weight,
-    observed: isShare ? percentOf(observed) : short(observed),
-    target: isShare ? percentOf(target) : short(target),
+    observed: isShare ? percentOf(observed) : rounded(observed),
+    target: isShare ? percentOf(target) : rounded(target),
     unit: isShare || unit === 'percent' ? '%' : unit,
   };
 }
 
+/** Turns a finding into advice. Its figure, such as `share of failed requests`, becomes `Failed requests: 50 %`. */
 function adviceOf({
   id,
   severity,
@@ -67,8 +76,9 @@ function adviceOf({
 }: Recommendation): PageAdvice {
   const isShare = figure.startsWith('share ');
   const unit = isShare ? '%' : (/, (ms|MB)$/.exec(figure)?.[1] ?? '');
-  const said = (value: number): string => `${short(isShare ? value * 100 : value)} ${unit}`.trim();
-  const text = figure
+  const withUnit = (value: number): string =>
+    `${rounded(isShare ? value * 100 : value)} ${unit}`.trim();
+  const name = figure
     .replace(/^share of /, '')
     .replace(/, (?:ms|MB)$/, '')
     .replace(/^./, (first) => first.toUpperCase());
@@ -76,80 +86,81 @@ function adviceOf({
     id,
     severity,
     text: action,
-    detail: `${text}: ${said(observed)}${threshold === 0 ? '' : `, threshold ${said(threshold)}`}`,
+    detail: `${name}: ${withUnit(observed)}${threshold === 0 ? '' : `, threshold ${withUnit(threshold)}`}`,
   };
 }
 
-function budgetsOf(slo: ProductionReport['slo']): PageKpi['burn'] {
-  return slo.map(({ id, objective, burnRate, remaining, alert }) => ({
+const routeOf = ({
+  route,
+  method,
+  requestsPerSecond,
+  errorRate,
+  latencyMs,
+}: RouteFigures): PageRoute => ({
+  route: `${method} ${route === '' ? 'without a pattern' : route}`.trim(),
+  perSecond: rounded(requestsPerSecond) ?? 0,
+  errorPercent: percentOf(errorRate),
+  p50Ms: rounded(latencyMs?.p50),
+  p99Ms: rounded(latencyMs?.p99),
+});
+
+const budgetsOf = (slo: ProductionReport['slo']): PageMetrics['budgets'] =>
+  slo.map(({ id, objective, burnRate, remaining, alert }) => ({
     id,
     name: id === 'errors' ? 'without error' : 'in time',
     objectivePercent: objective * 100,
     leftPercent: percentOf(remaining),
-    burn5m: short(burnRate['5m']),
-    burn1h: short(burnRate['1h']),
-    burn6h: short(burnRate['6h']),
+    burn5m: rounded(burnRate['5m']),
+    burn1h: rounded(burnRate['1h']),
+    burn6h: rounded(burnRate['6h']),
     alert,
   }));
-}
 
-/** @internal */
-export function kpiOf(snapshot: ProductionSnapshot): PageKpi {
-  const {
-    metrics,
-    targets,
-    scoreParts,
-    findings,
-    windows,
-    latencyMs,
-    apdex,
-    inFlight,
-    routes,
-    heat,
-    slo,
-  } = snapshot;
-  const [recent, minute] = [windows['10s'], windows['1m']];
+/** Returns the figures that the page takes from metrics. @internal */
+export function pageMetricsOf(snapshot: ProductionSnapshot): PageMetrics {
+  const { metrics, scoreParts, windows, heat } = snapshot;
+  const recent = windows['10s'];
   const seconds = Math.max(1, recent.coveredMs / 1000);
-  const second = heat.seconds.at(-1) ?? [];
+  const lastSecond = heat.seconds.at(-1) ?? [];
   return {
-    score: short(metrics.healthScore),
-    minScore: targets.minHealthScore,
+    score: rounded(metrics.healthScore),
+    minScore: snapshot.targets.minHealthScore,
     parts: (Object.keys(NAMES) as ScorePartName[]).map((name) => partOf(name, scoreParts[name])),
-    advice: findings.slice(0, 12).map(adviceOf),
-    requests: {
-      perSecond: second.reduce((sum, count) => sum + count, 0),
-      errorPercent: minute.requests === 0 ? null : percentOf(minute.errorRate),
-      inFlight,
-      p50Ms: short(latencyMs?.p50),
-      p95Ms: short(latencyMs?.p95),
-      p99Ms: short(latencyMs?.p99),
-      p999Ms: short(latencyMs?.p999),
-      maxMs: short(latencyMs?.max),
-      apdex: short(apdex),
-      activeUsers: metrics.activeUsers,
-      routes: routes
-        .slice(0, ROUTES_SHOWN)
-        .map(({ route, method, requestsPerSecond, errorRate, latencyMs: latency }) => ({
-          route: `${method} ${route === '' ? 'without a pattern' : route}`.trim(),
-          perSecond: short(requestsPerSecond) ?? 0,
-          errorPercent: percentOf(errorRate),
-          p50Ms: short(latency?.p50),
-          p99Ms: short(latency?.p99),
-        })),
-    },
+    advice: snapshot.findings.slice(0, ADVICE_SHOWN).map(adviceOf),
+    requests: requestsOf(snapshot, lastSecond),
     messages: {
-      inPerSecond: short(recent.messagesIn / seconds) ?? 0,
-      outPerSecond: short(recent.messagesOut / seconds) ?? 0,
-      inBytesPerSecond: short(recent.bytesIn / seconds) ?? 0,
-      outBytesPerSecond: short(recent.bytesOut / seconds) ?? 0,
+      inPerSecond: rounded(recent.messagesIn / seconds) ?? 0,
+      outPerSecond: rounded(recent.messagesOut / seconds) ?? 0,
+      inBytesPerSecond: rounded(recent.bytesIn / seconds) ?? 0,
+      outBytesPerSecond: rounded(recent.bytesOut / seconds) ?? 0,
     },
-    burn: budgetsOf(slo),
-    heat: second,
+    budgets: budgetsOf(snapshot.slo),
+    heat: lastSecond,
     recent: {
       errorsPerSecond: recent.errors / seconds,
-      p50Ms: short(recent.latencyMs?.p50),
-      p95Ms: short(recent.latencyMs?.p95),
-      p99Ms: short(recent.latencyMs?.p99),
+      p50Ms: rounded(recent.latencyMs?.p50),
+      p95Ms: rounded(recent.latencyMs?.p95),
+      p99Ms: rounded(recent.latencyMs?.p99),
     },
+  };
+}
+
+function requestsOf(
+  { windows, latencyMs, apdex, inFlight, routes, metrics }: ProductionSnapshot,
+  lastSecond: readonly number[],
+): PageMetrics['requests'] {
+  const minute = windows['1m'];
+  return {
+    perSecond: lastSecond.reduce((sum, count) => sum + count, 0),
+    errorPercent: minute.requests === 0 ? null : percentOf(minute.errorRate),
+    inFlight,
+    p50Ms: rounded(latencyMs?.p50),
+    p95Ms: rounded(latencyMs?.p95),
+    p99Ms: rounded(latencyMs?.p99),
+    p999Ms: rounded(latencyMs?.p999),
+    maxMs: rounded(latencyMs?.max),
+    apdex: rounded(apdex),
+    activeUsers: metrics.activeUsers,
+    routes: routes.slice(0, ROUTES_SHOWN).map(routeOf),
   };
 }

@@ -131,7 +131,7 @@ export interface ResourceSnapshot {
   readonly memory: {
     /** Milliseconds since the last sample of memory. */
     readonly ageMs: number;
-    /** Resident set of the process; `null` outside of Linux. */
+    /** Resident set of the process; `null` where it cannot be read. */
     readonly rssMb: number | null;
     /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
     readonly anonymousMb: number | null;
