@@ -29,7 +29,7 @@ interface Clock {
     /** Monotonic milliseconds. */
     now(): number;
     /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-    arm(wake: () => void, delayMs: number): Alarm;
+    arm(wake: () => void, delayMs: number): ClockAlarm;
     /** Calls `wake` in the next turn. */
     soon(wake: () => void): void;
     /** Changes when the host's timers were replaced (fake timers installed or removed). */
@@ -38,7 +38,7 @@ interface Clock {
     checkpoint(): void;
 }
 /** An armed alarm. */
-interface Alarm {
+interface ClockAlarm {
     cancel(): void;
     ref(): void;
     unref(): void;
@@ -48,7 +48,7 @@ interface Alarm {
 interface TimerOptions {
     /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
     readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
+    /** Shown by `snapshot()` and `assertNoLeaks()`. Default: none. */
     readonly name?: string;
     /** Clears the timer when it aborts. Default: none. */
     readonly signal?: AbortSignal;
@@ -65,7 +65,7 @@ interface TimerOptions {
 interface TimerManagerOptions {
     /** The clock that drives it. Default: the host's. */
     readonly clock?: Clock;
-    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+    /** Whether a new timer after `close()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
     readonly strict?: boolean;
     /** Owner shown in reports. Default `timers`. */
     readonly name?: string;
@@ -73,31 +73,44 @@ interface TimerManagerOptions {
     readonly context?: 'capture' | 'none';
 }
 
-/** What `cleanup()` cleared. */
+/** Timers cleared by `close()`. */
 interface CleanupResult {
+    /** Cleared timeouts. */
     readonly timeouts: number;
+    /** Cleared intervals. */
     readonly intervals: number;
 }
-/** One pending timer in a report. */
-interface TimerReportEntry {
+/** One pending timer of a `TimerSnapshot`. */
+interface TimerSnapshotEntry {
+    /** Name from the timer's options. */
     readonly name: string | undefined;
+    /** Name of the manager or scope that holds the timer. */
     readonly owner: string;
+    /** Kind of timer. */
     readonly kind: 'timeout' | 'interval';
+    /** Milliseconds since the timer was set. */
     readonly ageMs: number;
+    /** Milliseconds until it fires next; 0 if it is due. */
     readonly nextInMs: number;
+    /** Whether it keeps the process alive. */
     readonly ref: boolean;
 }
-/** What a manager holds. */
-interface TimerReport {
+/** The pending timers of a manager, those of its scopes included. */
+interface TimerSnapshot {
+    /** Pending timers. */
     readonly active: number;
+    /** Pending timeouts. */
     readonly timeouts: number;
+    /** Pending intervals. */
     readonly intervals: number;
-    /** How many timers were asked for after `cleanup()`. */
+    /** Timers that were set after `close()` and never fire. */
     readonly inert: number;
+    /** Milliseconds until the next timer fires. `null` if none is pending. */
     readonly nextInMs: number | null;
+    /** Age of the oldest timer, ms. `null` if none is pending. */
     readonly oldestAgeMs: number | null;
-    /** At most 1,000, the oldest first. */
-    readonly timers: readonly TimerReportEntry[];
+    /** At most 1,000 timers, the oldest first. */
+    readonly timers: readonly TimerSnapshotEntry[];
 }
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 /**
@@ -110,7 +123,7 @@ type Callback<A extends unknown[]> = (...args: A) => unknown;
  * @example
  * const timers = new TimerManager();
  * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ * timers.close(); // { timeouts: 0, intervals: 1 }
  */
 declare class TimerManager {
     #private;
@@ -120,13 +133,13 @@ declare class TimerManager {
     /**
      * Calls `callback` once, after `delay`.
      * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
      */
     setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /**
      * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
      * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
      */
     setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
@@ -134,30 +147,34 @@ declare class TimerManager {
     /** The same as `clearTimeout`. */
     clearInterval(timer: TimerHandle | number | string | null | undefined): void;
     /**
-     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-     * again and from a callback.
-     * @returns how many were cleared
+     * Clears all timers, those of its scopes included. A timer that is set later is inert: it is
+     * counted and never fires. May be called again, and from a callback.
+     *
+     * @returns the numbers of timers cleared
      */
+    close(): CleanupResult;
+    /** The same as `close()`: its name in the same design in plain JavaScript. */
     cleanup(): CleanupResult;
     /** How many timers are pending, those of its scopes too. */
     getActiveTimersCount(): number;
-    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+    /** Returns a child manager: its `close()` clears its own timers, this one's `close()` both. */
     scope(name?: string): TimerManager;
+    /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
     /**
      * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+     * `close()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
      */
     sleep(delayMs: number, options?: {
         readonly signal?: AbortSignal;
         readonly ref?: boolean;
     }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `close()`. */
     interval(delayMs: number, options?: {
         readonly signal?: AbortSignal;
     }): AsyncGenerator<number, void, undefined>;
-    /** What is pending, the oldest first. */
-    report(): TimerReport;
+    /** Returns the pending timers, the oldest first. */
+    snapshot(): TimerSnapshot;
     /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
     assertNoLeaks(): void;
 }
@@ -1009,7 +1026,7 @@ interface TypedWebSocketHandler<TMessage = unknown> {
 }
 
 /** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-type Next<R = void> = () => Promise<R>;
+type MiddlewareNext<R = void> = () => Promise<R>;
 /** What a layer may return: anything, unless the chain says what its runs return. */
 type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
 /** What a run hands from layer to layer, when the chain does not say more. */
@@ -1019,7 +1036,7 @@ interface MiddlewareContext {
     [name: string]: unknown;
 }
 /** A layer: does its part, and calls `next` for the rest. */
-type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /** Makes a layer, once per configuration. */
 interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
     /** Called when the chain is compiled, not per run. */
@@ -1052,7 +1069,7 @@ interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
     breaker?: BreakerOptions | undefined;
 }
 /** What runs after the last layer. */
-type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /**
  * A compiled chain. It is a layer itself, and can be one of another chain.
  *
@@ -1077,6 +1094,8 @@ interface StrayError {
 interface MiddlewareChainOptions {
     /** Shown in warnings and diagnostics. Default `middleware`. */
     readonly name?: string | undefined;
+    /** Its clock times the layers, its timers end those with `timeoutMs`. Default: a manager of its own, which `close()` closes. */
+    readonly timers?: TimerManager | undefined;
     /**
      * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
      * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
@@ -1097,7 +1116,7 @@ interface LayerTimes {
     readonly maxMs: number;
 }
 /** What is known of a layer. */
-interface LayerReport {
+interface LayerSnapshot {
     readonly name: string;
     readonly priority: number;
     readonly enabled: boolean;
@@ -1128,13 +1147,13 @@ interface LayerReport {
     } | null;
 }
 /** What is known of a chain. */
-interface ChainReport {
+interface ChainSnapshot {
     readonly name: string;
     /** Goes up with every change. */
     readonly version: number;
     readonly timing: 'off' | 'sampled' | 'always';
     /** In the order in which they run; disabled ones in their places. */
-    readonly layers: readonly LayerReport[];
+    readonly layers: readonly LayerSnapshot[];
 }
 
 /**
@@ -1144,7 +1163,7 @@ interface ChainReport {
  * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
  *
  * @example
- * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
+ * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
  *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
  *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
@@ -1152,11 +1171,20 @@ interface ChainReport {
 declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
     #private;
     /**
-     * @param items layers; neither the array nor the items are changed
-     * @param timerManager its clock times the layers, its timers end them
+     * @param items the layers; neither the array nor the items are changed
+     * @param options see `MiddlewareChainOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
      */
-    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: MiddlewareChainOptions);
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], options?: MiddlewareChainOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param items the layers; neither the array nor the items are changed
+     * @param timerManager its clock times the layers, its timers end them
+     * @param options see `MiddlewareChainOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     */
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: Omit<MiddlewareChainOptions, 'timers'>);
     /** Goes up with every change of the chain. */
     get version(): number;
     /**
@@ -1189,8 +1217,16 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
      * observed runs, by name. Layers that were not observed yet are left out.
      */
     getPerformanceMetrics(): Record<string, number>;
-    /** All that is known of the chain. */
-    report(): ChainReport;
+    /** Returns the figures of the chain and of its layers. */
+    snapshot(): ChainSnapshot;
+    /**
+     * Ends the chain: `execute()` and every change throw ERR_CLOSED from now on. The timers of its
+     * layers are cleared, and a manager of its own is closed. A run of a compiled chain ends
+     * normally, without timeouts. May be called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
 }
 
 /** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
@@ -1606,7 +1642,7 @@ interface PageSources {
     readonly monitor?: ResourceMonitor | undefined;
     readonly metrics?: ProductionMetrics | undefined;
     readonly chain?: {
-        report(): ChainReport;
+        snapshot(): ChainSnapshot;
     } | undefined;
 }
 
@@ -1923,6 +1959,8 @@ interface ShutdownResult {
 
 /** Options of a shutdown. Times are whole milliseconds. */
 interface ShutdownOptions {
+    /** Its timers are cleared last, and its clock is used. Default: a manager of its own, which `close()` closes. */
+    readonly timers?: TimerManager | undefined;
     /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
     readonly deadlineMs?: number | undefined;
     /**
@@ -1962,7 +2000,7 @@ interface SocketWatcher {
     opened(socket: ShutdownSocket): void;
     gone(socket: ShutdownSocket): void;
 }
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
+/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.drainable(server)`. */
 interface Drainable {
     readonly name: string;
     /** Accepts nobody new; what is under way goes on. */
@@ -2002,17 +2040,25 @@ interface HealthAnswer {
  * one after the other, hooks run, timers end last. One deadline bounds it all.
  *
  * @example
- * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
- * shutdown.add(guard.part(server));
+ * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.drainable(server));
  * shutdown.onShutdown('database', () => database.close());
  */
 declare class GracefulShutdown {
     #private;
     /**
-     * @param timerManager whose timers are cleared last, and whose clock is used
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+     * @param options see `ShutdownOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay, window and close timeout together exceed the deadline
      */
-    constructor(timerManager: TimerManager, options?: ShutdownOptions);
+    constructor(options?: ShutdownOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param timerManager its timers are cleared last, and its clock is used
+     * @param options see `ShutdownOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     */
+    constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
     /** Where it is. */
     get phase(): ShutdownPhase;
     /** Whether load balancers may send anybody: until the shutdown begins. */
@@ -2022,10 +2068,13 @@ declare class GracefulShutdown {
     /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
     liveness(): HealthAnswer;
     /**
-     * Adds a part to be drained.
+     * Adds a server, or anything else that is to be drained.
+     *
+     * @param drainable `guard.drainable(server)` of an adapter, or an object with some of the methods of `Drainable`
+     * @returns this shutdown
      * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
      */
-    add(part: Drainable): this;
+    add(drainable: Drainable): this;
     /**
      * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
      * @param name shown with its error
@@ -2049,8 +2098,16 @@ declare class GracefulShutdown {
     shutdown(reason?: string): Promise<ShutdownResult>;
     /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
-    /** Takes the signal listeners away. The shutdown does so at its end. */
-    removeSignals(): void;
+    /**
+     * Takes the signal listeners away without shutting down, and closes a manager of its own. A
+     * shutdown does so at its end; one that runs goes on, and `shutdown()` can still be called. May be
+     * called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
+    /** Runs `shutdown('disposed')`, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** Why a message was not handled. */
@@ -2804,4 +2861,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, Drainable, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, Budget, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, Drainable, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerSnapshot, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };

@@ -54,7 +54,7 @@ const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, ownTimers)
 const metrics = new ProductionMetrics({ timers: ownTimers, monitor });
 metrics.recordRequest(12, { route: '/', method: 'GET', status: 200 });
 assert.match(await metrics.toPrometheus(), /# TYPE/);
-ownTimers.cleanup();
+ownTimers.close();
 
 /** One client is let in by a server's `attach`, the next is told why it is not. */
 async function status(port) {

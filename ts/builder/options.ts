@@ -71,7 +71,7 @@ export interface ServerOptions {
   /** As for the guard: what becomes of a message that `json` refuses. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
   /** How it ends. Default: as in `ShutdownOptions`, by no signal. */
-  readonly shutdown?: ShutdownOptions | undefined;
+  readonly shutdown?: Omit<ShutdownOptions, 'timers'> | undefined;
   /** Which endpoints there are; neither limited, shed nor counted by `metrics`. Default: all. */
   readonly endpoints?: Endpoints | undefined;
   /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
@@ -140,7 +140,7 @@ export function checkOptions(options: ServerOptions): void {
       new TimerManager(),
     );
   if (shutdown !== undefined)
-    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
+    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
   if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);

@@ -337,7 +337,10 @@ export function checkedPage(options: PageOptions): {
     throw wrongType('page.monitor', monitor, 'a ResourceMonitor');
   if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
     throw wrongType('page.metrics', metrics, 'a ProductionMetrics');
-  if (chain !== undefined && typeof (chain as { report?: unknown } | null)?.report !== 'function')
+  if (
+    chain !== undefined &&
+    typeof (chain as { snapshot?: unknown } | null)?.snapshot !== 'function'
+  )
     throw wrongType('page.chain', chain, 'a MiddlewareChain');
   return { path: path.replace(/\/$/, ''), title, maxViewers };
 }

@@ -5,7 +5,7 @@ import type { WebSocketStats } from '../connections/open-sockets.js';
 import type { RequestStats } from '../http/limiter.js';
 import { HEAT_EDGES_MS } from '../metrics/ledger.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
-import type { ChainReport } from '../middleware/contract.js';
+import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot, Stall } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -38,7 +38,7 @@ export interface PageSources {
     | undefined;
   readonly monitor?: ResourceMonitor | undefined;
   readonly metrics?: ProductionMetrics | undefined;
-  readonly chain?: { report(): ChainReport } | undefined;
+  readonly chain?: { snapshot(): ChainSnapshot } | undefined;
 }
 
 const ROWS_MAX = 600;
@@ -333,7 +333,7 @@ export class Recorder {
     // To list very many would hold up the loop.
     if (!isSeen || active > TIMERS_LISTED_MAX) return { active, byName: null };
     const names = new Map<string, number>();
-    for (const { name = 'unnamed' } of this.#sources.timers.report().timers)
+    for (const { name = 'unnamed' } of this.#sources.timers.snapshot().timers)
       names.set(name, (names.get(name) ?? 0) + 1);
     const byName = [...names]
       .map(([name, count]) => ({ name, count }))
@@ -342,9 +342,9 @@ export class Recorder {
   }
 
   #layers(): PageSnapshot['layers'] {
-    const report = this.#sources.chain?.report();
-    if (report === undefined) return null;
-    return report.layers
+    const chain = this.#sources.chain?.snapshot();
+    if (chain === undefined) return null;
+    return chain.layers
       .slice(0, 32)
       .map(({ name, enabled, count, errors, timeouts, self, optional }) => ({
         name: name.slice(0, 64),
