@@ -29,7 +29,7 @@ interface Clock {
     /** Monotonic milliseconds. */
     now(): number;
     /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-    arm(wake: () => void, delayMs: number): Alarm;
+    arm(wake: () => void, delayMs: number): ClockAlarm;
     /** Calls `wake` in the next turn. */
     soon(wake: () => void): void;
     /** Changes when the host's timers were replaced (fake timers installed or removed). */
@@ -38,7 +38,7 @@ interface Clock {
     checkpoint(): void;
 }
 /** An armed alarm. */
-interface Alarm {
+interface ClockAlarm {
     cancel(): void;
     ref(): void;
     unref(): void;
@@ -48,7 +48,7 @@ interface Alarm {
 interface TimerOptions {
     /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
     readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
+    /** Shown by `snapshot()` and `assertNoLeaks()`. Default: none. */
     readonly name?: string;
     /** Clears the timer when it aborts. Default: none. */
     readonly signal?: AbortSignal;
@@ -65,7 +65,7 @@ interface TimerOptions {
 interface TimerManagerOptions {
     /** The clock that drives it. Default: the host's. */
     readonly clock?: Clock;
-    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+    /** Whether a new timer after `close()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
     readonly strict?: boolean;
     /** Owner shown in reports. Default `timers`. */
     readonly name?: string;
@@ -73,31 +73,44 @@ interface TimerManagerOptions {
     readonly context?: 'capture' | 'none';
 }
 
-/** What `cleanup()` cleared. */
+/** Timers cleared by `close()`. */
 interface CleanupResult {
+    /** Cleared timeouts. */
     readonly timeouts: number;
+    /** Cleared intervals. */
     readonly intervals: number;
 }
-/** One pending timer in a report. */
-interface TimerReportEntry {
+/** One pending timer of a `TimerSnapshot`. */
+interface TimerSnapshotEntry {
+    /** Name from the timer's options. */
     readonly name: string | undefined;
+    /** Name of the manager or scope that holds the timer. */
     readonly owner: string;
+    /** Kind of timer. */
     readonly kind: 'timeout' | 'interval';
+    /** Milliseconds since the timer was set. */
     readonly ageMs: number;
+    /** Milliseconds until it fires next; 0 if it is due. */
     readonly nextInMs: number;
+    /** Whether it keeps the process alive. */
     readonly ref: boolean;
 }
-/** What a manager holds. */
-interface TimerReport {
+/** The pending timers of a manager, those of its scopes included. */
+interface TimerSnapshot {
+    /** Pending timers. */
     readonly active: number;
+    /** Pending timeouts. */
     readonly timeouts: number;
+    /** Pending intervals. */
     readonly intervals: number;
-    /** How many timers were asked for after `cleanup()`. */
+    /** Timers that were set after `close()` and never fire. */
     readonly inert: number;
+    /** Milliseconds until the next timer fires. `null` if none is pending. */
     readonly nextInMs: number | null;
+    /** Age of the oldest timer, ms. `null` if none is pending. */
     readonly oldestAgeMs: number | null;
-    /** At most 1,000, the oldest first. */
-    readonly timers: readonly TimerReportEntry[];
+    /** At most 1,000 timers, the oldest first. */
+    readonly timers: readonly TimerSnapshotEntry[];
 }
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 /**
@@ -110,7 +123,7 @@ type Callback<A extends unknown[]> = (...args: A) => unknown;
  * @example
  * const timers = new TimerManager();
  * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ * timers.close(); // { timeouts: 0, intervals: 1 }
  */
 declare class TimerManager {
     #private;
@@ -120,13 +133,13 @@ declare class TimerManager {
     /**
      * Calls `callback` once, after `delay`.
      * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
      */
     setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /**
      * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
      * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
      */
     setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
@@ -134,30 +147,34 @@ declare class TimerManager {
     /** The same as `clearTimeout`. */
     clearInterval(timer: TimerHandle | number | string | null | undefined): void;
     /**
-     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-     * again and from a callback.
-     * @returns how many were cleared
+     * Clears all timers, those of its scopes included. A timer that is set later is inert: it is
+     * counted and never fires. May be called again, and from a callback.
+     *
+     * @returns the numbers of timers cleared
      */
+    close(): CleanupResult;
+    /** The same as `close()`: its name in the same design in plain JavaScript. */
     cleanup(): CleanupResult;
     /** How many timers are pending, those of its scopes too. */
     getActiveTimersCount(): number;
-    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+    /** Returns a child manager: its `close()` clears its own timers, this one's `close()` both. */
     scope(name?: string): TimerManager;
+    /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
     /**
      * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+     * `close()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
      */
     sleep(delayMs: number, options?: {
         readonly signal?: AbortSignal;
         readonly ref?: boolean;
     }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `close()`. */
     interval(delayMs: number, options?: {
         readonly signal?: AbortSignal;
     }): AsyncGenerator<number, void, undefined>;
-    /** What is pending, the oldest first. */
-    report(): TimerReport;
+    /** Returns the pending timers, the oldest first. */
+    snapshot(): TimerSnapshot;
     /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
     assertNoLeaks(): void;
 }
@@ -1035,7 +1052,7 @@ interface TypedWebSocketHandler<TMessage = unknown> {
 }
 
 /** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-type Next<R = void> = () => Promise<R>;
+type MiddlewareNext<R = void> = () => Promise<R>;
 /** What a layer may return: anything, unless the chain says what its runs return. */
 type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
 /** What a run hands from layer to layer, when the chain does not say more. */
@@ -1045,7 +1062,7 @@ interface MiddlewareContext {
     [name: string]: unknown;
 }
 /** A layer: does its part, and calls `next` for the rest. */
-type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /** Makes a layer, once per configuration. */
 interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
     /** Called when the chain is compiled, not per run. */
@@ -1078,7 +1095,7 @@ interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
     breaker?: BreakerOptions | undefined;
 }
 /** What runs after the last layer. */
-type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /**
  * A compiled chain. It is a layer itself, and can be one of another chain.
  *
@@ -1103,6 +1120,8 @@ interface StrayError {
 interface MiddlewareChainOptions {
     /** Shown in warnings and diagnostics. Default `middleware`. */
     readonly name?: string | undefined;
+    /** Its clock times the layers, its timers end those with `timeoutMs`. Default: a manager of its own, which `close()` closes. */
+    readonly timers?: TimerManager | undefined;
     /**
      * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
      * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
@@ -1123,7 +1142,7 @@ interface LayerTimes {
     readonly maxMs: number;
 }
 /** What is known of a layer. */
-interface LayerReport {
+interface LayerSnapshot {
     readonly name: string;
     readonly priority: number;
     readonly enabled: boolean;
@@ -1154,13 +1173,13 @@ interface LayerReport {
     } | null;
 }
 /** What is known of a chain. */
-interface ChainReport {
+interface ChainSnapshot {
     readonly name: string;
     /** Goes up with every change. */
     readonly version: number;
     readonly timing: 'off' | 'sampled' | 'always';
     /** In the order in which they run; disabled ones in their places. */
-    readonly layers: readonly LayerReport[];
+    readonly layers: readonly LayerSnapshot[];
 }
 
 /**
@@ -1170,7 +1189,7 @@ interface ChainReport {
  * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
  *
  * @example
- * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
+ * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
  *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
  *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
@@ -1178,11 +1197,20 @@ interface ChainReport {
 declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
     #private;
     /**
-     * @param items layers; neither the array nor the items are changed
-     * @param timerManager its clock times the layers, its timers end them
+     * @param items the layers; neither the array nor the items are changed
+     * @param options see `MiddlewareChainOptions`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
      */
-    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: MiddlewareChainOptions);
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], options?: MiddlewareChainOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param items the layers; neither the array nor the items are changed
+     * @param timerManager its clock times the layers, its timers end them
+     * @param options see `MiddlewareChainOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     */
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: Omit<MiddlewareChainOptions, 'timers'>);
     /** Goes up with every change of the chain. */
     get version(): number;
     /**
@@ -1215,8 +1243,16 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
      * observed runs, by name. Layers that were not observed yet are left out.
      */
     getPerformanceMetrics(): Record<string, number>;
-    /** All that is known of the chain. */
-    report(): ChainReport;
+    /** Returns the figures of the chain and of its layers. */
+    snapshot(): ChainSnapshot;
+    /**
+     * Ends the chain: `execute()` and every change throw ERR_CLOSED from now on. The timers of its
+     * layers are cleared, and a manager of its own is closed. A run of a compiled chain ends
+     * normally, without timeouts. May be called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
 }
 
 /** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
@@ -1641,13 +1677,15 @@ interface WebSocketStats {
     readonly messagesTooLarge: number;
 }
 
-/** Why a request was refused or ended. */
+/** Reason for refusing a request or ending it early. */
 type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
-/** How requests fared. */
+/** Counts of requests. */
 interface RequestStats {
+    /** Requests in flight. */
     readonly active: number;
+    /** Requests that ended, early or not. */
     readonly served: number;
-    /** Refused or ended, by code; codes that never came up are absent. */
+    /** Requests refused or ended early, by code; codes without one are absent. */
     readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 
@@ -1979,7 +2017,7 @@ interface PageOptions {
     /** Middleware chain whose layers are shown. Default: the builder's own, or not in use. */
     readonly chain?: {
         /** Returns the figures of the layers. */
-        report(): ChainReport;
+        snapshot(): ChainSnapshot;
     } | undefined;
 }
 /**
@@ -2071,6 +2109,8 @@ interface ShutdownResult {
 
 /** Options of a shutdown. Times are whole milliseconds. */
 interface ShutdownOptions {
+    /** Its timers are cleared last, and its clock is used. Default: a manager of its own, which `close()` closes. */
+    readonly timers?: TimerManager | undefined;
     /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
     readonly deadlineMs?: number | undefined;
     /**
@@ -2110,7 +2150,7 @@ interface SocketWatcher {
     opened(socket: ShutdownSocket): void;
     gone(socket: ShutdownSocket): void;
 }
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
+/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.drainable(server)`. */
 interface Drainable {
     readonly name: string;
     /** Accepts nobody new; what is under way goes on. */
@@ -2150,17 +2190,25 @@ interface HealthAnswer {
  * one after the other, hooks run, timers end last. One deadline bounds it all.
  *
  * @example
- * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
- * shutdown.add(guard.part(server));
+ * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.drainable(server));
  * shutdown.onShutdown('database', () => database.close());
  */
 declare class GracefulShutdown {
     #private;
     /**
-     * @param timerManager whose timers are cleared last, and whose clock is used
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+     * @param options see `ShutdownOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay, window and close timeout together exceed the deadline
      */
-    constructor(timerManager: TimerManager, options?: ShutdownOptions);
+    constructor(options?: ShutdownOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param timerManager its timers are cleared last, and its clock is used
+     * @param options see `ShutdownOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     */
+    constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
     /** Where it is. */
     get phase(): ShutdownPhase;
     /** Whether load balancers may send anybody: until the shutdown begins. */
@@ -2170,10 +2218,13 @@ declare class GracefulShutdown {
     /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
     liveness(): HealthAnswer;
     /**
-     * Adds a part to be drained.
+     * Adds a server, or anything else that is to be drained.
+     *
+     * @param drainable `guard.drainable(server)` of an adapter, or an object with some of the methods of `Drainable`
+     * @returns this shutdown
      * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
      */
-    add(part: Drainable): this;
+    add(drainable: Drainable): this;
     /**
      * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
      * @param name shown with its error
@@ -2197,8 +2248,16 @@ declare class GracefulShutdown {
     shutdown(reason?: string): Promise<ShutdownResult>;
     /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
-    /** Takes the signal listeners away. The shutdown does so at its end. */
-    removeSignals(): void;
+    /**
+     * Takes the signal listeners away without shutting down, and closes a manager of its own. A
+     * shutdown does so at its end; one that runs goes on, and `shutdown()` can still be called. May be
+     * called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
+    /** Runs `shutdown('disposed')`, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** Why a message was not handled. */
@@ -2276,7 +2335,7 @@ interface Reply {
     readonly problem: MessageProblem | undefined;
 }
 
-/** Every stable code of input that was refused; `docs/errors.md` says what each means. */
+/** Every stable code of refused input; `docs/errors.md` explains each. */
 type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
 
 /** What a failure knows besides its code. */
@@ -2315,11 +2374,11 @@ interface ProblemDetails {
     }[];
 }
 /** What was accepted, or why it was not. */
-type Validated<T> = {
-    readonly ok: true;
+type ValidationResult<T> = {
+    readonly success: true;
     readonly value: T;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /**
@@ -2391,7 +2450,7 @@ declare class InputValidationError extends Error {
 /** JSON as text or as bytes in UTF-8. */
 type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
 /** Whether something is let through. */
-type Leniency = 'allow' | 'refuse';
+type JsonLeniency = 'allow' | 'refuse';
 /** What JSON may look like. A count equal to its limit passes. */
 interface JsonLimits {
     /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
@@ -2409,17 +2468,17 @@ interface JsonLimits {
     /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
     /** An object that repeats a key, however it is escaped. Default `refuse`. */
-    readonly duplicateKeys?: Leniency | undefined;
+    readonly duplicateKeys?: JsonLeniency | undefined;
     /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
-    readonly forbiddenKeys?: Leniency | undefined;
+    readonly forbiddenKeys?: JsonLeniency | undefined;
     /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
-    readonly numberOverflow?: Leniency | undefined;
+    readonly numberOverflow?: JsonLeniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
-    readonly unsafeIntegers?: Leniency | undefined;
+    readonly unsafeIntegers?: JsonLeniency | undefined;
     /** Strings with half of a surrogate pair. Default `refuse`. */
-    readonly surrogates?: Leniency | undefined;
+    readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
-    readonly nul?: Leniency | undefined;
+    readonly nul?: JsonLeniency | undefined;
 }
 /** What JSON that passed is like. */
 interface JsonReport {
@@ -2445,17 +2504,17 @@ interface JsonReport {
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
- * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
+ * if (!result.success) return Response.json(result.error.toProblem(), { status: result.error.status });
  */
-declare function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport>;
+declare function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport>;
 /**
  * As `parseJson`, but returns failures instead of throwing them.
  *
  * @example
  * const result = safeParseJson(message);
- * if (result.ok) handle(result.value);
+ * if (result.success) handle(result.value);
  */
-declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown>;
+declare function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown>;
 /**
  * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
  *
@@ -2586,7 +2645,7 @@ declare function isPublicAddress(ip: string): boolean;
 
 /**
  * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
+ * stable `code`; its `safe…` twin returns `{ success, value }` or `{ success, error }` and costs less when
  * it refuses. All methods are static and need no `this`.
  */
 declare class InputValidator {
@@ -2601,7 +2660,7 @@ declare class InputValidator {
      */
     static validateToken(token: string | undefined): string;
     /** As `validateToken`, without throwing. */
-    static safeValidateToken(token: unknown): Validated<string>;
+    static safeValidateToken(token: unknown): ValidationResult<string>;
     /**
      * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
      * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
@@ -2617,7 +2676,7 @@ declare class InputValidator {
      */
     static validateUrl(url: string | undefined, options?: UrlOptions): string;
     /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
-    static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl>;
+    static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl>;
     /**
      * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
      * is left out, unless `strict` makes that a failure.
@@ -2630,7 +2689,7 @@ declare class InputValidator {
      */
     static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
     /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
-    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
+    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): ValidationResult<HeaderReport>;
     /**
      * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
      * For text or bytes that came in, use `parseJson`, which judges before it parses.
@@ -2643,53 +2702,132 @@ declare class InputValidator {
      */
     static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
     /** As `validateJsonPayload`, without throwing. */
-    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null>;
+    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null>;
 }
 
-/** What a Standard Schema (version 1) says of a value. */
-type SchemaResult<T> = {
-    readonly value: T;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly SchemaIssue[];
-};
-/** Why a value was refused. */
-interface SchemaIssue {
-    readonly message: string;
-    readonly path?: readonly (string | number)[];
-    /** The stable code. */
-    readonly code: string;
+/** The Standard Typed interface. This is a base type extended by other specs. */
+interface StandardTypedV1<Input = unknown, Output = Input> {
+    /** The Standard properties. */
+    readonly "~standard": StandardTypedV1.Props<Input, Output>;
 }
-/** A Standard Schema, version 1. */
-interface Schema<Input, Output> {
-    readonly '~standard': {
+declare namespace StandardTypedV1 {
+    /** The Standard Typed properties interface. */
+    interface Props<Input = unknown, Output = Input> {
+        /** The version number of the standard. */
         readonly version: 1;
-        readonly vendor: 'portcullis';
-        readonly validate: (value: unknown) => SchemaResult<Output>;
-        readonly types?: {
-            readonly input: Input;
-            readonly output: Output;
-        };
-    };
+        /** The vendor name of the schema library. */
+        readonly vendor: string;
+        /** Inferred types associated with the schema. */
+        readonly types?: Types<Input, Output> | undefined;
+    }
+    /** The Standard Typed types interface. */
+    interface Types<Input = unknown, Output = Input> {
+        /** The input type of the schema. */
+        readonly input: Input;
+        /** The output type of the schema. */
+        readonly output: Output;
+    }
+    /** Infers the input type of a Standard Typed. */
+    type InferInput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["input"];
+    /** Infers the output type of a Standard Typed. */
+    type InferOutput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["output"];
+}
+/** The Standard Schema interface. */
+interface StandardSchemaV1<Input = unknown, Output = Input> {
+    /** The Standard Schema properties. */
+    readonly "~standard": StandardSchemaV1.Props<Input, Output>;
+}
+declare namespace StandardSchemaV1 {
+    /** The Standard Schema properties interface. */
+    interface Props<Input = unknown, Output = Input> extends StandardTypedV1.Props<Input, Output> {
+        /** Validates unknown input values. */
+        readonly validate: (value: unknown, options?: StandardSchemaV1.Options | undefined) => Result<Output> | Promise<Result<Output>>;
+    }
+    /** The result interface of the validate function. */
+    type Result<Output> = SuccessResult<Output> | FailureResult;
+    /** The result interface if validation succeeds. */
+    interface SuccessResult<Output> {
+        /** The typed output value. */
+        readonly value: Output;
+        /** A falsy value for `issues` indicates success. */
+        readonly issues?: undefined;
+    }
+    interface Options {
+        /** Explicit support for additional vendor-specific parameters, if needed. */
+        readonly libraryOptions?: Record<string, unknown> | undefined;
+    }
+    /** The result interface if validation fails. */
+    interface FailureResult {
+        /** The issues of failed validation. */
+        readonly issues: ReadonlyArray<Issue>;
+    }
+    /** The issue interface of the failure output. */
+    interface Issue {
+        /** The error message of the issue. */
+        readonly message: string;
+        /** The path of the issue, if any. */
+        readonly path?: ReadonlyArray<PropertyKey | PathSegment> | undefined;
+    }
+    /** The path segment interface of the issue. */
+    interface PathSegment {
+        /** The key representing a path segment. */
+        readonly key: PropertyKey;
+    }
+    /** The Standard types interface. */
+    interface Types<Input = unknown, Output = Input> extends StandardTypedV1.Types<Input, Output> {
+    }
+    /** Infers the input type of a Standard. */
+    type InferInput<Schema extends StandardTypedV1> = StandardTypedV1.InferInput<Schema>;
+    /** Infers the output type of a Standard. */
+    type InferOutput<Schema extends StandardTypedV1> = StandardTypedV1.InferOutput<Schema>;
+}
+
+/** Why a schema refused a value: an issue of Standard Schema with a stable code. */
+interface InputSchemaIssue extends StandardSchemaV1.Issue {
+    /** The code, as in `ValidationFailure.code`. */
+    readonly code: FailureCode;
+    /** Position in the JSON or payload: keys and indexes from the outside in. */
+    readonly path?: readonly (string | number)[];
+}
+/** Result of a schema: the value, or the issues. */
+type InputSchemaResult<Output> = StandardSchemaV1.SuccessResult<Output> | {
+    readonly issues: readonly InputSchemaIssue[];
+};
+/** Result of a schema that may have to wait, such as for a fetched key set. */
+type InputSchemaAnswer<Output> = InputSchemaResult<Output> | Promise<InputSchemaResult<Output>>;
+interface InputSchemaProps<Input, Output, Answer extends InputSchemaAnswer<Output>> extends StandardSchemaV1.Props<Input, Output> {
+    readonly vendor: 'portcullis';
+    readonly validate: (value: unknown) => Answer;
+}
+/**
+ * A Standard Schema, version 1 (https://standardschema.dev). Elysia and other frameworks take it
+ * in place of a schema of their own. `Answer` is the type that `validate` returns.
+ *
+ * @example
+ * const body: InputSchema<unknown, unknown> = payloadSchema(65_536);
+ */
+interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Output> = InputSchemaResult<Output>> extends StandardSchemaV1<Input, Output> {
+    /** The validator, in the form of the standard. */
+    readonly '~standard': InputSchemaProps<Input, Output, Answer>;
 }
 /**
  * `InputValidator.validateToken` as a Standard Schema.
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
-declare function tokenSchema(): Schema<string, string>;
+declare function tokenSchema(): InputSchema<string, string>;
 /** `InputValidator.validateUrl` as a Standard Schema. */
-declare function urlSchema(options?: UrlOptions): Schema<string, string>;
+declare function urlSchema(options?: UrlOptions): InputSchema<string, string>;
 /** `InputValidator.validateHeaders` as a Standard Schema. */
-declare function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues>;
+declare function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues>;
 /** `parseJson` as a Standard Schema: from text or bytes to the value. */
-declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
+declare function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown>;
 /**
  * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
-declare function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown>;
+declare function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown>;
 
 /** Where a key set is, and how it is kept. */
 interface RemoteJwks {
@@ -2711,7 +2849,7 @@ interface RemoteJwks {
     readonly onError?: ((error: PortcullisError) => void) | undefined;
 }
 /** What became of the fetches so far. */
-interface JwksStats {
+interface JwksSnapshot {
     readonly fetches: number;
     readonly failures: number;
     /** Fetches that were answered with 304. */
@@ -2817,15 +2955,15 @@ interface TokenClaims {
 }
 /** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
 type TokenResult<C = TokenClaims> = {
-    readonly ok: true;
+    readonly success: true;
     readonly claims: C;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /** Every check that a token fails. */
 interface TokenExplanation {
-    readonly ok: boolean;
+    readonly success: boolean;
     readonly errors: readonly ValidationFailure[];
 }
 /** A token to take back. */
@@ -2838,7 +2976,7 @@ interface TokenRevocation {
     readonly exp: number;
 }
 /** What a verifier holds. */
-interface TokenVerifierStats {
+interface TokenVerifierSnapshot {
     readonly keys: number;
     /** Keys of the last set that were left out, by their place in it. */
     readonly skippedKeys: readonly {
@@ -2848,27 +2986,7 @@ interface TokenVerifierStats {
     readonly cached: number;
     readonly revocations: number;
     /** Of a fetched set. */
-    readonly jwks: JwksStats | undefined;
-}
-/** What a Standard Schema says of a token: its claims, or issues. */
-type TokenSchemaResult = {
-    readonly value: TokenClaims;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly {
-        readonly message: string;
-        readonly code: FailureCode;
-    }[];
-};
-/** A Standard Schema, version 1, from a token to its claims. */
-interface TokenSchema {
-    readonly version: 1;
-    readonly vendor: 'portcullis';
-    readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
-    readonly types?: {
-        readonly input: string;
-        readonly output: TokenClaims;
-    };
+    readonly jwks: JwksSnapshot | undefined;
 }
 /**
  * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
@@ -2882,13 +3000,13 @@ interface TokenSchema {
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
- * if (result.ok) console.log(result.claims.sub);
+ * if (result.success) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-declare class TokenVerifier {
+declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>> {
     #private;
     /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
-    readonly '~standard': TokenSchema;
+    readonly '~standard': InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>>['~standard'];
     constructor(options: TokenVerifierOptions);
     /**
      * Its claims.
@@ -2934,7 +3052,7 @@ declare class TokenVerifier {
      */
     setKeys(keys: TokenKey | readonly TokenKey[]): void;
     /** What it holds. */
-    stats(): TokenVerifierStats;
+    snapshot(): TokenVerifierSnapshot;
     /** Ends the fetching of keys. Those it has stay in use. */
     close(): void;
     [Symbol.dispose](): void;
@@ -2952,4 +3070,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageOptions, PageSnapshot, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -1114,7 +1114,9 @@ describe('a connection that was closed from here', () => {
       const { timers, manager, connection } = closing(early);
       connection.socket.readyState = 3;
       expect(manager.release(connection)).toBe(false);
-      expect(timers.report().timers.map(({ name }) => name)).not.toContain('connections.terminate');
+      expect(timers.snapshot().timers.map(({ name }) => name)).not.toContain(
+        'connections.terminate',
+      );
     },
   );
 

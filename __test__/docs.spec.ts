@@ -132,7 +132,8 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
   TimerManagerOptions: (given) => new TimerManager(given as never),
   TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
-  MiddlewareChainOptions: (given) => new PerformantMiddlewareChain([], timers, given as never),
+  MiddlewareChainOptions: (given) =>
+    new PerformantMiddlewareChain([], { timers, ...given } as never).close(),
   MiddlewareItem: (given) =>
     new PerformantMiddlewareChain(
       [{ name: 'a', middleware: () => undefined, ...given } as never],
@@ -169,7 +170,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
   RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
-  ShutdownOptions: (given) => new GracefulShutdown(timers, given as never).removeSignals(),
+  ShutdownOptions: (given) => new GracefulShutdown({ timers, ...given } as never).close(),
   MessageRouterOptions: (given) => new MessageRouter(given as never),
   PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
   GuardOptions: (given) =>

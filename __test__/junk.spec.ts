@@ -79,10 +79,10 @@ function bombard(target: object, except: readonly string[] = []): void {
 it('a timer manager takes anything and keeps its count', () => {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
-  bombard(timers, ['cleanup', 'interval']);
+  bombard(timers, ['close', 'cleanup', 'interval']);
   const armed = timers.getActiveTimersCount();
-  expect(timers.report().active).toBe(armed);
-  const cleared = timers.cleanup();
+  expect(timers.snapshot().active).toBe(armed);
+  const cleared = timers.close();
   expect([cleared.timeouts + cleared.intervals, timers.getActiveTimersCount()]).toEqual([armed, 0]);
   const handle = new TimerManager({ clock }).setTimeout(() => undefined, 5);
   expect(handle).toBeInstanceOf(TimerHandle);
@@ -114,13 +114,13 @@ it('a middleware chain takes anything and still runs', async () => {
     timers,
     { onError: () => undefined },
   );
-  bombard(chain);
+  bombard(chain, ['close']);
   const run = chain.execute() as unknown as (...args: unknown[]) => Promise<unknown>;
   for (const first of JUNK)
     for (const second of JUNK)
       await Promise.race([run(first, second).catch(() => undefined), undefined]);
-  for (const { name } of chain.report().layers) if (name !== 'plain') chain.remove(name);
-  expect(chain.enable('plain').report().layers).toHaveLength(1);
+  for (const { name } of chain.snapshot().layers) if (name !== 'plain') chain.remove(name);
+  expect(chain.enable('plain').snapshot().layers).toHaveLength(1);
   const context: { ran?: boolean } = {};
   await chain.execute()(context, () => (context.ran = true));
   expect([context.ran, timers.getActiveTimersCount()]).toEqual([true, 0]);

@@ -591,11 +591,11 @@ describe('options', () => {
 
   it('whose chain fails cost the page its seconds, and not the server', async () => {
     let fails = false;
-    const report = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
+    const figures = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
     const chain = {
-      report() {
+      snapshot() {
         if (fails) throw new Error('a chain of their own');
-        return report;
+        return figures;
       },
     };
     const { page, clock } = setUp({ chain });

@@ -4,11 +4,13 @@ import {
   PortcullisError,
   type ShutdownOptions,
   type Drainable,
-  type ShutdownSocket,
-  type SocketWatcher,
   TimerManager,
 } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
+
+// As a drainable of the user's own gets them.
+type SocketWatcher = Parameters<NonNullable<Drainable['watchSockets']>>[0];
+type ShutdownSocket = Parameters<SocketWatcher['opened']>[0];
 
 const lost: unknown[] = [];
 const note = (error: unknown): void => void lost.push(error);
@@ -158,6 +160,58 @@ describe('a shutdown', () => {
     expect(process.listenerCount('SIGTERM')).toBe(1);
     expect((await shutdown.simulate()).reason).toBe('SIGTERM');
     expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('close() takes the signals away and shuts nothing down, as the end of a block does', async () => {
+    const listening = (): number => process.listenerCount('SIGTERM');
+    const { timers, shutdown } = setUp({ signals: ['SIGTERM'] });
+    timers.setTimeout(() => undefined, 1000);
+    expect(listening()).toBe(1);
+    shutdown.close();
+    shutdown.close();
+    expect([listening(), shutdown.phase, timers.getActiveTimersCount()]).toEqual([0, 'running', 1]);
+    const other = setUp({ signals: ['SIGTERM'] }).shutdown;
+    other[Symbol.dispose]();
+    expect([listening(), other.phase]).toEqual([0, 'running']);
+    // It can still be told to shut down.
+    expect(await shutdown.shutdown()).toMatchObject({ graceful: true, timersCleared: 1 });
+  });
+
+  it('await using shuts down', async () => {
+    const { shutdown } = setUp({ signals: ['SIGTERM'] });
+    await shutdown[Symbol.asyncDispose]();
+    expect([shutdown.phase, process.listenerCount('SIGTERM')]).toEqual(['stopped', 0]);
+    expect((await shutdown.shutdown()).reason).toBe('disposed');
+  });
+
+  it('takes its timers as an option, as an argument, or makes its own', async () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    timers.setTimeout(() => undefined, 1000);
+    const positional = new GracefulShutdown(timers, { preDrainDelayMs: 0 });
+    expect(await positional.shutdown()).toMatchObject({ timersCleared: 1 });
+    expect(await new GracefulShutdown().shutdown()).toMatchObject({ graceful: true });
+    const own = new GracefulShutdown({ preDrainDelayMs: 0 });
+    own.close();
+    expect(await own.shutdown()).toMatchObject({ graceful: true, timersCleared: 0 });
+    const refused = (run: () => unknown, field: string): void =>
+      expect(run).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }));
+    refused(() => new GracefulShutdown(timers, { timers } as never), 'timers');
+    refused(() => new GracefulShutdown({ timers: {} } as never), 'timers');
+    refused(() => new GracefulShutdown(undefined as never, {}), 'timerManager');
+    refused(() => new GracefulShutdown(5 as never), 'options');
+    refused(() => new GracefulShutdown(timers, null as never), 'options');
+  });
+
+  it('refuses what cannot be drained, by the name of its field', () => {
+    const { shutdown } = setUp();
+    for (const [drainable, field] of [
+      [null, 'drainable'],
+      [{}, 'drainable.name'],
+      [{ name: 'http', drain: true }, 'drainable.drain'],
+    ] as const)
+      expect(() => shutdown.add(drainable as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }),
+      );
   });
 
   it('installs no signals unless told to', () => {
@@ -444,7 +498,7 @@ describe('a shutdown', () => {
     expect([atHook, timers.getActiveTimersCount()]).toEqual([2, 0]);
   });
 
-  it('survives parts that throw everywhere', async () => {
+  it('survives drainables that throw everywhere', async () => {
     const { clock, shutdown } = setUp({
       onPhase: () => {
         throw new Error('onPhase');
@@ -454,7 +508,7 @@ describe('a shutdown', () => {
       },
     });
     const fail = (): never => {
-      throw new Error('part');
+      throw new Error('drainable');
     };
     shutdown.add({
       name: 'bad',
@@ -467,7 +521,7 @@ describe('a shutdown', () => {
       stop: fail,
       destroy: fail,
     });
-    const reject = (): Promise<never> => Promise.reject(new Error('part'));
+    const reject = (): Promise<never> => Promise.reject(new Error('drainable'));
     shutdown.add({ name: 'worse', drain: reject, whenIdle: reject, stop: reject, destroy: reject });
     const result = shutdown.shutdown();
     await pass(clock, 100);
@@ -506,7 +560,7 @@ describe('a shutdown', () => {
     }
   });
 
-  it('takes no parts and no hooks once it has begun', async () => {
+  it('takes no drainables and no hooks once it has begun', async () => {
     const { shutdown } = setUp();
     const result = shutdown.shutdown();
     expect(() => shutdown.add({ name: 'late' })).toThrow(PortcullisError);

@@ -87,18 +87,20 @@ describe('a timer manager', () => {
     timers.clearTimeout(timer);
     timers.clearTimeout(timer);
     timers.clearTimeout(junk({}));
-    expect([timers.cleanup(), timers.cleanup()]).toEqual([
+    expect([timers.close(), timers.close()]).toEqual([
       { timeouts: 0, intervals: 0 },
       { timeouts: 0, intervals: 0 },
     ]);
     timers.setTimeout(fired, 1).refresh();
     clock.advance(10);
-    expect([fired.mock.calls.length, timers.getActiveTimersCount(), timers.report().inert]).toEqual(
-      [2, 0, 1],
-    );
+    expect([
+      fired.mock.calls.length,
+      timers.getActiveTimersCount(),
+      timers.snapshot().inert,
+    ]).toEqual([2, 0, 1]);
     await expect(timers.sleep(1)).rejects.toThrow(fails('ERR_CLOSED'));
     const strict = new TimerManager({ clock, strict: true });
-    strict.cleanup();
+    strict.close();
     expect(() => strict.setTimeout(fired, 1)).toThrow(fails('ERR_CLOSED'));
   });
 });

@@ -103,7 +103,7 @@ describe('a client that goes while it is being identified', () => {
       `GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
     );
     const waiting = (): number =>
-      guard.manager.timers.report().timers.filter(({ name }) => name === 'identify').length;
+      guard.manager.timers.snapshot().timers.filter(({ name }) => name === 'identify').length;
     await expect.poll(() => asked.length).toBe(1);
     expect(waiting()).toBe(1);
     client[go]();

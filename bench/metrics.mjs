@@ -180,5 +180,5 @@ const bytes = Buffer.byteLength(JSON.stringify(busy.generateReport()));
 report(`generateReport, 400 routes, ${bytes} bytes`, [['portcullis', median(reports)]], 'ms');
 verdict('generateReport()', median(reports), 'ms', { most: 1 });
 verdict('its size', bytes / 1024, 'KB', { most: 16 });
-timers.cleanup();
+timers.close();
 process.exit(0);

@@ -24,8 +24,7 @@ const chain = new PerformantMiddlewareChain<{ path: string }>(
         context.path === '/flaky' ? Promise.reject(new Error('audit')) : next(),
     },
   ],
-  timers,
-  { timing: 'always', onError: () => undefined },
+  { timers, timing: 'always', onError: () => undefined },
 );
 
 const guard = portcullis({

@@ -25,7 +25,7 @@ const guard = portcullis({
   timers,
   metrics,
 });
-const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
+const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
 
 const server = createServer(
   guard.request(async (request, response) => {

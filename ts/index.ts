@@ -21,9 +21,9 @@ export {
 } from './base/errors.js';
 export { TimerHandle } from './timers/handle.js';
 export { TimerManager } from './timers/manager.js';
-export type { CleanupResult, TimerReport, TimerReportEntry } from './timers/manager.js';
+export type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './timers/manager.js';
 export type { TimerManagerOptions, TimerOptions } from './timers/options.js';
-export type { Alarm, Clock } from './base/clock.js';
+export type { Clock, ClockAlarm } from './base/clock.js';
 export type {
   TypedWebSocketConnection,
   TypedWebSocketHandler,
@@ -32,18 +32,17 @@ export type {
 export { MiddlewareChain, PerformantMiddlewareChain } from './middleware/chain.js';
 export type {
   BreakerOptions,
-  ChainReport,
+  ChainSnapshot,
   CompiledChain,
   FinalNext,
-  LayerReport,
-  LayerTimes,
+  LayerSnapshot,
   MiddlewareChainOptions,
   MiddlewareContext,
   MiddlewareFunction,
   MiddlewareItem,
+  MiddlewareNext,
   MiddlewareObject,
   MiddlewareResult,
-  Next,
   StrayError,
 } from './middleware/contract.js';
 export type { MiddlewareTrace } from './middleware/run.js';
@@ -64,7 +63,7 @@ export type { PageSnapshot } from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown/shutdown.js';
 export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
 export type { ShutdownOptions } from './shutdown/options.js';
-export type { Drainable, ShutdownSocket, SocketWatcher } from './shutdown/drainable.js';
+export type { Drainable } from './shutdown/drainable.js';
 export type {
   ShutdownError,
   ShutdownLeftover,

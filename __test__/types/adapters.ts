@@ -143,9 +143,10 @@ export async function served(): Promise<void> {
   const word: 'hello' | undefined = (await ofBuilt.hello.get()).data?.word;
   const server = await builder.start();
   const same: typeof built = server.app;
-  new GracefulShutdown(timers).add(
-    wsGuard({ manager }).drainable({} as import('node:http').Server),
-  );
+  await using shutdown = new GracefulShutdown({ timers });
+  shutdown.add(wsGuard({ manager }).drainable({} as import('node:http').Server));
+  using sameForm = new GracefulShutdown(timers, { signals: ['SIGTERM'] });
+  sameForm.add({ name: 'queue', drain: () => undefined });
   const forced: number = (await server.stop()).websocketsClosed.forced;
   console.log(word, same, forced);
 }

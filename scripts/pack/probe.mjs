@@ -57,7 +57,7 @@ const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers
 const metrics = new ProductionMetrics({ timers: ownTimers, monitor });
 metrics.recordRequest(12, { route: '/', method: 'GET', status: 200 });
 assert.match(await metrics.toPrometheus(), /# TYPE/);
-ownTimers.cleanup();
+ownTimers.close();
 
 /** Connects a client; returns the status of the answer and the socket. */
 async function status(port) {

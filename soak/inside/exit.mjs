@@ -38,9 +38,9 @@ const end = () => {
       for (const until = performance.now() + 300; performance.now() < until;);
       return undefined;
     case 'by itself':
-      return timers.cleanup();
+      return timers.close();
     case 'shutdown':
-      return void new GracefulShutdown(timers, { drainWindowMs: 100 })
+      return void new GracefulShutdown({ timers, drainWindowMs: 100 })
         .shutdown('SIGTERM')
         .then(() => process.exit(7));
     default:

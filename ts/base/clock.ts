@@ -6,7 +6,7 @@ export interface Clock {
   /** Monotonic milliseconds. */
   now(): number;
   /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-  arm(wake: () => void, delayMs: number): Alarm;
+  arm(wake: () => void, delayMs: number): ClockAlarm;
   /** Calls `wake` in the next turn. */
   soon(wake: () => void): void;
   /** Changes when the host's timers were replaced (fake timers installed or removed). */
@@ -16,7 +16,7 @@ export interface Clock {
 }
 
 /** An armed alarm. */
-export interface Alarm {
+export interface ClockAlarm {
   cancel(): void;
   ref(): void;
   unref(): void;

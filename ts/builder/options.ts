@@ -71,7 +71,7 @@ export interface ServerOptions {
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
   /** Options of the shutdown. Default: those of `ShutdownOptions`, without signals. */
-  readonly shutdown?: ShutdownOptions | undefined;
+  readonly shutdown?: Omit<ShutdownOptions, 'timers'> | undefined;
   /** Endpoints, which are never limited, shed or counted. Default: all. */
   readonly endpoints?: Endpoints | undefined;
   /** Live page, with the server's middleware. Default: none. */
@@ -141,7 +141,7 @@ export function checkOptions(options: ServerOptions): void {
       new TimerManager(),
     );
   if (shutdown !== undefined)
-    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
+    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
   if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);

@@ -118,7 +118,7 @@ export class ServerParts {
   get #isBare(): boolean {
     if (this.#version !== this.chain.version) {
       this.#version = this.chain.version;
-      this.#hasLayers = this.chain.report().layers.length > 0;
+      this.#hasLayers = this.chain.snapshot().layers.length > 0;
     }
     return !this.#hasLayers;
   }

@@ -6,11 +6,12 @@ import {
   wrongType,
 } from '../base/errors.js';
 import { didYouMean, knownOptions, wholeNumber } from '../base/options.js';
-import { TimerManager } from '../timers/manager.js';
+import type { TimerManager } from '../timers/manager.js';
+import { resolveTimers } from '../timers/ownership.js';
 import type {
-  ChainReport,
+  ChainSnapshot,
   CompiledChain,
-  LayerReport,
+  LayerSnapshot,
   MiddlewareChainOptions,
   MiddlewareContext,
   MiddlewareFunction,
@@ -35,6 +36,8 @@ const ITEM_OPTIONS = [
 ] as const;
 const DELAY_MAX_MS = 2 ** 31 - 1;
 const WARM_UP_RUNS = 64;
+
+const OPTIONS = ['name', 'timers', 'timing', 'sampleEvery', 'onError'] as const;
 
 /** Compiled chains: they listen to their final next, so as layers they need no net. */
 const compiledChains = new WeakSet<object>();
@@ -84,7 +87,7 @@ interface Compiled {
  * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
  *
  * @example
- * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
+ * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
  *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
  *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
@@ -95,6 +98,11 @@ export class PerformantMiddlewareChain<
   R = void,
 > {
   readonly #timers: TimerManager;
+  /** Whether `close()` closes `#timers` too. */
+  readonly #ownsTimers: boolean;
+  /** Holds the timers of layers with `timeoutMs`; made for the first of them. */
+  #layerTimers: TimerManager | undefined;
+  #isClosed = false;
   readonly #name: string;
   readonly #timing: 'off' | 'sampled' | 'always';
   readonly #sampler: Sampler;
@@ -105,26 +113,39 @@ export class PerformantMiddlewareChain<
   #version = 1;
 
   /**
-   * @param items layers; neither the array nor the items are changed
-   * @param timerManager its clock times the layers, its timers end them
+   * @param items the layers; neither the array nor the items are changed
+   * @param options see `MiddlewareChainOptions`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
    */
   constructor(
     items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[],
+    options?: MiddlewareChainOptions,
+  );
+  /**
+   * The same, with the manager as an argument in the place of the option `timers`.
+   *
+   * @param items the layers; neither the array nor the items are changed
+   * @param timerManager its clock times the layers, its timers end them
+   * @param options see `MiddlewareChainOptions`
+   * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+   */
+  constructor(
+    items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[],
     timerManager: TimerManager,
-    options: MiddlewareChainOptions = {},
+    options?: Omit<MiddlewareChainOptions, 'timers'>,
+  );
+  constructor(
+    items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[],
+    timersOrOptions?: TimerManager | MiddlewareChainOptions,
+    positionalOptions?: MiddlewareChainOptions,
   ) {
     if (!Array.isArray(items)) throw wrongType('items', items, 'an array of { name, middleware }');
-    if (!(timerManager instanceof TimerManager))
-      throw wrongType('timerManager', timerManager, 'a TimerManager');
-    if (typeof options !== 'object' || options === null)
-      throw wrongType('options', options, 'an object');
-    knownOptions('PerformantMiddlewareChain', options, [
-      'name',
-      'timing',
-      'sampleEvery',
-      'onError',
-    ]);
+    const { timers, isOwn, options } = resolveTimers(
+      timersOrOptions,
+      positionalOptions,
+      'middleware',
+    );
+    knownOptions('PerformantMiddlewareChain', options, OPTIONS);
     const { name = 'middleware', timing = 'sampled', onError } = options;
     if (typeof name !== 'string') throw wrongType('name', name, 'a string');
     if (timing !== 'off' && timing !== 'sampled' && timing !== 'always')
@@ -132,7 +153,8 @@ export class PerformantMiddlewareChain<
     if (onError !== undefined && typeof onError !== 'function')
       throw wrongType('onError', onError, 'a function');
     const sampleEvery = wholeNumber('sampleEvery', options.sampleEvery, 1, 1e6, 64);
-    this.#timers = timerManager;
+    this.#timers = timers;
+    this.#ownsTimers = isOwn;
     this.#name = name;
     this.#timing = timing;
     this.#onError = onError;
@@ -156,6 +178,7 @@ export class PerformantMiddlewareChain<
    * @throws what a `middleware()` of an item throws; ERR_INVALID_ARG_TYPE if it returns no function
    */
   execute(): CompiledChain<In, Out, R> {
+    this.#checkOpen();
     const compiled = this.#compiled;
     const run = compiled !== undefined && isCurrent(compiled) ? compiled.run : this.#compile();
     return run as CompiledChain<In, Out, R>;
@@ -163,6 +186,7 @@ export class PerformantMiddlewareChain<
 
   /** Compiles the chain anew at the next `execute()`, asking objects for their layers again. */
   invalidateCache(): void {
+    this.#checkOpen();
     this.#entries = this.#entries.map((entry) => ({ ...entry, made: undefined }));
     this.#compiled = undefined;
     this.#version++;
@@ -175,12 +199,14 @@ export class PerformantMiddlewareChain<
   add<Added extends object = object>(
     item: MiddlewareItem<Out & Partial<Added>, R>,
   ): PerformantMiddlewareChain<In, Out & Added, R> {
+    this.#checkOpen();
     this.#swap(unique([...this.#entries, entryOf(item, 'item')]));
     return this as unknown as PerformantMiddlewareChain<In, Out & Added, R>;
   }
 
   /** @returns whether there was such a layer */
   remove(name: string): boolean {
+    this.#checkOpen();
     if (typeof name !== 'string') throw wrongType('name', name, 'a string');
     const left = this.#entries.filter((entry) => entry.name !== name);
     if (left.length === this.#entries.length) return false;
@@ -230,17 +256,17 @@ export class PerformantMiddlewareChain<
     );
   }
 
-  /** All that is known of the chain. */
-  report(): ChainReport {
+  /** Returns the figures of the chain and of its layers. */
+  snapshot(): ChainSnapshot {
     return {
       name: this.#name,
       version: this.#version,
       timing: this.#timing,
-      layers: sorted(this.#entries).map((entry) => this.#reportOf(entry)),
+      layers: sorted(this.#entries).map((entry) => this.#snapshotOf(entry)),
     };
   }
 
-  #reportOf({ name, priority, isEnabled, figures, breaker }: Entry): LayerReport {
+  #snapshotOf({ name, priority, isEnabled, figures, breaker }: Entry): LayerSnapshot {
     const of = (place: number): number => figures.counters[place]!;
     return {
       name,
@@ -251,8 +277,8 @@ export class PerformantMiddlewareChain<
       errors: of(figure.ERRORS),
       inFlight: of(figure.IN_FLIGHT),
       detached: of(figure.DETACHED),
-      self: figures.self?.report() ?? null,
-      total: figures.total?.report() ?? null,
+      self: figures.self?.snapshot() ?? null,
+      total: figures.total?.snapshot() ?? null,
       timeouts: of(figure.TIMEOUTS),
       lateSettles: of(figure.LATE_SETTLES),
       strayErrors: of(figure.STRAY_ERRORS),
@@ -267,7 +293,33 @@ export class PerformantMiddlewareChain<
     };
   }
 
+  /**
+   * Ends the chain: `execute()` and every change throw ERR_CLOSED from now on. The timers of its
+   * layers are cleared, and a manager of its own is closed. A run of a compiled chain ends
+   * normally, without timeouts. May be called again.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#layerTimers?.close();
+    if (this.#ownsTimers) this.#timers.close();
+  }
+
+  /** Calls `close()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed)
+      throw new PortcullisError(
+        'ERR_CLOSED',
+        `the middleware chain ${describe(this.#name)} is closed`,
+      );
+  }
+
   #change(name: string, change: (entry: Entry) => Entry): this {
+    this.#checkOpen();
     if (typeof name !== 'string') throw wrongType('name', name, 'a string');
     const names = this.#entries.map((entry) => entry.name);
     if (!names.includes(name)) {
@@ -347,9 +399,15 @@ export class PerformantMiddlewareChain<
     let step = made.step;
     if (!compiledChains.has(step) && !awaitsItsNext(step)) step = netted(step, owner);
     if (timeoutMs !== undefined)
-      step = timed(step, owner, this.#timers, timeoutMs, breaker !== undefined);
+      step = timed(step, owner, this.#timersOfLayers(), timeoutMs, breaker !== undefined);
     if (breaker !== undefined) step = optional(step, owner, breaker, this.#timers);
     return hopped(step, index);
+  }
+
+  /** A scope, so that `close()` clears these timers and no others of the manager. */
+  #timersOfLayers(): TimerManager {
+    this.#layerTimers ??= this.#timers.scope(this.#name);
+    return this.#layerTimers;
   }
 
   #stray(error: unknown, stray: StrayError): void {

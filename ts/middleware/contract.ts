@@ -1,7 +1,8 @@
 /** What a layer, an item and a chain are, as types. */
+import type { TimerManager } from '../timers/manager.js';
 
 /** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-export type Next<R = void> = () => Promise<R>;
+export type MiddlewareNext<R = void> = () => Promise<R>;
 
 /** What a layer may return: anything, unless the chain says what its runs return. */
 export type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
@@ -16,7 +17,7 @@ export interface MiddlewareContext {
 /** A layer: does its part, and calls `next` for the rest. */
 export type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (
   context: C,
-  next: Next<NoInfer<R>>,
+  next: MiddlewareNext<NoInfer<R>>,
 ) => MiddlewareResult<NoInfer<R>>;
 
 /** Makes a layer, once per configuration. */
@@ -56,7 +57,7 @@ export interface MiddlewareItem<C extends object = MiddlewareContext, R = void> 
 /** What runs after the last layer. */
 export type FinalNext<C extends object = MiddlewareContext, R = void> = (
   context: C,
-  next: Next<NoInfer<R>>,
+  next: MiddlewareNext<NoInfer<R>>,
 ) => MiddlewareResult<NoInfer<R>>;
 
 /**
@@ -89,6 +90,8 @@ export interface StrayError {
 export interface MiddlewareChainOptions {
   /** Shown in warnings and diagnostics. Default `middleware`. */
   readonly name?: string | undefined;
+  /** Its clock times the layers, its timers end those with `timeoutMs`. Default: a manager of its own, which `close()` closes. */
+  readonly timers?: TimerManager | undefined;
   /**
    * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
    * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
@@ -111,7 +114,7 @@ export interface LayerTimes {
 }
 
 /** What is known of a layer. */
-export interface LayerReport {
+export interface LayerSnapshot {
   readonly name: string;
   readonly priority: number;
   readonly enabled: boolean;
@@ -143,11 +146,11 @@ export interface LayerReport {
 }
 
 /** What is known of a chain. */
-export interface ChainReport {
+export interface ChainSnapshot {
   readonly name: string;
   /** Goes up with every change. */
   readonly version: number;
   readonly timing: 'off' | 'sampled' | 'always';
   /** In the order in which they run; disabled ones in their places. */
-  readonly layers: readonly LayerReport[];
+  readonly layers: readonly LayerSnapshot[];
 }

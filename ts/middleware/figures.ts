@@ -56,7 +56,7 @@ export class Times {
     return this.#emaMs;
   }
 
-  report(): LayerTimes {
+  snapshot(): LayerTimes {
     return {
       emaMs: this.#emaMs,
       p50Ms: this.#quantile(0.5),

@@ -9,7 +9,7 @@ import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { targetOf } from '../http/answer.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
-import type { ChainReport } from '../middleware/contract.js';
+import type { ChainSnapshot } from '../middleware/contract.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
@@ -42,7 +42,7 @@ export interface PageOptions {
   readonly chain?:
     | {
         /** Returns the figures of the layers. */
-        report(): ChainReport;
+        snapshot(): ChainSnapshot;
       }
     | undefined;
 }
@@ -301,7 +301,10 @@ export function checkedPage(options: PageOptions): {
     throw wrongType('page.monitor', monitor, 'a ResourceMonitor');
   if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
     throw wrongType('page.metrics', metrics, 'a ProductionMetrics');
-  if (chain !== undefined && typeof (chain as { report?: unknown } | null)?.report !== 'function')
+  if (
+    chain !== undefined &&
+    typeof (chain as { snapshot?: unknown } | null)?.snapshot !== 'function'
+  )
     throw wrongType('page.chain', chain, 'a MiddlewareChain');
   return { path: path.replace(/\/$/, ''), title, maxViewers };
 }

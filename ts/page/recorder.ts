@@ -3,7 +3,7 @@ import { wallClockMs } from '../base/clock.js';
 import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
 import { HEAT_EDGES_MS } from '../metrics/ledger.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
-import type { ChainReport } from '../middleware/contract.js';
+import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -39,7 +39,7 @@ export interface PageSources {
 export interface RecorderSources extends PageSources {
   readonly monitor?: ResourceMonitor | undefined;
   readonly metrics?: ProductionMetrics | undefined;
-  readonly chain?: { report(): ChainReport } | undefined;
+  readonly chain?: { snapshot(): ChainSnapshot } | undefined;
 }
 
 /** Rows of the charts: ten minutes. */
@@ -125,7 +125,7 @@ export class Recorder {
       memory: memoryOf(resources, monitor),
       cpu: cpuOf(resources),
       timers: timersOf(timers, isSeen),
-      layers: layersOf(chain?.report()),
+      layers: layersOf(chain?.snapshot()),
       events: this.#events.all,
       stalls: this.#events.stalls.slice(-STALLS_SHOWN),
       row,

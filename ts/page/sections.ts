@@ -2,7 +2,7 @@
 import type { ConnectionStats } from '../connections/manager.js';
 import type { WebSocketStats } from '../connections/open-sockets.js';
 import type { RequestStats } from '../http/limiter.js';
-import type { ChainReport } from '../middleware/contract.js';
+import type { ChainSnapshot } from '../middleware/contract.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -107,15 +107,15 @@ export function timersOf(timers: TimerManager, isSeen: boolean): PageSnapshot['t
   const active = timers.getActiveTimersCount();
   if (!isSeen || active > TIMERS_LISTED_MAX) return { active, byName: null };
   const counts = new Map<string, number>();
-  for (const { name = 'unnamed' } of timers.report().timers)
+  for (const { name = 'unnamed' } of timers.snapshot().timers)
     counts.set(name, (counts.get(name) ?? 0) + 1);
   return { active, byName: sorted(counts).slice(0, TIMER_NAMES_SHOWN) };
 }
 
 /** Returns the section of middleware layers. @internal */
-export function layersOf(report: ChainReport | undefined): PageSnapshot['layers'] {
-  if (report === undefined) return null;
-  return report.layers
+export function layersOf(chain: ChainSnapshot | undefined): PageSnapshot['layers'] {
+  if (chain === undefined) return null;
+  return chain.layers
     .slice(0, LAYERS_SHOWN)
     .map(({ name, enabled, count, errors, timeouts, self, optional }) => ({
       name: name.slice(0, LAYER_NAME_SHOWN),

@@ -14,7 +14,7 @@ export interface SocketWatcher {
   gone(socket: ShutdownSocket): void;
 }
 
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
+/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.drainable(server)`. */
 export interface Drainable {
   readonly name: string;
   /** Accepts nobody new; what is under way goes on. */

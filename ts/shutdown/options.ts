@@ -1,10 +1,13 @@
 /** Options of a shutdown, checked, and the times that follow from them. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import type { TimerManager } from '../timers/manager.js';
 import type { ShutdownPhase } from './result.js';
 
 /** Options of a shutdown. Times are whole milliseconds. */
 export interface ShutdownOptions {
+  /** Its timers are cleared last, and its clock is used. Default: a manager of its own, which `close()` closes. */
+  readonly timers?: TimerManager | undefined;
   /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
   readonly deadlineMs?: number | undefined;
   /**
@@ -33,6 +36,7 @@ export interface ShutdownOptions {
 }
 
 const OPTIONS = [
+  'timers',
   'deadlineMs',
   'preDrainDelayMs',
   'drainWindowMs',
@@ -111,8 +115,6 @@ export function planOf(options: ShutdownOptions): Plan {
 }
 
 function checkOptions(options: ShutdownOptions): void {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
   knownOptions('GracefulShutdown', options, OPTIONS);
   const { closeCode, closeReason, signals, exit } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)

@@ -7,6 +7,7 @@
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
+import { resolveTimers } from '../timers/ownership.js';
 import { closeSockets, type Closing } from './closing.js';
 import { deferred, Deadline } from './deadline.js';
 import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
@@ -43,17 +44,20 @@ const ABORT_GRACE_MS = 500;
  * one after the other, hooks run, timers end last. One deadline bounds it all.
  *
  * @example
- * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
- * shutdown.add(guard.part(server));
+ * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.drainable(server));
  * shutdown.onShutdown('database', () => database.close());
  */
 export class GracefulShutdown {
-  readonly #owned: TimerManager;
-  /** Its own, on the same clock: they outlive those it clears. */
+  /** The server's timers, which the shutdown clears last. */
+  readonly #cleared: TimerManager;
+  /** Whether `close()` closes `#cleared` too. */
+  readonly #ownsTimers: boolean;
+  /** Timers of the shutdown itself, on the same clock: they outlive the server's. */
   readonly #timers: TimerManager;
   readonly #options: ShutdownOptions;
   readonly #plan: Plan;
-  readonly #parts: Drainable[] = [];
+  readonly #drainables: Drainable[] = [];
   readonly #hooks: Hook[] = [];
   readonly #holds = new Map<object, string>();
   readonly #errors: ShutdownError[] = [];
@@ -66,16 +70,28 @@ export class GracefulShutdown {
   #holdsOver: (() => void) | undefined;
 
   /**
-   * @param timerManager whose timers are cleared last, and whose clock is used
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+   * @param options see `ShutdownOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay, window and close timeout together exceed the deadline
    */
-  constructor(timerManager: TimerManager, options: ShutdownOptions = {}) {
-    if (!(timerManager instanceof TimerManager))
-      throw wrongType('timerManager', timerManager, 'a TimerManager');
+  constructor(options?: ShutdownOptions);
+  /**
+   * The same, with the manager as an argument in the place of the option `timers`.
+   *
+   * @param timerManager its timers are cleared last, and its clock is used
+   * @param options see `ShutdownOptions`
+   * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+   */
+  constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
+  constructor(
+    timersOrOptions?: TimerManager | ShutdownOptions,
+    positionalOptions?: ShutdownOptions,
+  ) {
+    const { timers, isOwn, options } = resolveTimers(timersOrOptions, positionalOptions, 'server');
     this.#plan = planOf(options);
     this.#options = options;
-    this.#owned = timerManager;
-    this.#timers = new TimerManager({ clock: timerManager.driver.clock, name: 'shutdown' });
+    this.#cleared = timers;
+    this.#ownsTimers = isOwn;
+    this.#timers = new TimerManager({ clock: timers.driver.clock, name: 'shutdown' });
     for (const signal of options.signals ?? []) {
       const listener = (): void => this.#onSignal(signal);
       this.#listeners.set(signal, listener);
@@ -126,13 +142,17 @@ export class GracefulShutdown {
   }
 
   /**
-   * Adds a part to be drained.
+   * Adds a server, or anything else that is to be drained.
+   *
+   * @param drainable `guard.drainable(server)` of an adapter, or an object with some of the methods of `Drainable`
+   * @returns this shutdown
    * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
    */
-  add(part: Drainable): this {
-    if (typeof part !== 'object' || part === null) throw wrongType('part', part, 'a ShutdownPart');
-    if (typeof part.name !== 'string' || part.name === '')
-      throw wrongType('part.name', part.name, 'a name');
+  add(drainable: Drainable): this {
+    if (typeof drainable !== 'object' || drainable === null)
+      throw wrongType('drainable', drainable, 'a Drainable');
+    if (typeof drainable.name !== 'string' || drainable.name === '')
+      throw wrongType('drainable.name', drainable.name, 'a name');
     for (const name of [
       'drain',
       'requests',
@@ -143,11 +163,11 @@ export class GracefulShutdown {
       'stop',
       'destroy',
     ] as const) {
-      if (part[name] !== undefined && typeof part[name] !== 'function')
-        throw wrongType(`part.${name}`, part[name], 'a function');
+      if (drainable[name] !== undefined && typeof drainable[name] !== 'function')
+        throw wrongType(`drainable.${name}`, drainable[name], 'a function');
     }
     this.#checkRunning();
-    this.#parts.push(part);
+    this.#drainables.push(drainable);
     return this;
   }
 
@@ -226,8 +246,27 @@ export class GracefulShutdown {
     return this.shutdown(signal);
   }
 
-  /** Takes the signal listeners away. The shutdown does so at its end. */
-  removeSignals(): void {
+  /**
+   * Takes the signal listeners away without shutting down, and closes a manager of its own. A
+   * shutdown does so at its end; one that runs goes on, and `shutdown()` can still be called. May be
+   * called again.
+   */
+  close(): void {
+    this.#removeSignals();
+    if (this.#ownsTimers) this.#cleared.close();
+  }
+
+  /** Calls `close()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Runs `shutdown('disposed')`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown('disposed');
+  }
+
+  #removeSignals(): void {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener);
     this.#listeners.clear();
   }
@@ -264,7 +303,7 @@ export class GracefulShutdown {
       ...this.#leftovers(),
       ...this.#hookLeftovers,
     ];
-    const cleared = this.#attempt('timers', () => this.#owned.cleanup()) ?? {
+    const cleared = this.#attempt('timers', () => this.#cleared.close()) ?? {
       timeouts: 0,
       intervals: 0,
     };
@@ -275,8 +314,8 @@ export class GracefulShutdown {
     const totalMs = this.#now() - startMs;
     const wasForced = this.#phase === 'forced';
     this.#enter('stopped');
-    this.#timers.cleanup();
-    this.removeSignals();
+    this.#timers.close();
+    this.#removeSignals();
     return {
       graceful: !wasForced && cut.length === 0 && forced === 0 && this.#errors.length === 0,
       reason,
@@ -296,10 +335,10 @@ export class GracefulShutdown {
     deadline: Deadline,
     startMs: number,
   ): Promise<{ readonly idle: Promise<unknown> }> {
-    const idle = this.#parts.map((part) =>
-      Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(
-        this.#failing(part.name),
-      ),
+    const idle = this.#drainables.map((drainable) =>
+      Promise.resolve(
+        this.#attempt(`${drainable.name}.whenIdle`, () => drainable.whenIdle?.()),
+      ).catch(this.#failing(drainable.name)),
     );
     // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
     const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
@@ -323,8 +362,9 @@ export class GracefulShutdown {
 
   /** Closes the open sockets. Nobody new first: a quick client would else be back before it is over. */
   #closeSockets(): Closing {
-    for (const part of this.#parts) void this.#settle(`${part.name}.drain`, () => part.drain?.());
-    return closeSockets(this.#parts, this.#plan, this.#timers, (name, step) =>
+    for (const drainable of this.#drainables)
+      void this.#settle(`${drainable.name}.drain`, () => drainable.drain?.());
+    return closeSockets(this.#drainables, this.#plan, this.#timers, (name, step) =>
       this.#attempt(name, step),
     );
   }
@@ -335,9 +375,11 @@ export class GracefulShutdown {
     for (const [name, count] of countBy(this.#holds.values()))
       cut.push({ kind: 'hold', name, count });
     if (cut.length === 0) return cut;
-    for (const part of this.#parts) {
-      this.#attempt(`${part.name}.abort`, () => part.abort?.());
-      for (const socket of this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? []) {
+    for (const drainable of this.#drainables) {
+      this.#attempt(`${drainable.name}.abort`, () => drainable.abort?.());
+      for (const socket of this.#attempt(`${drainable.name}.sockets`, () =>
+        drainable.sockets?.(),
+      ) ?? []) {
         this.#attempt('close', () => socket.close(this.#plan.closeCode, this.#plan.closeReason));
         this.#attempt('terminate', () => socket.terminate());
       }
@@ -346,13 +388,19 @@ export class GracefulShutdown {
   }
 
   #leftovers(): ShutdownLeftover[] {
-    return this.#parts.flatMap((part): ShutdownLeftover[] => {
-      const requests = this.#attempt(`${part.name}.requests`, () => part.requests?.()) ?? 0;
-      const sockets = [...(this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])]
-        .length;
+    return this.#drainables.flatMap((drainable): ShutdownLeftover[] => {
+      const requests =
+        this.#attempt(`${drainable.name}.requests`, () => drainable.requests?.()) ?? 0;
+      const sockets = [
+        ...(this.#attempt(`${drainable.name}.sockets`, () => drainable.sockets?.()) ?? []),
+      ].length;
       return [
-        ...(requests > 0 ? [{ kind: 'request', name: part.name, count: requests } as const] : []),
-        ...(sockets > 0 ? [{ kind: 'websocket', name: part.name, count: sockets } as const] : []),
+        ...(requests > 0
+          ? [{ kind: 'request', name: drainable.name, count: requests } as const]
+          : []),
+        ...(sockets > 0
+          ? [{ kind: 'websocket', name: drainable.name, count: sockets } as const]
+          : []),
       ];
     });
   }
@@ -396,7 +444,9 @@ export class GracefulShutdown {
 
   async #each(step: 'stop' | 'destroy', deadline?: Deadline): Promise<void> {
     const all = Promise.all(
-      this.#parts.map((part) => this.#settle(`${part.name}.${step}`, () => part[step]?.())),
+      this.#drainables.map((drainable) =>
+        this.#settle(`${drainable.name}.${step}`, () => drainable[step]?.()),
+      ),
     );
     await (deadline === undefined ? all : deadline.race(all));
   }

@@ -1,4 +1,4 @@
-import type { Alarm, Clock } from '../base/clock.js';
+import type { Clock, ClockAlarm } from '../base/clock.js';
 import { outOfRange } from '../base/errors.js';
 import { driverOf } from '../timers/driver.js';
 
@@ -18,7 +18,7 @@ export class ManualClock implements Clock {
     return this.#nowMs;
   }
   /** Called by timers: rings at most one alarm, when it is told to go on. */
-  arm(wake: () => void, delayMs: number): Alarm {
+  arm(wake: () => void, delayMs: number): ClockAlarm {
     const alarm = { wake, at: this.#nowMs + delayMs };
     this.#alarm = alarm;
     return {

@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
-import type { Alarm, Clock } from '../base/clock.js';
+import type { Clock, ClockAlarm } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import { Wheel } from './wheel.js';
 
@@ -77,7 +77,7 @@ export class Driver {
   /** One for each run under way: they nest. */
   readonly #batches: Batch[] = [new Batch()];
   #depth = 0;
-  #alarm: Alarm | undefined;
+  #alarm: ClockAlarm | undefined;
   #alarmAt = Infinity;
   #alarmRefed = true;
   #identity: unknown;

@@ -1,6 +1,6 @@
 /** The owner of a server's timers. */
 import { hostClock } from '../base/clock.js';
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { describe, PortcullisError, wrongType } from '../base/errors.js';
 import {
   type Action,
   captureContext,
@@ -20,38 +20,51 @@ import {
   type TimerOptions,
 } from './options.js';
 
-/** What `cleanup()` cleared. */
+/** Timers cleared by `close()`. */
 export interface CleanupResult {
+  /** Cleared timeouts. */
   readonly timeouts: number;
+  /** Cleared intervals. */
   readonly intervals: number;
 }
 
-/** One pending timer in a report. */
-export interface TimerReportEntry {
+/** One pending timer of a `TimerSnapshot`. */
+export interface TimerSnapshotEntry {
+  /** Name from the timer's options. */
   readonly name: string | undefined;
+  /** Name of the manager or scope that holds the timer. */
   readonly owner: string;
+  /** Kind of timer. */
   readonly kind: 'timeout' | 'interval';
+  /** Milliseconds since the timer was set. */
   readonly ageMs: number;
+  /** Milliseconds until it fires next; 0 if it is due. */
   readonly nextInMs: number;
+  /** Whether it keeps the process alive. */
   readonly ref: boolean;
 }
 
-/** What a manager holds. */
-export interface TimerReport {
+/** The pending timers of a manager, those of its scopes included. */
+export interface TimerSnapshot {
+  /** Pending timers. */
   readonly active: number;
+  /** Pending timeouts. */
   readonly timeouts: number;
+  /** Pending intervals. */
   readonly intervals: number;
-  /** How many timers were asked for after `cleanup()`. */
+  /** Timers that were set after `close()` and never fire. */
   readonly inert: number;
+  /** Milliseconds until the next timer fires. `null` if none is pending. */
   readonly nextInMs: number | null;
+  /** Age of the oldest timer, ms. `null` if none is pending. */
   readonly oldestAgeMs: number | null;
-  /** At most 1,000, the oldest first. */
-  readonly timers: readonly TimerReportEntry[];
+  /** At most 1,000 timers, the oldest first. */
+  readonly timers: readonly TimerSnapshotEntry[];
 }
 
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 
-const REPORT_MAX = 1000;
+const SNAPSHOT_MAX = 1000;
 
 /**
  * Owns a server's timers, so that one call ends them all.
@@ -63,7 +76,7 @@ const REPORT_MAX = 1000;
  * @example
  * const timers = new TimerManager();
  * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ * timers.close(); // { timeouts: 0, intervals: 1 }
  */
 export class TimerManager {
   /** @internal */
@@ -92,7 +105,7 @@ export class TimerManager {
   /**
    * Calls `callback` once, after `delay`.
    * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
    */
   setTimeout<A extends unknown[]>(
     callback: Callback<A>,
@@ -105,7 +118,7 @@ export class TimerManager {
   /**
    * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
    * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
    */
   setInterval<A extends unknown[]>(
     callback: Callback<A>,
@@ -145,7 +158,10 @@ export class TimerManager {
     }
     if (this.#isClosed) {
       if (this.#strict)
-        throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
+        throw new PortcullisError(
+          'ERR_CLOSED',
+          `the timer manager ${describe(this.name)} is closed: it takes no new timers`,
+        );
       this.#inert++;
       return new TimerHandle(this, kind, recipe, delayMs, -1, isRefed);
     }
@@ -224,16 +240,17 @@ export class TimerManager {
   }
 
   /**
-   * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-   * again and from a callback.
-   * @returns how many were cleared
+   * Clears all timers, those of its scopes included. A timer that is set later is inert: it is
+   * counted and never fires. May be called again, and from a callback.
+   *
+   * @returns the numbers of timers cleared
    */
-  cleanup(): CleanupResult {
+  close(): CleanupResult {
     this.#isClosed = true;
     let timeouts = 0;
     let intervals = 0;
     for (const scope of this.#scopes) {
-      const cleared = scope.cleanup();
+      const cleared = scope.close();
       timeouts += cleared.timeouts;
       intervals += cleared.intervals;
     }
@@ -245,7 +262,12 @@ export class TimerManager {
     return { timeouts, intervals };
   }
 
-  /** Calls `close` at `cleanup()`; returns what takes that back. @internal */
+  /** The same as `close()`: its name in the same design in plain JavaScript. */
+  cleanup(): CleanupResult {
+    return this.close();
+  }
+
+  /** Registers a function that `close()` calls; returns a function that takes it back. @internal */
   onCleanup(close: () => void): () => void {
     if (typeof close !== 'function') throw wrongType('close', close, 'a function');
     this.#closers.add(close);
@@ -259,7 +281,7 @@ export class TimerManager {
     return count;
   }
 
-  /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+  /** Returns a child manager: its `close()` clears its own timers, this one's `close()` both. */
   scope(name?: string): TimerManager {
     if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
     const child = new TimerManager({ ...this.#options, name: name ?? `${this.name}.scope` });
@@ -269,13 +291,14 @@ export class TimerManager {
     return child;
   }
 
+  /** Calls `close()`, for `using`. */
   [Symbol.dispose](): void {
-    this.cleanup();
+    this.close();
   }
 
   /**
    * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-   * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+   * `close()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
    */
   sleep(
     delayMs: number,
@@ -286,14 +309,18 @@ export class TimerManager {
       const { signal } = options;
       if (signal?.aborted === true) return reject(aborted(signal));
       if (this.#isClosed)
-        return reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
+        return reject(
+          new PortcullisError('ERR_CLOSED', `the timer manager ${describe(this.name)} is closed`),
+        );
       const end = (): void => {
         this.#closers.delete(close);
         signal?.removeEventListener('abort', abort);
       };
       const close = (): void => {
         end();
-        reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
+        reject(
+          new PortcullisError('ERR_CLOSED', `the timer manager ${describe(this.name)} is closed`),
+        );
       };
       const timer = this.setTimeout(
         () => {
@@ -312,7 +339,7 @@ export class TimerManager {
     });
   }
 
-  /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+  /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `close()`. */
   async *interval(
     delayMs: number,
     options: { readonly signal?: AbortSignal } = {},
@@ -352,8 +379,8 @@ export class TimerManager {
     }
   }
 
-  /** What is pending, the oldest first. */
-  report(): TimerReport {
+  /** Returns the pending timers, the oldest first. */
+  snapshot(): TimerSnapshot {
     const timers = this.#describe();
     // They are listed the youngest first, and the sort is stable.
     timers.reverse().sort((a, b) => b.ageMs - a.ageMs);
@@ -368,15 +395,15 @@ export class TimerManager {
           ? null
           : timers.reduce((least, timer) => Math.min(least, timer.nextInMs), Infinity),
       oldestAgeMs: timers[0]?.ageMs ?? null,
-      timers: timers.slice(0, REPORT_MAX),
+      timers: timers.slice(0, SNAPSHOT_MAX),
     };
   }
 
-  #describe(): TimerReportEntry[] {
+  #describe(): TimerSnapshotEntry[] {
     const now = this.driver.now();
     const own = Array.from(
       this.driver.of(this.#timers),
-      ({ name, isInterval, isRefed, createdMs, dueMs }): TimerReportEntry => ({
+      ({ name, isInterval, isRefed, createdMs, dueMs }): TimerSnapshotEntry => ({
         name,
         owner: this.name,
         kind: isInterval ? 'interval' : 'timeout',
@@ -391,7 +418,7 @@ export class TimerManager {
 
   /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
   assertNoLeaks(): void {
-    const { active, timers } = this.report();
+    const { active, timers } = this.snapshot();
     if (active === 0) return;
     const names = timers
       .slice(0, 10)

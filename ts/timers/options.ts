@@ -7,7 +7,7 @@ import { knownOptions } from '../base/options.js';
 export interface TimerOptions {
   /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
   readonly delayMs?: number;
-  /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
+  /** Shown by `snapshot()` and `assertNoLeaks()`. Default: none. */
   readonly name?: string;
   /** Clears the timer when it aborts. Default: none. */
   readonly signal?: AbortSignal;
@@ -25,7 +25,7 @@ export interface TimerOptions {
 export interface TimerManagerOptions {
   /** The clock that drives it. Default: the host's. */
   readonly clock?: Clock;
-  /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+  /** Whether a new timer after `close()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
   readonly strict?: boolean;
   /** Owner shown in reports. Default `timers`. */
   readonly name?: string;
