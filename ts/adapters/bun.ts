@@ -29,6 +29,12 @@ export interface BunGuard {
   readonly page: LivePage | undefined;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
   /** The server, for a `GracefulShutdown` to drain. */
   drainable(server: object): Drainable;
 }
@@ -271,6 +277,8 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
     drainable: (server) => bunDrainable('bun', guard, () => server as BunServer),
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const own = handler as unknown as FetchHandler;

@@ -27,6 +27,12 @@ export interface ElysiaGuard {
   readonly page: LivePage | undefined;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
   /** The app, for a `GracefulShutdown` to drain. */
   drainable(app: StoppableApp): Drainable;
 }
@@ -197,8 +203,9 @@ function headerOf(request: Request): (name: string) => string {
  * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
  * subscribers without passing their sockets and is not counted.
  *
- * Use it before the routes: those registered earlier have no hook before the upgrade, so that there
- * a client is refused by close code and nobody is identified.
+ * Use it before the routes, and not as a promise: routes registered earlier have no hook before the upgrade.
+ * Their clients are judged when they upgrade and can only be refused by close code; where `identify` or fetched
+ * keys have to be waited for, they are closed with 1008.
  *
  * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
@@ -237,6 +244,8 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
     drainable: (app: StoppableApp) =>
       bunDrainable(
         'elysia',

@@ -43,6 +43,12 @@ export interface WsGuard {
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
   /** The server, for a `GracefulShutdown` to drain. Call it before the server listens, so that it knows every socket. */
   drainable(server: Server): Drainable;
 }
@@ -268,6 +274,8 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
     attach: (server, webSocketServer) => adapter.attach(server, webSocketServer),
     handleUpgrade: (webSocketServer, request, socket, head) =>
       adapter.handleUpgrade(webSocketServer, request, socket, head),

@@ -51,7 +51,10 @@ export interface RunningServer<App> {
   readonly shutdown: GracefulShutdown;
   snapshot(): ServerStats;
   /** Shuts the server down gracefully; returns the same promise every time. */
+  close(): Promise<ShutdownResult>;
+  /** The same as `close()`. */
   stop(): Promise<ShutdownResult>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
@@ -277,6 +280,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
       const { server } = elysia;
       if (server === null || server.port === undefined)
         throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
+      const stop = (): Promise<ShutdownResult> => parts.shutdown.shutdown('stop');
       return {
         app,
         url: server.url,
@@ -286,7 +290,9 @@ export class ElysiaServerBuilder<App = BaseApp> {
         middlewares: parts.chain,
         shutdown: parts.shutdown,
         snapshot: () => parts.snapshot(),
-        stop: () => parts.shutdown.shutdown('stop'),
+        close: stop,
+        stop,
+        [Symbol.asyncDispose]: async () => void (await stop()),
       };
     } catch (error) {
       // Releases the timers and signal listeners of a server that never listened.

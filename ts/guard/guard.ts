@@ -74,6 +74,8 @@ export class Guard<R> {
   readonly #onIdentifyError: GuardOptions<R>['onIdentifyError'];
   readonly #hooks = new Hooks();
   readonly #timers: TimerManager;
+  readonly #ownsManager: boolean;
+  readonly #ownsTimers: boolean;
   readonly #identifyTimeoutMs: number;
   readonly #exempt: ReadonlySet<string>;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
@@ -126,6 +128,8 @@ export class Guard<R> {
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } =
       options;
     this.#timers = timers;
+    this.#ownsManager = options.manager === undefined;
+    this.#ownsTimers = this.#ownsManager && options.timers === undefined;
     const { metrics } = options;
     if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
       throw wrongType('metrics', metrics, 'a ProductionMetrics');
@@ -163,6 +167,16 @@ export class Guard<R> {
     if (this.manager.isOpen) this.manager.drain();
     this.requests?.drain();
     this.page?.drain();
+  }
+
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void {
+    this.page?.close();
+    if (this.#ownsManager && this.manager.isOpen) this.manager.cleanup();
+    if (this.#ownsTimers) this.#timers.close();
   }
 
   /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
