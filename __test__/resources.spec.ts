@@ -43,6 +43,12 @@ function monitored(
   return monitor;
 }
 
+/** Blocks the loop until the watcher has noticed: on a busy machine its thread may come late. */
+function blockUntilNoticed(monitor: ResourceMonitor): void {
+  for (const end = performance.now() + 10_000; performance.now() < end;)
+    if (monitor.snapshot().loop.stall !== null) return;
+}
+
 /** A file system of our own, in which a process of `rssMb` lives in a group of a limit. */
 function machine(files: Readonly<Record<string, string>>): {
   root: string;
@@ -553,7 +559,7 @@ describe('a stall', () => {
     const onStall = (stall: Stall): void => void (stalls.push(stall), toldAt.push(Date.now()));
     const monitor = monitored({}, { ...silent, stalls: { thresholdMs: 20 }, onStall });
     const block = async (id: number): Promise<void> => {
-      for (const end = performance.now() + 80; performance.now() < end;);
+      blockUntilNoticed(monitor);
       await expect
         .poll(() => stalls.some((stall) => stall.id >= id), { timeout: 10_000 })
         .toBe(true);
@@ -819,9 +825,16 @@ function stage(scene: string, file?: string): Found {
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Found;
 }
 
-/** A machine with too few CPUs for its work does stall loops: those are none of ours. */
+/**
+ * The stalls that the scene itself has made. A machine with too few CPUs makes others: threads that wait
+ * for a CPU. Linux adds a wait to a thread's figures when it ends; until then the thread is neither on a
+ * CPU nor in a system call.
+ */
 const own = (stalls: readonly Stall[]): readonly Stall[] =>
-  stalls.filter(({ cause }) => cause !== 'starved' && cause !== 'throttled');
+  stalls.filter(
+    ({ cause, systemCall }) =>
+      cause !== 'starved' && cause !== 'throttled' && (cause !== 'blocked' || systemCall !== null),
+  );
 
 describe.runIf(isLinux)('stalls', () => {
   it('are noticed while they last: the line is in the log before the block is over', () => {
@@ -838,11 +851,11 @@ describe.runIf(isLinux)('stalls', () => {
   });
 
   it('carry their cause, the system call, and what was in flight', () => {
-    const [busy] = stage('busy').stalls;
+    const [busy] = stage('busy').stalls as [Stall];
     expect(busy).toMatchObject({ id: 1, label: 'scene busy', inFlight: 1, systemCall: null });
-    expect(['busy', 'starved', 'throttled']).toContain(busy?.cause);
-    expect(busy?.durationMs).toBeGreaterThan(150);
-    expect(busy?.noticedAfterMs).toBeGreaterThanOrEqual(100);
+    expect(own([busy]).every(({ cause }) => cause === 'busy')).toBe(true);
+    expect(busy.durationMs).toBeGreaterThan(150);
+    expect(busy.noticedAfterMs).toBeGreaterThanOrEqual(100);
     const system = stage('system');
     expect(own(system.stalls)[0]).toMatchObject({
       cause: 'blocked',
@@ -884,7 +897,8 @@ describe.runIf(isLinux)('stalls', () => {
     );
     expect(monitor.snapshot().loop.watch).toBe('challenge');
     await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(2), 5000);
-    for (const end = performance.now() + 300; performance.now() < end;);
+    blockUntilNoticed(monitor);
+    for (const end = performance.now() + 200; performance.now() < end;);
     await vi.waitFor(
       () => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true),
       5000,

@@ -15,7 +15,7 @@ describe.each(['ws', 'elysia', 'bun'])(
     }, 300_000);
 
     it.each(trialsOf(host))('%s', (trial) => {
-      const [, verdict] = new RegExp(`^(\\S+) +[^:]+: ${trial} `, 'm').exec(ran.stdout) ?? [];
+      const [, verdict] = new RegExp(`^(\\S+) +[^:\n]+: ${trial} `, 'm').exec(ran.stdout) ?? [];
       expect(verdict, `${ran.stdout}${ran.stderr}`).toBe('ok');
     });
 
