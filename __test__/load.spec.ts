@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the command itself, as a user does. */
+/** Runs the command as a user does. */
 function load(
   ...args: string[]
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
@@ -30,7 +30,7 @@ interface Figures {
 
 describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
   it(
-    'has all contestants do the same work, lose nothing, and refuse whom they must',
+    'has all contestants do the same work, lose no message, and refuse the right clients',
     { timeout: 60_000 },
     async () => {
       const { code, out, err } = await load(
@@ -85,7 +85,7 @@ describe('npm run load', () => {
     [['--only', 'bare,nobody'], '--only must be bare, twin, npm or portcullis, not "nobody"'],
     [['--fast'], /--fast/],
     [['extra'], /extra/],
-  ])('%j: says what is allowed, and starts nothing', async (args, sentence) => {
+  ])('%j: prints the allowed values, and starts nothing', async (args, sentence) => {
     const { code, out, err } = await load(...args, '--results', folder);
     expect([code, out]).toEqual([1, '']);
     expect(err).toMatch(
@@ -94,13 +94,13 @@ describe('npm run load', () => {
     expect(err).toContain('npm run load -- [options]');
   });
 
-  // Root of a whole machine may raise its own limit.
+  // The root user of a machine may raise its own limit.
   const mayRaise = spawnSync('sh', ['-c', 'ulimit -n 256 && ulimit -n 60500']).status === 0;
   if (mayRaise)
     console.log(
-      'skipped: this user may raise the limit of open files, so that nobody has to be told what to do',
+      'skipped: this user may raise the limit of open files, so the command does it instead of failing',
     );
-  it.skipIf(mayRaise)('says what to do where a process may not open as many files', async () => {
+  it.skipIf(mayRaise)('tells how to raise the limit of open files', async () => {
     const said = await new Promise<string>((resolve) => {
       execFile(
         'sh',
