@@ -8,7 +8,7 @@ import { inFull } from './fixtures/long.js';
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the command itself, as a user does. */
+/** Runs the command as a user does. */
 function load(
   ...args: string[]
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
@@ -96,7 +96,7 @@ describe('npm run load', () => {
     [['--only', 'bare,nobody'], '--only must be bare, twin, npm or portcullis, not "nobody"'],
     [['--fast'], /--fast/],
     [['extra'], /extra/],
-  ])('%j: says what is allowed, and starts nothing', async (args, sentence) => {
+  ])('%j: prints the allowed values, and starts nothing', async (args, sentence) => {
     const { code, out, err } = await load(...args, '--results', folder);
     expect([code, out]).toEqual([1, '']);
     expect(err).toMatch(
@@ -105,13 +105,13 @@ describe('npm run load', () => {
     expect(err).toContain('npm run load -- [options]');
   });
 
-  // Root of a whole machine may raise its own limit.
+  // The root user of a machine may raise its own limit.
   const mayRaise = spawnSync('sh', ['-c', 'ulimit -n 256 && ulimit -n 60500']).status === 0;
   if (mayRaise)
     console.log(
-      'skipped: this user may raise the limit of open files, so that nobody has to be told what to do',
+      'skipped: this user may raise the limit of open files, so the command does it instead of failing',
     );
-  it.skipIf(mayRaise)('says what to do where a process may not open as many files', async () => {
+  it.skipIf(mayRaise)('tells how to raise the limit of open files', async () => {
     const said = await new Promise<string>((resolve) => {
       execFile(
         'sh',

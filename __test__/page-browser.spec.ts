@@ -25,7 +25,7 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<string
   throw new Error('the server ended');
 }
 
-/** Opens the page; whatever the browser complains of is kept. */
+/** Opens the page, and collects the browser's errors and warnings. */
 async function open(
   url: string,
   options: Parameters<Browser['newPage']>[0] = {},
@@ -59,7 +59,7 @@ const tile = (page: Page, id: string): Promise<string> =>
 const reads = (page: Page, selector: string, text: string): Promise<void> =>
   page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 });
 
-/** How many pixels of a chart's canvas are not empty. */
+/** Counts the painted pixels of a chart's canvas. */
 function painted(page: Page, id: string): Promise<number> {
   return page.evaluate((chart) => {
     const canvas = document.querySelector<HTMLCanvasElement>(`#chart-${chart} canvas`);
@@ -89,31 +89,35 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
     }
   });
 
-  it('shows what /stats says, while 500 connections come and go', { timeout: 60_000 }, async () => {
-    const url = await start();
-    const { page, complaints } = await open(`${url}/portcullis`);
-    await connect(url, 480, '?user=ada');
-    await connect(url, 20);
-    await reads(page, '#tile-connections .value', '500');
-    const stats = (await (await fetch(`${url}/stats`)).json()) as {
-      totalConnections: number;
-      admitted: number;
-      anonymousConnections: number;
-    };
-    expect([stats.totalConnections, stats.admitted, stats.anonymousConnections]).toEqual([
-      500, 500, 20,
-    ]);
-    expect(await tile(page, 'connections')).toBe('500');
-    await reads(page, '#list-connections .pairs div', 'admitted500');
-    await reads(page, '#list-connections .pairs div', 'without user20');
-    await reads(page, '#list-addresses tr', '127.0.0.1');
-    await reads(page, '#list-users tr', 'ada');
-    expect(await page.locator('#list-users tbody td').last().innerText()).toBe('480');
-    for (const client of clients) client.close();
-    await page.locator('#tile-connections .value', { hasText: /^0$/ }).waitFor();
-    await reads(page, '#list-addresses', 'Nobody is connected.');
-    expect(complaints).toEqual([]);
-  });
+  it(
+    'shows the same counts as /stats, while 500 connections come and go',
+    { timeout: 60_000 },
+    async () => {
+      const url = await start();
+      const { page, complaints } = await open(`${url}/portcullis`);
+      await connect(url, 480, '?user=ada');
+      await connect(url, 20);
+      await reads(page, '#tile-connections .value', '500');
+      const stats = (await (await fetch(`${url}/stats`)).json()) as {
+        totalConnections: number;
+        admitted: number;
+        anonymousConnections: number;
+      };
+      expect([stats.totalConnections, stats.admitted, stats.anonymousConnections]).toEqual([
+        500, 500, 20,
+      ]);
+      expect(await tile(page, 'connections')).toBe('500');
+      await reads(page, '#list-connections .pairs div', 'admitted500');
+      await reads(page, '#list-connections .pairs div', 'without user20');
+      await reads(page, '#list-addresses tr', '127.0.0.1');
+      await reads(page, '#list-users tr', 'ada');
+      expect(await page.locator('#list-users tbody td').last().innerText()).toBe('480');
+      for (const client of clients) client.close();
+      await page.locator('#tile-connections .value', { hasText: /^0$/ }).waitFor();
+      await reads(page, '#list-addresses', 'Nobody is connected.');
+      expect(complaints).toEqual([]);
+    },
+  );
 
   it(
     'draws every chart, marks a stall, and shows routes, layers and timers',
@@ -141,7 +145,6 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
         'messages',
       ])
         expect([id, (await painted(page, id)) > 500]).toEqual([id, true]);
-      // The lines themselves: a chart of nothing is only its axes.
       const snapshot = (await (await fetch(`${url}/portcullis/snapshot`)).json()) as PageSnapshot;
       expect(snapshot.loop?.stalls).toBe(1);
       expect(complaints).toEqual([]);
@@ -149,7 +152,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   );
 
   it(
-    'looks right on a server that nobody has come to, and says what is not in use',
+    'is readable on a server without clients, and names the parts that are not in use',
     { timeout: 60_000 },
     async () => {
       const url = await start({ EMPTY: '1' });
@@ -172,7 +175,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
     },
   );
 
-  it('fits a phone, and is worked by keyboard', { timeout: 60_000 }, async () => {
+  it('fits a phone, and works by keyboard', { timeout: 60_000 }, async () => {
     const url = await start();
     const { page, complaints } = await open(`${url}/portcullis`, {
       viewport: { width: 390, height: 844 },
@@ -205,12 +208,12 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   });
 
   it(
-    'runs nothing but its own script: the policy of the document holds',
+    'runs only its own script: the content security policy holds',
     { timeout: 60_000 },
     async () => {
       const url = await start();
       const { page, complaints } = await open(`${url}/portcullis`);
-      // Later, and not at once: what the debugger itself runs may use eval.
+      // After a timeout: code that the debugger evaluates directly may use eval.
       const ran = await page.evaluate(async () => {
         await new Promise((resolve) => setTimeout(resolve, 10));
         const outcomes: string[] = [];
@@ -233,7 +236,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
           );
         });
         attempt('eval', () => {
-          // oxlint-disable-next-line no-eval -- that it does not work is what is tested
+          // oxlint-disable-next-line no-eval -- the test checks that it is blocked
           (0, eval)('globalThis.intruder = true');
         });
         return [...outcomes, String((globalThis as { intruder?: boolean }).intruder)];
@@ -248,7 +251,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   );
 
   it(
-    'asks for the token, and comes back by itself after the server was away',
+    'asks for the token, and reconnects after the server was away',
     { timeout: 60_000 },
     async () => {
       const token = 'correct-horse-battery';

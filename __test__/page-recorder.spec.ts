@@ -14,14 +14,14 @@ import { Recorder } from '../dist/page/recorder.js';
 import { Viewers } from '../dist/page/viewers.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// What the page is made of, each by itself.
+// Modules of the page, each by itself.
 
 interface Figures {
   snapshot: ResourceSnapshot;
   stalls: readonly Stall[];
 }
 
-/** A recorder over real managers, and over figures of a monitor that the test may change. */
+/** Creates a recorder with real managers, and a monitor whose figures the test sets. */
 function recording(sources: object = {}) {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
@@ -64,7 +64,7 @@ const stall = (id: number, durationMs: number): Stall => ({
 });
 
 describe('events', () => {
-  it('tell of each stall once, of grave ones as such, and the latest are at hand', () => {
+  it('report each stall once, long ones as critical, and list the latest', () => {
     const { figures, look, recorder } = recording();
     figures.stalls = [stall(1, 999), stall(2, 1000)];
     look();
@@ -85,7 +85,7 @@ describe('events', () => {
     expect(recorder.history().stalls.length).toBe(5);
   });
 
-  it('tell of each collection once', () => {
+  it('report each garbage collection once', () => {
     const { figures, look } = recording();
     const collections = [{ at: 5, durationMs: 12.4, freedMb: 30.6 }];
     figures.snapshot = { ...figures.snapshot, collections };
@@ -101,7 +101,7 @@ describe('events', () => {
     ]);
   });
 
-  it('tell how many were closed as idle and were refused, and nothing where there were none', () => {
+  it('report the counts of idle connections and refusals, unless they are zero', () => {
     const { clock, look, manager } = recording();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     manager.addConnection('b', new FakeSocket(), '192.0.2.1');
@@ -115,11 +115,11 @@ describe('events', () => {
       '1 refusal: draining',
     ]);
     clock.advance(60_000);
-    // The very same: none was written anew either.
+    // The same objects: no event was written again.
     expect(look().events.every((event, at) => event === events[at])).toBe(true);
   });
 
-  it('tell of states, but for the end, which was told of when it began', () => {
+  it('report changes of state, except draining, which drain() reported', () => {
     const { figures, look, recorder } = recording();
     const texts = (): string[] => look().events.map(({ severity, text }) => `${severity}: ${text}`);
     look();
@@ -155,7 +155,7 @@ describe('the state', () => {
     return [state, reason];
   };
 
-  it('is that of the score, and its reason that of the worst part', () => {
+  it('follows the score, with the worst part as reason', () => {
     expect(of(0)).toEqual(['ok', '']);
     const [warning, why] = of(15);
     expect([warning, why]).toEqual([
@@ -165,7 +165,7 @@ describe('the state', () => {
     expect(of(500)[0]).toBe('critical');
   });
 
-  it('comes with what is to be done, and what was observed', () => {
+  it('comes with recommended actions and observed figures', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const metrics = new ProductionMetrics({ timers });
     for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { status: i < 500 ? 500 : 200 });
@@ -178,7 +178,7 @@ describe('the state', () => {
     metrics.close();
   });
 
-  it('rates messages by no less than a second', () => {
+  it('divides message rates by at least one second', () => {
     const clock = new ManualClock();
     const metrics = new ProductionMetrics({ timers: new TimerManager({ clock }) });
     clock.advance(200);
@@ -192,7 +192,7 @@ describe('the state', () => {
 });
 
 describe('a snapshot', () => {
-  it('has the reasons of all refusals, the most frequent first', () => {
+  it('lists all refusals by reason, the most frequent first', () => {
     const stats = () => ({
       requests: { active: 0, served: 0, refused: { overload: 4 } },
       websockets: { pongTimeouts: 1, slowConsumers: 2, messagesTooLarge: 3 },
@@ -210,7 +210,7 @@ describe('a snapshot', () => {
     ]);
   });
 
-  it('names the twelve most frequent timers, and none where there are too many to be listed', () => {
+  it('lists the twelve most frequent timers, and none above 10,000', () => {
     const { look, timers } = recording();
     for (let name = 0; name < 14; name++)
       for (let i = 0; i <= name; i++)
@@ -226,7 +226,7 @@ describe('a snapshot', () => {
     timers.cleanup();
   });
 
-  it('counts the failures of an optional layer, all of them, as its errors', async () => {
+  it('counts all failures of an optional layer as its errors', async () => {
     const chain = new PerformantMiddlewareChain<object, object, unknown>(
       [
         {
@@ -244,7 +244,7 @@ describe('a snapshot', () => {
     ]);
   });
 
-  it('has shares as percentages, in the charts too', () => {
+  it('has shares as percentages, in rows too', () => {
     const { figures, look } = recording();
     figures.snapshot = {
       ...figures.snapshot,
@@ -254,7 +254,7 @@ describe('a snapshot', () => {
     expect([loop?.utilizationPercent, row[13]]).toEqual([25, 25]);
   });
 
-  it('knows nothing any more of whom it has not looked at for a while', () => {
+  it('drops the result of a scan while nobody looks', () => {
     const { look, manager, recorder } = recording();
     for (let i = 0; i < 2600; i++) manager.addConnection(String(i), new FakeSocket(), '192.0.2.1');
     look();
@@ -266,7 +266,7 @@ describe('a snapshot', () => {
   });
 });
 
-describe('who is connected', () => {
+describe('the scan of connections', () => {
   interface Known {
     readonly ip: string;
     readonly userId?: string;
@@ -281,7 +281,7 @@ describe('who is connected', () => {
     return found;
   };
 
-  it('is active for ten seconds after it was heard from', () => {
+  it('counts a connection as active for ten seconds after its last activity', () => {
     const { active, quiet } = tallied([
       { ip: 'a', lastActivity: 10_000 },
       { ip: 'a', lastActivity: 9999 },
@@ -289,7 +289,7 @@ describe('who is connected', () => {
     expect([active, quiet]).toEqual([1, 1]);
   });
 
-  it('is named in short, in the order of names where as many are of one, and by no more than eight', () => {
+  it('shortens long names, sorts equal counts by name, and lists eight', () => {
     const { topAddresses, topUsers } = tallied(
       [...'jihgfedcba'].map((ip) => ({ ip, userId: `${ip}${'x'.repeat(64)}` })),
     );
@@ -297,7 +297,7 @@ describe('who is connected', () => {
     expect(topUsers[0]?.key).toBe(`a${'x'.repeat(63)}…`);
   });
 
-  it('may be too few by as many as is said, of users as of addresses', () => {
+  it('states the greatest error of both lists', () => {
     const { topError } = tallied(
       Array.from({ length: 10_000 }, (_, at) => ({ ip: 'one', userId: `user-${at}` })),
     );
@@ -320,7 +320,7 @@ describe('a viewer', () => {
     };
   };
 
-  it('has ten seconds to make room, counted anew each time it has', () => {
+  it('is disconnected after ten frames in a row without room', () => {
     let hasRoom = true;
     const viewers = new Viewers(2);
     const slow = sink({ hasRoom: () => hasRoom });
@@ -337,7 +337,7 @@ describe('a viewer', () => {
     expect([viewers.size, slow.ended(), slow.shown]).toEqual([0, 1, ['first', 'room', 'room']]);
   });
 
-  it('that has gone, or cannot be written to, is let go at once, at its first frame too', () => {
+  it('that is gone or throws is disconnected at once, at its first frame too', () => {
     const viewers = new Viewers(3);
     let isGone = false;
     const leaving = sink({ isGone: () => isGone });
@@ -353,7 +353,7 @@ describe('a viewer', () => {
   });
 });
 
-describe('who may look', () => {
+describe('access', () => {
   const judge = (
     headers: Readonly<Record<string, string>>,
     peer = '127.0.0.1',
@@ -364,14 +364,14 @@ describe('who may look', () => {
       false,
     )?.status ?? 200;
 
-  it('is on this machine by all of its address, and by a whole name', () => {
+  it('compares whole addresses and whole names', () => {
     for (const peer of ['128.0.0.1', '126.0.0.1', '27.0.0.1', '127.0.0'])
       expect([peer, judge({ host: 'localhost' }, peer)]).toEqual([peer, 403]);
     for (const host of ['evillocalhost', 'evillocalhost:80', '128.0.0.1'])
       expect([host, judge({ host })]).toEqual([host, 403]);
   });
 
-  it('has a token that is read no further than a kilobyte', () => {
+  it('reads at most a kilobyte of Authorization', () => {
     const token = 'correct-horse-battery';
     expect(judge({ authorization: `Bearer ${' '.repeat(900)}${token}` }, '192.0.2.1', token)).toBe(
       200,

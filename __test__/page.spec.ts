@@ -67,7 +67,7 @@ function ask(
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
-/** Reads a stream of events, one at a time. */
+/** Reads the events of a stream one at a time. */
 function reader(response: Response | undefined): {
   next: (event: string) => Promise<unknown>;
   isOver: () => Promise<boolean>;
@@ -98,8 +98,8 @@ function reader(response: Response | undefined): {
   };
 }
 
-describe('who may look', () => {
-  it('without a token: this machine, by its own name, and not through a proxy', async () => {
+describe('access', () => {
+  it('without a token is limited to this machine, by its local names, not through a proxy', async () => {
     const { page } = setUp();
     for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])
       expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
@@ -122,7 +122,7 @@ describe('who may look', () => {
     expect(await refused?.text()).toContain('page.token');
   });
 
-  it('with a token: whoever presents it, from anywhere', () => {
+  it('with a token is open to every machine that presents it', () => {
     const { page } = setUp({ token: TOKEN });
     const status = (authorization: string): number | undefined =>
       ask(page, { peer: '192.0.2.1', headers: { authorization, host: 'example.org' } })?.status;
@@ -149,7 +149,7 @@ describe('who may look', () => {
     expect(asked?.headers.get('www-authenticate')).toContain('Basic');
   });
 
-  it('the page of another site gets no figures and no place', () => {
+  it('is denied to pages of other sites, which take no place', () => {
     const { page } = setUp({ maxViewers: 1 });
     for (const path of ['/live/events', '/live/snapshot']) {
       for (const site of ['cross-site', 'same-site'])
@@ -163,7 +163,7 @@ describe('who may look', () => {
     expect(page.viewers).toBe(0);
   });
 
-  it('only looking is possible, and only at what there is', async () => {
+  it('is limited to GET and HEAD, and to existing paths', async () => {
     const { page } = setUp();
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
       const answer = ask(page, { method });
@@ -186,7 +186,7 @@ describe('who may look', () => {
       expect([path, ask(page, { path })?.status]).toEqual([path, 200]);
   });
 
-  it('the document has everything in it, and a policy that allows nothing else', async () => {
+  it('gets a document without external resources, and a policy that allows none', async () => {
     const { page } = setUp();
     const answer = ask(page)!;
     const policy = answer.headers.get('content-security-policy') ?? '';
@@ -207,8 +207,8 @@ describe('who may look', () => {
   });
 });
 
-describe('what is shown', () => {
-  it('is what the manager counts, once a second, with the minutes before', async () => {
+describe('the figures', () => {
+  it('are the manager’s counts, once a second, with their history', async () => {
     const { page, clock, manager } = setUp();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
     manager.addConnection('b', new FakeSocket(), '192.0.2.1');
@@ -248,7 +248,7 @@ describe('what is shown', () => {
     expect(page.viewers).toBe(0);
   });
 
-  it('is known from the first frame, though nobody has looked before', async () => {
+  it('are complete in the first frame of the first viewer', async () => {
     const { page, clock, manager } = setUp();
     clock.advance(5000);
     manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
@@ -274,7 +274,7 @@ describe('what is shown', () => {
     await feed.cancel();
   });
 
-  it('says that it does not know, for as long as there are too many to be looked at at once', async () => {
+  it('of connections are null until a scan has visited all', async () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const manager = new ConnectionManager({}, timers);
     const page = new LivePage({ path: '/live' }, { connections: manager, timers });
@@ -289,7 +289,7 @@ describe('what is shown', () => {
     ]).toEqual([2600, null, null, null]);
   });
 
-  it('is looked at for ten seconds more, and says how many were turned away', async () => {
+  it('are completed for ten seconds after a request, and count denied requests', async () => {
     const { page, clock, manager } = setUp();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     ask(page, { peer: '10.0.0.1' });
@@ -303,7 +303,7 @@ describe('what is shown', () => {
     expect(page.snapshot().connections.topAddresses).toBeNull();
   });
 
-  it('is looked at no more once the page is closed', async () => {
+  it('stay as they are after the page is closed', async () => {
     const { page, manager } = setUp();
     page.close();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
@@ -311,7 +311,7 @@ describe('what is shown', () => {
     expect([connections.total, connections.topAddresses]).toEqual([0, null]);
   });
 
-  it('says null for what is not in use, and never NaN', () => {
+  it('are null for parts that are not in use, and never NaN', () => {
     const { page, clock } = setUp();
     clock.advance(1000);
     const { state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets } =
@@ -331,7 +331,7 @@ describe('what is shown', () => {
     ]).toEqual(['unknown', ...Array.from({ length: 10 }, () => null)]);
   });
 
-  it('has the report of metrics, and the figures of a monitor', async () => {
+  it('contain the report of metrics and the figures of a monitor', async () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, timers);
@@ -366,7 +366,7 @@ describe('what is shown', () => {
     expect(JSON.stringify(snapshot).length).toBeLessThan(16 * 1024);
   });
 
-  it('keeps ten minutes, and no more', async () => {
+  it('are kept for ten minutes', async () => {
     const { page, clock } = setUp();
     clock.advance(3_600_000);
     const feed = reader(ask(page, { path: '/live/events' }));
@@ -375,7 +375,7 @@ describe('what is shown', () => {
     await feed.cancel();
   });
 
-  it('tells refusals of ten seconds together, and keeps no more than sixty events', () => {
+  it('merge refusals of ten seconds in one event, and keep sixty events', () => {
     const journal = new Journal();
     const told = (sum: number): string => `${sum} refusals`;
     for (let second = 0; second <= 10; second++)
@@ -394,7 +394,7 @@ describe('what is shown', () => {
 });
 
 describe('viewers', () => {
-  it('are as many as allowed; the next is told to come again', () => {
+  it('beyond maxViewers get 503 with Retry-After', () => {
     const { page } = setUp({ maxViewers: 2 });
     const all = [1, 2, 3].map(() => ask(page, { path: '/live/events' }));
     expect(all.map((answer) => answer?.status)).toEqual([200, 200, 503]);
@@ -402,19 +402,19 @@ describe('viewers', () => {
     expect(page.viewers).toBe(2);
   });
 
-  it('one that never reads is let go, and what waits for it is bounded', () => {
+  it('are disconnected if they never read, with bounded memory', () => {
     const { page, clock } = setUp();
     const before = page.viewers;
     const answer = ask(page, { path: '/live/events' });
     expect([answer?.status, page.viewers]).toEqual([200, before + 1]);
     let seconds = 0;
     for (; page.viewers > 0 && seconds < 10_000; seconds++) clock.advance(1000);
-    // So long as 64 KB of frames take, and ten seconds more.
+    // The time that 64 KB of frames take, and ten seconds more.
     expect(seconds).toBeGreaterThan(10);
     expect(seconds).toBeLessThan(120);
   });
 
-  it('one that reads stays, and comes back after ten minutes', async () => {
+  it('stay while they read; a stream ends after ten minutes', async () => {
     const { page, clock } = setUp();
     const feed = reader(ask(page, { path: '/live/events' }));
     await feed.next('snapshot');
@@ -428,7 +428,7 @@ describe('viewers', () => {
     expect(page.viewers).toBe(0);
   });
 
-  it('a socket that never reads costs a real server bounded memory', async () => {
+  it('that never read cost a real server bounded memory', async () => {
     const { page, clock } = setUp();
     let most = 0;
     const server = createServer((request, response) => {
@@ -452,7 +452,7 @@ describe('viewers', () => {
     server.close();
   });
 
-  it('are no requests of the metrics, and take none of the limits', async () => {
+  it('count neither in metrics nor in limits', async () => {
     const timers = new TimerManager();
     const metrics = new ProductionMetrics({ timers });
     const guard = guardWs({ limits: {}, timers, metrics, page: { path: '/live' } });
@@ -475,7 +475,7 @@ describe('viewers', () => {
     metrics.close();
   });
 
-  it('are let go when the server drains, is closed, or its timers are cleaned up; newcomers get 503', async () => {
+  it('are disconnected when the page drains, closes, or its timers close; new ones get 503', async () => {
     for (const end of [
       ({ page }: Set) => page.drain(),
       ({ page }: Set) => page.close(),
@@ -497,7 +497,7 @@ describe('top addresses and users', () => {
       keys.map((ip, index) => [String(index), { ip, userId: undefined, lastActivity: 1000 }]),
     ) as never;
 
-  it('are exact while there are no more keys than are kept', () => {
+  it('are exact for up to 2,048 keys', () => {
     const keys = Array.from({ length: 4000 }, (_, index) => `key-${Math.floor(Math.sqrt(index))}`);
     const counts = new Map<string, number>();
     for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
@@ -511,7 +511,7 @@ describe('top addresses and users', () => {
     expect([topAddresses, topError, active]).toEqual([naive.slice(0, 8), 0, 4000]);
   });
 
-  it('find who has many among a hundred thousand keys, in bounded memory and steps', () => {
+  it('are found among 100,000 keys, in bounded memory and steps', () => {
     const keys = Array.from({ length: 100_000 }, (_, index) =>
       index % 10 === 0 ? 'many' : `single-${index}`,
     );
@@ -522,7 +522,7 @@ describe('top addresses and users', () => {
     expect(steps).toBe(40);
     const [top] = found.topAddresses;
     expect(top?.key).toBe('many');
-    // Too low by no more than it says.
+    // Too low by at most the stated error.
     expect(top!.count).toBeLessThanOrEqual(10_000);
     expect(top!.count).toBeGreaterThanOrEqual(10_000 - found.topError);
     expect(found.topError).toBeLessThanOrEqual(100_000 / 2048);
@@ -539,7 +539,7 @@ describe('options', () => {
     throw new Error(`${JSON.stringify(options)} was accepted`);
   };
 
-  it('that are wrong are refused by field, and a token is in no message', () => {
+  it('that are wrong are refused by field, and messages never contain the token', () => {
     for (const [options, code, field] of [
       [{ path: 7 }, 'ERR_INVALID_ARG_TYPE', 'page.path'],
       [{ path: '' }, 'ERR_OUT_OF_RANGE', 'page.path'],
@@ -572,7 +572,7 @@ describe('options', () => {
     ]);
   });
 
-  it('requests that are none are refused by name', () => {
+  it('include requests of the right type: others are refused by name', () => {
     const { page } = setUp();
     const request = new Request('http://localhost/live');
     for (const junk of [undefined, null, 7, 'GET', {}, { url: 7 }, { url: '/live' }]) {
@@ -589,7 +589,7 @@ describe('options', () => {
     ).toThrow(PortcullisError);
   });
 
-  it('whose chain fails cost the page its seconds, and not the server', async () => {
+  it('with a chain that throws cost the page some frames, not the server', async () => {
     let fails = false;
     const figures = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
     const chain = {
@@ -608,7 +608,7 @@ describe('options', () => {
     expect([page.snapshot().sequence, page.snapshot().layers]).toEqual([7, []]);
   });
 
-  it('leave no timer behind when they are wrong', () => {
+  it('that are wrong leave no timer behind', () => {
     const timers = new TimerManager();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();

@@ -17,7 +17,7 @@ const WHOLE: ResourceLimits = {
     pongTimeoutMs: 500,
   },
 };
-/** The same by the aliases. */
+/** The same limits by their aliases. */
 const ALIASED: ResourceLimitsInput = {
   ...WHOLE,
   memory: { maxHeapSize: 256, warningThreshold: 70, criticalThreshold: 85, gcInterval: 1000 },
@@ -35,7 +35,7 @@ function thrown(limits: unknown): Partial<PortcullisError> {
 }
 
 describe('resource limits', () => {
-  it('keep what is given and fill in the rest, frozen', () => {
+  it('keep given values, fill in defaults, and are frozen', () => {
     expect(resourceLimits(WHOLE)).toMatchObject(WHOLE);
     const limits = resourceLimits({
       requests: { maxConcurrent: 0, timeoutMs: undefined as unknown as number },
@@ -54,7 +54,7 @@ describe('resource limits', () => {
     ).toBe(true);
   });
 
-  it('are the same by the names without a unit', () => {
+  it('are the same by their aliases without a unit', () => {
     expect(resourceLimits(ALIASED)).toEqual(resourceLimits(WHOLE));
     const { memory } = resourceLimits({
       memory: { maxHeapSize: 100, maxHeapSizeMb: undefined as unknown as number },
@@ -68,7 +68,7 @@ describe('resource limits', () => {
     ['memory', 'gcIntervalMs', 'gcInterval'],
     ['websockets', 'pingIntervalMs', 'pingInterval'],
     ['websockets', 'pongTimeoutMs', 'pongTimeout'],
-  ])('refuse both names of one limit: %s.%s', (section, name, alias) => {
+  ])('refuse a limit that is set by both names: %s.%s', (section, name, alias) => {
     expect(thrown({ [section]: { [name]: 100, [alias]: 100 } })).toEqual({
       code: 'ERR_OUT_OF_RANGE',
       field: `${section}.${name}`,
@@ -76,7 +76,7 @@ describe('resource limits', () => {
     });
   });
 
-  it('take no reference to what was given', () => {
+  it('are copies of the given objects', () => {
     const requests = { maxConcurrent: 5 };
     const limits = resourceLimits({ requests });
     requests.maxConcurrent = 6;
@@ -109,7 +109,7 @@ describe('resource limits', () => {
     expect(['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE']).toContain(error.code);
   });
 
-  it('know their names', () => {
+  it('refuse unknown names, with the nearest one', () => {
     expect(thrown({ request: {} })).toMatchObject({
       code: 'ERR_UNKNOWN_OPTION',
       message: expect.stringContaining('did you mean requests?'),

@@ -27,7 +27,7 @@ const isLinux = process.platform === 'linux';
 const isBun = process.versions['bun'] !== undefined;
 if (!isBun)
   console.log(
-    'skipped on Node: upgrades pass a gate of requests only with Elysia, which needs Bun',
+    'skipped on Node: upgrades pass the request limiter only with Elysia, which needs Bun',
   );
 const monitors: ResourceMonitor[] = [];
 const folders: string[] = [];
@@ -79,7 +79,7 @@ afterEach(() => {
 });
 
 describe('figures', () => {
-  it.runIf(isLinux)('are there at once, but for CPU, which needs two samples', async () => {
+  it.runIf(isLinux)('are available at once, except CPU, which needs two samples', async () => {
     const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const { memoryUsage, activeConnections, activeRequests, cpuUsage } = monitor.getMetrics();
     const rss = process.memoryUsage.rss() / 2 ** 20;
@@ -96,7 +96,7 @@ describe('figures', () => {
     await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(3), 5000);
   });
 
-  it('pitfall 11: JSON of a snapshot has no NaN and no Infinity, whatever is missing', () => {
+  it('of a snapshot contain no NaN and no Infinity as JSON, whichever files are missing', () => {
     for (const files of [
       {},
       MACHINE,
@@ -112,7 +112,7 @@ describe('figures', () => {
     }
   });
 
-  it('a missing /proc and cgroup leave null and a healthy process', () => {
+  it('without /proc and cgroup are null, and the process is healthy', () => {
     const monitor = monitored(
       { memory: { maxHeapSizeMb: 100_000 } },
       { ...silent, root: machine({}).root, stalls: false },
@@ -139,7 +139,7 @@ describe('figures', () => {
     ]);
   });
 
-  /** Figures of a snapshot by path, and their ages by the same. */
+  /** Returns the figures of a snapshot and their ages, by path. */
   function figuresAndAges(
     monitor: ResourceMonitor,
   ): Map<string, { figure: unknown; age: unknown }> {
@@ -158,7 +158,7 @@ describe('figures', () => {
     return found;
   }
 
-  it('have an age each, under the same name: null where there is none, else a number of milliseconds', async () => {
+  it('have an age each under the same name: milliseconds, or null without a figure', async () => {
     const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const check = (): void => {
       for (const [name, { figure, age }] of figuresAndAges(monitor)) {
@@ -179,7 +179,7 @@ describe('figures', () => {
     };
     check();
     const { ages, ...snapshot } = monitor.snapshot();
-    // Nothing is left out but what says how it is watched, and lists whose entries are dated.
+    // Left out are settings, and lists whose entries have dates of their own.
     const names = Object.entries(snapshot).flatMap(([name, part]) =>
       typeof part === 'object' && part !== null && !Array.isArray(part)
         ? Object.keys(part).map((its) => `${name}.${its}`)
@@ -205,7 +205,7 @@ describe('figures', () => {
     check();
   });
 
-  it('grow old where their file can be read no longer, while the others stay new', async () => {
+  it('age when their file can no longer be read, while the others stay fresh', async () => {
     const files = {
       ...MACHINE,
       '/proc/self/stat': '9 (node) R 1 2 3 4 5 6 7 8 9 10 1000 0 0 0 20',
@@ -224,7 +224,7 @@ describe('figures', () => {
     );
     const { memory, cpu, ages } = monitor.snapshot();
     expect([memory.rssMb, cpu.cpus, cpu.quotaCpus]).toEqual([before.memory.rssMb, 4, 0.5]);
-    // Of one file, and of others that are read as often.
+    // `cpu.cpus` comes from the same file; the others are read as often from other files.
     expect(ages.cpu.cpus).toBe(ages.memory.rssMb);
     for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus])
       expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
@@ -234,7 +234,7 @@ describe('figures', () => {
     expect(monitor.snapshot().ages.memory.rssMb).toBeLessThan(1500);
   });
 
-  it('pitfall 17: a /proc and cgroup that turn to nonsense while they are watched change no state and throw nothing', async () => {
+  it('keep their state when /proc and cgroup turn to nonsense, and nothing throws', async () => {
     const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const changes: StateChange[] = [];
     const monitor = monitored(
@@ -249,7 +249,7 @@ describe('figures', () => {
     expect(monitor.snapshot().memory.rssMb).toBe(95);
   });
 
-  it('pitfall 6: a wall clock that jumps makes no stall and no figure old', async () => {
+  it('neither age nor report a stall when the wall clock jumps', async () => {
     const monitor = monitored();
     const real = Date.now;
     const jump = vi.spyOn(Date, 'now');
@@ -257,17 +257,17 @@ describe('figures', () => {
       jump.mockImplementation(() => real() + hours * 3_600_000);
       await new Promise((resolve) => setTimeout(resolve, 300));
       expect(monitor.snapshot().ages.memory.limits).toBeLessThan(60_000);
-      // The runner's own blocks are told as they were.
+      // Real stalls of the test runner are reported with their real duration.
       expect(monitor.stalls().every(({ durationMs }) => durationMs < 60_000)).toBe(true);
     }
     jump.mockRestore();
   });
 
-  it('pitfall 19: V8’s heap statistics are read once a second on Node, and never on Bun, where they walk the heap', async () => {
+  it('read V8’s heap statistics once a second on Node, and never on Bun, which walks the heap for them', async () => {
     const read = vi.spyOn(v8, 'getHeapStatistics');
     const root = machine({ ...MACHINE, '/proc/self/status': status(80) }).root;
     const start = performance.now();
-    // At warning the heap is asked for with every sample.
+    // In the state `warning` every sample brings news, at which the heap may be measured.
     const monitor = monitored(
       { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root },
@@ -282,7 +282,7 @@ describe('figures', () => {
 
   // A snapshot takes 0.3 ms on Node and 1.1 ms on Bun: `PORTCULLIS_LONG=1` takes 15,000, `npm test` 2,500.
   it.runIf(isLinux)(
-    'a million calls of everything leave memory as it was',
+    'do not grow memory over a million calls of every method',
     () => {
       const text = `
       import { ResourceMonitor } from './dist/index.js';
@@ -310,7 +310,7 @@ describe('figures', () => {
     60_000,
   );
 
-  it('pitfall 3: the limit that binds is the one of which most is used, and is named', () => {
+  it('name the binding limit, the one with the highest percentage', () => {
     const { root } = machine({
       ...MACHINE,
       '/proc/self/status': status(200),
@@ -339,7 +339,7 @@ describe('figures', () => {
     expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSizeMb');
   });
 
-  it('pitfall 17: a maxHeapSizeMb above the limit of the container is warned about', () => {
+  it('come with a warning if maxHeapSizeMb is above the container’s limit', () => {
     const { root } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`,
@@ -359,7 +359,7 @@ describe('figures', () => {
     ]);
     monitored({ memory: { maxHeapSizeMb: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
-    // What only throttles does not bind.
+    // `memory.high` only throttles: no warning.
     const group = '/sys/fs/cgroup/pod/app/memory.';
     const { root: throttled } = machine({
       ...MACHINE,
@@ -375,7 +375,7 @@ describe('figures', () => {
     expect(lines.length).toBe(1);
   });
 
-  it('pressure is as the kernel says it, and what it does not say is null', () => {
+  it('of pressure are the kernel’s, and null where the kernel has none', () => {
     const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
     const { root } = machine({
       ...MACHINE,
@@ -390,7 +390,7 @@ describe('figures', () => {
     ]);
   });
 
-  it('connections are those of a manager until it is detached', () => {
+  it('count the connections of a manager until it is detached', () => {
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const monitor = monitored({}, { ...silent, connections: manager });
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
@@ -400,7 +400,7 @@ describe('figures', () => {
     manager.cleanup();
   });
 
-  it('connections are those of the managers, requests those in flight', () => {
+  it('count the connections of all managers, and the requests in flight', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const monitor = monitored({}, silent, timers);
     const manager = new ConnectionManager({}, timers, { monitor });
@@ -421,7 +421,7 @@ describe('figures', () => {
     expect(monitor.getMetrics().activeConnections).toBe(0);
   });
 
-  it('connections are those of any object with a number `total`', () => {
+  it('count the connections of any object with a number `total`', () => {
     const counted = { total: 3 };
     const monitor = monitored({}, { ...silent, connections: [counted, { total: 4 }] });
     expect(monitor.getMetrics().activeConnections).toBe(7);
@@ -439,7 +439,7 @@ describe('figures', () => {
       );
   });
 
-  it('pitfall 14: a million labels are a thousand, and the rest is one', () => {
+  it('number 1,022 labels, and one more for all others', () => {
     const monitor = monitored();
     const first = monitor.label('GET /a');
     const numbers = new Set<number>();
@@ -457,7 +457,7 @@ describe('figures', () => {
 
 describe('state', () => {
   it.runIf(isLinux)(
-    'goes to warning, critical and back, with one line each in the plan’s words',
+    'goes to warning and critical, with one log line each in the documented words',
     async () => {
       const { root, put } = machine(MACHINE);
       const lines: [string, string][] = [];
@@ -488,13 +488,13 @@ describe('state', () => {
     },
   );
 
-  it('a process that begins above the threshold is critical at once', () => {
+  it('is critical at once if the process starts above the threshold', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
     const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     expect([monitor.isHealthy(), monitor.state]).toEqual([false, 'critical']);
   });
 
-  it('at critical a collection is asked for, once in an interval, and what it freed is recorded', async () => {
+  it('requests one garbage collection per interval while critical, and records the freed memory', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const collections: unknown[] = [];
     const monitor = monitored(
@@ -510,7 +510,7 @@ describe('state', () => {
     });
   });
 
-  it('pitfall 18: collecting takes 1 % of all time at most, and backs off when it frees less than 5 %', () => {
+  it('spends at most 1 % of all time on garbage collections, and backs off when they free less than 5 %', () => {
     const pacer = new GcPacer(30_000, 0.01);
     expect(pacer.isDue(0)).toBe(true);
     pacer.done(0, 50, 0.5);
@@ -527,15 +527,15 @@ describe('state', () => {
   });
 });
 
-describe('a collection at critical memory', () => {
-  it('comes with a snapshot that is not healthy', async () => {
+describe('a garbage collection at critical memory', () => {
+  it('finds a snapshot that is not healthy', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     await expect.poll(() => monitor.state, { timeout: 10_000 }).toBe('critical');
     expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
   });
 
-  it('is asked for as soon as that is known, and no other within gcIntervalMs', async () => {
+  it('is requested as soon as the state is known, and only once within gcIntervalMs', async () => {
     const { root, put } = machine(MACHINE);
     const clock = new ManualClock();
     const collections: unknown[] = [];
@@ -545,7 +545,7 @@ describe('a collection at critical memory', () => {
       new TimerManager({ clock }),
     );
     put('/proc/self/status', status(99));
-    // The poll's clock stands still: the watcher's news alone brings it.
+    // The timers' clock stands still, so only the watcher's news can trigger it.
     await expect.poll(() => collections.length, { timeout: 10_000 }).toBe(1);
     for (let polls = 0; polls < 3; polls++) clock.advance(5000);
     expect(collections.length).toBe(1);
@@ -553,7 +553,7 @@ describe('a collection at critical memory', () => {
 });
 
 describe('a stall', () => {
-  it('is told of once, and without the label of a request that was over before', async () => {
+  it('is reported once, without the label of a request that had ended before', async () => {
     const stalls: Stall[] = [];
     const toldAt: number[] = [];
     const onStall = (stall: Stall): void => void (stalls.push(stall), toldAt.push(Date.now()));
@@ -570,14 +570,14 @@ describe('a stall', () => {
     for (const id of [1, 2, 3]) await block(id);
     expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
     expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
-    // It was over when it was told of; the two clocks are a millisecond apart.
+    // The stall had ended when it was reported; the two clocks differ by up to a millisecond.
     for (const [at, { startedAt, durationMs }] of stalls.entries())
       expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
   });
 });
 
 describe('options of a monitor', () => {
-  it('are those it was made with, each read once, whatever becomes of the object', async () => {
+  it('are read once at construction; later changes of the object have no effect', async () => {
     const { root, put } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20),
@@ -628,7 +628,7 @@ describe('shedding', () => {
       },
     );
 
-  it('pitfall 22: refuses in proportion between the thresholds, and says for how long, not the same to all', () => {
+  it('refuses in proportion between the thresholds, with a retry time that varies', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
@@ -647,14 +647,14 @@ describe('shedding', () => {
     }
   });
 
-  it('is off unless it is asked for', () => {
+  it('is off by default', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
     expect(
       monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, gc: false, root }).shedMs(),
     ).toBe(0);
   });
 
-  it('a manager refuses with overload, and takes no seat', () => {
+  it('makes a manager refuse with overload, without taking a seat', () => {
     const monitor = pressed(95);
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }), {
       monitor,
@@ -671,7 +671,7 @@ describe('shedding', () => {
     ]);
   });
 
-  it('a client gets 503 with Retry-After before the upgrade', async () => {
+  it('answers 503 with Retry-After before the upgrade', async () => {
     const server = createServer();
     const guard = guardWs({ limits: {}, monitor: pressed(95) });
     guard.attach(server, new WebSocketServer({ noServer: true }));
@@ -695,8 +695,8 @@ describe('shedding', () => {
   });
 });
 
-describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () => {
-  it('is decided about once: as many are refused as of requests', async () => {
+describe.skipIf(!isBun)('an upgrade that passes the request limiter', () => {
+  it('is shed once, not twice: at the same share as requests', async () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const monitor = monitored(
@@ -739,7 +739,7 @@ describe.skipIf(!isBun)('an upgrade that a gate of requests lets through', () =>
 });
 
 describe('adapters', () => {
-  it('ws: count requests in flight, and shed them with 503 and Retry-After', async () => {
+  it('for ws count requests in flight, and shed them with 503 and Retry-After', async () => {
     const monitor = monitored();
     let release = (): void => undefined;
     const guard = guardWs({ limits: {}, monitor });
@@ -780,7 +780,7 @@ describe('adapters', () => {
     shedding.manager.cleanup();
   });
 
-  it('pitfall 22: Elysia on Bun: a stall is put down to its route or message, liveness is never shed', () => {
+  it('for Elysia label a stall with its route or message, and never shed liveness', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const { stdout, stderr } = spawnSync(
       'node_modules/.bin/bun',
@@ -792,7 +792,7 @@ describe('adapters', () => {
       during: 1,
       after: 0,
       connections: 1,
-      // A machine with too few CPUs may add others.
+      // A machine with too few CPUs may add other stalls.
       labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
       requests: 5,
       live: 200,
@@ -807,7 +807,7 @@ interface Found {
   readonly loop: { readonly pauses: number; readonly stalls: number; readonly watch: string };
 }
 
-/** Runs a scene in a process of its own. */
+/** Runs a scene of `fixtures/stalls.mjs` in its own process. */
 function stage(scene: string, file?: string): Found {
   const {
     stdout,
@@ -837,7 +837,7 @@ const own = (stalls: readonly Stall[]): readonly Stall[] =>
   );
 
 describe.runIf(isLinux)('stalls', () => {
-  it('are noticed while they last: the line is in the log before the block is over', () => {
+  it('are logged while they last', () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
     folders.push(folder);
     const file = join(folder, 'stalls.log');
@@ -867,12 +867,12 @@ describe.runIf(isLinux)('stalls', () => {
     expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
   });
 
-  it('are none of a loop that idles, nor of one that is busy with many short callbacks', () => {
+  it('are not reported for an idle loop, nor for many short callbacks', () => {
     expect(own(stage('idle').stalls)).toEqual([]);
     expect(own(stage('many').stalls)).toEqual([]);
   });
 
-  it('pitfall 9: are none of a process that was stopped for 2 s (SIGSTOP)', async () => {
+  it('are not reported for a process that SIGSTOP stopped for 2 s', async () => {
     const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -889,7 +889,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(loop.pauses).toBeGreaterThanOrEqual(1);
   });
 
-  it('are noticed without the kernel’s figures, too: the loop is asked, and the cause is unknown', async () => {
+  it('are noticed without the kernel’s figures by challenges, with the cause unknown', async () => {
     const found: Stall[] = [];
     const monitor = monitored(
       {},
@@ -906,7 +906,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
 
-  it('can be left out', () => {
+  it('can be turned off', () => {
     expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({
       watch: 'off',
       delayMs: null,
@@ -925,7 +925,7 @@ describe('workers', () => {
       worker.once('error', reject);
     });
 
-  it('pitfall 13: figures are those of all threads, and totals stay when one is ended', async () => {
+  it('add to the process’s figures, and totals stay when one ends', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process;
     const threads = await Promise.all(
@@ -947,7 +947,7 @@ describe('workers', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it.runIf(isLinux)('another thread sees a worker’s stall in the totals', async () => {
+  it.runIf(isLinux)('have their stalls in the totals that other threads read', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.stalls;
     const thread = await start({ name: 'blocked', requests: 0, inFlight: 0, block: 600 });
@@ -970,7 +970,7 @@ describe('workers', () => {
     await vi.waitFor(() => expect(monitor.snapshot().process.threads.length).toBe(before), 5000);
   });
 
-  it('may be the only ones that load the addon, and may be ended while they are blocked', () => {
+  it('may be the only threads that load the addon, and may be terminated while they are blocked', () => {
     const { stdout, status: code } = spawnSync(
       process.execPath,
       ['__test__/fixtures/addon-in-workers-only.mjs'],
@@ -981,7 +981,7 @@ describe('workers', () => {
 });
 
 describe('the end', () => {
-  it('close() may be called again, ends with the timers, and leaves the figures', () => {
+  it('close() may be called again, follows the timers’ end, and keeps the figures', () => {
     const timers = new TimerManager();
     const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } }, silent, timers);
     expect(timers.getActiveTimersCount()).toBe(1);
@@ -996,7 +996,7 @@ describe('the end', () => {
     monitor.requestEnded();
   });
 
-  it('timers of its own end with it, given ones go on', () => {
+  it('closes its own timers, but not given ones', () => {
     const timers = new TimerManager();
     const [own, given] = [monitored(), monitored({}, silent, timers)];
     given.close();
@@ -1031,7 +1031,7 @@ describe('the end', () => {
     ]);
   });
 
-  it('a process with a monitor, closed or not, ends by itself', () => {
+  it('a process exits by itself, with its monitor closed or not', () => {
     for (const last of ['', 'monitor.close();']) {
       const text = `import { ResourceMonitor } from './dist/index.js'; const monitor = new ResourceMonitor({}); ${last}`;
       const { stderr, status: code } = spawnSync(
@@ -1058,17 +1058,17 @@ describe('bad input', () => {
 
   it.each<[string, unknown, unknown, string, string]>([
     ['no limits', undefined, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
-    ['limits that are none', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
-    ['a section of another name', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
+    ['limits that are a number', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
+    ['an unknown section', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
     [
-      'a warning above critical',
+      'a warning threshold above critical',
       { memory: { warningThreshold: 95 } },
       {},
       'ERR_OUT_OF_RANGE',
       'memory.warningThreshold',
     ],
     [
-      'a critical above 100',
+      'a critical threshold above 100',
       { memory: { criticalThreshold: 101 } },
       {},
       'ERR_OUT_OF_RANGE',
@@ -1089,14 +1089,14 @@ describe('bad input', () => {
       'memory.maxHeapSizeMb',
     ],
     [
-      'a gc interval below 0',
+      'a garbage collection interval below 0',
       { memory: { gcIntervalMs: -1 } },
       {},
       'ERR_OUT_OF_RANGE',
       'memory.gcIntervalMs',
     ],
-    ['options that are none', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
-    ['an option of another name', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
+    ['options that are null', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
+    ['an unknown option', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
     [
       'a threshold of 19 ms',
       {},
@@ -1105,20 +1105,14 @@ describe('bad input', () => {
       'stalls.thresholdMs',
     ],
     [
-      'a threshold of half a ms more',
+      'a threshold with a fraction',
       {},
       { stalls: { thresholdMs: 100.5 } },
       'ERR_OUT_OF_RANGE',
       'stalls.thresholdMs',
     ],
     ['stalls that are true', {}, { stalls: true }, 'ERR_INVALID_ARG_TYPE', 'stalls'],
-    [
-      'a log of another kind',
-      {},
-      { stalls: { log: 'stdout' } },
-      'ERR_INVALID_ARG_TYPE',
-      'stalls.log',
-    ],
+    ['an unknown log', {}, { stalls: { log: 'stdout' } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log'],
     [
       'a log without a path',
       {},
@@ -1135,10 +1129,10 @@ describe('bad input', () => {
     ],
     ['a budget of 0', {}, { gc: { budget: 0 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
     ['a budget that is NaN', {}, { gc: { budget: Number.NaN } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
-    ['a hook that is no function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
-    ['a name that is empty', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
+    ['a hook that is not a function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
+    ['an empty name', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
     [
-      'connections of another kind',
+      'connections without a total',
       {},
       { connections: [{}] },
       'ERR_INVALID_ARG_TYPE',
@@ -1158,13 +1152,13 @@ describe('bad input', () => {
       'ERR_OUT_OF_RANGE',
       'shedding.retryAfterMs',
     ],
-    ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
+    ['a root that is not a path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
   ])('%s', (_, limits, options, code, field) => {
     const error = refusal(() => new ResourceMonitor(limits as never, options as never));
     expect([error.code, error.field]).toEqual([code, field]);
   });
 
-  it('timers in second place are the same as the option, and not both', () => {
+  it('accepts timers as second argument or as an option, but not both', () => {
     const own = new TimerManager();
     const positional = new ResourceMonitor({}, own, silent);
     monitors.push(positional, new ResourceMonitor({}, own));
@@ -1187,7 +1181,7 @@ describe('bad input', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it('a label that is empty, a manager that is none', () => {
+  it('refuses an empty label, and an object that counts no connections', () => {
     const monitor = monitored();
     expect(refusal(() => monitor.label('')).field).toBe('label');
     expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
@@ -1197,7 +1191,7 @@ describe('bad input', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it.runIf(isLinux)('over strict timers that are gone leaves no thread behind', () => {
+  it.runIf(isLinux)('leaves no thread behind when its strict timers are closed', () => {
     const timers = new TimerManager({ strict: true });
     timers.cleanup();
     expect(refusal(() => new ResourceMonitor({}, { timers, ...silent })).code).toBe('ERR_CLOSED');
@@ -1207,7 +1201,7 @@ describe('bad input', () => {
     expect(names).not.toContain('portcullis');
   });
 
-  it('a label that is no number marks nothing and breaks nothing', () => {
+  it('ignores a label that is not a number', () => {
     const monitor = monitored();
     for (const junk of [Number.NaN, -1, 1e300, 'x', null, undefined, {}, 2 ** 40]) {
       monitor.requestStarted(junk as never);
@@ -1217,7 +1211,7 @@ describe('bad input', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it('a hook that throws becomes a warning and ends nothing', async () => {
+  it('turns an error of a hook into a warning', async () => {
     const warnings: Error[] = [];
     const listener = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listener);

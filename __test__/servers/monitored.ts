@@ -1,4 +1,4 @@
-// The plugin and the builder with a monitor; asks its own servers and prints what came of it.
+// The plugin and the builder with a monitor: sends requests to its own servers, and prints the results.
 import { Elysia } from 'elysia';
 import { ResourceMonitor, type Stall, TimerManager } from '../../dist/index.js';
 import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';

@@ -1,4 +1,4 @@
-// A server on Bun with everything that the page can show; PAGE holds options of the page, EMPTY leaves all but connections out.
+// A server on Bun with every source of the page. PAGE holds options of the page; EMPTY leaves only its connections.
 import { Elysia } from 'elysia';
 import {
   PerformantMiddlewareChain,
