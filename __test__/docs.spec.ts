@@ -388,7 +388,7 @@ describe('options', () => {
       const socket = new PassThrough();
       guard.handleUpgrade(
         {} as never,
-        { headers: {}, url: '/', socket: {} } as never,
+        { method: 'GET', headers: { upgrade: 'websocket' }, url: '/', socket: {} } as never,
         socket,
         Buffer.alloc(0),
       );
@@ -446,6 +446,7 @@ describe('docs/errors.md', () => {
       ...membersOf('MessageProblemCode'),
       'identify_failed',
       'unauthorized',
+      'not_judged',
     ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);
