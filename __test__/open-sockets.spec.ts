@@ -74,7 +74,7 @@ function setUp(limits: Partial<WebSocketLimits>): {
 type Opened = readonly { readonly socket: Socket; readonly live: Live }[];
 
 describe('heartbeats', () => {
-  it('ping everybody once an interval, at moments spread over it, by one timer', () => {
+  it('ping each socket once an interval, spread over it, by one timer', () => {
     const { clock, timers, open } = setUp({ pingInterval: 6400, pongTimeout: 1000 });
     const all = Array.from({ length: 640 }, open);
     expect(timers.getActiveTimersCount()).toBe(1);
@@ -89,12 +89,12 @@ describe('heartbeats', () => {
       expect(socket.pings[0]!).toBeLessThanOrEqual(6400);
       first.set(socket.pings[0]!, (first.get(socket.pings[0]!) ?? 0) + 1);
     }
-    // Ten for each tick on average; sixty at one would be no jitter at all.
+    // Ten for each tick on average; sixty at one tick would be no spread.
     expect(first.size).toBeGreaterThan(50);
     expect(Math.max(...first.values())).toBeLessThan(60);
   });
 
-  it('spare those with whom something is exchanged both ways, and reach them within an interval of the last of it', () => {
+  it('skip sockets with traffic both ways, and ping them within an interval of its end', () => {
     for (const pingInterval of [10, 50, 640, 1000, 6400]) {
       const tickMs = pingInterval === 6400 ? 100 : 20;
       const { clock, open } = setUp({ pingInterval, pongTimeout: 100_000 });
@@ -115,7 +115,7 @@ describe('heartbeats', () => {
       }
       const quietSince = clock.now();
       expect(busy.flatMap(({ socket }) => socket.pings)).toEqual([]);
-      // What goes one way only keeps nobody's idle timers from running out, and does not show that the other end is there.
+      // Traffic one way only neither resets the idle timers of the other direction nor proves that the peer is there.
       for (const { socket } of [...listening, ...talking])
         expect(socket.pings.length).toBeGreaterThanOrEqual(3);
       clock.advance(pingInterval + tickMs);
@@ -126,7 +126,7 @@ describe('heartbeats', () => {
     }
   });
 
-  it('close who sends nothing back within pongTimeout, and nobody early', () => {
+  it('close clients that send nothing back within pongTimeout, and none early', () => {
     for (const pongTimeout of [10, 100, 640, 1000, 3000]) {
       const { clock, live, open } = setUp({ pingInterval: 640, pongTimeout });
       const mute = Array.from({ length: 50 }, open);
@@ -136,7 +136,7 @@ describe('heartbeats', () => {
         clock.advance(10);
         for (const { socket, live: one } of alive)
           if (socket.pings.at(-1) === clock.now()) one.ponged();
-        // Anything that comes shows that it lives.
+        // Any message shows that the client lives.
         for (const { live: one } of talking) one.connection.received(5);
         for (const { socket } of mute) {
           if (socket.closed.length > 0)
@@ -182,7 +182,7 @@ describe('heartbeats', () => {
     expect(socket.closed).toEqual([]);
   });
 
-  it('send none at an infinite interval, and hold no timer while nobody is open', () => {
+  it('are off at an infinite interval, and hold no timer while no socket is open', () => {
     const none = setUp({ pingInterval: Infinity });
     const { socket } = none.open();
     none.clock.advance(100_000);
@@ -195,7 +195,7 @@ describe('heartbeats', () => {
     expect([some.timers.getActiveTimersCount(), some.live.size]).toEqual([0, 0]);
   });
 
-  it('add nobody where strict timers were cleaned up', () => {
+  it('add no socket once strict timers are closed', () => {
     const timers = new TimerManager({ clock: new ManualClock(), strict: true });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const live = new OpenSockets(
@@ -236,7 +236,7 @@ describe('heartbeats', () => {
 });
 
 describe('slow consumers', () => {
-  it('are closed with 1008 when they stay above the watermark for too long, and forgiven when they catch up', () => {
+  it('are closed with 1008 when they stay above the watermark for too long, and forgotten when they catch up', () => {
     const { clock, timers, live, open } = setUp({
       pingInterval: Infinity,
       maxBufferedBytes: 100,
@@ -272,7 +272,7 @@ describe('messages', () => {
   });
 });
 
-it('the set of sockets is that of a naive model, whatever comes and goes', () => {
+it('the set of sockets equals a naive model after any additions and removals', () => {
   const { live, open } = setUp({});
   const model = new Set<Live>();
   for (let step = 0; step < 20_000; step++) {

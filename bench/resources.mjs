@@ -113,5 +113,5 @@ verdict('staged stalls missed', missed, '', { most: 0 });
 const start = performance.now();
 monitor.stop();
 verdict('stop()', performance.now() - start, 'ms', { most: 50 });
-manager.cleanup();
+manager.close();
 if (kept === -1) console.log(kept);

@@ -64,7 +64,7 @@ function guarded() {
     ws.on('message', (data) => ws.send(JSON.stringify(answer(JSON.parse(data))))),
   );
   guard.attach(server, sockets);
-  return { server, seats: () => guard.manager.getStats().totalConnections };
+  return { server, seats: () => guard.manager.snapshot().totalConnections };
 }
 
 const make = {

@@ -12,7 +12,7 @@ const held = [];
 const gate = new Int32Array(start);
 const statsOf = () => {
   const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
-    managers[0].getStats();
+    managers[0].snapshot();
   return [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections];
 };
 parentPort.on('message', ({ operation, rush }) => {

@@ -132,7 +132,7 @@ export function operate(
       return code ?? 'ok';
     }
     case 'reopen':
-      manager.cleanup();
+      manager.close();
       managers[at] = open();
       for (const taken of held.filter((one) => one.at === at)) drop(taken);
       return 'ok';

@@ -47,7 +47,7 @@ const one = async () => {
 await Promise.all(Array.from({ length: Number(width) }, one));
 
 const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
-  manager.getStats();
+  manager.snapshot();
 // A batch of its own still works, and so do timers.
 const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
   token,

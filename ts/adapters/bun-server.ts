@@ -34,7 +34,7 @@ export function bunDrainable(
     watchSockets: (watcher) => guard.openSockets.watch(watcher),
     abort: () => guard.requests?.abort(),
     async stop() {
-      guard.manager.cleanup();
+      guard.manager.close();
       const running = server();
       // With requests in flight it would wait for them: that is `destroy`'s.
       if (running !== null && running.pendingRequests === 0)

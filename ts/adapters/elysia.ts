@@ -204,7 +204,7 @@ function headerOf(request: Request): (name: string) => string {
  * new Elysia()
  *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
  *   .ws('/ws', { message: (ws, message) => void ws.send(message) })
- *   .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+ *   .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
  *   .listen(3000);
  */
 export function portcullis(options: ElysiaGuardOptions) {

@@ -3,7 +3,8 @@ import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { Lease } from '../connections/admission.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { OpenSockets, type WebSocketStats, type SocketHost } from '../connections/open-sockets.js';
+import type { SocketHost } from '../connections/open-socket.js';
+import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { targetOf } from '../http/answer.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -28,7 +29,7 @@ import {
 } from './options.js';
 import { type Denial, IDENTIFY_FAILED, type AuthDenial, PendingUpgrade } from './upgrade.js';
 
-/** What the guard has done besides admission, which `manager.getStats()` tells. */
+/** What the guard has done besides admission, which `manager.snapshot()` tells. */
 export interface GuardStats {
   readonly requests: RequestStats | undefined;
   readonly websockets: WebSocketStats;

@@ -16,7 +16,7 @@ interface Source {
 
 function refusedBy(manager: ConnectionManager): number {
   let sum = 0;
-  for (const count of Object.values(manager.getStats().refused)) sum += count;
+  for (const count of Object.values(manager.snapshot().refused)) sum += count;
   return sum;
 }
 
@@ -81,7 +81,7 @@ export class Sources {
 
   get connections(): number {
     let sum = 0;
-    for (const manager of this.#sources.keys()) sum += manager.getStats().totalConnections;
+    for (const manager of this.#sources.keys()) sum += manager.snapshot().totalConnections;
     return sum;
   }
 
@@ -89,7 +89,7 @@ export class Sources {
   get saturation(): number | null {
     let worst: number | null = null;
     for (const manager of this.#sources.keys()) {
-      const { totalConnections, limits } = manager.getStats();
+      const { totalConnections, limits } = manager.snapshot();
       const { maxTotalConnections = Infinity } = limits;
       if (maxTotalConnections !== Infinity && maxTotalConnections > 0)
         worst = Math.max(worst ?? 0, totalConnections / maxTotalConnections);
@@ -101,7 +101,7 @@ export class Sources {
   refusals(entries: readonly [string, number][]): [string, number][] {
     const all = new Map(entries);
     for (const manager of this.#sources.keys()) {
-      for (const [code, count] of Object.entries(manager.getStats().refused))
+      for (const [code, count] of Object.entries(manager.snapshot().refused))
         all.set(code, (all.get(code) ?? 0) + count);
     }
     return [...all];

@@ -1,7 +1,8 @@
 /** Looks at the server once a second, keeps the last ten minutes, and puts together what viewers see. */
 import { wallClockMs } from '../base/clock.js';
-import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
+import type { ConnectionManager } from '../connections/manager.js';
 import type { WebSocketStats } from '../connections/open-sockets.js';
+import type { ConnectionStats } from '../connections/stats.js';
 import type { RequestStats } from '../http/limiter.js';
 import { HEAT_EDGES_MS } from '../metrics/ledger.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
@@ -107,7 +108,7 @@ export class Recorder {
   look(viewers: number, denied: number, isSeen: boolean): PageSnapshot {
     const at = wallClockMs();
     const { connections: manager, monitor, metrics } = this.#sources;
-    const connections = manager.getStats();
+    const connections = manager.snapshot();
     const resources = monitor?.snapshot();
     const kpi = metrics === undefined ? undefined : kpiOf(metrics.snapshot());
     const refusals = this.#refusals(connections);
@@ -159,7 +160,7 @@ export class Recorder {
 
   /** The same look with what is left out while nobody looks, as it is now. */
   completed(look: PageSnapshot, viewers: number, denied: number): PageSnapshot {
-    const stats = this.#sources.connections.getStats();
+    const stats = this.#sources.connections.snapshot();
     return {
       ...look,
       server: { ...look.server, viewers, denied },

@@ -117,7 +117,7 @@ export interface PageSnapshot {
     readonly outBytesPerSecond: number;
   } | null;
   readonly connections: {
-    /** As `ConnectionManager.getStats()` has them. */
+    /** As `ConnectionManager.snapshot()` has them. */
     readonly total: number;
     readonly addresses: number;
     readonly users: number;
