@@ -17,7 +17,7 @@ import {
   resourceLimits,
   scanJson,
 } from '../dist/index.js';
-import { Segment } from '../dist/connections/connection.js';
+import { Segment } from '../dist/connections/segment.js';
 import { PendingUpgrade } from '../dist/guard/upgrade.js';
 import { REASONS } from '../dist/connections/refusal.js';
 import { checkOptions } from '../dist/resources/options.js';
@@ -121,15 +121,16 @@ const closing = <T extends { close(): void }>(made: T): void => made.close();
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
 type Given = Record<string, unknown>;
 const TAKES: Record<string, (given: Given) => unknown> = {
-  ConnectionLimits: (given) => new ConnectionManager(given, timers).cleanup(),
-  ConnectionManagerOptions: (given) => new ConnectionManager({}, timers, given as never).cleanup(),
+  ConnectionLimits: (given) => new ConnectionManager(given, { timers }).close(),
+  ConnectionManagerOptions: (given) =>
+    new ConnectionManager({}, { timers, ...given } as never).close(),
   ConnectRate: (given) =>
     new ConnectionManager(
       { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },
-      timers,
-    ).cleanup(),
+      { timers },
+    ).close(),
   MessageRate: (given) =>
-    new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
+    new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, { timers }).close(),
   TimerManagerOptions: (given) => new TimerManager(given as never),
   TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
   MiddlewareChainOptions: (given) =>

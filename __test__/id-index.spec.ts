@@ -1,10 +1,9 @@
 import { expect, it } from 'vitest';
 import { encodeName, parseIpv4 } from '../dist/native/strings.js';
-import type { ManagedConnection, Segment } from '../dist/connections/connection.js';
 import { IdIndex, hashOf } from '../dist/connections/id-index.js';
 import { agree } from './fixtures/agree.js';
 
-/** The same numbers each time: a failure can be run again. */
+/** Returns the same numbers each time, so that a failure can be run again. */
 function randomOf(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -13,14 +12,18 @@ function randomOf(seed: number): (below: number) => number {
   };
 }
 
-const segmentsOf = (count: number): Segment[] =>
+interface Entry {
+  readonly id: string;
+}
+
+const segmentsOf = (count: number): Segment<Entry>[] =>
   Array.from(
     { length: count },
-    () => ({ connections: [] as (ManagedConnection | undefined)[] }) as unknown as Segment,
+    () => ({ connections: [] as (Entry | undefined)[] }) as unknown as Segment<Entry>,
   );
 
-// Properties: finds exactly what a Map finds, whatever was added and removed before; with a hash that
-// is cut to a few bits, too, so that clusters form, wrap around and are closed again.
+// Property: finds exactly the ids that a Map finds, after any additions and removals. Also with hashes
+// cut to a few bits, so that clusters form, wrap around and close again.
 it.each([
   [1, -1],
   [2, -1],
@@ -44,7 +47,7 @@ it.each([
     const isGrowing = (step >> 11) % 2 === 0;
     if (slot === undefined && free.length > 0 && (isGrowing || random(4) === 0)) {
       const taken = free.splice(random(free.length), 1)[0] ?? 0;
-      segments[0]!.connections[taken] = { id } as ManagedConnection;
+      segments[0]!.connections[taken] = { id };
       index.add(hash, taken);
       model.set(id, taken);
     } else if (slot !== undefined && (!isGrowing || random(4) === 0)) {
@@ -76,9 +79,9 @@ it('hashes ids that differ by a zero, a length or the order apart', () => {
     'x'.repeat(1023),
     'x'.repeat(1024),
   ];
-  // A chance of 105 pairs in 2^32.
+  // 105 pairs: a collision by chance is one in 2^32 / 105.
   expect(new Set(ids.map(hashOf)).size).toBe(ids.length);
-  // As one word, these pairs are the same; and so are one wide unit and a pair.
+  // Packed as pairs of bytes, these would be the same: two wide units, and a wide unit and a pair.
   expect(hashOf('\u0101\u0101')).not.toBe(hashOf('\u0101\u0102'));
   expect(hashOf('\u0101\u0000')).not.toBe(hashOf('\u0001\u0001'));
 });
@@ -130,7 +133,7 @@ it('reads IPv4 addresses as the core does, and nothing else', () => {
     expect(parseIpv4(text), text).toBe(-1);
 });
 
-it('a name that does not fit into shared memory crosses as a string', () => {
+it('hands a name that does not fit into shared memory over as a string', () => {
   const text = new Uint16Array(64);
   expect(encodeName('x'.repeat(65), text)).toBe('x'.repeat(65));
   const short = encodeName('ünï', text);

@@ -96,12 +96,12 @@ it('a connection manager and its connections take anything and lose no seat', ()
   if (!result.success) throw new Error(result.reason);
   expect(result.connection).toBeInstanceOf(ManagedConnection);
   bombard(result.connection, ['detach', 'bound', 'close']);
-  bombard(manager, ['cleanup', 'drain', 'updateLimits']);
+  bombard(manager, ['close', 'cleanup', 'drain', 'updateLimits']);
   const open = manager.connections.size;
-  const leases = manager.getStats().totalConnections - open;
+  const leases = manager.snapshot().totalConnections - open;
   expect(leases).toBeGreaterThanOrEqual(0);
-  manager.cleanup();
-  expect(manager.getStats().totalConnections).toBe(0);
+  manager.close();
+  expect(manager.snapshot().totalConnections).toBe(0);
 });
 
 it('a middleware chain takes anything and still runs', async () => {
@@ -320,7 +320,7 @@ it('a shutdown and a router take anything, and the shutdown still ends', async (
   const clock = new ManualClock();
   const shutdown = new GracefulShutdown(new TimerManager({ clock }), { deadlineMs: 10 });
   bombard(shutdown, ['shutdown', 'simulate']);
-  bombard(new MessageRouter());
+  bombard(new MessageRouter(), ['close']);
   let result: unknown;
   for (const reason of JUNK)
     void shutdown.shutdown(reason as never).then((value) => (result = value));

@@ -90,7 +90,7 @@ describe('heartbeats', () => {
       expect(socket.pings[0]!).toBeLessThanOrEqual(6400);
       first.set(socket.pings[0]!, (first.get(socket.pings[0]!) ?? 0) + 1);
     }
-    // Ten for each tick on average; sixty at one would be no jitter at all.
+    // Ten for each tick on average; sixty at one tick would be no spread.
     expect(first.size).toBeGreaterThan(50);
     expect(Math.max(...first.values())).toBeLessThan(60);
   });
@@ -116,7 +116,7 @@ describe('heartbeats', () => {
       }
       const quietSince = clock.now();
       expect(busy.flatMap(({ socket }) => socket.pings)).toEqual([]);
-      // What goes one way only keeps nobody's idle timers from running out, and does not show that the other end is there.
+      // Traffic one way only neither resets the idle timers of the other direction nor proves that the peer is there.
       for (const { socket } of [...listening, ...talking])
         expect(socket.pings.length).toBeGreaterThanOrEqual(3);
       clock.advance(pingIntervalMs + tickMs);
@@ -137,7 +137,7 @@ describe('heartbeats', () => {
         clock.advance(10);
         for (const { socket, live: one } of alive)
           if (socket.pings.at(-1) === clock.now()) one.ponged();
-        // Anything that comes shows that it lives.
+        // Any message shows that the client lives.
         for (const { live: one } of talking) one.connection.received(5);
         for (const { socket } of mute) {
           if (socket.closed.length > 0)
@@ -196,7 +196,7 @@ describe('heartbeats', () => {
     expect([some.timers.getActiveTimersCount(), some.live.size]).toEqual([0, 0]);
   });
 
-  it('add nobody where strict timers were cleaned up', () => {
+  it('add no socket once strict timers are closed', () => {
     const timers = new TimerManager({ clock: new ManualClock(), strict: true });
     const manager = new ConnectionManager({}, new TimerManager({ clock: new ManualClock() }));
     const live = new OpenSockets(
@@ -237,7 +237,7 @@ describe('heartbeats', () => {
 });
 
 describe('slow consumers', () => {
-  it('are closed with 1008 when they stay above the watermark for too long, and forgiven when they catch up', () => {
+  it('are closed with 1008 when they stay above the watermark for too long, and forgotten when they catch up', () => {
     const { clock, timers, live, open } = setUp({
       pingIntervalMs: Infinity,
       maxBufferedBytes: 100,
@@ -273,7 +273,7 @@ describe('messages', () => {
   });
 });
 
-it('the set of sockets is that of a naive model, whatever comes and goes', () => {
+it('the set of sockets equals a naive model after any additions and removals', () => {
   const { live, open } = setUp({});
   const model = new Set<Live>();
   for (let step = 0; step < 20_000; step++) {

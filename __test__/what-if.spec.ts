@@ -15,7 +15,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// What the pages of docs/api/ say under "What if": called twice, after the end, with NaN, with a hook that throws.
+// The tables "What if" of docs/api/: a call twice, after the end, with NaN, with a hook that throws.
 const junk = (value: unknown): never => value as never;
 const fails = (code: string): object => expect.objectContaining({ code });
 
@@ -23,7 +23,7 @@ describe('a connection manager', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const ip = '192.0.2.1';
 
-  it('is told the same twice', () => {
+  it('is called twice, and after its end', () => {
     const manager = new ConnectionManager({}, timers);
     const { connection } = manager.addConnection('a', new FakeSocket(), ip);
     expect(manager.addConnection('a', new FakeSocket(), ip)).toMatchObject({
@@ -44,13 +44,19 @@ describe('a connection manager', () => {
     if (!lease.success) throw new Error('refused');
     expect([manager.abort(lease), manager.abort(lease)]).toEqual([true, false]);
     expect(manager.commit(lease, 'b', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
-    manager.cleanup();
-    manager.cleanup();
+    manager.close();
+    manager.close();
     expect([manager.reserve(ip), manager.addConnection('c', new FakeSocket(), ip)]).toEqual([
       fails('closed'),
       fails('closed'),
     ]);
-    expect([manager.getStats().totalConnections, manager.cleanupStaleConnections()]).toEqual([
+    for (const change of [
+      () => manager.drain(),
+      () => manager.resume(),
+      () => manager.updateLimits({}),
+    ])
+      expect(change).toThrow(fails('ERR_CLOSED'));
+    expect([manager.snapshot().totalConnections, manager.cleanupStaleConnections()]).toEqual([
       0, 0,
     ]);
   });
@@ -65,12 +71,12 @@ describe('a connection manager', () => {
       throw new Error('gone');
     });
     connection!.close();
-    expect(manager.getStats().totalConnections).toBe(0);
+    expect(manager.snapshot().totalConnections).toBe(0);
     expect(() => manager.updateLimits({ maxConnectionsPerIp: Number.NaN })).toThrow(
       fails('ERR_OUT_OF_RANGE'),
     );
-    expect(manager.getStats().limits).toEqual({});
-    manager.cleanup();
+    expect(manager.snapshot().limits).toEqual({});
+    manager.close();
   });
 });
 
@@ -280,9 +286,18 @@ describe('a router', () => {
     expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({
       problem: { code: 'handler_failed' },
     });
-    expect(router.parse('x')).toMatchObject({ code: 'invalid_json' });
-    expect(router.parse(junk(5))).toMatchObject({ code: 'invalid_envelope' });
-    expect(router.parse(new Uint8Array(1))).toMatchObject({ code: 'not_text' });
+    for (const [raw, code] of [
+      ['x', 'invalid_json'],
+      [5, 'invalid_envelope'],
+      [new Uint8Array(1), 'not_text'],
+    ])
+      expect(router.parse(raw)).toMatchObject({ success: false, problem: { code } });
+    router.close();
+    router.close();
+    expect(() => router.on('late', () => undefined)).toThrow(fails('ERR_CLOSED'));
+    expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({
+      problem: { code: 'unknown_type' },
+    });
   });
 });
 

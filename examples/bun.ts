@@ -5,7 +5,7 @@ const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutM
 const server = Bun.serve({
   port: Number(process.env['PORT'] ?? 3000),
   fetch: guard.fetch((request, server) =>
-    server.upgrade(request) ? undefined : Response.json(guard.manager.getStats()),
+    server.upgrade(request) ? undefined : Response.json(guard.manager.snapshot()),
   ),
   websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
 });

@@ -54,7 +54,7 @@ const app = new Elysia()
     for (const end = performance.now() + 400; performance.now() < end;);
     return 'blocked the event loop for 400 ms';
   })
-  .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+  .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
   .ws('/ws', { message: (ws, message) => void ws.send(message) })
   .listen({
     port: Number(process.env['PORT'] ?? 3000),

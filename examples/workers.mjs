@@ -20,7 +20,7 @@ if (isMainThread) {
     });
   }
   const server = createServer((_request, response) =>
-    response.end(JSON.stringify({ ...manager.getStats(), workers: urls })),
+    response.end(JSON.stringify({ ...manager.snapshot(), workers: urls })),
   );
   const url = () => `http://localhost:${server.address().port}/`;
 } else {

@@ -5,7 +5,7 @@ import { portcullis } from '../dist/ws.js';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
 const server = createServer((_request, response) =>
-  response.end(JSON.stringify(guard.manager.getStats())),
+  response.end(JSON.stringify(guard.manager.snapshot())),
 );
 const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws) =>

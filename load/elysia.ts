@@ -81,7 +81,7 @@ function everythingOn(): void {
     .ws('/ws', {
       message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
     });
-  listen(app, () => guard.decorator.portcullis.manager.getStats().totalConnections);
+  listen(app, () => guard.decorator.portcullis.manager.snapshot().totalConnections);
 }
 
 const make: Record<string, () => void> = {

@@ -86,7 +86,7 @@ function everythingOn() {
   const sockets = new WebSocketServer({ noServer: true });
   sockets.on('connection', answerAll);
   guard.attach(server, sockets);
-  return { server, seats: () => guard.manager.getStats().totalConnections };
+  return { server, seats: () => guard.manager.snapshot().totalConnections };
 }
 
 const make = {

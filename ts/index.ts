@@ -1,18 +1,14 @@
 import './native/runtime.js';
 export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
-export type { ConnectionStats } from './connections/manager.js';
+export type { ConnectionStats } from './connections/stats.js';
 export type { AdmissionResult, Lease } from './connections/admission.js';
 export type { ConnectionManagerOptions } from './connections/options.js';
 export { ManagedConnection } from './connections/connection.js';
 export type { ManagedSocket, ReceiveOutcome } from './connections/connection.js';
 export type { ConnectionMetadata, MetadataInput } from './connections/metadata.js';
 export type { Refusal, RefusalCode } from './connections/refusal.js';
-export type {
-  ConnectRate,
-  ConnectionLimits,
-  MessageRate,
-  RateAction,
-} from './connections/limits.js';
+export type { ConnectionLimits } from './connections/limits.js';
+export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,
   UnauthorizedError,
@@ -70,16 +66,15 @@ export type {
   ShutdownPhase,
   ShutdownResult,
 } from './shutdown/result.js';
-export { MessageRouter, isProblem } from './messages/router.js';
+export { MessageRouter } from './messages/router.js';
 export type {
   MessageHandler,
-  MessageProblem,
-  MessageProblemCode,
+  MessageReply,
   MessageRouterOptions,
   MessageStats,
-  Outgoing,
-  Reply,
 } from './messages/router.js';
+export type { MessageSender, Outgoing, ParseResult } from './messages/envelope.js';
+export type { MessageProblem, MessageProblemCode } from './messages/problem.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
 export type { FailureDetails, ProblemDetails, ValidationResult } from './validators/failure.js';
 export type { FailureCode } from './validators/failures.js';

@@ -36,7 +36,7 @@ const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 assert.equal(manager.addConnection('one', new FakeSocket(), '203.0.113.1').success, true);
 assert.equal(manager.addConnection('two', new FakeSocket(), '::ffff:203.0.113.1').code, 'ip_limit');
 assert.throws(() => new ConnectionManager({ maxConnectionsPerIp: -1 }, timers), PortcullisError);
-manager.cleanup();
+manager.close();
 
 assert.equal(scanJson('{"a":[1,2').success, false);
 assert.equal(isPublicAddress('127.0.0.1'), false);
@@ -87,7 +87,7 @@ if (!isBun || !process.versions.bun.startsWith('1.3.'))
   assert.equal((await status(server.address().port))[0], 429);
 socket.destroy();
 server.close();
-guard.manager.cleanup();
+guard.manager.close();
 
 const elysia = await load('portcullis/elysia');
 const bun = await load('portcullis/bun');

@@ -64,7 +64,7 @@ Bun.serve({
 const ELYSIA = `
 import { Elysia } from 'elysia';
 import plugin, { ElysiaServerBuilder, portcullis } from 'portcullis/elysia';
-const app = new Elysia().use(portcullis({ limits: { maxConnectionsPerIp: 10 } })).get('/', ({ portcullis }) => portcullis.manager.getStats());
+const app = new Elysia().use(portcullis({ limits: { maxConnectionsPerIp: 10 } })).get('/', ({ portcullis }) => portcullis.manager.snapshot());
 export type App = typeof app;
 export const same: typeof portcullis = plugin;
 export const builder = new ElysiaServerBuilder({ port: 0 });

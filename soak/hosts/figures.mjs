@@ -51,7 +51,7 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
-  } = guard.manager.getStats();
+  } = guard.manager.snapshot();
   return JSON.stringify({
     seats: totalConnections,
     ips: connectionsByIp,

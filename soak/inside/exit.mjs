@@ -80,7 +80,7 @@ if (isMainThread) {
   // Not `once` of node:events: an error of the worker would reject it.
   await new Promise((resolve) => void worker.on(isInWorker ? 'exit' : 'online', resolve));
   if (isInWorker) {
-    const { totalConnections } = manager.getStats();
+    const { totalConnections } = manager.snapshot();
     if (totalConnections !== 2000)
       throw new Error(`${totalConnections} seats are taken, and 2000 are ours`);
     process.exit(7);

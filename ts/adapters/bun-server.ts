@@ -35,7 +35,7 @@ export function bunDrainable(
     watchSockets: (watcher) => guard.openSockets.watch(watcher),
     abort: () => guard.requests?.abort(),
     async stop() {
-      guard.manager.cleanup();
+      guard.manager.close();
       const running = server();
       // With requests in flight `stop` would wait for them: those are left to `destroy`.
       if (running !== null && running.pendingRequests === 0)

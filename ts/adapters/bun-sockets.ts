@@ -1,6 +1,6 @@
 /** Bun's server sockets: pings, the size limit, and counting what they send. */
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
-import type { OpenSocket, SocketHost } from '../connections/open-sockets.js';
+import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
 
 /** Data that a socket can send. */

@@ -1,7 +1,7 @@
 /** The guard between Bun and the WebSocket handlers of an Elysia route. */
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { OpenSocket } from '../connections/open-sockets.js';
+import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
 import type { PendingUpgrade } from '../guard/upgrade.js';
 import { countSends, isTooLarge, type RawSocket } from './bun-sockets.js';

@@ -1,6 +1,6 @@
 /** State that adapters keep on a host's socket, and the size of its messages. */
 import type { ManagedConnection } from '../connections/connection.js';
-import type { OpenSocket } from '../connections/open-sockets.js';
+import type { OpenSocket } from '../connections/open-socket.js';
 
 /**
  * Key of a socket's connection. An own property takes 2 to 5 ns to read on Bun's sockets, an entry

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { OpenSocket, SocketHost } from '../connections/open-sockets.js';
+import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
 

@@ -244,7 +244,7 @@ class WsAdapter {
       },
       sockets: () => guard.openSockets,
       watchSockets: (watcher) => guard.openSockets.watch(watcher),
-      stop: () => guard.manager.cleanup(),
+      stop: () => guard.manager.close(),
     };
   }
 }

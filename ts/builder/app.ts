@@ -2,7 +2,7 @@
 import { Elysia } from 'elysia';
 import { connectionOf, pluginOf } from '../adapters/elysia.js';
 import { responseOf } from '../http/fetch.js';
-import type { Reply } from '../messages/router.js';
+import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
 import type { RequestContext } from './context.js';
 import { LIVE_PATH, READY_PATH, type ServerOptions, STATS_PATH } from './options.js';
@@ -84,7 +84,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       );
     }
   };
-  const reply = (connection: Connection, answer: Reply | undefined): void => {
+  const reply = (connection: Connection, answer: MessageReply | undefined): void => {
     if (answer === undefined || !connection.isAlive) return;
     sendText(connection.socket, answer.text);
     if (

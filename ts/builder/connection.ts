@@ -1,7 +1,7 @@
 /** A connection, as message handlers see it. */
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionMetadata } from '../connections/metadata.js';
-import { MessageRouter, type Outgoing } from '../messages/router.js';
+import { envelopeOf, type Outgoing } from '../messages/envelope.js';
 import type { TypedWebSocketConnection } from '../messages/types.js';
 
 /** A connection, as message handlers see it. */
@@ -54,7 +54,7 @@ export class Connection implements ServerConnection {
     return this.#connection.bytesSent;
   }
   send(message: Outgoing): boolean {
-    return sendText(this.socket, JSON.stringify(MessageRouter.envelope(message)));
+    return sendText(this.socket, JSON.stringify(envelopeOf(message)));
   }
   close(code?: number, reason?: string): void {
     this.#connection.close(code, reason);

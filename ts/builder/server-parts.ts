@@ -2,7 +2,7 @@
 import { bunSockets } from '../adapters/bun-sockets.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
-import type { ConnectionStats } from '../connections/manager.js';
+import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import { withinLimits } from '../http/fetch.js';
@@ -161,7 +161,7 @@ export class ServerParts {
     return {
       connections: this.guard.manager.getStats(),
       ...this.guard.snapshot(),
-      messages: this.router.stats(),
+      messages: this.router.snapshot(),
       middlewares: this.chain.getPerformanceMetrics(),
     };
   }

@@ -1,34 +1,12 @@
-/** What a connection manager allows, and the words it refuses with. */
-import { outOfRange, wrongType } from '../base/errors.js';
+/** Limits of a connection manager, and their checks. */
+import { wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
-
-/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
-export interface ConnectRate {
-  /** Events in each window: 1 to 1,000,000. */
-  readonly limit: number;
-  /** The window, milliseconds: 1 to 2^30. */
-  readonly windowMs: number;
-  /** Events at once: 1 to 1,000,000. Default: `limit`. */
-  readonly burst?: number | undefined;
-}
-
-/** What is done with a message over its rate. */
-export type RateAction = 'drop' | 'close' | 'report';
-
-/** How many messages, or bytes, one connection may send, and what is done with what is over. */
-export interface MessageRate {
-  /** Messages or bytes in each window: 1 to 2^30. */
-  readonly limit: number;
-  /** The window, milliseconds: 1 to 2^30. */
-  readonly windowMs: number;
-  /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
-  readonly burst?: number | undefined;
-  /**
-   * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
-   * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
-   */
-  readonly action?: RateAction | undefined;
-}
+import {
+  checkedConnectRate,
+  checkedMessageRate,
+  type ConnectRate,
+  type MessageRate,
+} from './rates.js';
 
 /** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
 export interface ConnectionLimits {
@@ -44,28 +22,31 @@ export interface ConnectionLimits {
   readonly maxAnonymousConnections?: number | undefined;
   /** Connections without a user, per address. */
   readonly maxAnonymousConnectionsPerIp?: number | undefined;
-  /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
+  /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
   readonly maxUnknownIpConnections?: number | undefined;
-  /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
+  /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
   readonly ipv6PrefixBits?: number | undefined;
-  /** Connects per address. */
+  /** Rate of connects per address. */
   readonly connectRatePerIp?: ConnectRate | undefined;
-  /** Connects per user. */
+  /** Rate of connects per user. */
   readonly connectRatePerUser?: ConnectRate | undefined;
-  /** Messages of each connection. */
+  /** Rate of the messages of each connection. */
   readonly messageRate?: MessageRate | undefined;
-  /** Bytes of each connection. */
+  /** Rate of the bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
-  /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
+  /**
+   * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
+   * adapter this includes pings and pongs.
+   */
   readonly connectionTimeoutMs?: number | undefined;
-  /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
+  /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
   readonly cleanupIntervalMs?: number | undefined;
 }
 
-/** No limit, as the core takes it. @internal */
+/** The core's value for no limit. @internal */
 export const NEVER = 0xffff_ffff;
-const RATE_MAX = 1e6;
-const BYTES_MAX = 2 ** 30;
+/** Default of `cleanupIntervalMs`. @internal */
+export const CLEANUP_INTERVAL_MS = 5000;
 
 const LIMIT_NAMES = [
   'maxTotalConnections',
@@ -84,23 +65,7 @@ const LIMIT_NAMES = [
   'cleanupIntervalMs',
 ] as const;
 
-/** Milliseconds per event, and events at once: 0 and 0 for no rate. */
-function checkedConnectRate(
-  field: string,
-  rate: ConnectRate | MessageRate | undefined,
-  most: number,
-): [number, number] {
-  if (rate === undefined) return [0, 0];
-  if (typeof rate !== 'object' || rate === null)
-    throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
-  const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
-  return [
-    wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit,
-    wholeNumber(`${field}.burst`, rate.burst, 1, most, limit),
-  ];
-}
-
-const RATES: readonly string[] = [
+const RATE_NAMES: readonly string[] = [
   'connectRatePerIp',
   'connectRatePerUser',
   'messageRate',
@@ -108,9 +73,10 @@ const RATES: readonly string[] = [
 ];
 
 /**
- * A copy that neither the caller nor who reads `getStats()` can change, rates included. Each limit is
- * read once, so that what is checked is what is kept, whatever a getter or a Proxy says next.
- * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; nothing else has been checked
+ * Returns a frozen copy, rates included, which neither the caller nor a reader of `snapshot()` can
+ * change. Each limit is read once, so that the checked value is the one in force even if a getter or
+ * a Proxy returns another one later.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; the values are not checked yet
  * @internal
  */
 export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimits> {
@@ -121,34 +87,17 @@ export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimit
     const limit: unknown = limits[name];
     if (limit === undefined) continue;
     copy[name] =
-      RATES.includes(name) && typeof limit === 'object' && limit !== null
+      RATE_NAMES.includes(name) && typeof limit === 'object' && limit !== null
         ? Object.freeze({ ...limit })
         : limit;
   }
   return Object.freeze(copy);
 }
 
-/** A checked message or byte rate. @internal */
-export interface Rate {
-  readonly intervalMs: number;
-  readonly burst: number;
-  readonly action: RateAction;
-}
-
-/** @internal */
-export function checkedMessageRate(field: string, rate: MessageRate | undefined): Rate | undefined {
-  if (rate === undefined) return undefined;
-  const [intervalMs, burst] = checkedConnectRate(field, rate, BYTES_MAX);
-  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action']);
-  const action = rate.action ?? 'close';
-  if (action !== 'drop' && action !== 'close' && action !== 'report')
-    throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
-  return { intervalMs, burst, action };
-}
-
 /**
- * The limits as the core takes them.
- * @param limits what `frozenLimits` made
+ * Returns the limits as the core takes them, in the order of `limits()` in
+ * `src/binding/connections.rs`.
+ * @param limits made by `frozenLimits`
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
  * @internal
  */
@@ -156,14 +105,9 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
   const count = (field: keyof ConnectionLimits): number =>
     Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
   wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
-  wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, 5000);
+  wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, CLEANUP_INTERVAL_MS);
   checkedMessageRate('messageRate', limits.messageRate);
   checkedMessageRate('byteRate', limits.byteRate);
-  for (const field of ['connectRatePerIp', 'connectRatePerUser'] as const) {
-    const rate = limits[field];
-    if (typeof rate === 'object' && rate !== null)
-      knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
-  }
   return [
     count('maxTotalConnections'),
     count('maxConnectionsPerIp'),
@@ -175,7 +119,7 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
       ? count('maxConnectionsPerIp')
       : count('maxUnknownIpConnections'),
     wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
-    ...checkedConnectRate('connectRatePerIp', limits.connectRatePerIp, RATE_MAX),
-    ...checkedConnectRate('connectRatePerUser', limits.connectRatePerUser, RATE_MAX),
+    ...checkedConnectRate('connectRatePerIp', limits.connectRatePerIp),
+    ...checkedConnectRate('connectRatePerUser', limits.connectRatePerUser),
   ];
 }

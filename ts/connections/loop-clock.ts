@@ -1,15 +1,22 @@
-/** Time as the event loop has it: while it is stalled, clients are not idle for want of anybody to hear them. */
+/** Event-loop time: stops during a stall, so that clients do not look idle. */
 import type { Driver } from '../timers/driver.js';
-import { TICK_MAX_MS } from './connection.js';
 
-/** Milliseconds in which the loop turned, modulo 2^32, noted every `tickMs`. */
+/** The slowest tick. @internal */
+export const TICK_MAX_MS = 250;
+
+/**
+ * Counts the milliseconds in which the event loop turned, modulo 2^32. A tick notes the time every
+ * `tickMs`; between two ticks, two tick lengths count at most, however long the loop was blocked or
+ * the process stopped.
+ * @internal
+ */
 export class LoopClock {
   readonly #driver: Driver;
   /** Loop time at the latest tick. */
   ticked = 0;
   #tickedAtMs: number;
   tickMs = TICK_MAX_MS;
-  /** How far stamps may lie before the true activity: two of the slowest ticks there were. */
+  /** Farthest distance of a stamp from the true activity: twice the slowest tick so far. */
   graceMs = 0;
 
   constructor(driver: Driver) {
@@ -17,25 +24,26 @@ export class LoopClock {
     this.#tickedAtMs = driver.now();
   }
 
-  /** How far it has come since the last tick: a stalled loop counts for two ticks at most. */
+  /** Returns the loop time since the latest tick, at most two ticks. */
   #elapsed(): number {
     return Math.min(this.#driver.now() - this.#tickedAtMs, 2 * this.tickMs);
   }
 
+  /** Returns the loop time, which reads the clock. */
   now(): number {
     return (this.ticked + Math.floor(this.#elapsed())) >>> 0;
   }
 
-  /** Notes a tick; returns it. */
+  /** Notes a tick and returns it. */
   tick(): number {
     const elapsed = this.#elapsed();
     const whole = Math.floor(elapsed);
-    // The fraction is kept: a tick's share of a millisecond adds up to seconds in an hour.
+    // Keeps the fraction of a millisecond: dropped at every tick, it adds up to seconds in an hour.
     this.#tickedAtMs = this.#driver.now() - (elapsed - whole);
     return (this.ticked = (this.ticked + whole) >>> 0);
   }
 
-  /** Stamps of before and of ticks as slow as this are no further off than the grace. */
+  /** Widens the grace, so that stamps of ticks as slow as `tickMs` stay valid. */
   allow(tickMs: number): void {
     this.graceMs = Math.max(this.graceMs, 2 * tickMs);
   }

@@ -3,12 +3,15 @@
  * each event moves a theoretical arrival time on by one interval, and an event conforms while that
  * time is no further ahead of the clock than the burst allows.
  */
-import type { Rate } from './limits.js';
+import type { Rate, RateAction } from './rates.js';
 
 /** The rate that a message exceeds. */
 export type ExceededRate = 'message_rate' | 'byte_rate';
 
-/** Rates of the messages of every connection of a manager. @internal */
+/** Cost of rounding in sums of intervals, ms: no event is refused for it. */
+const ROUNDING_MS = 1e-6;
+
+/** Limits the messages and bytes of every connection of a manager. @internal */
 export class MessageRateLimiter {
   readonly #messages: Rate | undefined;
   readonly #bytes: Rate | undefined;
@@ -19,7 +22,7 @@ export class MessageRateLimiter {
   }
 
   /**
-   * Judges one message. A message over a rate spends nothing.
+   * Checks one message. A message over a rate spends nothing.
    * @param arrivals arrival times of messages and of bytes, in pairs
    * @param at index of the connection's pair
    * @param bytes size of the message
@@ -38,8 +41,8 @@ export class MessageRateLimiter {
     return undefined;
   }
 
-  /** The action for messages over `rate`. */
-  actionOf(rate: ExceededRate): Rate['action'] {
+  /** Returns the action for messages over `rate`. */
+  actionOf(rate: ExceededRate): RateAction {
     return (rate === 'message_rate' ? this.#messages : this.#bytes)?.action ?? 'close';
   }
 }
@@ -48,6 +51,6 @@ export class MessageRateLimiter {
 function conforms(rate: Rate | undefined, arrival: number, cost: number, now: number): boolean {
   return (
     rate === undefined ||
-    Math.max(arrival, now) + (cost - rate.burst) * rate.intervalMs <= now + 1e-6
+    Math.max(arrival, now) + (cost - rate.burst) * rate.intervalMs <= now + ROUNDING_MS
   );
 }

@@ -1,21 +1,34 @@
-/** What else is known of a client. The sets are made on first use. */
+/** Further data on the client of a connection. */
+
+/** Further data on a client. The sets are made on first use. */
 export interface ConnectionMetadata {
+  /** Address of the client. */
   readonly ip: string;
+  /** `User-Agent` of the client; empty if there is none. */
   readonly userAgent: string;
+  /** User of the connection, if there is one. */
   readonly userId?: string | undefined;
+  /** Session of the client, as it was added. */
   readonly sessionId?: string | undefined;
+  /** Rooms: yours to fill. */
   readonly rooms: Set<string>;
+  /** Subscriptions: yours to fill. */
   readonly subscriptions: Set<string>;
+  /** Data of your own: the very object that the connection was added with. */
   readonly customData: Record<string, unknown>;
 }
 
-/** What the caller may say of a client. */
+/** Data on a client, given when its connection is added. */
 export interface MetadataInput {
+  /** `User-Agent` of the client. */
   readonly userAgent?: string;
+  /** Session of the client. */
   readonly sessionId?: string;
+  /** Data of your own. */
   readonly customData?: Record<string, unknown>;
 }
 
+/** @internal */
 export class Metadata implements ConnectionMetadata {
   readonly #connection: { readonly ip: string; readonly userId: string | undefined };
   readonly userAgent: string;

@@ -1,180 +1,72 @@
 /**
- * The sockets of a guard that are open. Pings them and closes those that do not answer, those that do
- * not read, and those whose messages are too large. Adapters tell it what happens; it decides.
+ * The open sockets of a guard. Pings them, and closes those whose client does not answer, does not
+ * read, or sends messages that are too large. Adapters report events; this module decides.
  */
 import type { Checked } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
-import type { ShutdownSocket, SocketWatcher } from '../shutdown/drainable.js';
+import type { SocketWatcher } from '../shutdown/drainable.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
-import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { ManagedConnection } from './connection.js';
+import { OpenSocket, type OpenSocketOwner, type SocketHost } from './open-socket.js';
 
-/** What a host's sockets can do. @internal */
-export interface SocketHost {
-  ping(socket: ManagedSocket): void;
-  /** Bytes that wait to be sent. */
-  buffered(socket: ManagedSocket): number;
-  /** Whether something can reach a socket without passing it: what is published. */
-  readonly publishes: boolean;
-  /** Whether the host reports a close only when the peer has answered or is gone (1006). */
-  readonly waitsForAnswer: boolean;
-}
-
-/** How the sockets of a guard fared. */
+/** Counts of a guard's WebSockets. */
 export interface WebSocketStats {
+  /** Open sockets. */
   readonly open: number;
+  /** Pings sent. */
   readonly pingsSent: number;
-  /** Closed because nothing came back after a ping. */
+  /** Sockets closed because nothing came back after a ping. */
   readonly pongTimeouts: number;
-  /** Closed because they did not read. */
+  /** Sockets closed because their client did not read. */
   readonly slowConsumers: number;
-  /** Closed because of a message over `maxMessageSize`. */
+  /** Sockets closed because of a message over `maxMessageSize`. */
   readonly messagesTooLarge: number;
 }
 
+/** Ticks in a ping interval, unless they would be too long. */
 const BUCKETS = 64;
+/** Most ticks in a ping interval. */
 const BUCKETS_MAX = 1024;
 const TICK_MIN_MS = 10;
-/** With thousands of sockets, the pings of a longer tick would hold the loop for milliseconds. */
+/** Longest tick of usual intervals: with thousands of sockets, the pings of one tick take milliseconds. */
 const TICK_LONG_MS = 100;
-const NEVER_PINGED = -1;
+/** Looks at a slow socket before it is closed. */
+const SLOW_LOOKS = 8;
 
-/** One open socket. @internal */
-export class OpenSocket implements ShutdownSocket {
-  readonly connection: ManagedConnection;
-  readonly #all: OpenSockets;
-  readonly #host: SocketHost;
-  state: ShutdownSocket['state'] = 'open';
-  /** Tick of the first ping that nothing has come back for. */
-  unanswered = NEVER_PINGED;
-  /** Messages received before that ping: one more is an answer. A message need not touch this object. */
-  messagesBefore = 0;
-  /** Its bucket, and its place in it. */
-  bucket = 0;
-  place = 0;
-  /** The tick from which on a ping is due. */
-  due = 0;
-  #messagesSeen = 0;
-  /** Bytes, of which the low bits do: that they changed is all that is asked. */
-  #sentSeen = 0;
-  /** Since when it has been slow, by the timers' clock. */
-  slowSinceMs: number | undefined;
-  #wasFlushed = true;
-
-  constructor(connection: ManagedConnection, all: OpenSockets, host: SocketHost) {
-    this.connection = connection;
-    this.#all = all;
-    this.#host = host;
-  }
-
-  /** Whether something came back after the last ping, or none was sent. */
-  isAnswered(): boolean {
-    return this.unanswered === NEVER_PINGED || this.connection.messageCount !== this.messagesBefore;
-  }
-
-  /** The first ping since something came back. */
-  pinged(tick: number): void {
-    this.unanswered = tick;
-    this.messagesBefore = this.connection.messageCount;
-  }
-
-  /** Whether something came and something was sent since this was asked last: then neither end nor what lies between them waits for a ping. */
-  wasBusy(): boolean {
-    const { messageCount, bytesSent } = this.connection;
-    const wasBusy = messageCount !== this.#messagesSeen && (bytesSent | 0) !== this.#sentSeen;
-    this.#messagesSeen = messageCount;
-    this.#sentSeen = bytesSent | 0;
-    return wasBusy;
-  }
-
-  /** A pong came: it counts as activity, though not as a message. */
-  ponged(): void {
-    this.unanswered = NEVER_PINGED;
-    this.connection.touch();
-  }
-
-  /** Its message was over its size: it is closed. */
-  refuseMessage(): void {
-    this.wasTooLarge();
-    this.close(1009, 'Message too big');
-  }
-
-  /** The host itself has refused a message for its size, and is closing the socket. */
-  wasTooLarge(): void {
-    this.#all.countTooLarge();
-  }
-
-  /** Something was sent, and may not all have left. */
-  sent(): void {
-    if (this.#all.watchesSends) this.#all.queued(this);
-  }
-
-  /** After the host's close event; may be called again. */
-  remove(code: number): void {
-    this.#all.remove(this, code);
-  }
-
-  get buffered(): number {
-    return this.#host.buffered(this.connection.socket);
-  }
-
-  ping(): void {
-    try {
-      this.#host.ping(this.connection.socket);
-    } catch {
-      // A socket that cannot be pinged is on its way out: its close event follows.
-    }
-  }
-
-  close(code: number, reason: string): void {
-    if (this.state !== 'open') return;
-    this.state = 'closing';
-    this.#wasFlushed = this.buffered === 0;
-    this.connection.close(code, reason);
-  }
-
-  terminate(): void {
-    try {
-      this.connection.socket.terminate?.();
-    } catch {
-      // It is gone already.
-    }
-  }
-
-  /** The host's close event. */
-  gone(code: number): void {
-    // A host that does not wait has handed the close frame to the system, unless it queues behind others.
-    const answered = this.#host.waitsForAnswer ? code !== 1006 : this.#wasFlushed;
-    this.state = answered ? 'acknowledged' : 'broken';
-  }
-}
-
-/** @internal */
-export class OpenSockets {
+/**
+ * The set of open sockets, in buckets by the tick of their ping: each tick visits one bucket to ping
+ * and one to look for answers, whatever the number of sockets. One timer serves all of them, while
+ * there are any.
+ * @internal
+ */
+export class OpenSockets implements OpenSocketOwner {
   readonly #limits: Checked<'websockets'> | undefined;
   readonly #timers: TimerManager;
   readonly #host: SocketHost;
+  readonly #monitor: ResourceMonitor | undefined;
+  readonly #label: number;
   readonly #watchers = new Set<SocketWatcher>();
-  /** Sockets by the tick of their ping, modulo half an interval: each tick visits one bucket for pings and one for answers. */
+  /** Sockets by the tick of their ping, modulo half an interval. */
   readonly #buckets: OpenSocket[][];
   readonly #slow = new Set<OpenSocket>();
   readonly #tickMs: number;
   readonly #pingTicks: number;
   readonly #pongTicks: number;
+  /** Largest message, bytes. */
+  readonly maxMessageSize: number;
   /** Bytes waiting to be sent above which a socket is slow. */
   readonly watermark: number;
   #tick = 0;
   #size = 0;
-  #heart: TimerHandle | undefined;
-  #look: TimerHandle | undefined;
+  #pingTimer: TimerHandle | undefined;
+  #slowTimer: TimerHandle | undefined;
   #pingsSent = 0;
   #pongTimeouts = 0;
   #slowConsumers = 0;
   #messagesTooLarge = 0;
 
-  readonly #monitor: ResourceMonitor | undefined;
-  readonly #label: number;
-
+  /** @param limits none if `undefined` */
   constructor(
     limits: Checked<'websockets'> | undefined,
     timers: TimerManager,
@@ -195,7 +87,8 @@ export class OpenSockets {
       Math.ceil(interval / BUCKETS_MAX),
     );
     this.#tickMs = tickMs;
-    // Looked at twice an interval, a socket that falls silent is pinged no later than an interval after its last message.
+    // Each bucket is visited twice an interval: a socket that falls silent is pinged no later than
+    // one interval after its last message.
     const half = interval === Infinity ? BUCKETS : Math.floor(interval / tickMs / 2);
     this.#pingTicks = Math.max(1, half * 2);
     this.#buckets = Array.from({ length: Math.max(1, half) }, () => []);
@@ -203,7 +96,10 @@ export class OpenSockets {
     this.#pongTicks = pong === Infinity ? Infinity : Math.max(1, Math.ceil(pong / this.#tickMs));
   }
 
-  /** A message came, and its handler runs next if it is within its size; else its socket is told so. */
+  /**
+   * Notes a message whose handler is about to run.
+   * @returns `false` if the message is too large: the caller refuses it
+   */
   admits(bytes: number): boolean {
     this.#monitor?.mark(this.#label);
     return bytes <= this.maxMessageSize;
@@ -212,9 +108,6 @@ export class OpenSockets {
   get size(): number {
     return this.#size;
   }
-
-  /** Bytes of the largest message. */
-  readonly maxMessageSize: number;
 
   stats(): WebSocketStats {
     return {
@@ -227,26 +120,28 @@ export class OpenSockets {
   }
 
   *[Symbol.iterator](): Generator<OpenSocket, void, undefined> {
+    // Copies: a socket may be removed while it is looked at.
     for (const bucket of this.#buckets) yield* bucket.slice();
   }
 
-  /** Tells of sockets that open and go; returns what ends that. */
+  /** Reports sockets that open and close; returns a function that ends the reports. */
   watch(watcher: SocketWatcher): () => void {
     this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
   }
 
+  /** @throws ERR_CLOSED for strict timers that are closed; nothing was added then */
   add(connection: ManagedConnection): OpenSocket {
-    // First: strict timers that were cleaned up throw, and then nothing was added.
-    if (this.#heart === undefined && this.#tickMs !== Infinity) {
-      this.#heart = this.#timers.setInterval(() => this.#beat(), {
+    // Before the socket is added, since closed strict timers throw here.
+    if (this.#pingTimer === undefined && this.#tickMs !== Infinity) {
+      this.#pingTimer = this.#timers.setInterval(() => this.#runTick(), {
         delayMs: this.#tickMs,
         ref: false,
         name: 'websockets.ping',
       });
     }
     const socket = new OpenSocket(connection, this, this.#host);
-    // A random moment: clients that came at once are not pinged at once.
+    // A random tick: clients that connect together are not pinged together.
     socket.due = this.#tick + 1 + Math.floor(Math.random() * this.#pingTicks);
     socket.bucket = socket.due % this.#buckets.length;
     const bucket = this.#buckets[socket.bucket]!;
@@ -259,6 +154,7 @@ export class OpenSockets {
   remove(socket: OpenSocket, code: number): void {
     const bucket = this.#buckets[socket.bucket];
     if (bucket?.[socket.place] !== socket) return;
+    // The last socket of the bucket takes the place.
     const last = bucket.pop()!;
     if (last !== socket) {
       bucket[socket.place] = last;
@@ -269,8 +165,8 @@ export class OpenSockets {
     this.#size--;
     socket.gone(code);
     if (this.#size === 0) {
-      this.#heart?.close();
-      this.#heart = undefined;
+      this.#pingTimer?.close();
+      this.#pingTimer = undefined;
     }
     for (const watcher of this.#watchers) watcher.gone(socket);
   }
@@ -279,60 +175,64 @@ export class OpenSockets {
     this.#messagesTooLarge++;
   }
 
-  /** After something was sent and not all of it has left. */
   queued(socket: OpenSocket): void {
     if (socket.slowSinceMs !== undefined || socket.buffered <= this.watermark) return;
     socket.slowSinceMs = this.#timers.driver.now();
     this.#slow.add(socket);
-    const delayMs = Math.max(TICK_MIN_MS, Math.ceil((this.#limits?.maxBufferedMs ?? 0) / 8));
-    this.#look ??= this.#timers.setInterval(() => this.#lookAtSlow(), {
-      delayMs,
+    const maxMs = this.#limits?.maxBufferedMs ?? 0;
+    this.#slowTimer ??= this.#timers.setInterval(() => this.#closeSlow(), {
+      delayMs: Math.max(TICK_MIN_MS, Math.ceil(maxMs / SLOW_LOOKS)),
       ref: false,
       name: 'websockets.slow',
     });
   }
 
-  /** Whether sends have to be told of. */
   get watchesSends(): boolean {
     return this.watermark !== Infinity;
   }
 
-  #lookAtSlow(): void {
+  /** Closes the sockets that were slow for too long, and forgets those that have caught up. */
+  #closeSlow(): void {
     const now = this.#timers.driver.now();
-    const most = this.#limits?.maxBufferedMs ?? Infinity;
+    const maxMs = this.#limits?.maxBufferedMs ?? Infinity;
     for (const socket of this.#slow) {
       if (socket.buffered <= this.watermark) {
         socket.slowSinceMs = undefined;
         this.#slow.delete(socket);
-      } else if (now - (socket.slowSinceMs ?? now) > most) {
+      } else if (now - (socket.slowSinceMs ?? now) > maxMs) {
         this.#slow.delete(socket);
         this.#slowConsumers++;
         socket.close(1008, 'Slow consumer');
       }
     }
     if (this.#slow.size > 0) return;
-    this.#look?.close();
-    this.#look = undefined;
+    this.#slowTimer?.close();
+    this.#slowTimer = undefined;
   }
 
-  /** Ticks are counted, not timed: a stalled loop does not make its clients look dead. */
-  #beat(): void {
+  /** Counts ticks instead of reading a clock: a stalled loop does not make its clients look dead. */
+  #runTick(): void {
     const tick = ++this.#tick;
     const count = this.#buckets.length;
-    if (this.#pongTicks <= tick) {
-      for (const socket of this.#buckets[(tick - this.#pongTicks) % count]!.slice()) {
-        if (
-          socket.isAnswered() ||
-          tick - socket.unanswered < this.#pongTicks ||
-          socket.state !== 'open'
-        )
-          continue;
-        this.#pongTimeouts++;
-        socket.close(1001, 'Pong timeout');
-      }
+    // Copies of the buckets: a close or a ping may remove the socket.
+    if (this.#pongTicks <= tick)
+      this.#closeSilent(tick, this.#buckets[(tick - this.#pongTicks) % count]!.slice());
+    this.#ping(tick, this.#buckets[tick % count]!.slice());
+  }
+
+  #closeSilent(tick: number, sockets: readonly OpenSocket[]): void {
+    for (const socket of sockets) {
+      const isLate = !socket.isAnswered() && tick - socket.unanswered >= this.#pongTicks;
+      if (!isLate || socket.state !== 'open') continue;
+      this.#pongTimeouts++;
+      socket.close(1001, 'Pong timeout');
     }
-    for (const socket of this.#buckets[tick % count]!.slice()) {
+  }
+
+  #ping(tick: number, sockets: readonly OpenSocket[]): void {
+    for (const socket of sockets) {
       if (socket.state !== 'open') continue;
+      // Published messages do not pass the socket: its buffer is looked at here.
       if (this.#host.publishes && this.watchesSends) this.queued(socket);
       if (socket.wasBusy() || tick < socket.due) continue;
       if (socket.isAnswered()) socket.pinged(tick);

@@ -1,24 +1,24 @@
-/** The live connections, as anybody may look at them. */
-import { ID_MAX, type ManagedConnection, type ManagedSocket, type Segment } from './connection.js';
+/** A read-only view of the live connections. */
+import { ID_MAX } from './arguments.js';
 import { hashOf, type IdIndex } from './id-index.js';
+import type { Segment } from './segment.js';
 
-/** Looks at the live connections; changes nothing. */
-export class ConnectionView<S extends ManagedSocket> implements ReadonlyMap<
-  string,
-  ManagedConnection<S>
-> {
-  readonly #ids: IdIndex;
-  readonly #segments: readonly Segment[];
-  constructor(ids: IdIndex, segments: readonly Segment[]) {
+/** The live connections by id, as a `ReadonlyMap`. It is no `Map`, so nobody can write to it. @internal */
+export class ConnectionView<C extends { readonly id: string }> implements ReadonlyMap<string, C> {
+  readonly #ids: IdIndex<C>;
+  readonly #segments: readonly Segment<C>[];
+
+  constructor(ids: IdIndex<C>, segments: readonly Segment<C>[]) {
     this.#ids = ids;
     this.#segments = segments;
   }
   get size(): number {
     return this.#ids.size;
   }
-  get(id: string): ManagedConnection<S> | undefined {
+  get(id: string): C | undefined {
+    // A longer id has no keys to be hashed with.
     return typeof id === 'string' && id.length <= ID_MAX
-      ? (this.#ids.find(id, hashOf(id)) as ManagedConnection<S> | undefined)
+      ? this.#ids.find(id, hashOf(id))
       : undefined;
   }
   has(id: string): boolean {
@@ -27,26 +27,21 @@ export class ConnectionView<S extends ManagedSocket> implements ReadonlyMap<
   *keys(): Generator<string, undefined> {
     for (const connection of this.values()) yield connection.id;
   }
-  /** In the order of their slots: what comes or goes meanwhile is seen at most once. */
-  *values(): Generator<ManagedConnection<S>, undefined> {
+  /** Walks the slots in order: a connection that comes or goes meanwhile is seen at most once. */
+  *values(): Generator<C, undefined> {
     for (const segment of this.#segments)
-      for (const connection of segment.connections)
-        if (connection !== undefined) yield connection as unknown as ManagedConnection<S>;
+      for (const connection of segment.connections) if (connection !== undefined) yield connection;
   }
-  *entries(): Generator<[string, ManagedConnection<S>], undefined> {
+  *entries(): Generator<[string, C], undefined> {
     for (const connection of this.values()) yield [connection.id, connection];
   }
   forEach(
-    callback: (
-      connection: ManagedConnection<S>,
-      id: string,
-      view: ReadonlyMap<string, ManagedConnection<S>>,
-    ) => void,
+    callback: (connection: C, id: string, view: ReadonlyMap<string, C>) => void,
     thisArg?: unknown,
   ): void {
     for (const connection of this.values()) callback.call(thisArg, connection, connection.id, this);
   }
-  [Symbol.iterator](): Generator<[string, ManagedConnection<S>], undefined> {
+  [Symbol.iterator](): Generator<[string, C], undefined> {
     return this.entries();
   }
 }

@@ -1,7 +1,7 @@
 /** Bearer tokens: where a handshake carries one, and the user that it names. */
 import { UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
-import { ID_MAX } from '../connections/connection.js';
+import { ID_MAX } from '../connections/arguments.js';
 import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 

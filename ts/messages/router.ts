@@ -1,35 +1,20 @@
-/** Typed messages in envelopes: parsed, checked, handed to the handler of their type. Knows no socket. */
-import { randomUUID } from 'node:crypto';
-import { wallClockMs } from '../base/clock.js';
-import { ArgumentRangeError, wrongType } from '../base/errors.js';
+/** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
+import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
+import {
+  envelopeOf,
+  idOf,
+  type MessageSender,
+  NAME_MAX,
+  type Outgoing,
+  parseEnvelope,
+  type ParseResult,
+} from './envelope.js';
+import { type MessageProblem, type MessageProblemCode, problemOf } from './problem.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
 
-/** Why a message was not handled. */
-export type MessageProblemCode =
-  | 'not_text'
-  | 'invalid_json'
-  | 'invalid_envelope'
-  | 'unknown_type'
-  | 'invalid_payload'
-  | 'handler_failed';
-
-/** What a client is told whose message was not handled: the payload of a message of type `error`. */
-export interface MessageProblem {
-  readonly code: MessageProblemCode;
-  readonly message: string;
-  /** The field of the envelope that is wrong, if one is. */
-  readonly field?: string;
-}
-
-/** What a handler may answer: it is sent in an envelope with the id of the message it answers. */
-export interface Outgoing<T = unknown> {
-  readonly type: string;
-  readonly payload?: T;
-}
-
-/** Handles the messages of one type; what it returns is the answer. */
+/** Handles the messages of one type. Its result, if any, is sent back as the answer. */
 export type MessageHandler<T, C = TypedWebSocketConnection> = (
   connection: C,
   message: TypedWebSocketMessage<T>,
@@ -37,82 +22,90 @@ export type MessageHandler<T, C = TypedWebSocketConnection> = (
 
 /** Options of a router. */
 export interface MessageRouterOptions {
-  /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
+  /**
+   * Called with the error of a handler or check that throws or rejects. The client gets
+   * `handler_failed` without details. Default: none.
+   */
   readonly onError?: ((error: unknown, type: string) => void) | undefined;
-  /** Told which type's handler runs, so that a stall can be put down to it. Default: none. */
+  /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
   readonly monitor?: ResourceMonitor | undefined;
 }
 
-/** How messages fared. */
+/** Counts of a router. */
 export interface MessageStats {
+  /** Messages whose handler has ended without an error. */
   readonly handled: number;
-  /** By code; codes that never came up are absent. */
+  /** Problems by code; codes that never came up are absent. */
   readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+}
+
+/** The reply to a message, ready to be sent. */
+export interface MessageReply {
+  /** The answer of the handler, or a message of type `error` with the problem as its payload. */
+  readonly envelope: TypedWebSocketMessage;
+  /** The envelope as JSON. */
+  readonly text: string;
+  /** The problem, if the message was not handled. */
+  readonly problem: MessageProblem | undefined;
 }
 
 interface Route<C> {
   readonly handle: MessageHandler<unknown, C>;
   readonly check: ((payload: unknown) => boolean) | undefined;
-  /** Its number at the monitor. */
+  /** The monitor's number for this handler. */
   label: number;
 }
 
-/** Who a message is from, as the server knows it. What a client says of itself is not believed. */
-interface Sender {
-  readonly userId?: string | undefined;
-  readonly sessionId?: string | undefined;
-}
-
-const NAME_MAX = 128;
-
-const TEXTS: Readonly<Record<MessageProblemCode, string>> = {
-  not_text: 'A message must be text',
-  invalid_json: 'A message must be JSON',
-  invalid_envelope: 'A message must be an object { type, payload?, timestamp?, messageId? }',
-  unknown_type: 'There is no handler for this type',
-  invalid_payload: 'The payload does not fit its type',
-  handler_failed: 'The message could not be handled',
-};
-
-/** Whether an outcome is a problem. */
-export function isProblem(outcome: MessageProblem | object): outcome is MessageProblem {
-  return 'code' in outcome;
-}
-
-function problem(code: MessageProblemCode, field?: string): MessageProblem {
-  return { code, message: TEXTS[code], ...(field === undefined ? {} : { field }) };
-}
-
-/** Hands messages to the handlers of their types. */
+/**
+ * Hands messages to the handlers of their types.
+ *
+ * @example
+ * const router = new MessageRouter<ManagedConnection>();
+ * router.on('echo', (_connection, { payload }) => ({ type: 'echo', payload }));
+ * socket.on('message', async (data) => {
+ *   const reply = await router.receive(String(data), connection, { userId: connection.userId });
+ *   if (reply !== undefined) socket.send(reply.text);
+ * });
+ */
 export class MessageRouter<C = TypedWebSocketConnection> {
   readonly #routes = new Map<string, Route<C>>();
-  readonly #options: MessageRouterOptions;
+  readonly #onError: MessageRouterOptions['onError'];
   readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
   #monitor: ResourceMonitor | undefined;
   #handled = 0;
+  /** The route of all types without one of their own. */
   #otherwise: Route<C> | undefined;
+  #isClosed = false;
 
-  /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+  /**
+   * @param options see `MessageRouterOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+   */
   constructor(options: MessageRouterOptions = {}) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
     knownOptions('MessageRouter', options, ['onError', 'monitor']);
-    if (options.onError !== undefined && typeof options.onError !== 'function')
-      throw wrongType('onError', options.onError, 'a function');
+    const { onError, monitor } = options;
+    if (onError !== undefined && typeof onError !== 'function')
+      throw wrongType('onError', onError, 'a function');
     if (
-      options.monitor !== undefined &&
-      typeof (options.monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
+      monitor !== undefined &&
+      typeof (monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
     )
-      throw wrongType('monitor', options.monitor, 'a ResourceMonitor');
-    this.#options = options;
-    this.#monitor = options.monitor;
+      throw wrongType('monitor', monitor, 'a ResourceMonitor');
+    this.#onError = onError;
+    this.#monitor = monitor;
   }
 
   /**
    * Sets the handler of a type.
    * @param type 1 to 128 characters
-   * @param check tells whether a payload is what the handler takes; without it, the payload's type is a promise of the client's
-   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler
+   * @param handle called with the connection and the message; its result is the answer
+   * @param check returns true if a payload fits the type. Without a check, the type of the payload is
+   * the client's promise only.
+   * @returns the router
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
+   * `close()`
    * @example
    * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
    */
@@ -126,6 +119,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
     if (check !== undefined && typeof check !== 'function')
       throw wrongType('check', check, 'a function');
+    this.#checkOpen();
     if (this.#routes.has(type)) {
       throw new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
         field: 'type',
@@ -141,11 +135,23 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     return this;
   }
 
-  /** Sets what handles the types that have no handler. */
+  /**
+   * Sets the handler of all types without a handler of their own; a second one replaces the first.
+   * @param handle as of `on()`
+   * @returns the router
+   * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `close()`
+   */
   otherwise(handle: MessageHandler<unknown, C>): this {
     if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
+    this.#checkOpen();
     this.#otherwise = { handle, check: undefined, label: this.#label(undefined) };
     return this;
+  }
+
+  /** @throws ERR_CLOSED after `close()` */
+  #checkOpen(): void {
+    if (this.#isClosed)
+      throw new PortcullisError('ERR_CLOSED', 'the message router is closed: it takes no handler');
   }
 
   #label(type: string | undefined): number {
@@ -154,87 +160,58 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     );
   }
 
-  /** Tells a monitor from now on which handler runs. @internal */
+  /** Reports to another monitor which handler runs. @internal */
   observe(monitor: ResourceMonitor): void {
     this.#monitor = monitor;
     for (const [type, route] of this.#routes) route.label = this.#label(type);
     if (this.#otherwise !== undefined) this.#otherwise.label = this.#label(undefined);
   }
 
-  /** Whether a type has a handler of its own. */
+  /** True if a type has a handler of its own. */
   has(type: string): boolean {
     return this.#routes.has(type);
   }
 
-  /** A message as it is sent. @internal */
-  static envelope(outgoing: Outgoing, messageId?: string): TypedWebSocketMessage {
-    return {
-      type: outgoing.type,
-      payload: outgoing.payload,
-      timestamp: new Date(wallClockMs()).toISOString(),
-      messageId: messageId ?? randomUUID(),
-    };
-  }
-
-  /** How messages fared so far. */
-  stats(): MessageStats {
+  /** Returns the counts at this moment. */
+  snapshot(): MessageStats {
     return { handled: this.#handled, problems: { ...this.#problems } };
   }
 
   /**
-   * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
-   * @param raw the text, or what a host has parsed it to
+   * Parses a message and checks its envelope. Completes it with a `timestamp`, a `messageId`, and the
+   * sender's `userId` and `sessionId`. Does not count it, and never throws.
+   * @param raw the text of the message, or the value that the host has parsed it to
+   * @param sender author of the message, as the server knows it. Default: unknown
+   * @example
+   * const parsed = router.parse(text, { userId });
+   * if (parsed.success) handle(parsed.message);
+   * else console.warn(parsed.problem.code);
    */
-  parse<T = unknown>(raw: unknown, sender: Sender = {}): TypedWebSocketMessage<T> | MessageProblem {
-    let value = raw;
-    if (typeof raw === 'string') {
-      try {
-        value = JSON.parse(raw);
-      } catch {
-        return problem('invalid_json');
-      }
-    } else if (ArrayBuffer.isView(raw) || raw instanceof ArrayBuffer) return problem('not_text');
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      return problem('invalid_envelope');
-    const { type, payload, timestamp, messageId } = value as Readonly<Record<string, unknown>>;
-    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX)
-      return problem('invalid_envelope', 'type');
-    if (timestamp !== undefined && !isTimestamp(timestamp))
-      return problem('invalid_envelope', 'timestamp');
-    if (
-      messageId !== undefined &&
-      (typeof messageId !== 'string' || messageId === '' || messageId.length > NAME_MAX)
-    ) {
-      return problem('invalid_envelope', 'messageId');
-    }
-    return {
-      type,
-      payload: payload as T,
-      timestamp:
-        timestamp === undefined ? new Date(wallClockMs()).toISOString() : (timestamp as string),
-      messageId: messageId === undefined ? randomUUID() : (messageId as string),
-      ...(sender.userId === undefined ? {} : { userId: sender.userId }),
-      ...(sender.sessionId === undefined ? {} : { sessionId: sender.sessionId }),
-    };
+  parse<T = unknown>(raw: unknown, sender: MessageSender = {}): ParseResult<T> {
+    return parseEnvelope(raw, sender);
   }
 
   /**
-   * Handles a message. Never throws or rejects.
-   * @returns the envelope to send back, if any, and the problem, if there was one
+   * Parses a message, runs its handler and counts the outcome. Never throws or rejects.
+   * @param raw the text of the message, or the value that the host has parsed it to
+   * @param connection handed to the handler
+   * @param sender author of the message, as the server knows it. Default: unknown
+   * @returns the reply to send back; `undefined` if the handler gives no answer
    */
   receive(
     raw: unknown,
     connection: C,
-    sender: Sender = {},
-  ): Reply | undefined | Promise<Reply | undefined> {
-    const message = this.parse(raw, sender);
-    if (isProblem(message)) return this.#refuse(message, idOf(raw));
+    sender: MessageSender = {},
+  ): MessageReply | undefined | Promise<MessageReply | undefined> {
+    const parsed = parseEnvelope(raw, sender);
+    if (!parsed.success) return this.#refuse(parsed.problem, idOf(raw));
+    const { message } = parsed;
     const route = this.#routes.get(message.type) ?? this.#otherwise;
     if (route === undefined)
-      return this.#refuse(problem('unknown_type', 'type'), message.messageId);
+      return this.#refuse(problemOf('unknown_type', 'type'), message.messageId);
     try {
       if (route.check !== undefined && !route.check(message.payload))
-        return this.#refuse(problem('invalid_payload', 'payload'), message.messageId);
+        return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
       this.#monitor?.mark(route.label);
       const answer = route.handle(connection, message);
       if (!(answer instanceof Promise)) return this.#answer(answer, message);
@@ -247,14 +224,17 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     }
   }
 
-  #answer(answer: Outgoing | undefined | void, message: TypedWebSocketMessage): Reply | undefined {
-    let reply: Reply | undefined;
+  #answer(
+    answer: Outgoing | undefined | void,
+    message: TypedWebSocketMessage,
+  ): MessageReply | undefined {
+    let reply: MessageReply | undefined;
     if (typeof answer === 'object' && answer !== null) {
       try {
-        const envelope = MessageRouter.envelope(answer, message.messageId);
+        const envelope = envelopeOf(answer, message.messageId);
         reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
       } catch (error) {
-        // A circle, a bigint, or a depth that no stack holds.
+        // A circular payload, a bigint, or a nesting that overflows the stack.
         return this.#failed(error, message);
       }
     }
@@ -262,43 +242,32 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     return reply;
   }
 
-  #failed(error: unknown, message: TypedWebSocketMessage): Reply {
+  #failed(error: unknown, message: TypedWebSocketMessage): MessageReply {
     try {
-      this.#options.onError?.(error, message.type);
+      this.#onError?.(error, message.type);
     } catch {
       // A client must not be able to end the server through a hook.
     }
-    return this.#refuse(problem('handler_failed'), message.messageId);
+    return this.#refuse(problemOf('handler_failed'), message.messageId);
   }
 
-  #refuse(what: MessageProblem, messageId: string | undefined): Reply {
-    this.#problems[what.code] = (this.#problems[what.code] ?? 0) + 1;
-    const envelope = MessageRouter.envelope({ type: 'error', payload: what }, messageId);
-    return { envelope, text: JSON.stringify(envelope), problem: what };
+  #refuse(problem: MessageProblem, messageId: string | undefined): MessageReply {
+    this.#problems[problem.code] = (this.#problems[problem.code] ?? 0) + 1;
+    const envelope = envelopeOf({ type: 'error', payload: problem }, messageId);
+    return { envelope, text: JSON.stringify(envelope), problem };
   }
-}
 
-/** What goes back to the client. */
-export interface Reply {
-  readonly envelope: TypedWebSocketMessage;
-  /** The envelope as JSON. */
-  readonly text: string;
-  readonly problem: MessageProblem | undefined;
-}
+  /**
+   * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
+   * end normally. May be called again.
+   */
+  close(): void {
+    this.#isClosed = true;
+    this.#routes.clear();
+    this.#otherwise = undefined;
+  }
 
-/** The id of a message whose envelope is wrong elsewhere. */
-function idOf(raw: unknown): string | undefined {
-  const id =
-    typeof raw === 'object' && raw !== null && 'messageId' in raw ? raw.messageId : undefined;
-  return typeof id === 'string' && id !== '' && id.length <= NAME_MAX ? id : undefined;
-}
-
-/** An instant of RFC 3339, as `toISOString` writes it or with an offset. */
-function isTimestamp(value: unknown): boolean {
-  return (
-    typeof value === 'string' &&
-    value.length <= 35 &&
-    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/.test(value) &&
-    !Number.isNaN(Date.parse(value))
-  );
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }

@@ -115,7 +115,7 @@ export class Sources {
   get saturation(): number | null {
     let highest: number | null = null;
     for (const manager of this.#sources.keys()) {
-      const { totalConnections, limits } = manager.getStats();
+      const { totalConnections, limits } = manager.snapshot();
       const { maxTotalConnections = Infinity } = limits;
       if (maxTotalConnections !== Infinity && maxTotalConnections > 0)
         highest = Math.max(highest ?? 0, totalConnections / maxTotalConnections);

@@ -1,5 +1,5 @@
 /** Events of the page: compares each look with the one before, and writes the differences to the journal. */
-import type { ConnectionStats } from '../connections/manager.js';
+import type { ConnectionStats } from '../connections/stats.js';
 import type { CollectionRecord, Stall } from '../resources/figures.js';
 import { Journal } from './journal.js';
 import type { PageCount, PageEvent, PageStall, PageState } from './snapshot.js';

@@ -1,6 +1,7 @@
 /** Looks at the server once a second, builds the snapshot that viewers see, and keeps ten minutes of rows. */
 import { wallClockMs } from '../base/clock.js';
-import type { ConnectionManager, ConnectionStats } from '../connections/manager.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionStats } from '../connections/stats.js';
 import { HEAT_EDGES_MS } from '../metrics/ledger.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { ChainSnapshot } from '../middleware/contract.js';

@@ -1,5 +1,5 @@
 /** Sections of a page snapshot, each built from the figures of one source. */
-import type { ConnectionStats } from '../connections/manager.js';
+import type { ConnectionStats } from '../connections/stats.js';
 import type { WebSocketStats } from '../connections/open-sockets.js';
 import type { RequestStats } from '../http/limiter.js';
 import type { ChainSnapshot } from '../middleware/contract.js';
