@@ -179,47 +179,64 @@ declare class TimerManager {
     assertNoLeaks(): void;
 }
 
-/** What else is known of a client. The sets are made on first use. */
+/** Further data on a client. The sets are made on first use. */
 interface ConnectionMetadata {
+    /** Address of the client. */
     readonly ip: string;
+    /** `User-Agent` of the client; empty if there is none. */
     readonly userAgent: string;
+    /** User of the connection, if there is one. */
     readonly userId?: string | undefined;
+    /** Session of the client, as it was added. */
     readonly sessionId?: string | undefined;
+    /** Rooms: yours to fill. */
     readonly rooms: Set<string>;
+    /** Subscriptions: yours to fill. */
     readonly subscriptions: Set<string>;
+    /** Data of your own: the very object that the connection was added with. */
     readonly customData: Record<string, unknown>;
 }
-/** What the caller may say of a client. */
+/** Data on a client, given when its connection is added. */
 interface MetadataInput {
+    /** `User-Agent` of the client. */
     readonly userAgent?: string;
+    /** Session of the client. */
     readonly sessionId?: string;
+    /** Data of your own. */
     readonly customData?: Record<string, unknown>;
 }
 
-/** Why a connection was refused. */
+/** Reason of a refusal, as a stable code. */
 type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
-/** A refusal, and what to tell the client. */
+/** A refusal: the outcome of an admission that a limit forbids. */
 interface Refusal {
     readonly success: false;
+    /** Text for the client. */
     readonly reason: string;
+    /** Stable code. */
     readonly code: RefusalCode;
     /** Milliseconds until a retry may succeed: at least 1. */
     readonly retryAfterMs: number;
 }
 
-/** Something that can be closed. */
+/** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
 interface ManagedSocket {
+    /** Starts the closing handshake. */
     close(code?: number, reason?: string): unknown;
+    /** Ends the socket at once. Called when the peer does not answer a close. */
     terminate?(): unknown;
+    /** 3 once the socket has ended. */
     readonly readyState?: number;
 }
 /**
- * Whether to go on with a message: `ok`; `drop` it, it is over its rate; `close`, the connection
- * is being closed for it; `stale`, the connection was released before.
+ * Outcome of `received()`. `ok`: handle the message. `drop`: it is over its rate, ignore it.
+ * `close`: it is over its rate, and the connection is being closed. `stale`: the connection was
+ * released before. A string and not a result object, since messages must not allocate.
  */
 type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
 /**
- * One admitted connection. Its figures are read from, and written to, memory shared with the core.
+ * One admitted connection. Its figures stand in typed arrays, of which the core reads the stamp of
+ * the last activity: counting a message costs no native call and no allocation.
  *
  * @example
  * socket.on('message', (data) => {
@@ -228,45 +245,56 @@ type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
  */
 declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     #private;
-    /** The id it was added with. */
+    /** The id that the connection was added with. */
     readonly id: string;
-    /** The socket it was added with. */
+    /** The socket that the connection was added with. */
     readonly socket: S;
     /**
-     * Counts a message and marks the connection active. Costs a few stores; with a message or byte
-     * rate also a clock reading.
-     * @param bytes its size, a whole number of at least 0
-     * @returns whether to go on with the message
+     * Counts a received message and marks the connection active. Costs a few stores; with a message or
+     * byte rate also a clock reading.
+     * @param bytes size of the message: a whole number of at least 0
+     * @returns what to do with the message; see `ReceiveOutcome`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
      */
     received(bytes: number): ReceiveOutcome;
     /**
-     * Counts what was sent. A connection that is only sent to still goes idle.
-     * @param bytes a whole number of at least 0
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     * Counts a sent message. This is no activity: a connection that only receives goes idle.
+     * @param bytes size of the message: a whole number of at least 0
+     * @returns `'stale'` if the connection was released before; a string, since messages must not
+     * allocate a result object
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
      */
     sent(bytes: number): 'ok' | 'stale';
-    /** Marks the connection active, to the millisecond. */
+    /**
+     * Marks the connection active, to the millisecond, which costs a clock reading.
+     * @returns `'stale'` if the connection was released before
+     */
     touch(): 'ok' | 'stale';
     /**
-     * Makes the connection that of `userId`, in one step; a refusal leaves everything as it was.
-     * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
+     * Moves the connection's seat to a user, in one step, for a login after the upgrade.
+     * @param userId 1 to 1024 characters
+     * @returns a refusal if the user has all the connections allowed; the seat is then where it was
+     * @throws ERR_INVALID_ARG_TYPE
+     * @example
+     * const bound = connection.bindUser('user-1');
+     * if (!bound.success) connection.close(1008, bound.reason);
      */
     bindUser(userId: string): {
         readonly success: true;
     } | Refusal;
     /**
-     * Gives the seat back, then closes the socket; `terminate()` follows if the peer does not answer.
-     * @param code 1000 to 1014 as far as an endpoint may send it, or 3000 to 4999
+     * Gives the seat back, then closes the socket. Calls the socket's `terminate()` if the peer does
+     * not answer within `closeTimeoutMs`. Does nothing once the connection is released.
+     * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455, 7.4). Default 1000.
      * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
-     * @throws ERR_OUT_OF_RANGE for a code that must not be sent (RFC 6455, 7.4)
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a code that must not be sent
      */
     close(code?: number, reason?: string): void;
-    /** The address as it was given. */
+    /** Address of the client, as it was given. */
     get ip(): string;
-    /** The user, if there is one. */
+    /** User of the connection, if it has one. */
     get userId(): string | undefined;
-    /** Whether the connection still has its seat. */
+    /** True while the connection holds its seat. */
     get isAlive(): boolean;
     /** Messages received. */
     get messageCount(): number;
@@ -274,23 +302,29 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     get bytesReceived(): number;
     /** Bytes sent. */
     get bytesSent(): number;
-    /** Wall-clock milliseconds. */
+    /** Time of the opening: wall-clock milliseconds since 1970. */
     get createdAt(): number;
-    /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
+    /**
+     * Time of the last received message: wall-clock milliseconds since 1970, accurate to a tick of at
+     * most 250 ms. May be set, to any finite number.
+     */
     get lastActivity(): number;
     set lastActivity(wallMs: number);
-    /** What else is known of the client. */
+    /** Further data on the client. */
     get metadata(): ConnectionMetadata;
 }
 
-/** A seat held before the connection opens. */
+/** A seat that is held before its connection opens. */
 interface Lease {
     readonly success: true;
+    /** The seat, as one number: generation of the slot * 2^22 + slot. */
     readonly handle: number;
+    /** Address that the seat was taken for. */
     readonly ip: string;
+    /** User that the seat was taken for, if any. */
     readonly userId: string | undefined;
 }
-/** The answer of `addConnection` and `commit`. */
+/** Outcome of `addConnection` and `commit`: a connection, or a refusal. */
 type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
     readonly success: true;
     readonly reason?: undefined;
@@ -301,31 +335,35 @@ type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
     readonly connection?: undefined;
 });
 
-/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
+/** A rate of connects: `limit` in each `windowMs`, of which `burst` may come at once (GCRA). */
 interface ConnectRate {
-    /** Events in each window: 1 to 1,000,000. */
+    /** Connects in each window: 1 to 1,000,000. */
     readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
+    /** Length of the window: 1 to 2^30 ms. */
     readonly windowMs: number;
-    /** Events at once: 1 to 1,000,000. Default: `limit`. */
+    /** Connects at once: 1 to 1,000,000. Default: `limit`. */
     readonly burst?: number | undefined;
 }
-/** What is done with a message over its rate. */
+/** Action for a message over its rate. */
 type RateAction = 'drop' | 'close' | 'report';
-/** How many messages, or bytes, one connection may send, and what is done with what is over. */
+/** A rate of the messages, or of the bytes, that one connection may send, and the action beyond it. */
 interface MessageRate {
     /** Messages or bytes in each window: 1 to 2^30. */
     readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
+    /** Length of the window: 1 to 2^30 ms. */
     readonly windowMs: number;
-    /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
+    /**
+     * Messages or bytes at once: 1 to 2^30. A single message of more bytes than this is always over
+     * the rate. Default: `limit`.
+     */
     readonly burst?: number | undefined;
     /**
-     * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
-     * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
+     * `drop`: `received()` returns `'drop'` and the caller ignores the message; `close`: the
+     * connection is closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
      */
     readonly action?: RateAction | undefined;
 }
+
 /** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
 interface ConnectionLimits {
     /** Connections in all, over every worker that shares the name. */
@@ -340,21 +378,24 @@ interface ConnectionLimits {
     readonly maxAnonymousConnections?: number | undefined;
     /** Connections without a user, per address. */
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
-    /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
+    /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
-    /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
+    /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
-    /** Connects per address. */
+    /** Rate of connects per address. */
     readonly connectRatePerIp?: ConnectRate | undefined;
-    /** Connects per user. */
+    /** Rate of connects per user. */
     readonly connectRatePerUser?: ConnectRate | undefined;
-    /** Messages of each connection. */
+    /** Rate of the messages of each connection. */
     readonly messageRate?: MessageRate | undefined;
-    /** Bytes of each connection. */
+    /** Rate of the bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
-    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
+    /**
+     * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
+     * adapter this includes pings and pongs.
+     */
     readonly connectionTimeoutMs?: number | undefined;
-    /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
+    /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
     readonly cleanupIntervalMs?: number | undefined;
 }
 
@@ -834,141 +875,192 @@ declare class ResourceMonitor {
 
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-    /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
+    /**
+     * Shares the counts with every manager of that name in this process, over all workers: 1 to 1024
+     * characters. Default: none, the counts are this manager's own.
+     */
     readonly name?: string | undefined;
-    /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
+    /**
+     * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
+     * manager.
+     */
+    readonly timers?: TimerManager | undefined;
+    /**
+     * Shortest time that a lease holds its seat: 1 to 2^30 ms. An unused lease gives it back within as
+     * long again and a second. Default 10000.
+     */
     readonly leaseTimeoutMs?: number | undefined;
-    /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
+    /** Time from a close frame to `terminate()`: 1 to 2^30 ms. Default 5000. */
     readonly closeTimeoutMs?: number | undefined;
     /**
-     * What happens at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-     * user's oldest connection of this manager with 4001 and admits it. Default `reject`.
+     * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
+     * user's oldest connection of this manager with 4001 and admits the newcomer. Default `reject`.
      */
     readonly onFull?: 'reject' | 'closeOldest' | undefined;
     /**
-     * What happens when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
+     * Action when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
      * connection with 4001 first. Default `reject`.
      */
     readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
     /**
-     * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-     * refuse for want of memory (`overload`). Default: none.
+     * Monitor that counts this manager's connections. With its option `shedding` it also decides
+     * which newcomers to refuse when memory is short (`overload`). Default: none.
      */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Called after a connection was closed because it had gone quiet. */
+    /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
     readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message over a rate, before the action is taken. */
-    readonly onRateExceeded?: ((connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
+    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
 }
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
 interface ConnectionStats {
+    /** Open connections and leases. */
     readonly totalConnections: number;
     /** Addresses with a connection. */
     readonly connectionsByIp: number;
     /** Users with a connection. */
     readonly connectionsByUser: number;
+    /** Connections and leases without a user. */
     readonly anonymousConnections: number;
-    /** Connections this manager has admitted. */
+    /** Connections that this manager has admitted. */
     readonly admitted: number;
-    /** Refusals of this manager by their code; codes that never came up are absent. */
+    /** Refusals of this manager by code; codes that never came up are absent. */
     readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
-    /** Connections this manager has closed because they were quiet. */
+    /** Connections that this manager has closed for being idle. */
     readonly evicted: number;
-    /** Messages over a rate, whatever was done with them. */
+    /** Messages over a rate, whatever the action was. */
     readonly messagesOverRate: number;
-    /** A frozen copy. */
+    /** The limits in force: a frozen copy. */
     readonly limits: Readonly<ConnectionLimits>;
 }
+
 /**
- * Decides who may connect, counts what connections do, and closes those that have gone quiet.
+ * Decides who may connect, counts the traffic of connections, and closes the idle ones.
  *
- * Every limit is checked and taken in one step. Idle time is the loop's own: a process that was
- * stopped does not find its clients idle. Nobody is closed early, and at most `cleanupIntervalMs`
- * and a few ticks late.
+ * Every limit is checked and every seat taken in one step. Idle time is event-loop time: a stalled
+ * or stopped process does not find its clients idle. No connection is closed early, and none later
+ * than `cleanupIntervalMs` and a few ticks.
  *
  * @example
- * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 }, new TimerManager());
+ * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 });
  * const result = manager.addConnection('c1', socket, '192.0.2.1', 'user-1');
  * if (!result.success) socket.close(1013, result.reason);
  */
 declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     #private;
-    /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
+    /** The live connections by id: a read-only view, iterated in the order of slots. */
     readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
     /**
-     * @param limits what may be; see `ConnectionLimits`
-     * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
+     * @param limits see `ConnectionLimits`
      * @param options see `ConnectionManagerOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-     * index of that name is open that was first opened with other limits
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
+     * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+     */
+    constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
+    /**
+     * The same with the timers in front. Timers in the options as well are ERR_INVALID_ARG_TYPE.
+     * @param limits see `ConnectionLimits`
+     * @param timerManager owner of the manager's timers; once it is closed, idle eviction has ended
+     * @param options see `ConnectionManagerOptions`
      */
     constructor(limits: ConnectionLimits, timerManager: TimerManager, options?: ConnectionManagerOptions<S>);
     /**
-     * Takes a seat for a connection that is to open, in all counts or none.
-     * @param ip the client's address, in any usual notation; what is none counts as unknown
-     * @param userId the user, if known; an empty one is none
+     * Takes a seat for a connection before it opens, in all counts or in none.
+     * @param ip address of the client, in any usual notation; anything else counts as unknown
+     * @param userId the user, if known: up to 1024 characters, empty for none
      * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
      * @throws ERR_INVALID_ARG_TYPE
+     * @example
+     * const lease = manager.reserve(ip);
+     * if (!lease.success) return refuse(503, lease.reason);
+     * upgrade((socket) => manager.commit(lease, id, socket));
      */
     reserve(ip: string, userId?: string): Lease | Refusal;
     /**
      * Opens a leased connection.
      * @param lease from `reserve`
      * @param id 1 to 1024 characters, unique among the live connections
-     * @param socket what `close(code, reason)` is called on
-     * @throws ERR_INVALID_ARG_TYPE; then the lease is as it was
+     * @param socket an object with a method `close(code, reason)`
+     * @param metadata further data on the client
+     * @returns the connection, or a refusal: `stale_lease` if the lease was used or has expired
+     * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
      */
     commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S>;
     /**
-     * Gives a lease back; `false` if it was used or has expired.
+     * Gives a lease back before its connection has opened.
+     * @returns `false` if the lease was used or has expired
      * @throws ERR_INVALID_ARG_TYPE
      */
     abort(lease: Lease): boolean;
     /**
-     * Admits a connection in one step.
+     * Admits a connection in one step: `reserve` and `commit` in one native call.
      * @param id 1 to 1024 characters, unique among the live connections
-     * @param socket what `close(code, reason)` is called on
-     * @param ip the client's address, in any usual notation
-     * @param userId the user, if known; an empty one is none
+     * @param socket an object with a method `close(code, reason)`
+     * @param ip address of the client, in any usual notation; anything else counts as unknown
+     * @param userId the user, if known: up to 1024 characters, empty for none
+     * @param metadata further data on the client
      * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-     * @throws ERR_INVALID_ARG_TYPE for an empty id, a socket without `close`, an `ip` or `userId` that is no string
+     * @throws ERR_INVALID_ARG_TYPE
      */
     addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S>;
-    /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */
+    /**
+     * Gives the seat of a connection back. Does not touch the socket.
+     * @returns `false` if there is no connection of that id
+     */
     removeConnection(id: string): boolean;
     /**
-     * Gives the seat of this very connection back, and not that of a later one of the same id.
-     * The socket is not touched.
+     * Gives the seat of this very connection back, never that of a later one with the same id. Does
+     * not touch the socket. Call it when the host reports that the socket has closed.
+     * @returns `false` if the connection is released already, or is another manager's
      * @throws ERR_INVALID_ARG_TYPE
      */
     release(connection: ManagedConnection<S>): boolean;
-    /** Marks a connection active; an unknown id is ignored. */
+    /** Marks a connection active; ignores an unknown id. */
     updateActivity(id: string): void;
     /**
-     * Closes the connections that have been idle for more than `connectionTimeoutMs`, all at once.
-     * The timer does the same in batches.
-     * @returns how many were closed
+     * Closes all connections that have been idle for longer than `connectionTimeoutMs`, at once. The
+     * timer does the same in batches.
+     * @returns the number of connections closed
      */
     cleanupStaleConnections(): number;
-    /** Counts, and a frozen copy of the limits. */
+    /**
+     * Returns the counts at this moment and a frozen copy of the limits. Also `getStats()`.
+     * @example
+     * const { totalConnections, refused } = manager.snapshot();
+     * console.log(totalConnections, refused.ip_limit ?? 0);
+     */
+    snapshot(): ConnectionStats;
+    /** The same as `snapshot()`. */
     getStats(): ConnectionStats;
     /**
-     * Replaces some limits; the counts stay, nobody is thrown out.
-     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
+     * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
+     * messages and bytes begin anew.
+     * @param changes limits to replace; `undefined` lifts one
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
+     * `ipv6PrefixBits`; ERR_CLOSED after `close()`. Nothing has changed then.
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
-     * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
+     * Refuses newcomers from now on, in every manager of the name. Open connections go on.
+     * @throws ERR_CLOSED after `close()`
      */
-    drain(on?: boolean): void;
+    drain(): void;
     /**
-     * Closes every connection with 1001 and refuses newcomers; what shares the name counts without this
-     * manager from then on. May be called again.
+     * Admits newcomers again after `drain()`, in every manager of the name.
+     * @throws ERR_CLOSED after `close()`
      */
+    resume(): void;
+    /**
+     * Closes every connection with 1001 and refuses newcomers from then on. Gives all seats back, so
+     * that other managers of the name count without this one. May be called again. Also `cleanup()`.
+     *
+     * Timers of its own end as soon as the last socket has answered its close, or was terminated.
+     */
+    close(): void;
+    /** The same as `close()`. */
     cleanup(): void;
     [Symbol.dispose](): void;
 }
@@ -1022,32 +1114,51 @@ declare class UnauthorizedError extends Error {
     constructor(reason?: string);
 }
 
-/** A connection as handlers see it. */
+/** A connection, as the handlers of messages see it. */
 interface TypedWebSocketConnection<S extends ManagedSocket = ManagedSocket> {
+    /** Id of the connection, unique among the live ones. */
     readonly id: string;
+    /** Socket of the connection. */
     readonly socket: S;
+    /** Further data on the client. */
     readonly metadata: ConnectionMetadata;
+    /** Time of the opening. */
     readonly createdAt: Date;
+    /** Time of the last received message. May be set. */
     lastActivity: Date;
+    /** True while the connection is open. */
     isAlive: boolean;
+    /** Messages received. */
     messageCount: number;
+    /** Bytes received. */
     bytesReceived: number;
+    /** Bytes sent. */
     bytesSent: number;
 }
 /** A message in its envelope. */
 interface TypedWebSocketMessage<T = unknown> {
+    /** Type of the message: 1 to 128 characters. */
     readonly type: string;
+    /** Payload, as the type defines it. */
     readonly payload: T;
+    /** Time of sending, as RFC 3339. */
     readonly timestamp: string;
+    /** Id of the message: 1 to 128 characters. An answer has the id of the message it answers. */
     readonly messageId: string;
+    /** User of the sender, as the server knows it. */
     readonly userId?: string;
+    /** Session of the sender, as the server knows it. */
     readonly sessionId?: string;
 }
-/** What a server does with a typed connection. */
+/** Handlers of a typed connection's events. */
 interface TypedWebSocketHandler<TMessage = unknown> {
+    /** Called when a connection has opened. */
     open?: (ws: TypedWebSocketConnection) => void | Promise<void>;
+    /** Called with each message whose type has no handler of its own. */
     message?: (ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>;
+    /** Called when a connection has closed. */
     close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
+    /** Called with the error of another handler. */
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
@@ -1665,15 +1776,17 @@ declare class ProductionMetrics {
     [Symbol.dispose](): void;
 }
 
-/** How the sockets of a guard fared. */
+/** Counts of a guard's WebSockets. */
 interface WebSocketStats {
+    /** Open sockets. */
     readonly open: number;
+    /** Pings sent. */
     readonly pingsSent: number;
-    /** Closed because nothing came back after a ping. */
+    /** Sockets closed because nothing came back after a ping. */
     readonly pongTimeouts: number;
-    /** Closed because they did not read. */
+    /** Sockets closed because their client did not read. */
     readonly slowConsumers: number;
-    /** Closed because of a message over `maxMessageSize`. */
+    /** Sockets closed because of a message over `maxMessageSize`. */
     readonly messagesTooLarge: number;
 }
 
@@ -2260,79 +2373,136 @@ declare class GracefulShutdown {
     [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Why a message was not handled. */
+/** Reason why a message was not handled, as a stable code. */
 type MessageProblemCode = 'not_text' | 'invalid_json' | 'invalid_envelope' | 'unknown_type' | 'invalid_payload' | 'handler_failed';
-/** What a client is told whose message was not handled: the payload of a message of type `error`. */
+/** A message that was not handled. The client gets it as the payload of a message of type `error`. */
 interface MessageProblem {
+    /** Stable code. */
     readonly code: MessageProblemCode;
+    /** Text for the client. */
     readonly message: string;
-    /** The field of the envelope that is wrong, if one is. */
+    /** Field of the envelope at fault, if it is one. */
     readonly field?: string;
 }
-/** What a handler may answer: it is sent in an envelope with the id of the message it answers. */
+
+/** Author of a message, as the server knows it. Claims of the client about itself are dropped. */
+interface MessageSender {
+    /** User of the connection. */
+    readonly userId?: string | undefined;
+    /** Session of the connection. */
+    readonly sessionId?: string | undefined;
+}
+/** A message of the server's own, before it gets its envelope. */
 interface Outgoing<T = unknown> {
+    /** Type of the message. */
     readonly type: string;
+    /** Payload, which must fit into JSON. */
     readonly payload?: T;
 }
-/** Handles the messages of one type; what it returns is the answer. */
+/** Outcome of `MessageRouter.parse()`: a complete envelope, or the problem with the message. */
+type ParseResult<T = unknown> = {
+    readonly success: true;
+    readonly message: TypedWebSocketMessage<T>;
+} | {
+    readonly success: false;
+    readonly problem: MessageProblem;
+};
+
+/** Handles the messages of one type. Its result, if any, is sent back as the answer. */
 type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
 /** Options of a router. */
 interface MessageRouterOptions {
-    /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
+    /**
+     * Called with the error of a handler or check that throws or rejects. The client gets
+     * `handler_failed` without details. Default: none.
+     */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;
-    /** Told which type's handler runs, so that a stall can be put down to it. Default: none. */
+    /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
 }
-/** How messages fared. */
+/** Counts of a router. */
 interface MessageStats {
+    /** Messages whose handler has ended without an error. */
     readonly handled: number;
-    /** By code; codes that never came up are absent. */
+    /** Problems by code; codes that never came up are absent. */
     readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
 }
-/** Who a message is from, as the server knows it. What a client says of itself is not believed. */
-interface Sender {
-    readonly userId?: string | undefined;
-    readonly sessionId?: string | undefined;
+/** The reply to a message, ready to be sent. */
+interface MessageReply {
+    /** The answer of the handler, or a message of type `error` with the problem as its payload. */
+    readonly envelope: TypedWebSocketMessage;
+    /** The envelope as JSON. */
+    readonly text: string;
+    /** The problem, if the message was not handled. */
+    readonly problem: MessageProblem | undefined;
 }
-/** Whether an outcome is a problem. */
-declare function isProblem(outcome: MessageProblem | object): outcome is MessageProblem;
-/** Hands messages to the handlers of their types. */
+/**
+ * Hands messages to the handlers of their types.
+ *
+ * @example
+ * const router = new MessageRouter<ManagedConnection>();
+ * router.on('echo', (_connection, { payload }) => ({ type: 'echo', payload }));
+ * socket.on('message', async (data) => {
+ *   const reply = await router.receive(String(data), connection, { userId: connection.userId });
+ *   if (reply !== undefined) socket.send(reply.text);
+ * });
+ */
 declare class MessageRouter<C = TypedWebSocketConnection> {
     #private;
-    /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+    /**
+     * @param options see `MessageRouterOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+     */
     constructor(options?: MessageRouterOptions);
     /**
      * Sets the handler of a type.
      * @param type 1 to 128 characters
-     * @param check tells whether a payload is what the handler takes; without it, the payload's type is a promise of the client's
-     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler
+     * @param handle called with the connection and the message; its result is the answer
+     * @param check returns true if a payload fits the type. Without a check, the type of the payload is
+     * the client's promise only.
+     * @returns the router
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
+     * `close()`
      * @example
      * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
      */
     on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this;
-    /** Sets what handles the types that have no handler. */
+    /**
+     * Sets the handler of all types without a handler of their own; a second one replaces the first.
+     * @param handle as of `on()`
+     * @returns the router
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `close()`
+     */
     otherwise(handle: MessageHandler<unknown, C>): this;
-    /** Whether a type has a handler of its own. */
+    /** True if a type has a handler of its own. */
     has(type: string): boolean;
-    /** How messages fared so far. */
-    stats(): MessageStats;
+    /** Returns the counts at this moment. */
+    snapshot(): MessageStats;
     /**
-     * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
-     * @param raw the text, or what a host has parsed it to
+     * Parses a message and checks its envelope. Completes it with a `timestamp`, a `messageId`, and the
+     * sender's `userId` and `sessionId`. Does not count it, and never throws.
+     * @param raw the text of the message, or the value that the host has parsed it to
+     * @param sender author of the message, as the server knows it. Default: unknown
+     * @example
+     * const parsed = router.parse(text, { userId });
+     * if (parsed.success) handle(parsed.message);
+     * else console.warn(parsed.problem.code);
      */
-    parse<T = unknown>(raw: unknown, sender?: Sender): TypedWebSocketMessage<T> | MessageProblem;
+    parse<T = unknown>(raw: unknown, sender?: MessageSender): ParseResult<T>;
     /**
-     * Handles a message. Never throws or rejects.
-     * @returns the envelope to send back, if any, and the problem, if there was one
+     * Parses a message, runs its handler and counts the outcome. Never throws or rejects.
+     * @param raw the text of the message, or the value that the host has parsed it to
+     * @param connection handed to the handler
+     * @param sender author of the message, as the server knows it. Default: unknown
+     * @returns the reply to send back; `undefined` if the handler gives no answer
      */
-    receive(raw: unknown, connection: C, sender?: Sender): Reply | undefined | Promise<Reply | undefined>;
-}
-/** What goes back to the client. */
-interface Reply {
-    readonly envelope: TypedWebSocketMessage;
-    /** The envelope as JSON. */
-    readonly text: string;
-    readonly problem: MessageProblem | undefined;
+    receive(raw: unknown, connection: C, sender?: MessageSender): MessageReply | undefined | Promise<MessageReply | undefined>;
+    /**
+     * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
+     * end normally. May be called again.
+     */
+    close(): void;
+    [Symbol.dispose](): void;
 }
 
 /** Every stable code of refused input; `docs/errors.md` explains each. */
@@ -3069,5 +3239,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

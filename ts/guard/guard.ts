@@ -176,7 +176,7 @@ export class Guard<R> {
    */
   close(): void {
     this.page?.close();
-    if (this.#ownsManager && this.manager.isOpen) this.manager.cleanup();
+    if (this.#ownsManager && this.manager.isOpen) this.manager.close();
     if (this.#ownsTimers) this.#timers.close();
   }
 

@@ -332,7 +332,7 @@ export class ProductionMetrics {
     this.#tick.close();
     this.#unsubscribe();
     this.#sources.close();
-    this.#ownTimers?.cleanup();
+    this.#ownTimers?.close();
   }
 
   /** Alias of `close()`. */

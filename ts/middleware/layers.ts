@@ -187,7 +187,7 @@ export function timed(
       // An optional layer is left behind, and the run goes on.
       controller?.abort(timeout);
     };
-    // Without a promise to settle there is nothing to end; after `cleanup()` there is nothing to wait with.
+    // Without a promise to settle there is nothing to end; after `close()` there is nothing to wait with.
     const resume = (): void => {
       sinceMs = now();
       if (end === undefined || isEnded || timeout !== undefined || !timers.isOpen()) return;

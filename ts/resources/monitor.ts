@@ -317,7 +317,7 @@ export class ResourceMonitor {
     this.#unsubscribe();
     this.#watch.close();
     this.#closeWakeSocket();
-    this.#ownTimers?.cleanup();
+    this.#ownTimers?.close();
   }
 
   /** Alias of `close()`. */
