@@ -503,7 +503,7 @@ describe('aliases', () => {
 
 describe('the timers of a manager', () => {
   const names = (of: TimerManager): (string | undefined)[] =>
-    of.report().timers.map(({ name }) => name);
+    of.snapshot().timers.map(({ name }) => name);
 
   it('come from the options, or stand in front of them', () => {
     const options = new ConnectionManager<FakeSocket>({}, { timers, leaseTimeoutMs: 50 });

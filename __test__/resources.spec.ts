@@ -802,6 +802,7 @@ describe('adapters', () => {
 });
 
 interface Found {
+  readonly longestGapMs: number;
   readonly stalls: Stall[];
   readonly ring: Stall[];
   readonly loop: { readonly pauses: number; readonly stalls: number; readonly watch: string };
@@ -868,8 +869,12 @@ describe.runIf(isLinux)('stalls', () => {
   });
 
   it('are not reported for an idle loop, nor for many short callbacks', () => {
-    expect(own(stage('idle').stalls)).toEqual([]);
-    expect(own(stage('many').stalls)).toEqual([]);
+    for (const scene of ['idle', 'many']) {
+      const { stalls, longestGapMs } = stage(scene);
+      // A stall of the machine's making is no false one: the loop's own beats show it, too.
+      if (longestGapMs < 100) expect(own(stalls)).toEqual([]);
+      else expect(own(stalls).every(({ durationMs }) => durationMs <= longestGapMs)).toBe(true);
+    }
   });
 
   it('are not reported for a process that SIGSTOP stopped for 2 s', async () => {
