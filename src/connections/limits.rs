@@ -151,6 +151,7 @@ impl LiveLimits {
     }
 }
 
+/// The connect rates, with the arrival times of addresses and users.
 #[derive(Default)]
 pub(super) struct Rates {
     per_ip: Option<Rate>,

@@ -10,6 +10,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// Adds the slice to sums, and to counts by bucket.
     pub(super) fn add_to(&self, figures: &mut Figures, merged: &mut [u64]) {
         figures.add(&self.figures);
         for &(bucket, count) in &self.buckets {

@@ -147,7 +147,7 @@ impl Default for Users {
 }
 
 impl Users {
-    /// Creates an empty set with new hash keys.
+    /// Creates an empty set whose hash has these keys.
     #[must_use]
     pub fn with_keys(first: u64, second: u64) -> Self {
         Self {

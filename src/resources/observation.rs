@@ -27,7 +27,7 @@ pub struct Observation {
     pub scheduled: Option<Scheduled>,
     /// Time of the loop's last answer.
     pub answered_ms: f64,
-    /// Requests and messages begun so far, or another counter that changes with each.
+    /// Requests and messages begun so far.
     pub begun: u64,
     /// Time that the watcher itself has waited for a CPU so far.
     pub own_wait_ms: f64,

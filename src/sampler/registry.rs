@@ -43,6 +43,7 @@ fn source(root: &str) -> Box<dyn Source + Send> {
     Box::new(Kernel::new(root))
 }
 
+/// The watched threads and the hosts that they belong to.
 #[derive(Default)]
 pub(super) struct Registry {
     pub(super) threads: Vec<WatchedThread>,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Mailbox {
     answered_ms: AtomicU64,
-    news: AtomicU32,
+    notices: AtomicU32,
 }
 
 /// The level has changed.
@@ -22,11 +22,11 @@ impl Mailbox {
     pub fn answer(&self, now_ms: f64) -> u32 {
         // Release: the watcher that sees this answer sees everything the thread stored before it.
         self.answered_ms.store(now_ms.to_bits(), Ordering::Release);
-        self.news.swap(0, Ordering::AcqRel)
+        self.notices.swap(0, Ordering::AcqRel)
     }
 
-    pub(super) fn tell(&self, news: u32) {
-        self.news.fetch_or(news, Ordering::AcqRel);
+    pub(super) fn add_notice(&self, notice: u32) {
+        self.notices.fetch_or(notice, Ordering::AcqRel);
     }
 
     pub(super) fn answered_ms(&self) -> f64 {

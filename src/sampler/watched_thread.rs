@@ -31,6 +31,7 @@ pub(super) struct Totals {
     pub(super) delays: Delays,
 }
 
+/// One watched thread.
 pub(super) struct WatchedThread {
     pub(super) id: u64,
     pub(super) config: Config,
@@ -279,7 +280,7 @@ impl WatchedThread {
         }
         self.ring.push_back(record);
         self.stalled_label.clear();
-        self.tell(NOTICE_STALL);
+        self.notify(NOTICE_STALL);
         text
     }
 
@@ -299,8 +300,9 @@ impl WatchedThread {
         }
     }
 
-    fn tell(&mut self, news: u32) {
-        self.mailbox.tell(news);
+    /// Leaves a notice for the thread and wakes its loop.
+    fn notify(&mut self, notice: u32) {
+        self.mailbox.add_notice(notice);
         if let Some(channel) = &mut self.channel {
             channel.wake();
         }
@@ -322,9 +324,9 @@ impl WatchedThread {
                 self.transitions.pop_front();
             }
             self.transitions.push_back((sample.at_ms, transition));
-            self.tell(NOTICE_LEVEL);
+            self.notify(NOTICE_LEVEL);
         } else if percent >= self.config.thresholds.warning {
-            self.tell(NOTICE_HEAP);
+            self.notify(NOTICE_HEAP);
         }
         self.measure(sample.at_ms);
         self.store(cell::PERCENT, percent);
