@@ -1,7 +1,8 @@
 /** Who a client's token stands for. */
 import { UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
-import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
+import type { TokenResult } from '../tokens/result.js';
+import { TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 
 /** Where a client's token is, besides its `Authorization` header. */

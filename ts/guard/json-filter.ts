@@ -2,13 +2,12 @@ import { wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
+import { bytesOf, checkMessage } from '../validators/json.js';
 import {
-  bytesOf,
   checkedJsonLimits,
   type CheckedJsonLimits,
   type JsonLimits,
-  judgeMessage,
-} from '../validators/json.js';
+} from '../validators/json-limits.js';
 
 /** How adapters judge what their sockets receive. */
 export interface MessageOptions {
@@ -71,7 +70,7 @@ export class JsonMessageFilter {
     const why =
       given === undefined
         ? failure('ERR_JSON_TYPE', { field: 'payload' })
-        : judgeMessage(given, this.#limits);
+        : checkMessage(given, this.#limits);
     if (why === undefined) return true;
     this.#refused[why.code] = (this.#refused[why.code] ?? 0) + 1;
     if (this.#choice(why, connection) === 'close') connection.close(closeCodeOf(why), why.reason);
