@@ -2508,42 +2508,50 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
 /** Every stable code of refused input; `docs/errors.md` explains each. */
 type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
 
-/** What a failure knows besides its code. */
+/** Details of a failure besides its code. */
 interface FailureDetails {
-    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field?: string | undefined;
-    /** Where in the input, in bytes from its start. */
+    /** Position in the input, in bytes from its start. */
     readonly offset?: number | undefined;
-    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path?: readonly (string | number)[] | undefined;
-    /** The limit that was passed. */
+    /** The limit that the input exceeds. */
     readonly limit?: number | undefined;
-    /** How much there was, where that is known. */
+    /** The size that was found, where it is known. */
     readonly actual?: number | undefined;
     /** The claim of a token. */
     readonly claim?: string | undefined;
 }
-/** Problem details of RFC 9457, for a body of type `application/problem+json`. */
+/** Problem details (RFC 9457), for a body of type `application/problem+json`. */
 interface ProblemDetails {
+    /** Always `about:blank`: the problem is that of the HTTP status (RFC 9457, section 4.2.1). */
     readonly type: 'about:blank';
-    /** The phrase of the status. */
+    /** The reason phrase of the status. */
     readonly title: string;
+    /** The HTTP status. */
     readonly status: number;
-    /** The reason. */
+    /** The meaning of the code. */
     readonly detail: string;
+    /** The stable code. */
     readonly code: FailureCode;
+    /** The checked input. */
     readonly field?: string;
+    /** The claim of a token. */
     readonly claim?: string;
+    /** Position in the input, in bytes from its start. */
     readonly offset?: number;
+    /** The limit that the input exceeds. */
     readonly limit?: number;
+    /** The size that was found. */
     readonly actual?: number;
-    /** Where in the payload, as a JSON pointer in a fragment. */
+    /** Position in the payload, as a JSON Pointer in a URI fragment (RFC 6901, section 6). */
     readonly errors?: readonly {
         readonly pointer: string;
         readonly detail: string;
     }[];
 }
-/** What was accepted, or why it was not. */
+/** The accepted value, or the failure. */
 type ValidationResult<T> = {
     readonly success: true;
     readonly value: T;
@@ -2552,39 +2560,44 @@ type ValidationResult<T> = {
     readonly error: ValidationFailure;
 };
 /**
- * Why input was refused, as a value: it has no stack and costs little. Its texts hold nothing of
- * the input but `path` and `field`, which name members and headers.
+ * The reason for a refusal, as a frozen value. It costs little, since it has no stack. Its texts
+ * hold nothing of the input except `path` and `field`, which name members and headers.
  */
 declare class ValidationFailure {
-    /** The stable code. */
+    /** The stable code, as listed in `docs/errors.md`. */
     readonly code: FailureCode;
-    /** The HTTP status that answers it. */
+    /** The HTTP status for an answer. */
     readonly status: number;
-    /** What the code means, in words; the same for every failure of the code. */
+    /** The meaning of the code; the same text for every failure of the code. */
     readonly reason: string;
-    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field: string | undefined;
-    /** Where in the input, in bytes from its start. */
+    /** Position in the input, in bytes from its start. */
     readonly offset: number | undefined;
-    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path: readonly (string | number)[] | undefined;
-    /** The limit that was passed. */
+    /** The limit that the input exceeds. */
     readonly limit: number | undefined;
-    /** How much there was, where that is known. */
+    /** The size that was found, where it is known. */
     readonly actual: number | undefined;
     /** The claim of a token. */
     readonly claim: string | undefined;
-    /** Problem details of RFC 9457. */
+    /**
+     * Makes the body of an answer.
+     * @returns problem details (RFC 9457)
+     */
     toProblem(): ProblemDetails;
     /**
-     * The `WWW-Authenticate` header of RFC 6750: `invalid_token` for 401, `insufficient_scope` for
-     * 403, no error where no token was sent or the server is at fault, else `invalid_request`.
+     * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+     * @returns a challenge with `invalid_token` for 401, `insufficient_scope` for 403 and
+     *   `invalid_request` for other statuses; without an error if no token was sent or the server is
+     *   at fault
      */
     toWwwAuthenticate(): string;
 }
 /**
- * Input that a `validate…` or `verify` method refused. Everything it says stands in `failure` too,
- * which the `safe…` methods return without throwing.
+ * Thrown by the `validate…` and `verify` methods for refused input. The `safe…` methods return the
+ * same facts as a `ValidationFailure`.
  *
  * @example
  * try {
@@ -2595,37 +2608,41 @@ declare class ValidationFailure {
  * }
  */
 declare class InputValidationError extends Error {
-    /** The class's name, as errors have it. */
+    /** The name of the class. */
     readonly name = "InputValidationError";
     /** The stable code. */
     readonly code: FailureCode;
-    /** The HTTP status that answers it. */
+    /** The HTTP status for an answer. */
     readonly status: number;
-    /** What was judged. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field: string | undefined;
-    /** Where in the input, in bytes. */
+    /** Position in the input, in bytes from its start. */
     readonly offset: number | undefined;
-    /** Where in the JSON. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path: readonly (string | number)[] | undefined;
     /** The claim of a token. */
     readonly claim: string | undefined;
-    /** All of it as a value, with the limit that was passed. */
+    /** The whole failure as a value, with `limit` and `actual`. */
     readonly failure: ValidationFailure;
-    /** Problem details of RFC 9457. */
+    /**
+     * Makes the body of an answer.
+     * @returns problem details (RFC 9457)
+     */
     toProblem(): ProblemDetails;
-    /** The `WWW-Authenticate` header of RFC 6750. */
+    /**
+     * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+     * @returns a challenge, as `ValidationFailure.toWwwAuthenticate` makes it
+     */
     toWwwAuthenticate(): string;
 }
 
-/** JSON as text or as bytes in UTF-8. */
-type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
-/** Whether something is let through. */
+/** Whether input that breaks a rule passes. */
 type JsonLeniency = 'allow' | 'refuse';
-/** What JSON may look like. A count equal to its limit passes. */
+/** Limits of JSON. A count equal to its limit passes. */
 interface JsonLimits {
     /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
     readonly maxBytes?: number | undefined;
-    /** Arrays and objects within each other; `[]` is 1: 0 to 512. Default 64. */
+    /** Nesting of arrays and objects; `[]` has a depth of 1: 0 to 512. Default 64. */
     readonly maxDepth?: number | undefined;
     /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
     readonly maxValues?: number | undefined;
@@ -2637,20 +2654,29 @@ interface JsonLimits {
     readonly maxStringBytes?: number | undefined;
     /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
-    /** An object that repeats a key, however it is escaped. Default `refuse`. */
+    /**
+     * An object that repeats a key, however the key is escaped (RFC 8259, section 4, leaves the
+     * meaning open). Default `refuse`.
+     */
     readonly duplicateKeys?: JsonLeniency | undefined;
-    /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
+    /**
+     * `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default
+     * `refuse`.
+     */
     readonly forbiddenKeys?: JsonLeniency | undefined;
-    /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
+    /** Numbers that `JSON.parse` turns into Infinity. Default `refuse`. */
     readonly numberOverflow?: JsonLeniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
     readonly unsafeIntegers?: JsonLeniency | undefined;
-    /** Strings with half of a surrogate pair. Default `refuse`. */
+    /** Strings with half of a surrogate pair (RFC 8259, section 8.2). Default `refuse`. */
     readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
     readonly nul?: JsonLeniency | undefined;
 }
-/** What JSON that passed is like. */
+
+/** JSON as text, or as bytes in UTF-8. */
+type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+/** Figures of JSON that passed a scan. */
 interface JsonReport {
     /** Scalars, arrays and objects. */
     readonly values: number;
@@ -2664,13 +2690,12 @@ interface JsonReport {
     readonly hasNul: boolean;
 }
 /**
- * Judges JSON without parsing it: size, UTF-8, grammar, depth, numbers of values, keys and items,
- * lengths, repeated and forbidden keys, numbers. After a pass `JSON.parse` of the same text
- * cannot fail.
+ * Checks JSON without parsing it: size, UTF-8, grammar, depth, counts of values, keys and items,
+ * lengths, repeated and forbidden keys, numbers. `JSON.parse` cannot fail on text that passed.
  *
  * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
- * @param limits what is allowed; defaults as in `JsonLimits`
- * @returns what it is like, or the first failure with `offset` in bytes, `path` and `limit`
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns figures of the JSON, or the first failure with `offset` in bytes, `path` and `limit`
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
@@ -2678,71 +2703,86 @@ interface JsonReport {
  */
 declare function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport>;
 /**
- * As `parseJson`, but returns failures instead of throwing them.
+ * Checks JSON as `scanJson` does and parses it; returns failures instead of throwing them.
  *
+ * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns the parsed value, or the first failure
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = safeParseJson(message);
  * if (result.success) handle(result.value);
  */
 declare function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown>;
 /**
- * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
+ * Checks JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
  *
- * @param input a string, or bytes in UTF-8
- * @param limits what is allowed; defaults as in `JsonLimits`
- * @throws InputValidationError with `code`, `status`, `offset` and `path`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns the parsed value
+ * @throws InputValidationError with `code`, `status`, `offset` and `path`; ERR_INVALID_ARG_TYPE,
+ *   ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const order = parseJson(await request.arrayBuffer(), { maxBytes: 65_536, maxDepth: 8 });
  */
 declare function parseJson(input: JsonInput, limits?: JsonLimits): unknown;
 
-/** What headers may look like. A count equal to its limit passes. */
-interface HeaderLimits {
-    /** Headers that are kept: 0 to 10,000. Default 100. */
-    readonly maxCount?: number | undefined;
-    /** Bytes of all names and values that are kept: 0 to 2^24. Default 16,384. */
-    readonly maxTotalBytes?: number | undefined;
-    /** Bytes of a name: 1 to 65,536. Default 100. */
-    readonly maxNameBytes?: number | undefined;
-    /** Bytes of a value whose name has no cap of its own: 0 to 2^24. Default 1000. */
-    readonly maxValueBytes?: number | undefined;
-    /** Caps of single names, in bytes: 0 to 2^24. They stand over the default. Default: `authorization` 8192, `cookie` 4096. */
-    readonly valueCaps?: Readonly<Record<string, number>> | undefined;
-    /**
-     * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
-     * semicolon), keep the `first`, or `refuse` both. Whatever is chosen, names that may come only
-     * once (`authorization`, `content-length`, `host`, …) are both dropped if they differ, and kept
-     * once if they do not; and each `set-cookie` is kept apart. Default `join`.
-     */
-    readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
-    /** Whether anything that would be dropped is a failure. Default `false`. */
-    readonly strict?: boolean | undefined;
-}
-/** A header that was left out. */
+/** A header that was dropped. */
 interface DroppedHeader {
-    /** Its name, with `?` for what may not stand in a name, at most 100 characters. */
+    /** Its name: at most 100 characters, with `?` for those that no name may hold. */
     readonly name: string;
+    /** The stable code of the reason. */
     readonly code: FailureCode;
-    /** What the code means. */
+    /** The meaning of the code. */
     readonly reason: string;
 }
-/** Small-letter names to values, without a prototype. A cookie that is set cannot be joined with another: they are a list, as `node:http` has them. */
+/**
+ * Headers by name in small letters, without a prototype. `set-cookie` is a list, as in `node:http`:
+ * such values cannot be joined.
+ */
 type HeaderValues = Record<string, string> & {
     'set-cookie'?: string[];
 };
-/** Headers, and what was left out of them. */
+/** The headers that were kept, and those that were dropped. */
 interface HeaderReport {
-    /** What is left of them. */
+    /** The kept headers. */
     readonly headers: HeaderValues;
-    /** The first 100 that were left out. */
+    /** The first 100 dropped headers. */
     readonly dropped: readonly DroppedHeader[];
-    /** How many were left out. */
+    /** The number of all dropped headers. */
     readonly droppedCount: number;
 }
 
-/** What is odd about a URL that was let through. */
+/** Limits of `validateHeaders`. A count equal to its limit passes. */
+interface HeaderLimits {
+    /** Headers that are kept: 0 to 10,000. Default 100. */
+    readonly maxCount?: number | undefined;
+    /** Bytes of all kept names and values: 0 to 2^24. Default 16,384. */
+    readonly maxTotalBytes?: number | undefined;
+    /** Bytes of a name: 1 to 65,536. Default 100. */
+    readonly maxNameBytes?: number | undefined;
+    /** Bytes of a value whose name is not in `valueCaps`: 0 to 2^24. Default 1000. */
+    readonly maxValueBytes?: number | undefined;
+    /**
+     * Bytes of the values of single names: 0 to 2^24. Names that are left out keep their default.
+     * Default: `authorization` 8192, `cookie` 4096.
+     */
+    readonly valueCaps?: Readonly<Record<string, number>> | undefined;
+    /**
+     * The treatment of a repeated name, whatever the case of its letters: `join` the values with a
+     * comma (those of `cookie` with a semicolon), keep the `first`, or `refuse` all. Two rules hold
+     * in any case. Names that may come only once (`authorization`, `content-length`, `host`, …) are
+     * kept once if their values are equal, and dropped if they differ. Every `set-cookie` is kept
+     * apart. Default `join`.
+     */
+    readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
+    /** Whether a header that would be dropped makes the result a failure. Default `false`. */
+    readonly strict?: boolean | undefined;
+}
+
+/** An oddity of a URL that was accepted. */
 type UrlFlag = 
-/** The path or the query climbs: `..`, however it is encoded. */
+/** The path or the query climbs: `..`, in any encoding. */
 'traversal'
 /** The path holds an encoded slash or backslash. */
  | 'encoded-separator'
@@ -2750,128 +2790,192 @@ type UrlFlag =
  | 'encoded-control'
 /** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
  | 'percent'
-/** Something is encoded twice. */
+/** Some text is encoded twice. */
  | 'double-encoding'
 /** The path or a parameter is a URL itself, or begins like the end of a host. */
  | 'nested-url'
-/** The host has signs that no name in the DNS has. */
+/** The host has characters that no DNS name has. */
  | 'odd-host'
 /** The host has letters beyond ASCII. */
  | 'international'
 /** A label of the host mixes alphabets. */
  | 'mixed-scripts';
-
-/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
-type UrlMode = 'request-target' | 'redirect' | 'outbound';
-/** What is allowed. */
-interface UrlOptions {
-    /** Default: none, which is the plan's check: any URL or path that the engine can parse. */
-    readonly mode?: UrlMode | undefined;
-    /** UTF-16 units: 1 to 65,536. Default 2048. */
-    readonly maxLength?: number | undefined;
-    /**
-     * What becomes of paths that climb or hide how, and of malformed percent codes: `refuse`, or
-     * `flag`, which lets them through with a flag. Default `refuse`.
-     */
-    readonly suspicious?: 'refuse' | 'flag' | undefined;
-    /** `request-target`: the method, which decides about `*`. Default: none. */
-    readonly method?: string | undefined;
-    /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. Default: none. */
-    readonly host?: string | undefined;
-    /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
-    readonly allowedOrigins?: readonly string[] | undefined;
-    /** `outbound`: the schemes that may be fetched. Default `['https']`. */
-    readonly schemes?: readonly string[] | undefined;
-    /** `outbound`: the ports that may be fetched from, each 1 to 65535. Default `[80, 443]`. */
-    readonly allowedPorts?: readonly number[] | undefined;
-    /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
-    readonly allowedHosts?: readonly string[] | undefined;
-}
-/** A URL that was let through. */
-interface JudgedUrl {
-    /** The URL as the engine writes it; of a path, the path as it came. Use this one. */
-    readonly href: string;
-    /** Empty for a path. */
-    readonly origin: string;
-    /** Without port, brackets and trailing dot; empty for a path. */
-    readonly host: string;
-    /** The host in its own alphabet, where that is another. */
-    readonly unicodeHost: string;
-    readonly path: string;
-    /** With its question mark, or empty. */
-    readonly query: string;
-    readonly flags: readonly UrlFlag[];
-}
 /**
- * Whether an IP address lies on the public internet: not private, loopback, link-local, reserved,
- * multicast, for documentation, nor an IPv4 address inside IPv6. What is no address in its usual
- * notation is not public. For the `lookup` hook of a client: a name that passed may resolve to
- * anything.
+ * Tells whether an IP address lies on the public internet. Private, loopback, link-local, reserved,
+ * multicast and documentation addresses do not, nor does an IPv4 address inside an IPv6 address.
  *
+ * Call it in the `lookup` hook of an HTTP client: a name that passed `validateUrl` may resolve to
+ * any address.
+ *
+ * @param ip an IPv4 or IPv6 address in its usual notation; other text is not public
+ * @returns true if the address is public
  * @example
  * isPublicAddress('169.254.169.254'); // false: cloud metadata
  */
 declare function isPublicAddress(ip: string): boolean;
 
+/** A URL that was accepted. */
+interface JudgedUrl {
+    /** The URL as the engine writes it; for a path, the path as it came. Use this one. */
+    readonly href: string;
+    /** Scheme, host and port; empty for a path. */
+    readonly origin: string;
+    /** The host without port, brackets and trailing dot; empty for a path. */
+    readonly host: string;
+    /** The host with the letters that `xn--` labels stand for; otherwise as `host`. */
+    readonly unicodeHost: string;
+    /** The path. */
+    readonly path: string;
+    /** The query with its question mark, or empty. */
+    readonly query: string;
+    /** The oddities of the URL. */
+    readonly flags: readonly UrlFlag[];
+}
+
 /**
- * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ success, value }` or `{ success, error }` and costs less when
- * it refuses. All methods are static and need no `this`.
+ * The purpose of a URL: the target of a request, the target of a redirect, or a URL that the server
+ * fetches.
+ */
+type UrlMode = 'request-target' | 'redirect' | 'outbound';
+/** Options of `validateUrl`. */
+interface UrlOptions {
+    /**
+     * The purpose of the URL. Default: none; then any URL or path that the engine can parse passes.
+     */
+    readonly mode?: UrlMode | undefined;
+    /** The longest URL, in UTF-16 units: 1 to 65,536. Default 2048. */
+    readonly maxLength?: number | undefined;
+    /**
+     * The treatment of paths that climb or hide that they do, and of malformed percent codes:
+     * `refuse` them, or `flag` them and let them pass. Default `refuse`.
+     */
+    readonly suspicious?: 'refuse' | 'flag' | undefined;
+    /** `request-target`: the method of the request; `OPTIONS` allows `*`. Default: none. */
+    readonly method?: string | undefined;
+    /**
+     * `request-target`: the `Host` header, which an absolute URL must name; without it, absolute URLs
+     * are refused. Default: none.
+     */
+    readonly host?: string | undefined;
+    /**
+     * `redirect`: origins that are allowed besides paths of the server itself, as
+     * `https://example.com`. Default none.
+     */
+    readonly allowedOrigins?: readonly string[] | undefined;
+    /** `outbound`: the allowed schemes. Default `['https']`. */
+    readonly schemes?: readonly string[] | undefined;
+    /** `outbound`: the allowed ports, each 1 to 65535. Default `[80, 443]`. */
+    readonly allowedPorts?: readonly number[] | undefined;
+    /**
+     * `outbound`: the only allowed hosts, which may lie on the own network. Default: any on the
+     * public internet.
+     */
+    readonly allowedHosts?: readonly string[] | undefined;
+}
+
+/**
+ * Validates untrusted input. Every `validate…` method throws an `InputValidationError` with a
+ * stable `code`. Its `safe…` twin returns `{ success, value }` or `{ success, error }`, which costs
+ * less for a refusal. All methods are static and need no `this`.
+ *
+ * @example
+ * const result = InputValidator.safeValidateUrl(query.next, { mode: 'redirect' });
+ * if (result.success) return Response.redirect(result.value.href);
  */
 declare class InputValidator {
     /**
-     * The shape of a token: `Bearer` and white space are cut off, then three base64url parts with
-     * two dots, 2048 characters at most. Signature and claims are `TokenVerifier`'s affair.
+     * Checks the shape of a token: three base64url parts with two dots, at most 2048 characters,
+     * after `Bearer` and white space are cut off. `TokenVerifier` checks signature and claims.
      *
+     * @param token the token, or the value of an `Authorization` header
      * @returns the token without `Bearer`
-     * @throws InputValidationError ERR_TOKEN_REQUIRED, ERR_TOKEN_TYPE, ERR_TOKEN_TOO_LONG, ERR_TOKEN_FORMAT
+     * @throws InputValidationError ERR_TOKEN_REQUIRED, ERR_TOKEN_TYPE, ERR_TOKEN_TOO_LONG,
+     *   ERR_TOKEN_FORMAT
      * @example
      * const token = InputValidator.validateToken(request.headers.get('authorization') ?? undefined);
      */
     static validateToken(token: string | undefined): string;
-    /** As `validateToken`, without throwing. */
+    /**
+     * Checks as `validateToken` does, without throwing.
+     * @param token the token, or the value of an `Authorization` header; any type
+     * @returns the token without `Bearer`, or the failure
+     */
     static safeValidateToken(token: unknown): ValidationResult<string>;
     /**
-     * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
-     * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
-     * form to use is returned: the URL as the engine writes it, or the path.
+     * Checks a URL for its purpose, the `mode`:
      *
-     * - `request-target`: what stands in a request line. A path; `*` for OPTIONS; an absolute URL if it names `host`.
-     * - `redirect`: where a client may be sent. A path, or a URL of `allowedOrigins`.
-     * - `outbound`: what the server fetches for somebody. An absolute URL on the public internet.
+     * - `request-target`: the target of a request line. A path; `*` for OPTIONS; an absolute URL if
+     *   it names `host`.
+     * - `redirect`: the target of a redirect. A path, or a URL of `allowedOrigins`.
+     * - `outbound`: a URL that the server fetches for a client. An absolute URL on the public
+     *   internet.
      *
-     * @throws InputValidationError with one of the ERR_URL_ codes; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     * Without a `mode`, any URL of at most 2048 characters passes that the engine can parse against
+     * `http://localhost`.
+     *
+     * @param url the URL
+     * @param options mode and limits
+     * @returns the form to use: the URL as the engine writes it, or the path; without a mode, the URL
+     *   as it came
+     * @throws InputValidationError with one of the ERR_URL_ codes; ERR_INVALID_ARG_TYPE,
+     *   ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
      * @example
      * const next = InputValidator.validateUrl(query.next, { mode: 'redirect' });
      */
     static validateUrl(url: string | undefined, options?: UrlOptions): string;
-    /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
+    /**
+     * Checks as `validateUrl` does, without throwing for the URL.
+     * @param url the URL; any type
+     * @param options mode and limits
+     * @returns the parts of the URL, with flags for its oddities, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     */
     static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl>;
     /**
-     * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
-     * is left out, unless `strict` makes that a failure.
+     * Checks headers by the grammar of RFC 9110, section 5, and by limits. Names are turned into
+     * small letters. Headers that do not fit are dropped, or refused with `strict`.
      *
-     * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; anything else is no header
-     * @returns an object without a prototype
-     * @throws InputValidationError for what would be dropped, if `strict`, and ERR_HEADERS_TYPE where a getter or proxy threw; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+     * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; any other
+     *   value counts as no headers
+     * @param limits the limits
+     * @returns the kept headers, as an object without a prototype
+     * @throws InputValidationError for a header that would be dropped, with `strict`, and
+     *   ERR_HEADERS_TYPE if a getter or proxy threw; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE,
+     *   ERR_UNKNOWN_OPTION for the limits
      * @example
      * const { authorization } = InputValidator.validateHeaders(request.headers);
      */
     static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
-    /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
+    /**
+     * Checks as `validateHeaders` does, without throwing for the headers.
+     * @param headers headers of any shape
+     * @param limits the limits
+     * @returns the kept headers and a list of the dropped ones, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+     */
     static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): ValidationResult<HeaderReport>;
     /**
-     * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
-     * For text or bytes that came in, use `parseJson`, which judges before it parses.
+     * Checks a value before it is sent or stored as JSON: its size, and that JSON can hold it. For
+     * text or bytes from a client use `parseJson`, which checks before it parses.
      *
-     * @param maxSizeBytes bytes of `JSON.stringify(payload)` in UTF-8: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+     * @param payload the value
+     * @param maxSizeBytes bytes of `JSON.stringify(payload)` in UTF-8: 0 to 2^31 - 1, or Infinity.
+     *   Default 1,048,576
      * @returns the payload itself; `null` for `null` and `undefined`
-     * @throws InputValidationError ERR_PAYLOAD_TOO_LARGE; ERR_PAYLOAD_NOT_JSON for functions, symbols and BigInt; ERR_PAYLOAD_CYCLE; ERR_JSON_DEPTH beyond 512 levels; ERR_PAYLOAD_THROWS
+     * @throws InputValidationError ERR_PAYLOAD_TOO_LARGE; ERR_PAYLOAD_NOT_JSON for functions, symbols
+     *   and BigInt; ERR_PAYLOAD_CYCLE; ERR_JSON_DEPTH beyond 512 levels; ERR_PAYLOAD_THROWS;
+     *   ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
      * @example
      * const body = InputValidator.validateJsonPayload(message, 65_536);
      */
     static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
-    /** As `validateJsonPayload`, without throwing. */
+    /**
+     * Checks as `validateJsonPayload` does, without throwing for the payload.
+     * @param payload the value
+     * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+     * @returns the payload, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
+     */
     static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null>;
 }
 
@@ -2952,11 +3056,11 @@ declare namespace StandardSchemaV1 {
     type InferOutput<Schema extends StandardTypedV1> = StandardTypedV1.InferOutput<Schema>;
 }
 
-/** Why a schema refused a value: an issue of Standard Schema with a stable code. */
+/** The reason for a refusal: an issue of Standard Schema with a stable code. */
 interface InputSchemaIssue extends StandardSchemaV1.Issue {
-    /** The code, as in `ValidationFailure.code`. */
+    /** The stable code, as in `ValidationFailure`. */
     readonly code: FailureCode;
-    /** Position in the JSON or payload: keys and indexes from the outside in. */
+    /** Position in the JSON: keys and indexes, the outermost first. */
     readonly path?: readonly (string | number)[];
 }
 /** Result of a schema: the value, or the issues. */
@@ -2981,149 +3085,238 @@ interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Ou
     readonly '~standard': InputSchemaProps<Input, Output, Answer>;
 }
 /**
- * `InputValidator.validateToken` as a Standard Schema.
+ * Makes a schema of `InputValidator.validateToken`.
+ *
+ * @returns a schema from a token to the token without `Bearer`
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
 declare function tokenSchema(): InputSchema<string, string>;
-/** `InputValidator.validateUrl` as a Standard Schema. */
+/**
+ * Makes a schema of `InputValidator.validateUrl`.
+ *
+ * @param options the purpose of the URL and its limits, as for `validateUrl`
+ * @returns a schema from a URL to the form to use
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const result = urlSchema({ mode: 'redirect' })['~standard'].validate(query.next);
+ */
 declare function urlSchema(options?: UrlOptions): InputSchema<string, string>;
-/** `InputValidator.validateHeaders` as a Standard Schema. */
+/**
+ * Makes a schema of `InputValidator.validateHeaders`.
+ *
+ * @param limits the limits, as for `validateHeaders`
+ * @returns a schema from headers of any shape to the kept ones
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = headersSchema({ strict: true })['~standard'].validate(request.headers);
+ */
 declare function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues>;
-/** `parseJson` as a Standard Schema: from text or bytes to the value. */
+/**
+ * Makes a schema of `parseJson`.
+ *
+ * @param limits the limits, as for `parseJson`
+ * @returns a schema from text or bytes to the parsed value
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = jsonSchema({ maxDepth: 8 })['~standard'].validate(await request.text());
+ */
 declare function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown>;
 /**
- * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
+ * Makes a schema of `InputValidator.validateJsonPayload`, for bodies that the framework has parsed.
+ *
+ * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+ * @returns a schema that passes the value on
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
 declare function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown>;
 
-/** Where a key set is, and how it is kept. */
-interface RemoteJwks {
-    /** `https:`; `http:` for loopback addresses only. Redirects are not followed. */
-    readonly url: string | URL;
-    /** The least time between two fetches that tokens cause, milliseconds: 0 to 2^30. Default 30,000. */
-    readonly cooldownMs?: number | undefined;
-    /** After which time the set is fetched anew, unless `Cache-Control` says sooner: 1,000 to 2^30. Default 600,000. */
-    readonly maxAgeMs?: number | undefined;
-    /** How long the keys are still used after that while the address fails: 0 to 2^31-1. Default 86,400,000. */
-    readonly staleIfErrorMs?: number | undefined;
-    /** For one fetch with its body, milliseconds: 1 to 2^30. Default 5,000. */
-    readonly timeoutMs?: number | undefined;
-    /** The longest body: 64 to 1,048,576. Default 65,536. */
-    readonly maxBytes?: number | undefined;
-    /** Headers to send. Default: none besides `Accept` and those of caching. */
-    readonly headers?: Readonly<Record<string, string>> | undefined;
-    /** Told of every fetch that failed; the message holds nothing of the answer. */
-    readonly onError?: ((error: PortcullisError) => void) | undefined;
-}
-/** What became of the fetches so far. */
-interface JwksSnapshot {
-    readonly fetches: number;
-    readonly failures: number;
-    /** Fetches that were answered with 304. */
-    readonly notModified: number;
-    readonly lastError: string | undefined;
-    /** Key ids that were asked for in vain lately. */
-    readonly unknownKids: number;
-}
-
-/** The signature algorithms of RFC 7518 and 8037; `EdDSA` and `Ed25519` (RFC 9864) are one, for Ed25519 keys. */
+/**
+ * The signature algorithms of RFC 7518 and RFC 8037. `EdDSA` and `Ed25519` (RFC 9864) are the same,
+ * for Ed25519 keys.
+ */
 type TokenAlgorithm = 'HS256' | 'HS384' | 'HS512' | 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA' | 'Ed25519';
-/** An HMAC secret: at least as long as its hash. */
+/** An HMAC secret, at least as long as its hash (RFC 7518, section 3.2). */
 interface TokenSecret {
-    /** Bytes, or text that stands for its UTF-8. */
+    /** Bytes, or text of which the UTF-8 is used. */
     readonly secret: Uint8Array | string;
+    /** The algorithm of the key. Optional if the verifier allows one HMAC algorithm only. */
     readonly algorithm?: TokenAlgorithm | undefined;
+    /** The key id, which a token may name. */
     readonly kid?: string | undefined;
 }
 /** A public key in PEM: `PUBLIC KEY` or `RSA PUBLIC KEY`. */
 interface TokenPem {
+    /** The text of the key, with its first and last line. */
     readonly pem: string;
+    /** The algorithm of the key. Optional if only one algorithm of the verifier fits the key. */
     readonly algorithm?: TokenAlgorithm | undefined;
+    /** The key id, which a token may name. */
     readonly kid?: string | undefined;
 }
-/** A key as RFC 7517 writes it. Private members are not looked at. */
+/**
+ * A JSON Web Key (RFC 7517, section 4). Members that are not listed, private ones among them, are
+ * ignored.
+ */
 interface TokenJwk {
+    /** The key type: `RSA`, `EC`, `OKP` or `oct`. */
     readonly kty?: string | undefined;
+    /** The algorithm. */
     readonly alg?: string | undefined;
+    /** The purpose, which has to be `sig`. */
     readonly use?: string | undefined;
+    /** The operations, which have to name `verify`. */
     readonly key_ops?: readonly string[] | undefined;
+    /** The key id. */
     readonly kid?: string | undefined;
+    /** The curve of a key of type `EC` or `OKP`. */
     readonly crv?: string | undefined;
+    /** The modulus of an RSA key. */
     readonly n?: string | undefined;
+    /** The exponent of an RSA key. */
     readonly e?: string | undefined;
+    /** The x coordinate of a key of type `EC`, or the key of type `OKP`. */
     readonly x?: string | undefined;
+    /** The y coordinate of a key of type `EC`. */
     readonly y?: string | undefined;
+    /** The secret of a key of type `oct`. */
     readonly k?: string | undefined;
     readonly [member: string]: unknown;
 }
-/** A set of keys (RFC 7517, section 5). */
+/** A JWK set (RFC 7517, section 5). */
 interface TokenJwkSet {
+    /** The keys. */
     readonly keys: readonly TokenJwk[];
 }
 /**
- * A key that verifies tokens. Bare text or bytes are a secret where all algorithms are HMAC's, PEM
- * where none is, and refused where some are: what a key is must not be guessed from its looks.
+ * A key that verifies tokens. Bare text or bytes are a secret if all algorithms are HMAC, and PEM
+ * if none is. They are refused if some are: the type of a key must not be guessed from its content.
  */
 type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
-/** Options of a verifier. A claim that is configured has to be there. */
+/** The address of a key set, and how to keep the keys fresh. */
+interface RemoteJwks {
+    /** An `https:` address; `http:` for loopback addresses only. Redirects are not followed. */
+    readonly url: string | URL;
+    /** Shortest time between two fetches that tokens cause, ms: 0 to 2^30. Default 30,000. */
+    readonly cooldownMs?: number | undefined;
+    /**
+     * Longest time until the next fetch, ms: 1,000 to 2^30. A `max-age` of `Cache-Control` may
+     * shorten it. Default 600,000.
+     */
+    readonly maxAgeMs?: number | undefined;
+    /**
+     * How long the keys stay in use after that while fetches fail, ms: 0 to 2^31-1. Default
+     * 86,400,000.
+     */
+    readonly staleIfErrorMs?: number | undefined;
+    /** Timeout of one fetch with its body, ms: 1 to 2^30. Default 5,000. */
+    readonly timeoutMs?: number | undefined;
+    /** Longest body, in bytes: 64 to 1,048,576. Default 65,536. */
+    readonly maxBytes?: number | undefined;
+    /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
+    readonly headers?: Readonly<Record<string, string>> | undefined;
+    /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
+    readonly onError?: ((error: PortcullisError) => void) | undefined;
+}
+/** State of a fetched key set. */
+interface JwksSnapshot {
+    /** Fetches so far. */
+    readonly fetches: number;
+    /** Fetches that failed. */
+    readonly failures: number;
+    /** Fetches that were answered with 304. */
+    readonly notModified: number;
+    /** The problem of the last fetch; `undefined` if it was good. */
+    readonly lastError: string | undefined;
+    /** Key ids that the set lacks, of recent tokens. */
+    readonly unknownKids: number;
+}
+
+/** Options of a verifier. A claim that an option names must be present. */
 interface TokenVerifierOptions {
-    /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
+    /**
+     * Algorithms that keys may be used with. Each key is used with one of them only: that of its
+     * type, its `alg` or its `algorithm` (RFC 8725, section 3.1).
+     */
     readonly algorithms: readonly TokenAlgorithm[];
-    /** The keys; or `jwks`. One of the two is required. Default: none. */
+    /** The keys. Either `keys` or `jwks` is required. Default: none. */
     readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-    /** A set of keys, in which those for another purpose are left out; or where to fetch it. Default: none. */
+    /**
+     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
+     * Default: none.
+     */
     readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-    /** `iss` is this, or one of these. Default: not looked at. */
+    /** Accepted values of `iss`. Default: `iss` is not checked. */
     readonly issuer?: string | readonly string[] | undefined;
-    /** `aud` is or holds one of these; `null`: any will do. Default: a token that names an audience is refused (RFC 7519, section 4.1.3). */
+    /**
+     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
+     * 7519, section 4.1.3).
+     */
     readonly audience?: string | readonly string[] | null | undefined;
-    /** `sub` is this. Default: not looked at. */
+    /** Accepted value of `sub`. Default: `sub` is not checked. */
     readonly subject?: string | undefined;
-    /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. Default: none. */
+    /**
+     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
+     * none.
+     */
     readonly requiredClaims?: readonly string[] | undefined;
-    /** How long ago a token may have been issued: 1 to 2^31 seconds. Default: any time. */
+    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
     readonly maxAgeSeconds?: number | undefined;
-    /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
+    /** Tolerated difference between clocks, in seconds: 0 to 300. Default 0. */
     readonly clockToleranceSeconds?: number | undefined;
-    /** The header's `typ`, as media type (`at+jwt`); `null`: anything. Default: `JWT` or none. */
+    /**
+     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
+     * 3.11); `null` accepts any. Default: `JWT`, or a header without `typ`.
+     */
     readonly typ?: string | readonly string[] | null | undefined;
-    /** Extensions that `crit` may name, because you handle them. Default: none. */
+    /**
+     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
+     * Default: none.
+     */
     readonly allowedCritical?: readonly string[] | undefined;
-    /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
+    /**
+     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
+     * never used. Default `false`.
+     */
     readonly refuseEmbeddedKeys?: boolean | undefined;
-    /** The longest token: 64 to 8,192 bytes. Default 2,048. */
+    /** Longest token, in bytes: 64 to 8,192. Default 2,048. */
     readonly maxTokenBytes?: number | undefined;
-    /** How deep claims may nest: 1 to 64. Default 32. */
+    /** Deepest nesting of claims: 1 to 64. Default 32. */
     readonly maxClaimsDepth?: number | undefined;
     /**
-     * How many results are kept: 0 to 1,000,000. With a cache, claims are deeply frozen, since all
-     * callers get the same. A result is kept until its token expires, the keys change or anything is
+     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
+     * deeply frozen. A result is cached until its token expires, the keys change or anything is
      * revoked. Default 0.
      */
     readonly cacheSize?: number | undefined;
-    /** How many revocations are held: 0 to 10,000,000. Default 100,000. */
+    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
     readonly maxRevocations?: number | undefined;
-    /** Owner of the timers of a fetched key set. Default: one of its own. */
+    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
     readonly timers?: TimerManager | undefined;
 }
 
-/** The claims of a token (RFC 7519). */
+/** The claims of a token (RFC 7519, section 4). Dates are seconds since 1970. */
 interface TokenClaims {
+    /** The issuer. */
     readonly iss?: string;
+    /** The subject. */
     readonly sub?: string;
+    /** The audience. */
     readonly aud?: string | readonly string[];
-    /** Seconds since 1970, as all dates of a token. */
+    /** The time from which the token is no longer valid. */
     readonly exp: number;
+    /** The time before which the token is not valid. */
     readonly nbf?: number;
+    /** The time of issue. */
     readonly iat?: number;
+    /** The id of the token. */
     readonly jti?: string;
     readonly [claim: string]: unknown;
 }
-/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
+/** The claims of a good token, or the reason for its refusal. Refusals are frozen and shared. */
 type TokenResult<C = TokenClaims> = {
     readonly success: true;
     readonly claims: C;
@@ -3133,40 +3326,47 @@ type TokenResult<C = TokenClaims> = {
 };
 /** Every check that a token fails. */
 interface TokenExplanation {
+    /** True if the token passes every check. */
     readonly success: boolean;
+    /** The failures; empty for a good token. */
     readonly errors: readonly ValidationFailure[];
 }
-/** A token to take back. */
+/** A token to revoke. */
 interface TokenRevocation {
-    /** Its `iss`; absent for tokens without one. */
+    /** The token's `iss`. Leave it out for a token without one. */
     readonly issuer?: string | undefined;
-    /** Its `jti`. */
+    /** The token's `jti`. */
     readonly jti: string;
-    /** Its `exp`, seconds: it is forgotten then. */
+    /** The token's `exp`, in seconds since 1970. The revocation is dropped then. */
     readonly exp: number;
 }
-/** What a verifier holds. */
+/** State of a verifier. */
 interface TokenVerifierSnapshot {
+    /** Keys in use. */
     readonly keys: number;
-    /** Keys of the last set that were left out, by their place in it. */
+    /** Keys of the last set that were skipped, by their index in it. */
     readonly skippedKeys: readonly {
         readonly index: number;
         readonly problem: string;
     }[];
+    /** Cached results. */
     readonly cached: number;
+    /** Revocations that are held. */
     readonly revocations: number;
-    /** Of a fetched set. */
+    /** State of a fetched key set; `undefined` without `jwks.url`. */
     readonly jwks: JwksSnapshot | undefined;
 }
+
 /**
- * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
- * microsecond for HMAC.
+ * Verifies signed tokens (JWT, RFC 7519): form, algorithm, key, signature, claims, revocation. A
+ * token signed by HMAC takes about a microsecond (`node bench/tokens.mjs`).
  *
- * The algorithm comes from the key and never from the token. Tokens have to expire. What is
- * refused says why by a code of `docs/errors.md`, and no message holds any text of the token.
+ * The algorithm comes from the key, never from the token, and tokens must expire. A refusal has a
+ * code of `docs/errors.md`; no message holds any text of the token.
  *
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options; ERR_INVALID_KEY for
- *   a weak or contradictory key, or one that fits none or several of the algorithms
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options;
+ *   ERR_INVALID_KEY for a weak or contradictory key, and for a key that fits none or several of the
+ *   algorithms
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
@@ -3175,63 +3375,128 @@ interface TokenVerifierSnapshot {
  */
 declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>> {
     #private;
-    /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
+    /**
+     * The verifier as a Standard Schema, from a token to its claims; Elysia and other frameworks take
+     * it in place of a schema of their own.
+     */
     readonly '~standard': InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>>['~standard'];
+    /** @param options the keys and the policy */
     constructor(options: TokenVerifierOptions);
     /**
-     * Its claims.
+     * Verifies a token, and throws if it is refused.
+     * @param token the token, without `Bearer`
+     * @returns the claims
      * @throws InputValidationError with the code of the first check that fails
+     * @example
+     * const { sub } = verifier.verify(token);
      */
     verify<C = TokenClaims>(token: string | undefined): C;
     /**
-     * Its claims, or why it is refused; never throws. A fetched key set is not waited for: see
-     * `ready` and `authenticate`.
+     * Verifies a token. Never throws. It does not wait for a fetched key set: see `ready` and
+     * `authenticate`.
+     * @param token the token, without `Bearer`; any type
+     * @returns the claims, or the first failure
+     * @example
+     * const result = verifier.safeVerify(token);
      */
     safeVerify<C = TokenClaims>(token: unknown): TokenResult<C>;
-    /** The code of the first check that fails, or `undefined`; never throws. The claims are not read. */
+    /**
+     * Verifies a token without parsing its claims. Never throws.
+     * @param token the token, without `Bearer`; any type
+     * @returns the code of the first check that fails, or `undefined` for a good token
+     * @example
+     * if (verifier.check(token) !== undefined) return new Response(null, { status: 401 });
+     */
     check(token: unknown): FailureCode | undefined;
-    /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
+    /**
+     * Verifies a token as `safeVerify` does, and waits for a fetch of the key set if that may help.
+     * Never rejects.
+     * @param token the token, without `Bearer`; any type
+     * @returns the claims, or the first failure
+     * @example
+     * const result = await verifier.authenticate(token);
+     */
     authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>>;
     /**
-     * Verifies up to 16,384 tokens off this thread; the results are in their order. The cache is
-     * not asked.
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
+     * Verifies many tokens on the thread pool of the host. The cache is not used.
+     * @param tokens at most 16,384 tokens, without `Bearer`; any type
+     * @returns the results, in the order of the tokens
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for any other argument
+     * @example
+     * const results = await verifier.verifyBatch(tokens);
      */
     verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]>;
-    /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
+    /**
+     * Finds every check that a token fails, not only the first. For logs and tests: it is slower than
+     * `safeVerify`.
+     * @param token the token, without `Bearer`; any type
+     * @returns the failures
+     * @example
+     * console.log(verifier.explain(token).errors.map(({ code, claim }) => `${code} ${claim ?? ''}`));
+     */
     explain(token: unknown): TokenExplanation;
     /**
-     * Takes a token back, until it would have expired.
-     * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+     * Revokes one token. The revocation is held until the token expires.
+     * @param token issuer, id and expiry of the token
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the argument;
+     *   ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for a new one
+     * @example
+     * verifier.revoke({ issuer: claims.iss, jti: claims.jti, exp: claims.exp });
      */
     revoke(token: TokenRevocation): void;
     /**
-     * Takes back all tokens of a subject that were issued before `issuedBefore` (seconds), and those
-     * that do not say when. The entry is kept until `until`, by which they have expired; else for
-     * `maxAgeSeconds`; else for good.
-     * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+     * Revokes all tokens of a subject that were issued before a time, and those without `iat`.
+     * @param subject the `sub` of the tokens
+     * @param issuedBefore the time, in seconds since 1970
+     * @param until when to drop the revocation, in seconds since 1970: by then the tokens must have
+     *   expired. Default: after `maxAgeSeconds`, or never without it
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the arguments; ERR_TOO_MANY_REVOCATIONS when
+     *   `maxRevocations` are held: none is dropped for a new one
+     * @example
+     * verifier.notBefore('ann', Date.now() / 1000);
      */
     notBefore(subject: string, issuedBefore: number, until?: number): void;
-    /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
+    /** Whether the keys are fetched, so that `authenticate` may have to wait. */
     get isRemote(): boolean;
-    /** Waits for the first keys of a fetched set; `false` if there are none. */
+    /**
+     * Waits for the first keys of a fetched set. Never rejects.
+     * @returns false if there are no keys
+     * @example
+     * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
+     */
     ready(): Promise<boolean>;
     /**
-     * Exchanges the keys, all at once.
-     * @throws ERR_INVALID_KEY as the constructor; the old keys stay
+     * Replaces all keys at once. If it throws, the old keys stay.
+     * @param keys the new key or keys
+     * @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_KEY as the constructor; ERR_UNSUPPORTED if the keys
+     *   are fetched
+     * @example
+     * verifier.setKeys([{ secret: newSecret, kid: '2' }, { secret: oldSecret, kid: '1' }]);
      */
     setKeys(keys: TokenKey | readonly TokenKey[]): void;
-    /** What it holds. */
+    /**
+     * Counts keys, cached results, revocations and fetches.
+     * @returns the state of the verifier
+     * @example
+     * console.log(verifier.snapshot().jwks?.lastError);
+     */
     snapshot(): TokenVerifierSnapshot;
-    /** Ends the fetching of keys. Those it has stay in use. */
+    /** Stops fetching keys; the present ones stay in use. May be called again. */
     close(): void;
+    /** Calls `close()` at the end of a `using` block. */
     [Symbol.dispose](): void;
 }
+
 /**
- * The payload of a signed token, whatever it is: for JWS that are no JWT. Nothing of the payload
- * is looked at, `typ` neither.
+ * Verifies a JWS in compact form (RFC 7515, section 7.1) whose payload need not be a JWT. Neither
+ * the payload nor `typ` is checked.
  *
- * @throws InputValidationError for the token; the errors of `TokenVerifier` for key and algorithms
+ * @param compact the JWS, at most 65,536 characters
+ * @param key the key or keys; a key object is prepared once as long as its content stays the same
+ * @param options `algorithms`: the algorithms that the keys may be used with
+ * @returns the payload
+ * @throws InputValidationError for the JWS; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE,
+ *   ERR_UNKNOWN_OPTION, ERR_INVALID_KEY for key and algorithms
  * @example
  * const bytes = verifyJws(compact, jwk, { algorithms: ['ES256'] });
  */

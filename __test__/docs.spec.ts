@@ -457,7 +457,7 @@ describe('docs/errors.md', () => {
   it('has the reason, status and close code of every refused connection', () => {
     const section = page.slice(
       page.indexOf('## Refused connections'),
-      page.indexOf('Adapters refuse for who asks'),
+      page.indexOf('Adapters also refuse upgrades'),
     );
     for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
       const denial = { success: false, code, reason, retryAfterMs: 1 } as const;

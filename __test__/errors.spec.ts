@@ -24,7 +24,7 @@ import { failure } from '../dist/validators/failure.js';
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln';
 
 describe('validateToken', () => {
-  it("has the plan's messages, the length first", () => {
+  it('has its documented messages, and checks the length first', () => {
     const long = 'a'.repeat(2048);
     for (const [token, message] of [
       [undefined, 'Authentication token is required'],
@@ -70,7 +70,7 @@ describe('validateToken', () => {
     }
   });
 
-  it('cuts Bearer off, in any letters and with any white space', () => {
+  it('cuts off Bearer in any letter case, with any white space', () => {
     const { validateToken } = InputValidator;
     for (const token of [TOKEN, `Bearer ${TOKEN}`, `bearer   ${TOKEN}`, `BEARER\t${TOKEN}`])
       expect(validateToken(token)).toBe(TOKEN);
@@ -108,15 +108,15 @@ describe('errors of the caller', () => {
     expect(range).toMatchObject({ name: 'PortcullisError', code: 'ERR_OUT_OF_RANGE' });
   });
 
-  it('do not make every error one of a subclass', () => {
+  it('are no instances of a subclass', () => {
     class Own extends PortcullisError {}
     expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(PortcullisError);
     expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(Own);
     expect(thrown({ strict: 1 })).not.toBeInstanceOf(Own);
-    expect(new TypeError('of somebody else')).not.toBeInstanceOf(PortcullisError);
+    expect(new TypeError('foreign')).not.toBeInstanceOf(PortcullisError);
   });
 
-  it('have a code, UnauthorizedError too', () => {
+  it('have a code; UnauthorizedError has one, too', () => {
     expect(new UnauthorizedError('expired')).toMatchObject({
       code: 'ERR_UNAUTHORIZED',
       reason: 'expired',
@@ -125,7 +125,7 @@ describe('errors of the caller', () => {
 });
 
 describe('every code', () => {
-  it('stands once in the table of the documents, with its status, meaning and remedy', () => {
+  it('has one row in docs/errors.md, with its status, meaning and remedy', () => {
     const table = readFileSync('docs/errors.md', 'utf8');
     const rows = [...table.matchAll(/^\| `(ERR_\w+)` \| (\d+) \| (.+?) \| (.+) \|$/gm)].map(
       ([, code, status, meaning, remedy]) => [
@@ -162,7 +162,7 @@ describe('every code', () => {
     expect(failure('ERR_TOKEN_TYPE').toWwwAuthenticate()).toContain('invalid_request');
   });
 
-  it('is frozen, and one object where there are no details', () => {
+  it('has one frozen failure if there are no details', () => {
     const first = InputValidator.safeValidateToken('x');
     const second = InputValidator.safeValidateToken('y');
     expect(first).toBe(second);
@@ -172,7 +172,7 @@ describe('every code', () => {
     expect(first.error).not.toBeInstanceOf(Error);
   });
 
-  it('of JSON, payloads, URLs, headers and the shape of tokens is provoked by something', () => {
+  it('of JSON, payloads, URLs, headers and the shape of tokens can occur', () => {
     const seen = new Set<string>();
     const json = (text: unknown, limits?: JsonLimits): void => {
       const result = scanJson(text as string, limits);
@@ -251,17 +251,17 @@ describe('every code', () => {
     headers({ a: '\n' });
     headers({ a: 'bb' }, { maxValueBytes: 1 });
     headers(['host', 'a', 'host', 'b']);
-    const verifier = /^ERR_TOKEN_(?!REQUIRED|TYPE|FORMAT|TOO_LONG)/;
+    const ofVerifier = /^ERR_TOKEN_(?!REQUIRED|TYPE|FORMAT|TOO_LONG)/;
     expect([...seen].toSorted()).toEqual(
       FAILURES.map(([code]) => code as string)
-        .filter((code) => !verifier.test(code))
+        .filter((code) => !ofVerifier.test(code))
         .toSorted(),
     );
   });
 });
 
 describe('Standard Schemas', () => {
-  it('say value or issues', () => {
+  it('return the value or the issues', () => {
     expect(tokenSchema()['~standard'].validate(`Bearer ${TOKEN}`)).toEqual({ value: TOKEN });
     expect(tokenSchema()['~standard'].validate('x')).toEqual({
       issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }],
@@ -323,7 +323,7 @@ describe('Standard Schemas', () => {
   });
 });
 
-it('no text of the input stands in a message', () => {
+it('messages hold no text of the input', () => {
   const secret = 'SECRET';
   const failures = [
     InputValidator.safeValidateToken(secret),

@@ -12,7 +12,7 @@ const codes = (headers: unknown, limits?: Parameters<typeof safeValidateHeaders>
   report(headers, limits).dropped.map(({ code }) => code);
 
 describe('validateHeaders', () => {
-  it("keeps the plan's contract, without a prototype", () => {
+  it('returns an object without a prototype, empty for other types of input', () => {
     const headers = validateHeaders({ Host: 'a', 'X-Thing': 'b', 'x-number': 5 });
     expect(headers).toEqual(Object.assign(Object.create(null), { host: 'a', 'x-thing': 'b' }));
     expect(Object.getPrototypeOf(headers)).toBeNull();
@@ -64,7 +64,7 @@ describe('validateHeaders', () => {
     expect(codes({ '': 'v' })).toEqual(['ERR_HEADER_NAME']);
   });
 
-  it('judges the grammar before letters become small', () => {
+  it('checks the grammar before it turns names into small letters', () => {
     // The Kelvin sign becomes k, the dotted capital I two letters.
     expect(codes({ 'coo\u212aie': 'a', '\u0130': 'b' })).toEqual([
       'ERR_HEADER_NAME',
@@ -75,7 +75,7 @@ describe('validateHeaders', () => {
     ]);
   });
 
-  it('has caps for names, and an Authorization of 1.1 kB passes', () => {
+  it('limits names and values, with larger limits for authorization and cookie', () => {
     const of = (length: number): string => 'x'.repeat(length);
     for (const [name, cap] of [
       ['authorization', 8192],
@@ -93,7 +93,7 @@ describe('validateHeaders', () => {
     ).toEqual(['ERR_HEADER_VALUE_TOO_LONG']);
   });
 
-  it('has caps for all of them', () => {
+  it('limits the count and the size of all headers', () => {
     const many = Object.fromEntries(Array.from({ length: 103 }, (_, at) => [`x-${at}`, 'v']));
     expect(codes(many)).toEqual(['ERR_HEADERS_COUNT', 'ERR_HEADERS_COUNT', 'ERR_HEADERS_COUNT']);
     expect(Object.keys(validateHeaders(many))).toHaveLength(100);
@@ -106,7 +106,7 @@ describe('validateHeaders', () => {
     );
   });
 
-  it('names that could change a prototype change none', () => {
+  it('changes no prototype, whatever the names', () => {
     const headers = JSON.parse(
       '{"__proto__":"x","constructor":"y","prototype":"z","toString":"w","hasOwnProperty":"v"}',
     ) as object;
@@ -121,7 +121,7 @@ describe('validateHeaders', () => {
     expect(codes(['__proto__', 'x'])).toEqual(['ERR_HEADER_FORBIDDEN']);
   });
 
-  it('joins repetitions, and drops both where only one may be', () => {
+  it('joins repeated headers, and drops all fields of a name that may come only once', () => {
     expect({
       ...validateHeaders(['Cookie', 'a=1', 'cookie', 'b=2', 'Accept', 'x', 'ACCEPT', 'y']),
     }).toEqual({ cookie: 'a=1; b=2', accept: 'x, y' });
@@ -145,7 +145,7 @@ describe('validateHeaders', () => {
     ]);
   });
 
-  it('keeps each cookie that is set apart, whatever shape they come in', () => {
+  it('keeps every set-cookie apart, in every shape of headers', () => {
     const cookies = ['a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT', 'b=2'];
     const shapes = [
       { 'set-cookie': cookies },
@@ -160,7 +160,7 @@ describe('validateHeaders', () => {
           'set-cookie': cookies,
         });
     }
-    // Twice: what is remembered of the last object must not change what becomes of the next.
+    // Twice: the names remembered from the last object must not change the next result.
     for (let i = 0; i < 2; i++)
       expect({ ...validateHeaders({ 'set-cookie': 'a=1' }) }).toEqual({ 'set-cookie': ['a=1'] });
     expect(report({ 'set-cookie': ['a=1', 'b=\n', 5, 'x'.repeat(1001)] })).toMatchObject({
@@ -173,7 +173,7 @@ describe('validateHeaders', () => {
     ]);
   });
 
-  it('drops a host or content length that a host has joined of several', () => {
+  it('drops a host or content-length that Headers joined from several', () => {
     const headers = new Headers([
       ['content-length', '5'],
       ['content-length', '6'],
@@ -191,7 +191,7 @@ describe('validateHeaders', () => {
     });
   });
 
-  it('strict makes a failure of what would be dropped, without its value', () => {
+  it('fails with strict where a header would be dropped, without showing its value', () => {
     const headers = { 'X-Token': 'secret\u0000' };
     expect(safeValidateHeaders(headers, { strict: true })).toMatchObject({
       success: false,
@@ -205,7 +205,7 @@ describe('validateHeaders', () => {
     expect(safeValidateHeaders({ host: 'a' }, { strict: true }).success).toBe(true);
   });
 
-  it('refuses wrong limits by name, and takes wrong headers', () => {
+  it('refuses wrong limits by name, and drops wrong headers', () => {
     const wrong = (limits: object): unknown => {
       try {
         return validateHeaders({}, limits);
@@ -226,10 +226,10 @@ describe('validateHeaders', () => {
     );
   });
 
-  it('refuses headers that throw while they are read', () => {
+  it('refuses headers that throw when they are read', () => {
     const thrower = {
       get a(): string {
-        throw new Error('a text of theirs');
+        throw new Error('a secret');
       },
     };
     const { proxy, revoke } = Proxy.revocable({}, {});
@@ -243,7 +243,7 @@ describe('validateHeaders', () => {
     }
   });
 
-  it('remembers no name that it should not', () => {
+  it('remembers valid names only', () => {
     for (let round = 0; round < 3; round++) {
       expect({ ...validateHeaders({ a: '1', b: '2' }) }).toEqual({ a: '1', b: '2' });
       expect({ ...validateHeaders({ b: '1', 'a b': '2', c: '3' }) }).toEqual({ b: '1', c: '3' });

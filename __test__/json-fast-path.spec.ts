@@ -2,29 +2,29 @@ import { describe, expect, it } from 'vitest';
 import { type JsonLimits, scanJson } from '../dist/index.js';
 import { agree } from './fixtures/agree.js';
 
-// Internal, and so not in the declarations.
-const { isPlainJson } = (await import('../dist/validators/json-fast-path.js' as string)) as {
-  isPlainJson: (input: Uint8Array, length: number, limits: Float64Array) => boolean;
+// Internal modules, which the declarations leave out.
+const { passesFastPath } = (await import('../dist/validators/json-fast-path.js' as string)) as {
+  passesFastPath: (input: Uint8Array, length: number, limits: Float64Array) => boolean;
 };
-const { checkedJsonLimits, judgeMessage } = (await import(
-  '../dist/validators/json.js' as string
-)) as {
-  checkedJsonLimits: (what: string, limits: JsonLimits) => Float64Array;
-  judgeMessage: (
+const { checkedJsonLimits } = (await import('../dist/validators/json-limits.js' as string)) as {
+  checkedJsonLimits: (field: string, limits: JsonLimits) => Float64Array;
+};
+const { checkMessage } = (await import('../dist/validators/json.js' as string)) as {
+  checkMessage: (
     input: string | Uint8Array,
     limits: Float64Array,
   ) => { readonly code: string; readonly path: unknown; readonly offset: number } | undefined;
 };
 
 const room = new Uint8Array(4096);
-function isPlain(text: string, limits: JsonLimits = {}, behind = 0x5d): boolean {
+function passes(text: string, limits: JsonLimits = {}, behind = 0x5d): boolean {
   const bytes = Buffer.from(text);
   room.fill(behind);
   room.set(bytes);
-  return isPlainJson(room, bytes.length, checkedJsonLimits('limits', limits));
+  return passesFastPath(room, bytes.length, checkedJsonLimits('limits', limits));
 }
 
-/** Numbers that the seed decides. */
+/** Makes a generator of pseudo-random numbers below `most`, decided by a seed. */
 function random(seed: number): (most: number) => number {
   let state = seed;
   return (most) => {
@@ -77,8 +77,8 @@ const PIECES = [
   ])
   .concat(['{"a":1,"a":2}', '{"a":{"a":1},"b":[{"a":1}]}', '"AaBB"', '"BBAa":', '"AaBB":']);
 
-describe('the first look at messages', () => {
-  it('passes nothing that the scanner refuses, whatever the text and the limits', () => {
+describe('the fast path of messages', () => {
+  it('passes no message that the scanner refuses, with any text and any limits', () => {
     const next = random(20_261_125);
     let passed = 0;
     for (let run = 0; run < 60_000; run++) {
@@ -86,7 +86,7 @@ describe('the first look at messages', () => {
       if (next(2) === 0)
         for (let length = next(9); length >= 0; length--) text += PIECES[next(PIECES.length)];
       else {
-        // One that is good, with a piece of it exchanged.
+        // A valid message, with one piece replaced.
         text = JSON.stringify({
           type: 'say',
           id: next(1000),
@@ -110,15 +110,15 @@ describe('the first look at messages', () => {
               maxStringBytes: next(12),
               maxKeyBytes: next(6),
             };
-      const good = isPlain(text, limits);
-      if (good) passed++;
+      const isPassed = passes(text, limits);
+      if (isPassed) passed++;
       const bytes = Buffer.from(text);
       const scanned = scanJson(bytes, limits);
-      if (good && !scanned.success)
+      if (isPassed && !scanned.success)
         throw new Error(
           `${JSON.stringify(text)} passed with ${JSON.stringify(limits)}, though it is ${scanned.error.code}`,
         );
-      // Behind it the verdict is the scanner's own, with all that belongs to it; of a string as of its bytes.
+      // Otherwise the failure is that of the scanner, for a string as for its bytes.
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
         const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
         agree(
@@ -133,7 +133,7 @@ describe('the first look at messages', () => {
     expect(passed).toBeGreaterThan(5000);
   });
 
-  it('passes what clients usually send, up to 512 bytes, and leaves the rest to the scanner', () => {
+  it('passes common messages of up to 512 bytes, and leaves the rest to the scanner', () => {
     for (const text of [
       '{}',
       '[]',
@@ -146,7 +146,7 @@ describe('the first look at messages', () => {
       '{"a":{"a":[{"a":1},{"a":2}]},"b":"x"}',
       `"${'x'.repeat(510)}"`,
     ]) {
-      expect([text, isPlain(text)]).toEqual([text, true]);
+      expect([text, passes(text)]).toEqual([text, true]);
     }
     for (const text of [
       '',
@@ -154,7 +154,7 @@ describe('the first look at messages', () => {
       '{"a":1,"a":2}',
       '{"__proto__":1}',
       '{"constructor":1}',
-      // Doubled around an object of its own keys, and deeper or longer than keys are kept for.
+      // A repeated key around a nested object, and objects beyond the depth and the count of stored keys.
       '{"a":{"b":1},"a":2}',
       `${'{"k":'.repeat(7)}{"a":1,"a":2}${'}'.repeat(7)}`,
       `${'{"k":'.repeat(8)}{"a":1,"a":2}${'}'.repeat(8)}`,
@@ -173,13 +173,13 @@ describe('the first look at messages', () => {
       '{"a":',
       'tru',
     ]) {
-      expect([text, isPlain(text)]).toEqual([text, false]);
+      expect([text, passes(text)]).toEqual([text, false]);
     }
-    expect(isPlain(`"${'x'.repeat(511)}"`)).toBe(false);
-    expect(isPlain(`{${Array.from({ length: 16 }, (_, at) => `"k${at}":1`).join()}}`)).toBe(true);
-    expect(isPlain(`${'['.repeat(8)}${']'.repeat(8)}`)).toBe(true);
-    // Whatever an earlier, longer message has left behind it.
+    expect(passes(`"${'x'.repeat(511)}"`)).toBe(false);
+    expect(passes(`{${Array.from({ length: 16 }, (_, at) => `"k${at}":1`).join()}}`)).toBe(true);
+    expect(passes(`${'['.repeat(8)}${']'.repeat(8)}`)).toBe(true);
+    // A longer message before it may leave any byte behind its end.
     for (const behind of ['5', ' ', '"', ',', '}'])
-      expect([behind, isPlain('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
+      expect([behind, passes('12', {}, behind.charCodeAt(0))]).toEqual([behind, true]);
   });
 });

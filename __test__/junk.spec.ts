@@ -53,7 +53,7 @@ const JUNK: readonly unknown[] = [
   new Uint8Array(3),
 ];
 
-/** Calls every method of `target` with junk in every place; what it throws must be an error that says something. */
+/** Calls every method of `target` with junk arguments; everything it throws must be an error with a short message. */
 function bombard(target: object, except: readonly string[] = []): void {
   const names = Object.getOwnPropertyNames(Object.getPrototypeOf(target) as object).filter(
     (name) => name !== 'constructor' && !except.includes(name),
@@ -76,7 +76,7 @@ function bombard(target: object, except: readonly string[] = []): void {
   }
 }
 
-it('a timer manager takes anything and keeps its count', () => {
+it('a timer manager accepts any argument, and its count stays right', () => {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
   bombard(timers, ['close', 'cleanup', 'interval']);
@@ -89,7 +89,7 @@ it('a timer manager takes anything and keeps its count', () => {
   bombard(handle);
 });
 
-it('a connection manager and its connections take anything and lose no seat', () => {
+it('a connection manager and its connections accept any argument, and lose no seat', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const manager = new ConnectionManager<FakeSocket>({ maxTotalConnections: 1e6 }, timers);
   const result = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
@@ -104,7 +104,7 @@ it('a connection manager and its connections take anything and lose no seat', ()
   expect(manager.snapshot().totalConnections).toBe(0);
 });
 
-it('a middleware chain takes anything and still runs', async () => {
+it('a middleware chain accepts any argument, and still runs', async () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const chain = new MiddlewareChain<{ ran?: boolean }>(
     [
@@ -126,7 +126,7 @@ it('a middleware chain takes anything and still runs', async () => {
   expect([context.ran, timers.getActiveTimersCount()]).toEqual([true, 0]);
 });
 
-it('a token verifier takes anything, and accepts none of it', async () => {
+it('a token verifier takes any argument, and refuses all junk', async () => {
   const verifier = new TokenVerifier({
     algorithms: ['HS256'],
     keys: { secret: 's'.repeat(32) },
@@ -160,7 +160,7 @@ it('a monitor takes anything and keeps its count', () => {
   monitor.close();
 });
 
-it('metrics take anything, and still report', async () => {
+it('metrics accept any argument, and still report', async () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const manager = new ConnectionManager({}, timers);
   const metrics = new ProductionMetrics({ timers, connections: manager });
@@ -190,7 +190,7 @@ it('metrics take anything, and still report', async () => {
     }
   }
   const report = metrics.generateReport();
-  // Of what was begun in passing nothing has ended.
+  // The requests that the calls began have not ended.
   const begun = report.inFlight;
   expect(begun).toBeGreaterThan(0);
   for (const { latencyMs, errorRate } of Object.values(report.windows)) {
@@ -206,7 +206,7 @@ it('metrics take anything, and still report', async () => {
   expect(timers.getActiveTimersCount()).toBe(0);
 });
 
-it('a page takes anything, and lets nobody in for it', () => {
+it('a page accepts any argument, and admits no viewer for it', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const page = new LivePage(
     { path: '/page', token: 'correct-horse-battery' },
@@ -316,7 +316,7 @@ it('constructors and adapters refuse junk by name', () => {
   }
 });
 
-it('a shutdown and a router take anything, and the shutdown still ends', async () => {
+it('a shutdown and a router accept any argument, and the shutdown still ends', async () => {
   const clock = new ManualClock();
   const shutdown = new GracefulShutdown(new TimerManager({ clock }), { deadlineMs: 10 });
   bombard(shutdown, ['shutdown', 'simulate']);
@@ -331,7 +331,7 @@ it('a shutdown and a router take anything, and the shutdown still ends', async (
   expect(result).toMatchObject({ requestsAborted: 0 });
 });
 
-it('validators take anything', () => {
+it('validators accept any argument', () => {
   const methods = Object.getOwnPropertyNames(InputValidator).filter(
     (name) => typeof (InputValidator as unknown as Record<string, unknown>)[name] === 'function',
   );
@@ -361,7 +361,7 @@ it('validators take anything', () => {
   }
 });
 
-it("bun's own fake timers drive ours", () => {
+it('the fake timers of bun:test drive the timer manager', () => {
   const { stderr, status } = spawnSync(
     'node_modules/.bin/bun',
     ['test', './__test__/fixtures/fake-timers.bun.ts'],

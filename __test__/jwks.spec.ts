@@ -77,7 +77,7 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 }
 
 describe('a fetched key set', () => {
-  it('a batch answers for the tokens that it was given, whatever becomes of the array meanwhile', async () => {
+  it('a batch verifies the tokens of the call, even if the array changes meanwhile', async () => {
     const verifier = remote();
     const claims = (name: string): string =>
       token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
@@ -90,7 +90,7 @@ describe('a fetched key set', () => {
     ).toEqual(['ann', 'ERR_TOKEN_FORMAT', 'bob']);
   });
 
-  it('is fetched once for all who wait, and asked for by itself only when a token needs it', async () => {
+  it('is fetched once for all waiting callers, and only when a token needs it', async () => {
     const verifier = remote();
     expect(requests).toHaveLength(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
@@ -123,7 +123,7 @@ describe('a fetched key set', () => {
     );
     expect(requests).toHaveLength(2);
     clock.advance(30_000);
-    // A flood of ids that nobody has: one fetch.
+    // A flood of unknown ids causes one fetch.
     const flood = await Promise.all(
       Array.from({ length: 100 }, (_, at) => verifier.authenticate(signed(second, `flood ${at}`))),
     );
@@ -138,7 +138,7 @@ describe('a fetched key set', () => {
     expect(verifier.snapshot().jwks?.unknownKids).toBe(100);
   });
 
-  it('keeps a bounded list of ids that it lacks', async () => {
+  it('remembers a limited number of unknown ids', async () => {
     const verifier = remote({ cooldownMs: 0 });
     await verifier.ready();
     for (let at = 0; at < 1100; at += 100) {
@@ -151,7 +151,7 @@ describe('a fetched key set', () => {
     }
   });
 
-  it('is exchanged whole: what is gone is refused, from the cache too', async () => {
+  it('is replaced as a whole: removed keys are refused, cached results included', async () => {
     const verifier = remote();
     await verifier.ready();
     const old = signed(first, 'one');
@@ -168,7 +168,7 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(signed(second, 'two')))).toBe('accepted');
   });
 
-  it('asks with its ETag, and obeys Cache-Control within bounds', async () => {
+  it('sends its ETag, and obeys Cache-Control within limits', async () => {
     const verifier = remote();
     handler = (request, response) => {
       if (request.headers['if-none-match'] === '"v1"')
@@ -185,7 +185,7 @@ describe('a fetched key set', () => {
     await until(() => verifier.snapshot().jwks?.notModified === 2);
     expect(verifier.snapshot().jwks).toMatchObject({ fetches: 3, failures: 0 });
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // An answer that must not be kept still is, for the cooldown.
+    // An answer with no-store is kept for the cooldown.
     handler = json(ONE, { 'cache-control': 'no-store' });
     clock.advance(60_000);
     await until(() => verifier.snapshot().jwks?.fetches === 4 && requests.length === 4);
@@ -193,14 +193,14 @@ describe('a fetched key set', () => {
     expect(verifier.snapshot().jwks?.fetches).toBe(4);
   });
 
-  it('stays in use while its address fails, for as long as it may', async () => {
+  it('stays in use while fetches fail, up to staleIfErrorMs', async () => {
     const verifier = remote({ staleIfErrorMs: 100_000 });
     await verifier.ready();
     handler = (_request, response) => void response.writeHead(500).end();
     clock.advance(600_000);
     await until(() => errors.length === 1);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // It is tried again by itself, at intervals of the cooldown and longer, up to the end.
+    // It is fetched again without a token, at intervals of at least the cooldown, until then.
     for (
       let failed = 2;
       codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted';
@@ -218,7 +218,7 @@ describe('a fetched key set', () => {
     expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
   });
 
-  it('is asked for again soon while there is none', async () => {
+  it('is fetched again soon while there are no keys', async () => {
     const verifier = remote();
     handler = (_request, response) => void response.writeHead(503).end();
     expect(await verifier.ready()).toBe(false);
@@ -232,7 +232,7 @@ describe('a fetched key set', () => {
     expect(requests).toHaveLength(2);
   });
 
-  it('is waited for by a batch', async () => {
+  it('makes a batch wait for it', async () => {
     const verifier = remote();
     expect(
       (await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf),
@@ -244,7 +244,7 @@ describe('a fetched key set', () => {
     ).toEqual(['accepted', 'accepted']);
   });
 
-  it('leaves out what it cannot use, and goes on with the rest', async () => {
+  it('skips unusable keys, and uses the rest', async () => {
     handler = json({
       keys: [
         { kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' },
@@ -277,16 +277,16 @@ describe('a server that misbehaves', () => {
       'was answered with status 302',
     ],
     [
-      'with a 304 that nobody asked for',
+      'with a 304 to a request without an ETag',
       (_, response) => void response.writeHead(304).end(),
       'was answered with status 304',
     ],
     ['with no JSON', json(`<html>${secret}</html>`), 'is not a JWK set'],
     ['with another object', json({ issuer: secret }), 'is not a JWK set'],
-    ['with keys that are no list', json({ keys: secret }), 'is not a JWK set'],
+    ['with keys that are no array', json({ keys: secret }), 'is not a JWK set'],
     ['with no keys', json({ keys: [] }), 'has no key that the verifier can use'],
     [
-      'with keys for others only',
+      'with keys for other purposes only',
       json({ keys: [{ ...jwk(first, 'one'), use: 'enc' }] }),
       'has no key that the verifier can use',
     ],
@@ -301,7 +301,7 @@ describe('a server that misbehaves', () => {
       'is too large',
     ],
     [
-      'with too long a body, announced',
+      'with a content-length over the limit',
       json(' '.repeat(70_000) + JSON.stringify(ONE)),
       'is larger than 65536 bytes',
     ],
@@ -318,7 +318,7 @@ describe('a server that misbehaves', () => {
       'is larger than 65536 bytes',
     ],
     [
-      'with bytes that are no text',
+      'with bytes that are no UTF-8',
       (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])),
       'is not UTF-8',
     ],
@@ -333,13 +333,13 @@ describe('a server that misbehaves', () => {
       'could not be fetched',
     ],
     [
-      'by talking something else',
+      'by speaking another protocol',
       (request) => void request.socket.end('SSH-2.0-nonsense\r\n\r\n'),
       'could not be fetched',
     ],
     ['with nesting', json(`{"keys":${'['.repeat(20_000)}`), 'is not a JWK set'],
   ];
-  it.each(cases)('%s gives no keys, and takes none away', async (_name, wrong, problem) => {
+  it.each(cases)('%s gives no keys, and removes none', async (_name, wrong, problem) => {
     const verifier = remote();
     handler = wrong;
     expect(await verifier.ready()).toBe(false);
@@ -355,7 +355,7 @@ describe('a server that misbehaves', () => {
     expect(errors.join()).not.toContain(secret);
   });
 
-  it('by silence is waited for no longer than the timeout', async () => {
+  it('by silence is given up after the timeout', async () => {
     const silent = remote({ timeoutMs: 5000 });
     const slow = remote({ timeoutMs: 5000 });
     handler = () => undefined;
@@ -372,7 +372,7 @@ describe('a server that misbehaves', () => {
     ]);
   });
 
-  it('cannot make a hook of yours end the refresh', async () => {
+  it('does not stop the refreshes through a hook that throws', async () => {
     handler = (_request, response) => void response.writeHead(500).end();
     const verifier = remote({
       onError: () => {
@@ -385,7 +385,7 @@ describe('a server that misbehaves', () => {
     expect(await verifier.ready()).toBe(true);
   });
 
-  it('is left alone once the verifier is closed', async () => {
+  it('gets no request once the verifier is closed', async () => {
     const verifier = remote();
     await verifier.ready();
     verifier.close();
@@ -399,7 +399,7 @@ describe('a server that misbehaves', () => {
   });
 });
 
-it('addresses other than https are refused, but for the same machine', () => {
+it('addresses must be https, except on the same machine', () => {
   const field = (jwks: object): unknown => {
     try {
       new TokenVerifier({ algorithms: ['ES256'], jwks: jwks as RemoteJwks }).close();

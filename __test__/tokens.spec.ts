@@ -33,7 +33,7 @@ function thrown(call: () => unknown): Partial<PortcullisError> {
   throw new Error('nothing was thrown');
 }
 
-/** A token whose last part ends in bits that no encoder writes. */
+/** Changes the unused last bits of a base64url text, which an encoder sets to zero. */
 function withTrailingBits(part: string): string {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
   return part.slice(0, -1) + alphabet[alphabet.indexOf(part.at(-1) ?? '') + 1];
@@ -42,7 +42,7 @@ function withTrailingBits(part: string): string {
 afterEach(() => vi.useRealTimers());
 
 describe('a good token', () => {
-  it('gives its claims, in every form of the question', async () => {
+  it('has its claims returned by every method', async () => {
     const verifier = hs();
     const good = token({ roles: ['a'] });
     const claims = { sub: 'ann', exp: expect.any(Number) as number, roles: ['a'] };
@@ -125,8 +125,8 @@ describe('a good token', () => {
   );
 });
 
-// What well-known libraries accept and must not, row by row.
-describe('every known trap is refused', () => {
+// Tokens that well-known libraries accept or accepted by mistake, one per row.
+describe('a token with a known trap is refused:', () => {
   const exp = inAnHour();
   const body = JSON.stringify({ sub: 'ann', exp });
   const good = raw(header, body);
@@ -169,7 +169,7 @@ describe('every known trap is refused', () => {
     ['exp twice', sign(`{"exp":1,"exp":${exp}}`), 'ERR_TOKEN_CLAIM_DUPLICATE'],
     ['sub twice', sign(`{"sub":"a","sub":"b","exp":${exp}}`), 'ERR_TOKEN_CLAIM_DUPLICATE'],
     [
-      'a claim of one’s own twice',
+      'a private claim twice',
       sign(`{"role":"a","role":"b","exp":${exp}}`),
       'ERR_TOKEN_CLAIM_DUPLICATE',
     ],
@@ -200,18 +200,14 @@ describe('every known trap is refused', () => {
     ['nbf as text', sign(`{"exp":${exp},"nbf":"0"}`), 'ERR_TOKEN_CLAIM_INVALID'],
     ['iat in the future', sign(`{"exp":${exp},"iat":${exp - 60}}`), 'ERR_TOKEN_ISSUED_IN_FUTURE'],
     ['iat as text', sign(`{"exp":${exp},"iat":"0"}`), 'ERR_TOKEN_CLAIM_INVALID'],
-    [
-      'at+jwt where nothing is configured',
-      raw('{"alg":"HS256","typ":"at+jwt"}', body),
-      'ERR_TOKEN_TYP',
-    ],
+    ['at+jwt without the option typ', raw('{"alg":"HS256","typ":"at+jwt"}', body), 'ERR_TOKEN_TYP'],
     ['typ that is no text', raw('{"alg":"HS256","typ":1}', body), 'ERR_TOKEN_TYP'],
     ['zip', raw('{"alg":"HS256","zip":"DEF"}', body), 'ERR_TOKEN_COMPRESSED'],
     ['enc', raw('{"alg":"HS256","enc":"A128GCM"}', body), 'ERR_TOKEN_ENCRYPTED'],
     ['five parts', 'a.b.c.d.e', 'ERR_TOKEN_ENCRYPTED'],
     ['a __proto__ claim', sign(`{"exp":${exp},"__proto__":{"admin":true}}`), 'ERR_TOKEN_CLAIMS'],
     [
-      'an escaped __proto__ further down',
+      'a nested, escaped __proto__',
       sign(`{"exp":${exp},"a":[{"__prot\\u006f__":1}]}`),
       'ERR_TOKEN_CLAIMS',
     ],
@@ -255,7 +251,7 @@ describe('every known trap is refused', () => {
     ],
     ['sub a number', sign(`{"exp":${exp},"sub":5}`), 'ERR_TOKEN_CLAIM_INVALID'],
     [
-      'an audience that nobody configured',
+      'an aud without the option audience',
       sign(`{"exp":${exp},"aud":"others"}`),
       'ERR_TOKEN_AUDIENCE',
     ],
@@ -292,14 +288,14 @@ describe('every known trap is refused', () => {
     );
   });
 
-  it('what is no text', () => {
+  it('input of another type', () => {
     for (const value of [5, {}, [], true, Symbol('t'), 10n, new String(good)])
       expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_TYPE');
     for (const value of [undefined, null])
       expect(codeOf(hs().safeVerify(value))).toBe('ERR_TOKEN_REQUIRED');
   });
 
-  it('a claim named as a member of every object changes no prototype', () => {
+  it('a claim named like a member of Object.prototype changes no prototype', () => {
     const result = hs().safeVerify<Record<string, unknown>>(
       sign(`{"exp":${exp},"constructor":{"prototype":{"admin":true}},"toString":1}`),
     );
@@ -347,7 +343,7 @@ describe('every known trap is refused', () => {
     expect(thrown(() => hs({ keys: { pem } }))).toMatchObject({ code: 'ERR_INVALID_KEY' });
   });
 
-  it('keys that a token brings are never used, and can be refused', () => {
+  it('an embedded key is never used, and can be refused', () => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const ours = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const jwk = publicKey.export({ format: 'jwk' });
@@ -383,7 +379,7 @@ describe('keys', () => {
     algorithms: readonly TokenAlgorithm[] = ['ES256', 'HS256'],
   ): Partial<PortcullisError> => thrown(() => new TokenVerifier({ algorithms, keys }));
 
-  it('that are weak or contradict themselves are refused when the verifier is made', () => {
+  it('that are weak or contradict themselves are refused by the constructor', () => {
     const wrong = (keys: TokenVerifierOptions['keys'], words: string): void =>
       expect(refused(keys)).toMatchObject({
         code: 'ERR_INVALID_KEY',
@@ -415,7 +411,7 @@ describe('keys', () => {
     expect(refused([jwk, { secret: 'short' }])).toMatchObject({ field: 'keys[1]' });
   });
 
-  it('may be bare text or bytes where the algorithms leave no doubt what they are', () => {
+  it('may be bare text or bytes if the algorithms decide their type', () => {
     const pem = p256.publicKey.export({ type: 'spki', format: 'pem' }) as string;
     for (const keys of [pem, Buffer.from(pem), [pem]]) {
       expect(
@@ -428,7 +424,7 @@ describe('keys', () => {
     }
     for (const keys of [SECRET, Buffer.from(SECRET), new Uint8Array(Buffer.from(SECRET))])
       expect(codeOf(hs({ keys }).safeVerify(token()))).toBe('accepted');
-    // Text of a key is never a secret, and a secret never the text of a key.
+    // The text of a key is refused as a secret, and a secret as the text of a key.
     for (const secret of [pem, `\n\t${pem}`, JSON.stringify(jwk)])
       expect(refused(secret, ['HS256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
     expect(refused(SECRET, ['ES256'])).toMatchObject({ code: 'ERR_INVALID_KEY' });
@@ -458,7 +454,7 @@ describe('keys', () => {
     expect(both.snapshot().keys).toBe(1);
   });
 
-  it('are found by their id, and only tried one by one where neither side names any', () => {
+  it('are found by their id, and tried one by one only if an id is missing', () => {
     const secrets = ['a', 'b', 'c'].map((letter) => letter.repeat(32));
     const [a = '', b = '', c = ''] = secrets;
     const named = hs({
@@ -499,7 +495,7 @@ describe('keys', () => {
     ).toContain('same kid');
   });
 
-  it('of a set may be for others, but not broken', () => {
+  it('of a set may be for other purposes, but not broken', () => {
     const set = (...keys: TokenJwk[]): TokenVerifier =>
       new TokenVerifier({ algorithms: ['ES256'], jwks: { keys } });
     const mixed = set(
@@ -526,7 +522,7 @@ describe('keys', () => {
     ).toContain('too large');
   });
 
-  it('are exchanged all at once, and a refused exchange changes nothing', () => {
+  it('are replaced all at once, and a refused replacement changes nothing', () => {
     const verifier = hs();
     const good = token();
     expect(codeOf(verifier.safeVerify(good))).toBe('accepted');
@@ -541,7 +537,7 @@ describe('keys', () => {
 });
 
 describe('policy', () => {
-  it('takes what it is configured for', () => {
+  it('accepts tokens that meet every option', () => {
     const verifier = hs({
       issuer: ['i1', 'i2'],
       audience: ['a1', 'a2'],
@@ -603,7 +599,7 @@ describe('policy', () => {
     expect(at(1000, {}, { iat: 999.5, exp: 1000.5 })).toBe('accepted');
   });
 
-  it('lets through critical extensions that you handle', () => {
+  it('accepts critical extensions that the options allow', () => {
     const verifier = hs({ allowedCritical: ['x'] });
     const code = (head: object): string =>
       codeOf(verifier.safeVerify(token({}, SECRET, 'HS256', head)));
@@ -617,7 +613,7 @@ describe('policy', () => {
     });
   });
 
-  it('tells every failing check', () => {
+  it('explains every failing check', () => {
     const wrong = raw(
       '{"alg":"HS256","typ":"x","crit":["y"]}',
       JSON.stringify({ exp: 1, nbf: inAnHour(), iss: 'no' }),
@@ -645,7 +641,7 @@ describe('policy', () => {
 });
 
 describe('revocation', () => {
-  it('takes back one token until it expires', () => {
+  it('revokes one token until it expires', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ issuer: ['i', 'j'] });
     const made = (iss: string, jti: string): string => token({ iss, jti, exp: 2000 });
@@ -661,7 +657,7 @@ describe('revocation', () => {
     expect(verifier.snapshot().revocations).toBe(0);
   });
 
-  it('takes back what a subject got before a moment, also from the cache and in batches', async () => {
+  it('revokes the tokens that a subject got before a time, cached results and batches included', async () => {
     const now = Math.floor(Date.now() / 1000);
     const verifier = hs({ cacheSize: 10 });
     const [old, young, undated] = [token({ iat: now - 10 }), token({ iat: now - 1 }), token({})];
@@ -676,7 +672,7 @@ describe('revocation', () => {
     expect((await verifier.verifyBatch([old, young, undated])).map(codeOf)).toEqual(after);
   });
 
-  it('is bounded, and says when it is full', () => {
+  it('is limited, and throws when it is full', () => {
     const verifier = hs({ maxRevocations: 1 });
     verifier.revoke({ jti: '1', exp: inAnHour() });
     expect(thrown(() => verifier.revoke({ jti: '2', exp: inAnHour() }))).toMatchObject({
@@ -686,7 +682,7 @@ describe('revocation', () => {
     verifier.revoke({ jti: 'long expired', exp: 1 });
   });
 
-  it('keeps an entry of a subject no longer than its tokens can live', () => {
+  it('drops the entry of a subject when its tokens have expired', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ maxAgeSeconds: 100 });
     verifier.notBefore('ann', 1000);
@@ -700,7 +696,7 @@ describe('revocation', () => {
 });
 
 describe('the cache', () => {
-  it('gives all callers the same frozen claims, and never a stale one', () => {
+  it('returns the same frozen claims to all callers, and never expired ones', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ cacheSize: 4 });
     const made = token({ exp: 1100, roles: ['reader'], deep: { list: [1] } });
@@ -715,7 +711,7 @@ describe('the cache', () => {
     expect(verifier.check(made)).toBe('ERR_TOKEN_EXPIRED');
   });
 
-  it('ends with the age of a token too, and when the clock is set back', () => {
+  it('obeys maxAgeSeconds, and a clock that is set back', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
     const verifier = hs({ cacheSize: 4, maxAgeSeconds: 10 });
     const made = token({ exp: 9999, iat: 1000, nbf: 1000 });
@@ -726,7 +722,7 @@ describe('the cache', () => {
     expect(codeOf(verifier.safeVerify(made))).toBe('ERR_TOKEN_TOO_OLD');
   });
 
-  it('takes no other token for a known one, and forgets with the keys', () => {
+  it('confuses no other token with a cached one, and is cleared with the keys', () => {
     const verifier = hs({ cacheSize: 4 });
     const made = token();
     verifier.safeVerify(made);
@@ -744,22 +740,22 @@ describe('the cache', () => {
     expect(verifier.snapshot().cached).toBe(0);
   });
 
-  it('holds no more than it may', () => {
+  it('holds at most cacheSize results', () => {
     for (const cacheSize of [1, 2, 5, 10]) {
       const verifier = hs({ cacheSize });
-      let most = 0;
+      let maxCached = 0;
       for (let at = 0; at < 50; at++) {
         const made = token({ jti: String(at) });
         expect(verifier.safeVerify(made)).toBe(verifier.safeVerify(made));
-        most = Math.max(most, verifier.snapshot().cached);
+        maxCached = Math.max(maxCached, verifier.snapshot().cached);
       }
-      expect(most).toBeLessThanOrEqual(cacheSize);
+      expect(maxCached).toBeLessThanOrEqual(cacheSize);
     }
   });
 });
 
 describe('a batch', () => {
-  it('says the same as one by one, in order', async () => {
+  it('has the results of single calls, in order', async () => {
     const verifier = hs();
     const tokens: unknown[] = Array.from({ length: 300 }, (_, at) =>
       at % 3 === 0 ? token({ at }) : at % 3 === 1 ? `${token({ at })}x` : at,
@@ -783,7 +779,7 @@ describe('a batch', () => {
     });
   });
 
-  it('survives the end of its worker', async () => {
+  it('survives the termination of its worker', async () => {
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const script = `const { parentPort, workerData } = require('node:worker_threads');
       import(workerData.url).then(({ TokenVerifier }) => {
@@ -808,7 +804,7 @@ describe('a batch', () => {
 });
 
 describe('errors', () => {
-  it('have a problem-details and a WWW-Authenticate form, and hold nothing of token or key', () => {
+  it('have problem details and a challenge, and hold no text of token or key', () => {
     const secret = 'a secret that must never be shown, ever';
     const made = token({ sub: 'somebody-private' }, 'another secret that is long enough!');
     const error = (() => {
@@ -856,7 +852,7 @@ describe('errors', () => {
     expect(Object.isFrozen(hs().safeVerify('x'))).toBe(true);
   });
 
-  it('name the option that is wrong', () => {
+  it('name the wrong option', () => {
     const wrong = (options: object): Partial<PortcullisError> =>
       thrown(
         () =>
@@ -911,7 +907,7 @@ describe('errors', () => {
 });
 
 describe('verifyJws', () => {
-  it('gives the payload, whatever it is', () => {
+  it('returns any payload', () => {
     const bytes = Buffer.from([0, 255, 1, 254]);
     const jws = raw('{"alg":"HS256"}', bytes);
     expect(Buffer.from(verifyJws(jws, { secret: SECRET }, { algorithms: ['HS256'] }))).toEqual(
@@ -941,7 +937,7 @@ describe('verifyJws', () => {
       'skipped: the vectors of the JOSE cookbook and RFC 7515 are not beside the project',
     );
 
-  it.skipIf(!isThere)('knows the answers of RFC 7515, appendix A, and RFC 8037', () => {
+  it.skipIf(!isThere)('agrees with the examples of RFC 7515, appendix A, and RFC 8037', () => {
     const { vectors: rows } = JSON.parse(
       readFileSync(new URL('rfc7515/appendix_a.json', vectors), 'utf8'),
     ) as {
@@ -961,7 +957,7 @@ describe('verifyJws', () => {
     }
   });
 
-  it.skipIf(!isThere)('knows the answers of the JOSE cookbook, and refuses a changed one', () => {
+  it.skipIf(!isThere)('agrees with the JOSE cookbook, and refuses changed examples', () => {
     const read = (
       path: string,
     ): { input: { payload: string; key: TokenJwk; alg: string }; output: { compact?: string } } =>
@@ -1001,9 +997,9 @@ describe('verifyJws', () => {
   });
 });
 
-it('what passes here passes jose too', async () => {
+it('tokens that pass here pass jose, too', async () => {
   const verifier = hs({ issuer: 'is', audience: 'me', clockToleranceSeconds: 5, typ: null });
-  // The same numbers each time: a linear congruential generator.
+  // A linear congruential generator: the same numbers in every run.
   let state = 42;
   const pick = <T>(from: readonly T[]): T =>
     from[(state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32) % from.length] as T;
@@ -1044,7 +1040,7 @@ it('what passes here passes jose too', async () => {
   expect(accepted).toBeGreaterThan(20);
 });
 
-it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
+it('a verifier is a Standard Schema for Elysia', async () => {
   const verifier = hs();
   expect(verifier['~standard']).toMatchObject({ version: 1, vendor: 'portcullis' });
   const app = new Elysia().get('/', ({ query }) => (query as unknown as { sub: string }).sub, {
@@ -1060,7 +1056,7 @@ it('a verifier is a Standard Schema that Elysia takes as it is', async () => {
   expect(body).toContain('Token has expired');
 });
 
-/** The verifier's schema over a member of what is validated. */
+/** Returns the schema of a verifier, applied to the member `token`. */
 function throughToken(verifier: TokenVerifier): never {
   const schema = verifier['~standard'];
   return {
@@ -1071,7 +1067,7 @@ function throughToken(verifier: TokenVerifier): never {
   } as never;
 }
 
-it('a KeyObject of either kind is a key', () => {
+it('a KeyObject made from a JWK is a key', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const again = createPublicKey({ key: publicKey.export({ format: 'jwk' }), format: 'jwk' });
   expect(() => new TokenVerifier({ algorithms: ['ES256'], keys: again })).not.toThrow();

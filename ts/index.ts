@@ -79,17 +79,15 @@ export { InputValidationError, ValidationFailure } from './validators/failure.js
 export type { FailureDetails, ProblemDetails, ValidationResult } from './validators/failure.js';
 export type { FailureCode } from './validators/failures.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
-export type { JsonInput, JsonLeniency, JsonLimits, JsonReport } from './validators/json.js';
+export type { JsonInput, JsonReport } from './validators/json.js';
+export type { JsonLeniency, JsonLimits } from './validators/json-limits.js';
 export { InputValidator } from './validators/validator.js';
-export type {
-  DroppedHeader,
-  HeaderLimits,
-  HeaderReport,
-  HeaderValues,
-} from './validators/headers.js';
-export { isPublicAddress } from './validators/url.js';
-export type { JudgedUrl, UrlMode, UrlOptions } from './validators/url.js';
+export type { DroppedHeader, HeaderReport, HeaderValues } from './validators/header-collector.js';
+export type { HeaderLimits } from './validators/header-limits.js';
+export { isPublicAddress } from './validators/host.js';
 export type { UrlFlag } from './validators/host.js';
+export type { JudgedUrl } from './validators/url.js';
+export type { UrlMode, UrlOptions } from './validators/url-options.js';
 export {
   headersSchema,
   jsonSchema,
@@ -103,14 +101,15 @@ export type {
   InputSchemaIssue,
   InputSchemaResult,
 } from './validators/schema.js';
-export { TokenVerifier, verifyJws } from './tokens/verifier.js';
+export { TokenVerifier } from './tokens/verifier.js';
+export { verifyJws } from './tokens/jws.js';
 export type {
   TokenClaims,
   TokenExplanation,
   TokenResult,
   TokenRevocation,
   TokenVerifierSnapshot,
-} from './tokens/verifier.js';
+} from './tokens/result.js';
 export type {
   TokenAlgorithm,
   TokenJwk,

@@ -20,7 +20,7 @@ import type { ShutdownResult } from '../shutdown/result.js';
 import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
-import type { JsonLimits } from '../validators/json.js';
+import type { JsonLimits } from '../validators/json-limits.js';
 import { baseApp, type BaseApp } from './app.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';

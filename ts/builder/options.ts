@@ -15,7 +15,7 @@ import type { ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
-import type { JsonLimits } from '../validators/json.js';
+import type { JsonLimits } from '../validators/json-limits.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
 

@@ -3,13 +3,12 @@ import { wrongType } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
+import { bytesOf, checkMessage } from '../validators/json.js';
 import {
-  bytesOf,
   checkedJsonLimits,
   type CheckedJsonLimits,
   type JsonLimits,
-  judgeMessage,
-} from '../validators/json.js';
+} from '../validators/json-limits.js';
 
 /** Options for judging received messages. */
 export interface MessageOptions {

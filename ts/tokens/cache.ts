@@ -1,6 +1,6 @@
-/** Results that are kept: each until the moment its token ends, and none for another token. */
+/** Cached results of good tokens, each until its token expires. */
 
-interface Kept<R> {
+interface Entry<R> {
   readonly token: string;
   readonly fromMs: number;
   readonly untilMs: number;
@@ -8,18 +8,18 @@ interface Kept<R> {
 }
 
 /**
- * Results of good tokens: two generations, of which the older is dropped when the younger is half
- * of the whole. @internal
+ * A cache of results by token, in two generations. A hit moves an entry to the younger generation;
+ * when that holds half of the capacity, the older one is dropped. @internal
  */
-export class Cache<R> {
-  readonly #size: number;
+export class ResultCache<R> {
+  readonly #capacity: number;
   readonly #half: number;
-  #young = new Map<string, Kept<R>>();
-  #old = new Map<string, Kept<R>>();
+  #young = new Map<string, Entry<R>>();
+  #old = new Map<string, Entry<R>>();
 
-  constructor(size: number) {
-    this.#size = size;
-    this.#half = Math.max(1, size >> 1);
+  constructor(capacity: number) {
+    this.#capacity = capacity;
+    this.#half = Math.max(1, capacity >> 1);
   }
 
   get size(): number {
@@ -27,41 +27,41 @@ export class Cache<R> {
   }
 
   get(token: string, nowMs: number): R | undefined {
-    const key = keyOfToken(token);
-    let kept = this.#young.get(key);
-    if (kept === undefined) {
-      kept = this.#old.get(key);
-      if (kept === undefined) return undefined;
+    const key = keyOf(token);
+    let entry = this.#young.get(key);
+    if (entry === undefined) {
+      entry = this.#old.get(key);
+      if (entry === undefined) return undefined;
       this.#old.delete(key);
-      this.#put(key, kept);
+      this.#put(key, entry);
     }
-    // Whoever has the same signature text over another content is somebody else.
-    if (kept.token !== token || nowMs < kept.fromMs || nowMs >= kept.untilMs) return undefined;
-    return kept.result;
+    // Another token can end in the same signature text: compare the whole.
+    if (entry.token !== token || nowMs < entry.fromMs || nowMs >= entry.untilMs) return undefined;
+    return entry.result;
   }
 
   add(token: string, fromMs: number, untilMs: number, result: R): void {
-    this.#put(keyOfToken(token), { token, fromMs, untilMs, result });
-  }
-
-  #put(key: string, kept: Kept<R>): void {
-    if (this.#young.size >= this.#half && !this.#young.has(key)) {
-      this.#old = this.#size > 1 ? this.#young : new Map();
-      this.#young = new Map();
-    }
-    this.#young.set(key, kept);
+    this.#put(keyOf(token), { token, fromMs, untilMs, result });
   }
 
   clear(): void {
     this.#young = new Map();
     this.#old = new Map();
   }
+
+  #put(key: string, entry: Entry<R>): void {
+    if (this.#young.size >= this.#half && !this.#young.has(key)) {
+      this.#old = this.#capacity > 1 ? this.#young : new Map();
+      this.#young = new Map();
+    }
+    this.#young.set(key, entry);
+  }
 }
 
-/** The end of its signature: as good a key as the whole, and a seventh of its hashing. */
-const keyOfToken = (token: string): string => token.slice(-40);
+/** Returns the end of the signature: hashing 40 characters costs a seventh of hashing all. */
+const keyOf = (token: string): string => token.slice(-40);
 
-/** Freezes a parsed value, as deep as it goes: all callers get the same. @internal */
+/** Freezes a parsed value and everything in it, since all callers share it. @internal */
 export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value);

@@ -1,38 +1,51 @@
-/** A key set behind an address: fetched when needed, kept fresh, and never fetched at a stranger's will. */
+/**
+ * A key set behind an address. It is fetched when a token needs it and before it expires; clients
+ * cannot make it be fetched more than once per cooldown.
+ */
 import type { Clock } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
+import { fetchJwks, JwksProblem, type JwksRequest } from './jwks-fetch.js';
 
-/** Where a key set is, and how it is kept. */
+/** The address of a key set, and how to keep the keys fresh. */
 export interface RemoteJwks {
-  /** `https:`; `http:` for loopback addresses only. Redirects are not followed. */
+  /** An `https:` address; `http:` for loopback addresses only. Redirects are not followed. */
   readonly url: string | URL;
-  /** The least time between two fetches that tokens cause, milliseconds: 0 to 2^30. Default 30,000. */
+  /** Shortest time between two fetches that tokens cause, ms: 0 to 2^30. Default 30,000. */
   readonly cooldownMs?: number | undefined;
-  /** After which time the set is fetched anew, unless `Cache-Control` says sooner: 1,000 to 2^30. Default 600,000. */
+  /**
+   * Longest time until the next fetch, ms: 1,000 to 2^30. A `max-age` of `Cache-Control` may
+   * shorten it. Default 600,000.
+   */
   readonly maxAgeMs?: number | undefined;
-  /** How long the keys are still used after that while the address fails: 0 to 2^31-1. Default 86,400,000. */
+  /**
+   * How long the keys stay in use after that while fetches fail, ms: 0 to 2^31-1. Default
+   * 86,400,000.
+   */
   readonly staleIfErrorMs?: number | undefined;
-  /** For one fetch with its body, milliseconds: 1 to 2^30. Default 5,000. */
+  /** Timeout of one fetch with its body, ms: 1 to 2^30. Default 5,000. */
   readonly timeoutMs?: number | undefined;
-  /** The longest body: 64 to 1,048,576. Default 65,536. */
+  /** Longest body, in bytes: 64 to 1,048,576. Default 65,536. */
   readonly maxBytes?: number | undefined;
-  /** Headers to send. Default: none besides `Accept` and those of caching. */
+  /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Told of every fetch that failed; the message holds nothing of the answer. */
+  /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
   readonly onError?: ((error: PortcullisError) => void) | undefined;
 }
 
-/** What became of the fetches so far. */
+/** State of a fetched key set. */
 export interface JwksSnapshot {
+  /** Fetches so far. */
   readonly fetches: number;
+  /** Fetches that failed. */
   readonly failures: number;
   /** Fetches that were answered with 304. */
   readonly notModified: number;
+  /** The problem of the last fetch; `undefined` if it was good. */
   readonly lastError: string | undefined;
-  /** Key ids that were asked for in vain lately. */
+  /** Key ids that the set lacks, of recent tokens. */
   readonly unknownKids: number;
 }
 
@@ -47,17 +60,227 @@ const OPTIONS = [
   'onError',
 ] as const;
 const UNKNOWN_KIDS_MAX = 1000;
-/** How many cooldowns an id that a fresh set lacks is not asked for: a new key may be used before it is published everywhere. */
+/**
+ * Cooldowns during which a missing key id causes no fetch. Not longer: an issuer may use a key
+ * before it is published everywhere.
+ */
 const UNKNOWN_FOR_COOLDOWNS = 4;
-/** While there are no keys at all, a failed fetch is repeated sooner. */
+/** First delay after a failed fetch. Without any keys it may be shorter than the cooldown. */
 const RETRY_FIRST_MS = 1000;
 
-/** `http:` is for the same machine only. */
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+/** Checked options. */
+interface JwksOptions {
+  readonly request: JwksRequest;
+  readonly cooldownMs: number;
+  readonly maxAgeMs: number;
+  readonly staleIfErrorMs: number;
+  readonly onError: ((error: PortcullisError) => void) | undefined;
 }
 
-function addressOf(url: unknown): string {
+/** The keys of a `RemoteJwks`. @internal */
+export class RemoteKeySet {
+  readonly #options: JwksOptions;
+  readonly #timers: TimerManager;
+  readonly #clock: Clock;
+  /** Replaces the keys, or drops them for `undefined`. Returns the problem of a refused set. */
+  readonly #install: (text: string | undefined) => string | undefined;
+  /** Times until which missing key ids cause no fetch. */
+  readonly #unknownKids = new Map<string, number>();
+  #fetchUnderWay: Promise<boolean> | undefined;
+  #abort: AbortController | undefined;
+  #nextFetchAt = -Infinity;
+  /** Time at which the keys are dropped if fetches keep failing. */
+  #staleAt = Infinity;
+  #refreshTimer: TimerHandle | undefined;
+  #etag: string | undefined;
+  #isLoaded = false;
+  #isClosed = false;
+  #failuresInRow = 0;
+  #fetches = 0;
+  #failures = 0;
+  #notModified = 0;
+  #lastError: string | undefined;
+
+  constructor(
+    options: RemoteJwks,
+    timers: TimerManager,
+    clock: Clock,
+    install: (text: string | undefined) => string | undefined,
+  ) {
+    this.#options = checkedOptions(options);
+    this.#timers = timers;
+    this.#clock = clock;
+    this.#install = install;
+  }
+
+  /** Waits for the first keys; resolves with false if there are none. */
+  async ready(): Promise<boolean> {
+    return this.#isLoaded || (await this.#refresh());
+  }
+
+  /**
+   * Fetches the set for a token whose key is missing, if a fetch is allowed. Never rejects.
+   * @returns true if the keys are now fresh
+   */
+  async refreshFor(token: unknown): Promise<boolean> {
+    const kid = unverifiedKid(token);
+    if (kid !== undefined && this.#isKnownToLack(kid)) return false;
+    if (!(await this.#refresh())) return false;
+    // If the fresh set has the key, no token will miss it again. Otherwise the id causes no fetch
+    // for some time.
+    if (kid !== undefined) this.#rememberUnknown(kid);
+    return true;
+  }
+
+  snapshot(): JwksSnapshot {
+    return {
+      fetches: this.#fetches,
+      failures: this.#failures,
+      notModified: this.#notModified,
+      lastError: this.#lastError,
+      unknownKids: this.#unknownKids.size,
+    };
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#refreshTimer?.close();
+    this.#abort?.abort();
+  }
+
+  #isKnownToLack(kid: string): boolean {
+    const until = this.#unknownKids.get(kid);
+    if (until === undefined) return false;
+    if (until > this.#clock.now()) return true;
+    this.#unknownKids.delete(kid);
+    return false;
+  }
+
+  #rememberUnknown(kid: string): void {
+    if (this.#unknownKids.size >= UNKNOWN_KIDS_MAX) {
+      const [oldest] = this.#unknownKids.keys();
+      this.#unknownKids.delete(oldest as string);
+    }
+    const { maxAgeMs, cooldownMs } = this.#options;
+    const forMs = Math.min(maxAgeMs, UNKNOWN_FOR_COOLDOWNS * cooldownMs);
+    this.#unknownKids.set(kid, this.#clock.now() + forMs);
+  }
+
+  /**
+   * Fetches the keys: one fetch at a time, and none within the cooldown. Never rejects.
+   * @returns true if the keys are now fresh
+   */
+  #refresh(): Promise<boolean> {
+    if (this.#fetchUnderWay !== undefined) return this.#fetchUnderWay;
+    const now = this.#clock.now();
+    if (this.#isClosed || now < this.#nextFetchAt) return Promise.resolve(false);
+    // Set before the fetch, so that its outcome does not matter.
+    this.#nextFetchAt = now + this.#options.cooldownMs;
+    this.#fetchUnderWay = this.#fetchAndInstall().finally(() => {
+      this.#fetchUnderWay = undefined;
+    });
+    return this.#fetchUnderWay;
+  }
+
+  async #fetchAndInstall(): Promise<boolean> {
+    this.#fetches++;
+    const abort = new AbortController();
+    this.#abort = abort;
+    try {
+      const etag = this.#isLoaded ? this.#etag : undefined;
+      const response = await fetchJwks(this.#options.request, etag, this.#timers, abort);
+      if (response.text === undefined) this.#notModified++;
+      if (this.#isClosed) return false;
+      if (response.text !== undefined) {
+        const problem = this.#install(response.text);
+        if (problem !== undefined) throw new JwksProblem(problem);
+        this.#isLoaded = true;
+        this.#unknownKids.clear();
+        this.#etag = response.etag;
+      }
+      this.#succeed(response.maxAgeSeconds);
+      return true;
+    } catch (error) {
+      this.#fail(error instanceof JwksProblem ? error.message : 'could not be fetched');
+      return false;
+    }
+  }
+
+  /** Notes a good fetch, and schedules the next one. */
+  #succeed(maxAgeSeconds: number | undefined): void {
+    this.#failuresInRow = 0;
+    this.#lastError = undefined;
+    const { maxAgeMs, cooldownMs, staleIfErrorMs } = this.#options;
+    const askedMs = maxAgeSeconds === undefined ? maxAgeMs : maxAgeSeconds * 1000;
+    const freshMs = Math.max(Math.min(askedMs, maxAgeMs), cooldownMs, 1000);
+    this.#staleAt = this.#clock.now() + freshMs + staleIfErrorMs;
+    this.#refreshIn(freshMs);
+  }
+
+  /** Notes a failed fetch; retries, or drops keys that are too old. */
+  #fail(problem: string): void {
+    if (this.#isClosed) return;
+    this.#failures++;
+    this.#failuresInRow++;
+    this.#lastError = problem;
+    const { cooldownMs, maxAgeMs, onError } = this.#options;
+    const now = this.#clock.now();
+    const backoffMs = RETRY_FIRST_MS * 2 ** Math.min(this.#failuresInRow - 1, 20);
+    if (!this.#isLoaded) this.#nextFetchAt = now + Math.min(backoffMs, cooldownMs);
+    else if (now >= this.#staleAt) {
+      this.#isLoaded = false;
+      this.#etag = undefined;
+      this.#install(undefined);
+    } else
+      this.#refreshIn(Math.min(Math.max(backoffMs, cooldownMs), maxAgeMs, this.#staleAt - now));
+    try {
+      onError?.(new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' }));
+    } catch {
+      // A throwing hook must not stop the refreshes.
+    }
+  }
+
+  /** Schedules a fetch without a token. The timer does not keep the process alive. */
+  #refreshIn(delayMs: number): void {
+    this.#refreshTimer?.close();
+    this.#refreshTimer = this.#timers.setTimeout(
+      () => {
+        this.#nextFetchAt = -Infinity;
+        void this.#refresh();
+      },
+      { delayMs: Math.max(1, Math.ceil(delayMs)), name: 'jwks', ref: false },
+    );
+  }
+}
+
+function checkedOptions(options: RemoteJwks): JwksOptions {
+  knownOptions('jwks', options, OPTIONS);
+  const { headers = {}, onError } = options;
+  if (typeof headers !== 'object' || headers === null)
+    throw wrongType('jwks.headers', headers, 'an object');
+  if (onError !== undefined && typeof onError !== 'function')
+    throw wrongType('jwks.onError', onError, 'a function');
+  const number = (
+    field: 'cooldownMs' | 'maxAgeMs' | 'staleIfErrorMs' | 'timeoutMs' | 'maxBytes',
+    min: number,
+    max: number,
+    fallback: number,
+  ): number => wholeNumber(`jwks.${field}`, options[field], min, max, fallback);
+  return {
+    request: {
+      url: checkedUrl(options.url),
+      headers: { ...headers },
+      timeoutMs: number('timeoutMs', 1, 2 ** 30, 5000),
+      maxBytes: number('maxBytes', 64, 2 ** 20, 65_536),
+    },
+    cooldownMs: number('cooldownMs', 0, 2 ** 30, 30_000),
+    maxAgeMs: number('maxAgeMs', 1000, 2 ** 30, 600_000),
+    staleIfErrorMs: number('staleIfErrorMs', 0, 2 ** 31 - 1, 86_400_000),
+    onError,
+  };
+}
+
+function checkedUrl(url: unknown): string {
   const allowed = 'an https URL without credentials (http for loopback addresses only)';
   if (typeof url !== 'string' && !(url instanceof URL)) throw wrongType('jwks.url', url, allowed);
   let parsed: URL;
@@ -73,289 +296,20 @@ function addressOf(url: unknown): string {
   return parsed.href;
 }
 
-/** The seconds of a `max-age`; 0 where the answer must not be kept. */
-function maxAgeOf(cacheControl: string | null): number | undefined {
-  let seconds: number | undefined;
-  for (const part of (cacheControl ?? '').toLowerCase().split(',')) {
-    const [name = '', value = ''] = part.trim().split('=');
-    if (name === 'no-store' || name === 'no-cache') return 0;
-    const number = Number(value.replaceAll('"', ''));
-    if (name === 'max-age' && value !== '' && Number.isFinite(number) && number >= 0)
-      seconds = number;
-  }
-  return seconds;
+/** True for a host on this machine, which needs no encryption. */
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-/** A fetch that failed, in words of our own. */
-class JwksProblem extends Error {}
-
-/** @internal */
-export class RemoteKeys {
-  readonly #url: string;
-  readonly #cooldownMs: number;
-  readonly #maxAgeMs: number;
-  readonly #staleIfErrorMs: number;
-  readonly #timeoutMs: number;
-  readonly #maxBytes: number;
-  readonly #headers: Readonly<Record<string, string>>;
-  readonly #onError: ((error: PortcullisError) => void) | undefined;
-  readonly #timers: TimerManager;
-  readonly #clock: Clock;
-  /** Puts a set in place, at once, or none; what is wrong with it, if anything. */
-  readonly #install: (text: string | undefined) => string | undefined;
-  readonly #unknown = new Map<string, number>();
-  #flight: Promise<boolean> | undefined;
-  #allowedAt = -Infinity;
-  #installedAt = -Infinity;
-  #staleAt = Infinity;
-  #etag: string | undefined;
-  #isLoaded = false;
-  #isClosed = false;
-  #failuresInRow = 0;
-  #wake: TimerHandle | undefined;
-  #abort: AbortController | undefined;
-  #fetches = 0;
-  #failures = 0;
-  #notModified = 0;
-  #lastError: string | undefined;
-
-  constructor(
-    options: RemoteJwks,
-    timers: TimerManager,
-    clock: Clock,
-    install: (text: string | undefined) => string | undefined,
-  ) {
-    knownOptions('jwks', options, OPTIONS);
-    this.#url = addressOf(options.url);
-    this.#cooldownMs = wholeNumber('jwks.cooldownMs', options.cooldownMs, 0, 2 ** 30, 30_000);
-    this.#maxAgeMs = wholeNumber('jwks.maxAgeMs', options.maxAgeMs, 1000, 2 ** 30, 600_000);
-    this.#staleIfErrorMs = wholeNumber(
-      'jwks.staleIfErrorMs',
-      options.staleIfErrorMs,
-      0,
-      2 ** 31 - 1,
-      86_400_000,
-    );
-    this.#timeoutMs = wholeNumber('jwks.timeoutMs', options.timeoutMs, 1, 2 ** 30, 5000);
-    this.#maxBytes = wholeNumber('jwks.maxBytes', options.maxBytes, 64, 2 ** 20, 65_536);
-    const { headers = {}, onError } = options;
-    if (typeof headers !== 'object' || headers === null)
-      throw wrongType('jwks.headers', headers, 'an object');
-    if (onError !== undefined && typeof onError !== 'function')
-      throw wrongType('jwks.onError', onError, 'a function');
-    this.#headers = { ...headers };
-    this.#onError = onError;
-    this.#timers = timers;
-    this.#clock = clock;
-    this.#install = install;
-  }
-
-  /** Waits for the first keys; `false` if there are none. */
-  async ready(): Promise<boolean> {
-    return this.#isLoaded || (await this.#refresh());
-  }
-
-  /** Fetches the set for a token whose key is missing, if that is allowed; whether it was. Never rejects. */
-  async lookFor(kid: string | undefined): Promise<boolean> {
-    if (kid !== undefined && this.#isKnownToLack(kid)) return false;
-    if (!(await this.#refresh())) return false;
-    // If the fresh set has it, nobody will ask for it again; else not before some time has passed.
-    if (kid !== undefined) this.#remember(kid);
-    return true;
-  }
-
-  snapshot(): JwksSnapshot {
-    return {
-      fetches: this.#fetches,
-      failures: this.#failures,
-      notModified: this.#notModified,
-      lastError: this.#lastError,
-      unknownKids: this.#unknown.size,
-    };
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    this.#wake?.[Symbol.dispose]();
-    this.#abort?.abort();
-  }
-
-  #isKnownToLack(kid: string): boolean {
-    const until = this.#unknown.get(kid);
-    if (until === undefined) return false;
-    if (until > this.#clock.now()) return true;
-    this.#unknown.delete(kid);
-    return false;
-  }
-
-  #remember(kid: string): void {
-    if (this.#unknown.size >= UNKNOWN_KIDS_MAX) {
-      const [oldest] = this.#unknown.keys();
-      this.#unknown.delete(oldest as string);
-    }
-    this.#unknown.set(
-      kid,
-      this.#clock.now() + Math.min(this.#maxAgeMs, UNKNOWN_FOR_COOLDOWNS * this.#cooldownMs),
-    );
-  }
-
-  /** One fetch at a time, and none within the cooldown; whether the keys are now fresh. Never rejects. */
-  #refresh(): Promise<boolean> {
-    if (this.#flight !== undefined) return this.#flight;
-    const now = this.#clock.now();
-    if (this.#isClosed || now < this.#allowedAt) return Promise.resolve(false);
-    // Claimed before the fetch, whatever becomes of it.
-    this.#allowedAt = now + this.#cooldownMs;
-    const flight = this.#fetchAndInstall().finally(() => {
-      this.#flight = undefined;
-    });
-    this.#flight = flight;
-    return flight;
-  }
-
-  async #fetchAndInstall(): Promise<boolean> {
-    this.#fetches++;
-    try {
-      const answer = await this.#fetch();
-      if (this.#isClosed) return false;
-      if (answer.text !== undefined) {
-        const problem = this.#install(answer.text);
-        if (problem !== undefined) throw new JwksProblem(problem);
-        this.#isLoaded = true;
-        this.#unknown.clear();
-        this.#etag = answer.etag;
-      }
-      this.#settle(answer.maxAgeSeconds);
-      return true;
-    } catch (error) {
-      this.#fail(error instanceof JwksProblem ? error.message : 'could not be fetched');
-      return false;
-    }
-  }
-
-  #settle(maxAgeSeconds: number | undefined): void {
-    this.#failuresInRow = 0;
-    this.#lastError = undefined;
-    this.#installedAt = this.#clock.now();
-    const asked = maxAgeSeconds === undefined ? this.#maxAgeMs : maxAgeSeconds * 1000;
-    const freshMs = Math.max(Math.min(asked, this.#maxAgeMs), this.#cooldownMs, 1000);
-    this.#staleAt = this.#installedAt + freshMs + this.#staleIfErrorMs;
-    this.#wakeIn(freshMs);
-  }
-
-  #fail(problem: string): void {
-    if (this.#isClosed) return;
-    this.#failures++;
-    this.#failuresInRow++;
-    this.#lastError = problem;
-    const now = this.#clock.now();
-    const backoffMs = RETRY_FIRST_MS * 2 ** Math.min(this.#failuresInRow - 1, 20);
-    if (!this.#isLoaded) this.#allowedAt = now + Math.min(backoffMs, this.#cooldownMs);
-    else if (now >= this.#staleAt) {
-      this.#isLoaded = false;
-      this.#etag = undefined;
-      this.#install(undefined);
-    } else
-      this.#wakeIn(
-        Math.min(Math.max(backoffMs, this.#cooldownMs), this.#maxAgeMs, this.#staleAt - now),
-      );
-    try {
-      this.#onError?.(new PortcullisError('ERR_JWKS', `the key set ${problem}`, { field: 'jwks' }));
-    } catch {
-      // A hook must not end the refresh.
-    }
-  }
-
-  /** Fetches again by itself; does not hold the process. */
-  #wakeIn(delayMs: number): void {
-    this.#wake?.[Symbol.dispose]();
-    this.#wake = this.#timers.setTimeout(
-      () => {
-        this.#allowedAt = -Infinity;
-        void this.#refresh();
-      },
-      { delayMs: Math.max(1, Math.ceil(delayMs)), name: 'jwks', ref: false },
-    );
-  }
-
-  async #fetch(): Promise<{
-    text: string | undefined;
-    etag: string | undefined;
-    maxAgeSeconds: number | undefined;
-  }> {
-    const abort = new AbortController();
-    this.#abort = abort;
-    let isLate = false;
-    const late = (): void => {
-      isLate = true;
-      abort.abort();
-    };
-    const timeout = this.#timers.setTimeout(late, {
-      delayMs: this.#timeoutMs,
-      name: 'jwks timeout',
-      ref: false,
-    });
-    // Some hosts leave a body that trickles in unharmed by the signal.
-    const aborted = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener('abort', () => reject(new JwksProblem('was given up')), {
-        once: true,
-      });
-    });
-    aborted.catch(() => undefined);
-    try {
-      const headers: Record<string, string> = {
-        accept: 'application/jwk-set+json, application/json',
-        ...this.#headers,
-      };
-      const etag = this.#isLoaded ? this.#etag : undefined;
-      if (etag !== undefined) headers['if-none-match'] = etag;
-      const asked = globalThis.fetch(this.#url, {
-        headers,
-        redirect: 'manual',
-        signal: abort.signal,
-      });
-      const response = await Promise.race([asked, aborted]);
-      const maxAgeSeconds = maxAgeOf(response.headers.get('cache-control'));
-      if (response.status === 304 && etag !== undefined) {
-        this.#notModified++;
-        return { text: undefined, etag, maxAgeSeconds };
-      }
-      if (response.status !== 200)
-        throw new JwksProblem(`was answered with status ${response.status}`);
-      const text = await this.#read(response, aborted);
-      return { text, etag: response.headers.get('etag') ?? undefined, maxAgeSeconds };
-    } catch (error) {
-      throw isLate ? new JwksProblem('was not answered in time') : error;
-    } finally {
-      timeout[Symbol.dispose]();
-      // Ends a body that was not read to its end.
-      abort.abort();
-    }
-  }
-
-  /** The body as text, up to the cap. */
-  async #read(response: Response, aborted: Promise<never>): Promise<string> {
-    const tooLarge = (): JwksProblem => new JwksProblem(`is larger than ${this.#maxBytes} bytes`);
-    if (Number(response.headers.get('content-length') ?? 0) > this.#maxBytes) throw tooLarge();
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    const reader = response.body?.getReader();
-    for (;;) {
-      const part = await Promise.race([
-        reader?.read() ?? { done: true, value: undefined },
-        aborted,
-      ]);
-      if (part.done || part.value === undefined) break;
-      length += part.value.byteLength;
-      if (length > this.#maxBytes) throw tooLarge();
-      chunks.push(part.value);
-    }
-    try {
-      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
-        Buffer.concat(chunks),
-      );
-    } catch {
-      throw new JwksProblem('is not UTF-8');
-    }
+/** Returns the key id in the header of a token, whose signature is not verified. */
+function unverifiedKid(token: unknown): string | undefined {
+  try {
+    const [header = ''] = String(token).split('.', 1);
+    const parsed: unknown = JSON.parse(Buffer.from(header, 'base64url').toString());
+    if (typeof parsed !== 'object' || parsed === null) return undefined;
+    const { kid } = parsed as { kid?: unknown };
+    return typeof kid === 'string' ? kid : undefined;
+  } catch {
+    return undefined;
   }
 }

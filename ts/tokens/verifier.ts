@@ -1,108 +1,53 @@
-/** Verification of signed tokens: policy and keys in the core, results and waiting here. */
-import os from 'node:os';
+/**
+ * Verification of signed tokens. The core holds policy, keys and revocations; this class waits for
+ * fetched keys and shapes results.
+ */
 import { wallClockMs } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { TokenCore } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
-import {
-  failure,
-  InputValidationError,
-  numbered,
-  type ValidationFailure,
-} from '../validators/failure.js';
-import { type FailureCode, FAILURES } from '../validators/failures.js';
+import { InputValidationError, numberOf } from '../validators/failure.js';
+import type { FailureCode } from '../validators/failures.js';
 import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
-import { Cache, deepFreeze } from './cache.js';
-import { type JwksSnapshot, type RemoteJwks, RemoteKeys } from './jwks.js';
+import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
+import { deepFreeze, ResultCache } from './cache.js';
+import { type RemoteJwks, RemoteKeySet } from './jwks.js';
 import {
+  coreJwkSet,
+  coreKeySet,
+  fieldOfKey,
   invalidKey,
-  jwkOf,
-  keyOf,
   type TokenAlgorithm,
   type TokenJwkSet,
   type TokenKey,
 } from './keys.js';
+import { checkedOptions, seconds, text, type TokenVerifierOptions } from './policy.js';
 import {
-  algorithmsOf,
-  barePolicy,
-  checkedPolicy,
-  seconds,
-  text,
-  type TokenVerifierOptions,
-} from './policy.js';
+  isAboutKeys,
+  TOKEN_TYPE,
+  type TokenClaims,
+  type TokenExplanation,
+  type TokenRefusal,
+  TokenRefusals,
+  type TokenResult,
+  type TokenRevocation,
+  type TokenVerifierSnapshot,
+} from './result.js';
 
-/** The claims of a token (RFC 7519). */
-export interface TokenClaims {
-  readonly iss?: string;
-  readonly sub?: string;
-  readonly aud?: string | readonly string[];
-  /** Seconds since 1970, as all dates of a token. */
-  readonly exp: number;
-  readonly nbf?: number;
-  readonly iat?: number;
-  readonly jti?: string;
-  readonly [claim: string]: unknown;
-}
-
-/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
-export type TokenResult<C = TokenClaims> =
-  | { readonly success: true; readonly claims: C }
-  | { readonly success: false; readonly error: ValidationFailure };
-
-type Refusal = Extract<TokenResult, { success: false }>;
-
-/** Every check that a token fails. */
-export interface TokenExplanation {
-  readonly success: boolean;
-  readonly errors: readonly ValidationFailure[];
-}
-
-/** A token to take back. */
-export interface TokenRevocation {
-  /** Its `iss`; absent for tokens without one. */
-  readonly issuer?: string | undefined;
-  /** Its `jti`. */
-  readonly jti: string;
-  /** Its `exp`, seconds: it is forgotten then. */
-  readonly exp: number;
-}
-
-/** What a verifier holds. */
-export interface TokenVerifierSnapshot {
-  readonly keys: number;
-  /** Keys of the last set that were left out, by their place in it. */
-  readonly skippedKeys: readonly { readonly index: number; readonly problem: string }[];
-  readonly cached: number;
-  readonly revocations: number;
-  /** Of a fetched set. */
-  readonly jwks: JwksSnapshot | undefined;
-}
-
-const BATCH_MAX = 16_384;
-/** A task of the host's thread pool is given at least this many tokens: it costs the loop some microseconds. */
-const TASK_MIN = 64;
-/** The pool has four threads; one core is the loop's. */
-const TASKS_MAX = Math.min(4, Math.max(1, os.availableParallelism() - 1));
-
-const codeNumber = (code: FailureCode): number => FAILURES.findIndex(([one]) => one === code) + 1;
-const TOKEN_TYPE = codeNumber('ERR_TOKEN_TYPE');
-const KEY_UNKNOWN = codeNumber('ERR_TOKEN_KEY_UNKNOWN');
-const KEYS_UNAVAILABLE = codeNumber('ERR_TOKEN_KEYS_UNAVAILABLE');
-const NO_TOKEN: Refusal = Object.freeze({
-  success: false,
-  error: failure('ERR_TOKEN_REQUIRED', { field: 'token' }),
-});
+const KEY_UNKNOWN = numberOf('ERR_TOKEN_KEY_UNKNOWN');
+const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
 
 /**
- * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
- * microsecond for HMAC.
+ * Verifies signed tokens (JWT, RFC 7519): form, algorithm, key, signature, claims, revocation. A
+ * token signed by HMAC takes about a microsecond (`node bench/tokens.mjs`).
  *
- * The algorithm comes from the key and never from the token. Tokens have to expire. What is
- * refused says why by a code of `docs/errors.md`, and no message holds any text of the token.
+ * The algorithm comes from the key, never from the token, and tokens must expire. A refusal has a
+ * code of `docs/errors.md`; no message holds any text of the token.
  *
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options; ERR_INVALID_KEY for
- *   a weak or contradictory key, or one that fits none or several of the algorithms
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options;
+ *   ERR_INVALID_KEY for a weak or contradictory key, and for a key that fits none or several of the
+ *   algorithms
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
@@ -119,14 +64,16 @@ export class TokenVerifier implements InputSchema<
   readonly #verify: (token: unknown, nowSeconds: number) => string | number;
   readonly #check: (token: unknown, nowSeconds: number) => number;
   readonly #deadline: () => number;
-  readonly #refusals = new Map<number, Refusal>();
-  readonly #claimNames: readonly string[];
+  readonly #refusals: TokenRefusals;
   readonly #maxTokenBytes: number;
-  readonly #cache: Cache<TokenResult> | undefined;
-  readonly #remote: RemoteKeys | undefined;
-  #skipped: TokenVerifierSnapshot['skippedKeys'] = [];
+  readonly #cache: ResultCache<TokenResult> | undefined;
+  readonly #remote: RemoteKeySet | undefined;
+  #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
-  /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
+  /**
+   * The verifier as a Standard Schema, from a token to its claims; Elysia and other frameworks take
+   * it in place of a schema of their own.
+   */
   readonly '~standard': InputSchema<
     string,
     TokenClaims,
@@ -140,23 +87,28 @@ export class TokenVerifier implements InputSchema<
         : schemaResult(this.safeVerify(token)),
   });
 
+  /** @param options the keys and the policy */
   constructor(options: TokenVerifierOptions) {
-    const { policy, algorithms, claimNames, cacheSize } = checkedPolicy(options);
+    const { policy, algorithms, claimNames, cacheSize } = checkedOptions(options);
     this.#core = new TokenCore(policy);
     this.#algorithms = algorithms;
-    this.#claimNames = claimNames;
+    this.#refusals = new TokenRefusals(claimNames);
     this.#maxTokenBytes = policy.maxTokenBytes;
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
     this.#deadline = bound.deadline;
-    this.#cache = cacheSize === 0 ? undefined : new Cache(cacheSize);
+    this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
     this.#remote = this.#loadKeys(options);
   }
 
   /**
-   * Its claims.
+   * Verifies a token, and throws if it is refused.
+   * @param token the token, without `Bearer`
+   * @returns the claims
    * @throws InputValidationError with the code of the first check that fails
+   * @example
+   * const { sub } = verifier.verify(token);
    */
   verify<C = TokenClaims>(token: string | undefined): C {
     const result = this.safeVerify<C>(token);
@@ -165,15 +117,19 @@ export class TokenVerifier implements InputSchema<
   }
 
   /**
-   * Its claims, or why it is refused; never throws. A fetched key set is not waited for: see
-   * `ready` and `authenticate`.
+   * Verifies a token. Never throws. It does not wait for a fetched key set: see `ready` and
+   * `authenticate`.
+   * @param token the token, without `Bearer`; any type
+   * @returns the claims, or the first failure
+   * @example
+   * const result = verifier.safeVerify(token);
    */
   safeVerify<C = TokenClaims>(token: unknown): TokenResult<C> {
     const nowMs = wallClockMs();
     const cache = this.#cache;
     if (cache !== undefined && typeof token === 'string') {
-      const kept = cache.get(token, nowMs);
-      if (kept !== undefined) return kept as TokenResult<C>;
+      const cached = cache.get(token, nowMs);
+      if (cached !== undefined) return cached as TokenResult<C>;
     }
     const answer = this.#verify(token, nowMs / 1000);
     if (typeof answer === 'number') return this.#refuse(answer, token);
@@ -184,7 +140,13 @@ export class TokenVerifier implements InputSchema<
     return result;
   }
 
-  /** The code of the first check that fails, or `undefined`; never throws. The claims are not read. */
+  /**
+   * Verifies a token without parsing its claims. Never throws.
+   * @param token the token, without `Bearer`; any type
+   * @returns the code of the first check that fails, or `undefined` for a good token
+   * @example
+   * if (verifier.check(token) !== undefined) return new Response(null, { status: 401 });
+   */
   check(token: unknown): FailureCode | undefined {
     const nowMs = wallClockMs();
     if (
@@ -197,32 +159,39 @@ export class TokenVerifier implements InputSchema<
     return number === 0 ? undefined : this.#refuse(number, token).error.code;
   }
 
-  /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
+  /**
+   * Verifies a token as `safeVerify` does, and waits for a fetch of the key set if that may help.
+   * Never rejects.
+   * @param token the token, without `Bearer`; any type
+   * @returns the claims, or the first failure
+   * @example
+   * const result = await verifier.authenticate(token);
+   */
   async authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>> {
     const result = this.safeVerify<C>(token);
     if (this.#remote === undefined || result.success || !isAboutKeys(result.error)) return result;
-    return (await this.#remote.lookFor(kidOf(token))) ? this.safeVerify<C>(token) : result;
+    return (await this.#remote.refreshFor(token)) ? this.safeVerify<C>(token) : result;
   }
 
   /**
-   * Verifies up to 16,384 tokens off this thread; the results are in their order. The cache is
-   * not asked.
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
+   * Verifies many tokens on the thread pool of the host. The cache is not used.
+   * @param tokens at most 16,384 tokens, without `Bearer`; any type
+   * @returns the results, in the order of the tokens
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for any other argument
+   * @example
+   * const results = await verifier.verifyBatch(tokens);
    */
   async verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
     if (!Array.isArray(tokens)) throw wrongType('tokens', tokens, 'an array of tokens');
     if (tokens.length > BATCH_MAX)
       throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
-    // A copy: while this waits, the caller may use the array for others, whose claims these are not.
+    // A copy: the caller may change the array before the results are there.
     const given = Array.from(tokens as readonly unknown[]);
     if (this.#remote !== undefined) await this.#remote.ready();
-    const share = Math.max(TASK_MIN, Math.ceil(given.length / TASKS_MAX));
-    const tasks: Promise<TokenResult<C>[]>[] = [];
-    for (let at = 0; at < given.length; at += share)
-      tasks.push(this.#verifySome<C>(given.slice(at, at + share)));
+    const tasks = tasksOf(given).map((task) => this.#verifyTask<C>(task));
     const results = (await Promise.all(tasks)).flat();
     if (this.#remote === undefined) return results;
-    // Tokens of a key that was published meanwhile.
+    // The key of a token may have been published meanwhile.
     return Promise.all(
       results.map((result, at) =>
         !result.success && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result,
@@ -230,18 +199,29 @@ export class TokenVerifier implements InputSchema<
     );
   }
 
-  /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
+  /**
+   * Finds every check that a token fails, not only the first. For logs and tests: it is slower than
+   * `safeVerify`.
+   * @param token the token, without `Bearer`; any type
+   * @returns the failures
+   * @example
+   * console.log(verifier.explain(token).errors.map(({ code, claim }) => `${code} ${claim ?? ''}`));
+   */
   explain(token: unknown): TokenExplanation {
     let numbers = [TOKEN_TYPE];
     if (typeof token === 'string')
       numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
-    const errors = numbers.map((number) => this.#refusal(number, token).error);
+    const errors = numbers.map((number) => this.#refusals.of(number, token).error);
     return { success: errors.length === 0, errors };
   }
 
   /**
-   * Takes a token back, until it would have expired.
-   * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+   * Revokes one token. The revocation is held until the token expires.
+   * @param token issuer, id and expiry of the token
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the argument;
+   *   ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for a new one
+   * @example
+   * verifier.revoke({ issuer: claims.iss, jti: claims.jti, exp: claims.exp });
    */
   revoke(token: TokenRevocation): void {
     if (typeof token !== 'object' || token === null)
@@ -249,18 +229,25 @@ export class TokenVerifier implements InputSchema<
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
-    this.#revoked(this.#core.revoke(issuer, text('jti', token.jti), exp, wallClockMs() / 1000));
+    this.#afterRevocation(
+      this.#core.revoke(issuer, text('jti', token.jti), exp, wallClockMs() / 1000),
+    );
   }
 
   /**
-   * Takes back all tokens of a subject that were issued before `issuedBefore` (seconds), and those
-   * that do not say when. The entry is kept until `until`, by which they have expired; else for
-   * `maxAgeSeconds`; else for good.
-   * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+   * Revokes all tokens of a subject that were issued before a time, and those without `iat`.
+   * @param subject the `sub` of the tokens
+   * @param issuedBefore the time, in seconds since 1970
+   * @param until when to drop the revocation, in seconds since 1970: by then the tokens must have
+   *   expired. Default: after `maxAgeSeconds`, or never without it
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the arguments; ERR_TOO_MANY_REVOCATIONS when
+   *   `maxRevocations` are held: none is dropped for a new one
+   * @example
+   * verifier.notBefore('ann', Date.now() / 1000);
    */
   notBefore(subject: string, issuedBefore: number, until?: number): void {
     const limit = until === undefined ? undefined : seconds('until', until);
-    this.#revoked(
+    this.#afterRevocation(
       this.#core.notBefore(
         text('subject', subject),
         seconds('issuedBefore', issuedBefore),
@@ -270,54 +257,69 @@ export class TokenVerifier implements InputSchema<
     );
   }
 
-  /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
+  /** Whether the keys are fetched, so that `authenticate` may have to wait. */
   get isRemote(): boolean {
     return this.#remote !== undefined;
   }
 
-  /** Waits for the first keys of a fetched set; `false` if there are none. */
+  /**
+   * Waits for the first keys of a fetched set. Never rejects.
+   * @returns false if there are no keys
+   * @example
+   * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
+   */
   async ready(): Promise<boolean> {
     return this.#remote === undefined || (await this.#remote.ready());
   }
 
   /**
-   * Exchanges the keys, all at once.
-   * @throws ERR_INVALID_KEY as the constructor; the old keys stay
+   * Replaces all keys at once. If it throws, the old keys stay.
+   * @param keys the new key or keys
+   * @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_KEY as the constructor; ERR_UNSUPPORTED if the keys
+   *   are fetched
+   * @example
+   * verifier.setKeys([{ secret: newSecret, kid: '2' }, { secret: oldSecret, kid: '1' }]);
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
     if (this.#remote !== undefined)
       throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', {
         field: 'jwks',
       });
-    this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
+    this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
   }
 
-  /** What it holds. */
+  /**
+   * Counts keys, cached results, revocations and fetches.
+   * @returns the state of the verifier
+   * @example
+   * console.log(verifier.snapshot().jwks?.lastError);
+   */
   snapshot(): TokenVerifierSnapshot {
     return {
       keys: this.#core.keyCount(),
-      skippedKeys: this.#skipped,
+      skippedKeys: this.#skippedKeys,
       cached: this.#cache?.size ?? 0,
       revocations: this.#core.revocationCount(wallClockMs() / 1000),
       jwks: this.#remote?.snapshot(),
     };
   }
 
-  /** Ends the fetching of keys. Those it has stay in use. */
+  /** Stops fetching keys; the present ones stay in use. May be called again. */
   close(): void {
     this.#isClosed = true;
     this.#remote?.close();
   }
 
+  /** Calls `close()` at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
   }
 
-  #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeys | undefined {
+  #loadKeys({ keys, jwks, timers }: TokenVerifierOptions): RemoteKeySet | undefined {
     if ((keys === undefined) === (jwks === undefined))
       throw wrongType('keys', keys, 'given, or jwks, and not both');
     if (keys !== undefined) {
-      this.#load('keys', keys, keySet('keys', keys, this.#algorithms), 'nothing');
+      this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
       return undefined;
     }
     if (typeof jwks !== 'object' || jwks === null)
@@ -325,166 +327,73 @@ export class TokenVerifier implements InputSchema<
     if (!('url' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
-      this.#load(
-        'jwks.keys',
-        set,
-        JSON.stringify({ keys: set.map((key: unknown) => (isObject(key) ? jwkOf(key) : null)) }),
-        'foreign',
-      );
+      this.#load('jwks.keys', set, coreJwkSet(set), 'foreign');
       return undefined;
     }
     const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
-    return new RemoteKeys(jwks as RemoteJwks, owner, owner.driver.clock, (set) => {
-      if (set === undefined) {
-        this.#core.forgetKeys();
-        this.#cache?.clear();
-        return undefined;
-      }
-      const loaded = this.#core.load(set, 'unusable');
-      if (loaded.problem !== undefined) return loaded.problem;
-      this.#cache?.clear();
-      this.#skipped = loaded.skipped;
-      return undefined;
-    });
+    return new RemoteKeySet(jwks as RemoteJwks, owner, owner.driver.clock, (set) =>
+      this.#installFetched(set),
+    );
   }
 
   #load(field: string, keys: unknown, set: string, tolerance: 'nothing' | 'foreign'): void {
     const { problem, index, skipped } = this.#core.load(set, tolerance);
-    if (problem !== undefined) throw invalidKey(fieldOf(field, keys, index), problem);
-    this.#skipped = skipped;
+    if (problem !== undefined) throw invalidKey(fieldOfKey(field, keys, index), problem);
+    this.#skippedKeys = skipped;
     this.#cache?.clear();
   }
 
-  #revoked(isDone: boolean): void {
-    if (!isDone)
+  /**
+   * Replaces the keys by a fetched set, or drops them; returns the problem of a set that is
+   * refused.
+   */
+  #installFetched(set: string | undefined): string | undefined {
+    if (set === undefined) this.#core.forgetKeys();
+    else {
+      const { problem, skipped } = this.#core.load(set, 'unusable');
+      if (problem !== undefined) return problem;
+      this.#skippedKeys = skipped;
+    }
+    this.#cache?.clear();
+    return undefined;
+  }
+
+  #afterRevocation(isHeld: boolean): void {
+    if (!isHeld)
       throw new PortcullisError('ERR_TOO_MANY_REVOCATIONS', 'no more revocations can be held', {
         field: 'maxRevocations',
       });
     this.#cache?.clear();
   }
 
-  /** The result of a refusal, after a hint to a fetched set that a key is missing. */
-  #refuse(number: number, token: unknown): Refusal {
+  /** Returns the refusal of a token, and starts a fetch if its key is missing. */
+  #refuse(number: number, token: unknown): TokenRefusal {
     if (this.#remote !== undefined && !this.#isClosed) {
-      const code = number & 0xff;
-      if (code === KEY_UNKNOWN || code === KEYS_UNAVAILABLE)
-        void this.#remote.lookFor(kidOf(token));
+      const failure = number & 0xff;
+      if (failure === KEY_UNKNOWN || failure === KEYS_UNAVAILABLE)
+        void this.#remote.refreshFor(token);
     }
-    return this.#refusal(number, token);
+    return this.#refusals.of(number, token);
   }
 
-  #refusal(number: number, token: unknown): Refusal {
-    if (number === TOKEN_TYPE && (token === undefined || token === null)) return NO_TOKEN;
-    let result = this.#refusals.get(number);
-    if (result === undefined) {
-      const claim = this.#claimNames[(number >> 8) - 1];
-      const error = numbered(number & 0xff, {
-        field: 'token',
-        ...(claim !== undefined && { claim }),
-      });
-      result = Object.freeze({ success: false, error });
-      this.#refusals.set(number, result);
-    }
-    return result;
-  }
-
-  async #verifySome<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
-    const lengths = new Uint32Array(tokens.length);
-    let all = '';
-    for (let at = 0; at < tokens.length; at++) {
-      const token = tokens[at];
-      // Beyond the most it is refused all the same, and need not be copied.
-      if (typeof token !== 'string') continue;
-      const part =
-        token.length > this.#maxTokenBytes ? token.slice(0, this.#maxTokenBytes + 1) : token;
-      lengths[at] = part.length;
-      all += part;
-    }
-    const good = JSON.parse(
-      await this.#core.batch(all, lengths, wallClockMs() / 1000),
-    ) as unknown[];
-    const numbers = good.pop() as number[];
+  async #verifyTask<C>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+    const { numbers, claims } = await verifyOnPool(
+      this.#core,
+      tokens,
+      this.#maxTokenBytes,
+      wallClockMs() / 1000,
+    );
     let next = 0;
-    // `map` would skip the holes of a sparse array, and shift all that follow.
-    return Array.from(tokens, (token, at): TokenResult<C> => {
+    return tokens.map((token, at): TokenResult<C> => {
       const number = typeof token === 'string' ? (numbers[at] ?? TOKEN_TYPE) : TOKEN_TYPE;
       return number === 0
-        ? { success: true, claims: good[next++] as C }
+        ? { success: true, claims: claims[next++] as C }
         : this.#refuse(number, token);
     });
   }
-}
-
-const prepared = new WeakMap<object, { readonly name: string; readonly core: TokenCore }>();
-
-/**
- * The payload of a signed token, whatever it is: for JWS that are no JWT. Nothing of the payload
- * is looked at, `typ` neither.
- *
- * @throws InputValidationError for the token; the errors of `TokenVerifier` for key and algorithms
- * @example
- * const bytes = verifyJws(compact, jwk, { algorithms: ['ES256'] });
- */
-export function verifyJws(
-  compact: string,
-  key: TokenKey | readonly TokenKey[],
-  options: { readonly algorithms: readonly TokenAlgorithm[] },
-): Uint8Array {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object with algorithms');
-  knownOptions('verifyJws', options, ['algorithms']);
-  const algorithms = algorithmsOf(options.algorithms);
-  const set = keySet('key', key, algorithms);
-  // Prepared once for each key object, as long as it says the same.
-  const name = `${algorithms.join()} ${set}`;
-  const known = typeof key === 'string' ? undefined : prepared.get(key);
-  let core = known?.core;
-  if (core === undefined || known?.name !== name) {
-    core = new TokenCore(barePolicy(algorithms));
-    const { problem, index } = core.load(set, 'nothing');
-    if (problem !== undefined) throw invalidKey(fieldOf('key', key, index), problem);
-    if (typeof key !== 'string') prepared.set(key, { name, core });
-  }
-  if (typeof compact !== 'string')
-    throw new InputValidationError(
-      failure(compact === undefined || compact === null ? 'ERR_TOKEN_REQUIRED' : 'ERR_TOKEN_TYPE'),
-    );
-  const payload = core.payload(compact.slice(0, 2 ** 16 + 1));
-  if (typeof payload === 'number')
-    throw new InputValidationError(numbered(payload & 0xff, { field: 'token' }));
-  return payload;
 }
 
 const schemaResult = (result: TokenResult): InputSchemaResult<TokenClaims> =>
   result.success
     ? { value: result.claims }
     : { issues: [{ message: result.error.reason, code: result.error.code }] };
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null;
-const isAboutKeys = ({ code }: ValidationFailure): boolean =>
-  code === 'ERR_TOKEN_KEY_UNKNOWN' || code === 'ERR_TOKEN_KEYS_UNAVAILABLE';
-
-/** The field of one key: with its place, where it stands in a list. */
-const fieldOf = (field: string, keys: unknown, index: number | undefined): string =>
-  Array.isArray(keys) && index !== undefined ? `${field}[${index}]` : field;
-
-function keySet(field: string, keys: unknown, algorithms: readonly TokenAlgorithm[]): string {
-  const list: readonly unknown[] = Array.isArray(keys) ? keys : [keys];
-  if (list.length === 0) throw wrongType(field, keys, 'at least one key');
-  return JSON.stringify({
-    keys: list.map((key, at) => keyOf(fieldOf(field, keys, at), key, algorithms)),
-  });
-}
-
-/** The key id that a token names, of one that was refused for it. */
-function kidOf(token: unknown): string | undefined {
-  try {
-    const header: unknown = JSON.parse(
-      Buffer.from(String(token).split('.', 1)[0] ?? '', 'base64url').toString(),
-    );
-    const kid = isObject(header) ? header['kid'] : undefined;
-    return typeof kid === 'string' ? kid : undefined;
-  } catch {
-    return undefined;
-  }
-}

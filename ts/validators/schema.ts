@@ -1,18 +1,22 @@
-/** The validators as Standard Schemas, which Elysia and others take in the place of their own. */
+/** The validators as Standard Schemas, for Elysia and other frameworks. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { failure, type ValidationResult } from './failure.js';
 import type { FailureCode } from './failures.js';
-import { type HeaderLimits, type HeaderValues, judgeHeaders } from './headers.js';
-import { checkedJsonLimits, type JsonLimits, safeParseJson } from './json.js';
-import { judgePayload } from './payload.js';
-import { judgeToken } from './token.js';
-import { judgePlainUrl, judgeUrl, type UrlOptions } from './url.js';
+import type { HeaderValues } from './header-collector.js';
+import type { HeaderLimits } from './header-limits.js';
+import { checkHeaders } from './headers.js';
+import { safeParseJson } from './json.js';
+import { checkedJsonLimits, type JsonLimits } from './json-limits.js';
+import { checkPayload } from './payload.js';
+import { checkToken } from './token.js';
+import { checkPlainUrl, checkUrl } from './url.js';
+import type { UrlOptions } from './url-options.js';
 
-/** Why a schema refused a value: an issue of Standard Schema with a stable code. */
+/** The reason for a refusal: an issue of Standard Schema with a stable code. */
 export interface InputSchemaIssue extends StandardSchemaV1.Issue {
-  /** The code, as in `ValidationFailure.code`. */
+  /** The stable code, as in `ValidationFailure`. */
   readonly code: FailureCode;
-  /** Position in the JSON or payload: keys and indexes from the outside in. */
+  /** Position in the JSON: keys and indexes, the outermost first. */
   readonly path?: readonly (string | number)[];
 }
 
@@ -50,10 +54,10 @@ export interface InputSchema<
 }
 
 function schema<Input, Output>(
-  judge: (value: unknown) => ValidationResult<Output>,
+  check: (value: unknown) => ValidationResult<Output>,
 ): InputSchema<Input, Output> {
   const validate = (value: unknown): InputSchemaResult<Output> => {
-    const result = judge(value);
+    const result = check(value);
     if (result.success) return { value: result.value };
     const { reason, code, path } = result.error;
     return { issues: [{ message: reason, code, ...(path !== undefined && { path }) }] };
@@ -64,39 +68,63 @@ function schema<Input, Output>(
 }
 
 /**
- * `InputValidator.validateToken` as a Standard Schema.
+ * Makes a schema of `InputValidator.validateToken`.
+ *
+ * @returns a schema from a token to the token without `Bearer`
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
 export function tokenSchema(): InputSchema<string, string> {
-  return schema(judgeToken);
+  return schema(checkToken);
 }
 
-/** `InputValidator.validateUrl` as a Standard Schema. */
+/**
+ * Makes a schema of `InputValidator.validateUrl`.
+ *
+ * @param options the purpose of the URL and its limits, as for `validateUrl`
+ * @returns a schema from a URL to the form to use
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const result = urlSchema({ mode: 'redirect' })['~standard'].validate(query.next);
+ */
 export function urlSchema(options?: UrlOptions): InputSchema<string, string> {
-  if (options === undefined) return schema(judgePlainUrl);
-  judgeUrl('/', options);
+  if (options === undefined) return schema(checkPlainUrl);
+  checkUrl('/', options);
   return schema((value) => {
-    const result = judgeUrl(value, options);
+    const result = checkUrl(value, options);
     if (!result.success) return result;
-    // Without a mode the URL comes back as it came.
-    return {
-      success: true,
-      value: options.mode === undefined ? (value as string) : result.value.href,
-    };
+    // Without a mode the URL is returned as it came.
+    const { href } = result.value;
+    return { success: true, value: options.mode === undefined ? (value as string) : href };
   });
 }
 
-/** `InputValidator.validateHeaders` as a Standard Schema. */
+/**
+ * Makes a schema of `InputValidator.validateHeaders`.
+ *
+ * @param limits the limits, as for `validateHeaders`
+ * @returns a schema from headers of any shape to the kept ones
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = headersSchema({ strict: true })['~standard'].validate(request.headers);
+ */
 export function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues> {
-  judgeHeaders({}, limits);
+  checkHeaders({}, limits);
   return schema((value) => {
-    const result = judgeHeaders(value, limits);
+    const result = checkHeaders(value, limits);
     return result.success ? { success: true, value: result.value.headers } : result;
   });
 }
 
-/** `parseJson` as a Standard Schema: from text or bytes to the value. */
+/**
+ * Makes a schema of `parseJson`.
+ *
+ * @param limits the limits, as for `parseJson`
+ * @returns a schema from text or bytes to the parsed value
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = jsonSchema({ maxDepth: 8 })['~standard'].validate(await request.text());
+ */
 export function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown> {
   checkedJsonLimits('limits', limits);
   return schema((value) => {
@@ -107,11 +135,15 @@ export function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array
 }
 
 /**
- * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
+ * Makes a schema of `InputValidator.validateJsonPayload`, for bodies that the framework has parsed.
+ *
+ * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+ * @returns a schema that passes the value on
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
 export function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown> {
-  judgePayload(null, maxSizeBytes);
-  return schema((value) => judgePayload(value, maxSizeBytes));
+  checkPayload(null, maxSizeBytes);
+  return schema((value) => checkPayload(value, maxSizeBytes));
 }
