@@ -34,7 +34,8 @@ describe('order', () => {
         clock.advance(next(300));
         model.sort((a, b) => a.at - b.at || a.n - b.n);
         while (model.length > 0 && model[0]!.at <= clock.now()) expected.push(model.shift()!.n);
-        expect(fired).toEqual(expected);
+        // Emptied each time: to compare all of them again and again would take minutes.
+        expect(fired.splice(0)).toEqual(expected.splice(0));
       }
       expect(timers.getActiveTimersCount()).toBe(model.length);
     }
