@@ -17,7 +17,7 @@ export {
 } from './base/errors.js';
 export { TimerHandle } from './timers/handle.js';
 export { TimerManager } from './timers/manager.js';
-export type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './timers/manager.js';
+export type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './timers/snapshot.js';
 export type { TimerManagerOptions, TimerOptions } from './timers/options.js';
 export type { Clock, ClockAlarm } from './base/clock.js';
 export type {
@@ -41,7 +41,7 @@ export type {
   MiddlewareResult,
   StrayError,
 } from './middleware/contract.js';
-export type { MiddlewareTrace } from './middleware/run.js';
+export type { MiddlewareTrace } from './middleware/observe.js';
 export { resourceLimits } from './resources/limits.js';
 export type {
   ConnectionCaps,

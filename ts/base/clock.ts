@@ -1,38 +1,44 @@
-/** The only file that reads time or arms a host timer: always through `globalThis` at call time, so that fake timers work. */
+/**
+ * Time and host timers. No other file reads the time or sets a timer of the host. Both go through
+ * `globalThis` at the time of the call, so that fake timers work.
+ */
 import { jsc } from './jsc.js';
 
-/** What drives timers: a clock and one alarm. */
+/** A source of time with one alarm. It drives the timers of a `TimerManager`. */
 export interface Clock {
-  /** Monotonic milliseconds. */
+  /** Returns monotonic time, ms. */
   now(): number;
-  /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
+  /** Arms the alarm: calls `wake` once, after `delayMs` milliseconds. Returns the armed alarm. */
   arm(wake: () => void, delayMs: number): ClockAlarm;
-  /** Calls `wake` in the next turn. */
+  /** Calls `wake` in the next turn of the event loop. */
   soon(wake: () => void): void;
-  /** Changes when the host's timers were replaced (fake timers installed or removed). */
+  /** Returns a value that changes when fake timers replace the host's timers, or are removed. */
   identity(): unknown;
   /** Runs pending microtasks, as hosts do between two timers. */
   checkpoint(): void;
 }
 
-/** An armed alarm. */
+/** An armed alarm of a `Clock`. */
 export interface ClockAlarm {
+  /** Disarms the alarm. */
   cancel(): void;
+  /** Keeps the process alive while the alarm is armed. */
   ref(): void;
+  /** Lets the process end while the alarm is armed. */
   unref(): void;
 }
 
-const native = globalThis.setTimeout;
+const hostSetTimeout = globalThis.setTimeout;
 const tickCallback = (process as unknown as { _tickCallback?: () => void })._tickCallback;
-const drain: () => void =
+const runMicrotasks: () => void =
   jsc?.drainMicrotasks ??
   (typeof tickCallback === 'function' ? () => tickCallback.call(process) : () => undefined);
 
-/** Bun's fake timers keep the function and mark it. */
-const faked = (): boolean =>
-  globalThis.setTimeout !== native || Object.hasOwn(globalThis.setTimeout, 'clock');
+/** Whether fake timers are installed. Those of Bun keep the function and mark it by `clock`. */
+const hasFakeTimers = (): boolean =>
+  globalThis.setTimeout !== hostSetTimeout || Object.hasOwn(globalThis.setTimeout, 'clock');
 
-/** The host's own clock and timers. */
+/** The clock and the timers of the host. */
 export const hostClock: Clock = {
   now: () => globalThis.performance.now(),
   arm(wake, delayMs) {
@@ -46,11 +52,11 @@ export const hostClock: Clock = {
   },
   soon: (wake) => void globalThis.setImmediate(wake),
   identity: () => globalThis.setTimeout,
-  // Fake clocks run timers inside of the test's own turn, where the host would not run microtasks either.
+  // Fake clocks run timers within the test's own turn, in which the host runs no microtasks either.
   checkpoint: () => {
-    if (!faked()) drain();
+    if (!hasFakeTimers()) runMicrotasks();
   },
 };
 
-/** Wall-clock milliseconds, for timestamps in reports. */
+/** Returns wall-clock time, ms since 1970, for timestamps in reports. */
 export const wallClockMs = (): number => globalThis.Date.now();

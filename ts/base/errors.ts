@@ -1,4 +1,4 @@
-/** Every stable error code of this package. */
+/** Codes of the errors that this package throws. A code is stable; the text of its message is not. */
 export type ErrorCode =
   | 'ERR_INVALID_ARG_TYPE'
   | 'ERR_OUT_OF_RANGE'
@@ -25,21 +25,22 @@ export type ErrorCode =
   | 'ERR_ADDON_UNUSABLE'
   | 'ERR_INTERNAL';
 
-/** Details of an error, besides its message. */
+/** Fields of a `PortcullisError` besides its code and message. */
 export interface ErrorDetails {
-  /** The option or argument at fault. */
+  /** Name of the option or argument at fault. */
   readonly field?: string;
-  /** The value at fault, shortened; never a secret. */
+  /** The value at fault, shortened. Never a secret. */
   readonly value?: string;
-  /** The allowed values. */
+  /** Description of the allowed values. */
   readonly allowed?: string;
 }
 
 /**
- * A caller's mistake. Outcomes, such as a refused connection, are values and never thrown.
+ * Reports a mistake of the caller. Outcomes, such as a refused connection, are values and are never
+ * thrown.
  *
  * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
- * `RangeError`; `instanceof PortcullisError` is true for all of them.
+ * `RangeError`. `instanceof PortcullisError` is true for all of them.
  *
  * @example
  * try {
@@ -52,11 +53,11 @@ export class PortcullisError extends Error {
   override readonly name = 'PortcullisError';
   /** Stable code, such as `ERR_OUT_OF_RANGE`. */
   readonly code: ErrorCode;
-  /** The option or argument at fault. */
+  /** Name of the option or argument at fault. */
   readonly field: string | undefined;
-  /** The value at fault, shortened; never a secret. */
+  /** The value at fault, shortened. Never a secret. */
   readonly value: string | undefined;
-  /** The allowed values. */
+  /** Description of the allowed values. */
   readonly allowed: string | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -67,7 +68,7 @@ export class PortcullisError extends Error {
     this.allowed = details.allowed;
   }
 
-  /** True for every error of this package that has a code. */
+  /** True for every error of this class, and for those that are a `TypeError` or `RangeError` too. */
   static [Symbol.hasInstance](value: unknown): boolean {
     if (
       this === PortcullisError &&
@@ -78,7 +79,7 @@ export class PortcullisError extends Error {
   }
 }
 
-/** An error about a type or a name, which is a `TypeError` too. @internal */
+/** A `PortcullisError` about a type or an unknown option. @internal */
 export class ArgumentTypeError extends TypeError implements PortcullisError {
   override readonly name = 'PortcullisError';
   readonly field: string | undefined;
@@ -97,7 +98,7 @@ export class ArgumentTypeError extends TypeError implements PortcullisError {
   }
 }
 
-/** An error about a range, which is a `RangeError` too. @internal */
+/** A `PortcullisError` about a range. @internal */
 export class ArgumentRangeError extends RangeError implements PortcullisError {
   override readonly name = 'PortcullisError';
   readonly code = 'ERR_OUT_OF_RANGE';
@@ -113,22 +114,39 @@ export class ArgumentRangeError extends RangeError implements PortcullisError {
   }
 }
 
-/** Thrown by `identify` to refuse the client with 401 and a challenge, instead of with 500. */
+/**
+ * Refuses a client with 401 and a challenge when `identify` throws it. Any other error refuses the
+ * client with 500.
+ *
+ * @example
+ * identify: (request) => {
+ *   const user = sessions.get(request.headers.get('cookie') ?? '');
+ *   if (user === undefined) throw new UnauthorizedError('no_session');
+ *   return user;
+ * }
+ */
 export class UnauthorizedError extends Error {
   override readonly name = 'UnauthorizedError';
   /** Stable code. */
   readonly code = 'ERR_UNAUTHORIZED';
-  /** Reason for the client: `error_description` of the challenge, `reason` of the body. */
+  /** Reason that the client gets: `error_description` of the challenge and `reason` of the body. */
   readonly reason: string;
 
-  /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never a part of the token */
+  /**
+   * @param reason a word such as `expired`: 1 to 64 letters, digits, `_`, `-` and `.`; any other
+   * text becomes `invalid_token`. Never a part of the token
+   */
   constructor(reason = 'invalid_token') {
     super(`unauthorized: ${reason}`);
     this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
   }
 }
 
-/** Returns a value as messages show it, shortened. @internal */
+/**
+ * Returns a short text of a value for messages. A string is quoted and cut after 40 characters; an
+ * object is named by its kind alone.
+ * @internal
+ */
 export function describe(value: unknown): string {
   if (typeof value === 'string')
     return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -137,7 +155,7 @@ export function describe(value: unknown): string {
   return typeof value === 'function' ? 'a function' : String(value);
 }
 
-/** Makes the error for a value of the wrong type. @internal */
+/** Returns the error for a value of the wrong type. @internal */
 export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
   const got = describe(value);
   return new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
@@ -147,7 +165,7 @@ export function wrongType(field: string, value: unknown, allowed: string): Portc
   });
 }
 
-/** Makes the error for a value beyond its range. @internal */
+/** Returns the error for a value outside of its range. @internal */
 export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
   const got = describe(value);
   return new ArgumentRangeError(`${field} must be ${allowed}, got ${got}`, {

@@ -1,13 +1,18 @@
-/** A hook is the user's code in the middle of ours, and often a client's to trigger: it must not end the server. */
+/**
+ * Hooks: functions of the application that this package calls. Many run because of a client's
+ * action, so a hook that fails must not end the server.
+ */
 
-/** Runs hooks; the first error of each is emitted as a process warning, with the error as its `cause`. @internal */
+/** Runs hooks. The first error of each hook becomes a process warning, with the error as its `cause`. @internal */
 export class Hooks {
   readonly #warned = new Set<string>();
 
+  /** Runs `hook`. Catches its error, and the rejection of a promise that it returns. */
   run(name: string, hook: () => unknown): void {
     try {
       const result = hook();
-      // Not `instanceof Promise`: whoever replaces the global one still gets the engine's own from async functions.
+      // Not `instanceof Promise`: async functions return the engine's own promises, even where the
+      // global `Promise` was replaced.
       if (isThenable(result)) void this.#settled(name, result);
     } catch (error) {
       this.#warn(name, error);
@@ -25,9 +30,9 @@ export class Hooks {
   #warn(name: string, cause: unknown): void {
     if (this.#warned.has(name)) return;
     this.#warned.add(name);
-    // The error's own text may hold what is not for logs.
+    // Warnings get into logs: the text of the application's error may hold a secret.
     const warning = new Error(
-      `${name} failed; process.on('warning') gets the error as its cause. Further ones of this hook are not reported`,
+      `${name} failed; process.on('warning') gets the error as its cause. Further errors of this hook are not reported`,
       { cause },
     );
     process.emitWarning(
@@ -36,7 +41,7 @@ export class Hooks {
   }
 }
 
-/** What resolves like a promise. @internal */
+/** Whether `await` would wait for a value: it has a method `then`. @internal */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
     (typeof value === 'object' || typeof value === 'function') &&

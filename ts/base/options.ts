@@ -1,30 +1,45 @@
+/** Checks that options of all classes share. */
 import { outOfRange, ArgumentTypeError, describe, wrongType } from './errors.js';
 
-/** A whole number from `least` to `most`, or `fallback` when absent. @internal */
+/** The longest time of a limit or option, ms. @internal */
+export const TIME_MAX_MS = 2 ** 30;
+
+/**
+ * Returns a whole number from `min` to `max`, or `fallback` if there is none. A `fallback` of
+ * `Infinity` makes `Infinity` a valid value.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
 export function wholeNumber(
   field: string,
   value: unknown,
-  least: number,
-  most: number,
+  min: number,
+  max: number,
   fallback?: number,
 ): number {
   if (value === undefined && fallback !== undefined) return fallback;
-  const allowed = `a whole number from ${least} to ${most}${fallback === Infinity ? ', or Infinity' : ''}`;
+  const allowed = `a whole number from ${min} to ${max}${fallback === Infinity ? ', or Infinity' : ''}`;
   if (typeof value !== 'number') throw wrongType(field, value, allowed);
   if (value === Infinity && fallback === Infinity) return value;
-  if (!Number.isInteger(value) || value < least || value > most)
+  if (!Number.isInteger(value) || value < min || value > max)
     throw outOfRange(field, value, allowed);
   return value;
 }
 
-/** Refuses names that are no options, naming the nearest that is. @internal */
-export function knownOptions(what: string, given: object, known: readonly string[]): void {
-  for (const name of Object.keys(given)) {
+/**
+ * Refuses an object with an unknown option. The message suggests the most similar known one.
+ *
+ * @throws ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function knownOptions(owner: string, options: object, known: readonly string[]): void {
+  for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;
     const hint = didYouMean(name, known);
     throw new ArgumentTypeError(
       'ERR_UNKNOWN_OPTION',
-      `${what} has no option ${describe(name)}${hint}`,
+      `${owner} has no option ${describe(name)}${hint}`,
       {
         field: name.slice(0, 40),
         allowed: known.join(', '),
@@ -33,7 +48,7 @@ export function knownOptions(what: string, given: object, known: readonly string
   }
 }
 
-/** The nearest of `known`, as the end of a message, if it is near. @internal */
+/** Returns the end of a message that suggests the most similar of `known`, or '' if none is similar. @internal */
 export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
   return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2)
@@ -41,8 +56,8 @@ export function didYouMean(name: string, known: readonly string[]): string {
     : '';
 }
 
-/** Levenshtein's distance over the first 40 characters, letter case ignored. */
-export function distance(left: string, right: string): number {
+/** Returns the Levenshtein distance of two names, letter case ignored; of `left` the first 40 characters count. */
+function distance(left: string, right: string): number {
   const a = left.slice(0, 40).toLowerCase();
   const b = right.toLowerCase();
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
@@ -59,6 +74,3 @@ export function distance(left: string, right: string): number {
   }
   return row[b.length] ?? 0;
 }
-
-/** The longest time span in milliseconds that a limit takes. @internal */
-export const TIME_MAX_MS = 2 ** 30;

@@ -1,100 +1,106 @@
 /**
- * What few layers need, each as a function around the layer that looks like one: the loop that
- * runs a chain knows none of it, and the others pay for none of it.
+ * Functions around a layer for needs that few layers have. Each returns a layer again, so the loop
+ * that runs a chain knows nothing of them, and the other layers do not pay for them. The timeout and
+ * the breaker have files of their own.
  */
-import { ArgumentTypeError, PortcullisError } from '../base/errors.js';
 import { isThenable } from '../base/hooks.js';
-import type { TimerHandle } from '../timers/handle.js';
-import type { TimerManager } from '../timers/manager.js';
 import type { StrayError } from './contract.js';
-import {
-  FAILURES,
-  type Figures,
-  LATE_SETTLES,
-  SKIPPED,
-  STRAY_ERRORS,
-  TIMEOUTS,
-} from './figures.js';
+import { type Figures, STRAY_ERRORS } from './figures.js';
 
-/** A layer as the loop runs it, whatever its types. @internal */
-export type Step = (context: unknown, next: () => Promise<unknown>) => unknown;
+/** A layer as the loop calls it, whatever its types. @internal */
+export type LayerFunction = (context: unknown, next: () => Promise<unknown>) => unknown;
 
-/** Whom a step belongs to. */
-interface StepOwner {
-  /** As in messages: `middleware "auth"`. */
+/** The layer inside a wrapper: its name for messages, its counters, and the way for stray errors. @internal */
+export interface WrappedLayer {
+  /** Name as in messages: `middleware "auth"`. */
   readonly label: string;
   readonly figures: Figures;
-  stray(error: unknown, kind: StrayError['kind']): void;
+  reportStray(error: unknown, kind: StrayError['kind']): void;
+}
+
+/** A layer of a compiled chain. @internal */
+export interface CompiledLayer {
+  readonly name: string;
+  /** Name as in messages: `middleware "auth"`. */
+  readonly label: string;
+  readonly figures: Figures;
+  readonly run: LayerFunction;
 }
 
 const nothing = (): undefined => undefined;
 
-/** A rejected promise that nobody has to listen to. */
-function rejected(error: unknown): Promise<never> {
+/** Returns a rejected promise that causes no unhandled rejection. @internal */
+export function rejected(error: unknown): Promise<never> {
   const promise = Promise.reject(error);
   promise.catch(nothing);
   return promise;
 }
 
-/** What became of a `next()` whose layer may drop it. */
-interface Below {
+/** What is known of a promise that `next()` has returned. */
+interface Tracking {
+  /** Whether the layer has awaited the promise, returned it, or called its `then`. */
   isUsed: boolean;
-  isJudged: boolean;
+  isReported: boolean;
 }
 
-const BELOW: unique symbol = Symbol('portcullis.below');
-type Tracked = Promise<unknown> & { [BELOW]: Below };
+const TRACKING: unique symbol = Symbol('portcullis.tracking');
+type TrackedPromise = Promise<unknown> & { [TRACKING]: Tracking };
 
 /**
- * Whoever awaits a promise, calls its `then` or returns it from an async function reads its
- * `constructor`: here is where it shows. It keeps the order of microtasks, as a subclass would not,
- * and as a prototype it leaves V8's fast paths for other promises alone, as a property would not.
+ * Prototype of tracked promises. `await`, `then` and a return from an async function all read the
+ * `constructor` of a promise, and this getter notes it. A subclass of Promise would change the order
+ * of microtasks. A property of the promise itself would take V8's fast paths from every promise of
+ * the process; a prototype of our own does not.
  */
 const trackedPrototype: object = Object.create(Promise.prototype, {
   constructor: {
-    get(this: Partial<Tracked>): PromiseConstructor {
-      if (this[BELOW] !== undefined) this[BELOW].isUsed = true;
+    get(this: Partial<TrackedPromise>): PromiseConstructor {
+      if (this[TRACKING] !== undefined) this[TRACKING].isUsed = true;
       return Promise;
     },
   },
 }) as object;
 
-/** Hears of what fails below a layer that does not listen. @internal */
-export function netted(step: Step, owner: StepOwner): Step {
+/**
+ * Reports failures of `next()` that the layer does not await (`detached`). They would be unhandled
+ * rejections, which end a Node process.
+ * @internal
+ */
+export function withDetachedErrors(layer: LayerFunction, wrapped: WrappedLayer): LayerFunction {
   return (context, next) => {
     let result: unknown;
-    const tracked = (): Promise<unknown> => {
-      const below: Below = { isUsed: false, isJudged: false };
-      // A promise of our own: what the layer below returned may be its own, and stays as it is.
-      const promise = next().then((value) => value) as Tracked;
+    const trackedNext = (): Promise<unknown> => {
+      const tracking: Tracking = { isUsed: false, isReported: false };
+      // A new promise: the one from below may belong to the layer there, and must not change.
+      const promise = next().then((value) => value) as TrackedPromise;
       promise.catch((error: unknown) => {
-        const judge = (): void => {
-          if (below.isUsed || below.isJudged || promise === result) return;
-          below.isJudged = true;
-          owner.figures.counters[STRAY_ERRORS]!++;
-          owner.stray(error, 'detached');
+        const report = (): void => {
+          if (tracking.isUsed || tracking.isReported || promise === result) return;
+          tracking.isReported = true;
+          wrapped.figures.counters[STRAY_ERRORS]!++;
+          wrapped.reportStray(error, 'detached');
         };
-        // It may still look: until it ends.
-        if (result instanceof Promise) result.then(judge, judge);
-        else judge();
+        // Until the layer ends, it may still await the promise.
+        if (result instanceof Promise) result.then(report, report);
+        else report();
       });
-      promise[BELOW] = below;
+      promise[TRACKING] = tracking;
       Object.setPrototypeOf(promise, trackedPrototype);
       return promise;
     };
-    const returned = step(context, tracked);
-    // Once only: a lazy thenable would do its work again.
+    const returned = layer(context, trackedNext);
+    // Resolved once, here: a lazy thenable does its work whenever its `then` is called.
     result =
       isThenable(returned) && !(returned instanceof Promise) ? Promise.resolve(returned) : returned;
     return result;
   };
 }
 
-const HOP_EVERY = 256;
+const BREAK_EVERY = 256;
 
 /**
- * Every 256th layer calls the next one in a turn of microtasks of its own: layers that do not wait
- * before they call `next()` lie on the stack, one on another.
+ * Lets every 256th layer call the next one in a new microtask. Layers that call `next()` without
+ * awaiting anything before are all on one call stack, which thousands of them would overflow.
  * @internal
  */
 export function hopped(step: Step, index: number): Step {

@@ -1,10 +1,13 @@
-/** The only importer of the generated loader: what it cannot load becomes a sentence that says what to do. */
+/**
+ * Loads the native addon. No other file imports the generated loader. An addon that does not load
+ * becomes an error with a code and a sentence that names the remedy.
+ */
 import './runtime.js';
 import { createRequire } from 'node:module';
 import type * as Native from '../../native/loader.js';
 import { PortcullisError } from '../base/errors.js';
 
-/** Platforms that have a binary; `napi.targets` of package.json, without the C library. @internal */
+/** Platforms with a binary: `napi.targets` of package.json, without the C library. @internal */
 export const PLATFORMS: readonly string[] = [
   'linux-x64',
   'linux-arm64',
@@ -15,7 +18,7 @@ export const PLATFORMS: readonly string[] = [
 const PLATFORM_NAMES =
   'Linux (glibc 2.17 or newer, or musl) and macOS on x64 and arm64, and Windows on x64';
 
-/** Where the loader looked. @internal */
+/** The machine on which the loader ran. @internal */
 export interface Host {
   /** As `process.platform`. */
   readonly platform: string;
@@ -25,7 +28,7 @@ export interface Host {
   readonly env: { readonly [name: string]: string | undefined };
 }
 
-/** The messages of an error and its causes, the first attempt last. */
+/** Returns the messages of an error and its causes. The loader's first attempt is the last cause. */
 function messagesOf(error: unknown): string[] {
   const messages: string[] = [];
   for (let at = error; at instanceof Error && messages.length < 16; at = at.cause)
@@ -36,73 +39,119 @@ function messagesOf(error: unknown): string[] {
 const isAbsence = (message: string): boolean =>
   /^Cannot find (?:module|package|native binding)/.test(message);
 
-/** Why the addon is not there, and what to do about it. @internal */
-export function explainLoadFailure(error: unknown, { platform, arch, env }: Host): PortcullisError {
-  const here = `${platform}-${arch}`;
-  const messages = messagesOf(error);
-  const reasons = messages.filter(
-    (message) => !isAbsence(message) && !message.startsWith('WASI binding'),
-  );
-  const reason = (reasons.at(-1) ?? messages.at(-1) ?? String(error)).split('\n')[0] ?? '';
-  const say = (
-    code: 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE',
-    message: string,
-    field: string,
-    value: string,
-  ): PortcullisError =>
-    Object.assign(new PortcullisError(code, message, { field, value }), { cause: error });
+/** Finds out why the addon did not load. */
+class LoadFailure {
+  readonly #error: unknown;
+  readonly #env: Host['env'];
+  readonly #platform: string;
+  readonly #messages: readonly string[];
+  /** Messages of attempts that found a binary. */
+  readonly #linkerMessages: readonly string[];
+  readonly #reason: string;
 
-  // With these the loader tries nothing else; any other value of the second one leaves it the choice.
-  for (const [field, asks] of [
-    ['NAPI_RS_WASI_FLAVOR', (env['NAPI_RS_WASI_FLAVOR'] ?? '') !== ''],
-    ['NAPI_RS_FORCE_WASI', env['NAPI_RS_FORCE_WASI'] === 'error'],
-  ] as const) {
-    if (asks)
-      return say(
-        'ERR_ADDON_UNUSABLE',
-        `${field} asks for a WebAssembly binary, and portcullis has none: unset it.`,
-        field,
-        env[field] ?? '',
-      );
+  constructor(error: unknown, { platform, arch, env }: Host) {
+    this.#error = error;
+    this.#env = env;
+    this.#platform = `${platform}-${arch}`;
+    this.#messages = messagesOf(error);
+    this.#linkerMessages = this.#messages.filter(
+      (message) => !isAbsence(message) && !message.startsWith('WASI binding'),
+    );
+    const reason = this.#linkerMessages.at(-1) ?? this.#messages.at(-1) ?? String(error);
+    this.#reason = reason.split('\n')[0] ?? '';
   }
-  const path = env['NAPI_RS_NATIVE_LIBRARY_PATH'];
-  if (path !== undefined && path !== '') {
-    const field = 'NAPI_RS_NATIVE_LIBRARY_PATH';
-    return say(
+
+  /** Returns the error for the first cause that applies. */
+  explain(): PortcullisError {
+    return (
+      this.#webAssemblyIsRequested() ??
+      this.#pathIsWrong() ??
+      this.#platformHasNoBinary() ??
+      this.#binaryDoesNotLoad() ??
+      this.#packageIsMissing()
+    );
+  }
+
+  /** With these variables the loader tries no binary. Other values of the second one change nothing. */
+  #webAssemblyIsRequested(): PortcullisError | undefined {
+    const field =
+      (this.#env['NAPI_RS_WASI_FLAVOR'] ?? '') !== ''
+        ? 'NAPI_RS_WASI_FLAVOR'
+        : this.#env['NAPI_RS_FORCE_WASI'] === 'error'
+          ? 'NAPI_RS_FORCE_WASI'
+          : undefined;
+    if (field === undefined) return undefined;
+    return this.#errorOf(
       'ERR_ADDON_UNUSABLE',
-      `${field} names no addon of portcullis that loads here (${reason}): correct it, or unset it.`,
+      `${field} requests a WebAssembly binary, which portcullis does not have: unset it.`,
+      field,
+      this.#env[field] ?? '',
+    );
+  }
+
+  #pathIsWrong(): PortcullisError | undefined {
+    const field = 'NAPI_RS_NATIVE_LIBRARY_PATH';
+    const path = this.#env[field];
+    if (path === undefined || path === '') return undefined;
+    return this.#errorOf(
+      'ERR_ADDON_UNUSABLE',
+      `${field} does not lead to an addon of portcullis that loads here (${this.#reason}): correct it, or unset it.`,
       field,
       path,
     );
   }
-  if (!PLATFORMS.includes(here)) {
-    return say(
+
+  #platformHasNoBinary(): PortcullisError | undefined {
+    if (PLATFORMS.includes(this.#platform)) return undefined;
+    return this.#errorOf(
       'ERR_PLATFORM_UNSUPPORTED',
-      `portcullis has no binary for ${here}: run it on ${PLATFORM_NAMES}, or build it from source there.`,
+      `portcullis has no binary for ${this.#platform}: run it on ${PLATFORM_NAMES}, or build it from source there.`,
       'platform',
-      here,
+      this.#platform,
     );
   }
-  if (reasons.length > 0)
-    return say(
+
+  #binaryDoesNotLoad(): PortcullisError | undefined {
+    if (this.#linkerMessages.length === 0) return undefined;
+    return this.#errorOf(
       'ERR_ADDON_UNUSABLE',
-      `portcullis's binary for ${here} does not load (${reason}): ${remedyFor(reason)}`,
+      `portcullis's binary for ${this.#platform} does not load (${this.#reason}): ${remedyFor(this.#reason)}`,
       'platform',
-      here,
+      this.#platform,
     );
-  const wanted =
-    messages
-      .map((message) => /@portcullis\/addon-(?!wasm)[\w-]+/.exec(message)?.[0])
-      .find((name) => name !== undefined) ?? `@portcullis/addon-${here}`;
-  return say(
-    'ERR_ADDON_MISSING',
-    `portcullis's binary for this machine, the package ${wanted}, is not installed: install again on this machine, with optional dependencies (no --omit=optional) and without a node_modules folder or lock file from another one.`,
-    'package',
-    wanted,
-  );
+  }
+
+  #packageIsMissing(): PortcullisError {
+    const wanted =
+      this.#messages
+        .map((message) => /@portcullis\/addon-(?!wasm)[\w-]+/.exec(message)?.[0])
+        .find((name) => name !== undefined) ?? `@portcullis/addon-${this.#platform}`;
+    return this.#errorOf(
+      'ERR_ADDON_MISSING',
+      `portcullis's binary for this machine, the package ${wanted}, is not installed: install again on this machine, with optional dependencies (no --omit=optional) and without a node_modules folder or lock file from another one.`,
+      'package',
+      wanted,
+    );
+  }
+
+  #errorOf(
+    code: 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE',
+    message: string,
+    field: string,
+    value: string,
+  ): PortcullisError {
+    return Object.assign(new PortcullisError(code, message, { field, value }), {
+      cause: this.#error,
+    });
+  }
 }
 
-/** What mends a binary that is there and does not load, by what the linker said. */
+/** Returns the error that explains why the addon did not load, with the loader's error as its `cause`. @internal */
+export function explainLoadFailure(error: unknown, host: Host): PortcullisError {
+  return new LoadFailure(error, host).explain();
+}
+
+/** Returns the remedy for a binary that is there and does not load, by the linker's message. */
 function remedyFor(reason: string): string {
   if (/version `?GLIBC/.test(reason))
     return 'use a system with glibc 2.17 or newer, or build from source there.';
@@ -114,14 +163,20 @@ function remedyFor(reason: string): string {
   return 'install again on this machine, without its node_modules folder.';
 }
 
-/** Loads the addon by `require`, refusing a binary of another version: both sides share memory. @internal */
+/**
+ * Loads the addon. Refuses a binary of another version, because JavaScript and Rust share the layout
+ * of memory.
+ *
+ * @throws ERR_PLATFORM_UNSUPPORTED, ERR_ADDON_MISSING, ERR_ADDON_UNUSABLE
+ * @internal
+ */
 export function loadNative(load: () => unknown, host: Host): typeof Native {
   const { env } = process;
   const before = env['NAPI_RS_ENFORCE_VERSION_CHECK'];
   env['NAPI_RS_ENFORCE_VERSION_CHECK'] = '1';
   try {
     const loaded = load() as Partial<typeof Native>;
-    // The variable is read by the addons of every package that is made with napi-rs.
+    // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be another's.
     if (typeof loaded.createConnections !== 'function')
       throw new Error('it is the addon of another package');
     return loaded as typeof Native;
@@ -133,7 +188,8 @@ export function loadNative(load: () => unknown, host: Host): typeof Native {
   }
 }
 
-// Not an import: what an import throws cannot be caught without `await`, and that would end require().
+// Not an import: an error of a static import cannot be caught, and a dynamic one needs a top-level
+// `await`, with which the package could not be loaded by `require`.
 const require = createRequire(import.meta.url);
 
 export const {

@@ -1,9 +1,10 @@
 /**
- * Whether this runtime is new enough. The first import of every entry, and CommonJS too (see
- * `scripts/commonjs.mjs`): it is to speak before anything that an old runtime does not know.
+ * The check that this runtime is new enough. Every entry imports this module first, in CommonJS too
+ * (see `scripts/commonjs.mjs`): the check has to run before an import that an old runtime does not
+ * know.
  */
 
-/** The versions of what runs this, as in `process.versions`. */
+/** Versions of the runtime, as in `process.versions`. */
 interface Versions {
   readonly node?: string | undefined;
   readonly bun?: string | undefined;
@@ -14,7 +15,7 @@ function isBefore(version: string, major: number, minor: number): boolean {
   return ownMajor < major || (ownMajor === major && ownMinor < minor);
 }
 
-/** What is wrong with a runtime, as a sentence that says what to do. @internal */
+/** Returns a sentence that says why a runtime is too old and how to update it, or `undefined`. @internal */
 export function runtimeProblem(
   { node = '0', bun }: Versions,
   byRequire: boolean,
@@ -25,17 +26,22 @@ export function runtimeProblem(
       : undefined;
   if (isBefore(node, 20, 19))
     return `portcullis needs Node.js 20.19 or newer and this is ${node}: update Node.js.`;
-  // These run it, but do not load ECMAScript modules by require().
+  // Node 21.0 to 22.11 load ECMAScript modules by import, but not by require().
   if (byRequire && !isBefore(node, 21, 0) && isBefore(node, 22, 12)) {
     return `require('portcullis') needs Node.js 20.19, 22.12 or newer and this is ${node}: update Node.js, or use import.`;
   }
   return undefined;
 }
 
-/** Throws if this runtime is too old. @internal */
+/**
+ * Throws if this runtime is too old.
+ *
+ * @throws ERR_RUNTIME_TOO_OLD
+ * @internal
+ */
 export function checkRuntime(byRequire: boolean): void {
   const problem = runtimeProblem(process.versions, byRequire);
-  // No PortcullisError: nothing else of the package is loaded yet.
+  // Not a PortcullisError: this module must not import any other.
   if (problem !== undefined)
     throw Object.assign(new Error(problem), {
       name: 'PortcullisError',

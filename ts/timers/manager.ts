@@ -2,15 +2,15 @@
 import { hostClock } from '../base/clock.js';
 import { describe, PortcullisError, wrongType } from '../base/errors.js';
 import {
-  type Action,
   captureContext,
   type Driver,
   driverOf,
-  type Extra,
-  newOwner,
+  newTimerList,
   SLOTS_MAX,
+  type TimerCallback,
+  type TimerExtras,
 } from './driver.js';
-import { type Recipe, TimerHandle } from './handle.js';
+import { TimerHandle, type TimerSpec } from './handle.js';
 import {
   checkedManagerOptions,
   checkedTimerOptions,
@@ -19,59 +19,19 @@ import {
   type TimerManagerOptions,
   type TimerOptions,
 } from './options.js';
-
-/** Timers cleared by `close()`. */
-export interface CleanupResult {
-  /** Cleared timeouts. */
-  readonly timeouts: number;
-  /** Cleared intervals. */
-  readonly intervals: number;
-}
-
-/** One pending timer of a `TimerSnapshot`. */
-export interface TimerSnapshotEntry {
-  /** Name from the timer's options. */
-  readonly name: string | undefined;
-  /** Name of the manager or scope that holds the timer. */
-  readonly owner: string;
-  /** Kind of timer. */
-  readonly kind: 'timeout' | 'interval';
-  /** Milliseconds since the timer was set. */
-  readonly ageMs: number;
-  /** Milliseconds until it fires next; 0 if it is due. */
-  readonly nextInMs: number;
-  /** Whether it keeps the process alive. */
-  readonly ref: boolean;
-}
-
-/** The pending timers of a manager, those of its scopes included. */
-export interface TimerSnapshot {
-  /** Pending timers. */
-  readonly active: number;
-  /** Pending timeouts. */
-  readonly timeouts: number;
-  /** Pending intervals. */
-  readonly intervals: number;
-  /** Timers that were set after `close()` and never fire. */
-  readonly inert: number;
-  /** Milliseconds until the next timer fires. `null` if none is pending. */
-  readonly nextInMs: number | null;
-  /** Age of the oldest timer, ms. `null` if none is pending. */
-  readonly oldestAgeMs: number | null;
-  /** At most 1,000 timers, the oldest first. */
-  readonly timers: readonly TimerSnapshotEntry[];
-}
+import type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './snapshot.js';
 
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 
-const SNAPSHOT_MAX = 1000;
+/** Timers that a snapshot lists, at most. */
+const LISTED_MAX = 1000;
 
 /**
  * Owns a server's timers, so that one call ends them all.
  *
  * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
+ * their deadlines and never early. An error thrown by a callback becomes an uncaught exception, and
+ * the other due timers still run.
  *
  * @example
  * const timers = new TimerManager();
@@ -81,71 +41,82 @@ const SNAPSHOT_MAX = 1000;
 export class TimerManager {
   /** @internal */
   readonly driver: Driver;
-  /** Owner shown in reports. */
+  /** Owner that `snapshot()` shows. */
   readonly name: string;
   readonly #strict: boolean;
-  readonly #capture: boolean;
-  readonly #timers = newOwner();
+  readonly #context: 'capture' | 'none';
+  readonly #timers = newTimerList();
   readonly #scopes = new Set<TimerManager>();
   readonly #closers = new Set<() => void>();
-  readonly #options: TimerManagerOptions;
   #parent: TimerManager | undefined;
   #isClosed = false;
   #inert = 0;
 
+  /**
+   * @param options see `TimerManagerOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the option
+   */
   constructor(options: TimerManagerOptions = {}) {
-    const { clock, strict, name } = checkedManagerOptions(options);
-    this.#options = options;
-    this.#strict = strict ?? false;
-    this.#capture = options.context !== 'none';
-    this.name = name ?? 'timers';
+    const { clock, strict, name, context } = checkedManagerOptions(options);
+    this.#strict = strict;
+    this.#context = context;
+    this.name = name;
     this.driver = driverOf(clock ?? hostClock);
   }
 
   /**
-   * Calls `callback` once, after `delay`.
-   * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
+   * Calls `callback` once, after a delay.
+   *
+   * @param callback the function to call
+   * @param delay 1 to 2^47 ms, or options; default 1
+   * @param args arguments of the callback
+   * @returns the handle of the timer
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setTimeout<A extends unknown[]>(
     callback: Callback<A>,
     delay?: number | TimerOptions,
     ...args: A
   ): TimerHandle {
-    return this.#set('timeout', callback as Callback<unknown[]>, delay, args);
+    return this.#set('timeout', callback as TimerCallback, delay, args);
   }
 
   /**
-   * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-   * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
+   * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
+   * skipped.
+   *
+   * @param callback the function to call
+   * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
+   * @param args arguments of the callback
+   * @returns the handle of the timer
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setInterval<A extends unknown[]>(
     callback: Callback<A>,
     delay?: number | TimerOptions,
     ...args: A
   ): TimerHandle {
-    return this.#set('interval', callback as Callback<unknown[]>, delay, args);
+    return this.#set('interval', callback as TimerCallback, delay, args);
   }
 
   #set(
     kind: 'timeout' | 'interval',
-    callback: Callback<unknown[]>,
+    callback: TimerCallback,
     delay: number | TimerOptions | undefined,
     args: unknown[],
   ): TimerHandle {
     if (typeof callback !== 'function') throw wrongType('callback', callback, 'a function');
-    let recipe: Recipe | Action = callback;
+    let spec: TimerSpec | TimerCallback = callback;
     let delayMs: number;
     let isRefed = true;
     if (typeof delay === 'object' && delay !== null) {
-      // Each is read once. None is inherited: our own timers of connections must not fail for what
-      // somebody has put on Object.prototype.
+      // Own properties only: timers that adapters set for connections must not fail because of a
+      // property that someone has added to Object.prototype.
       const options = checkedTimerOptions(kind, delay);
       delayMs = delayOf(options.delayMs);
       isRefed = options.ref ?? true;
-      recipe = {
-        action: callback,
+      spec = {
+        callback,
         args: args.length === 0 ? undefined : args,
         name: options.name,
         overlap: options.overlap ?? 'allow',
@@ -154,48 +125,40 @@ export class TimerManager {
     } else {
       delayMs = delayOf(delay);
       if (args.length > 0)
-        recipe = { action: callback, args, name: undefined, overlap: 'allow', signal: undefined };
+        spec = { callback, args, name: undefined, overlap: 'allow', signal: undefined };
     }
-    if (this.#isClosed) {
-      if (this.#strict)
-        throw new PortcullisError(
-          'ERR_CLOSED',
-          `the timer manager ${describe(this.name)} is closed: it takes no new timers`,
-        );
-      this.#inert++;
-      return new TimerHandle(this, kind, recipe, delayMs, -1, isRefed);
-    }
-    const isAborted = typeof recipe !== 'function' && recipe.signal?.aborted === true;
-    return new TimerHandle(
-      this,
-      kind,
-      recipe,
-      delayMs,
-      isAborted ? -1 : this.arm(kind, recipe, delayMs, isRefed),
-      isRefed,
-    );
+    if (this.#isClosed) return this.#inertHandle(kind, spec, delayMs, isRefed);
+    const isAborted = typeof spec !== 'function' && spec.signal?.aborted === true;
+    const slot = isAborted ? -1 : this.arm(kind, spec, delayMs, isRefed);
+    return new TimerHandle(this, kind, spec, delayMs, slot, isRefed);
+  }
+
+  /** Returns the handle of a timer that is set after `close()`, which never fires. */
+  #inertHandle(
+    kind: 'timeout' | 'interval',
+    spec: TimerSpec | TimerCallback,
+    delayMs: number,
+    isRefed: boolean,
+  ): TimerHandle {
+    if (this.#strict) throw this.#closedError();
+    this.#inert++;
+    return new TimerHandle(this, kind, spec, delayMs, -1, isRefed);
   }
 
   /** @internal */
   arm(
     kind: 'timeout' | 'interval',
-    recipe: Recipe | Action,
+    spec: TimerSpec | TimerCallback,
     delayMs: number,
     isRefed: boolean,
   ): number {
-    const context = this.#capture ? captureContext() : undefined;
-    if (typeof recipe === 'function')
-      return this.driver.add(
-        this.#timers,
-        recipe,
-        delayMs,
-        kind === 'interval',
-        isRefed,
-        context,
-        undefined,
-      );
-    const { action, args, name, overlap, signal } = recipe;
-    const extra: Extra = {
+    const { driver } = this;
+    const isInterval = kind === 'interval';
+    const context = this.#context === 'capture' ? captureContext() : undefined;
+    if (typeof spec === 'function')
+      return driver.add(this.#timers, spec, delayMs, isInterval, isRefed, context, undefined);
+    const { callback, args, name, overlap, signal } = spec;
+    const extras: TimerExtras = {
       args,
       name,
       overlap,
@@ -203,25 +166,21 @@ export class TimerManager {
       isQueued: false,
       unlisten: undefined,
     };
-    const slot = this.driver.add(
-      this.#timers,
-      action,
-      delayMs,
-      kind === 'interval',
-      isRefed,
-      context,
-      extra,
-    );
+    const slot = driver.add(this.#timers, callback, delayMs, isInterval, isRefed, context, extras);
     if (signal !== undefined) {
-      const generation = this.driver.generation(slot);
-      const abort = (): void => void this.driver.remove(slot, generation);
+      const generation = driver.generation(slot);
+      const abort = (): void => void driver.remove(slot, generation);
       signal.addEventListener('abort', abort, { once: true });
-      extra.unlisten = () => signal.removeEventListener('abort', abort);
+      extras.unlisten = () => signal.removeEventListener('abort', abort);
     }
     return slot;
   }
 
-  /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
+  /**
+   * Clears a timer of either kind.
+   *
+   * @param timer its handle, or its number as a number or text; any other value is ignored, as on the host
+   */
   clearTimeout(timer: TimerHandle | number | string | null | undefined): void {
     if (TimerHandle.is(timer)) {
       timer.close();
@@ -234,14 +193,18 @@ export class TimerManager {
     if (this.driver.has(slot, generation, this.#timers)) this.driver.remove(slot, generation);
   }
 
-  /** The same as `clearTimeout`. */
+  /**
+   * The same as `clearTimeout()`.
+   *
+   * @param timer as for `clearTimeout()`
+   */
   clearInterval(timer: TimerHandle | number | string | null | undefined): void {
     this.clearTimeout(timer);
   }
 
   /**
-   * Clears all timers, those of its scopes included. A timer that is set later is inert: it is
-   * counted and never fires. May be called again, and from a callback.
+   * Clears all timers, those of its scopes included, and ends the manager. A timer that is set later
+   * is inert: it is counted and never fires. May be called again, and from a callback.
    *
    * @returns the numbers of timers cleared
    */
@@ -257,38 +220,18 @@ export class TimerManager {
     const own = this.driver.clear(this.#timers);
     timeouts += own.timeouts;
     intervals += own.intervals;
-    for (const close of this.#closers) close();
+    for (const closer of this.#closers) closer();
     if (this.#parent !== undefined) this.#parent.#scopes.delete(this);
     return { timeouts, intervals };
   }
 
-  /** The same as `close()`: its name in the same design in plain JavaScript. */
+  /**
+   * The same as `close()`, under the name it has in the same design in plain JavaScript.
+   *
+   * @returns the numbers of timers cleared
+   */
   cleanup(): CleanupResult {
     return this.close();
-  }
-
-  /** Registers a function that `close()` calls; returns a function that takes it back. @internal */
-  onCleanup(close: () => void): () => void {
-    if (typeof close !== 'function') throw wrongType('close', close, 'a function');
-    this.#closers.add(close);
-    return () => void this.#closers.delete(close);
-  }
-
-  /** How many timers are pending, those of its scopes too. */
-  getActiveTimersCount(): number {
-    let { count } = this.#timers;
-    for (const scope of this.#scopes) count += scope.getActiveTimersCount();
-    return count;
-  }
-
-  /** Returns a child manager: its `close()` clears its own timers, this one's `close()` both. */
-  scope(name?: string): TimerManager {
-    if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
-    const child = new TimerManager({ ...this.#options, name: name ?? `${this.name}.scope` });
-    child.#parent = this;
-    if (this.#isClosed) child.#isClosed = true;
-    else this.#scopes.add(child);
-    return child;
   }
 
   /** Calls `close()`, for `using`. */
@@ -296,9 +239,49 @@ export class TimerManager {
     this.close();
   }
 
+  /** Calls `closer` at `close()`. Returns a function that takes it back. @internal */
+  onCleanup(closer: () => void): () => void {
+    if (typeof closer !== 'function') throw wrongType('closer', closer, 'a function');
+    this.#closers.add(closer);
+    return () => void this.#closers.delete(closer);
+  }
+
+  /** Returns the number of pending timers, those of its scopes included. */
+  getActiveTimersCount(): number {
+    let { count } = this.#timers;
+    for (const scope of this.#scopes) count += scope.getActiveTimersCount();
+    return count;
+  }
+
   /**
-   * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-   * `close()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+   * Makes a child manager with the same clock and options. Its `close()` clears its own timers; the
+   * `close()` of this manager clears both.
+   *
+   * @param name owner that `snapshot()` shows; default: this manager's name and `.scope`
+   * @returns the child
+   * @throws ERR_INVALID_ARG_TYPE if `name` is not a string
+   */
+  scope(name?: string): TimerManager {
+    if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
+    const child = new TimerManager({
+      clock: this.driver.clock,
+      strict: this.#strict,
+      context: this.#context,
+      name: name ?? `${this.name}.scope`,
+    });
+    child.#parent = this;
+    if (this.#isClosed) child.#isClosed = true;
+    else this.#scopes.add(child);
+    return child;
+  }
+
+  /**
+   * Waits.
+   *
+   * @param delayMs 1 to 2^47 ms
+   * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
+   * @returns a promise that resolves after the delay
+   * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
    */
   sleep(
     delayMs: number,
@@ -307,20 +290,15 @@ export class TimerManager {
     return new Promise((resolve, reject) => {
       checkOptions('sleep', options, ['signal', 'ref']);
       const { signal } = options;
-      if (signal?.aborted === true) return reject(aborted(signal));
-      if (this.#isClosed)
-        return reject(
-          new PortcullisError('ERR_CLOSED', `the timer manager ${describe(this.name)} is closed`),
-        );
+      if (signal?.aborted === true) return reject(abortError(signal));
+      if (this.#isClosed) return reject(this.#closedError());
       const end = (): void => {
         this.#closers.delete(close);
         signal?.removeEventListener('abort', abort);
       };
       const close = (): void => {
         end();
-        reject(
-          new PortcullisError('ERR_CLOSED', `the timer manager ${describe(this.name)} is closed`),
-        );
+        reject(this.#closedError());
       };
       const timer = this.setTimeout(
         () => {
@@ -332,57 +310,64 @@ export class TimerManager {
       const abort = (): void => {
         timer.close();
         end();
-        reject(aborted(signal));
+        reject(abortError(signal));
       };
       this.#closers.add(close);
       signal?.addEventListener('abort', abort, { once: true });
     });
   }
 
-  /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `close()`. */
+  /**
+   * Iterates over the ticks of an interval, until `close()`.
+   *
+   * @param delayMs the time between two ticks, 1 to 2^47 ms
+   * @param options `signal` ends the iteration
+   * @returns an iterator, whose values are the numbers of ticks since the last one
+   * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+   */
   async *interval(
     delayMs: number,
     options: { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<number, void, undefined> {
     checkOptions('interval', options, ['signal']);
     const { signal } = options;
-    const check = (): void => {
-      if (signal?.aborted === true) throw aborted(signal);
+    const throwIfAborted = (): void => {
+      if (signal?.aborted === true) throw abortError(signal);
     };
-    check();
+    throwIfAborted();
     let ticks = 0;
     let wake: (() => void) | undefined;
-    let over = this.#isClosed;
-    const stop = (): void => {
-      over = true;
+    let isEnded = this.#isClosed;
+    const end = (): void => {
+      isEnded = true;
       wake?.();
     };
     const timer = this.setInterval(() => {
       ticks++;
       wake?.();
     }, delayMs);
-    this.#closers.add(stop);
-    signal?.addEventListener('abort', stop, { once: true });
+    this.#closers.add(end);
+    signal?.addEventListener('abort', end, { once: true });
     try {
       for (;;) {
-        if (ticks === 0 && !over) await new Promise<void>((resolve) => (wake = resolve));
-        check();
-        if (over) return;
+        if (ticks === 0 && !isEnded) await new Promise<void>((resolve) => (wake = resolve));
+        throwIfAborted();
+        if (isEnded) return;
         const passed = ticks;
         ticks = 0;
         yield passed;
       }
     } finally {
       timer.close();
-      this.#closers.delete(stop);
-      signal?.removeEventListener('abort', stop);
+      this.#closers.delete(end);
+      signal?.removeEventListener('abort', end);
     }
   }
 
-  /** Returns the pending timers, the oldest first. */
+  /** Returns the pending timers, those of its scopes included. */
   snapshot(): TimerSnapshot {
-    const timers = this.#describe();
-    // They are listed the youngest first, and the sort is stable.
+    const timers = this.#entries();
+    // Each manager lists its youngest timer first, and the sort is stable.
     timers.reverse().sort((a, b) => b.ageMs - a.ageMs);
     const intervals = timers.filter((timer) => timer.kind === 'interval').length;
     return {
@@ -393,30 +378,34 @@ export class TimerManager {
       nextInMs:
         timers.length === 0
           ? null
-          : timers.reduce((least, timer) => Math.min(least, timer.nextInMs), Infinity),
+          : timers.reduce((nearest, timer) => Math.min(nearest, timer.nextInMs), Infinity),
       oldestAgeMs: timers[0]?.ageMs ?? null,
-      timers: timers.slice(0, SNAPSHOT_MAX),
+      timers: timers.slice(0, LISTED_MAX),
     };
   }
 
-  #describe(): TimerSnapshotEntry[] {
+  #entries(): TimerSnapshotEntry[] {
     const now = this.driver.now();
     const own = Array.from(
-      this.driver.of(this.#timers),
+      this.driver.timersOf(this.#timers),
       ({ name, isInterval, isRefed, createdMs, dueMs }): TimerSnapshotEntry => ({
         name,
         owner: this.name,
         kind: isInterval ? 'interval' : 'timeout',
-        // Births are kept rounded, and may be rounded up.
+        // The driver keeps times of creation as 32-bit floats, which may be rounded up.
         ageMs: Math.max(0, now - createdMs),
         nextInMs: Math.max(0, dueMs - now),
         ref: isRefed,
       }),
     );
-    return [...own, ...[...this.#scopes].flatMap((scope) => scope.#describe())];
+    return [...own, ...[...this.#scopes].flatMap((scope) => scope.#entries())];
   }
 
-  /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
+  /**
+   * Checks at the end of a test that no timer is pending.
+   *
+   * @throws ERR_TIMER_LEAK, naming up to ten pending timers
+   */
   assertNoLeaks(): void {
     const { active, timers } = this.snapshot();
     if (active === 0) return;
@@ -435,9 +424,16 @@ export class TimerManager {
   isOpen(): boolean {
     return !this.#isClosed;
   }
+
+  #closedError(): PortcullisError {
+    return new PortcullisError(
+      'ERR_CLOSED',
+      `the timer manager ${describe(this.name)} is closed and takes no new timers`,
+    );
+  }
 }
 
-function aborted(signal: AbortSignal | undefined): Error {
+function abortError(signal: AbortSignal | undefined): Error {
   const error = new Error('The operation was aborted', { cause: signal?.reason });
   error.name = 'AbortError';
   return Object.assign(error, { code: 'ABORT_ERR' });
