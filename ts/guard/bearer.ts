@@ -2,7 +2,8 @@
 import { UnauthorizedError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { ID_MAX } from '../connections/arguments.js';
-import { type TokenResult, TokenVerifier } from '../tokens/verifier.js';
+import type { TokenResult } from '../tokens/result.js';
+import { TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
 
 /** Places of a client's token besides its `Authorization` header. */

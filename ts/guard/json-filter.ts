@@ -71,7 +71,7 @@ export class JsonMessageFilter {
     const refused =
       given === undefined
         ? failure('ERR_JSON_TYPE', { field: 'payload' })
-        : judgeMessage(given, this.#limits);
+        : checkMessage(given, this.#limits);
     if (refused === undefined) return true;
     this.#refused[refused.code] = (this.#refused[refused.code] ?? 0) + 1;
     if (this.#actionFor(refused, connection) === 'close')
