@@ -2,82 +2,111 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { KeyObject } from 'node:crypto';
 
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
+/**
+ * Handle of one timer. It works wherever the host's `Timeout` does. A timer goes on without its
+ * handle: nothing is lost if nobody keeps it.
+ *
+ * @example
+ * const timer = timers.setTimeout(() => flush(), 1000).unref();
+ * timer.refresh(); // the second begins anew
+ * timer.close();
+ */
 declare class TimerHandle {
     #private;
-    /** Its kind. */
+    /** Kind of timer. */
     readonly kind: 'timeout' | 'interval';
-    /** Its name, if it was given one. */
+    /** Name from the timer's options, or `undefined`. */
     get name(): string | undefined;
-    /** Lets the timer hold the process. */
+    /**
+     * Lets the timer keep the process alive.
+     *
+     * @returns this handle
+     */
     ref(): this;
-    /** Lets the process end while the timer is pending. */
+    /**
+     * Lets the process end while the timer is pending.
+     *
+     * @returns this handle
+     */
     unref(): this;
-    /** Whether the timer holds the process. */
+    /** Whether the timer keeps the process alive while it is pending. */
     hasRef(): boolean;
-    /** Starts the delay anew; a timeout that has fired fires again. */
+    /**
+     * Starts the delay anew. A timeout that has fired is armed again; a timer that was cleared, or
+     * whose signal has aborted, is not.
+     *
+     * @returns this handle
+     */
     refresh(): this;
-    /** Clears the timer. */
+    /**
+     * Clears the timer. May be called again.
+     *
+     * @returns this handle
+     */
     close(): this;
+    /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
-    /** The timer's number, which `clearTimeout` takes too. */
+    /** Returns the timer's number, which `clearTimeout` takes in the place of the handle. */
     [Symbol.toPrimitive](): number;
 }
 
-/** What drives timers: a clock and one alarm. */
+/** A source of time with one alarm. It drives the timers of a `TimerManager`. */
 interface Clock {
-    /** Monotonic milliseconds. */
+    /** Returns monotonic time, ms. */
     now(): number;
-    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
+    /** Arms the alarm: calls `wake` once, after `delayMs` milliseconds. Returns the armed alarm. */
     arm(wake: () => void, delayMs: number): ClockAlarm;
-    /** Calls `wake` in the next turn. */
+    /** Calls `wake` in the next turn of the event loop. */
     soon(wake: () => void): void;
-    /** Changes when the host's timers were replaced (fake timers installed or removed). */
+    /** Returns a value that changes when fake timers replace the host's timers, or are removed. */
     identity(): unknown;
     /** Runs pending microtasks, as hosts do between two timers. */
     checkpoint(): void;
 }
-/** An armed alarm. */
+/** An armed alarm of a `Clock`. */
 interface ClockAlarm {
+    /** Disarms the alarm. */
     cancel(): void;
+    /** Keeps the process alive while the alarm is armed. */
     ref(): void;
+    /** Lets the process end while the alarm is armed. */
     unref(): void;
 }
 
-/** Options of a timer, given in the place of its delay: own properties, which are read once. */
+/** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
 interface TimerOptions {
-    /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
+    /** Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1, as on the host. Default 1. */
     readonly delayMs?: number;
-    /** Shown by `snapshot()` and `assertNoLeaks()`. Default: none. */
+    /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
     readonly name?: string;
     /** Clears the timer when it aborts. Default: none. */
     readonly signal?: AbortSignal;
-    /** Whether the timer holds the process. Default `true`. */
+    /** Whether the timer keeps the process alive. Default `true`. */
     readonly ref?: boolean;
     /**
-     * For an interval whose callback returns a promise that is still pending at the next tick:
-     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-     * when the promise settles. Default `allow`.
+     * What an interval does at a tick while the promise of the last one is pending: `allow` calls the
+     * callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
+     * promise has settled. Default `allow`.
      */
     readonly overlap?: 'allow' | 'skip' | 'queue';
 }
-/** Options of a manager. */
+/** Options of a `TimerManager`. */
 interface TimerManagerOptions {
-    /** The clock that drives it. Default: the host's. */
+    /** Clock that drives the timers. Default: the host's. */
     readonly clock?: Clock;
-    /** Whether a new timer after `close()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+    /** Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert. Default `false`. */
     readonly strict?: boolean;
-    /** Owner shown in reports. Default `timers`. */
+    /** Owner that `snapshot()` shows. Default `timers`. */
     readonly name?: string;
-    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
+    /** `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host does; `none` saves the cost. Default `capture`. */
     readonly context?: 'capture' | 'none';
 }
 
-/** Timers cleared by `close()`. */
+/** Numbers of timers that `close()` has cleared. */
 interface CleanupResult {
-    /** Cleared timeouts. */
+    /** Timeouts. */
     readonly timeouts: number;
-    /** Cleared intervals. */
+    /** Intervals. */
     readonly intervals: number;
 }
 /** One pending timer of a `TimerSnapshot`. */
@@ -90,35 +119,36 @@ interface TimerSnapshotEntry {
     readonly kind: 'timeout' | 'interval';
     /** Milliseconds since the timer was set. */
     readonly ageMs: number;
-    /** Milliseconds until it fires next; 0 if it is due. */
+    /** Milliseconds until the timer fires next; 0 if it is due. */
     readonly nextInMs: number;
-    /** Whether it keeps the process alive. */
+    /** Whether the timer keeps the process alive. */
     readonly ref: boolean;
 }
-/** The pending timers of a manager, those of its scopes included. */
+/** The pending timers of a manager and of its scopes. */
 interface TimerSnapshot {
-    /** Pending timers. */
+    /** Number of pending timers. */
     readonly active: number;
-    /** Pending timeouts. */
+    /** Number of pending timeouts. */
     readonly timeouts: number;
-    /** Pending intervals. */
+    /** Number of pending intervals. */
     readonly intervals: number;
-    /** Timers that were set after `close()` and never fire. */
+    /** Number of timers that were set after `close()`, and so never fire. */
     readonly inert: number;
-    /** Milliseconds until the next timer fires. `null` if none is pending. */
+    /** Milliseconds until a timer fires next; `null` if none is pending. */
     readonly nextInMs: number | null;
-    /** Age of the oldest timer, ms. `null` if none is pending. */
+    /** Age of the oldest timer, ms; `null` if none is pending. */
     readonly oldestAgeMs: number | null;
-    /** At most 1,000 timers, the oldest first. */
+    /** The pending timers, the oldest first; at most 1,000. */
     readonly timers: readonly TimerSnapshotEntry[];
 }
+
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 /**
  * Owns a server's timers, so that one call ends them all.
  *
  * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
+ * their deadlines and never early. An error thrown by a callback becomes an uncaught exception, and
+ * the other due timers still run.
  *
  * @example
  * const timers = new TimerManager();
@@ -127,55 +157,102 @@ type Callback<A extends unknown[]> = (...args: A) => unknown;
  */
 declare class TimerManager {
     #private;
-    /** Owner shown in reports. */
+    /** Owner that `snapshot()` shows. */
     readonly name: string;
+    /**
+     * @param options see `TimerManagerOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the option
+     */
     constructor(options?: TimerManagerOptions);
     /**
-     * Calls `callback` once, after `delay`.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
+     * Calls `callback` once, after a delay.
+     *
+     * @param callback the function to call
+     * @param delay 1 to 2^47 ms, or options; default 1
+     * @param args arguments of the callback
+     * @returns the handle of the timer
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
      */
     setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /**
-     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `close()` if `strict`
+     * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
+     * skipped.
+     *
+     * @param callback the function to call
+     * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
+     * @param args arguments of the callback
+     * @returns the handle of the timer
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
      */
     setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
+    /**
+     * Clears a timer of either kind.
+     *
+     * @param timer its handle, or its number as a number or text; any other value is ignored, as on the host
+     */
     clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
-    /** The same as `clearTimeout`. */
+    /**
+     * The same as `clearTimeout()`.
+     *
+     * @param timer as for `clearTimeout()`
+     */
     clearInterval(timer: TimerHandle | number | string | null | undefined): void;
     /**
-     * Clears all timers, those of its scopes included. A timer that is set later is inert: it is
-     * counted and never fires. May be called again, and from a callback.
+     * Clears all timers, those of its scopes included, and ends the manager. A timer that is set later
+     * is inert: it is counted and never fires. May be called again, and from a callback.
      *
      * @returns the numbers of timers cleared
      */
     close(): CleanupResult;
-    /** The same as `close()`: its name in the same design in plain JavaScript. */
+    /**
+     * The same as `close()`, under the name it has in the same design in plain JavaScript.
+     *
+     * @returns the numbers of timers cleared
+     */
     cleanup(): CleanupResult;
-    /** How many timers are pending, those of its scopes too. */
-    getActiveTimersCount(): number;
-    /** Returns a child manager: its `close()` clears its own timers, this one's `close()` both. */
-    scope(name?: string): TimerManager;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
+    /** Returns the number of pending timers, those of its scopes included. */
+    getActiveTimersCount(): number;
     /**
-     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `close()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+     * Makes a child manager with the same clock and options. Its `close()` clears its own timers; the
+     * `close()` of this manager clears both.
+     *
+     * @param name owner that `snapshot()` shows; default: this manager's name and `.scope`
+     * @returns the child
+     * @throws ERR_INVALID_ARG_TYPE if `name` is not a string
+     */
+    scope(name?: string): TimerManager;
+    /**
+     * Waits.
+     *
+     * @param delayMs 1 to 2^47 ms
+     * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
+     * @returns a promise that resolves after the delay
+     * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
      */
     sleep(delayMs: number, options?: {
         readonly signal?: AbortSignal;
         readonly ref?: boolean;
     }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `close()`. */
+    /**
+     * Iterates over the ticks of an interval, until `close()`.
+     *
+     * @param delayMs the time between two ticks, 1 to 2^47 ms
+     * @param options `signal` ends the iteration
+     * @returns an iterator, whose values are the numbers of ticks since the last one
+     * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+     */
     interval(delayMs: number, options?: {
         readonly signal?: AbortSignal;
     }): AsyncGenerator<number, void, undefined>;
-    /** Returns the pending timers, the oldest first. */
+    /** Returns the pending timers, those of its scopes included. */
     snapshot(): TimerSnapshot;
-    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
+    /**
+     * Checks at the end of a test that no timer is pending.
+     *
+     * @throws ERR_TIMER_LEAK, naming up to ten pending timers
+     */
     assertNoLeaks(): void;
 }
 
@@ -1065,22 +1142,23 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     [Symbol.dispose](): void;
 }
 
-/** Every stable error code of this package. */
+/** Codes of the errors that this package throws. A code is stable; the text of its message is not. */
 type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
-/** Details of an error, besides its message. */
+/** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
-    /** The option or argument at fault. */
+    /** Name of the option or argument at fault. */
     readonly field?: string;
-    /** The value at fault, shortened; never a secret. */
+    /** The value at fault, shortened. Never a secret. */
     readonly value?: string;
-    /** The allowed values. */
+    /** Description of the allowed values. */
     readonly allowed?: string;
 }
 /**
- * A caller's mistake. Outcomes, such as a refused connection, are values and never thrown.
+ * Reports a mistake of the caller. Outcomes, such as a refused connection, are values and are never
+ * thrown.
  *
  * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
- * `RangeError`; `instanceof PortcullisError` is true for all of them.
+ * `RangeError`. `instanceof PortcullisError` is true for all of them.
  *
  * @example
  * try {
@@ -1093,24 +1171,37 @@ declare class PortcullisError extends Error {
     readonly name = "PortcullisError";
     /** Stable code, such as `ERR_OUT_OF_RANGE`. */
     readonly code: ErrorCode;
-    /** The option or argument at fault. */
+    /** Name of the option or argument at fault. */
     readonly field: string | undefined;
-    /** The value at fault, shortened; never a secret. */
+    /** The value at fault, shortened. Never a secret. */
     readonly value: string | undefined;
-    /** The allowed values. */
+    /** Description of the allowed values. */
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
-    /** True for every error of this package that has a code. */
+    /** True for every error of this class, and for those that are a `TypeError` or `RangeError` too. */
     static [Symbol.hasInstance](value: unknown): boolean;
 }
-/** Thrown by `identify` to refuse the client with 401 and a challenge, instead of with 500. */
+/**
+ * Refuses a client with 401 and a challenge when `identify` throws it. Any other error refuses the
+ * client with 500.
+ *
+ * @example
+ * identify: (request) => {
+ *   const user = sessions.get(request.headers.get('cookie') ?? '');
+ *   if (user === undefined) throw new UnauthorizedError('no_session');
+ *   return user;
+ * }
+ */
 declare class UnauthorizedError extends Error {
     readonly name = "UnauthorizedError";
     /** Stable code. */
     readonly code = "ERR_UNAUTHORIZED";
-    /** Reason for the client: `error_description` of the challenge, `reason` of the body. */
+    /** Reason that the client gets: `error_description` of the challenge and `reason` of the body. */
     readonly reason: string;
-    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never a part of the token */
+    /**
+     * @param reason a word such as `expired`: 1 to 64 letters, digits, `_`, `-` and `.`; any other
+     * text becomes `invalid_token`. Never a part of the token
+     */
     constructor(reason?: string);
 }
 
@@ -1162,142 +1253,157 @@ interface TypedWebSocketHandler<TMessage = unknown> {
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-/** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
+/** Runs the rest of the chain. A layer may call it once. Resolves to the result of the rest. */
 type MiddlewareNext<R = void> = () => Promise<R>;
-/** What a layer may return: anything, unless the chain says what its runs return. */
+/** Return type of a layer: anything, unless the chain names the result of its runs. */
 type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
-/** What a run hands from layer to layer, when the chain does not say more. */
+/** Context that a run passes from layer to layer, unless the chain names a type of its own. */
 interface MiddlewareContext {
     /** Aborts the run: no further layer begins. */
     signal?: AbortSignal | undefined;
     [name: string]: unknown;
 }
-/** A layer: does its part, and calls `next` for the rest. */
+/** A layer. It does its own work, and calls `next` to run the rest of the chain. */
 type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
-/** Makes a layer, once per configuration. */
+/** An object that makes a layer, once per configuration. */
 interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
-    /** Called when the chain is compiled, not per run. */
+    /** Returns the layer. Called when the chain is compiled, not once per run. */
     middleware(): MiddlewareFunction<C, R>;
-    /** Read at every `execute()`: another value makes the layer anew. */
+    /** Read at every `execute()`. If the value has changed, `middleware()` is called again. */
     getConfigHash?(): unknown;
 }
-/** When an optional layer that fails is left out for a while. */
+/** When an optional layer that keeps failing is skipped for a while. */
 interface BreakerOptions {
     /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
     readonly failures?: number | undefined;
-    /** How long it stays open before one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+    /** Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
     readonly cooldownMs?: number | undefined;
 }
-/** A layer and how it takes part. */
+/** An item of a chain: a layer, its name and its options. */
 interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
-    /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
+    /** Name of the layer, unique in its chain. Figures, errors and `remove()` use it. */
     name: string;
-    /** What it does: a function, or an object that makes one, once per configuration. */
+    /** The layer, or an object that makes it, once per configuration. */
     middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-    /** Higher runs first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
+    /** Order of the layers, the highest first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
     priority?: number | undefined;
-    /** Whether it takes part. Default `true`. */
+    /** Whether the layer runs. Default `true`. */
     enabled?: boolean | undefined;
-    /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
+    /** Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no limit. */
     timeoutMs?: number | undefined;
-    /** Whether the run goes on without the layer when it fails. Default `false`. */
+    /** Whether a run goes on without the layer if it fails. Default `false`. */
     optional?: boolean | undefined;
-    /** When it is left out for a while; only for optional layers. Default: as in `BreakerOptions`. */
+    /** When the layer is skipped because it keeps failing. Only for optional layers. Default: as in `BreakerOptions`. */
     breaker?: BreakerOptions | undefined;
 }
-/** What runs after the last layer. */
+/** The function that runs after the last layer. */
 type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /**
- * A compiled chain. It is a layer itself, and can be one of another chain.
+ * A compiled chain. It is a layer itself, so it can be an item of another chain.
  *
- * Without a second argument nothing follows the last layer; a second argument that is no function
- * is an error.
+ * Without a second argument, nothing runs after the last layer. A second argument that is not a
+ * function is an error.
  */
 interface CompiledChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
     (context: In): Promise<R | undefined>;
     (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
-/** An error that would reach nobody: what failed is not what anyone waits for. */
+/** An error that reaches no caller, because no caller awaits what failed. */
 interface StrayError {
     /** Name of the layer. */
     readonly layer: string;
     /**
-     * `detached`: the layer called `next()`, did not wait, and the rest failed. `late`: the layer
-     * failed after its timeout. `optional`: an optional layer failed and the run went on.
+     * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the layer
+     * failed after its timeout. `optional`: an optional layer failed, and the run went on.
      */
     readonly kind: 'detached' | 'late' | 'optional';
 }
 /** Options of a chain. */
 interface MiddlewareChainOptions {
-    /** Shown in warnings and diagnostics. Default `middleware`. */
+    /** Name in warnings and diagnostics. Default `middleware`. */
     readonly name?: string | undefined;
-    /** Its clock times the layers, its timers end those with `timeoutMs`. Default: a manager of its own, which `close()` closes. */
+    /** Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a manager of the chain's own, which `close()` closes. */
     readonly timers?: TimerManager | undefined;
     /**
-     * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
-     * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+     * Which runs are observed, so that their layers' times, errors and runs in flight are counted:
+     * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
      */
     readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-    /** One run in so many is observed: 1 to 1,000,000. Default 64. */
+    /** Observes one run in this many: 1 to 1,000,000. Default 64. */
     readonly sampleEvery?: number | undefined;
-    /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
+    /** Called with each error that reaches no caller. Default: a process warning, once for each layer and kind. */
     readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
 }
-/** Times of a layer: milliseconds. Quantiles are exact to 3.2 % and weigh the last thousand or two. */
+/** Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every 1,024 samples. */
 interface LayerTimes {
-    /** Moving average; each new one weighs a tenth. */
+    /** Moving average. Each sample weighs a tenth. */
     readonly emaMs: number;
+    /** Median. */
     readonly p50Ms: number;
+    /** 90th percentile. */
     readonly p90Ms: number;
+    /** 99th percentile. */
     readonly p99Ms: number;
+    /** Maximum of all samples. */
     readonly maxMs: number;
 }
-/** What is known of a layer. */
+/** Figures of a layer. */
 interface LayerSnapshot {
+    /** Name of the layer. */
     readonly name: string;
+    /** Its priority. */
     readonly priority: number;
+    /** Whether it runs. */
     readonly enabled: boolean;
-    /** Runs that reached it: all of them, whatever `timing` is. */
+    /** Runs that have reached the layer: all of them, whatever `timing` is. */
     readonly count: number;
-    /** Runs of it that were observed. The four below count these. */
+    /** Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are of these. */
     readonly observed: number;
-    /** Observed runs in which it failed by itself, and did not hand on what the rest threw. */
+    /** Observed runs in which the layer itself failed. An error from `next()` that it passes on does not count. */
     readonly errors: number;
-    /** Observed runs that are in it now, or in what it waits for. */
+    /** Observed runs that are in the layer now, or in the layers below it. */
     readonly inFlight: number;
-    /** Observed runs in which it ended before the `next()` it called. */
+    /** Observed runs in which the layer ended before the `next()` it had called. */
     readonly detached: number;
-    /** Time of its own, without `next()`. `null` while none was observed. */
+    /** Time of the layer's own work, without `next()`. `null` before the first observed run. */
     readonly self: LayerTimes | null;
-    /** Time until it ended, with `next()`. */
+    /** Time until the layer ended, with `next()`. `null` before the first observed run. */
     readonly total: LayerTimes | null;
-    /** How often it ran out of `timeoutMs`, and how often it ended after that; all of them. */
+    /** Runs in which the layer exceeded `timeoutMs`: all of them. */
     readonly timeouts: number;
+    /** Runs in which the layer ended after its timeout: all of them. */
     readonly lateSettles: number;
-    /** Failures that nobody awaited, of what it called `next()` for; all of them. */
+    /** Runs in which the layer did not await `next()`, and the rest failed: all of them. */
     readonly strayErrors: number;
-    /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
+    /** Figures of an optional layer, of all runs. `null` if the layer is not optional. */
     readonly optional: {
+        /** State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try it. */
         readonly breaker: 'closed' | 'open' | 'halfOpen';
+        /** Runs in which the layer failed. */
         readonly failures: number;
+        /** Runs that skipped the layer. */
         readonly skipped: number;
     } | null;
 }
-/** What is known of a chain. */
+/** Figures of a chain. */
 interface ChainSnapshot {
+    /** Name of the chain. */
     readonly name: string;
-    /** Goes up with every change. */
+    /** Number that goes up with every change of the chain. */
     readonly version: number;
+    /** The option `timing`. */
     readonly timing: 'off' | 'sampled' | 'always';
-    /** In the order in which they run; disabled ones in their places. */
+    /** The layers in the order in which they run, disabled ones included. */
     readonly layers: readonly LayerSnapshot[];
 }
 
 /**
- * A chain of layers, koa's onion: each does its part and calls `next` for the rest. It is compiled
- * once per configuration; runs that are under way finish on the chain they began with.
+ * A chain of layers around a final function, as koa has it: each layer does its own work, and calls
+ * `next` for the rest. The chain is compiled once per configuration. Runs under way finish on the
+ * chain they began with.
  *
- * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
+ * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result of a
+ * run.
  *
  * @example
  * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
@@ -1310,70 +1416,117 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
     /**
      * @param items the layers; neither the array nor the items are changed
      * @param options see `MiddlewareChainOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming the item
      */
     constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], options?: MiddlewareChainOptions);
     /**
      * The same, with the manager as an argument in the place of the option `timers`.
      *
      * @param items the layers; neither the array nor the items are changed
-     * @param timerManager its clock times the layers, its timers end them
+     * @param timerManager its clock times the layers, and its timers end those with `timeoutMs`
      * @param options see `MiddlewareChainOptions`
-     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     * @throws as above; ERR_INVALID_ARG_TYPE also for an option `timers`
      */
     constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: Omit<MiddlewareChainOptions, 'timers'>);
-    /** Goes up with every change of the chain. */
+    /** Number that goes up with every change of the chain. */
     get version(): number;
     /**
-     * The compiled chain: the same function while nothing has changed. It is a layer itself.
-     * @throws what a `middleware()` of an item throws; ERR_INVALID_ARG_TYPE if it returns no function
+     * Returns the compiled chain: the same function as long as nothing changes. It is a layer itself.
+     *
+     * @returns the function that runs the chain
+     * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error that it throws; ERR_CLOSED after `close()`
      */
     execute(): CompiledChain<In, Out, R>;
-    /** Compiles the chain anew at the next `execute()`, asking objects for their layers again. */
+    /**
+     * Lets the next `execute()` compile the chain anew and ask the objects for their layers again.
+     *
+     * @throws ERR_CLOSED after `close()`
+     */
     invalidateCache(): void;
     /**
-     * Adds a layer, behind those of its priority. `Added` is what it adds to the context, for the layers
-     * added after it and the final next: give those no higher priority.
+     * Adds a layer, behind those of the same priority. `Added` is what it adds to the context for the
+     * layers added later and for the final next: do not give those a higher priority.
+     *
+     * @param item the layer, its name and its options
+     * @returns this chain, with the new type of its context
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME; ERR_CLOSED after `close()`. The chain is unchanged then
      */
     add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R>;
-    /** @returns whether there was such a layer */
+    /**
+     * Removes a layer.
+     *
+     * @param name name of the layer
+     * @returns whether the chain had such a layer
+     * @throws ERR_INVALID_ARG_TYPE if `name` is not a string; ERR_CLOSED after `close()`
+     */
     remove(name: string): boolean;
-    /** @throws ERR_UNKNOWN_NAME */
+    /**
+     * Lets a layer run again.
+     *
+     * @param name name of the layer
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     enable(name: string): this;
-    /** @throws ERR_UNKNOWN_NAME */
+    /**
+     * Skips a layer until `enable()`. It keeps its place and its figures.
+     *
+     * @param name name of the layer
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     disable(name: string): this;
     /**
-     * Exchanges what a layer does; its priority and options stay, its figures begin anew.
-     * @throws ERR_UNKNOWN_NAME; ERR_INVALID_ARG_TYPE if `middleware` is neither a function nor an object with `middleware()`
+     * Puts another function in the place of a layer. Its priority and options stay; its figures begin
+     * anew.
+     *
+     * @param name name of the layer
+     * @param middleware the new layer, or an object that makes it
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
      */
     replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this;
-    /** @throws ERR_UNKNOWN_NAME; ERR_OUT_OF_RANGE if `priority` is not finite */
+    /**
+     * Moves a layer.
+     *
+     * @param name name of the layer
+     * @param priority any finite number; the highest runs first
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     setPriority(name: string, priority: number): this;
     /**
-     * Milliseconds that each layer takes of its own, without `next()`, as a moving average over the
-     * observed runs, by name. Layers that were not observed yet are left out.
+     * Returns the time of each layer's own work, without `next()`, by name: a moving average over the
+     * observed runs, ms. Layers without an observed run are left out.
      */
     getPerformanceMetrics(): Record<string, number>;
     /** Returns the figures of the chain and of its layers. */
     snapshot(): ChainSnapshot;
     /**
-     * Ends the chain: `execute()` and every change throw ERR_CLOSED from now on. The timers of its
-     * layers are cleared, and a manager of its own is closed. A run of a compiled chain ends
-     * normally, without timeouts. May be called again.
+     * Ends the chain: from now on `execute()` and every change throw ERR_CLOSED. Clears the timers of
+     * the layers, and closes the manager if it is the chain's own. A compiled chain still runs, and
+     * runs under way end normally, but no layer times out any more. May be called again.
      */
     close(): void;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
 }
 
-/** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
+/** Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a run. */
 interface MiddlewareTrace {
+    /** Name of the chain. */
     readonly chain: string;
+    /** Version of the chain. */
     readonly version: number;
+    /** Name of the layer. */
     readonly layer: string;
+    /** Index of the layer in the order in which they run, from 0. */
     readonly index: number;
+    /** Context of the run: the object itself, not a copy. */
     readonly context: unknown;
+    /** Error of the layer, once it has failed. */
     error?: unknown;
+    /** Result of the layer, once it has ended. */
     result?: unknown;
 }
 
@@ -2668,7 +2821,7 @@ interface JsonLimits {
     readonly numberOverflow?: JsonLeniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
     readonly unsafeIntegers?: JsonLeniency | undefined;
-    /** Strings with half of a surrogate pair (RFC 8259, section 8.2). Default `refuse`. */
+    /** Strings with a lone surrogate (RFC 8259, section 8.2). Default `refuse`. */
     readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
     readonly nul?: JsonLeniency | undefined;
@@ -2729,7 +2882,7 @@ declare function parseJson(input: JsonInput, limits?: JsonLimits): unknown;
 
 /** A header that was dropped. */
 interface DroppedHeader {
-    /** Its name: at most 100 characters, with `?` for those that no name may hold. */
+    /** Its name: at most 100 characters, with `?` for characters that no name may hold. */
     readonly name: string;
     /** The stable code of the reason. */
     readonly code: FailureCode;
@@ -2743,7 +2896,7 @@ interface DroppedHeader {
 type HeaderValues = Record<string, string> & {
     'set-cookie'?: string[];
 };
-/** The headers that were kept, and those that were dropped. */
+/** The kept headers, and a list of the dropped ones. */
 interface HeaderReport {
     /** The kept headers. */
     readonly headers: HeaderValues;
@@ -2840,7 +2993,8 @@ type UrlMode = 'request-target' | 'redirect' | 'outbound';
 /** Options of `validateUrl`. */
 interface UrlOptions {
     /**
-     * The purpose of the URL. Default: none; then any URL or path that the engine can parse passes.
+     * The purpose of the URL. Without one, any URL or path passes that the engine can parse. Default:
+     * none.
      */
     readonly mode?: UrlMode | undefined;
     /** The longest URL, in UTF-16 units: 1 to 65,536. Default 2048. */
@@ -2880,7 +3034,7 @@ interface UrlOptions {
  *
  * @example
  * const result = InputValidator.safeValidateUrl(query.next, { mode: 'redirect' });
- * if (result.success) return Response.redirect(result.value.href);
+ * if (result.success) response.writeHead(303, { location: result.value.href }).end();
  */
 declare class InputValidator {
     /**
