@@ -350,7 +350,7 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     /**
      * Moves the connection's seat to a user, in one step, for a login after the upgrade.
      * @param userId 1 to 1024 characters
-     * @returns a refusal if the user has all the connections allowed; the seat is then where it was
+     * @returns a refusal if the user is at the limit; the seat is then where it was
      * @throws ERR_INVALID_ARG_TYPE
      * @example
      * const bound = connection.bindUser('user-1');
@@ -1134,7 +1134,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * Closes every connection with 1001 and refuses newcomers from then on. Gives all seats back, so
      * that other managers of the name count without this one. May be called again. Also `cleanup()`.
      *
-     * Timers of its own end as soon as the last socket has answered its close, or was terminated.
+     * The manager's own timers end once the last socket has answered its close or was terminated.
      */
     close(): void;
     /** The same as `close()`. */

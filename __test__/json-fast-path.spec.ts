@@ -120,7 +120,7 @@ describe('the fast path of messages', () => {
         );
       // Otherwise the failure is that of the scanner, for a string as for its bytes.
       for (const given of [bytes, ...(text.isWellFormed() ? [text] : [])]) {
-        const verdict = judgeMessage(given, checkedJsonLimits('limits', limits));
+        const verdict = checkMessage(given, checkedJsonLimits('limits', limits));
         agree(
           verdict && [verdict.code, verdict.offset, verdict.path],
           scanned.success

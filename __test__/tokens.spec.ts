@@ -395,7 +395,7 @@ describe('keys', () => {
     wrong({ ...jwk, key_ops: ['verify', 'verify'] }, 'disagree');
     wrong({ ...jwk, use: 'sig', key_ops: ['verify', 'encrypt'] }, 'disagree');
     wrong({ ...jwk, crv: 'P-384' }, 'wrong length');
-    wrong({ ...jwk, crv: 'secp256k1' }, 'does not verify signatures here');
+    wrong({ ...jwk, crv: 'secp256k1' }, 'of an unsupported type');
     wrong({ ...jwk, y: jwk.x }, 'no point');
     wrong({ ...jwk, x: `${jwk.x}=` }, 'wrong length or encoding');
     wrong({ pem: 'nonsense' }, 'not PEM');

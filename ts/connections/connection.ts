@@ -148,7 +148,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   /**
    * Moves the connection's seat to a user, in one step, for a login after the upgrade.
    * @param userId 1 to 1024 characters
-   * @returns a refusal if the user has all the connections allowed; the seat is then where it was
+   * @returns a refusal if the user is at the limit; the seat is then where it was
    * @throws ERR_INVALID_ARG_TYPE
    * @example
    * const bound = connection.bindUser('user-1');

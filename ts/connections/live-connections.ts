@@ -13,10 +13,10 @@ export class LiveConnections<S extends ManagedSocket> {
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #ids: IdIndex<ManagedConnection<S>>;
   readonly #byUser: ByUser<ManagedConnection<S>> | undefined;
-  /** All of them by id, read-only. */
+  /** The live connections by id, read-only. */
   readonly view: ReadonlyMap<string, ManagedConnection<S>>;
 
-  /** @param findsOldest true to keep the connections of each user in the order of their coming */
+  /** @param findsOldest true to keep the connections of each user in order, for `oldestOf` */
   constructor(seats: Seats<ManagedConnection<S>>, findsOldest: boolean) {
     this.#seats = seats;
     this.#ids = new IdIndex(seats.segments);
@@ -29,7 +29,7 @@ export class LiveConnections<S extends ManagedSocket> {
     return this.#ids.find(id, hash);
   }
 
-  /** Returns the connection of `userId` that came first, if the order is kept. */
+  /** Returns the oldest connection of `userId`, if the order is kept. */
   oldestOf(userId: string): ManagedConnection<S> | undefined {
     return this.#byUser?.oldest(userId);
   }
@@ -78,7 +78,7 @@ export class LiveConnections<S extends ManagedSocket> {
     this.#seats.release(slot);
   }
 
-  /** Notes the user that a connection's seat was moved to; the connection is then the user's latest. */
+  /** Notes the user that a connection's seat was moved to, as the latest connection of this user. */
   bind(connection: ManagedConnection<S>, userId: string): void {
     if (this.#byUser !== undefined) {
       if (connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);

@@ -80,7 +80,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #overRate = 0;
   /** Sockets closed so far: each of them may have called back. */
   #closes = 0;
-  /** Time that the newcomer who was refused last for want of memory shall stay away. */
+  /** Retry time of the latest refusal for short memory, ms. */
   #shedMs = 0;
   #isClosed = false;
   /** The live connections by id: a read-only view, iterated in the order of slots. */
@@ -190,7 +190,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (this.#monitor !== undefined && (this.#shedMs = this.#monitor.shedMs()) > 0) return OVERLOAD;
     const answer = this.#seats.take(isLease, ip, v4, user);
     if (answer !== USER_LIMIT || user === undefined || !this.#closeOldest(user)) return answer;
-    // Once only: the socket that was closed may have called back and admitted others.
+    // Tries only once more: the closed socket may have called back and admitted another connection.
     return this.#seats.take(isLease, ip, v4, user);
   }
 
@@ -307,8 +307,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       return this.#refusals.refuse('duplicate_id', ip, user);
     const v4 = parseIpv4(ip);
     let slot = this.#take(false, ip, v4, user);
-    // The seat of the old connection may be the one that is missing. It is closed only if that may
-    // help: a newcomer who is refused takes nothing over.
+    // The seat of the old connection may be the missing one. Closes it only if that may help: a
+    // refused newcomer takes nothing over.
     if (
       slot < 0 &&
       present !== undefined &&
@@ -348,7 +348,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       this.#live.remove(connection);
       return true;
     }
-    // This manager closed it, and waits for the socket's end.
+    // The manager may have closed it, and wait for the end of its socket.
     this.#closer.released(connection);
     return false;
   }
@@ -517,7 +517,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * Closes every connection with 1001 and refuses newcomers from then on. Gives all seats back, so
    * that other managers of the name count without this one. May be called again. Also `cleanup()`.
    *
-   * Timers of its own end as soon as the last socket has answered its close, or was terminated.
+   * The manager's own timers end once the last socket has answered its close or was terminated.
    */
   close(): void {
     if (this.#isClosed) return;

@@ -16,14 +16,14 @@ import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
 export const SLOTS_MAX = 2 ** 22;
 /** Most slots that one sweep finds. @internal */
 export const SWEEP_BATCH = 64;
-/** Released slots that are collected before the core is called for them. */
+/** Most released slots that are noted before the core is called. */
 const RELEASED_MAX = 64;
 
 // Answers of the core besides slots, handles and the negated codes of refusals.
 const FULL = -100;
 const NEED_TIME = -101;
 
-/** Answer for a user who has all the connections allowed. @internal */
+/** Answer for a user at the limit. @internal */
 export const USER_LIMIT = -1 - NATIVE_CODES.indexOf('user_limit');
 
 /** Returns the code of a negative answer. @internal */
@@ -50,7 +50,7 @@ function openTable(name: string | undefined, limits: number[]): NativeTable {
 
 /** The seats of one manager, and the segments of their columns. @internal */
 export class Seats<C> {
-  /** A segment for each 4,096 slots, in the order of the slots. */
+  /** One segment for each 4,096 slots, in the order of the slots. */
   readonly segments: Segment<C>[] = [];
   readonly #table: NativeTable;
   readonly #owner: ConnectionOwner<C>;
@@ -84,7 +84,7 @@ export class Seats<C> {
     this.#isNamed = name !== undefined;
     this.#table = openTable(name, limits);
     this.#table.share(this.#scratch, this.#text, this.#released);
-    // A clock of the user's is taken as it is: tests pass time by hand.
+    // Uses a custom clock as it is: tests advance it by hand.
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
   }
 
@@ -104,8 +104,8 @@ export class Seats<C> {
     if (answer >= 0) return answer;
     if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);
     if (answer !== NEED_TIME) return answer;
-    // Only connect rates need the time, and reading it costs, so the core asks for it. A clock of the
-    // user's may have admitted others meanwhile: the name is written into shared memory again.
+    // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
+    // into shared memory again: a custom clock may have admitted other connections meanwhile.
     const now = this.#driver.now() + this.#epochMs;
     return take(where, user === undefined ? undefined : encodeName(user, text), loopNow, now);
   }
@@ -144,8 +144,8 @@ export class Seats<C> {
   }
 
   /**
-   * Gives the seat of an open slot back. Slots of a private index are only noted, without a native
-   * call: the next call, whichever it is, gives their seats back first. A named index is told at
+   * Gives the seat of an open slot back. The slot of a private index is only noted, which saves a
+   * native call: the next call of any kind gives the seat back first. A named index gets it back at
    * once, since another thread must not be refused for a seat that is free.
    */
   release(slot: number): void {
@@ -176,7 +176,8 @@ export class Seats<C> {
   }
 
   /**
-   * Lets expired leases go, and scans for idle connections from where the last scan ended.
+   * Gives the seats of expired leases back, and scans for idle connections from the end of the last
+   * scan.
    * @param idleMs idle timeout, or `NEVER`
    * @returns at most `SWEEP_BATCH` connections: as many if there may be more. Connections and no
    * slots, since closing one may call back and give the slot of the next to a newcomer. `undefined`
@@ -209,7 +210,7 @@ export class Seats<C> {
     this.#table.setDraining(isDraining ? 1 : 0);
   }
 
-  /** Gives all seats back, leases included, and lets go of the index. */
+  /** Gives all seats back, those of leases included, and closes the index. */
   close(): void {
     this.#table.close();
   }

@@ -9,9 +9,9 @@ import { type LoopClock, TICK_MAX_MS } from './loop-clock.js';
 import { type Seats, SWEEP_BATCH } from './seats.js';
 
 const TICK_MIN_MS = 5;
-/** Ticks in an idle timeout, unless they would be too short or too long. */
+/** Ticks in an idle timeout, unless they became too short or too long. */
 const TICKS_A_TIMEOUT = 64;
-/** Shortest interval of sweeps that only a short lease timeout asks for. */
+/** Shortest sweep interval that a short lease timeout causes. */
 const LEASE_SWEEP_MIN_MS = 100;
 
 /** Finds idle connections in batches and hands them to `evict`. @internal */
@@ -58,7 +58,7 @@ export class Sweep<C> {
       Math.max(TICK_MIN_MS, Math.ceil(timeoutMs / TICKS_A_TIMEOUT)),
     );
     this.#loop.allow(tickMs);
-    // Closed timers take no others: idle eviction has ended with them.
+    // Closed timers take no new ones: idle eviction has ended with them.
     if (this.#tick !== undefined && !this.#timers.isOpen()) return;
     // A timer is replaced only if its interval changes: limits that change often must not put off the
     // sweep.
