@@ -396,7 +396,7 @@ describe('keys', () => {
     wrong({ ...jwk, use: 'sig', key_ops: ['verify', 'encrypt'] }, 'disagree');
     wrong({ ...jwk, crv: 'P-384' }, 'wrong length');
     wrong({ ...jwk, crv: 'secp256k1' }, 'of an unsupported type');
-    wrong({ ...jwk, y: jwk.x }, 'no point');
+    wrong({ ...jwk, y: jwk.x }, 'not a point');
     wrong({ ...jwk, x: `${jwk.x}=` }, 'wrong length or encoding');
     wrong({ pem: 'nonsense' }, 'not PEM');
     wrong({ pem: p256.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }, 'private');
