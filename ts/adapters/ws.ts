@@ -126,6 +126,8 @@ class WsAdapter {
         !isHandshake(request.method, request.headers.upgrade) &&
         server.listenerCount('upgrade') > 1;
       if (!isOthers) this.handleUpgrade(webSocketServer, request, socket, head);
+      // A listener that ignores the protocol handles no error: a reset by the client would end the process.
+      else socket.on('error', () => socket.destroy());
     };
     const countRequest = this.#countRequest;
     server.on('upgrade', onUpgrade);
