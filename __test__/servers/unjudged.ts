@@ -80,8 +80,6 @@ const KINDS: Record<string, () => number | undefined> = {
     serveElysia((app, plugin) => withRoute(app.use(Promise.resolve({ default: plugin })))),
   'Elysia, a slow promise': () =>
     serveElysia((app, plugin) => withRoute(app.use(later({ default: plugin })))),
-  'Elysia, an async function': () =>
-    serveElysia((app, plugin) => withRoute(app.use(async (its: AnyElysia) => its.use(plugin)))),
   'Elysia, the plugin last': () => serveElysia((app, plugin) => withRoute(app).use(plugin)),
   'Elysia, by hand': () => serveElysia((app, plugin) => byHand(app.use(plugin))),
   'Elysia, by hand, the plugin last': () => serveElysia((app, plugin) => byHand(app).use(plugin)),
