@@ -3,8 +3,8 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import { KeyObject } from 'node:crypto';
 
 /**
- * Handle of one timer. It works wherever the host's `Timeout` does. A timer goes on without its
- * handle: nothing is lost if nobody keeps it.
+ * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
+ * goes on without its handle.
  *
  * @example
  * const timer = timers.setTimeout(() => flush(), 1000).unref();
@@ -75,7 +75,10 @@ interface ClockAlarm {
 
 /** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
 interface TimerOptions {
-    /** Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1, as on the host. Default 1. */
+    /**
+     * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
+     * as on the host. Default 1.
+     */
     readonly delayMs?: number;
     /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
     readonly name?: string;
@@ -84,8 +87,8 @@ interface TimerOptions {
     /** Whether the timer keeps the process alive. Default `true`. */
     readonly ref?: boolean;
     /**
-     * What an interval does at a tick while the promise of the last one is pending: `allow` calls the
-     * callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
+     * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
+     * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
      * promise has settled. Default `allow`.
      */
     readonly overlap?: 'allow' | 'skip' | 'queue';
@@ -94,11 +97,17 @@ interface TimerOptions {
 interface TimerManagerOptions {
     /** Clock that drives the timers. Default: the host's. */
     readonly clock?: Clock;
-    /** Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert. Default `false`. */
+    /**
+     * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
+     * Default `false`.
+     */
     readonly strict?: boolean;
     /** Owner that `snapshot()` shows. Default `timers`. */
     readonly name?: string;
-    /** `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host does; `none` saves the cost. Default `capture`. */
+    /**
+     * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
+     * does; `none` saves the cost. Default `capture`.
+     */
     readonly context?: 'capture' | 'none';
 }
 
@@ -171,7 +180,8 @@ declare class TimerManager {
      * @param delay 1 to 2^47 ms, or options; default 1
      * @param args arguments of the callback
      * @returns the handle of the timer
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+     * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
      */
     setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /**
@@ -182,13 +192,15 @@ declare class TimerManager {
      * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
      * @param args arguments of the callback
      * @returns the handle of the timer
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+     * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
      */
     setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
     /**
      * Clears a timer of either kind.
      *
-     * @param timer its handle, or its number as a number or text; any other value is ignored, as on the host
+     * @param timer its handle, or its number as a number or text; any other value is ignored, as on
+     * the host
      */
     clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
     /**
@@ -198,8 +210,8 @@ declare class TimerManager {
      */
     clearInterval(timer: TimerHandle | number | string | null | undefined): void;
     /**
-     * Clears all timers, those of its scopes included, and ends the manager. A timer that is set later
-     * is inert: it is counted and never fires. May be called again, and from a callback.
+     * Clears all timers, those of its scopes included, and ends the manager. A timer that is set
+     * later is inert: it is counted and never fires. May be called again, and from a callback.
      *
      * @returns the numbers of timers cleared
      */
@@ -224,12 +236,13 @@ declare class TimerManager {
      */
     scope(name?: string): TimerManager;
     /**
-     * Waits.
+     * Waits for a time.
      *
      * @param delayMs 1 to 2^47 ms
      * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
      * @returns a promise that resolves after the delay
-     * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+     * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`;
+     * ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
      */
     sleep(delayMs: number, options?: {
         readonly signal?: AbortSignal;
@@ -241,7 +254,8 @@ declare class TimerManager {
      * @param delayMs the time between two ticks, 1 to 2^47 ms
      * @param options `signal` ends the iteration
      * @returns an iterator, whose values are the numbers of ticks since the last one
-     * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+     * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE,
+     * ERR_UNKNOWN_OPTION for the options
      */
     interval(delayMs: number, options?: {
         readonly signal?: AbortSignal;
@@ -1142,7 +1156,9 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     [Symbol.dispose](): void;
 }
 
-/** Codes of the errors that this package throws. A code is stable; the text of its message is not. */
+/**
+ * Codes of the errors that this package throws. A code is stable; the text of its message is not.
+ */
 type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
@@ -1178,7 +1194,7 @@ declare class PortcullisError extends Error {
     /** Description of the allowed values. */
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
-    /** True for every error of this class, and for those that are a `TypeError` or `RangeError` too. */
+    /** True also for the errors of this package that are a `TypeError` or a `RangeError`. */
     static [Symbol.hasInstance](value: unknown): boolean;
 }
 /**
@@ -1276,7 +1292,10 @@ interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
 interface BreakerOptions {
     /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
     readonly failures?: number | undefined;
-    /** Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+    /**
+     * Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms.
+     * Default 30,000.
+     */
     readonly cooldownMs?: number | undefined;
 }
 /** An item of a chain: a layer, its name and its options. */
@@ -1285,15 +1304,24 @@ interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
     name: string;
     /** The layer, or an object that makes it, once per configuration. */
     middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-    /** Order of the layers, the highest first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
+    /**
+     * Order of the layers, the highest first (outermost), ties in the order given: any finite number,
+     * also below 0. Default 0.
+     */
     priority?: number | undefined;
     /** Whether the layer runs. Default `true`. */
     enabled?: boolean | undefined;
-    /** Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no limit. */
+    /**
+     * Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no
+     * limit.
+     */
     timeoutMs?: number | undefined;
     /** Whether a run goes on without the layer if it fails. Default `false`. */
     optional?: boolean | undefined;
-    /** When the layer is skipped because it keeps failing. Only for optional layers. Default: as in `BreakerOptions`. */
+    /**
+     * When the layer is skipped because it keeps failing. Only for optional layers. Default: as in
+     * `BreakerOptions`.
+     */
     breaker?: BreakerOptions | undefined;
 }
 /** The function that runs after the last layer. */
@@ -1308,13 +1336,13 @@ interface CompiledChain<In extends object = MiddlewareContext, Out extends objec
     (context: In): Promise<R | undefined>;
     (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
-/** An error that reaches no caller, because no caller awaits what failed. */
+/** An error that reaches no caller, because no caller awaits the promise that failed. */
 interface StrayError {
     /** Name of the layer. */
     readonly layer: string;
     /**
-     * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the layer
-     * failed after its timeout. `optional`: an optional layer failed, and the run went on.
+     * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the
+     * layer failed after its timeout. `optional`: an optional layer failed, and the run went on.
      */
     readonly kind: 'detached' | 'late' | 'optional';
 }
@@ -1322,19 +1350,29 @@ interface StrayError {
 interface MiddlewareChainOptions {
     /** Name in warnings and diagnostics. Default `middleware`. */
     readonly name?: string | undefined;
-    /** Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a manager of the chain's own, which `close()` closes. */
+    /**
+     * Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a
+     * manager of the chain's own, which `close()` closes.
+     */
     readonly timers?: TimerManager | undefined;
     /**
      * Which runs are observed, so that their layers' times, errors and runs in flight are counted:
-     * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+     * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default
+     * `sampled`.
      */
     readonly timing?: 'off' | 'sampled' | 'always' | undefined;
     /** Observes one run in this many: 1 to 1,000,000. Default 64. */
     readonly sampleEvery?: number | undefined;
-    /** Called with each error that reaches no caller. Default: a process warning, once for each layer and kind. */
+    /**
+     * Called with each error that reaches no caller. Default: a process warning, once for each layer
+     * and kind.
+     */
     readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
 }
-/** Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every 1,024 samples. */
+/**
+ * Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every
+ * 1,024 samples.
+ */
 interface LayerTimes {
     /** Moving average. Each sample weighs a tenth. */
     readonly emaMs: number;
@@ -1357,9 +1395,15 @@ interface LayerSnapshot {
     readonly enabled: boolean;
     /** Runs that have reached the layer: all of them, whatever `timing` is. */
     readonly count: number;
-    /** Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are of these. */
+    /**
+     * Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are
+     * of these.
+     */
     readonly observed: number;
-    /** Observed runs in which the layer itself failed. An error from `next()` that it passes on does not count. */
+    /**
+     * Observed runs in which the layer itself failed. An error from `next()` that it passes on does
+     * not count.
+     */
     readonly errors: number;
     /** Observed runs that are in the layer now, or in the layers below it. */
     readonly inFlight: number;
@@ -1377,7 +1421,10 @@ interface LayerSnapshot {
     readonly strayErrors: number;
     /** Figures of an optional layer, of all runs. `null` if the layer is not optional. */
     readonly optional: {
-        /** State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try it. */
+        /**
+         * State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try
+         * it.
+         */
         readonly breaker: 'closed' | 'open' | 'halfOpen';
         /** Runs in which the layer failed. */
         readonly failures: number;
@@ -1402,13 +1449,23 @@ interface ChainSnapshot {
  * `next` for the rest. The chain is compiled once per configuration. Runs under way finish on the
  * chain they began with.
  *
- * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result of a
- * run.
+ * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result
+ * of a run.
  *
  * @example
  * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
- *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
- *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
+ *   .add<{ user: string }>({
+ *     name: 'auth',
+ *     priority: 10,
+ *     middleware: (context, next) => ((context.user = 'ada'), next()),
+ *   })
+ *   .add({
+ *     name: 'log',
+ *     middleware: async (context, next) => {
+ *       await next();
+ *       console.log(context.user, context.path);
+ *     },
+ *   });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
  */
 declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
@@ -1416,7 +1473,8 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
     /**
      * @param items the layers; neither the array nor the items are changed
      * @param options see `MiddlewareChainOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming the item
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming
+     * the item
      */
     constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], options?: MiddlewareChainOptions);
     /**
@@ -1433,8 +1491,8 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
     /**
      * Returns the compiled chain: the same function as long as nothing changes. It is a layer itself.
      *
-     * @returns the function that runs the chain
-     * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error that it throws; ERR_CLOSED after `close()`
+     * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error
+     * that it throws; ERR_CLOSED after `close()`
      */
     execute(): CompiledChain<In, Out, R>;
     /**
@@ -1449,7 +1507,8 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
      *
      * @param item the layer, its name and its options
      * @returns this chain, with the new type of its context
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME; ERR_CLOSED after `close()`. The chain is unchanged then
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME;
+     * ERR_CLOSED after `close()`. The chain is unchanged then
      */
     add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R>;
     /**
@@ -1503,16 +1562,19 @@ declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, O
     /** Returns the figures of the chain and of its layers. */
     snapshot(): ChainSnapshot;
     /**
-     * Ends the chain: from now on `execute()` and every change throw ERR_CLOSED. Clears the timers of
-     * the layers, and closes the manager if it is the chain's own. A compiled chain still runs, and
-     * runs under way end normally, but no layer times out any more. May be called again.
+     * Ends the chain: from now on `execute()` and every change throw `ERR_CLOSED`. Clears the timers
+     * of the layers, and closes the manager if it is the chain's own. A compiled chain still runs,
+     * and runs under way end normally, but no layer times out any more. May be called again.
      */
     close(): void;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
 }
 
-/** Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a run. */
+/**
+ * Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a
+ * run.
+ */
 interface MiddlewareTrace {
     /** Name of the chain. */
     readonly chain: string;
@@ -2339,121 +2401,174 @@ declare class LivePage {
     handle(request: IncomingMessage, response: ServerResponse): boolean;
 }
 
-/** Where a shutdown is. */
-type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
-/** Something that went wrong, and where. */
-interface ShutdownError {
-    readonly name: string;
-    readonly error: unknown;
-}
-/** What was still there at the end. */
-interface ShutdownLeftover {
-    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-    readonly name: string;
-    readonly count: number;
-}
-/** How it went. */
-interface ShutdownResult {
-    /** Whether nothing was cut off and nothing failed. */
-    readonly graceful: boolean;
-    /** What began it: a signal's name, or what `shutdown()` was given. */
-    readonly reason: string;
-    /** Milliseconds spent in each phase. */
-    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
-    readonly totalMs: number;
-    /** Requests still in flight when their time was over. */
-    readonly requestsAborted: number;
-    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-    readonly websocketsClosed: {
-        readonly acknowledged: number;
-        readonly forced: number;
-    };
-    readonly timersCleared: number;
-    readonly hookErrors: readonly ShutdownError[];
-    readonly leftovers: readonly ShutdownLeftover[];
-}
-
-/** Options of a shutdown. Times are whole milliseconds. */
-interface ShutdownOptions {
-    /** Its timers are cleared last, and its clock is used. Default: a manager of its own, which `close()` closes. */
-    readonly timers?: TimerManager | undefined;
-    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
-    readonly deadlineMs?: number | undefined;
-    /**
-     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
-     */
-    readonly preDrainDelayMs?: number | undefined;
-    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
-    readonly drainWindowMs?: number | undefined;
-    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
-    readonly closeTimeoutMs?: number | undefined;
-    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
-    readonly hookTimeoutMs?: number | undefined;
-    /** 1001 (going away) or 1012 (restart). Default 1001. */
-    readonly closeCode?: 1001 | 1012 | undefined;
-    /** Reason of those closes. Default "Server shutdown". */
-    readonly closeReason?: string | undefined;
-    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
-    readonly signals?: readonly NodeJS.Signals[] | undefined;
-    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
-    readonly exit?: boolean | undefined;
-    /** Told of every phase as it begins. */
-    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
-    readonly onError?: ((error: unknown, name: string) => void) | undefined;
-}
-
-/** One WebSocket, as a shutdown sees it. */
+/** A WebSocket of a `Drainable`. */
 interface ShutdownSocket {
-    /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
+    /**
+     * `acknowledged`: the client has answered the close; `broken`: the connection ended without an
+     * answer.
+     */
     readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+    /** Begins the closing handshake. */
     close(code: number, reason: string): void;
+    /** Ends the connection at once. */
     terminate(): void;
 }
-/** Told of sockets that open and go. */
+/** Watcher of a drainable's WebSockets. */
 interface SocketWatcher {
+    /** Called for each socket that opens. */
     opened(socket: ShutdownSocket): void;
+    /** Called for each socket that has ended. */
     gone(socket: ShutdownSocket): void;
 }
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.drainable(server)`. */
+/**
+ * A server, or anything else that can be drained. The guard of every adapter makes one:
+ * `guard.drainable(server)`. Every method is optional, and may throw: the shutdown goes on.
+ */
 interface Drainable {
+    /** Name in errors and leftovers. */
     readonly name: string;
-    /** Accepts nobody new; what is under way goes on. */
+    /** Refuses new connections and requests. Those under way go on. */
     drain?(): void | Promise<void>;
-    /** Requests in flight. */
+    /** Returns the number of requests in flight. */
     requests?(): number;
-    /** After `drain`: resolves when no request is in flight. */
+    /** Called after `drain`. Resolves when no request is in flight. */
     whenIdle?(): Promise<void>;
-    /** The open WebSockets. */
+    /** Returns the open WebSockets. */
     sockets?(): Iterable<ShutdownSocket>;
-    /** Tells of those that open and go; returns what ends that. */
+    /** Calls `watcher` for sockets that open and end. Returns a function that ends this. */
     watchSockets?(watcher: SocketWatcher): () => void;
     /** Aborts the signals of the requests in flight. */
     abort?(): void;
-    /** After the hooks: gives back what is left. */
+    /** Called after the hooks: releases the server's resources. */
     stop?(): void | Promise<void>;
-    /** At the deadline: ends what is left at once. */
+    /** Called at the deadline, and if anything is left after `stop`: ends it at once. */
     destroy?(): void | Promise<void>;
 }
 
-/** What a hook is given. */
+/** Phase of a shutdown. */
+type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** One error of a shutdown. */
+interface ShutdownError {
+    /** Name of the hook, of the held work, or of the drainable and its method. */
+    readonly name: string;
+    /** The error itself. */
+    readonly error: unknown;
+}
+/** Work that a shutdown did not bring to an end. */
+interface ShutdownLeftover {
+    /** Kind of work. */
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    /** Name of the drainable, of the held work, or of the hook. */
+    readonly name: string;
+    /** Number of requests, sockets, promises or hooks. */
+    readonly count: number;
+}
+/** Outcome of a shutdown. */
+interface ShutdownResult {
+    /** True if nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** Cause of the shutdown: the name of a signal, or the argument of `shutdown()`. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    /** Milliseconds from the first phase to the last. */
+    readonly totalMs: number;
+    /** Requests that were still in flight at the end of the drain. */
+    readonly requestsAborted: number;
+    /** WebSockets that the shutdown closed. */
+    readonly websocketsClosed: {
+        /** Sockets whose client answered the close. */
+        readonly acknowledged: number;
+        /** Sockets whose client did not answer: terminated, or gone without an answer. */
+        readonly forced: number;
+    };
+    /** Timers of the server that were pending at the end. */
+    readonly timersCleared: number;
+    /** Errors of hooks, drainables, held work and `onPhase`. */
+    readonly hookErrors: readonly ShutdownError[];
+    /** Work that was left at the end. */
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+
+/** HTTP answer of a health endpoint. */
+interface HealthAnswer {
+    /** Status code. */
+    readonly status: 200 | 503;
+    /** Headers, with names in lower case. */
+    readonly headers: Readonly<Record<string, string>>;
+    /** JSON text. */
+    readonly body: string;
+}
+
+/** Argument of a hook. */
 interface ShutdownContext {
+    /** Cause of the shutdown: the name of a signal, or the argument of `shutdown()`. */
     readonly reason: string;
     /** Aborts when the hook's time is over. */
     readonly signal: AbortSignal;
 }
-/** Called once, after the requests and before the timers end. */
-type ShutdownHook = (context: ShutdownContext) => unknown;
-/** An HTTP answer of a health endpoint. */
-interface HealthAnswer {
-    readonly status: 200 | 503;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly body: string;
-}
 /**
- * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
- * one after the other, hooks run, timers end last. One deadline bounds it all.
+ * Hook of a shutdown. Called once, after the requests have ended and before the timers are cleared.
+ */
+type ShutdownHook = (context: ShutdownContext) => unknown;
+
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /**
+     * Manager whose timers are cleared last, and whose clock is used. Default: a manager of the
+     * shutdown's own, which `close()` closes.
+     */
+    readonly timers?: TimerManager | undefined;
+    /**
+     * Time for the whole shutdown: 1 to 2^30 ms. Default 25000, below the 30 s that Kubernetes
+     * grants.
+     */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * Time for which the server goes on serving while it is not ready, until load balancers have
+     * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a
+     * quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /**
+     * Time over which the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most
+     * 5000 and a quarter of the deadline.
+     */
+    readonly drainWindowMs?: number | undefined;
+    /**
+     * Time that a client has to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the
+     * deadline.
+     */
+    readonly closeTimeoutMs?: number | undefined;
+    /** Timeout of a hook that has none of its own: 1 to 2^30 ms. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** Close code of WebSockets: 1001 (going away) or 1012 (service restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Close reason of WebSockets. Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /**
+     * Signals that begin the shutdown, such as `['SIGTERM', 'SIGINT']`. A second signal exits at
+     * once. Default: none.
+     */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /**
+     * Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else
+     * with 1. Default `true`.
+     */
+    readonly exit?: boolean | undefined;
+    /** Called at the beginning of every phase. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /**
+     * Called with every error as it comes. The result has all of them, except those of work held
+     * before the shutdown.
+     */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+
+/**
+ * Ends a server gracefully. It reports at once that the server is not ready, refuses new clients,
+ * lets requests finish, closes WebSockets one after the other, runs hooks, and clears timers last.
+ * One deadline bounds the whole shutdown.
  *
  * @example
  * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
@@ -2464,7 +2579,8 @@ declare class GracefulShutdown {
     #private;
     /**
      * @param options see `ShutdownOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay, window and close timeout together exceed the deadline
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay,
+     * window and close timeout together exceed the deadline
      */
     constructor(options?: ShutdownOptions);
     /**
@@ -2472,57 +2588,77 @@ declare class GracefulShutdown {
      *
      * @param timerManager its timers are cleared last, and its clock is used
      * @param options see `ShutdownOptions`
-     * @throws as above; ERR_INVALID_ARG_TYPE also if `options.timers` is given too
+     * @throws as above; ERR_INVALID_ARG_TYPE also for an option `timers`
      */
     constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
-    /** Where it is. */
+    /** Phase of the shutdown. */
     get phase(): ShutdownPhase;
-    /** Whether load balancers may send anybody: until the shutdown begins. */
+    /** Whether load balancers may send new clients: true until the shutdown begins. */
     get isReady(): boolean;
-    /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
+    /**
+     * Returns the answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) since
+     * the turn of the event loop in which the shutdown began.
+     */
     readiness(): HealthAnswer;
-    /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
+    /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
     liveness(): HealthAnswer;
     /**
      * Adds a server, or anything else that is to be drained.
      *
-     * @param drainable `guard.drainable(server)` of an adapter, or an object with some of the methods of `Drainable`
+     * @param drainable `guard.drainable(server)` of an adapter, or an object of your own
      * @returns this shutdown
      * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
      */
     add(drainable: Drainable): this;
     /**
-     * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
-     * @param name shown with its error
-     * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
+     * Adds a hook. Hooks run after the requests have ended, the last added first. A hook that throws
+     * or exceeds its time does not stop the others.
+     *
+     * @param name name in errors and leftovers
+     * @param hook the function to call
+     * @param options `timeoutMs`: time for the hook, 1 to 2^30 ms; default `hookTimeoutMs`
+     * @returns this shutdown
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLOSED once the
+     * shutdown has begun
      */
     onShutdown(name: string, hook: ShutdownHook, options?: {
         readonly timeoutMs?: number;
     }): this;
     /**
-     * Keeps the server up until `work` has settled, or the deadline. If it rejects, `onError` is told, and the result if it is under way.
+     * Keeps the server up until some work has settled, but not beyond the deadline. A rejection goes
+     * to `onError`, and during the shutdown into its result too.
+     *
+     * @param work a promise of the work
+     * @param name name in errors and leftovers; default `work`
      * @returns `work`
      * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
      */
     hold<T>(work: PromiseLike<T>, name?: string): PromiseLike<T>;
     /**
-     * Begins the shutdown; it is not ready when this returns. Never rejects.
-     * @param reason shown in the result
-     * @returns the same promise however often it is called
+     * Begins the shutdown. The server is not ready when this returns.
+     *
+     * @param reason text for the result; default `shutdown`
+     * @returns a promise of the result, which never rejects: the same one however often this is
+     * called
      */
     shutdown(reason?: string): Promise<ShutdownResult>;
-    /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
+    /**
+     * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
+     * exit.
+     *
+     * @param signal name of the signal; default `SIGTERM`
+     * @returns a promise of the result
+     */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
     /**
-     * Takes the signal listeners away without shutting down, and closes a manager of its own. A
-     * shutdown does so at its end; one that runs goes on, and `shutdown()` can still be called. May be
+     * Removes the signal listeners without shutting down, and closes the manager if it is the
+     * shutdown's own. A shutdown under way goes on, and `shutdown()` can still be called. May be
      * called again.
      */
     close(): void;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
-    /** Runs `shutdown('disposed')`, for `await using`. */
+    /** Calls `shutdown('disposed')` and waits for its result, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 

@@ -560,7 +560,7 @@ describe('a shutdown', () => {
     }
   });
 
-  it('takes no drainables and no hooks once it has begun', async () => {
+  it('takes no parts and no hooks once it has begun', async () => {
     const { shutdown } = setUp();
     const result = shutdown.shutdown();
     expect(() => shutdown.add({ name: 'late' })).toThrow(PortcullisError);

@@ -19,7 +19,7 @@ import { CONNECTION, type GuardedSocket } from './socket.js';
 /** Options of the plugin. */
 export type ElysiaGuardOptions = GuardOptions<Request>;
 
-/** What routes see as `portcullis`. */
+/** The guard, which routes see as `portcullis`. */
 export interface ElysiaGuard {
   /** The manager behind the plugin; with several plugins in one app, that of the first. */
   readonly manager: ConnectionManager;

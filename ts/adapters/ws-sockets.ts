@@ -62,10 +62,10 @@ export class TrafficCounter {
   #sendOver(send: Send): Send {
     const known = this.#sends.get(send);
     if (known !== undefined) return known;
-    const counter = this;
+    const sent = (socket: GuardedWs, data: unknown): void => this.#sent(socket, data);
     const counted: Send = function (this: GuardedWs, data) {
       Reflect.apply(send, this, arguments);
-      counter.#sent(this, data);
+      sent(this, data);
     };
     this.#sends.set(send, counted);
     return counted;
@@ -75,12 +75,13 @@ export class TrafficCounter {
   #emitOver(emit: Emit): Emit {
     const known = this.#emits.get(emit);
     if (known !== undefined) return known;
-    const counter = this;
+    const admits = (socket: GuardedWs, connection: ManagedConnection, data: unknown): boolean =>
+      this.#admits(socket, connection, data);
     const counted: Emit = function (this: GuardedWs, event) {
       const connection = this[CONNECTION];
       if (connection !== undefined) {
         if (event === 'message') {
-          if (!counter.#admits(this, connection, arguments[1])) return false;
+          if (!admits(this, connection, arguments[1])) return false;
         } else if (event === 'ping' || event === 'pong') {
           // A client that answers is there, though it says nothing.
           connection.touch();

@@ -1,4 +1,6 @@
-/** Codes of the errors that this package throws. A code is stable; the text of its message is not. */
+/**
+ * Codes of the errors that this package throws. A code is stable; the text of its message is not.
+ */
 export type ErrorCode =
   | 'ERR_INVALID_ARG_TYPE'
   | 'ERR_OUT_OF_RANGE'
@@ -68,7 +70,7 @@ export class PortcullisError extends Error {
     this.allowed = details.allowed;
   }
 
-  /** True for every error of this class, and for those that are a `TypeError` or `RangeError` too. */
+  /** True also for the errors of this package that are a `TypeError` or a `RangeError`. */
   static [Symbol.hasInstance](value: unknown): boolean {
     if (
       this === PortcullisError &&

@@ -3,7 +3,11 @@
  * action, so a hook that fails must not end the server.
  */
 
-/** Runs hooks. The first error of each hook becomes a process warning, with the error as its `cause`. @internal */
+/**
+ * Runs hooks. The first error of each hook becomes a process warning, with the error as its
+ * `cause`.
+ * @internal
+ */
 export class Hooks {
   readonly #warned = new Set<string>();
 

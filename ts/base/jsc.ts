@@ -1,7 +1,7 @@
 /**
  * `bun:jsc`, the module of JavaScriptCore, Bun's engine. It is loaded by `require`: a static import
- * fails on Node, and a dynamic one needs a top-level `await`, with which a module cannot be loaded by
- * `require` itself.
+ * fails on Node, and a dynamic one needs a top-level `await`, with which a module cannot be loaded
+ * by `require` itself.
  */
 import { createRequire } from 'node:module';
 

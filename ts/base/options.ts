@@ -48,7 +48,10 @@ export function knownOptions(owner: string, options: object, known: readonly str
   }
 }
 
-/** Returns the end of a message that suggests the most similar of `known`, or '' if none is similar. @internal */
+/**
+ * Returns the end of a message that suggests the most similar of `known`, or '' if none is similar.
+ * @internal
+ */
 export function didYouMean(name: string, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
   return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2)
@@ -56,7 +59,10 @@ export function didYouMean(name: string, known: readonly string[]): string {
     : '';
 }
 
-/** Returns the Levenshtein distance of two names, letter case ignored; of `left` the first 40 characters count. */
+/**
+ * Returns the Levenshtein distance of two names, letter case ignored; of `left` the first 40
+ * characters count.
+ */
 function distance(left: string, right: string): number {
   const a = left.slice(0, 40).toLowerCase();
   const b = right.toLowerCase();

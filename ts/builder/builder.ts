@@ -17,7 +17,8 @@ import {
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
-import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
+import type { ShutdownHook } from '../shutdown/hooks.js';
+import type { GracefulShutdown } from '../shutdown/shutdown.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { JsonLimits } from '../validators/json-limits.js';

@@ -21,8 +21,8 @@ export class Breaker {
   }
 
   /**
-   * Whether a run may call the layer. While the breaker is open, one run at a time may try it; a try
-   * that has not ended after another cool-down is given up.
+   * Whether a run may call the layer. While the breaker is open, one run at a time may try it; a
+   * try that has not ended after another cool-down is given up.
    */
   admits(nowMs: number): boolean {
     if (this.#failures < this.#failuresMax) return true;
@@ -48,8 +48,8 @@ export class Breaker {
 
 /**
  * Makes a layer optional: a run goes on without it if it fails. A rest that the layer has begun by
- * `next()` is not run again; its result is that of the layer. One closure holds the state of a call,
- * because an object with methods costs 5 % more.
+ * `next()` is not run again; its result is that of the layer. One closure holds the state of a
+ * call, because an object with methods costs 5 % more.
  * @internal
  */
 export function optional(

@@ -1,4 +1,4 @@
-/** The middleware chain: it keeps the items, compiles them, and tells their figures. */
+/** The middleware chain: it keeps the items, compiles them, and returns their figures. */
 import { describe, outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { didYouMean, knownOptions, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -43,7 +43,10 @@ const OPTIONS = ['name', 'timers', 'timing', 'sampleEvery', 'onError'] as const;
 /** Observed runs of a new chain before sampling begins. */
 const WARM_UP_RUNS = 64;
 
-/** Compiled chains. As layers they need no `withDetachedErrors`, because they await their final next. */
+/**
+ * Compiled chains. As layers they need no `withDetachedErrors`: they handle the promise of their
+ * final next.
+ */
 const compiledChains = new WeakSet<object>();
 
 /** A compiled state of the chain. */
@@ -51,7 +54,10 @@ interface Compiled {
   readonly version: number;
   readonly run: ChainFunction;
   readonly items: readonly Item[];
-  /** The caller's objects and their values as they were read. One flat array, because every `execute()` compares them. */
+  /**
+   * The caller's objects and their values as they were read. One flat array, because every
+   * `execute()` compares them.
+   */
   readonly watched: readonly (Item['lastRead'] & { readonly source: ItemSource })[];
   /** Enabled items with a `getConfigHash()`, which every `execute()` calls. */
   readonly hashed: readonly Item[];
@@ -62,13 +68,23 @@ interface Compiled {
  * `next` for the rest. The chain is compiled once per configuration. Runs under way finish on the
  * chain they began with.
  *
- * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result of a
- * run.
+ * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result
+ * of a run.
  *
  * @example
  * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
- *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
- *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
+ *   .add<{ user: string }>({
+ *     name: 'auth',
+ *     priority: 10,
+ *     middleware: (context, next) => ((context.user = 'ada'), next()),
+ *   })
+ *   .add({
+ *     name: 'log',
+ *     middleware: async (context, next) => {
+ *       await next();
+ *       console.log(context.user, context.path);
+ *     },
+ *   });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
  */
 export class PerformantMiddlewareChain<
@@ -79,7 +95,10 @@ export class PerformantMiddlewareChain<
   readonly #timers: TimerManager;
   /** Whether `close()` closes `#timers` too. */
   readonly #ownsTimers: boolean;
-  /** Timers of the layers with `timeoutMs`: a scope, made for the first of them, so that `close()` clears no others. */
+  /**
+   * Timers of the layers with `timeoutMs`: a scope, made for the first of them, so that `close()`
+   * clears no others.
+   */
   #layerTimers: TimerManager | undefined;
   readonly #name: string;
   readonly #timing: 'off' | 'sampled' | 'always';
@@ -94,7 +113,8 @@ export class PerformantMiddlewareChain<
   /**
    * @param items the layers; neither the array nor the items are changed
    * @param options see `MiddlewareChainOptions`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming the item
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming
+   * the item
    */
   constructor(
     items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[],
@@ -155,8 +175,8 @@ export class PerformantMiddlewareChain<
   /**
    * Returns the compiled chain: the same function as long as nothing changes. It is a layer itself.
    *
-   * @returns the function that runs the chain
-   * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error that it throws; ERR_CLOSED after `close()`
+   * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error
+   * that it throws; ERR_CLOSED after `close()`
    */
   execute(): CompiledChain<In, Out, R> {
     this.#checkOpen();
@@ -183,7 +203,8 @@ export class PerformantMiddlewareChain<
    *
    * @param item the layer, its name and its options
    * @returns this chain, with the new type of its context
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME; ERR_CLOSED after `close()`. The chain is unchanged then
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME;
+   * ERR_CLOSED after `close()`. The chain is unchanged then
    */
   add<Added extends object = object>(
     item: MiddlewareItem<Out & Partial<Added>, R>,
@@ -313,9 +334,9 @@ export class PerformantMiddlewareChain<
   }
 
   /**
-   * Ends the chain: from now on `execute()` and every change throw ERR_CLOSED. Clears the timers of
-   * the layers, and closes the manager if it is the chain's own. A compiled chain still runs, and
-   * runs under way end normally, but no layer times out any more. May be called again.
+   * Ends the chain: from now on `execute()` and every change throw `ERR_CLOSED`. Clears the timers
+   * of the layers, and closes the manager if it is the chain's own. A compiled chain still runs,
+   * and runs under way end normally, but no layer times out any more. May be called again.
    */
   close(): void {
     if (this.#isClosed) return;
@@ -454,7 +475,9 @@ export class PerformantMiddlewareChain<
 /** `PerformantMiddlewareChain` under a shorter name. */
 export { PerformantMiddlewareChain as MiddlewareChain };
 
-/** Returns the items in the order in which they run. The sort is stable: ties keep the order given. */
+/**
+ * Returns the items in the order in which they run. The sort is stable: ties keep the order given.
+ */
 const sorted = (items: readonly Item[]): Item[] =>
   items.toSorted((a, b) => b.priority - a.priority);
 

@@ -32,7 +32,10 @@ export interface MiddlewareObject<C extends object = MiddlewareContext, R = void
 export interface BreakerOptions {
   /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
   readonly failures?: number | undefined;
-  /** Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+  /**
+   * Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms.
+   * Default 30,000.
+   */
   readonly cooldownMs?: number | undefined;
 }
 
@@ -42,15 +45,24 @@ export interface MiddlewareItem<C extends object = MiddlewareContext, R = void> 
   name: string;
   /** The layer, or an object that makes it, once per configuration. */
   middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-  /** Order of the layers, the highest first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
+  /**
+   * Order of the layers, the highest first (outermost), ties in the order given: any finite number,
+   * also below 0. Default 0.
+   */
   priority?: number | undefined;
   /** Whether the layer runs. Default `true`. */
   enabled?: boolean | undefined;
-  /** Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no limit. */
+  /**
+   * Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no
+   * limit.
+   */
   timeoutMs?: number | undefined;
   /** Whether a run goes on without the layer if it fails. Default `false`. */
   optional?: boolean | undefined;
-  /** When the layer is skipped because it keeps failing. Only for optional layers. Default: as in `BreakerOptions`. */
+  /**
+   * When the layer is skipped because it keeps failing. Only for optional layers. Default: as in
+   * `BreakerOptions`.
+   */
   breaker?: BreakerOptions | undefined;
 }
 
@@ -75,13 +87,13 @@ export interface CompiledChain<
   (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
 
-/** An error that reaches no caller, because no caller awaits what failed. */
+/** An error that reaches no caller, because no caller awaits the promise that failed. */
 export interface StrayError {
   /** Name of the layer. */
   readonly layer: string;
   /**
-   * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the layer
-   * failed after its timeout. `optional`: an optional layer failed, and the run went on.
+   * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the
+   * layer failed after its timeout. `optional`: an optional layer failed, and the run went on.
    */
   readonly kind: 'detached' | 'late' | 'optional';
 }
@@ -90,20 +102,30 @@ export interface StrayError {
 export interface MiddlewareChainOptions {
   /** Name in warnings and diagnostics. Default `middleware`. */
   readonly name?: string | undefined;
-  /** Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a manager of the chain's own, which `close()` closes. */
+  /**
+   * Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a
+   * manager of the chain's own, which `close()` closes.
+   */
   readonly timers?: TimerManager | undefined;
   /**
    * Which runs are observed, so that their layers' times, errors and runs in flight are counted:
-   * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+   * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default
+   * `sampled`.
    */
   readonly timing?: 'off' | 'sampled' | 'always' | undefined;
   /** Observes one run in this many: 1 to 1,000,000. Default 64. */
   readonly sampleEvery?: number | undefined;
-  /** Called with each error that reaches no caller. Default: a process warning, once for each layer and kind. */
+  /**
+   * Called with each error that reaches no caller. Default: a process warning, once for each layer
+   * and kind.
+   */
   readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
 }
 
-/** Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every 1,024 samples. */
+/**
+ * Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every
+ * 1,024 samples.
+ */
 export interface LayerTimes {
   /** Moving average. Each sample weighs a tenth. */
   readonly emaMs: number;
@@ -127,9 +149,15 @@ export interface LayerSnapshot {
   readonly enabled: boolean;
   /** Runs that have reached the layer: all of them, whatever `timing` is. */
   readonly count: number;
-  /** Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are of these. */
+  /**
+   * Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are
+   * of these.
+   */
   readonly observed: number;
-  /** Observed runs in which the layer itself failed. An error from `next()` that it passes on does not count. */
+  /**
+   * Observed runs in which the layer itself failed. An error from `next()` that it passes on does
+   * not count.
+   */
   readonly errors: number;
   /** Observed runs that are in the layer now, or in the layers below it. */
   readonly inFlight: number;
@@ -147,7 +175,10 @@ export interface LayerSnapshot {
   readonly strayErrors: number;
   /** Figures of an optional layer, of all runs. `null` if the layer is not optional. */
   readonly optional: {
-    /** State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try it. */
+    /**
+     * State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try
+     * it.
+     */
     readonly breaker: 'closed' | 'open' | 'halfOpen';
     /** Runs in which the layer failed. */
     readonly failures: number;

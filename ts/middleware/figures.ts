@@ -20,10 +20,15 @@ const SUB_BITS = 4;
 const SUB = 1 << SUB_BITS;
 /** Buckets for up to 2^31 microseconds, 36 minutes. A longer time counts as the longest. */
 const BUCKETS = (31 - SUB_BITS) * SUB + SUB;
-/** Samples after which all buckets are halved, rounding down, so that old samples fade and vanish. */
+/**
+ * Samples after which all buckets are halved, rounding down, so that old samples fade and vanish.
+ */
 const HALF_LIFE = 1024;
 
-/** Returns the bucket of a time in whole microseconds. Below `SUB` it is exact; above, an octave has `SUB` buckets. */
+/**
+ * Returns the bucket of a time in whole microseconds. Below `SUB` it is exact; above, an octave has
+ * `SUB` buckets.
+ */
 function bucketOf(us: number): number {
   if (us < SUB) return us;
   const octave = 31 - Math.clz32(us) - SUB_BITS;

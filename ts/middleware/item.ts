@@ -49,7 +49,10 @@ export interface Item {
   /** `undefined` if the layer is not optional. */
   readonly breaker: Breaker | undefined;
   readonly figures: Figures;
-  /** The layer and the hash of the configuration from which it was made; `undefined` until it is made. */
+  /**
+   * The layer and the hash of the configuration from which it was made; `undefined` until it is
+   * made.
+   */
   readonly made: { readonly layer: LayerFunction; readonly hash: unknown } | undefined;
 }
 
@@ -176,7 +179,11 @@ export function withLayer(item: Item): Item {
   return { ...item, made: { layer: layer as LayerFunction, hash } };
 }
 
-/** Returns what another function in the place of a layer begins with: new figures and a closed breaker. @internal */
+/**
+ * Returns the new figures and the closed breaker with which another function in the place of a
+ * layer begins.
+ * @internal
+ */
 export function renewed(item: Item): Pick<Item, 'figures' | 'breaker'> {
   return { figures: new Figures(), breaker: breakerOf(item.source, labelOf(item)) };
 }

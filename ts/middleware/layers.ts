@@ -1,7 +1,7 @@
 /**
  * Functions around a layer for needs that few layers have. Each returns a layer again, so the loop
- * that runs a chain knows nothing of them, and the other layers do not pay for them. The timeout and
- * the breaker have files of their own.
+ * that runs a chain knows nothing of them, and the other layers do not pay for them. The timeout
+ * and the breaker have files of their own.
  */
 import { isThenable } from '../base/hooks.js';
 import type { StrayError } from './contract.js';
@@ -10,7 +10,10 @@ import { type Figures, STRAY_ERRORS } from './figures.js';
 /** A layer as the loop calls it, whatever its types. @internal */
 export type LayerFunction = (context: unknown, next: () => Promise<unknown>) => unknown;
 
-/** The layer inside a wrapper: its name for messages, its counters, and the way for stray errors. @internal */
+/**
+ * The layer inside a wrapper: its name for messages, its counters, and the way for stray errors.
+ * @internal
+ */
 export interface WrappedLayer {
   /** Name as in messages: `middleware "auth"`. */
   readonly label: string;
@@ -36,7 +39,7 @@ export function rejected(error: unknown): Promise<never> {
   return promise;
 }
 
-/** What is known of a promise that `next()` has returned. */
+/** State of a promise that `next()` has returned. */
 interface Tracking {
   /** Whether the layer has awaited the promise, returned it, or called its `then`. */
   isUsed: boolean;
@@ -48,9 +51,9 @@ type TrackedPromise = Promise<unknown> & { [TRACKING]: Tracking };
 
 /**
  * Prototype of tracked promises. `await`, `then` and a return from an async function all read the
- * `constructor` of a promise, and this getter notes it. A subclass of Promise would change the order
- * of microtasks. A property of the promise itself would take V8's fast paths from every promise of
- * the process; a prototype of our own does not.
+ * `constructor` of a promise, and this getter notes it. A subclass of Promise would change the
+ * order of microtasks. A property of the promise itself would take V8's fast paths from every
+ * promise of the process; a prototype of our own does not.
  */
 const trackedPrototype: object = Object.create(Promise.prototype, {
   constructor: {

@@ -6,7 +6,10 @@ import { isThenable } from '../base/hooks.js';
 import { DETACHED, ERRORS, type Figures, IN_FLIGHT, OBSERVED } from './figures.js';
 import type { CompiledLayer, LayerFunction } from './layers.js';
 
-/** Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a run. */
+/**
+ * Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a
+ * run.
+ */
 export interface MiddlewareTrace {
   /** Name of the chain. */
   readonly chain: string;
@@ -87,7 +90,10 @@ class Frame {
     figures.counters[IN_FLIGHT]!++;
   }
 
-  /** Ends the frame when `promise` settles. Returns a promise of its own, so that an unhandled rejection of the caller's stays one. */
+  /**
+   * Ends the frame when `promise` settles. Returns a promise of its own, so that an unhandled
+   * rejection of the caller's stays one.
+   */
   endAfter(promise: Promise<unknown>): Promise<unknown> {
     return promise.then(
       (value) => {
@@ -160,7 +166,10 @@ export function observedLayer(
   };
 }
 
-/** Returns a final next that notes its end in the frame of the last layer, whose own time it is not. @internal */
+/**
+ * Returns a final next that notes its end in the frame of the last layer, whose own time it is not.
+ * @internal
+ */
 export function observedFinal(
   { now }: ObservedChain,
   final: LayerFunction,

@@ -1,6 +1,6 @@
 /**
- * Runs a compiled chain. The loop dispatches from layer to layer and counts; everything else is done
- * by wrappers of the layers that need it.
+ * Runs a compiled chain. The loop dispatches from layer to layer and counts; everything else is
+ * done by wrappers of the layers that need it.
  */
 import { PortcullisError, wrongType } from '../base/errors.js';
 import { COUNT } from './figures.js';
@@ -38,7 +38,10 @@ export type ChainFunction = (context: unknown, finalNext?: LayerFunction) => Pro
 
 /** One run of a chain. */
 class Run {
-  /** Index of the last layer that the run has reached. To reach a layer again is to call `next()` twice. */
+  /**
+   * Index of the last layer that the run has reached. To reach a layer again is to call `next()`
+   * twice.
+   */
   index = -1;
 
   constructor(
@@ -51,8 +54,9 @@ class Run {
 }
 
 /**
- * Compiles layers to the function that runs them. The loop is a closure and not a class: with `this`,
- * a layer costs 5 % more on Node and up to 15 % more on Bun (`node bench/middleware.mjs sync`).
+ * Compiles layers to the function that runs them. The loop is a closure and not a class: with
+ * `this`, a layer costs 5 % more on Node and up to 15 % more on Bun
+ * (`node bench/middleware.mjs sync`).
  * @internal
  */
 export function compile(plan: ChainPlan): ChainFunction {
@@ -62,8 +66,8 @@ export function compile(plan: ChainPlan): ChainFunction {
   const observed = layers.map((layer, index) => observedLayer(plan, layer, index));
   const counters = layers.map((layer) => layer.figures.counters);
 
-  // The same code for all runs. Observed runs have other layers, instead of a branch in here: engines
-  // pay more for a branch that is taken once in 64 times than for the work behind it.
+  // The same code for all runs. Observed runs have other layers, instead of a branch in here:
+  // engines pay more for a branch that is taken once in 64 times than for the work behind it.
   const dispatch = (run: Run, index: number): Promise<unknown> => {
     if (index <= run.index) return calledTwice(layers[index - 1]);
     run.index = index;
@@ -94,7 +98,9 @@ export function compile(plan: ChainPlan): ChainFunction {
   });
 }
 
-/** Returns the function that checks the arguments of a run and gives it a signal, if it needs one. */
+/**
+ * Returns the function that checks the arguments of a run and gives it a signal, if it needs one.
+ */
 function entryOf(
   { hasSignal }: ChainPlan,
   start: (
@@ -103,8 +109,8 @@ function entryOf(
     signal: AbortSignal | undefined,
   ) => Promise<unknown>,
 ): ChainFunction {
-  // The number of arguments counts: without a final next nothing follows, as in koa, but a final next
-  // that is not a function is a mistake.
+  // The number of arguments counts: without a final next nothing follows, as in koa, but a final
+  // next that is not a function is a mistake.
   return function (context: unknown, finalNext?: LayerFunction): Promise<unknown> {
     if (typeof finalNext !== 'function' && arguments.length > 1)
       return Promise.reject(wrongType('finalNext', finalNext, 'a function'));

@@ -28,7 +28,9 @@ export interface Host {
   readonly env: { readonly [name: string]: string | undefined };
 }
 
-/** Returns the messages of an error and its causes. The loader's first attempt is the last cause. */
+/**
+ * Returns the messages of an error and its causes. The loader's first attempt is the last cause.
+ */
 function messagesOf(error: unknown): string[] {
   const messages: string[] = [];
   for (let at = error; at instanceof Error && messages.length < 16; at = at.cause)
@@ -72,7 +74,9 @@ class LoadFailure {
     );
   }
 
-  /** With these variables the loader tries no binary. Other values of the second one change nothing. */
+  /**
+   * With these variables the loader tries no binary. Other values of the second one change nothing.
+   */
   #webAssemblyIsRequested(): PortcullisError | undefined {
     const field =
       (this.#env['NAPI_RS_WASI_FLAVOR'] ?? '') !== ''
@@ -146,7 +150,11 @@ class LoadFailure {
   }
 }
 
-/** Returns the error that explains why the addon did not load, with the loader's error as its `cause`. @internal */
+/**
+ * Returns the error that explains why the addon did not load, with the loader's error as its
+ * `cause`.
+ * @internal
+ */
 export function explainLoadFailure(error: unknown, host: Host): PortcullisError {
   return new LoadFailure(error, host).explain();
 }
@@ -164,8 +172,8 @@ function remedyFor(reason: string): string {
 }
 
 /**
- * Loads the addon. Refuses a binary of another version, because JavaScript and Rust share the layout
- * of memory.
+ * Loads the addon. Refuses a binary of another version, because JavaScript and Rust share the
+ * layout of memory.
  *
  * @throws ERR_PLATFORM_UNSUPPORTED, ERR_ADDON_MISSING, ERR_ADDON_UNUSABLE
  * @internal
@@ -176,7 +184,8 @@ export function loadNative(load: () => unknown, host: Host): typeof Native {
   env['NAPI_RS_ENFORCE_VERSION_CHECK'] = '1';
   try {
     const loaded = load() as Partial<typeof Native>;
-    // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be another's.
+    // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be
+    // another's.
     if (typeof loaded.createConnections !== 'function')
       throw new Error('it is the addon of another package');
     return loaded as typeof Native;

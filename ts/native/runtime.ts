@@ -15,7 +15,10 @@ function isBefore(version: string, major: number, minor: number): boolean {
   return ownMajor < major || (ownMajor === major && ownMinor < minor);
 }
 
-/** Returns a sentence that says why a runtime is too old and how to update it, or `undefined`. @internal */
+/**
+ * Returns a sentence that says why a runtime is too old and how to update it, or `undefined`.
+ * @internal
+ */
 export function runtimeProblem(
   { node = '0', bun }: Versions,
   byRequire: boolean,

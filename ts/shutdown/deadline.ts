@@ -1,11 +1,13 @@
-/** Waiting, until a time that was set. */
+/** Waiting until a time that is set. */
 import type { TimerManager } from '../timers/manager.js';
 
-/** A moment to come, that other things can be waited for until. */
+/** A time to come, until which other work can be awaited. */
 export class Deadline {
+  /** Whether the time has come. */
   isPast = false;
-  readonly #come: Promise<void>;
+  /** Clears the timer. The time never comes then. */
   readonly cancel: () => void;
+  readonly #passed: Promise<void>;
 
   constructor(timers: TimerManager, delayMs: number) {
     const { promise, resolve } = deferred<void>();
@@ -13,12 +15,13 @@ export class Deadline {
       this.isPast = true;
       resolve();
     }, delayMs);
-    this.#come = promise;
+    this.#passed = promise;
     this.cancel = () => void timer.close();
   }
 
+  /** Waits for `work`, but not beyond the deadline. Rejects if `work` does. */
   async race(work: Promise<unknown>): Promise<void> {
-    await Promise.race([work, this.#come]);
+    await Promise.race([work, this.#passed]);
   }
 }
 

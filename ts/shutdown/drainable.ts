@@ -1,36 +1,47 @@
-/** What a shutdown drains. Adapters make these. */
+/** Servers as a shutdown sees them. Adapters make a `Drainable` of each. */
 
-/** One WebSocket, as a shutdown sees it. */
+/** A WebSocket of a `Drainable`. */
 export interface ShutdownSocket {
-  /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
+  /**
+   * `acknowledged`: the client has answered the close; `broken`: the connection ended without an
+   * answer.
+   */
   readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+  /** Begins the closing handshake. */
   close(code: number, reason: string): void;
+  /** Ends the connection at once. */
   terminate(): void;
 }
 
-/** Told of sockets that open and go. */
+/** Watcher of a drainable's WebSockets. */
 export interface SocketWatcher {
+  /** Called for each socket that opens. */
   opened(socket: ShutdownSocket): void;
+  /** Called for each socket that has ended. */
   gone(socket: ShutdownSocket): void;
 }
 
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.drainable(server)`. */
+/**
+ * A server, or anything else that can be drained. The guard of every adapter makes one:
+ * `guard.drainable(server)`. Every method is optional, and may throw: the shutdown goes on.
+ */
 export interface Drainable {
+  /** Name in errors and leftovers. */
   readonly name: string;
-  /** Accepts nobody new; what is under way goes on. */
+  /** Refuses new connections and requests. Those under way go on. */
   drain?(): void | Promise<void>;
-  /** Requests in flight. */
+  /** Returns the number of requests in flight. */
   requests?(): number;
-  /** After `drain`: resolves when no request is in flight. */
+  /** Called after `drain`. Resolves when no request is in flight. */
   whenIdle?(): Promise<void>;
-  /** The open WebSockets. */
+  /** Returns the open WebSockets. */
   sockets?(): Iterable<ShutdownSocket>;
-  /** Tells of those that open and go; returns what ends that. */
+  /** Calls `watcher` for sockets that open and end. Returns a function that ends this. */
   watchSockets?(watcher: SocketWatcher): () => void;
   /** Aborts the signals of the requests in flight. */
   abort?(): void;
-  /** After the hooks: gives back what is left. */
+  /** Called after the hooks: releases the server's resources. */
   stop?(): void | Promise<void>;
-  /** At the deadline: ends what is left at once. */
+  /** Called at the deadline, and if anything is left after `stop`: ends it at once. */
   destroy?(): void | Promise<void>;
 }

@@ -1,27 +1,44 @@
 import type { ManagedSocket } from '../connections/connection.js';
 
-/** A socket that remembers what was done to it. */
+/**
+ * Records the calls that a manager makes, in the place of a WebSocket.
+ *
+ * @example
+ * const socket = new FakeSocket();
+ * manager.addConnection('c1', socket, '192.0.2.1');
+ * manager.close();
+ * socket.closed; // [{ code: 1001, reason: 'Server shutdown' }]
+ */
 export class FakeSocket implements ManagedSocket {
-  /** 1 open, 2 closing, 3 closed. */
+  /** State of the socket: 1 open, 2 closing, 3 closed. */
   readyState = 1;
-  /** The closes it was asked for, in their order. */
+  /** Codes and reasons of all calls of `close()`. */
   readonly closed: { readonly code: number | undefined; readonly reason: string | undefined }[] =
     [];
-  /** What was sent, in its order. */
+  /** Data of all calls of `send()`. */
   readonly sent: unknown[] = [];
-  /** Whether it was cut off. */
+  /** Whether `terminate()` was called. */
   terminated = false;
 
-  /** Notes the close; `readyState` is 2 then. */
+  /**
+   * Records a close. `readyState` is 2 then.
+   *
+   * @param code close code
+   * @param reason close reason
+   */
   close(code?: number, reason?: string): void {
     this.closed.push({ code, reason });
     this.readyState = 2;
   }
-  /** Notes what is sent. */
+  /**
+   * Records a message.
+   *
+   * @param data the message
+   */
   send(data: unknown): void {
     this.sent.push(data);
   }
-  /** Notes that it was cut off; `readyState` is 3 then. */
+  /** Records that the connection was terminated. `readyState` is 3 then. */
   terminate(): void {
     this.terminated = true;
     this.readyState = 3;

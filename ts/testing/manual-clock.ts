@@ -3,21 +3,29 @@ import { outOfRange } from '../base/errors.js';
 import { driverOf } from '../timers/driver.js';
 
 /**
- * A clock that stands still until it is told to go on.
+ * A clock that stands still until a test advances it.
+ *
  * @example
  * const clock = new ManualClock();
  * const timers = new TimerManager({ clock });
+ * timers.setTimeout(() => console.log('a second'), 1000);
  * clock.advance(1000);
  */
 export class ManualClock implements Clock {
   #nowMs = 0;
   #alarm: { wake: () => void; at: number } | undefined;
 
-  /** Milliseconds since it was made. */
+  /** Returns the milliseconds by which the clock has been advanced. */
   now(): number {
     return this.#nowMs;
   }
-  /** Called by timers: rings at most one alarm, when it is told to go on. */
+  /**
+   * Arms the alarm, for timers. There is one alarm: a new one replaces it.
+   *
+   * @param wake called when `advance()` or `runNext()` reaches the time
+   * @param delayMs milliseconds from now
+   * @returns the alarm; its `ref()` and `unref()` do nothing
+   */
   arm(wake: () => void, delayMs: number): ClockAlarm {
     const alarm = { wake, at: this.#nowMs + delayMs };
     this.#alarm = alarm;
@@ -29,22 +37,28 @@ export class ManualClock implements Clock {
       unref: () => undefined,
     };
   }
-  /** Called by timers: rings at the next `advance`, also by 0. */
+  /**
+   * Arms the alarm for the next `advance()`, also one by 0. For timers.
+   *
+   * @param wake called then
+   */
   soon(wake: () => void): void {
     this.arm(wake, 0);
   }
-  /** Called by timers: itself, since it is never exchanged. */
+  /** Returns the clock itself, since nothing replaces it. For timers. */
   identity(): unknown {
     return this;
   }
-  /** Called by timers: does nothing, microtasks run when the test awaits. */
+  /** Does nothing: microtasks run when the test awaits. For timers. */
   checkpoint(): void {
-    // The test's own turn.
+    // A call of `advance()` is one turn of the test.
   }
 
   /**
-   * Moves on by `byMs` and runs what becomes due, each timer at its own time.
-   * @throws ERR_OUT_OF_RANGE unless `byMs` is a finite number of at least 0
+   * Advances the clock and runs the timers that become due, each at its own time.
+   *
+   * @param byMs milliseconds, a finite number of at least 0
+   * @throws ERR_OUT_OF_RANGE
    */
   advance(byMs: number): void {
     if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity)
@@ -54,11 +68,15 @@ export class ManualClock implements Clock {
     this.#nowMs = until;
   }
 
-  /** Moves on to the next timer and runs it; `false` if there is none. */
+  /**
+   * Advances the clock to the next timer and runs it.
+   *
+   * @returns `false` if no timer is pending
+   */
   runNext(): boolean {
     const driver = driverOf(this);
     if (driver.next() === Infinity) return false;
-    // An alarm may be early, when the next deadline is far off.
+    // The alarm can be too early if the next deadline is far off: rung then, it is armed again.
     while (this.#alarm !== undefined && this.#alarm.at < this.#nowMs + driver.next() - driver.now())
       this.#ring(this.#alarm);
     if (this.#alarm !== undefined) this.#ring(this.#alarm);

@@ -14,7 +14,9 @@ const ALARM_MAX_MS = 2 ** 31 - 1;
 // -1 in an Int32Array. With 2^32-1 in a Uint32Array, engines would convert slots to doubles.
 const NIL = -1;
 const FIRST_CAPACITY = 1024;
-/** Slots by which the columns grow at most: to double a larger table would leave half of it idle. */
+/**
+ * Slots by which the columns grow at most: to double a larger table would leave half of it idle.
+ */
 const GROWTH_MAX = 2 ** 17;
 /** Bits of a slot's flags. */
 const REF = 1;
@@ -53,11 +55,11 @@ class Batch {
 }
 
 /**
- * The timers of one clock: a timing wheel with one alarm. A timer is a slot in columns, 57 bytes. Its
- * arguments, name and signal, which few timers have, are kept apart.
+ * The timers of one clock: a timing wheel with one alarm. A timer is a slot in columns, 57 bytes.
+ * Its arguments, name and signal, which few timers have, are kept apart.
  *
- * A slot and its generation name one timer for good: the generation goes up whenever the slot is used
- * again.
+ * A slot and its generation name one timer for good: the generation goes up whenever the slot is
+ * used again.
  * @internal
  */
 export class Driver {
@@ -71,7 +73,10 @@ export class Driver {
   #capacity = FIRST_CAPACITY;
   #generations = new Int32Array(FIRST_CAPACITY);
   #delays = new Float64Array(FIRST_CAPACITY);
-  /** For snapshots only. Exact to a 16-millionth of the driver's age: a tenth of a second in three weeks. */
+  /**
+   * For snapshots only. Exact to a 16-millionth of the driver's age: a tenth of a second in three
+   * weeks.
+   */
   #created = new Float32Array(FIRST_CAPACITY);
   #flags = new Uint8Array(FIRST_CAPACITY);
   /** The next slot of the list, or the next free slot. */
@@ -88,7 +93,9 @@ export class Driver {
   #alarmAt = Infinity;
   #alarmRefed = true;
   #identity: unknown;
-  /** Added to the clock's time, so that driver time is continuous when fake timers change the clock. */
+  /**
+   * Added to the clock's time, so that driver time is continuous when fake timers change the clock.
+   */
   #offset = 0;
   #last = 0;
 
@@ -248,7 +255,10 @@ export class Driver {
     return isPending;
   }
 
-  /** Whether a timer is pending, and in `list`. The caller may pass any number: it may come from the application. */
+  /**
+   * Whether a timer is pending, and in `list`. The caller may pass any number: it may come from the
+   * application.
+   */
   has(slot: number, generation: number, list?: TimerList): boolean {
     return (
       this.#generations[slot] === generation &&
@@ -426,7 +436,10 @@ export class Driver {
 
 const HALF = 2 ** 30;
 
-/** Rounds up a number from 0 to 2^48, in integers: on Bun, `Math.ceil` costs more than the wheel's work. */
+/**
+ * Rounds up a number from 0 to 2^48, in integers: on Bun, `Math.ceil` costs more than the wheel's
+ * work.
+ */
 function wholeAbove(ms: number): number {
   const high = (ms * (1 / HALF)) | 0;
   const rest = ms - high * HALF;

@@ -1,7 +1,11 @@
 /** The handle of a timer, which `setTimeout` and `setInterval` return. */
 import { type Driver, SLOTS_MAX, type TimerCallback } from './driver.js';
 
-/** Everything but the delay from which a timer is armed; `refresh()` arms a fired timeout from it again. @internal */
+/**
+ * Everything but the delay from which a timer is armed; `refresh()` arms a fired timeout from it
+ * again.
+ * @internal
+ */
 export interface TimerSpec {
   readonly callback: TimerCallback;
   readonly args: unknown[] | undefined;
@@ -24,8 +28,8 @@ export interface TimerOwner {
 }
 
 /**
- * Handle of one timer. It works wherever the host's `Timeout` does. A timer goes on without its
- * handle: nothing is lost if nobody keeps it.
+ * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
+ * goes on without its handle.
  *
  * @example
  * const timer = timers.setTimeout(() => flush(), 1000).unref();

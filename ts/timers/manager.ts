@@ -71,7 +71,8 @@ export class TimerManager {
    * @param delay 1 to 2^47 ms, or options; default 1
    * @param args arguments of the callback
    * @returns the handle of the timer
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+   * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setTimeout<A extends unknown[]>(
     callback: Callback<A>,
@@ -89,7 +90,8 @@ export class TimerManager {
    * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
    * @param args arguments of the callback
    * @returns the handle of the timer
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+   * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setInterval<A extends unknown[]>(
     callback: Callback<A>,
@@ -179,7 +181,8 @@ export class TimerManager {
   /**
    * Clears a timer of either kind.
    *
-   * @param timer its handle, or its number as a number or text; any other value is ignored, as on the host
+   * @param timer its handle, or its number as a number or text; any other value is ignored, as on
+   * the host
    */
   clearTimeout(timer: TimerHandle | number | string | null | undefined): void {
     if (TimerHandle.is(timer)) {
@@ -203,8 +206,8 @@ export class TimerManager {
   }
 
   /**
-   * Clears all timers, those of its scopes included, and ends the manager. A timer that is set later
-   * is inert: it is counted and never fires. May be called again, and from a callback.
+   * Clears all timers, those of its scopes included, and ends the manager. A timer that is set
+   * later is inert: it is counted and never fires. May be called again, and from a callback.
    *
    * @returns the numbers of timers cleared
    */
@@ -276,12 +279,13 @@ export class TimerManager {
   }
 
   /**
-   * Waits.
+   * Waits for a time.
    *
    * @param delayMs 1 to 2^47 ms
    * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
    * @returns a promise that resolves after the delay
-   * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+   * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`;
+   * ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
    */
   sleep(
     delayMs: number,
@@ -323,7 +327,8 @@ export class TimerManager {
    * @param delayMs the time between two ticks, 1 to 2^47 ms
    * @param options `signal` ends the iteration
    * @returns an iterator, whose values are the numbers of ticks since the last one
-   * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+   * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE,
+   * ERR_UNKNOWN_OPTION for the options
    */
   async *interval(
     delayMs: number,

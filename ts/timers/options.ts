@@ -5,7 +5,10 @@ import { knownOptions } from '../base/options.js';
 
 /** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
 export interface TimerOptions {
-  /** Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1, as on the host. Default 1. */
+  /**
+   * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
+   * as on the host. Default 1.
+   */
   readonly delayMs?: number;
   /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
   readonly name?: string;
@@ -14,8 +17,8 @@ export interface TimerOptions {
   /** Whether the timer keeps the process alive. Default `true`. */
   readonly ref?: boolean;
   /**
-   * What an interval does at a tick while the promise of the last one is pending: `allow` calls the
-   * callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
+   * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
+   * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
    * promise has settled. Default `allow`.
    */
   readonly overlap?: 'allow' | 'skip' | 'queue';
@@ -25,11 +28,17 @@ export interface TimerOptions {
 export interface TimerManagerOptions {
   /** Clock that drives the timers. Default: the host's. */
   readonly clock?: Clock;
-  /** Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert. Default `false`. */
+  /**
+   * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
+   * Default `false`.
+   */
   readonly strict?: boolean;
   /** Owner that `snapshot()` shows. Default `timers`. */
   readonly name?: string;
-  /** `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host does; `none` saves the cost. Default `capture`. */
+  /**
+   * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
+   * does; `none` saves the cost. Default `capture`.
+   */
   readonly context?: 'capture' | 'none';
 }
 
@@ -45,7 +54,10 @@ export function delayOf(delay: unknown): number {
   return number >= 1 ? Math.min(number, DELAY_MAX_MS) : 1;
 }
 
-/** Returns the checked options of a manager. Each is read once, so that the checked value is the used one. */
+/**
+ * Returns the checked options of a manager. Each is read once, so that the checked value is the
+ * used one.
+ */
 export function checkedManagerOptions(options: TimerManagerOptions) {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
@@ -60,7 +72,10 @@ export function checkedManagerOptions(options: TimerManagerOptions) {
   return { clock, strict, name, context };
 }
 
-/** Returns the checked options of a timer. They are copied by name: a spread costs as much as the timer. */
+/**
+ * Returns the checked options of a timer. They are copied by name: a spread costs as much as the
+ * timer.
+ */
 export function checkedTimerOptions(
   kind: 'timeout' | 'interval',
   given: TimerOptions,

@@ -1,5 +1,5 @@
 /**
- * Hierarchical timing wheel (Varghese & Lauck, scheme 7) with 64 slots a level, over typed arrays.
+ * Hierarchical timing wheel (Varghese & Lauck, scheme 7) with 64 lists a level, over typed arrays.
  *
  * ```text
  * level 0   64 x 1 ms       occupied 0b..
@@ -14,16 +14,19 @@
  * - An armed timer is in exactly one list: that of the highest six-bit digit in which its deadline
  *   differs from the current time.
  * - `advance(now)` yields no timer before its deadline, and none twice.
- * - Timers come out in the order of their deadlines, those of one deadline in the order in which they
- *   were armed: a timer is appended at the tail of its list, and a list cascades exactly when time
- *   enters its range, so no timer can be in a list of the lower level before.
+ * - Timers come out in the order of their deadlines, those of one deadline in the order in which
+ *   they were armed: a timer is appended at the tail of its list, and a list cascades exactly when
+ *   time enters its range, so no timer is in a list of a lower level before.
  */
 
 const LEVELS = 8;
-const SLOTS = 64;
+const LISTS = 64;
 const NIL = -1;
 const UNLINKED = -2;
-/** Times are split at 30 bits, which five levels cover: both engines are fast at integers below 2^30. */
+/**
+ * Times are split at 30 bits, which five levels cover: both engines are fast at integers below
+ * 2^30.
+ */
 const HALF_LEVELS = 5;
 const HALF = 2 ** 30;
 /** The latest deadline, ms. A later one counts as this. */
@@ -34,8 +37,8 @@ export class Wheel {
   #elapsed = 0;
   #elapsedHigh = 0;
   #elapsedLow = 0;
-  readonly #heads = new Int32Array(LEVELS * SLOTS).fill(NIL);
-  readonly #tails = new Int32Array(LEVELS * SLOTS).fill(NIL);
+  readonly #heads = new Int32Array(LEVELS * LISTS).fill(NIL);
+  readonly #tails = new Int32Array(LEVELS * LISTS).fill(NIL);
   /** One bit a list, set if the list is not empty: two words a level. */
   readonly #occupied = new Int32Array(LEVELS * 2);
   #when: Float64Array;
@@ -69,7 +72,10 @@ export class Wheel {
     return this.#when[slot]!;
   }
 
-  /** Arms `slot` for `when`, in whole milliseconds. Moves it if it is armed; a past deadline is due at the next `advance`. */
+  /**
+   * Arms `slot` for `when`, in whole milliseconds. Moves it if it is armed; a past deadline is due
+   * at the next `advance`.
+   */
   arm(slot: number, when: number): void {
     if (this.#next[slot] !== UNLINKED) this.#unlink(slot);
     this.#when[slot] = when > this.#elapsed ? Math.min(when, WHEN_MAX) : this.#elapsed;
@@ -82,8 +88,9 @@ export class Wheel {
   }
 
   /**
-   * Disarms the slots that are due at `now` and writes them to `due`, at most as many as it holds. If
-   * `due` is full, more may be due at the same `now`. A `now` before the last one counts as the last.
+   * Disarms the slots that are due at `now` and writes them to `due`, at most as many as it holds.
+   * If `due` is full, more may be due at the same `now`. A `now` before the last one counts as the
+   * last.
    *
    * @returns the number of slots written
    */
@@ -116,8 +123,8 @@ export class Wheel {
   }
 
   /**
-   * Returns the time at which `advance` has to be called next, or `Infinity`: the earliest deadline, or
-   * a time before it if its list is longer than 64.
+   * Returns the time at which `advance` has to be called next, or `Infinity`: the earliest
+   * deadline, or a time before it if its list is longer than 64.
    */
   next(): number {
     const level = this.#firstLevel();
@@ -141,7 +148,10 @@ export class Wheel {
     this.#elapsedLow = when - this.#elapsedHigh * HALF;
   }
 
-  /** Returns the lowest level with timers, whose first list begins before all others; -1 if there is none. */
+  /**
+   * Returns the lowest level with timers, whose first list begins before all others; -1 if there is
+   * none.
+   */
   #firstLevel(): number {
     const occupied = this.#occupied;
     for (let level = 0; level < LEVELS; level++)
@@ -149,7 +159,10 @@ export class Wheel {
     return -1;
   }
 
-  /** Returns the time at which the range of a level's first occupied list begins. No list before the current time is occupied. */
+  /**
+   * Returns the time at which the range of a level's first occupied list begins. No list before the
+   * current time is occupied.
+   */
   #startOf(level: number): number {
     const low = this.#occupied[level * 2]!;
     const digit =
@@ -157,24 +170,27 @@ export class Wheel {
         ? 63 - Math.clz32(lowestBit(this.#occupied[level * 2 + 1]!))
         : 31 - Math.clz32(lowestBit(low));
     const unit = 64 ** level;
-    return Math.floor(this.#elapsed / (unit * SLOTS)) * unit * SLOTS + digit * unit;
+    return Math.floor(this.#elapsed / (unit * LISTS)) * unit * LISTS + digit * unit;
   }
 
-  /** Returns the list for `when`: its level is the highest six-bit digit in which `when` differs from the current time. */
+  /**
+   * Returns the list for `when`: its level is the highest six-bit digit in which `when` differs
+   * from the current time.
+   */
   #listFor(when: number): number {
     // Neither `Math.floor` nor `%`: on doubles, both are calls into a library.
     const high = (when * (1 / HALF)) | 0;
     if (high === this.#elapsedHigh) {
       const low = (when - high * HALF) | 0;
-      const level = ((31 - Math.clz32((low ^ this.#elapsedLow) | (SLOTS - 1))) / 6) | 0;
-      return level * SLOTS + ((low >>> (6 * level)) & (SLOTS - 1));
+      const level = ((31 - Math.clz32((low ^ this.#elapsedLow) | (LISTS - 1))) / 6) | 0;
+      return level * LISTS + ((low >>> (6 * level)) & (LISTS - 1));
     }
-    const level = ((31 - Math.clz32((high ^ this.#elapsedHigh) | (SLOTS - 1))) / 6) | 0;
-    return (HALF_LEVELS + level) * SLOTS + ((high >>> (6 * level)) & (SLOTS - 1));
+    const level = ((31 - Math.clz32((high ^ this.#elapsedHigh) | (LISTS - 1))) / 6) | 0;
+    return (HALF_LEVELS + level) * LISTS + ((high >>> (6 * level)) & (LISTS - 1));
   }
 
   #listOf(when: number, level: number): number {
-    return level * SLOTS + (Math.floor(when / 64 ** level) % SLOTS);
+    return level * LISTS + (Math.floor(when / 64 ** level) % LISTS);
   }
 
   /** Moves the timers of a list to the levels below. */
