@@ -2,31 +2,459 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { KeyObject } from 'node:crypto';
 
-/** How often something may happen: `limit` times in `windowMs`, with `burst` at once (GCRA). */
+/**
+ * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
+ * goes on without its handle.
+ *
+ * @example
+ * const timer = timers.setTimeout(() => flush(), 1000).unref();
+ * timer.refresh(); // the second begins anew
+ * timer.close();
+ */
+declare class TimerHandle {
+    #private;
+    /** Kind of timer. */
+    readonly kind: 'timeout' | 'interval';
+    /** Name from the timer's options, or `undefined`. */
+    get name(): string | undefined;
+    /**
+     * Lets the timer keep the process alive.
+     *
+     * @returns this handle
+     */
+    ref(): this;
+    /**
+     * Lets the process end while the timer is pending.
+     *
+     * @returns this handle
+     */
+    unref(): this;
+    /** Whether the timer keeps the process alive while it is pending. */
+    hasRef(): boolean;
+    /**
+     * Starts the delay anew. A timeout that has fired is armed again; a timer that was cleared, or
+     * whose signal has aborted, is not.
+     *
+     * @returns this handle
+     */
+    refresh(): this;
+    /**
+     * Clears the timer. May be called again.
+     *
+     * @returns this handle
+     */
+    close(): this;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
+    /** Returns the timer's number, which `clearTimeout` takes in the place of the handle. */
+    [Symbol.toPrimitive](): number;
+}
+
+/** A source of time with one alarm. It drives the timers of a `TimerManager`. */
+interface Clock {
+    /** Returns monotonic time, ms. */
+    now(): number;
+    /** Arms the alarm: calls `wake` once, after `delayMs` milliseconds. Returns the armed alarm. */
+    arm(wake: () => void, delayMs: number): ClockAlarm;
+    /** Calls `wake` in the next turn of the event loop. */
+    soon(wake: () => void): void;
+    /** Returns a value that changes when fake timers replace the host's timers, or are removed. */
+    identity(): unknown;
+    /** Runs pending microtasks, as hosts do between two timers. */
+    checkpoint(): void;
+}
+/** An armed alarm of a `Clock`. */
+interface ClockAlarm {
+    /** Disarms the alarm. */
+    cancel(): void;
+    /** Keeps the process alive while the alarm is armed. */
+    ref(): void;
+    /** Lets the process end while the alarm is armed. */
+    unref(): void;
+}
+
+/** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
+interface TimerOptions {
+    /**
+     * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
+     * as on the host. Default 1.
+     */
+    readonly delayMs?: number;
+    /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
+    readonly name?: string;
+    /** Clears the timer when it aborts. Default: none. */
+    readonly signal?: AbortSignal;
+    /** Whether the timer keeps the process alive. Default `true`. */
+    readonly ref?: boolean;
+    /**
+     * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
+     * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
+     * promise has settled. Default `allow`.
+     */
+    readonly overlap?: 'allow' | 'skip' | 'queue';
+}
+/** Options of a `TimerManager`. */
+interface TimerManagerOptions {
+    /** Clock that drives the timers. Default: the host's. */
+    readonly clock?: Clock;
+    /**
+     * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
+     * Default `false`.
+     */
+    readonly strict?: boolean;
+    /** Owner that `snapshot()` shows. Default `timers`. */
+    readonly name?: string;
+    /**
+     * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
+     * does; `none` saves the cost. Default `capture`.
+     */
+    readonly context?: 'capture' | 'none';
+}
+
+/** Numbers of timers that `close()` has cleared. */
+interface CleanupResult {
+    /** Timeouts. */
+    readonly timeouts: number;
+    /** Intervals. */
+    readonly intervals: number;
+}
+/** One pending timer of a `TimerSnapshot`. */
+interface TimerSnapshotEntry {
+    /** Name from the timer's options. */
+    readonly name: string | undefined;
+    /** Name of the manager or scope that holds the timer. */
+    readonly owner: string;
+    /** Kind of timer. */
+    readonly kind: 'timeout' | 'interval';
+    /** Milliseconds since the timer was set. */
+    readonly ageMs: number;
+    /** Milliseconds until the timer fires next; 0 if it is due. */
+    readonly nextInMs: number;
+    /** Whether the timer keeps the process alive. */
+    readonly ref: boolean;
+}
+/** The pending timers of a manager and of its scopes. */
+interface TimerSnapshot {
+    /** Number of pending timers. */
+    readonly active: number;
+    /** Number of pending timeouts. */
+    readonly timeouts: number;
+    /** Number of pending intervals. */
+    readonly intervals: number;
+    /** Number of timers that were set after `close()`, and so never fire. */
+    readonly inert: number;
+    /** Milliseconds until a timer fires next; `null` if none is pending. */
+    readonly nextInMs: number | null;
+    /** Age of the oldest timer, ms; `null` if none is pending. */
+    readonly oldestAgeMs: number | null;
+    /** The pending timers, the oldest first; at most 1,000. */
+    readonly timers: readonly TimerSnapshotEntry[];
+}
+
+type Callback<A extends unknown[]> = (...args: A) => unknown;
+/**
+ * Owns a server's timers, so that one call ends them all.
+ *
+ * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
+ * their deadlines and never early. An error thrown by a callback becomes an uncaught exception, and
+ * the other due timers still run.
+ *
+ * @example
+ * const timers = new TimerManager();
+ * timers.setInterval(() => flush(), 1000);
+ * timers.close(); // { timeouts: 0, intervals: 1 }
+ */
+declare class TimerManager {
+    #private;
+    /** Owner that `snapshot()` shows. */
+    readonly name: string;
+    /**
+     * @param options see `TimerManagerOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the option
+     */
+    constructor(options?: TimerManagerOptions);
+    /**
+     * Calls `callback` once, after a delay.
+     *
+     * @param callback the function to call
+     * @param delay 1 to 2^47 ms, or options; default 1
+     * @param args arguments of the callback
+     * @returns the handle of the timer
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+     * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+     */
+    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /**
+     * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
+     * skipped.
+     *
+     * @param callback the function to call
+     * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
+     * @param args arguments of the callback
+     * @returns the handle of the timer
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+     * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
+     */
+    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
+    /**
+     * Clears a timer of either kind.
+     *
+     * @param timer its handle, or its number as a number or text; any other value is ignored, as on
+     * the host
+     */
+    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
+    /**
+     * The same as `clearTimeout()`.
+     *
+     * @param timer as for `clearTimeout()`
+     */
+    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
+    /**
+     * Clears all timers, those of its scopes included, and ends the manager. A timer that is set
+     * later is inert: it is counted and never fires. May be called again, and from a callback.
+     *
+     * @returns the numbers of timers cleared
+     */
+    close(): CleanupResult;
+    /**
+     * The same as `close()`, under the name it has in the same design in plain JavaScript.
+     *
+     * @returns the numbers of timers cleared
+     */
+    cleanup(): CleanupResult;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
+    /** Returns the number of pending timers, those of its scopes included. */
+    getActiveTimersCount(): number;
+    /**
+     * Makes a child manager with the same clock and options. Its `close()` clears its own timers; the
+     * `close()` of this manager clears both.
+     *
+     * @param name owner that `snapshot()` shows; default: this manager's name and `.scope`
+     * @returns the child
+     * @throws ERR_INVALID_ARG_TYPE if `name` is not a string
+     */
+    scope(name?: string): TimerManager;
+    /**
+     * Waits for a time.
+     *
+     * @param delayMs 1 to 2^47 ms
+     * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
+     * @returns a promise that resolves after the delay
+     * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`;
+     * ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
+     */
+    sleep(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+        readonly ref?: boolean;
+    }): Promise<void>;
+    /**
+     * Iterates over the ticks of an interval, until `close()`.
+     *
+     * @param delayMs the time between two ticks, 1 to 2^47 ms
+     * @param options `signal` ends the iteration
+     * @returns an iterator, whose values are the numbers of ticks since the last one
+     * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE,
+     * ERR_UNKNOWN_OPTION for the options
+     */
+    interval(delayMs: number, options?: {
+        readonly signal?: AbortSignal;
+    }): AsyncGenerator<number, void, undefined>;
+    /** Returns the pending timers, those of its scopes included. */
+    snapshot(): TimerSnapshot;
+    /**
+     * Checks at the end of a test that no timer is pending.
+     *
+     * @throws ERR_TIMER_LEAK, naming up to ten pending timers
+     */
+    assertNoLeaks(): void;
+}
+
+/** Further data on a client. The sets are made on first use. */
+interface ConnectionMetadata {
+    /** Address of the client. */
+    readonly ip: string;
+    /** `User-Agent` of the client; empty if there is none. */
+    readonly userAgent: string;
+    /** User of the connection, if there is one. */
+    readonly userId?: string | undefined;
+    /** Session of the client, as it was added. */
+    readonly sessionId?: string | undefined;
+    /** Rooms: yours to fill. */
+    readonly rooms: Set<string>;
+    /** Subscriptions: yours to fill. */
+    readonly subscriptions: Set<string>;
+    /** Data of your own: the very object that the connection was added with. */
+    readonly customData: Record<string, unknown>;
+}
+/** Data on a client, given when its connection is added. */
+interface MetadataInput {
+    /** `User-Agent` of the client. */
+    readonly userAgent?: string;
+    /** Session of the client. */
+    readonly sessionId?: string;
+    /** Data of your own. */
+    readonly customData?: Record<string, unknown>;
+}
+
+/** Reason of a refusal, as a stable code. */
+type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
+/** A refusal: the outcome of an admission that a limit forbids. */
+interface Refusal {
+    readonly success: false;
+    /** Text for the client. */
+    readonly reason: string;
+    /** Stable code. */
+    readonly code: RefusalCode;
+    /** Milliseconds until a retry may succeed: at least 1. */
+    readonly retryAfterMs: number;
+}
+
+/** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
+interface ManagedSocket {
+    /** Starts the closing handshake. */
+    close(code?: number, reason?: string): unknown;
+    /** Ends the socket at once. Called when the peer does not answer a close. */
+    terminate?(): unknown;
+    /** 3 once the socket has ended. */
+    readonly readyState?: number;
+}
+/**
+ * Outcome of `received()`. `ok`: handle the message. `drop`: it is over its rate, ignore it.
+ * `close`: it is over its rate, and the connection is being closed. `stale`: the connection was
+ * released before. A string and not a result object, since messages must not allocate.
+ */
+type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
+/**
+ * One admitted connection. Its figures stand in typed arrays, of which the core reads the stamp of
+ * the last activity: counting a message costs no native call and no allocation.
+ *
+ * @example
+ * socket.on('message', (data) => {
+ *   if (connection.received(data.length) === 'ok') handle(data);
+ * });
+ */
+declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
+    #private;
+    /** The id that the connection was added with. */
+    readonly id: string;
+    /** The socket that the connection was added with. */
+    readonly socket: S;
+    /**
+     * Counts a received message and marks the connection active. Costs a few stores; with a message or
+     * byte rate also a clock reading.
+     * @param bytes size of the message: a whole number of at least 0
+     * @returns what to do with the message; see `ReceiveOutcome`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     */
+    received(bytes: number): ReceiveOutcome;
+    /**
+     * Counts a sent message. This is no activity: a connection that only receives goes idle.
+     * @param bytes size of the message: a whole number of at least 0
+     * @returns `'stale'` if the connection was released before; a string, since messages must not
+     * allocate a result object
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     */
+    sent(bytes: number): 'ok' | 'stale';
+    /**
+     * Marks the connection active, to the millisecond, which costs a clock reading.
+     * @returns `'stale'` if the connection was released before
+     */
+    touch(): 'ok' | 'stale';
+    /**
+     * Moves the connection's seat to a user, in one step, for a login after the upgrade.
+     * @param userId 1 to 1024 characters
+     * @returns a refusal if the user is at the limit; the seat is then where it was
+     * @throws ERR_INVALID_ARG_TYPE
+     * @example
+     * const bound = connection.bindUser('user-1');
+     * if (!bound.success) connection.close(1008, bound.reason);
+     */
+    bindUser(userId: string): {
+        readonly success: true;
+    } | Refusal;
+    /**
+     * Gives the seat back, then closes the socket. Calls the socket's `terminate()` if the peer does
+     * not answer within `closeTimeoutMs`. Does nothing once the connection is released.
+     * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455, 7.4). Default 1000.
+     * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a code that must not be sent
+     */
+    close(code?: number, reason?: string): void;
+    /** Address of the client, as it was given. */
+    get ip(): string;
+    /** User of the connection, if it has one. */
+    get userId(): string | undefined;
+    /** True while the connection holds its seat. */
+    get isAlive(): boolean;
+    /** Messages received. */
+    get messageCount(): number;
+    /** Bytes received. */
+    get bytesReceived(): number;
+    /** Bytes sent. */
+    get bytesSent(): number;
+    /** Time of the opening: wall-clock milliseconds since 1970. */
+    get createdAt(): number;
+    /**
+     * Time of the last received message: wall-clock milliseconds since 1970, accurate to a tick of at
+     * most 250 ms. May be set, to any finite number.
+     */
+    get lastActivity(): number;
+    set lastActivity(wallMs: number);
+    /** Further data on the client. */
+    get metadata(): ConnectionMetadata;
+}
+
+/** A seat that is held before its connection opens. */
+interface Lease {
+    readonly success: true;
+    /** The seat, as one number: generation of the slot * 2^22 + slot. */
+    readonly handle: number;
+    /** Address that the seat was taken for. */
+    readonly ip: string;
+    /** User that the seat was taken for, if any. */
+    readonly userId: string | undefined;
+}
+/** Outcome of `addConnection` and `commit`: a connection, or a refusal. */
+type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
+    readonly success: true;
+    readonly reason?: undefined;
+    readonly code?: undefined;
+    readonly retryAfterMs?: undefined;
+    readonly connection: ManagedConnection<S>;
+} | (Refusal & {
+    readonly connection?: undefined;
+});
+
+/** A rate of connects: `limit` in each `windowMs`, of which `burst` may come at once (GCRA). */
 interface ConnectRate {
-    /** Events in each window: 1 to 1,000,000. */
+    /** Connects in each window: 1 to 1,000,000. */
     readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
+    /** Length of the window: 1 to 2^30 ms. */
     readonly windowMs: number;
-    /** Events at once: 1 to 1,000,000. Default: `limit`. */
+    /** Connects at once: 1 to 1,000,000. Default: `limit`. */
     readonly burst?: number | undefined;
 }
-/** What is done with a message over its rate. */
+/** Action for a message over its rate. */
 type RateAction = 'drop' | 'close' | 'report';
-/** How many messages, or bytes, one connection may send, and what is done with what is over. */
+/** A rate of the messages, or of the bytes, that one connection may send, and the action beyond it. */
 interface MessageRate {
     /** Messages or bytes in each window: 1 to 2^30. */
     readonly limit: number;
-    /** The window, milliseconds: 1 to 2^30. */
+    /** Length of the window: 1 to 2^30 ms. */
     readonly windowMs: number;
-    /** Messages or bytes at once: 1 to 2^30; a message of more bytes is always over. Default: `limit`. */
+    /**
+     * Messages or bytes at once: 1 to 2^30. A single message of more bytes than this is always over
+     * the rate. Default: `limit`.
+     */
     readonly burst?: number | undefined;
     /**
-     * `drop`: `received` says so and the caller ignores the message; `close`: the connection is
-     * closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
+     * `drop`: `received()` returns `'drop'` and the caller ignores the message; `close`: the
+     * connection is closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
      */
     readonly action?: RateAction | undefined;
 }
+
 /** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
 interface ConnectionLimits {
     /** Connections in all, over every worker that shares the name. */
@@ -41,540 +469,267 @@ interface ConnectionLimits {
     readonly maxAnonymousConnections?: number | undefined;
     /** Connections without a user, per address. */
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
-    /** Connections from what is no address, all together. Default: `maxConnectionsPerIp`. */
+    /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
-    /** Bits of the prefix: 1 to 128; fixed for the life of the index. Default 64. */
+    /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
-    /** Connects per address. */
+    /** Rate of connects per address. */
     readonly connectRatePerIp?: ConnectRate | undefined;
-    /** Connects per user. */
+    /** Rate of connects per user. */
     readonly connectRatePerUser?: ConnectRate | undefined;
-    /** Messages of each connection. */
+    /** Rate of the messages of each connection. */
     readonly messageRate?: MessageRate | undefined;
-    /** Bytes of each connection. */
+    /** Rate of the bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
-    /** Idle time after which a connection is closed: 1 to 2^30 ms. Only what is received counts as activity; behind an adapter that includes pings and pongs. */
+    /**
+     * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
+     * adapter this includes pings and pongs.
+     */
     readonly connectionTimeoutMs?: number | undefined;
-    /** How often to look for idle connections: 1 to 2^30 ms. Default 5000. */
+    /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
     readonly cleanupIntervalMs?: number | undefined;
 }
-/** Why a connection was refused. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
-/** A refusal, and what to tell the client. */
-interface Refusal {
-    readonly success: false;
-    readonly reason: string;
-    readonly code: RefusalCode;
-    /** Milliseconds until a retry may succeed: at least 1. */
-    readonly retryAfterMs: number;
-}
 
-/** Something that can be closed. */
-interface ManagedSocket {
-    close(code?: number, reason?: string): unknown;
-    terminate?(): unknown;
-    readonly readyState?: number;
-}
-/** What else is known of a client. The sets are made on first use. */
-interface ConnectionMetadata {
-    readonly ip: string;
-    readonly userAgent: string;
-    readonly userId?: string | undefined;
-    readonly sessionId?: string | undefined;
-    readonly rooms: Set<string>;
-    readonly subscriptions: Set<string>;
-    readonly customData: Record<string, unknown>;
-}
-/** What the caller may say of a client. */
-interface MetadataInput {
-    readonly userAgent?: string;
-    readonly sessionId?: string;
-    readonly customData?: Record<string, unknown>;
-}
-/**
- * Whether to go on with a message: `ok`; `drop` it, it is over its rate; `close`, the connection
- * is being closed for it; `stale`, the connection was released before.
- */
-type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
-/**
- * One admitted connection. Its figures are read from, and written to, memory shared with the core.
- *
- * @example
- * socket.on('message', (data) => {
- *   if (connection.received(data.length) === 'ok') handle(data);
- * });
- */
-declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
-    #private;
-    /** The id it was added with. */
-    readonly id: string;
-    /** The socket it was added with. */
-    readonly socket: S;
-    /**
-     * Counts a message and marks the connection active. Costs a few stores; with a message or byte
-     * rate also a clock reading.
-     * @param bytes its size, a whole number of at least 0
-     * @returns whether to go on with the message
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
-     */
-    received(bytes: number): ReceiveOutcome;
-    /**
-     * Counts what was sent. A connection that is only sent to still goes idle.
-     * @param bytes a whole number of at least 0
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
-     */
-    sent(bytes: number): 'ok' | 'stale';
-    /** Marks the connection active, to the millisecond. */
-    touch(): 'ok' | 'stale';
-    /**
-     * Makes the connection that of `userId`, in one step; a refusal leaves everything as it was.
-     * @throws ERR_INVALID_ARG_TYPE unless `userId` is a string of 1 to 1024 characters
-     */
-    bindUser(userId: string): {
-        readonly success: true;
-    } | Refusal;
-    /**
-     * Gives the seat back, then closes the socket; `terminate()` follows if the peer does not answer.
-     * @param code 1000 to 1014 as far as an endpoint may send it, or 3000 to 4999
-     * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
-     * @throws ERR_OUT_OF_RANGE for a code that must not be sent (RFC 6455, 7.4)
-     */
-    close(code?: number, reason?: string): void;
-    /** The address as it was given. */
-    get ip(): string;
-    /** The user, if there is one. */
-    get userId(): string | undefined;
-    /** Whether the connection still has its seat. */
-    get isAlive(): boolean;
-    /** Messages received. */
-    get messageCount(): number;
-    /** Bytes received. */
-    get bytesReceived(): number;
-    /** Bytes sent. */
-    get bytesSent(): number;
-    /** Wall-clock milliseconds. */
-    get createdAt(): number;
-    /** Wall-clock milliseconds of the last inbound activity, to one tick; may be set. */
-    get lastActivity(): number;
-    set lastActivity(wallMs: number);
-    /** What else is known of the client. */
-    get metadata(): ConnectionMetadata;
-}
-
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
-declare class TimerHandle {
-    #private;
-    /** Its kind. */
-    readonly kind: 'timeout' | 'interval';
-    /** Its name, if it was given one. */
-    get name(): string | undefined;
-    /** Lets the timer hold the process. */
-    ref(): this;
-    /** Lets the process end while the timer is pending. */
-    unref(): this;
-    /** Whether the timer holds the process. */
-    hasRef(): boolean;
-    /** Starts the delay anew; a timeout that has fired fires again. */
-    refresh(): this;
-    /** Clears the timer. */
-    close(): this;
-    [Symbol.dispose](): void;
-    /** The timer's number, which `clearTimeout` takes too. */
-    [Symbol.toPrimitive](): number;
-}
-
-/** What drives timers: a clock and one alarm. */
-interface Clock {
-    /** Monotonic milliseconds. */
-    now(): number;
-    /** Calls `wake` after `delayMs`; returns what takes it back and what holds the process. */
-    arm(wake: () => void, delayMs: number): Alarm;
-    /** Calls `wake` in the next turn. */
-    soon(wake: () => void): void;
-    /** Changes when the host's timers were replaced (fake timers installed or removed). */
-    identity(): unknown;
-    /** Runs pending microtasks, as hosts do between two timers. */
-    checkpoint(): void;
-}
-/** An armed alarm. */
-interface Alarm {
-    cancel(): void;
-    ref(): void;
-    unref(): void;
-}
-
-/** Options of a timer, given in the place of its delay: own properties, which are read once. */
-interface TimerOptions {
-    /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
-    readonly delayMs?: number;
-    /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
-    readonly name?: string;
-    /** Clears the timer when it aborts. Default: none. */
-    readonly signal?: AbortSignal;
-    /** Whether the timer holds the process. Default `true`. */
-    readonly ref?: boolean;
-    /**
-     * For an interval whose callback returns a promise that is still pending at the next tick:
-     * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-     * when the promise settles. Default `allow`.
-     */
-    readonly overlap?: 'allow' | 'skip' | 'queue';
-}
-/** Options of a manager. */
-interface TimerManagerOptions {
-    /** The clock that drives it. Default: the host's. */
-    readonly clock?: Clock;
-    /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
-    readonly strict?: boolean;
-    /** Owner shown in reports. Default `timers`. */
-    readonly name?: string;
-    /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
-    readonly context?: 'capture' | 'none';
-}
-
-/** What `cleanup()` cleared. */
-interface CleanupResult {
-    readonly timeouts: number;
-    readonly intervals: number;
-}
-/** One pending timer in a report. */
-interface TimerReportEntry {
-    readonly name: string | undefined;
-    readonly owner: string;
-    readonly kind: 'timeout' | 'interval';
-    readonly ageMs: number;
-    readonly nextInMs: number;
-    readonly ref: boolean;
-}
-/** What a manager holds. */
-interface TimerReport {
-    readonly active: number;
-    readonly timeouts: number;
-    readonly intervals: number;
-    /** How many timers were asked for after `cleanup()`. */
-    readonly inert: number;
-    readonly nextInMs: number | null;
-    readonly oldestAgeMs: number | null;
-    /** At most 1,000, the oldest first. */
-    readonly timers: readonly TimerReportEntry[];
-}
-type Callback<A extends unknown[]> = (...args: A) => unknown;
-/**
- * Owns a server's timers, so that one call ends them all.
- *
- * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
- *
- * @example
- * const timers = new TimerManager();
- * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
- */
-declare class TimerManager {
-    #private;
-    /** Owner shown in reports. */
-    readonly name: string;
-    constructor(options?: TimerManagerOptions);
-    /**
-     * Calls `callback` once, after `delay`.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setTimeout<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /**
-     * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-     * @param delay milliseconds, or options
-     * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
-     */
-    setInterval<A extends unknown[]>(callback: Callback<A>, delay?: number | TimerOptions, ...args: A): TimerHandle;
-    /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
-    clearTimeout(timer: TimerHandle | number | string | null | undefined): void;
-    /** The same as `clearTimeout`. */
-    clearInterval(timer: TimerHandle | number | string | null | undefined): void;
-    /**
-     * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-     * again and from a callback.
-     * @returns how many were cleared
-     */
-    cleanup(): CleanupResult;
-    /** How many timers are pending, those of its scopes too. */
-    getActiveTimersCount(): number;
-    /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
-    scope(name?: string): TimerManager;
-    [Symbol.dispose](): void;
-    /**
-     * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-     * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
-     */
-    sleep(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-        readonly ref?: boolean;
-    }): Promise<void>;
-    /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
-    interval(delayMs: number, options?: {
-        readonly signal?: AbortSignal;
-    }): AsyncGenerator<number, void, undefined>;
-    /** What is pending, the oldest first. */
-    report(): TimerReport;
-    /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
-    assertNoLeaks(): void;
-}
-
-/** A seat held before the connection opens. */
-interface Lease {
-    readonly success: true;
-    readonly handle: number;
-    readonly ip: string;
-    readonly userId: string | undefined;
-}
-/** The answer of `addConnection` and `commit`. */
-type AdmissionResult<S extends ManagedSocket = ManagedSocket> = {
-    readonly success: true;
-    readonly reason?: undefined;
-    readonly code?: undefined;
-    readonly retryAfterMs?: undefined;
-    readonly connection: ManagedConnection<S>;
-} | (Refusal & {
-    readonly connection?: undefined;
-});
-
-/** How much of its memory the process uses, in words. */
+/** State of memory: below the warning threshold, above it, or above the critical threshold. */
 type ResourceState = 'ok' | 'warning' | 'critical';
-/** Why an event loop does not turn. */
+/** Reason why an event loop did not turn. */
 type StallCause = 'busy' | 'blocked' | 'starved' | 'throttled' | 'unknown';
-/** A block of an event loop. */
+/** A stall: a block of one event loop. */
 interface Stall {
-    /** Counts the stalls of a monitor, from 1. */
+    /** Number of the stall within its monitor, from 1. */
     readonly id: number;
     /** The monitor's `name`. */
     readonly thread: string;
-    /** Wall-clock milliseconds at which it began. */
+    /** Start, wall-clock milliseconds. */
     readonly startedAt: number;
-    /** How long it lasted; how long so far, for one under way. */
+    /** Duration; the time so far for a stall under way. */
     readonly durationMs: number;
-    /** How long it had lasted when the watcher noticed it. */
+    /** Time from the start until the watcher noticed the stall. */
     readonly noticedAfterMs: number;
     /**
-     * `busy`: JavaScript, or native code, on the CPU; `blocked`: asleep in a system call; `starved`:
-     * ready, without a CPU; `throttled`: the same, because the quota is used up; `unknown`: the kernel
-     * does not say.
+     * `busy`: JavaScript or native code on the CPU; `blocked`: asleep in a system call; `starved`:
+     * runnable, but without a CPU; `throttled`: starved because the CPU quota is used up; `unknown`:
+     * no figures from the kernel.
      */
     readonly cause: StallCause;
-    /** The system call it was first seen asleep in, by name or number. */
+    /** System call in which the thread was first seen asleep, by name or number. */
     readonly systemCall: string | null;
     /** Share of the time on a CPU, 0 to 1. */
     readonly onCpu: number | null;
     /** Share of the time waiting for a CPU, 0 to 1. */
     readonly waiting: number | null;
-    /** What had begun last: the label of a route or message type; `null` if nothing was said. */
+    /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
     /** Requests in flight on that thread. */
     readonly inFlight: number;
 }
-/** A change of state. */
+/** A change of the memory state. */
 interface StateChange {
+    /** State before. */
     readonly from: ResourceState;
+    /** State from now on. */
     readonly to: ResourceState;
     /** Percent of the binding limit in use. */
     readonly percent: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the change, wall-clock milliseconds. */
     readonly at: number;
 }
-/** A garbage collection that the monitor asked for. */
+/** A garbage collection that the monitor requested. */
 interface CollectionRecord {
-    /** Wall-clock milliseconds at its end. */
+    /** End, wall-clock milliseconds. */
     readonly at: number;
+    /** Duration; the event loop is blocked for as long. */
     readonly durationMs: number;
-    /** MB of JavaScript's heap that it freed. */
+    /** Freed part of JavaScript's heap, MB. */
     readonly freedMb: number;
 }
-/** The plan's four figures. */
+/** Memory, connections, requests and CPU at one moment. */
 interface ResourceMetrics {
     /** Resident memory of the process, MB (2^20 bytes); `null` where it cannot be read. */
     memoryUsage: number | null;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     activeConnections: number;
-    /** Requests in flight, over all threads; those of other threads up to a second old. */
+    /** Requests in flight over all threads; those of other threads up to a second old. */
     activeRequests: number;
-    /** Percent of the CPUs that the process is allowed; `null` until there are two samples. */
+    /** Percent of the allowed CPUs in use; `null` until there are two samples. */
     cpuUsage: number | null;
 }
-/** A limit of memory; the one of which most is used binds. */
+/** A memory limit. The limit with the highest percentage binds. */
 interface MemoryLimit {
     /**
-     * `maxHeapSize` and `host` are compared with the resident set, `v8` with V8's heap, `cgroup` and
-     * `cgroup_high` (where the kernel begins to slow the group down) with the group's working set.
+     * Origin: `maxHeapSizeMb` and `host` limit the resident set, `v8` limits V8's heap, `cgroup` and
+     * `cgroup_high` (above which the kernel throttles the group) limit the group's working set.
      */
-    readonly source: 'maxHeapSize' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
+    readonly source: 'maxHeapSizeMb' | 'v8' | 'cgroup' | 'cgroup_high' | 'host';
     /** The limit, MB. */
     readonly limitMb: number;
-    /** What is compared with it, MB. */
+    /** The limited memory in use, MB. */
     readonly usedMb: number;
-    /** How much of it is used. */
+    /** Percent of the limit in use. */
     readonly percent: number;
-    /** For a control group: how many steps above the process's own. */
+    /** For a control group: number of levels above the process's own group. */
     readonly level: number;
 }
-/** Delays in milliseconds. */
+/** Quantiles of delays, ms. */
 interface DelayQuantiles {
-    /** Half of all are not above it. */
+    /** Median. */
     readonly p50: number;
-    /** Nine of ten are not above it. */
+    /** 90th percentile. */
     readonly p90: number;
-    /** 99 of 100 are not above it. */
+    /** 99th percentile. */
     readonly p99: number;
-    /** 999 of 1,000 are not above it. */
+    /** 99.9th percentile. */
     readonly p999: number;
-    /** The longest. */
+    /** Longest delay. */
     readonly max: number;
-    /** The arithmetic mean. */
+    /** Arithmetic mean. */
     readonly mean: number;
-    /** How many were measured. */
+    /** Number of measured delays. */
     readonly count: number;
 }
-/** Percent of time in which some task, or all of them, waited for a resource. */
+/** Pressure stall information (PSI): percent of time in which tasks waited for a resource. */
 interface PressureStall {
-    /** Some task waited, in the last 10 s. */
-    readonly some10: number;
-    /** Some task waited, in the last 60 s. */
-    readonly some60: number;
-    /** All tasks waited, in the last 10 s; `null` where the kernel does not say. */
-    readonly full10: number | null;
-    /** `cgroup`, or `system` where the group has none of its own. */
+    /** At least one task waited, last 10 s. */
+    readonly some10Percent: number;
+    /** At least one task waited, last 60 s. */
+    readonly some60Percent: number;
+    /** All tasks waited, last 10 s; `null` where the kernel has no such figure. */
+    readonly full10Percent: number | null;
+    /** `cgroup`, or `system` if the group has no figures of its own. */
     readonly scope: 'cgroup' | 'system';
 }
-/** Everything a monitor knows; `null` is "not known (yet)". All sizes in MB of 2^20 bytes. */
+/** All figures of a monitor; `null` means "not known (yet)". Sizes in MB of 2^20 bytes. */
 interface ResourceSnapshot {
-    /** How memory stands, with hysteresis. */
+    /** State of memory, with hysteresis. */
     readonly state: ResourceState;
-    /** Whether memory is below the critical threshold; true while it cannot be read. */
+    /** True while memory is below the critical threshold, or cannot be read. */
     readonly isHealthy: boolean;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     readonly activeConnections: number;
-    /** Requests in flight, over all threads. */
+    /** Requests in flight over all threads. */
     readonly activeRequests: number;
-    /** Of the process, its control groups and the machine. */
+    /** Memory of the process, its control groups and the machine. */
     readonly memory: {
-        /** Milliseconds since memory was read. */
+        /** Milliseconds since the last sample of memory. */
         readonly ageMs: number;
-        /** Resident set of the process; `null` outside of Linux. */
+        /** Resident set of the process; `null` where it cannot be read. */
         readonly rssMb: number | null;
-        /** Part of it that no file backs; `null` where the kernel does not say. */
+        /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
         readonly anonymousMb: number | null;
-        /** What the control group is charged less droppable page cache: what the kernel kills for. */
+        /** Memory charged to the control group minus droppable page cache; the kernel kills when it reaches the limit. */
         readonly workingSetMb: number | null;
         /** Memory of the machine. */
         readonly hostTotalMb: number | null;
-        /** What the machine could still hand out without swapping. */
+        /** Memory that the machine can still allocate without swapping. */
         readonly hostAvailableMb: number | null;
-        /** JavaScript's heap in use, of this thread. */
+        /** JavaScript heap of this thread in use. */
         readonly heapUsedMb: number;
-        /** V8's ceiling; `null` on Bun, which has none. */
+        /** V8's heap limit; `null` on Bun, which has none. */
         readonly heapLimitMb: number | null;
-        /** Milliseconds since the heap was asked. */
+        /** Milliseconds since the heap was measured. */
         readonly heapAgeMs: number;
-        /** The limit that binds; `null` where memory cannot be read. */
+        /** The binding limit; `null` where memory cannot be read. */
         readonly effectiveLimit: MemoryLimit | null;
         /** All limits of control groups and machine. */
         readonly limits: readonly MemoryLimit[];
-        /** 1 or 2; `null` outside of a control group. */
+        /** Version of the control group, 1 or 2; `null` outside of one. */
         readonly cgroupVersion: number | null;
-        /** Processes of the group that the kernel has killed for want of memory, since the group exists; `null` without such a group. */
+        /** Processes of the group killed by the OOM killer since the group exists; `null` outside of a group. */
         readonly oomKills: number | null;
-        /** Time in which tasks waited for memory; `null` where the kernel does not say. */
+        /** Time that tasks waited for memory; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of the process, averaged between the last two samples. */
+    /** CPU of the process, averaged between the last two samples. */
     readonly cpu: {
-        /** Milliseconds since the CPU was read; `null` until there are two samples. */
+        /** Milliseconds since the last sample of the CPU; `null` until there are two. */
         readonly ageMs: number | null;
-        /** Percent of the CPUs allowed. */
+        /** Percent of the allowed CPUs in use. */
         readonly percentOfAllowed: number | null;
         /** CPUs in use. */
         readonly usedCpus: number | null;
         /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
-        /** CPUs that the affinity mask allows; outside of Linux those of the machine. */
+        /** CPUs in the affinity mask; outside of Linux, CPUs of the machine. */
         readonly cpus: number | null;
-        /** CPUs that the control group's quota allows; `null` without a quota. */
+        /** CPUs of the control group's quota; `null` without a quota. */
         readonly quotaCpus: number | null;
-        /** Percent of time for which the quota denied the CPU. */
+        /** Percent of time in which the quota denied the CPU. */
         readonly throttledPercent: number | null;
-        /** Of this JavaScript thread, percent of one core. */
+        /** CPU of this JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
-        /** Time in which tasks waited for a CPU; `null` where the kernel does not say. */
+        /** Time that tasks waited for a CPU; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of disks. */
+    /** Disks. */
     readonly io: {
-        /** Time in which tasks waited for a disk; `null` where the kernel does not say. */
+        /** Time that tasks waited for a disk; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
-    /** Of this thread's event loop. */
+    /** This thread's event loop. */
     readonly loop: {
-        /** How stalls are noticed: by the kernel's figures, by asking alone, or not. */
+        /** Detection of stalls: by the kernel's figures, by challenges alone, or off. */
         readonly watch: 'kernel' | 'challenge' | 'off';
-        /** Share of time in which the loop was not waiting for events, 0 to 1. */
+        /** Share of time in which the loop did not wait for events, 0 to 1. */
         readonly utilization: number | null;
-        /** What an event waits until the loop turns, in the last minute. */
+        /** Delay of an event until the loop turns, last minute. */
         readonly delayMs: DelayQuantiles | null;
-        /** Blocks that were noticed, since the monitor was made. */
+        /** Noticed stalls since the monitor was created. */
         readonly stalls: number;
-        /** The block under way, if one is. Only another thread can see its own here. */
+        /** The stall under way. A thread cannot run during its own stall, so only other threads see one here. */
         readonly stall: Stall | null;
-        /** Times at which the whole process was stopped (SIGSTOP, a suspended machine): no stalls. */
+        /** Pauses of the whole process (SIGSTOP, a suspended machine), which are no stalls. */
         readonly pauses: number;
     };
-    /** Over all threads that have a monitor; totals include those that have ended. */
+    /** All threads with a monitor; totals include ended threads. */
     readonly process: {
-        /** Requests that began. */
+        /** Started requests. */
         readonly requests: number;
-        /** Blocks that were noticed. */
+        /** Noticed stalls. */
         readonly stalls: number;
-        /** Milliseconds of all of them. */
+        /** Duration of all stalls, ms. */
         readonly stalledMs: number;
-        /** Delays of all loops that are watched, in the last minute. */
+        /** Delays of all watched loops, last minute. */
         readonly delayMs: DelayQuantiles | null;
-        /** Delays of all loops that there were, of all time. */
+        /** Delays of all loops so far, ended ones included. */
         readonly lifetimeDelayMs: DelayQuantiles | null;
-        /** A row for each monitor. */
+        /** One row per monitor. */
         readonly threads: readonly {
             /** The monitor's name. */
             readonly name: string;
             /** Requests in flight. */
             readonly inFlight: number;
-            /** Percent of one core; `null` until there are two samples, and outside of Linux. */
+            /** CPU of the thread, percent of one core; `null` until there are two samples, and outside of Linux. */
             readonly cpuPercent: number | null;
-            /** Share of time in which its loop was not waiting for events, 0 to 1; `null` where the kernel does not say. */
+            /** Share of time in which its loop did not wait for events, 0 to 1; `null` without kernel figures. */
             readonly utilization: number | null;
-            /** Blocks that were noticed. */
+            /** Noticed stalls. */
             readonly stalls: number;
-            /** Of `cpuPercent` and `utilization`, milliseconds. */
+            /** Age of `cpuPercent` and `utilization`, ms. */
             readonly ageMs: number | null;
         }[];
     };
-    /** The last 64 collections that were asked for. */
+    /** The last 64 requested garbage collections. */
     readonly collections: readonly CollectionRecord[];
-    /** The watcher's own CPU, percent of one core. */
+    /** CPU of the watcher's own thread, percent of one core. */
     readonly watcherCpuPercent: number | null;
-    /** How many milliseconds old each of these figures is. */
+    /** Age of each of these figures, ms. */
     readonly ages: ResourceAges;
 }
 type AgesOf<Figures> = {
     readonly [Name in keyof Figures]: number | null;
 };
 /**
- * The age of every figure of a snapshot, under the figure's own name: `ages.memory.rssMb` is how
- * many milliseconds ago `memory.rssMb` was found. `null` where there is no figure yet, and for counts
- * of stalls where no loop is watched. A figure that can be read no longer keeps its last value, and
- * its age grows: 0 to 1000 ms are usual, up to 5000 for what changes rarely (the heap, limits, the
- * working set of the group, kills, quota, PSI, the machine's memory), up to 60000 for `cgroupVersion`.
- * What JavaScript itself counts is always new. Records (`collections`), settings (`loop.watch`) and
- * threads, which have their own `ageMs`, are left out.
+ * Age of every figure of a snapshot, ms, under the figure's own name: `ages.memory.rssMb` belongs to
+ * `memory.rssMb`. `null` where there is no figure yet, and for stalls where no loop is watched.
+ *
+ * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
+ * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM
+ * kills, quota, PSI, the machine's memory); up to 60000 for `cgroupVersion`; 0 for JavaScript's own
+ * counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
+ * `ageMs`, are left out.
  */
 interface ResourceAges {
-    /** Since memory was last compared with its limits. */
+    /** Time since memory was last compared with its limits. */
     readonly state: number | null;
     readonly isHealthy: number | null;
     readonly activeConnections: number | null;
@@ -582,82 +737,101 @@ interface ResourceAges {
     readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
     readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
     readonly io: AgesOf<ResourceSnapshot['io']>;
-    /** What is counted of stalls is as old as the last look at the loop; `null` if it is not watched. */
+    /** Counts of stalls are as old as the last look at the loop; `null` if it is not watched. */
     readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
-    /** Of what is counted over all threads, the oldest. Each thread has its own `ageMs`. */
+    /** For sums over all threads, the age of the oldest part. Each thread has its own `ageMs`. */
     readonly process: AgesOf<Omit<ResourceSnapshot['process'], 'threads'>>;
     readonly watcherCpuPercent: number | null;
 }
 
-/** Memory of the process; watched by `ResourceMonitor`. */
+/** Memory of the process, watched by `ResourceMonitor`. */
 interface MemoryLimits {
-    /** MB (2^20 bytes): above 0. Default 512. */
-    readonly maxHeapSize: number;
-    /** Percent of the limit that binds, which may be another than `maxHeapSize`: above 0, below `criticalThreshold`. Default 75. */
+    /** Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default 512. */
+    readonly maxHeapSizeMb: number;
+    /** Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`: above 0, below `criticalThreshold`. Default 75. */
     readonly warningThreshold: number;
-    /** Percent of the same: above `warningThreshold`, at most 100. Default 90. */
+    /** Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at most 100. Default 90. */
     readonly criticalThreshold: number;
-    /** Least milliseconds between two collections asked for: 1 to 2^30; `Infinity` asks for none. Default 30000. */
-    readonly gcInterval: number;
+    /** Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none. Also accepted as `gcInterval`. Default 30000. */
+    readonly gcIntervalMs: number;
 }
-/** Connections; kept by `ConnectionManager`. `0` admits none, `Infinity` is no limit. */
+/** Connections, limited by `ConnectionManager`. `0` admits none, `Infinity` sets no limit. */
 interface ConnectionCaps {
-    /** Connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
+    /** Open connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
     readonly maxTotal: number;
-    /** Connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+    /** Open connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerIp: number;
-    /** Connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+    /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
     readonly maxPerUser: number;
-    /** Idle milliseconds after which a connection is closed: 1 to 2^30. Pongs count as activity. Default 120000. */
+    /** Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity. Default 120000. */
     readonly timeoutMs: number;
 }
-/** HTTP requests; kept by every adapter that is given them. */
+/** HTTP requests, limited by the adapters. */
 interface RequestLimits {
-    /** Requests at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
+    /** Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
     readonly maxConcurrent: number;
     /**
-     * Milliseconds until the response begins: 1 to 2^30. Then the request's signal aborts and the client
-     * gets 408 if its body had not come, else 503. Default 30000.
+     * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the client
+     * gets 408 if its body is incomplete, else 503. Default 30000.
      */
     readonly timeoutMs: number;
     /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
     readonly maxPayloadSize: number;
-    /** Bytes of all headers as they are sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
+    /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
     readonly maxHeaderSize: number;
 }
-/** WebSockets; kept by every adapter that is given them. */
+/** WebSockets, limited by the adapters. */
 interface WebSocketLimits {
-    /** Open at once: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
+    /** Open sockets: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
     readonly maxConnections: number;
     /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
     readonly maxMessageSize: number;
     /**
-     * Milliseconds after which a client is pinged with which nothing was exchanged, and again for as long as that lasts: 10 to
-     * 2^30; `Infinity` sends none. One that both sends and is sent to needs none. Default 30000.
+     * Interval between pings to a client, ms: 10 to 2^30; `Infinity` sends none. A client that both
+     * sent and received something within the interval is not pinged. Also accepted as `pingInterval`.
+     * Default 30000.
      */
-    readonly pingInterval: number;
-    /** Milliseconds in which something must come back after a ping: 10 to 2^30. Default 10000. */
-    readonly pongTimeout: number;
-    /** Bytes waiting to be sent to a client above which it is slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+    readonly pingIntervalMs: number;
+    /** Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default 10000. */
+    readonly pongTimeoutMs: number;
+    /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
     readonly maxBufferedBytes?: number;
-    /** Milliseconds for which a client may stay slow before it is closed with 1008: 10 to 2^30. Default 10000. */
+    /** Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000. */
     readonly maxBufferedMs?: number;
 }
-/** What a server may use. */
+/** Resource limits of a server, in four sections. */
 interface ResourceLimits {
     readonly memory: MemoryLimits;
     readonly connections: ConnectionCaps;
     readonly requests: RequestLimits;
     readonly websockets: WebSocketLimits;
 }
-/** Some of the limits; the others have their defaults. */
-type ResourceLimitsInput = {
-    readonly [S in keyof ResourceLimits]?: Partial<ResourceLimits[S]> | undefined;
-};
+/** Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+interface MemoryLimitsInput extends Partial<MemoryLimits> {
+    /** Alias of `maxHeapSizeMb`. */
+    readonly maxHeapSize?: number;
+    /** Alias of `gcIntervalMs`. */
+    readonly gcInterval?: number;
+}
+/** WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+    /** Alias of `pingIntervalMs`. */
+    readonly pingInterval?: number;
+    /** Alias of `pongTimeoutMs`. */
+    readonly pongTimeout?: number;
+}
+/** Resource limits as input; absent ones have their defaults. */
+interface ResourceLimitsInput {
+    readonly memory?: MemoryLimitsInput | undefined;
+    readonly connections?: Partial<ConnectionCaps> | undefined;
+    readonly requests?: Partial<RequestLimits> | undefined;
+    readonly websockets?: WebSocketLimitsInput | undefined;
+}
 /**
- * All limits, checked, with their defaults.
- * @param limits some or all of them
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * Checks resource limits and fills in the defaults.
+ * @param limits some or all of the limits
+ * @returns a frozen copy with every limit, under its name with the unit
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its names), ERR_UNKNOWN_OPTION, naming the field
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */
@@ -665,56 +839,70 @@ declare function resourceLimits(limits?: ResourceLimitsInput): {
     readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
 };
 
-/** Where lines about transitions go. */
+/**
+ * Receives the log lines of a monitor.
+ * @param level `error` for `critical`, `warn` for `warning`, `info` for `ok`
+ * @param message a fixed text
+ * @param details the figures behind it; sizes in MB
+ */
 type ResourceLog = (level: 'info' | 'warn' | 'error', message: string, details: Readonly<Record<string, unknown>>) => void;
+/** Counts open connections: a `ConnectionManager`, or any object with the same property. */
+interface CountsConnections {
+    /** Open connections and leases. */
+    readonly total: number;
+}
 /** Options of a monitor. */
 interface ResourceMonitorOptions {
-    /** The thread's name in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+    /** Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the monitor's `close()` closes. */
+    readonly timers?: TimerManager | undefined;
+    /** Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
     readonly name?: string | undefined;
-    /** Whose connections are counted. A manager made with the option `monitor` adds itself. Managers that share a name share their count: give one of them. Default: none. */
-    readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-    /** The stall watch; `false` for none. Default: on. */
+    /** Connection managers to count. A manager with the option `monitor` adds itself. Managers with one `name` share their count: pass one of them. Default: none. */
+    readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
+    /** Detection of stalls; `false` turns it off. Default: on. */
     readonly stalls?: {
-        /** From how long on a block is a stall: 20 to 60000 ms. Default 100. */
+        /** Least duration of a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
-        /** Where a line is written when one is noticed and when it is over, at most 20 at once and then one a second. Default: nowhere. */
+        /** Destination of one line when a stall is noticed and one when it ends; at most 20 lines at once, then one a second. Default: nowhere. */
         readonly log?: 'stderr' | {
-            /** A file that lines are appended to; opened at construction. */
+            /** Path of a file to append to; opened at construction. */
             readonly file: string;
         } | undefined;
     } | false | undefined;
-    /** Called when a stall is over. */
+    /** Called after a stall has ended. */
     readonly onStall?: ((stall: Stall) => void) | undefined;
     /** Called after a change of state. */
     readonly onStateChange?: ((change: StateChange) => void) | undefined;
-    /** Called after a collection that the monitor asked for. */
+    /** Called after a garbage collection that the monitor requested. */
     readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
-    /** Where one line per transition goes; `false` for nowhere. Default: the console. */
+    /** Receives one line per change of state; `false` writes none. Default: the console. */
     readonly log?: ResourceLog | false | undefined;
-    /** Whether garbage collection is asked for at `critical`; `false` for never. Default: on. */
+    /** Garbage collection on request while the state is `critical`; `false` turns it off. Default: on. */
     readonly gc?: {
-        /** The most of all time that it may take, a share: above 0, at most 0.5. Default 0.01. */
+        /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
         readonly budget?: number | undefined;
     } | false | undefined;
-    /** Whether `shedMs()` refuses. Default `false`. */
+    /** Load shedding: refuses newcomers while memory is short. Default `false`. */
     readonly shedding?: boolean | {
-        /** About how long clients are told to stay away, up to half more or less: 1 to 2^30 ms. Default 5000. */
+        /** Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms. Default 5000. */
         readonly retryAfterMs?: number | undefined;
     } | undefined;
-    /** Put before `/proc` and `/sys`, for tests with files of their own. Default: nothing. */
+    /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
     readonly root?: string | undefined;
 }
 
 /**
- * Watches what the process uses and whether this thread's event loop turns. A native thread does
- * the work: `isHealthy()` and `getMetrics()` read what it wrote, and a blocked loop is noticed while
- * it is blocked. Every worker makes a monitor of its own; process-wide figures cover them all.
+ * Watches the resources of the process and the event loop of this thread. A native thread does the
+ * work: `isHealthy()` and `getMetrics()` only read its results, and a stall is noticed while it
+ * lasts. Every worker creates its own monitor; process-wide figures cover them all. A monitor does
+ * not keep the process alive.
  *
- * Linux has every figure. Elsewhere there are memory and CPU of the process, and the machine's
- * memory; figures of cgroups, PSI and threads are `null`.
+ * All figures are available on Linux. Other systems provide memory and CPU of the process and the
+ * machine's memory; figures of cgroups, PSI and threads are `null`.
  *
  * @example
- * const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, {
+ * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
+ *   timers,
  *   stalls: { thresholdMs: 100, log: 'stderr' },
  *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
  * });
@@ -723,610 +911,837 @@ interface ResourceMonitorOptions {
 declare class ResourceMonitor {
     #private;
     /**
-     * @param limits the plan's limits, some or all; `memory` is what is watched
-     * @param timerManager owns the timer with which JavaScript looks at the results; its `cleanup()` stops the monitor
+     * Starts watching this thread and the process.
+     * @param limits resource limits, some or all; the section `memory` is watched
      * @param options see `ResourceMonitorOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
+     */
+    constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
+    /**
+     * The same with the timers in second place.
+     * @param limits as above
+     * @param timerManager the option `timers`
+     * @param options the other options
+     * @throws as above; ERR_INVALID_ARG_TYPE if `options.timers` is given, too
      */
     constructor(limits: ResourceLimitsInput, timerManager: TimerManager, options?: ResourceMonitorOptions);
-    /** The plan's four figures. No native call but for counting connections, no system call. */
+    /**
+     * Returns memory, connections, requests and CPU, without a system call. Connections cost one
+     * native call per manager; the rest is read from shared memory.
+     */
     getMetrics(): ResourceMetrics;
-    /** Whether memory is below the critical threshold: one load. True while memory cannot be read. */
+    /**
+     * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
+     * load.
+     */
     isHealthy(): boolean;
-    /** What is watched of memory. */
+    /** Memory limits in use, with their defaults. */
     get memoryLimits(): Readonly<MemoryLimits>;
-    /** The state, with hysteresis: it does not flap at a threshold. */
+    /** State of memory. Hysteresis keeps it from flapping at a threshold. */
     get state(): ResourceState;
     /**
-     * Everything that is known. Some 10 to 100 µs: not for hot paths.
-     * @throws ERR_CLOSED once it was stopped
+     * Returns every figure. Takes 10 to 100 µs: not for hot paths.
+     * @throws ERR_CLOSED after `close()`
      */
     snapshot(): ResourceSnapshot;
-    /** The last 64 stalls, the oldest first; none once the monitor was stopped. */
+    /** Returns the last 64 stalls, the oldest first; none after `close()`. */
     stalls(): readonly Stall[];
     /**
-     * The number of a label, to be given to `requestStarted` and `mark`: the pattern of a route or the
-     * type of a message, never what a client chose. Of more than 1,022 all others share one number.
-     * @param text cut to 200 characters
-     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
+     * Adds a connection manager to the counted ones. Repeated calls have no effect.
+     * @param manager a `ConnectionManager`, or any object with a number `total`
+     * @throws ERR_INVALID_ARG_TYPE for anything else
      */
-    label(text: string): number;
+    attach(manager: CountsConnections): void;
+    /** Removes a connection manager from the counted ones; unknown ones are ignored. */
+    detach(manager: CountsConnections): void;
     /**
-     * Counts a request that begins. A few stores.
-     * @param label from `label()`; 0 for none
+     * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their last
+     * values. May be called again.
      */
-    requestStarted(label?: number): void;
-    /** Counts a request that is over. Calls too many are ignored. */
-    requestEnded(): void;
-    /**
-     * Says what runs from now on, such as the handler of a message: a stall is told with it.
-     * @param label from `label()`; 0 for nothing
-     */
-    mark(label: number): void;
-    /**
-     * Whether to refuse what comes now: 0 to let it in, or the milliseconds after which it may come
-     * again. Between the warning and the critical threshold so many of a hundred are refused as memory
-     * has come of the way, at and above the critical threshold all. Always 0 unless `shedding` is on.
-     * Not for liveness probes: a server that refuses is alive.
-     */
-    shedMs(): number;
-    /**
-     * Counts a manager's connections, too.
-     * @throws ERR_INVALID_ARG_TYPE
-     */
-    attach(manager: ConnectionManager): void;
-    /** Counts a manager's connections no longer. */
-    detach(manager: ConnectionManager): void;
-    /** Ends the watch at once; the figures stay as they are. May be called again. */
+    close(): void;
+    /** Alias of `close()`. */
     stop(): void;
     [Symbol.dispose](): void;
 }
 
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-    /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
+    /**
+     * Shares the counts with every manager of that name in this process, over all workers: 1 to 1024
+     * characters. Default: none, the counts are this manager's own.
+     */
     readonly name?: string | undefined;
-    /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
+    /**
+     * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
+     * manager.
+     */
+    readonly timers?: TimerManager | undefined;
+    /**
+     * Shortest time that a lease holds its seat: 1 to 2^30 ms. An unused lease gives it back within as
+     * long again and a second. Default 10000.
+     */
     readonly leaseTimeoutMs?: number | undefined;
-    /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
+    /** Time from a close frame to `terminate()`: 1 to 2^30 ms. Default 5000. */
     readonly closeTimeoutMs?: number | undefined;
     /**
-     * What happens at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-     * user's oldest connection of this manager with 4001 and admits it. Default `reject`.
+     * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
+     * user's oldest connection of this manager with 4001 and admits the newcomer. Default `reject`.
      */
     readonly onFull?: 'reject' | 'closeOldest' | undefined;
     /**
-     * What happens when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
+     * Action when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
      * connection with 4001 first. Default `reject`.
      */
     readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
     /**
-     * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-     * refuse for want of memory (`overload`). Default: none.
+     * Monitor that counts this manager's connections. With its option `shedding` it also decides
+     * which newcomers to refuse when memory is short (`overload`). Default: none.
      */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Called after a connection was closed because it had gone quiet. */
+    /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
     readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message over a rate, before the action is taken. */
-    readonly onRateExceeded?: ((connection: ManagedConnection<S>, meter: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
+    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
 }
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
 interface ConnectionStats {
+    /** Open connections and leases. */
     readonly totalConnections: number;
     /** Addresses with a connection. */
     readonly connectionsByIp: number;
     /** Users with a connection. */
     readonly connectionsByUser: number;
+    /** Connections and leases without a user. */
     readonly anonymousConnections: number;
-    /** Connections this manager has admitted. */
+    /** Connections that this manager has admitted. */
     readonly admitted: number;
-    /** Refusals of this manager by their code; codes that never came up are absent. */
+    /** Refusals of this manager by code; codes that never came up are absent. */
     readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
-    /** Connections this manager has closed because they were quiet. */
+    /** Connections that this manager has closed for being idle. */
     readonly evicted: number;
-    /** Messages over a rate, whatever was done with them. */
+    /** Messages over a rate, whatever the action was. */
     readonly messagesOverRate: number;
-    /** A frozen copy. */
+    /** The limits in force: a frozen copy. */
     readonly limits: Readonly<ConnectionLimits>;
 }
+
 /**
- * Decides who may connect, counts what connections do, and closes those that have gone quiet.
+ * Decides who may connect, counts the traffic of connections, and closes the idle ones.
  *
- * Every limit is checked and taken in one step. Idle time is the loop's own: a process that was
- * stopped does not find its clients idle. Nobody is closed early, and at most `cleanupIntervalMs`
- * and a few ticks late.
+ * Every limit is checked and every seat taken in one step. Idle time is event-loop time: a stalled
+ * or stopped process does not find its clients idle. No connection is closed early, and none later
+ * than `cleanupIntervalMs` and a few ticks.
  *
  * @example
- * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 }, new TimerManager());
+ * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 });
  * const result = manager.addConnection('c1', socket, '192.0.2.1', 'user-1');
  * if (!result.success) socket.close(1013, result.reason);
  */
 declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     #private;
-    /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
+    /** The live connections by id: a read-only view, iterated in the order of slots. */
     readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
     /**
-     * @param limits what may be; see `ConnectionLimits`
-     * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
+     * @param limits see `ConnectionLimits`
      * @param options see `ConnectionManagerOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-     * index of that name is open that was first opened with other limits
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
+     * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+     */
+    constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
+    /**
+     * The same with the timers in front. Timers in the options as well are ERR_INVALID_ARG_TYPE.
+     * @param limits see `ConnectionLimits`
+     * @param timerManager owner of the manager's timers; once it is closed, idle eviction has ended
+     * @param options see `ConnectionManagerOptions`
      */
     constructor(limits: ConnectionLimits, timerManager: TimerManager, options?: ConnectionManagerOptions<S>);
     /**
-     * Takes a seat for a connection that is to open, in all counts or none.
-     * @param ip the client's address, in any usual notation; what is none counts as unknown
-     * @param userId the user, if known; an empty one is none
+     * Takes a seat for a connection before it opens, in all counts or in none.
+     * @param ip address of the client, in any usual notation; anything else counts as unknown
+     * @param userId the user, if known: up to 1024 characters, empty for none
      * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
      * @throws ERR_INVALID_ARG_TYPE
+     * @example
+     * const lease = manager.reserve(ip);
+     * if (!lease.success) return refuse(503, lease.reason);
+     * upgrade((socket) => manager.commit(lease, id, socket));
      */
     reserve(ip: string, userId?: string): Lease | Refusal;
     /**
      * Opens a leased connection.
      * @param lease from `reserve`
      * @param id 1 to 1024 characters, unique among the live connections
-     * @param socket what `close(code, reason)` is called on
-     * @throws ERR_INVALID_ARG_TYPE; then the lease is as it was
+     * @param socket an object with a method `close(code, reason)`
+     * @param metadata further data on the client
+     * @returns the connection, or a refusal: `stale_lease` if the lease was used or has expired
+     * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
      */
     commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S>;
     /**
-     * Gives a lease back; `false` if it was used or has expired.
+     * Gives a lease back before its connection has opened.
+     * @returns `false` if the lease was used or has expired
      * @throws ERR_INVALID_ARG_TYPE
      */
     abort(lease: Lease): boolean;
     /**
-     * Admits a connection in one step.
+     * Admits a connection in one step: `reserve` and `commit` in one native call.
      * @param id 1 to 1024 characters, unique among the live connections
-     * @param socket what `close(code, reason)` is called on
-     * @param ip the client's address, in any usual notation
-     * @param userId the user, if known; an empty one is none
+     * @param socket an object with a method `close(code, reason)`
+     * @param ip address of the client, in any usual notation; anything else counts as unknown
+     * @param userId the user, if known: up to 1024 characters, empty for none
+     * @param metadata further data on the client
      * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-     * @throws ERR_INVALID_ARG_TYPE for an empty id, a socket without `close`, an `ip` or `userId` that is no string
+     * @throws ERR_INVALID_ARG_TYPE
      */
     addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S>;
-    /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */
+    /**
+     * Gives the seat of a connection back. Does not touch the socket.
+     * @returns `false` if there is no connection of that id
+     */
     removeConnection(id: string): boolean;
     /**
-     * Gives the seat of this very connection back, and not that of a later one of the same id.
-     * The socket is not touched.
+     * Gives the seat of this very connection back, never that of a later one with the same id. Does
+     * not touch the socket. Call it when the host reports that the socket has closed.
+     * @returns `false` if the connection is released already, or is another manager's
      * @throws ERR_INVALID_ARG_TYPE
      */
     release(connection: ManagedConnection<S>): boolean;
-    /** Marks a connection active; an unknown id is ignored. */
+    /** Marks a connection active; ignores an unknown id. */
     updateActivity(id: string): void;
     /**
-     * Closes the connections that have been idle for more than `connectionTimeoutMs`, all at once.
-     * The timer does the same in batches.
-     * @returns how many were closed
+     * Closes all connections that have been idle for longer than `connectionTimeoutMs`, at once. The
+     * timer does the same in batches.
+     * @returns the number of connections closed
      */
     cleanupStaleConnections(): number;
-    /** Counts, and a frozen copy of the limits. */
+    /**
+     * Returns the counts at this moment and a frozen copy of the limits. Also `getStats()`.
+     * @example
+     * const { totalConnections, refused } = manager.snapshot();
+     * console.log(totalConnections, refused.ip_limit ?? 0);
+     */
+    snapshot(): ConnectionStats;
+    /** The same as `snapshot()`. */
     getStats(): ConnectionStats;
     /**
-     * Replaces some limits; the counts stay, nobody is thrown out.
-     * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
+     * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
+     * messages and bytes begin anew.
+     * @param changes limits to replace; `undefined` lifts one
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
+     * `ipv6PrefixBits`; ERR_CLOSED after `close()`. Nothing has changed then.
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
-     * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
+     * Refuses newcomers from now on, in every manager of the name. Open connections go on.
+     * @throws ERR_CLOSED after `close()`
      */
-    drain(on?: boolean): void;
+    drain(): void;
     /**
-     * Closes every connection with 1001 and refuses newcomers; what shares the name counts without this
-     * manager from then on. May be called again.
+     * Admits newcomers again after `drain()`, in every manager of the name.
+     * @throws ERR_CLOSED after `close()`
      */
+    resume(): void;
+    /**
+     * Closes every connection with 1001 and refuses newcomers from then on. Gives all seats back, so
+     * that other managers of the name count without this one. May be called again. Also `cleanup()`.
+     *
+     * The manager's own timers end once the last socket has answered its close or was terminated.
+     */
+    close(): void;
+    /** The same as `close()`. */
     cleanup(): void;
     [Symbol.dispose](): void;
 }
 
-/** Every stable error code of this package. */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
-/** What an error of this package says besides its message. */
+/**
+ * Codes of the errors that this package throws. A code is stable; the text of its message is not.
+ */
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+/** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
-    /** The option or argument. */
+    /** Name of the option or argument at fault. */
     readonly field?: string;
-    /** What was given, shortened; never a secret. */
+    /** The value at fault, shortened. Never a secret. */
     readonly value?: string;
-    /** What would have been right. */
+    /** Description of the allowed values. */
     readonly allowed?: string;
 }
-/** A caller's mistake. Outcomes, such as a refused connection, are values and never thrown. */
+/**
+ * Reports a mistake of the caller. Outcomes, such as a refused connection, are values and are never
+ * thrown.
+ *
+ * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
+ * `RangeError`. `instanceof PortcullisError` is true for all of them.
+ *
+ * @example
+ * try {
+ *   new ConnectionManager({ maxConnectionsPerIp: -1 }, timers);
+ * } catch (error) {
+ *   if (error instanceof PortcullisError) console.error(error.code, error.field, error.allowed);
+ * }
+ */
 declare class PortcullisError extends Error {
     readonly name = "PortcullisError";
+    /** Stable code, such as `ERR_OUT_OF_RANGE`. */
     readonly code: ErrorCode;
+    /** Name of the option or argument at fault. */
     readonly field: string | undefined;
+    /** The value at fault, shortened. Never a secret. */
     readonly value: string | undefined;
+    /** Description of the allowed values. */
     readonly allowed: string | undefined;
     constructor(code: ErrorCode, message: string, details?: ErrorDetails);
+    /** True also for the errors of this package that are a `TypeError` or a `RangeError`. */
+    static [Symbol.hasInstance](value: unknown): boolean;
 }
-/** Thrown by `identify`: the client is refused with 401 and a challenge, instead of with 500. */
+/**
+ * Refuses a client with 401 and a challenge when `identify` throws it. Any other error refuses the
+ * client with 500.
+ *
+ * @example
+ * identify: (request) => {
+ *   const user = sessions.get(request.headers.get('cookie') ?? '');
+ *   if (user === undefined) throw new UnauthorizedError('no_session');
+ *   return user;
+ * }
+ */
 declare class UnauthorizedError extends Error {
     readonly name = "UnauthorizedError";
-    /** Said to the client as `error_description` of the challenge and as `reason` of the body. */
+    /** Stable code. */
+    readonly code = "ERR_UNAUTHORIZED";
+    /** Reason that the client gets: `error_description` of the challenge and `reason` of the body. */
     readonly reason: string;
-    /** @param reason a word such as `expired`: letters, digits, `_`, `-` and `.`; never anything of the token */
+    /**
+     * @param reason a word such as `expired`: 1 to 64 letters, digits, `_`, `-` and `.`; any other
+     * text becomes `invalid_token`. Never a part of the token
+     */
     constructor(reason?: string);
 }
 
-/** A connection as handlers see it. */
+/** A connection, as the handlers of messages see it. */
 interface TypedWebSocketConnection<S extends ManagedSocket = ManagedSocket> {
+    /** Id of the connection, unique among the live ones. */
     readonly id: string;
+    /** Socket of the connection. */
     readonly socket: S;
+    /** Further data on the client. */
     readonly metadata: ConnectionMetadata;
+    /** Time of the opening. */
     readonly createdAt: Date;
+    /** Time of the last received message. May be set. */
     lastActivity: Date;
+    /** True while the connection is open. */
     isAlive: boolean;
+    /** Messages received. */
     messageCount: number;
+    /** Bytes received. */
     bytesReceived: number;
+    /** Bytes sent. */
     bytesSent: number;
 }
 /** A message in its envelope. */
 interface TypedWebSocketMessage<T = unknown> {
+    /** Type of the message: 1 to 128 characters. */
     readonly type: string;
+    /** Payload, as the type defines it. */
     readonly payload: T;
+    /** Time of sending, as RFC 3339. */
     readonly timestamp: string;
+    /** Id of the message: 1 to 128 characters. An answer has the id of the message it answers. */
     readonly messageId: string;
+    /** User of the sender, as the server knows it. */
     readonly userId?: string;
+    /** Session of the sender, as the server knows it. */
     readonly sessionId?: string;
 }
-/** What a server does with a typed connection. */
+/** Handlers of a typed connection's events. */
 interface TypedWebSocketHandler<TMessage = unknown> {
+    /** Called when a connection has opened. */
     open?: (ws: TypedWebSocketConnection) => void | Promise<void>;
+    /** Called with each message whose type has no handler of its own. */
     message?: (ws: TypedWebSocketConnection, message: TypedWebSocketMessage<TMessage>) => void | Promise<void>;
+    /** Called when a connection has closed. */
     close?: (ws: TypedWebSocketConnection, code: number, reason: string) => void | Promise<void>;
+    /** Called with the error of another handler. */
     error?: (ws: TypedWebSocketConnection, error: Error) => void | Promise<void>;
 }
 
-/** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-type Next<R = void> = () => Promise<R>;
-/** What a layer may return: anything, unless the chain says what its runs return. */
+/** Runs the rest of the chain. A layer may call it once. Resolves to the result of the rest. */
+type MiddlewareNext<R = void> = () => Promise<R>;
+/** Return type of a layer: anything, unless the chain names the result of its runs. */
 type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
-/** What a run hands from layer to layer, when the chain does not say more. */
+/** Context that a run passes from layer to layer, unless the chain names a type of its own. */
 interface MiddlewareContext {
     /** Aborts the run: no further layer begins. */
     signal?: AbortSignal | undefined;
     [name: string]: unknown;
 }
-/** A layer: does its part, and calls `next` for the rest. */
-type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
-/** Makes a layer, once per configuration. */
+/** A layer. It does its own work, and calls `next` to run the rest of the chain. */
+type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+/** An object that makes a layer, once per configuration. */
 interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
-    /** Called when the chain is compiled, not per run. */
+    /** Returns the layer. Called when the chain is compiled, not once per run. */
     middleware(): MiddlewareFunction<C, R>;
-    /** Read at every `execute()`: another value makes the layer anew. */
+    /** Read at every `execute()`. If the value has changed, `middleware()` is called again. */
     getConfigHash?(): unknown;
 }
-/** When an optional layer that fails is left out for a while. */
+/** When an optional layer that keeps failing is skipped for a while. */
 interface BreakerOptions {
     /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
     readonly failures?: number | undefined;
-    /** How long it stays open before one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+    /**
+     * Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms.
+     * Default 30,000.
+     */
     readonly cooldownMs?: number | undefined;
 }
-/** A layer and how it takes part. */
+/** An item of a chain: a layer, its name and its options. */
 interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
-    /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
+    /** Name of the layer, unique in its chain. Figures, errors and `remove()` use it. */
     name: string;
-    /** What it does: a function, or an object that makes one, once per configuration. */
+    /** The layer, or an object that makes it, once per configuration. */
     middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-    /** Higher runs first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
+    /**
+     * Order of the layers, the highest first (outermost), ties in the order given: any finite number,
+     * also below 0. Default 0.
+     */
     priority?: number | undefined;
-    /** Whether it takes part. Default `true`. */
+    /** Whether the layer runs. Default `true`. */
     enabled?: boolean | undefined;
-    /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
+    /**
+     * Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no
+     * limit.
+     */
     timeoutMs?: number | undefined;
-    /** Whether the run goes on without the layer when it fails. Default `false`. */
+    /** Whether a run goes on without the layer if it fails. Default `false`. */
     optional?: boolean | undefined;
-    /** When it is left out for a while; only for optional layers. Default: as in `BreakerOptions`. */
+    /**
+     * When the layer is skipped because it keeps failing. Only for optional layers. Default: as in
+     * `BreakerOptions`.
+     */
     breaker?: BreakerOptions | undefined;
 }
-/** What runs after the last layer. */
-type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: Next<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
+/** The function that runs after the last layer. */
+type FinalNext<C extends object = MiddlewareContext, R = void> = (context: C, next: MiddlewareNext<NoInfer<R>>) => MiddlewareResult<NoInfer<R>>;
 /**
- * A compiled chain. It is a layer itself, and can be one of another chain.
+ * A compiled chain. It is a layer itself, so it can be an item of another chain.
  *
- * Without a second argument nothing follows the last layer; a second argument that is no function
- * is an error.
+ * Without a second argument, nothing runs after the last layer. A second argument that is not a
+ * function is an error.
  */
 interface CompiledChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
     (context: In): Promise<R | undefined>;
     (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
-/** An error that would reach nobody: what failed is not what anyone waits for. */
+/** An error that reaches no caller, because no caller awaits the promise that failed. */
 interface StrayError {
     /** Name of the layer. */
     readonly layer: string;
     /**
-     * `detached`: the layer called `next()`, did not wait, and the rest failed. `late`: the layer
-     * failed after its timeout. `optional`: an optional layer failed and the run went on.
+     * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the
+     * layer failed after its timeout. `optional`: an optional layer failed, and the run went on.
      */
     readonly kind: 'detached' | 'late' | 'optional';
 }
 /** Options of a chain. */
 interface MiddlewareChainOptions {
-    /** Shown in warnings and diagnostics. Default `middleware`. */
+    /** Name in warnings and diagnostics. Default `middleware`. */
     readonly name?: string | undefined;
     /**
-     * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
-     * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+     * Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a
+     * manager of the chain's own, which `close()` closes.
+     */
+    readonly timers?: TimerManager | undefined;
+    /**
+     * Which runs are observed, so that their layers' times, errors and runs in flight are counted:
+     * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default
+     * `sampled`.
      */
     readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-    /** One run in so many is observed: 1 to 1,000,000. Default 64. */
+    /** Observes one run in this many: 1 to 1,000,000. Default 64. */
     readonly sampleEvery?: number | undefined;
-    /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
+    /**
+     * Called with each error that reaches no caller. Default: a process warning, once for each layer
+     * and kind.
+     */
     readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
 }
-/** Times of a layer: milliseconds. Quantiles are exact to 3.2 % and weigh the last thousand or two. */
+/**
+ * Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every
+ * 1,024 samples.
+ */
 interface LayerTimes {
-    /** Moving average; each new one weighs a tenth. */
+    /** Moving average. Each sample weighs a tenth. */
     readonly emaMs: number;
+    /** Median. */
     readonly p50Ms: number;
+    /** 90th percentile. */
     readonly p90Ms: number;
+    /** 99th percentile. */
     readonly p99Ms: number;
+    /** Maximum of all samples. */
     readonly maxMs: number;
 }
-/** What is known of a layer. */
-interface LayerReport {
+/** Figures of a layer. */
+interface LayerSnapshot {
+    /** Name of the layer. */
     readonly name: string;
+    /** Its priority. */
     readonly priority: number;
+    /** Whether it runs. */
     readonly enabled: boolean;
-    /** Runs that reached it: all of them, whatever `timing` is. */
+    /** Runs that have reached the layer: all of them, whatever `timing` is. */
     readonly count: number;
-    /** Runs of it that were observed. The four below count these. */
+    /**
+     * Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are
+     * of these.
+     */
     readonly observed: number;
-    /** Observed runs in which it failed by itself, and did not hand on what the rest threw. */
+    /**
+     * Observed runs in which the layer itself failed. An error from `next()` that it passes on does
+     * not count.
+     */
     readonly errors: number;
-    /** Observed runs that are in it now, or in what it waits for. */
+    /** Observed runs that are in the layer now, or in the layers below it. */
     readonly inFlight: number;
-    /** Observed runs in which it ended before the `next()` it called. */
+    /** Observed runs in which the layer ended before the `next()` it had called. */
     readonly detached: number;
-    /** Time of its own, without `next()`. `null` while none was observed. */
+    /** Time of the layer's own work, without `next()`. `null` before the first observed run. */
     readonly self: LayerTimes | null;
-    /** Time until it ended, with `next()`. */
+    /** Time until the layer ended, with `next()`. `null` before the first observed run. */
     readonly total: LayerTimes | null;
-    /** How often it ran out of `timeoutMs`, and how often it ended after that; all of them. */
+    /** Runs in which the layer exceeded `timeoutMs`: all of them. */
     readonly timeouts: number;
+    /** Runs in which the layer ended after its timeout: all of them. */
     readonly lateSettles: number;
-    /** Failures that nobody awaited, of what it called `next()` for; all of them. */
+    /** Runs in which the layer did not await `next()`, and the rest failed: all of them. */
     readonly strayErrors: number;
-    /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
+    /** Figures of an optional layer, of all runs. `null` if the layer is not optional. */
     readonly optional: {
+        /**
+         * State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try
+         * it.
+         */
         readonly breaker: 'closed' | 'open' | 'halfOpen';
+        /** Runs in which the layer failed. */
         readonly failures: number;
+        /** Runs that skipped the layer. */
         readonly skipped: number;
     } | null;
 }
-/** What is known of a chain. */
-interface ChainReport {
+/** Figures of a chain. */
+interface ChainSnapshot {
+    /** Name of the chain. */
     readonly name: string;
-    /** Goes up with every change. */
+    /** Number that goes up with every change of the chain. */
     readonly version: number;
+    /** The option `timing`. */
     readonly timing: 'off' | 'sampled' | 'always';
-    /** In the order in which they run; disabled ones in their places. */
-    readonly layers: readonly LayerReport[];
+    /** The layers in the order in which they run, disabled ones included. */
+    readonly layers: readonly LayerSnapshot[];
 }
 
 /**
- * A chain of layers, koa's onion: each does its part and calls `next` for the rest. It is compiled
- * once per configuration; runs that are under way finish on the chain they began with.
+ * A chain of layers around a final function, as koa has it: each layer does its own work, and calls
+ * `next` for the rest. The chain is compiled once per configuration. Runs under way finish on the
+ * chain they began with.
  *
- * `In` is the context a run begins with, `Out` what the layers make of it, `R` what a run returns.
+ * `In` is the context with which a run begins, `Out` the context after all layers, `R` the result
+ * of a run.
  *
  * @example
- * const chain = new PerformantMiddlewareChain<{ path: string }>([], timers)
- *   .add<{ user: string }>({ name: 'auth', priority: 10, middleware: (context, next) => ((context.user = 'ada'), next()) })
- *   .add({ name: 'log', middleware: async (context, next) => { await next(); console.log(context.user, context.path); } });
+ * const chain = new PerformantMiddlewareChain<{ path: string }>([], { timers })
+ *   .add<{ user: string }>({
+ *     name: 'auth',
+ *     priority: 10,
+ *     middleware: (context, next) => ((context.user = 'ada'), next()),
+ *   })
+ *   .add({
+ *     name: 'log',
+ *     middleware: async (context, next) => {
+ *       await next();
+ *       console.log(context.user, context.path);
+ *     },
+ *   });
  * await chain.execute()({ path: '/' }, async (context) => respond(context.user));
  */
 declare class PerformantMiddlewareChain<In extends object = MiddlewareContext, Out extends object = In, R = void> {
     #private;
     /**
-     * @param items layers; neither the array nor the items are changed
-     * @param timerManager its clock times the layers, its timers end them
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION or ERR_DUPLICATE_NAME, naming the item
+     * @param items the layers; neither the array nor the items are changed
+     * @param options see `MiddlewareChainOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME, naming
+     * the item
      */
-    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: MiddlewareChainOptions);
-    /** Goes up with every change of the chain. */
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], options?: MiddlewareChainOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param items the layers; neither the array nor the items are changed
+     * @param timerManager its clock times the layers, and its timers end those with `timeoutMs`
+     * @param options see `MiddlewareChainOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also for an option `timers`
+     */
+    constructor(items: readonly MiddlewareItem<NoInfer<In>, NoInfer<R>>[], timerManager: TimerManager, options?: Omit<MiddlewareChainOptions, 'timers'>);
+    /** Number that goes up with every change of the chain. */
     get version(): number;
     /**
-     * The compiled chain: the same function while nothing has changed. It is a layer itself.
-     * @throws what a `middleware()` of an item throws; ERR_INVALID_ARG_TYPE if it returns no function
+     * Returns the compiled chain: the same function as long as nothing changes. It is a layer itself.
+     *
+     * @throws ERR_INVALID_ARG_TYPE if a `middleware()` of an item returns no function, and any error
+     * that it throws; ERR_CLOSED after `close()`
      */
     execute(): CompiledChain<In, Out, R>;
-    /** Compiles the chain anew at the next `execute()`, asking objects for their layers again. */
+    /**
+     * Lets the next `execute()` compile the chain anew and ask the objects for their layers again.
+     *
+     * @throws ERR_CLOSED after `close()`
+     */
     invalidateCache(): void;
     /**
-     * Adds a layer, behind those of its priority. `Added` is what it adds to the context, for the layers
-     * added after it and the final next: give those no higher priority.
+     * Adds a layer, behind those of the same priority. `Added` is what it adds to the context for the
+     * layers added later and for the final next: do not give those a higher priority.
+     *
+     * @param item the layer, its name and its options
+     * @returns this chain, with the new type of its context
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, ERR_DUPLICATE_NAME;
+     * ERR_CLOSED after `close()`. The chain is unchanged then
      */
     add<Added extends object = object>(item: MiddlewareItem<Out & Partial<Added>, R>): PerformantMiddlewareChain<In, Out & Added, R>;
-    /** @returns whether there was such a layer */
+    /**
+     * Removes a layer.
+     *
+     * @param name name of the layer
+     * @returns whether the chain had such a layer
+     * @throws ERR_INVALID_ARG_TYPE if `name` is not a string; ERR_CLOSED after `close()`
+     */
     remove(name: string): boolean;
-    /** @throws ERR_UNKNOWN_NAME */
+    /**
+     * Lets a layer run again.
+     *
+     * @param name name of the layer
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     enable(name: string): this;
-    /** @throws ERR_UNKNOWN_NAME */
+    /**
+     * Skips a layer until `enable()`. It keeps its place and its figures.
+     *
+     * @param name name of the layer
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     disable(name: string): this;
     /**
-     * Exchanges what a layer does; its priority and options stay, its figures begin anew.
-     * @throws ERR_UNKNOWN_NAME; ERR_INVALID_ARG_TYPE if `middleware` is neither a function nor an object with `middleware()`
+     * Puts another function in the place of a layer. Its priority and options stay; its figures begin
+     * anew.
+     *
+     * @param name name of the layer
+     * @param middleware the new layer, or an object that makes it
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
      */
     replace(name: string, middleware: MiddlewareFunction<Out, R> | MiddlewareObject<Out, R>): this;
-    /** @throws ERR_UNKNOWN_NAME; ERR_OUT_OF_RANGE if `priority` is not finite */
+    /**
+     * Moves a layer.
+     *
+     * @param name name of the layer
+     * @param priority any finite number; the highest runs first
+     * @returns this chain
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_NAME; ERR_CLOSED after `close()`
+     */
     setPriority(name: string, priority: number): this;
     /**
-     * Milliseconds that each layer takes of its own, without `next()`, as a moving average over the
-     * observed runs, by name. Layers that were not observed yet are left out.
+     * Returns the time of each layer's own work, without `next()`, by name: a moving average over the
+     * observed runs, ms. Layers without an observed run are left out.
      */
     getPerformanceMetrics(): Record<string, number>;
-    /** All that is known of the chain. */
-    report(): ChainReport;
+    /** Returns the figures of the chain and of its layers. */
+    snapshot(): ChainSnapshot;
+    /**
+     * Ends the chain: from now on `execute()` and every change throw `ERR_CLOSED`. Clears the timers
+     * of the layers, and closes the manager if it is the chain's own. A compiled chain still runs,
+     * and runs under way end normally, but no layer times out any more. May be called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
 }
 
-/** What a diagnostics subscriber sees of a layer. The context is the run's own: it is not copied. */
+/**
+ * Message that subscribers of the diagnostics channel `portcullis.middleware` get for a layer of a
+ * run.
+ */
 interface MiddlewareTrace {
+    /** Name of the chain. */
     readonly chain: string;
+    /** Version of the chain. */
     readonly version: number;
+    /** Name of the layer. */
     readonly layer: string;
+    /** Index of the layer in the order in which they run, from 0. */
     readonly index: number;
+    /** Context of the run: the object itself, not a copy. */
     readonly context: unknown;
+    /** Error of the layer, once it has failed. */
     error?: unknown;
+    /** Result of the layer, once it has ended. */
     result?: unknown;
 }
 
-/** How figures are exposed. */
+/** Options of the text exposition. */
 interface ExpositionOptions {
     /**
-     * `otel`: the names of OpenTelemetry's semantic conventions; `prom`: those of prom-client, which
-     * most dashboards ask for; `both`. Default `both`.
+     * Names of the figures. `otel`: those of OpenTelemetry's semantic conventions; `prom`: those of
+     * prom-client, which most dashboards query; `both`: all of them. Default `both`.
      */
     readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
 /** Names of the windows. */
 type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
-/** Quantiles by nearest rank, in milliseconds. */
+/** Quantiles of durations by nearest rank, ms. */
 interface LatencyQuantiles {
-    /** Half of all are not above it. */
+    /** Median. */
     readonly p50: number;
-    /** Nine of ten are not above it. */
+    /** 90th percentile. */
     readonly p90: number;
-    /** 95 of 100 are not above it. */
+    /** 95th percentile. */
     readonly p95: number;
-    /** 99 of 100 are not above it. */
+    /** 99th percentile. */
     readonly p99: number;
-    /** 999 of 1,000 are not above it. */
+    /** 99.9th percentile. */
     readonly p999: number;
-    /** The longest. */
+    /** Longest duration. */
     readonly max: number;
-    /** The arithmetic mean. */
+    /** Arithmetic mean. */
     readonly mean: number;
 }
-/** One route in the last one to two minutes. */
+/** Figures of one route in the last one to two minutes. */
 interface RouteFigures {
-    /** The pattern; `''` for requests without one, `other` for all beyond the cap. */
+    /** Pattern of the route; `''` for requests without one, `other` for all routes beyond `maxRoutes`. */
     readonly route: string;
-    /** `''` if it was not said. */
+    /** HTTP method; `''` if it was not recorded. */
     readonly method: string;
     /** Requests that ended. */
     readonly requests: number;
-    /** The same a second, on average. */
+    /** Requests that ended per second, on average. */
     readonly requestsPerSecond: number;
-    /** Share of requests that failed, 0 to 1; `null` without requests. */
+    /** Share of failed requests, 0 to 1; `null` without requests. */
     readonly errorRate: number | null;
     /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
-    /** Since the beginning. */
+    /** Requests since the start. */
     readonly total: number;
 }
-/** The plan's figures, over the report's window. */
+/** Key figures of the service, over the report's window. */
 interface ProductionFigures {
-    /** Milliseconds, on average; `null` without requests. */
+    /** Mean duration of a request, ms; `null` without requests. */
     averageResponseTime: number | null;
-    /** Requests a second, on average over the window. */
+    /** Requests per second, on average over the window. */
     requestsPerSecond: number;
-    /** Share of requests that failed by the server's fault, 0 to 1. */
+    /** Share of requests that failed on the server's side, 0 to 1. */
     errorRate: number;
     /** Resident memory of the process, MB; `null` where it cannot be read. */
     memoryUsage: number | null;
-    /** Percent of the CPUs that the process is allowed; `null` without a monitor, and until it has two samples. */
+    /** Percent of the allowed CPUs in use; `null` without a monitor, and until it has two samples. */
     cpuUsage: number | null;
-    /** Open connections and leases of the managers that were given. */
+    /** Open connections and leases of the attached managers. */
     connectionCount: number;
-    /** Users connected, or seen in the last 15 minutes. */
+    /** Users who are connected, or were seen in the last 15 minutes. */
     activeUsers: number;
-    /** WebSocket messages a second, both ways. */
+    /** WebSocket messages per second, both directions. */
     messagesThroughput: number;
-    /** 0 to 100; `null` without data. */
+    /** Health score, 0 to 100; `null` without data. */
     healthScore: number | null;
 }
-/** The plan's targets. */
+/** Targets of the key figures. */
 interface ProductionTargets {
-    /** Milliseconds, above 0. Default 100. */
+    /** Greatest mean duration of a request, ms: above 0. Default 100. */
     maxResponseTime: number;
-    /** A share, 0 to 1. Default 0.01. */
+    /** Greatest share of failed requests: 0 to 1. Default 0.01. */
     maxErrorRate: number;
-    /** MB, above 0. Default 512. */
+    /** Greatest resident memory, MB: above 0. Default 512. */
     maxMemoryUsage: number;
-    /** Percent, above 0, at most 100. Default 70. */
+    /** Greatest CPU use, percent of the allowed CPUs: above 0, at most 100. Default 70. */
     maxCpuUsage: number;
-    /** 0 to 100. Default 95. */
+    /** Least health score: 0 to 100. Default 95. */
     minHealthScore: number;
 }
-/** The parts of the health score. */
+/** Names of the parts of the health score. */
 type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
-/** One part of the health score, and why it is what it is. */
+/** One part of the health score, with the figures behind it. */
 interface ScorePart {
-    /** 0 to 100; `null` without data: it does not count then. */
+    /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
     readonly score: number | null;
-    /** How much it counts, relative to the others. */
+    /** Weight relative to the other parts. */
     readonly weight: number;
-    /** The figure, in `unit`; `null` without data. */
+    /** The observed figure, in `unit`; `null` without data. */
     readonly observed: number | null;
-    /** At and below this the part is 100. */
+    /** Greatest value that scores 100. */
     readonly target: number;
-    /** At and above this it is 0. */
+    /** Least value that scores 0. */
     readonly zeroAt: number;
-    /** Of `observed`, `target` and `zeroAt`. */
+    /** Unit of `observed`, `target` and `zeroAt`. */
     readonly unit: 'share' | 'ms' | 'MB' | 'percent';
 }
-/** One of the targets, judged. */
+/** One target and whether it is met. */
 interface TargetResult {
-    /** Its name. */
+    /** Name of the target. */
     readonly target: keyof ProductionTargets;
-    /** The figure; `null` without data. */
+    /** The observed figure; `null` without data. */
     readonly observed: number | null;
-    /** What was wanted. */
+    /** The target's value. */
     readonly threshold: number;
     /** `unknown` without data. */
     readonly result: 'pass' | 'fail' | 'unknown';
 }
-/** What is wrong, by how much, and what to do. */
+/** A finding: a figure beyond its threshold, and the recommended action. */
 interface Recommendation {
-    /** Stable. */
+    /** Stable id of the finding. */
     readonly id: string;
-    /** How bad it is. */
+    /** Severity. */
     readonly severity: 'info' | 'warning' | 'critical';
-    /** The figure, as a sentence names it. */
+    /** Name of the figure, with its unit. */
     readonly figure: string;
-    /** The figure, in the unit of its sentence. */
+    /** The observed figure. */
     readonly observed: number;
-    /** What it passed. */
+    /** The threshold that it passed. */
     readonly threshold: number;
-    /** What to do; the text in `recommendations`. */
+    /** Recommended action, as in `recommendations`. */
     readonly action: string;
 }
-/** How fast the budget of an objective is spent: 1 spends it exactly within its period. */
-interface Budget {
-    /** Of which promise. */
+/** The error budget of an objective, and its burn rate: at 1 it lasts exactly for its period. */
+interface ErrorBudget {
+    /** The objective: requests without errors, or requests in time. */
     readonly id: 'errors' | 'latency';
-    /** The share of good requests that is promised, 0 to 1. */
+    /** Promised share of good requests, 0 to 1. */
     readonly objective: number;
-    /** By window; `null` without requests, or where nothing may go wrong. */
+    /** Burn rate by window; `null` without requests, or if the objective allows no bad request. */
     readonly burnRate: Readonly<Record<'5m' | '30m' | '1h' | '6h' | '3d', number | null>>;
-    /** Share of the budget of the last three days that is left, below 0 when overspent; `null` without requests. */
+    /** Remaining share of the last three days' budget, below 0 when overspent; `null` without requests. */
     readonly remaining: number | null;
-    /** `page`: 14.4 times over 1 h and 5 min, or 6 times over 6 h and 30 min; `ticket`: 1 time over 3 d and 6 h. */
+    /** `page`: burn rate 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min; `ticket`: 1 over 3 d and 6 h. */
     readonly alert: 'page' | 'ticket' | null;
 }
-/** One window. */
+/** Figures of one window. */
 interface WindowFigures {
-    /** Time it covers: less than its name says, just after the start. */
+    /** Covered time, ms: less than the window's name says just after the start. */
     readonly coveredMs: number;
     /** Requests that ended. */
     readonly requests: number;
-    /** The same a second, on average; within the first second as if it were one. */
+    /** Requests that ended per second, on average; the first second counts as a whole one. */
     readonly requestsPerSecond: number;
-    /** Of these, failures by the server's fault: 5xx, and what was recorded with `error`. */
+    /** Failed requests: status 5xx, or recorded with `error`. */
     readonly errors: number;
     /** `errors` / `requests`, 0 to 1; 0 without requests. */
     readonly errorRate: number;
-    /** Answers of 400 to 499, which are the client's. */
+    /** Responses with status 400 to 499, the client's errors. */
     readonly clientErrors: number;
-    /** Requests and connections that were turned away by limits: in none of the other figures. */
+    /** Requests and connections that limits refused; they are in no other figure. */
     readonly refused: number;
     /** Durations; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
@@ -1334,132 +1749,140 @@ interface WindowFigures {
     readonly messagesIn: number;
     /** WebSocket messages sent. */
     readonly messagesOut: number;
-    /** Bytes of those received. */
+    /** Bytes of received messages. */
     readonly bytesIn: number;
-    /** Bytes of those sent. */
+    /** Bytes of sent messages. */
     readonly bytesOut: number;
-    /** Messages both ways a second, on average. */
+    /** Messages per second, both directions, on average. */
     readonly messagesPerSecond: number;
-    /** (satisfied + tolerating / 2) / all, of T = `maxResponseTime` and 4 T; a failure satisfies nobody. `null` without requests. */
+    /** Apdex: (satisfied + tolerating / 2) / all, with T = `maxResponseTime` and 4 T; failed requests satisfy nobody. `null` without requests. */
     readonly apdex: number | null;
 }
-/** The report. The first five are the plan's. */
+/** Report on the health of the service. */
 interface ProductionReport {
-    /** When it was made, ISO 8601. */
+    /** Time of the report, ISO 8601. */
     readonly timestamp: string;
-    /** The plan's figures. */
+    /** Key figures. */
     readonly metrics: ProductionFigures;
-    /** What they are compared with. */
+    /** Targets of the key figures. */
     readonly targets: ProductionTargets;
-    /** Whether every target that can be judged is met. */
+    /** True if every target with data is met. */
     readonly healthy: boolean;
-    /** The actions of `findings`, each once. */
+    /** Actions of `findings`, each once. */
     readonly recommendations: string[];
-    /** Version of this shape. */
+    /** Version of this type. */
     readonly schema: 1;
-    /** What `metrics` covers. */
+    /** Window of `metrics`. */
     readonly window: WindowName;
-    /** Time that `window` covers so far, milliseconds. */
+    /** Covered time of the window, ms. */
     readonly coveredMs: number;
-    /** Requests in it. */
+    /** Requests in the window. */
     readonly samples: number;
     /** `low` below 20 requests. */
     readonly confidence: 'low' | 'high';
-    /** What the health score is made of. */
+    /** Parts of the health score. */
     readonly scoreParts: Readonly<Record<ScorePartName, ScorePart>>;
-    /** Each target, judged. */
+    /** Every target and its result. */
     readonly targetResults: readonly TargetResult[];
-    /** The worst first. */
+    /** Findings, the most severe first. */
     readonly findings: readonly Recommendation[];
-    /** Of the requests in `window`; `null` without requests. */
+    /** Durations of the window's requests; `null` without requests. */
     readonly latencyMs: LatencyQuantiles | null;
-    /** As in `WindowFigures`, of `window`. */
+    /** Apdex of the window, as in `WindowFigures`. */
     readonly apdex: number | null;
-    /** The budgets of errors and of slow requests. */
-    readonly slo: readonly Budget[];
+    /** Error budgets of the two objectives. */
+    readonly slo: readonly ErrorBudget[];
     /** Requests in flight on this thread. */
     readonly inFlight: number;
-    /** Every window. */
+    /** Figures of every window. */
     readonly windows: Readonly<Record<WindowName, WindowFigures>>;
-    /** The busiest 12. */
+    /** The 12 busiest routes. */
     readonly routes: readonly RouteFigures[];
-    /** Since the beginning, by code: the 20 most frequent. */
+    /** Refusals since the start by code, the 20 most frequent. */
     readonly refusals: Readonly<Record<string, number>>;
-    /** What `recordError` was told, since the beginning: the 20 most frequent. */
+    /** Errors of `recordError` and `RequestDetails.error` since the start by kind, the 20 most frequent. */
     readonly errors: Readonly<Record<string, number>>;
 }
-/** Everything, for a page: the report, the busiest 100 routes, and the requests of the last minute by duration. */
+/** A report with more detail, for a page: the 100 busiest routes, and a heat map of the last minute. */
 interface ProductionSnapshot extends ProductionReport {
-    /** Milliseconds since the metrics were made. */
+    /** Time since the metrics were created, ms. */
     readonly uptimeMs: number;
-    /** Requests of the last minute by duration. */
+    /** Heat map: requests of the last minute by second and duration. */
     readonly heat: {
-        /** Upper edges of the bands; there is one more band than edges, which is open. */
+        /** Upper edges of the bands, ms; one more band is open. */
         readonly edgesMs: readonly number[];
-        /** A row to each complete second, at most 60, the oldest first: requests by band. */
+        /** Requests by band, one row per complete second, at most 60, the oldest first. */
         readonly seconds: readonly (readonly number[])[];
     };
-    /** Users connected or seen, by window. */
+    /** Users who are connected or were seen, by window. */
     readonly activeUsers: Readonly<Record<'1m' | '5m' | '15m', number>>;
-    /** Pairs of route and method that are told apart. */
+    /** Pairs of route and method that are counted separately. */
     readonly routesKnown: number;
-    /** Requests that were counted as `other`, because there were too many routes. */
+    /** Requests counted as `other`, because their route was beyond `maxRoutes`. */
     readonly routesOverflowed: number;
 }
 
 /** Options of `ProductionMetrics`. */
 interface ProductionMetricsOptions {
-    /** What is wanted. Default: the values in `ProductionTargets`. */
+    /** Targets of the key figures, some or all. Default: the values in `ProductionTargets`. */
     readonly targets?: Partial<ProductionTargets> | undefined;
-    /** Its clock moves the windows, and it owns the timer that does so. Default: a new one. */
+    /** Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics. Default: a new one, which the metrics' `close()` closes. */
     readonly timers?: TimerManager | undefined;
-    /** Where memory, CPU, event loop and stalls come from. Told of requests in flight, so that a stall is told with its route. Default: none; then memory is the resident set and CPU `null`. */
+    /** Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall is reported with its route. Default: none; memory is then the resident set and CPU `null`. */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add theirs. Default: none. */
+    /** Connection managers whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add their own. Default: none. */
     readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
-    /** What `metrics` of a report covers. Default `1m`. */
+    /** Window of the report's key figures. Default `1m`. */
     readonly window?: WindowName | undefined;
-    /** Pairs of route and method that are told apart: 1 to 10000. All others share `other`. Default 500. */
+    /** Pairs of route and method that are counted separately: 1 to 10000. All others share `other`. Default 500. */
     readonly maxRoutes?: number | undefined;
-    /** The share of requests that shall take no longer than `maxResponseTime`: above 0, below 1. Default 0.95. */
+    /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
     /** Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3, latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05. */
     readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
 }
 
-/** What is known of a request at its end. */
+/** Details of a request that ended. */
 interface RequestDetails {
-    /** The pattern, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
+    /** Pattern of the route, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
     readonly route?: string | undefined;
-    /** Such as `GET`; what is no method of HTTP counts as `_OTHER`. */
+    /** HTTP method, such as `GET`; an unknown method counts as `_OTHER`. */
     readonly method?: string | undefined;
-    /** Status of the response: 100 to 599; from 500 on it is an error. */
+    /** Status of the response: 100 to 599; 500 and above is an error. */
     readonly status?: number | undefined;
-    /** An error whatever the status, such as a timeout; a text is counted as its kind, too. */
+    /** Marks an error whatever the status, such as a timeout; a string is also counted as the error's kind. */
     readonly error?: boolean | string | undefined;
 }
-/** How a request ended. */
+/** End of a request. */
 interface RequestEnd extends RequestDetails {
-    /** It was turned away by a limit: counted by this code, and neither as a request nor as an error. */
+    /** Code of the limit that refused the request: counted as a refusal only, neither as a request nor as an error. */
     readonly refused?: string | undefined;
 }
-/** A request under way. */
+/**
+ * Timer of one request, from `ProductionMetrics.startRequest()`.
+ *
+ * @example
+ * using request = metrics.startRequest({ route: '/import', method: 'POST' });
+ * await work();
+ * request.end({ status: 200 });
+ */
 declare class RequestTimer {
     #private;
     /**
-     * Counts the request with the time it took. Calls too many are ignored.
-     * @throws as `recordRequest`; the request is over all the same
+     * Records the request with its duration. Only the first call counts.
+     * @param details see `RequestEnd`; route and method may be given here, too
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for wrong details; the request has ended all the same, and is not in flight any more
      */
     end(details?: RequestEnd): void;
     [Symbol.dispose](): void;
 }
 
 /**
- * Counts requests, messages, users and errors, and reports on them. The adapters call it when it is
- * given to them as `metrics`; whatever they do not see is recorded by hand.
+ * Counts requests, messages, users and errors, and reports on the health of the service. Adapters
+ * with the option `metrics` record by themselves; everything else is recorded by hand.
  *
- * Recording costs some nanoseconds and reads no clock. Quantiles are within 0.4 %, those of single
- * routes within 0.8 %.
+ * Recording takes some 10 ns and reads no clock (`node bench/metrics.mjs`). Quantiles of all requests
+ * are within 0.4 % of the true value, those of one route within 0.8 %.
  *
  * @example
  * const metrics = new ProductionMetrics({ monitor, timers });
@@ -1470,19 +1893,23 @@ declare class RequestTimer {
 declare class ProductionMetrics {
     #private;
     /**
+     * Creates metrics and starts their timer.
      * @param options see `ProductionMetricsOptions`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
      */
     constructor(options?: ProductionMetricsOptions);
     /**
-     * Counts a request that is over.
-     * @param durationMs milliseconds, of at least 0
+     * Records a request that ended.
+     * @param durationMs duration, ms: finite, at least 0
      * @param details see `RequestDetails`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; nothing is recorded then
      */
     recordRequest(durationMs: number, details?: RequestDetails): void;
     /**
-     * Begins a request: it is in flight until `end()`, and a stall meanwhile is told with its route.
+     * Starts a request. It is in flight until the timer's `end()`, and a stall meanwhile is reported with
+     * its route.
+     * @param details route and method, if they are known already
+     * @returns the timer of the request
      * @throws ERR_INVALID_ARG_TYPE
      * @example
      * const request = metrics.startRequest({ route: '/import', method: 'POST' });
@@ -1490,137 +1917,170 @@ declare class ProductionMetrics {
      */
     startRequest(details?: Pick<RequestDetails, 'route' | 'method'>): RequestTimer;
     /**
-     * Counts a WebSocket message. The managers that were given count theirs.
-     * @param bytes a whole number of at least 0
+     * Counts a WebSocket message. Messages of attached managers are counted without it.
+     * @param direction `in` for a received message, `out` for a sent one
+     * @param bytes length of the message: a whole number of at least 0
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
      */
     recordMessage(direction: 'in' | 'out', bytes: number): void;
     /**
-     * Counts a user as active. Users of the managers that were given are, as long as they are connected.
-     * @param id a string of 1 to 1024 characters; only a hash of it is kept
+     * Counts a user as active now. Users of attached managers are active while they are connected.
+     * @param id a string of 1 to 1024 characters; only its keyed hash is kept
      * @throws ERR_INVALID_ARG_TYPE
      */
     recordUser(id: string): void;
     /**
-     * Counts an error outside of requests, such as of a message's handler. It shows by its kind, and
-     * not in the error rate, which is a share of requests.
-     * @param kind of at most 60 characters, never what a client chose; of more than 99 kinds, all others are `other`
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts an error outside of requests, such as one of a message handler. It is reported by its kind,
+     * but not in the error rate, which is a share of requests.
+     * @param kind a fixed name, never text from a client; cut to 60 characters; beyond 99 kinds, all others count as `other`
+     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
      */
     recordError(kind: string): void;
     /**
-     * Counts what a limit has turned away: it is in no other figure. The refusals of the managers that
-     * were given are counted already.
-     * @param code as for `recordError`
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts a refusal by a limit; it is in no other figure. Refusals of attached managers are counted
+     * without it.
+     * @param code a fixed name, as for `recordError`
+     * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
      */
     recordRefusal(code: string): void;
     /**
-     * Counts a manager's connections, messages, refusals and users, from now on.
-     * @throws ERR_INVALID_ARG_TYPE
+     * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have no
+     * effect.
+     * @param manager the manager to add
+     * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
      */
     attach(manager: ConnectionManager): void;
-    /** Whether every target that can be judged is met. */
+    /**
+     * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals so
+     * far stay counted.
+     * @param manager the manager to remove; unknown ones are ignored
+     */
+    detach(manager: ConnectionManager): void;
+    /** Returns true if every target with data is met. */
     checkTargets(): boolean;
-    /** The report: some 100 µs and a few KB. */
+    /**
+     * Returns a report on the health of the service: key figures, score, findings, recommendations.
+     * Takes some 100 µs; the report has at most 16 KB as JSON.
+     */
     generateReport(): ProductionReport;
-    /** Everything, for a page that shows it. */
+    /** Returns the report with more routes, a heat map and counts of users; the live page is made of it. */
     snapshot(): ProductionSnapshot;
     /**
-     * The figures in the OpenMetrics text format 1.0, to be sent as
-     * `application/openmetrics-text; version=1.0.0; charset=utf-8`. Written on another thread.
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     * Renders the figures in the OpenMetrics text format 1.0, on another thread. Its content type is
+     * `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+     * @param options see `ExpositionOptions`
+     * @returns the text, with the counts at the time of the call
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options, at once
      */
     toOpenMetrics(options?: ExpositionOptions): Promise<string>;
     /**
-     * The figures in Prometheus' text format, to be sent as `text/plain; version=0.0.4; charset=utf-8`.
-     * Written on another thread.
+     * Renders the figures in Prometheus' text format 0.0.4, on another thread. Its content type is
+     * `text/plain; version=0.0.4; charset=utf-8`.
+     * @param options see `ExpositionOptions`
+     * @returns the text, with the counts at the time of the call
      * @throws as `toOpenMetrics`
      */
     toPrometheus(options?: ExpositionOptions): Promise<string>;
-    /** Ends its timer. What is recorded later still counts. May be called again. */
+    /**
+     * Ends the timer. Later records still count, and windows then move when the figures are read. May be
+     * called again.
+     */
+    close(): void;
+    /** Alias of `close()`. */
     stop(): void;
     [Symbol.dispose](): void;
 }
 
-/** How the sockets of a guard fared. */
-interface LiveStats {
+/** Counts of a guard's WebSockets. */
+interface WebSocketStats {
+    /** Open sockets. */
     readonly open: number;
+    /** Pings sent. */
     readonly pingsSent: number;
-    /** Closed because nothing came back after a ping. */
+    /** Sockets closed because nothing came back after a ping. */
     readonly pongTimeouts: number;
-    /** Closed because they did not read. */
+    /** Sockets closed because their client did not read. */
     readonly slowConsumers: number;
-    /** Closed because of a message over `maxMessageSize`. */
+    /** Sockets closed because of a message over `maxMessageSize`. */
     readonly messagesTooLarge: number;
 }
 
-/** Why a request was refused or ended. */
+/** Reason for refusing a request or ending it early. */
 type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
-/** How requests fared. */
+/** Counts of requests. */
 interface RequestStats {
+    /** Requests in flight. */
     readonly active: number;
+    /** Requests that ended, early or not. */
     readonly served: number;
-    /** Refused or ended, by code; codes that never came up are absent. */
+    /** Requests refused or ended early, by code; codes without one are absent. */
     readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 
-/** What there is to be looked at; what is absent is not in use. */
-interface PageSources {
-    readonly connections: ConnectionManager;
-    readonly timers: TimerManager;
-    /** Refusals of requests and WebSockets. */
-    readonly stats?: (() => {
-        readonly requests: RequestStats | undefined;
-        readonly websockets: LiveStats;
-        readonly unidentified?: Readonly<Record<string, number>>;
-        readonly invalidMessages?: Readonly<Record<string, number>>;
-    }) | undefined;
-    readonly monitor?: ResourceMonitor | undefined;
-    readonly metrics?: ProductionMetrics | undefined;
-    readonly chain?: {
-        report(): ChainReport;
-    } | undefined;
+/** Refusals that a guard counts beside those of its manager. */
+interface GuardRefusals {
+    /** Requests; `undefined` if they are not limited. */
+    readonly requests: RequestStats | undefined;
+    /** Sockets. */
+    readonly websockets: WebSocketStats;
+    /** Upgrades refused by authentication, by code. Default: none. */
+    readonly authDenials?: Readonly<Record<string, number>>;
+    /** Refused messages, by code. Default: none. */
+    readonly invalidMessages?: Readonly<Record<string, number>>;
 }
 
-/** How things stand, in one word. `unknown` while nothing that could tell is in use. */
+/** Sources of a page that adapters provide. */
+interface PageSources {
+    /** Connections to show. */
+    readonly connections: ConnectionManager;
+    /** Timers to show. One of them drives the page; the manager's `close()` closes it. */
+    readonly timers: TimerManager;
+    /** Returns refusals of requests, sockets and messages. Default: none are shown. */
+    readonly stats?: (() => GuardRefusals) | undefined;
+}
+
+/** State of the server in one word; `unknown` without a monitor and metrics. */
 type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
 /** A part of the health score. */
 interface PageScorePart {
     readonly id: string;
     readonly name: string;
-    /** 0 to 100; `null` without data. */
+    /** Score of the part, 0 to 100; `null` without data. */
     readonly score: number | null;
-    /** Its share of the whole, 0 to 1. */
+    /** Share of the whole score, 0 to 1. */
     readonly weight: number;
     readonly observed: number | null;
     readonly target: number | null;
-    /** Such as `ms`, `%`, `MB`. */
+    /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
     readonly unit: string;
 }
-/** Something to do. */
+/** A recommended action. */
 interface PageAdvice {
     readonly id: string;
     readonly severity: 'info' | 'warning' | 'critical';
     readonly text: string;
-    /** What was observed, against which threshold, and what to do; empty if there is no more to say. */
+    /** The observed figure and its threshold. */
     readonly detail: string;
 }
-/** Something that happened. */
+/** An event in the server's recent past. */
 interface PageEvent {
+    /** Number of the event, from 1. */
     readonly id: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the event, wall-clock milliseconds. */
     readonly at: number;
+    /** Kind of the event. */
     readonly kind: 'stall' | 'state' | 'score' | 'refused' | 'evicted' | 'collection' | 'server';
+    /** Severity. */
     readonly severity: 'info' | 'warning' | 'critical';
+    /** Text of one line, at most 200 characters. */
     readonly text: string;
 }
-/** An address or user with many connections. */
+/** An address or user with its number of connections. */
 interface PageShare {
     readonly key: string;
     readonly count: number;
 }
-/** A route by its pattern, in the last minute. */
+/** A route by its pattern, last minute. */
 interface PageRoute {
     readonly route: string;
     readonly perSecond: number;
@@ -1628,199 +2088,273 @@ interface PageRoute {
     readonly p50Ms: number | null;
     readonly p99Ms: number | null;
 }
-/** A count by a name. */
+/** A count by name. */
 interface PageCount {
     readonly name: string;
     readonly count: number;
 }
-/** Everything that the page shows at one moment. What an application does not use is `null`; sizes are in MB of 2^20 bytes. */
+/** All figures of the page at one moment. Parts that the application does not use are `null`; sizes in MB of 2^20 bytes. */
 interface PageSnapshot {
+    /** Version of this type. */
     readonly version: 1;
-    /** Counts the seconds since the page was set up. */
+    /** Number of the snapshot: one a second, from 1. */
     readonly sequence: number;
-    /** Wall-clock milliseconds. */
+    /** Time of the snapshot, wall-clock milliseconds. */
     readonly at: number;
+    /** The process and its page. */
     readonly server: {
+        /** Title of the page. */
         readonly title: string;
+        /** Name and version of the runtime. */
         readonly runtime: string;
+        /** Process id. */
         readonly pid: number;
+        /** Time since the process started, ms. */
         readonly uptimeMs: number;
+        /** Open streams. */
         readonly viewers: number;
+        /** Greatest number of open streams. */
         readonly maxViewers: number;
-        /** Requests for the page that were turned away. */
+        /** Refused requests for the page, since the start. */
         readonly denied: number;
     };
+    /** State of the server. */
     readonly state: PageState;
-    /** Why it is not `ok`, in a few words. */
+    /** Reason for the state in a few words; empty for `ok`. */
     readonly reason: string;
+    /** Health score; `null` without metrics. */
     readonly health: {
+        /** Score, 0 to 100; `null` without data. */
         readonly score: number | null;
+        /** Parts of the score. */
         readonly parts: readonly PageScorePart[];
     } | null;
-    /** `null` where neither metrics nor a monitor could give any. */
+    /** Recommended actions; `null` without metrics and monitor. */
     readonly advice: readonly PageAdvice[] | null;
+    /** HTTP requests; `null` without metrics. */
     readonly requests: {
+        /** Requests in the last complete second. */
         readonly perSecond: number;
+        /** Percent of failed requests, last minute; `null` without requests. */
         readonly errorPercent: number | null;
+        /** Requests in flight. */
         readonly inFlight: number;
-        /** Of the last minute, in milliseconds. */
+        /** Median of durations in the metrics' window, ms; `null` without requests, as the next four. */
         readonly p50Ms: number | null;
+        /** 95th percentile. */
         readonly p95Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** 99.9th percentile. */
         readonly p999Ms: number | null;
+        /** Longest duration. */
         readonly maxMs: number | null;
+        /** Apdex, 0 to 1; `null` without requests. */
         readonly apdex: number | null;
+        /** Users who are connected, or were seen in the last 15 minutes. */
         readonly activeUsers: number;
+        /** The 20 busiest routes. */
         readonly routes: readonly PageRoute[];
     } | null;
-    /** Budgets of what may go wrong: how much is left, and how fast they are spent (1 is just in time). */
+    /** Error budgets: their rest and their burn rates (1 lasts exactly for the period); `null` without metrics. */
     readonly budgets: readonly {
+        /** The objective: `errors` or `latency`. */
         readonly id: string;
+        /** Its name on the page. */
         readonly name: string;
+        /** Promised percent of good requests. */
         readonly objectivePercent: number;
+        /** Remaining percent of the budget; `null` without requests. */
         readonly leftPercent: number | null;
+        /** Burn rate, last 5 minutes. */
         readonly burn5m: number | null;
+        /** Burn rate, last hour. */
         readonly burn1h: number | null;
+        /** Burn rate, last 6 hours. */
         readonly burn6h: number | null;
+        /** Alert that the burn rates raise. */
         readonly alert: 'page' | 'ticket' | null;
     }[] | null;
+    /** WebSocket messages, average of the last ten seconds; `null` without metrics. */
     readonly messages: {
+        /** Messages received. */
         readonly inPerSecond: number;
+        /** Messages sent. */
         readonly outPerSecond: number;
+        /** Bytes received. */
         readonly inBytesPerSecond: number;
+        /** Bytes sent. */
         readonly outBytesPerSecond: number;
     } | null;
+    /** WebSocket connections. */
     readonly connections: {
-        /** As `ConnectionManager.getStats()` has them. */
+        /** Connections and leases, as in `ConnectionManager.getStats()`; so are the next six. */
         readonly total: number;
+        /** Addresses with connections. */
         readonly addresses: number;
+        /** Users with connections. */
         readonly users: number;
+        /** Connections without a user. */
         readonly anonymous: number;
+        /** Admitted connections, since the start. */
         readonly admitted: number;
+        /** Connections closed because they were idle, since the start. */
         readonly evicted: number;
+        /** Messages above a message rate, since the start. */
         readonly messagesOverRate: number;
+        /** Limit of connections in all; `null` without one. */
         readonly maxTotal: number | null;
+        /** Limit per address; `null` without one. */
         readonly maxPerIp: number | null;
+        /** Limit per user; `null` without one. */
         readonly maxPerUser: number | null;
-        /** Of this thread; `null` until all were looked at once. */
+        /** Connections of this thread by state; `null` until a scan has visited all. */
         readonly states: {
-            /** Seats held by handshakes under way, and by other threads of the same name. */
+            /** Seats of handshakes under way, and of other threads with the same manager name. */
             readonly opening: number;
-            /** Heard from within ten seconds. */
+            /** Connections with activity in the last ten seconds. */
             readonly active: number;
-            /** Open and silent for longer. */
+            /** Open connections without. */
             readonly quiet: number;
         } | null;
-        /** Those with the most connections of this thread; `null` until all were looked at once. */
+        /** Addresses with the most connections of this thread; `null` until a scan has visited all. */
         readonly topAddresses: readonly PageShare[] | null;
-        /** As `topAddresses`. */
+        /** Users with the most connections of this thread; `null` until a scan has visited all. */
         readonly topUsers: readonly PageShare[] | null;
-        /** Counts of the two lists may be too low by so many: more keys than are kept apart. */
+        /** Greatest error of the two lists' counts, which are then too low: above 0 with more than 2,048 keys. */
         readonly topError: number;
     };
-    /** Connections, requests and WebSockets that were turned away, by reason, since the start. */
+    /** Refused connections, requests and messages by reason, since the start, the most frequent first. */
     readonly refusals: readonly PageCount[];
+    /** The event loop; `null` without a monitor. */
     readonly loop: {
+        /** Median of delays, last minute. */
         readonly p50Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** Longest delay. */
         readonly maxMs: number | null;
-        /** Percent of time in which the loop was at work. */
+        /** Percent of time in which the loop did not wait for events. */
         readonly utilizationPercent: number | null;
+        /** Noticed stalls, since the start. */
         readonly stalls: number;
+        /** Detection of stalls, as in `ResourceSnapshot`. */
         readonly watch: 'kernel' | 'challenge' | 'off';
     } | null;
+    /** Memory; `null` without a monitor. */
     readonly memory: {
+        /** Resident set of the process. */
         readonly rssMb: number | null;
+        /** JavaScript heap in use. */
         readonly heapUsedMb: number;
-        /** Of the limit that binds, and what is compared with it. */
+        /** Memory in use that the binding limit limits. */
         readonly usedMb: number | null;
+        /** The binding limit. */
         readonly limitMb: number | null;
+        /** Origin of the binding limit, as in `MemoryLimit`. */
         readonly limitSource: string | null;
+        /** Percent of the binding limit in use. */
         readonly percent: number | null;
+        /** Percent at which the state is `warning`. */
         readonly warningPercent: number;
+        /** Percent at which the state is `critical`. */
         readonly criticalPercent: number;
     } | null;
+    /** CPU; `null` without a monitor. */
     readonly cpu: {
-        /** Of the CPUs allowed. */
+        /** Percent of the allowed CPUs in use. */
         readonly percent: number | null;
-        /** Of one core. */
+        /** CPU of the JavaScript thread, percent of one core. */
         readonly jsThreadPercent: number | null;
+        /** The lesser of affinity and quota. */
         readonly allowedCpus: number | null;
+        /** Percent of time in which the quota denied the CPU. */
         readonly throttledPercent: number | null;
     } | null;
-    /** `byName` is `null` while there are too many to be listed, and while nobody looks. Of the thousand oldest. */
+    /** Timers of the timer manager. */
     readonly timers: {
+        /** Pending timers. */
         readonly active: number;
+        /** The 1,000 oldest by name; `null` above 10,000 timers, and while nobody looks at the page. */
         readonly byName: readonly PageCount[] | null;
     };
+    /** Layers of the middleware chain, at most 32; `null` without a chain. */
     readonly layers: readonly {
+        /** Name of the layer. */
         readonly name: string;
+        /** True if the layer runs. */
         readonly enabled: boolean;
+        /** Runs. */
         readonly count: number;
+        /** Failed runs. */
         readonly errors: number;
+        /** Runs that exceeded their timeout. */
         readonly timeouts: number;
+        /** Median of its own duration. */
         readonly p50Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** State of its circuit breaker; `null` without one. */
         readonly breaker: string | null;
     }[] | null;
-    /** The latest, the newest first. */
+    /** The last 60 events, the newest first. */
     readonly events: readonly PageEvent[];
-    /** The latest blocks of the event loop, the oldest first. */
+    /** The last four stalls, the oldest first. */
     readonly stalls: readonly PageStall[];
-    /** One row of the charts: values in the order of `PAGE_COLUMNS`. */
+    /**
+     * One row of the charts: at, requests, errors, p50, p95, p99, messagesIn, messagesOut, connections,
+     * admitted, refused, loopP50, loopP99, utilization, memory, rss, memoryLimit, cpu, jsThread, score.
+     * Shares are percentages; `null` where there is no value.
+     */
     readonly row: PageRow;
-    /** Requests of the last second by their latency: one more than `heatEdgesMs` of the history. */
+    /** Requests of the last second by duration, one count per band of the heat map; `null` without metrics. */
     readonly heat: readonly number[] | null;
 }
-/** A value is `null` where there is none. */
+/** Values of one second, in the order of `PAGE_COLUMNS`; `null` where there is none. */
 type PageRow = readonly (number | null)[];
-/** The columns of a row. */
-declare const PAGE_COLUMNS: readonly ["at", "requests", "errors", "p50", "p95", "p99", "messagesIn", "messagesOut", "connections", "admitted", "refused", "loopP50", "loopP99", "utilization", "memory", "rss", "memoryLimit", "cpu", "jsThread", "score"];
-/** A name of a column. */
-type PageColumn = (typeof PAGE_COLUMNS)[number];
-/** A block of the event loop, as the charts mark it. */
+/** A stall, as the charts mark it. */
 interface PageStall {
+    /** Start, wall-clock milliseconds. */
     readonly startedAt: number;
+    /** Duration. */
     readonly durationMs: number;
+    /** Cause, as in `Stall`. */
     readonly cause: string;
+    /** Label of the route or message type that started last; `null` without one. */
     readonly label: string | null;
 }
-/** What a page gets first: the minutes before it was opened. */
-interface PageHistory {
-    readonly rows: readonly PageRow[];
-    readonly heat: readonly (readonly number[] | null)[];
-    /** Upper edges of the bands of the heat map, in milliseconds; the last band is open. */
-    readonly heatEdgesMs: readonly number[];
-    readonly stalls: readonly PageStall[];
-}
 
-/** Where the live page is, and who may look at it. */
+/** Options of the live page: its path and its access control. */
 interface PageOptions {
-    /** Where: such as `/portcullis`. Its figures are below it, at `/events` and `/snapshot`. */
+    /** Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot` below. */
     readonly path: string;
     /**
-     * Whoever presents it may look, from anywhere: as bearer token, or as the password of any user name,
-     * which browsers ask for. 16 to 512 visible ASCII characters. Default: none, and then the page is for
-     * this machine only: for loopback addresses at `localhost`, and not through a proxy.
+     * Token that opens the page to other machines, as bearer token or as the password of any user name,
+     * which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is then
+     * available on this machine only, from loopback addresses at `localhost`, and not through a proxy.
      */
     readonly token?: string | undefined;
-    /** Its heading: 1 to 60 characters. Default `Portcullis`. */
+    /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
     readonly title?: string | undefined;
-    /** How many may look at once: 1 to 64. Default 8. */
+    /** Greatest number of open streams: 1 to 64. Default 8. */
     readonly maxViewers?: number | undefined;
-    /** Event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
+    /** Source of event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
     readonly monitor?: ResourceMonitor | undefined;
-    /** Score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
+    /** Source of score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
     readonly metrics?: ProductionMetrics | undefined;
-    /** The layers of a middleware chain. Default: that of the builder, or not in use. */
-    readonly chain?: PageSources['chain'];
+    /** Middleware chain whose layers are shown. Default: the builder's own, or not in use. */
+    readonly chain?: {
+        /** Returns the figures of the layers. */
+        snapshot(): ChainSnapshot;
+    } | undefined;
 }
 /**
- * A page that shows what the server is doing, once a second, without anything from outside: one HTML
- * document and a stream of server-sent events. Reading it changes nothing.
+ * Serves a page that shows the state of the server, updated once a second: one HTML document without
+ * external resources, and a stream of server-sent events. Reading it changes nothing.
  *
- * It keeps ten minutes of figures, so that whoever opens it sees what led there. Adapters make one of
- * their option `page`; with a server of your own, hand it requests by `fetch` or `handle`.
+ * The page keeps ten minutes of figures, so a new viewer sees the time before a problem. Adapters
+ * create it from their option `page`; a server without an adapter passes requests to `fetch` or
+ * `handle`.
  *
  * @example
  * const page = new LivePage({ path: '/portcullis', monitor }, { connections: manager, timers });
@@ -1828,359 +2362,531 @@ interface PageOptions {
  */
 declare class LivePage {
     #private;
-    /** Where it is, without a slash at its end. */
+    /** Path of the document, without a slash at its end. */
     readonly path: string;
     /**
+     * Creates a page and starts its timer.
      * @param options see `PageOptions`
-     * @param sources what adapters know of: connections, timers, refusals
+     * @param sources connections, timers and refusals, see `PageSources`
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
      */
-    constructor(options: PageOptions, sources: Pick<PageSources, 'connections' | 'timers' | 'stats'>);
-    /** How many look at it. */
+    constructor(options: PageOptions, sources: PageSources);
+    /** Number of open streams. */
     get viewers(): number;
-    /** What it shows, at most a second old. */
+    /** Returns the figures of the page, at most a second old. */
     snapshot(): PageSnapshot;
-    /** Says that the server is draining, and lets the viewers go: they must not hold it up. */
+    /** Shows viewers that the server is draining, then closes the page, so that they do not delay a shutdown. */
     drain(): void;
-    /** Ends it: viewers are let go, new streams get 503. May be called again. */
+    /**
+     * Ends the timer and all streams. New streams get 503; the document and the last figures are still
+     * served. May be called again.
+     */
     close(): void;
     [Symbol.dispose](): void;
     /**
-     * Answers a request for the page.
+     * Answers a `Request` for the page.
+     * @param request a request with its absolute URL
      * @param peer the socket's address, such as Bun's `server.requestIP(request)?.address`
-     * @returns `undefined` if the request is for something else
+     * @returns `undefined` if the request is not for the page
      * @throws ERR_INVALID_ARG_TYPE
      */
     fetch(request: Request, peer: string): Response | undefined;
     /**
-     * Answers a request for the page.
-     * @returns `false` if the request is for something else; then nothing was done
+     * Answers a request of `node:http` for the page.
+     * @param request a request that nothing has read yet
+     * @param response its response, which nothing has written to yet
+     * @returns `false` if the request is not for the page; it is then left untouched
      * @throws ERR_INVALID_ARG_TYPE
      */
     handle(request: IncomingMessage, response: ServerResponse): boolean;
 }
 
-/** Where a shutdown is. */
-type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
-/** Something that went wrong, and where. */
-interface ShutdownError {
-    readonly name: string;
-    readonly error: unknown;
-}
-/** What was still there at the end. */
-interface ShutdownLeftover {
-    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
-    readonly name: string;
-    readonly count: number;
-}
-/** How it went. */
-interface ShutdownResult {
-    /** Whether nothing was cut off and nothing failed. */
-    readonly graceful: boolean;
-    /** What began it: a signal's name, or what `shutdown()` was given. */
-    readonly reason: string;
-    /** Milliseconds spent in each phase. */
-    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
-    readonly totalMs: number;
-    /** Requests still in flight when their time was over. */
-    readonly requestsAborted: number;
-    /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-    readonly websocketsClosed: {
-        readonly acknowledged: number;
-        readonly forced: number;
-    };
-    readonly timersCleared: number;
-    readonly hookErrors: readonly ShutdownError[];
-    readonly leftovers: readonly ShutdownLeftover[];
-}
-
-/** Options of a shutdown. Times are whole milliseconds. */
-interface ShutdownOptions {
-    /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
-    readonly deadlineMs?: number | undefined;
-    /**
-     * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-     * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
-     */
-    readonly preDrainDelayMs?: number | undefined;
-    /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
-    readonly drainWindowMs?: number | undefined;
-    /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
-    readonly closeTimeoutMs?: number | undefined;
-    /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
-    readonly hookTimeoutMs?: number | undefined;
-    /** 1001 (going away) or 1012 (restart). Default 1001. */
-    readonly closeCode?: 1001 | 1012 | undefined;
-    /** Reason of those closes. Default "Server shutdown". */
-    readonly closeReason?: string | undefined;
-    /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
-    readonly signals?: readonly NodeJS.Signals[] | undefined;
-    /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
-    readonly exit?: boolean | undefined;
-    /** Told of every phase as it begins. */
-    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-    /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
-    readonly onError?: ((error: unknown, name: string) => void) | undefined;
-}
-
-/** One WebSocket, as a shutdown sees it. */
+/** A WebSocket of a `Drainable`. */
 interface ShutdownSocket {
-    /** `acknowledged`: the peer answered the close; `broken`: it ended without. */
+    /**
+     * `acknowledged`: the client has answered the close; `broken`: the connection ended without an
+     * answer.
+     */
     readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+    /** Begins the closing handshake. */
     close(code: number, reason: string): void;
+    /** Ends the connection at once. */
     terminate(): void;
 }
-/** Told of sockets that open and go. */
+/** Watcher of a drainable's WebSockets. */
 interface SocketWatcher {
+    /** Called for each socket that opens. */
     opened(socket: ShutdownSocket): void;
+    /** Called for each socket that has ended. */
     gone(socket: ShutdownSocket): void;
 }
-/** A server, or whatever else is to be drained. Every adapter's guard makes one: `guard.part(server)`. */
-interface ShutdownPart {
+/**
+ * A server, or anything else that can be drained. The guard of every adapter makes one:
+ * `guard.drainable(server)`. Every method is optional, and may throw: the shutdown goes on.
+ */
+interface Drainable {
+    /** Name in errors and leftovers. */
     readonly name: string;
-    /** Accepts nobody new; what is under way goes on. */
+    /** Refuses new connections and requests. Those under way go on. */
     drain?(): void | Promise<void>;
-    /** Requests in flight. */
+    /** Returns the number of requests in flight. */
     requests?(): number;
-    /** After `drain`: resolves when no request is in flight. */
+    /** Called after `drain`. Resolves when no request is in flight. */
     whenIdle?(): Promise<void>;
-    /** The open WebSockets. */
+    /** Returns the open WebSockets. */
     sockets?(): Iterable<ShutdownSocket>;
-    /** Tells of those that open and go; returns what ends that. */
+    /** Calls `watcher` for sockets that open and end. Returns a function that ends this. */
     watchSockets?(watcher: SocketWatcher): () => void;
     /** Aborts the signals of the requests in flight. */
     abort?(): void;
-    /** After the hooks: gives back what is left. */
+    /** Called after the hooks: releases the server's resources. */
     stop?(): void | Promise<void>;
-    /** At the deadline: ends what is left at once. */
+    /** Called at the deadline, and if anything is left after `stop`: ends it at once. */
     destroy?(): void | Promise<void>;
 }
 
-/** What a hook is given. */
+/** Phase of a shutdown. */
+type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
+/** One error of a shutdown. */
+interface ShutdownError {
+    /** Name of the hook, of the held work, or of the drainable and its method. */
+    readonly name: string;
+    /** The error itself. */
+    readonly error: unknown;
+}
+/** Work that a shutdown did not bring to an end. */
+interface ShutdownLeftover {
+    /** Kind of work. */
+    readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+    /** Name of the drainable, of the held work, or of the hook. */
+    readonly name: string;
+    /** Number of requests, sockets, promises or hooks. */
+    readonly count: number;
+}
+/** Outcome of a shutdown. */
+interface ShutdownResult {
+    /** True if nothing was cut off and nothing failed. */
+    readonly graceful: boolean;
+    /** Cause of the shutdown: the name of a signal, or the argument of `shutdown()`. */
+    readonly reason: string;
+    /** Milliseconds spent in each phase. */
+    readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+    /** Milliseconds from the first phase to the last. */
+    readonly totalMs: number;
+    /** Requests that were still in flight at the end of the drain. */
+    readonly requestsAborted: number;
+    /** WebSockets that the shutdown closed. */
+    readonly websocketsClosed: {
+        /** Sockets whose client answered the close. */
+        readonly acknowledged: number;
+        /** Sockets whose client did not answer: terminated, or gone without an answer. */
+        readonly forced: number;
+    };
+    /** Timers of the server that were pending at the end. */
+    readonly timersCleared: number;
+    /** Errors of hooks, drainables, held work and `onPhase`. */
+    readonly hookErrors: readonly ShutdownError[];
+    /** Work that was left at the end. */
+    readonly leftovers: readonly ShutdownLeftover[];
+}
+
+/** HTTP answer of a health endpoint. */
+interface HealthAnswer {
+    /** Status code. */
+    readonly status: 200 | 503;
+    /** Headers, with names in lower case. */
+    readonly headers: Readonly<Record<string, string>>;
+    /** JSON text. */
+    readonly body: string;
+}
+
+/** Argument of a hook. */
 interface ShutdownContext {
+    /** Cause of the shutdown: the name of a signal, or the argument of `shutdown()`. */
     readonly reason: string;
     /** Aborts when the hook's time is over. */
     readonly signal: AbortSignal;
 }
-/** Called once, after the requests and before the timers end. */
-type ShutdownHook = (context: ShutdownContext) => unknown;
-/** An HTTP answer of a health endpoint. */
-interface HealthAnswer {
-    readonly status: 200 | 503;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly body: string;
-}
 /**
- * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
- * one after the other, hooks run, timers end last. One deadline bounds it all.
+ * Hook of a shutdown. Called once, after the requests have ended and before the timers are cleared.
+ */
+type ShutdownHook = (context: ShutdownContext) => unknown;
+
+/** Options of a shutdown. Times are whole milliseconds. */
+interface ShutdownOptions {
+    /**
+     * Manager whose timers are cleared last, and whose clock is used. Default: a manager of the
+     * shutdown's own, which `close()` closes.
+     */
+    readonly timers?: TimerManager | undefined;
+    /**
+     * Time for the whole shutdown: 1 to 2^30 ms. Default 25000, below the 30 s that Kubernetes
+     * grants.
+     */
+    readonly deadlineMs?: number | undefined;
+    /**
+     * Time for which the server goes on serving while it is not ready, until load balancers have
+     * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a
+     * quarter of the deadline.
+     */
+    readonly preDrainDelayMs?: number | undefined;
+    /**
+     * Time over which the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most
+     * 5000 and a quarter of the deadline.
+     */
+    readonly drainWindowMs?: number | undefined;
+    /**
+     * Time that a client has to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the
+     * deadline.
+     */
+    readonly closeTimeoutMs?: number | undefined;
+    /** Timeout of a hook that has none of its own: 1 to 2^30 ms. Default 5000. */
+    readonly hookTimeoutMs?: number | undefined;
+    /** Close code of WebSockets: 1001 (going away) or 1012 (service restart). Default 1001. */
+    readonly closeCode?: 1001 | 1012 | undefined;
+    /** Close reason of WebSockets. Default "Server shutdown". */
+    readonly closeReason?: string | undefined;
+    /**
+     * Signals that begin the shutdown, such as `['SIGTERM', 'SIGINT']`. A second signal exits at
+     * once. Default: none.
+     */
+    readonly signals?: readonly NodeJS.Signals[] | undefined;
+    /**
+     * Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else
+     * with 1. Default `true`.
+     */
+    readonly exit?: boolean | undefined;
+    /** Called at the beginning of every phase. */
+    readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
+    /**
+     * Called with every error as it comes. The result has all of them, except those of work held
+     * before the shutdown.
+     */
+    readonly onError?: ((error: unknown, name: string) => void) | undefined;
+}
+
+/**
+ * Ends a server gracefully. It reports at once that the server is not ready, refuses new clients,
+ * lets requests finish, closes WebSockets one after the other, runs hooks, and clears timers last.
+ * One deadline bounds the whole shutdown.
  *
  * @example
- * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
- * shutdown.add(guard.part(server));
+ * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.drainable(server));
  * shutdown.onShutdown('database', () => database.close());
  */
 declare class GracefulShutdown {
     #private;
     /**
-     * @param timerManager whose timers are cleared last, and whose clock is used
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+     * @param options see `ShutdownOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay,
+     * window and close timeout together exceed the deadline
      */
-    constructor(timerManager: TimerManager, options?: ShutdownOptions);
-    /** Where it is. */
+    constructor(options?: ShutdownOptions);
+    /**
+     * The same, with the manager as an argument in the place of the option `timers`.
+     *
+     * @param timerManager its timers are cleared last, and its clock is used
+     * @param options see `ShutdownOptions`
+     * @throws as above; ERR_INVALID_ARG_TYPE also for an option `timers`
+     */
+    constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
+    /** Phase of the shutdown. */
     get phase(): ShutdownPhase;
-    /** Whether load balancers may send anybody: until the shutdown begins. */
+    /** Whether load balancers may send new clients: true until the shutdown begins. */
     get isReady(): boolean;
-    /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
+    /**
+     * Returns the answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) since
+     * the turn of the event loop in which the shutdown began.
+     */
     readiness(): HealthAnswer;
-    /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
+    /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
     liveness(): HealthAnswer;
     /**
-     * Adds a part to be drained.
+     * Adds a server, or anything else that is to be drained.
+     *
+     * @param drainable `guard.drainable(server)` of an adapter, or an object of your own
+     * @returns this shutdown
      * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
      */
-    add(part: ShutdownPart): this;
+    add(drainable: Drainable): this;
     /**
-     * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
-     * @param name shown with its error
-     * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
+     * Adds a hook. Hooks run after the requests have ended, the last added first. A hook that throws
+     * or exceeds its time does not stop the others.
+     *
+     * @param name name in errors and leftovers
+     * @param hook the function to call
+     * @param options `timeoutMs`: time for the hook, 1 to 2^30 ms; default `hookTimeoutMs`
+     * @returns this shutdown
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLOSED once the
+     * shutdown has begun
      */
     onShutdown(name: string, hook: ShutdownHook, options?: {
         readonly timeoutMs?: number;
     }): this;
     /**
-     * Keeps the server up until `work` has settled, or the deadline. If it rejects, `onError` is told, and the result if it is under way.
+     * Keeps the server up until some work has settled, but not beyond the deadline. A rejection goes
+     * to `onError`, and during the shutdown into its result too.
+     *
+     * @param work a promise of the work
+     * @param name name in errors and leftovers; default `work`
      * @returns `work`
      * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
      */
     hold<T>(work: PromiseLike<T>, name?: string): PromiseLike<T>;
     /**
-     * Begins the shutdown; it is not ready when this returns. Never rejects.
-     * @param reason shown in the result
-     * @returns the same promise however often it is called
+     * Begins the shutdown. The server is not ready when this returns.
+     *
+     * @param reason text for the result; default `shutdown`
+     * @returns a promise of the result, which never rejects: the same one however often this is
+     * called
      */
     shutdown(reason?: string): Promise<ShutdownResult>;
-    /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
+    /**
+     * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
+     * exit.
+     *
+     * @param signal name of the signal; default `SIGTERM`
+     * @returns a promise of the result
+     */
     simulate(signal?: NodeJS.Signals): Promise<ShutdownResult>;
-    /** Takes the signal listeners away. The shutdown does so at its end. */
-    removeSignals(): void;
+    /**
+     * Removes the signal listeners without shutting down, and closes the manager if it is the
+     * shutdown's own. A shutdown under way goes on, and `shutdown()` can still be called. May be
+     * called again.
+     */
+    close(): void;
+    /** Calls `close()`, for `using`. */
+    [Symbol.dispose](): void;
+    /** Calls `shutdown('disposed')` and waits for its result, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Why a message was not handled. */
+/** Reason why a message was not handled, as a stable code. */
 type MessageProblemCode = 'not_text' | 'invalid_json' | 'invalid_envelope' | 'unknown_type' | 'invalid_payload' | 'handler_failed';
-/** What a client is told whose message was not handled: the payload of a message of type `error`. */
+/** A message that was not handled. The client gets it as the payload of a message of type `error`. */
 interface MessageProblem {
+    /** Stable code. */
     readonly code: MessageProblemCode;
+    /** Text for the client. */
     readonly message: string;
-    /** The field of the envelope that is wrong, if one is. */
+    /** Field of the envelope at fault, if it is one. */
     readonly field?: string;
 }
-/** What a handler may answer: it is sent in an envelope with the id of the message it answers. */
+
+/** Author of a message, as the server knows it. Claims of the client about itself are dropped. */
+interface MessageSender {
+    /** User of the connection. */
+    readonly userId?: string | undefined;
+    /** Session of the connection. */
+    readonly sessionId?: string | undefined;
+}
+/** A message of the server's own, before it gets its envelope. */
 interface Outgoing<T = unknown> {
+    /** Type of the message. */
     readonly type: string;
+    /** Payload, which must fit into JSON. */
     readonly payload?: T;
 }
-/** Handles the messages of one type; what it returns is the answer. */
+/** Outcome of `MessageRouter.parse()`: a complete envelope, or the problem with the message. */
+type ParseResult<T = unknown> = {
+    readonly success: true;
+    readonly message: TypedWebSocketMessage<T>;
+} | {
+    readonly success: false;
+    readonly problem: MessageProblem;
+};
+
+/** Handles the messages of one type. Its result, if any, is sent back as the answer. */
 type MessageHandler<T, C = TypedWebSocketConnection> = (connection: C, message: TypedWebSocketMessage<T>) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
 /** Options of a router. */
 interface MessageRouterOptions {
-    /** Told what a handler threw; the client is told `handler_failed` and nothing more. */
+    /**
+     * Called with the error of a handler or check that throws or rejects. The client gets
+     * `handler_failed` without details. Default: none.
+     */
     readonly onError?: ((error: unknown, type: string) => void) | undefined;
-    /** Told which type's handler runs, so that a stall can be put down to it. Default: none. */
+    /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
     readonly monitor?: ResourceMonitor | undefined;
 }
-/** How messages fared. */
+/** Counts of a router. */
 interface MessageStats {
+    /** Messages whose handler has ended without an error. */
     readonly handled: number;
-    /** By code; codes that never came up are absent. */
+    /** Problems by code; codes that never came up are absent. */
     readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
 }
-/** Who a message is from, as the server knows it. What a client says of itself is not believed. */
-interface Sender {
-    readonly userId?: string | undefined;
-    readonly sessionId?: string | undefined;
+/** The reply to a message, ready to be sent. */
+interface MessageReply {
+    /** The answer of the handler, or a message of type `error` with the problem as its payload. */
+    readonly envelope: TypedWebSocketMessage;
+    /** The envelope as JSON. */
+    readonly text: string;
+    /** The problem, if the message was not handled. */
+    readonly problem: MessageProblem | undefined;
 }
-/** Whether an outcome is a problem. */
-declare function isProblem(outcome: MessageProblem | object): outcome is MessageProblem;
-/** Hands messages to the handlers of their types. */
+/**
+ * Hands messages to the handlers of their types.
+ *
+ * @example
+ * const router = new MessageRouter<ManagedConnection>();
+ * router.on('echo', (_connection, { payload }) => ({ type: 'echo', payload }));
+ * socket.on('message', async (data) => {
+ *   const reply = await router.receive(String(data), connection, { userId: connection.userId });
+ *   if (reply !== undefined) socket.send(reply.text);
+ * });
+ */
 declare class MessageRouter<C = TypedWebSocketConnection> {
     #private;
-    /** @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION */
+    /**
+     * @param options see `MessageRouterOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+     */
     constructor(options?: MessageRouterOptions);
     /**
      * Sets the handler of a type.
      * @param type 1 to 128 characters
-     * @param check tells whether a payload is what the handler takes; without it, the payload's type is a promise of the client's
-     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler
+     * @param handle called with the connection and the message; its result is the answer
+     * @param check returns true if a payload fits the type. Without a check, the type of the payload is
+     * the client's promise only.
+     * @returns the router
+     * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
+     * `close()`
      * @example
      * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
      */
     on<T>(type: string, handle: MessageHandler<T, C>, check?: (payload: unknown) => payload is T): this;
-    /** Sets what handles the types that have no handler. */
+    /**
+     * Sets the handler of all types without a handler of their own; a second one replaces the first.
+     * @param handle as of `on()`
+     * @returns the router
+     * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `close()`
+     */
     otherwise(handle: MessageHandler<unknown, C>): this;
-    /** Whether a type has a handler of its own. */
+    /** True if a type has a handler of its own. */
     has(type: string): boolean;
-    /** How messages fared so far. */
-    stats(): MessageStats;
+    /** Returns the counts at this moment. */
+    snapshot(): MessageStats;
     /**
-     * Parses and checks a message. What is missing of `timestamp` and `messageId` is filled in.
-     * @param raw the text, or what a host has parsed it to
+     * Parses a message and checks its envelope. Completes it with a `timestamp`, a `messageId`, and the
+     * sender's `userId` and `sessionId`. Does not count it, and never throws.
+     * @param raw the text of the message, or the value that the host has parsed it to
+     * @param sender author of the message, as the server knows it. Default: unknown
+     * @example
+     * const parsed = router.parse(text, { userId });
+     * if (parsed.success) handle(parsed.message);
+     * else console.warn(parsed.problem.code);
      */
-    parse<T = unknown>(raw: unknown, sender?: Sender): TypedWebSocketMessage<T> | MessageProblem;
+    parse<T = unknown>(raw: unknown, sender?: MessageSender): ParseResult<T>;
     /**
-     * Handles a message. Never throws or rejects.
-     * @returns the envelope to send back, if any, and the problem, if there was one
+     * Parses a message, runs its handler and counts the outcome. Never throws or rejects.
+     * @param raw the text of the message, or the value that the host has parsed it to
+     * @param connection handed to the handler
+     * @param sender author of the message, as the server knows it. Default: unknown
+     * @returns the reply to send back; `undefined` if the handler gives no answer
      */
-    receive(raw: unknown, connection: C, sender?: Sender): Reply | undefined | Promise<Reply | undefined>;
-}
-/** What goes back to the client. */
-interface Reply {
-    readonly envelope: TypedWebSocketMessage;
-    /** The envelope as JSON. */
-    readonly text: string;
-    readonly problem: MessageProblem | undefined;
+    receive(raw: unknown, connection: C, sender?: MessageSender): MessageReply | undefined | Promise<MessageReply | undefined>;
+    /**
+     * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
+     * end normally. May be called again.
+     */
+    close(): void;
+    [Symbol.dispose](): void;
 }
 
-/** Every stable code of input that was refused; `docs/errors.md` says what each means. */
+/** Every stable code of refused input; `docs/errors.md` explains each. */
 type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
 
-/** What a failure knows besides its code. */
+/** Details of a failure besides its code. */
 interface FailureDetails {
-    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field?: string | undefined;
-    /** Where in the input, in bytes from its start. */
+    /** Position in the input, in bytes from its start. */
     readonly offset?: number | undefined;
-    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path?: readonly (string | number)[] | undefined;
-    /** The limit that was passed. */
+    /** The limit that the input exceeds. */
     readonly limit?: number | undefined;
-    /** How much there was, where that is known. */
+    /** The size that was found, where it is known. */
     readonly actual?: number | undefined;
     /** The claim of a token. */
     readonly claim?: string | undefined;
 }
-/** Problem details of RFC 9457, for a body of type `application/problem+json`. */
+/** Problem details (RFC 9457), for a body of type `application/problem+json`. */
 interface ProblemDetails {
+    /** Always `about:blank`: the problem is that of the HTTP status (RFC 9457, section 4.2.1). */
     readonly type: 'about:blank';
-    /** The phrase of the status. */
+    /** The reason phrase of the status. */
     readonly title: string;
+    /** The HTTP status. */
     readonly status: number;
-    /** The reason. */
+    /** The meaning of the code. */
     readonly detail: string;
+    /** The stable code. */
     readonly code: FailureCode;
+    /** The checked input. */
     readonly field?: string;
+    /** The claim of a token. */
     readonly claim?: string;
+    /** Position in the input, in bytes from its start. */
     readonly offset?: number;
+    /** The limit that the input exceeds. */
     readonly limit?: number;
+    /** The size that was found. */
     readonly actual?: number;
-    /** Where in the payload, as a JSON pointer in a fragment. */
+    /** Position in the payload, as a JSON Pointer in a URI fragment (RFC 6901, section 6). */
     readonly errors?: readonly {
         readonly pointer: string;
         readonly detail: string;
     }[];
 }
-/** What was accepted, or why it was not. */
-type Validated<T> = {
-    readonly ok: true;
+/** The accepted value, or the failure. */
+type ValidationResult<T> = {
+    readonly success: true;
     readonly value: T;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /**
- * Why input was refused, as a value: it has no stack and costs little. Its texts hold nothing of
- * the input but `path` and `field`, which name members and headers.
+ * The reason for a refusal, as a frozen value. It costs little, since it has no stack. Its texts
+ * hold nothing of the input except `path` and `field`, which name members and headers.
  */
 declare class ValidationFailure {
-    /** The stable code. */
+    /** The stable code, as listed in `docs/errors.md`. */
     readonly code: FailureCode;
-    /** The HTTP status that answers it. */
+    /** The HTTP status for an answer. */
     readonly status: number;
-    /** What the code means, in words; the same for every failure of the code. */
+    /** The meaning of the code; the same text for every failure of the code. */
     readonly reason: string;
-    /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field: string | undefined;
-    /** Where in the input, in bytes from its start. */
+    /** Position in the input, in bytes from its start. */
     readonly offset: number | undefined;
-    /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path: readonly (string | number)[] | undefined;
-    /** The limit that was passed. */
+    /** The limit that the input exceeds. */
     readonly limit: number | undefined;
-    /** How much there was, where that is known. */
+    /** The size that was found, where it is known. */
     readonly actual: number | undefined;
     /** The claim of a token. */
     readonly claim: string | undefined;
-    /** Problem details of RFC 9457. */
+    /**
+     * Makes the body of an answer.
+     * @returns problem details (RFC 9457)
+     */
     toProblem(): ProblemDetails;
     /**
-     * The `WWW-Authenticate` header of RFC 6750: `invalid_token` for 401, `insufficient_scope` for
-     * 403, no error where no token was sent or the server is at fault, else `invalid_request`.
+     * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+     * @returns a challenge with `invalid_token` for 401, `insufficient_scope` for 403 and
+     *   `invalid_request` for other statuses; without an error if no token was sent or the server is
+     *   at fault
      */
     toWwwAuthenticate(): string;
 }
 /**
- * Input that a `validate…` or `verify` method refused. Everything it says stands in `failure` too,
- * which the `safe…` methods return without throwing.
+ * Thrown by the `validate…` and `verify` methods for refused input. The `safe…` methods return the
+ * same facts as a `ValidationFailure`.
  *
  * @example
  * try {
@@ -2191,37 +2897,41 @@ declare class ValidationFailure {
  * }
  */
 declare class InputValidationError extends Error {
-    /** The class's name, as errors have it. */
+    /** The name of the class. */
     readonly name = "InputValidationError";
     /** The stable code. */
     readonly code: FailureCode;
-    /** The HTTP status that answers it. */
+    /** The HTTP status for an answer. */
     readonly status: number;
-    /** What was judged. */
+    /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
     readonly field: string | undefined;
-    /** Where in the input, in bytes. */
+    /** Position in the input, in bytes from its start. */
     readonly offset: number | undefined;
-    /** Where in the JSON. */
+    /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
     readonly path: readonly (string | number)[] | undefined;
     /** The claim of a token. */
     readonly claim: string | undefined;
-    /** All of it as a value, with the limit that was passed. */
+    /** The whole failure as a value, with `limit` and `actual`. */
     readonly failure: ValidationFailure;
-    /** Problem details of RFC 9457. */
+    /**
+     * Makes the body of an answer.
+     * @returns problem details (RFC 9457)
+     */
     toProblem(): ProblemDetails;
-    /** The `WWW-Authenticate` header of RFC 6750. */
+    /**
+     * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+     * @returns a challenge, as `ValidationFailure.toWwwAuthenticate` makes it
+     */
     toWwwAuthenticate(): string;
 }
 
-/** JSON as text or as bytes in UTF-8. */
-type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
-/** Whether something is let through. */
-type Leniency = 'allow' | 'refuse';
-/** What JSON may look like. A count equal to its limit passes. */
+/** Whether input that breaks a rule passes. */
+type JsonLeniency = 'allow' | 'refuse';
+/** Limits of JSON. A count equal to its limit passes. */
 interface JsonLimits {
     /** Bytes of the whole text: 0 to 2^31 - 1. Default 1,048,576. */
     readonly maxBytes?: number | undefined;
-    /** Arrays and objects within each other; `[]` is 1: 0 to 512. Default 64. */
+    /** Nesting of arrays and objects; `[]` has a depth of 1: 0 to 512. Default 64. */
     readonly maxDepth?: number | undefined;
     /** Values in all, arrays and objects included: 1 or more. Default 100,000. */
     readonly maxValues?: number | undefined;
@@ -2233,20 +2943,29 @@ interface JsonLimits {
     readonly maxStringBytes?: number | undefined;
     /** Bytes of one key between its quotes, as written: 0 or more. Default 256. */
     readonly maxKeyBytes?: number | undefined;
-    /** An object that repeats a key, however it is escaped. Default `refuse`. */
-    readonly duplicateKeys?: Leniency | undefined;
-    /** `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default `refuse`. */
-    readonly forbiddenKeys?: Leniency | undefined;
-    /** Numbers that `JSON.parse` makes infinite. Default `refuse`. */
-    readonly numberOverflow?: Leniency | undefined;
+    /**
+     * An object that repeats a key, however the key is escaped (RFC 8259, section 4, leaves the
+     * meaning open). Default `refuse`.
+     */
+    readonly duplicateKeys?: JsonLeniency | undefined;
+    /**
+     * `__proto__`, and a `constructor` whose value is an object with the key `prototype`. Default
+     * `refuse`.
+     */
+    readonly forbiddenKeys?: JsonLeniency | undefined;
+    /** Numbers that `JSON.parse` turns into Infinity. Default `refuse`. */
+    readonly numberOverflow?: JsonLeniency | undefined;
     /** Integers beyond 2^53, which lose digits. Default `allow`. */
-    readonly unsafeIntegers?: Leniency | undefined;
-    /** Strings with half of a surrogate pair. Default `refuse`. */
-    readonly surrogates?: Leniency | undefined;
+    readonly unsafeIntegers?: JsonLeniency | undefined;
+    /** Strings with a lone surrogate (RFC 8259, section 8.2). Default `refuse`. */
+    readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
-    readonly nul?: Leniency | undefined;
+    readonly nul?: JsonLeniency | undefined;
 }
-/** What JSON that passed is like. */
+
+/** JSON as text, or as bytes in UTF-8. */
+type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+/** Figures of JSON that passed a scan. */
 interface JsonReport {
     /** Scalars, arrays and objects. */
     readonly values: number;
@@ -2260,87 +2979,99 @@ interface JsonReport {
     readonly hasNul: boolean;
 }
 /**
- * Judges JSON without parsing it: size, UTF-8, grammar, depth, numbers of values, keys and items,
- * lengths, repeated and forbidden keys, numbers. After a pass `JSON.parse` of the same text
- * cannot fail.
+ * Checks JSON without parsing it: size, UTF-8, grammar, depth, counts of values, keys and items,
+ * lengths, repeated and forbidden keys, numbers. `JSON.parse` cannot fail on text that passed.
  *
  * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
- * @param limits what is allowed; defaults as in `JsonLimits`
- * @returns what it is like, or the first failure with `offset` in bytes, `path` and `limit`
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns figures of the JSON, or the first failure with `offset` in bytes, `path` and `limit`
  * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = scanJson(body, { maxDepth: 8 });
- * if (!result.ok) return Response.json(result.error.toProblem(), { status: result.error.status });
+ * if (!result.success) return Response.json(result.error.toProblem(), { status: result.error.status });
  */
-declare function scanJson(input: JsonInput, limits?: JsonLimits): Validated<JsonReport>;
+declare function scanJson(input: JsonInput, limits?: JsonLimits): ValidationResult<JsonReport>;
 /**
- * As `parseJson`, but returns failures instead of throwing them.
+ * Checks JSON as `scanJson` does and parses it; returns failures instead of throwing them.
  *
+ * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns the parsed value, or the first failure
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const result = safeParseJson(message);
- * if (result.ok) handle(result.value);
+ * if (result.success) handle(result.value);
  */
-declare function safeParseJson(input: JsonInput, limits?: JsonLimits): Validated<unknown>;
+declare function safeParseJson(input: JsonInput, limits?: JsonLimits): ValidationResult<unknown>;
 /**
- * Judges JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
+ * Checks JSON as `scanJson` does, then parses it with the engine's `JSON.parse`.
  *
- * @param input a string, or bytes in UTF-8
- * @param limits what is allowed; defaults as in `JsonLimits`
- * @throws InputValidationError with `code`, `status`, `offset` and `path`; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @param input a string, or bytes in UTF-8; bytes in shared memory are copied first
+ * @param limits the limits; see `JsonLimits` for the defaults
+ * @returns the parsed value
+ * @throws InputValidationError with `code`, `status`, `offset` and `path`; ERR_INVALID_ARG_TYPE,
+ *   ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
  * @example
  * const order = parseJson(await request.arrayBuffer(), { maxBytes: 65_536, maxDepth: 8 });
  */
 declare function parseJson(input: JsonInput, limits?: JsonLimits): unknown;
 
-/** What headers may look like. A count equal to its limit passes. */
-interface HeaderLimits {
-    /** Headers that are kept: 0 to 10,000. Default 100. */
-    readonly maxCount?: number | undefined;
-    /** Bytes of all names and values that are kept: 0 to 2^24. Default 16,384. */
-    readonly maxTotalBytes?: number | undefined;
-    /** Bytes of a name: 1 to 65,536. Default 100. */
-    readonly maxNameBytes?: number | undefined;
-    /** Bytes of a value whose name has no cap of its own: 0 to 2^24. Default 1000. */
-    readonly maxValueBytes?: number | undefined;
-    /** Caps of single names, in bytes: 0 to 2^24. They stand over the default. Default: `authorization` 8192, `cookie` 4096. */
-    readonly valueCaps?: Readonly<Record<string, number>> | undefined;
-    /**
-     * A name that comes again, in any case of its letters: `join` with a comma (`cookie` with a
-     * semicolon), keep the `first`, or `refuse` both. Whatever is chosen, names that may come only
-     * once (`authorization`, `content-length`, `host`, …) are both dropped if they differ, and kept
-     * once if they do not; and each `set-cookie` is kept apart. Default `join`.
-     */
-    readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
-    /** Whether anything that would be dropped is a failure. Default `false`. */
-    readonly strict?: boolean | undefined;
-}
-/** A header that was left out. */
+/** A header that was dropped. */
 interface DroppedHeader {
-    /** Its name, with `?` for what may not stand in a name, at most 100 characters. */
+    /** Its name: at most 100 characters, with `?` for characters that no name may hold. */
     readonly name: string;
+    /** The stable code of the reason. */
     readonly code: FailureCode;
-    /** What the code means. */
+    /** The meaning of the code. */
     readonly reason: string;
 }
-/** Small-letter names to values, without a prototype. A cookie that is set cannot be joined with another: they are a list, as `node:http` has them. */
+/**
+ * Headers by name in small letters, without a prototype. `set-cookie` is a list, as in `node:http`:
+ * such values cannot be joined.
+ */
 type HeaderValues = Record<string, string> & {
     'set-cookie'?: string[];
 };
-/** Headers, and what was left out of them. */
+/** The kept headers, and a list of the dropped ones. */
 interface HeaderReport {
-    /** What is left of them. */
+    /** The kept headers. */
     readonly headers: HeaderValues;
-    /** The first 100 that were left out. */
+    /** The first 100 dropped headers. */
     readonly dropped: readonly DroppedHeader[];
-    /** How many were left out. */
+    /** The number of all dropped headers. */
     readonly droppedCount: number;
 }
 
-/** What a URL is for: the target of a request, where a client is sent, or what the server fetches. */
-type UrlMode = 'request-target' | 'redirect' | 'outbound';
-/** What is odd about a URL that was let through. */
+/** Limits of `validateHeaders`. A count equal to its limit passes. */
+interface HeaderLimits {
+    /** Headers that are kept: 0 to 10,000. Default 100. */
+    readonly maxCount?: number | undefined;
+    /** Bytes of all kept names and values: 0 to 2^24. Default 16,384. */
+    readonly maxTotalBytes?: number | undefined;
+    /** Bytes of a name: 1 to 65,536. Default 100. */
+    readonly maxNameBytes?: number | undefined;
+    /** Bytes of a value whose name is not in `valueCaps`: 0 to 2^24. Default 1000. */
+    readonly maxValueBytes?: number | undefined;
+    /**
+     * Bytes of the values of single names: 0 to 2^24. Names that are left out keep their default.
+     * Default: `authorization` 8192, `cookie` 4096.
+     */
+    readonly valueCaps?: Readonly<Record<string, number>> | undefined;
+    /**
+     * The treatment of a repeated name, whatever the case of its letters: `join` the values with a
+     * comma (those of `cookie` with a semicolon), keep the `first`, or `refuse` all. Two rules hold
+     * in any case. Names that may come only once (`authorization`, `content-length`, `host`, …) are
+     * kept once if their values are equal, and dropped if they differ. Every `set-cookie` is kept
+     * apart. Default `join`.
+     */
+    readonly duplicates?: 'join' | 'first' | 'refuse' | undefined;
+    /** Whether a header that would be dropped makes the result a failure. Default `false`. */
+    readonly strict?: boolean | undefined;
+}
+
+/** An oddity of a URL that was accepted. */
 type UrlFlag = 
-/** The path or the query climbs: `..`, however it is encoded. */
+/** The path or the query climbs: `..`, in any encoding. */
 'traversal'
 /** The path holds an encoded slash or backslash. */
  | 'encoded-separator'
@@ -2348,426 +3079,714 @@ type UrlFlag =
  | 'encoded-control'
 /** A percent sign without two hexadecimal digits, `%uXXXX`, or codes that are no UTF-8. */
  | 'percent'
-/** Something is encoded twice. */
+/** Some text is encoded twice. */
  | 'double-encoding'
 /** The path or a parameter is a URL itself, or begins like the end of a host. */
  | 'nested-url'
-/** The host has signs that no name in the DNS has. */
+/** The host has characters that no DNS name has. */
  | 'odd-host'
 /** The host has letters beyond ASCII. */
  | 'international'
 /** A label of the host mixes alphabets. */
  | 'mixed-scripts';
-/** What is allowed. */
-interface UrlOptions {
-    /** Default: none, which is the plan's check: any URL or path that the engine can parse. */
-    readonly mode?: UrlMode | undefined;
-    /** UTF-16 units: 1 to 65,536. Default 2048. */
-    readonly maxLength?: number | undefined;
-    /**
-     * What becomes of paths that climb or hide how, and of malformed percent codes: `refuse`, or
-     * `flag`, which lets them through with a flag. Default `refuse`.
-     */
-    readonly suspicious?: 'refuse' | 'flag' | undefined;
-    /** `request-target`: the method, which decides about `*`. Default: none. */
-    readonly method?: string | undefined;
-    /** `request-target`: the `Host` header, which an absolute URL must name. Absolute URLs are refused without it. Default: none. */
-    readonly host?: string | undefined;
-    /** `redirect`: origins besides one's own paths, as `https://example.com`. Default none. */
-    readonly allowedOrigins?: readonly string[] | undefined;
-    /** `outbound`: the schemes that may be fetched. Default `['https']`. */
-    readonly schemes?: readonly string[] | undefined;
-    /** `outbound`: the ports that may be fetched from, each 1 to 65535. Default `[80, 443]`. */
-    readonly allowedPorts?: readonly number[] | undefined;
-    /** `outbound`: the only hosts; they may lie on one's own network. Default: any on the public internet. */
-    readonly allowedHosts?: readonly string[] | undefined;
-}
-/** A URL that was let through. */
-interface JudgedUrl {
-    /** The URL as the engine writes it; of a path, the path as it came. Use this one. */
-    readonly href: string;
-    /** Empty for a path. */
-    readonly origin: string;
-    /** Without port, brackets and trailing dot; empty for a path. */
-    readonly host: string;
-    /** The host in its own alphabet, where that is another. */
-    readonly unicodeHost: string;
-    readonly path: string;
-    /** With its question mark, or empty. */
-    readonly query: string;
-    readonly flags: readonly UrlFlag[];
-}
 /**
- * Whether an IP address lies on the public internet: not private, loopback, link-local, reserved,
- * multicast, for documentation, nor an IPv4 address inside IPv6. What is no address in its usual
- * notation is not public. For the `lookup` hook of a client: a name that passed may resolve to
- * anything.
+ * Tells whether an IP address lies on the public internet. Private, loopback, link-local, reserved,
+ * multicast and documentation addresses do not, nor does an IPv4 address inside an IPv6 address.
  *
+ * Call it in the `lookup` hook of an HTTP client: a name that passed `validateUrl` may resolve to
+ * any address.
+ *
+ * @param ip an IPv4 or IPv6 address in its usual notation; other text is not public
+ * @returns true if the address is public
  * @example
  * isPublicAddress('169.254.169.254'); // false: cloud metadata
  */
 declare function isPublicAddress(ip: string): boolean;
 
+/** A URL that was accepted. */
+interface JudgedUrl {
+    /** The URL as the engine writes it; for a path, the path as it came. Use this one. */
+    readonly href: string;
+    /** Scheme, host and port; empty for a path. */
+    readonly origin: string;
+    /** The host without port, brackets and trailing dot; empty for a path. */
+    readonly host: string;
+    /** The host with the letters that `xn--` labels stand for; otherwise as `host`. */
+    readonly unicodeHost: string;
+    /** The path. */
+    readonly path: string;
+    /** The query with its question mark, or empty. */
+    readonly query: string;
+    /** The oddities of the URL. */
+    readonly flags: readonly UrlFlag[];
+}
+
 /**
- * Judges what comes in from outside. Every `validate…` throws an `InputValidationError` with a
- * stable `code`; its `safe…` twin returns `{ ok, value }` or `{ ok, error }` and costs less when
- * it refuses. All methods are static and need no `this`.
+ * The purpose of a URL: the target of a request, the target of a redirect, or a URL that the server
+ * fetches.
+ */
+type UrlMode = 'request-target' | 'redirect' | 'outbound';
+/** Options of `validateUrl`. */
+interface UrlOptions {
+    /**
+     * The purpose of the URL. Without one, any URL or path passes that the engine can parse. Default:
+     * none.
+     */
+    readonly mode?: UrlMode | undefined;
+    /** The longest URL, in UTF-16 units: 1 to 65,536. Default 2048. */
+    readonly maxLength?: number | undefined;
+    /**
+     * The treatment of paths that climb or hide that they do, and of malformed percent codes:
+     * `refuse` them, or `flag` them and let them pass. Default `refuse`.
+     */
+    readonly suspicious?: 'refuse' | 'flag' | undefined;
+    /** `request-target`: the method of the request; `OPTIONS` allows `*`. Default: none. */
+    readonly method?: string | undefined;
+    /**
+     * `request-target`: the `Host` header, which an absolute URL must name; without it, absolute URLs
+     * are refused. Default: none.
+     */
+    readonly host?: string | undefined;
+    /**
+     * `redirect`: origins that are allowed besides paths of the server itself, as
+     * `https://example.com`. Default none.
+     */
+    readonly allowedOrigins?: readonly string[] | undefined;
+    /** `outbound`: the allowed schemes. Default `['https']`. */
+    readonly schemes?: readonly string[] | undefined;
+    /** `outbound`: the allowed ports, each 1 to 65535. Default `[80, 443]`. */
+    readonly allowedPorts?: readonly number[] | undefined;
+    /**
+     * `outbound`: the only allowed hosts, which may lie on the own network. Default: any on the
+     * public internet.
+     */
+    readonly allowedHosts?: readonly string[] | undefined;
+}
+
+/**
+ * Validates untrusted input. Every `validate…` method throws an `InputValidationError` with a
+ * stable `code`. Its `safe…` twin returns `{ success, value }` or `{ success, error }`, which costs
+ * less for a refusal. All methods are static and need no `this`.
+ *
+ * @example
+ * const result = InputValidator.safeValidateUrl(query.next, { mode: 'redirect' });
+ * if (result.success) response.writeHead(303, { location: result.value.href }).end();
  */
 declare class InputValidator {
     /**
-     * The shape of a token: `Bearer` and white space are cut off, then three base64url parts with
-     * two dots, 2048 characters at most. Signature and claims are `TokenVerifier`'s affair.
+     * Checks the shape of a token: three base64url parts with two dots, at most 2048 characters,
+     * after `Bearer` and white space are cut off. `TokenVerifier` checks signature and claims.
      *
+     * @param token the token, or the value of an `Authorization` header
      * @returns the token without `Bearer`
-     * @throws InputValidationError ERR_TOKEN_REQUIRED, ERR_TOKEN_TYPE, ERR_TOKEN_TOO_LONG, ERR_TOKEN_FORMAT
+     * @throws InputValidationError ERR_TOKEN_REQUIRED, ERR_TOKEN_TYPE, ERR_TOKEN_TOO_LONG,
+     *   ERR_TOKEN_FORMAT
      * @example
      * const token = InputValidator.validateToken(request.headers.get('authorization') ?? undefined);
      */
     static validateToken(token: string | undefined): string;
-    /** As `validateToken`, without throwing. */
-    static safeValidateToken(token: unknown): Validated<string>;
     /**
-     * A URL, by what it is for. Without a `mode` it is the plan's check: whatever the engine parses
-     * against `http://localhost`, 2048 characters at most, returned as it came. With a mode, the
-     * form to use is returned: the URL as the engine writes it, or the path.
+     * Checks as `validateToken` does, without throwing.
+     * @param token the token, or the value of an `Authorization` header; any type
+     * @returns the token without `Bearer`, or the failure
+     */
+    static safeValidateToken(token: unknown): ValidationResult<string>;
+    /**
+     * Checks a URL for its purpose, the `mode`:
      *
-     * - `request-target`: what stands in a request line. A path; `*` for OPTIONS; an absolute URL if it names `host`.
-     * - `redirect`: where a client may be sent. A path, or a URL of `allowedOrigins`.
-     * - `outbound`: what the server fetches for somebody. An absolute URL on the public internet.
+     * - `request-target`: the target of a request line. A path; `*` for OPTIONS; an absolute URL if
+     *   it names `host`.
+     * - `redirect`: the target of a redirect. A path, or a URL of `allowedOrigins`.
+     * - `outbound`: a URL that the server fetches for a client. An absolute URL on the public
+     *   internet.
      *
-     * @throws InputValidationError with one of the ERR_URL_ codes; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     * Without a `mode`, any URL of at most 2048 characters passes that the engine can parse against
+     * `http://localhost`.
+     *
+     * @param url the URL
+     * @param options mode and limits
+     * @returns the form to use: the URL as the engine writes it, or the path; without a mode, the URL
+     *   as it came
+     * @throws InputValidationError with one of the ERR_URL_ codes; ERR_INVALID_ARG_TYPE,
+     *   ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
      * @example
      * const next = InputValidator.validateUrl(query.next, { mode: 'redirect' });
      */
     static validateUrl(url: string | undefined, options?: UrlOptions): string;
-    /** As `validateUrl`, without throwing; with origin, host, path, query, and flags for what is odd but allowed. */
-    static safeValidateUrl(url: unknown, options?: UrlOptions): Validated<JudgedUrl>;
     /**
-     * Headers by the grammar of RFC 9110, with limits. Names become small letters; what does not fit
-     * is left out, unless `strict` makes that a failure.
+     * Checks as `validateUrl` does, without throwing for the URL.
+     * @param url the URL; any type
+     * @param options mode and limits
+     * @returns the parts of the URL, with flags for its oddities, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+     */
+    static safeValidateUrl(url: unknown, options?: UrlOptions): ValidationResult<JudgedUrl>;
+    /**
+     * Checks headers by the grammar of RFC 9110, section 5, and by limits. Names are turned into
+     * small letters. Headers that do not fit are dropped, or refused with `strict`.
      *
-     * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; anything else is no header
-     * @returns an object without a prototype
-     * @throws InputValidationError for what would be dropped, if `strict`, and ERR_HEADERS_TYPE where a getter or proxy threw; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+     * @param headers `Headers`, a plain object, a `Map`, pairs, or Node's `rawHeaders`; any other
+     *   value counts as no headers
+     * @param limits the limits
+     * @returns the kept headers, as an object without a prototype
+     * @throws InputValidationError for a header that would be dropped, with `strict`, and
+     *   ERR_HEADERS_TYPE if a getter or proxy threw; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE,
+     *   ERR_UNKNOWN_OPTION for the limits
      * @example
      * const { authorization } = InputValidator.validateHeaders(request.headers);
      */
     static validateHeaders(headers: unknown, limits?: HeaderLimits): HeaderValues;
-    /** As `validateHeaders`, without throwing; with a list of what was dropped and why. */
-    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): Validated<HeaderReport>;
     /**
-     * A value that is to be sent or stored as JSON: its size in bytes, and whether JSON can say it.
-     * For text or bytes that came in, use `parseJson`, which judges before it parses.
+     * Checks as `validateHeaders` does, without throwing for the headers.
+     * @param headers headers of any shape
+     * @param limits the limits
+     * @returns the kept headers and a list of the dropped ones, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+     */
+    static safeValidateHeaders(headers: unknown, limits?: HeaderLimits): ValidationResult<HeaderReport>;
+    /**
+     * Checks a value before it is sent or stored as JSON: its size, and that JSON can hold it. For
+     * text or bytes from a client use `parseJson`, which checks before it parses.
      *
-     * @param maxSizeBytes bytes of `JSON.stringify(payload)` in UTF-8: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+     * @param payload the value
+     * @param maxSizeBytes bytes of `JSON.stringify(payload)` in UTF-8: 0 to 2^31 - 1, or Infinity.
+     *   Default 1,048,576
      * @returns the payload itself; `null` for `null` and `undefined`
-     * @throws InputValidationError ERR_PAYLOAD_TOO_LARGE; ERR_PAYLOAD_NOT_JSON for functions, symbols and BigInt; ERR_PAYLOAD_CYCLE; ERR_JSON_DEPTH beyond 512 levels; ERR_PAYLOAD_THROWS
+     * @throws InputValidationError ERR_PAYLOAD_TOO_LARGE; ERR_PAYLOAD_NOT_JSON for functions, symbols
+     *   and BigInt; ERR_PAYLOAD_CYCLE; ERR_JSON_DEPTH beyond 512 levels; ERR_PAYLOAD_THROWS;
+     *   ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
      * @example
      * const body = InputValidator.validateJsonPayload(message, 65_536);
      */
     static validateJsonPayload<T>(payload: T, maxSizeBytes?: number): T | null;
-    /** As `validateJsonPayload`, without throwing. */
-    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null>;
+    /**
+     * Checks as `validateJsonPayload` does, without throwing for the payload.
+     * @param payload the value
+     * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+     * @returns the payload, or the failure
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
+     */
+    static safeValidateJsonPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null>;
 }
 
-/** What a Standard Schema (version 1) says of a value. */
-type SchemaResult<T> = {
-    readonly value: T;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly SchemaIssue[];
-};
-/** Why a value was refused. */
-interface SchemaIssue {
-    readonly message: string;
-    readonly path?: readonly (string | number)[];
-    /** The stable code. */
-    readonly code: string;
+/** The Standard Typed interface. This is a base type extended by other specs. */
+interface StandardTypedV1<Input = unknown, Output = Input> {
+    /** The Standard properties. */
+    readonly "~standard": StandardTypedV1.Props<Input, Output>;
 }
-/** A Standard Schema, version 1. */
-interface Schema<Input, Output> {
-    readonly '~standard': {
+declare namespace StandardTypedV1 {
+    /** The Standard Typed properties interface. */
+    interface Props<Input = unknown, Output = Input> {
+        /** The version number of the standard. */
         readonly version: 1;
-        readonly vendor: 'portcullis';
-        readonly validate: (value: unknown) => SchemaResult<Output>;
-        readonly types?: {
-            readonly input: Input;
-            readonly output: Output;
-        };
-    };
+        /** The vendor name of the schema library. */
+        readonly vendor: string;
+        /** Inferred types associated with the schema. */
+        readonly types?: Types<Input, Output> | undefined;
+    }
+    /** The Standard Typed types interface. */
+    interface Types<Input = unknown, Output = Input> {
+        /** The input type of the schema. */
+        readonly input: Input;
+        /** The output type of the schema. */
+        readonly output: Output;
+    }
+    /** Infers the input type of a Standard Typed. */
+    type InferInput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["input"];
+    /** Infers the output type of a Standard Typed. */
+    type InferOutput<Schema extends StandardTypedV1> = NonNullable<Schema["~standard"]["types"]>["output"];
+}
+/** The Standard Schema interface. */
+interface StandardSchemaV1<Input = unknown, Output = Input> {
+    /** The Standard Schema properties. */
+    readonly "~standard": StandardSchemaV1.Props<Input, Output>;
+}
+declare namespace StandardSchemaV1 {
+    /** The Standard Schema properties interface. */
+    interface Props<Input = unknown, Output = Input> extends StandardTypedV1.Props<Input, Output> {
+        /** Validates unknown input values. */
+        readonly validate: (value: unknown, options?: StandardSchemaV1.Options | undefined) => Result<Output> | Promise<Result<Output>>;
+    }
+    /** The result interface of the validate function. */
+    type Result<Output> = SuccessResult<Output> | FailureResult;
+    /** The result interface if validation succeeds. */
+    interface SuccessResult<Output> {
+        /** The typed output value. */
+        readonly value: Output;
+        /** A falsy value for `issues` indicates success. */
+        readonly issues?: undefined;
+    }
+    interface Options {
+        /** Explicit support for additional vendor-specific parameters, if needed. */
+        readonly libraryOptions?: Record<string, unknown> | undefined;
+    }
+    /** The result interface if validation fails. */
+    interface FailureResult {
+        /** The issues of failed validation. */
+        readonly issues: ReadonlyArray<Issue>;
+    }
+    /** The issue interface of the failure output. */
+    interface Issue {
+        /** The error message of the issue. */
+        readonly message: string;
+        /** The path of the issue, if any. */
+        readonly path?: ReadonlyArray<PropertyKey | PathSegment> | undefined;
+    }
+    /** The path segment interface of the issue. */
+    interface PathSegment {
+        /** The key representing a path segment. */
+        readonly key: PropertyKey;
+    }
+    /** The Standard types interface. */
+    interface Types<Input = unknown, Output = Input> extends StandardTypedV1.Types<Input, Output> {
+    }
+    /** Infers the input type of a Standard. */
+    type InferInput<Schema extends StandardTypedV1> = StandardTypedV1.InferInput<Schema>;
+    /** Infers the output type of a Standard. */
+    type InferOutput<Schema extends StandardTypedV1> = StandardTypedV1.InferOutput<Schema>;
+}
+
+/** The reason for a refusal: an issue of Standard Schema with a stable code. */
+interface InputSchemaIssue extends StandardSchemaV1.Issue {
+    /** The stable code, as in `ValidationFailure`. */
+    readonly code: FailureCode;
+    /** Position in the JSON: keys and indexes, the outermost first. */
+    readonly path?: readonly (string | number)[];
+}
+/** Result of a schema: the value, or the issues. */
+type InputSchemaResult<Output> = StandardSchemaV1.SuccessResult<Output> | {
+    readonly issues: readonly InputSchemaIssue[];
+};
+/** Result of a schema that may have to wait, such as for a fetched key set. */
+type InputSchemaAnswer<Output> = InputSchemaResult<Output> | Promise<InputSchemaResult<Output>>;
+interface InputSchemaProps<Input, Output, Answer extends InputSchemaAnswer<Output>> extends StandardSchemaV1.Props<Input, Output> {
+    readonly vendor: 'portcullis';
+    readonly validate: (value: unknown) => Answer;
 }
 /**
- * `InputValidator.validateToken` as a Standard Schema.
+ * A Standard Schema, version 1 (https://standardschema.dev). Elysia and other frameworks take it
+ * in place of a schema of their own. `Answer` is the type that `validate` returns.
+ *
+ * @example
+ * const body: InputSchema<unknown, unknown> = payloadSchema(65_536);
+ */
+interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Output> = InputSchemaResult<Output>> extends StandardSchemaV1<Input, Output> {
+    /** The validator, in the form of the standard. */
+    readonly '~standard': InputSchemaProps<Input, Output, Answer>;
+}
+/**
+ * Makes a schema of `InputValidator.validateToken`.
+ *
+ * @returns a schema from a token to the token without `Bearer`
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
-declare function tokenSchema(): Schema<string, string>;
-/** `InputValidator.validateUrl` as a Standard Schema. */
-declare function urlSchema(options?: UrlOptions): Schema<string, string>;
-/** `InputValidator.validateHeaders` as a Standard Schema. */
-declare function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues>;
-/** `parseJson` as a Standard Schema: from text or bytes to the value. */
-declare function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown>;
+declare function tokenSchema(): InputSchema<string, string>;
 /**
- * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
+ * Makes a schema of `InputValidator.validateUrl`.
+ *
+ * @param options the purpose of the URL and its limits, as for `validateUrl`
+ * @returns a schema from a URL to the form to use
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const result = urlSchema({ mode: 'redirect' })['~standard'].validate(query.next);
+ */
+declare function urlSchema(options?: UrlOptions): InputSchema<string, string>;
+/**
+ * Makes a schema of `InputValidator.validateHeaders`.
+ *
+ * @param limits the limits, as for `validateHeaders`
+ * @returns a schema from headers of any shape to the kept ones
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = headersSchema({ strict: true })['~standard'].validate(request.headers);
+ */
+declare function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues>;
+/**
+ * Makes a schema of `parseJson`.
+ *
+ * @param limits the limits, as for `parseJson`
+ * @returns a schema from text or bytes to the parsed value
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = jsonSchema({ maxDepth: 8 })['~standard'].validate(await request.text());
+ */
+declare function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown>;
+/**
+ * Makes a schema of `InputValidator.validateJsonPayload`, for bodies that the framework has parsed.
+ *
+ * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+ * @returns a schema that passes the value on
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
-declare function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown>;
+declare function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown>;
 
-/** Where a key set is, and how it is kept. */
-interface RemoteJwks {
-    /** `https:`; `http:` for loopback addresses only. Redirects are not followed. */
-    readonly url: string | URL;
-    /** The least time between two fetches that tokens cause, milliseconds: 0 to 2^30. Default 30,000. */
-    readonly cooldownMs?: number | undefined;
-    /** After which time the set is fetched anew, unless `Cache-Control` says sooner: 1,000 to 2^30. Default 600,000. */
-    readonly maxAgeMs?: number | undefined;
-    /** How long the keys are still used after that while the address fails: 0 to 2^31-1. Default 86,400,000. */
-    readonly staleIfErrorMs?: number | undefined;
-    /** For one fetch with its body, milliseconds: 1 to 2^30. Default 5,000. */
-    readonly timeoutMs?: number | undefined;
-    /** The longest body: 64 to 1,048,576. Default 65,536. */
-    readonly maxBytes?: number | undefined;
-    /** Headers to send. Default: none besides `Accept` and those of caching. */
-    readonly headers?: Readonly<Record<string, string>> | undefined;
-    /** Told of every fetch that failed; the message holds nothing of the answer. */
-    readonly onError?: ((error: PortcullisError) => void) | undefined;
-}
-/** What became of the fetches so far. */
-interface JwksStats {
-    readonly fetches: number;
-    readonly failures: number;
-    /** Fetches that were answered with 304. */
-    readonly notModified: number;
-    readonly lastError: string | undefined;
-    /** Key ids that were asked for in vain lately. */
-    readonly unknownKids: number;
-}
-
-/** The signature algorithms of RFC 7518 and 8037; `EdDSA` and `Ed25519` (RFC 9864) are one, for Ed25519 keys. */
+/**
+ * The signature algorithms of RFC 7518 and RFC 8037. `EdDSA` and `Ed25519` (RFC 9864) are the same,
+ * for Ed25519 keys.
+ */
 type TokenAlgorithm = 'HS256' | 'HS384' | 'HS512' | 'RS256' | 'RS384' | 'RS512' | 'PS256' | 'PS384' | 'PS512' | 'ES256' | 'ES384' | 'ES512' | 'EdDSA' | 'Ed25519';
-/** An HMAC secret: at least as long as its hash. */
+/** An HMAC secret, at least as long as its hash (RFC 7518, section 3.2). */
 interface TokenSecret {
-    /** Bytes, or text that stands for its UTF-8. */
+    /** Bytes, or text of which the UTF-8 is used. */
     readonly secret: Uint8Array | string;
+    /** The algorithm of the key. Optional if the verifier allows one HMAC algorithm only. */
     readonly algorithm?: TokenAlgorithm | undefined;
+    /** The key id, which a token may name. */
     readonly kid?: string | undefined;
 }
 /** A public key in PEM: `PUBLIC KEY` or `RSA PUBLIC KEY`. */
 interface TokenPem {
+    /** The text of the key, with its first and last line. */
     readonly pem: string;
+    /** The algorithm of the key. Optional if only one algorithm of the verifier fits the key. */
     readonly algorithm?: TokenAlgorithm | undefined;
+    /** The key id, which a token may name. */
     readonly kid?: string | undefined;
 }
-/** A key as RFC 7517 writes it. Private members are not looked at. */
+/**
+ * A JSON Web Key (RFC 7517, section 4). Members that are not listed, private ones among them, are
+ * ignored.
+ */
 interface TokenJwk {
+    /** The key type: `RSA`, `EC`, `OKP` or `oct`. */
     readonly kty?: string | undefined;
+    /** The algorithm. */
     readonly alg?: string | undefined;
+    /** The purpose, which has to be `sig`. */
     readonly use?: string | undefined;
+    /** The operations, which have to name `verify`. */
     readonly key_ops?: readonly string[] | undefined;
+    /** The key id. */
     readonly kid?: string | undefined;
+    /** The curve of a key of type `EC` or `OKP`. */
     readonly crv?: string | undefined;
+    /** The modulus of an RSA key. */
     readonly n?: string | undefined;
+    /** The exponent of an RSA key. */
     readonly e?: string | undefined;
+    /** The x coordinate of a key of type `EC`, or the key of type `OKP`. */
     readonly x?: string | undefined;
+    /** The y coordinate of a key of type `EC`. */
     readonly y?: string | undefined;
+    /** The secret of a key of type `oct`. */
     readonly k?: string | undefined;
     readonly [member: string]: unknown;
 }
-/** A set of keys (RFC 7517, section 5). */
+/** A JWK set (RFC 7517, section 5). */
 interface TokenJwkSet {
+    /** The keys. */
     readonly keys: readonly TokenJwk[];
 }
 /**
- * A key that verifies tokens. Bare text or bytes are a secret where all algorithms are HMAC's, PEM
- * where none is, and refused where some are: what a key is must not be guessed from its looks.
+ * A key that verifies tokens. Bare text or bytes are a secret if all algorithms are HMAC, and PEM
+ * if none is. They are refused if some are: the type of a key must not be guessed from its content.
  */
 type TokenKey = TokenSecret | TokenPem | TokenJwk | KeyObject | Uint8Array | string;
 
-/** Options of a verifier. A claim that is configured has to be there. */
+/** The address of a key set, and how to keep the keys fresh. */
+interface RemoteJwks {
+    /** An `https:` address; `http:` for loopback addresses only. Redirects are not followed. */
+    readonly url: string | URL;
+    /** Shortest time between two fetches that tokens cause, ms: 0 to 2^30. Default 30,000. */
+    readonly cooldownMs?: number | undefined;
+    /**
+     * Longest time until the next fetch, ms: 1,000 to 2^30. A `max-age` of `Cache-Control` may
+     * shorten it. Default 600,000.
+     */
+    readonly maxAgeMs?: number | undefined;
+    /**
+     * How long the keys stay in use after that while fetches fail, ms: 0 to 2^31-1. Default
+     * 86,400,000.
+     */
+    readonly staleIfErrorMs?: number | undefined;
+    /** Timeout of one fetch with its body, ms: 1 to 2^30. Default 5,000. */
+    readonly timeoutMs?: number | undefined;
+    /** Longest body, in bytes: 64 to 1,048,576. Default 65,536. */
+    readonly maxBytes?: number | undefined;
+    /** Headers of the request. Default: none besides `Accept` and `If-None-Match`. */
+    readonly headers?: Readonly<Record<string, string>> | undefined;
+    /** Called for every failed fetch, with `ERR_JWKS`; the message holds nothing of the answer. */
+    readonly onError?: ((error: PortcullisError) => void) | undefined;
+}
+/** State of a fetched key set. */
+interface JwksSnapshot {
+    /** Fetches so far. */
+    readonly fetches: number;
+    /** Fetches that failed. */
+    readonly failures: number;
+    /** Fetches that were answered with 304. */
+    readonly notModified: number;
+    /** The problem of the last fetch; `undefined` if it was good. */
+    readonly lastError: string | undefined;
+    /** Key ids that the set lacks, of recent tokens. */
+    readonly unknownKids: number;
+}
+
+/** Options of a verifier. A claim that an option names must be present. */
 interface TokenVerifierOptions {
-    /** The algorithms that keys may be used with. A key is used with one only: that of its type, its `alg` or its `algorithm`. */
+    /**
+     * Algorithms that keys may be used with. Each key is used with one of them only: that of its
+     * type, its `alg` or its `algorithm` (RFC 8725, section 3.1).
+     */
     readonly algorithms: readonly TokenAlgorithm[];
-    /** The keys; or `jwks`. One of the two is required. Default: none. */
+    /** The keys. Either `keys` or `jwks` is required. Default: none. */
     readonly keys?: TokenKey | readonly TokenKey[] | undefined;
-    /** A set of keys, in which those for another purpose are left out; or where to fetch it. Default: none. */
+    /**
+     * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
+     * Default: none.
+     */
     readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-    /** `iss` is this, or one of these. Default: not looked at. */
+    /** Accepted values of `iss`. Default: `iss` is not checked. */
     readonly issuer?: string | readonly string[] | undefined;
-    /** `aud` is or holds one of these; `null`: any will do. Default: a token that names an audience is refused (RFC 7519, section 4.1.3). */
+    /**
+     * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
+     * 7519, section 4.1.3).
+     */
     readonly audience?: string | readonly string[] | null | undefined;
-    /** `sub` is this. Default: not looked at. */
+    /** Accepted value of `sub`. Default: `sub` is not checked. */
     readonly subject?: string | undefined;
-    /** Claims that have to be there besides `exp` and those that another option asks for; at most 32. Default: none. */
+    /**
+     * Claims that must be present besides `exp` and those of other options; at most 32. Default:
+     * none.
+     */
     readonly requiredClaims?: readonly string[] | undefined;
-    /** How long ago a token may have been issued: 1 to 2^31 seconds. Default: any time. */
+    /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
     readonly maxAgeSeconds?: number | undefined;
-    /** By how much clocks may differ: 0 to 300 seconds. Default 0. */
+    /** Tolerated difference between clocks, in seconds: 0 to 300. Default 0. */
     readonly clockToleranceSeconds?: number | undefined;
-    /** The header's `typ`, as media type (`at+jwt`); `null`: anything. Default: `JWT` or none. */
+    /**
+     * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
+     * 3.11); `null` accepts any. Default: `JWT`, or a header without `typ`.
+     */
     readonly typ?: string | readonly string[] | null | undefined;
-    /** Extensions that `crit` may name, because you handle them. Default: none. */
+    /**
+     * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
+     * Default: none.
+     */
     readonly allowedCritical?: readonly string[] | undefined;
-    /** Refuses tokens that bring a key (`jwk`, `jku`, `x5u`, `x5c`), which is never used. Default `false`. */
+    /**
+     * Whether a token with a key of its own (`jwk`, `jku`, `x5u`, `x5c`) is refused. Such a key is
+     * never used. Default `false`.
+     */
     readonly refuseEmbeddedKeys?: boolean | undefined;
-    /** The longest token: 64 to 8,192 bytes. Default 2,048. */
+    /** Longest token, in bytes: 64 to 8,192. Default 2,048. */
     readonly maxTokenBytes?: number | undefined;
-    /** How deep claims may nest: 1 to 64. Default 32. */
+    /** Deepest nesting of claims: 1 to 64. Default 32. */
     readonly maxClaimsDepth?: number | undefined;
     /**
-     * How many results are kept: 0 to 1,000,000. With a cache, claims are deeply frozen, since all
-     * callers get the same. A result is kept until its token expires, the keys change or anything is
+     * Number of cached results: 0 to 1,000,000. With a cache, all callers share the claims, which are
+     * deeply frozen. A result is cached until its token expires, the keys change or anything is
      * revoked. Default 0.
      */
     readonly cacheSize?: number | undefined;
-    /** How many revocations are held: 0 to 10,000,000. Default 100,000. */
+    /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
     readonly maxRevocations?: number | undefined;
-    /** Owner of the timers of a fetched key set. Default: one of its own. */
+    /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
     readonly timers?: TimerManager | undefined;
 }
 
-/** The claims of a token (RFC 7519). */
+/** The claims of a token (RFC 7519, section 4). Dates are seconds since 1970. */
 interface TokenClaims {
+    /** The issuer. */
     readonly iss?: string;
+    /** The subject. */
     readonly sub?: string;
+    /** The audience. */
     readonly aud?: string | readonly string[];
-    /** Seconds since 1970, as all dates of a token. */
+    /** The time from which the token is no longer valid. */
     readonly exp: number;
+    /** The time before which the token is not valid. */
     readonly nbf?: number;
+    /** The time of issue. */
     readonly iat?: number;
+    /** The id of the token. */
     readonly jti?: string;
     readonly [claim: string]: unknown;
 }
-/** The claims of a good token, or why it was refused. Refusals are frozen and shared. */
+/** The claims of a good token, or the reason for its refusal. Refusals are frozen and shared. */
 type TokenResult<C = TokenClaims> = {
-    readonly ok: true;
+    readonly success: true;
     readonly claims: C;
 } | {
-    readonly ok: false;
+    readonly success: false;
     readonly error: ValidationFailure;
 };
 /** Every check that a token fails. */
 interface TokenExplanation {
-    readonly ok: boolean;
+    /** True if the token passes every check. */
+    readonly success: boolean;
+    /** The failures; empty for a good token. */
     readonly errors: readonly ValidationFailure[];
 }
-/** A token to take back. */
+/** A token to revoke. */
 interface TokenRevocation {
-    /** Its `iss`; absent for tokens without one. */
+    /** The token's `iss`. Leave it out for a token without one. */
     readonly issuer?: string | undefined;
-    /** Its `jti`. */
+    /** The token's `jti`. */
     readonly jti: string;
-    /** Its `exp`, seconds: it is forgotten then. */
+    /** The token's `exp`, in seconds since 1970. The revocation is dropped then. */
     readonly exp: number;
 }
-/** What a verifier holds. */
-interface TokenVerifierStats {
+/** State of a verifier. */
+interface TokenVerifierSnapshot {
+    /** Keys in use. */
     readonly keys: number;
-    /** Keys of the last set that were left out, by their place in it. */
+    /** Keys of the last set that were skipped, by their index in it. */
     readonly skippedKeys: readonly {
         readonly index: number;
         readonly problem: string;
     }[];
+    /** Cached results. */
     readonly cached: number;
+    /** Revocations that are held. */
     readonly revocations: number;
-    /** Of a fetched set. */
-    readonly jwks: JwksStats | undefined;
+    /** State of a fetched key set; `undefined` without `jwks.url`. */
+    readonly jwks: JwksSnapshot | undefined;
 }
-/** What a Standard Schema says of a token: its claims, or issues. */
-type TokenSchemaResult = {
-    readonly value: TokenClaims;
-    readonly issues?: undefined;
-} | {
-    readonly issues: readonly {
-        readonly message: string;
-        readonly code: FailureCode;
-    }[];
-};
-/** A Standard Schema, version 1, from a token to its claims. */
-interface TokenSchema {
-    readonly version: 1;
-    readonly vendor: 'portcullis';
-    readonly validate: (token: unknown) => TokenSchemaResult | Promise<TokenSchemaResult>;
-    readonly types?: {
-        readonly input: string;
-        readonly output: TokenClaims;
-    };
-}
+
 /**
- * Verifies signed tokens: form, algorithm, key, signature, claims, revocation, in about a
- * microsecond for HMAC.
+ * Verifies signed tokens (JWT, RFC 7519): form, algorithm, key, signature, claims, revocation. A
+ * token signed by HMAC takes about a microsecond (`node bench/tokens.mjs`).
  *
- * The algorithm comes from the key and never from the token. Tokens have to expire. What is
- * refused says why by a code of `docs/errors.md`, and no message holds any text of the token.
+ * The algorithm comes from the key, never from the token, and tokens must expire. A refusal has a
+ * code of `docs/errors.md`; no message holds any text of the token.
  *
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options; ERR_INVALID_KEY for
- *   a weak or contradictory key, or one that fits none or several of the algorithms
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options;
+ *   ERR_INVALID_KEY for a weak or contradictory key, and for a key that fits none or several of the
+ *   algorithms
  * @example
  * const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret }, issuer: 'https://issuer.example' });
  * const result = verifier.safeVerify(token);
- * if (result.ok) console.log(result.claims.sub);
+ * if (result.success) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-declare class TokenVerifier {
+declare class TokenVerifier implements InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>> {
     #private;
-    /** The verifier as a Standard Schema, which Elysia and others take in the place of their own. */
-    readonly '~standard': TokenSchema;
+    /**
+     * The verifier as a Standard Schema, from a token to its claims; Elysia and other frameworks take
+     * it in place of a schema of their own.
+     */
+    readonly '~standard': InputSchema<string, TokenClaims, InputSchemaAnswer<TokenClaims>>['~standard'];
+    /** @param options the keys and the policy */
     constructor(options: TokenVerifierOptions);
     /**
-     * Its claims.
+     * Verifies a token, and throws if it is refused.
+     * @param token the token, without `Bearer`
+     * @returns the claims
      * @throws InputValidationError with the code of the first check that fails
+     * @example
+     * const { sub } = verifier.verify(token);
      */
     verify<C = TokenClaims>(token: string | undefined): C;
     /**
-     * Its claims, or why it is refused; never throws. A fetched key set is not waited for: see
-     * `ready` and `authenticate`.
+     * Verifies a token. Never throws. It does not wait for a fetched key set: see `ready` and
+     * `authenticate`.
+     * @param token the token, without `Bearer`; any type
+     * @returns the claims, or the first failure
+     * @example
+     * const result = verifier.safeVerify(token);
      */
     safeVerify<C = TokenClaims>(token: unknown): TokenResult<C>;
-    /** The code of the first check that fails, or `undefined`; never throws. The claims are not read. */
+    /**
+     * Verifies a token without parsing its claims. Never throws.
+     * @param token the token, without `Bearer`; any type
+     * @returns the code of the first check that fails, or `undefined` for a good token
+     * @example
+     * if (verifier.check(token) !== undefined) return new Response(null, { status: 401 });
+     */
     check(token: unknown): FailureCode | undefined;
-    /** As `safeVerify`, but waits for a fetched key set where that may help. Never rejects. */
+    /**
+     * Verifies a token as `safeVerify` does, and waits for a fetch of the key set if that may help.
+     * Never rejects.
+     * @param token the token, without `Bearer`; any type
+     * @returns the claims, or the first failure
+     * @example
+     * const result = await verifier.authenticate(token);
+     */
     authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>>;
     /**
-     * Verifies up to 16,384 tokens off this thread; the results are in their order. The cache is
-     * not asked.
-     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for what is no such array
+     * Verifies many tokens on the thread pool of the host. The cache is not used.
+     * @param tokens at most 16,384 tokens, without `Bearer`; any type
+     * @returns the results, in the order of the tokens
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (as rejections) for any other argument
+     * @example
+     * const results = await verifier.verifyBatch(tokens);
      */
     verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]>;
-    /** Every check that a token fails, not only the first; for logs and tests, not for the hot path. */
+    /**
+     * Finds every check that a token fails, not only the first. For logs and tests: it is slower than
+     * `safeVerify`.
+     * @param token the token, without `Bearer`; any type
+     * @returns the failures
+     * @example
+     * console.log(verifier.explain(token).errors.map(({ code, claim }) => `${code} ${claim ?? ''}`));
+     */
     explain(token: unknown): TokenExplanation;
     /**
-     * Takes a token back, until it would have expired.
-     * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+     * Revokes one token. The revocation is held until the token expires.
+     * @param token issuer, id and expiry of the token
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the argument;
+     *   ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for a new one
+     * @example
+     * verifier.revoke({ issuer: claims.iss, jti: claims.jti, exp: claims.exp });
      */
     revoke(token: TokenRevocation): void;
     /**
-     * Takes back all tokens of a subject that were issued before `issuedBefore` (seconds), and those
-     * that do not say when. The entry is kept until `until`, by which they have expired; else for
-     * `maxAgeSeconds`; else for good.
-     * @throws ERR_TOO_MANY_REVOCATIONS when `maxRevocations` are held: none is dropped for it
+     * Revokes all tokens of a subject that were issued before a time, and those without `iat`.
+     * @param subject the `sub` of the tokens
+     * @param issuedBefore the time, in seconds since 1970
+     * @param until when to drop the revocation, in seconds since 1970: by then the tokens must have
+     *   expired. Default: after `maxAgeSeconds`, or never without it
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the arguments; ERR_TOO_MANY_REVOCATIONS when
+     *   `maxRevocations` are held: none is dropped for a new one
+     * @example
+     * verifier.notBefore('ann', Date.now() / 1000);
      */
     notBefore(subject: string, issuedBefore: number, until?: number): void;
-    /** Whether its keys are fetched: then `authenticate` may be worth waiting for. */
+    /** Whether the keys are fetched, so that `authenticate` may have to wait. */
     get isRemote(): boolean;
-    /** Waits for the first keys of a fetched set; `false` if there are none. */
+    /**
+     * Waits for the first keys of a fetched set. Never rejects.
+     * @returns false if there are no keys
+     * @example
+     * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
+     */
     ready(): Promise<boolean>;
     /**
-     * Exchanges the keys, all at once.
-     * @throws ERR_INVALID_KEY as the constructor; the old keys stay
+     * Replaces all keys at once. If it throws, the old keys stay.
+     * @param keys the new key or keys
+     * @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_KEY as the constructor; ERR_UNSUPPORTED if the keys
+     *   are fetched
+     * @example
+     * verifier.setKeys([{ secret: newSecret, kid: '2' }, { secret: oldSecret, kid: '1' }]);
      */
     setKeys(keys: TokenKey | readonly TokenKey[]): void;
-    /** What it holds. */
-    stats(): TokenVerifierStats;
-    /** Ends the fetching of keys. Those it has stay in use. */
+    /**
+     * Counts keys, cached results, revocations and fetches.
+     * @returns the state of the verifier
+     * @example
+     * console.log(verifier.snapshot().jwks?.lastError);
+     */
+    snapshot(): TokenVerifierSnapshot;
+    /** Stops fetching keys; the present ones stay in use. May be called again. */
     close(): void;
+    /** Calls `close()` at the end of a `using` block. */
     [Symbol.dispose](): void;
 }
+
 /**
- * The payload of a signed token, whatever it is: for JWS that are no JWT. Nothing of the payload
- * is looked at, `typ` neither.
+ * Verifies a JWS in compact form (RFC 7515, section 7.1) whose payload need not be a JWT. Neither
+ * the payload nor `typ` is checked.
  *
- * @throws InputValidationError for the token; the errors of `TokenVerifier` for key and algorithms
+ * @param compact the JWS, at most 65,536 characters
+ * @param key the key or keys; a key object is prepared once as long as its content stays the same
+ * @param options `algorithms`: the algorithms that the keys may be used with
+ * @returns the payload
+ * @throws InputValidationError for the JWS; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE,
+ *   ERR_UNKNOWN_OPTION, ERR_INVALID_KEY for key and algorithms
  * @example
  * const bytes = verifyJws(compact, jwk, { algorithms: ['ES256'] });
  */
@@ -2775,5 +3794,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PAGE_COLUMNS, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isProblem, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, Alarm, BreakerOptions, Budget, ChainReport, CleanupResult, Clock, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, DelayQuantiles, DroppedHeader, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, JsonInput, JsonLimits, JsonReport, JudgedUrl, JwksStats, LatencyQuantiles, LayerReport, LayerTimes, Lease, Leniency, ManagedSocket, MemoryLimit, MemoryLimits, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageRouterOptions, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Next, Outgoing, PageAdvice, PageColumn, PageCount, PageEvent, PageHistory, PageOptions, PageRoute, PageRow, PageScorePart, PageShare, PageSnapshot, PageSources, PageStall, PageState, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, Reply, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, Schema, SchemaIssue, SchemaResult, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPart, ShutdownPhase, ShutdownResult, ShutdownSocket, SocketWatcher, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerReport, TimerReportEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSchema, TokenSchemaResult, TokenSecret, TokenVerifierOptions, TokenVerifierStats, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, Validated, WebSocketLimits, WindowFigures, WindowName };
+export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -16,6 +16,7 @@ const ONCE = [
   'contract',
   'e2e',
   'examples',
+  'handshakes',
   'limits',
   'load',
   'page-browser',

@@ -462,7 +462,7 @@ describe('everything at once', () => {
       encoding: 'utf8',
       timeout: 20_000,
     });
-    expect(stderr).toContain('source: "maxHeapSize"');
+    expect(stderr).toContain('source: "maxHeapSizeMb"');
     expect(JSON.parse(stdout)).toEqual({
       answers: [
         ['/users/1', 200, 'yes', '1'],
@@ -492,7 +492,7 @@ describe('everything at once', () => {
       },
       during: {
         sockets: { open: 1, pingsSent: 0, pongTimeouts: 0, slowConsumers: 0, messagesTooLarge: 1 },
-        unidentified: { ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
+        authDenials: { ERR_TOKEN_REQUIRED: 1, ERR_TOKEN_ENCODING: 1 },
         watched: 1,
       },
       layers: ['mark', 'throws'],

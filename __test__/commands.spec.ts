@@ -2,7 +2,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { verdictText } from '../bench/compare.mjs';
-import { closing } from '../bench/load/verdict.mjs';
+import { closing } from '../load/verdict.mjs';
 
 const run = (script: string, ...args: string[]): SpawnSyncReturns<string> =>
   spawnSync('node', [script, ...args], { encoding: 'utf8', timeout: 20_000 });
@@ -18,8 +18,8 @@ describe.each([
     const { status, stdout, stderr } = run(script, '--help');
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(new RegExp(`^${command} -- \\[options\\]\n(?: {2}--[\\w-]+ .+\n)+$`));
-    // Options may be parsed in another file.
-    const source = [script, 'bench/load/options.mjs']
+    // Every option, in whichever file it is read.
+    const source = [script, 'load/options.mjs']
       .slice(0, command === 'npm run load' ? 2 : 1)
       .map((path) => readFileSync(path, 'utf8'));
     const options = [...source.join('\n').matchAll(/'?([\w-]+)'?: \{ type: '/g)]

@@ -30,7 +30,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
-  manager.cleanup();
+  manager.close();
   timers.cleanup();
 });
 
@@ -40,12 +40,12 @@ function add(id: string, ip = '192.0.2.1', user?: string): ManagedConnection<Fak
   return result.connection;
 }
 
-describe('a manager', () => {
+describe('a connection manager', () => {
   it('accepts a connection and counts it', () => {
     expect(manager.addConnection('conn-1', new FakeSocket(), '192.168.1.1', 'user-1').success).toBe(
       true,
     );
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
   });
 
   it('refuses the eleventh connection of one address', () => {
@@ -56,22 +56,22 @@ describe('a manager', () => {
     expect(result.reason).toContain('Max connections per IP exceeded');
   });
 
-  it('closes stale connections, also by the clock of the host', () => {
+  it('closes stale connections, by the clock of the host too', () => {
     const real = new TimerManager();
     const onHost = new ConnectionManager(limits, real);
     const socket = new FakeSocket();
     onHost.addConnection('conn-1', socket, '192.168.1.1');
     onHost['connections'].get('conn-1')!.lastActivity = Date.now() - 60_000;
     expect(onHost['cleanupStaleConnections']()).toBe(1);
-    expect(onHost.getStats().totalConnections).toBe(0);
+    expect(onHost.snapshot().totalConnections).toBe(0);
     expect(socket.closed).toEqual([{ code: 1001, reason: 'Connection timeout' }]);
-    onHost.cleanup();
+    onHost.close();
     real.cleanup();
   });
 });
 
 describe('limits', () => {
-  it('refuse with a stable code and reason each', () => {
+  it('refuse with a reason and a stable code', () => {
     for (let i = 0; i < 5; i++) add(`u${i}`, `192.0.2.${i}`, 'alice');
     expect(manager.addConnection('u5', new FakeSocket(), '192.0.2.9', 'alice')).toMatchObject({
       success: false,
@@ -87,10 +87,10 @@ describe('limits', () => {
     expect(manager.addConnection('u7', new FakeSocket(), '192.0.2.9')).toMatchObject({
       code: 'draining',
     });
-    manager.drain(false);
+    manager.resume();
   });
 
-  it('refuse an id that is in use, and a late release of an old connection leaves the new one alone', () => {
+  it('refuse an id in use; a late release of an old connection does not hit its successor', () => {
     const old = add('same');
     expect(manager.addConnection('same', new FakeSocket(), '192.0.2.2')).toMatchObject({
       code: 'duplicate_id',
@@ -99,17 +99,17 @@ describe('limits', () => {
     const young = add('same');
     expect(manager.release(old)).toBe(false);
     expect(young.isAlive).toBe(true);
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
   });
 
-  it('give back one seat when a connection is released twice', () => {
+  it('get one seat back from two releases', () => {
     add('a');
     add('b');
     expect([manager.removeConnection('a'), manager.removeConnection('a')]).toEqual([true, false]);
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
   });
 
-  it('are shared by all notations of one address', () => {
+  it('notations of one address share its limit', () => {
     manager.updateLimits({ maxConnectionsPerIp: 1 });
     add('a', '1.2.3.4');
     for (const ip of ['::ffff:1.2.3.4', '::ffff:102:304', '[::ffff:1.2.3.4]:80', '1.2.3.4:8080']) {
@@ -120,7 +120,7 @@ describe('limits', () => {
     expect(manager.addConnection('b', new FakeSocket(), '2001:db8::1.2.3.4').success).toBe(true);
   });
 
-  it('of 0 admit nobody; limits of Infinity, or none, admit all', () => {
+  it('of zero admit none, of Infinity and absent ones admit all', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
     expect(manager.addConnection('a', new FakeSocket(), '1.2.3.4')).toMatchObject({
       code: 'ip_limit',
@@ -128,21 +128,21 @@ describe('limits', () => {
     const free = new ConnectionManager({ maxTotalConnections: Infinity }, timers);
     for (let i = 0; i < 5000; i++)
       expect(free.addConnection(`c${i}`, new FakeSocket(), '1.2.3.4').success).toBe(true);
-    expect(free.getStats().totalConnections).toBe(5000);
-    free.cleanup();
+    expect(free.snapshot().totalConnections).toBe(5000);
+    free.close();
   });
 
-  it('of users: binding a user moves the seat, and a refusal changes nothing', () => {
+  it('follow a connection to its user; a refusal to bind changes nothing', () => {
     const connection = add('a');
-    expect(manager.getStats()).toMatchObject({ anonymousConnections: 1, connectionsByUser: 0 });
+    expect(manager.snapshot()).toMatchObject({ anonymousConnections: 1, connectionsByUser: 0 });
     expect(connection.bindUser('alice')).toEqual({ success: true });
-    expect(manager.getStats()).toMatchObject({ anonymousConnections: 0, connectionsByUser: 1 });
+    expect(manager.snapshot()).toMatchObject({ anonymousConnections: 0, connectionsByUser: 1 });
     for (let i = 0; i < 5; i++) add(`b${i}`, '192.0.2.2', 'bob');
     expect(connection.bindUser('bob')).toMatchObject({ code: 'user_limit' });
     expect(connection.userId).toBe('alice');
   });
 
-  it('of a rate bound how often an address connects, and a refusal has a retry delay', () => {
+  it('of connect rates say when to come back', () => {
     manager.updateLimits({ connectRatePerIp: { limit: 2, windowMs: 1000 } });
     add('a');
     add('b');
@@ -159,12 +159,12 @@ describe('leases', () => {
   it('hold a seat, expire by themselves, and cannot be used twice', () => {
     const lease = manager.reserve('192.0.2.1');
     if (!lease.success) throw new Error(lease.reason);
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
     expect(manager.commit(lease, 'a', new FakeSocket()).success).toBe(true);
     expect(manager.commit(lease, 'b', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
     const forgotten = manager.reserve('192.0.2.1');
     clock.advance(15_000);
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
     if (!forgotten.success) throw new Error(forgotten.reason);
     expect(manager.abort(forgotten)).toBe(false);
     expect(manager.commit(forgotten, 'c', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
@@ -189,7 +189,7 @@ describe('activity', () => {
     expect(add('b')).toMatchObject({ messageCount: 0, bytesReceived: 0 });
   });
 
-  it('closes idle clients, also those that only receive, never early and at most a little late', () => {
+  it('keeps a connection open: without it, also while it only receives, the connection is closed, never early and not much late', () => {
     const quiet = add('quiet');
     const busy = add('busy');
     for (let passed = 0; passed < 30_000; passed += 1000) {
@@ -206,7 +206,7 @@ describe('activity', () => {
     expect(quiet.socket.terminated).toBe(true);
   });
 
-  it('survives a wall clock that jumps: nobody looks idle', () => {
+  it('is measured by loop time: after a jump of the clock no client looks idle', () => {
     let now = 0;
     const jumping = new TimerManager({
       clock: Object.assign(new ManualClock(), { now: () => now }),
@@ -216,11 +216,11 @@ describe('activity', () => {
     now += 3_600_000;
     jumping.driver.run();
     expect(own.cleanupStaleConnections()).toBe(0);
-    own.cleanup();
+    own.close();
     jumping.cleanup();
   });
 
-  it('evicts thousands of idle clients, also one whose socket throws', () => {
+  it('evicts thousands of idle connections without losing one, sockets that throw included', () => {
     const big = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000 }, timers);
     for (let i = 0; i < 5000; i++) {
       const socket = new FakeSocket();
@@ -231,9 +231,9 @@ describe('activity', () => {
       big.addConnection(`c${i}`, socket, `10.0.${i >> 8}.${i & 255}`);
     }
     clock.advance(60_000);
-    expect(big.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
+    expect(big.snapshot()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
     expect(big.connections.size).toBe(0);
-    big.cleanup();
+    big.close();
   });
 });
 
@@ -274,7 +274,7 @@ describe('bad input', () => {
     }
   });
 
-  it('never crashes a manager and never loses a seat', () => {
+  it('never crashes and never loses a seat, whatever the arguments', () => {
     const connection = add('a');
     const calls: ((value: never) => unknown)[] = [
       (value) => manager.addConnection(value, new FakeSocket(), '1.1.1.1'),
@@ -303,14 +303,14 @@ describe('bad input', () => {
     }
     manager.removeConnection('z');
     clock.advance(60_000);
-    expect(manager.getStats()).toMatchObject({
+    expect(manager.snapshot()).toMatchObject({
       totalConnections: 0,
       connectionsByIp: 0,
       connectionsByUser: 0,
     });
   });
 
-  it('a hook that throws or rejects becomes one process warning and costs no seat', async () => {
+  it('a hook that throws or rejects costs no seat and no process: the first error becomes a warning', async () => {
     const warnings: Error[] = [];
     const listen = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listen);
@@ -340,7 +340,7 @@ describe('bad input', () => {
       'drop',
     ]);
     clock.advance(10_000);
-    expect([hooked.getStats().totalConnections, hooked.getStats().evicted]).toEqual([0, 1]);
+    expect([hooked.snapshot().totalConnections, hooked.snapshot().evicted]).toEqual([0, 1]);
     await new Promise((resolve) => setTimeout(resolve, 5));
     process.off('warning', listen);
     expect(
@@ -357,7 +357,7 @@ describe('bad input', () => {
       ]),
     );
     expect(warnings[0]?.message).not.toContain('boom');
-    hooked.cleanup();
+    hooked.close();
   });
 
   it('a lease that was tampered with is refused before its seat is touched', () => {
@@ -374,7 +374,7 @@ describe('bad input', () => {
       );
     }
     expect(manager.abort(lease)).toBe(true);
-    expect(manager.getStats().totalConnections).toBe(0);
+    expect(manager.snapshot().totalConnections).toBe(0);
   });
 
   it('a socket whose properties throw is closed like any other', () => {
@@ -396,11 +396,26 @@ describe('bad input', () => {
     for (let i = 0; i < 100; i++)
       hostile.addConnection(`c${i}`, i % 2 === 0 ? new Hostile() : new Late(), '192.0.2.1');
     clock.advance(20_000);
-    expect([hostile.getStats().totalConnections, hostile.getStats().evicted]).toEqual([0, 100]);
-    hostile.cleanup();
+    expect([hostile.snapshot().totalConnections, hostile.snapshot().evicted]).toEqual([0, 100]);
+    hostile.close();
   });
 
-  it('cleanupStaleConnections also checks the slots that a sweep under way has passed', () => {
+  it('a newcomer in the slot of a connection that a hook removed is not evicted in its place', () => {
+    const own = new ConnectionManager<FakeSocket>({ connectionTimeoutMs: 1000 }, timers, {
+      onEvict: ({ id }) => {
+        if (id !== 'first') return;
+        own.removeConnection('second');
+        own.addConnection('newcomer', new FakeSocket(), '192.0.2.1');
+      },
+    });
+    own.addConnection('first', new FakeSocket(), '192.0.2.1');
+    own.addConnection('second', new FakeSocket(), '192.0.2.1');
+    clock.advance(6000);
+    expect([[...own.connections.keys()], own.snapshot().evicted]).toEqual([['newcomer'], 1]);
+    own.close();
+  });
+
+  it('cleanupStaleConnections also finds idle slots that a pass under way has left behind', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 1000, cleanupIntervalMs: 1000 },
       timers,
@@ -413,10 +428,10 @@ describe('bad input', () => {
     expect(own.connections.size).toBe(136);
     first!.lastActivity = Date.now() - 60_000;
     expect([own.cleanupStaleConnections(), own.connections.size]).toEqual([136, 0]);
-    own.cleanup();
+    own.close();
   });
 
-  it('limits can change after the timers were cleaned up, also strict timers', () => {
+  it('limits can change after the timers were closed, strict ones too', () => {
     const strict = new TimerManager({ clock, strict: true });
     const own = new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, strict);
     strict.cleanup();
@@ -427,66 +442,143 @@ describe('bad input', () => {
     ).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
     // The name is free.
     new ConnectionManager({ maxTotalConnections: 2 }, timers, { name: 'strict' }).cleanup();
-    own.cleanup();
+    own.close();
   });
 
-  it('only updateLimits changes limits: what getStats returns is frozen, rates included', () => {
+  it('only updateLimits can change the limits, those in a rate included', () => {
     const given = { maxTotalConnections: 1, messageRate: { limit: 1, windowMs: 1000 } };
     const own = new ConnectionManager<FakeSocket>(given, timers);
     given.messageRate.limit = Number.NaN;
-    const seen = own.getStats().limits.messageRate as { limit: number };
+    const seen = own.snapshot().limits.messageRate as { limit: number };
     expect(() => (seen.limit = 5)).toThrow(TypeError);
     own.updateLimits({ maxTotalConnections: 2 });
-    expect(own.getStats().limits).toEqual({
+    expect(own.snapshot().limits).toEqual({
       maxTotalConnections: 2,
       messageRate: { limit: 1, windowMs: 1000 },
     });
-    own.cleanup();
+    own.close();
   });
 
-  it('drain takes a boolean', () => {
-    manager.drain();
-    for (const junk of [null, 0, ''])
-      expect(() => manager.drain(junk as never)).toThrow(
-        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'on' }),
-      );
+  it('refuses newcomers between drain() and resume(), each of which may be called again', () => {
+    const connection = add('a');
+    for (let i = 0; i < 2; i++) manager.drain();
     expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
+    expect(connection.isAlive).toBe(true);
+    for (let i = 0; i < 2; i++) manager.resume();
+    expect(manager.reserve('192.0.2.1').success).toBe(true);
   });
 
-  it('after cleanup new connections are refused with the code "closed"', () => {
+  it('newcomers after close() are refused with `closed`', () => {
     add('a');
-    manager.cleanup();
+    manager.close();
     expect(manager.addConnection('b', new FakeSocket(), '1.1.1.1')).toMatchObject({
       code: 'closed',
     });
-    expect(manager.getStats().totalConnections).toBe(0);
+    expect(manager.snapshot().totalConnections).toBe(0);
   });
 
   it('is exported under both names', () =>
     expect(ProductionConnectionManager).toBe(ConnectionManager));
 });
 
+describe('aliases', () => {
+  it.each(['close', 'cleanup', Symbol.dispose] as const)('of close(): %s ends a manager', (end) => {
+    const connection = add('a');
+    manager[end]();
+    manager[end]();
+    expect(connection.socket.closed).toEqual([{ code: 1001, reason: 'Server shutdown' }]);
+    expect(manager.snapshot().totalConnections).toBe(0);
+    expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'closed' });
+    expect(() => manager.resume()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  it('of snapshot(): getStats() returns the same', () => {
+    add('a');
+    manager.drain();
+    manager.reserve('192.0.2.1');
+    expect(manager.getStats()).toEqual(manager.snapshot());
+    expect(manager.getStats()).toMatchObject({ totalConnections: 1, refused: { draining: 1 } });
+  });
+});
+
+describe('the timers of a manager', () => {
+  const names = (of: TimerManager): (string | undefined)[] =>
+    of.snapshot().timers.map(({ name }) => name);
+
+  it('come from the options, or stand in front of them', () => {
+    const options = new ConnectionManager<FakeSocket>({}, { timers, leaseTimeoutMs: 50 });
+    const inFront = new ConnectionManager<FakeSocket>({}, timers, { leaseTimeoutMs: 50 });
+    for (const own of [options, inFront]) {
+      own.reserve('192.0.2.1');
+      clock.advance(2000);
+      expect(own.snapshot().totalConnections).toBe(0);
+      own.close();
+    }
+    // They are the caller's, who goes on with them.
+    expect(timers.setTimeout(() => undefined, 1).hasRef()).toBe(true);
+  });
+
+  it('cannot come from both', () => {
+    expect(() => new ConnectionManager({}, timers, { timers })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'timers' }),
+    );
+    expect(() => new ConnectionManager({}, { timers: {} as never })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'timers' }),
+    );
+    expect(() => new ConnectionManager({}, {} as never, {})).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'timerManager' }),
+    );
+  });
+
+  it('are its own by default, and end as soon as its last socket has ended', async () => {
+    const made = [5000, 30].map(
+      (closeTimeoutMs) => new ConnectionManager<FakeSocket>({}, { closeTimeoutMs }),
+    );
+    // Internal, and so not in the declarations.
+    const own = made.map((one) => one['timers' as never] as TimerManager & { isOpen(): boolean });
+    for (const one of own) expect(names(one)).toContain('connections.tick');
+    const [answering, mute] = made.map(
+      (one) => one.addConnection('a', new FakeSocket(), '192.0.2.1').connection!,
+    );
+    for (const one of made) one.close();
+    for (const one of own) expect(names(one)).toEqual(['connections.terminate']);
+    // The host reports the end of one socket; the other peer never answers.
+    answering!.socket.readyState = 3;
+    made[0]!.release(answering!);
+    expect(own.map((one) => one.isOpen())).toEqual([false, true]);
+    expect(mute!.socket.terminated).toBe(false);
+    await vi.waitFor(() => expect(own[1]!.isOpen()).toBe(false));
+    expect([mute!.socket.terminated, own[1]!.getActiveTimersCount()]).toEqual([true, 0]);
+  });
+
+  it('of its own end at once if no socket is left', () => {
+    const empty = new ConnectionManager({});
+    empty.close();
+    expect((empty['timers' as never] as { isOpen(): boolean }).isOpen()).toBe(false);
+  });
+});
+
 describe('a named index', () => {
-  it('is not changed by a manager that was cleaned up, while another manager holds it', () => {
+  it('is not changed by a manager that was closed', () => {
     const [gone, other] = [1, 2].map(
       () => new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'left' }),
     );
-    gone!.cleanup();
+    gone!.close();
     for (const change of [
       () => gone!.drain(),
-      () => gone!.drain(false),
+      () => gone!.resume(),
       () => gone!.updateLimits({ maxTotalConnections: 0 }),
     ]) {
       expect(change).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
     }
-    expect(gone!.getStats().limits).toEqual({ maxTotalConnections: 3 });
+    expect(gone!.snapshot().limits).toEqual({ maxTotalConnections: 3 });
     expect(other!.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
-    // A shutdown may drain a guard whose manager is closed.
-    expect(() => guardWs({ manager: gone! }).part(createServer()).drain?.()).not.toThrow();
-    other!.cleanup();
+    // A shutdown that drains a guard need not know that its manager is closed.
+    expect(() => guardWs({ manager: gone! }).drainable(createServer()).drain?.()).not.toThrow();
+    other!.close();
   });
 
-  it('ends when its last manager closes: its name may then have other limits, and is not draining', () => {
+  it('ends with its last manager: the name is free for other limits, and no longer draining', () => {
     const [a, b] = [1, 2].map(
       () =>
         new ConnectionManager<FakeSocket>({ maxTotalConnections: 3 }, timers, { name: 'reused' }),
@@ -495,36 +587,36 @@ describe('a named index', () => {
     b!.addConnection('b', new FakeSocket(), '192.0.2.1');
     a!.reserve('192.0.2.1');
     a!.drain();
-    a!.cleanup();
-    expect([a!.getStats().totalConnections, b!.getStats().totalConnections]).toEqual([0, 1]);
-    // `b` still holds the index.
+    a!.close();
+    expect([a!.snapshot().totalConnections, b!.snapshot().totalConnections]).toEqual([0, 1]);
+    // b holds it still.
     expect(
       () => new ConnectionManager({ maxTotalConnections: 5 }, timers, { name: 'reused' }),
     ).toThrow(expect.objectContaining({ code: 'ERR_LIMITS_CONFLICT' }));
     expect(b!.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
-    b!.cleanup();
+    b!.close();
     const next = new ConnectionManager<FakeSocket>({ maxTotalConnections: 5 }, timers, {
       name: 'reused',
     });
     expect(next.addConnection('a', new FakeSocket(), '192.0.2.1').success).toBe(true);
-    expect(next.getStats().totalConnections).toBe(1);
-    next.cleanup();
+    expect(next.snapshot().totalConnections).toBe(1);
+    next.close();
   });
 
-  it('keeps no seat when it is closed while a takeover makes room', () => {
+  it('keeps no seat of a manager that a takeover closes', () => {
     const options = { name: 'takeover', onDuplicateId: 'takeover' } as const;
     const other = new ConnectionManager<FakeSocket>({ maxTotalConnections: 9 }, timers, options);
     const own = new ConnectionManager<FakeSocket>({ maxTotalConnections: 9 }, timers, options);
     const closing = new FakeSocket();
-    closing.close = () => own.cleanup();
+    closing.close = () => own.close();
     own.addConnection('a', closing, '192.0.2.1');
     const lease = own.reserve('192.0.2.1');
     expect(own.commit(lease as never, 'a', new FakeSocket()).code).toBe('closed');
-    expect(other.getStats().totalConnections).toBe(0);
-    other.cleanup();
+    expect(other.snapshot().totalConnections).toBe(0);
+    other.close();
   });
 
-  it('is shared by workers, and a terminated worker gives its seats back', async () => {
+  it('is shared by workers, and a worker that is terminated gives its seats back', async () => {
     const own = new ConnectionManager({ maxTotalConnections: 10 }, timers, { name: 'shared' });
     const worker = new Worker(
       `import { parentPort } from 'node:worker_threads';
@@ -532,11 +624,11 @@ describe('a named index', () => {
        const manager = new ConnectionManager({ maxTotalConnections: 10 }, new TimerManager(), { name: 'shared' });
        for (let i = 0; i < 7; i++) manager.addConnection('w' + i, { close() {} }, '192.0.2.1');
        globalThis.keep = manager; setInterval(() => {}, 1000);
-       parentPort.postMessage(manager.getStats().totalConnections);`,
+       parentPort.postMessage(manager.snapshot().totalConnections);`,
       { eval: true, execArgv: ['--input-type=module'] },
     );
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
-    expect(own.getStats().totalConnections).toBe(7);
+    expect(own.snapshot().totalConnections).toBe(7);
     for (let i = 0; i < 3; i++)
       expect(own.addConnection(`m${i}`, new FakeSocket(), '192.0.2.2').success).toBe(true);
     expect(own.addConnection('m3', new FakeSocket(), '192.0.2.2')).toMatchObject({
@@ -546,8 +638,8 @@ describe('a named index', () => {
       () => new ConnectionManager({ maxTotalConnections: 9 }, timers, { name: 'shared' }),
     ).toThrow(/maxTotalConnections/);
     await worker.terminate();
-    expect(own.getStats().totalConnections).toBe(3);
-    own.cleanup();
+    expect(own.snapshot().totalConnections).toBe(3);
+    own.close();
   });
 });
 
@@ -572,7 +664,7 @@ describe('message rates', () => {
     return result.connection;
   };
 
-  it('drops messages over the rate, calls the hook, and accepts messages again when the window allows', () => {
+  it('drop messages over the rate, call the hook, and admit again when it is time', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);
     expect([1, 1, 1, 1].map((bytes) => connection.received(bytes))).toEqual([
@@ -586,47 +678,47 @@ describe('message rates', () => {
     expect(connection.received(1)).toBe('drop');
     clock.advance(1);
     expect(connection.received(1)).toBe('ok');
-    // A dropped message still counts as activity.
+    // A dropped message was received all the same: the peer lives.
     expect(connection).toMatchObject({ messageCount: 6, bytesReceived: 6 });
-    expect(own.getStats().messagesOverRate).toBe(2);
-    own.cleanup();
+    expect(own.snapshot().messagesOverRate).toBe(2);
+    own.close();
   });
 
-  it('counts bytes apart from messages, and a dropped message uses up neither rate', () => {
+  it('count bytes apart from messages; a message over a rate spends nothing', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);
     expect(connection.received(1001)).toBe('drop');
     expect(hook).toHaveBeenLastCalledWith(connection, 'byte_rate', 'drop');
     expect([connection.received(1000), connection.received(1)]).toEqual(['ok', 'drop']);
-    own.cleanup();
+    own.close();
   });
 
-  it('closes with 1008 and frees the seat, or only reports', () => {
+  it('close with 1008 and give the seat back, or only report', () => {
     const [closing] = rated('close');
     const connection = one(closing);
     for (let i = 0; i < 3; i++) connection.received(1);
     expect(connection.received(1)).toBe('close');
     expect(connection.socket.closed).toEqual([{ code: 1008, reason: 'Message rate exceeded' }]);
     expect(connection.received(1)).toBe('stale');
-    expect(closing.getStats().totalConnections).toBe(0);
+    expect(closing.snapshot().totalConnections).toBe(0);
     const [reporting, hook] = rated('report');
     const other = one(reporting);
     for (let i = 0; i < 5; i++) expect(other.received(1)).toBe('ok');
     expect(hook).toHaveBeenCalledTimes(2);
-    closing.cleanup();
-    reporting.cleanup();
+    closing.close();
+    reporting.close();
   });
 
-  it('starts anew for each connection, although slots are reused', () => {
+  it('start anew with each connection, though slots are used again', () => {
     const [own] = rated('drop');
     const first = one(own);
     for (let i = 0; i < 4; i++) first.received(1);
     own.removeConnection('a');
     expect(one(own).received(1)).toBe('ok');
-    own.cleanup();
+    own.close();
   });
 
-  it('grants what a token bucket grants, over any window', () => {
+  it('grants over any window what a bucket of tokens grants', () => {
     const own = new ConnectionManager<FakeSocket>(
       { messageRate: { limit: 7, windowMs: 1000, burst: 4, action: 'drop' } },
       timers,
@@ -644,7 +736,7 @@ describe('message rates', () => {
       expect(granted, `message ${i}`).toBe(tokens >= 1);
       if (granted) tokens -= 1;
     }
-    own.cleanup();
+    own.close();
   });
 
   it('can be set and lifted at run time', () => {
@@ -668,11 +760,11 @@ describe('the view of the live connections', () => {
       if (seen.size % 3 === 0) manager.removeConnection(`c${299 - seen.size}`);
     }
     expect(manager.connections.size).toBe(0);
-    expect(manager.getStats().totalConnections).toBe(0);
+    expect(manager.snapshot().totalConnections).toBe(0);
     expect(seen.size).toBeGreaterThan(150);
   });
 
-  it('finds a connection by an id of any kind', () => {
+  it('finds connections by ids of any kind', () => {
     const ids = ['x', 'ü', '\0', '\u{1f600}'.repeat(10), 'y'.repeat(1024)];
     for (const id of ids) add(id);
     for (const id of ids) expect(manager.connections.get(id)?.id).toBe(id);
@@ -689,8 +781,8 @@ describe('the view of the live connections', () => {
   });
 });
 
-describe('a connection whose user is at the limit, or whose id is in use', () => {
-  it("closes the user's oldest connection if so configured", () => {
+describe('a user at the limit, or an id in use', () => {
+  it('makes the oldest connection of the user go, with `closeOldest`', () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerUser: 2 }, timers, {
       onFull: 'closeOldest',
     });
@@ -701,13 +793,13 @@ describe('a connection whose user is at the limit, or whose id is in use', () =>
     expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
     expect(sockets[0]?.closed[0]?.code).toBe(4001);
     expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2']);
-    // Binding a user makes its connection the newest of that user.
+    // bindUser() of a full user refuses; a lease makes the oldest go, as addConnection() does.
     own.addConnection('d', new FakeSocket(), '192.0.2.1');
     expect(own.connections.get('d')?.bindUser('alice')).toMatchObject({ code: 'user_limit' });
     const lease = own.reserve('192.0.2.1', 'alice');
     expect(lease.success).toBe(true);
     expect([...own.connections.keys()].toSorted()).toEqual(['c2', 'd']);
-    own.cleanup();
+    own.close();
   });
 
   it('a newcomer that is refused takes nothing over', () => {
@@ -719,22 +811,22 @@ describe('a connection whose user is at the limit, or whose id is in use', () =>
     const old = own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann');
     own.addConnection('other', new FakeSocket(), '192.0.2.2', 'bob');
     if (!old.success) throw new Error('it should be admitted');
-    // The limit that is reached is not one that the old connection counts in.
+    // The limit that is reached is none that the old connection counts towards.
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'bob').code).toBe('user_limit');
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.2', 'cat').code).toBe('ip_limit');
     own.drain();
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.1', 'ann').code).toBe('draining');
-    own.drain(false);
+    own.resume();
     expect([old.connection.isAlive, old.connection.socket.closed]).toEqual([true, []]);
-    // Even with room for both, one connection of the id is left.
+    // With room for both there is still only one connection of the id in the end.
     expect(own.addConnection('same', new FakeSocket(), '192.0.2.3', 'cat').success).toBe(true);
     expect([old.connection.isAlive, old.connection.socket.closed.length]).toEqual([false, 1]);
-    expect(own.getStats()).toMatchObject({
+    expect(own.snapshot()).toMatchObject({
       totalConnections: 2,
       connectionsByIp: 2,
       connectionsByUser: 2,
     });
-    own.cleanup();
+    own.close();
   });
 
   it('is refused with the lease of another manager', () => {
@@ -748,11 +840,11 @@ describe('a connection whose user is at the limit, or whose id is in use', () =>
     expect(() => b.commit(ofA, 'x', new FakeSocket())).toThrow(/a lease that this manager gave/);
     expect(() => b.abort(ofA)).toThrow(/a lease that this manager gave/);
     expect([b.abort(ofB), a.commit(ofA, 'x', new FakeSocket()).success]).toEqual([true, true]);
-    a.cleanup();
-    b.cleanup();
+    a.close();
+    b.close();
   });
 
-  it('takes over the id if so configured, and the late close of the old connection changes nothing', () => {
+  it('makes the old connection of the id go, with `takeover`; its late close changes nothing', () => {
     const own = new ConnectionManager<FakeSocket>({ maxConnectionsPerIp: 1 }, timers, {
       onDuplicateId: 'takeover',
     });
@@ -764,13 +856,13 @@ describe('a connection whose user is at the limit, or whose id is in use', () =>
     ]);
     expect(own.release(first.connection)).toBe(false);
     expect(second.connection.isAlive).toBe(true);
-    expect(own.getStats().totalConnections).toBe(1);
-    own.cleanup();
+    expect(own.snapshot().totalConnections).toBe(1);
+    own.close();
   });
 });
 
-describe('seats', () => {
-  it('are checked and taken in one step: threads that race for the last ones never exceed the limit', async () => {
+describe('admission', () => {
+  it('nothing comes between check and take, though threads race for the last seats', async () => {
     const shared = { maxTotalConnections: 50, maxConnectionsPerIp: 20 };
     const own = new ConnectionManager<FakeSocket>(shared, timers, { name: 'race' });
     const gate = new Int32Array(new SharedArrayBuffer(12));
@@ -785,7 +877,7 @@ describe('seats', () => {
         let admitted = 0;
         for (let i = 0; i < 5000; i++) {
           const result = manager.addConnection('c' + i, { close() {} }, '192.0.2.' + (i % 4));
-          if (manager.getStats().totalConnections > 50) Atomics.add(gate, 2, 1000000);
+          if (manager.snapshot().totalConnections > 50) Atomics.add(gate, 2, 1000000);
           if (result.success && i < 4900) manager.removeConnection('c' + i);
           else if (result.success) admitted++;
         }
@@ -806,14 +898,14 @@ describe('seats', () => {
     Atomics.store(gate, 0, 1);
     Atomics.notify(gate, 0);
     await reach(6);
-    // 300 connects raced for 50 seats.
-    expect([Atomics.load(gate, 2), own.getStats().totalConnections]).toEqual([50, 50]);
+    // 300 connections wanted the last 50 seats.
+    expect([Atomics.load(gate, 2), own.snapshot().totalConnections]).toEqual([50, 50]);
     await Promise.all(workers.map((worker) => worker.terminate()));
-    expect(own.getStats()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
-    own.cleanup();
+    expect(own.snapshot()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
+    own.close();
   }, 30_000);
 
-  it('are one for each connection in each count, although calls are repeated', () => {
+  it('one connection has one seat in each count, whatever is done to it twice', () => {
     const lease = manager.reserve('192.0.2.1');
     if (!lease.success) throw new Error(lease.reason);
     const result = manager.commit(lease, 'a', new FakeSocket());
@@ -823,7 +915,7 @@ describe('seats', () => {
       expect(result.connection?.bindUser('ann')).toEqual({ success: true });
       result.connection?.received(1);
     }
-    expect(manager.getStats()).toMatchObject({
+    expect(manager.snapshot()).toMatchObject({
       totalConnections: 1,
       connectionsByIp: 1,
       connectionsByUser: 1,
@@ -834,7 +926,7 @@ describe('seats', () => {
       false,
       false,
     ]);
-    expect(manager.getStats()).toMatchObject({
+    expect(manager.snapshot()).toMatchObject({
       totalConnections: 0,
       connectionsByIp: 0,
       connectionsByUser: 0,
@@ -842,7 +934,7 @@ describe('seats', () => {
     });
   });
 
-  it('of clients without a valid address have a small limit of their own', () => {
+  it('clients without an address share a small limit of their own', () => {
     const own = new ConnectionManager<FakeSocket>(
       { maxConnectionsPerIp: 10, maxUnknownIpConnections: 2 },
       timers,
@@ -854,10 +946,10 @@ describe('seats', () => {
     });
     for (let i = 0; i < 10; i++)
       expect(own.addConnection(`d${i}`, new FakeSocket(), '192.0.2.1').success).toBe(true);
-    own.cleanup();
+    own.close();
   });
 
-  it('are limited by a rate that a flood of addresses does not reset', () => {
+  it('a flood of addresses throws nobody out of the rate', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectRatePerIp: { limit: 1, windowMs: 1e6 } },
       timers,
@@ -871,10 +963,10 @@ describe('seats', () => {
     expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({
       code: 'ip_rate',
     });
-    own.cleanup();
+    own.close();
   });
 
-  it('are kept when a close code must not be sent; a reason is cut to the length of a frame', () => {
+  it('a close code that must not be sent is refused, and a reason is cut to the size of a frame', () => {
     const connection = add('a');
     for (const code of [0, 999, 1004, 1005, 1006, 1015, 2000, 5000, 1000.5, Number.NaN]) {
       expect(() => connection.close(code)).toThrow(
@@ -886,24 +978,24 @@ describe('seats', () => {
     expect(connection.socket.closed).toEqual([{ code: 4000, reason: 'ä'.repeat(61) }]);
   });
 
-  it('are freed by the idle timeout if a close event never comes', () => {
+  it('a socket whose close event never comes is released when it is idle', () => {
     const connection = add('a');
     connection.socket.readyState = 3;
     clock.advance(40_000);
-    expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 0, evicted: 1 });
   });
 
-  it('that are refused come with a retry delay of at least 1 ms', () => {
+  it('every refusal says when to come back, and never at once', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
     const refusal = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     expect(refusal.success ? 0 : refusal.retryAfterMs).toBeGreaterThanOrEqual(1);
     manager.drain();
     expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining', retryAfterMs: 1000 });
-    manager.drain(false);
-    expect(manager.getStats().refused).toEqual({ ip_limit: 1, draining: 1 });
+    manager.resume();
+    expect(manager.snapshot().refused).toEqual({ ip_limit: 1, draining: 1 });
   });
 
-  it('are not taken from anybody for a newcomer unless so configured', () => {
+  it('no connection is closed for a newcomer unless an option says so', () => {
     const old = Array.from({ length: 10 }, (_, i) => add(`a${i}`));
     for (let i = 0; i < 100; i++) manager.addConnection(`b${i}`, new FakeSocket(), '192.0.2.1');
     expect(
@@ -920,8 +1012,8 @@ describe('seats', () => {
   });
 });
 
-describe('regressions', () => {
-  it('a rate set at run time uses one clock for all managers of a name', () => {
+describe('defects of the past', () => {
+  it('a rate set at run time reads one clock for all managers of the name', () => {
     const [a, b] = [1, 2].map(
       () => new ConnectionManager<FakeSocket>({}, timers, { name: 'one-clock' }),
     ) as [typeof manager, typeof manager];
@@ -929,8 +1021,8 @@ describe('regressions', () => {
     expect(b.addConnection('1', new FakeSocket(), '1.1.1.1').success).toBe(true);
     clock.advance(60_000);
     expect(b.addConnection('2', new FakeSocket(), '1.1.1.1').success).toBe(true);
-    a.cleanup();
-    b.cleanup();
+    a.close();
+    b.close();
   });
 
   it('frequent changes of limits do not delay the sweep', () => {
@@ -940,10 +1032,10 @@ describe('regressions', () => {
       clock.advance(100);
       manager.updateLimits({ maxTotalConnections: 100 + (i % 2) });
     }
-    expect(manager.getStats()).toMatchObject({ totalConnections: 0, evicted: 1 });
+    expect(manager.snapshot()).toMatchObject({ totalConnections: 0, evicted: 1 });
   });
 
-  it('a socket that reconnects from within its own close() costs no seat', () => {
+  it('a socket that connects again within its own close() costs no seat', () => {
     const own = new ConnectionManager({}, timers, { onDuplicateId: 'takeover' });
     let again = 0;
     own.addConnection(
@@ -952,44 +1044,44 @@ describe('regressions', () => {
       '1.1.1.1',
     );
     own.addConnection('x', new FakeSocket(), '1.1.1.1');
-    expect([own.connections.size, own.getStats().totalConnections]).toEqual([1, 1]);
-    own.cleanup();
-    expect(own.getStats().totalConnections).toBe(0);
+    expect([own.connections.size, own.snapshot().totalConnections]).toEqual([1, 1]);
+    own.close();
+    expect(own.snapshot().totalConnections).toBe(0);
     const full = new ConnectionManager({ maxConnectionsPerUser: 1 }, timers, {
       onFull: 'closeOldest',
     });
-    full.addConnection('a', { close: () => full.cleanup() }, '1.1.1.1', 'u');
+    full.addConnection('a', { close: () => full.close() }, '1.1.1.1', 'u');
     expect(full.addConnection('b', new FakeSocket(), '1.1.1.1', 'u')).toMatchObject({
       code: 'closed',
     });
-    expect(full.getStats().totalConnections).toBe(0);
+    expect(full.snapshot().totalConnections).toBe(0);
   });
 
-  it('cleanup frees leases, also after strict timers were cleaned up', () => {
+  it('close() gives leases back, and closes sockets although strict timers were closed first', () => {
     const [a, b] = [1, 2].map(
       () =>
         new ConnectionManager<FakeSocket>({ maxTotalConnections: 1 }, timers, { name: 'leases' }),
     ) as [typeof manager, typeof manager];
     const lease = a.reserve('1.1.1.1');
-    a.cleanup();
-    expect(b.getStats().totalConnections).toBe(0);
+    a.close();
+    expect(b.snapshot().totalConnections).toBe(0);
     if (!lease.success) throw new Error(lease.reason);
     expect(a.commit(lease, 'c', new FakeSocket()).success).toBe(false);
     expect(b.addConnection('d', new FakeSocket(), '2.2.2.2').success).toBe(true);
-    b.cleanup();
+    b.close();
     const strict = new TimerManager({ clock, strict: true });
     const own = new ConnectionManager<FakeSocket>({}, strict);
     const sockets = [1, 2, 3].map(() => new FakeSocket());
     sockets.forEach((socket, i) => own.addConnection(`${i}`, socket, '1.1.1.1'));
     strict.cleanup();
-    own.cleanup();
-    expect(own.getStats().totalConnections).toBe(0);
+    own.close();
+    expect(own.snapshot().totalConnections).toBe(0);
     expect(sockets.map((socket) => [socket.closed.length, socket.terminated])).toEqual(
       [1, 2, 3].map(() => [1, true]),
     );
   });
 
-  it('a shorter timeout closes nobody early', () => {
+  it('a shorter timeout closes no connection early', () => {
     for (let i = 0; i < 100; i++) {
       const own = new ConnectionManager<FakeSocket>(
         { connectionTimeoutMs: 60_000, cleanupIntervalMs: 1 },
@@ -1004,11 +1096,11 @@ describe('regressions', () => {
       own.updateLimits({ connectionTimeoutMs: 100 });
       while (result.connection.isAlive) clock.advance(1);
       expect(clock.now() - at).toBeGreaterThanOrEqual(100);
-      own.cleanup();
+      own.close();
     }
   });
 
-  it('the longest allowed timeout evicts', () => {
+  it('the longest timeout evicts', () => {
     const own = new ConnectionManager<FakeSocket>(
       { connectionTimeoutMs: 2 ** 30, cleanupIntervalMs: 2 ** 29 },
       timers,
@@ -1016,13 +1108,13 @@ describe('regressions', () => {
     const result = own.addConnection('1', new FakeSocket(), '1.1.1.1');
     if (!result.success) throw new Error(result.reason);
     result.connection.lastActivity = Date.now() - 2 ** 30;
-    // Loop time advances by two ticks a step at most: the time was moved back above instead.
+    // One step counts for two ticks at most, so eight steps of a tick pass.
     for (let i = 0; i < 8; i++) clock.advance(250);
     expect(own.cleanupStaleConnections()).toBe(1);
-    own.cleanup();
+    own.close();
   });
 
-  it('a newcomer that a rate refuses does not evict the oldest connection, and a used lease closes nobody', () => {
+  it('a newcomer refused by a rate does not cost the oldest connection its seat, and a used lease closes none', () => {
     const own = new ConnectionManager<FakeSocket>(
       { maxConnectionsPerUser: 1, connectRatePerUser: { limit: 1, windowMs: 60_000 } },
       timers,
@@ -1036,7 +1128,7 @@ describe('regressions', () => {
       code: 'user_rate',
     });
     expect([socket.closed, own.connections.size]).toEqual([[], 1]);
-    own.cleanup();
+    own.close();
     const taking = new ConnectionManager<FakeSocket>({}, timers, { onDuplicateId: 'takeover' });
     const lease = taking.reserve('1.1.1.1');
     if (!lease.success) throw new Error(lease.reason);
@@ -1050,10 +1142,10 @@ describe('regressions', () => {
         expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'lease' }),
       );
     }
-    taking.cleanup();
+    taking.close();
   });
 
-  it('a burst is whole at any clock value, and a relaxed rate applies at once', () => {
+  it('a burst is whole at any time, and a relaxed rate forgets arrivals', () => {
     for (let i = 0; i < 300; i++) {
       const burst = 2 + (i % 20);
       const own = new ConnectionManager<FakeSocket>(
@@ -1063,7 +1155,7 @@ describe('regressions', () => {
       clock.advance(((i * 7919) % 1000) / 7);
       for (let k = 0; k < burst; k++)
         expect(own.addConnection(`${k}`, new FakeSocket(), '1.1.1.1').success).toBe(true);
-      own.cleanup();
+      own.close();
     }
     const slow = { limit: 1, windowMs: 3_600_000 };
     const fast = { limit: 1000, windowMs: 1000 };
@@ -1079,11 +1171,11 @@ describe('regressions', () => {
       result.connection.received(1),
       own.addConnection('2', new FakeSocket(), '1.1.1.1').success,
     ]).toEqual(['ok', true]);
-    own.cleanup();
+    own.close();
   });
 });
 
-describe('a connection that the server has closed', () => {
+describe('a connection that the manager closed', () => {
   const closing = (
     early: boolean,
   ): {
@@ -1109,16 +1201,18 @@ describe('a connection that the server has closed', () => {
   };
 
   it.each([true, false])(
-    'is held by no timer once it has ended (close handler called from within close(): %s)',
+    'is retained by no timer once its socket has ended (reported from within close(): %s)',
     (early) => {
       const { timers, manager, connection } = closing(early);
       connection.socket.readyState = 3;
       expect(manager.release(connection)).toBe(false);
-      expect(timers.report().timers.map(({ name }) => name)).not.toContain('connections.terminate');
+      expect(timers.snapshot().timers.map(({ name }) => name)).not.toContain(
+        'connections.terminate',
+      );
     },
   );
 
-  it('is terminated if its peer does not answer, although it was released before', () => {
+  it('is terminated although it was released before its peer answered', () => {
     const { clock, manager, connection } = closing(false);
     expect(manager.release(connection)).toBe(false);
     clock.advance(100);
@@ -1126,25 +1220,25 @@ describe('a connection that the server has closed', () => {
   });
 });
 
-describe('a lease that is never used', () => {
+describe('an unused lease', () => {
   it.each([1, 50, 500, 3000, 30_000])(
-    'of %d ms is held that long and freed within twice that and a second, however rare the sweep',
+    'of %d ms holds its seat that long, and gives it back within as long again and a second, however rare the sweeps',
     (leaseTimeoutMs) => {
       const own = new ConnectionManager<FakeSocket>({ cleanupIntervalMs: 2 ** 30 }, timers, {
         leaseTimeoutMs,
       });
       own.reserve('192.0.2.1');
       clock.advance(leaseTimeoutMs - 1);
-      expect(own.getStats().totalConnections).toBe(1);
+      expect(own.snapshot().totalConnections).toBe(1);
       clock.advance(leaseTimeoutMs + 1001);
-      expect(own.getStats().totalConnections).toBe(0);
-      own.cleanup();
+      expect(own.snapshot().totalConnections).toBe(0);
+      own.close();
     },
   );
 });
 
-describe('user code that runs during an admission', () => {
-  it('may be a clock that admits another client: both keep their own user', () => {
+describe("the application's code in the middle of an admission", () => {
+  it('a clock that admits other connections mixes up no users', () => {
     const rated = { ...limits, connectRatePerUser: { limit: 100, windowMs: 1000 } };
     let nested: (() => void) | undefined;
     class Busy extends ManualClock {
@@ -1165,17 +1259,17 @@ describe('user code that runs during an admission', () => {
       expect(
         busy.addConnection(`${user} again`, new FakeSocket(), '192.0.2.3', user),
       ).toMatchObject({ code: 'user_limit' });
-    busy.cleanup();
+    busy.close();
     others.cleanup();
   });
 
-  it('may be a listener that throws: the connection stays and the call succeeds', async () => {
+  it('a listener that throws neither loses the connection nor fails the call', async () => {
     const warned = new Promise((resolve) => process.once('warning', resolve));
     manager.userListeners.add(() => {
       throw new Error('on purpose');
     });
     expect(manager.addConnection('c', new FakeSocket(), '192.0.2.1', 'ada').success).toBe(true);
-    expect(manager.getStats().totalConnections).toBe(1);
+    expect(manager.snapshot().totalConnections).toBe(1);
     expect(manager.removeConnection('c')).toBe(true);
     expect(await warned).toMatchObject({ code: 'PORTCULLIS_HOOK_ERROR' });
   });

@@ -17,10 +17,10 @@ import {
   resourceLimits,
   scanJson,
 } from '../dist/index.js';
-import { Segment } from '../dist/connection.js';
-import { Visit } from '../dist/door.js';
-import { REASONS } from '../dist/limits.js';
-import { checkOptions } from '../dist/resource-options.js';
+import { Segment } from '../dist/connections/segment.js';
+import { PendingUpgrade } from '../dist/guard/upgrade.js';
+import { REASONS } from '../dist/connections/refusal.js';
+import { checkOptions } from '../dist/resources/options.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import {
@@ -85,9 +85,7 @@ describe('pages', () => {
     const names = exported.split(', ').map((name) => name.split(' as ').at(-1)!);
     expect(
       names.filter(
-        (name) =>
-          !['PAGE_COLUMNS', 'UnauthorizedError', 'PortcullisError'].includes(name) &&
-          !api.includes(name),
+        (name) => !['UnauthorizedError', 'PortcullisError'].includes(name) && !api.includes(name),
       ),
     ).toEqual([]);
   });
@@ -119,22 +117,24 @@ const clock = new ManualClock();
 const timers = new TimerManager({ clock });
 const secret = 'x'.repeat(32);
 const sources = { connections: new ConnectionManager({}, timers), timers };
-const stopping = <T extends { stop(): void }>(made: T): void => made.stop();
+const closing = <T extends { close(): void }>(made: T): void => made.close();
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
 type Given = Record<string, unknown>;
 const TAKES: Record<string, (given: Given) => unknown> = {
-  ConnectionLimits: (given) => new ConnectionManager(given, timers).cleanup(),
-  ConnectionManagerOptions: (given) => new ConnectionManager({}, timers, given as never).cleanup(),
+  ConnectionLimits: (given) => new ConnectionManager(given, { timers }).close(),
+  ConnectionManagerOptions: (given) =>
+    new ConnectionManager({}, { timers, ...given } as never).close(),
   ConnectRate: (given) =>
     new ConnectionManager(
       { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },
-      timers,
-    ).cleanup(),
+      { timers },
+    ).close(),
   MessageRate: (given) =>
-    new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, timers).cleanup(),
+    new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, { timers }).close(),
   TimerManagerOptions: (given) => new TimerManager(given as never),
   TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
-  MiddlewareChainOptions: (given) => new PerformantMiddlewareChain([], timers, given as never),
+  MiddlewareChainOptions: (given) =>
+    new PerformantMiddlewareChain([], { timers, ...given } as never).close(),
   MiddlewareItem: (given) =>
     new PerformantMiddlewareChain(
       [{ name: 'a', middleware: () => undefined, ...given } as never],
@@ -163,15 +163,15 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionCaps: (given) => resourceLimits({ connections: given }),
   RequestLimits: (given) => resourceLimits({ requests: given }),
   WebSocketLimits: (given) => resourceLimits({ websockets: given }),
-  ResourceMonitorOptions: (given) => stopping(new ResourceMonitor({}, timers, given as never)),
+  ResourceMonitorOptions: (given) =>
+    closing(new ResourceMonitor({}, { timers, ...given } as never)),
   ProductionMetricsOptions: (given) =>
-    stopping(new ProductionMetrics({ timers, ...given } as never)),
-  ProductionTargets: (given) =>
-    stopping(new ProductionMetrics({ timers, targets: given } as never)),
+    closing(new ProductionMetrics({ timers, ...given } as never)),
+  ProductionTargets: (given) => closing(new ProductionMetrics({ timers, targets: given } as never)),
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
   RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
-  ShutdownOptions: (given) => new GracefulShutdown(timers, given as never).removeSignals(),
+  ShutdownOptions: (given) => new GracefulShutdown({ timers, ...given } as never).close(),
   MessageRouterOptions: (given) => new MessageRouter(given as never),
   PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
   GuardOptions: (given) =>
@@ -306,7 +306,7 @@ describe('options', () => {
         name,
       ).toEqual({ ...values });
     }
-    metrics.stop();
+    metrics.close();
   });
 
   describe('of classes have the defaults that are documented', () => {
@@ -324,7 +324,7 @@ describe('options', () => {
 
     it('of headers and URLs', () => {
       const fits = (headers: object): boolean =>
-        InputValidator.safeValidateHeaders(headers, { strict: true }).ok;
+        InputValidator.safeValidateHeaders(headers, { strict: true }).success;
       isLast('HeaderLimits', 'maxValueBytes', (length) => fits({ a: 'x'.repeat(length) }));
       isLast('HeaderLimits', 'maxNameBytes', (length) => fits({ ['x'.repeat(length)]: '' }));
       isLast('HeaderLimits', 'maxCount', (count) =>
@@ -346,7 +346,7 @@ describe('options', () => {
         'maxLength',
         (length) =>
           InputValidator.safeValidateUrl(`/${'x'.repeat(length - 1)}`, { mode: 'request-target' })
-            .ok,
+            .success,
       );
     });
 
@@ -389,7 +389,7 @@ describe('options', () => {
       const socket = new PassThrough();
       guard.handleUpgrade(
         {} as never,
-        { headers: {}, url: '/', socket: {} } as never,
+        { method: 'GET', headers: { upgrade: 'websocket' }, url: '/', socket: {} } as never,
         socket,
         Buffer.alloc(0),
       );
@@ -447,6 +447,7 @@ describe('docs/errors.md', () => {
       ...membersOf('MessageProblemCode'),
       'identify_failed',
       'unauthorized',
+      'not_judged',
     ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);
@@ -456,13 +457,13 @@ describe('docs/errors.md', () => {
   it('lists the reason, status and close code of every refused connection', () => {
     const section = page.slice(
       page.indexOf('## Refused connections'),
-      page.indexOf('Adapters refuse for who asks'),
+      page.indexOf('Adapters also refuse upgrades'),
     );
     for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
       const denial = { success: false, code, reason, retryAfterMs: 1 } as const;
       const socket = new FakeSocket();
-      new Visit(sources.connections, denial, 'close', '').open('id', socket);
-      const status = new Visit(sources.connections, denial, 'http', '').answer?.status;
+      new PendingUpgrade(sources.connections, denial, 'close', '').open('id', socket);
+      const status = new PendingUpgrade(sources.connections, denial, 'http', '').answer?.status;
       expect(section).toContain(
         `| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`,
       );
@@ -498,8 +499,8 @@ describe('docs/kpi.md', () => {
     ),
   ];
 
-  it('lists every exposed metric by its naming, and no other', async () => {
-    const monitor = new ResourceMonitor({}, timers, {});
+  it('has every metric that is exposed, by its naming, and nothing else', async () => {
+    const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
@@ -520,13 +521,13 @@ describe('docs/kpi.md', () => {
         [],
       );
     }
-    monitor.stop();
-    metrics.stop();
+    monitor.close();
+    metrics.close();
   });
 
   it('lists every figure of a snapshot and of a report', () => {
     const page = read('docs/kpi.md');
-    const monitor = new ResourceMonitor({}, timers, {});
+    const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor });
     const missing = (value: object, prefix = ''): string[] =>
       Object.entries(value).flatMap(([name, inner]: [string, unknown]) => {
@@ -546,8 +547,8 @@ describe('docs/kpi.md', () => {
       ...missing(metrics.snapshot()),
       ...missing(monitor.getMetrics()),
     ]).toEqual([]);
-    monitor.stop();
-    metrics.stop();
+    monitor.close();
+    metrics.close();
   });
 });
 
@@ -564,7 +565,7 @@ describe('docs/memory.md', () => {
 
   it('lists the columns of a connection with their sizes', () => {
     const section = page.slice(page.indexOf('## A connection'), page.indexOf('A message writes'));
-    const segment = new Segment({ traffic: new Float64Array(4), gate: undefined } as never);
+    const segment = new Segment({ traffic: new Float64Array(4), messageRate: undefined } as never);
     const slots = segment.hashes.length;
     expect(slots).toBe(4096);
     expect(segment.stamps.length).toBe(slots + 1);

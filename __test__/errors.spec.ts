@@ -5,22 +5,26 @@ import {
   InputValidationError,
   InputValidator,
   type JsonLimits,
+  PortcullisError,
+  TimerManager,
+  UnauthorizedError,
   ValidationFailure,
   headersSchema,
   jsonSchema,
   payloadSchema,
+  resourceLimits,
   safeParseJson,
   scanJson,
   tokenSchema,
   urlSchema,
 } from '../dist/index.js';
-import { FAILURES } from '../dist/failures.js';
+import { FAILURES } from '../dist/validators/failures.js';
 import { failure } from '../dist/validators/failure.js';
 
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln';
 
 describe('validateToken', () => {
-  it('checks the length first, with documented messages', () => {
+  it('has its documented messages, and checks the length first', () => {
     const long = 'a'.repeat(2048);
     for (const [token, message] of [
       [undefined, 'Authentication token is required'],
@@ -66,7 +70,7 @@ describe('validateToken', () => {
     }
   });
 
-  it('removes `Bearer` in any case and with any white space', () => {
+  it('cuts off Bearer in any letter case, with any white space', () => {
     const { validateToken } = InputValidator;
     for (const token of [TOKEN, `Bearer ${TOKEN}`, `bearer   ${TOKEN}`, `BEARER\t${TOKEN}`])
       expect(validateToken(token)).toBe(TOKEN);
@@ -76,8 +80,52 @@ describe('validateToken', () => {
   });
 });
 
+describe('errors of the caller', () => {
+  const caught = (make: () => unknown): unknown => {
+    try {
+      return make();
+    } catch (error) {
+      return error;
+    }
+  };
+  const thrown = (options: object): unknown => caught(() => new TimerManager(options));
+
+  it('are TypeErrors for types and unknown options, RangeErrors for ranges, and PortcullisErrors', () => {
+    for (const [options, Kind, Other, code] of [
+      [{ strict: 1 }, TypeError, RangeError, 'ERR_INVALID_ARG_TYPE'],
+      [{ stict: true }, TypeError, RangeError, 'ERR_UNKNOWN_OPTION'],
+    ] as const) {
+      const error = thrown(options);
+      expect(error).toBeInstanceOf(Kind);
+      expect(error).not.toBeInstanceOf(Other);
+      expect(error).toBeInstanceOf(PortcullisError);
+      expect(error).toMatchObject({ name: 'PortcullisError', code });
+    }
+    const range = caught(() => resourceLimits({ requests: { timeoutMs: 0 } }));
+    expect(range).toBeInstanceOf(RangeError);
+    expect(range).not.toBeInstanceOf(TypeError);
+    expect(range).toBeInstanceOf(PortcullisError);
+    expect(range).toMatchObject({ name: 'PortcullisError', code: 'ERR_OUT_OF_RANGE' });
+  });
+
+  it('are no instances of a subclass', () => {
+    class Own extends PortcullisError {}
+    expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(PortcullisError);
+    expect(new Own('ERR_CLOSED', 'closed')).toBeInstanceOf(Own);
+    expect(thrown({ strict: 1 })).not.toBeInstanceOf(Own);
+    expect(new TypeError('foreign')).not.toBeInstanceOf(PortcullisError);
+  });
+
+  it('have a code; UnauthorizedError has one, too', () => {
+    expect(new UnauthorizedError('expired')).toMatchObject({
+      code: 'ERR_UNAUTHORIZED',
+      reason: 'expired',
+    });
+  });
+});
+
 describe('every code', () => {
-  it('stands once in the table of docs/errors.md, with status, meaning and remedy', () => {
+  it('has one row in docs/errors.md, with its status, meaning and remedy', () => {
     const table = readFileSync('docs/errors.md', 'utf8');
     const rows = [...table.matchAll(/^\| `(ERR_\w+)` \| (\d+) \| (.+?) \| (.+) \|$/gm)].map(
       ([, code, status, meaning, remedy]) => [
@@ -114,21 +162,21 @@ describe('every code', () => {
     expect(failure('ERR_TOKEN_TYPE').toWwwAuthenticate()).toContain('invalid_request');
   });
 
-  it('is frozen, and shared if it has no details', () => {
+  it('has one frozen failure if there are no details', () => {
     const first = InputValidator.safeValidateToken('x');
     const second = InputValidator.safeValidateToken('y');
     expect(first).toBe(second);
-    if (first.ok) throw new Error('accepted');
+    if (first.success) throw new Error('accepted');
     expect(first.error).toBeInstanceOf(ValidationFailure);
     expect(Object.isFrozen(first.error)).toBe(true);
     expect(first.error).not.toBeInstanceOf(Error);
   });
 
-  it('of JSON, payloads, URLs, headers and the shape of tokens has an input that provokes it', () => {
+  it('of JSON, payloads, URLs, headers and the shape of tokens can occur', () => {
     const seen = new Set<string>();
     const json = (text: unknown, limits?: JsonLimits): void => {
       const result = scanJson(text as string, limits);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     };
     const throwing = {
       get a(): never {
@@ -155,11 +203,11 @@ describe('every code', () => {
     json('[0]', { maxBytes: 1 });
     for (const payload of [() => 1, cycle, throwing]) {
       const result = InputValidator.safeValidateJsonPayload<unknown>(payload);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     for (const token of [undefined, 5, 'x', 'x'.repeat(5000)]) {
       const result = InputValidator.safeValidateToken(token);
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     const outbound = [
       'https:x',
@@ -177,21 +225,21 @@ describe('every code', () => {
     for (const url of [undefined, 5, 'x'.repeat(3000), ...outbound]) {
       for (const mode of ['outbound', 'redirect', 'request-target'] as const) {
         const result = InputValidator.safeValidateUrl(url, { mode, schemes: ['http', 'https'] });
-        if (!result.ok) seen.add(result.error.code);
+        if (!result.success) seen.add(result.error.code);
       }
     }
     for (const url of ['//x', '/..', '/%', 'https://x.y/']) {
       const result = InputValidator.safeValidateUrl(url, {
         mode: url.startsWith('/') ? 'request-target' : 'redirect',
       });
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     }
     const headers = (
       given: unknown,
       limits?: Parameters<typeof InputValidator.safeValidateHeaders>[1],
     ): void => {
       const result = InputValidator.safeValidateHeaders(given, { ...limits, strict: true });
-      if (!result.ok) seen.add(result.error.code);
+      if (!result.success) seen.add(result.error.code);
     };
     headers(5);
     headers({ a: 'b' }, { maxCount: 0 });
@@ -203,17 +251,17 @@ describe('every code', () => {
     headers({ a: '\n' });
     headers({ a: 'bb' }, { maxValueBytes: 1 });
     headers(['host', 'a', 'host', 'b']);
-    const verifier = /^ERR_TOKEN_(?!REQUIRED|TYPE|FORMAT|TOO_LONG)/;
+    const ofVerifier = /^ERR_TOKEN_(?!REQUIRED|TYPE|FORMAT|TOO_LONG)/;
     expect([...seen].toSorted()).toEqual(
       FAILURES.map(([code]) => code as string)
-        .filter((code) => !verifier.test(code))
+        .filter((code) => !ofVerifier.test(code))
         .toSorted(),
     );
   });
 });
 
 describe('Standard Schemas', () => {
-  it('return a value or issues', () => {
+  it('return the value or the issues', () => {
     expect(tokenSchema()['~standard'].validate(`Bearer ${TOKEN}`)).toEqual({ value: TOKEN });
     expect(tokenSchema()['~standard'].validate('x')).toEqual({
       issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }],
@@ -246,7 +294,13 @@ describe('Standard Schemas', () => {
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');
   });
 
-  it('work in Elysia', async () => {
+  it('are the published type, which index.d.ts holds: users install nothing for it', () => {
+    const declarations = readFileSync('index.d.ts', 'utf8');
+    expect(declarations).toContain('interface StandardSchemaV1<');
+    expect(declarations).not.toContain('@standard-schema');
+  });
+
+  it('serve Elysia', async () => {
     const app = new Elysia()
       .post('/json', ({ body }) => body as object, { body: payloadSchema(20) })
       .get('/go', ({ query }) => query, {
@@ -280,7 +334,7 @@ it('messages hold no text of the input', () => {
     safeParseJson(`{"a":"${secret}`),
   ];
   for (const result of failures) {
-    if (result.ok) throw new Error('accepted');
+    if (result.success) throw new Error('accepted');
     expect(
       JSON.stringify(result.error) +
         JSON.stringify(result.error.toProblem()) +

@@ -78,7 +78,7 @@ describe.each([
     'are served by GET and HEAD while all else is refused, and are counted nowhere',
     async () => {
       const metrics = new ProductionMetrics();
-      ends.push(() => metrics.stop());
+      ends.push(() => metrics.close());
       const port = await serve({
         limits: {},
         requests: { maxConcurrent: 0 },
@@ -153,7 +153,7 @@ describe('an identify that never settles', () => {
         value: '50',
       }),
     ]);
-    expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+    expect(guard.snapshot().authDenials).toEqual({ identify_failed: 1 });
     const quick = new WebSocket(`ws://127.0.0.1:${port}/quick`);
     await once(quick, 'open');
     quick.terminate();
@@ -203,7 +203,7 @@ describe('a handler of node:http that throws at once', () => {
       try {
         handle(request, response);
       } catch (error) {
-        thrown.push([error, guard.stats().requests?.active]);
+        thrown.push([error, guard.snapshot().requests?.active]);
         response.destroy();
       }
     });
@@ -244,7 +244,7 @@ describe('an identify that returns something other than a name', () => {
       expect(told).toEqual([
         expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'identify' }),
       ]);
-      expect(guard.stats().unidentified).toEqual({ identify_failed: 1 });
+      expect(guard.snapshot().authDenials).toEqual({ identify_failed: 1 });
     },
   );
 });

@@ -23,7 +23,7 @@ const wrongly = (run: () => unknown): unknown => {
   }
 };
 
-/** Makes options with a getter that returns an allowed value first and a wrong one later. */
+/** Makes options whose getter returns a valid value at first, and then an invalid one. */
 function toggling<T extends object>(
   name: string,
   first: unknown,
@@ -40,13 +40,13 @@ function toggling<T extends object>(
 const thenable = (then: PropertyDescriptor): object =>
   Object.defineProperty({}, ['then'].join(), then);
 
-describe('options that change', () => {
+describe('options that change while they are read', () => {
   it.each<[string, unknown, unknown]>([
     ['maxTotalConnections', 1, Number.NaN],
     ['connectionTimeoutMs', 1000, Number.NaN],
     ['cleanupIntervalMs', 1000, 'soon'],
     ['messageRate', { limit: 1, windowMs: 1 }, 7],
-  ])('the limit %s is read once, and kept as it was checked', (name, first, then) => {
+  ])('the limit %s is read once, and used as it was checked', (name, first, then) => {
     const { options, reads } = toggling<ConnectionLimits>(name, first, then);
     const manager = new ConnectionManager(options, timersOf());
     expect([reads(), manager.getStats().limits]).toEqual([1, { [name]: first }]);
@@ -67,7 +67,7 @@ describe('options that change', () => {
     ]);
   });
 
-  it('limits may be getters of a class; all of them count', () => {
+  it('limits from the getters of a class count like others', () => {
     class Ours {
       get maxTotalConnections(): number {
         return 1;
@@ -151,12 +151,12 @@ describe('a constructor that fails', () => {
         new ConnectionManager({}, timers, new Proxy({ name }, { ownKeys: failing })),
     ],
     [
-      'a monitor that is half of one',
+      'a monitor without some methods',
       (name, timers) =>
         new ConnectionManager({}, timers, { name, monitor: { shedMs: () => 0 } as never }),
     ],
     [
-      'a monitor that takes nobody',
+      'a monitor that refuses to attach',
       (name, timers) =>
         new ConnectionManager({}, timers, {
           name,
@@ -164,7 +164,7 @@ describe('a constructor that fails', () => {
         }),
     ],
     [
-      'timers that are none',
+      'an object with the prototype of TimerManager',
       (name) =>
         new ConnectionManager({}, Object.create(TimerManager.prototype) as TimerManager, { name }),
     ],
@@ -173,14 +173,14 @@ describe('a constructor that fails', () => {
       (name, timers) => new ConnectionManager({}, new Proxy(timers, {}), { name }),
     ],
     [
-      'strict timers that were cleaned up',
+      'closed strict timers',
       (name) => {
         const strict = timersOf(true);
         strict.cleanup();
         return new ConnectionManager({}, strict, { name });
       },
     ],
-  ])('leaves neither its name taken nor a timer: %s', (what, make) => {
+  ])('keeps neither its name nor a timer: %s', (what, make) => {
     const timers = timersOf();
     const name = `hostile.${what}`;
     expect(() => make(name, timers)).toThrow();
@@ -188,8 +188,8 @@ describe('a constructor that fails', () => {
   });
 });
 
-describe('copies and proxies', () => {
-  it('of leases and connections, and those of another manager, are refused and cost no seat', () => {
+describe('forged objects', () => {
+  it('copies, proxies and foreign leases and connections are refused, and cost no seat', () => {
     const manager = new ConnectionManager<FakeSocket>({}, timersOf());
     const other = new ConnectionManager<FakeSocket>({}, timersOf());
     const lease = manager.reserve('192.0.2.1') as Lease;
@@ -242,7 +242,7 @@ describe('copies and proxies', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it('are no worse than sockets that throw, admit others, or end the manager while they close', () => {
+  it('sockets may throw, add connections and close the manager while they are closed', () => {
     const manager = new ConnectionManager({ maxConnectionsPerUser: 1 }, timersOf(), {
       onFull: 'closeOldest',
       onDuplicateId: 'takeover',
@@ -268,7 +268,7 @@ describe('copies and proxies', () => {
 });
 
 describe('hooks', () => {
-  it('may clean up strict timers during a sweep', () => {
+  it('may close strict timers during a sweep', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock, strict: true });
     const options = { onEvict: () => void timers.cleanup() };
@@ -284,7 +284,7 @@ describe('hooks', () => {
     expect([manager.getStats().totalConnections, timers.getActiveTimersCount()]).toEqual([0, 0]);
   });
 
-  it('that reject by a promise of another realm, or by any thenable, are reported', async () => {
+  it('that reject with a promise of another realm or a thenable cause a warning', async () => {
     const warned: unknown[] = [];
     const listener = (warning: Error): void => void warned.push((warning.cause as Error).message);
     process.on('warning', listener);
@@ -314,7 +314,7 @@ describe('hooks', () => {
   });
 });
 
-describe('a process of its own', () => {
+describe('a separate process', () => {
   const flags = process.versions['bun'] === undefined ? ['--expose-gc'] : [];
   const scene = (name: string): unknown => {
     const { stdout, stderr, status, signal } = spawnSync(
@@ -330,7 +330,7 @@ describe('a process of its own', () => {
   };
 
   it.each(['polluted', 'patched'])(
-    'whose globals are %s is served as any other',
+    'with %s globals gives the same results',
     { timeout: 60_000 },
     (name) => {
       expect(scene(name)).toEqual(scene('plain'));
@@ -338,7 +338,7 @@ describe('a process of its own', () => {
   );
 
   it(
-    'that collects garbage all the time keeps live objects, and no others',
+    'with constant garbage collection keeps the held objects, and no others',
     { timeout: 60_000 },
     () => {
       expect(scene('collected')).toEqual([400, 200, true, 0, false]);
@@ -346,7 +346,7 @@ describe('a process of its own', () => {
   );
 
   it(
-    'whose buffers are transferred, shrunk and shared reads no missing memory',
+    'with moved, shrunk and shared buffers reads no memory beyond them',
     { timeout: 60_000 },
     () => {
       expect((scene('detached') as string[]).slice(0, 8)).toEqual([

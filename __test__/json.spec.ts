@@ -16,13 +16,13 @@ const SUITE = '../shared/vectors/JSONTestSuite/test_parsing';
 
 const codeOf = (input: JsonInput, limits?: JsonLimits): string | undefined => {
   const result = scanJson(input, limits);
-  return result.ok ? undefined : result.error.code;
+  return result.success ? undefined : result.error.code;
 };
 
 describe('JSONTestSuite', () => {
   it.skipIf(!existsSync(SUITE))(
     existsSync(SUITE)
-      ? 'is judged as RFC 8259 and the strict profile say'
+      ? 'has the results of RFC 8259 and the strict profile'
       : 'skipped: the vectors are not there',
     () => {
       const counts = { y: 0, n: 0, i: 0 };
@@ -31,22 +31,22 @@ describe('JSONTestSuite', () => {
         const bytes = readFileSync(`${SUITE}/${file}`);
         const kind = file[0] as 'y' | 'n' | 'i';
         counts[kind]++;
-        // RFC 8259 leaves repeated keys open; they are refused by default. The suite has one test of them.
+        // RFC 8259, section 4, allows repeated keys, which are refused by default.
         const result = scanJson(bytes, {
           duplicateKeys: file.includes('duplicated_key') ? 'allow' : 'refuse',
         });
         if (kind === 'y') {
-          expect(result.ok, file).toBe(true);
+          expect(result.success, file).toBe(true);
           expect(parseJson(bytes, { duplicateKeys: 'allow' }), file).toEqual(
             JSON.parse(bytes.toString()),
           );
-          expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).ok, file).toBe(true);
+          expect(scanJson(bytes.toString(), { duplicateKeys: 'allow' }).success, file).toBe(true);
         } else if (kind === 'n') {
-          expect(result.ok, file).toBe(false);
+          expect(result.success, file).toBe(false);
         } else {
-          const code = result.ok ? 'accepted' : result.error.code;
+          const code = result.success ? 'accepted' : result.error.code;
           (verdicts[code] ??= []).push(file.slice(2, -5));
-          if (result.ok) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
+          if (result.success) expect(() => JSON.parse(bytes.toString()), file).not.toThrow();
         }
       }
       expect(counts).toEqual({ y: 95, n: 188, i: 35 });
@@ -64,7 +64,7 @@ describe('JSONTestSuite', () => {
     },
   );
 
-  it('reads a depth of 500 if the limit allows it', () => {
+  it('accepts a depth of 500 if the limit allows it', () => {
     const text = '['.repeat(500) + ']'.repeat(500);
     expect(codeOf(text)).toBe('ERR_JSON_DEPTH');
     expect(codeOf(text, { maxDepth: 500 })).toBeUndefined();
@@ -73,7 +73,7 @@ describe('JSONTestSuite', () => {
 });
 
 describe('scanJson', () => {
-  it('gives one result for strings and for bytes of every kind', () => {
+  it('has the same result for strings and bytes, of any type', () => {
     const wide = JSON.stringify({
       ключ: ['значение', '😀', '\u0001', 'x'.repeat(3000)],
       é: 1.5e-7,
@@ -94,16 +94,16 @@ describe('scanJson', () => {
         new Uint16Array(0),
       ];
       for (const form of forms.slice(0, 5)) {
-        expect(scanJson(form).ok).toBe(true);
+        expect(scanJson(form).success).toBe(true);
         expect(parseJson(form)).toEqual(JSON.parse(text));
       }
-      expect(scanJson(bytes.subarray(0, -1)).ok).toBe(false);
+      expect(scanJson(bytes.subarray(0, -1)).success).toBe(false);
     }
   });
 
-  it('describes accepted text', () => {
+  it('reports figures of JSON that passed', () => {
     expect(scanJson('{"a":[1,"\\u0000",9007199254740993]}')).toEqual({
-      ok: true,
+      success: true,
       value: { values: 5, depth: 2, isAscii: true, hasUnsafeIntegers: true, hasNul: true },
     });
     expect(scanJson('"é"')).toMatchObject({
@@ -114,7 +114,7 @@ describe('scanJson', () => {
   it('reports code, byte offset, path and limit of a failure', () => {
     const error = (input: string, limits?: JsonLimits) => {
       const result = scanJson(input, limits);
-      return result.ok ? undefined : { ...result.error };
+      return result.success ? undefined : { ...result.error };
     };
     expect(error('{"é":[0,{"b":1,"b":2}]}')).toMatchObject({
       code: 'ERR_JSON_DUPLICATE_KEY',
@@ -141,11 +141,11 @@ describe('scanJson', () => {
     });
   });
 
-  it('bounds the length of a path', () => {
+  it('shortens a long path', () => {
     const deep = `${'{"a very long key that would fill the room for the path, because it is long":'.repeat(200)}x`;
     const result = scanJson(deep, { maxDepth: 500 });
-    expect(result.ok ? [] : result.error.path).toHaveLength(58);
-    expect(result.ok ? '' : result.error.path?.[0]).toMatch(/^a very long key.{49}…$/);
+    expect(result.success ? [] : result.error.path).toHaveLength(58);
+    expect(result.success ? '' : result.error.path?.[0]).toMatch(/^a very long key.{49}…$/);
   });
 
   it('treats lone surrogates in strings like escaped ones', () => {
@@ -170,7 +170,7 @@ describe('scanJson', () => {
     else expect(() => parseJson(text)).toThrow(InputValidationError);
   });
 
-  it('refuses memory that was transferred', () => {
+  it('refuses transferred memory', () => {
     const memory = new ArrayBuffer(4);
     const view = new DataView(memory);
     structuredClone(memory, { transfer: [memory] });
@@ -188,12 +188,12 @@ describe('scanJson', () => {
     ['unsafeIntegers', '9007199254740993', 'ERR_JSON_UNSAFE_INTEGER'],
     ['surrogates', '"\\udead"', 'ERR_JSON_SURROGATE'],
     ['nul', '"\\u0000"', 'ERR_JSON_NUL'],
-  ] as const)('obeys %s for %s', (rule, text, code) => {
+  ] as const)('%s applies to %s', (rule, text, code) => {
     expect(codeOf(text, { [rule]: 'refuse' })).toBe(code);
     expect(codeOf(text, { [rule]: 'allow' })).toBeUndefined();
   });
 
-  it('reads the limits of an object again after they change', () => {
+  it('notices changed limits in the same object', () => {
     const limits: { maxDepth: number } = { maxDepth: 1 };
     expect(codeOf('[[]]', limits)).toBe('ERR_JSON_DEPTH');
     limits.maxDepth = 2;
@@ -201,7 +201,7 @@ describe('scanJson', () => {
     expect(codeOf('[[]]')).toBeUndefined();
   });
 
-  it('refuses input that is neither text nor bytes, and wrong limits by name', () => {
+  it('refuses other types of input, and wrong limits by name', () => {
     for (const junk of [undefined, null, 5, {}, [], Symbol('s'), () => 1])
       expect(codeOf(junk as never)).toBe('ERR_JSON_TYPE');
     const wrong = (limits: object): unknown => {
@@ -221,13 +221,13 @@ describe('scanJson', () => {
     ).toBeUndefined();
   });
 
-  it('copies shared memory before it reads it', () => {
+  it('copies shared memory before it checks', () => {
     const shared = new Uint8Array(new SharedArrayBuffer(3));
     shared.set([0x5b, 0x31, 0x5d]);
     expect(parseJson(shared)).toEqual([1]);
   });
 
-  it('accepts 10,000 keys, and as many nested objects as the depth allows', () => {
+  it('accepts 10,000 keys, and finds repeated ones at any depth', () => {
     const keys = (count: number, last = ''): string =>
       `{${Array.from({ length: count }, (_, at) => `"k${at}":${at}`).join(',')}${last}}`;
     expect(codeOf(keys(10_000))).toBeUndefined();
@@ -237,7 +237,7 @@ describe('scanJson', () => {
     expect(codeOf(nested)).toBe('ERR_JSON_DUPLICATE_KEY');
   });
 
-  it('gives one result for long strings, which it reads in parts, and for their bytes', () => {
+  it('has the same result for long strings, which are scanned in parts, as for their bytes', () => {
     const limits = { maxBytes: 1 << 24, maxValues: 300_000 };
     const record = JSON.stringify({
       id: 1,
@@ -315,7 +315,7 @@ describe('scanJson', () => {
       } catch {
         isJson = false;
       }
-      agree(scanJson(text, { duplicateKeys: 'allow' }).ok, isJson, text);
+      agree(scanJson(text, { duplicateKeys: 'allow' }).success, isJson, text);
     }
   });
 });
@@ -340,9 +340,9 @@ describe('parseJson', () => {
     expect(String(error)).toBe('InputValidationError: Invalid JSON syntax');
   });
 
-  it('keeps -0, and returns a new value to each caller', () => {
+  it('keeps -0, and returns ordinary objects', () => {
     expect(Object.is(parseJson('-0'), -0)).toBe(true);
-    expect(safeParseJson('[]')).toEqual({ ok: true, value: [] });
+    expect(safeParseJson('[]')).toEqual({ success: true, value: [] });
     expect(Object.getPrototypeOf(parseJson('{"__proto__":1}', { forbiddenKeys: 'allow' }))).toBe(
       Object.prototype,
     );
@@ -350,9 +350,9 @@ describe('parseJson', () => {
 });
 
 describe('validateJsonPayload', () => {
-  const judge = InputValidator.safeValidateJsonPayload;
+  const check = InputValidator.safeValidateJsonPayload;
 
-  it('returns the payload if its JSON fits into the limit of bytes', () => {
+  it('returns the payload itself, and counts its size in bytes', () => {
     expect(InputValidator.validateJsonPayload(null)).toBeNull();
     expect(InputValidator.validateJsonPayload(undefined)).toBeNull();
     const payload = { a: 'é' };
@@ -364,7 +364,7 @@ describe('validateJsonPayload', () => {
     expect(InputValidator.validateJsonPayload('x'.repeat(2 ** 20 - 2))).toHaveLength(2 ** 20 - 2);
   });
 
-  it('measures the output of JSON.stringify', () => {
+  it('measures the bytes that JSON.stringify writes', () => {
     class Point {
       readonly x = 1;
       toJSON(key: string): unknown {
@@ -398,21 +398,21 @@ describe('validateJsonPayload', () => {
     ];
     for (const value of values) {
       const size = Buffer.byteLength(JSON.stringify(value));
-      expect(judge(value, size).ok, JSON.stringify(value)).toBe(true);
-      expect(judge(value, size - 1), JSON.stringify(value)).toMatchObject({
+      expect(check(value, size).success, JSON.stringify(value)).toBe(true);
+      expect(check(value, size - 1), JSON.stringify(value)).toMatchObject({
         error: { code: 'ERR_PAYLOAD_TOO_LARGE' },
       });
     }
   });
 
-  it('treats a boxed BigInt like a BigInt', () => {
-    expect(judge(Object(1n))).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: [] } });
-    expect(judge({ a: [Object(1n)] })).toMatchObject({
+  it('refuses a boxed BigInt', () => {
+    expect(check(Object(1n))).toMatchObject({ error: { code: 'ERR_PAYLOAD_NOT_JSON', path: [] } });
+    expect(check({ a: [Object(1n)] })).toMatchObject({
       error: { code: 'ERR_PAYLOAD_NOT_JSON', path: ['a', 0] },
     });
   });
 
-  it('reports a value that JSON cannot hold, and its path', () => {
+  it('refuses values that JSON cannot hold, and names their place', () => {
     const cycle: { list: unknown[] } = { list: [1] };
     cycle.list.push(cycle);
     const big: Record<string, unknown> = { text: 'x'.repeat(9000) };
@@ -435,9 +435,9 @@ describe('validateJsonPayload', () => {
       [deep, 'ERR_JSON_DEPTH'],
       [throwing, 'ERR_PAYLOAD_THROWS'],
     ] as const) {
-      expect(judge(value)).toMatchObject({ ok: false, error: { code } });
+      expect(check(value)).toMatchObject({ success: false, error: { code } });
     }
-    expect(judge({ a: [1, () => 1] })).toMatchObject({ error: { path: ['a', 1] } });
-    expect(() => judge(1, -1)).toThrow(PortcullisError);
+    expect(check({ a: [1, () => 1] })).toMatchObject({ error: { path: ['a', 1] } });
+    expect(() => check(1, -1)).toThrow(PortcullisError);
   });
 });

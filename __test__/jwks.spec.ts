@@ -24,7 +24,7 @@ const jwk = (pair: typeof first, kid: string): TokenJwk =>
   }) as TokenJwk;
 const signed = (pair: typeof first, kid: string): string =>
   token({}, pair.privateKey as never, 'ES256', { kid });
-const codeOf = (result: TokenResult): string => (result.ok ? 'accepted' : result.error.code);
+const codeOf = (result: TokenResult): string => (result.success ? 'accepted' : result.error.code);
 const BOTH = { keys: [jwk(first, 'one'), jwk(second, 'two')] };
 const ONE = { keys: [jwk(first, 'one')] };
 
@@ -77,7 +77,7 @@ function remote(options: Partial<RemoteJwks> = {}): TokenVerifier {
 }
 
 describe('a fetched key set', () => {
-  it('a batch verifies a copy of the array: later changes do not count', async () => {
+  it('a batch verifies the tokens of the call, even if the array changes meanwhile', async () => {
     const verifier = remote();
     const claims = (name: string): string =>
       token({ sub: name }, first.privateKey as never, 'ES256', { kid: 'one' });
@@ -85,14 +85,12 @@ describe('a fetched key set', () => {
     const batch = verifier.verifyBatch(tokens);
     tokens.splice(0, 3, 7, claims('eve'), 'x', claims('eve'));
     const results = await batch;
-    expect(results.map((result) => (result.ok ? result.claims.sub : result.error.code))).toEqual([
-      'ann',
-      'ERR_TOKEN_FORMAT',
-      'bob',
-    ]);
+    expect(
+      results.map((result) => (result.success ? result.claims.sub : result.error.code)),
+    ).toEqual(['ann', 'ERR_TOKEN_FORMAT', 'bob']);
   });
 
-  it('is fetched once for all waiting calls, and not before a token needs it', async () => {
+  it('is fetched once for all waiting callers, and only when a token needs it', async () => {
     const verifier = remote();
     expect(requests).toHaveLength(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
@@ -104,7 +102,7 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(codeOf(verifier.safeVerify(signed(second, 'one')))).toBe('ERR_TOKEN_SIGNATURE');
     expect(requests).toHaveLength(1);
-    expect(verifier.stats()).toMatchObject({
+    expect(verifier.snapshot()).toMatchObject({
       keys: 1,
       jwks: { fetches: 1, failures: 0, lastError: undefined },
     });
@@ -137,10 +135,10 @@ describe('a fetched key set', () => {
     );
     verifier.check(signed(second, 'flood 8'));
     expect(requests).toHaveLength(3);
-    expect(verifier.stats().jwks?.unknownKids).toBe(100);
+    expect(verifier.snapshot().jwks?.unknownKids).toBe(100);
   });
 
-  it('keeps a bounded list of unknown ids', async () => {
+  it('remembers a limited number of unknown ids', async () => {
     const verifier = remote({ cooldownMs: 0 });
     await verifier.ready();
     for (let at = 0; at < 1100; at += 100) {
@@ -149,11 +147,11 @@ describe('a fetched key set', () => {
           verifier.authenticate(signed(second, `${at + one}`)),
         ),
       );
-      expect(verifier.stats().jwks?.unknownKids).toBeLessThanOrEqual(1000);
+      expect(verifier.snapshot().jwks?.unknownKids).toBeLessThanOrEqual(1000);
     }
   });
 
-  it('is replaced as a whole: tokens of removed keys are refused, also cached ones', async () => {
+  it('is replaced as a whole: removed keys are refused, cached results included', async () => {
     const verifier = remote();
     await verifier.ready();
     const old = signed(first, 'one');
@@ -162,7 +160,7 @@ describe('a fetched key set', () => {
     clock.advance(600_000);
     await until(
       () =>
-        verifier.stats().jwks?.fetches === 2 &&
+        verifier.snapshot().jwks?.fetches === 2 &&
         requests.length === 2 &&
         codeOf(verifier.safeVerify(old)) !== 'accepted',
     );
@@ -170,7 +168,7 @@ describe('a fetched key set', () => {
     expect(codeOf(verifier.safeVerify(signed(second, 'two')))).toBe('accepted');
   });
 
-  it('is requested with its ETag, and obeys Cache-Control within bounds', async () => {
+  it('sends its ETag, and obeys Cache-Control within limits', async () => {
     const verifier = remote();
     handler = (request, response) => {
       if (request.headers['if-none-match'] === '"v1"')
@@ -180,29 +178,29 @@ describe('a fetched key set', () => {
     await verifier.ready();
     expect(requests[0]?.headers['if-none-match']).toBeUndefined();
     clock.advance(119_999);
-    expect(verifier.stats().jwks?.fetches).toBe(1);
+    expect(verifier.snapshot().jwks?.fetches).toBe(1);
     clock.advance(1);
-    await until(() => verifier.stats().jwks?.notModified === 1);
+    await until(() => verifier.snapshot().jwks?.notModified === 1);
     clock.advance(60_000);
-    await until(() => verifier.stats().jwks?.notModified === 2);
-    expect(verifier.stats().jwks).toMatchObject({ fetches: 3, failures: 0 });
+    await until(() => verifier.snapshot().jwks?.notModified === 2);
+    expect(verifier.snapshot().jwks).toMatchObject({ fetches: 3, failures: 0 });
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // `no-store` is overridden: the set is kept for the cooldown.
+    // An answer with no-store is kept for the cooldown.
     handler = json(ONE, { 'cache-control': 'no-store' });
     clock.advance(60_000);
-    await until(() => verifier.stats().jwks?.fetches === 4 && requests.length === 4);
+    await until(() => verifier.snapshot().jwks?.fetches === 4 && requests.length === 4);
     clock.advance(29_999);
-    expect(verifier.stats().jwks?.fetches).toBe(4);
+    expect(verifier.snapshot().jwks?.fetches).toBe(4);
   });
 
-  it('stays in use while its server fails, up to staleIfErrorMs', async () => {
+  it('stays in use while fetches fail, up to staleIfErrorMs', async () => {
     const verifier = remote({ staleIfErrorMs: 100_000 });
     await verifier.ready();
     handler = (_request, response) => void response.writeHead(500).end();
     clock.advance(600_000);
     await until(() => errors.length === 1);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('accepted');
-    // The fetch is retried at intervals of the cooldown and longer, until the set expires.
+    // It is fetched again without a token, at intervals of at least the cooldown, until then.
     for (
       let failed = 2;
       codeOf(verifier.safeVerify(signed(first, 'one'))) === 'accepted';
@@ -213,14 +211,14 @@ describe('a fetched key set', () => {
       clock.advance(40_000);
       await until(() => errors.length > before);
     }
-    expect(verifier.stats().keys).toBe(0);
+    expect(verifier.snapshot().keys).toBe(0);
     expect(codeOf(verifier.safeVerify(signed(first, 'one')))).toBe('ERR_TOKEN_KEYS_UNAVAILABLE');
     handler = json(ONE);
     clock.advance(30_000);
     expect(codeOf(await verifier.authenticate(signed(first, 'one')))).toBe('accepted');
   });
 
-  it('is fetched again after a second while there is none', async () => {
+  it('is fetched again soon while there are no keys', async () => {
     const verifier = remote();
     handler = (_request, response) => void response.writeHead(503).end();
     expect(await verifier.ready()).toBe(false);
@@ -234,7 +232,7 @@ describe('a fetched key set', () => {
     expect(requests).toHaveLength(2);
   });
 
-  it('is awaited by a batch', async () => {
+  it('makes a batch wait for it', async () => {
     const verifier = remote();
     expect(
       (await verifier.verifyBatch([signed(first, 'one'), signed(second, 'two')])).map(codeOf),
@@ -246,7 +244,7 @@ describe('a fetched key set', () => {
     ).toEqual(['accepted', 'accepted']);
   });
 
-  it('skips unusable keys and uses the rest', async () => {
+  it('skips unusable keys, and uses the rest', async () => {
     handler = json({
       keys: [
         { kty: 'RSA', n: 'AQAB', e: 'AQAB', kid: 'weak' },
@@ -258,7 +256,7 @@ describe('a fetched key set', () => {
     });
     const verifier = remote();
     expect(await verifier.ready()).toBe(true);
-    expect(verifier.stats()).toMatchObject({
+    expect(verifier.snapshot()).toMatchObject({
       keys: 1,
       skippedKeys: [{ index: 0 }, { index: 1 }, { index: 2 }, { index: 3 }],
     });
@@ -279,16 +277,16 @@ describe('a server that misbehaves', () => {
       'was answered with status 302',
     ],
     [
-      'with a 304 that nobody asked for',
+      'with a 304 to a request without an ETag',
       (_, response) => void response.writeHead(304).end(),
       'was answered with status 304',
     ],
     ['with no JSON', json(`<html>${secret}</html>`), 'is not a JWK set'],
     ['with another object', json({ issuer: secret }), 'is not a JWK set'],
-    ['with keys that are no list', json({ keys: secret }), 'is not a JWK set'],
+    ['with keys that are no array', json({ keys: secret }), 'is not a JWK set'],
     ['with no keys', json({ keys: [] }), 'has no key that the verifier can use'],
     [
-      'with keys for others only',
+      'with keys for other purposes only',
       json({ keys: [{ ...jwk(first, 'one'), use: 'enc' }] }),
       'has no key that the verifier can use',
     ],
@@ -303,7 +301,7 @@ describe('a server that misbehaves', () => {
       'is too large',
     ],
     [
-      'with too long a body, announced',
+      'with a content-length over the limit',
       json(' '.repeat(70_000) + JSON.stringify(ONE)),
       'is larger than 65536 bytes',
     ],
@@ -320,7 +318,7 @@ describe('a server that misbehaves', () => {
       'is larger than 65536 bytes',
     ],
     [
-      'with bytes that are no text',
+      'with bytes that are no UTF-8',
       (_, response) => void response.writeHead(200).end(Buffer.from([0xff, 0xfe, 0x7b])),
       'is not UTF-8',
     ],
@@ -335,7 +333,7 @@ describe('a server that misbehaves', () => {
       'could not be fetched',
     ],
     [
-      'by talking something else',
+      'by speaking another protocol',
       (request) => void request.socket.end('SSH-2.0-nonsense\r\n\r\n'),
       'could not be fetched',
     ],
@@ -352,12 +350,12 @@ describe('a server that misbehaves', () => {
     await keeping.ready();
     handler = wrong;
     clock.advance(600_000);
-    await until(() => keeping.stats().jwks?.failures === 1);
+    await until(() => keeping.snapshot().jwks?.failures === 1);
     expect(codeOf(keeping.safeVerify(signed(first, 'one')))).toBe('accepted');
     expect(errors.join()).not.toContain(secret);
   });
 
-  it('by silence is awaited no longer than the timeout', async () => {
+  it('by silence is given up after the timeout', async () => {
     const silent = remote({ timeoutMs: 5000 });
     const slow = remote({ timeoutMs: 5000 });
     handler = () => undefined;
@@ -374,7 +372,7 @@ describe('a server that misbehaves', () => {
     ]);
   });
 
-  it('and a hook that throws do not end the refresh', async () => {
+  it('does not stop the refreshes through a hook that throws', async () => {
     handler = (_request, response) => void response.writeHead(500).end();
     const verifier = remote({
       onError: () => {
@@ -387,7 +385,7 @@ describe('a server that misbehaves', () => {
     expect(await verifier.ready()).toBe(true);
   });
 
-  it('gets no more requests once the verifier is closed', async () => {
+  it('gets no request once the verifier is closed', async () => {
     const verifier = remote();
     await verifier.ready();
     verifier.close();
@@ -401,7 +399,7 @@ describe('a server that misbehaves', () => {
   });
 });
 
-it('URLs other than https are refused, except on the loopback interface', () => {
+it('addresses must be https, except on the same machine', () => {
   const field = (jwks: object): unknown => {
     try {
       new TokenVerifier({ algorithms: ['ES256'], jwks: jwks as RemoteJwks }).close();

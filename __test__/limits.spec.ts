@@ -183,7 +183,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const server = await start(command, {
       limits: { connectionTimeoutMs: 1500, cleanupIntervalMs: 50 },
       closeTimeoutMs: 300,
-      websockets: { pingInterval: 200, pongTimeout: 1000 },
+      websockets: { pingIntervalMs: 200, pongTimeoutMs: 1000 },
     });
     const client = await server.open();
     let pings = 0;

@@ -96,7 +96,7 @@ describe('npm run load', () => {
     [['--only', 'bare,nobody'], '--only must be bare, twin, npm or portcullis, not "nobody"'],
     [['--fast'], /--fast/],
     [['extra'], /extra/],
-  ])('%j: lists the allowed values, and starts nothing', async (args, sentence) => {
+  ])('%j: prints the allowed values, and starts nothing', async (args, sentence) => {
     const { code, out, err } = await load(...args, '--results', folder);
     expect([code, out]).toEqual([1, '']);
     expect(err).toMatch(
@@ -105,13 +105,13 @@ describe('npm run load', () => {
     expect(err).toContain('npm run load -- [options]');
   });
 
-  // Root may raise its own limit.
+  // The root user of a machine may raise its own limit.
   const mayRaise = spawnSync('sh', ['-c', 'ulimit -n 256 && ulimit -n 60500']).status === 0;
   if (mayRaise)
     console.log(
-      'skipped: this user may raise the limit of open files, so the command has nothing to report',
+      'skipped: this user may raise the limit of open files, so the command does it instead of failing',
     );
-  it.skipIf(mayRaise)('says what to do if a process may not open enough files', async () => {
+  it.skipIf(mayRaise)('tells how to raise the limit of open files', async () => {
     const said = await new Promise<string>((resolve) => {
       execFile(
         'sh',

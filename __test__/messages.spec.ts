@@ -1,13 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import {
   MessageRouter,
+  type MessageSender,
   PortcullisError,
   type TypedWebSocketMessage,
-  isProblem,
 } from '../dist/index.js';
 
+/** Parses a message that must be good. */
+function parsedBy(
+  router: MessageRouter<null>,
+  raw: unknown,
+  sender?: MessageSender,
+): TypedWebSocketMessage {
+  const parsed = router.parse(raw, sender);
+  if (!parsed.success) throw new Error(parsed.problem.code);
+  return parsed.message;
+}
+
 describe('a router', () => {
-  it('accepts text, and the value that a host has parsed from it', () => {
+  it('parses text, and values that the host has parsed, alike', () => {
     const router = new MessageRouter<null>();
     const message = {
       type: 'a',
@@ -15,35 +26,31 @@ describe('a router', () => {
       timestamp: '2026-01-02T03:04:05.678+01:00',
       messageId: 'm',
     };
-    expect(router.parse(JSON.stringify(message))).toEqual(message);
-    expect(router.parse(message, { userId: 'ann', sessionId: 's' })).toEqual({
+    expect(router.parse(JSON.stringify(message))).toEqual({ success: true, message });
+    expect(parsedBy(router, message, { userId: 'ann', sessionId: 's' })).toEqual({
       ...message,
       userId: 'ann',
       sessionId: 's',
     });
   });
 
-  it('fills in missing fields, with a new id each time', () => {
+  it('completes an envelope, each with an id of its own', () => {
     const router = new MessageRouter<null>();
-    const parsed = [1, 2].map(() => router.parse({ type: 'a' })) as TypedWebSocketMessage[];
+    const parsed = [1, 2].map(() => parsedBy(router, { type: 'a' }));
     expect(parsed[0]).toMatchObject({ type: 'a', payload: undefined });
     expect(Math.abs(Date.parse(parsed[0]!.timestamp) - Date.now())).toBeLessThan(10_000);
     expect(parsed[0]!.messageId).not.toBe(parsed[1]!.messageId);
   });
 
-  it('ignores the user and the session that a client claims', () => {
-    const parsed = new MessageRouter<null>().parse(
+  it('drops the user and the session that the client claims', () => {
+    const parsed = parsedBy(
+      new MessageRouter<null>(),
       '{"type":"a","userId":"root","sessionId":"s","admin":true}',
     );
-    expect(isProblem(parsed) ? [] : Object.keys(parsed)).toEqual([
-      'type',
-      'payload',
-      'timestamp',
-      'messageId',
-    ]);
+    expect(Object.keys(parsed)).toEqual(['type', 'payload', 'timestamp', 'messageId']);
   });
 
-  it('never throws for any message', async () => {
+  it('never throws, whatever the message', async () => {
     const router = new MessageRouter<null>({
       onError: () => {
         throw new Error('hook');
@@ -83,7 +90,7 @@ describe('a router', () => {
     }
   });
 
-  it('treats a check that throws like a handler that throws', async () => {
+  it('treats a check that throws as a failed handler', async () => {
     const told: string[] = [];
     const router = new MessageRouter<null>({
       onError: (error, type) => void told.push(`${type}: ${(error as Error).message}`),
@@ -99,7 +106,7 @@ describe('a router', () => {
     expect(told).toEqual(['a: check']);
   });
 
-  it('reports an answer that JSON cannot hold to the client and to onError', async () => {
+  it('reports an answer that does not fit into JSON to the client and to onError', async () => {
     const told: string[] = [];
     const circle: Record<string, unknown> = {};
     circle['self'] = circle;
@@ -114,20 +121,66 @@ describe('a router', () => {
         JSON.parse(reply?.text ?? ''),
       ]).toEqual(['handler_failed', 'm', reply?.envelope]);
     }
-    expect([told, router.stats()]).toEqual([
+    expect([told, router.snapshot()]).toEqual([
       ['bigint', 'circle'],
       { handled: 0, problems: { handler_failed: 2 } },
     ]);
   });
 
-  it('passes other types to `otherwise`', async () => {
+  it('hands all other types to `otherwise`', async () => {
     const seen: string[] = [];
     const router = new MessageRouter<null>()
       .on('a', () => ({ type: 'b' }))
       .otherwise((_connection, { type }) => void seen.push(type));
     expect((await router.receive('{"type":"a"}', null))?.envelope.type).toBe('b');
     expect(await router.receive('{"type":"zzz"}', null)).toBeUndefined();
-    expect([seen, router.stats()]).toEqual([['zzz'], { handled: 2, problems: {} }]);
+    expect([seen, router.snapshot()]).toEqual([['zzz'], { handled: 2, problems: {} }]);
+  });
+
+  it('reports the problem of a message that it cannot parse, and counts none', () => {
+    const router = new MessageRouter<null>();
+    expect([
+      router.parse('{'),
+      router.parse({ type: '' }),
+      router.parse({ type: 'a', messageId: 5 }),
+    ]).toEqual([
+      { success: false, problem: { code: 'invalid_json', message: 'A message must be JSON' } },
+      {
+        success: false,
+        problem: expect.objectContaining({ code: 'invalid_envelope', field: 'type' }),
+      },
+      {
+        success: false,
+        problem: expect.objectContaining({ code: 'invalid_envelope', field: 'messageId' }),
+      },
+    ]);
+    expect(router.snapshot()).toEqual({ handled: 0, problems: {} });
+  });
+
+  it.each(['close', Symbol.dispose] as const)('forgets its handlers at %s', async (end) => {
+    const router = new MessageRouter<null>()
+      .on('a', () => ({ type: 'b' }))
+      .otherwise(() => ({ type: 'c' }));
+    const slow = new MessageRouter<null>().on('a', async () => ({ type: 'late' }));
+    const running = slow.receive('{"type":"a"}', null);
+    for (const one of [router, slow]) {
+      one[end]();
+      one[end]();
+    }
+    expect(router.has('a')).toBe(false);
+    for (const type of ['a', 'other'])
+      expect((await router.receive(JSON.stringify({ type }), null))?.problem?.code).toBe(
+        'unknown_type',
+      );
+    for (const set of [
+      () => router.on('a', () => undefined),
+      () => router.otherwise(() => undefined),
+    ])
+      expect(set).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(router.snapshot()).toEqual({ handled: 0, problems: { unknown_type: 2 } });
+    // A handler under way ends as if nothing had happened.
+    expect((await running)?.envelope.type).toBe('late');
+    expect(slow.snapshot().handled).toBe(1);
   });
 
   it.each([

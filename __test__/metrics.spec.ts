@@ -27,7 +27,7 @@ function fixture(options: ProductionMetricsOptions = {}) {
   return { clock, timers, metrics: new ProductionMetrics({ timers, ...options }) };
 }
 
-/** mulberry32: the same numbers in every run. */
+/** mulberry32, seeded: the same numbers in every run. */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -38,14 +38,14 @@ function random(seed: number): () => number {
   };
 }
 
-/** Returns every number of a report, at any depth. */
+/** Returns all numbers of a report, nested ones too. */
 function numbers(value: unknown): number[] {
   if (typeof value === 'number') return [value];
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbers) : [];
 }
 
 describe('the report', () => {
-  test('has its documented fields, names and defaults', () => {
+  test('has the documented fields and default targets', () => {
     const report = new ProductionMetrics({ timers: fixture().timers }).generateReport();
     expect(Object.keys(report.metrics)).toEqual([
       'averageResponseTime',
@@ -68,7 +68,7 @@ describe('the report', () => {
     expect(new Date(report.timestamp).toISOString()).toBe(report.timestamp);
   });
 
-  test('is null and healthy before anything was recorded', () => {
+  test('has null figures and no findings before the first record', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     const report = metrics.generateReport();
     expect(report.metrics).toMatchObject({
@@ -90,7 +90,7 @@ describe('the report', () => {
     expect(metrics.checkTargets()).toBe(true);
   });
 
-  test('has a recommendation for each missed target', () => {
+  test('recommends an action for each missed target', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1 } });
     for (let i = 0; i < 100; i++) metrics.recordRequest(150, { status: i < 2 ? 500 : 200 });
     const report = metrics.generateReport();
@@ -105,14 +105,14 @@ describe('the report', () => {
     expect(report.findings.find(({ id }) => id === 'errors')).toEqual({
       id: 'errors',
       severity: 'warning',
-      figure: 'share of requests that failed',
+      figure: 'share of failed requests',
       observed: 0.02,
       threshold: 0.01,
       action: 'Review error handling and input validation',
     });
   });
 
-  test('holds no NaN and no infinity, and at most 16 KB', () => {
+  test('contains no NaN and no Infinity, and has at most 16 KB, whatever was recorded', () => {
     const { metrics, clock } = fixture({ targets: { maxErrorRate: 0 } });
     for (let i = 0; i < 5000; i++) {
       metrics.recordRequest(i % 7 === 0 ? 0 : 10 ** (i % 9), {
@@ -148,7 +148,7 @@ describe('quantiles', () => {
     exponential: (next) => -20 * Math.log(1 - next()),
     'long-tailed': (next) => 2 / (1 - next()) ** 1.5,
     'a thousandth of a millisecond to an hour': (next) => 10 ** (next() * 9 - 3),
-    'two humps': (next) => (next() < 0.7 ? 5 + next() : 900 + next() * 50),
+    'two peaks': (next) => (next() < 0.7 ? 5 + next() : 900 + next() * 50),
   };
   for (const [name, shape] of Object.entries(shapes)) {
     test(`lie within 0.5 % of a sorted vector, those of a route within 1 %: ${name}`, () => {
@@ -182,7 +182,7 @@ describe('quantiles', () => {
     });
   }
 
-  test('of zeros are zero, and of one value that value', () => {
+  test('of zeros are zero, and the greatest value is exact', () => {
     const { metrics } = fixture();
     metrics.recordRequest(0);
     expect(metrics.generateReport().latencyMs).toMatchObject({ p50: 0, p999: 0, max: 0, mean: 0 });
@@ -192,7 +192,7 @@ describe('quantiles', () => {
 });
 
 describe('a constructor that fails', () => {
-  test('leaves no timer, and no listener on a manager', () => {
+  test('leaves no timer and no listener behind', () => {
     const { timers } = fixture();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();
@@ -210,7 +210,7 @@ describe('a constructor that fails', () => {
 });
 
 describe('windows', () => {
-  test('agree with a list of all events, at every second', () => {
+  test('agree with a list of all events, at every moment', () => {
     const next = random(7);
     const { metrics, clock } = fixture();
     const events: { at: number; ms: number; isError: boolean }[] = [];
@@ -231,7 +231,7 @@ describe('windows', () => {
         ['5m', 30, 10_000],
         ['15m', 90, 10_000],
       ] as const) {
-        // All complete slices except the oldest, and the current one.
+        // A window holds its complete slices except the oldest, and the current one.
         const since = Math.max(0, (Math.floor(now / sliceMs) - slices + 1) * sliceMs);
         const inside = events.filter(({ at }) => at >= since);
         expect(windows[name].requests).toBe(inside.length);
@@ -246,7 +246,7 @@ describe('windows', () => {
     }
   });
 
-  test('hold an event until its window ends', () => {
+  test('contain an event until their time has passed', () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(5);
     clock.advance(9999);
@@ -260,7 +260,7 @@ describe('windows', () => {
     expect(metrics.generateReport().metrics.averageResponseTime).toBe(null);
   });
 
-  test('divide by the time that they cover', () => {
+  test('divide rates by the covered time', () => {
     const { metrics, clock } = fixture();
     for (let second = 0; second < 120; second++) {
       for (let i = 0; i < 50; i++) metrics.recordRequest(1);
@@ -270,7 +270,7 @@ describe('windows', () => {
     expect(metrics.generateReport().windows['5m'].requestsPerSecond).toBeCloseTo(50, 9);
   });
 
-  test('survive a clock that stands still or jumps by weeks', () => {
+  test('stay right when the clock stands still or jumps by weeks', () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const metrics = new ProductionMetrics({ timers });
@@ -287,7 +287,7 @@ describe('windows', () => {
 });
 
 describe('errors and refusals', () => {
-  test('the error rate counts 5xx and reported errors, and neither 4xx nor refusals', () => {
+  test('the error rate counts 5xx and recorded errors, but neither 4xx nor refusals', () => {
     const { metrics } = fixture();
     for (const status of [200, 301, 404, 429, 500, 503]) metrics.recordRequest(1, { status });
     metrics.recordRequest(1, { status: 200, error: 'timeout' });
@@ -306,7 +306,7 @@ describe('errors and refusals', () => {
     expect(report.refusals).toEqual({ max_concurrent: 1 });
   });
 
-  test('Apdex: satisfied up to T, tolerating up to 4 T, never satisfied by a failure', () => {
+  test('Apdex counts satisfied up to T and tolerating up to 4 T, and no failures', () => {
     const { metrics } = fixture();
     for (const ms of [50, 100, 101, 400, 401, 5000]) metrics.recordRequest(ms);
     metrics.recordRequest(1, { status: 500 });
@@ -319,7 +319,7 @@ describe('the health score', () => {
     for (let i = 0; i < count; i++) metrics.recordRequest(ms, { status });
   };
 
-  test('is 100 when all parts are good, and lists the parts', () => {
+  test('is 100 if every part meets its target, and lists the parts', () => {
     const { metrics } = fixture({ targets: { maxMemoryUsage: 1e6 } });
     record(metrics, 50, 20);
     const { metrics: figures, scoreParts, confidence } = metrics.generateReport();
@@ -357,7 +357,7 @@ describe('the health score', () => {
 });
 
 describe('budgets', () => {
-  test('page when both windows burn, and not for a short burst in the past', () => {
+  test('alert with `page` while both windows burn, and fall back to `ticket` afterwards', () => {
     const { metrics, clock } = fixture();
     const run = (seconds: number, share: number): void => {
       for (let second = 0; second < seconds; second++) {
@@ -380,7 +380,7 @@ describe('budgets', () => {
     expect(metrics.generateReport().slo[0]?.alert).toBe('ticket');
   });
 
-  test('need more than a handful of requests', () => {
+  test('raise no alert for fewer than 100 requests', () => {
     const { metrics } = fixture();
     for (let i = 0; i < 50; i++) metrics.recordRequest(1, { status: 500 });
     expect(metrics.generateReport().slo[0]).toMatchObject({ alert: null });
@@ -398,13 +398,13 @@ describe('users', () => {
     expect(metrics.generateReport().metrics.activeUsers).toBe(1);
   });
 
-  test('are estimated to 4 %, for a million of them', () => {
+  test('are estimated within 4 % for a million', () => {
     const { metrics } = fixture();
     for (let i = 0; i < 1_000_000; i++) metrics.recordUser(`user-${i}`);
     expect(Math.abs(metrics.generateReport().metrics.activeUsers / 1e6 - 1)).toBeLessThan(0.04);
   });
 
-  test('of a connection are active as long as it lives', () => {
+  test('are active while they are connected', () => {
     const { timers, clock } = fixture();
     const manager = new ConnectionManager({}, timers);
     const metrics = new ProductionMetrics({ timers, connections: manager });
@@ -429,7 +429,7 @@ describe('users', () => {
 });
 
 describe('connections', () => {
-  test('add their messages, refusals and saturation', () => {
+  test('of a manager add messages, refusals and saturation', () => {
     const { timers } = fixture();
     const manager = new ConnectionManager({ maxTotalConnections: 2 }, timers);
     const metrics = new ProductionMetrics({ timers, connections: [manager] });
@@ -454,10 +454,81 @@ describe('connections', () => {
     expect(report.metrics).toMatchObject({ connectionCount: 1, messagesThroughput: 4 });
     expect(report.scoreParts.saturation.observed).toBe(0.5);
   });
+
+  test('of a detached manager leave the figures, while its counts so far stay', () => {
+    const { timers, metrics } = fixture();
+    const manager = new ConnectionManager({ maxTotalConnections: 1 }, timers);
+    const refuse = (): unknown => manager.addConnection('x', new FakeSocket(), '192.0.2.1');
+    const first = manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
+    if (!first.success) throw new Error('refused');
+    refuse();
+    first.connection.received(100);
+    metrics.attach(manager);
+    metrics.attach(manager);
+    refuse();
+    first.connection.received(10);
+    metrics.detach(manager);
+    metrics.detach(manager);
+    expect(manager.userListeners.size).toBe(0);
+    refuse();
+    first.connection.received(1000);
+    const report = metrics.generateReport();
+    // One of three refusals happened while the manager was attached.
+    expect(report.refusals).toEqual({ total_limit: 1 });
+    expect(report.windows.lifetime).toMatchObject({ messagesIn: 1, bytesIn: 10, refused: 1 });
+    expect(report.metrics).toMatchObject({ connectionCount: 0, activeUsers: 1 });
+    expect(report.scoreParts.saturation.observed).toBe(null);
+    metrics.attach(manager);
+    refuse();
+    expect(metrics.generateReport()).toMatchObject({
+      refusals: { total_limit: 2 },
+      metrics: { connectionCount: 1 },
+    });
+    metrics.detach(new ConnectionManager({}, timers));
+    metrics.detach({} as never);
+    expect(metrics.generateReport().metrics.connectionCount).toBe(1);
+    manager.cleanup();
+  });
+});
+
+describe('the end', () => {
+  test('close() and stop() end timer and listeners alike, and records still count', () => {
+    for (const end of ['close', 'stop'] as const) {
+      const { timers, metrics } = fixture();
+      const manager = new ConnectionManager({}, timers);
+      const before = timers.getActiveTimersCount();
+      metrics.attach(manager);
+      metrics[end]();
+      metrics[end]();
+      metrics.recordRequest(1);
+      expect([
+        end,
+        before - timers.getActiveTimersCount(),
+        manager.userListeners.size,
+        metrics.generateReport().samples,
+      ]).toEqual([end, 1, 0, 1]);
+      manager.cleanup();
+    }
+  });
+
+  test('closes its own timers, but not given ones', () => {
+    const { timers, metrics } = fixture();
+    metrics.close();
+    expect(timers.setTimeout(() => undefined, 1e6).hasRef()).toBe(true);
+    // A process exits by itself, with its metrics closed or not.
+    for (const last of ['', 'metrics.close();']) {
+      const text = `import { ProductionMetrics } from './dist/index.js'; const metrics = new ProductionMetrics(); ${last} metrics.recordRequest(1);`;
+      const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', text], {
+        encoding: 'utf8',
+        timeout: 10_000,
+      });
+      expect([stderr, status]).toEqual(['', 0]);
+    }
+  });
 });
 
 describe('routes', () => {
-  test('are separated by pattern and method', () => {
+  test('are counted by pattern and method', () => {
     const { metrics, clock } = fixture();
     for (let i = 0; i < 30; i++)
       metrics.recordRequest(10, { route: '/a', method: 'GET', status: i < 3 ? 500 : 200 });
@@ -476,7 +547,7 @@ describe('routes', () => {
     expect(other?.latencyMs).toMatchObject({ max: 200, mean: 200 });
   });
 
-  test('forget figures older than two minutes, but keep totals', () => {
+  test('drop figures after two minutes, but keep totals', () => {
     const { metrics, clock } = fixture();
     for (let i = 0; i < 10; i++) metrics.recordRequest(500, { route: '/old' });
     clock.advance(61_000);
@@ -515,7 +586,7 @@ describe('routes', () => {
 });
 
 describe('requests in flight', () => {
-  test('count until they end, once', () => {
+  test('are in flight until their first end', () => {
     const { metrics, clock } = fixture();
     const first = metrics.startRequest({ route: '/a', method: 'GET' });
     const second = metrics.startRequest();
@@ -534,7 +605,7 @@ describe('requests in flight', () => {
     expect(report.routes[0]).toMatchObject({ route: '/a', method: 'GET' });
   });
 
-  test('end even if their details are wrong, which throws', () => {
+  test('end even if their details are wrong', () => {
     const { metrics } = fixture();
     const request = metrics.startRequest();
     expect(() => request.end({ status: 99 })).toThrow(
@@ -543,22 +614,22 @@ describe('requests in flight', () => {
     expect(metrics.generateReport()).toMatchObject({ inFlight: 0, samples: 0 });
   });
 
-  test('count in the monitor too, which adds memory and the event loop', () => {
+  test('are reported to the monitor, which provides memory and event loop', () => {
     const timers = new TimerManager();
     managers.push(timers);
-    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 1 } }, timers, { log: false });
+    const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 1 } }, { timers, log: false });
     const metrics = new ProductionMetrics({ timers, monitor, targets: { maxMemoryUsage: 1e6 } });
     const request = metrics.startRequest({ route: '/a' });
     expect(monitor.getMetrics().activeRequests).toBe(1);
     request.end({ status: 200 });
     expect(monitor.getMetrics().activeRequests).toBe(0);
-    monitor.stop();
+    monitor.close();
     expect(metrics.generateReport().samples).toBe(1);
   });
 });
 
 describe('bad input', () => {
-  test('is refused by field and counts nothing', () => {
+  test('is refused by its field, and nothing is counted', () => {
     const { metrics } = fixture();
     const wrong: readonly (readonly [() => unknown, string, string])[] = [
       ...[-1, Number.NaN, Infinity, -Infinity].map(
@@ -667,7 +738,7 @@ describe('the exposition', () => {
     return metrics;
   }
 
-  test('counts values on the edges of buckets', async () => {
+  test('counts durations at the exact edges of buckets', async () => {
     const { metrics } = fixture();
     for (const ms of [5, 5.000001, 10, 10_000, 10_001, 0]) metrics.recordRequest(ms);
     const text = await metrics.toPrometheus({ naming: 'prom' });
@@ -698,7 +769,7 @@ describe('the exposition', () => {
     expect(await metrics.toPrometheus()).not.toContain('# EOF');
   });
 
-  test('has counters that never decrease when windows end', async () => {
+  test('keeps counting a series that left all windows', async () => {
     const { metrics, clock } = fixture();
     metrics.recordRequest(1, { route: '/a' });
     clock.advance(3_600_000);
@@ -723,7 +794,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
   if (!promtool) console.log('skipped: promtool is not here to read the exposition');
 
   test.skipIf(python === undefined)(
-    'is accepted by the reference parsers, with any names of routes',
+    'is accepted by the reference parsers, with any route names',
     async () => {
       const metrics = full();
       for (const naming of ['otel', 'prom', 'both'] as const) {
@@ -755,11 +826,11 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(status).toBe(0);
   });
 
-  test('holds the counts of its call, while counting goes on', async () => {
+  test('has the counts at the time of the call, while counting goes on', async () => {
     const { metrics } = fixture();
     const texts = [];
     for (let round = 1; round <= 5; round++) {
-      // More samples than the buffer holds before it is folded.
+      // More than the ledger holds before it folds them.
       for (let i = 0; i < 3000; i++)
         metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
       texts.push(metrics.toPrometheus({ naming: 'prom' }));
@@ -771,7 +842,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
     expect(metrics.generateReport().samples).toBe(15_000);
   });
 
-  test('may be interrupted by the end of its worker', async () => {
+  test('lets workers end while it is rendered', async () => {
     const entry = new URL('../dist/index.js', import.meta.url).href;
     const code = `
       const { parentPort } = require('node:worker_threads');
@@ -792,7 +863,7 @@ print(sum(len(family.samples) for family in text_string_to_metric_families(sys.s
 });
 
 describe('the adapter of ws', () => {
-  test('counts requests and messages by itself, and refusals apart', async () => {
+  test('counts requests and messages, and keeps refusals apart', async () => {
     const metrics = new ProductionMetrics();
     const server = createServer((request, response) => {
       response.statusCode = request.url === '/broken' ? 500 : 200;
@@ -834,7 +905,7 @@ describe('the adapter of ws', () => {
     detach();
     first.terminate();
     guard.manager.cleanup();
-    metrics.stop();
+    metrics.close();
     await new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();
@@ -859,7 +930,7 @@ describe('the adapter of ws', () => {
     );
     const { samples, inFlight } = metrics.generateReport();
     expect(inFlight).toBe(0);
-    metrics.stop();
+    metrics.close();
     await new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();
@@ -869,7 +940,7 @@ describe('the adapter of ws', () => {
   const handler = (_request: unknown, response: { end(text: string): unknown }): unknown =>
     response.end('ok');
 
-  test('counts a request once, although it is attached twice and wraps the handler', async () => {
+  test('counts a request once, even if it is attached twice and wraps the handler', async () => {
     const samples = await asked((guard) => {
       const server = createServer(guard.request(handler));
       for (let i = 0; i < 2; i++) guard.attach(server, new WebSocketServer({ noServer: true }));
@@ -893,7 +964,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     return socket;
   };
 
-  test('Elysia: count by the pattern of the route, also failures and 404, but no upgrades', async () => {
+  test('Elysia: count by route pattern, including failures and 404, without upgrades', async () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const metrics = new ProductionMetrics();
@@ -925,11 +996,11 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
     });
     expect(report.windows['1m']).toMatchObject({ clientErrors: 1, messagesIn: 1, messagesOut: 1 });
     socket.close();
-    metrics.stop();
+    metrics.close();
     await app.stop(true);
   });
 
-  test('Bun.serve: count answers and failures, and refusals apart', async () => {
+  test('Bun.serve: count responses and failures, and keep refusals apart', async () => {
     const { portcullis: guardOf } = await import('../dist/bun.js');
     const metrics = new ProductionMetrics();
     const guard = guardOf({ limits: { maxTotalConnections: 1 }, metrics });
@@ -959,7 +1030,7 @@ describe.skipIf(!isBun)('the adapters of Elysia and Bun', () => {
       refusals: { total_limit: 1 },
     });
     socket.close();
-    metrics.stop();
+    metrics.close();
     await server.stop(true);
   });
 });

@@ -38,7 +38,7 @@ function chainOf(
     { onError: (error, stray) => strays.push({ error, ...stray }), ...options },
   );
   const run: Run = (...args) => (chain.execute() as unknown as Run)(...args);
-  const of = (name: string) => chain.report().layers.find((layer) => layer.name === name)!;
+  const of = (name: string) => chain.snapshot().layers.find((layer) => layer.name === name)!;
   return { chain, run, clock, timers, strays, of };
 }
 
@@ -704,9 +704,30 @@ describe('configuration', () => {
         PortcullisError,
       );
     }
-    expect(() => new MiddlewareChain([], { setTimeout } as never)).toThrowError(
-      /timerManager must be a TimerManager/,
-    );
+  });
+
+  it('takes its timers as an option, as an argument, or makes its own', async () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const items = [{ name: 'slow', timeoutMs: 5, middleware: async () => turn() }];
+    for (const chain of [
+      new MiddlewareChain(items, { timers }),
+      new MiddlewareChain(items, timers, { name: 'api' }),
+      new MiddlewareChain(items, timers),
+    ]) {
+      const running = chain.execute()({});
+      expect(timers.getActiveTimersCount()).toBe(1);
+      await running;
+    }
+    const own = new MiddlewareChain(items);
+    await own.execute()({});
+    own.close();
+    const refused = (run: () => unknown, field: string): void =>
+      expect(run).toThrowError(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }));
+    refused(() => new MiddlewareChain([], timers, { timers } as never), 'timers');
+    refused(() => new MiddlewareChain([], { timers: { setTimeout } } as never), 'timers');
+    refused(() => new MiddlewareChain([], undefined as never, {}), 'timerManager');
+    refused(() => new MiddlewareChain([], { setTimeout } as never, {}), 'timerManager');
+    refused(() => new MiddlewareChain([], 5 as never), 'options');
   });
 
   it('refuses a wrong final next, and allows its absence as koa does', async () => {
@@ -830,7 +851,7 @@ describe('configuration', () => {
     expect([
       chain.version,
       of('renamed').count,
-      chain.report().layers.map(({ name }) => name),
+      chain.snapshot().layers.map(({ name }) => name),
     ]).toEqual([version + 1, 2, ['renamed', 'b']]);
     chain.disable('renamed');
     expect(() => chain.disable('a')).toThrowError(/no middleware "a"/);
@@ -910,7 +931,47 @@ describe('configuration', () => {
     expect(late.log).toEqual(['new', -1]);
   });
 
-  it('allows one function in two layers', async () => {
+  it('closed, it refuses to run and to change, and its runs end normally, without timeouts', async () => {
+    const { chain, clock, timers, of } = chainOf([
+      { name: 'slow', timeoutMs: 5, middleware: async (_context, next) => (await turn(), next()) },
+    ]);
+    const other = timers.setTimeout(() => undefined, 1000);
+    const compiled = chain.execute() as unknown as Run;
+    const running = compiled({}, () => 'end');
+    expect(timers.getActiveTimersCount()).toBe(2);
+    chain.close();
+    chain.close();
+    chain[Symbol.dispose]();
+    expect(timers.getActiveTimersCount()).toBe(1);
+    clock.advance(10);
+    expect([await running, await compiled({}, () => 'again')]).toEqual(['end', 'again']);
+    expect([of('slow').count, of('slow').timeouts]).toEqual([2, 0]);
+    const item = { name: 'late', middleware: (): undefined => undefined };
+    for (const change of [
+      () => chain.execute(),
+      () => chain.invalidateCache(),
+      () => chain.add(item),
+      () => chain.remove('slow'),
+      () => chain.remove('nothing'),
+      () => chain.enable('slow'),
+      () => chain.disable('slow'),
+      () => chain.replace('slow', item.middleware),
+      () => chain.setPriority('slow', 1),
+    ])
+      expect(change).toThrowError(
+        expect.objectContaining({
+          code: 'ERR_CLOSED',
+          message: 'the middleware chain "middleware" is closed',
+        }),
+      );
+    other.close();
+    // Of timers of its own it leaves none behind.
+    const own = new MiddlewareChain([item]);
+    own[Symbol.dispose]();
+    expect(() => own.execute()).toThrowError(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  it('the same function may be two layers', async () => {
     let ran = 0;
     const same: Layer = (_context, next) => (ran++, next());
     await chainOf([same, same]).run({}, done);
@@ -1039,7 +1100,7 @@ describe('figures', () => {
     await run({});
     expect(
       chain
-        .report()
+        .snapshot()
         .layers.map(({ name, enabled, priority, count }) => [name, enabled, priority, count]),
     ).toEqual([
       ['m1', true, 4, 2],
@@ -1270,7 +1331,7 @@ describe('timeoutMs', () => {
     }
     await Promise.all(Array.from({ length: 100 }, () => run({}, done)));
     expect(timers.getActiveTimersCount()).toBe(0);
-    timers.cleanup();
+    timers.close();
     expect(await run({}, done)).toBeUndefined();
   });
 });

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { PortcullisError } from '../dist/index.js';
-import { PLATFORMS, explainLoadFailure, loadNative } from '../dist/native.js';
-import { runtimeProblem } from '../dist/runtime.js';
+import { PLATFORMS, explainLoadFailure, loadNative } from '../dist/native/addon.js';
+import { runtimeProblem } from '../dist/native/runtime.js';
 import manifest from '../package.json' with { type: 'json' };
 
 const LINUX = { platform: 'linux', arch: 'x64', env: {} };

@@ -25,7 +25,7 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<string
   throw new Error('the server ended');
 }
 
-/** Opens the page and keeps the warnings and errors of the browser. */
+/** Opens the page, and collects the browser's errors and warnings. */
 async function open(
   url: string,
   options: Parameters<Browser['newPage']>[0] = {},
@@ -59,7 +59,7 @@ const tile = (page: Page, id: string): Promise<string> =>
 const reads = (page: Page, selector: string, text: string): Promise<void> =>
   page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 });
 
-/** Counts the pixels of a chart's canvas that are not empty. */
+/** Counts the painted pixels of a chart's canvas. */
 function painted(page: Page, id: string): Promise<number> {
   return page.evaluate((chart) => {
     const canvas = document.querySelector<HTMLCanvasElement>(`#chart-${chart} canvas`);
@@ -90,7 +90,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   });
 
   it(
-    'shows the figures of /stats while 500 connections come and go',
+    'shows the same counts as /stats, while 500 connections come and go',
     { timeout: 60_000 },
     async () => {
       const url = await start();
@@ -145,7 +145,6 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
         'messages',
       ])
         expect([id, (await painted(page, id)) > 500]).toEqual([id, true]);
-      // More pixels than the axes alone.
       const snapshot = (await (await fetch(`${url}/portcullis/snapshot`)).json()) as PageSnapshot;
       expect(snapshot.loop?.stalls).toBe(1);
       expect(complaints).toEqual([]);
@@ -153,7 +152,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   );
 
   it(
-    'is complete on an idle server, and names the parts that are not in use',
+    'is readable on a server without clients, and names the parts that are not in use',
     { timeout: 60_000 },
     async () => {
       const url = await start({ EMPTY: '1' });
@@ -214,7 +213,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
     async () => {
       const url = await start();
       const { page, complaints } = await open(`${url}/portcullis`);
-      // In a later turn: code that the debugger evaluates may use eval.
+      // After a timeout: code that the debugger evaluates directly may use eval.
       const ran = await page.evaluate(async () => {
         await new Promise((resolve) => setTimeout(resolve, 10));
         const outcomes: string[] = [];
@@ -237,7 +236,7 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
           );
         });
         attempt('eval', () => {
-          // oxlint-disable-next-line no-eval -- the test expects it to fail
+          // oxlint-disable-next-line no-eval -- the test checks that it is blocked
           (0, eval)('globalThis.intruder = true');
         });
         return [...outcomes, String((globalThis as { intruder?: boolean }).intruder)];

@@ -9,29 +9,29 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { Access } from '../dist/page/access.js';
+import { ConnectionScan } from '../dist/page/connection-scan.js';
 import { Recorder } from '../dist/page/recorder.js';
-import { Tally } from '../dist/page/tally.js';
 import { Viewers } from '../dist/page/viewers.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// The parts of the page, each by itself.
+// Modules of the page, each by itself.
 
 interface Figures {
   snapshot: ResourceSnapshot;
   stalls: readonly Stall[];
 }
 
-/** Makes a recorder over real managers and over figures of a monitor that the test changes. */
+/** Creates a recorder with real managers, and a monitor whose figures the test sets. */
 function recording(sources: object = {}) {
   const clock = new ManualClock();
   const timers = new TimerManager({ clock });
   const manager = new ConnectionManager({ connectionTimeoutMs: 30_000 }, timers);
-  const real = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
+  const real = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
   const figures: Figures = {
     snapshot: { ...real.snapshot(), state: 'ok', collections: [] },
     stalls: [],
   };
-  real.stop();
+  real.close();
   const monitor = {
     snapshot: () => figures.snapshot,
     stalls: () => figures.stalls,
@@ -64,7 +64,7 @@ const stall = (id: number, durationMs: number): Stall => ({
 });
 
 describe('events', () => {
-  it('list each stall once, long ones as critical, and keep the latest', () => {
+  it('report each stall once, long ones as critical, and list the latest', () => {
     const { figures, look, recorder } = recording();
     figures.stalls = [stall(1, 999), stall(2, 1000)];
     look();
@@ -85,7 +85,7 @@ describe('events', () => {
     expect(recorder.history().stalls.length).toBe(5);
   });
 
-  it('list each garbage collection once', () => {
+  it('report each garbage collection once', () => {
     const { figures, look } = recording();
     const collections = [{ at: 5, durationMs: 12.4, freedMb: 30.6 }];
     figures.snapshot = { ...figures.snapshot, collections };
@@ -96,12 +96,12 @@ describe('events', () => {
     };
     const told = look().events.filter(({ kind }) => kind === 'collection');
     expect(told.map(({ text }) => text)).toEqual([
-      'Garbage collected at critical memory: 1 MB freed in 1 ms',
-      'Garbage collected at critical memory: 31 MB freed in 12 ms',
+      'Garbage collection at critical memory: 1 MB freed in 1 ms',
+      'Garbage collection at critical memory: 31 MB freed in 12 ms',
     ]);
   });
 
-  it('list how many were closed as idle and were refused, and nothing for zero', () => {
+  it('report the counts of idle connections and refusals, unless they are zero', () => {
     const { clock, look, manager } = recording();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     manager.addConnection('b', new FakeSocket(), '192.0.2.1');
@@ -115,11 +115,11 @@ describe('events', () => {
       '1 refusal: draining',
     ]);
     clock.advance(60_000);
-    // The same objects: no event was rewritten.
+    // The same objects: no event was written again.
     expect(look().events.every((event, at) => event === events[at])).toBe(true);
   });
 
-  it('list changes of state, and the drain once', () => {
+  it('report changes of state, except draining, which drain() reported', () => {
     const { figures, look, recorder } = recording();
     const texts = (): string[] => look().events.map(({ severity, text }) => `${severity}: ${text}`);
     look();
@@ -151,11 +151,11 @@ describe('the state', () => {
     clock.advance(2000);
     const { recorder } = recording({ metrics, monitor: undefined });
     const { state, reason } = recorder.look(0, 0, true);
-    metrics.stop();
+    metrics.close();
     return [state, reason];
   };
 
-  it('follows the score, and its reason is the worst part', () => {
+  it('follows the score, with the worst part as reason', () => {
     expect(of(0)).toEqual(['ok', '']);
     const [warning, why] = of(15);
     expect([warning, why]).toEqual([
@@ -165,7 +165,7 @@ describe('the state', () => {
     expect(of(500)[0]).toBe('critical');
   });
 
-  it('comes with advice and the observed figures', () => {
+  it('comes with recommended actions and observed figures', () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const metrics = new ProductionMetrics({ timers });
     for (let i = 0; i < 1000; i++) metrics.recordRequest(1, { status: i < 500 ? 500 : 200 });
@@ -173,12 +173,12 @@ describe('the state', () => {
     const { advice } = recording({ metrics, monitor: undefined }).recorder.look(0, 0, true);
     expect(advice?.map(({ id }) => id)).toEqual(findings.map(({ id }) => id));
     expect(advice?.find(({ id }) => id === 'errors')?.detail).toBe(
-      'Requests that failed: 50 %, threshold 1 %',
+      'Failed requests: 50 %, threshold 1 %',
     );
-    metrics.stop();
+    metrics.close();
   });
 
-  it('rates messages over a second at least', () => {
+  it('divides message rates by at least one second', () => {
     const clock = new ManualClock();
     const metrics = new ProductionMetrics({ timers: new TimerManager({ clock }) });
     clock.advance(200);
@@ -187,16 +187,16 @@ describe('the state', () => {
     expect(
       recording({ metrics, monitor: undefined }).recorder.look(0, 0, true).messages,
     ).toMatchObject({ inPerSecond: 5, inBytesPerSecond: 50 });
-    metrics.stop();
+    metrics.close();
   });
 });
 
 describe('a snapshot', () => {
-  it('lists the reasons of all refusals, the most frequent first', () => {
+  it('lists all refusals by reason, the most frequent first', () => {
     const stats = () => ({
       requests: { active: 0, served: 0, refused: { overload: 4 } },
       websockets: { pongTimeouts: 1, slowConsumers: 2, messagesTooLarge: 3 },
-      unidentified: { unauthorized: 5 },
+      authDenials: { unauthorized: 5 },
       invalidMessages: { ERR_JSON_DEPTH: 6 },
     });
     const { look } = recording({ stats });
@@ -210,7 +210,7 @@ describe('a snapshot', () => {
     ]);
   });
 
-  it('lists the twelve most frequent timers, or none if there are too many', () => {
+  it('lists the twelve most frequent timers, and none above 10,000', () => {
     const { look, timers } = recording();
     for (let name = 0; name < 14; name++)
       for (let i = 0; i <= name; i++)
@@ -244,7 +244,7 @@ describe('a snapshot', () => {
     ]);
   });
 
-  it('shows shares as percentages, also in charts', () => {
+  it('has shares as percentages, in rows too', () => {
     const { figures, look } = recording();
     figures.snapshot = {
       ...figures.snapshot,
@@ -254,7 +254,7 @@ describe('a snapshot', () => {
     expect([loop?.utilizationPercent, row[13]]).toEqual([25, 25]);
   });
 
-  it('forgets top addresses while it does not scan connections', () => {
+  it('drops the result of a scan while nobody looks', () => {
     const { look, manager, recorder } = recording();
     for (let i = 0; i < 2600; i++) manager.addConnection(String(i), new FakeSocket(), '192.0.2.1');
     look();
@@ -266,22 +266,22 @@ describe('a snapshot', () => {
   });
 });
 
-describe('a connection', () => {
+describe('the scan of connections', () => {
   interface Known {
     readonly ip: string;
     readonly userId?: string;
     readonly lastActivity?: number;
   }
   const tallied = (all: readonly Known[], now = 20_000) => {
-    const tally = new Tally(
+    const scan = new ConnectionScan(
       new Map(all.map((one, at) => [String(at), { lastActivity: now, ...one }])) as never,
     );
-    let found = tally.step(now);
-    while (found === undefined) found = tally.step(now);
+    let found = scan.step(now);
+    while (found === undefined) found = scan.step(now);
     return found;
   };
 
-  it('is active for ten seconds after its last message', () => {
+  it('counts a connection as active for ten seconds after its last activity', () => {
     const { active, quiet } = tallied([
       { ip: 'a', lastActivity: 10_000 },
       { ip: 'a', lastActivity: 9999 },
@@ -289,7 +289,7 @@ describe('a connection', () => {
     expect([active, quiet]).toEqual([1, 1]);
   });
 
-  it('is listed by a shortened key: the top eight, ties in order of the keys', () => {
+  it('shortens long names, sorts equal counts by name, and lists eight', () => {
     const { topAddresses, topUsers } = tallied(
       [...'jihgfedcba'].map((ip) => ({ ip, userId: `${ip}${'x'.repeat(64)}` })),
     );
@@ -297,7 +297,7 @@ describe('a connection', () => {
     expect(topUsers[0]?.key).toBe(`a${'x'.repeat(63)}…`);
   });
 
-  it('is counted with a stated error, by user as by address', () => {
+  it('states the greatest error of both lists', () => {
     const { topError } = tallied(
       Array.from({ length: 10_000 }, (_, at) => ({ ip: 'one', userId: `user-${at}` })),
     );
@@ -320,7 +320,7 @@ describe('a viewer', () => {
     };
   };
 
-  it('has ten seconds to read, counted from its last read', () => {
+  it('is disconnected after ten frames in a row without room', () => {
     let hasRoom = true;
     const viewers = new Viewers(2);
     const slow = sink({ hasRoom: () => hasRoom });
@@ -337,7 +337,7 @@ describe('a viewer', () => {
     expect([viewers.size, slow.ended(), slow.shown]).toEqual([0, 1, ['first', 'room', 'room']]);
   });
 
-  it('that has left, or fails on write, is dropped at once, also at its first frame', () => {
+  it('that is gone or throws is disconnected at once, at its first frame too', () => {
     const viewers = new Viewers(3);
     let isGone = false;
     const leaving = sink({ isGone: () => isGone });
@@ -359,19 +359,19 @@ describe('access', () => {
     peer = '127.0.0.1',
     token?: string,
   ): number =>
-    new Access(token).judge(
+    new Access(token).check(
       { method: 'GET', target: '/', peer, header: (name: string) => headers[name] ?? '' },
       false,
     )?.status ?? 200;
 
-  it('is for loopback addresses and local names, compared as a whole', () => {
+  it('compares whole addresses and whole names', () => {
     for (const peer of ['128.0.0.1', '126.0.0.1', '27.0.0.1', '127.0.0'])
       expect([peer, judge({ host: 'localhost' }, peer)]).toEqual([peer, 403]);
     for (const host of ['evillocalhost', 'evillocalhost:80', '128.0.0.1'])
       expect([host, judge({ host })]).toEqual([host, 403]);
   });
 
-  it('reads a token up to one kilobyte', () => {
+  it('reads at most a kilobyte of Authorization', () => {
     const token = 'correct-horse-battery';
     expect(judge({ authorization: `Bearer ${' '.repeat(900)}${token}` }, '192.0.2.1', token)).toBe(
       200,

@@ -3,7 +3,7 @@ import type { PageSnapshot } from '../dist/index.js';
 import { pause, until } from './fixtures/until.js';
 import { SERVERS, type Server, cleanUp, start } from './servers/start.js';
 
-// The page on a real server of each adapter.
+// The page on a real server of every adapter.
 afterEach(cleanUp);
 
 const page = { path: '/portcullis' };
@@ -11,7 +11,7 @@ const page = { path: '/portcullis' };
 const snapshot = async (server: Server): Promise<PageSnapshot> =>
   JSON.parse(await server.get('/portcullis/snapshot')) as PageSnapshot;
 
-/** Opens the stream of figures and waits for the first. */
+/** Opens the stream of figures and waits for the first snapshot. */
 async function watch(
   server: Server,
 ): Promise<{ readonly seen: () => string; readonly closed: Promise<string> }> {
@@ -22,7 +22,7 @@ async function watch(
   return viewer;
 }
 
-it('a server of the builder shows its chain, and serves the page before its limits and layers', async () => {
+it('a server of the builder shows its chain, and serves the page before limits and layers', async () => {
   const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
     page,
     limits: { requests: { maxConcurrent: 1 } },
@@ -37,7 +37,7 @@ it('a server of the builder shows its chain, and serves the page before its limi
       ['outer', 1],
       ['gate', 1],
     ]);
-  // The viewer does not count as a request.
+  // The viewer does not count as a request in flight.
   expect(await server.get('/hello')).toBe('hello from /hello');
   expect(
     (await fetch(`http://127.0.0.1:${server.port}/portcullis`)).headers.get('x-outer'),
@@ -53,7 +53,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
       expect(await server.get(path)).not.toMatch(/<!doctype|event:|"version":1/);
   });
 
-  it('shows its connections once a second, and serves all other paths as before', async () => {
+  it('shows its connections once a second, and serves everything else as before', async () => {
     const server = await start(command, { limits: { maxConnectionsPerIp: 2 }, page });
     await server.open();
     await server.open();
@@ -86,7 +86,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect(posted.status).toBe(405);
   });
 
-  it('serves it while all requests are refused, but not to other machines', async () => {
+  it('serves the page when it refuses requests, but not through a proxy', async () => {
     const server = await start(command, {
       limits: { maxTotalConnections: 0 },
       requests: { maxConcurrent: 0 },
@@ -105,7 +105,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect(refusals).toEqual([{ name: 'request: too_many_requests_in_flight', count: 1 }]);
   });
 
-  it('needs the token if one is set', async () => {
+  it('requires the token if one is set', async () => {
     const server = await start(command, {
       limits: {},
       page: { ...page, token: 'correct-horse-battery' },
@@ -117,7 +117,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect(await status({ authorization: 'Bearer correct-horse-battery' })).toBe(200);
   });
 
-  it('closes viewers when it shuts down: they do not delay it', async () => {
+  it('ends streams at a shutdown, so that viewers do not delay it', async () => {
     const server = await start(command, {
       limits: {},
       requests: {},
@@ -133,14 +133,14 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
     expect(await viewer.closed).toContain('"state":"draining"');
   });
 
-  it('frees the place of a viewer that leaves without a close', { timeout: 60_000 }, async () => {
+  it('frees the place of a viewer that disconnects silently', { timeout: 60_000 }, async () => {
     const server = await start(command, { limits: {}, page: { ...page, maxViewers: 1 } });
     for (let i = 0; i < 3; i++) {
       let viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\n\r\n');
       while (!viewer.seen().includes('event: snapshot')) {
         await pause(10);
         if (!viewer.seen().startsWith('HTTP/1.1 503')) continue;
-        // The figures are a second old: the place of the previous viewer was not free yet.
+        // The snapshot with 0 viewers is a second old: the place before was not free yet.
         viewer.socket.destroy();
         await pause(50);
         viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\n\r\n');

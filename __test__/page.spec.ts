@@ -6,7 +6,6 @@ import { WebSocketServer } from 'ws';
 import {
   ConnectionManager,
   LivePage,
-  type PageHistory,
   type PageOptions,
   type PageSnapshot,
   PortcullisError,
@@ -15,9 +14,10 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { Journal } from '../dist/page/journal.js';
-import { Tally } from '../dist/page/tally.js';
+import { ConnectionScan } from '../dist/page/connection-scan.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
+import type { PageHistory } from '../ts/page/snapshot.js';
 
 const TOKEN = 'correct-horse-battery';
 const open: { close(): void }[] = [];
@@ -67,7 +67,7 @@ function ask(
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
-/** Reads a stream of events, one at a time. */
+/** Reads the events of a stream one at a time. */
 function reader(response: Response | undefined): {
   next: (event: string) => Promise<unknown>;
   isOver: () => Promise<boolean>;
@@ -99,7 +99,7 @@ function reader(response: Response | undefined): {
 }
 
 describe('access', () => {
-  it('without a token is for this machine, by a local name, and not through a proxy', async () => {
+  it('without a token is limited to this machine, by its local names, not through a proxy', async () => {
     const { page } = setUp();
     for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])
       expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
@@ -122,7 +122,7 @@ describe('access', () => {
     expect(await refused?.text()).toContain('page.token');
   });
 
-  it('with a token is for every client that presents it, from anywhere', () => {
+  it('with a token is open to every machine that presents it', () => {
     const { page } = setUp({ token: TOKEN });
     const status = (authorization: string): number | undefined =>
       ask(page, { peer: '192.0.2.1', headers: { authorization, host: 'example.org' } })?.status;
@@ -149,7 +149,7 @@ describe('access', () => {
     expect(asked?.headers.get('www-authenticate')).toContain('Basic');
   });
 
-  it('is refused to pages of other sites: no figures, and no place of a viewer', () => {
+  it('is denied to pages of other sites, which take no place', () => {
     const { page } = setUp({ maxViewers: 1 });
     for (const path of ['/live/events', '/live/snapshot']) {
       for (const site of ['cross-site', 'same-site'])
@@ -163,7 +163,7 @@ describe('access', () => {
     expect(page.viewers).toBe(0);
   });
 
-  it('is read-only, and other paths are not found', async () => {
+  it('is limited to GET and HEAD, and to existing paths', async () => {
     const { page } = setUp();
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
       const answer = ask(page, { method });
@@ -186,7 +186,7 @@ describe('access', () => {
       expect([path, ask(page, { path })?.status]).toEqual([path, 200]);
   });
 
-  it('gives a document that loads nothing, with a policy that allows nothing else', async () => {
+  it('gets a document without external resources, and a policy that allows none', async () => {
     const { page } = setUp();
     const answer = ask(page)!;
     const policy = answer.headers.get('content-security-policy') ?? '';
@@ -207,8 +207,8 @@ describe('access', () => {
   });
 });
 
-describe('a snapshot', () => {
-  it('has the counts of the manager, once a second, with the history', async () => {
+describe('the figures', () => {
+  it('are the manager’s counts, once a second, with their history', async () => {
     const { page, clock, manager } = setUp();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
     manager.addConnection('b', new FakeSocket(), '192.0.2.1');
@@ -248,7 +248,7 @@ describe('a snapshot', () => {
     expect(page.viewers).toBe(0);
   });
 
-  it('is complete in the first frame of the first viewer', async () => {
+  it('are complete in the first frame of the first viewer', async () => {
     const { page, clock, manager } = setUp();
     clock.advance(5000);
     manager.addConnection('a', new FakeSocket(), '192.0.2.1', 'ada');
@@ -274,7 +274,7 @@ describe('a snapshot', () => {
     await feed.cancel();
   });
 
-  it('has null for top keys until a scan of many connections is complete', async () => {
+  it('of connections are null until a scan has visited all', async () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const manager = new ConnectionManager({}, timers);
     const page = new LivePage({ path: '/live' }, { connections: manager, timers });
@@ -289,7 +289,7 @@ describe('a snapshot', () => {
     ]).toEqual([2600, null, null, null]);
   });
 
-  it('is kept up to date for ten seconds after the last viewer, and counts denied requests', async () => {
+  it('are completed for ten seconds after a request, and count denied requests', async () => {
     const { page, clock, manager } = setUp();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     ask(page, { peer: '10.0.0.1' });
@@ -303,7 +303,7 @@ describe('a snapshot', () => {
     expect(page.snapshot().connections.topAddresses).toBeNull();
   });
 
-  it('is not updated once the page is closed', async () => {
+  it('stay as they are after the page is closed', async () => {
     const { page, manager } = setUp();
     page.close();
     manager.addConnection('a', new FakeSocket(), '192.0.2.1');
@@ -311,7 +311,7 @@ describe('a snapshot', () => {
     expect([connections.total, connections.topAddresses]).toEqual([0, null]);
   });
 
-  it('has null for unused parts, and never NaN', () => {
+  it('are null for parts that are not in use, and never NaN', () => {
     const { page, clock } = setUp();
     clock.advance(1000);
     const { state, health, advice, requests, messages, loop, memory, cpu, layers, heat, budgets } =
@@ -331,20 +331,24 @@ describe('a snapshot', () => {
     ]).toEqual(['unknown', ...Array.from({ length: 10 }, () => null)]);
   });
 
-  it('has the report of metrics and the figures of a monitor', async () => {
+  it('contain the report of metrics and the figures of a monitor', async () => {
     const clock = new ManualClock();
     const timers = new TimerManager({ clock });
     const manager = new ConnectionManager({}, timers);
-    const monitor = new ResourceMonitor({ memory: { maxHeapSize: 65_536 } }, timers, {
-      log: false,
-      connections: manager,
-    });
+    const monitor = new ResourceMonitor(
+      { memory: { maxHeapSizeMb: 65_536 } },
+      {
+        timers,
+        log: false,
+        connections: manager,
+      },
+    );
     const metrics = new ProductionMetrics({ timers, monitor });
     const page = new LivePage(
       { path: '/live', monitor, metrics },
       { connections: manager, timers },
     );
-    open.push(page, { close: () => monitor.stop() }, { close: () => metrics.stop() });
+    open.push(page, monitor, metrics);
     for (let i = 0; i < 99; i++)
       metrics.recordRequest(10, { route: '/a', method: 'GET', status: 200 });
     metrics.recordRequest(800, { route: '/b', method: 'GET', status: 503 });
@@ -362,7 +366,7 @@ describe('a snapshot', () => {
     expect(JSON.stringify(snapshot).length).toBeLessThan(16 * 1024);
   });
 
-  it('has a history of ten minutes', async () => {
+  it('are kept for ten minutes', async () => {
     const { page, clock } = setUp();
     clock.advance(3_600_000);
     const feed = reader(ask(page, { path: '/live/events' }));
@@ -371,7 +375,7 @@ describe('a snapshot', () => {
     await feed.cancel();
   });
 
-  it('joins refusals of ten seconds, and keeps sixty events', () => {
+  it('merge refusals of ten seconds in one event, and keep sixty events', () => {
     const journal = new Journal();
     const told = (sum: number): string => `${sum} refusals`;
     for (let second = 0; second <= 10; second++)
@@ -390,7 +394,7 @@ describe('a snapshot', () => {
 });
 
 describe('viewers', () => {
-  it('are limited; the next one gets 503 with Retry-After', () => {
+  it('beyond maxViewers get 503 with Retry-After', () => {
     const { page } = setUp({ maxViewers: 2 });
     const all = [1, 2, 3].map(() => ask(page, { path: '/live/events' }));
     expect(all.map((answer) => answer?.status)).toEqual([200, 200, 503]);
@@ -398,7 +402,7 @@ describe('viewers', () => {
     expect(page.viewers).toBe(2);
   });
 
-  it('that never read are dropped, and their buffer is bounded', () => {
+  it('are disconnected if they never read, with bounded memory', () => {
     const { page, clock } = setUp();
     const before = page.viewers;
     const answer = ask(page, { path: '/live/events' });
@@ -410,7 +414,7 @@ describe('viewers', () => {
     expect(seconds).toBeLessThan(120);
   });
 
-  it('that read stay, and reconnect after ten minutes', async () => {
+  it('stay while they read; a stream ends after ten minutes', async () => {
     const { page, clock } = setUp();
     const feed = reader(ask(page, { path: '/live/events' }));
     await feed.next('snapshot');
@@ -448,7 +452,7 @@ describe('viewers', () => {
     server.close();
   });
 
-  it('count neither as requests of the metrics nor in the limits', async () => {
+  it('count neither in metrics nor in limits', async () => {
     const timers = new TimerManager();
     const metrics = new ProductionMetrics({ timers });
     const guard = guardWs({ limits: {}, timers, metrics, page: { path: '/live' } });
@@ -468,10 +472,10 @@ describe('viewers', () => {
     detach();
     server.close();
     timers.cleanup();
-    metrics.stop();
+    metrics.close();
   });
 
-  it('are closed when the server drains or closes, or its timers are cleaned up; new ones get 503', async () => {
+  it('are disconnected when the page drains, closes, or its timers close; new ones get 503', async () => {
     for (const end of [
       ({ page }: Set) => page.drain(),
       ({ page }: Set) => page.close(),
@@ -493,32 +497,32 @@ describe('top addresses and users', () => {
       keys.map((ip, index) => [String(index), { ip, userId: undefined, lastActivity: 1000 }]),
     ) as never;
 
-  it('are exact while all keys fit', () => {
+  it('are exact for up to 2,048 keys', () => {
     const keys = Array.from({ length: 4000 }, (_, index) => `key-${Math.floor(Math.sqrt(index))}`);
     const counts = new Map<string, number>();
     for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
     const naive = [...counts]
       .map(([key, count]) => ({ key, count }))
       .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
-    const tally = new Tally(connections(keys));
-    let found = tally.step(1000);
-    while (found === undefined) found = tally.step(1000);
+    const scan = new ConnectionScan(connections(keys));
+    let found = scan.step(1000);
+    while (found === undefined) found = scan.step(1000);
     const { topAddresses, topError, active } = found;
     expect([topAddresses, topError, active]).toEqual([naive.slice(0, 8), 0, 4000]);
   });
 
-  it('find a frequent key among a hundred thousand, in bounded memory and steps', () => {
+  it('are found among 100,000 keys, in bounded memory and steps', () => {
     const keys = Array.from({ length: 100_000 }, (_, index) =>
       index % 10 === 0 ? 'many' : `single-${index}`,
     );
-    const tally = new Tally(connections(keys));
+    const scan = new ConnectionScan(connections(keys));
     let steps = 0;
-    let found = tally.step(1000);
-    for (; found === undefined; found = tally.step(1000)) steps++;
+    let found = scan.step(1000);
+    for (; found === undefined; found = scan.step(1000)) steps++;
     expect(steps).toBe(40);
     const [top] = found.topAddresses;
     expect(top?.key).toBe('many');
-    // The count is too low by the stated error at most.
+    // Too low by at most the stated error.
     expect(top!.count).toBeLessThanOrEqual(10_000);
     expect(top!.count).toBeGreaterThanOrEqual(10_000 - found.topError);
     expect(found.topError).toBeLessThanOrEqual(100_000 / 2048);
@@ -535,7 +539,7 @@ describe('options', () => {
     throw new Error(`${JSON.stringify(options)} was accepted`);
   };
 
-  it('that are wrong are refused by field, without the token in the message', () => {
+  it('that are wrong are refused by field, and messages never contain the token', () => {
     for (const [options, code, field] of [
       [{ path: 7 }, 'ERR_INVALID_ARG_TYPE', 'page.path'],
       [{ path: '' }, 'ERR_OUT_OF_RANGE', 'page.path'],
@@ -568,7 +572,7 @@ describe('options', () => {
     ]);
   });
 
-  it('of fetch and handle that are no requests are refused by name', () => {
+  it('include requests of the right type: others are refused by name', () => {
     const { page } = setUp();
     const request = new Request('http://localhost/live');
     for (const junk of [undefined, null, 7, 'GET', {}, { url: 7 }, { url: '/live' }]) {
@@ -585,13 +589,13 @@ describe('options', () => {
     ).toThrow(PortcullisError);
   });
 
-  it('whose chain fails cost the page its frames, and not the server', async () => {
+  it('with a chain that throws cost the page some frames, not the server', async () => {
     let fails = false;
-    const report = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
+    const figures = { name: 'own', version: 1, timing: 'off' as const, layers: [] };
     const chain = {
-      report() {
+      snapshot() {
         if (fails) throw new Error('a chain of their own');
-        return report;
+        return figures;
       },
     };
     const { page, clock } = setUp({ chain });
@@ -604,7 +608,7 @@ describe('options', () => {
     expect([page.snapshot().sequence, page.snapshot().layers]).toEqual([7, []]);
   });
 
-  it('leave no timer behind when they are wrong', () => {
+  it('that are wrong leave no timer behind', () => {
     const timers = new TimerManager();
     const manager = new ConnectionManager({}, timers);
     const before = timers.getActiveTimersCount();

@@ -18,10 +18,11 @@ import {
   type StateChange,
   TimerManager,
 } from '../dist/index.js';
-import { GcPacer } from '../dist/engine.js';
+import { GcPacer } from '../dist/resources/heap.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 import { inFull } from './fixtures/long.js';
+import { until } from './fixtures/until.js';
 
 const isLinux = process.platform === 'linux';
 const isBun = process.versions['bun'] !== undefined;
@@ -38,7 +39,7 @@ function monitored(
   options: ResourceMonitorOptions = silent,
   timers = new TimerManager(),
 ): ResourceMonitor {
-  const monitor = new ResourceMonitor(limits, timers, options);
+  const monitor = new ResourceMonitor(limits, { timers, ...options });
   monitors.push(monitor);
   return monitor;
 }
@@ -74,13 +75,13 @@ const MACHINE = {
 };
 
 afterEach(() => {
-  for (const monitor of monitors.splice(0)) monitor.stop();
+  for (const monitor of monitors.splice(0)) monitor.close();
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
 describe('figures', () => {
-  it.runIf(isLinux)('exist at once, except CPU, which needs two samples', async () => {
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+  it.runIf(isLinux)('are available at once, except CPU, which needs two samples', async () => {
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const { memoryUsage, activeConnections, activeRequests, cpuUsage } = monitor.getMetrics();
     const rss = process.memoryUsage.rss() / 2 ** 20;
     expect(memoryUsage).toBeGreaterThan(rss * 0.5);
@@ -96,7 +97,7 @@ describe('figures', () => {
     await vi.waitFor(() => expect(monitor.snapshot().loop.delayMs?.count).toBeGreaterThan(3), 5000);
   });
 
-  it('hold no NaN and no Infinity, whichever files are missing', () => {
+  it('of a snapshot contain no NaN and no Infinity as JSON, whichever files are missing', () => {
     for (const files of [
       {},
       MACHINE,
@@ -112,9 +113,9 @@ describe('figures', () => {
     }
   });
 
-  it('are null without /proc and cgroup, and the process counts as healthy', () => {
+  it('without /proc and cgroup are null, and the process is healthy', () => {
     const monitor = monitored(
-      { memory: { maxHeapSize: 100_000 } },
+      { memory: { maxHeapSizeMb: 100_000 } },
       { ...silent, root: machine({}).root, stalls: false },
     );
     expect(monitor.getMetrics()).toEqual({
@@ -158,8 +159,8 @@ describe('figures', () => {
     return found;
   }
 
-  it('have an age each under the same name: milliseconds, or null for a figure that is unknown', async () => {
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } });
+  it('have an age each under the same name: milliseconds, or null without a figure', async () => {
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });
     const check = (): void => {
       for (const [name, { figure, age }] of figuresAndAges(monitor)) {
         expect(figure, name).not.toBe(undefined);
@@ -179,7 +180,7 @@ describe('figures', () => {
     };
     check();
     const { ages, ...snapshot } = monitor.snapshot();
-    // Without an age: how the loop is watched, and lists whose entries have dates.
+    // Left out are settings, and lists whose entries have dates of their own.
     const names = Object.entries(snapshot).flatMap(([name, part]) =>
       typeof part === 'object' && part !== null && !Array.isArray(part)
         ? Object.keys(part).map((its) => `${name}.${its}`)
@@ -214,7 +215,7 @@ describe('figures', () => {
       '/sys/fs/cgroup/pod/app/cpu.max': '50000 100000',
     };
     const { root, put } = machine(files);
-    const monitor = monitored({ memory: { maxHeapSize: 200 } }, { ...silent, root });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 200 } }, { ...silent, root });
     await vi.waitFor(() => expect(monitor.snapshot().cpu.usedCpus).toBe(0), 5000);
     rmSync(join(root, '/proc/self/status'));
     const before = monitor.snapshot();
@@ -224,7 +225,7 @@ describe('figures', () => {
     );
     const { memory, cpu, ages } = monitor.snapshot();
     expect([memory.rssMb, cpu.cpus, cpu.quotaCpus]).toEqual([before.memory.rssMb, 4, 0.5]);
-    // Both come from the removed file; those below come from files that are read as often.
+    // `cpu.cpus` comes from the same file; the others are read as often from other files.
     expect(ages.cpu.cpus).toBe(ages.memory.rssMb);
     for (const age of [ages.memory.workingSetMb, ages.memory.limits, ages.cpu.usedCpus])
       expect(age).toBeLessThan(ages.memory.rssMb ?? 0);
@@ -234,11 +235,11 @@ describe('figures', () => {
     expect(monitor.snapshot().ages.memory.rssMb).toBeLessThan(1500);
   });
 
-  it('survive a /proc and cgroup that turn to nonsense: no state changes and nothing throws', async () => {
+  it('keep their state when /proc and cgroup turn to nonsense, and nothing throws', async () => {
     const { root, put } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const changes: StateChange[] = [];
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       { ...silent, gc: false, root, onStateChange: (change) => changes.push(change) },
     );
     await vi.waitFor(() => expect(changes.length).toBe(1), 5000);
@@ -249,7 +250,7 @@ describe('figures', () => {
     expect(monitor.snapshot().memory.rssMb).toBe(95);
   });
 
-  it('do not age by a wall clock that jumps, which makes no stall either', async () => {
+  it('neither age nor report a stall when the wall clock jumps', async () => {
     const monitor = monitored();
     const real = Date.now;
     const jump = vi.spyOn(Date, 'now');
@@ -257,19 +258,19 @@ describe('figures', () => {
       jump.mockImplementation(() => real() + hours * 3_600_000);
       await new Promise((resolve) => setTimeout(resolve, 300));
       expect(monitor.snapshot().ages.memory.limits).toBeLessThan(60_000);
-      // Blocks of the test runner itself may be listed.
+      // Real stalls of the test runner are reported with their real duration.
       expect(monitor.stalls().every(({ durationMs }) => durationMs < 60_000)).toBe(true);
     }
     jump.mockRestore();
   });
 
-  it('read the heap statistics of V8 once a second on Node, and never on Bun, where they walk the heap', async () => {
+  it('read V8’s heap statistics once a second on Node, and never on Bun, which walks the heap for them', async () => {
     const read = vi.spyOn(v8, 'getHeapStatistics');
     const root = machine({ ...MACHINE, '/proc/self/status': status(80) }).root;
     const start = performance.now();
-    // In the state `warning` every sample reads the heap.
+    // In the state `warning` every sample brings news, at which the heap may be measured.
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root },
     );
     await vi.waitFor(() => expect(performance.now() - start).toBeGreaterThan(1500), 5000);
@@ -282,11 +283,11 @@ describe('figures', () => {
 
   // A snapshot takes 0.3 ms on Node and 1.1 ms on Bun: `PORTCULLIS_LONG=1` takes 15,000, `npm test` 2,500.
   it.runIf(isLinux)(
-    'a million calls of everything leave memory as it was',
+    'do not grow memory over a million calls of every method',
     () => {
       const text = `
-      import { ResourceMonitor, TimerManager } from './dist/index.js';
-      const monitor = new ResourceMonitor({}, new TimerManager(), { log: false });
+      import { ResourceMonitor } from './dist/index.js';
+      const monitor = new ResourceMonitor({}, { log: false });
       const label = monitor.label('GET /');
       const round = () => {
         for (let i = 0; i < 200_000; i++) { monitor.requestStarted(label); monitor.mark(label); monitor.requestEnded(); monitor.shedMs(); monitor.getMetrics(); }
@@ -298,7 +299,7 @@ describe('figures', () => {
       const first = round();
       for (let i = 0; i < 3; i++) round();
       console.log(Math.round(round() - first));
-      monitor.stop();`;
+      monitor.close();`;
       const flags = 'bun' in process.versions ? [] : ['--expose-gc', '--input-type=module'];
       const { stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', text], {
         encoding: 'utf8',
@@ -310,7 +311,7 @@ describe('figures', () => {
     60_000,
   );
 
-  it('name the effective limit: the one that is used most', () => {
+  it('name the binding limit, the one with the highest percentage', () => {
     const { root } = machine({
       ...MACHINE,
       '/proc/self/status': status(200),
@@ -321,7 +322,7 @@ describe('figures', () => {
       '/sys/fs/cgroup/pod/cpu.max': '50000 100000\n',
     });
     const { memory, cpu } = monitored(
-      { memory: { maxHeapSize: 400 } },
+      { memory: { maxHeapSizeMb: 400 } },
       { ...silent, root },
     ).snapshot();
     expect(memory.effectiveLimit).toEqual({
@@ -332,11 +333,14 @@ describe('figures', () => {
       level: 1,
     });
     expect([cpu.cpus, cpu.quotaCpus, cpu.allowedCpus]).toEqual([4, 0.5, 0.5]);
-    const configured = monitored({ memory: { maxHeapSize: 210 } }, { ...silent, root }).snapshot();
-    expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSize');
+    const configured = monitored(
+      { memory: { maxHeapSizeMb: 210 } },
+      { ...silent, root },
+    ).snapshot();
+    expect(configured.memory.effectiveLimit?.source).toBe('maxHeapSizeMb');
   });
 
-  it('come with a warning if maxHeapSize is above the limit of the container', () => {
+  it('come with a warning if maxHeapSizeMb is above the container’s limit', () => {
     const { root } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': `${2 ** 28}`,
@@ -344,19 +348,19 @@ describe('figures', () => {
     });
     const lines: unknown[] = [];
     monitored(
-      { memory: { maxHeapSize: 512 } },
+      { memory: { maxHeapSizeMb: 512 } },
       { root, log: (level, message, details) => lines.push([level, message, details]) },
     );
     expect(lines).toEqual([
       [
         'warn',
-        'memory.maxHeapSize is above the limit of the cgroup, which binds first',
-        { maxHeapSize: 512, limit: 256, source: 'cgroup' },
+        'memory.maxHeapSizeMb is above the limit of the cgroup, which binds first',
+        { maxHeapSizeMb: 512, limitMb: 256, source: 'cgroup' },
       ],
     ]);
-    monitored({ memory: { maxHeapSize: 256 } }, { root, log: (...line) => lines.push(line) });
+    monitored({ memory: { maxHeapSizeMb: 256 } }, { root, log: (...line) => lines.push(line) });
     expect(lines.length).toBe(1);
-    // `memory.high` only throttles, so it is no effective limit.
+    // `memory.high` only throttles: no warning.
     const group = '/sys/fs/cgroup/pod/app/memory.';
     const { root: throttled } = machine({
       ...MACHINE,
@@ -365,14 +369,14 @@ describe('figures', () => {
       [`${group}current`]: '9',
     });
     const { memory } = monitored(
-      { memory: { maxHeapSize: 256 } },
+      { memory: { maxHeapSizeMb: 256 } },
       { root: throttled, log: (...line) => lines.push(line) },
     ).snapshot();
     expect(memory.limits.map(({ source }) => source)).toContain('cgroup_high');
     expect(lines.length).toBe(1);
   });
 
-  it('hold the pressure that the kernel reports, and null for the rest', () => {
+  it('of pressure are the kernel’s, and null where the kernel has none', () => {
     const some = 'some avg10=1.50 avg60=2.50 avg300=0.00 total=1\n';
     const { root } = machine({
       ...MACHINE,
@@ -381,8 +385,8 @@ describe('figures', () => {
     });
     const { memory, cpu, io } = monitored({}, { ...silent, root }).snapshot();
     expect([memory.pressure, cpu.pressure, io.pressure]).toEqual([
-      { some10: 1.5, some60: 2.5, full10: 0.5, scope: 'system' },
-      { some10: 1.5, some60: 2.5, full10: null, scope: 'system' },
+      { some10Percent: 1.5, some60Percent: 2.5, full10Percent: 0.5, scope: 'system' },
+      { some10Percent: 1.5, some60Percent: 2.5, full10Percent: null, scope: 'system' },
       null,
     ]);
   });
@@ -418,7 +422,25 @@ describe('figures', () => {
     expect(monitor.getMetrics().activeConnections).toBe(0);
   });
 
-  it('keep a thousand labels of a million; all others share one', () => {
+  it('count the connections of any object with a number `total`', () => {
+    const counted = { total: 3 };
+    const monitor = monitored({}, { ...silent, connections: [counted, { total: 4 }] });
+    expect(monitor.getMetrics().activeConnections).toBe(7);
+    counted.total = 1;
+    monitor.attach({ total: 10 });
+    expect([monitor.getMetrics().activeConnections, monitor.snapshot().activeConnections]).toEqual([
+      15, 15,
+    ]);
+    monitor.detach(counted);
+    monitor.detach({ total: 99 });
+    expect(monitor.getMetrics().activeConnections).toBe(14);
+    for (const junk of [{ total: '3' }, { total: undefined }, {}, null, 3])
+      expect(() => monitor.attach(junk as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'manager' }),
+      );
+  });
+
+  it('number 1,022 labels, and one more for all others', () => {
     const monitor = monitored();
     const first = monitor.label('GET /a');
     const numbers = new Set<number>();
@@ -435,46 +457,49 @@ describe('figures', () => {
 });
 
 describe('state', () => {
-  it.runIf(isLinux)('goes to warning and critical, with one log line each', async () => {
-    const { root, put } = machine(MACHINE);
-    const lines: [string, string][] = [];
-    const changes: StateChange[] = [];
-    const monitor = monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 50, criticalThreshold: 80 } },
-      {
-        root,
-        gc: false,
-        log: (level, message) => lines.push([level, message]),
-        onStateChange: (change) => changes.push(change),
-      },
-    );
-    put('/proc/self/status', status(60));
-    await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
-    expect(monitor.isHealthy()).toBe(true);
-    put('/proc/self/status', status(95));
-    await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
-    expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
-    expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
-      ['ok', 'warning', 60],
-      ['warning', 'critical', 95],
-    ]);
-    expect(lines).toEqual([
-      ['warn', 'WARNING: Memory usage high'],
-      ['error', 'CRITICAL: Memory usage exceeds threshold'],
-    ]);
-  });
+  it.runIf(isLinux)(
+    'goes to warning and critical, with one log line each in the documented words',
+    async () => {
+      const { root, put } = machine(MACHINE);
+      const lines: [string, string][] = [];
+      const changes: StateChange[] = [];
+      const monitor = monitored(
+        { memory: { maxHeapSizeMb: 100, warningThreshold: 50, criticalThreshold: 80 } },
+        {
+          root,
+          gc: false,
+          log: (level, message) => lines.push([level, message]),
+          onStateChange: (change) => changes.push(change),
+        },
+      );
+      put('/proc/self/status', status(60));
+      await vi.waitFor(() => expect(monitor.state).toBe('warning'), 10_000);
+      expect(monitor.isHealthy()).toBe(true);
+      put('/proc/self/status', status(95));
+      await vi.waitFor(() => expect(changes.length).toBe(2), 10_000);
+      expect([monitor.state, monitor.isHealthy()]).toEqual(['critical', false]);
+      expect(changes.map(({ from, to, percent }) => [from, to, percent])).toEqual([
+        ['ok', 'warning', 60],
+        ['warning', 'critical', 95],
+      ]);
+      expect(lines).toEqual([
+        ['warn', 'WARNING: Memory usage high'],
+        ['error', 'CRITICAL: Memory usage exceeds threshold'],
+      ]);
+    },
+  );
 
-  it('is critical at once in a process that begins above the threshold', () => {
+  it('is critical at once if the process starts above the threshold', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(91) });
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     expect([monitor.isHealthy(), monitor.state]).toEqual([false, 'critical']);
   });
 
-  it('critical requests a garbage collection, once in an interval, and records the freed memory', async () => {
+  it('requests one garbage collection per interval while critical, and records the freed memory', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(95) });
     const collections: unknown[] = [];
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root, onCollect: (record) => collections.push(record) },
     );
     await vi.waitFor(() => expect(collections.length).toBe(1), 10_000);
@@ -486,7 +511,7 @@ describe('state', () => {
     });
   });
 
-  it('limits garbage collection to 1 % of the time, and backs off when it frees less than 5 %', () => {
+  it('spends at most 1 % of all time on garbage collections, and backs off when they free less than 5 %', () => {
     const pacer = new GcPacer(30_000, 0.01);
     expect(pacer.isDue(0)).toBe(true);
     pacer.done(0, 50, 0.5);
@@ -504,24 +529,24 @@ describe('state', () => {
 });
 
 describe('a garbage collection at critical memory', () => {
-  it('comes with a snapshot that is not healthy', async () => {
+  it('finds a snapshot that is not healthy', async () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
-    const monitor = monitored({ memory: { maxHeapSize: 100 } }, { ...silent, root, gc: false });
+    const monitor = monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, root, gc: false });
     await expect.poll(() => monitor.state, { timeout: 10_000 }).toBe('critical');
     expect([monitor.isHealthy(), monitor.snapshot().isHealthy]).toEqual([false, false]);
   });
 
-  it('is requested as soon as the watcher reports it, and not again within gcInterval', async () => {
+  it('is requested as soon as the state is known, and only once within gcIntervalMs', async () => {
     const { root, put } = machine(MACHINE);
     const clock = new ManualClock();
     const collections: unknown[] = [];
     monitored(
-      { memory: { maxHeapSize: 100, gcInterval: 1_000_000 } },
+      { memory: { maxHeapSizeMb: 100, gcIntervalMs: 1_000_000 } },
       { ...silent, root, onCollect: (record) => collections.push(record) },
       new TimerManager({ clock }),
     );
     put('/proc/self/status', status(99));
-    // The clock of the polling timer stands still, so only the watcher can report it.
+    // The timers' clock stands still, so only the watcher's news can trigger it.
     await expect.poll(() => collections.length, { timeout: 10_000 }).toBe(1);
     for (let polls = 0; polls < 3; polls++) clock.advance(5000);
     expect(collections.length).toBe(1);
@@ -546,14 +571,14 @@ describe('a stall', () => {
     for (const id of [1, 2, 3]) await block(id);
     expect(new Set(stalls.map(({ id }) => id)).size).toBe(stalls.length);
     expect(stalls.map((stall) => stall.label).filter((text) => text !== null)).toEqual([]);
-    // A stall is over when it is reported; the two clocks differ by a millisecond.
+    // The stall had ended when it was reported; the two clocks differ by up to a millisecond.
     for (const [at, { startedAt, durationMs }] of stalls.entries())
       expect(startedAt + durationMs).toBeLessThanOrEqual(toldAt[at]! + 2);
   });
 });
 
 describe('options of a monitor', () => {
-  it('are read once each: later changes of the object do not count', async () => {
+  it('are read once at construction; later changes of the object have no effect', async () => {
     const { root, put } = machine({
       ...MACHINE,
       '/sys/fs/cgroup/pod/app/memory.max': String(100 * 2 ** 20),
@@ -570,7 +595,7 @@ describe('options of a monitor', () => {
       log: (_: string, message: string) => lines.push(message),
     };
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       new Proxy(options, {
         get: (target, name) => (
           reads.set(name, (reads.get(name) ?? 0) + 1),
@@ -595,7 +620,7 @@ describe('options of a monitor', () => {
 describe('shedding', () => {
   const pressed = (rssMb: number): ResourceMonitor =>
     monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { memory: { maxHeapSizeMb: 100, warningThreshold: 60, criticalThreshold: 90 } },
       {
         ...silent,
         gc: false,
@@ -604,7 +629,7 @@ describe('shedding', () => {
       },
     );
 
-  it('refuses in proportion between the thresholds, with retry delays that are spread', () => {
+  it('refuses in proportion between the thresholds, with a retry time that varies', () => {
     for (const [rssMb, of300] of [
       [10, 0],
       [60, 0],
@@ -626,7 +651,7 @@ describe('shedding', () => {
   it('is off by default', () => {
     const root = machine({ ...MACHINE, '/proc/self/status': status(99) }).root;
     expect(
-      monitored({ memory: { maxHeapSize: 100 } }, { ...silent, gc: false, root }).shedMs(),
+      monitored({ memory: { maxHeapSizeMb: 100 } }, { ...silent, gc: false, root }).shedMs(),
     ).toBe(0);
   });
 
@@ -647,7 +672,7 @@ describe('shedding', () => {
     ]);
   });
 
-  it('answers a client with 503 and Retry-After before the upgrade', async () => {
+  it('answers 503 with Retry-After before the upgrade', async () => {
     const server = createServer();
     const guard = guardWs({ limits: {}, monitor: pressed(95) });
     guard.attach(server, new WebSocketServer({ noServer: true }));
@@ -672,11 +697,11 @@ describe('shedding', () => {
 });
 
 describe.skipIf(!isBun)('an upgrade that passes the request limiter', () => {
-  it('is shed by one decision: the share is that of requests', async () => {
+  it('is shed once, not twice: at the same share as requests', async () => {
     const { Elysia } = await import('elysia');
     const { portcullis: plugin } = await import('../dist/elysia.js');
     const monitor = monitored(
-      { memory: { maxHeapSize: 100, warningThreshold: 60, criticalThreshold: 90 } },
+      { memory: { maxHeapSizeMb: 100, warningThreshold: 60, criticalThreshold: 90 } },
       {
         ...silent,
         gc: false,
@@ -715,7 +740,7 @@ describe.skipIf(!isBun)('an upgrade that passes the request limiter', () => {
 });
 
 describe('adapters', () => {
-  it('ws: count requests in flight, and shed them with 503 and Retry-After', async () => {
+  it('for ws count requests in flight, and shed them with 503 and Retry-After', async () => {
     const monitor = monitored();
     let release = (): void => undefined;
     const guard = guardWs({ limits: {}, monitor });
@@ -725,7 +750,7 @@ describe('adapters', () => {
     const shedding = guardWs({
       limits: {},
       monitor: monitored(
-        { memory: { maxHeapSize: 100 } },
+        { memory: { maxHeapSizeMb: 100 } },
         {
           ...silent,
           gc: false,
@@ -756,7 +781,7 @@ describe('adapters', () => {
     shedding.manager.cleanup();
   });
 
-  it('Elysia on Bun: a stall is attributed to its route or message, and liveness is never shed', () => {
+  it('for Elysia label a stall with its route or message, and never shed liveness', () => {
     const { root } = machine({ ...MACHINE, '/proc/self/status': status(99) });
     const { stdout, stderr } = spawnSync(
       'node_modules/.bin/bun',
@@ -768,7 +793,7 @@ describe('adapters', () => {
       during: 1,
       after: 0,
       connections: 1,
-      // A machine with too few CPUs may add stalls of other labels.
+      // A machine with too few CPUs may add other stalls.
       labels: expect.arrayContaining(['GET /block/:id', 'WebSocket message']) as string[],
       requests: 5,
       live: 200,
@@ -778,12 +803,13 @@ describe('adapters', () => {
 });
 
 interface Found {
+  readonly longestGapMs: number;
   readonly stalls: Stall[];
   readonly ring: Stall[];
   readonly loop: { readonly pauses: number; readonly stalls: number; readonly watch: string };
 }
 
-/** Runs a scene of fixtures/stalls.mjs in a process of its own. */
+/** Runs a scene of `fixtures/stalls.mjs` in its own process. */
 function stage(scene: string, file?: string): Found {
   const {
     stdout,
@@ -813,7 +839,7 @@ const own = (stalls: readonly Stall[]): readonly Stall[] =>
   );
 
 describe.runIf(isLinux)('stalls', () => {
-  it('are noticed while they last: the log has a line before the block ends', () => {
+  it('are logged while they last', () => {
     const folder = mkdtempSync(join(tmpdir(), 'portcullis-log-'));
     folders.push(folder);
     const file = join(folder, 'stalls.log');
@@ -844,12 +870,16 @@ describe.runIf(isLinux)('stalls', () => {
     expect(own(stage('futex').stalls)[0]).toMatchObject({ cause: 'blocked', systemCall: 'futex' });
   });
 
-  it('are not reported for an idle loop, nor for one that is busy with many short callbacks', () => {
-    expect(own(stage('idle').stalls)).toEqual([]);
-    expect(own(stage('many').stalls)).toEqual([]);
+  it('are not reported for an idle loop, nor for many short callbacks', () => {
+    for (const scene of ['idle', 'many']) {
+      const { stalls, longestGapMs } = stage(scene);
+      // A stall of the machine's making is no false one: the loop's own beats show it, too.
+      if (longestGapMs < 100) expect(own(stalls)).toEqual([]);
+      else expect(own(stalls).every(({ durationMs }) => durationMs <= longestGapMs)).toBe(true);
+    }
   });
 
-  it('are not reported for a process that was stopped for 2 s (SIGSTOP)', async () => {
+  it('are not reported for a process that SIGSTOP stopped for 2 s', async () => {
     const child = spawn(process.execPath, ['__test__/fixtures/stalls.mjs', 'stopped'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -866,7 +896,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(loop.pauses).toBeGreaterThanOrEqual(1);
   });
 
-  it('are noticed without figures of the kernel, by challenging the loop; the cause is then unknown', async () => {
+  it('are noticed without the kernel’s figures by challenges, with the cause unknown', async () => {
     const found: Stall[] = [];
     const monitor = monitored(
       {},
@@ -883,7 +913,7 @@ describe.runIf(isLinux)('stalls', () => {
     expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
   });
 
-  it('can be switched off', () => {
+  it('can be turned off', () => {
     expect(monitored({}, { ...silent, stalls: false }).snapshot().loop).toMatchObject({
       watch: 'off',
       delayMs: null,
@@ -902,7 +932,7 @@ describe('workers', () => {
       worker.once('error', reject);
     });
 
-  it('add to the figures of the process, whose totals stay when a worker ends', async () => {
+  it('add to the process’s figures, and totals stay when one ends', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process;
     const threads = await Promise.all(
@@ -924,7 +954,7 @@ describe('workers', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it.runIf(isLinux)('count their stalls in the totals that other threads see', async () => {
+  it.runIf(isLinux)('have their stalls in the totals that other threads read', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.stalls;
     const thread = await start({ name: 'blocked', requests: 0, inFlight: 0, block: 600 });
@@ -933,13 +963,13 @@ describe('workers', () => {
   });
 
   // `PORTCULLIS_LONG=1` starts 60; the soak ends 100 workers that have a monitor and much else.
-  it('that start and end, by stop() or by force, leave nothing behind', async () => {
+  it('that start and end, by close() or by force, leave nothing behind', async () => {
     const monitor = monitored();
     const before = monitor.snapshot().process.threads.length;
     for (let round = 0; round < inFull(3, 10); round++) {
       const threads = await Promise.all(
         [0, 1, 2, 3, 4, 5].map((n) =>
-          start({ name: `w${n}`, requests: 1, inFlight: 1, stop: n % 2 === 0 }),
+          start({ name: `w${n}`, requests: 1, inFlight: 1, close: n % 2 === 0 }),
         ),
       );
       await Promise.all(threads.map((thread) => thread.terminate()));
@@ -958,13 +988,13 @@ describe('workers', () => {
 });
 
 describe('the end', () => {
-  it('comes by stop(), more than once, or with the timers, and keeps the last figures', () => {
+  it('close() may be called again, follows the timers’ end, and keeps the figures', () => {
     const timers = new TimerManager();
-    const monitor = monitored({ memory: { maxHeapSize: 1_000_000 } }, silent, timers);
+    const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } }, silent, timers);
     expect(timers.getActiveTimersCount()).toBe(1);
     const { memoryUsage } = monitor.getMetrics();
     timers.cleanup();
-    monitor.stop();
+    monitor.close();
     monitor[Symbol.dispose]();
     expect([monitor.getMetrics().memoryUsage, monitor.isHealthy()]).toEqual([memoryUsage, true]);
     expect(monitor.stalls()).toEqual([]);
@@ -973,9 +1003,44 @@ describe('the end', () => {
     monitor.requestEnded();
   });
 
-  it('does not hold the process, stopped or not', () => {
-    for (const last of ['', 'monitor.stop();']) {
-      const text = `import { ResourceMonitor, TimerManager } from './dist/index.js'; const monitor = new ResourceMonitor({}, new TimerManager()); ${last}`;
+  it('closes its own timers, but not given ones', () => {
+    const timers = new TimerManager();
+    const [own, given] = [monitored(), monitored({}, silent, timers)];
+    given.close();
+    expect([
+      timers.getActiveTimersCount(),
+      timers.setTimeout(() => undefined, 1e6).hasRef(),
+    ]).toEqual([0, true]);
+    timers.cleanup();
+    own.close();
+    expect(() => own.snapshot()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
+  it('stop() is the same as close()', () => {
+    const ends = ['close', 'stop'] as const;
+    const left = ends.map((end) => {
+      const timers = new TimerManager();
+      const monitor = monitored({}, silent, timers);
+      monitor[end]();
+      monitor[end]();
+      const codeOf = (): unknown => {
+        try {
+          return monitor.snapshot();
+        } catch (error) {
+          return (error as PortcullisError).code;
+        }
+      };
+      return [timers.getActiveTimersCount(), monitor.stalls(), codeOf()];
+    });
+    expect(left).toEqual([
+      [0, [], 'ERR_CLOSED'],
+      [0, [], 'ERR_CLOSED'],
+    ]);
+  });
+
+  it('a process exits by itself, with its monitor closed or not', () => {
+    for (const last of ['', 'monitor.close();']) {
+      const text = `import { ResourceMonitor } from './dist/index.js'; const monitor = new ResourceMonitor({}); ${last}`;
       const { stderr, status: code } = spawnSync(
         process.execPath,
         ['--input-type=module', '-e', text],
@@ -1000,17 +1065,17 @@ describe('bad input', () => {
 
   it.each<[string, unknown, unknown, string, string]>([
     ['no limits', undefined, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
-    ['limits that are none', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
-    ['a section of another name', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
+    ['limits that are a number', 5, {}, 'ERR_INVALID_ARG_TYPE', 'limits'],
+    ['an unknown section', { memry: {} }, {}, 'ERR_UNKNOWN_OPTION', 'memry'],
     [
-      'a warning above critical',
+      'a warning threshold above critical',
       { memory: { warningThreshold: 95 } },
       {},
       'ERR_OUT_OF_RANGE',
       'memory.warningThreshold',
     ],
     [
-      'a critical above 100',
+      'a critical threshold above 100',
       { memory: { criticalThreshold: 101 } },
       {},
       'ERR_OUT_OF_RANGE',
@@ -1018,27 +1083,27 @@ describe('bad input', () => {
     ],
     [
       'a size that is NaN',
-      { memory: { maxHeapSize: Number.NaN } },
+      { memory: { maxHeapSizeMb: Number.NaN } },
       {},
       'ERR_OUT_OF_RANGE',
-      'memory.maxHeapSize',
+      'memory.maxHeapSizeMb',
     ],
     [
       'a size with a unit',
-      { memory: { maxHeapSize: '512MB' } },
+      { memory: { maxHeapSizeMb: '512MB' } },
       {},
       'ERR_INVALID_ARG_TYPE',
-      'memory.maxHeapSize',
+      'memory.maxHeapSizeMb',
     ],
     [
-      'a gc interval below 0',
-      { memory: { gcInterval: -1 } },
+      'a garbage collection interval below 0',
+      { memory: { gcIntervalMs: -1 } },
       {},
       'ERR_OUT_OF_RANGE',
-      'memory.gcInterval',
+      'memory.gcIntervalMs',
     ],
-    ['options that are none', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
-    ['an option of another name', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
+    ['options that are null', {}, null, 'ERR_INVALID_ARG_TYPE', 'options'],
+    ['an unknown option', {}, { stall: {} }, 'ERR_UNKNOWN_OPTION', 'stall'],
     [
       'a threshold of 19 ms',
       {},
@@ -1047,20 +1112,14 @@ describe('bad input', () => {
       'stalls.thresholdMs',
     ],
     [
-      'a threshold of half a ms more',
+      'a threshold with a fraction',
       {},
       { stalls: { thresholdMs: 100.5 } },
       'ERR_OUT_OF_RANGE',
       'stalls.thresholdMs',
     ],
     ['stalls that are true', {}, { stalls: true }, 'ERR_INVALID_ARG_TYPE', 'stalls'],
-    [
-      'a log of another kind',
-      {},
-      { stalls: { log: 'stdout' } },
-      'ERR_INVALID_ARG_TYPE',
-      'stalls.log',
-    ],
+    ['an unknown log', {}, { stalls: { log: 'stdout' } }, 'ERR_INVALID_ARG_TYPE', 'stalls.log'],
     [
       'a log without a path',
       {},
@@ -1077,10 +1136,10 @@ describe('bad input', () => {
     ],
     ['a budget of 0', {}, { gc: { budget: 0 } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
     ['a budget that is NaN', {}, { gc: { budget: Number.NaN } }, 'ERR_OUT_OF_RANGE', 'gc.budget'],
-    ['a hook that is no function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
-    ['a name that is empty', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
+    ['a hook that is not a function', {}, { onStall: 5 }, 'ERR_INVALID_ARG_TYPE', 'onStall'],
+    ['an empty name', {}, { name: '' }, 'ERR_INVALID_ARG_TYPE', 'name'],
     [
-      'connections of another kind',
+      'connections without a total',
       {},
       { connections: [{}] },
       'ERR_INVALID_ARG_TYPE',
@@ -1100,14 +1159,36 @@ describe('bad input', () => {
       'ERR_OUT_OF_RANGE',
       'shedding.retryAfterMs',
     ],
-    ['a root that is no path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
+    ['a root that is not a path', {}, { root: 5 }, 'ERR_INVALID_ARG_TYPE', 'root'],
   ])('%s', (_, limits, options, code, field) => {
-    const error = refusal(() => new ResourceMonitor(limits as never, timers, options as never));
+    const error = refusal(() => new ResourceMonitor(limits as never, options as never));
     expect([error.code, error.field]).toEqual([code, field]);
   });
 
-  it('missing timers, an empty label, a value that is no manager', () => {
-    expect(refusal(() => new ResourceMonitor({}, {} as never)).field).toBe('timerManager');
+  it('accepts timers as second argument or as an option, but not both', () => {
+    const own = new TimerManager();
+    const positional = new ResourceMonitor({}, own, silent);
+    monitors.push(positional, new ResourceMonitor({}, own));
+    monitored({}, silent, own);
+    expect(own.getActiveTimersCount()).toBe(3);
+    own.cleanup();
+    expect(() => positional.snapshot()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    for (const [make, field] of [
+      [() => new ResourceMonitor({}, timers, { timers }), 'timers'],
+      [() => new ResourceMonitor({}, timers, { log: 5 } as never), 'log'],
+      [() => new ResourceMonitor({}, timers, null as never), 'options'],
+      [() => new ResourceMonitor({}, undefined as never, {}), 'timerManager'],
+      [() => new ResourceMonitor({}, {} as never, silent), 'timerManager'],
+      [() => new ResourceMonitor({}, 5 as never), 'options'],
+      [() => new ResourceMonitor({}, { timers: {} as never }), 'timers'],
+    ] as const) {
+      const error = refusal(make);
+      expect([error.code, error.field]).toEqual(['ERR_INVALID_ARG_TYPE', field]);
+    }
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('refuses an empty label, and an object that counts no connections', () => {
     const monitor = monitored();
     expect(refusal(() => monitor.label('')).field).toBe('label');
     expect(refusal(() => monitor.attach({} as never)).field).toBe('manager');
@@ -1117,17 +1198,27 @@ describe('bad input', () => {
     expect(timers.getActiveTimersCount()).toBe(0);
   });
 
-  it.runIf(isLinux)('strict timers that were cleaned up leave no thread behind', () => {
+  it.runIf(isLinux)('leaves no thread behind when its strict timers are closed', async () => {
     const timers = new TimerManager({ strict: true });
-    timers.cleanup();
-    expect(refusal(() => new ResourceMonitor({}, timers, silent)).code).toBe('ERR_CLOSED');
-    const names = readdirSync('/proc/self/task').map((thread) =>
-      readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim(),
+    timers.close();
+    expect(refusal(() => new ResourceMonitor({}, { timers, ...silent })).code).toBe('ERR_CLOSED');
+    const names = (): string[] =>
+      readdirSync('/proc/self/task').flatMap((thread) => {
+        try {
+          return [readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim()];
+        } catch {
+          // The thread ended between the two reads.
+          return [];
+        }
+      });
+    // The thread of the test before this one may still be on its way out.
+    await until(
+      () => !names().includes('portcullis'),
+      () => names().join(),
     );
-    expect(names).not.toContain('portcullis');
   });
 
-  it('a label that is no number is ignored', () => {
+  it('ignores a label that is not a number', () => {
     const monitor = monitored();
     for (const junk of [Number.NaN, -1, 1e300, 'x', null, undefined, {}, 2 ** 40]) {
       monitor.requestStarted(junk as never);
@@ -1137,7 +1228,7 @@ describe('bad input', () => {
     expect(monitor.snapshot().activeRequests).toBe(0);
   });
 
-  it('a hook that throws becomes a process warning', async () => {
+  it('turns an error of a hook into a warning', async () => {
     const warnings: Error[] = [];
     const listener = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listener);
@@ -1146,7 +1237,7 @@ describe('bad input', () => {
       throw new Error('of the hook');
     };
     const monitor = monitored(
-      { memory: { maxHeapSize: 100 } },
+      { memory: { maxHeapSizeMb: 100 } },
       { ...silent, gc: false, root, onStateChange: hook },
     );
     await vi.waitFor(

@@ -3,12 +3,14 @@ import {
   GracefulShutdown,
   PortcullisError,
   type ShutdownOptions,
-  type ShutdownPart,
-  type ShutdownSocket,
-  type SocketWatcher,
+  type Drainable,
   TimerManager,
 } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
+
+// As a drainable of the user's own gets them.
+type SocketWatcher = Parameters<NonNullable<Drainable['watchSockets']>>[0];
+type ShutdownSocket = Parameters<SocketWatcher['opened']>[0];
 
 const lost: unknown[] = [];
 const note = (error: unknown): void => void lost.push(error);
@@ -67,7 +69,7 @@ class Sockets {
     for (const watcher of this.watchers) watcher.gone(socket);
   }
 
-  part(more: Partial<ShutdownPart> = {}): ShutdownPart {
+  drainable(more: Partial<Drainable> = {}): Drainable {
     return {
       name: 'sockets',
       sockets: () => this.open,
@@ -160,7 +162,59 @@ describe('a shutdown', () => {
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
-  it('handles no signals by default', () => {
+  it('close() takes the signals away and shuts nothing down, as the end of a block does', async () => {
+    const listening = (): number => process.listenerCount('SIGTERM');
+    const { timers, shutdown } = setUp({ signals: ['SIGTERM'] });
+    timers.setTimeout(() => undefined, 1000);
+    expect(listening()).toBe(1);
+    shutdown.close();
+    shutdown.close();
+    expect([listening(), shutdown.phase, timers.getActiveTimersCount()]).toEqual([0, 'running', 1]);
+    const other = setUp({ signals: ['SIGTERM'] }).shutdown;
+    other[Symbol.dispose]();
+    expect([listening(), other.phase]).toEqual([0, 'running']);
+    // It can still be told to shut down.
+    expect(await shutdown.shutdown()).toMatchObject({ graceful: true, timersCleared: 1 });
+  });
+
+  it('await using shuts down', async () => {
+    const { shutdown } = setUp({ signals: ['SIGTERM'] });
+    await shutdown[Symbol.asyncDispose]();
+    expect([shutdown.phase, process.listenerCount('SIGTERM')]).toEqual(['stopped', 0]);
+    expect((await shutdown.shutdown()).reason).toBe('disposed');
+  });
+
+  it('takes its timers as an option, as an argument, or makes its own', async () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    timers.setTimeout(() => undefined, 1000);
+    const positional = new GracefulShutdown(timers, { preDrainDelayMs: 0 });
+    expect(await positional.shutdown()).toMatchObject({ timersCleared: 1 });
+    expect(await new GracefulShutdown().shutdown()).toMatchObject({ graceful: true });
+    const own = new GracefulShutdown({ preDrainDelayMs: 0 });
+    own.close();
+    expect(await own.shutdown()).toMatchObject({ graceful: true, timersCleared: 0 });
+    const refused = (run: () => unknown, field: string): void =>
+      expect(run).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }));
+    refused(() => new GracefulShutdown(timers, { timers } as never), 'timers');
+    refused(() => new GracefulShutdown({ timers: {} } as never), 'timers');
+    refused(() => new GracefulShutdown(undefined as never, {}), 'timerManager');
+    refused(() => new GracefulShutdown(5 as never), 'options');
+    refused(() => new GracefulShutdown(timers, null as never), 'options');
+  });
+
+  it('refuses what cannot be drained, by the name of its field', () => {
+    const { shutdown } = setUp();
+    for (const [drainable, field] of [
+      [null, 'drainable'],
+      [{}, 'drainable.name'],
+      [{ name: 'http', drain: true }, 'drainable.drain'],
+    ] as const)
+      expect(() => shutdown.add(drainable as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field }),
+      );
+  });
+
+  it('installs no signals unless told to', () => {
     setUp();
     expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
   });
@@ -223,7 +277,7 @@ describe('a shutdown', () => {
     const never = (): Promise<never> => new Promise(() => undefined);
     for (let i = 0; i < 5; i++) sockets.add(true);
     shutdown.add(
-      sockets.part({
+      sockets.drainable({
         drain: never,
         whenIdle: never,
         stop: never,
@@ -251,7 +305,7 @@ describe('a shutdown', () => {
       closeReason: 'Restart',
     });
     for (let i = 0; i < 100; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
     expect((await result).websocketsClosed).toEqual({ acknowledged: 100, forced: 0 });
@@ -272,7 +326,7 @@ describe('a shutdown', () => {
   it('terminates only the clients that never answer the close', async () => {
     const { clock, shutdown, sockets } = setUp({ closeTimeoutMs: 200, drainWindowMs: 0 });
     for (let i = 0; i < 10; i++) sockets.add(i < 3);
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await pass(clock, 190);
     expect([shutdown.phase, sockets.terminated]).toEqual(['draining', 0]);
@@ -288,7 +342,7 @@ describe('a shutdown', () => {
   it('does not count clients that leave by themselves, and ends early when all have left', async () => {
     const { clock, shutdown, sockets } = setUp({ drainWindowMs: 5000 });
     for (let i = 0; i < 5; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await turn();
     const left = sockets.open.size;
@@ -308,7 +362,7 @@ describe('a shutdown', () => {
       closeTimeoutMs: 300,
     });
     for (let i = 0; i < 50; i++) sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     shutdown.onShutdown('quick', () => undefined, { timeoutMs: 900 });
     const result = shutdown.shutdown();
     await pass(clock, 1000, 5);
@@ -336,7 +390,7 @@ describe('a shutdown', () => {
   it('closes a client that opens while it drains', async () => {
     const { clock, shutdown, sockets } = setUp({ drainWindowMs: 1000 });
     sockets.add();
-    shutdown.add(sockets.part());
+    shutdown.add(sockets.drainable());
     const result = shutdown.shutdown();
     await turn();
     sockets.add();
@@ -351,7 +405,7 @@ describe('a shutdown', () => {
     const order: string[] = [];
     sockets.add();
     shutdown.add(
-      sockets.part({
+      sockets.drainable({
         drain: () => void order.push(`drained with ${sockets.closes.length} closed`),
       }),
     );
@@ -444,7 +498,7 @@ describe('a shutdown', () => {
     expect([atHook, timers.getActiveTimersCount()]).toEqual([2, 0]);
   });
 
-  it('survives parts that throw everywhere', async () => {
+  it('survives drainables that throw everywhere', async () => {
     const { clock, shutdown } = setUp({
       onPhase: () => {
         throw new Error('onPhase');
@@ -454,7 +508,7 @@ describe('a shutdown', () => {
       },
     });
     const fail = (): never => {
-      throw new Error('part');
+      throw new Error('drainable');
     };
     shutdown.add({
       name: 'bad',
@@ -467,7 +521,7 @@ describe('a shutdown', () => {
       stop: fail,
       destroy: fail,
     });
-    const reject = (): Promise<never> => Promise.reject(new Error('part'));
+    const reject = (): Promise<never> => Promise.reject(new Error('drainable'));
     shutdown.add({ name: 'worse', drain: reject, whenIdle: reject, stop: reject, destroy: reject });
     const result = shutdown.shutdown();
     await pass(clock, 100);

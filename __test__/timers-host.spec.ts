@@ -121,7 +121,7 @@ describe('fake timers of sinon', () => {
     await timers.sleep(1);
     await timers.sleep(60);
     expect(fired.at(-1)).toBe('armed under the fake');
-    timers.cleanup();
+    timers.close();
   });
 });
 

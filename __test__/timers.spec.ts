@@ -138,12 +138,12 @@ describe('intervals', () => {
   });
 });
 
-describe('cleanup', () => {
-  it('clears all timers, also from a callback; later ones are inert, or refused by strict managers', async () => {
+describe('close', () => {
+  it('clears all, also from a callback; later timers are inert, counted, or refused', async () => {
     const { clock, timers, log } = manual();
     const scope = timers.scope('request');
     scope.setTimeout(() => log.push('scoped'), 5);
-    timers.setTimeout(() => log.push(JSON.stringify(timers.cleanup())), 1);
+    timers.setTimeout(() => log.push(JSON.stringify(timers.close())), 1);
     timers.setInterval(() => log.push('same batch'), 1);
     const sleeping = timers.sleep(100);
     clock.advance(50);
@@ -154,10 +154,10 @@ describe('cleanup', () => {
       .ref()
       .refresh();
     clock.advance(50);
-    expect(timers.report()).toMatchObject({ active: 0, inert: 1 });
-    expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
+    expect(timers.snapshot()).toMatchObject({ active: 0, inert: 1 });
+    expect(timers.close()).toEqual({ timeouts: 0, intervals: 0 });
     const strict = new TimerManager({ clock, strict: true });
-    strict.cleanup();
+    strict.close();
     expect(() => strict.setTimeout(() => 0, 1)).toThrow(
       expect.objectContaining({ code: 'ERR_CLOSED' }),
     );
@@ -185,7 +185,7 @@ describe('cleanup', () => {
       expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', field: 'name' }),
     );
     expect(timers.getActiveTimersCount()).toBe(0);
-    expect(timers.cleanup()).toEqual({ timeouts: 0, intervals: 0 });
+    expect(timers.close()).toEqual({ timeouts: 0, intervals: 0 });
     for (const [field, junk] of Object.entries({
       strict: 'yes',
       name: 5,
@@ -202,15 +202,35 @@ describe('cleanup', () => {
     for (let i = 0; i < 100; i++) {
       clock.advance(2 ** 31 + 200.25);
       timers.setTimeout(() => 0, 2 ** 40);
-      expect(timers.report().timers.every((timer) => timer.ageMs >= 0)).toBe(true);
+      expect(timers.snapshot().timers.every((timer) => timer.ageMs >= 0)).toBe(true);
     }
   });
 
-  it('reports leaks by name', () => {
+  it('cleanup() is close(), and so is the end of a block', () => {
+    const counted = (end: (timers: TimerManager) => unknown): unknown => {
+      const { timers } = manual();
+      timers.setTimeout(() => 0, 5);
+      timers.scope().setInterval(() => 0, 5);
+      const result = end(timers);
+      timers.setTimeout(() => 0, 5);
+      return [result, timers.snapshot()];
+    };
+    const closed = counted((timers) => timers.close());
+    expect(closed).toMatchObject([
+      { timeouts: 1, intervals: 1 },
+      { active: 0, inert: 1 },
+    ]);
+    expect(counted((timers) => timers.cleanup())).toEqual(closed);
+    expect(counted((timers) => (timers[Symbol.dispose](), { timeouts: 1, intervals: 1 }))).toEqual(
+      closed,
+    );
+  });
+
+  it('names what leaks', () => {
     const { clock, timers } = manual();
     timers.scope('job').setInterval(() => 0, { delayMs: 50, name: 'poll' });
     clock.advance(20);
-    expect(timers.report()).toMatchObject({ active: 1, nextInMs: 30, oldestAgeMs: 20 });
+    expect(timers.snapshot()).toMatchObject({ active: 1, nextInMs: 30, oldestAgeMs: 20 });
     expect(() => timers.assertNoLeaks()).toThrow(/job\/poll/);
   });
 });
@@ -254,6 +274,6 @@ describe('on the host', () => {
     timers.setTimeout(() => log.push('left'), 60_000);
     vi.useRealTimers();
     expect(timers.getActiveTimersCount()).toBe(1);
-    timers.cleanup();
+    timers.close();
   });
 });

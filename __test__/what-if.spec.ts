@@ -15,7 +15,7 @@ import {
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
-// The "What if" sections of docs/api/: calls made twice, after the end, with NaN, with a hook that throws.
+// The tables "What if" of docs/api/: a call twice, after the end, with NaN, with a hook that throws.
 const junk = (value: unknown): never => value as never;
 const fails = (code: string): object => expect.objectContaining({ code });
 
@@ -23,7 +23,7 @@ describe('a connection manager', () => {
   const timers = new TimerManager({ clock: new ManualClock() });
   const ip = '192.0.2.1';
 
-  it('is called twice', () => {
+  it('is called twice, and after its end', () => {
     const manager = new ConnectionManager({}, timers);
     const { connection } = manager.addConnection('a', new FakeSocket(), ip);
     expect(manager.addConnection('a', new FakeSocket(), ip)).toMatchObject({
@@ -44,13 +44,19 @@ describe('a connection manager', () => {
     if (!lease.success) throw new Error('refused');
     expect([manager.abort(lease), manager.abort(lease)]).toEqual([true, false]);
     expect(manager.commit(lease, 'b', new FakeSocket())).toMatchObject({ code: 'stale_lease' });
-    manager.cleanup();
-    manager.cleanup();
+    manager.close();
+    manager.close();
     expect([manager.reserve(ip), manager.addConnection('c', new FakeSocket(), ip)]).toEqual([
       fails('closed'),
       fails('closed'),
     ]);
-    expect([manager.getStats().totalConnections, manager.cleanupStaleConnections()]).toEqual([
+    for (const change of [
+      () => manager.drain(),
+      () => manager.resume(),
+      () => manager.updateLimits({}),
+    ])
+      expect(change).toThrow(fails('ERR_CLOSED'));
+    expect([manager.snapshot().totalConnections, manager.cleanupStaleConnections()]).toEqual([
       0, 0,
     ]);
   });
@@ -65,12 +71,12 @@ describe('a connection manager', () => {
       throw new Error('gone');
     });
     connection!.close();
-    expect(manager.getStats().totalConnections).toBe(0);
+    expect(manager.snapshot().totalConnections).toBe(0);
     expect(() => manager.updateLimits({ maxConnectionsPerIp: Number.NaN })).toThrow(
       fails('ERR_OUT_OF_RANGE'),
     );
-    expect(manager.getStats().limits).toEqual({});
-    manager.cleanup();
+    expect(manager.snapshot().limits).toEqual({});
+    manager.close();
   });
 });
 
@@ -87,18 +93,20 @@ describe('a timer manager', () => {
     timers.clearTimeout(timer);
     timers.clearTimeout(timer);
     timers.clearTimeout(junk({}));
-    expect([timers.cleanup(), timers.cleanup()]).toEqual([
+    expect([timers.close(), timers.close()]).toEqual([
       { timeouts: 0, intervals: 0 },
       { timeouts: 0, intervals: 0 },
     ]);
     timers.setTimeout(fired, 1).refresh();
     clock.advance(10);
-    expect([fired.mock.calls.length, timers.getActiveTimersCount(), timers.report().inert]).toEqual(
-      [2, 0, 1],
-    );
+    expect([
+      fired.mock.calls.length,
+      timers.getActiveTimersCount(),
+      timers.snapshot().inert,
+    ]).toEqual([2, 0, 1]);
     await expect(timers.sleep(1)).rejects.toThrow(fails('ERR_CLOSED'));
     const strict = new TimerManager({ clock, strict: true });
-    strict.cleanup();
+    strict.close();
     expect(() => strict.setTimeout(fired, 1)).toThrow(fails('ERR_CLOSED'));
   });
 });
@@ -176,7 +184,7 @@ describe('a token verifier', () => {
     });
     verifier.revoke({ jti: 'a', exp: 4e9 });
     verifier.revoke({ jti: 'a', exp: 4e9 });
-    expect(verifier.stats().revocations).toBe(1);
+    expect(verifier.snapshot().revocations).toBe(1);
     expect(() => verifier.revoke({ jti: 'b', exp: 4e9 })).toThrow(
       fails('ERR_TOO_MANY_REVOCATIONS'),
     );
@@ -193,13 +201,13 @@ describe('a token verifier', () => {
 });
 
 describe('a monitor', () => {
-  it('is stopped twice, and read afterwards', () => {
-    const monitor = new ResourceMonitor({}, new TimerManager(), {});
+  it('is closed twice, and asked afterwards', () => {
+    const monitor = new ResourceMonitor({});
     monitor.mark(Number.NaN);
     for (let count = 0; count < 3; count++) monitor.requestEnded();
     expect(monitor.getMetrics().activeRequests).toBe(0);
-    monitor.stop();
-    monitor.stop();
+    monitor.close();
+    monitor.close();
     expect([monitor.isHealthy(), monitor.state, monitor.stalls(), monitor.shedMs()]).toEqual([
       true,
       'ok',
@@ -211,7 +219,7 @@ describe('a monitor', () => {
 });
 
 describe('metrics', () => {
-  it('get NaN, are ended twice, and stopped', () => {
+  it('are given NaN, ended twice, and closed', () => {
     const metrics = new ProductionMetrics();
     expect([metrics.checkTargets(), metrics.generateReport().metrics.healthScore]).toEqual([
       true,
@@ -228,8 +236,8 @@ describe('metrics', () => {
       inFlight: 0,
       windows: { lifetime: { requests: 1 } },
     });
-    metrics.stop();
-    metrics.stop();
+    metrics.close();
+    metrics.close();
     metrics.recordRequest(1);
     expect(metrics.generateReport().windows.lifetime.requests).toBe(2);
   });
@@ -278,9 +286,18 @@ describe('a router', () => {
     expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({
       problem: { code: 'handler_failed' },
     });
-    expect(router.parse('x')).toMatchObject({ code: 'invalid_json' });
-    expect(router.parse(junk(5))).toMatchObject({ code: 'invalid_envelope' });
-    expect(router.parse(new Uint8Array(1))).toMatchObject({ code: 'not_text' });
+    for (const [raw, code] of [
+      ['x', 'invalid_json'],
+      [5, 'invalid_envelope'],
+      [new Uint8Array(1), 'not_text'],
+    ])
+      expect(router.parse(raw)).toMatchObject({ success: false, problem: { code } });
+    router.close();
+    router.close();
+    expect(() => router.on('late', () => undefined)).toThrow(fails('ERR_CLOSED'));
+    expect(await router.receive('{"type":"boom"}', junk({}))).toMatchObject({
+      problem: { code: 'unknown_type' },
+    });
   });
 });
 

@@ -103,13 +103,13 @@ describe('a client that leaves during identify', () => {
       `GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
     );
     const waiting = (): number =>
-      guard.manager.timers.report().timers.filter(({ name }) => name === 'identify').length;
+      guard.manager.timers.snapshot().timers.filter(({ name }) => name === 'identify').length;
     await expect.poll(() => asked.length).toBe(1);
     expect(waiting()).toBe(1);
     client[go]();
     await expect.poll(waiting).toBe(0);
     expect(asked[0]?.destroyed).toBe(true);
-    expect(guard.stats().unidentified).toEqual({});
+    expect(guard.snapshot().authDenials).toEqual({});
   });
 
   it('leaves no listener on the socket of one that stays', async () => {
@@ -135,7 +135,7 @@ describe('a client that leaves during identify', () => {
 it('keeps no seat after strict timers were cleaned up, and the error is reported', async () => {
   const timers = new TimerManager({ strict: true });
   const manager = new ConnectionManager({}, timers);
-  const guard = portcullis({ manager, websockets: { pingInterval: 100 } });
+  const guard = portcullis({ manager, websockets: { pingIntervalMs: 100 } });
   const [server, url] = await listening(guard);
   timers.cleanup();
   const webSocketServer = new WebSocketServer({ noServer: true });
@@ -150,4 +150,65 @@ it('keeps no seat after strict timers were cleaned up, and the error is reported
   const client = new WebSocket(url);
   const [code] = (await once(client, 'close')) as [number];
   expect([code, thrown]).toEqual([1011, ['ERR_CLOSED', 0]]);
+});
+
+describe('close() of a guard', () => {
+  it('ends the manager and the timers that it made, more than once too', async () => {
+    const guard = portcullis({ limits: {}, websockets: {} });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    const client = new WebSocket(url);
+    await once(client, 'open');
+    expect(guard.manager.getStats().totalConnections).toBe(1);
+    const closed = once(client, 'close');
+    guard.close();
+    guard[Symbol.dispose]();
+    expect((await closed)[0]).toBe(1001);
+    expect(guard.manager.timers.getActiveTimersCount()).toBe(0);
+    const refused = new WebSocket(url);
+    const [{ message }] = (await once(refused, 'error')) as [Error];
+    expect(message).toContain('503');
+  });
+
+  it('leaves a manager and timers that it was given open', () => {
+    const timers = new TimerManager();
+    ends.push(() => timers.close());
+    const manager = new ConnectionManager({}, timers);
+    portcullis({ manager }).close();
+    expect(manager.isOpen).toBe(true);
+    const own = portcullis({ limits: {}, timers });
+    own.close();
+    expect([own.manager.isOpen, timers.isOpen()]).toEqual([false, true]);
+  });
+});
+
+describe('an upgrade that is no WebSocket handshake', () => {
+  const ask = async (url: string, upgrade: string): Promise<string> => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    socket.write(
+      `GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`,
+    );
+    const [data] = (await once(socket, 'data')) as [Buffer];
+    socket.destroy();
+    return String(data).split('\r\n')[0]!;
+  };
+
+  it('takes no seat, and is answered with 400', async () => {
+    let asked = 0;
+    const guard = portcullis({ limits: {}, identify: () => String(asked++) });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    expect(await ask(url, 'h2c')).toBe('HTTP/1.1 400 Bad Request');
+    expect([asked, guard.manager.getStats().admitted]).toEqual([0, 0]);
+  });
+
+  it('is left to another listener that handles its protocol', async () => {
+    const guard = portcullis({ limits: {} });
+    const [server, url] = await listening(guard);
+    guard.attach(server, new WebSocketServer({ noServer: true }));
+    server.on('upgrade', ({ headers }, socket) => {
+      if (headers.upgrade === 'other') socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n');
+    });
+    expect(await ask(url, 'other')).toBe('HTTP/1.1 101 Switching Protocols');
+  });
 });

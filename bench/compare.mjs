@@ -1,4 +1,4 @@
-// What every benchmark shares: contestants interleaved in one process, medians, ratios.
+// Shared by all benchmarks: runs contestants in turn in one process, and prints medians and ratios.
 import { cpus } from 'node:os';
 
 export const host =
@@ -6,16 +6,11 @@ export const host =
 export const machine = `${host}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}`;
 export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
-/** Runs the contestants in turn, `rounds` times; prints medians and by how much the last beats the first, and gives the medians. */
-export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
-  const figures = contestants.map(() => []);
-  for (let round = 0; round < rounds; round++) {
-    contestants.forEach((_, offset) => {
-      // Another one begins each time: none is always the first after a collection.
-      const at = (offset + round) % contestants.length;
-      figures[at].push(contestants[at][1](round));
-    });
-  }
+/**
+ * Prints the medians of the contestants, and by how much each differs from the first; returns the
+ * medians.
+ */
+function reportMedians(title, contestants, figures, unit) {
   const medians = figures.map(median);
   report(
     title,
@@ -25,24 +20,39 @@ export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
   return medians;
 }
 
-/** The same for contestants that return promises. */
+/**
+ * Runs the contestants in turn, `rounds` times, and prints their medians. Each round begins with
+ * another contestant: none always runs first after a garbage collection.
+ * @param contestants a name and a function that returns a figure each
+ */
+export function compare(title, contestants, { rounds = 9, unit = 'ns' } = {}) {
+  const figures = contestants.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    contestants.forEach((_, offset) => {
+      const at = (offset + round) % contestants.length;
+      figures[at].push(contestants[at][1](round));
+    });
+  }
+  return reportMedians(title, contestants, figures, unit);
+}
+
+/**
+ * As `compare`, for functions that return promises. Its own loop: `compare` must not pay for an
+ * `await`.
+ */
 export async function compareAsync(title, contestants, { rounds = 15, unit = 'ns' } = {}) {
   const figures = contestants.map(() => []);
   for (let round = 0; round < rounds; round++) {
     for (let offset = 0; offset < contestants.length; offset++) {
       const at = (offset + round) % contestants.length;
-      // One by one, or they would not be timed apart.
+      // One after the other: promises that run at the same time cannot be timed apart.
       figures[at].push(await contestants[at][1](round));
     }
   }
-  report(
-    title,
-    contestants.map(([name], at) => [name, median(figures[at])]),
-    unit,
-  );
+  return reportMedians(title, contestants, figures, unit);
 }
 
-/** Prints figures and their ratio. */
+/** Prints figures and their ratio to the first. */
 export function report(title, rows, unit) {
   const first = rows[0][1];
   console.log(title);
@@ -61,8 +71,8 @@ const amount = (value) =>
   Number.isInteger(value) ? String(value) : value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0);
 
 /**
- * What is wanted of a figure, and whether it is met, as text; `verdict` prints it.
- * @param want `most` or `least`, and `aim` in the same direction
+ * Renders a figure with its target, and whether it is met.
+ * @param want the target `most` or `least`, and an `aim` in the same direction
  */
 export function verdictText(title, got, unit, { most, least, aim }) {
   const must = most ?? least;
@@ -80,12 +90,12 @@ export function verdictText(title, got, unit, { most, least, aim }) {
   return `  ${title.padEnd(36)}${(Number.isFinite(got) ? amount(got) : '-').padStart(9)} ${unit.padEnd(4)} ${wanted.padEnd(34)} ${word}`;
 }
 
-/** Prints what is wanted of a figure beside what it is. */
+/** Prints a figure with its target. */
 export function verdict(title, got, unit, want) {
   console.log(verdictText(title, got, unit, want));
 }
 
-/** Nanoseconds per call of `run(i)`. */
+/** Returns the nanoseconds of a call of `run(i)`. */
 export function timed(count, run) {
   const start = performance.now();
   for (let i = 0; i < count; i++) run(i);

@@ -1,35 +1,24 @@
-// The connection index against the plan's design in plain JavaScript.
-// npm run bench, or: node bench/connections.mjs [live]
+// Compares the connection index with the same design in plain JavaScript.
+// Run: npm run bench, or: node bench/connections.mjs [live]
 import { randomUUID } from 'node:crypto';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { compare, machine, timed } from './compare.mjs';
+import { LIMITS, addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';
 
 const live = Number(process.argv[2] ?? 10_000);
-const socket = { close() {} };
-const limits = {
-  maxTotalConnections: 4e6,
-  maxConnectionsPerIp: 100,
-  maxConnectionsPerUser: 100,
-  connectionTimeoutMs: 3e7,
-  cleanupIntervalMs: 1e7,
-};
 const fill = (manager) => {
   for (let i = 0; i < live; i++)
-    manager.addConnection(
-      `live-${i}`,
-      socket,
-      `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`,
-      `user-${i}`,
-    );
+    manager.addConnection(`live-${i}`, socket, addressOf(i), `user-${i}`);
   return manager;
 };
-const twin = fill(new TwinConnectionManager(limits));
-const ours = fill(new ConnectionManager(limits, new TimerManager()));
+const twin = fill(new TwinConnectionManager(LIMITS));
+const ours = fill(new ConnectionManager(LIMITS, new TimerManager()));
 console.log(`${machine}, ${live} live`);
 
 const connection = ours.connections.get('live-7');
-// Loops of their own: a call through a shared harness would cost as much as the message.
+// Each contestant has its own loop: a call through a shared harness would cost as much as the
+// message.
 const MESSAGES = 5e6;
 compare('a message: twin.updateActivity(id) against connection.received(bytes)', [
   [
@@ -50,7 +39,7 @@ compare('a message: twin.updateActivity(id) against connection.received(bytes)',
   ],
 ]);
 
-// Fresh strings, as a server has them: flat, and never seen by the contestant.
+// Fresh strings, as in a server: flat, and new to the contestant.
 const BATCH = 1000;
 const BATCHES = 10;
 let batch = 0;
@@ -75,11 +64,11 @@ compare(
     ['twin', cycle(twin)],
     ['portcullis', cycle(ours)],
   ],
-  // Short turns, many of them: a twin that is rebuilding its maps in one is no yardstick.
+  // Many short turns: the median leaves out those in which the twin rebuilds its maps.
   { rounds: 51 },
 );
 
-const atCap = new ConnectionManager({ ...limits, maxConnectionsPerIp: 1 }, new TimerManager());
+const atCap = new ConnectionManager({ ...LIMITS, maxConnectionsPerIp: 1 }, new TimerManager());
 atCap.addConnection('only', socket, '192.0.2.1', 'user');
 let serial = 0;
 compare('at the per-IP cap', [

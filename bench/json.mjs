@@ -1,10 +1,11 @@
-// The JSON scanner: its speed, what it adds to JSON.parse, and what a hostile body costs. Run: node bench/json.mjs
+// Measures the JSON scanner: its speed, its cost beside JSON.parse, and the cost of a hostile body.
+// Run: node bench/json.mjs
 import { parseJson, scanJson } from '../dist/index.js';
 import { compare, machine, median, timed } from './compare.mjs';
 
 console.log(machine);
 
-/** Records as an API sends them; another seed, another text. */
+/** Returns records as an API sends them; each seed gives another text. */
 function records(bytes, seed) {
   const list = [];
   for (let i = 0, size = 2; size < bytes; i++) {
@@ -23,7 +24,7 @@ function records(bytes, seed) {
   return JSON.stringify(list);
 }
 
-/** Fresh strings: no two calls see the same object, nor a text that was hashed. */
+/** Returns fresh strings: each call sees an object of its own, and no string with a cached hash. */
 const copies = (text, count) =>
   Array.from({ length: count }, () => Buffer.from(text).toString('latin1'));
 
@@ -36,7 +37,7 @@ for (const bytes of [1 << 10, 16 << 10, 1 << 20]) {
   const gigabytes = [];
   for (let round = 0; round < 9; round++) {
     const each = timed(count, () => {
-      if (!scanJson(buffer, limits).ok) throw new Error('refused');
+      if (!scanJson(buffer, limits).success) throw new Error('refused');
     });
     gigabytes.push(size / each);
   }
@@ -97,7 +98,7 @@ for (const [name, text] of Object.entries(hostile)) {
           'JSON.parse',
           () => timed(1, () => JSON.parse(form === 'string' ? text : buffer.toString())),
         ],
-        ['refusal', () => timed(1, () => scanJson(input).ok)],
+        ['refusal', () => timed(1, () => scanJson(input).success)],
       ],
       { rounds: 7 },
     );

@@ -1,27 +1,20 @@
-// How large the addon is, and how long an import of portcullis takes in a process that has done nothing
-// else: node bench/load-time.mjs [--rounds 31]
+// Measures the size of the addon, and the import of portcullis in a fresh process.
+// Run: node bench/load-time.mjs [--rounds 31]
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { readOptions } from '../scripts/lib/options.mjs';
+import { root, tool } from '../scripts/lib/project.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const [option = '--rounds', text = '31', ...more] = process.argv.slice(2);
-const rounds = Number(text);
-if (
-  option !== '--rounds' ||
-  more.length > 0 ||
-  !Number.isInteger(rounds) ||
-  rounds < 1 ||
-  rounds > 1000
-) {
-  console.error('portcullis: the only option is --rounds, a whole number from 1 to 1000');
-  process.exit(1);
-}
+const { rounds } = readOptions(
+  'node bench/load-time.mjs [options]\n  --rounds N    processes for each figure, 1 to 1000 (default 31)',
+  { rounds: { type: 'integer', least: 1, most: 1000, default: 31 } },
+);
 const entry = pathToFileURL(join(root, 'dist', 'index.js')).href;
 const addon = readdirSync(join(root, 'native')).find((name) => name.endsWith('.node'));
-const bun = join(root, 'node_modules', '.bin', 'bun');
+const bun = tool('bun');
 if (addon === undefined || !existsSync(join(root, 'dist', 'index.js')))
   throw new Error('run "npm run build" first');
 

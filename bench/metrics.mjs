@@ -1,4 +1,5 @@
-// Recording and reporting: against prom-client's histogram with three labels, and against nothing at all.
+// Measures recording and reporting. Recording is compared with prom-client's histogram with three
+// labels.
 import promClient from 'prom-client';
 import { ProductionMetrics, ResourceMonitor, TimerManager } from '../dist/index.js';
 import { compare, machine, median, report, timed, verdict } from './compare.mjs';
@@ -7,7 +8,7 @@ const CALLS = 500_000;
 const timers = new TimerManager();
 console.log(`${machine}`);
 
-// What a server sees: eight series, durations that differ.
+// The requests of a server: eight series, with varying durations.
 const series = Array.from({ length: 8 }, (_, at) => ({
   route: `/users/:id/${at}`,
   method: at % 2 === 0 ? 'GET' : 'POST',
@@ -53,7 +54,7 @@ compare('the same, always of one route', [
   ],
 ]);
 
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const watched = new ProductionMetrics({ timers, monitor });
 const [, byHandNs, byAdapterNs] = compare(
   'whole cost of a request: two clock readings, in flight, breadcrumb, histogram',
@@ -80,7 +81,7 @@ const [, byHandNs, byAdapterNs] = compare(
         timed(CALLS, (i) => {
           const { route, method } = series[i & 7];
           const startMs = watched.begin(0, true);
-          watched.finish(startMs, watched.found(route, method, true), 200, false, true);
+          watched.finish(startMs, watched.routeFound(route, method, true), 200, false, true);
         }),
     ],
     [
@@ -93,7 +94,7 @@ const [, byHandNs, byAdapterNs] = compare(
 verdict('startRequest + end', byHandNs, 'ns', { most: 200, aim: 150 });
 verdict('as the adapters do it', byAdapterNs, 'ns', { most: 200, aim: 150 });
 
-// Quantiles against a sorted vector.
+// The quantiles, compared with those of a sorted array.
 const sample = Float64Array.from({ length: 200_000 }, () => 10 ** (Math.random() * 5 - 1));
 const exact = new ProductionMetrics({ timers });
 for (const value of sample) exact.recordRequest(value, single);
@@ -118,7 +119,7 @@ report(
 );
 verdict('the greater', Math.max(...errors), '%', { most: 1, aim: 0.5 });
 
-// 10,000 series each, as text.
+// The text of 10,000 series.
 const ROUTES = 625;
 const many = new ProductionMetrics({ timers, maxRoutes: 1000 });
 const registry = new promClient.Registry();
@@ -179,5 +180,5 @@ const bytes = Buffer.byteLength(JSON.stringify(busy.generateReport()));
 report(`generateReport, 400 routes, ${bytes} bytes`, [['portcullis', median(reports)]], 'ms');
 verdict('generateReport()', median(reports), 'ms', { most: 1 });
 verdict('its size', bytes / 1024, 'KB', { most: 16 });
-timers.cleanup();
+timers.close();
 process.exit(0);

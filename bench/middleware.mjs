@@ -1,5 +1,5 @@
-// The middleware chain against koa-compose: 10 layers and a final next, per layer.
-// node bench/middleware.mjs [async|sync|always|netted|execute]
+// Compares the middleware chain with koa-compose: 10 layers and a final next, time per layer.
+// Run: node bench/middleware.mjs [async|sync|always|netted|execute]
 import compose from 'koa-compose';
 import { PerformantMiddlewareChain, TimerManager } from '../dist/index.js';
 import { compareAsync, machine, median, report, timed } from './compare.mjs';
@@ -9,15 +9,16 @@ const RUNS = 20_000;
 const timers = new TimerManager();
 console.log(`${machine}, ${LAYERS} layers`);
 
-// Layers, final next and loop of its own for each: what an engine makes of one's does not change another's.
+// Each contestant has its own layers, final next and loop: an engine optimises those of one
+// contestant without regard to the others.
 const own = (text) => new Function(`return ${text}`)();
-// And a text of its own for each: of layers of one text an engine makes one function.
+// Each layer has its own text: from layers of one text, an engine makes one function.
 let texts = 0;
 const layersOf = (text) =>
   Array.from({ length: LAYERS }, () =>
     own(text.replace('context.depth++', `context.depth += ${++texts}`)),
   );
-// As a literal is: engines compare those by their address.
+// Interned, like a literal: engines compare such strings by address.
 const literal = (text) => Object.keys({ [text]: 0 })[0];
 const items = (layers) =>
   layers.map((middleware, at) => ({ name: literal(`layer${at}`), middleware }));
@@ -69,7 +70,7 @@ const subjects = {
       '(context, next) => { context.depth++; return next(); }',
       '() => Promise.resolve()',
     ),
-  // The net costs where a layer's text does not show that it waits.
+  // A layer whose text does not show that it awaits `next()` gets a listener for lost rejections.
   netted: () =>
     contest(
       'async layer whose text does not show that it waits',

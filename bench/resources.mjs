@@ -1,4 +1,5 @@
-// The monitor: what reading it costs, how soon it notices a stall, what the watcher itself uses.
+// Measures the monitor: the cost of reading it, its delay in noticing a stall, the CPU time of its
+// watcher.
 import { readFileSync, readdirSync } from 'node:fs';
 import { ConnectionManager, ResourceMonitor, TimerManager } from '../dist/index.js';
 import { compare, machine, timed, verdict } from './compare.mjs';
@@ -9,11 +10,15 @@ const CALLS = 200_000;
 const timers = new TimerManager();
 const manager = new ConnectionManager({}, timers);
 const found = [];
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, {
-  connections: manager,
-  onStall: (stall) => found.push(stall),
-  log: false,
-});
+const monitor = new ResourceMonitor(
+  { memory: { maxHeapSizeMb: 4096 } },
+  {
+    timers,
+    connections: manager,
+    onStall: (stall) => found.push(stall),
+    log: false,
+  },
+);
 const idle = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const spin = (ms) => {
   for (const end = performance.now() + ms; performance.now() < end;);
@@ -40,7 +45,7 @@ verdict('getMetrics()', metricsNs / 1000, 'us', { most: 2 });
 await idle(300);
 found.length = 0;
 
-// The watcher's own thread, by the kernel's account.
+// CPU time of the watcher's thread, as the kernel counts it.
 const watcher = () => {
   if (process.platform !== 'linux') return Number.NaN;
   const task = readdirSync('/proc/self/task').find(
@@ -73,11 +78,11 @@ await used('loaded in full, short callbacks', 8000, LOADED, async (end) => {
 const starved = ({ cause }) => cause === 'starved' || cause === 'throttled';
 const falsely = found.filter((stall) => !starved(stall)).length;
 console.log(
-  `stalls reported in 26 s of idling and of short callbacks: ${falsely} false, ${found.length - falsely} for want of a CPU`,
+  `stalls reported in 26 s of idling and of short callbacks: ${falsely} false, ${found.length - falsely} because no CPU was free`,
 );
 verdict('false stalls', falsely, '', { most: 0 });
 
-// Blocks of 150 ms after idling for a random while: every other asleep in a system call.
+// Blocks the loop for 150 ms after random idle times: every second time asleep in a system call.
 const late = { busy: [], asleep: [] };
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 let random = 7;
@@ -98,7 +103,7 @@ for (let i = 0; i < STALLS; i++) {
     );
 }
 console.log(
-  `${STALLS} staged stalls, ${missed} missed; noticed so long after the threshold of ${THRESHOLD} ms`,
+  `${STALLS} staged stalls, ${missed} missed; delay of the notice after the threshold of ${THRESHOLD} ms`,
 );
 for (const [title, times] of Object.entries({ ...late, all: [...late.busy, ...late.asleep] })) {
   times.sort((a, b) => a - b);
@@ -111,7 +116,7 @@ for (const [title, times] of Object.entries({ ...late, all: [...late.busy, ...la
 verdict('staged stalls missed', missed, '', { most: 0 });
 
 const start = performance.now();
-monitor.stop();
-verdict('stop()', performance.now() - start, 'ms', { most: 50 });
+monitor.close();
+verdict('close()', performance.now() - start, 'ms', { most: 50 });
 manager.cleanup();
 if (kept === -1) console.log(kept);

@@ -1,14 +1,14 @@
-// npm run bench: every figure of docs/benchmarks.md, on Node and on Bun, one process a subject. Builds what is stale.
-import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+// npm run bench: measures every figure of docs/benchmarks.md, on Node and on Bun, each subject in a
+// process of its own. Builds the stale parts first.
+import { readOptions } from '../scripts/lib/options.mjs';
+import { build, run, tool } from '../scripts/lib/project.mjs';
 import { report } from './compare.mjs';
 
 const HOSTS = {
   node: ['Node', process.execPath, ['--expose-gc']],
-  bun: ['Bun', 'node_modules/.bin/bun', []],
+  bun: ['Bun', tool('bun'), []],
 };
-/** The arguments of each run of a subject, in the order they run. */
+/** The subjects, in the order in which they run, with the arguments of each of their runs. */
 const SUBJECTS = {
   'load-time': [['--rounds', '11']],
   connections: [[], ['1000000']],
@@ -22,55 +22,24 @@ const SUBJECTS = {
   tokens: [[]],
 };
 const MEMORY = ['memory', 'timer-memory'];
-// Its server runs on Bun, its clients on Node.
+// The server of this subject runs on Bun, its clients on Node.
 const SERVER = 'server';
 const ALL = [...Object.keys(SUBJECTS), ...MEMORY, SERVER];
 const USAGE = `npm run bench -- [options]
   --host node|bun    one of the two hosts only
   --only A,B         some subjects only: ${ALL.join(', ')}`;
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const fail = (sentence) => {
-  console.error(`portcullis: ${sentence}.\n\n${USAGE}`);
-  process.exit(1);
-};
-const given = (() => {
-  try {
-    return parseArgs({
-      options: { host: { type: 'string' }, only: { type: 'string' }, help: { type: 'boolean' } },
-    }).values;
-  } catch (error) {
-    return fail(error.message);
-  }
-})();
-if (given.help) {
-  console.log(USAGE);
-  process.exit(0);
-}
-if (given.host !== undefined && !Object.hasOwn(HOSTS, given.host))
-  fail(`--host must be node or bun, not "${given.host}"`);
-const wanted = given.only?.split(',') ?? ALL;
-for (const name of wanted)
-  if (!ALL.includes(name)) fail(`--only must be of ${ALL.join(', ')}, not "${name}"`);
-
-const run = (command, args, stdio) => {
-  const { status, stdout } = spawnSync(command, args, {
-    cwd: root,
-    encoding: 'utf8',
-    stdio: ['ignore', stdio, 'inherit'],
-  });
-  if (status !== 0) process.exit(status ?? 1);
-  return stdout;
-};
-run(process.execPath, ['scripts/build.mjs'], 'inherit');
-for (const [name, command, flags] of given.host === undefined
-  ? Object.values(HOSTS)
-  : [HOSTS[given.host]]) {
+const { host, only: wanted } = readOptions(USAGE, {
+  host: { type: 'string', of: Object.keys(HOSTS) },
+  only: { type: 'list', of: ALL, default: ALL },
+});
+build();
+for (const [name, command, flags] of host === undefined ? Object.values(HOSTS) : [HOSTS[host]]) {
   for (const [subject, runs] of Object.entries(SUBJECTS)) {
     if (wanted.includes(subject))
-      for (const args of runs) run(command, [...flags, `bench/${subject}.mjs`, ...args], 'inherit');
+      for (const args of runs) run(command, [...flags, `bench/${subject}.mjs`, ...args]);
   }
-  const bytes = (...args) => Number(run(command, [...flags, ...args], 'pipe'));
+  const bytes = (...args) => Number(run(command, [...flags, ...args], { stdout: 'pipe' }));
   if (wanted.includes('memory')) {
     report(
       `${name}: resident memory per connection, 1,000,000 of them, every IP and user distinct`,
@@ -93,5 +62,4 @@ for (const [name, command, flags] of given.host === undefined
     );
   }
 }
-if (wanted.includes(SERVER) && given.host !== 'node')
-  run(process.execPath, ['bench/server.mjs'], 'inherit');
+if (wanted.includes(SERVER) && host !== 'node') run(process.execPath, ['bench/server.mjs']);

@@ -1,4 +1,4 @@
-// The servers of bench/server.mjs: a bare Elysia, or one of the builder.
+// The servers of bench/server.mjs: a bare Elysia server, or one of ElysiaServerBuilder.
 import { Elysia } from 'elysia';
 import { ElysiaServerBuilder } from '../dist/elysia.js';
 
@@ -24,7 +24,7 @@ if (process.argv[2] === 'twin') {
     )
     .start();
   process.on('SIGTERM', () => {
-    // A beat of 5 ms: what it is late by, the loop was blocked.
+    // An interval of 5 ms: its delay is the time for which the loop was blocked.
     let blockMs = 0;
     let last = performance.now();
     const beat = setInterval(() => {

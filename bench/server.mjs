@@ -1,30 +1,26 @@
-// The plan's load test (its section 3.2), and the end of a busy server, on Bun: a server process, and clients in this one.
-// npm run bench, or: node bench/server.mjs
+// Measures 1,000 connects with one ping each, and the shutdown of a busy server on Bun. The clients
+// run in this process.
+// Run: npm run bench, or: node bench/server.mjs
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
+import { root, tool } from '../scripts/lib/project.mjs';
 import { machine, median, verdict } from './compare.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const CLIENTS = 1000;
 const REQUESTS = 50;
 const ROUNDS = 5;
 
 async function start(twin) {
-  const server = spawn(
-    'node_modules/.bin/bun',
-    ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'],
-    {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-    },
-  );
+  const server = spawn(tool('bun'), ['bench/server.bun.ts', twin ? 'twin' : 'portcullis'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
   const [line] = await once(server.stdout, 'data');
   return { server, port: Number(/:(\d+)/.exec(String(line))[1]) };
 }
 
-/** Opens the clients as the plan's test does, and lets each ping once. */
+/** Opens all clients at once and lets each ping once. */
 async function load(twin) {
   const { server, port } = await start(twin);
   const before = performance.now();
@@ -40,7 +36,7 @@ async function load(twin) {
   return { server, port, clients, setUpMs: opened - before, trips: answered - opened };
 }
 
-/** Ends it while it is busy; what became of everybody. */
+/** Shuts a server down while it is busy; counts lost requests and clients that were told. */
 async function end({ server, port, clients }) {
   const codes = clients.map((client) => once(client, 'close').then(([code]) => code));
   let lost = 0;
@@ -50,7 +46,7 @@ async function end({ server, port, clients }) {
       .then((text) => text === 'slow' || lost++)
       .catch(() => lost++),
   );
-  // They are in flight when the server says so.
+  // Wait until the server counts all of them as in flight.
   const stats = async () =>
     (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()).requests.active;
   while ((await stats()) < REQUESTS);

@@ -1,14 +1,14 @@
-// The longest block of the loop by a stale sweep: a million live, a thousand of them stale.
+// Measures the longest block of the event loop by an idle sweep: a million connections, a thousand
+// of them idle.
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { ManualClock } from '../dist/testing.js';
 import { machine, median, report } from './compare.mjs';
+import { addressOf, socket } from './population.mjs';
 import { TwinConnectionManager } from './twin.mjs';
 
 const live = Number(process.argv[2] ?? 1_000_000);
 const ROUNDS = 5;
-const socket = { close() {} };
 const limits = { maxTotalConnections: 4e6, connectionTimeoutMs: 60_000, cleanupIntervalMs: 5000 };
-const ip = (i) => `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
 console.log(`${machine}, ${live} live, 1,000 of them stale, worst of each of ${ROUNDS} sweeps`);
 
 const twin = new TwinConnectionManager({
@@ -19,11 +19,11 @@ const twin = new TwinConnectionManager({
 const clock = new ManualClock();
 const ours = new ConnectionManager(limits, new TimerManager({ clock }));
 for (let i = 0; i < live; i++) {
-  twin.addConnection(`c${i}`, socket, ip(i), `u${i}`);
-  ours.addConnection(`c${i}`, socket, ip(i), `u${i}`);
+  twin.addConnection(`c${i}`, socket, addressOf(i), `u${i}`);
+  ours.addConnection(`c${i}`, socket, addressOf(i), `u${i}`);
 }
 let serial = 0;
-// Scattered, and never the same twice.
+// Scattered over all connections, and different in each round.
 const stale = () => Array.from({ length: 1000 }, () => `c${(serial++ * 7919) % live}`);
 const oursBlocks = [];
 const twinBlocks = [];
@@ -36,7 +36,7 @@ for (let round = 0; round < ROUNDS; round++) {
     if (other !== undefined) other.lastActivity = Date.now() - 120_000;
   }
   const before = ours.connections.size;
-  // Every step of the clock is a turn of the loop: the longest of them is the block.
+  // Each step of the clock is a turn of the event loop; the longest turn is the block.
   let worst = 0;
   for (let step = 0; step < 5200; step++) {
     const start = performance.now();

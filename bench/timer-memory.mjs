@@ -1,13 +1,15 @@
-// Memory of a pending timer whose handle is not kept: node --expose-gc bench/timer-memory.mjs <host|none|capture>
-// One contestant a process: what one frees, the other would reuse. By heap and buffers on Node; by
-// resident set on Bun, whose heap figures leave out what matters. Prints bytes per timer.
+// Prints the memory of a pending timer whose handle is dropped, bytes.
+// Run: node --expose-gc bench/timer-memory.mjs <host|none|capture>
+// Each contestant has its own process: one would reuse the memory that the other has freed. On Node
+// the figure is heap and buffers; on Bun it is the resident set, because Bun's heap figures omit
+// part of this memory.
 import { TimerManager } from '../dist/index.js';
 
 const MANY = 1_000_000;
 const noop = () => undefined;
 const isBun = 'bun' in process.versions;
 const used = async () => {
-  // What was freed goes back to the system a while later.
+  // Freed memory returns to the system after a while.
   for (let round = 0; round < 3; round++) {
     for (let i = 0; i < 3; i++) {
       if (isBun) globalThis.Bun.gc(true);

@@ -1,4 +1,4 @@
-// Timers against the host's own: schedule and cancel with 100,000 live.
+// Compares timers with those of the host: schedule and cancel with 100,000 live timers.
 import { TimerManager } from '../dist/index.js';
 import { compare, machine } from './compare.mjs';
 
@@ -15,7 +15,7 @@ for (let i = 0; i < LIVE; i++) {
   plain.setTimeout(noop, 1e7 + i).unref();
   capturing.setTimeout(noop, 1e7 + i).unref();
 }
-// A loop of its own for each: what one makes of the call does not change another's.
+// Each contestant has its own loop: an engine optimises its calls without regard to the others.
 const churn = (target) =>
   new Function(
     'target',

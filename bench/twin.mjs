@@ -1,4 +1,4 @@
-// The yardstick: the plan's connection manager as it stands there, without its timer.
+// The twin: the same connection manager in plain JavaScript, without its timer.
 export class TwinConnectionManager {
   connections = new Map();
   connectionsByIp = new Map();
@@ -73,7 +73,7 @@ export class TwinConnectionManager {
       try {
         connection.socket.close(1001, 'Connection timeout');
       } catch {
-        // As in the plan.
+        // The design ignores errors of `close`.
       }
       this.removeConnection(id);
     }

@@ -1,3 +1,4 @@
+// A server from ElysiaServerBuilder, on Bun. Run: bun examples/builder.ts
 import { ElysiaServerBuilder } from '../dist/elysia.js';
 
 const server = await new ElysiaServerBuilder({

@@ -1,10 +1,11 @@
+// Limits on bare Bun. Run: bun examples/bun.ts
 import { portcullis } from '../dist/bun.js';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
 const server = Bun.serve({
   port: Number(process.env['PORT'] ?? 3000),
   fetch: guard.fetch((request, server) =>
-    server.upgrade(request) ? undefined : Response.json(guard.manager.getStats()),
+    server.upgrade(request) ? undefined : Response.json(guard.manager.snapshot()),
   ),
   websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
 });

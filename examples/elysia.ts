@@ -1,9 +1,10 @@
+// Limits on Bun with Elysia. Run: bun examples/elysia.ts
 import { Elysia } from 'elysia';
 import { portcullis } from '../dist/elysia.js';
 
 const app = new Elysia()
   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
   .ws('/ws', { message: (ws, message) => void ws.send(message) })
-  .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+  .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
   .listen(Number(process.env['PORT'] ?? 3000));
 console.log(`listening on ${app.server?.url.href ?? ''}: WebSocket at /ws, counts at /stats`);

@@ -1,4 +1,4 @@
-// A server that shows itself: open /portcullis. `npm start` runs it, with traffic.
+// A server with the live page at /portcullis. `npm start` runs it, with traffic.
 import { Elysia } from 'elysia';
 import {
   PerformantMiddlewareChain,
@@ -9,7 +9,7 @@ import {
 import { portcullis } from '../dist/elysia.js';
 
 const timers = new TimerManager({ name: 'server' });
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, timers, { log: false });
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [
@@ -24,8 +24,7 @@ const chain = new PerformantMiddlewareChain<{ path: string }>(
         context.path === '/flaky' ? Promise.reject(new Error('audit')) : next(),
     },
   ],
-  timers,
-  { timing: 'always', onError: () => undefined },
+  { timers, timing: 'always', onError: () => undefined },
 );
 
 const guard = portcullis({
@@ -55,7 +54,7 @@ const app = new Elysia()
     for (const end = performance.now() + 400; performance.now() < end;);
     return 'blocked the event loop for 400 ms';
   })
-  .get('/stats', ({ portcullis }) => portcullis.manager.getStats())
+  .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
   .ws('/ws', { message: (ws, message) => void ws.send(message) })
   .listen({
     port: Number(process.env['PORT'] ?? 3000),

@@ -1,12 +1,12 @@
-// Tokens, metrics and a graceful end, on Node with `ws`: node examples/tokens.mjs
-// A browser connects by `new WebSocket(url, ['bearer', token])`, since it cannot set headers.
+// Tokens, metrics and a graceful shutdown, on Node with `ws`. Run: node examples/tokens.mjs
+// A browser cannot set headers: it connects with `new WebSocket(url, ['bearer', token])`.
 import { createHmac, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { GracefulShutdown, ProductionMetrics, TimerManager, TokenVerifier } from '../dist/index.js';
 import { connectionOf, portcullis } from '../dist/ws.js';
 
-// What an identity provider does elsewhere.
+// Issues tokens, in place of an identity provider.
 const secret = randomBytes(32);
 const part = (value) => Buffer.from(value).toString('base64url');
 const issue = (sub) => {
@@ -25,7 +25,7 @@ const guard = portcullis({
   timers,
   metrics,
 });
-const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
+const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
 
 const server = createServer(
   guard.request(async (request, response) => {
@@ -46,9 +46,9 @@ webSocketServer.on('connection', (ws) =>
   ws.on('message', (data) => ws.send(`${connectionOf(ws)?.userId}: ${data}`)),
 );
 guard.attach(server, webSocketServer);
-shutdown.add(guard.part(server));
+shutdown.add(guard.drainable(server));
 server.listen(Number(process.env['PORT'] ?? 3000), () => {
   console.log(
-    `listening on http://localhost:${server.address().port}/: a token at /token, figures at /metrics, readiness elsewhere`,
+    `listening on http://localhost:${server.address().port}/: a token at /token, metrics at /metrics, readiness at any other path`,
   );
 });

@@ -1,4 +1,4 @@
-// Limits that all workers of the process share: node examples/workers.mjs
+// Limits that all workers of a process share. Run: node examples/workers.mjs
 import { createServer } from 'node:http';
 import { Worker, isMainThread, parentPort } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ import { portcullis } from '../dist/ws.js';
 
 const limits = { maxConnectionsPerIp: 3 };
 if (isMainThread) {
-  // The main thread counts with the same name: it sees the connections of all workers.
+  // A manager of the same name on the main thread counts the connections of all workers.
   const { manager } = portcullis({ limits, name: 'chat' });
   const urls = [];
   for (let index = 0; index < 2; index++) {
@@ -15,12 +15,12 @@ if (isMainThread) {
       urls.push(`http://localhost:${port}/`);
       if (urls.length === 2)
         server.listen(Number(process.env['PORT'] ?? 3000), () =>
-          console.log(`listening on ${url()}: counts of both ${urls.join(' and ')}`),
+          console.log(`listening on ${url()}: counts of the workers at ${urls.join(' and ')}`),
         );
     });
   }
   const server = createServer((_request, response) =>
-    response.end(JSON.stringify({ ...manager.getStats(), workers: urls })),
+    response.end(JSON.stringify({ ...manager.snapshot(), workers: urls })),
   );
   const url = () => `http://localhost:${server.address().port}/`;
 } else {

@@ -1,11 +1,11 @@
-// Node with `ws`: node examples/ws.mjs
+// Limits on Node with `ws`. Run: node examples/ws.mjs
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { portcullis } from '../dist/ws.js';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
 const server = createServer((_request, response) =>
-  response.end(JSON.stringify(guard.manager.getStats())),
+  response.end(JSON.stringify(guard.manager.snapshot())),
 );
 const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws) =>

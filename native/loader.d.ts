@@ -9,49 +9,55 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** What was counted, for `ts/kpi/ledger.ts`. */
+/** The core of `ts/metrics/ledger.ts`: counts requests by time and by route. */
 export declare class RequestLedger {
-  /** Nothing yet. */
+  /** Creates an empty ledger. */
   constructor(nowMs: number, satisfiedMs: number, heatEdgesMs: Float64Array)
-  /** Adds a row. */
+  /** Adds a row for a route. */
   addRow(route: string, method: string): void
-  /** Counts the first `count` requests that were written down. */
+  /** Counts the first `count` requests of the two columns. */
   fold(durations: Float64Array, keys: Uint32Array, count: number): void
-  /** Adds what was counted beside requests, then lets time pass. */
+  /** Adds figures counted beside requests, then advances the time. */
   advance(nowMs: number, traffic: Float64Array): void
-  /** Since the beginning. */
+  /** Returns the time since the start, ms. */
   uptimeMs(): number
-  /** Sums over a window, by its number. */
+  /** Returns the sums over a window, by its number. */
   window(window: number): WindowNumbers
-  /** Requests of the last minutes. */
+  /** Returns the requests of the last minutes. */
   totals(minutes: number): TotalNumbers
-  /** Requests of the last seconds, by band. */
+  /** Returns the requests of each of the last seconds, by band of the heat map. */
   heat(seconds: number): Array<Array<number>>
-  /** The busiest routes. */
+  /** Returns the routes with the most requests. */
   routes(nowMs: number, count: number): Array<RouteNumbers>
-  /** How many requests a row has counted since the beginning. */
+  /** Returns the requests of a row since the start. */
   total(row: number): number
-  /** Resolves with the text. */
+  /** Renders the exposition on another thread; resolves with the text. */
   render(scalars: Float64Array, samples: string, values: Float64Array, format: string, naming: string): Promise<string>
 }
 
-/** The watch over the thread that makes it. */
+/** The watch over the thread that creates it. */
 export declare class ResourceWatch {
-  /** Puts this thread under watch. */
+  /** Starts to watch this thread. */
   constructor(cells: Float64Array, config: WatchConfig)
-  /** The loop's end of the socket that wakes it, which is the caller's from then on; -1 for none. */
+  /**
+   * Returns the loop's end of the wake socket, once; -1 if there is none. The caller owns it
+   * from then on.
+   */
   takeDescriptor(): number
-  /** The loop turns. Returns what is new: 1 a level, 2 a stall, 4 the heap is to be measured. */
+  /**
+   * Called when the loop turns. Returns the pending notices: 1 level, 2 stall, 4 measure the
+   * heap.
+   */
   answer(): number
-  /** Names what may be in flight; `false` unless `at` is the next number. */
+  /** Adds a label for requests in flight; returns `false` unless `at` is the next number. */
   label(at: number, text: string): boolean
-  /** The stalls after number `after`, the oldest first. */
+  /** Returns the stalls after number `after`, the oldest first. */
   stalls(after: number): Array<StallFigures>
-  /** The changes of level since this was last asked. */
+  /** Returns the changes of level since the last call. */
   levels(): Array<LevelChange>
-  /** The process's clock, in which times are given. */
+  /** Returns the time of the process's clock, ms. */
   nowMs(): number
-  /** Everything; nothing once it is closed. */
+  /** Returns all figures; absent once the watch is closed. */
   figures(): WatchFigures | null
   /** Ends the watch. May be called again. */
   close(): void
@@ -59,68 +65,70 @@ export declare class ResourceWatch {
 
 /** A policy with its keys. */
 export declare class TokenCore {
-  /** Without keys, until some are loaded. */
+  /** Creates a verifier without keys; `load` adds them. */
   constructor(policy: TokenPolicy)
-  /** The functions of the hot path, bound to this core. */
+  /** Returns the functions of the hot path, bound to this core. */
   bound(): { check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }
   /**
-   * Exchanges all keys at once; a refused set leaves them as they are. `tolerance` says which
-   * keys may be left out: `nothing`, `foreign` (those for another purpose), `unusable`.
+   * Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
+   * keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
    */
   load(set: string, tolerance: 'nothing' | 'foreign' | 'unusable'): KeysLoaded
-  /** Drops all keys. */
+  /** Removes all keys. */
   forgetKeys(): void
-  /** How many keys there are. */
+  /** Returns the number of keys. */
   keyCount(): number
-  /** The numbers of all checks that a token fails. */
+  /** Returns the numbers of all checks that a token fails. */
   explain(token: string, nowSeconds: number): Array<number>
-  /** The payload of a token whose signature is good, or the number of a refusal. */
+  /** Returns the payload of a token with a valid signature, or the number of a refusal. */
   payload(token: string): Buffer | number
-  /** Revokes one token until it expires; `false` if there is no room. */
+  /** Revokes one token until it expires; returns `false` if the list is full. */
   revoke(issuer: string, id: string, expirySeconds: number, nowSeconds: number): boolean
-  /** Revokes a subject's tokens that were issued before a moment; `false` if there is no room. */
+  /** Revokes a subject's tokens issued before a time; returns `false` if the list is full. */
   notBefore(subject: string, seconds: number, untilSeconds: number | undefined | null, nowSeconds: number): boolean
-  /** How many revocations are held. */
+  /** Returns the number of revocations held. */
   revocationCount(nowSeconds: number): number
   /**
-   * Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
-   * each ends. Resolves with JSON: an array of the claims of those that are good, and at its end
-   * an array with 0, or the number of a refusal, for each.
+   * Verifies many tokens on another thread. `text` is all tokens in a row, `lengths` the length
+   * of each. Resolves with JSON: an array with the claims of each valid token, and as its last
+   * item an array with 0 or the number of a refusal for each token.
    */
   batch(text: string, lengths: Uint32Array, nowSeconds: number): Promise<string>
 }
 
-/** The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed. */
-export declare class Trust {
-  /** Trusts nobody yet. */
+/** The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted. */
+export declare class TrustedProxies {
+  /** Creates an empty list. */
   constructor()
-  /** Adds a network or an address; `false` if it is neither. */
+  /** Adds a network or an address; returns `false` if the text is neither. */
   add(cidr: string): boolean
-  /** The client's address: `peer` itself unless it is trusted. */
+  /** Returns the client's address: `peer` itself unless it is trusted. */
   client(peer: string, xForwardedFor: string, forwarded: string): string
 }
 
-/** A connection table over the index of that name, or over one of its own. */
+/** Creates a connection table over the index of that name, or over an index of its own. */
 export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
- * A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
- * and returns the number of the failure or 0; the scratch then holds offset, limit, length of
- * the path, values, depth, and three flags. The path is JSON text.
+ * Creates a JSON scanner.
  *
- * `scanShared(length)` judges so many bytes of the shared `text`: for short input that is written
- * there first it costs less than handing the input over.
+ * `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
+ * or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+ * depth, and three flags. The path is JSON text.
  *
- * `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
- * costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
- * where the whole string is, which `scan` then judges.
+ * `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
+ * writing it there costs less than passing it as an argument.
+ *
+ * `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
+ * the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
+ * only `scan` of the whole string can decide.
  */
 export declare function createJsonScanner(): { share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }
 
-/** Counts users by minute. */
+/** Creates a counter of active users by minute. */
 export declare function createUsers(): { record(id: string, minute: number): number; count(minute: number, window: number): number }
 
-/** Delays in milliseconds. */
+/** Quantiles of event-loop delays, ms. */
 export interface DelayFigures {
   p50: number
   p90: number
@@ -131,22 +139,22 @@ export interface DelayFigures {
   count: number
 }
 
-/** One failure, as the generated files list it. */
+/** One failure, for the generated files. */
 export interface FailureRow {
-  /** The stable code. */
+  /** Stable code. */
   code: string
-  /** The HTTP status that answers it. */
+  /** HTTP status of the answer. */
   status: number
-  /** What it means. */
+  /** Meaning, in one sentence. */
   meaning: string
-  /** What to do about it. */
+  /** Remedy, in one sentence. */
   remedy: string
 }
 
-/** Every failure, in the order of their numbers from 1. */
+/** Returns all failures, in the order of their numbers from 1. */
 export declare function failureRows(): Array<FailureRow>
 
-/** When each figure was found, by the process's clock; absent where there is none. */
+/** Time at which each figure was read, by the process's clock; absent if it never was. */
 export interface FigureDates {
   rss?: number
   anonymous?: number
@@ -169,14 +177,14 @@ export interface FigureDates {
   delays?: number
   processDelays?: number
   lifetimeDelays?: number
-  /** When the loop was last looked at. */
+  /** Last observation of this thread's loop. */
   looked?: number
-  /** The same of the loop that was looked at longest ago. */
+  /** Last observation of the loop that was observed longest ago. */
   allLooked?: number
   ownCpu?: number
 }
 
-/** Whether `ip` is an address of the public internet. */
+/** Returns whether `ip` is an address of the public internet. */
 export declare function isPublicIp(ip: string): boolean
 
 /** A key that was left out of a set. */
@@ -185,37 +193,37 @@ export interface KeySkipped {
   problem: string
 }
 
-/** What `load` made of a key set. */
+/** The outcome of `load`. */
 export interface KeysLoaded {
-  /** How many keys are in use now; 0 if the set was refused. */
+  /** Keys in use now; 0 if the set was refused. */
   loaded: number
   /** Why the set was refused. */
   problem?: string
-  /** Which key it was refused for. */
+  /** Index of the key that the set was refused for. */
   index?: number
-  /** The keys that were left out. */
+  /** Keys that were left out. */
   skipped: Array<KeySkipped>
 }
 
-/** Quantiles in milliseconds. */
+/** Quantiles of latency, ms. */
 export interface LatencyNumbers {
-  /** Quantile. */
+  /** Median, ms. */
   p50: number
-  /** Quantile. */
+  /** 90th percentile, ms. */
   p90: number
-  /** Quantile. */
+  /** 95th percentile, ms. */
   p95: number
-  /** Quantile. */
+  /** 99th percentile, ms. */
   p99: number
-  /** Quantile. */
+  /** 99.9th percentile, ms. */
   p999: number
-  /** The longest. */
+  /** Maximum, ms. */
   max: number
-  /** On average. */
+  /** Mean, ms. */
   mean: number
 }
 
-/** A change of level. */
+/** A change of the memory level. */
 export interface LevelChange {
   atMs: number
   from: number
@@ -223,7 +231,7 @@ export interface LevelChange {
   percent: number
 }
 
-/** A limit of memory. */
+/** A memory limit. */
 export interface LimitFigures {
   source: string
   limit: number
@@ -232,20 +240,20 @@ export interface LimitFigures {
   level: number
 }
 
-/** What both sides must agree on. */
+/** Returns the layout that both sides must agree on. */
 export declare function metricLayout(): MetricLayout
 
-/** The figures that the exposition asks for. */
+/** The figures that the exposition expects, for a check on the JavaScript side. */
 export interface MetricLayout {
-  /** Those without labels, in their order. */
+  /** Keys of the figures without labels, in their order. */
   scalars: Array<string>
-  /** Those with labels. */
+  /** Keys of the figures with labels. */
   labelled: Array<string>
-  /** How many figures are counted beside requests. */
+  /** Number of figures counted beside requests. */
   traffic: number
 }
 
-/** Shares of time waited for a resource, in percent. */
+/** Pressure stall information: shares of time waited for a resource, percent. */
 export interface PressureFigures {
   some10: number
   some60: number
@@ -253,22 +261,22 @@ export interface PressureFigures {
   isOwn: boolean
 }
 
-/** The names of the cells, in their order. */
+/** Returns the names of the cells, in their order. */
 export declare function resourceCells(): Array<string>
 
-/** One route. */
+/** Figures of one route over the last one to two minutes. */
 export interface RouteNumbers {
-  /** Its row. */
+  /** Number of its row. */
   row: number
-  /** Lately. */
+  /** Requests. */
   requests: number
-  /** Lately. */
+  /** Requests per second. */
   requestsPerSecond: number
-  /** Lately. */
+  /** Share of failed requests, 0 to 1; null without requests. */
   errorRate: number | null
-  /** Lately. */
+  /** Latency of requests; null without requests. */
   latencyMs: LatencyNumbers | null
-  /** Since the beginning. */
+  /** Requests since the start. */
   total: number
 }
 
@@ -276,7 +284,7 @@ export interface RouteNumbers {
 export interface StallFigures {
   id: number
   thread: string
-  /** By the process's clock. */
+  /** Start, by the process's clock, ms. */
   sinceMs: number
   durationMs: number
   noticedAfterMs: number
@@ -288,21 +296,21 @@ export interface StallFigures {
   inFlight: number
 }
 
-/** One thread under watch. */
+/** One watched thread. */
 export interface ThreadFigures {
   name: string
   inFlight: number
   cpu?: number
   utilization?: number
   stalls: number
-  /** When CPU and utilisation were measured. */
+  /** Time of the measurement of CPU and utilization, by the process's clock. */
   measuredAtMs?: number
 }
 
-/** The names that `algorithms` may hold. */
+/** Returns the names that `algorithms` may contain. */
 export declare function tokenAlgorithms(): Array<string>
 
-/** What a verifier asks of tokens; checked in `ts/tokens`. */
+/** The policy of a verifier; checked in `ts/tokens`. */
 export interface TokenPolicy {
   algorithms: Array<string>
   issuers: Array<string>
@@ -312,7 +320,7 @@ export interface TokenPolicy {
   required: Array<string>
   maxAgeSeconds?: number
   toleranceSeconds: number
-  /** Absent: an ordinary token's. */
+  /** Absent: the `typ` of an ordinary token (none, or `JWT`). */
   types?: Array<string>
   anyType: boolean
   critical: Array<string>
@@ -322,35 +330,35 @@ export interface TokenPolicy {
   maxRevocations: number
 }
 
-/** Requests of the last minutes to days. */
+/** Requests over minutes to days, for error budgets. */
 export interface TotalNumbers {
-  /** All. */
+  /** All requests. */
   requests: number
-  /** Those that failed. */
+  /** Requests that failed. */
   errors: number
-  /** Those that took longer than T. */
+  /** Requests that took longer than T, the satisfied threshold of Apdex. */
   slow: number
 }
 
 /** How to watch a thread. */
 export interface WatchConfig {
-  /** Its name in reports. */
+  /** Name of the thread in reports. */
   name: string
-  /** Before `/proc` and `/sys`. */
+  /** Prefix of `/proc` and `/sys`; empty except in tests. */
   root: string
-  /** Limit of the resident set. */
+  /** Limit of the resident set, bytes. */
   maxHeapBytes: number
-  /** Percent. */
+  /** Warning threshold, percent. */
   warning: number
-  /** Percent. */
+  /** Critical threshold, percent. */
   critical: number
-  /** From how long on a block is a stall; absent to watch no loop. */
+  /** Shortest block that counts as a stall, ms; absent to watch no event loop. */
   stallMs?: number
-  /** Absent for no log, empty for standard error. */
+  /** Path of the log; absent for no log, empty for standard error. */
   log?: string
 }
 
-/** Everything that is known; what is absent is not. */
+/** All figures; an absent member is not known. */
 export interface WatchFigures {
   nowMs: number
   sampledAtMs: number
@@ -393,26 +401,26 @@ export interface WatchFigures {
 
 /** Sums over a window. */
 export interface WindowNumbers {
-  /** Time it covers. */
+  /** Time that the window covers, ms. */
   coveredMs: number
   /** Requests. */
   requests: number
-  /** Those that failed. */
+  /** Requests that failed. */
   errors: number
-  /** By the client's fault. */
+  /** Requests that failed by the client's fault. */
   clientErrors: number
-  /** Turned away. */
+  /** Connections and requests refused by limits. */
   refused: number
-  /** Messages. */
+  /** Messages received. */
   messagesIn: number
-  /** Messages. */
+  /** Messages sent. */
   messagesOut: number
-  /** Of messages. */
+  /** Bytes received in messages. */
   bytesIn: number
-  /** Of messages. */
+  /** Bytes sent in messages. */
   bytesOut: number
-  /** 0 to 1. */
+  /** Apdex, 0 to 1; null without requests. */
   apdex: number | null
-  /** Of requests. */
+  /** Latency of requests; null without requests. */
   latencyMs: LatencyNumbers | null
 }

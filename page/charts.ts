@@ -1,7 +1,7 @@
 /** Charts of the last minutes, on one time axis and with one cursor. */
 import uPlot from 'uplot';
-import { byId, make, say } from './dom.js';
-import { type Figure, time } from './format.js';
+import { byId, make, notInUse, property, say } from './dom.js';
+import { type Figure, axisTime, time } from './format.js';
 import {
   PAGE_COLUMNS,
   type PageColumn,
@@ -10,41 +10,38 @@ import {
   type PageStall,
 } from '../ts/page/snapshot.js';
 
-const ROWS_MAX = 600;
-const HEIGHT = 150;
-/** Seconds by which time goes back only when somebody sets the clock. */
+/** Rows of the history: ten minutes, one a second. */
+export const ROWS_MAX = 600;
+export const HEIGHT = 150;
+/** A step back in time longer than this, seconds, means that the server's clock was set back. */
 export const SET_BACK_S = 30;
 
 /** A line of a chart. */
-interface Line {
+export interface Line {
   readonly column: PageColumn;
   readonly label: string;
   /** A custom property of the style sheet. */
   readonly color: '--a' | '--b' | '--c' | '--critical-fill' | '--warning-fill' | '--neutral-fill';
-  readonly isFilled?: boolean;
-  readonly isDashed?: boolean;
+  readonly style: 'filled' | 'dashed' | undefined;
 }
 
-/** What a chart is of. */
+/** The title, the lines and the scale of a chart. */
 export interface ChartOptions {
   readonly id: string;
   readonly title: string;
   readonly lines: readonly Line[];
   readonly format: (value: Figure) => string;
-  /** The top of the scale is never below it: noise near zero must not look like load. */
+  /** Least value of the top of the scale: noise near zero must not look like load. */
   readonly least: number;
-  /** What to say in its place while nothing feeds it. */
+  /** The option of the page that provides the figures; without it, the chart says so. */
   readonly source: 'metrics' | 'monitor' | 'connections';
-  /** Whether stalls are told in words, too. */
+  /** True if a note below the chart describes the stalls. */
   readonly hasStallNote?: boolean;
 }
 
-const property = (name: string): string =>
-  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-/** The figures behind all charts. */
+/** The history of figures that all charts share. */
 export class Timeline {
-  /** By column, the oldest first; times in seconds, as the charts take them. */
+  /** Figures by column, the oldest first; times in seconds, as uPlot takes them. */
   readonly columns: (number | null)[][] = PAGE_COLUMNS.map(() => []);
   stalls: PageStall[] = [];
   spanS = 120;
@@ -59,9 +56,9 @@ export class Timeline {
     const at = row[0] ?? 0;
     const times = this.of('at');
     const last = times.at(-1) ?? 0;
-    // A stream that was opened anew begins with what it showed before.
+    // A reopened stream repeats rows that the page has.
     if (at / 1000 <= last && at / 1000 > last - SET_BACK_S) return;
-    // The server's clock was set back: times must go up.
+    // The server's clock was set back: drop the history, because times must increase.
     if (at / 1000 <= last) for (const column of this.columns) column.length = 0;
     this.columns.forEach((column, index) => {
       column.push(index === 0 ? at / 1000 : (row[index] ?? null));
@@ -73,7 +70,7 @@ export class Timeline {
     return this.columns[PAGE_COLUMNS.indexOf(column)]!;
   }
 
-  /** The end of the time axis, in seconds. */
+  /** Returns the end of the time axis, in seconds. */
   get end(): number {
     return this.of('at').at(-1) ?? Date.now() / 1000;
   }
@@ -125,15 +122,12 @@ export class Chart {
     this.#plot.addEventListener('blur', () => this.#chart?.setCursor({ left: -10, top: -10 }));
   }
 
-  /** Whether anything feeds it. */
+  /** Shows the chart, or a note that its option is not in use. */
   feed(isFed: boolean): void {
     if (this.#blank.hidden === isFed) return;
     this.#blank.hidden = isFed;
     this.#plot.tabIndex = isFed ? 0 : -1;
-    this.#blank.replaceChildren(
-      make('b', '', 'Not in use'),
-      make('span', '', 'Set ', make('code', '', `page.${this.#options.source}`), ' to see it.'),
-    );
+    this.#blank.replaceChildren(...notInUse(`page.${this.#options.source}`));
   }
 
   draw(): void {
@@ -154,7 +148,7 @@ export class Chart {
     );
   }
 
-  /** Colours or size have changed. */
+  /** Draws the chart anew after a change of colours or size. */
   remake(): void {
     this.#chart?.destroy();
     this.#chart = undefined;
@@ -208,78 +202,80 @@ export class Chart {
   }
 
   #make(data: uPlot.AlignedData): void {
-    const { lines, format, least } = this.#options;
-    const muted = property('--muted');
+    const { least } = this.#options;
+    const options: uPlot.Options = {
+      width: this.#plot.clientWidth,
+      height: HEIGHT,
+      legend: { show: false },
+      padding: [8, 14, 0, 0],
+      cursor: {
+        sync: { key: 'page' },
+        y: false,
+        drag: { x: false, y: false },
+        points: { size: 6 },
+      },
+      scales: {
+        x: { time: true },
+        y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] },
+      },
+      axes: this.#axes(),
+      series: [{}, ...this.#series()],
+      hooks: {
+        drawClear: [(chart) => this.#markStalls(chart)],
+        setCursor: [
+          (chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1),
+        ],
+      },
+    };
+    this.#chart = new uPlot(options, data, this.#plot);
+  }
+
+  #axes(): uPlot.Axis[] {
+    const { format } = this.#options;
     const axis = {
-      stroke: muted,
+      stroke: property('--muted'),
       font: '11px system-ui, sans-serif',
       grid: { stroke: property('--line'), width: 1 },
       ticks: { show: false },
     };
-    const series = lines.map(({ label, color, isFilled, isDashed }) => ({
+    return [
+      {
+        ...axis,
+        size: 26,
+        gap: 4,
+        space: 58,
+        values: (chart, splits) => splits.map((at) => this.#moment(chart, at)),
+      },
+      {
+        ...axis,
+        size: 58,
+        gap: 6,
+        space: 28,
+        values: (_chart, splits) => splits.map((value) => format(value)),
+      },
+    ];
+  }
+
+  #series(): uPlot.Series[] {
+    return this.#options.lines.map(({ label, color, style }) => ({
       label,
       stroke: property(color),
       width: 1.6,
-      ...(isFilled === true ? { fill: `${property(color)}22` } : {}),
-      ...(isDashed === true ? { dash: [5, 4], width: 1.2 } : {}),
+      ...(style === 'filled' ? { fill: `${property(color)}22` } : {}),
+      ...(style === 'dashed' ? { dash: [5, 4], width: 1.2 } : {}),
       spanGaps: false,
       points: { show: false },
     }));
-    this.#chart = new uPlot(
-      {
-        width: this.#plot.clientWidth,
-        height: HEIGHT,
-        legend: { show: false },
-        padding: [8, 14, 0, 0],
-        cursor: {
-          sync: { key: 'page' },
-          y: false,
-          drag: { x: false, y: false },
-          points: { size: 6 },
-        },
-        scales: {
-          x: { time: true },
-          y: { range: (_chart, _least, most) => [0, Math.max(least, (most ?? 0) * 1.1)] },
-        },
-        axes: [
-          {
-            ...axis,
-            size: 26,
-            gap: 4,
-            space: 58,
-            values: (chart, splits) => splits.map((at) => this.#moment(chart, at)),
-          },
-          {
-            ...axis,
-            size: 58,
-            gap: 6,
-            space: 28,
-            values: (_chart, splits) => splits.map((value) => format(value)),
-          },
-        ],
-        series: [{}, ...series],
-        hooks: {
-          drawClear: [(chart) => this.#markStalls(chart)],
-          setCursor: [
-            (chart) => this.#legend(chart.cursor.idx ?? this.#timeline.of('at').length - 1),
-          ],
-        },
-      },
-      data,
-      this.#plot,
-    );
   }
 
-  /** A time on the axis; empty where it would be cut off at an end. */
+  /** Formats a time on the axis; empty near an end, where it would be cut off. */
   #moment(chart: uPlot, at: number): string {
     const { end, spanS } = this.#timeline;
     const edge = (28 / Math.max(1, chart.width)) * spanS;
-    return at > end - edge || at < end - spanS + edge / 2
-      ? ''
-      : time(at * 1000).slice(0, spanS > 300 ? 5 : 8);
+    return at > end - edge || at < end - spanS + edge / 2 ? '' : axisTime(at * 1000, spanS);
   }
 
-  /** Stalls lie behind the lines of every chart: what else happened then is seen at once. */
+  /** Marks stalls behind the lines of every chart, to show their effect on the other figures. */
   #markStalls(chart: uPlot): void {
     const { ctx, bbox } = chart;
     const isLoop = this.#options.hasStallNote === true;
@@ -301,7 +297,7 @@ export class Chart {
   }
 }
 
-/** All charts, drawn together. */
+/** The list of charts, drawn together. */
 export class Charts {
   readonly #charts: readonly Chart[];
 

@@ -1,4 +1,6 @@
-/** Elements without markup in strings: nothing that the server says can become part of the page. */
+/**
+ * Makes elements without parsing markup: no text of the server can become an element of the page.
+ */
 
 type Child = Node | string | null;
 
@@ -19,12 +21,22 @@ export function byId(id: string): HTMLElement {
   return element;
 }
 
-/** Writes only what has changed: a screen reader would read it out again. */
+/** Returns a custom property of the style sheet. */
+export const property = (name: string): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Sets a text only if it differs: a screen reader would read it again. */
 export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A bar of parts, by their share of the whole. */
+/** Makes the text of a chart whose option of the page is not set. */
+export const notInUse = (option: string): HTMLElement[] => [
+  make('b', '', 'Not in use'),
+  make('span', '', 'Set ', make('code', '', option), ' to see it.'),
+];
+
+/** Makes a bar of parts, by their share of the whole, 0 to 1. */
 export function bar(
   ...parts: readonly (readonly [share: number, className: string])[]
 ): HTMLElement {

@@ -1,4 +1,4 @@
-/** Numbers and times as an operator reads them. */
+/** Formats numbers and times for an operator. */
 
 export type Figure = number | null | undefined;
 
@@ -14,7 +14,7 @@ const clock = new Intl.DateTimeFormat('en', {
 
 export const NONE = '–';
 
-/** Three digits or so; counts of up to six digits in full. */
+/** Formats a number with some three digits; counts of up to six digits in full. */
 export function number(value: Figure): string {
   if (value === null || value === undefined) return NONE;
   const size = Math.abs(value);
@@ -45,6 +45,11 @@ export function bytes(value: Figure): string {
 
 export function time(at: number): string {
   return clock.format(at);
+}
+
+/** Formats a time on an axis: without seconds where the axis spans more than five minutes. */
+export function axisTime(at: number, spanS: number): string {
+  return time(at).slice(0, spanS > 300 ? 5 : 8);
 }
 
 export function duration(ms: number): string {

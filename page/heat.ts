@@ -1,11 +1,10 @@
-/** The heat map: how many requests took how long, column by column. */
-import { SET_BACK_S } from './charts.js';
-import { byId, make, say } from './dom.js';
-import { milliseconds, number, time } from './format.js';
+/** The heat map: requests by latency and time. */
+import { HEIGHT, ROWS_MAX, SET_BACK_S } from './charts.js';
+import { byId, make, notInUse, property, say } from './dom.js';
+import { axisTime, milliseconds, number } from './format.js';
 import type { PageHistory } from '../ts/page/snapshot.js';
 
-const ROWS_MAX = 600;
-const HEIGHT = 150;
+const TOP = 8;
 const LEFT = 52;
 const BOTTOM = 26;
 const COLUMNS = 60;
@@ -25,12 +24,7 @@ export class Heat {
   readonly element: HTMLElement;
   readonly #canvas = make('canvas');
   readonly #note = make('p', 'note');
-  readonly #blank = make(
-    'div',
-    'blank',
-    make('b', '', 'Not in use'),
-    make('span', '', 'Set ', make('code', '', 'page.metrics'), ' to see it.'),
-  );
+  readonly #blank = make('div', 'blank', ...notInUse('page.metrics'));
   readonly #slices: Slice[] = [];
   #edges: readonly number[] = [];
   #spanS = 120;
@@ -40,7 +34,7 @@ export class Heat {
     this.#blank.hidden = true;
     this.#canvas.setAttribute('role', 'img');
     this.#canvas.style.display = 'block';
-    const legend = make('p', 'legend', make('span', '', 'the stronger, the more requests'));
+    const legend = make('p', 'legend', make('span', '', 'a stronger colour means more requests'));
     this.element = make(
       'figure',
       'card',
@@ -50,7 +44,7 @@ export class Heat {
       this.#blank,
     );
     this.element.id = 'chart-heat';
-    // Beside the latency chart.
+    // Its place is beside the latency chart.
     byId('chart-latency').after(this.element);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () =>
       this.draw(this.#spanS),
@@ -79,7 +73,6 @@ export class Heat {
   draw(spanS: number): void {
     this.#spanS = spanS;
     const canvas = this.#canvas;
-    const bands = this.#edges.length + 1;
     const width = canvas.parentElement?.clientWidth ?? 0;
     const context = canvas.getContext('2d');
     if (width === 0 || context === null) return;
@@ -89,52 +82,66 @@ export class Heat {
     canvas.width = width * ratio;
     canvas.height = HEIGHT * ratio;
     context.scale(ratio, ratio);
-    const style = getComputedStyle(document.documentElement);
-    const [inner, rows] = [width - LEFT - 10, (HEIGHT - BOTTOM - 8) / bands];
     const end = this.#slices.at(-1)?.at ?? Date.now();
     const columns = this.#columns(end);
+    const innerWidth = width - LEFT - 10;
+    const rowHeight = (HEIGHT - BOTTOM - TOP) / (this.#edges.length + 1);
+    this.#drawCells(context, columns, innerWidth, rowHeight);
+    this.#drawLabels(context, end, innerWidth, rowHeight);
+    this.#tell(columns);
+  }
+
+  #drawCells(
+    context: CanvasRenderingContext2D,
+    columns: readonly (readonly number[])[],
+    width: number,
+    rowHeight: number,
+  ): void {
+    const bands = this.#edges.length + 1;
     const most = columns.reduce((top, counts) => Math.max(top, ...counts), 0);
-    const heat = style.getPropertyValue('--heat').trim();
-    const cell = inner / COLUMNS;
-    context.fillStyle = style.getPropertyValue('--sunk').trim();
-    context.fillRect(LEFT, 8, inner, rows * bands);
+    const cell = width / COLUMNS;
+    const heat = property('--heat');
+    context.fillStyle = property('--sunk');
+    context.fillRect(LEFT, TOP, width, rowHeight * bands);
     columns.forEach((counts, column) =>
       counts.forEach((count, band) => {
         if (count === 0) return;
-        // A single slow request must be seen beside thousands of fast ones.
-        context.fillStyle = `rgba(${heat}, ${0.18 + 0.82 * (Math.log1p(count) / Math.log1p(most))})`;
+        // A logarithm: a single slow request must be seen beside thousands of fast ones.
+        const share = Math.log1p(count) / Math.log1p(most);
+        context.fillStyle = `rgba(${heat}, ${0.18 + 0.82 * share})`;
         context.fillRect(
           LEFT + column * cell,
-          8 + (bands - 1 - band) * rows,
+          TOP + (bands - 1 - band) * rowHeight,
           Math.ceil(cell),
-          Math.ceil(rows),
+          Math.ceil(rowHeight),
         );
       }),
     );
-    context.fillStyle = style.getPropertyValue('--muted').trim();
+  }
+
+  #drawLabels(
+    context: CanvasRenderingContext2D,
+    end: number,
+    width: number,
+    rowHeight: number,
+  ): void {
+    context.fillStyle = property('--muted');
     context.font = '11px system-ui, sans-serif';
     context.textAlign = 'right';
     context.textBaseline = 'middle';
     for (const [index, edge] of this.#edges.entries()) {
-      if ([1, 10, 100, 1000].includes(edge))
-        context.fillText(
-          edge === 1000 ? '1 s' : `${edge} ms`,
-          LEFT - 6,
-          8 + (bands - 1 - index) * rows,
-        );
+      if (![1, 10, 100, 1000].includes(edge)) continue;
+      const label = edge === 1000 ? '1 s' : `${edge} ms`;
+      context.fillText(label, LEFT - 6, TOP + (this.#edges.length - index) * rowHeight);
     }
     context.textAlign = 'center';
     for (const share of [0.17, 0.5, 0.83]) {
-      context.fillText(
-        time(end - spanS * 1000 * (1 - share)).slice(0, spanS > 300 ? 5 : 8),
-        LEFT + share * inner,
-        HEIGHT - BOTTOM / 2 + 2,
-      );
+      const at = end - this.#spanS * 1000 * (1 - share);
+      context.fillText(axisTime(at, this.#spanS), LEFT + share * width, HEIGHT - BOTTOM / 2 + 2);
     }
-    this.#tell(columns);
   }
 
-  /** Sums by column of the picture, over the time shown. */
+  /** Sums the counts of each column of the picture, over the time shown. */
   #columns(end: number): number[][] {
     const bands = this.#edges.length + 1;
     const columns = Array.from({ length: COLUMNS }, () => Array.from({ length: bands }, () => 0));

@@ -1,95 +1,11 @@
-/** The page: listens to the figures and shows them. */
-import { Chart, type ChartOptions, Charts, Timeline } from './charts.js';
+/** Receives the figures and shows them. */
+import { CHARTS } from './chart-list.js';
+import { Chart, Charts, Timeline } from './charts.js';
 import { byId, say } from './dom.js';
-import { megabytes, milliseconds, number, percent } from './format.js';
 import { Heat } from './heat.js';
 import { View } from './view.js';
 import type { PageHistory, PageSnapshot } from '../ts/page/snapshot.js';
 
-const CHARTS: readonly ChartOptions[] = [
-  {
-    id: 'requests',
-    title: 'Requests per second',
-    source: 'metrics',
-    format: number,
-    least: 1,
-    lines: [
-      { column: 'requests', label: 'requests', color: '--a', isFilled: true },
-      { column: 'errors', label: 'errors', color: '--critical-fill' },
-    ],
-  },
-  {
-    id: 'latency',
-    title: 'Latency',
-    source: 'metrics',
-    format: milliseconds,
-    least: 1,
-    lines: [
-      { column: 'p50', label: 'p50', color: '--b' },
-      { column: 'p95', label: 'p95', color: '--a' },
-      { column: 'p99', label: 'p99', color: '--c' },
-    ],
-  },
-  {
-    id: 'loop',
-    title: 'Event-loop delay',
-    source: 'monitor',
-    format: milliseconds,
-    least: 10,
-    hasStallNote: true,
-    lines: [
-      { column: 'loopP50', label: 'p50', color: '--b' },
-      { column: 'loopP99', label: 'p99', color: '--a' },
-    ],
-  },
-  {
-    id: 'memory',
-    title: 'Memory',
-    source: 'monitor',
-    format: megabytes,
-    least: 16,
-    lines: [
-      { column: 'memory', label: 'used', color: '--a', isFilled: true },
-      { column: 'rss', label: 'rss', color: '--b' },
-      { column: 'memoryLimit', label: 'limit', color: '--critical-fill', isDashed: true },
-    ],
-  },
-  {
-    id: 'cpu',
-    title: 'CPU',
-    source: 'monitor',
-    format: percent,
-    least: 100,
-    lines: [
-      { column: 'cpu', label: 'process', color: '--a', isFilled: true },
-      { column: 'jsThread', label: 'JS', color: '--c' },
-      { column: 'utilization', label: 'loop', color: '--b' },
-    ],
-  },
-  {
-    id: 'connections',
-    title: 'Connections',
-    source: 'connections',
-    format: number,
-    least: 10,
-    lines: [
-      { column: 'connections', label: 'open', color: '--a', isFilled: true },
-      { column: 'admitted', label: 'new /s', color: '--b' },
-      { column: 'refused', label: 'refused /s', color: '--critical-fill' },
-    ],
-  },
-  {
-    id: 'messages',
-    title: 'Messages per second',
-    source: 'metrics',
-    format: number,
-    least: 1,
-    lines: [
-      { column: 'messagesIn', label: 'in', color: '--a', isFilled: true },
-      { column: 'messagesOut', label: 'out', color: '--c' },
-    ],
-  },
-];
 const SILENT_MS = 3500;
 const AGAIN_MS = 2000;
 
@@ -102,6 +18,11 @@ let latest: PageSnapshot | undefined;
 let heardAt = performance.now();
 let isPaused = false;
 
+function draw(): void {
+  all.draw();
+  heat.draw(timeline.spanS);
+}
+
 function show(): void {
   if (latest === undefined || isPaused) return;
   view.show(latest);
@@ -112,13 +33,17 @@ function show(): void {
   };
   charts.forEach((chart, index) => chart.feed(fed[CHARTS[index]!.source]));
   heat.feed(fed.metrics);
-  all.draw();
-  heat.draw(timeline.spanS);
+  draw();
 }
 
-function link(state: 'live' | 'lost' | 'paused' | 'connecting', text: string): void {
+function link(state: 'live' | 'lost' | 'paused', text: string): void {
   document.body.dataset['link'] = state;
   say(byId('link-text'), text);
+}
+
+function linkUp(): void {
+  if (isPaused) link('paused', 'Paused');
+  else link('live', 'Live');
 }
 
 function heard(snapshot: PageSnapshot): void {
@@ -130,8 +55,8 @@ function heard(snapshot: PageSnapshot): void {
     if (!timeline.stalls.some(({ startedAt }) => startedAt === stall.startedAt))
       timeline.stalls.push(stall);
   timeline.stalls = timeline.stalls.slice(-64);
-  link(isPaused ? 'paused' : 'live', isPaused ? 'Paused' : 'Live');
-  // A page that nobody sees need not be drawn.
+  linkUp();
+  // A hidden page is not drawn.
   if (!document.hidden) show();
 }
 
@@ -144,7 +69,7 @@ function listen(): void {
   });
   feed.addEventListener('snapshot', ({ data }) => heard(JSON.parse(String(data)) as PageSnapshot));
   feed.addEventListener('error', () => {
-    // A browser comes back by itself after a stream that ends, but not after a refusal.
+    // A browser reconnects after the end of a stream, but not after a refusal.
     if (feed.readyState !== EventSource.CLOSED) return;
     setTimeout(listen, AGAIN_MS);
   });
@@ -153,14 +78,17 @@ function listen(): void {
 setInterval(() => {
   const silentMs = performance.now() - heardAt;
   if (silentMs > SILENT_MS)
-    link('lost', `No data for ${Math.round(silentMs / 1000)} s: gone, or its loop is blocked`);
+    link(
+      'lost',
+      `No data for ${Math.round(silentMs / 1000)} s: the server is gone, or its event loop is blocked`,
+    );
 }, 1000);
 
 function pause(): void {
   isPaused = !isPaused;
   byId('pause').setAttribute('aria-pressed', String(isPaused));
   say(byId('pause'), isPaused ? 'Resume' : 'Pause');
-  link(isPaused ? 'paused' : 'live', isPaused ? 'Paused' : 'Live');
+  linkUp();
   show();
 }
 
@@ -174,8 +102,7 @@ for (const button of document.querySelectorAll<HTMLButtonElement>('[data-span]')
     timeline.spanS = Number(button.dataset['span']);
     for (const other of document.querySelectorAll('[data-span]'))
       other.setAttribute('aria-pressed', String(other === button));
-    all.draw();
-    heat.draw(timeline.spanS);
+    draw();
   });
 }
 listen();

@@ -1,39 +1,33 @@
-// A release, step by step; `.github/workflows/release.yml` runs all of them.
-//   check    refuses what cannot be released, saying why
-//   prepare  puts binaries from artifacts/ into npm/ and names their packages in package.json
-//   publish  publishes the packages of npm/, then portcullis itself; with --dry-run nothing is sent
+// Runs one step of a release; `.github/workflows/release.yml` runs them all.
+//   check    names the obstacles to a release
+//   fit      names the reason why package.json cannot be published; `prepublishOnly` runs it
+//   prepare  moves binaries from artifacts/ into npm/ and adds their packages to package.json
+//   publish  publishes the packages of npm/, then portcullis itself; --dry-run sends nothing
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
+import { execute, json, root as home } from './lib/project.mjs';
 
-const home = fileURLToPath(new URL('..', import.meta.url));
-/** Written by scripts/notices.mjs. */
+/** The file that scripts/notices.mjs writes. */
 export const NOTICES = 'THIRD-PARTY-NOTICES.md';
-const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
-function run(root, command, args) {
-  const { status, error } = spawnSync(command, args, {
-    cwd: root,
-    stdio: 'inherit',
-    shell: process.platform === 'win32',
-  });
-  if (status !== 0)
-    throw new Error(`${command} ${args.join(' ')} ended with ${status ?? error?.message}`);
-}
-
-/** What stands in the way of a release, a sentence each. `tag` is the git tag to release, if there is one; `isPrepared` once `prepare` has run. */
+/**
+ * Returns the obstacles to a release, a sentence each.
+ * @param tag the git tag to release, if there is one
+ * @param isPrepared true after `prepare`
+ */
 export function obstacles(root, tag, isPrepared = false) {
   const found = [];
   const { name, version, repository, optionalDependencies } = json(join(root, 'package.json'));
   if (typeof repository?.url !== 'string') {
     found.push(
-      'package.json has no "repository": set { "type": "git", "url": "git+https://…" } to where the project lives; npm checks the provenance of a package against it.',
+      'package.json has no "repository": set { "type": "git", "url": "git+https://…" } to the address of the repository; npm checks the provenance of a package against it.',
     );
   }
   if (optionalDependencies !== undefined && !isPrepared)
     found.push(
-      'package.json names optionalDependencies: they are added at release only, as `npm ci` fails while they are unpublished.',
+      'package.json names optionalDependencies: only a release adds them, because `npm ci` fails while they are unpublished.',
     );
   const crate = /^version = "(.+)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))?.[1];
   if (crate !== version)
@@ -50,21 +44,21 @@ export function obstacles(root, tag, isPrepared = false) {
       readFileSync(join(root, 'CHANGELOG.md'), 'utf8'),
     )
   ) {
-    found.push(`CHANGELOG.md has no section "## ${version}": say what is new.`);
+    found.push(`CHANGELOG.md has no section "## ${version}": describe the changes.`);
   }
   if (tag !== undefined && tag !== `v${version}`)
     found.push(`the tag is ${tag} and the version of ${name} ${version}: tag it v${version}.`);
   return found;
 }
 
-/** The folders of npm/, one for each platform. */
+/** Returns the folders of npm/, one for each platform. */
 function platforms(root) {
   return readdirSync(join(root, 'npm'), { withFileTypes: true }).flatMap((entry) =>
     entry.isDirectory() ? [entry.name] : [],
   );
 }
 
-/** What others wrote of a binary is told where the binary is. */
+/** Adds the third-party notices to the package of a binary. */
 function addNotices(root, folder) {
   copyFileSync(join(root, NOTICES), join(folder, NOTICES));
   const path = join(folder, 'package.json');
@@ -75,25 +69,22 @@ function addNotices(root, folder) {
   );
 }
 
-/** Binaries from `artifacts/` into npm/, their packages into package.json; fails where one is missing. */
+/**
+ * Moves binaries from `artifacts/` into npm/ and adds their packages to package.json; throws if one
+ * is missing.
+ */
 export function prepare(root) {
-  const napi = join(root, 'node_modules', '.bin', 'napi');
-  // Again: the fields of package.json that they share may have changed.
-  run(root, napi, ['create-npm-dirs']);
+  const napi = (...args) =>
+    execute(join(root, 'node_modules', '.bin', 'napi'), args, { cwd: root });
+  // The packages of npm/ copy fields of package.json, which may have changed since.
+  napi('create-npm-dirs');
   platforms(root).forEach((folder) => addNotices(root, join(root, 'npm', folder)));
-  run(root, napi, ['artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm']);
-  run(root, napi, [
-    'pre-publish',
-    '--tag-style',
-    'npm',
-    '--npm-dir',
-    'npm',
-    '--skip-optional-publish',
-    '--no-gh-release',
-  ]);
+  napi('artifacts', '--output-dir', 'artifacts', '--npm-dir', 'npm');
+  const naming = ['--tag-style', 'npm', '--npm-dir', 'npm'];
+  napi('pre-publish', ...naming, '--skip-optional-publish', '--no-gh-release');
 }
 
-/** Whether a version is on the registry already, so that a release that broke off can be run again. */
+/** Returns true if a version is published: an interrupted release can be run again. */
 function isPublished({ name, version }) {
   return (
     spawnSync('npm', ['view', `${name}@${version}`, 'version'], {
@@ -103,22 +94,18 @@ function isPublished({ name, version }) {
 }
 
 function publish(root, isDry) {
-  // portcullis itself comes last: whoever sees it can install what it names.
+  const provenance = isDry ? ['--dry-run', '--provenance=false'] : ['--provenance'];
+  // portcullis comes last: its dependencies must exist when users can install it.
   for (const folder of [...platforms(root).map((name) => join('npm', name)), '.']) {
     const manifest = json(join(root, folder, 'package.json'));
     if (!isDry && isPublished(manifest))
       console.log(`${manifest.name}@${manifest.version} is published already`);
     else
-      run(join(root, folder), 'npm', [
-        'publish',
-        '--access',
-        'public',
-        ...(isDry ? ['--dry-run', '--provenance=false'] : ['--provenance']),
-      ]);
+      execute('npm', ['publish', '--access', 'public', ...provenance], { cwd: join(root, folder) });
   }
 }
 
-/** Why package.json is not fit to be published as it is; `prepublishOnly` asks. */
+/** Returns the reason why package.json cannot be published as it is, or `undefined`. */
 export function unfit(root) {
   const { optionalDependencies = {}, version, napi } = json(join(root, 'package.json'));
   const missing = platforms(root).filter(
@@ -130,7 +117,7 @@ export function unfit(root) {
   return undefined;
 }
 
-/** Says each sentence; whether there is none. */
+/** Prints each sentence; returns true if there is none. */
 function isClear(sentences) {
   for (const sentence of sentences) console.error(`portcullis: ${sentence}`);
   return sentences.length === 0;
@@ -138,7 +125,7 @@ function isClear(sentences) {
 
 const tag = () => (process.env.GITHUB_REF_TYPE === 'tag' ? process.env.GITHUB_REF_NAME : undefined);
 
-// By its whole text: a slip in an option must not publish.
+// Looked up by the whole command line: a mistyped option must not publish.
 const STEPS = {
   check: () => isClear(obstacles(home, tag())),
   fit: () => isClear([unfit(home)].filter((reason) => reason !== undefined)),

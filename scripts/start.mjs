@@ -1,39 +1,18 @@
-// Builds what is stale, starts the demo server on Bun with some traffic, and says where its page is.
-// `npm start -- --load 500` opens so many real clients.
-import { spawn, spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+// npm start: builds the stale parts, starts the demo server on Bun with traffic, and prints the
+// address of its page. `npm start -- --load 500` connects 500 real clients.
+import { spawn } from 'node:child_process';
+import { readOptions } from './lib/options.mjs';
+import { build, root, tool } from './lib/project.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const fail = (sentence) => {
-  console.error(`portcullis: ${sentence}`);
-  process.exit(1);
-};
-const given = () => {
-  try {
-    const { load, help } = parseArgs({
-      options: { load: { type: 'string', default: '60' }, help: { type: 'boolean' } },
-    }).values;
-    if (!help) return load;
-    console.log(
-      'npm start -- [options]\n  --load N    real clients that connect and send, 0 to 2000 (default 60)',
-    );
-    return process.exit(0);
-  } catch (error) {
-    return fail(`${error.message}; the only option is --load, such as "npm start -- --load 500".`);
-  }
-};
-const text = given();
-const load = Number(text);
-if (text.trim() === '' || !Number.isInteger(load) || load < 0 || load > 2000)
-  fail('--load must be a whole number from 0 to 2000.');
-const { status } = spawnSync(process.execPath, ['scripts/build.mjs'], {
-  cwd: root,
-  stdio: 'inherit',
-});
-if (status !== 0) process.exit(status ?? 1);
+const { load } = readOptions(
+  'npm start -- [options]\n  --load N    real clients that connect and send, 0 to 2000 (default 60)',
+  {
+    load: { type: 'integer', least: 0, most: 2000, default: 60 },
+  },
+);
+build();
 
-const server = spawn('node_modules/.bin/bun', ['examples/live.ts'], {
+const server = spawn(tool('bun'), ['examples/live.ts'], {
   cwd: root,
   stdio: ['ignore', 'pipe', 'inherit'],
 });
@@ -46,9 +25,10 @@ server.stdout.on('data', async (data) => {
   if (url === undefined || isUp) return;
   isUp = true;
   if (load === 0) return;
-  const { traffic } = await import('./traffic.mjs');
-  traffic(new URL(url).origin, load);
+  // Imported after the build, which names missing packages in a sentence.
+  const { startTraffic } = await import('./traffic.mjs');
+  startTraffic(new URL(url).origin, load);
   console.log(
-    `${load} clients connect and send; the event loop is blocked for 400 ms every 45 s, so that there is a stall to see. Ctrl-C ends it.`,
+    `${load} clients connect and send. Every 45 s a request blocks the event loop for 400 ms, to show a stall. Ctrl-C ends the demo.`,
   );
 });

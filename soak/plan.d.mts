@@ -1,4 +1,4 @@
-/** What is tried, by name. */
+/** The trials by name. */
 export const TRIALS: Readonly<Record<string, unknown>>;
-/** What is tried on a host. */
+/** Returns the names of the trials of a host. */
 export function trialsOf(host: string): readonly string[];

@@ -1,7 +1,7 @@
-// What is tried, how much of it, and on which hosts.
-import { Dice } from './dice.mjs';
+// The trials: their names, their counts, and the hosts that run them.
+import { SeededRandom } from './seeded-random.mjs';
 import { HOSTS, killAll } from './process.mjs';
-import { deaf, halfOpen, killed, stalled } from './trials/clients.mjs';
+import { halfOpen, killed, slowReaders, stalled } from './trials/clients.mjs';
 import { connects } from './trials/connects.mjs';
 import { exits, model, workers } from './trials/inside.mjs';
 import { garbage, handshakes, tokens } from './trials/junk.mjs';
@@ -10,17 +10,19 @@ import { garbage, handshakes, tokens } from './trials/junk.mjs';
  * @typedef {object} Context
  * @property {typeof HOSTS['ws']} host
  * @property {string} seed
- * @property {Dice} dice
+ * @property {SeededRandom} random
  * @property {Record<string, number>} counts
  * @property {(progress: string) => void} tell
  */
 
-/** In the order they run. Those that run inside of a host do so once on each runtime. */
+/**
+ * The trials in the order in which they run. `INSIDE` ones run within a host, once on each runtime.
+ */
 export const TRIALS = {
   connects,
   killed,
   halfOpen,
-  deaf,
+  slowReaders,
   stalled,
   garbage,
   handshakes,
@@ -33,9 +35,9 @@ const INSIDE = ['workers', 'exits', 'model'];
 
 export const FULL = {
   cycles: 100_000,
-  herd: 100,
-  herds: 10,
-  deaf: 50,
+  poolClients: 100,
+  poolRounds: 10,
+  slowReaders: 50,
   stalls: 3,
   stallMs: 4000,
   idleMs: 3000,
@@ -49,13 +51,13 @@ export const FULL = {
   operations: 20_000,
   rushes: 30,
 };
-/** For the tests. */
+/** The counts of the tests. */
 export const SHORT = {
   ...FULL,
   cycles: 400,
-  herd: 10,
-  herds: 1,
-  deaf: 4,
+  poolClients: 10,
+  poolRounds: 1,
+  slowReaders: 4,
   stalls: 1,
   stallMs: 1600,
   idleMs: 1200,
@@ -70,13 +72,14 @@ export const SHORT = {
   rushes: 2,
 };
 
-/** What is tried on a host. */
+/** Returns the names of the trials of a host. */
 export const trialsOf = (hostName) =>
   Object.keys(TRIALS).filter((trial) => hostName !== 'bun' || !INSIDE.includes(trial));
 
 /**
- * Tries one thing on one host. Never rejects.
- * @returns {Promise<{ isGood: boolean, text: string, ms: number }>} what was done, or what went wrong
+ * Runs a trial on a host. Never rejects.
+ * @returns {Promise<{ isGood: boolean, text: string, ms: number }>} the result or the error, as
+ *   text
  */
 export async function attempt(hostName, trial, seed, counts, tell) {
   const began = performance.now();
@@ -85,7 +88,7 @@ export async function attempt(hostName, trial, seed, counts, tell) {
     const text = await TRIALS[trial]({
       host: HOSTS[hostName],
       seed: own,
-      dice: new Dice(own),
+      random: new SeededRandom(own),
       counts,
       tell,
     });

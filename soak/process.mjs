@@ -1,29 +1,30 @@
-// Processes that the soak starts: servers, clients, and what is run inside a host.
+// The processes that the soak starts: servers, clients, and programs that run inside a host.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { root, tool } from '../scripts/lib/project.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const BUN = join(root, 'node_modules/.bin/bun');
-/** Long enough for a machine that is busy with other things: it ends a trial that has failed, and decides nothing else. */
+/**
+ * Timeout of a wait. Long, because a busy machine is no failure: it only ends a trial that has
+ * failed.
+ */
 const PATIENCE_MS = 60_000;
 
-/** Every host by its name: the command that runs a file, and the server. */
+/** The hosts by name: title, the command that runs a file, and the file of the server. */
 export const HOSTS = {
   ws: {
     title: 'Node, ws',
     command: [process.execPath, '--expose-gc'],
     server: 'soak/hosts/ws.mjs',
   },
-  elysia: { title: 'Bun, Elysia', command: [BUN], server: 'soak/hosts/elysia.ts' },
-  bun: { title: 'Bun, bare', command: [BUN], server: 'soak/hosts/bun.ts' },
+  elysia: { title: 'Bun, Elysia', command: [tool('bun')], server: 'soak/hosts/elysia.ts' },
+  bun: { title: 'Bun, bare', command: [tool('bun')], server: 'soak/hosts/bun.ts' },
 };
 
 const started = new Set();
 
-/** A process of its own. */
+/** A child process with its output. */
 export class Process {
   out = '';
   err = '';
@@ -44,7 +45,7 @@ export class Process {
     child.stdout.on('data', (data) => (this.out += data));
     child.stderr.on('data', (data) => (this.err += data));
     child.stdin.on('error', () => undefined);
-    /** How it ended: its exit code, or the signal. */
+    /** Resolves at the end of the process, with its exit code or signal. */
     this.ended = new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('close', (code, signal) => {
@@ -59,30 +60,30 @@ export class Process {
     return started.has(this);
   }
 
-  /** Waits for a line of its output: what `pattern` matches. */
+  /** Waits until the output matches `pattern`; returns the match. */
   async says(pattern) {
     for (;;) {
       const match = pattern.exec(this.out);
       if (match !== null) return match;
       if (!this.isRunning)
         throw new Error(
-          `${this.title} ended with ${await this.ended} before it said ${pattern}\n${this.out}${this.err}`,
+          `${this.title} ended with ${await this.ended} before it printed ${pattern}\n${this.out}${this.err}`,
         );
       await Promise.race([once(this.child.stdout, 'data'), this.ended]);
     }
   }
 
-  /** Ends it as nothing else does. */
+  /** Ends the process with SIGKILL, which it cannot handle. */
   async kill() {
     this.child.kill('SIGKILL');
     await this.ended;
   }
 }
 
-/** Ends what an aborted trial has left. */
+/** Ends the processes that an aborted trial has left. */
 export const killAll = () => Promise.all([...started].map((one) => one.kill()));
 
-/** Asks until `ask` is content; then its answer. */
+/** Calls `ask` until it returns `isDone`; returns the last `seen`. */
 export async function until(what, ask) {
   let last;
   for (const end = Date.now() + PATIENCE_MS; Date.now() < end;) {
@@ -130,7 +131,7 @@ export class Server extends Process {
     return JSON.parse(await this.get('/memory'));
   }
 
-  /** Waits until so many seats are taken. */
+  /** Waits until `count` seats are taken and `count` sockets are open. */
   seats(count) {
     return until(`${count} seats`, async () => {
       const seen = await this.figures();
@@ -138,7 +139,10 @@ export class Server extends Process {
     });
   }
 
-  /** Ends the trial: everything has been given back, nothing has gone unheard, and the server still stands. */
+  /**
+   * Ends the trial: all seats and timers must be free, no error unhandled, and the server still
+   * running.
+   */
   async settle() {
     const seen = await until('an empty index, and no timer left', async () => {
       const now = await this.figures();
@@ -148,20 +152,20 @@ export class Server extends Process {
         seen: now,
       };
     });
-    if (this.out.includes('unheard')) throw new Error(`an error that nobody heard: ${this.out}`);
+    if (this.out.includes('unhandled')) throw new Error(`an unhandled error: ${this.out}`);
     if (!this.isRunning)
       throw new Error(`${this.title} has ended with ${await this.ended}\n${this.err}`);
     await this.kill();
-    if (this.err !== '') throw new Error(`${this.title} complained: ${this.err}`);
+    if (this.err !== '') throw new Error(`${this.title} printed errors: ${this.err}`);
     return seen;
   }
 }
 
-/** Clients in a process of their own, which a trial may stop or kill. */
-export class Herd extends Process {
+/** A process of clients, which a trial can stop or kill. */
+export class ClientPool extends Process {
   static async start(port, count, options = {}) {
-    const self = new Herd([process.execPath], ['soak/herd.mjs'], {
-      HERD: JSON.stringify({ port, count, ...options }),
+    const self = new ClientPool([process.execPath], ['soak/client-pool.mjs'], {
+      CLIENT_POOL: JSON.stringify({ port, count, ...options }),
     });
     await self.says(/all are open/);
     return self;

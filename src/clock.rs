@@ -1,4 +1,5 @@
-//! The process's own time, the same on every thread: what threads share is judged by it.
+//! The monotonic clock of the process. It is the same on every thread, so that threads can compare
+//! times; it is the only place in Rust that reads time.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 )]
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds since it was first asked for; monotonic.
+/// Returns the milliseconds since the first call.
 #[must_use]
 pub fn process_now_ms() -> f64 {
     EPOCH.elapsed().as_secs_f64() * 1e3

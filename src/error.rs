@@ -1,34 +1,34 @@
-//! The caller's mistakes. Outcomes (a refusal, a stale handle) are values, not errors.
+//! Errors for mistakes of the caller. Outcomes (a refusal, a stale handle) are values, not errors.
 
-/// What the caller did wrong, with the stable code that JavaScript sees.
+/// A mistake of the caller, with the stable code that JavaScript sees.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A slot beyond what the table holds.
+    /// A slot outside the table.
     #[error("slot {slot} is outside of the table (0 to {end} exclusive)")]
     SlotOutOfRange {
-        /// The slot that was named.
+        /// The slot.
         slot: u32,
         /// One past the last slot.
         end: u32,
     },
-    /// A value outside of its range; the message names the field and the range.
+    /// A value out of range; the message names the field and the range.
     #[error("{field} must be {allowed}")]
     OutOfRange {
         /// The option or argument.
         field: &'static str,
-        /// The allowed range in words.
+        /// The allowed range, in words.
         allowed: &'static str,
     },
-    /// Another opener of the same name declared other limits.
-    #[error("the index is open with another {field}: use updateLimits() to change it")]
+    /// The index of that name is open with other limits.
+    #[error("the index is already open with another {field}: change it with updateLimits()")]
     LimitsConflict {
-        /// The limit that differs.
+        /// The first limit that differs.
         field: &'static str,
     },
 }
 
 impl Error {
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,22 +1,25 @@
-//! The core of Portcullis: pure data structures that take time as an argument (`clock` is read by the binding alone).
+//! The native core of Portcullis: data structures without I/O that take time as an argument. Only
+//! the binding and the sampler call the clock.
 //!
 //! ```text
-//!  4  binding        the only place that knows Node-API
-//!  3  kpi            active users, metrics as text
-//!  2  connections    admission: who may have a seat, and who has gone quiet
-//!  1  validators     what comes in from outside: failures and scanners
-//!  2  sampler        the thread that reads the operating system, alone
-//!  1  resources      what the process uses and may use; stalls of its event loops
+//!  3  binding        the only module that knows Node-API
+//!  2  connections    admission, seats and leases; idle connections
+//!  2  tokens         verification of signed tokens
+//!  2  sampler        the thread that reads the operating system
+//!  1  validators     failures of input, the JSON scanner, public addresses
+//!  1  resources      memory and CPU of the process, stalls of event loops
+//!  1  metrics        requests by time and by route, active users, exposition
 //!  0  clock, error
 //! ```
-//! A module may use those of a lower rank only; `tests/architecture.rs` holds that.
+//! A module may import modules of a lower rank only; `tests/architecture.rs` checks this.
 
 pub mod clock;
 pub mod connections;
 pub mod error;
-pub mod kpi;
+pub mod metrics;
 pub mod resources;
 pub mod sampler;
+pub mod tokens;
 pub mod validators;
 
 #[cfg(feature = "binding")]

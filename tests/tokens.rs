@@ -1,9 +1,10 @@
-//! Tokens against the `jsonwebtoken` crate: what passes here, its `decode` accepts too.
+//! Compares token verification with the `jsonwebtoken` crate: its `decode` accepts every token that
+//! passes here.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode, get_current_timestamp};
-use portcullis::validators::token::{
+use portcullis::tokens::{
     Algorithm, Algorithms, ClaimName, KeySet, Policy, Scratch, Tolerance, Verifier,
 };
 use proptest::prelude::*;
@@ -36,7 +37,7 @@ fn hmac_keys() -> KeySet {
     )
 }
 
-/// A policy and what says the same to the crate.
+/// The same policy for both.
 fn policies(with_parties: bool, tolerance: u64) -> (Policy, Validation) {
     let mut policy = Policy {
         algorithms: Algorithms::of(&[Algorithm::HS256]),
@@ -66,7 +67,7 @@ fn we_accept(token: &[u8], policy: Policy, now: f64) -> bool {
     let verifier = Verifier::new(policy, hmac_keys(), 0);
     let mut scratch = Scratch::default();
     let first = verifier.verify(token, now, &mut scratch);
-    // The second time its header is known.
+    // The second verification finds the header remembered.
     assert_eq!(first, verifier.verify(token, now, &mut scratch));
     assert_eq!(first.is_ok(), verifier.explain(token, now).is_empty());
     if let Err(refused) = first {
@@ -90,7 +91,8 @@ fn header() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A value of a claim, right or wrong. Dates keep away from now: the two clocks are not one.
+/// A valid or invalid value of a claim. Dates keep a distance from now, since the two clocks
+/// differ.
 fn value(now: u64) -> impl Strategy<Value = String> {
     prop_oneof![
         4 => (1u64..1000).prop_map(move |past| (now - 1000 - past).to_string()),
@@ -120,7 +122,7 @@ fn claims(now: u64) -> impl Strategy<Value = String> {
         "\\u0065xp",
     ]);
     prop::collection::vec((name, value(now)), 0..7).prop_map(move |mut members| {
-        // Mostly with an exp that is good, else little would be learned.
+        // Most tokens get a valid `exp`; otherwise nearly all would be refused as expired.
         if members.len() % 3 != 0 {
             members.push(("exp", (now + 5000).to_string()));
         }
@@ -136,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn what_passes_here_passes_there(header in header(), claims in claims(get_current_timestamp()), with_parties in any::<bool>(), tolerance in 0u64..300) {
+    fn tokens_that_pass_here_pass_in_the_crate(header in header(), claims in claims(get_current_timestamp()), with_parties in any::<bool>(), tolerance in 0u64..300) {
         let token = signed(header.as_bytes(), claims.as_bytes());
         let (policy, validation) = policies(with_parties, tolerance);
         if we_accept(&token, policy, get_current_timestamp() as f64) {
@@ -145,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn ordinary_tokens_are_judged_alike(exp in -5000i64..5000, nbf in prop::option::of(-5000i64..5000), iss in prop::sample::select(vec!["is", "it", "no"]), aud in prop::sample::select(vec!["\"me\"", "[\"x\",\"me\"]", "\"x\"", "[]"]), tolerance in 0u64..300) {
+    fn ordinary_tokens_get_the_same_outcome_from_both(exp in -5000i64..5000, nbf in prop::option::of(-5000i64..5000), iss in prop::sample::select(vec!["is", "it", "no"]), aud in prop::sample::select(vec!["\"me\"", "[\"x\",\"me\"]", "\"x\"", "[]"]), tolerance in 0u64..300) {
         let now = get_current_timestamp();
         let apart = |offset: i64| offset.unsigned_abs().abs_diff(tolerance) > 5;
         prop_assume!(apart(exp) && nbf.is_none_or(apart));
@@ -168,25 +170,25 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_are_refused(token in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_are_refused(token in prop::collection::vec(any::<u8>(), 0..300)) {
         let (policy, _) = policies(false, 0);
         prop_assert!(!we_accept(&token, policy, 0.0));
     }
 
     #[test]
-    fn signed_bytes_of_any_kind_do_no_harm(header in prop::collection::vec(any::<u8>(), 0..60), claims in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn signed_arbitrary_bytes_cause_no_panic(header in prop::collection::vec(any::<u8>(), 0..60), claims in prop::collection::vec(any::<u8>(), 0..200)) {
         let token = signed(&header, &claims);
         let (policy, validation) = policies(false, 0);
         prop_assert!(!we_accept(&token, policy, 0.0) || crate_accepts(&token, &validation));
     }
 
     #[test]
-    fn any_text_is_a_key_set_or_none(text in "[ -~]{0,200}") {
+    fn any_text_is_a_key_set_or_is_refused(text in "[ -~]{0,200}") {
         let _ = KeySet::load(&text, Algorithms::of(&Algorithm::ALL), Tolerance::Unusable);
     }
 
     #[test]
-    fn keys_of_any_members_do_no_harm(
+    fn keys_with_arbitrary_members_cause_no_panic(
         kty in prop::sample::select(vec!["oct", "RSA", "EC", "OKP", "x"]),
         crv in prop::sample::select(vec!["P-256", "P-384", "P-521", "Ed25519", "X25519", ""]),
         alg in prop::sample::select(vec!["HS256", "RS256", "ES256", "EdDSA", "none"]),
@@ -199,7 +201,7 @@ proptest! {
 }
 
 #[test]
-fn required_claims_are_counted_by_place() {
+fn required_claims_are_reported_by_index() {
     let (mut policy, _) = policies(false, 0);
     policy.required = vec!["a".into(), "b".into()];
     policy.required_registered = 1 << ClaimName::Id.number();
@@ -229,7 +231,7 @@ fn required_claims_are_counted_by_place() {
 }
 
 #[test]
-fn a_new_key_set_is_looked_at_even_for_a_known_header() {
+fn a_new_key_set_applies_to_remembered_headers() {
     let (policy, _) = policies(false, 0);
     let verifier = Verifier::new(policy, hmac_keys(), 0);
     let token = signed(br#"{"alg":"HS256"}"#, br#"{"exp":1}"#);

@@ -1,13 +1,14 @@
 /** What an application on Elysia needs: the plugin, and a whole server. */
-import './runtime.js';
-export { portcullis, portcullis as default, connectionOf } from './elysia-plugin.js';
-export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './elysia-plugin.js';
+import './native/runtime.js';
+export { portcullis, portcullis as default, connectionOf } from './adapters/elysia.js';
+export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './adapters/elysia.js';
 export { ElysiaServerBuilder } from './builder/builder.js';
 export type { RunningServer } from './builder/builder.js';
 export type { ServerConnection } from './builder/connection.js';
 export type { HeadersToSet, RequestContext, ServerMiddleware } from './builder/context.js';
 export type { Endpoints, ServerOptions, WebSocketOptions } from './builder/options.js';
-export type { ServerStats } from './builder/parts.js';
-export type { BearerVerifier, TokenAuth } from './auth.js';
-export type { GuardOptions, GuardStats } from './door.js';
-export { signalOf } from './fetching.js';
+export type { ServerStats } from './builder/server-parts.js';
+export type { BearerVerifier, TokenAuth } from './guard/bearer.js';
+export type { GuardStats } from './guard/guard.js';
+export type { GuardOptions } from './guard/options.js';
+export { signalOf } from './http/fetch.js';

@@ -1,99 +1,94 @@
-import './runtime.js';
+import './native/runtime.js';
 export { ConnectionManager, ProductionConnectionManager } from './connections/manager.js';
-export type { ConnectionStats } from './connections/manager.js';
+export type { ConnectionStats } from './connections/stats.js';
 export type { AdmissionResult, Lease } from './connections/admission.js';
 export type { ConnectionManagerOptions } from './connections/options.js';
-export { ManagedConnection } from './connection.js';
-export type {
-  ConnectionMetadata,
-  ManagedSocket,
-  MetadataInput,
-  ReceiveOutcome,
-} from './connection.js';
-export type {
-  ConnectRate,
-  ConnectionLimits,
-  MessageRate,
-  RateAction,
-  Refusal,
-  RefusalCode,
-} from './limits.js';
-export { PortcullisError, UnauthorizedError, type ErrorCode, type ErrorDetails } from './errors.js';
+export { ManagedConnection } from './connections/connection.js';
+export type { ManagedSocket, ReceiveOutcome } from './connections/connection.js';
+export type { ConnectionMetadata, MetadataInput } from './connections/metadata.js';
+export type { Refusal, RefusalCode } from './connections/refusal.js';
+export type { ConnectionLimits } from './connections/limits.js';
+export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
+export {
+  PortcullisError,
+  UnauthorizedError,
+  type ErrorCode,
+  type ErrorDetails,
+} from './base/errors.js';
 export { TimerHandle } from './timers/handle.js';
 export { TimerManager } from './timers/manager.js';
-export type { CleanupResult, TimerReport, TimerReportEntry } from './timers/manager.js';
+export type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './timers/snapshot.js';
 export type { TimerManagerOptions, TimerOptions } from './timers/options.js';
-export type { Alarm, Clock } from './clock.js';
+export type { Clock, ClockAlarm } from './base/clock.js';
 export type {
   TypedWebSocketConnection,
   TypedWebSocketHandler,
   TypedWebSocketMessage,
-} from './types.js';
+} from './messages/types.js';
 export { MiddlewareChain, PerformantMiddlewareChain } from './middleware/chain.js';
 export type {
   BreakerOptions,
-  ChainReport,
+  ChainSnapshot,
   CompiledChain,
   FinalNext,
-  LayerReport,
-  LayerTimes,
+  LayerSnapshot,
   MiddlewareChainOptions,
   MiddlewareContext,
   MiddlewareFunction,
   MiddlewareItem,
+  MiddlewareNext,
   MiddlewareObject,
   MiddlewareResult,
-  Next,
   StrayError,
 } from './middleware/contract.js';
-export type { MiddlewareTrace } from './middleware/run.js';
-export { resourceLimits } from './resource-limits.js';
+export type { MiddlewareTrace } from './middleware/observe.js';
+export { resourceLimits } from './resources/limits.js';
 export type {
   ConnectionCaps,
   MemoryLimits,
+  MemoryLimitsInput,
   RequestLimits,
   ResourceLimits,
   ResourceLimitsInput,
   WebSocketLimits,
-} from './resource-limits.js';
+  WebSocketLimitsInput,
+} from './resources/limits.js';
 export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
-export type { PageSources } from './page/recorder.js';
-export type * from './page/snapshot.js';
+export type { PageSnapshot } from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown/shutdown.js';
-export type { HealthAnswer, ShutdownContext, ShutdownHook } from './shutdown/shutdown.js';
+export type { HealthAnswer } from './shutdown/health.js';
+export type { ShutdownContext, ShutdownHook } from './shutdown/hooks.js';
 export type { ShutdownOptions } from './shutdown/options.js';
-export type { ShutdownPart, ShutdownSocket, SocketWatcher } from './shutdown/part.js';
+export type { Drainable } from './shutdown/drainable.js';
 export type {
   ShutdownError,
   ShutdownLeftover,
   ShutdownPhase,
   ShutdownResult,
 } from './shutdown/result.js';
-export { MessageRouter, isProblem } from './messages.js';
+export { MessageRouter } from './messages/router.js';
 export type {
   MessageHandler,
-  MessageProblem,
-  MessageProblemCode,
+  MessageReply,
   MessageRouterOptions,
   MessageStats,
-  Outgoing,
-  Reply,
-} from './messages.js';
+} from './messages/router.js';
+export type { MessageSender, Outgoing, ParseResult } from './messages/envelope.js';
+export type { MessageProblem, MessageProblemCode } from './messages/problem.js';
 export { InputValidationError, ValidationFailure } from './validators/failure.js';
-export type { FailureDetails, ProblemDetails, Validated } from './validators/failure.js';
-export type { FailureCode } from './failures.js';
+export type { FailureDetails, ProblemDetails, ValidationResult } from './validators/failure.js';
+export type { FailureCode } from './validators/failures.js';
 export { parseJson, safeParseJson, scanJson } from './validators/json.js';
-export type { JsonInput, JsonLimits, JsonReport, Leniency } from './validators/json.js';
+export type { JsonInput, JsonReport } from './validators/json.js';
+export type { JsonLeniency, JsonLimits } from './validators/json-limits.js';
 export { InputValidator } from './validators/validator.js';
-export type {
-  DroppedHeader,
-  HeaderLimits,
-  HeaderReport,
-  HeaderValues,
-} from './validators/headers.js';
-export { isPublicAddress } from './validators/url.js';
-export type { JudgedUrl, UrlFlag, UrlMode, UrlOptions } from './validators/url.js';
+export type { DroppedHeader, HeaderReport, HeaderValues } from './validators/header-collector.js';
+export type { HeaderLimits } from './validators/header-limits.js';
+export { isPublicAddress } from './validators/host.js';
+export type { UrlFlag } from './validators/host.js';
+export type { JudgedUrl } from './validators/url.js';
+export type { UrlMode, UrlOptions } from './validators/url-options.js';
 export {
   headersSchema,
   jsonSchema,
@@ -101,17 +96,21 @@ export {
   tokenSchema,
   urlSchema,
 } from './validators/schema.js';
-export type { Schema, SchemaIssue, SchemaResult } from './validators/schema.js';
-export { TokenVerifier, verifyJws } from './tokens.js';
+export type {
+  InputSchema,
+  InputSchemaAnswer,
+  InputSchemaIssue,
+  InputSchemaResult,
+} from './validators/schema.js';
+export { TokenVerifier } from './tokens/verifier.js';
+export { verifyJws } from './tokens/jws.js';
 export type {
   TokenClaims,
   TokenExplanation,
   TokenResult,
   TokenRevocation,
-  TokenSchema,
-  TokenSchemaResult,
-  TokenVerifierStats,
-} from './tokens.js';
+  TokenVerifierSnapshot,
+} from './tokens/result.js';
 export type {
   TokenAlgorithm,
   TokenJwk,
@@ -119,10 +118,10 @@ export type {
   TokenKey,
   TokenPem,
   TokenSecret,
-} from './keys.js';
-export type { TokenVerifierOptions } from './policy.js';
-export type { JwksStats, RemoteJwks } from './jwks.js';
-export { ResourceMonitor } from './resources.js';
+} from './tokens/keys.js';
+export type { TokenVerifierOptions } from './tokens/policy.js';
+export type { JwksSnapshot, RemoteJwks } from './tokens/jwks.js';
+export { ResourceMonitor } from './resources/monitor.js';
 export type {
   CollectionRecord,
   DelayQuantiles,
@@ -135,6 +134,15 @@ export type {
   Stall,
   StallCause,
   StateChange,
-} from './resource-figures.js';
-export type { ResourceLog, ResourceMonitorOptions } from './resource-options.js';
-export * from './kpi/index.js';
+} from './resources/figures.js';
+export type {
+  CountsConnections,
+  ResourceLog,
+  ResourceMonitorOptions,
+} from './resources/options.js';
+export { ProductionMetrics } from './metrics/metrics.js';
+export { RequestTimer } from './metrics/request.js';
+export type { RequestDetails, RequestEnd } from './metrics/request.js';
+export type { ExpositionOptions } from './metrics/exposition.js';
+export type { ProductionMetricsOptions } from './metrics/options.js';
+export type * from './metrics/report.js';

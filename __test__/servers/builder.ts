@@ -9,8 +9,8 @@ process.on('unhandledRejection', (error) => console.log(`unhandled ${String(erro
 const auth: BearerVerifier = {
   safeVerify(token) {
     if (token === 'throw') throw new Error(`a secret: ${token}`);
-    if (token === 'expired') return { ok: false, error: { code: 'expired' } };
-    return { ok: true, claims: token === 'nobody' ? {} : { sub: token } };
+    if (token === 'expired') return { success: false, error: { code: 'expired' } };
+    return { success: true, claims: token === 'nobody' ? {} : { sub: token } };
   },
 };
 interface Pair {

@@ -15,7 +15,7 @@ const server = Bun.serve<{ fails: boolean }, never>({
       guard.manager.drain();
       return new Response('draining');
     }
-    if (pathname === '/guard') return Response.json(guard.stats());
+    if (pathname === '/guard') return Response.json(guard.snapshot());
     const other = answer(pathname, searchParams, signalOf(request), () => request.text());
     if (other !== undefined) return other.then((text) => new Response(text));
     return server.upgrade(request, { data: { fails: searchParams.has('throw') } })
@@ -45,6 +45,8 @@ const server = Bun.serve<{ fails: boolean }, never>({
     },
   }),
 });
-shutdown.add(guard.part(server));
-process.on('uncaughtException', () => undefined);
+shutdown.add(guard.drainable(server));
+process.on('uncaughtException', ({ message }) => {
+  if (message !== 'open failed') console.log(`unhandled ${message}`);
+});
 console.log(`listening on http://127.0.0.1:${server.port}`);

@@ -34,12 +34,12 @@ const app = new Elysia()
     portcullis.manager.drain();
     return 'draining';
   })
-  .get('/guard', ({ portcullis }) => portcullis.stats())
+  .get('/guard', ({ portcullis }) => portcullis.snapshot())
   .all('/*', ({ request }) => {
     const { pathname, searchParams } = new URL(request.url);
     return answer(pathname, searchParams, signalOf(request), () => request.text()) ?? 'nothing';
   })
   .onError(() => undefined)
   .listen({ port: 0, hostname: '127.0.0.1' });
-shutdown.add(app.decorator.portcullis.part(app));
+shutdown.add(app.decorator.portcullis.drainable(app));
 console.log(`listening on http://127.0.0.1:${app.server?.port}`);

@@ -1,4 +1,4 @@
-// The plugin and the builder with a monitor: sends requests to its own servers and prints the results.
+// The plugin and the builder with a monitor: sends requests to its own servers, and prints the results.
 import { Elysia } from 'elysia';
 import { ResourceMonitor, type Stall, TimerManager } from '../../dist/index.js';
 import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';
@@ -6,10 +6,14 @@ import { ElysiaServerBuilder, portcullis } from '../../dist/elysia.js';
 const [root = ''] = process.argv.slice(2);
 const timers = new TimerManager();
 const stalls: Stall[] = [];
-const monitor = new ResourceMonitor({}, timers, {
-  log: false,
-  onStall: (stall) => stalls.push(stall),
-});
+const monitor = new ResourceMonitor(
+  {},
+  {
+    timers,
+    log: false,
+    onStall: (stall) => stalls.push(stall),
+  },
+);
 const block = (ms: number): void => {
   for (const end = performance.now() + ms; performance.now() < end;);
 };
@@ -57,12 +61,16 @@ const after = monitor.getMetrics().activeRequests;
 socket.close();
 await app.stop(true);
 
-const pressed = new ResourceMonitor({ memory: { maxHeapSize: 100 } }, timers, {
-  log: false,
-  gc: false,
-  shedding: true,
-  root,
-});
+const pressed = new ResourceMonitor(
+  { memory: { maxHeapSizeMb: 100 } },
+  {
+    timers,
+    log: false,
+    gc: false,
+    shedding: true,
+    root,
+  },
+);
 const server = await new ElysiaServerBuilder({ hostname: '127.0.0.1', port: 0, monitor: pressed })
   .routes((given) => given.get('/x', () => 'x'))
   .start();

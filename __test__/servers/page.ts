@@ -1,4 +1,4 @@
-// A server on Bun with everything that the page can show. PAGE holds options of the page; EMPTY leaves only connections.
+// A server on Bun with every source of the page. PAGE holds options of the page; EMPTY leaves only its connections.
 import { Elysia } from 'elysia';
 import {
   PerformantMiddlewareChain,
@@ -10,7 +10,7 @@ import { portcullis } from '../../dist/elysia.js';
 
 const timers = new TimerManager();
 const given = JSON.parse(process.env['PAGE'] ?? '{}') as object;
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 4096 } }, timers, { log: false });
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(
   [{ name: 'first layer', middleware: (_context, next) => next() }],

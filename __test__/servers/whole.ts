@@ -17,7 +17,7 @@ const token = (sub: string): string => {
 };
 
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })
   .timers(timers)
@@ -64,7 +64,7 @@ const answers = [];
 for (const path of ['/users/1', '/users/2', '/throws', '/layer', '/hangs', '/nowhere'])
   answers.push(await ask(path));
 const hanging = fetch(at('/hangs'));
-while (server.stats().requests?.active !== 1) await Bun.sleep(2);
+while (server.snapshot().requests?.active !== 1) await Bun.sleep(2);
 answers.push(await ask('/users/3'), await ask('/health/live'));
 await (await hanging).text();
 
@@ -94,10 +94,10 @@ const messages = [
 ];
 while (server.manager.connections.size > 1) await Bun.sleep(2);
 const report = metrics.generateReport();
-while (server.stats().websockets.open > 1) await Bun.sleep(2);
+while (server.snapshot().websockets.open > 1) await Bun.sleep(2);
 const during = {
-  sockets: server.stats().websockets,
-  unidentified: server.stats().unidentified,
+  sockets: server.snapshot().websockets,
+  authDenials: server.snapshot().authDenials,
   watched: monitor.getMetrics().activeConnections,
 };
 const page = async (): Promise<{
@@ -152,9 +152,9 @@ console.log(
     ownMonitor: await (async () => {
       const other = await new ElysiaServerBuilder({
         port: 0,
-        limits: { memory: { maxHeapSize: 64 } },
+        limits: { memory: { maxHeapSizeMb: 64 } },
       }).start();
-      const memory = other.manager.monitor?.memoryLimits.maxHeapSize;
+      const memory = other.manager.monitor?.memoryLimits.maxHeapSizeMb;
       await other.stop();
       return [memory, other.timers.getActiveTimersCount()];
     })(),

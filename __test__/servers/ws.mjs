@@ -13,7 +13,7 @@ const server = createServer(
   guard.request((request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     if (pathname === '/drain') guard.manager.drain();
-    if (pathname === '/guard') return response.end(JSON.stringify(guard.stats()));
+    if (pathname === '/guard') return response.end(JSON.stringify(guard.snapshot()));
     const other = answer(pathname, searchParams, signalOf(request), () => bodyOf(request));
     if (other === undefined) return response.end(JSON.stringify(guard.manager.getStats()));
     other.then(
@@ -25,7 +25,7 @@ const server = createServer(
     );
   }),
 );
-shutdown.add(guard.part(server));
+shutdown.add(guard.drainable(server));
 const webSocketServer = new WebSocketServer({ noServer: true });
 webSocketServer.on('connection', (ws, request) => {
   if (request.url?.endsWith('throw')) throw new Error('open failed');

@@ -6,7 +6,7 @@ import {
   type ConnectionStats,
   GracefulShutdown,
   type ManagedConnection,
-  type ResourceLimits,
+  type ResourceLimitsInput,
   TimerManager,
   type TokenResult,
   TokenVerifier,
@@ -31,7 +31,7 @@ export const ofBrowsers: ConnectionManager = bunGuard({
   auth: { verifier, subprotocol: 'bearer' },
 }).manager;
 export const roles = (result: TokenResult<{ roles: string[] }>): string[] =>
-  result.ok ? result.claims.roles : [result.error.code];
+  result.success ? result.claims.roles : [result.error.code];
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;
 
 export const app = new Elysia()
@@ -75,8 +75,8 @@ export const stats: ConnectionStats = manager.getStats();
 // @ts-expect-error neither is a misspelt option
 portcullis({ limit: {} });
 
-// Every field of the type.
-const limits: ResourceLimits = {
+// All limits, by the names without a unit.
+const limits: ResourceLimitsInput = {
   memory: { maxHeapSize: 512, warningThreshold: 70, criticalThreshold: 90, gcInterval: 30_000 },
   connections: { maxTotal: 10_000, maxPerIp: 50, maxPerUser: 5, timeoutMs: 30_000 },
   requests: { maxConcurrent: 100, timeoutMs: 5000, maxPayloadSize: 1024, maxHeaderSize: 8192 },
@@ -143,7 +143,10 @@ export async function served(): Promise<void> {
   const word: 'hello' | undefined = (await ofBuilt.hello.get()).data?.word;
   const server = await builder.start();
   const same: typeof built = server.app;
-  new GracefulShutdown(timers).add(wsGuard({ manager }).part({} as import('node:http').Server));
+  await using shutdown = new GracefulShutdown({ timers });
+  shutdown.add(wsGuard({ manager }).drainable({} as import('node:http').Server));
+  using sameForm = new GracefulShutdown(timers, { signals: ['SIGTERM'] });
+  sameForm.add({ name: 'queue', drain: () => undefined });
   const forced: number = (await server.stop()).websocketsClosed.forced;
   console.log(word, same, forced);
 }

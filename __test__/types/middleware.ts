@@ -5,6 +5,7 @@ import {
   type MiddlewareContext,
   type MiddlewareFunction,
   type MiddlewareItem,
+  type MiddlewareNext,
   type MiddlewareObject,
   PerformantMiddlewareChain,
   TimerManager,
@@ -96,6 +97,11 @@ const items: MiddlewareItem[] = [
   { name: 'auth', middleware: new Auth() },
 ];
 const planned = new PerformantMiddlewareChain(items, timers);
+export const withOptions = new PerformantMiddlewareChain(items, { timers, timing: 'off' });
+export const withOwnTimers = new PerformantMiddlewareChain(items);
+// @ts-expect-error the manager is given twice
+export const withBoth = new PerformantMiddlewareChain(items, timers, { timers });
+export const next: MiddlewareNext = () => Promise.resolve();
 export const middleware: MiddlewareFunction = planned.execute();
 export const metrics: Record<string, number> = planned.getPerformanceMetrics();
 planned.invalidateCache();

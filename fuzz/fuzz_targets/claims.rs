@@ -1,13 +1,12 @@
-//! Any bytes as signed claims: what passes is an object that `serde_json` and the `jsonwebtoken` crate accept.
+//! Any bytes as signed claims: claims that pass are an object that `serde_json` and the
+//! `jsonwebtoken` crate accept. Run: cargo +nightly fuzz run claims
 #![no_main]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Validation, crypto, decode};
 use libfuzzer_sys::fuzz_target;
-use portcullis::validators::token::{
-    Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier,
-};
+use portcullis::tokens::{Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, Verifier};
 use std::sync::LazyLock;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -58,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(
                 claims["exp"].as_f64().is_some_and(|exp| exp > NOW) && claims.get("x").is_some()
             );
-            // The crate reads the clock by itself.
+            // The crate reads the clock itself.
             let mut validation = Validation::new(jsonwebtoken::Algorithm::HS256);
             validation.validate_exp = false;
             validation.set_audience(&["me"]);

@@ -1,4 +1,4 @@
-//! The JSON scanner against `serde_json`, on any bytes. Run: cargo +nightly fuzz run json
+//! Compares the JSON scanner with `serde_json`, on any bytes. Run: cargo +nightly fuzz run json
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use portcullis::validators::{JsonLimits, Scanner};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut scanner = Scanner::new();
-    // With every rule: nothing panics, and what passes is JSON.
+    // With every rule: nothing panics, and a text that passes is JSON.
     match scanner.scan(bytes, &JsonLimits::default()) {
         Ok(_) => assert!(serde_json::from_slice::<serde_json::Value>(bytes).is_ok()),
         Err(refusal) => {
@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
             let _path = scanner.path(bytes);
         }
     }
-    // Without those that serde_json does not have: the same verdict.
+    // Without the rules that serde_json does not have: the same outcome.
     let limits = JsonLimits {
         max_depth: 127,
         max_key_bytes: usize::MAX,

@@ -1,10 +1,11 @@
-//! Any bytes as a token, and any bytes as the header of a signed one.
+//! Any bytes as a token, and any bytes as the header of a signed one. Run: cargo +nightly fuzz run
+//! token
 #![no_main]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
-use portcullis::validators::token::{
+use portcullis::tokens::{
     Algorithm, Algorithms, KeySet, Policy, Scratch, Tolerance, TypRule, Verifier,
 };
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-// Put into an empty project that has installed the packed portcullis, and run there by every runtime:
-// each entry by import or by require, and some real work with each.
+// Loads each entry of the installed portcullis by import or by require, and does some real work
+// with it. The check copies this file into an empty project and runs it there on every runtime.
 //   node probe.mjs import|require
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -36,9 +36,9 @@ const manager = new ConnectionManager({ maxConnectionsPerIp: 1 }, timers);
 assert.equal(manager.addConnection('one', new FakeSocket(), '203.0.113.1').success, true);
 assert.equal(manager.addConnection('two', new FakeSocket(), '::ffff:203.0.113.1').code, 'ip_limit');
 assert.throws(() => new ConnectionManager({ maxConnectionsPerIp: -1 }, timers), PortcullisError);
-manager.cleanup();
+manager.close();
 
-assert.equal(scanJson('{"a":[1,2').ok, false);
+assert.equal(scanJson('{"a":[1,2').success, false);
 assert.equal(isPublicAddress('127.0.0.1'), false);
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -47,18 +47,21 @@ const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: 'ada', exp: 
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
 const token = `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 assert.equal(verifier.verify(token).sub, 'ada');
-assert.equal((await verifier.verifyBatch([token, `${token}x`])).filter(({ ok }) => ok).length, 1);
+assert.equal(
+  (await verifier.verifyBatch([token, `${token}x`])).filter(({ success }) => success).length,
+  1,
+);
 
 const ownTimers = new TimerManager();
-const monitor = new ResourceMonitor({ memory: { maxHeapSize: 512 } }, ownTimers);
+const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, { timers: ownTimers });
 const metrics = new ProductionMetrics({ timers: ownTimers, monitor });
 metrics.recordRequest(12, { route: '/', method: 'GET', status: 200 });
 assert.match(await metrics.toPrometheus(), /# TYPE/);
-ownTimers.cleanup();
+ownTimers.close();
 
-/** One client is let in by a server's `attach`, the next is told why it is not. */
+/** Connects a client; returns the status of the answer and the socket. */
 async function status(port) {
-  // By hand: the http client of older Bun knows no upgrades.
+  // By hand: the HTTP client of older Bun versions supports no upgrades.
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => undefined);
   const key = Buffer.alloc(16).toString('base64');
@@ -79,12 +82,12 @@ server.listen(0, '127.0.0.1');
 await once(server, 'listening');
 const [first, socket] = await status(server.address().port);
 assert.equal(first, 101);
-// Bun 1.3 does not send what is written to the socket of an upgrade: its clients wait in vain.
+// Bun 1.3 drops data that is written to the socket of an upgrade: a refused client gets no answer.
 if (!isBun || !process.versions.bun.startsWith('1.3.'))
   assert.equal((await status(server.address().port))[0], 429);
 socket.destroy();
 server.close();
-guard.manager.cleanup();
+guard.manager.close();
 
 const elysia = await load('portcullis/elysia');
 const bun = await load('portcullis/bun');

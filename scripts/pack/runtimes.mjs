@@ -1,15 +1,16 @@
-// The runtimes that the package is tried on. Those that are not installed come from npm, as packages of a
-// binary and nothing else, and are kept below node_modules/.cache.
+// Finds the runtimes on which the package is tried. Missing ones are installed from npm, as
+// packages that hold only a binary, into node_modules/.cache.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { json, root, tool } from '../lib/project.mjs';
 
 const onWindows = process.platform === 'win32';
 const isMusl =
   process.platform === 'linux' &&
   process.report.getReport().header.glibcVersionRuntime === undefined;
 
-/** The folder of npm/ for this machine; `undefined` where there is none. */
+/** Returns the folder of npm/ for this machine; `undefined` without one. */
 export function addonFolder() {
   const here = `${process.platform}-${process.arch}`;
   if (process.platform === 'linux')
@@ -19,8 +20,8 @@ export function addonFolder() {
   return { 'darwin-x64': here, 'darwin-arm64': here, 'win32-x64': `${here}-msvc` }[here];
 }
 
-/** A binary out of a package, or why it cannot be had. */
-function fetched(root, name, version, path) {
+/** Installs a package and returns the command in it, or the reason why it is missing. */
+function fetched(name, version, path) {
   const into = join(
     root,
     'node_modules',
@@ -56,53 +57,55 @@ function fetched(root, name, version, path) {
     : { missing: `${name}@${version} does not run here: ${(stderr ?? '').trim().slice(0, 200)}` };
 }
 
-function node(root, version) {
+function node(version) {
   if (process.versions.node === version || process.versions.node.startsWith(`${version}.`))
     return { command: process.execPath };
   if (isMusl) return { missing: 'the npm packages of Node.js are for glibc' };
-  return fetched(root, `node-${onWindows ? 'win' : process.platform}-${process.arch}`, version, [
+  return fetched(`node-${onWindows ? 'win' : process.platform}-${process.arch}`, version, [
     'bin',
     onWindows ? 'node.exe' : 'node',
   ]);
 }
 
-function bun(root, version) {
+function bun(version) {
   const own = join(root, 'node_modules', 'bun', 'package.json');
-  if (existsSync(own) && JSON.parse(readFileSync(own, 'utf8')).version.startsWith(version))
-    return { command: join(root, 'node_modules', '.bin', 'bun') };
+  if (existsSync(own) && json(own).version.startsWith(version)) return { command: tool('bun') };
   const platform = onWindows ? 'windows' : process.platform;
   const arch = process.arch === 'arm64' ? 'aarch64' : process.arch;
-  return fetched(root, `@oven/bun-${platform}-${arch}${isMusl ? '-musl' : ''}`, version, [
+  return fetched(`@oven/bun-${platform}-${arch}${isMusl ? '-musl' : ''}`, version, [
     'bin',
     onWindows ? 'bun.exe' : 'bun',
   ]);
 }
 
-/** What the package has to work on: the oldest that it names, and the newest of each line. */
-export function runtimes(root) {
+/**
+ * Returns the supported runtimes: the oldest supported version, and the newest of each release
+ * line.
+ */
+export function runtimes() {
   return [
     ...['20.19.0', '20', '22', '24', '26'].map((version) => ({
       title: `Node ${version}`,
-      ...node(root, version),
+      ...node(version),
     })),
-    ...['1.3.0', '1.4'].map((version) => ({ title: `Bun ${version}`, ...bun(root, version) })),
+    ...['1.3.0', '1.4'].map((version) => ({ title: `Bun ${version}`, ...bun(version) })),
   ];
 }
 
-/** What has to be told that it is too old. */
-export function oldRuntimes(root) {
+/** Returns the runtimes that are too old, with the error message that they must get. */
+export function oldRuntimes() {
   return [
     ...['18.0.0', '18', '20.18.0'].map((version) => ({
       title: `Node ${version}`,
       pattern: /needs Node\.js 20\.19 or newer and this is \d+\.\d+/,
-      ...node(root, version),
+      ...node(version),
     })),
     {
       title: 'Node 22.11.0, by require,',
       byRequire: 'only',
       pattern: /22\.12 or newer .* or use import/,
-      ...node(root, '22.11.0'),
+      ...node('22.11.0'),
     },
-    { title: 'Bun 1.2', pattern: /needs Bun 1\.3 or newer/, ...bun(root, '1.2') },
+    { title: 'Bun 1.2', pattern: /needs Bun 1\.3 or newer/, ...bun('1.2') },
   ];
 }

@@ -1,6 +1,7 @@
+// Projects of users, which compile against the packed declarations with the strictest options of
+// the compiler.
 import { readFileSync } from 'node:fs';
 
-// Projects of users that compile against the packed declarations, with what makes them hardest to please.
 const STRICT = {
   target: 'ES2022',
   lib: ['ES2023', 'ESNext.Disposable'],
@@ -23,7 +24,7 @@ try {
 } catch (error) {
   if (error instanceof PortcullisError && error.code === 'ERR_OUT_OF_RANGE') console.log(error.field);
 }
-// @ts-expect-error a number is wanted
+// @ts-expect-error the limit must be a number
 manager.updateLimits({ maxConnectionsPerIp: 'many' });
 `;
 
@@ -63,13 +64,13 @@ Bun.serve({
 const ELYSIA = `
 import { Elysia } from 'elysia';
 import plugin, { ElysiaServerBuilder, portcullis } from 'portcullis/elysia';
-const app = new Elysia().use(portcullis({ limits: { maxConnectionsPerIp: 10 } })).get('/', ({ portcullis }) => portcullis.manager.getStats());
+const app = new Elysia().use(portcullis({ limits: { maxConnectionsPerIp: 10 } })).get('/', ({ portcullis }) => portcullis.manager.snapshot());
 export type App = typeof app;
 export const same: typeof portcullis = plugin;
 export const builder = new ElysiaServerBuilder({ port: 0 });
 `;
 
-/** The README's examples: ten lines for Elysia, ten for ws, and everything in the place of the latter's guard. */
+/** Returns the README's examples: Elysia, ws, and ws with the guard that has everything on. */
 function readme() {
   const [elysia, ws, whole] = [
     ...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(
@@ -92,12 +93,12 @@ const project = (title, files, options, packages, type = 'module') => ({
   packages: ['@types/node', 'undici-types', ...packages],
 });
 
-/** Projects with their files, their tsconfig and the packages they have. */
+/** Returns the projects: files, tsconfig, and the packages that each can import. */
 export function typeProjects() {
   const node = { types: ['node'] };
   const bun = { types: ['bun'] };
   return [
-    // Without ws and elysia: who does not use them does not have them.
+    // Without ws and elysia: a user of the main entry has not installed them.
     project('NodeNext, ESM', { 'main.ts': ESM }, { ...esm, ...node }, []),
     project('Bundler', { 'main.ts': ESM }, { ...bundler, ...node }, []),
     project('NodeNext, CommonJS', { 'main.ts': CJS }, { ...esm, ...node }, [], 'commonjs'),

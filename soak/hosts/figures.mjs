@@ -1,4 +1,4 @@
-// What every server of the soak is told, and what it tells of itself.
+// The options of every server of the soak, and the figures that a server reports.
 import { TimerManager, TokenVerifier } from '../../dist/index.js';
 
 const { keys, ...rest } = JSON.parse(process.env.SOAK_OPTIONS ?? '{}');
@@ -12,7 +12,7 @@ const verifier =
       });
 
 export const timers = new TimerManager();
-/** A client has to wait for its `terminate()` no longer than a trial. */
+/** A short `closeTimeoutMs`: a trial waits until silent clients are terminated. */
 export const options = {
   closeTimeoutMs: 500,
   ...rest,
@@ -20,7 +20,7 @@ export const options = {
   ...(verifier === undefined ? {} : { auth: verifier }),
 };
 
-/** As much as the host can tell after a collection. */
+/** Returns the memory figures of the host after a garbage collection. */
 async function memory() {
   if ('bun' in process.versions) {
     const { heapStats } = await import('bun:jsc');
@@ -33,7 +33,7 @@ async function memory() {
   return { rss: process.memoryUsage.rss(), heap: process.memoryUsage().heapUsed };
 }
 
-/** Answers what is asked of the server itself; `undefined` if it is something else. */
+/** Returns the answer to a request of the soak; `undefined` for any other path. */
 export async function answer(url, guard) {
   const { pathname, searchParams } = new URL(url, 'http://localhost');
   if (pathname === '/stall') {
@@ -51,7 +51,7 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
-  } = guard.manager.getStats();
+  } = guard.manager.snapshot();
   return JSON.stringify({
     seats: totalConnections,
     ips: connectionsByIp,
@@ -62,18 +62,21 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
-    unidentified: guard.stats().unidentified,
-    ...guard.stats().websockets,
+    authDenials: guard.snapshot().authDenials,
+    ...guard.snapshot().websockets,
   });
 }
 
-/** The answer to a message: itself, or more than a client that does not read can take. */
+/**
+ * Echoes a message; answers `flood` with 16 MiB, more than the buffers of a client that does not
+ * read.
+ */
 export function reply(message, send) {
   if (String(message) !== 'flood') return void send(message);
   const part = 'x'.repeat(2 ** 16);
   for (let i = 0; i < 256; i++) send(part);
 }
 
-// Heard and said aloud: the trial fails for it.
+// Unhandled errors are printed and do not end the process: the trial fails when it reads them.
 for (const event of ['uncaughtException', 'unhandledRejection'])
-  process.on(event, (error) => console.log(`unheard ${event}: ${error?.stack ?? error}`));
+  process.on(event, (error) => console.log(`unhandled ${event}: ${error?.stack ?? error}`));

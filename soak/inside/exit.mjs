@@ -1,5 +1,5 @@
-// Ends the process in the given way, with everything in flight: exit.mjs WAY TOKENS-OF-A-BATCH
-import { generateKeyPairSync, sign } from 'node:crypto';
+// Ends the process in the given way while seats, timers, batches and workers are in use:
+// exit.mjs WAY TOKENS-OF-A-BATCH
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -9,13 +9,14 @@ import {
   TimerManager,
   TokenVerifier,
 } from '../../dist/index.js';
+import { ecdsaToken } from './ecdsa-token.mjs';
 
 const { way, batch } = isMainThread
   ? { way: process.argv[2], batch: Number(process.argv[3]) }
   : workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const end = () => {
   switch (way) {
@@ -37,9 +38,9 @@ const end = () => {
       for (const until = performance.now() + 300; performance.now() < until;);
       return undefined;
     case 'by itself':
-      return timers.cleanup();
+      return timers.close();
     case 'shutdown':
-      return void new GracefulShutdown(timers, { drainWindowMs: 100 })
+      return void new GracefulShutdown({ timers, drainWindowMs: 100 })
         .shutdown('SIGTERM')
         .then(() => process.exit(7));
     default:
@@ -63,33 +64,23 @@ for (let at = 0; at < 2000; at++)
     `c${at}`,
     socket,
   );
-const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'ES256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600 })}`;
-const signature = sign('sha256', Buffer.from(head), {
-  key: privateKey,
-  dsaEncoding: 'ieee-p1363',
-});
-const token = `${head}.${signature.toString('base64url')}`;
-const verifier = new TokenVerifier({
-  algorithms: ['ES256'],
-  keys: { pem: publicKey.export({ type: 'spki', format: 'pem' }) },
-});
+const { token, pem } = ecdsaToken();
+const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: { pem } });
 for (let at = 0; at < 3; at++)
   void verifier.verifyBatch(Array.from({ length: batch }, () => token));
 void metrics.toOpenMetrics();
 for (let at = 0; at < 1000; at++) timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 7));
 
 if (isMainThread) {
-  // A worker that holds the same things runs when the process ends.
+  // A worker that holds the same resources runs when the process ends.
   const worker = new Worker(new URL(import.meta.url), {
     workerData: { way: isInWorker ? way : 'stays', batch },
   });
   worker.on('error', ({ message }) => console.log(`the worker failed: ${message}`));
-  // Not `once`, which rejects on an error of the worker.
+  // Not `once` of node:events: an error of the worker would reject it.
   await new Promise((resolve) => void worker.on(isInWorker ? 'exit' : 'online', resolve));
   if (isInWorker) {
-    const { totalConnections } = manager.getStats();
+    const { totalConnections } = manager.snapshot();
     if (totalConnections !== 2000)
       throw new Error(`${totalConnections} seats are taken, and 2000 are ours`);
     process.exit(7);

@@ -1,39 +1,37 @@
-// A worker with two managers of one name: runs the given operations and reports their results.
+// Two managers of one name, in a worker: performs the operations of the main thread and reports
+// their outcomes.
 import { parentPort, workerData } from 'node:worker_threads';
 import { ConnectionManager, TimerManager } from '../../dist/index.js';
-import { Dice } from '../dice.mjs';
-import { LIMITS, draw, operate, told } from './operations.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
+import { Holder, LIMITS, draw } from './operations.mjs';
 
 const { name, start } = workerData;
 const timers = new TimerManager();
 const open = () => new ConnectionManager(LIMITS, timers, { name, leaseTimeoutMs: 2 ** 30 });
-const managers = [open(), open()];
-const held = [];
+const holder = new Holder(open);
 const gate = new Int32Array(start);
-const statsOf = () => {
-  const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
-    managers[0].getStats();
-  return [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections];
-};
 parentPort.on('message', ({ operation, rush }) => {
   if (operation !== undefined)
     return parentPort.postMessage({
-      outcome: operate(managers, open, held, operation),
-      stats: statsOf(),
-      held: told(held),
+      outcome: holder.perform(operation),
+      stats: holder.counts(),
+      held: holder.seats(),
     });
   if (rush === undefined)
-    return parentPort.postMessage({ stats: statsOf(), timers: timers.getActiveTimersCount() });
-  // All workers start together and run as fast as they can.
+    return parentPort.postMessage({
+      stats: holder.counts(),
+      timers: timers.getActiveTimersCount(),
+    });
+  // Wait until all workers are here, then perform operations as fast as possible.
   Atomics.add(gate, 0, 1);
   Atomics.notify(gate, 0);
   for (let seen; (seen = Atomics.load(gate, 0)) < rush.target;) Atomics.wait(gate, 0, seen, 1000);
-  const dice = new Dice(rush.seed);
+  const random = new SeededRandom(rush.seed);
   let most = 0;
   for (let at = 0; at < rush.count; at++) {
-    operate(managers, open, held, draw(dice));
-    most = Math.max(most, statsOf()[0]);
+    holder.perform(draw(random));
+    most = Math.max(most, holder.counts()[0]);
   }
-  return parentPort.postMessage({ held: told(held), most });
+  return parentPort.postMessage({ held: holder.seats(), most });
 });
 parentPort.postMessage('ready');

@@ -1,4 +1,4 @@
-// Random operations on managers of one name, and the results that a naive model expects.
+// Operations on managers of one name, and a naive model of their outcomes.
 
 export const LIMITS = {
   maxTotalConnections: 14,
@@ -9,7 +9,9 @@ export const LIMITS = {
   maxAnonymousConnectionsPerIp: 2,
   maxUnknownIpConnections: 2,
 };
-/** Notations of addresses, and the addresses that they denote. */
+/**
+ * Addresses as clients give them, with the canonical address and the prefix that the model counts.
+ */
 const ADDRESSES = [
   ['10.0.0.1', 'a'],
   ['::ffff:10.0.0.1', 'a'],
@@ -41,119 +43,145 @@ const ASKED = [
 ];
 
 let ids = 0;
+const nextId = () => `c${ids++}`;
+const newSocket = () => ({ close() {} });
 
-/** @param {import('../dice.mjs').Dice} dice */
-export function draw(dice) {
-  const [ip, address, prefix] = dice.pick(ADDRESSES);
+/**
+ * Draws an operation.
+ * @param {import('../seeded-random.mjs').SeededRandom} random
+ */
+export function draw(random) {
+  const [ip, address, prefix] = random.pick(ADDRESSES);
   return {
-    kind: dice.next() < 0.02 ? 'reopen' : dice.pick(ASKED),
-    manager: dice.below(2),
+    kind: random.next() < 0.02 ? 'reopen' : random.pick(ASKED),
+    manager: random.below(2),
     ip,
     address,
     prefix,
-    user: dice.pick(USERS),
-    pick: dice.next(),
+    user: random.pick(USERS),
+    pick: random.next(),
   };
 }
 
 /**
- * Runs an operation.
- * @param open makes a manager
- * @param held the seats of this worker, with their manager and the client that they are for
- * @returns 'ok', a code, or 'nothing' if the operation had no object
+ * A worker's managers and the seats that it holds: each with its manager, its lease or its
+ * connection, and the keys that it counts for.
  */
-export function operate(
-  managers,
-  open,
-  held,
-  { kind, manager: at, ip, address, prefix, user, pick },
-) {
-  const manager = managers[at];
-  const socket = { close() {} };
-  const leases = held.filter(({ lease }) => lease !== undefined);
-  const live = held.filter(({ connection }) => connection !== undefined);
-  const of = (list) => list[Math.floor(pick * list.length)];
-  const drop = (seat) => held.splice(held.indexOf(seat), 1);
-  const seat = { at, address, prefix, user };
-  switch (kind) {
-    case 'add': {
-      const { code, connection } = manager.addConnection(`c${ids++}`, socket, ip, user);
-      if (code === undefined) held.push({ ...seat, connection });
-      return code ?? 'ok';
-    }
-    case 'reserve': {
-      const lease = manager.reserve(ip, user);
-      if (lease.success) held.push({ ...seat, lease });
-      return lease.code ?? 'ok';
-    }
-    case 'commit': {
-      const taken = of(leases);
-      if (taken === undefined) return 'nothing';
-      const { code, connection } = managers[taken.at].commit(taken.lease, `c${ids++}`, socket);
-      if (code !== undefined) return code;
-      taken.connection = connection;
-      taken.lease = undefined;
-      return 'ok';
-    }
-    case 'abort': {
-      const taken = of(leases);
-      if (taken === undefined) return 'nothing';
-      const isDone =
-        managers[taken.at].abort(taken.lease) && !managers[taken.at].abort(taken.lease);
-      drop(taken);
-      return isDone ? 'ok' : 'not aborted';
-    }
-    case 'release':
-    case 'remove': {
-      const taken = of(live);
-      if (taken === undefined) return 'nothing';
-      const { connection } = taken;
-      const once = () =>
-        kind === 'release'
-          ? managers[taken.at].release(connection)
-          : managers[taken.at].removeConnection(connection.id);
-      const isDone = once() && !once();
-      drop(taken);
-      return isDone ? 'ok' : 'not released';
-    }
-    case 'close': {
-      const taken = of(live);
-      if (taken === undefined) return 'nothing';
-      taken.connection.close();
-      taken.connection.close();
-      drop(taken);
-      return 'ok';
-    }
-    case 'bind': {
-      const taken = of(live);
-      if (taken === undefined || user === undefined) return 'nothing';
-      const { code } = taken.connection.bindUser(user);
-      if (code === undefined) taken.user = user;
-      return code ?? 'ok';
-    }
-    case 'reopen':
-      manager.cleanup();
-      managers[at] = open();
-      for (const taken of held.filter((one) => one.at === at)) drop(taken);
-      return 'ok';
-    default:
-      throw new Error(`no operation ${kind}`);
+export class Holder {
+  #managers;
+  #open;
+  #held = [];
+
+  /** @param open makes a manager */
+  constructor(open) {
+    this.#open = open;
+    this.#managers = [open(), open()];
+  }
+
+  /** Returns seats, addresses, users and anonymous seats, as the first manager counts them. */
+  counts() {
+    const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
+      this.#managers[0].getStats();
+    return [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections];
+  }
+
+  /** Returns the seats in a form that can be sent to another thread. */
+  seats() {
+    return this.#held.map(({ at, lease, address, prefix, user }) => ({
+      at,
+      isLease: lease !== undefined,
+      address,
+      prefix,
+      user,
+    }));
+  }
+
+  /** Performs an operation; returns `'ok'`, a code, or `'nothing'` if no seat can take it. */
+  perform(operation) {
+    const { kind, pick } = operation;
+    if (kind === 'add' || kind === 'reserve' || kind === 'reopen') return this[kind](operation);
+    const isOnLease = kind === 'commit' || kind === 'abort';
+    const seats = this.#held.filter(({ lease }) => (lease !== undefined) === isOnLease);
+    const seat = seats[Math.floor(pick * seats.length)];
+    return seat === undefined ? 'nothing' : this[kind](seat, operation);
+  }
+
+  add({ manager, ip, address, prefix, user }) {
+    const { code, connection } = this.#managers[manager].addConnection(
+      nextId(),
+      newSocket(),
+      ip,
+      user,
+    );
+    if (code === undefined) this.#held.push({ at: manager, address, prefix, user, connection });
+    return code ?? 'ok';
+  }
+
+  reserve({ manager, ip, address, prefix, user }) {
+    const lease = this.#managers[manager].reserve(ip, user);
+    if (lease.success) this.#held.push({ at: manager, address, prefix, user, lease });
+    return lease.code ?? 'ok';
+  }
+
+  reopen({ manager }) {
+    this.#managers[manager].cleanup();
+    this.#managers[manager] = this.#open();
+    this.#held = this.#held.filter(({ at }) => at !== manager);
+    return 'ok';
+  }
+
+  commit(seat) {
+    const { code, connection } = this.#managers[seat.at].commit(seat.lease, nextId(), newSocket());
+    if (code !== undefined) return code;
+    seat.connection = connection;
+    seat.lease = undefined;
+    return 'ok';
+  }
+
+  abort(seat) {
+    return this.#giveBack(seat, () => this.#managers[seat.at].abort(seat.lease));
+  }
+
+  release(seat) {
+    return this.#giveBack(seat, () => this.#managers[seat.at].release(seat.connection));
+  }
+
+  remove(seat) {
+    return this.#giveBack(seat, () => this.#managers[seat.at].removeConnection(seat.connection.id));
+  }
+
+  close(seat) {
+    seat.connection.close();
+    seat.connection.close();
+    this.#drop(seat);
+    return 'ok';
+  }
+
+  bind(seat, { user }) {
+    if (user === undefined) return 'nothing';
+    const { code } = seat.connection.bindUser(user);
+    if (code === undefined) seat.user = user;
+    return code ?? 'ok';
+  }
+
+  /** Gives a seat back twice; only the first call may report a success. */
+  #giveBack(seat, call) {
+    const isDone = call() && !call();
+    this.#drop(seat);
+    return isDone ? 'ok' : 'not given back exactly once';
+  }
+
+  #drop(seat) {
+    this.#held.splice(this.#held.indexOf(seat), 1);
   }
 }
 
-/** Returns the description of the seats that a worker sends. */
-export const told = (held) =>
-  held.map(({ at, lease, address, prefix, user }) => ({
-    at,
-    isLease: lease !== undefined,
-    address,
-    prefix,
-    user,
-  }));
-
 const count = (seats, test) => seats.filter(test).length;
 
-/** Returns the counts that the index must have for these seats. */
+/**
+ * Returns the counts that the index must report for these seats: seats, addresses, users, anonymous
+ * seats.
+ */
 export function countsOf(seats) {
   const distinct = (values) => new Set(values.filter((value) => value !== undefined)).size;
   return [
@@ -164,47 +192,64 @@ export function countsOf(seats) {
   ];
 }
 
-/** Returns the expected result of `operation`: `seats` are those of all workers, `own` those of the worker that runs it. */
-export function expected(seats, own, { kind, address, prefix, user, pick }) {
-  switch (kind) {
+/** A limit: its code, its use, and its maximum. */
+const userLimit = (seats, user) => [
+  'user_limit',
+  count(seats, (seat) => seat.user === user),
+  LIMITS.maxConnectionsPerUser,
+];
+
+/** Returns the code of the first limit that another seat would break, or `'ok'`. */
+function admission(seats, { address, prefix, user }) {
+  const here = seats.filter((seat) => seat.address === address);
+  const isAnonymous = (seat) => seat.user === undefined;
+  const limits = [
+    ['total_limit', seats.length, LIMITS.maxTotalConnections],
+    prefix !== undefined && [
+      'prefix_limit',
+      count(seats, (seat) => seat.prefix === prefix),
+      LIMITS.maxConnectionsPerPrefix,
+    ],
+    address === 'unknown'
+      ? ['unknown_ip_limit', here.length, LIMITS.maxUnknownIpConnections]
+      : ['ip_limit', here.length, LIMITS.maxConnectionsPerIp],
+    ...(user === undefined
+      ? [
+          ['anonymous_ip_limit', count(here, isAnonymous), LIMITS.maxAnonymousConnectionsPerIp],
+          ['anonymous_limit', count(seats, isAnonymous), LIMITS.maxAnonymousConnections],
+        ]
+      : [userLimit(seats, user)]),
+  ];
+  return limits.find((limit) => limit && limit[1] >= limit[2])?.[0] ?? 'ok';
+}
+
+function binding(seats, live, { user, pick }) {
+  const taken = live[Math.floor(pick * live.length)];
+  if (taken === undefined || user === undefined) return 'nothing';
+  const [code, used, most] = userLimit(seats, user);
+  return taken.user !== user && used >= most ? code : 'ok';
+}
+
+/**
+ * Returns the outcome of an operation.
+ * @param seats of all workers together
+ * @param own the seats of the worker that performs it
+ */
+export function expected(seats, own, operation) {
+  const live = own.filter(({ isLease }) => !isLease);
+  switch (operation.kind) {
     case 'add':
-    case 'reserve': {
-      const here = seats.filter((seat) => seat.address === address);
-      if (seats.length >= LIMITS.maxTotalConnections) return 'total_limit';
-      if (
-        prefix !== undefined &&
-        count(seats, (seat) => seat.prefix === prefix) >= LIMITS.maxConnectionsPerPrefix
-      )
-        return 'prefix_limit';
-      if (address === 'unknown' && here.length >= LIMITS.maxUnknownIpConnections)
-        return 'unknown_ip_limit';
-      if (address !== 'unknown' && here.length >= LIMITS.maxConnectionsPerIp) return 'ip_limit';
-      if (user !== undefined)
-        return count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser
-          ? 'user_limit'
-          : 'ok';
-      if (count(here, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnectionsPerIp)
-        return 'anonymous_ip_limit';
-      return count(seats, (seat) => seat.user === undefined) >= LIMITS.maxAnonymousConnections
-        ? 'anonymous_limit'
-        : 'ok';
-    }
-    case 'bind': {
-      const live = own.filter(({ isLease }) => !isLease);
-      const taken = live[Math.floor(pick * live.length)];
-      if (taken === undefined || user === undefined) return 'nothing';
-      return taken.user !== user &&
-        count(seats, (seat) => seat.user === user) >= LIMITS.maxConnectionsPerUser
-        ? 'user_limit'
-        : 'ok';
-    }
+    case 'reserve':
+      return admission(seats, operation);
+    case 'bind':
+      return binding(seats, live, operation);
     case 'reopen':
       return 'ok';
     case 'commit':
     case 'abort':
-      return own.some(({ isLease }) => isLease) ? 'ok' : 'nothing';
+      return own.length > live.length ? 'ok' : 'nothing';
     default:
-      return own.some(({ isLease }) => !isLease) ? 'ok' : 'nothing';
+      return live.length > 0 ? 'ok' : 'nothing';
   }
 }
 

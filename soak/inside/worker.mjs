@@ -1,4 +1,5 @@
-// A worker that holds connections, timers, a monitor and a batch verification until it is terminated.
+// A worker that holds connections, timers, a monitor and a running batch verification, and waits
+// for its end.
 import { parentPort, workerData } from 'node:worker_threads';
 import {
   ConnectionManager,
@@ -13,14 +14,14 @@ import {
 const { name, connections, timers: count, tokens, pem, early } = workerData;
 const socket = { close() {}, terminate() {} };
 const timers = new TimerManager();
-const monitor = new ResourceMonitor({}, timers, { log: false });
+const monitor = new ResourceMonitor({}, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const shared = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
   name,
   monitor,
 });
 const own = new ConnectionManager({ maxConnectionsPerIp: connections }, timers);
-const verifier = new TokenVerifier({ algorithms: ['RS256'], keys: { pem } });
+const verifier = new TokenVerifier({ algorithms: ['ES256'], keys: { pem } });
 const chain = new PerformantMiddlewareChain(
   [{ name: 'one', middleware: (_context, next) => next() }],
   timers,
@@ -41,7 +42,7 @@ for (let at = 0; at < count; at++)
   timers.setInterval(() => metrics.recordRequest(at), 1 + (at % 20));
 if (!early) parentPort.postMessage('busy');
 
-// From here on it works until it is terminated.
+// From here on, the worker is busy until the main thread terminates it.
 const verify = async () => {
   for (;;) await Promise.all([verifier.verifyBatch(tokens), verifier.verifyBatch(tokens)]);
 };

@@ -1,17 +1,14 @@
-// Terminates workers at random moments, in a process that has a manager of the same name, and prints what is left.
-import { generateKeyPairSync, sign } from 'node:crypto';
+// Terminates workers at random moments and prints the seats and timers that they leave. The process
+// has a manager of the same name.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ConnectionManager, TimerManager, TokenVerifier } from '../../dist/index.js';
-import { Dice } from '../dice.mjs';
+import { SeededRandom } from '../seeded-random.mjs';
+import { ecdsaToken } from './ecdsa-token.mjs';
 
 const [seed, count, width] = process.argv.slice(2);
-const dice = new Dice(seed);
-const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-const head = `${base64url({ alg: 'RS256', typ: 'JWT' })}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 36_000 })}`;
-const token = `${head}.${sign('sha256', Buffer.from(head), privateKey).toString('base64url')}`;
-const pem = publicKey.export({ type: 'spki', format: 'pem' });
+const random = new SeededRandom(seed);
+const { token, pem } = ecdsaToken();
 const name = 'soak.workers';
 const timers = new TimerManager();
 const manager = new ConnectionManager({ connectionTimeoutMs: 50, cleanupIntervalMs: 10 }, timers, {
@@ -29,8 +26,8 @@ const workerData = {
 let left = Number(count);
 const one = async () => {
   while (left-- > 0) {
-    // Some workers are terminated while they start, or before they run.
-    const early = dice.next() < 0.3;
+    // Some are terminated during their start, or even before their first line.
+    const early = random.next() < 0.3;
     const worker = new Worker(new URL('worker.mjs', import.meta.url), {
       workerData: { ...workerData, early },
     });
@@ -38,8 +35,8 @@ const one = async () => {
       console.error(error);
       process.exit(1);
     });
-    if (!early || dice.next() < 0.7) await once(worker, 'message');
-    await new Promise((resolve) => void setTimeout(resolve, dice.below(60)));
+    if (!early || random.next() < 0.7) await once(worker, 'message');
+    await new Promise((resolve) => void setTimeout(resolve, random.below(60)));
     await worker.terminate();
     console.log('ended');
   }
@@ -48,8 +45,8 @@ await Promise.all(Array.from({ length: Number(width) }, one));
 
 const { totalConnections, connectionsByIp, connectionsByUser, anonymousConnections } =
   manager.getStats();
-// A batch of this process still works, and so do timers.
-const results = await new TokenVerifier({ algorithms: ['RS256'], keys: { pem } }).verifyBatch([
+// Batches and timers of this thread must still work.
+const results = await new TokenVerifier({ algorithms: ['ES256'], keys: { pem } }).verifyBatch([
   token,
   'x',
 ]);
@@ -58,7 +55,7 @@ console.log(
   JSON.stringify({
     left: [totalConnections, connectionsByIp, connectionsByUser, anonymousConnections],
     timers: timers.getActiveTimersCount() - before,
-    results: results.map(({ ok }) => ok),
+    results: results.map(({ success }) => success),
     rss: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }),
 );

@@ -1,101 +1,111 @@
-// Clients that vanish, stop, and do not read.
-import { Herd, Server, until } from '../process.mjs';
-import { Peer, frame, many } from '../peers.mjs';
+// Trials with clients that vanish, stop, do not read, or wait for a stalled server.
+import { ClientPool, Server, until } from '../process.mjs';
+import { inParallel } from '../in-parallel.mjs';
+import { RawClient, frame } from '../raw-clients.mjs';
 
-/** Processes full of clients are killed; some while they connect. */
-export async function killed({ host, dice, counts, tell }) {
+/** Kills processes full of clients, some of which send messages. */
+export async function killed({ host, random, counts, tell }) {
   const server = await Server.start(host, { limits: { maxConnectionsPerIp: 1000 } });
-  const size = counts.herd;
-  for (let round = 0; round < counts.herds; round++) {
-    const herds = await Promise.all([
-      Herd.start(server.port, size, { sendEveryMs: 5 }),
-      Herd.start(server.port, size),
+  const size = counts.poolClients;
+  for (let round = 0; round < counts.poolRounds; round++) {
+    const pools = await Promise.all([
+      ClientPool.start(server.port, size, { sendEveryMs: 5 }),
+      ClientPool.start(server.port, size),
     ]);
     await server.seats(2 * size);
-    const [first, second] = dice.next() < 0.5 ? herds : herds.toReversed();
+    const [first, second] = random.next() < 0.5 ? pools : pools.toReversed();
     await first.kill();
     await server.seats(size);
     await second.kill();
     await server.seats(0);
-    tell(`${round + 1} of ${counts.herds}`);
+    tell(`${round + 1} of ${counts.poolRounds}`);
   }
   const { admitted } = await server.settle();
-  if (admitted !== 2 * size * counts.herds) throw new Error(`${admitted} were let in`);
-  return `${2 * counts.herds} processes of ${size} clients killed`;
+  if (admitted !== 2 * size * counts.poolRounds)
+    throw new Error(`${admitted} clients were admitted`);
+  return `${2 * counts.poolRounds} processes of ${size} clients killed`;
 }
 
-/** Processes are stopped: the system still acknowledges their packets, and nobody answers. */
+/**
+ * Stops a process of clients: the kernel still acknowledges packets, but no client answers pings.
+ */
 export async function halfOpen({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
-    websockets: { pingInterval: 100, pongTimeout: counts.pongMs },
+    websockets: { pingIntervalMs: 100, pongTimeoutMs: counts.pongMs },
   });
   const [silent, living] = await Promise.all([
-    Herd.start(server.port, counts.herd),
-    Herd.start(server.port, counts.herd),
+    ClientPool.start(server.port, counts.poolClients),
+    ClientPool.start(server.port, counts.poolClients),
   ]);
-  await server.seats(2 * counts.herd);
+  await server.seats(2 * counts.poolClients);
   silent.child.kill('SIGSTOP');
-  const { pongTimeouts } = await server.seats(counts.herd);
-  if (pongTimeouts !== counts.herd)
-    throw new Error(`${pongTimeouts} clients were found silent, ${counts.herd} are`);
+  const { pongTimeouts } = await server.seats(counts.poolClients);
+  if (pongTimeouts !== counts.poolClients)
+    throw new Error(`${pongTimeouts} clients were found silent instead of ${counts.poolClients}`);
   if (living.out.includes('closed'))
     throw new Error(`a client that answers was closed: ${living.out}`);
   await Promise.all([silent.kill(), living.kill()]);
   await server.settle();
-  return `${counts.herd} clients stopped answering and were closed, ${counts.herd} beside them stayed`;
+  return `${counts.poolClients} clients stopped answering and were closed, ${counts.poolClients} beside them stayed`;
 }
 
-/** They ask for 16 MiB each and read none of it. */
-export async function deaf({ host, counts }) {
+/** Clients that ask for 16 MiB each and read none of it must be closed. */
+export async function slowReaders({ host, counts }) {
   const server = await Server.start(host, {
     limits: {},
     websockets: { maxBufferedBytes: 2 ** 18, maxBufferedMs: 200 },
   });
-  const reader = new Peer(server.port);
-  if (!(await reader.opens())) throw new Error('a client was not let in');
-  const peers = Array.from({ length: counts.deaf }, (_, at) => new Peer(server.port, at));
-  await many(peers.length, peers.length, async (at) => {
-    if (!(await peers[at].opens())) throw new Error('a client was not let in');
-    peers[at].socket.pause();
-    peers[at].write(frame(1, Buffer.from('flood')));
+  const reader = new RawClient(server.port);
+  if (!(await reader.opens())) throw new Error('a client was not admitted');
+  const clients = Array.from(
+    { length: counts.slowReaders },
+    (_, at) => new RawClient(server.port, at),
+  );
+  await inParallel(clients.length, clients.length, async (at) => {
+    if (!(await clients[at].opens())) throw new Error('a client was not admitted');
+    clients[at].socket.pause();
+    clients[at].write(frame(1, Buffer.from('flood')));
   });
   const { slowConsumers } = await server.seats(1);
-  if (slowConsumers !== counts.deaf)
-    throw new Error(`${slowConsumers} were found slow, ${counts.deaf} are`);
+  if (slowConsumers !== counts.slowReaders)
+    throw new Error(`${slowConsumers} clients were found slow instead of ${counts.slowReaders}`);
   reader.write(frame(1, Buffer.from('still here')));
   if (!(await reader.sees((seen) => seen.includes('still here'))))
     throw new Error('a client that reads was closed');
-  await Promise.all(peers.map((peer) => peer.reset()));
+  await Promise.all(clients.map((client) => client.reset()));
   await reader.reset();
   await server.settle();
-  return `${counts.deaf} readers that never read were closed, the one beside them stayed`;
+  return `${counts.slowReaders} readers that never read were closed, the one beside them stayed`;
 }
 
-/** The loop is blocked for longer than clients may be quiet. */
+/** Blocks the server's event loop for longer than the idle timeout: no client may be evicted. */
 export async function stalled({ host, counts }) {
   const server = await Server.start(host, {
     limits: { connectionTimeoutMs: counts.idleMs, cleanupIntervalMs: 50 },
   });
-  const talking = await Herd.start(server.port, counts.herd, { sendEveryMs: 100 });
-  await server.seats(counts.herd);
+  const talking = await ClientPool.start(server.port, counts.poolClients, { sendEveryMs: 100 });
+  await server.seats(counts.poolClients);
   for (let round = 0; round < counts.stalls; round++) {
     await server.get(`/stall?ms=${counts.stallMs}`);
-    // Several sweeps later.
+    // Several sweeps run meanwhile.
     await new Promise((resolve) => void setTimeout(resolve, 300));
     const { seats, evicted } = await server.figures();
-    if (seats !== counts.herd || evicted !== 0)
+    if (seats !== counts.poolClients || evicted !== 0)
       throw new Error(
         `a stall of the server has cost ${evicted} clients their seats; ${seats} are left`,
       );
   }
-  const silent = await Herd.start(server.port, counts.herd);
+  const silent = await ClientPool.start(server.port, counts.poolClients);
   const { evicted } = await until('the eviction of the silent', async () => {
     const seen = await server.figures();
-    return { isDone: seen.evicted >= counts.herd && seen.seats === counts.herd, seen };
+    return {
+      isDone: seen.evicted >= counts.poolClients && seen.seats === counts.poolClients,
+      seen,
+    };
   });
-  await silent.says(new RegExp(`closed with 1001, ${counts.herd} by now`));
+  await silent.says(new RegExp(`closed with 1001, ${counts.poolClients} by now`));
   await Promise.all([talking.kill(), silent.kill()]);
   await server.settle();
-  return `${counts.stalls} stalls of ${counts.stallMs / 1000} s evicted none of ${counts.herd} clients; ${evicted} silent ones were evicted`;
+  return `${counts.stalls} stalls of ${counts.stallMs / 1000} s evicted none of ${counts.poolClients} clients; ${evicted} silent ones were evicted`;
 }

@@ -1,8 +1,8 @@
-// What is tried inside of a host: workers that end, processes that end, managers against a model.
-import { many } from '../peers.mjs';
+// Trials inside a host: workers that end, processes that end, managers against a model.
+import { inParallel } from '../in-parallel.mjs';
 import { Process } from '../process.mjs';
 
-/** Runs a file in the host to its end; its last line. */
+/** Runs a file in the host to its end; returns the last line of its output, parsed. */
 async function run({ command }, args, tell) {
   const process = new Process(command, args);
   let lines = 0;
@@ -12,7 +12,7 @@ async function run({ command }, args, tell) {
   const ended = await process.ended;
   const said = `${process.out}${process.err}`;
   if (ended !== 0) throw new Error(`${process.title} ended with ${ended}: ${said.slice(-2000)}`);
-  if (process.err !== '') throw new Error(`${process.title} complained: ${process.err}`);
+  if (process.err !== '') throw new Error(`${process.title} printed errors: ${process.err}`);
   return JSON.parse(process.out.trim().split('\n').at(-1));
 }
 
@@ -24,11 +24,10 @@ export async function workers({ host, seed, counts, tell }) {
     ['soak/inside/workers.mjs', seed, String(counts.workers), String(width)],
     tell,
   );
-  if (left.some((count) => count !== 0))
-    throw new Error(`seats of workers that have ended are taken: ${left}`);
+  if (left.some((count) => count !== 0)) throw new Error(`ended workers still hold seats: ${left}`);
   if (timers !== 0) throw new Error(`${timers} timers are left`);
   if (results[0] !== true || results[1] !== false)
-    throw new Error(`verification does not work any more: ${results}`);
+    throw new Error(`verification no longer works: ${results}`);
   return `${counts.workers} workers ended with seats, timers, and a batch under way; ${rss} MiB at the end`;
 }
 
@@ -40,10 +39,10 @@ export async function model({ host, seed, counts, tell }) {
     tell,
   );
   const refusals = Object.entries(seen).filter(([code]) => code.endsWith('_limit')).length;
-  return `${counts.operations} operations of 8 managers in 4 workers as the model says, ${refusals} limits met; ${counts.rushes} rushes of all at once`;
+  return `${counts.operations} operations of 8 managers in 4 workers equal the model's, ${refusals} refusals by limits; ${counts.rushes} rushes of all workers`;
 }
 
-/** Every way to end, and how it ends. */
+/** The ways to end a process, with the expected exit code or signal. */
 const WAYS = {
   exit: 7,
   'exit in a hook': 7,
@@ -62,7 +61,7 @@ const WAYS = {
 /** @param {import('../plan.mjs').Context} context */
 export async function exits({ host, counts, tell }) {
   const ways = Object.entries(WAYS);
-  await many(counts.exits * ways.length, 3, async (at) => {
+  await inParallel(counts.exits * ways.length, 3, async (at) => {
     const [way, wanted] = ways[at % ways.length];
     const process = new Process(host.command, ['soak/inside/exit.mjs', way, String(counts.batch)]);
     const ended = await process.ended;
@@ -72,5 +71,5 @@ export async function exits({ host, counts, tell }) {
       );
     tell(`${at} of ${counts.exits * ways.length}`);
   });
-  return `${counts.exits * ways.length} processes ended in ${ways.length} ways, all as they should`;
+  return `${counts.exits * ways.length} processes ended in ${ways.length} ways, each with the expected code`;
 }

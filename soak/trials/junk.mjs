@@ -1,13 +1,13 @@
-// Frames, handshakes and tokens that are wrong.
+// Trials with malformed frames, handshakes and tokens.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
-import { flat } from '../flat.mjs';
-import { Peer, frame, handshakeText } from '../peers.mjs';
+import { checkMemory } from '../memory-check.mjs';
+import { RawClient, frame, handshakeText } from '../raw-clients.mjs';
 import { Server } from '../process.mjs';
 
 const text = (value) => Buffer.from(value, 'latin1');
 
-/** What RFC 6455 forbids; each ends its connection. */
+/** Frames that RFC 6455 forbids; each must end its connection. */
 const FORBIDDEN = [
   () => frame(1, text('unmasked'), { isMasked: false }),
   () => frame(1, text('reserved bits'), { rsv: 7 }),
@@ -30,38 +30,38 @@ const FORBIDDEN = [
 ];
 
 /** @param {import('../plan.mjs').Context} context */
-export async function garbage({ host, dice, counts, tell }) {
+export async function garbage({ host, random, counts, tell }) {
   const server = await Server.start(host, {
     limits: { connectionTimeoutMs: 60_000 },
     websockets: { maxMessageSize: 4096 },
   });
-  const memory = await flat(server, counts.garbage, tell, async (at) => {
-    const peer = new Peer(server.port, at);
-    const isForbidden = at < FORBIDDEN.length || dice.next() < 0.5;
+  const memory = await checkMemory(server, counts.garbage, tell, async (at) => {
+    const client = new RawClient(server.port, at);
+    const isForbidden = at < FORBIDDEN.length || random.next() < 0.5;
     const data = isForbidden
-      ? (FORBIDDEN[at] ?? dice.pick(FORBIDDEN))()
-      : dice.bytes(1 + dice.below(300));
-    // Sometimes right behind the handshake, and in pieces.
-    const isAtOnce = dice.next() < 0.3;
-    peer.write(handshakeText());
-    if (!isAtOnce && (await peer.status()) !== 101) throw new Error('a client was not let in');
-    const cut = dice.below(data.length);
-    peer.write(data.subarray(0, cut));
+      ? (FORBIDDEN[at] ?? random.pick(FORBIDDEN))()
+      : random.bytes(1 + random.below(300));
+    // Some data follows the handshake at once; all of it comes in two pieces.
+    const isAtOnce = random.next() < 0.3;
+    client.write(handshakeText());
+    if (!isAtOnce && (await client.status()) !== 101) throw new Error('a client was not admitted');
+    const cut = random.below(data.length);
+    client.write(data.subarray(0, cut));
     await new Promise((resolve) => void setImmediate(resolve));
-    peer.write(data.subarray(cut));
-    // Random bytes may be the beginning of a frame that never ends: whoever waits for more has done no wrong.
-    if (!isForbidden) peer.socket.end();
-    await peer.closed;
+    client.write(data.subarray(cut));
+    // Random bytes may begin a frame that never ends: a server that waits for its end is right.
+    if (!isForbidden) client.socket.end();
+    await client.closed;
   });
   const { admitted } = await server.settle();
   return `${admitted} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden; ${memory}`;
 }
 
-/** Heads that are no handshakes, or only nearly. */
+/** Heads of requests that are no valid handshakes. */
 const WRONG = [
-  (dice) =>
+  (random) =>
     handshakeText({
-      'Sec-WebSocket-Key': dice.pick([
+      'Sec-WebSocket-Key': random.pick([
         '',
         'short',
         'x'.repeat(5000),
@@ -69,9 +69,9 @@ const WRONG = [
         '\u0001',
       ]),
     }),
-  (dice) =>
+  (random) =>
     handshakeText({
-      'Sec-WebSocket-Version': dice.pick(['', '0', '7', '12', '14', '13, 8', '99999999999']),
+      'Sec-WebSocket-Version': random.pick(['', '0', '7', '12', '14', '13, 8', '99999999999']),
     }),
   () => handshakeText({ Upgrade: 'h2c' }),
   () => handshakeText({ Connection: 'close' }),
@@ -94,26 +94,27 @@ const WRONG = [
   () => handshakeText({ 'Sec-WebSocket-Extensions': ';;;,,,=' }),
   () => handshakeText({ 'Sec-WebSocket-Protocol': ',,' }),
   () => handshakeText({ 'X-Forwarded-For': `${'1.2.3.4, '.repeat(1000)}x`, Forwarded: 'for="' }),
-  (dice) => dice.bytes(1 + dice.below(2000)),
+  (random) => random.bytes(1 + random.below(2000)),
   () => `${handshakeText({ Connection: 'keep-alive', Upgrade: 'none' })}${handshakeText()}`,
 ];
 
 /** @param {import('../plan.mjs').Context} context */
-export async function handshakes({ host, dice, counts, tell }) {
+export async function handshakes({ host, random, counts, tell }) {
   const server = await Server.start(host, {
     limits: { maxConnectionsPerIp: 1000 },
     trustedProxies: ['127.0.0.0/8'],
   });
-  const memory = await flat(server, counts.handshakes, tell, async (at) => {
-    const peer = new Peer(server.port, at);
-    peer.write((WRONG[at] ?? dice.pick(WRONG))(dice));
-    // Whatever the answer is, or whether there is one: what counts is what is left of it.
-    peer.socket.end();
-    await peer.closed;
+  const memory = await checkMemory(server, counts.handshakes, tell, async (at) => {
+    const client = new RawClient(server.port, at);
+    client.write((WRONG[at] ?? random.pick(WRONG))(random));
+    // Any answer will do, or none: the check is that no seat and no memory remains.
+    client.socket.end();
+    await client.closed;
   });
-  const peer = new Peer(server.port);
-  if (!(await peer.opens())) throw new Error(`a good client is not let in any more: ${peer.seen}`);
-  await peer.reset();
+  const client = new RawClient(server.port);
+  if (!(await client.opens()))
+    throw new Error(`a good client is no longer admitted: ${client.seen}`);
+  await client.reset();
   await server.settle();
   return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds; ${memory}`;
 }
@@ -123,7 +124,7 @@ const base64url = (value) =>
   Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 const read = (path) => JSON.parse(readFileSync(new URL(path, vectors), 'utf8'));
 
-/** Every string below `value` that may be taken for a token, whole or in part. */
+/** Yields every string below `value`: each may be a token or a part of one. */
 function* stringsOf(value) {
   if (typeof value === 'string') yield value;
   else if (typeof value === 'object' && value !== null)
@@ -144,7 +145,10 @@ function vectorTokens() {
     .flatMap((path) => [...stringsOf(read(path))]);
 }
 
-/** Keys of the standards, so that a good signature of theirs is checked to its end: what they sign are no tokens, or old ones. */
+/**
+ * Returns the keys of the RFC's examples: with them, good signatures are verified to the end. The
+ * signed texts are expired tokens or none.
+ */
 function vectorKeys() {
   if (!existsSync(vectors)) return [];
   const { vectors: rows } = read('rfc7515/appendix_a.json');
@@ -153,8 +157,8 @@ function vectorKeys() {
     .map(({ jwk, alg }, at) => ({ ...jwk, alg, kid: `vector-${at}` }));
 }
 
-/** Tokens that are good but for one thing. */
-function spoilt(good, make, dice) {
+/** Returns tokens with one mistake each. */
+function spoilt(good, make, random) {
   const [header, payload, signature] = good.split('.');
   const now = Math.floor(Date.now() / 1000);
   return [
@@ -184,17 +188,21 @@ function spoilt(good, make, dice) {
     ].map(make),
     make({ deep: JSON.parse('['.repeat(200) + ']'.repeat(200)) }),
     'x'.repeat(7000),
-    dice.bytes(200).toString('base64url'),
-    Array.from({ length: 3 }, () => dice.bytes(40).toString('base64url')).join('.'),
+    random.bytes(200).toString('base64url'),
+    Array.from({ length: 3 }, () => random.bytes(40).toString('base64url')).join('.'),
   ];
 }
 
-/** @param {import('../plan.mjs').Context} context */
-export async function tokens({ host, dice, counts, tell }) {
+/**
+ * Makes good tokens of two kinds; returns their makers, which take claims, and the keys that verify
+ * them.
+ */
+function goodTokens() {
   const secret = 'k'.repeat(32);
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const signed = (header, claims, by) => {
-    const head = `${base64url(header)}.${base64url({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
+    const exp = Math.floor(Date.now() / 1000) + 3600;
+    const head = `${base64url(header)}.${base64url({ sub: 'ann', exp, ...claims })}`;
     return `${head}.${by(head)}`;
   };
   const hmac = (claims) =>
@@ -210,41 +218,57 @@ export async function tokens({ host, dice, counts, tell }) {
   const keys = [
     { kty: 'oct', alg: 'HS256', kid: 'own', k: base64url(secret) },
     { ...publicKey.export({ format: 'jwk' }), alg: 'ES256', kid: 'ec' },
-    ...vectorKeys(),
   ];
-  const server = await Server.start(host, { limits: { maxConnectionsPerUser: 2 }, keys });
+  return { makers: [hmac, ecdsa], keys };
+}
+
+const withToken = (token) => ({ Authorization: `Bearer ${token}` });
+
+/** Connects with a token that must be refused. */
+async function refused(server, at, token) {
+  const client = new RawClient(server.port, at);
+  const status = (await client.opens(withToken(token))) ? 101 : await client.status();
+  if (status !== 401) throw new Error(`a bad token was answered with ${status}`);
+  await client.reset();
+}
+
+/** Connects three times as one user, who may have two connections. */
+async function admittedTwice(server, make) {
+  const clients = Array.from({ length: 3 }, () => new RawClient(server.port));
+  for (const client of clients.slice(0, 2))
+    if (!(await client.opens(withToken(make({})))))
+      throw new Error(`a good token is refused: ${client.seen}`);
+  await clients[2].opens(withToken(make({})));
+  if ((await clients[2].status()) !== 429)
+    throw new Error('a third connection of a user that may have two');
+  await Promise.all(clients.map((client) => client.reset()));
+  await server.seats(0);
+}
+
+/** @param {import('../plan.mjs').Context} context */
+export async function tokens({ host, random, counts, tell }) {
+  const { makers, keys } = goodTokens();
+  const server = await Server.start(host, {
+    limits: { maxConnectionsPerUser: 2 },
+    keys: [...keys, ...vectorKeys()],
+  });
   const found = vectorTokens();
-  // A header holds no line breaks and nothing beyond Latin-1.
+  // A header can hold only visible ASCII characters.
   const sendable = (token) => token.length < 8000 && /^[\x21-\x7e]*$/.test(token);
-  const bad = [...found, ...spoilt(hmac({}), hmac, dice), ...spoilt(ecdsa({}), ecdsa, dice)].filter(
+  const bad = [...found, ...makers.flatMap((make) => spoilt(make({}), make, random))].filter(
     sendable,
   );
   const total = Math.max(bad.length, counts.tokens);
-  const memory = await flat(server, total, tell, async (at) => {
-    const token = bad[at] ?? dice.pick(bad);
-    const peer = new Peer(server.port, at);
-    const status = (await peer.opens({ Authorization: `Bearer ${token}` }))
-      ? 101
-      : await peer.status();
-    if (status !== 401) throw new Error(`a token that is not good was answered with ${status}`);
-    await peer.reset();
-  });
-  for (const make of [hmac, ecdsa]) {
-    const peers = [new Peer(server.port), new Peer(server.port), new Peer(server.port)];
-    for (const peer of peers.slice(0, 2))
-      if (!(await peer.opens({ Authorization: `Bearer ${make({})}` })))
-        throw new Error(`a good token is refused: ${peer.seen}`);
-    await peers[2].opens({ Authorization: `Bearer ${make({})}` });
-    if ((await peers[2].status()) !== 429)
-      throw new Error('a third connection of a user that may have two');
-    await Promise.all(peers.map((peer) => peer.reset()));
-    await server.seats(0);
-  }
-  const { admitted, unidentified } = await server.settle();
-  if (admitted !== 4) throw new Error(`${admitted} were let in, and 4 had a good token`);
+  const memory = await checkMemory(server, total, tell, (at) =>
+    refused(server, at, bad[at] ?? random.pick(bad)),
+  );
+  for (const make of makers) await admittedTwice(server, make);
+  const { admitted, authDenials } = await server.settle();
+  if (admitted !== 4)
+    throw new Error(`${admitted} clients were admitted instead of the 4 with a good token`);
   const whence =
     found.length > 0
       ? `${found.length} strings of the JOSE cookbook and RFC 7515`
       : 'generated ones (the vectors are not beside the project)';
-  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(unidentified).length} reasons; 4 good ones let in; ${memory}`;
+  return `${total} bad tokens, of ${whence}; refused for ${Object.keys(authDenials).length} reasons; 4 good ones admitted; ${memory}`;
 }

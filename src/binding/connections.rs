@@ -1,11 +1,14 @@
 //! The connection table for `ts/connections`.
 //!
-//! A handle is one number: `generation * 2^22 + slot`. A refusal is its code, negated.
+//! A handle is one number: `generation * 2^22 + slot`. A refusal is its negated code. Limits,
+//! columns and the released slots cross in typed arrays that JavaScript shares once.
 
-use super::bound::{Args, Bound, Memory, Wrong, bind};
-use super::environment::{Ends, ends_with};
+use super::args::Args;
+use super::bound::{NumberFunction, bind, bound_function};
+use super::environment::{EndsWithEnvironment, end_with};
+use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
-use crate::connections::{Address, Home, Index, Limits, Rate, Refusal, State, Table, open};
+use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -23,17 +26,17 @@ struct Connections {
     table: Option<Table>,
     stamps: Vec<Memory<u32>>,
     scratch: Option<Memory<f64>>,
-    /// Where short names cross.
+    /// Shared memory for short names.
     text: Option<Memory<u16>>,
-    /// Slots that were left since the last call, and in the first cell how many: to give a seat
-    /// back costs no call of its own.
+    /// Slots released since the last call, and their number in the first cell: giving back a seat
+    /// needs no call of its own.
     left: Option<Memory<u32>>,
     retry_after_ms: f64,
     cursor: u32,
 }
 
-/// A worker gives all its seats back.
-impl Ends for Connections {
+/// A worker that ends gives all its seats back.
+impl EndsWithEnvironment for Connections {
     fn end(&mut self) {
         self.table = None;
         self.stamps.clear();
@@ -63,7 +66,7 @@ fn limits(numbers: &[f64]) -> Limits {
     }
 }
 
-/// A connection table over the index of that name, or over one of its own.
+/// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
     ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
@@ -76,9 +79,9 @@ pub fn create_connections<'env>(
     let limits = limits(&numbers);
     let index = match name {
         Some(name) => open(&name, limits)
-            .map(Home::Named)
+            .map(Scope::Named)
             .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
-        None => Home::Own(Box::new(Index::new(limits))),
+        None => Scope::Own(Box::new(SeatIndex::new(limits))),
     };
     let core = Rc::new(RefCell::new(Connections {
         table: Some(Table::new(index)),
@@ -89,7 +92,7 @@ pub fn create_connections<'env>(
         retry_after_ms: 0.0,
         cursor: 0,
     }));
-    ends_with(env, &core);
+    end_with(env, &core);
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
@@ -126,7 +129,7 @@ fn unpack(table: &Table, handle: f64) -> Option<(u32, u32)> {
 }
 
 impl Connections {
-    /// Gives back the seats of the slots that were left.
+    /// Gives back the seats of the released slots.
     fn settle(&mut self) {
         if let Self {
             table: Some(table),
@@ -144,26 +147,29 @@ impl Connections {
         }
     }
 
-    fn table(&mut self) -> std::result::Result<&mut Table, Wrong> {
+    fn table(&mut self) -> std::result::Result<&mut Table, InvalidCall> {
         self.table
             .as_mut()
-            .ok_or(Wrong(c"the environment has ended"))
+            .ok_or(InvalidCall(c"the environment has ended"))
     }
 
-    /// The table, and the array through which more than one number goes.
-    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), Wrong> {
+    /// Returns the table, and the array for arguments and results of more than one number.
+    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), InvalidCall> {
         match (&mut self.table, &mut self.scratch) {
             (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
-            _ => Err(Wrong(c"share() the scratch array first")),
+            _ => Err(InvalidCall(c"call share() first")),
         }
     }
 
-    /// `(ip, user, loopNow?, nowMs?)` to a slot if it is open, a handle if it is leased, a refusal,
-    /// [`FULL`], or [`NEED_TIME`] where `nowMs` is absent and there are rates.
+    /// Reserves or opens a connection, from `(ip, user, loopNow?, nowMs?)`. Returns a slot
+    /// (`State::Live`), a handle (`State::Reserved`), a refusal, [`FULL`], or [`NEED_TIME`] if
+    /// there are connect rates and `nowMs` is missing.
     ///
-    /// `ip` is the bits of an IPv4 address or a text; `user` the length of the name in shared
+    /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
     /// memory, or the name.
-    fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, Wrong> {
+    ///
+    /// Long, because nothing may be taken before the last argument is checked.
+    fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
         let Self {
             table: Some(table),
             text: Some(text),
@@ -171,36 +177,36 @@ impl Connections {
             ..
         } = self
         else {
-            return Err(Wrong(c"the environment has ended"));
+            return Err(InvalidCall(c"the environment has ended"));
         };
         if table.is_full() {
             return Ok(FULL);
         }
-        let address = match args.index(0) {
+        let address = match args.uint32(0) {
             Ok(bits) => Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits))),
             Err(_) => args
-                .units(0, |units| units.map(Address::from_units))
-                .ok_or(Wrong(c"ip must be a string"))?,
+                .with_utf16(0, |units| units.map(Address::from_units))
+                .ok_or(InvalidCall(c"ip must be a string"))?,
         };
         let has_rates = table.index().has_rates();
         let now = if has_rates { args.number(3) } else { 0.0 };
         if now.is_nan() {
             return Ok(NEED_TIME);
         }
-        // Before anything is taken: a wrong argument must not cost a seat.
+        // Checked before anything is taken: a wrong argument must not cost a seat.
         let loop_now = match state {
-            State::Reserved => args.index(2)?,
+            State::Reserved => args.uint32(2)?,
             State::Live | State::Free => 0,
         };
-        let outcome = match args.index(1) {
+        let outcome = match args.uint32(1) {
             Ok(length) => {
                 let name = text
                     .slice()
                     .get(..length as usize)
-                    .ok_or(Wrong(c"user is longer than the shared text"))?;
+                    .ok_or(InvalidCall(c"user is longer than the shared text"))?;
                 table.reserve(address, Some(name), now, state)
             }
-            Err(_) => args.units(1, |user| table.reserve(address, user, now, state)),
+            Err(_) => args.with_utf16(1, |user| table.reserve(address, user, now, state)),
         };
         match outcome {
             Ok(slot) => {
@@ -223,28 +229,24 @@ impl Connections {
     }
 }
 
-macro_rules! bound {
+/// Declares a bound function that first gives back the seats of released slots.
+macro_rules! settled {
     ($type:ident, $name:literal, |$core:ident, $args:ident| $body:expr) => {
-        struct $type;
-        impl Bound for $type {
-            type Core = Connections;
-            const NAME: &'static CStr = $name;
-            fn call($core: &mut Connections, $args: &Args) -> std::result::Result<f64, Wrong> {
-                $core.settle();
-                $body
-            }
-        }
+        bound_function!($type of Connections, $name, |$core, $args| {
+            $core.settle();
+            $body
+        });
     };
 }
 
-bound!(Share, c"share", |core, args| {
+settled!(Share, c"share", |core, args| {
     core.scratch = Some(args.memory(0)?);
     core.text = Some(args.memory(1)?);
     core.left = Some(args.memory(2)?);
     Ok(0.0)
 });
 
-bound!(Grow, c"grow", |core, args| {
+settled!(Grow, c"grow", |core, args| {
     let mut memory = args.memory::<u32>(0)?;
     let by = memory.slice().len() as u32;
     core.table()?.grow(by);
@@ -252,13 +254,13 @@ bound!(Grow, c"grow", |core, args| {
     Ok(0.0)
 });
 
-bound!(Reserve, c"reserve", |core, args| {
+settled!(Reserve, c"reserve", |core, args| {
     core.admit(args, State::Reserved)
 });
 
-bound!(Admit, c"admit", |core, args| core.admit(args, State::Live));
+settled!(Admit, c"admit", |core, args| core.admit(args, State::Live));
 
-bound!(Commit, c"commit", |core, args| {
+settled!(Commit, c"commit", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
         Some((slot, generation)) => f64::from(u8::from(table.commit(slot, generation))),
@@ -266,7 +268,7 @@ bound!(Commit, c"commit", |core, args| {
     })
 });
 
-bound!(Abort, c"abort", |core, args| {
+settled!(Abort, c"abort", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
         Some((slot, generation)) if table.is(slot, generation, State::Reserved) => {
@@ -276,19 +278,19 @@ bound!(Abort, c"abort", |core, args| {
     })
 });
 
-bound!(Close, c"close", |core, _args| {
+settled!(Close, c"close", |core, _args| {
     core.table()?.close();
     Ok(0.0)
 });
 
-bound!(ProcessNow, c"processNowMs", |_core, _args| Ok(
+settled!(ProcessNow, c"processNowMs", |_core, _args| Ok(
     process_now_ms()
 ));
 
-bound!(Settle, c"settle", |_core, _args| Ok(0.0));
+settled!(Settle, c"settle", |_core, _args| Ok(0.0));
 
-bound!(Release, c"release", |core, args| {
-    let slot = args.index(0)?;
+settled!(Release, c"release", |core, args| {
+    let slot = args.uint32(0)?;
     let table = core.table()?;
     let released = table
         .live(slot)
@@ -296,25 +298,25 @@ bound!(Release, c"release", |core, args| {
     Ok(f64::from(u8::from(released)))
 });
 
-bound!(BindUser, c"bindUser", |core, args| {
-    let slot = args.index(0)?;
+settled!(BindUser, c"bindUser", |core, args| {
+    let slot = args.uint32(0)?;
     let table = core.table()?;
     let Some(generation) = table.live(slot) else {
         return Ok(0.0);
     };
-    let outcome = args.units(1, |user| {
+    let outcome = args.with_utf16(1, |user| {
         user.map(|user| table.bind_user(slot, generation, user))
     });
-    match outcome.ok_or(Wrong(c"userId must be a string"))? {
+    match outcome.ok_or(InvalidCall(c"userId must be a string"))? {
         Ok(bound) => Ok(f64::from(u8::from(bound))),
         Err(refusal) => Ok(core.refused(refusal)),
     }
 });
 
-bound!(Sweep, c"sweep", |core, args| {
-    let now = args.index(0)?;
-    let idle = args.index(1)?;
-    let lease = args.index(2)?;
+settled!(Sweep, c"sweep", |core, args| {
+    let now = args.uint32(0)?;
+    let idle = args.uint32(1)?;
+    let lease = args.uint32(2)?;
     let Connections {
         table: Some(table),
         stamps,
@@ -323,7 +325,7 @@ bound!(Sweep, c"sweep", |core, args| {
         ..
     } = core
     else {
-        return Err(Wrong(c"share() the scratch array first"));
+        return Err(InvalidCall(c"call share() first"));
     };
     table.expire(now, lease);
     let out = scratch.slice();
@@ -357,11 +359,11 @@ bound!(Sweep, c"sweep", |core, args| {
     Ok(count as f64)
 });
 
-bound!(Total, c"total", |core, _args| Ok(f64::from(
+settled!(Total, c"total", |core, _args| Ok(f64::from(
     core.table()?.index().total()
 )));
 
-bound!(Counts, c"counts", |core, _args| {
+settled!(Counts, c"counts", |core, _args| {
     let (table, scratch) = core.shared()?;
     for (out, count) in scratch.iter_mut().zip(table.index().counts()) {
         *out = f64::from(count);
@@ -369,18 +371,18 @@ bound!(Counts, c"counts", |core, _args| {
     Ok(f64::from(table.taken()))
 });
 
-bound!(SetLimits, c"setLimits", |core, _args| {
+settled!(SetLimits, c"setLimits", |core, _args| {
     let (table, scratch) = core.shared()?;
     table.index().set_limits(limits(scratch));
     Ok(0.0)
 });
 
-bound!(SetDraining, c"setDraining", |core, args| {
+settled!(SetDraining, c"setDraining", |core, args| {
     let on = args.number(0) != 0.0;
     core.table()?.index().set_draining(on);
     Ok(0.0)
 });
 
-bound!(RetryAfter, c"retryAfterMs", |core, _args| Ok(
+settled!(RetryAfter, c"retryAfterMs", |core, _args| Ok(
     core.retry_after_ms
 ));

@@ -1,4 +1,7 @@
-//! The end of an environment: what a worker holds goes with it, however it ends.
+//! Clean-up at the end of an environment: everything that a worker holds is given back, however the
+//! worker ends.
+//!
+//! Owns one list of cores per thread, and one clean-up hook per environment.
 
 use napi::bindgen_prelude::Env;
 use napi::sys;
@@ -6,14 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 
-/// What holds something that others count on getting back.
-pub(super) trait Ends {
-    /// The environment has ended: gives everything back. What is called later finds nothing.
+/// A core that must give something back when its environment ends.
+pub(super) trait EndsWithEnvironment {
+    /// Gives everything back. Later calls find the core empty.
     fn end(&mut self);
 }
 
 thread_local! {
-    static LIVE: RefCell<Vec<Weak<RefCell<dyn Ends>>>> = const { RefCell::new(Vec::new()) };
+    static LIVE: RefCell<Vec<Weak<RefCell<dyn EndsWithEnvironment>>>> = const { RefCell::new(Vec::new()) };
     static HOOKED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -28,8 +31,8 @@ unsafe extern "C" fn ended(_data: *mut c_void) {
     }
 }
 
-/// Ends `core` with this thread's environment, unless it is gone by then.
-pub(super) fn ends_with<T: Ends + 'static>(env: &Env, core: &Rc<RefCell<T>>) {
+/// Calls `core.end()` when this thread's environment ends, unless the core is gone by then.
+pub(super) fn end_with<T: EndsWithEnvironment + 'static>(env: &Env, core: &Rc<RefCell<T>>) {
     let core = Rc::downgrade(core);
     LIVE.with_borrow_mut(|live| {
         live.retain(|core| core.strong_count() > 0);

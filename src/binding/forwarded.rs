@@ -1,30 +1,30 @@
-//! The client's address behind trusted proxies, for `ts/door`. Called once a connect.
+//! The client's address behind trusted proxies, for `ts/guard`. Called once per connection attempt.
 
-use crate::connections::{Address, TrustedProxies};
+use crate::connections::{self, Address};
 use napi_derive::napi;
 
-/// The proxies whose `X-Forwarded-For` and `Forwarded` headers are believed.
+/// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
 #[napi]
 #[derive(Default)]
-pub struct Trust {
-    proxies: TrustedProxies,
+pub struct TrustedProxies {
+    proxies: connections::TrustedProxies,
 }
 
 #[napi]
-impl Trust {
-    /// Trusts nobody yet.
+impl TrustedProxies {
+    /// Creates an empty list.
     #[napi(constructor, catch_unwind)]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a network or an address; `false` if it is neither.
+    /// Adds a network or an address; returns `false` if the text is neither.
     #[napi(catch_unwind)]
     pub fn add(&mut self, cidr: String) -> bool {
         self.proxies.add(&cidr)
     }
 
-    /// The client's address: `peer` itself unless it is trusted.
+    /// Returns the client's address: `peer` itself unless it is trusted.
     #[napi(catch_unwind)]
     pub fn client(&self, peer: String, x_forwarded_for: String, forwarded: String) -> String {
         self.proxies

@@ -1,17 +1,21 @@
-//! The boundary to JavaScript: translates, decides nothing.
+//! The boundary to JavaScript. It translates values and makes no decisions.
 //!
-//! Hot functions are plain Node-API functions bound to their core by a data pointer: they cost
-//! a tenth of a class method. They take numbers and strings and return one number. Everything
-//! larger goes through typed arrays that JavaScript allocated and handed over once; JavaScript
-//! owns that memory, a strong reference keeps it alive, and Rust never frees it.
+//! Hot functions are plain Node-API functions bound to their core by a data pointer, which costs a
+//! tenth of a class method. They take numbers and strings and return one number. Everything larger
+//! goes through typed arrays that JavaScript allocates and shares once: JavaScript owns that
+//! memory, a strong reference keeps it alive, and Rust never frees it.
 //!
-//! A panic becomes a JavaScript error, in every function here.
+//! Invariants: only this module holds `unsafe` and knows Node-API; a panic in any function becomes
+//! a JavaScript error.
 
+mod args;
 mod bound;
 mod connections;
 mod environment;
 mod forwarded;
-mod kpi;
+mod memory;
+mod metrics;
 mod resources;
+mod token_policy;
 mod tokens;
 mod validators;

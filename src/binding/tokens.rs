@@ -1,15 +1,15 @@
 //! Token verification for `ts/tokens`.
 //!
-//! A token crosses once, as UTF-16 (which both engines copy fastest, and in which no character
-//! can pass for another). Claims go back as text for `JSON.parse`: an object built here would let
-//! a claim named `__proto__` choose its own prototype.
+//! A token crosses once, as UTF-16: both engines copy it fastest, and no encoding maps two strings
+//! to one. Claims go back as text for `JSON.parse`: in an object built here, a claim named
+//! `__proto__` could set the object's prototype.
 
-use super::bound::{Answers, Args, Bound, Wrong, bind};
+use super::args::Args;
+use super::bound::{BoundFunction, NumberFunction, bind, bound_function};
+use super::memory::InvalidCall;
+use super::token_policy::TokenPolicy;
+use crate::tokens::{Algorithm, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance, Verifier};
 use crate::validators::Failure;
-use crate::validators::token::{
-    Algorithm, Algorithms, ClaimName, KeySet, Policy, Refused, Scratch, SetProblem, Tolerance,
-    TypRule, Verifier,
-};
 use napi::bindgen_prelude::{
     AsyncTask, Buffer, Either, Env, Object, Task, Uint32Array, Utf16String,
 };
@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// One JS thread's side of a verifier.
+/// The part of a verifier that belongs to one JavaScript thread.
 struct Tokens {
     verifier: Arc<Verifier>,
     scratch: Scratch,
@@ -30,7 +30,7 @@ struct Tokens {
     deadline: f64,
 }
 
-/// The bytes of a token, if it is ASCII.
+/// Writes the bytes of a token; refuses a token that is not ASCII.
 fn narrow(units: &[u16], bytes: &mut Vec<u8>) -> Result<(), Refused> {
     bytes.clear();
     bytes.extend(units.iter().map(|unit| *unit as u8));
@@ -45,7 +45,7 @@ impl Tokens {
     /// Verifies the token in the first argument at the time in the second.
     fn verify(&mut self, args: &Args) -> Result<(), Refused> {
         let most = self.verifier.policy().max_token_bytes;
-        if !args.copy_to(0, &mut self.units, most) {
+        if !args.copy_utf16(0, &mut self.units, most) {
             return Err(Failure::TokenType.into());
         }
         if self.units.len() > most {
@@ -59,107 +59,32 @@ impl Tokens {
     }
 }
 
-/// `check(token, nowSeconds)`: 0, or the number of a refusal.
-struct Check;
-impl Bound for Check {
-    type Core = Tokens;
-    const NAME: &'static CStr = c"check";
-    fn call(core: &mut Tokens, args: &Args) -> std::result::Result<f64, Wrong> {
-        Ok(core
-            .verify(args)
-            .map_or_else(|refused| f64::from(refused.number()), |()| 0.0))
-    }
-}
+bound_function!(
+    /// `check(token, nowSeconds)`: returns 0, or the number of a refusal.
+    Check of Tokens, c"check", |core, args| Ok(core
+        .verify(args)
+        .map_or_else(|refused| f64::from(refused.number()), |()| 0.0))
+);
 
-/// `verify(token, nowSeconds)`: the text of the claims, or the number of a refusal.
+/// `verify(token, nowSeconds)`: returns the text of the claims, or the number of a refusal.
 struct Verify;
-impl Answers for Verify {
+impl BoundFunction for Verify {
     type Core = Tokens;
     const NAME: &'static CStr = c"verify";
-    fn answer(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, Wrong> {
+    fn call(core: &mut Tokens, args: &Args) -> std::result::Result<sys::napi_value, InvalidCall> {
         Ok(match core.verify(args) {
-            Ok(()) => args.give_text(core.scratch.payload()),
-            Err(refused) => args.give_number(f64::from(refused.number())),
+            Ok(()) => args.new_string(core.scratch.payload()),
+            Err(refused) => args.new_number(f64::from(refused.number())),
         })
     }
 }
 
-/// `deadline()`: when the token that was found good last stops being so, in seconds.
-struct Deadline;
-impl Bound for Deadline {
-    type Core = Tokens;
-    const NAME: &'static CStr = c"deadline";
-    fn call(core: &mut Tokens, _args: &Args) -> std::result::Result<f64, Wrong> {
-        Ok(core.deadline)
-    }
-}
+bound_function!(
+    /// `deadline()`: returns the time at which the token verified last becomes invalid, s.
+    Deadline of Tokens, c"deadline", |core, _args| Ok(core.deadline)
+);
 
-/// What a verifier asks of tokens; checked in `ts/tokens`.
-#[napi(object)]
-pub struct TokenPolicy {
-    pub algorithms: Vec<String>,
-    pub issuers: Vec<String>,
-    pub audiences: Vec<String>,
-    pub any_audience: bool,
-    pub subject: Option<String>,
-    pub required: Vec<String>,
-    pub max_age_seconds: Option<f64>,
-    pub tolerance_seconds: f64,
-    /// Absent: an ordinary token's.
-    pub types: Option<Vec<String>>,
-    pub any_type: bool,
-    pub critical: Vec<String>,
-    pub refuse_embedded_keys: bool,
-    pub max_token_bytes: u32,
-    pub max_depth: u32,
-    pub max_revocations: u32,
-}
-
-impl From<&TokenPolicy> for Policy {
-    fn from(given: &TokenPolicy) -> Self {
-        let mut required_registered = 0;
-        let mut required = Vec::new();
-        for name in &given.required {
-            match ClaimName::REGISTERED
-                .iter()
-                .find(|(registered, _)| registered == name)
-            {
-                Some((_, claim)) => required_registered |= 1 << claim.number(),
-                None => required.push(name.clone()),
-            }
-        }
-        Self {
-            algorithms: algorithms(&given.algorithms),
-            issuers: given.issuers.clone(),
-            audiences: given.audiences.clone(),
-            any_audience: given.any_audience,
-            subject: given.subject.clone(),
-            required_registered,
-            required,
-            max_age_seconds: given.max_age_seconds,
-            tolerance_seconds: given.tolerance_seconds,
-            typ: match &given.types {
-                _ if given.any_type => TypRule::Any,
-                Some(types) => TypRule::one_of(types),
-                None => TypRule::Plain,
-            },
-            critical: given.critical.clone(),
-            refuse_embedded_keys: given.refuse_embedded_keys,
-            max_token_bytes: given.max_token_bytes as usize,
-            max_depth: given.max_depth as usize,
-        }
-    }
-}
-
-fn algorithms(names: &[String]) -> Algorithms {
-    let known: Vec<_> = names
-        .iter()
-        .filter_map(|name| Algorithm::named(name))
-        .collect();
-    Algorithms::of(&known)
-}
-
-/// The names that `algorithms` may hold.
+/// Returns the names that `algorithms` may contain.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn token_algorithms() -> Vec<String> {
@@ -169,16 +94,16 @@ pub fn token_algorithms() -> Vec<String> {
         .collect()
 }
 
-/// What `load` made of a key set.
+/// The outcome of `load`.
 #[napi(object)]
 pub struct KeysLoaded {
-    /// How many keys are in use now; 0 if the set was refused.
+    /// Keys in use now; 0 if the set was refused.
     pub loaded: u32,
     /// Why the set was refused.
     pub problem: Option<String>,
-    /// Which key it was refused for.
+    /// Index of the key that the set was refused for.
     pub index: Option<u32>,
-    /// The keys that were left out.
+    /// Keys that were left out.
     pub skipped: Vec<KeySkipped>,
 }
 
@@ -197,7 +122,7 @@ pub struct TokenCore {
 
 #[napi]
 impl TokenCore {
-    /// Without keys, until some are loaded.
+    /// Creates a verifier without keys; `load` adds them.
     #[napi(constructor, catch_unwind)]
     pub fn new(policy: TokenPolicy) -> Self {
         let verifier = Verifier::new(
@@ -210,7 +135,7 @@ impl TokenCore {
         }
     }
 
-    /// The functions of the hot path, bound to this core.
+    /// Returns the functions of the hot path, bound to this core.
     #[napi(
         catch_unwind,
         ts_return_type = "{ check(token: unknown, nowSeconds: number): number; verify(token: unknown, nowSeconds: number): string | number; deadline(): number }"
@@ -230,8 +155,8 @@ impl TokenCore {
         Ok(object)
     }
 
-    /// Exchanges all keys at once; a refused set leaves them as they are. `tolerance` says which
-    /// keys may be left out: `nothing`, `foreign` (those for another purpose), `unusable`.
+    /// Replaces all keys at once; a refused set leaves the keys as they are. `tolerance` says which
+    /// keys may be left out: `nothing`, `foreign` (keys for another purpose), `unusable`.
     #[napi(catch_unwind)]
     pub fn load(
         &self,
@@ -275,19 +200,19 @@ impl TokenCore {
         }
     }
 
-    /// Drops all keys.
+    /// Removes all keys.
     #[napi(catch_unwind)]
     pub fn forget_keys(&self) {
         self.verifier.set_keys(KeySet::empty());
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     #[napi(catch_unwind)]
     pub fn key_count(&self) -> u32 {
         self.verifier.key_count() as u32
     }
 
-    /// The numbers of all checks that a token fails.
+    /// Returns the numbers of all checks that a token fails.
     #[napi(catch_unwind)]
     pub fn explain(&self, token: Utf16String, now_seconds: f64) -> Vec<u32> {
         if token.len() > self.verifier.policy().max_token_bytes {
@@ -304,7 +229,7 @@ impl TokenCore {
             .collect()
     }
 
-    /// The payload of a token whose signature is good, or the number of a refusal.
+    /// Returns the payload of a token with a valid signature, or the number of a refusal.
     #[napi(catch_unwind)]
     pub fn payload(&self, token: Utf16String) -> Either<Buffer, u32> {
         let mut scratch = Scratch::default();
@@ -321,7 +246,7 @@ impl TokenCore {
         }
     }
 
-    /// Revokes one token until it expires; `false` if there is no room.
+    /// Revokes one token until it expires; returns `false` if the list is full.
     #[napi(catch_unwind)]
     pub fn revoke(
         &self,
@@ -335,7 +260,7 @@ impl TokenCore {
             .is_ok()
     }
 
-    /// Revokes a subject's tokens that were issued before a moment; `false` if there is no room.
+    /// Revokes a subject's tokens issued before a time; returns `false` if the list is full.
     #[napi(catch_unwind)]
     pub fn not_before(
         &self,
@@ -349,15 +274,15 @@ impl TokenCore {
             .is_ok()
     }
 
-    /// How many revocations are held.
+    /// Returns the number of revocations held.
     #[napi(catch_unwind)]
     pub fn revocation_count(&self, now_seconds: f64) -> u32 {
         self.verifier.revocation_count(now_seconds) as u32
     }
 
-    /// Verifies many tokens on another thread. `text` is all of them in a row, `lengths` where
-    /// each ends. Resolves with JSON: an array of the claims of those that are good, and at its end
-    /// an array with 0, or the number of a refusal, for each.
+    /// Verifies many tokens on another thread. `text` is all tokens in a row, `lengths` the length
+    /// of each. Resolves with JSON: an array with the claims of each valid token, and as its last
+    /// item an array with 0 or the number of a refusal for each token.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn batch(
         &self,
@@ -374,7 +299,7 @@ impl TokenCore {
     }
 }
 
-/// Tokens that are verified on a thread of the host's pool.
+/// Tokens to verify on a thread of the host's pool.
 pub struct Batch {
     verifier: Arc<Verifier>,
     text: Utf16String,
@@ -383,8 +308,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One text, and no typed array: memory that was handed over to an environment which is being
-    /// torn down would be nobody's.
+    /// Returns a string, not a typed array: memory handed to an ending environment would leak.
     fn verify_all(&self) -> String {
         let mut scratch = Scratch::default();
         let mut bytes = Vec::new();

@@ -1,6 +1,8 @@
-//! The list of failures for `scripts/failures.mjs`, and the scanners for `ts/validators`.
+//! The list of failures for `scripts/failures.mjs`, and the validators for `ts/validators`.
 
-use super::bound::{Args, Bound, Memory, Wrong, bind};
+use super::args::Args;
+use super::bound::{NumberFunction, bind, bound_function};
+use super::memory::{InvalidCall, Memory};
 use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
@@ -9,20 +11,20 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// One failure, as the generated files list it.
+/// One failure, for the generated files.
 #[napi(object)]
 pub struct FailureRow {
-    /// The stable code.
+    /// Stable code.
     pub code: String,
-    /// The HTTP status that answers it.
+    /// HTTP status of the answer.
     pub status: u32,
-    /// What it means.
+    /// Meaning, in one sentence.
     pub meaning: String,
-    /// What to do about it.
+    /// Remedy, in one sentence.
     pub remedy: String,
 }
 
-/// Every failure, in the order of their numbers from 1.
+/// Returns all failures, in the order of their numbers from 1.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn failure_rows() -> Vec<FailureRow> {
@@ -37,12 +39,12 @@ pub fn failure_rows() -> Vec<FailureRow> {
         .collect()
 }
 
-/// Bytes of a copied string that are kept for the next one.
+/// Capacity of the copy buffer that is kept for the next string, bytes.
 const KEPT: usize = 64 << 10;
-/// Where the limits begin in the scratch; before them stands what a scan found.
+/// Index of the first limit in the scratch; the cells before it hold the outcome of a scan.
 const LIMITS_FROM: usize = 8;
 
-/// A JSON scanner, and what it shares with JavaScript.
+/// A JSON scanner and the memory it shares with JavaScript.
 struct JsonScanner {
     scanner: Scanner,
     limits: JsonLimits,
@@ -53,16 +55,18 @@ struct JsonScanner {
     part: Vec<u8>,
 }
 
-/// A JSON scanner. `scan(input, length)` judges a string of so many UTF-16 units, or a Uint8Array,
-/// and returns the number of the failure or 0; the scratch then holds offset, limit, length of
-/// the path, values, depth, and three flags. The path is JSON text.
+/// Creates a JSON scanner.
 ///
-/// `scanShared(length)` judges so many bytes of the shared `text`: for short input that is written
-/// there first it costs less than handing the input over.
+/// `scan(input, length)` scans a string of `length` UTF-16 units, or a `Uint8Array`. It returns 0
+/// or the number of the failure; the scratch then holds offset, limit, length of the path, values,
+/// depth, and three flags. The path is JSON text.
 ///
-/// `scanPart(part, length, from, total)` judges a long string part by part, so that a refusal
-/// costs no copy of what comes behind it: as `scan`, or -1 where the next part is needed, or -2
-/// where the whole string is, which `scan` then judges.
+/// `scanShared(length)` scans the first `length` bytes of the shared `text`. For short input,
+/// writing it there costs less than passing it as an argument.
+///
+/// `scanPart(part, length, from, total)` scans a long string part by part, so that a refusal saves
+/// the copy of the rest. It returns what `scan` returns, or -1 if the next part is needed, or -2 if
+/// only `scan` of the whole string can decide.
 #[napi(
     catch_unwind,
     ts_return_type = "{ share(scratch: Float64Array, path: Uint8Array, text: Uint8Array): number; setLimits(): number; scan(input: string | Uint8Array, length: number): number; scanShared(length: number): number; scanPart(part: string, length: number, from: number, total: number): number }"
@@ -86,159 +90,138 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
     Ok(object)
 }
 
-struct Share;
-impl Bound for Share {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"share";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        core.scratch = Some(args.memory(0)?);
-        core.path = Some(args.memory(1)?);
-        core.text = Some(args.memory(2)?);
-        Ok(0.0)
-    }
-}
+bound_function!(Share of JsonScanner, c"share", |core, args| {
+    core.scratch = Some(args.memory(0)?);
+    core.path = Some(args.memory(1)?);
+    core.text = Some(args.memory(2)?);
+    Ok(0.0)
+});
 
-struct SetLimits;
-impl Bound for SetLimits {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"setLimits";
-    fn call(core: &mut JsonScanner, _: &Args) -> std::result::Result<f64, Wrong> {
-        let Some(scratch) = &mut core.scratch else {
-            return Err(Wrong(c"share comes first"));
-        };
-        let &[
-            max_bytes,
-            max_depth,
-            max_values,
-            max_keys,
-            max_items,
-            max_string_bytes,
-            max_key_bytes,
-            unique_keys,
-            safe_keys,
-            finite_numbers,
-            safe_integers,
-            whole_characters,
-            no_nul,
-        ] = &scratch.slice()[LIMITS_FROM..]
-        else {
-            return Err(Wrong(c"the scratch has another length"));
-        };
-        core.limits = JsonLimits {
-            max_bytes: max_bytes as usize,
-            max_depth: max_depth as usize,
-            max_values: max_values as usize,
-            max_keys: max_keys as usize,
-            max_items: max_items as usize,
-            max_string_bytes: max_string_bytes as usize,
-            max_key_bytes: max_key_bytes as usize,
-            unique_keys: unique_keys > 0.0,
-            safe_keys: safe_keys > 0.0,
-            finite_numbers: finite_numbers > 0.0,
-            safe_integers: safe_integers > 0.0,
-            whole_characters: whole_characters > 0.0,
-            no_nul: no_nul > 0.0,
-        };
-        Ok(0.0)
-    }
-}
+bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
+    let Some(scratch) = &mut core.scratch else {
+        return Err(InvalidCall(c"call share() first"));
+    };
+    let &[
+        max_bytes,
+        max_depth,
+        max_values,
+        max_keys,
+        max_items,
+        max_string_bytes,
+        max_key_bytes,
+        unique_keys,
+        safe_keys,
+        finite_numbers,
+        safe_integers,
+        whole_characters,
+        no_nul,
+    ] = &scratch.slice()[LIMITS_FROM..]
+    else {
+        return Err(InvalidCall(c"the scratch array has the wrong length"));
+    };
+    core.limits = JsonLimits {
+        max_bytes: max_bytes as usize,
+        max_depth: max_depth as usize,
+        max_values: max_values as usize,
+        max_keys: max_keys as usize,
+        max_items: max_items as usize,
+        max_string_bytes: max_string_bytes as usize,
+        max_key_bytes: max_key_bytes as usize,
+        unique_keys: unique_keys > 0.0,
+        safe_keys: safe_keys > 0.0,
+        finite_numbers: finite_numbers > 0.0,
+        safe_integers: safe_integers > 0.0,
+        whole_characters: whole_characters > 0.0,
+        no_nul: no_nul > 0.0,
+    };
+    Ok(0.0)
+});
 
-struct Scan;
-impl Bound for Scan {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scan";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let units = args.index(1)? as usize;
-        let mut copy = std::mem::take(&mut core.copy);
-        let result = if args.copy_utf8(0, units, &mut copy) {
-            let outcome = core.scanner.scan(&copy, &core.limits);
-            Ok(core.tell(&copy, outcome))
-        } else {
-            args.borrowed(0, |bytes| {
-                let outcome = core.scanner.scan(bytes, &core.limits);
-                core.tell(bytes, outcome)
-            })
-        };
-        copy.clear();
-        copy.shrink_to(KEPT);
-        core.copy = copy;
-        result
-    }
-}
+bound_function!(Scan of JsonScanner, c"scan", |core, args| {
+    let units = args.uint32(1)? as usize;
+    let mut copy = std::mem::take(&mut core.copy);
+    let result = if args.copy_utf8(0, units, &mut copy) {
+        let outcome = core.scanner.scan(&copy, &core.limits);
+        Ok(core.write_outcome(&copy, outcome))
+    } else {
+        args.with_bytes(0, |bytes| {
+            let outcome = core.scanner.scan(bytes, &core.limits);
+            core.write_outcome(bytes, outcome)
+        })
+    };
+    copy.clear();
+    copy.shrink_to(KEPT);
+    core.copy = copy;
+    result
+});
 
-struct ScanShared;
-impl Bound for ScanShared {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scanShared";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let length = args.index(0)? as usize;
-        // Out of its place meanwhile, so that the core can be told what was found in it.
-        let Some(mut text) = core.text.take() else {
-            return Err(Wrong(c"share comes first"));
-        };
-        let result = match text.slice().get(..length) {
-            Some(bytes) => {
-                let outcome = core.scanner.scan(bytes, &core.limits);
-                Ok(core.tell(bytes, outcome))
-            }
-            None => Err(Wrong(c"the shared text is shorter")),
-        };
-        core.text = Some(text);
-        result
-    }
-}
+bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
+    let length = args.uint32(0)? as usize;
+    // Taken out of the core, which `write_outcome` borrows while it reads these bytes.
+    let Some(mut text) = core.text.take() else {
+        return Err(InvalidCall(c"call share() first"));
+    };
+    let result = match text.slice().get(..length) {
+        Some(bytes) => {
+            let outcome = core.scanner.scan(bytes, &core.limits);
+            Ok(core.write_outcome(bytes, outcome))
+        }
+        None => Err(InvalidCall(c"the length is greater than that of the shared text")),
+    };
+    core.text = Some(text);
+    result
+});
 
-/// What `scanPart` returns besides failures.
+/// Results of `scanPart` other than failures.
 const NEXT_PART: f64 = -1.0;
 const WHOLE: f64 = -2.0;
 
-struct ScanPart;
-impl Bound for ScanPart {
-    type Core = JsonScanner;
-    const NAME: &'static CStr = c"scanPart";
-    fn call(core: &mut JsonScanner, args: &Args) -> std::result::Result<f64, Wrong> {
-        let units = args.index(1)? as usize;
-        let from = args.index(2)? as usize;
-        let total = args.index(3)? as usize;
-        let mut copy = std::mem::take(&mut core.copy);
-        let mut outcome = Ok(());
-        if from == 0 {
-            copy.clear();
-            // Pages that are never written cost nothing.
-            copy.reserve_exact(total);
-            outcome = core.scanner.begin(total, &core.limits);
-        }
-        if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
-            return Err(Wrong(c"expected the next part of the string"));
-        }
-        copy.extend_from_slice(&core.part);
-        // The parts of what is not ASCII could not be told apart from other texts, nor counted.
-        if copy.len() != from + units {
-            return Ok(WHOLE);
-        }
-        let is_last = copy.len() >= total;
-        let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
-        let result = match step {
-            Ok(step) if step.is_more() => {
-                core.copy = copy;
-                return Ok(NEXT_PART);
-            }
-            Ok(step) => match step.report() {
-                Some(report) => core.tell(&copy, Ok(report)),
-                None => return Ok(WHOLE),
-            },
-            Err(refusal) => core.tell(&copy, Err(refusal)),
-        };
+bound_function!(ScanPart of JsonScanner, c"scanPart", |core, args| {
+    let units = args.uint32(1)? as usize;
+    let from = args.uint32(2)? as usize;
+    let total = args.uint32(3)? as usize;
+    let mut copy = std::mem::take(&mut core.copy);
+    let mut outcome = Ok(());
+    if from == 0 {
         copy.clear();
-        copy.shrink_to(KEPT);
-        core.copy = copy;
-        Ok(result)
+        // Pages that are never written cost nothing.
+        copy.reserve_exact(total);
+        outcome = core.scanner.begin(total, &core.limits);
     }
-}
+    if copy.len() != from || !args.copy_utf8(0, units, &mut core.part) {
+        return Err(InvalidCall(c"expected the next part of the string"));
+    }
+    copy.extend_from_slice(&core.part);
+    // Parts that are not ASCII cannot be cut or counted by units: scan the whole string.
+    if copy.len() != from + units {
+        return Ok(WHOLE);
+    }
+    let is_last = copy.len() >= total;
+    let step = outcome.and_then(|()| core.scanner.resume(&copy, &core.limits, is_last));
+    let result = match step {
+        Ok(step) if step.is_more() => {
+            core.copy = copy;
+            return Ok(NEXT_PART);
+        }
+        Ok(step) => match step.report() {
+            Some(report) => core.write_outcome(&copy, Ok(report)),
+            None => return Ok(WHOLE),
+        },
+        Err(refusal) => core.write_outcome(&copy, Err(refusal)),
+    };
+    copy.clear();
+    copy.shrink_to(KEPT);
+    core.copy = copy;
+    Ok(result)
+});
 
 impl JsonScanner {
-    /// Writes what a scan found into the shared memory; the number of the failure, or 0.
-    fn tell(&mut self, bytes: &[u8], outcome: std::result::Result<Report, Refusal>) -> f64 {
+    /// Writes the outcome of a scan into the shared memory. Returns 0 or the number of the failure.
+    fn write_outcome(
+        &mut self,
+        bytes: &[u8],
+        outcome: std::result::Result<Report, Refusal>,
+    ) -> f64 {
         let Some(scratch) = &mut self.scratch else {
             return 0.0;
         };
@@ -266,7 +249,7 @@ impl JsonScanner {
     }
 }
 
-/// Writes a path as a JSON array, as much of it as there is room for; its length in bytes.
+/// Writes a path as a JSON array, as many segments as fit. Returns its length in bytes.
 fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
     let mut text = Vec::with_capacity(room.len().min(256));
     text.push(b'[');
@@ -304,7 +287,7 @@ fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
     }
 }
 
-/// Whether `ip` is an address of the public internet.
+/// Returns whether `ip` is an address of the public internet.
 #[napi(catch_unwind)]
 #[must_use]
 pub fn is_public_ip(ip: String) -> bool {

@@ -1,21 +1,23 @@
-//! Addresses judged by their bits, not by their notation.
+//! Client addresses in canonical form: two notations of one address compare equal.
+//!
+//! Owns parsing and prefixes. Does not own the choice of the address behind proxies (`forwarded`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A client's address: 128 bits (IPv4 as `::ffff:a.b.c.d`), or unknown.
 ///
-/// The unknown one is `::`, which no client can have.
+/// The unknown address is `::`, which no client can have.
 // Packed: the 16-byte alignment of u128 would cost 12 bytes in every slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(Rust, packed(4))]
 pub struct Address(u128);
 
 impl Address {
-    /// The class of everything that is no address.
+    /// The address of every client whose address cannot be parsed.
     pub const UNKNOWN: Self = Self(0);
 
-    /// Reads IPv4 and IPv6 in every usual notation: bracketed, with a port, with a zone,
-    /// IPv4-mapped in dotted or hexadecimal form.
+    /// Parses IPv4 and IPv6 in every usual notation: bracketed, with a port, with a zone,
+    /// IPv4-mapped in dotted or hexadecimal form. Returns [`Address::UNKNOWN`] for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
@@ -44,10 +46,10 @@ impl Address {
             .map_or(Self::UNKNOWN, |v6| Self::from_ip(IpAddr::V6(v6)))
     }
 
-    /// As [`Address::parse`], from UTF-16 units.
+    /// Parses UTF-16 units as [`Address::parse`] does.
     #[must_use]
     pub fn from_units(units: &[u16]) -> Self {
-        // Longer than any notation with a zone's name and a port.
+        // Longer than any notation with a zone name and a port.
         let mut ascii = [0u8; 128];
         let Some(ascii) = ascii.get_mut(..units.len()) else {
             return Self::UNKNOWN;
@@ -58,7 +60,7 @@ impl Address {
         std::str::from_utf8(ascii).map_or(Self::UNKNOWN, Self::parse)
     }
 
-    /// The address of a parsed IP.
+    /// Converts a parsed IP address.
     #[must_use]
     pub fn from_ip(ip: IpAddr) -> Self {
         let v6 = match ip {
@@ -68,19 +70,19 @@ impl Address {
         Self(u128::from(v6))
     }
 
-    /// The canonical address, IPv4 for a mapped one; `None` when unknown.
+    /// Returns the IP address, IPv4 for a mapped one; `None` if unknown.
     #[must_use]
     pub fn ip(self) -> Option<IpAddr> {
         (self != Self::UNKNOWN).then(|| Ipv6Addr::from(self.0).to_canonical())
     }
 
-    /// The bits of an IPv4 address.
+    /// Returns the bits of an IPv4 address.
     #[must_use]
     pub fn v4(self) -> Option<u32> {
         (self.0 >> 32 == 0xffff).then_some(self.0 as u32)
     }
 
-    /// The first `bits` of an IPv6 address; IPv4 and the unknown have no prefix here.
+    /// Returns the first `bits` of an IPv6 address; `None` for IPv4 and for the unknown address.
     #[must_use]
     pub fn prefix(self, bits: u8) -> Option<Self> {
         (self.v4().is_none() && self != Self::UNKNOWN)
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_notation_of_one_address_is_one_address() {
+    fn all_notations_of_an_address_are_equal() {
         let expected = Address::parse("1.2.3.4");
         for text in [
             "::ffff:1.2.3.4",
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_unknown() {
+    fn text_that_is_not_an_address_is_unknown() {
         for text in [
             "",
             "unknown",

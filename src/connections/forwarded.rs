@@ -1,19 +1,21 @@
-//! Whose address a request bears, when it came through proxies.
+//! The client's address behind trusted proxies, from `X-Forwarded-For` or `Forwarded` (RFC 7239).
 //!
-//! Owns: the networks whose word is taken ([`TrustedProxies`]). Both header forms are walked from
-//! the right, where the nearest proxy wrote, to the first address that is not trusted. What is no
-//! address ends the walk: the last proxy that could be read then stands for the client.
+//! Owns the list of trusted networks ([`TrustedProxies`]). Both headers are read from the right,
+//! where the nearest proxy wrote, up to the first untrusted address. An unreadable entry ends the
+//! walk; the last address before it then counts as the client's.
 //!
-//! Lists are split at commas without regard to quotes. No address holds a comma, and an opening
-//! quote that a client sent must not swallow what its proxy appended.
+//! Lists are split at commas without regard to quotes: no address contains a comma, and an opening
+//! quote sent by a client must not swallow the entries that its proxy appended.
+//!
+//! Invariant: the headers of an untrusted peer change nothing.
 
 use super::Address;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;
 
-/// How much of a header is looked at, from its end.
+/// Bytes of a header that are read, from its end.
 const HEADER_BYTES_MAX: usize = 4096;
-/// How many proxies are followed.
+/// Proxies that are followed.
 const HOPS_MAX: usize = 32;
 
 /// The networks of the server's own proxies.
@@ -23,7 +25,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Adds a network (`10.0.0.0/8`) or a single address; `false` if it is neither.
+    /// Adds a network (`10.0.0.0/8`) or a single address; returns `false` if the text is neither.
     pub fn add(&mut self, text: &str) -> bool {
         let text = text.trim();
         let network = text
@@ -36,7 +38,7 @@ impl TrustedProxies {
         network.is_some()
     }
 
-    /// Whether `address` is one of a trusted proxy.
+    /// True if `address` belongs to a trusted proxy.
     #[must_use]
     pub fn trusts(&self, address: Address) -> bool {
         address
@@ -44,8 +46,8 @@ impl TrustedProxies {
             .is_some_and(|ip| self.networks.iter().any(|network| network.contains(&ip)))
     }
 
-    /// The client behind `peer`. Where both headers are given they must agree: a proxy writes one
-    /// of them and may pass the other on as the client made it up, so else `peer` itself counts.
+    /// Returns the client behind `peer`. If both headers are present they must agree, else `peer`
+    /// counts: a proxy writes one of them and may pass the other on as the client sent it.
     #[must_use]
     pub fn client(&self, peer: Address, x_forwarded_for: &str, forwarded: &str) -> Address {
         if !self.trusts(peer) {
@@ -65,7 +67,7 @@ impl TrustedProxies {
 
     fn walk(&self, peer: Address, header: &str, read: fn(&str) -> Address) -> Address {
         let mut client = peer;
-        // A cut may fall inside of an address: the piece it leaves is never read.
+        // The cut may fall inside an address: the piece before the first comma is never read.
         let cut = header.len() > HEADER_BYTES_MAX;
         let mut rest = tail(header);
         for _ in 0..HOPS_MAX {
@@ -88,7 +90,7 @@ impl TrustedProxies {
     }
 }
 
-/// An IPv4-mapped network as the IPv4 one, since addresses are compared in that form.
+/// Converts an IPv4-mapped network to IPv4, the form in which addresses are compared.
 fn plain(network: IpNet) -> IpNet {
     if let IpNet::V6(v6) = network
         && v6.prefix_len() >= 96
@@ -108,7 +110,7 @@ fn tail(header: &str) -> &str {
     &header[start..]
 }
 
-/// The address in one element of `Forwarded` (RFC 7239): `for=192.0.2.1;proto=http`.
+/// Parses one element of `Forwarded` (RFC 7239): `for=192.0.2.1;proto=http`.
 fn element(text: &str) -> Address {
     for pair in text.split(';') {
         let Some((name, value)) = pair.trim().split_once('=') else {
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_walk() {
+    fn an_unreadable_entry_ends_the_walk() {
         assert_eq!(
             client("10.0.0.1", "1.2.3.4, garbage, 10.0.0.2", ""),
             "10.0.0.2"
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_left_open_by_the_client_does_not_swallow_the_proxy_s_word() {
+    fn an_open_quote_from_the_client_does_not_hide_the_proxys_entry() {
         assert_eq!(
             client("10.0.0.1", "", "for=\"6.6.6.6, for=1.2.3.4"),
             "1.2.3.4"

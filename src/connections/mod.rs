@@ -1,28 +1,33 @@
-//! Who may connect, who holds which seat, and who has gone quiet.
+//! Admission of connections: limits, seats, connect rates, client addresses, and idle detection.
 //!
-//! Owns: the process-wide seat counts ([`Index`], the process's or one table's own) and one table of slots per JS thread ([`Table`]).
-//! Does not own: sockets, clocks, messages.
+//! Owns the seat counts ([`SeatIndex`], of one table or of all tables with one name) and one table
+//! of slots per JavaScript thread ([`Table`]). Does not own sockets, clocks or messages: time is an
+//! argument.
 //!
 //! ```text
-//!  free -> reserved (lease) -> live -> free      each return to `free` bumps the generation
+//!  free -> reserved (lease) -> live -> free      each return to `free` increments the generation
 //! ```
 //!
 //! # Invariants
-//! - A slot that is not free holds exactly one seat in every count it was admitted to.
-//! - All limits are checked and all seats taken in one step, or none: the entries of address,
-//!   prefix and user are held, in that order, until the totals have been taken.
+//! - A slot that is not free holds exactly one seat in every count that it belongs to.
+//! - All limits are checked and all seats are taken in one step, or none: the entries of address,
+//!   prefix and user stay locked, in that order, until the totals have been taken.
 //! - A stale handle (slot and generation) changes nothing.
 
 mod address;
+mod counts;
 mod forwarded;
-mod index;
+mod limits;
 mod rate;
+mod seats;
 mod table;
-mod tally;
+mod user_key;
 
 pub use address::Address;
+pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
-pub use index::{Admission, Home, Index, Limits, Refusal, RefusalCode, UserKey, open};
+pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
+pub use seats::{Admission, Scope, SeatIndex, open};
 pub use table::{State, Table};
-pub use tally::{Local, Reach, Shared};
+pub use user_key::UserKey;

@@ -1,29 +1,33 @@
-//! Connect rate: GCRA, one theoretical arrival time per key (ITU-T I.371, the virtual scheduling form).
+//! Connect rates by GCRA: one theoretical arrival time per key (ITU-T I.371, virtual scheduling
+//! algorithm).
+//!
+//! Owns the algorithm and a bounded store of arrival times. Does not read a clock. Invariant: a
+//! refused event changes nothing.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// So many keys are remembered; when no more fit, newcomers share one cell.
+/// Keys that are remembered; beyond them, new keys share one arrival time.
 const KEYS_MAX: usize = 65_536;
 
-/// One event every `interval_ms`, with `burst` of them at once.
+/// One event per `interval_ms`, with bursts of `burst` events.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Milliseconds that one event costs.
+    /// Interval that one event uses up, ms.
     pub interval_ms: f64,
-    /// How many events may come at once.
+    /// Events that may come at once.
     pub burst: f64,
 }
 
 impl Rate {
-    /// The new arrival time if an event at `now` conforms, else how long to wait.
+    /// Returns the new arrival time if an event at `now` conforms.
     ///
     /// # Errors
-    /// The milliseconds until an event would conform.
+    /// Time until an event would conform, ms.
     pub fn check(self, arrival: f64, now: f64) -> Result<f64, f64> {
         let arrival = arrival.max(now);
         let allowed_at = arrival - self.interval_ms * (self.burst - 1.0);
-        // Sums of thirds round: a burst must not be one short for it.
+        // Sums of thirds are rounded; without the tolerance a burst could be one event short.
         if now + 1e-6 >= allowed_at {
             Ok(arrival + self.interval_ms)
         } else {
@@ -32,7 +36,8 @@ impl Rate {
     }
 }
 
-/// The cells of many keys, bounded: a key whose arrival time has passed is as good as absent.
+/// Arrival times of many keys. An arrival time in the past has the same effect as none, so such
+/// keys may be dropped.
 pub(super) struct Cells<K> {
     arrivals: HashMap<K, f64>,
     overflow: f64,
@@ -56,7 +61,7 @@ impl<K: Hash + Eq + Copy> Cells<K> {
         }
         if self.arrivals.len() >= KEYS_MAX && now >= self.sweep_at {
             self.arrivals.retain(|_, arrival| *arrival > now);
-            // At most one scan an interval, however many strangers knock.
+            // At most one scan per interval, however many new keys arrive.
             self.sweep_at = now + rate.interval_ms.max(1_000.0);
         }
         if self.arrivals.len() >= KEYS_MAX {
@@ -81,10 +86,10 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Properties: over any window the conforming events are at most burst + window/interval;
-        /// the wait that a refusal names is exact.
+        /// Properties: in any window at most burst + window / interval events conform; the wait
+        /// time of a refusal is exact.
         #[test]
-        fn grants_what_a_bucket_of_tokens_grants(gaps in proptest::collection::vec(0u32..300, 1..200), interval in 1u32..200, burst in 1u32..8) {
+        fn agrees_with_a_token_bucket(gaps in proptest::collection::vec(0u32..300, 1..200), interval in 1u32..200, burst in 1u32..8) {
             let rate = Rate { interval_ms: f64::from(interval), burst: f64::from(burst) };
             let (mut arrival, mut now) = (0.0, 1_000.0);
             let (mut tokens, mut filled_at) = (f64::from(burst), now);
@@ -92,7 +97,7 @@ mod tests {
                 now += f64::from(gap);
                 tokens = (tokens + (now - filled_at) / rate.interval_ms).min(rate.burst);
                 filled_at = now;
-                // Sums of thirds round: near a whole token either answer is right.
+                // Sums of thirds are rounded: close to a whole token, both answers are right.
                 if (tokens - 1.0).abs() < 1e-6 { tokens = 1.0; }
                 match rate.check(arrival, now) {
                     Ok(next) => { prop_assert!(tokens >= 1.0); arrival = next; tokens -= 1.0; }

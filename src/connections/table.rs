@@ -1,15 +1,24 @@
-//! The slots of one JS thread: which seat each connection holds, and since when it is quiet.
+//! The slots of one JavaScript thread: the seat of each connection, its lease, and the sweep for
+//! idle connections.
+//!
+//! Owns slots, generations and leases. Does not own the counts (`seats`), the sockets, or the
+//! column of stamps, which JavaScript allocates.
+//!
+//! Invariants: `taken` is the number of slots that are not free; a slot that becomes free gets the
+//! next generation, so old handles to it no longer match.
 
 use super::address::Address;
-use super::index::{Admission, Home, Index, Limits, Refusal, UserKey};
+use super::limits::{Limits, Refusal};
+use super::seats::{Admission, Scope, SeatIndex};
+use super::user_key::UserKey;
 use std::collections::VecDeque;
 
-/// The life of a slot.
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nobody's.
+    /// Unused.
     Free,
-    /// Admitted, not open yet; expires by itself.
+    /// Admitted but not yet open; the lease expires by itself.
     Reserved,
     /// Open.
     Live,
@@ -22,10 +31,10 @@ struct Slot {
     life: Life,
 }
 
-// Address 16, user key 12 (no user is its niche), life 4.
+// Address 16, user key 12 (`None` is its niche), life 4.
 const _: () = assert!(size_of::<Slot>() == 32);
 
-/// A slot's generation, modulo 2^30, and in the lowest two bits its state.
+/// The generation of a slot, modulo 2^30, with its state in the lowest two bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Life(u32);
 
@@ -42,40 +51,40 @@ impl Life {
         self.0 & 3 == State::Free as u32
     }
 
-    /// Free, in the next generation.
+    /// Returns the free state of the next generation.
     const fn ended(self) -> Self {
         Self::new(self.generation().wrapping_add(1), State::Free)
     }
 }
 
-/// Slots over an index. Dropping it gives every seat back.
+/// Slots over an index. Dropping the table gives every seat back.
 ///
-/// Stamps are loop-time milliseconds modulo 2^32, kept by the caller in a dense column
-/// (`stamps[slot]`), so that a message costs a store and a sweep reads nothing else.
+/// Stamps are loop-time milliseconds modulo 2^32. The caller keeps them in a dense column
+/// (`stamps[slot]`), so that a message costs one store and a sweep reads nothing else.
 pub struct Table {
-    index: Home,
+    index: Scope,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Slot, generation and stamp of what was reserved, the oldest first: all leases are of one
-    /// length. Those committed since are skipped when they come up.
+    /// Slot, generation and stamp of each lease, the oldest first: all leases are equally long.
+    /// Committed ones are skipped when they reach the front.
     leases: VecDeque<(u32, u32, u32)>,
     taken: u32,
     capacity: u32,
     closed: bool,
 }
 
-/// Ages beyond this are reported as this: it keeps them apart from the future.
-// The longest timeout is 2^30; what is granted on top of it lies below this.
+/// Greatest age that is reported; it keeps old stamps apart from stamps in the future.
+// The longest timeout is 2^30 ms; the tolerances added to it stay below this.
 const AGE_MAX_MS: u32 = (1 << 30) + 4096;
-/// Stamps compared at once.
+/// Stamps that are compared at once.
 const CHUNK: usize = 64;
-/// Leases looked at in one go.
+/// Leases that one call handles.
 const EXPIRE_MAX: usize = 4096;
 
 impl Table {
-    /// An empty table without room; see [`Table::grow`].
+    /// Creates a table without capacity; see [`Table::grow`].
     #[must_use]
-    pub fn new(index: Home) -> Self {
+    pub fn new(index: Scope) -> Self {
         Self {
             index,
             slots: Vec::new(),
@@ -87,35 +96,35 @@ impl Table {
         }
     }
 
-    /// The index the seats are taken from.
+    /// Returns the index that the seats are taken from.
     #[must_use]
     pub fn index(&self) -> &dyn Admission {
         self.index.admission()
     }
 
-    /// Room for so many slots more.
+    /// Adds capacity for `by` slots.
     pub fn grow(&mut self, by: u32) {
         self.capacity += by;
         self.slots.reserve_exact(by as usize);
     }
 
-    /// Whether a newcomer would find no slot.
+    /// True if no slot is left.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.taken == self.capacity
     }
 
-    /// How many slots are reserved or live.
+    /// Returns the number of slots that are reserved or live.
     #[must_use]
     pub fn taken(&self) -> u32 {
         self.taken
     }
 
-    /// Takes a seat and a slot for it, leased (`State::Reserved`) or open at once (`State::Live`).
-    /// The caller has made sure that there is room.
+    /// Takes a seat and a slot, leased (`State::Reserved`) or open at once (`State::Live`). The
+    /// caller makes sure that the table is not full.
     ///
     /// # Errors
-    /// The limit that said no.
+    /// The limit that refused.
     pub fn reserve(
         &mut self,
         address: Address,
@@ -142,7 +151,7 @@ impl Table {
         Ok(at)
     }
 
-    /// The generation of a slot: with its number, a handle that goes stale.
+    /// Returns the generation of a slot. Slot and generation form a handle that goes stale.
     #[must_use]
     pub fn generation(&self, slot: u32) -> u32 {
         self.slots
@@ -150,7 +159,7 @@ impl Table {
             .map_or(0, |slot| slot.life.generation())
     }
 
-    /// Whether the handle names a slot in that state.
+    /// True if the handle names a slot in that state.
     #[must_use]
     pub fn is(&self, slot: u32, generation: u32, state: State) -> bool {
         self.slots
@@ -158,14 +167,14 @@ impl Table {
             .is_some_and(|slot| slot.life == Life::new(generation, state))
     }
 
-    /// Puts a reserved slot on the list of those that expire by themselves.
+    /// Starts the lease of a reserved slot.
     pub fn lease(&mut self, slot: u32, now: u32) {
         debug_assert!(self.is(slot, self.generation(slot), State::Reserved));
         self.leases.push_back((slot, self.generation(slot), now));
     }
 
-    /// Gives back what was reserved more than `lease_ms` ago and never opened; at most
-    /// [`EXPIRE_MAX`] at once.
+    /// Releases slots that were reserved more than `lease_ms` ago and never opened; at most
+    /// [`EXPIRE_MAX`] per call.
     pub fn expire(&mut self, now: u32, lease_ms: u32) {
         for _ in 0..EXPIRE_MAX {
             match self.leases.front() {
@@ -184,8 +193,8 @@ impl Table {
         }
     }
 
-    /// Gives back everything that is reserved, and leaves the index once the last seat is given
-    /// back: a name is free when all its tables are closed, not when they are collected.
+    /// Releases all reserved slots, and leaves the index once the last seat is given back: a name
+    /// becomes free when all its tables are closed, without waiting for garbage collection.
     pub fn close(&mut self) {
         for (slot, generation, _) in std::mem::take(&mut self.leases) {
             if self.is(slot, generation, State::Reserved) {
@@ -197,12 +206,12 @@ impl Table {
     }
 
     fn leave_if_done(&mut self) {
-        if self.closed && self.taken == 0 && matches!(self.index, Home::Named(_)) {
-            self.index = Home::Own(Box::new(Index::new(Limits::default())));
+        if self.closed && self.taken == 0 && matches!(self.index, Scope::Named(_)) {
+            self.index = Scope::Own(Box::new(SeatIndex::new(Limits::default())));
         }
     }
 
-    /// Opens a reserved slot; `false` if the lease has expired or was used.
+    /// Opens a reserved slot; returns `false` if the lease has expired or was used.
     pub fn commit(&mut self, slot: u32, generation: u32) -> bool {
         let reserved = self.is(slot, generation, State::Reserved);
         if reserved {
@@ -211,7 +220,7 @@ impl Table {
         reserved
     }
 
-    /// The generation of a live slot.
+    /// Returns the generation of a live slot.
     #[must_use]
     pub fn live(&self, slot: u32) -> Option<u32> {
         let found = self.slots.get(slot as usize)?;
@@ -219,7 +228,7 @@ impl Table {
         (found.life == Life::new(generation, State::Live)).then_some(generation)
     }
 
-    /// Gives the slot and its seat back; `false` for a stale handle.
+    /// Gives the slot and its seat back; returns `false` for a stale handle.
     pub fn release(&mut self, slot: u32, generation: u32) -> bool {
         let Some(found) = self.slots.get_mut(slot as usize) else {
             return false;
@@ -236,10 +245,10 @@ impl Table {
         true
     }
 
-    /// Makes a slot that of `user`.
+    /// Moves a slot to `user`. Returns `Ok(false)` for a stale handle.
     ///
     /// # Errors
-    /// When that user has its share already; `Ok(false)` for a stale handle.
+    /// The limit of that user is reached.
     pub fn bind_user(&mut self, slot: u32, generation: u32, user: &[u16]) -> Result<bool, Refusal> {
         let Some(found) = self.slots.get_mut(slot as usize) else {
             return Ok(false);
@@ -255,11 +264,11 @@ impl Table {
         Ok(true)
     }
 
-    /// Looks at the slots from `from` on whose stamps are `stamps`, and writes the live ones that
-    /// have been quiet for more than `idle_ms` to `due`. Returns how many, and the slot to go on
-    /// from.
+    /// Scans the slots from `from` on, whose stamps are `stamps`, and writes the live ones that
+    /// have been idle for more than `idle_ms` to `due`. Returns their number and the slot to
+    /// continue from.
     ///
-    /// Slots that are free or reserved are stamped anew, so that they do not come up at every scan.
+    /// Free and reserved slots get a new stamp, so that the next scans skip them.
     pub fn sweep(
         &self,
         now: u32,
@@ -271,7 +280,7 @@ impl Table {
         let mut count = 0;
         let idle = idle_ms.min(AGE_MAX_MS);
         for (chunk_at, chunk) in stamps.chunks_mut(CHUNK).enumerate() {
-            // Without a branch a stamp, so that the compiler can compare many at once.
+            // No branch per stamp, so that the compiler can compare many at once.
             if !chunk
                 .iter()
                 .fold(false, |any, &stamp| any | (age_of(now, stamp) > idle))
@@ -299,7 +308,7 @@ impl Table {
     }
 }
 
-/// How long ago a stamp was; one ahead of `now` is of no age.
+/// Returns the age of a stamp; 0 for a stamp in the future.
 fn age_of(now: u32, stamp: u32) -> u32 {
     let age = now.wrapping_sub(stamp);
     if age > u32::MAX / 2 { 0 } else { age }
@@ -315,13 +324,13 @@ impl Drop for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::RefusalCode;
+    use super::super::limits::RefusalCode;
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
 
     fn own(limits: Limits) -> Table {
-        Table::new(Home::Own(Box::new(Index::new(limits))))
+        Table::new(Scope::Own(Box::new(SeatIndex::new(limits))))
     }
 
     type Row = (u32, u32, u8, Option<u8>);
@@ -436,13 +445,13 @@ mod tests {
     }
 
     proptest! {
-        /// Properties: the same verdicts and counts as a list of (ip, user); stale handles change
-        /// nothing; a table that is dropped leaves no seat taken.
+        /// Properties: the same outcomes and counts as a list of (ip, user); stale handles change
+        /// nothing; a dropped table leaves no seat taken.
         #[test]
         fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
             agrees(&mut own(LIMITS), actions.clone())?;
-            let index = Arc::new(Index::new(LIMITS));
-            let mut table = Table::new(Home::Named(index.clone()));
+            let index = Arc::new(SeatIndex::new(LIMITS));
+            let mut table = Table::new(Scope::Named(index.clone()));
             agrees(&mut table, actions)?;
             drop(table);
             prop_assert_eq!(index.counts(), [0, 0, 0, 0]);
@@ -450,8 +459,8 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_go_over_a_limit_and_leave_nothing() {
-        let index = Arc::new(Index::new(Limits {
+    fn threads_never_exceed_a_limit_and_leave_no_seat_taken() {
+        let index = Arc::new(SeatIndex::new(Limits {
             total: 50,
             per_ip: 7,
             per_user: 5,
@@ -461,7 +470,7 @@ mod tests {
             for seed in 0..4u32 {
                 let index = index.clone();
                 scope.spawn(move || {
-                    let mut table = Table::new(Home::Named(index.clone()));
+                    let mut table = Table::new(Scope::Named(index.clone()));
                     table.grow(64);
                     let mut held = Vec::new();
                     let mut random = seed + 1;
@@ -490,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_finds_the_quiet_and_the_expired_and_nothing_else() {
+    fn a_sweep_finds_idle_slots_only() {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..4 {
@@ -507,18 +516,18 @@ mod tests {
         let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due);
         assert_eq!((&due[..count], next), (&[0, 2][..], 8));
         assert_eq!(stamps[3..], [1_000; 5]);
-        // A full list says where to go on.
+        // A full list returns the slot to continue from.
         let mut stamps = [0, 0, 0, 0];
         let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due[..2]);
         assert_eq!((count, next), (2, 2));
-        // A wrapped clock is still a clock.
+        // Ages stay right when the clock wraps around.
         let mut stamps = [u32::MAX - 400, u32::MAX - 10, 10, 10];
         let (count, _) = table.sweep(200, 500, 0, &mut stamps, &mut due);
         assert_eq!(&due[..count], &[0]);
     }
 
     #[test]
-    fn a_lease_expires_and_a_used_one_does_not() {
+    fn a_lease_expires_unless_it_was_committed() {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..3 {
@@ -537,7 +546,7 @@ mod tests {
             (2, 1, 0)
         );
         assert!(!table.commit(1, 0));
-        // The slot is another's by now: the expired lease must not touch it.
+        // Another connection uses the slot by now: the expired lease must not touch it.
         assert_eq!(
             table.reserve(Address::UNKNOWN, None, 0.0, State::Live),
             Ok(1)

@@ -1,6 +1,6 @@
-//! The names of system calls in which a server's thread is found asleep.
+//! Names of the system calls in which a server's thread may be found asleep.
 
-/// Whether it waits for events on an epoll.
+/// True if the system call waits for events on an epoll.
 #[must_use]
 pub fn is_epoll(number: u32) -> bool {
     matches!(
@@ -9,7 +9,8 @@ pub fn is_epoll(number: u32) -> bool {
     )
 }
 
-/// Its name; `None` for one that is not listed, and on architectures other than x86-64 and AArch64.
+/// Returns the name; `None` for a call that is not listed, and on architectures other than x86-64
+/// and AArch64. A table, hence the length.
 #[must_use]
 pub fn system_call_name(number: u32) -> Option<&'static str> {
     #[cfg(target_arch = "x86_64")]

@@ -1,15 +1,16 @@
-//! The control groups of the process, v1 and v2, with their ancestors: the lowest limit binds,
-//! wherever it stands.
+//! The control groups of the process, v1 and v2, with their ancestors: the lowest limit applies, at
+//! whichever level it is set.
 //!
-//! `/proc/self/cgroup` names the group, `/proc/self/mountinfo` says where its tree is mounted. What
-//! a container cannot see of its ancestors cannot be read; the kernel's `hierarchical_memory_limit`
-//! of v1 is read for that.
+//! `/proc/self/cgroup` names the group, `/proc/self/mountinfo` says where its tree is mounted. A
+//! container cannot read ancestors that are not mounted; for those, v1's
+//! `hierarchical_memory_limit` is read.
 
 use super::mounts::{Mount, levels, mounts};
 use super::parse::{Pressure, keyed, pressure};
 use super::source::Source;
 
-/// The groups that hold the process: one directory each, the process's own first.
+/// The groups of the process: one directory for each controller and level, the process's own group
+/// first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cgroup {
     memory: Option<Tree>,
@@ -24,36 +25,36 @@ struct Tree {
     levels: Vec<String>,
 }
 
-/// A limit of memory, and how much of it is used.
+/// A memory limit and the usage it applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimit {
-    /// Bytes.
+    /// Limit, bytes.
     pub limit: u64,
-    /// Whether the kernel slows the group down there (`memory.high`) instead of killing in it.
+    /// True for `memory.high`, where the kernel slows the group down instead of killing in it.
     pub is_soft: bool,
-    /// Steps up from the process's own group.
+    /// Levels above the process's own group.
     pub level: usize,
     /// Bytes charged to the group, page cache included.
     pub usage: u64,
-    /// Bytes charged, less the page cache that can be dropped at once.
+    /// Bytes charged, without the page cache that can be dropped at once.
     pub working_set: u64,
 }
 
-/// How often, and for how long, the group was denied the CPU by its quota.
+/// CPU throttling of a group by its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuStat {
-    /// Periods in which it was throttled.
+    /// Periods in which the group was throttled.
     pub throttled_periods: u64,
-    /// Nanoseconds for which it was.
+    /// Time for which the group was throttled, ns.
     pub throttled_ns: u64,
 }
 
-/// How much CPU a control group may use.
+/// The CPU quota of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Quota {
-    /// As much as there is.
+    /// No quota.
     Unlimited,
-    /// So many CPUs.
+    /// Number of CPUs.
     Cpus(f64),
 }
 
@@ -91,7 +92,8 @@ impl Cgroup {
                 levels: levels(mount, path),
             })
         };
-        // A hybrid system has both: a controller is in one of them, v1 where it is mounted as such.
+        // A hybrid system has both trees, and each controller is in one of them: in v1 if it is
+        // mounted there.
         Self {
             memory: v1("memory").or_else(unified),
             cpu: v1("cpu").or_else(unified),
@@ -99,7 +101,7 @@ impl Cgroup {
         }
     }
 
-    /// 1 or 2; `None` where there is no group with memory.
+    /// Returns 1 or 2; `None` if no group controls memory.
     #[must_use]
     pub fn version(&self) -> Option<u8> {
         self.memory
@@ -107,7 +109,8 @@ impl Cgroup {
             .map(|tree| if tree.is_v2 { 2 } else { 1 })
     }
 
-    /// Every limit of memory below `total`: a higher one is none. Usage is as of now.
+    /// Returns every memory limit below `total`, with its current usage. A limit above `total` has
+    /// no effect.
     #[must_use]
     pub fn memory_limits(&self, source: &dyn Source, total: Option<u64>) -> Vec<MemoryLimit> {
         let Some(tree) = &self.memory else {
@@ -134,7 +137,7 @@ impl Cgroup {
         found
     }
 
-    /// Reads the usage of limits anew; one whose usage cannot be read is left out.
+    /// Reads the usage of the limits again; limits whose usage cannot be read are dropped.
     pub fn refresh(&self, source: &dyn Source, limits: &mut Vec<MemoryLimit>) {
         let mut last = None;
         limits.retain_mut(|limit| {
@@ -155,13 +158,13 @@ impl Cgroup {
         tree.usage(source, tree.levels.get(level)?)
     }
 
-    /// Bytes charged to the process's own group less droppable page cache.
+    /// Returns the bytes charged to the process's own group, without the droppable page cache.
     #[must_use]
     pub fn working_set(&self, source: &dyn Source) -> Option<u64> {
         Some(self.usage(source, 0)?.1)
     }
 
-    /// How often the kernel has killed for memory in the process's own group.
+    /// Returns how often the kernel killed a process of the own group for memory.
     #[must_use]
     pub fn oom_kills(&self, source: &dyn Source) -> Option<u64> {
         let tree = self.memory.as_ref()?;
@@ -176,7 +179,7 @@ impl Cgroup {
         )
     }
 
-    /// The lowest quota; `None` where none of the levels says anything.
+    /// Returns the lowest quota; `None` if no level has readable quota files.
     #[must_use]
     pub fn quota(&self, source: &dyn Source) -> Option<Quota> {
         let tree = self.cpu.as_ref()?;
@@ -189,7 +192,7 @@ impl Cgroup {
             })
     }
 
-    /// Throttling of the process's own group.
+    /// Returns the throttling of the process's own group.
     #[must_use]
     pub fn cpu_stat(&self, source: &dyn Source) -> Option<CpuStat> {
         let tree = self.cpu.as_ref()?;
@@ -204,8 +207,8 @@ impl Cgroup {
         })
     }
 
-    /// PSI of `resource` (`memory`, `cpu`, `io`): the group's own, else the system's; `true` for the
-    /// group's. v1 has none of its own, and the root's is the system's.
+    /// Returns the PSI of `resource` (`memory`, `cpu`, `io`), and `true` if it is the group's own,
+    /// else the system's. v1 has no PSI per group, and the root group's is the system's.
     #[must_use]
     pub fn pressure(&self, source: &dyn Source, resource: &str) -> Option<(Pressure, bool)> {
         let own = self
@@ -225,10 +228,10 @@ impl Cgroup {
     }
 }
 
-/// From here on a number is the kernel's word for none: v1 writes 2^63 less a page.
+/// From here on the kernel means "no limit": v1 writes 2^63 less a page.
 const UNLIMITED: u64 = 1 << 60;
 
-/// A whole number; `max` and -1 are none.
+/// Reads a whole number; `None` for `max` and -1.
 fn number(source: &dyn Source, folder: &str, name: &str) -> Option<u64> {
     source
         .read(&format!("{folder}/{name}"))?
@@ -238,7 +241,7 @@ fn number(source: &dyn Source, folder: &str, name: &str) -> Option<u64> {
 }
 
 impl Tree {
-    /// Limits of one level, and whether they are soft.
+    /// Returns the limits of one level, and whether they are soft.
     fn limits(&self, source: &dyn Source, folder: &str, is_own: bool) -> Vec<(u64, bool)> {
         let limit =
             |name: &str, is_soft| number(source, folder, name).map(|limit| (limit, is_soft));
@@ -248,7 +251,7 @@ impl Tree {
                 .flatten()
                 .collect();
         }
-        // What the ancestors allow, for where they are not mounted.
+        // The limit that ancestors impose, for the case that they are not mounted.
         let inherited = is_own
             .then(|| {
                 keyed(
@@ -264,7 +267,7 @@ impl Tree {
         [own, inherited].into_iter().flatten().collect()
     }
 
-    /// Usage and working set of one level.
+    /// Returns usage and working set of one level.
     fn usage(&self, source: &dyn Source, folder: &str) -> Option<(u64, u64)> {
         let (usage, inactive) = if self.is_v2 {
             ("memory.current", "inactive_file")
@@ -283,7 +286,7 @@ impl Tree {
         Some((usage, usage.saturating_sub(droppable)))
     }
 
-    /// What one level says of a quota.
+    /// Returns the quota of one level.
     fn quota(&self, source: &dyn Source, folder: &str) -> Option<Quota> {
         let (quota, period) = if self.is_v2 {
             let text = source.read(&format!("{folder}/cpu.max"))?;
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_5_the_five_ways_to_say_unlimited_are_none() {
+    fn all_five_spellings_of_unlimited_are_no_limit() {
         for sentinel in [
             "max",
             "-1",
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn v2_takes_the_lowest_of_all_ancestors() {
+    fn v2_takes_the_lowest_limit_of_all_ancestors() {
         let table = v2(&[
             ("/sys/fs/cgroup/kube/pod/app/memory.max", "max\n"),
             ("/sys/fs/cgroup/kube/pod/app/memory.current", "4000"),
@@ -373,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_high_below_max_binds_first() {
+    fn memory_high_below_max_is_the_lower_limit() {
         let table = v2(&[
             ("/sys/fs/cgroup/kube/pod/app/memory.max", "1073741824"),
             ("/sys/fs/cgroup/kube/pod/app/memory.high", "536870912"),
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_reads_its_own_names_and_what_it_inherits() {
+    fn v1_reads_its_own_file_names_and_the_inherited_limit() {
         let mut table = Table::new(&[
             (
                 "/proc/self/mountinfo",
@@ -486,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_malformed_files_are_no_limit() {
+    fn missing_and_malformed_files_give_no_limit() {
         for files in [
             &[][..],
             &[
@@ -520,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_point_with_a_space_in_its_name() {
+    fn a_mount_point_may_contain_a_space() {
         let table = Table::new(&[
             (
                 "/proc/self/mountinfo",

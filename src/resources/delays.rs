@@ -1,37 +1,37 @@
-//! How long an event waits until its loop turns: histograms of the last minute and of all time.
+//! Delays of an event loop: histograms over the last minute and over all time.
 //!
-//! The loop is asked at the watcher's own times, not at its own, so that a block is met as often as
-//! an event that comes from outside would meet it: there is no coordinated omission to correct
-//! except in the asking itself, which waits for its answer. The questions that were left out
-//! meanwhile are recorded as they would have been answered (Gil Tene's correction).
+//! The watcher challenges the loop at its own times, so that a block delays its challenges as often
+//! as it would delay events from outside. The one coordinated omission is that no challenge is sent
+//! while one waits for its answer. The challenges left out are recorded with the delay they would
+//! have had (Gil Tene's correction).
 
 use super::sample::Dated;
 use hdrhistogram::Histogram;
 
-/// Of the windows that make up the last minute.
+/// Length of one of the windows that make up the last minute.
 const WINDOW_MS: f64 = 10_000.0;
 const WINDOWS: usize = 6;
-/// An hour, in microseconds: what is longer is recorded as that.
+/// One hour, in µs: longer delays are recorded as this.
 const LONGEST_US: u64 = 3_600_000_000;
-/// Significant digits: quantiles are within 1 %.
+/// Significant digits: quantiles are exact to 1 %.
 const DIGITS: u8 = 2;
 
-/// Quantiles in milliseconds.
+/// Quantiles, ms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quantiles {
-    /// The median.
+    /// Median.
     pub p50: f64,
-    /// 9 of 10 are below it.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 of 100 are below it.
+    /// 99th percentile.
     pub p99: f64,
-    /// 999 of 1,000 are below it.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
-    /// The arithmetic mean.
+    /// Arithmetic mean.
     pub mean: f64,
-    /// How many were recorded.
+    /// Number of delays recorded.
     pub count: u64,
 }
 
@@ -46,12 +46,12 @@ pub struct Delays {
 }
 
 fn empty() -> Histogram<u64> {
-    // The bounds are constants that the library takes.
+    // The library accepts these constant bounds.
     Histogram::new_with_bounds(1, LONGEST_US, DIGITS).unwrap_or_else(|_| unreachable!())
 }
 
 impl Delays {
-    /// None yet.
+    /// Creates an empty record.
     #[must_use]
     pub fn new(now_ms: f64) -> Self {
         Self {
@@ -63,9 +63,9 @@ impl Delays {
         }
     }
 
-    /// Records a delay, and those of the questions that it kept from being asked every `every_ms`.
+    /// Records a delay, and those of the challenges that it prevented, one every `every_ms`.
     pub fn record(&mut self, now_ms: f64, delay_ms: f64, every_ms: f64) {
-        self.turn(now_ms);
+        self.advance(now_ms);
         self.latest_ms = Some(now_ms);
         let mut rest = delay_ms;
         loop {
@@ -79,16 +79,16 @@ impl Delays {
         }
     }
 
-    /// Records `times` events that had to wait for nothing.
+    /// Records `times` events without delay.
     pub fn record_none(&mut self, now_ms: f64, times: u64) {
-        self.turn(now_ms);
+        self.advance(now_ms);
         self.latest_ms = Some(now_ms);
         self.windows[self.current].saturating_record_n(0, times);
         self.all.saturating_record_n(0, times);
     }
 
-    /// Goes on to the window of that time.
-    fn turn(&mut self, now_ms: f64) {
+    /// Moves to the window of that time.
+    fn advance(&mut self, now_ms: f64) {
         let passed = ((now_ms - self.began_ms) / WINDOW_MS).floor();
         if passed < 1.0 {
             return;
@@ -100,10 +100,11 @@ impl Delays {
         self.began_ms += passed * WINDOW_MS;
     }
 
-    /// Adds all of another's, so that quantiles are of all loops and not means of quantiles.
+    /// Adds another record, so that quantiles are those of all loops together and not means of
+    /// quantiles.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.windows.iter_mut().zip(&other.windows) {
-            // Same bounds: cannot fail.
+            // Cannot fail: the bounds are equal.
             let _ = mine.add(theirs);
         }
         let _ = self.all.add(&other.all);
@@ -113,10 +114,11 @@ impl Delays {
         };
     }
 
-    /// Of the last 50 to 60 s, dated by the latest of them; `None` when there are none.
+    /// Returns the quantiles of the last 50 to 60 s with the time of the latest delay; `None` if
+    /// there are none.
     #[must_use]
     pub fn last_minute(&mut self, now_ms: f64) -> Option<Dated<Quantiles>> {
-        self.turn(now_ms);
+        self.advance(now_ms);
         let mut sum = empty();
         for window in &self.windows {
             let _ = sum.add(window);
@@ -124,7 +126,8 @@ impl Delays {
         Some(Dated::new(quantiles(&sum)?, self.latest_ms?))
     }
 
-    /// Of all time, dated by the latest of them; `None` when there are none.
+    /// Returns the quantiles of all time with the time of the latest delay; `None` if there are
+    /// none.
     #[must_use]
     pub fn lifetime(&self) -> Option<Dated<Quantiles>> {
         Some(Dated::new(quantiles(&self.all)?, self.latest_ms?))
@@ -153,13 +156,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn pitfall_11_no_delays_have_no_quantiles() {
+    fn no_delays_have_no_quantiles() {
         assert_eq!(Delays::new(0.0).last_minute(5.0), None);
         assert_eq!(Delays::new(0.0).lifetime(), None);
     }
 
     #[test]
-    fn a_minute_later_only_all_time_knows_them() {
+    fn delays_leave_the_last_minute_but_not_all_time() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 5.0, 20.0);
         assert_eq!(delays.last_minute(49_999.0).map(|q| q.value.count), Some(1));
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_met_as_often_as_events_from_outside_would_meet_it() {
+    fn a_block_counts_for_every_challenge_that_it_prevented() {
         let mut delays = Delays::new(0.0);
         delays.record(0.0, 1000.0, 20.0);
         let quantiles = delays.lifetime().unwrap().value;
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_10_the_quantile_of_two_loops_is_that_of_their_delays_together() {
+    fn quantiles_of_two_loops_are_those_of_all_their_delays() {
         let (mut fast, mut slow) = (Delays::new(0.0), Delays::new(0.0));
         (0..99).for_each(|_| fast.record(0.0, 1.0, 20.0));
         slow.record(0.0, 19.0, 20.0);

@@ -1,6 +1,6 @@
-//! Where trees of control groups are mounted, and which directories hold a group.
+//! Mounts of control-group trees, and the directories of a group in them.
 
-/// `\040` and the like, as mountinfo writes them.
+/// Decodes the octal escapes of mountinfo, such as `\040`.
 fn unescaped(word: &str) -> String {
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
@@ -28,13 +28,13 @@ fn unescaped(word: &str) -> String {
 pub(super) struct Mount {
     root: String,
     point: String,
-    /// Its type, such as `cgroup2`.
+    /// Type, such as `cgroup2`.
     pub(super) kind: String,
-    /// Of the file system: for v1 the controllers, between commas.
+    /// Options of the file system; for v1 they include the controllers.
     pub(super) options: String,
 }
 
-/// `36 35 98:0 /root /point rw,noatime master:1 - type source options`
+/// Parses `36 35 98:0 /root /point rw,noatime master:1 - type source options`.
 fn mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ').skip(3);
@@ -47,15 +47,15 @@ fn mount(line: &str) -> Option<Mount> {
     })
 }
 
-/// Those of a mountinfo text that can be read.
+/// Returns the mounts of a mountinfo text; unreadable lines are skipped.
 pub(super) fn mounts(text: &str) -> Vec<Mount> {
     text.lines().filter_map(mount).collect()
 }
 
-/// A path of this many levels is cut: nothing sane nests deeper.
+/// Levels of a path that are read; real trees are far less deep.
 const LEVELS_MAX: usize = 64;
 
-/// The directories of group `path`, the deepest first.
+/// Returns the directories of group `path`, the deepest first.
 pub(super) fn levels(mount: &Mount, path: &str) -> Vec<String> {
     let below = if mount.root == "/" {
         path
@@ -64,7 +64,7 @@ pub(super) fn levels(mount: &Mount, path: &str) -> Vec<String> {
             .filter(|rest| rest.is_empty() || rest.starts_with('/'))
             .unwrap_or("")
     };
-    // A group outside of the namespace's root shows as `/..`: what is mounted is all there is.
+    // A group outside the namespace's root is shown as `/..`: only the mount point can be read.
     let names: Vec<&str> = below
         .split('/')
         .filter(|name| !name.is_empty())

@@ -1,19 +1,19 @@
-//! Parsers of the kernel's texts. Each takes a whole file and answers `None` where it is not as
-//! documented (proc(5), `Documentation/admin-guide/cgroup-v2.rst`, `Documentation/accounting/psi.rst`):
-//! a figure is right or absent.
+//! Parsers of the kernel's texts. Each takes a whole file and returns `None` if it does not have
+//! the documented form (proc(5), `Documentation/admin-guide/cgroup-v2.rst`,
+//! `Documentation/accounting/psi.rst`): a figure is right or absent.
 
-/// A thread's own scheduler figures: `/proc/self/task/<tid>/schedstat`.
+/// Scheduler figures of a thread: `/proc/self/task/<tid>/schedstat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scheduled {
-    /// Nanoseconds on a CPU.
+    /// Time on a CPU, ns.
     pub on_cpu_ns: u64,
-    /// Nanoseconds ready to run, waiting for a CPU.
+    /// Time ready to run but waiting for a CPU, ns.
     pub waited_ns: u64,
-    /// How often it was put on a CPU.
+    /// Number of times that it was put on a CPU.
     pub runs: u64,
 }
 
-/// `on_cpu waited runs`
+/// Parses `on_cpu waited runs`.
 #[must_use]
 pub fn parse_scheduled(text: &str) -> Option<Scheduled> {
     let mut numbers = text.split_ascii_whitespace().map(|word| word.parse().ok());
@@ -24,23 +24,23 @@ pub fn parse_scheduled(text: &str) -> Option<Scheduled> {
     })
 }
 
-/// What a thread waits in: `/proc/self/task/<tid>/syscall`.
+/// The system call a thread is in: `/proc/self/task/<tid>/syscall`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemCall {
-    /// On a CPU, or ready to be.
+    /// On a CPU, or ready to run.
     Running,
     /// Asleep outside of a system call, such as in a page fault.
     Outside,
     /// Asleep in a system call.
     In {
-        /// Its number, which depends on the architecture.
+        /// Number of the call, which depends on the architecture.
         number: u32,
-        /// Its first argument, a file descriptor for most.
+        /// First argument; a file descriptor for most calls.
         first: u64,
     },
 }
 
-/// `running`, or `-1 …`, or `number 0x… …`
+/// Parses `running`, `-1 …`, or `number 0x… …`.
 #[must_use]
 pub fn parse_system_call(text: &str) -> Option<SystemCall> {
     let mut words = text.split_ascii_whitespace();
@@ -58,13 +58,13 @@ fn hexadecimal(word: &str) -> Option<u64> {
     u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
 }
 
-/// Clock ticks a second in `/proc`: `USER_HZ`, 100 on every architecture Linux has kept since 2.6
-/// but Alpha and IA-64.
+/// Clock ticks per second in `/proc`: `USER_HZ`, which is 100 on every architecture that Linux
+/// supports since 2.6, except for Alpha and IA-64.
 const USER_HZ: u64 = 100;
 
-/// Nanoseconds of CPU in user and kernel mode, from `/proc/self/stat`.
+/// Parses the CPU time in user and kernel mode from `/proc/self/stat`, ns.
 pub(super) fn process_cpu_ns(text: &str) -> Option<u64> {
-    // The name stands in parentheses and may hold anything, parentheses too.
+    // The name stands in parentheses and may contain any character, parentheses included.
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let user: u64 = fields.nth(11)?.parse().ok()?;
@@ -73,7 +73,8 @@ pub(super) fn process_cpu_ns(text: &str) -> Option<u64> {
         .checked_mul(1_000_000_000 / USER_HZ)
 }
 
-/// The bytes behind `key:` in `/proc/self/status` and `/proc/meminfo`, which count in kB.
+/// Parses the value of `key:`, in bytes, from `/proc/self/status` or `/proc/meminfo`, which count
+/// in kB.
 pub(super) fn kilobytes(text: &str, key: &str) -> Option<u64> {
     let value = field(text, key)?;
     let mut words = value.split_ascii_whitespace();
@@ -81,14 +82,14 @@ pub(super) fn kilobytes(text: &str, key: &str) -> Option<u64> {
     (words.next() == Some("kB")).then(|| number.checked_mul(1024))?
 }
 
-/// The text behind `key:` on a line of its own.
+/// Returns the text after `key:` on a line of its own.
 pub(super) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
         .map(str::trim)
 }
 
-/// How many a list such as `0-3,8` names.
+/// Counts the members of a list such as `0-3,8`.
 pub(super) fn list_length(list: &str) -> Option<u32> {
     let mut length = 0u32;
     for part in list.trim().split(',') {
@@ -99,7 +100,7 @@ pub(super) fn list_length(list: &str) -> Option<u32> {
     Some(length)
 }
 
-/// The number behind `key ` on a line of its own: `memory.stat`, `cpu.stat`, `memory.events`.
+/// Parses the number after `key ` on a line of its own: `memory.stat`, `cpu.stat`, `memory.events`.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(' ')?;
@@ -111,18 +112,20 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     })
 }
 
-/// Share of time in which some task, or all of them, waited for a resource: a PSI file.
+/// Pressure stall information (PSI): the share of time in which some task, or all tasks, waited for
+/// a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pressure {
     /// Percent of the last 10 s in which some task waited.
     pub some_10: f64,
     /// Percent of the last 60 s in which some task waited.
     pub some_60: f64,
-    /// Percent of the last 10 s in which all waited; the kernel has none for the CPU of a system.
+    /// Percent of the last 10 s in which all tasks waited; the kernel has no such figure for the
+    /// CPU of a system.
     pub full_10: Option<f64>,
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, then `full …`
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, then `full …`.
 pub(super) fn pressure(text: &str) -> Option<Pressure> {
     let average = |kind: &str, name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
@@ -146,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_kernels_own_lines() {
+    fn lines_of_the_kernel_are_parsed() {
         assert_eq!(
             parse_scheduled("972062 45718 2\n"),
             Some(Scheduled {
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_absent() {
+    fn malformed_texts_are_none() {
         for text in [
             "",
             "\n",
@@ -239,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_a_parser(text in "\\PC{0,80}", lines in "[ -~\n]{0,80}") {
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,80}", lines in "[ -~\n]{0,80}") {
             for text in [&text, &lines] {
                 let _ = (parse_scheduled(text), parse_system_call(text), process_cpu_ns(text), pressure(text));
                 let _ = (kilobytes(text, "VmRSS"), list_length(text), keyed(text, "anon"), field(text, "a"));

@@ -1,4 +1,4 @@
-//! From a percentage of memory to a level, without flapping.
+//! The level of memory pressure, from percentages, with hysteresis.
 //!
 //! ```text
 //!        2 samples above, or 1 that is 5 points above
@@ -6,39 +6,39 @@
 //!      ◀─────────────         ◀─────────────
 //!        3 samples 5 points below, and 15 s in the level
 //! ```
-//! A level may be skipped upwards. The widths follow what supervisors settled on (a band of a tenth
-//! in Platformatic's Watt, 3 failures and 1 success in Kubernetes' probes).
+//! A rising level may skip `warning`. The numbers follow those of supervisors (a band of a tenth in
+//! Platformatic's Watt, 3 failures and 1 success in Kubernetes' probes).
 
-/// How much of its limit the memory uses, in words.
+/// The level of memory pressure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Level {
     /// Below the warning threshold.
     #[default]
     Ok = 0,
-    /// Above it.
+    /// Above the warning threshold.
     Warning = 1,
     /// Above the critical threshold.
     Critical = 2,
 }
 
-/// Percentages at which the levels begin.
+/// Thresholds of the levels, percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Where `Warning` begins.
+    /// Threshold of `Warning`.
     pub warning: f64,
-    /// Where `Critical` begins.
+    /// Threshold of `Critical`.
     pub critical: f64,
 }
 
 /// A change of level.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Transition {
-    /// The level until now.
+    /// The level before.
     pub from: Level,
-    /// The level from now on.
+    /// The level after.
     pub to: Level,
-    /// The percentage that did it.
+    /// The percentage that caused the change.
     pub percent: f64,
 }
 
@@ -47,7 +47,7 @@ const ENTER_SAMPLES: u32 = 2;
 const LEAVE_SAMPLES: u32 = 3;
 const STAY_MS: f64 = 15_000.0;
 
-/// Turns samples into levels.
+/// Derives the level from samples.
 #[derive(Debug, Clone)]
 pub struct PressureGauge {
     thresholds: Thresholds,
@@ -59,7 +59,7 @@ pub struct PressureGauge {
 }
 
 impl PressureGauge {
-    /// A gauge that stands at `Ok`; its first sample is taken at its word.
+    /// Creates a gauge at `Ok`; the first sample sets the level at once.
     #[must_use]
     pub fn new(thresholds: Thresholds) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl PressureGauge {
         }
     }
 
-    /// The level.
+    /// Returns the level.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
@@ -96,7 +96,7 @@ impl PressureGauge {
         }
     }
 
-    /// Takes a sample. One that is no number changes nothing.
+    /// Takes a sample; NaN changes nothing.
     pub fn sample(&mut self, now_ms: f64, percent: f64) -> Option<Transition> {
         if !percent.is_finite() {
             return None;
@@ -122,7 +122,8 @@ impl PressureGauge {
         if self.below < LEAVE_SAMPLES || now_ms - self.entered_ms < STAY_MS {
             return None;
         }
-        // Down to the level whose own band holds: 5 points below critical is still warning.
+        // Falls to the level whose band contains the sample: 5 points below critical is still
+        // warning.
         let to = if self.level == Level::Critical && percent >= self.thresholds.warning - BAND {
             Level::Warning
         } else {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn enters_after_two_samples_or_one_that_is_clear() {
+    fn a_level_rises_after_two_samples_or_one_clear_one() {
         let mut gauge = gauge();
         assert_eq!(gauge.sample(0.0, 70.0), None);
         assert_eq!(gauge.sample(0.0, 76.0), None);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_counts_at_once() {
+    fn the_first_sample_sets_the_level() {
         assert_eq!(
             gauge().sample(0.0, 91.0).map(|t| t.to),
             Some(Level::Critical)
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_after_three_samples_below_the_band_and_fifteen_seconds() {
+    fn a_level_falls_after_three_samples_below_the_band_and_15_s() {
         let mut gauge = gauge();
         gauge.sample(0.0, 99.0);
         for at in 1..20 {
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_changes_nothing() {
+    fn nan_changes_nothing() {
         let mut gauge = gauge();
         for percent in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(gauge.sample(0.0, percent), None);
@@ -209,7 +210,6 @@ mod tests {
     }
 
     proptest! {
-        /// Pitfall 16.
         #[test]
         fn noise_of_3_points_at_a_threshold_changes_the_level_once_in_30_s_at_most(
             threshold in prop::sample::select(vec![75.0, 90.0]),
@@ -223,13 +223,13 @@ mod tests {
                     changes.push(now);
                 }
             }
-            // 85 enters warning on the way to noise about 90: at most one each.
+            // 85 enters warning before the noise around 90 begins: at most one change for each.
             let most = if threshold > 80.0 { 2 } else { 1 };
             prop_assert!(changes.len() <= most, "{changes:?}");
         }
 
         #[test]
-        fn the_level_never_contradicts_what_lasts(percent in 0.0f64..120.0) {
+        fn a_lasting_percentage_sets_its_level(percent in 0.0f64..120.0) {
             let mut gauge = gauge();
             for at in 0..10 {
                 gauge.sample(f64::from(at) * 1000.0, percent);

@@ -1,30 +1,33 @@
-//! One look at the process and its container, and the limit that binds.
+//! One sample of the process and its container, and the memory limit of which most is used.
+//!
+//! Owns the dates of the figures and the comparison with the previous sample. Does not own the
+//! level derived from it (`pressure`).
 
 use super::cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
 use super::parse::Pressure;
 use super::source::Source;
 
-/// Whose limit it is.
+/// The kind of a memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// `maxHeapSize`, against the resident set.
+    /// The option `maxHeapSizeMb`, compared with the resident set.
     Configured,
-    /// V8's own ceiling, against its heap.
+    /// V8's heap limit, compared with its heap.
     Heap,
-    /// A control group's, against the group's working set.
+    /// The limit of a control group, compared with the group's working set.
     Cgroup,
-    /// A control group's `memory.high`, where the kernel begins to slow it down.
+    /// `memory.high` of a control group, where the kernel starts to slow it down.
     CgroupHigh,
-    /// The machine's memory, against the resident set.
+    /// The machine's memory, compared with the resident set.
     Host,
 }
 
 impl Bound {
-    /// As JavaScript names it.
+    /// Returns the name that JavaScript uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Configured => "maxHeapSize",
+            Self::Configured => "maxHeapSizeMb",
             Self::Heap => "v8",
             Self::Cgroup => "cgroup",
             Self::CgroupHigh => "cgroup_high",
@@ -33,49 +36,49 @@ impl Bound {
     }
 }
 
-/// A limit of memory and what of it is used.
+/// A memory limit and its use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limit {
-    /// Whose it is.
+    /// Kind of the limit.
     pub bound: Bound,
-    /// Bytes.
+    /// Limit, bytes.
     pub limit: f64,
-    /// Bytes.
+    /// Use, bytes.
     pub used: f64,
-    /// For a control group: steps up from the process's own.
+    /// For a control group: levels above the process's own group.
     pub level: usize,
 }
 
 impl Limit {
-    /// How much is used, in percent.
+    /// Returns the use in percent.
     #[must_use]
     pub fn percent(&self) -> f64 {
         self.used / self.limit * 100.0
     }
 }
 
-/// A figure, and when it was found.
+/// A figure with the time at which it was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dated<T> {
     /// The figure.
     pub value: T,
-    /// By the process's clock.
+    /// Time, by the process's clock.
     pub at_ms: f64,
 }
 
 impl<T> Dated<T> {
-    /// What has been found now.
+    /// Dates a figure.
     pub fn new(value: T, at_ms: f64) -> Self {
         Self { value, at_ms }
     }
 
-    /// The same moment, another form.
+    /// Converts the figure and keeps its date.
     #[must_use]
     pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Dated<U> {
         Dated::new(form(self.value), self.at_ms)
     }
 
-    /// Takes in what was found. What could not be read keeps its last value, which grows old.
+    /// Stores a figure that was read. One that could not be read keeps its last value and date.
     fn renew(known: &mut Option<Self>, found: Option<T>, now_ms: f64) {
         if let Some(value) = found {
             *known = Some(Self::new(value, now_ms));
@@ -83,44 +86,44 @@ impl<T> Dated<T> {
     }
 }
 
-/// What is known. A figure that could never be read is `None`, never 0 or NaN; one that can be read
-/// no longer keeps its last value and its date.
+/// All figures. A figure that could never be read is `None`, never 0 or NaN; one that can no longer
+/// be read keeps its last value and date.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// When it was taken, by the process's clock.
+    /// Time of the sample, by the process's clock.
     pub at_ms: f64,
     /// Resident bytes.
     pub rss: Option<Dated<u64>>,
     /// Resident bytes that no file backs.
     pub anonymous: Option<Dated<u64>>,
-    /// Bytes charged to the control group, less droppable page cache.
+    /// Bytes charged to the control group, without the droppable page cache.
     pub working_set: Option<Dated<u64>>,
-    /// Memory of the machine.
+    /// Memory of the machine, bytes.
     pub total: Option<Dated<u64>>,
-    /// What of it is available.
+    /// Available memory of the machine, bytes.
     pub available: Option<Dated<u64>>,
-    /// The limits of control groups and machine whose use could be read for this sample.
+    /// Limits of control groups and of the machine whose use was read for this sample.
     pub limits: Vec<Limit>,
-    /// 1 or 2.
+    /// Version of the control groups, 1 or 2.
     pub cgroup_version: Option<Dated<u8>>,
-    /// Kills for memory in the control group.
+    /// Processes of the control group killed for memory.
     pub oom_kills: Option<Dated<u64>>,
-    /// CPUs that the process may be put on.
+    /// CPUs that the affinity allows.
     pub cpus: Option<Dated<u32>>,
     /// CPUs that the quota allows.
     pub quota_cpus: Option<Dated<f64>>,
-    /// CPUs used, over the time since the last sample but at least [`CPU_WINDOW_MS`].
+    /// CPUs used since the last sample, averaged over at least [`CPU_WINDOW_MS`].
     pub used_cpus: Option<Dated<f64>>,
-    /// Share of time for which the quota denied the CPU, in percent.
+    /// Share of time for which the quota denied the CPU, percent.
     pub throttled_percent: Option<Dated<f64>>,
-    /// Milliseconds for which the quota has denied the CPU so far.
+    /// Time for which the quota has denied the CPU so far, ms.
     pub throttled_ms: f64,
-    /// PSI of memory, CPU and I/O; `true` where it is the control group's own.
+    /// PSI of memory, CPU and I/O; `true` if it is the control group's own.
     pub pressure: [Option<Dated<(Pressure, bool)>>; 3],
 }
 
 impl Sample {
-    /// CPUs allowed, by affinity and quota; as old as the older of them.
+    /// Returns the CPUs allowed by affinity and quota, with the older of the two dates.
     #[must_use]
     pub fn allowed_cpus(&self) -> Option<Dated<f64>> {
         let cpus = self.cpus.map(|cpus| cpus.map(f64::from));
@@ -133,28 +136,29 @@ impl Sample {
         }
     }
 
-    /// Percent of the CPUs allowed, as old as the use.
+    /// Returns the CPU use in percent of the allowed CPUs, with the date of the use.
     #[must_use]
     pub fn cpu_percent(&self) -> Option<Dated<f64>> {
         let allowed = self.allowed_cpus()?.value;
         Some(self.used_cpus?.map(|used| used / allowed * 100.0))
     }
 
-    /// Whether memory could be read for this sample, if it ever could.
+    /// True if the resident set was read for this sample, or never could be read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.rss.is_none_or(|rss| rss.at_ms == self.at_ms)
     }
 
-    /// Resident bytes, if this sample found them.
+    /// Returns the resident bytes if they were read for this sample.
     fn fresh_rss(&self) -> Option<u64> {
         self.rss
             .filter(|rss| rss.at_ms == self.at_ms)
             .map(|rss| rss.value)
     }
 
-    /// The limit of which most is used, by what this sample found: no level is judged by old figures.
-    /// `heap` is what JavaScript last said of its heap: used and limit.
+    /// Returns the limit of which most is used. Only figures of this sample count, so that no level
+    /// is derived from old ones. `heap` is the use and limit that JavaScript reported last for its
+    /// heap.
     #[must_use]
     pub fn binding(&self, max_heap: f64, heap: Option<(f64, f64)>) -> Option<Limit> {
         let configured = self.fresh_rss().map(|rss| Limit {
@@ -183,15 +187,16 @@ impl Sample {
     }
 }
 
-/// The least time over which CPU is averaged: `/proc` counts it in hundredths of a second.
+/// Shortest time over which CPU use is averaged: `/proc` counts it in hundredths of a second.
 pub const CPU_WINDOW_MS: f64 = 200.0;
 
-/// What changes rarely, or costs most, is read this often: limits, quota, PSI, the machine's memory.
+/// Interval of figures that change rarely or cost most to read: limits, quota, PSI, the machine's
+/// memory.
 pub const SETTINGS_MS: f64 = 5000.0;
-/// The control group is looked up anew after as many of these: a process is moved rarely.
+/// After this many of those reads the control group is looked up again: processes are moved rarely.
 const FIND_EVERY: u32 = 12;
 
-/// Takes samples, and keeps what the next one is compared with.
+/// Takes samples, and keeps the counters that the next one is compared with.
 #[derive(Debug, Default)]
 pub struct Sampling {
     cgroup: Cgroup,
@@ -210,7 +215,7 @@ struct Counters {
 }
 
 impl Sampling {
-    /// Reads what is due.
+    /// Reads the figures that are due.
     pub fn sample(&mut self, source: &dyn Source, now_ms: f64) -> Sample {
         self.known.at_ms = now_ms;
         if self
@@ -284,7 +289,7 @@ impl Sampling {
         }
     }
 
-    /// Nanoseconds for which the quota has denied the CPU so far.
+    /// Returns the time for which the quota has denied the CPU so far, ns.
     #[must_use]
     pub fn throttled_ns(&self, source: &dyn Source) -> u64 {
         self.cgroup
@@ -310,7 +315,8 @@ impl Sampling {
             return;
         }
         let share = |ns: u64| ns as f64 / (elapsed_ms * 1e6);
-        // A counter that went back is another process's, or a bug of the kernel: no figure is made of it.
+        // A counter that decreases belongs to another process, or is a bug of the kernel: there is
+        // no figure then.
         self.known.used_cpus = now
             .cpu_ns
             .checked_sub(last.cpu_ns)
@@ -330,7 +336,7 @@ pub(super) mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    /// A file system in a table.
+    /// A file system in a map.
     pub(in super::super) struct Table(HashMap<String, String>);
 
     impl Table {
@@ -362,7 +368,7 @@ pub(super) mod tests {
         figure.map(|figure| figure.value)
     }
 
-    /// A process in a group of that quota, on 16 CPUs.
+    /// A process in a group with that quota, on 16 CPUs.
     fn process(ticks: u64, cpu_max: &str) -> Table {
         Table::new(&[
             (
@@ -391,7 +397,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_1_one_busy_thread_is_100_50_and_6_percent_of_half_a_cpu_of_2_and_of_16() {
+    fn one_busy_thread_is_100_50_6_and_200_percent_of_1_2_16_and_half_a_cpu() {
         for (cpu_max, percent) in [
             ("100000 100000", 100.0),
             ("200000 100000", 50.0),
@@ -408,7 +414,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_2_there_is_no_cpu_before_two_samples_and_none_of_too_short_a_time() {
+    fn cpu_use_needs_two_samples_with_enough_time_between() {
         let mut sampling = Sampling::default();
         assert_eq!(
             sampling.sample(&process(1000, "max 1"), 0.0).cpu_percent(),
@@ -429,7 +435,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_counter_that_goes_back_makes_no_figure() {
+    fn a_counter_that_decreases_gives_no_figure() {
         let mut sampling = Sampling::default();
         sampling.sample(&process(1000, "max 1"), 0.0);
         let sample = sampling.sample(&process(10, "max 1"), 1000.0);
@@ -441,7 +447,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pitfall_3_each_limit_has_its_own_numerator_and_the_fullest_binds() {
+    fn each_limit_has_its_own_numerator_and_the_fullest_counts() {
         let mut sampling = Sampling::default();
         let mut files = process(1, "max 1");
         let bound = |sample: &Sample, max_mb: u64, heap| {
@@ -462,7 +468,7 @@ pub(super) mod tests {
         );
         let sample = sampling.sample(&files, 5000.0);
         assert_eq!(bound(&sample, 400, heap), Some((Bound::Cgroup, 97.0)));
-        // Pitfall 4: page cache that can be dropped is not pressure.
+        // Droppable page cache is not pressure.
         files.put(
             "/sys/fs/cgroup/app/memory.stat",
             "anon 1\ninactive_file 230686720\n",
@@ -473,7 +479,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_can_be_read_no_longer_keeps_its_value_and_grows_old_while_the_rest_is_new() {
+    fn an_unreadable_figure_keeps_its_value_and_date_while_others_are_renewed() {
         let mut sampling = Sampling::default();
         let mut files = process(1000, "50000 100000");
         for kind in ["memory", "cpu", "io"] {
@@ -511,7 +517,7 @@ pub(super) mod tests {
             ]
         };
         assert_eq!(dates(&all), [5000.0; 13]);
-        // Each file at a time: which figures are in it, by their place above.
+        // One file at a time, with the positions above of the figures that it contains.
         for (path, text, old) in [
             ("/proc/self/status", None, &[0, 1, 2][..]),
             ("/proc/self/status", Some("VmRSS:\t 1 MB\n"), &[0, 1, 2]),
@@ -544,7 +550,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_level_is_judged_by_old_figures() {
+    fn old_figures_decide_no_level() {
         let mut sampling = Sampling::default();
         let mut files = process(1, "max 1");
         let limit = sampling.sample(&files, 0.0).binding(400.0, None);
@@ -557,7 +563,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_quota_that_is_lifted_is_none_and_one_that_cannot_be_read_stays() {
+    fn a_lifted_quota_is_gone_and_an_unreadable_one_stays() {
         let mut sampling = Sampling::default();
         let allowed = |sample: Sample| value(sample.allowed_cpus());
         let mut files = process(1, "50000 100000");
@@ -569,7 +575,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_to_read_is_nothing_known() {
+    fn no_files_give_no_figures() {
         let sample = Sampling::default().sample(&Table::new(&[]), 5.0);
         assert_eq!(
             (sample.rss, sample.working_set, sample.total),

@@ -1,42 +1,42 @@
-//! Where figures come from: text of the kernel, below a root that tests replace, or whatever else
-//! the host has.
+//! The source of figures: texts of the kernel below a root that tests replace, or another interface
+//! of the host.
 
 use super::parse::{field, kilobytes, list_length, process_cpu_ns};
 
-/// What the process uses; `None` for what cannot be told.
+/// Memory and CPU of the process; `None` for figures that the host does not provide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProcessFigures {
     /// Resident bytes.
     pub rss: Option<u64>,
     /// Resident bytes that no file backs.
     pub anonymous: Option<u64>,
-    /// CPUs that it may be put on.
+    /// CPUs that the affinity allows.
     pub cpus: Option<u32>,
-    /// CPU time so far, all threads.
+    /// CPU time of all threads so far, ns.
     pub cpu_ns: Option<u64>,
 }
 
-/// Memory of the machine, in bytes.
+/// Memory of the machine, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MachineFigures {
-    /// All of it.
+    /// Total.
     pub total: Option<u64>,
-    /// What of it is available.
+    /// Available.
     pub available: Option<u64>,
 }
 
-/// The file system of a Linux, a test's table, or a host that has no such files and says the
-/// figures itself.
+/// A file system of Linux, a map in tests, or a host without such files that provides the figures
+/// itself.
 pub trait Source {
-    /// The text of a file; `None` where it cannot be read.
+    /// Returns the text of a file; `None` if it cannot be read.
     fn read(&self, path: &str) -> Option<String>;
 
-    /// The same, for a file that is read with every sample.
+    /// Returns the text of a file that every sample reads.
     fn read_often(&self, path: &str) -> Option<String> {
         self.read(path)
     }
 
-    /// What the process uses: by default, what `/proc` says.
+    /// Returns the figures of the process; by default from `/proc`.
     fn process(&self) -> ProcessFigures {
         let status = self.read_often("/proc/self/status").unwrap_or_default();
         ProcessFigures {
@@ -50,7 +50,7 @@ pub trait Source {
         }
     }
 
-    /// The machine's memory: by default, what `/proc` says.
+    /// Returns the machine's memory; by default from `/proc`.
     fn machine(&self) -> MachineFigures {
         let memory = self.read("/proc/meminfo").unwrap_or_default();
         MachineFigures {

@@ -1,26 +1,26 @@
-//! A block of an event loop: how long it lasts, and why. The cause is the largest share of its time:
-//! on a CPU, waiting for one, or neither.
+//! A stall of an event loop: its duration and its cause. The cause is the state in which the thread
+//! spent most of the time: on a CPU, waiting for one, or asleep.
 
+use super::observation::{Observation, ThreadState};
 use super::parse::Scheduled;
-use super::watch::{Look, Place};
 
-/// Why a loop does not turn.
+/// The cause of a stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Its thread is on a CPU: JavaScript, or native code called from it.
+    /// The thread is on a CPU: JavaScript, or native code called from it.
     Busy,
-    /// Its thread sleeps in a system call.
+    /// The thread sleeps in a system call.
     Blocked,
-    /// Its thread is ready and gets no CPU.
+    /// The thread is ready to run but gets no CPU.
     Starved,
     /// As `Starved`, because the quota of the control group is used up.
     Throttled,
-    /// The kernel does not say.
+    /// The kernel does not show it.
     Unknown,
 }
 
 impl Cause {
-    /// As JavaScript names it.
+    /// Returns the name that JavaScript uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -33,34 +33,34 @@ impl Cause {
     }
 }
 
-/// A block under way or over.
+/// A stall under way or over.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stall {
-    /// When it began, by the process's clock.
+    /// Start, by the process's clock.
     pub since_ms: f64,
-    /// How long it has lasted, as far as seen.
+    /// Duration up to the last observation.
     pub duration_ms: f64,
-    /// How long it had lasted when it was noticed.
+    /// Duration at the time it was noticed.
     pub noticed_after_ms: f64,
-    /// Why, over its whole length.
+    /// Cause, over the whole duration.
     pub cause: Cause,
-    /// The system call it was first seen asleep in.
+    /// The first system call in which the thread was seen asleep.
     pub system_call: Option<u32>,
-    /// Share of its length on a CPU, 0 to 1.
+    /// Share of the duration on a CPU, 0 to 1.
     pub on_cpu: Option<f64>,
-    /// Share of its length waiting for a CPU, 0 to 1.
+    /// Share of the duration waiting for a CPU, 0 to 1.
     pub waiting: Option<f64>,
 }
 
-/// What a thread's figures were when a block may have begun: shares are counted from there.
+/// Figures of the thread when a stall may have begun; shares count from there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Base {
+pub(super) struct Baseline {
     pub(super) scheduled: Option<Scheduled>,
     pub(super) throttled_ms: f64,
 }
 
 impl Stall {
-    /// One that has just reached the threshold.
+    /// Creates a stall that has just reached the threshold.
     pub(super) fn begun(since_ms: f64, lasted_ms: f64) -> Self {
         Self {
             since_ms,
@@ -73,18 +73,21 @@ impl Stall {
         }
     }
 
-    /// As a look finds it, `lasted_ms` after it began.
-    pub(super) fn seen(self, base: &Base, look: &Look, lasted_ms: f64) -> Self {
-        let shares = base.scheduled.zip(look.scheduled).map(|(base, now)| {
-            let share = |ns: u64| (ns as f64 / 1e6 / lasted_ms.max(1e-3)).clamp(0.0, 1.0);
-            (
-                share(now.on_cpu_ns.saturating_sub(base.on_cpu_ns)),
-                share(now.waited_ns.saturating_sub(base.waited_ns)),
-            )
-        });
-        let throttled = (look.throttled_ms - base.throttled_ms) / lasted_ms.max(1e-3);
-        let system_call = match look.place {
-            Place::Asleep(system_call) => self.system_call.or(system_call),
+    /// Updates the stall from an observation `lasted_ms` after its start.
+    pub(super) fn seen(self, baseline: &Baseline, now: &Observation, lasted_ms: f64) -> Self {
+        let shares = baseline
+            .scheduled
+            .zip(now.scheduled)
+            .map(|(baseline, now)| {
+                let share = |ns: u64| (ns as f64 / 1e6 / lasted_ms.max(1e-3)).clamp(0.0, 1.0);
+                (
+                    share(now.on_cpu_ns.saturating_sub(baseline.on_cpu_ns)),
+                    share(now.waited_ns.saturating_sub(baseline.waited_ns)),
+                )
+            });
+        let throttled = (now.throttled_ms - baseline.throttled_ms) / lasted_ms.max(1e-3);
+        let system_call = match now.state {
+            ThreadState::Asleep(system_call) => self.system_call.or(system_call),
             _ => self.system_call,
         };
         Self {
@@ -98,7 +101,7 @@ impl Stall {
     }
 }
 
-/// By the largest share of the time: on a CPU, waiting for one, neither.
+/// Returns the cause with the largest share of the time: on a CPU, waiting for one, or neither.
 fn cause(shares: Option<(f64, f64)>, throttled: f64) -> Cause {
     let Some((on_cpu, waiting)) = shares else {
         return Cause::Unknown;

@@ -1,19 +1,21 @@
-//! What the watcher itself writes, while the loop that would is blocked.
+//! The log that the watcher writes itself, since the event loop is blocked during a stall.
+//!
+//! Owns the rate limit. Does not own the text of the lines (`stall_record`).
 
-use crate::resources::{Cause, Stall, system_call_name};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
-/// Lines at once, and milliseconds for each one more: a log must not grow with what goes wrong.
+/// Lines that may come at once, and the interval for each further one: the rate limit keeps
+/// repeated stalls from filling the disk.
 const BURST: f64 = 20.0;
 const EVERY_MS: f64 = 1000.0;
 
-/// Where lines go.
+/// The destination of the lines.
 #[derive(Debug)]
 pub enum Target {
-    /// The process's standard error.
+    /// Standard error of the process.
     Stderr,
-    /// A file that is appended to.
+    /// A file to append to.
     File(File),
 }
 
@@ -21,7 +23,7 @@ impl Target {
     /// Opens a file to append to.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn file(path: &str) -> io::Result<Self> {
         OpenOptions::new()
             .append(true)
@@ -31,7 +33,7 @@ impl Target {
     }
 
     fn write(&mut self, line: &str) {
-        // A log that cannot be written to must not end what it is about.
+        // A failing write must not end the watch.
         let _ = match self {
             Self::Stderr => io::stderr().lock().write_all(line.as_bytes()),
             Self::File(file) => file.write_all(line.as_bytes()),
@@ -39,7 +41,7 @@ impl Target {
     }
 }
 
-/// A log that lets through so much.
+/// A log with a rate limit.
 #[derive(Debug)]
 pub(super) struct Log {
     target: Target,
@@ -58,7 +60,7 @@ impl Log {
         }
     }
 
-    /// Writes a line, or counts it.
+    /// Writes a line, or counts it as suppressed.
     pub(super) fn write(&mut self, now_ms: f64, line: &str) {
         self.room = (self.room + (now_ms - self.at_ms).max(0.0) / EVERY_MS).min(BURST);
         self.at_ms = now_ms;
@@ -75,60 +77,12 @@ impl Log {
     }
 }
 
-fn why(stall: &Stall) -> String {
-    let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
-    match stall.cause {
-        Cause::Busy => format!("busy, {:.0} % on the CPU", percent(stall.on_cpu)),
-        Cause::Blocked => match stall.system_call {
-            Some(number) => match system_call_name(number) {
-                Some(name) => format!("blocked in system call {name}"),
-                None => format!("blocked in system call {number}"),
-            },
-            None => "blocked outside of system calls, such as by paging".to_owned(),
-        },
-        Cause::Starved => format!(
-            "starved, waiting for a CPU for {:.0} % of it",
-            percent(stall.waiting)
-        ),
-        Cause::Throttled => format!(
-            "throttled by its CPU quota, waiting for {:.0} % of it",
-            percent(stall.waiting)
-        ),
-        Cause::Unknown => "cause unknown".to_owned(),
-    }
-}
-
-/// One line about a stall; `label` is what was in flight.
-pub(super) fn line(
-    name: &str,
-    stall: &Stall,
-    is_over: bool,
-    label: &str,
-    in_flight: f64,
-) -> String {
-    let verb = if is_over { "was" } else { "has been" };
-    let place = if label.is_empty() {
-        String::new()
-    } else {
-        format!(", in {label}")
-    };
-    let flight = match in_flight {
-        count if count >= 1.0 => format!(", {count} requests in flight"),
-        _ => String::new(),
-    };
-    format!(
-        "event loop of {name} {verb} blocked for {:.0} ms ({}){place}{flight}",
-        stall.duration_ms,
-        why(stall)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pitfall_15_a_log_lets_20_lines_through_and_one_a_second_and_says_what_it_left_out() {
+    fn a_log_writes_20_lines_then_one_per_second_and_counts_the_suppressed() {
         let path = std::env::temp_dir().join(format!("portcullis-log-{}", std::process::id()));
         let mut log = Log::new(Target::file(path.to_str().unwrap()).unwrap());
         for at in 0..100 {
@@ -141,32 +95,6 @@ mod tests {
         assert!(
             text.ends_with("portcullis: y (80 lines suppressed)\n"),
             "{text}"
-        );
-    }
-
-    #[test]
-    fn a_stall_in_one_line() {
-        let stall = Stall {
-            since_ms: 0.0,
-            duration_ms: 104.4,
-            noticed_after_ms: 101.0,
-            cause: Cause::Busy,
-            system_call: None,
-            on_cpu: Some(0.98),
-            waiting: Some(0.01),
-        };
-        assert_eq!(
-            line("main", &stall, false, "GET /report", 3.0),
-            "event loop of main has been blocked for 104 ms (busy, 98 % on the CPU), in GET /report, 3 requests in flight"
-        );
-        let blocked = Stall {
-            cause: Cause::Blocked,
-            system_call: Some(99_999),
-            ..stall
-        };
-        assert_eq!(
-            line("w", &blocked, true, "", 0.0),
-            "event loop of w was blocked for 104 ms (blocked in system call 99999)"
         );
     }
 }

@@ -1,180 +1,174 @@
-//! The one thread that reads the operating system, for the whole process and all of its JavaScript
-//! threads. It starts with the first member and ends with the last.
+//! The one thread that reads the operating system, for the whole process and all its JavaScript
+//! threads. It starts with the first watched thread and ends with the last.
 //!
 //! ```text
-//!  JS thread ── join ──▶ ┌──────── hub (one mutex) ────────┐
-//!                        │ members, samples by root, totals│◀── sampler thread: looks at loops every
-//!  JS thread ── leave ─▶ └─────────────────────────────────┘    20 ms, samples the process every second
+//!  JS thread ── join ──▶ ┌────── registry (one mutex) ─────┐
+//!                        │ threads, samples by root, totals│◀── watcher: observes loops every
+//!  JS thread ── leave ─▶ └─────────────────────────────────┘    20 ms, samples every second
 //! ```
-//! It never calls JavaScript: it writes into cells that JavaScript reads, and wakes a loop by a byte
-//! into a socket which that loop reads. A cell has one writer; a member's cells are touched only
-//! while the hub is locked, and `leave` takes the member out under the same lock, so that memory is
-//! never read after its owner is gone. Lines of the log are written with the hub unlocked: a full
-//! pipe must not hold a JavaScript thread.
+//! The watcher never calls JavaScript: it writes into cells that JavaScript reads, and wakes a loop
+//! by a byte into a socket that the loop reads.
+//!
+//! # Invariants
+//! - A cell has one writer.
+//! - The cells of a thread are accessed only while the registry is locked, and `leave` removes the
+//!   thread under the same lock: memory is never accessed after its owner is gone.
+//! - Lines of the log are written with the registry unlocked: a full pipe must not block a
+//!   JavaScript thread.
 
 pub mod cell;
-mod hub;
+mod config;
 mod log;
-mod member;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
-mod pulse;
+mod registry;
 mod report;
+mod stall_record;
 mod system;
+mod wake_channel;
+mod watched_thread;
 
+pub use cell::Cells;
+pub use config::Config;
 pub use log::Target;
-pub use pulse::{NEWS_HEAP, NEWS_LEVEL, NEWS_STALL, Pulse};
-pub use report::{Report, StallRecord, ThreadReport};
+pub use report::{Report, ThreadReport};
+pub use stall_record::StallRecord;
+pub use wake_channel::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 
 use crate::clock::process_now_ms;
-use crate::resources::{Thresholds, Transition};
-use hub::{Host, Hub, Own, SAMPLE_MS};
+use crate::resources::Transition;
 use log::Log;
-use member::Member;
-use pulse::Channel;
+use registry::{Host, OwnUsage, Registry, SAMPLE_MS};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wake_channel::WakeChannel;
+use watched_thread::WatchedThread;
 
-/// Memory that a JavaScript thread shares with the watcher.
-pub trait Cells: Send {
-    /// Reads a cell.
-    fn load(&self, at: usize) -> f64;
-    /// Writes a cell of the watcher's.
-    fn store(&self, at: usize, value: f64);
-}
-
-/// How a thread wants to be watched.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Its name in reports.
-    pub name: String,
-    /// Before `/proc` and `/sys`; empty but in tests.
-    pub root: String,
-    /// Limit of the resident set.
-    pub max_heap_bytes: f64,
-    /// Levels of memory.
-    pub thresholds: Thresholds,
-    /// From how long on a block is a stall; `None` to watch no loop.
-    pub stall_ms: Option<f64>,
-}
-
-static HUB: Mutex<Option<Hub>> = Mutex::new(None);
-/// Told when members come or go, and when the thread has ended.
+static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
+/// Notified when threads join or leave, and when the watcher has ended.
 static CHANGED: Condvar = Condvar::new();
 
-fn hub() -> MutexGuard<'static, Option<Hub>> {
-    // A panic within is contained, and leaves nothing half done that matters.
-    let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
-    hub.get_or_insert_default();
-    hub
+fn registry() -> MutexGuard<'static, Option<Registry>> {
+    // The watcher catches panics, and none of them leaves the registry in an invalid state.
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    registry.get_or_insert_default();
+    registry
 }
 
-/// A member that has joined.
+/// A thread that has joined.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Registration {
     /// Its number, for the functions of this module.
     pub id: u64,
-    /// Where it answers.
-    pub pulse: Arc<Pulse>,
-    /// The loop's end of the socket, which is the caller's now; `None` where there are none.
+    /// The mailbox in which it answers.
+    pub mailbox: Arc<Mailbox>,
+    /// The loop's end of the wake socket, which the caller owns; `None` if there is none.
     pub descriptor: Option<i32>,
 }
 
-/// Puts the calling thread under watch. Reads the process once before it returns, so that its
-/// figures are there.
+/// Starts to watch the calling thread. Samples the process once before it returns, so that figures
+/// are there at once.
 ///
 /// # Errors
-/// Where the watcher's thread cannot be started.
-pub fn join(config: Config, cells: Box<dyn Cells>, log: Option<Target>) -> std::io::Result<Ticket> {
+/// The watcher's thread cannot be started.
+pub fn join(
+    config: Config,
+    cells: Box<dyn Cells>,
+    log: Option<Target>,
+) -> std::io::Result<Registration> {
     let now = process_now_ms();
-    let pulse = Arc::new(Pulse::default());
-    let channel = config.stall_ms.and_then(|_| Channel::new());
+    let mailbox = Arc::new(Mailbox::default());
+    let channel = config.stall_ms.and_then(|_| WakeChannel::new());
     let (channel, descriptor) = match channel {
         Some((channel, descriptor)) => (Some(channel), Some(descriptor)),
         None => (None, None),
     };
-    let mut guard = hub();
-    let hub = guard.get_or_insert_default();
-    if !hub.is_running {
-        hub.own = Own::default();
-        hub.thread = Some(
+    let mut guard = registry();
+    let registry = guard.get_or_insert_default();
+    if !registry.is_running {
+        registry.own = OwnUsage::default();
+        registry.watcher = Some(
             std::thread::Builder::new()
                 .name("portcullis".into())
                 .stack_size(STACK_BYTES)
                 .spawn(run)?,
         );
-        hub.is_running = true;
+        registry.is_running = true;
     }
-    hub.next_id += 1;
-    let id = hub.next_id;
-    let mut member = Member::new(id, config, cells, Arc::clone(&pulse), channel, now);
-    member.log_to(log.map(Log::new));
-    hub.members.push(member);
-    hub.sample(now);
+    registry.next_id += 1;
+    let id = registry.next_id;
+    let mut thread = WatchedThread::new(id, config, cells, Arc::clone(&mailbox), channel, now);
+    thread.log_to(log.map(Log::new));
+    registry.threads.push(thread);
+    registry.sample(now);
     CHANGED.notify_all();
-    Ok(Ticket {
+    Ok(Registration {
         id,
-        pulse,
+        mailbox,
         descriptor,
     })
 }
 
 const STACK_BYTES: usize = 256 * 1024;
-/// How long `leave` waits for the thread: longer only if a log cannot be written to.
+/// Longest time that `leave` waits for the watcher to end; it only takes long if a log cannot be
+/// written.
 const LEAVE_MS: u64 = 30;
 
-/// Ends the watch over a member. The last one ends the thread, too.
+/// Stops watching a thread. The last one to leave ends the watcher.
 pub fn leave(id: u64) {
-    let mut guard = hub();
-    let hub = guard.get_or_insert_default();
-    let Some(at) = hub.members.iter().position(|member| member.id == id) else {
+    let mut guard = registry();
+    let registry = guard.get_or_insert_default();
+    let Some(at) = registry.threads.iter().position(|thread| thread.id == id) else {
         return;
     };
-    let totals = hub.members.swap_remove(at).totals();
-    match &mut hub.past {
-        Some(past) => {
-            past.requests += totals.requests;
-            past.stalls += totals.stalls;
-            past.stalled_ms += totals.stalled_ms;
-            past.delays.merge(&totals.delays);
-        }
-        past => *past = Some(totals),
-    }
-    let used = |host: &Host| hub.members.iter().any(|member| member.root() == host.root);
-    hub.hosts.retain(used);
-    if !hub.members.is_empty() {
+    registry.remember(at);
+    let used = |host: &Host| {
+        registry
+            .threads
+            .iter()
+            .any(|thread| thread.root() == host.root)
+    };
+    registry.hosts.retain(used);
+    if !registry.threads.is_empty() {
         return;
     }
+    wait_for_end(guard);
+}
+
+/// Waits until the watcher has ended, for at most [`LEAVE_MS`].
+fn wait_for_end(guard: Guard) {
     CHANGED.notify_all();
     let (mut guard, _) = CHANGED
-        .wait_timeout_while(guard, Duration::from_millis(LEAVE_MS), |hub| {
-            hub.as_ref()
-                .is_some_and(|hub| hub.is_running && hub.members.is_empty())
+        .wait_timeout_while(guard, Duration::from_millis(LEAVE_MS), |registry| {
+            registry
+                .as_ref()
+                .is_some_and(|registry| registry.is_running && registry.threads.is_empty())
         })
         .unwrap_or_else(PoisonError::into_inner);
     let ended = guard
         .as_mut()
-        .filter(|hub| !hub.is_running)
-        .and_then(|hub| hub.thread.take());
+        .filter(|registry| !registry.is_running)
+        .and_then(|registry| registry.watcher.take());
     drop(guard);
-    // The addon may be unloaded with the thread's last user: it must be gone by then.
-    if let Some(thread) = ended {
-        let _ = thread.join();
+    // The addon may be unloaded with the last thread that uses it: the watcher must have ended by
+    // then.
+    if let Some(watcher) = ended {
+        let _ = watcher.join();
     }
 }
 
-/// Names what may be in flight; `false` unless `at` is the next number, from 1.
+/// Adds a label for requests in flight; returns `false` unless `at` is the next number, from 1.
 #[must_use]
 pub fn label(id: u64, at: usize, text: &str) -> bool {
-    with(id, |member| member.label(at, text)).unwrap_or(false)
+    with(id, |thread| thread.label(at, text)).unwrap_or(false)
 }
 
-/// The stalls of a member after number `after`.
+/// Returns the stalls of a thread after number `after`.
 #[must_use]
 pub fn stalls(id: u64, after: u64) -> Vec<StallRecord> {
-    with(id, |member| {
-        member
+    with(id, |thread| {
+        thread
             .ring
             .iter()
             .filter(|record| record.id > after)
@@ -184,36 +178,39 @@ pub fn stalls(id: u64, after: u64) -> Vec<StallRecord> {
     .unwrap_or_default()
 }
 
-/// The changes of level since this was last asked, with their times.
+/// Returns the changes of level since the last call, with their times.
 #[must_use]
 pub fn transitions(id: u64) -> Vec<(f64, Transition)> {
-    with(id, |member| member.transitions.drain(..).collect()).unwrap_or_default()
+    with(id, |thread| thread.transitions.drain(..).collect()).unwrap_or_default()
 }
 
-fn with<R>(id: u64, act: impl FnOnce(&mut Member) -> R) -> Option<R> {
-    hub()
+fn with<R>(id: u64, act: impl FnOnce(&mut WatchedThread) -> R) -> Option<R> {
+    registry()
         .as_mut()?
-        .members
+        .threads
         .iter_mut()
-        .find(|member| member.id == id)
+        .find(|thread| thread.id == id)
         .map(act)
 }
 
-/// Everything about a member; `None` once it has left.
+/// Returns all figures of a thread; `None` once it has left.
 #[must_use]
 pub fn report(id: u64) -> Option<Report> {
     let now_ms = process_now_ms();
-    let mut guard = hub();
-    let hub = guard.as_mut()?;
-    let at = hub.members.iter().position(|member| member.id == id)?;
-    hub.report(at, now_ms)
+    let mut guard = registry();
+    let registry = guard.as_mut()?;
+    let at = registry.threads.iter().position(|thread| thread.id == id)?;
+    registry.report(at, now_ms)
 }
 
 fn run() {
-    let mut guard = hub();
-    while let Some(hub) = guard.as_mut().filter(|hub| !hub.members.is_empty()) {
+    let mut guard = registry();
+    while let Some(registry) = guard
+        .as_mut()
+        .filter(|registry| !registry.threads.is_empty())
+    {
         let now = process_now_ms();
-        let outcome = catch_unwind(AssertUnwindSafe(|| hub.tick(now)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| registry.tick(now)));
         let (lines, due_ms) = outcome.unwrap_or((Vec::new(), now + SAMPLE_MS));
         if !lines.is_empty() {
             guard = write(guard, now, lines);
@@ -225,35 +222,38 @@ fn run() {
             .unwrap_or_else(PoisonError::into_inner)
             .0;
     }
-    if let Some(hub) = guard.as_mut() {
-        hub.is_running = false;
+    if let Some(registry) = guard.as_mut() {
+        registry.is_running = false;
     }
     CHANGED.notify_all();
 }
 
-type Guard = MutexGuard<'static, Option<Hub>>;
+type Guard = MutexGuard<'static, Option<Registry>>;
 
-/// Writes lines with the hub unlocked. Each log is put back unless its member has left meanwhile.
+/// Writes lines with the registry unlocked. Each log is put back, unless its thread has left in the
+/// meantime.
 fn write(mut guard: Guard, now_ms: f64, lines: Vec<(u64, String)>) -> Guard {
     for (id, line) in lines {
         let find = |guard: &mut Guard| -> Option<usize> {
             guard
                 .as_ref()?
-                .members
+                .threads
                 .iter()
-                .position(|member| member.id == id)
+                .position(|thread| thread.id == id)
         };
-        let log = find(&mut guard).and_then(|at| guard.as_mut()?.members.get_mut(at)?.take_log());
+        let log = find(&mut guard).and_then(|at| guard.as_mut()?.threads.get_mut(at)?.take_log());
         drop(guard);
         let log = log.map(|mut log| {
             log.write(now_ms, &line);
             log
         });
-        guard = hub();
+        guard = registry();
         if let Some(at) = find(&mut guard)
-            && let Some(member) = guard.as_mut().and_then(|hub| hub.members.get_mut(at))
+            && let Some(thread) = guard
+                .as_mut()
+                .and_then(|registry| registry.threads.get_mut(at))
         {
-            member.log_to(log);
+            thread.log_to(log);
         }
     }
     guard

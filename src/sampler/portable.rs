@@ -1,14 +1,14 @@
-//! The process and its machine where there is no `/proc`: what the `sysinfo` crate knows. There are
-//! no control groups, and no figures of single threads.
+//! Figures of the process and the machine on hosts without `/proc`, from the `sysinfo` crate. It
+//! knows no control groups and no figures of single threads.
 
 use crate::resources::{MachineFigures, ProcessFigures, Source};
 use std::cell::RefCell;
 use std::thread::available_parallelism;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// The host by its own interfaces.
+/// The host, through its own interfaces.
 pub(super) struct Portable {
-    /// `None` where the crate does not know the host.
+    /// `None` if the crate does not support the host.
     system: Option<RefCell<System>>,
     pid: Pid,
 }
@@ -36,7 +36,8 @@ impl Source for Portable {
             .with_memory()
             .with_cpu()
             .without_tasks();
-        // One of which nothing can be told is taken off the list, so that no old figure passes for new.
+        // Drops the process from the list if the crate can read nothing, so that old figures do not
+        // count as new.
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[self.pid]), true, wanted);
         let process = system.process(self.pid);
         ProcessFigures {
@@ -56,7 +57,7 @@ impl Source for Portable {
         };
         let mut system = system.borrow_mut();
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        // 0 is the crate's word for "not known".
+        // The crate returns 0 for "not known".
         let known = |bytes: u64| Some(bytes).filter(|bytes| *bytes > 0);
         MachineFigures {
             total: known(system.total_memory()),
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
     use crate::resources::{Bound, Sampling};
 
-    /// Spends CPU until the process's own account shows so much.
+    /// Uses CPU until the process's CPU time has grown by `ns`.
     fn spend(source: &dyn Source, ns: u64) {
         let start = source.process().cpu_ns.unwrap();
         let mut sum = 0u64;
@@ -82,7 +83,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn its_figures_are_those_of_proc() {
+    fn portable_figures_agree_with_proc() {
         let (portable, kernel) = (Portable::new(), Kernel::new(""));
         let near = |a: Option<u64>, b: Option<u64>, share: f64| {
             let (a, b) = (a.unwrap() as f64, b.unwrap() as f64);
@@ -94,7 +95,7 @@ mod tests {
         near(a.rss, b.rss, 0.1);
         assert!(b.rss.unwrap() > held.len() as u64);
         near(a.cpu_ns, b.cpu_ns, 0.2);
-        // The portable one counts the quota in.
+        // The portable figure includes the quota.
         assert!(a.cpus.unwrap() >= 1 && a.cpus <= b.cpus);
         let (a, b) = (portable.machine(), kernel.machine());
         assert_eq!(a.total, b.total);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_it_have_memory_and_cpu_and_the_machines_limit() {
+    fn portable_samples_have_memory_cpu_and_the_machines_limit() {
         let portable = Portable::new();
         let mut sampling = Sampling::default();
         let first = sampling.sample(&portable, 0.0);

@@ -1,74 +1,61 @@
-//! What is told of a member: its own figures, those of the process it shares, and those of its fellows.
+//! The report of a watched thread: its own figures, those of the process, and those of the other
+//! threads.
 
 use super::cell;
-use super::hub::Hub;
-use super::member::{Member, Totals};
-use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample, Stall};
+use super::registry::Registry;
+use super::stall_record::StallRecord;
+use super::watched_thread::{Totals, WatchedThread};
+use crate::resources::{Dated, Delays, Level, Limit, Quantiles, Sample};
 
-/// A stall, and what was in flight when it was noticed.
-#[derive(Debug, Clone)]
-pub struct StallRecord {
-    /// Counts a member's stalls, from 1.
-    pub id: u64,
-    /// The member's name.
-    pub thread: String,
-    /// What happened.
-    pub stall: Stall,
-    /// What had begun last; empty if nothing was said.
-    pub label: String,
-    /// Requests in flight.
-    pub in_flight: f64,
-}
-
-/// Everything about one member, at one moment.
+/// All figures of one watched thread at one time.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The process's clock.
+    /// Time of the report, by the process's clock.
     pub now_ms: f64,
     /// The process and its container.
     pub sample: Sample,
-    /// The limit that binds.
+    /// The memory limit of which most is used.
     pub limit: Option<Dated<Limit>>,
-    /// The level of memory.
+    /// The level of memory pressure.
     pub level: Level,
-    /// The share of one core that the thread has used, 0 to 1.
+    /// Share of one core that the thread uses, 0 to 1.
     pub thread_cpu: Option<Dated<f64>>,
-    /// The share of time in which the loop was not in poll, 0 to 1.
+    /// Share of time in which the loop was not in poll, 0 to 1.
     pub utilization: Option<Dated<f64>>,
-    /// Delays of its loop in the last minute.
+    /// Delays of the thread's loop in the last minute.
     pub delays: Option<Dated<Quantiles>>,
-    /// The same of all threads, those that have ended left out.
+    /// Delays of the loops of all current threads in the last minute.
     pub process_delays: Option<Dated<Quantiles>>,
-    /// Delays of all loops that there were, of all time.
+    /// Delays of all loops over all time.
     pub lifetime_delays: Option<Dated<Quantiles>>,
-    /// When its loop was last looked at; `None` if it is not watched.
-    pub looked_ms: Option<f64>,
-    /// The same of the thread whose loop was looked at longest ago.
-    pub all_looked_ms: Option<f64>,
+    /// Last observation of the loop; `None` if it is not watched.
+    pub observed_ms: Option<f64>,
+    /// Last observation of the loop that was observed longest ago.
+    pub all_observed_ms: Option<f64>,
     /// Whether the loop is watched, and whether the kernel shows the thread.
-    pub sight: (bool, bool),
+    pub visibility: (bool, bool),
     /// Stalls of this thread.
     pub stalls: u64,
-    /// The one under way.
+    /// The stall under way.
     pub stall: Option<StallRecord>,
-    /// Times at which everything was stopped.
+    /// Times that everything was stopped.
     pub pauses: u32,
-    /// Threads under watch.
+    /// The watched threads.
     pub threads: Vec<ThreadReport>,
-    /// Of all threads, those that have ended included.
+    /// Requests of all threads, including threads that have left.
     pub process_requests: f64,
-    /// Stalls of all threads, those that have ended included.
+    /// Stalls of all threads, including threads that have left.
     pub process_stalls: u64,
-    /// Milliseconds of all stalls.
+    /// Duration of all stalls, ms.
     pub process_stalled_ms: f64,
-    /// The watcher's own CPU since its last sample, share of one core.
+    /// CPU of the watcher since its last sample, share of one core.
     pub own_cpu: Option<Dated<f64>>,
 }
 
-/// A member as others see it.
+/// Figures of one thread in the reports of all.
 #[derive(Debug, Clone)]
 pub struct ThreadReport {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// Requests in flight.
     pub in_flight: f64,
@@ -80,61 +67,64 @@ pub struct ThreadReport {
     pub stalls: u64,
 }
 
-impl Hub {
-    /// Everything about the member at `at`; `None` before the first sample.
+impl ThreadReport {
+    fn of(thread: &WatchedThread) -> Self {
+        Self {
+            name: thread.config.name.clone(),
+            in_flight: thread.load(cell::IN_FLIGHT),
+            cpu: thread.thread_cpu,
+            utilization: thread.utilization,
+            stalls: thread.stalls,
+        }
+    }
+}
+
+impl Registry {
+    /// Adds up a figure over all threads, including threads that have left.
+    fn sum(&self, figure: fn(&Totals) -> f64) -> f64 {
+        let past = self.past.as_ref().map_or(0.0, figure);
+        let threads = self.threads.iter();
+        past + threads.map(|thread| figure(&thread.totals())).sum::<f64>()
+    }
+
+    /// Returns all figures of the thread at index `at`; `None` before the first sample.
     pub(super) fn report(&mut self, at: usize, now_ms: f64) -> Option<Report> {
-        let mut lives = Delays::new(now_ms);
-        let mut ever = self
+        let mut current = Delays::new(now_ms);
+        let mut lifetime = self
             .past
             .as_ref()
             .map_or_else(|| Delays::new(now_ms), |past| past.delays.clone());
-        for member in &self.members {
-            lives.merge(&member.delays);
-            ever.merge(&member.delays);
+        for thread in &self.threads {
+            current.merge(&thread.delays);
+            lifetime.merge(&thread.delays);
         }
-        let past = |figure: fn(&Totals) -> f64| self.past.as_ref().map_or(0.0, figure);
-        let sum = |figure: fn(&Totals) -> f64| {
-            past(figure)
-                + self
-                    .members
-                    .iter()
-                    .map(|member| figure(&member.totals()))
-                    .sum::<f64>()
-        };
+        let threads = self.threads.iter().map(ThreadReport::of).collect();
+        let observed = self.threads.iter().filter_map(WatchedThread::observed_ms);
+        let all_observed_ms = observed.reduce(f64::min);
         let (process_requests, process_stalled_ms) = (
-            sum(|totals| totals.requests),
-            sum(|totals| totals.stalled_ms),
+            self.sum(|totals| totals.requests),
+            self.sum(|totals| totals.stalled_ms),
         );
-        let process_stalls = sum(|totals| totals.stalls as f64) as u64;
-        let threads = self.members.iter().map(|member| ThreadReport {
-            name: member.config.name.clone(),
-            in_flight: member.load(cell::IN_FLIGHT),
-            cpu: member.thread_cpu,
-            utilization: member.utilization,
-            stalls: member.stalls,
-        });
-        let threads = threads.collect();
-        let looked = self.members.iter().filter_map(Member::looked_ms);
-        let all_looked_ms = looked.reduce(f64::min);
+        let process_stalls = self.sum(|totals| totals.stalls as f64) as u64;
         let own_cpu = self.own.cpu;
-        let member = self.members.get_mut(at)?;
-        let host = self.hosts.iter().find(|host| host.root == member.root())?;
+        let thread = self.threads.get_mut(at)?;
+        let host = self.hosts.iter().find(|host| host.root == thread.root())?;
         Some(Report {
             now_ms,
             sample: host.sample.clone(),
-            limit: member.limit,
-            level: member.level(),
-            thread_cpu: member.thread_cpu,
-            utilization: member.utilization,
-            delays: member.delays.last_minute(now_ms),
-            process_delays: lives.last_minute(now_ms),
-            lifetime_delays: ever.lifetime(),
-            looked_ms: member.looked_ms(),
-            all_looked_ms,
-            sight: member.sight(),
-            stalls: member.stalls,
-            stall: member.current(),
-            pauses: member.pauses(),
+            limit: thread.limit,
+            level: thread.level(),
+            thread_cpu: thread.thread_cpu,
+            utilization: thread.utilization,
+            delays: thread.delays.last_minute(now_ms),
+            process_delays: current.last_minute(now_ms),
+            lifetime_delays: lifetime.lifetime(),
+            observed_ms: thread.observed_ms(),
+            all_observed_ms,
+            visibility: thread.visibility(),
+            stalls: thread.stalls,
+            stall: thread.current_stall(),
+            pauses: thread.pauses(),
             threads,
             process_requests,
             process_stalls,

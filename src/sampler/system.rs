@@ -1,7 +1,10 @@
-//! The files of the operating system, below a root that tests replace.
+//! Files of the operating system, below a root that tests replace.
+//!
+//! Owns open files, and the recognition of the loop's own epoll. Does not own the parsing
+//! (`crate::resources`).
 
 use crate::resources::{
-    Scheduled, Source, SystemCall, is_epoll, parse_scheduled, parse_system_call,
+    Scheduled, Source, SystemCall, ThreadState, is_epoll, parse_scheduled, parse_system_call,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,12 +14,12 @@ use std::io::Read;
 /// Longest file that is read: `mountinfo` of a busy machine has some hundred kB.
 const READ_MAX: u64 = 1 << 20;
 
-/// The file system from `root` on.
+/// The file system below `root`.
 #[derive(Debug)]
 pub(super) struct Kernel {
     root: String,
-    /// Files that stay open: reading one again costs a third of opening it, and needs no descriptor
-    /// where the process has run out of them.
+    /// Files that stay open: reading one again costs a third of opening it, and works when the
+    /// process has run out of descriptors.
     open: RefCell<HashMap<String, File>>,
 }
 
@@ -42,20 +45,20 @@ impl Source for Kernel {
     }
 
     fn read_often(&self, path: &str) -> Option<String> {
-        // Files of a test come and go, and those of the kernel do not.
+        // Files of a test come and go, unlike those of the kernel.
         if !self.root.is_empty() {
             return self.read(path);
         }
         let mut open = self.open.borrow_mut();
         if let Some(file) = open.get(path) {
-            match again::<8192>(file) {
+            match reread::<8192>(file) {
                 Some(text) => return Some(text),
-                // Of a control group that the process has left, for one.
+                // For example, a file of a control group that the process has left.
                 None => drop(open.remove(path)),
             }
         }
         let file = self.open(path)?;
-        let text = again::<8192>(&file)?;
+        let text = reread::<8192>(&file)?;
         open.insert(path.to_owned(), file);
         Some(text)
     }
@@ -66,46 +69,37 @@ impl Source for Kernel {
 pub(super) struct OwnFigures(File);
 
 impl OwnFigures {
-    /// Those of the calling thread.
+    /// Opens the figures of the calling thread.
     pub(super) fn open() -> Option<Self> {
         File::open("/proc/thread-self/schedstat").ok().map(Self)
     }
 
     pub(super) fn read(&self) -> Option<Scheduled> {
-        parse_scheduled(&again::<128>(&self.0)?)
+        parse_scheduled(&reread::<128>(&self.0)?)
     }
 }
 
-/// A thread of this process, as the kernel sees it. Its files stay open: reading them again costs
-/// a third of opening them.
+/// A thread of this process as the kernel shows it. Its files stay open: reading them again costs a
+/// third of opening them.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct KernelThread {
     scheduled: File,
     system_call: File,
-    /// Epolls that were open when the thread ran JavaScript, so that none of them is that of a loop
-    /// which a synchronous call of the thread runs within.
+    /// Epolls that were open while the thread ran JavaScript. The epoll of a nested loop, which a
+    /// synchronous call such as `execSync` waits in, is not among them.
     candidates: Vec<u64>,
-    /// The one that has been seen to answer.
+    /// The loop's own epoll, once it is known.
     poll: Option<u64>,
     suspect: Option<u64>,
     last: Option<Scheduled>,
     was_in_poll: bool,
 }
 
-/// An answer that comes this soon comes from the poll the thread was seen in.
+/// An answer within this time comes from the poll in which the thread was seen.
 const PROMPT_MS: f64 = 5.0;
 
-/// Where a thread was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
-    Poll,
-    Running,
-    Asleep(Option<u32>),
-    Unknown,
-}
-
-impl Thread {
-    /// The calling thread; `None` where the kernel does not show it.
+impl KernelThread {
+    /// Opens the calling thread; `None` if the kernel does not show it.
     pub(super) fn current(root: &str) -> Option<Self> {
         let link = fs::read_link(format!("{root}/proc/thread-self")).ok()?;
         let thread = link.file_name()?.to_str()?.to_owned();
@@ -119,63 +113,64 @@ impl Thread {
             last: None,
             was_in_poll: false,
         };
-        // Both must be readable, not only open: the kernel checks at the read.
+        // Both files must be readable: the kernel checks permissions at the read, not at the open.
         thread.scheduled()?;
-        parse_system_call(&again::<256>(&thread.system_call)?)?;
+        parse_system_call(&reread::<256>(&thread.system_call)?)?;
         Some(thread)
     }
 
     fn scheduled(&mut self) -> Option<Scheduled> {
-        parse_scheduled(&again::<128>(&self.scheduled)?)
+        parse_scheduled(&reread::<128>(&self.scheduled)?)
     }
 
-    /// Its figures and its place.
-    pub(super) fn look(&mut self) -> (Option<Scheduled>, Seen) {
+    /// Returns the scheduler figures and the state.
+    pub(super) fn observe(&mut self) -> (Option<Scheduled>, ThreadState) {
         let now = self.scheduled();
-        // It has not run since it was seen in poll: it is there still.
+        // The thread has not run since it was seen in poll, so it is still there.
         if self.was_in_poll && now.is_some() && now == self.last {
-            return (now, Seen::Poll);
+            return (now, ThreadState::Poll);
         }
         self.last = now;
         self.suspect = None;
-        let seen = match again::<256>(&self.system_call)
+        let state = match reread::<256>(&self.system_call)
             .as_deref()
             .and_then(parse_system_call)
         {
-            None => Seen::Unknown,
-            Some(SystemCall::Running) => Seen::Running,
-            Some(SystemCall::Outside) => Seen::Asleep(None),
+            None => ThreadState::Unknown,
+            Some(SystemCall::Running) => ThreadState::Running,
+            Some(SystemCall::Outside) => ThreadState::Asleep(None),
             Some(SystemCall::In { number, first })
                 if is_epoll(number) && self.poll == Some(first) =>
             {
-                Seen::Poll
+                ThreadState::Poll
             }
             Some(SystemCall::In { number, first }) => {
                 if is_epoll(number) && self.candidates.contains(&first) {
                     self.suspect = Some(first);
                 }
-                Seen::Asleep(Some(number))
+                ThreadState::Asleep(Some(number))
             }
         };
-        self.was_in_poll = seen == Seen::Poll;
-        (now, seen)
+        self.was_in_poll = state == ThreadState::Poll;
+        (now, state)
     }
 
-    /// The loop has answered after `delay_ms`.
+    /// Takes note that the loop answered after `delay_ms`; a prompt answer identifies the loop's
+    /// epoll.
     pub(super) fn answered(&mut self, delay_ms: f64, suspect: Option<u64>) {
         if self.poll.is_none() && delay_ms <= PROMPT_MS && suspect.is_some() {
             self.poll = suspect;
         }
     }
 
-    /// The epoll it sleeps in, if that may be the loop's own.
+    /// Returns the epoll in which the thread sleeps, if that may be the loop's own.
     pub(super) fn suspect(&self) -> Option<u64> {
         self.suspect
     }
 }
 
-/// Reads an open file of the kernel from its beginning; `None` also for one that does not fit.
-fn again<const MOST: usize>(file: &File) -> Option<String> {
+/// Reads an open file of the kernel from its start; `None` also for a file that does not fit.
+fn reread<const MOST: usize>(file: &File) -> Option<String> {
     let mut buffer = [0u8; MOST];
     #[cfg(unix)]
     let length = std::os::unix::fs::FileExt::read_at(file, &mut buffer, 0).ok()?;
@@ -190,7 +185,7 @@ fn again<const MOST: usize>(file: &File) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// The epolls of this process.
+/// Returns the epolls of this process.
 fn epolls(root: &str) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(format!("{root}/proc/self/fd")) else {
         return Vec::new();

@@ -1,21 +1,24 @@
-/** The Elysia app that every server begins with: the guard around it, its endpoints, its WebSocket. */
+/** The Elysia app of every server: the guard, the endpoints, the WebSocket route. */
 import { Elysia } from 'elysia';
-import { connectionOf, pluginOf } from '../elysia-plugin.js';
-import { responseOf } from '../fetching.js';
-import type { Reply } from '../messages.js';
+import { connectionOf, pluginOf } from '../adapters/elysia.js';
+import { responseOf } from '../http/fetch.js';
+import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
 import type { RequestContext } from './context.js';
-import { LIVE_PATH, READY_PATH, STATS_PATH, type ServerOptions } from './options.js';
-import type { Parts } from './parts.js';
+import { LIVE_PATH, READY_PATH, type ServerOptions, STATS_PATH } from './options.js';
+import type { ServerParts } from './server-parts.js';
 
-/** Bytes that Bun takes of a body above the guard's own limit. */
+/** Bytes that Bun accepts above the guard's own limit of bodies. */
 const BODY_SLACK = 2 ** 20;
-/** Seconds for which Bun lets a connection be silent, at most. */
+/** Longest idle timeout of Bun, seconds. */
 const IDLE_MAX_S = 255;
 
-/** The app that every server begins with; its type is what Elysia infers. `inner` are its `Parts`, which are nobody's business: declarations show what this takes. */
+/**
+ * Makes the app; its type is inferred by Elysia, and one chain of calls beyond forty lines keeps it so.
+ * @param inner the `ServerParts`; typed `object`, since the public declarations show this function's parameters
+ */
 export function baseApp(inner: object, options: ServerOptions) {
-  const parts = inner as Parts;
+  const parts = inner as ServerParts;
   const { requests, websockets } = parts.limits;
   const idle =
     requests.timeoutMs === Infinity
@@ -24,8 +27,8 @@ export function baseApp(inner: object, options: ServerOptions) {
   const socket = options.websocket ?? {};
   const app = new Elysia({
     serve: {
-      // Two servers on one port would share it silently. The guard's own limit of bodies is exact, answers and counts;
-      // Bun's, which does neither, is for what no handler reads.
+      // Without it, two servers would share a port silently. The guard's limit of bodies is exact, answers and
+      // counts; Bun's limit, which does neither, covers bodies that no handler reads.
       reusePort: false,
       idleTimeout: idle,
       ...(requests.maxPayloadSize === Infinity
@@ -34,7 +37,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     },
     websocket: {
-      // Ours are jittered, and tell who did not answer.
+      // Ours are jittered, and count the clients that do not answer.
       sendPings: false,
       idleTimeout: 0,
       ...(websockets.maxMessageSize === Infinity
@@ -42,9 +45,9 @@ export function baseApp(inner: object, options: ServerOptions) {
         : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
-    .use(pluginOf(parts.door, (request, handle) => parts.around(request, handle)))
+    .use(pluginOf(parts.guard, (request, handle) => parts.around(request, handle)))
     .onError({ as: 'global' }, ({ error, code, request }) => {
-      // What is meant for the client has a status of its own; what answers is Elysia, or the application's hook.
+      // An error with a status below 500 is meant for the client: Elysia or the application's hook answers.
       const { status, message } = error as { status?: unknown; message?: unknown };
       if (code !== 'UNKNOWN' || (typeof status === 'number' && status < 500)) return;
       const context = parts.contexts.get(request);
@@ -61,14 +64,14 @@ export function baseApp(inner: object, options: ServerOptions) {
     .get(READY_PATH, ({ status }) =>
       parts.endpoints.ready ? responseOf(parts.shutdown.readiness()) : status(404),
     )
-    .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.stats() : status(404)));
+    .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.snapshot() : status(404)));
   if (socket.enabled === false) return healthy;
   const { handler = {} } = socket;
   const failed = async (connection: Connection, error: unknown): Promise<void> => {
     parts.onError(error, 'websocket');
     await handler.error?.(connection, error instanceof Error ? error : new Error(String(error)));
   };
-  /** A handler's error is its own: the socket stays open. */
+  /** Runs a handler; its error leaves the socket open. */
   const safely = async (ws: object, run: (connection: Connection) => unknown): Promise<void> => {
     const managed = connectionOf(ws);
     if (managed === undefined) return;
@@ -81,7 +84,7 @@ export function baseApp(inner: object, options: ServerOptions) {
       );
     }
   };
-  const reply = (connection: Connection, answer: Reply | undefined): void => {
+  const reply = (connection: Connection, answer: MessageReply | undefined): void => {
     if (answer === undefined || !connection.isAlive) return;
     sendText(connection.socket, answer.text);
     if (

@@ -1,63 +1,66 @@
-/** A whole server on Elysia: guarded, limited, with typed messages, and an end that loses nobody. */
+/** Builds a whole server on Elysia and Bun. Its length is its public methods: one for each option. */
 import { Elysia } from 'elysia';
-import type { BearerVerifier, TokenAuth } from '../auth.js';
-import { type BunServer, bunPart } from '../bun-server.js';
+import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { requireBun } from '../door.js';
-import { PortcullisError, wrongType } from '../errors.js';
-import type { ProductionMetrics } from '../kpi/metrics.js';
-import type { MessageOptions } from '../message-gate.js';
-import { type MessageHandler, MessageRouter } from '../messages.js';
+import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
+import type { MessageOptions } from '../guard/json-filter.js';
+import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { PageOptions } from '../page/live-page.js';
 import {
+  resourceLimits,
   type ResourceLimits,
   type ResourceLimitsInput,
-  resourceLimits,
-} from '../resource-limits.js';
-import type { ResourceMonitor } from '../resources.js';
+} from '../resources/limits.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import type { ShutdownResult } from '../shutdown/result.js';
-import type { GracefulShutdown, ShutdownHook } from '../shutdown/shutdown.js';
+import type { ShutdownHook } from '../shutdown/hooks.js';
+import type { GracefulShutdown } from '../shutdown/shutdown.js';
 import type { TimerManager } from '../timers/manager.js';
-import type { TokenVerifier } from '../tokens.js';
-import type { JsonLimits } from '../validators/json.js';
-import { type BaseApp, baseApp } from './app.js';
+import type { TokenVerifier } from '../tokens/verifier.js';
+import type { JsonLimits } from '../validators/json-limits.js';
+import { baseApp, type BaseApp } from './app.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
 import {
-  type Endpoints,
-  type ServerOptions,
-  type WebSocketOptions,
   addHandlers,
   checkOptions,
+  type Endpoints,
   objectOf,
+  type ServerOptions,
+  type WebSocketOptions,
 } from './options.js';
-import { Parts, type ServerStats } from './parts.js';
+import { ServerParts, type ServerStats } from './server-parts.js';
 
-/** A server that listens. */
+/** A server that is listening. */
 export interface RunningServer<App> {
   readonly app: App;
-  /** Such as `http://localhost:3000/`. */
+  /** URL of the server, such as `http://localhost:3000/`. */
   readonly url: URL;
   readonly port: number;
   readonly manager: ConnectionManager;
   readonly timers: TimerManager;
-  /** The layers around every request; may be changed while it runs. */
+  /** Middleware around every request; may be changed while the server runs. */
   readonly middlewares: PerformantMiddlewareChain<
     RequestContext,
     RequestContext,
     Response | undefined
   >;
   readonly shutdown: GracefulShutdown;
-  stats(): ServerStats;
-  /** Ends it gracefully; the same promise however often it is called. */
+  snapshot(): ServerStats;
+  /** Shuts the server down gracefully; returns the same promise every time. */
+  close(): Promise<ShutdownResult>;
+  /** The same as `close()`. */
   stop(): Promise<ShutdownResult>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
- * Builds a production server on Elysia and Bun: guarded connections, limits that are enforced, a chain
- * of middleware, typed messages, health, and a graceful end.
+ * Builds a production server on Elysia and Bun: guarded connections, enforced limits, middleware, typed
+ * messages, health endpoints and a graceful shutdown.
  *
  * @example
  * const server = await new ElysiaServerBuilder({ port: 3000, shutdown: { signals: ['SIGTERM'] } })
@@ -74,7 +77,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     readonly hook: ShutdownHook;
     readonly options: { readonly timeoutMs?: number };
   }[] = [];
-  #built: { readonly app: App; readonly parts: Parts } | undefined;
+  #built: { readonly app: App; readonly parts: ServerParts } | undefined;
   #running: Promise<RunningServer<App>> | undefined;
 
   /** @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
@@ -104,17 +107,17 @@ export class ElysiaServerBuilder<App = BaseApp> {
   port(port: number): this {
     return this.#set({ port });
   }
-  /** Sets the address to listen at. */
+  /** Sets the address to listen on. */
   hostname(hostname: string): this {
     return this.#set({ hostname });
   }
-  /** Sets how WebSockets are served; what is not given stays. */
+  /** Sets options of WebSockets; missing ones stay as they are. */
   websocket(websocket: WebSocketOptions): this {
     return this.#set({
       websocket: { ...this.#options.websocket, ...objectOf('websocket', websocket) },
     });
   }
-  /** Sets limits; sections and fields that are not given stay. */
+  /** Sets limits; missing sections and fields stay as they are. */
   limits(limits: ResourceLimitsInput): this {
     resourceLimits(limits);
     const merged: Record<string, unknown> = { ...this.#options.limits };
@@ -126,7 +129,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     }
     return this.#set({ limits: merged });
   }
-  /** Adds a layer around every request. */
+  /** Adds a middleware layer around every request. */
   middleware(item: ServerMiddleware): this {
     return this.#set({ middlewares: [...(this.#options.middlewares ?? []), item] });
   }
@@ -142,46 +145,47 @@ export class ElysiaServerBuilder<App = BaseApp> {
   json(json: JsonLimits): this {
     return this.#set({ json });
   }
-  /** Sets what becomes of a message that those limits refuse. */
+  /** Sets the action for messages that the limits of `json` refuse. */
   onInvalidMessage(onInvalidMessage: NonNullable<MessageOptions['onInvalidMessage']>): this {
     return this.#set({ onInvalidMessage });
   }
-  /** Sets how it ends; what is not given stays. */
+  /** Sets options of the shutdown; missing ones stay as they are. */
   shutdown(shutdown: ShutdownOptions): this {
     return this.#set({
       shutdown: { ...this.#options.shutdown, ...objectOf('shutdown', shutdown) },
     });
   }
-  /** Sets which endpoints there are; what is not given stays. */
+  /** Switches endpoints on or off; missing ones stay as they are. */
   endpoints(endpoints: Endpoints): this {
     return this.#set({
       endpoints: { ...this.#options.endpoints, ...objectOf('endpoints', endpoints) },
     });
   }
-  /** Sets who counts connections and requests, is told what runs, and decides what to shed. */
+  /** Sets the monitor, which counts requests, watches for stalls and decides what to shed. */
   monitor(monitor: ResourceMonitor): this {
     return this.#set({ monitor });
   }
-  /** Sets who counts requests, connections, messages, users and refusals. */
+  /** Sets the metrics, which count requests, connections, messages, users and refusals. */
   metrics(metrics: ProductionMetrics): this {
     return this.#set({ metrics });
   }
-  /** Sets the owner of all timers; the shutdown clears it. */
+  /** Sets the owner of all timers. The shutdown clears its timers. */
   timers(timers: TimerManager): this {
     return this.#set({ timers });
   }
-  /** Sets the page that shows what the server is doing. */
+  /** Sets the live page. */
   page(page: PageOptions): this {
     return this.#set({ page });
   }
-  /** Sets who is told of errors. */
+  /** Sets the function that is called with every error. */
   onError(onError: (error: unknown, where: string) => void): this {
     return this.#set({ onError });
   }
 
   /**
-   * Handles the messages of one type; what the handler returns is sent back.
-   * @param check tells whether a payload is what the handler takes
+   * Handles the messages of one type. The handler's result is sent back.
+   * @param type 1 to 128 characters
+   * @param check returns true for a payload that the handler accepts; default: every payload
    * @throws as `MessageRouter.on`; ERR_CLOSED once built
    */
   on<T = unknown>(
@@ -194,7 +198,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this;
   }
 
-  /** Adds a hook of the shutdown, as `GracefulShutdown.onShutdown`. */
+  /** Adds a shutdown hook, as `GracefulShutdown.onShutdown`. */
   onShutdown(
     name: string,
     hook: ShutdownHook,
@@ -207,7 +211,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this;
   }
 
-  /** Adds routes, plugins, whatever Elysia has; the type of the app goes along. */
+  /** Adds routes and plugins of Elysia; the type of the app goes along. */
   routes<Next>(add: (app: App) => Next): ElysiaServerBuilder<Next> {
     this.#checkOpen();
     if (typeof add !== 'function') throw wrongType('add', add, 'a function');
@@ -215,7 +219,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this as unknown as ElysiaServerBuilder<Next>;
   }
 
-  #build(): { readonly app: App; readonly parts: Parts } {
+  #build(): { readonly app: App; readonly parts: ServerParts } {
     if (this.#built !== undefined) return this.#built;
     const { websocket } = this.#options;
     addHandlers(this.#router, websocket?.handlers);
@@ -226,7 +230,7 @@ export class ElysiaServerBuilder<App = BaseApp> {
       this.#router.otherwise(
         async (connection, message) => void (await handler.message?.(connection, message)),
       );
-    const parts = new Parts(this.#options, this.#router);
+    const parts = new ServerParts(this.#options, this.#router);
     for (const { name, hook, options } of this.#hooks)
       parts.shutdown.onShutdown(name, hook, options);
     let app: unknown = baseApp(parts, this.#options);
@@ -235,15 +239,15 @@ export class ElysiaServerBuilder<App = BaseApp> {
       if (!(app instanceof Elysia))
         throw wrongType('add', app, 'a function that returns an Elysia app');
     } catch (error) {
-      // Nothing of it may stay: neither timers nor listeners of signals.
+      // Releases the timers and signal listeners of a server that cannot be built.
       void parts.shutdown.shutdown('failed to build');
       throw error;
     }
     const made = app;
     parts.shutdown.add(
-      bunPart(
+      bunDrainable(
         'elysia',
-        parts.door,
+        parts.guard,
         () => made.server as BunServer | null,
         async () => {
           if (made.server !== null) await made.stop(true);
@@ -254,14 +258,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
     return this.#built;
   }
 
-  /** The app, which does not listen yet. The same however often it is called. */
+  /** Builds the app without listening; returns the same app every time. */
   build(): App {
     return this.#build().app;
   }
 
   /**
-   * Listens.
-   * @returns the same promise however often it is called; rejects if the port is taken
+   * Builds the app and listens.
+   * @returns the same promise every time; rejects if the port is taken
    */
   start(): Promise<RunningServer<App>> {
     this.#running ??= this.#listen();
@@ -277,19 +281,22 @@ export class ElysiaServerBuilder<App = BaseApp> {
       const { server } = elysia;
       if (server === null || server.port === undefined)
         throw new PortcullisError('ERR_INTERNAL', 'the server does not listen');
+      const stop = (): Promise<ShutdownResult> => parts.shutdown.shutdown('stop');
       return {
         app,
         url: server.url,
         port: server.port,
-        manager: parts.door.manager,
+        manager: parts.guard.manager,
         timers: parts.timers,
         middlewares: parts.chain,
         shutdown: parts.shutdown,
-        stats: () => parts.stats(),
-        stop: () => parts.shutdown.shutdown('stop'),
+        snapshot: () => parts.snapshot(),
+        close: stop,
+        stop,
+        [Symbol.asyncDispose]: async () => void (await stop()),
       };
     } catch (error) {
-      // It never came up: nothing of it may stay.
+      // Releases the timers and signal listeners of a server that never listened.
       await parts.shutdown.shutdown('failed to start');
       throw error;
     }

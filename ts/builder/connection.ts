@@ -1,14 +1,15 @@
-/** A connection, as handlers of messages see it. */
-import type { ConnectionMetadata, ManagedConnection } from '../connection.js';
-import { MessageRouter, type Outgoing } from '../messages.js';
-import type { TypedWebSocketConnection } from '../types.js';
+/** A connection, as message handlers see it. */
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionMetadata } from '../connections/metadata.js';
+import { envelopeOf, type Outgoing } from '../messages/envelope.js';
+import type { TypedWebSocketConnection } from '../messages/types.js';
 
-/** A connection, as handlers of messages see it. */
+/** A connection, as message handlers see it. */
 export interface ServerConnection extends TypedWebSocketConnection<ManagedConnection['socket']> {
   readonly userId: string | undefined;
-  /** Sends a message in its envelope; `false` if it was dropped. */
+  /** Sends a message in its envelope; returns `false` if the host dropped it. */
   send(message: Outgoing): boolean;
-  /** Closes it: 1000, unless told otherwise. */
+  /** Closes the connection. Default code 1000. */
   close(code?: number, reason?: string): void;
 }
 
@@ -53,7 +54,7 @@ export class Connection implements ServerConnection {
     return this.#connection.bytesSent;
   }
   send(message: Outgoing): boolean {
-    return sendText(this.socket, JSON.stringify(MessageRouter.envelope(message)));
+    return sendText(this.socket, JSON.stringify(envelopeOf(message)));
   }
   close(code?: number, reason?: string): void {
     this.#connection.close(code, reason);

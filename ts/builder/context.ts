@@ -1,25 +1,25 @@
-/** What runs around one request of the server, and what becomes of its response. */
-import { responseOf, signalOf } from '../fetching.js';
+/** Context of the middleware around one request, and the settings that it puts on the response. */
+import { answerWith } from '../http/answer.js';
+import { responseOf, signalOf } from '../http/fetch.js';
 import type { MiddlewareItem } from '../middleware/contract.js';
-import { answerWith } from '../requests.js';
 
-/** Headers by name. Cookies, one or several, are added to those that the response has; all others take the place of what it has. */
+/** Headers by name. Cookies are added to those of the response; all other headers replace those of the response. */
 export type HeadersToSet = Record<string, string> & { 'set-cookie'?: string | readonly string[] };
 
-/** What runs around a request: middleware reads and sets it. */
+/** Context of a request, which middleware reads and sets. */
 export interface RequestContext {
   readonly request: Request;
-  /** Put on the response, whoever makes it. */
+  /** Status and headers for the response, from any layer. */
   readonly set: { status?: number | undefined; readonly headers: HeadersToSet };
-  /** The response so far: what the route made, or what a layer gives instead of calling `next`. */
+  /** Response so far: that of the route, or of a layer that does not call `next`. */
   response: Response | undefined;
-  /** Aborts when the request's time is over, its client gone or the server forced down. */
+  /** Aborts at the request's timeout, when its client is gone, and when the server is forced down. */
   signal: AbortSignal;
-  /** For whatever layers and routes hand to each other; routes find it as `requestContext.store`. */
+  /** Values that layers and routes share; routes see it as `requestContext.store`. */
   readonly store: Record<string, unknown>;
 }
 
-/** A layer around every request. It may answer by itself: by returning a response, or setting `context.response`. */
+/** A middleware layer around every request. It answers by returning a response or setting `context.response`. */
 export type ServerMiddleware = MiddlewareItem<RequestContext, Response | undefined>;
 
 export class Context implements RequestContext {
@@ -27,14 +27,14 @@ export class Context implements RequestContext {
   readonly set: { status?: number | undefined; readonly headers: HeadersToSet } = { headers: {} };
   response: Response | undefined;
   readonly store: Record<string, unknown> = {};
-  /** What a route has thrown: of an error nobody meant for the client, its message. */
+  /** Message of an error that a route threw and that is not meant for the client. */
   thrown: string | undefined;
   #signal: AbortSignal | undefined;
 
   constructor(request: Request) {
     this.request = request;
   }
-  // Made when it is first asked for.
+  // Made on first use.
   get signal(): AbortSignal {
     return (this.#signal ??= signalOf(this.request));
   }
@@ -47,10 +47,10 @@ export const internalError = (): Response =>
   responseOf(answerWith(500, { code: 'internal_error', message: 'Internal error' }));
 
 /**
- * An answer of the server's own in the place of Elysia's, which tells clients the message of what a route has thrown.
- * There is no later place for it: a hook that answers takes the word from the application's own.
+ * Replaces Elysia's answer to an error, which would show the error's message to the client. This is the last
+ * place for it: an `onError` hook of ours that answers would run in the place of the application's own hook.
  */
-export function hushed(
+export function sanitized(
   { thrown }: Context,
   response: Response | undefined,
 ): Response | undefined | Promise<Response> {
@@ -59,13 +59,13 @@ export function hushed(
   return told.then((text) => (text === thrown ? internalError() : response));
 }
 
-/** Puts what layers have set on a response; an upgrade has none. */
+/** Returns a response with the status and headers that layers have set; an upgrade has no response. */
 export function settings(context: Context, response: Response | undefined): Response | undefined {
   if (response === undefined) return undefined;
   const { status, headers } = context.set;
   const all = Object.entries(headers) as [string, string | readonly string[]][];
   const isCookie = (name: string): boolean => name.toLowerCase() === 'set-cookie';
-  // Cookies are added: a response that a layer gives again and again must not gather those of everybody.
+  // Cookies are added to a copy: a response that a layer returns for many requests would gather all their cookies.
   const isChanged =
     (status !== undefined && status !== response.status) || all.some(([name]) => isCookie(name));
   const told = isChanged

@@ -1,85 +1,87 @@
-/** Options of a server, checked. */
-import { type BearerVerifier, type TokenAuth, authOptions } from '../auth.js';
-import { trustOf } from '../door.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { ProductionMetrics } from '../kpi/metrics.js';
-import { MessageGate, type MessageOptions } from '../message-gate.js';
-import { type MessageHandler, MessageRouter } from '../messages.js';
+/** Options of a whole server, and their checks. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
+import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
+import { trustedProxiesOf } from '../guard/options.js';
+import { type MessageHandler, MessageRouter } from '../messages/router.js';
+import type { TypedWebSocketHandler } from '../messages/types.js';
+import { ProductionMetrics } from '../metrics/metrics.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
-import { type PageOptions, checkedPage } from '../page/live-page.js';
-import { type ResourceLimitsInput, resourceLimits } from '../resource-limits.js';
-import { ResourceMonitor } from '../resources.js';
+import { checkedPage, type PageOptions } from '../page/live-page.js';
+import { resourceLimits, type ResourceLimitsInput } from '../resources/limits.js';
+import { ResourceMonitor } from '../resources/monitor.js';
 import type { ShutdownOptions } from '../shutdown/options.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
-import type { TokenVerifier } from '../tokens.js';
-import type { TypedWebSocketHandler } from '../types.js';
-import type { JsonLimits } from '../validators/json.js';
+import type { TokenVerifier } from '../tokens/verifier.js';
+import type { JsonLimits } from '../validators/json-limits.js';
 import type { ServerConnection } from './connection.js';
 import type { RequestContext, ServerMiddleware } from './context.js';
 
-/** How WebSockets are served. */
+/** Options of the WebSocket route. */
 export interface WebSocketOptions {
-  /** Default `true`. */
+  /** Whether there is a WebSocket route. Default `true`. */
   readonly enabled?: boolean | undefined;
-  /** Default `/ws`. */
+  /** Path of the route. Default `/ws`. */
   readonly path?: string | undefined;
   /**
-   * Handlers by the type of their messages, as `.on(type, handle)` sets them:
+   * Handlers by message type, as `.on(type, handle)` sets them:
    * `{ say: (connection, message: TypedWebSocketMessage<{ text: string }>) => … }`.
    */
   readonly handlers?: Readonly<Record<string, MessageHandler<never, ServerConnection>>> | undefined;
-  /** Told of every connection; its `message` gets the types that have no handler of their own. */
+  /** Handler of every connection; its `message` gets the types without a handler of their own. */
   readonly handler?: TypedWebSocketHandler | undefined;
-  /** What a message that cannot be handled brings its sender: an answer of type `error`, or also a close with 1007. Default `reply`. */
+  /** Answer to a message that cannot be handled: `reply` sends a message of type `error`, `close` also closes with 1007. Default `reply`. */
   readonly onInvalid?: 'reply' | 'close' | undefined;
 }
 
-/** Which endpoints there are; each by default. */
+/** Endpoints that the server answers itself. */
 export interface Endpoints {
-  /** `GET /health/live`: 200 as long as there is a process. */
+  /** `GET /health/live`: 200 while the process lives. Default `true`. */
   readonly live?: boolean | undefined;
-  /** `GET /health/ready`: 200, or 503 with problem details. */
+  /** `GET /health/ready`: 200, or 503 with problem details. Default `true`. */
   readonly ready?: boolean | undefined;
-  /** `GET /stats`: counts of connections, requests, messages. */
+  /** `GET /stats`: counts of connections, requests and messages. Default `true`. */
   readonly stats?: boolean | undefined;
 }
 
-/** Options of a server. */
+/** Options of a whole server. */
 export interface ServerOptions {
-  /** 0 to 65535; 0 picks a free one. Default 3000. */
+  /** Port: 0 to 65535; 0 picks a free one. Default 3000. */
   readonly port?: number | undefined;
-  /** The address to listen at. Default: all. */
+  /** Address to listen on. Default: all addresses. */
   readonly hostname?: string | undefined;
-  /** How WebSockets are served. Default: at `/ws`, with `ping` answered. */
+  /** WebSocket route. Default: `/ws`, which answers `ping`. */
   readonly websocket?: WebSocketOptions | undefined;
-  /** Those that are missing have their defaults. `memory` makes a `ResourceMonitor` that watches it, unless `monitor` is given, which has its own. */
+  /** Limits; missing ones have their defaults. `memory` makes a `ResourceMonitor`, unless `monitor` is given. */
   readonly limits?: ResourceLimitsInput | undefined;
-  /** Layers around every request, upgrades too. */
+  /** Middleware around every request, upgrades included. */
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
-  /** Verifies the token of every upgrade, as for the guard, or with any verifier of bearer tokens; its `sub` becomes the user. Default: nobody is asked. */
+  /** Verifies the token of every upgrade, as the guard's option, or with any other verifier; its `sub` is the user. Default: clients need no token. */
   readonly auth?: TokenVerifier | TokenAuth | BearerVerifier | undefined;
-  /** Counts connections and requests, is told what runs, and decides what to shed. Health endpoints are never shed. */
+  /** Counts requests, watches for stalls and decides what to shed. Health endpoints are never shed. */
   readonly monitor?: ResourceMonitor | undefined;
   /** Counts requests, connections, messages, users and refusals. */
   readonly metrics?: ProductionMetrics | undefined;
-  /** As for the guard. */
+  /** Networks or addresses of your own proxies, as the guard's option. */
   readonly trustedProxies?: readonly string[] | undefined;
-  /** As for the guard: judges every message before it is parsed. Default: the size alone is limited. */
+  /** Limits of messages as JSON, as the guard's option. Default: only the size is limited. */
   readonly json?: JsonLimits | undefined;
-  /** As for the guard: what becomes of a message that `json` refuses. Default `close`. */
+  /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
-  /** How it ends. Default: as in `ShutdownOptions`, by no signal. */
-  readonly shutdown?: ShutdownOptions | undefined;
-  /** Which endpoints there are; neither limited, shed nor counted by `metrics`. Default: all. */
+  /** Options of the shutdown. Default: those of `ShutdownOptions`, without signals. */
+  readonly shutdown?: Omit<ShutdownOptions, 'timers'> | undefined;
+  /** Endpoints, which are never limited, shed or counted. Default: all. */
   readonly endpoints?: Endpoints | undefined;
-  /** A page that shows what the server is doing, with its chain of middleware. Default: none. */
+  /** Live page, with the server's middleware. Default: none. */
   readonly page?: PageOptions | undefined;
-  /** Owner of all timers. Default: a new one. The shutdown clears it. */
+  /** Owner of all timers, which the shutdown clears. Default: a new one. */
   readonly timers?: TimerManager | undefined;
   /**
-   * Told what middleware, routes, handlers of messages and hooks have thrown. The client is told nothing of it: it gets 500 and
-   * `internal_error`, unless a hook `onError` of your routes answers, with another text than the error's own. Default: `console.error`.
+   * Called with each error of middleware, routes, message handlers and hooks. The client gets 500 and
+   * `internal_error`, unless an `onError` hook of your routes answers with a text other than the error's own.
+   * Default: `console.error`.
    */
   readonly onError?: ((error: unknown, where: string) => void) | undefined;
 }
@@ -132,16 +134,16 @@ export function checkOptions(options: ServerOptions): void {
     throw wrongType('metrics', metrics, 'a ProductionMetrics');
   if (onError !== undefined && typeof onError !== 'function')
     throw wrongType('onError', onError, 'a function');
-  // What is wrong is said here, and not when the server is built.
+  // Checks nested options now, so that errors show here and not when the server is built.
   if (middlewares !== undefined)
     void new PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>(
       middlewares,
       new TimerManager(),
     );
   if (shutdown !== undefined)
-    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).removeSignals();
-  if (options.trustedProxies !== undefined) trustOf(options.trustedProxies);
-  void new MessageGate(options);
+    new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
+  if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
+  void new JsonMessageFilter(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);
   if (options.page !== undefined) checkedPage(options.page);
@@ -169,7 +171,7 @@ export function addHandlers(
   router: MessageRouter<ServerConnection>,
   handlers: WebSocketOptions['handlers'],
 ): void {
-  // Their payloads are promises of the client's: whoever wants them checked says `.on(type, handle, check)`.
+  // Their payloads are unchecked: `.on(type, handle, check)` checks them.
   for (const [type, handle] of Object.entries(handlers ?? {}))
     router.on(type, handle as MessageHandler<unknown, ServerConnection>);
 }

@@ -1,20 +1,24 @@
-/** Who asks for a seat, and what comes of it: a lease, a connection, a refusal. */
-import { ID_MAX, type ManagedConnection, type ManagedSocket, checkedUser } from '../connection.js';
-import { wrongType } from '../errors.js';
-import type { Refusal, RefusalCode } from '../limits.js';
+/** Outcomes of an admission: a lease or a connection. */
+import { wrongType } from '../base/errors.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { Refusal, RefusalCode } from './refusal.js';
 
-/** A seat held before the connection opens. */
+/** A seat that is held before its connection opens. */
 export interface Lease {
   readonly success: true;
+  /** The seat, as one number: generation of the slot * 2^22 + slot. */
   readonly handle: number;
+  /** Address that the seat was taken for. */
   readonly ip: string;
+  /** User that the seat was taken for, if any. */
   readonly userId: string | undefined;
 }
 
-/** Knows whose it is: another manager may have the same slot. */
+/** A lease that remembers its manager: the handle alone could be another manager's. @internal */
 export class HeldLease implements Lease {
   readonly success = true;
   readonly #owner: object;
+
   constructor(
     owner: object,
     readonly handle: number,
@@ -23,13 +27,21 @@ export class HeldLease implements Lease {
   ) {
     this.#owner = owner;
   }
-  /** Neither a copy nor a Proxy passes. */
+
+  /** True for a lease of `owner`; a copy and a Proxy lack the private field and fail. */
   static isOf(lease: unknown, owner: object): lease is HeldLease {
     return typeof lease === 'object' && lease !== null && #owner in lease && lease.#owner === owner;
   }
 }
 
-/** The answer of `addConnection` and `commit`. */
+/** Returns the lease if `owner` gave it. @throws ERR_INVALID_ARG_TYPE before any seat is touched @internal */
+export function checkedLease(lease: unknown, owner: object): Lease {
+  if (!HeldLease.isOf(lease, owner))
+    throw wrongType('lease', lease, 'a lease that this manager gave');
+  return lease;
+}
+
+/** Outcome of `addConnection` and `commit`: a connection, or a refusal. */
 export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
   | {
       readonly success: true;
@@ -40,10 +52,14 @@ export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
     }
   | (Refusal & { readonly connection?: undefined });
 
-/** Whether a refusal of that code may be lifted by the end of `present`. */
-export function givesWay(
-  code: RefusalCode | undefined,
-  present: ManagedConnection,
+/**
+ * True if closing `present` may free the seat that a newcomer was refused with `code`: the limits in
+ * all always, those of an address or user if both have the same one, rates never.
+ * @internal
+ */
+export function mayFreeSeat(
+  code: RefusalCode,
+  present: { readonly ip: string; readonly userId: string | undefined },
   ip: string,
   user: string | undefined,
 ): boolean {
@@ -61,29 +77,4 @@ export function givesWay(
     default:
       return false;
   }
-}
-
-export function checkedOptionalUser(userId: string | undefined): string | undefined {
-  return userId === undefined || userId === '' ? undefined : checkedUser(userId);
-}
-
-/** All of a lease is checked before its seat is touched. */
-export function checkedLease(lease: unknown, owner: object): Lease {
-  if (!HeldLease.isOf(lease, owner))
-    throw wrongType('lease', lease, 'a lease that this manager gave');
-  return lease;
-}
-
-export function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
-  if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX)
-    throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
-  if (
-    typeof socket !== 'object' ||
-    socket === null ||
-    typeof (socket as Partial<ManagedSocket>).close !== 'function'
-  ) {
-    throw wrongType('socket', socket, 'an object with a close() method');
-  }
-  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null))
-    throw wrongType('metadata', metadata, 'an object');
 }

@@ -1,22 +1,23 @@
-/** The connections of each user, in the order in which they came. */
-import type { ManagedConnection, ManagedSocket } from '../connection.js';
+/** The connections of each user, oldest first. */
 
-/** Kept for `closeOldest` only. */
-export class ByUser<S extends ManagedSocket> {
-  readonly #present = new Map<string, Set<ManagedConnection<S>>>();
+/** Finds the oldest connection of a user. Kept only with `onFull: 'closeOldest'`. @internal */
+export class ByUser<C> {
+  readonly #connections = new Map<string, Set<C>>();
 
-  add(userId: string, connection: ManagedConnection<S>): void {
-    const present = this.#present.get(userId);
-    if (present === undefined) this.#present.set(userId, new Set([connection]));
+  add(userId: string, connection: C): void {
+    const present = this.#connections.get(userId);
+    if (present === undefined) this.#connections.set(userId, new Set([connection]));
     else present.add(connection);
   }
 
-  remove(userId: string, connection: ManagedConnection<S>): void {
-    const present = this.#present.get(userId);
-    if (present?.delete(connection) === true && present.size === 0) this.#present.delete(userId);
+  remove(userId: string, connection: C): void {
+    const present = this.#connections.get(userId);
+    if (present?.delete(connection) === true && present.size === 0)
+      this.#connections.delete(userId);
   }
 
-  oldest(userId: string): ManagedConnection<S> | undefined {
-    return this.#present.get(userId)?.values().next().value;
+  /** Returns the connection that was added first of those that are left. */
+  oldest(userId: string): C | undefined {
+    return this.#connections.get(userId)?.values().next().value;
   }
 }

@@ -1,390 +1,234 @@
 /**
- * Admission, the live connections, and the sweep that closes the quiet ones. One file and one class: a seat, a slot's columns,
- * the ids and the core's table change together, in steps that no callback may come between.
+ * The connection manager: admission, the end of connections, limits and counts. It stands on
+ * `seats.ts` (the core's table), `live-connections.ts`, `sweep.ts` (idle connections),
+ * `socket-closer.ts` and `refusal.ts`.
+ *
+ * A closed socket and a hook are the application's code and may call back into the manager. So every
+ * step leaves seats, slots and ids in agreement before it closes a socket or calls a hook, and looks
+ * again afterwards. Long for its doc comments: it is the public class.
  */
-import { createConnections } from '../native.js';
-import { hostClock } from '../clock.js';
-import {
-  Gate,
-  type Keeper,
-  ManagedConnection,
-  type ManagedSocket,
-  type MetadataInput,
-  SEGMENT,
-  SEGMENT_BITS,
-  Segment,
-  TICK_MAX_MS,
-} from '../connection.js';
-import { TEXT_MAX, crossing, isPlain, v4Of } from '../crossing.js';
-import { PortcullisError, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { Hooks } from '../hooks.js';
-import { IdIndex, hashOf } from '../ids.js';
-import {
-  type ConnectionLimits,
-  NATIVE_CODES,
-  NEVER,
-  REASONS,
-  type RateAction,
-  type Refusal,
-  type RefusalCode,
-  TIME_MAX_MS,
-  checkedLimits,
-  checkedMeter,
-  frozenLimits,
-} from '../limits.js';
-import type { ResourceMonitor } from '../resources.js';
-import type { TimerHandle } from '../timers/handle.js';
-import { TimerManager } from '../timers/manager.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
+import { parseIpv4 } from '../native/strings.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
+import type { TimerManager } from '../timers/manager.js';
 import {
   type AdmissionResult,
+  checkedLease,
   HeldLease,
   type Lease,
-  checkConnection,
-  checkedLease,
-  checkedOptionalUser,
-  givesWay,
+  mayFreeSeat,
 } from './admission.js';
-import { ByUser } from './by-user.js';
-import { Endings } from './endings.js';
-import { LiveView } from './live-view.js';
-import { LoopTime } from './loop-time.js';
-import { type ConnectionManagerOptions, checkedOptions } from './options.js';
+import { checkConnection, checkedOptionalUser } from './arguments.js';
+import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { hashOf } from './id-index.js';
+import {
+  checkedLimits,
+  CLEANUP_INTERVAL_MS,
+  type ConnectionLimits,
+  frozenLimits,
+} from './limits.js';
+import { LiveConnections } from './live-connections.js';
+import { LoopClock } from './loop-clock.js';
+import { type ExceededRate, MessageRateLimiter } from './message-rate.js';
+import type { MetadataInput } from './metadata.js';
+import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
+import type { ConnectionOwner } from './owner.js';
+import { checkedMessageRate, type RateAction } from './rates.js';
+import { type Refusal, Refusals } from './refusal.js';
+import { refusalCodeOf, Seats, SLOTS_MAX, USER_LIMIT } from './seats.js';
+import { SocketCloser } from './socket-closer.js';
+import type { ConnectionStats } from './stats.js';
+import { Sweep } from './sweep.js';
 
-/** Counts at one moment. The first four are those of the index, which managers of one name share. */
-export interface ConnectionStats {
-  readonly totalConnections: number;
-  /** Addresses with a connection. */
-  readonly connectionsByIp: number;
-  /** Users with a connection. */
-  readonly connectionsByUser: number;
-  readonly anonymousConnections: number;
-  /** Connections this manager has admitted. */
-  readonly admitted: number;
-  /** Refusals of this manager by their code; codes that never came up are absent. */
-  readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
-  /** Connections this manager has closed because they were quiet. */
-  readonly evicted: number;
-  /** Messages over a rate, whatever was done with them. */
-  readonly messagesOverRate: number;
-  /** A frozen copy. */
-  readonly limits: Readonly<ConnectionLimits>;
-}
-
-/** Leases are looked after no more often than this. */
-const LEASE_SWEEP_MIN_MS = 100;
-
-const SLOTS_MAX = 2 ** 22;
-const FULL = -100;
-const NEED_TIME = -101;
+// Answers of `#take`, besides those of the core.
 const OVERLOAD = -102;
-/** Slots left before the core is called for them. */
-const LEFT_MAX = 64;
-/** Evictions in one turn. */
-const EVICT_BATCH = 64;
-const REPLACED = 4001;
+const CLOSED = -103;
+
+const REPLACED_CODE = 4001;
 const REPLACED_REASON = 'Replaced by a newer connection';
-const RETRY_MS = 1000;
-
-type NativeTable = ReturnType<typeof createConnections>;
-
-function openTable(name: string | undefined, numbers: number[]): NativeTable {
-  try {
-    return createConnections(name, numbers);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (message.startsWith('ERR_LIMITS_CONFLICT: '))
-      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(21), { field: 'name' });
-    throw error;
-  }
-}
 
 /**
- * Decides who may connect, counts what connections do, and closes those that have gone quiet.
+ * Decides who may connect, counts the traffic of connections, and closes the idle ones.
  *
- * Every limit is checked and taken in one step. Idle time is the loop's own: a process that was
- * stopped does not find its clients idle. Nobody is closed early, and at most `cleanupIntervalMs`
- * and a few ticks late.
+ * Every limit is checked and every seat taken in one step. Idle time is event-loop time: a stalled
+ * or stopped process does not find its clients idle. No connection is closed early, and none later
+ * than `cleanupIntervalMs` and a few ticks.
  *
  * @example
- * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 }, new TimerManager());
+ * const manager = new ConnectionManager({ maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 });
  * const result = manager.addConnection('c1', socket, '192.0.2.1', 'user-1');
  * if (!result.success) socket.close(1013, result.reason);
  */
 export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #timers: TimerManager;
-  readonly #table: NativeTable;
-  readonly #scratch = new Float64Array(EVICT_BATCH);
-  readonly #text = new Uint16Array(TEXT_MAX);
-  /** Slots left since the last call of the core, which gives their seats back first; the count is in front. */
-  readonly #left = new Uint32Array(1 + LEFT_MAX);
-  readonly #segments: Segment[] = [];
-  readonly #ids = new IdIndex(this.#segments);
-  readonly #byUser: ByUser<S> | undefined;
-  readonly #keeper: Keeper & { gate: Gate | undefined };
-  readonly #options: ConnectionManagerOptions<S>;
+  readonly #options: CheckedOptions<S>;
+  /** Asked before every admission. */
+  readonly #monitor: ResourceMonitor | undefined;
+  readonly #seats: Seats<ManagedConnection<S>>;
+  readonly #live: LiveConnections<S>;
+  readonly #owner: ConnectionOwner<ManagedConnection<S>> & {
+    messageRate: MessageRateLimiter | undefined;
+  };
   readonly #hooks = new Hooks();
-  readonly #isNamed: boolean;
-  readonly #leaseTimeoutMs: number;
-  readonly #refused: Partial<Record<RefusalCode, number>> = {};
+  readonly #refusals: Refusals;
+  readonly #closer: SocketCloser;
+  readonly #sweep: Sweep<ManagedConnection<S>>;
+  #limits: Readonly<ConnectionLimits>;
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
-  /** For how long the newcomer that was refused last is to stay away. */
-  #shedMs = 0;
-  readonly #endings: Endings;
-  /** Sockets closed so far: each may have called back. */
+  /** Sockets closed so far: each of them may have called back. */
   #closes = 0;
-  #limits: Readonly<ConnectionLimits>;
-  /** Added to the timers' time for connect rates: threads that share a name share a clock. */
-  readonly #epochMs: number;
-  #timeoutMs = NEVER;
-  readonly #loop: LoopTime;
-  #sweepMs = 0;
-  #tick: TimerHandle | undefined;
-  #cleanup: TimerHandle | undefined;
-  /** Whether the latest batch ended before the last slot. */
-  #isMidway = false;
+  /** Retry time of the latest refusal for short memory, ms. */
+  #shedMs = 0;
   #isClosed = false;
-  /** The live connections, by id: a view that cannot be written to. Iterates in no order of arrival. */
-  readonly connections: ReadonlyMap<string, ManagedConnection<S>> = new LiveView(
-    this.#ids,
-    this.#segments,
-  );
-  /** What all connections have received and sent: messages, bytes, messages, bytes. @internal */
+  /** The live connections by id: a read-only view, iterated in the order of slots. */
+  readonly connections: ReadonlyMap<string, ManagedConnection<S>>;
+  /** Messages and bytes received, messages and bytes sent: sums over all connections. @internal */
   readonly traffic = new Float64Array(4);
-  /** Told of the user of every connection that opens or logs in. @internal */
+  /** Called with the user of every connection that opens or logs in. @internal */
   readonly userListeners = new Set<(userId: string) => void>();
 
   /**
-   * @param limits what may be; see `ConnectionLimits`
-   * @param timerManager owns the two timers of this manager; its `cleanup()` ends idle eviction
+   * @param limits see `ConnectionLimits`
    * @param options see `ConnectionManagerOptions`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT when an
-   * index of that name is open that was first opened with other limits
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_LIMITS_CONFLICT if the
+   * index of that name is open with other limits; ERR_CLOSED for strict timers that are closed
+   */
+  constructor(limits: ConnectionLimits, options?: ConnectionManagerOptions<S>);
+  /**
+   * The same with the timers in front. Timers in the options as well are ERR_INVALID_ARG_TYPE.
+   * @param limits see `ConnectionLimits`
+   * @param timerManager owner of the manager's timers; once it is closed, idle eviction has ended
+   * @param options see `ConnectionManagerOptions`
    */
   constructor(
     limits: ConnectionLimits,
     timerManager: TimerManager,
-    options: ConnectionManagerOptions<S> = {},
+    options?: ConnectionManagerOptions<S>,
+  );
+  constructor(
+    limits: ConnectionLimits,
+    second?: TimerManager | ConnectionManagerOptions<S>,
+    third?: ConnectionManagerOptions<S>,
   ) {
     this.#limits = frozenLimits(limits);
     const numbers = checkedLimits(this.#limits);
-    if (!(timerManager instanceof TimerManager))
-      throw wrongType('timerManager', timerManager, 'a TimerManager');
-    const given = checkedOptions(options);
+    const given = checkedArguments(second, third);
     this.#options = given;
-    this.#leaseTimeoutMs = wholeNumber(
-      'leaseTimeoutMs',
-      given.leaseTimeoutMs,
-      1,
-      TIME_MAX_MS,
-      10_000,
-    );
-    this.#endings = new Endings(
-      timerManager,
-      wholeNumber('closeTimeoutMs', given.closeTimeoutMs, 1, TIME_MAX_MS, 5000),
-    );
-    this.#isNamed = given.name !== undefined;
-    this.#timers = timerManager;
-    this.#byUser = given.onFull === 'closeOldest' ? new ByUser() : undefined;
-    const { driver } = timerManager;
-    const loop = new LoopTime(driver);
-    this.#loop = loop;
-    this.#table = openTable(given.name, numbers);
-    this.#table.share(this.#scratch, this.#text, this.#left);
-    this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
-    this.#keeper = {
+    this.#monitor = given.monitor;
+    this.#timers = given.timers;
+    this.#refusals = new Refusals(this.#hooks, given.onRefuse);
+    this.#closer = new SocketCloser(given.timers, given.closeTimeoutMs);
+    const { driver } = given.timers;
+    const loop = new LoopClock(driver);
+    this.#owner = {
       traffic: this.traffic,
-      gate: undefined,
+      messageRate: undefined,
       loopNow: () => loop.now(),
-      nowMs: () => timerManager.driver.now(),
-      bindConnection: (connection, slot, userId) =>
-        this.#bind(connection as unknown as ManagedConnection<S>, slot, userId),
-      closeConnection: (connection, code, reason) =>
-        void this.#close(connection as unknown as ManagedConnection<S>, code, reason),
-      rateExceeded: (connection, meter, action) =>
-        this.#rateExceeded(connection as unknown as ManagedConnection<S>, meter, action),
+      nowMs: () => driver.now(),
+      bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
+      closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
+      rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
     };
+    this.#seats = new Seats(given.name, numbers, this.#owner, driver, loop);
+    this.#live = new LiveConnections(this.#seats, given.closesOldest);
+    this.connections = this.#live.view;
+    this.#sweep = new Sweep(given.timers, this.#seats, loop, given.leaseTimeoutMs, (connection) =>
+      this.#evict(connection),
+    );
     try {
-      this.#apply();
-      given.monitor?.attach(this as unknown as ConnectionManager);
+      this.#applyLimits();
+      this.#monitor?.attach(this);
     } catch (error) {
-      // Strict timers that were cleaned up, a monitor that was stopped: neither name nor timers stay taken.
-      this.#tick?.close();
-      this.#cleanup?.close();
-      this.#table.close();
+      // Strict timers or a monitor that are closed: neither the name nor timers may stay taken.
+      this.#sweep.close();
+      this.#seats.close();
       throw error;
     }
   }
 
-  /** Puts the limits into effect that JavaScript keeps. */
-  #apply(): void {
-    const {
-      connectionTimeoutMs: timeout = Infinity,
-      cleanupIntervalMs = 5000,
-      messageRate,
-      byteRate,
-    } = this.#limits;
-    const [messages, bytes] = [
-      checkedMeter('messageRate', messageRate),
-      checkedMeter('byteRate', byteRate),
-    ];
-    // What was spent at another rate means nothing at this one.
-    for (const segment of this.#segments) segment.arrivals?.fill(0);
-    this.#keeper.gate =
-      messages === undefined && bytes === undefined ? undefined : new Gate(messages, bytes);
-    this.#timeoutMs = timeout === Infinity ? NEVER : timeout;
-    // What has passed is booked at the old tick. The timers go on where they can: limits that change
-    // often must not put off the sweep.
-    this.#advance();
-    const tickMs = Math.min(TICK_MAX_MS, Math.max(5, Math.ceil(timeout / 64)));
-    this.#loop.allow(tickMs);
-    // Once the timers were cleaned up, idle eviction has ended.
-    if (this.#tick !== undefined && !this.#timers.isOpen()) return;
-    if (this.#tick === undefined || tickMs !== this.#loop.tickMs) {
-      this.#loop.tickMs = tickMs;
-      this.#tick?.close();
-      this.#tick = this.#timers.setInterval(() => this.#advance(), {
-        delayMs: tickMs,
-        ref: false,
-        name: 'connections.tick',
-      });
-    }
-    // Leases end at a sweep, too.
-    const sweepMs = Math.min(cleanupIntervalMs, Math.max(LEASE_SWEEP_MIN_MS, this.#leaseTimeoutMs));
-    if (this.#cleanup === undefined || sweepMs !== this.#sweepMs) {
-      this.#sweepMs = sweepMs;
-      this.#cleanup?.close();
-      this.#cleanup = this.#timers.setInterval(() => this.#sweep(true), {
-        delayMs: sweepMs,
-        ref: false,
-        name: 'connections.cleanup',
-      });
-    }
-  }
-
-  #advance(): void {
-    const ticked = this.#loop.tick();
-    for (const segment of this.#segments) segment.stamps[SEGMENT] = ticked;
+  /** Puts the limits into effect that JavaScript enforces. */
+  #applyLimits(): void {
+    const limits = this.#limits;
+    const messages = checkedMessageRate('messageRate', limits.messageRate);
+    const bytes = checkedMessageRate('byteRate', limits.byteRate);
+    // Arrival times of the old rates mean nothing to the new ones.
+    for (const segment of this.#seats.segments) segment.forgetArrivals();
+    this.#owner.messageRate =
+      messages === undefined && bytes === undefined
+        ? undefined
+        : new MessageRateLimiter(messages, bytes);
+    this.#sweep.setLimits(
+      limits.connectionTimeoutMs ?? Infinity,
+      limits.cleanupIntervalMs ?? CLEANUP_INTERVAL_MS,
+    );
   }
 
   /**
-   * Takes a seat for a connection that is to open, in all counts or none.
-   * @param ip the client's address, in any usual notation; what is none counts as unknown
-   * @param userId the user, if known; an empty one is none
+   * Takes a seat for a connection before it opens, in all counts or in none.
+   * @param ip address of the client, in any usual notation; anything else counts as unknown
+   * @param userId the user, if known: up to 1024 characters, empty for none
    * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
    * @throws ERR_INVALID_ARG_TYPE
+   * @example
+   * const lease = manager.reserve(ip);
+   * if (!lease.success) return refuse(503, lease.reason);
+   * upgrade((socket) => manager.commit(lease, id, socket));
    */
   reserve(ip: string, userId?: string): Lease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
-    const handle = this.#admit(this.#table.reserve, ip, v4Of(ip), user);
-    return handle < 0 ? this.#refusal(handle, ip, user) : new HeldLease(this, handle, ip, user);
+    const handle = this.#take(true, ip, parseIpv4(ip), user);
+    return handle < 0 ? this.#refuse(handle, ip, user) : new HeldLease(this, handle, ip, user);
   }
 
-  /** Calls the core; a handle, or what it refused with. */
-  #admit(take: NativeTable['reserve'], ip: string, v4: number, user: string | undefined): number {
-    if (this.#isClosed) return 0 - NATIVE_CODES.length - 1;
-    if (this.#options.monitor !== undefined && (this.#shedMs = this.#options.monitor.shedMs()) > 0)
-      return OVERLOAD;
-    const where = v4 < 0 ? ip : v4;
-    const who = user === undefined ? undefined : crossing(user, this.#text);
-    const loopNow = this.#loop.ticked;
-    let handle = take(where, who, loopNow);
-    if (handle >= 0) return handle;
-    if (handle === FULL && this.#grow()) handle = take(where, who, loopNow);
-    let now: number | undefined;
-    // Only a rate needs the time, and reading it costs: the core asks for it.
-    if (handle === NEED_TIME) {
-      now = this.#timers.driver.now() + this.#epochMs;
-      // Crossed again: a clock of the user's may have admitted others meanwhile.
-      handle = take(
-        where,
-        user === undefined ? undefined : crossing(user, this.#text),
-        loopNow,
-        now,
-      );
-    }
-    if (
-      this.#byUser !== undefined &&
-      user !== undefined &&
-      NATIVE_CODES[-handle - 1] === 'user_limit' &&
-      this.#closeOldest(user)
-    ) {
-      // Once more: the socket that was closed may have called back and admitted others.
-      handle = take(where, crossing(user, this.#text), loopNow, now);
-    }
-    return handle;
+  /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */
+  #take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+    if (this.#isClosed) return CLOSED;
+    if (this.#monitor !== undefined && (this.#shedMs = this.#monitor.shedMs()) > 0) return OVERLOAD;
+    const answer = this.#seats.take(isLease, ip, v4, user);
+    if (answer !== USER_LIMIT || user === undefined || !this.#closeOldest(user)) return answer;
+    // Tries only once more: the closed socket may have called back and admitted another connection.
+    return this.#seats.take(isLease, ip, v4, user);
   }
 
-  /** Room for a segment more; `false` at the most that a table holds. */
-  #grow(): boolean {
-    if (this.#segments.length * SEGMENT >= SLOTS_MAX) return false;
-    const segment = new Segment(this.#keeper);
-    segment.stamps[SEGMENT] = this.#loop.ticked;
-    this.#table.grow(segment.stamps.subarray(0, SEGMENT));
-    this.#segments.push(segment);
-    return true;
-  }
-
+  /** Closes the user's oldest connection; `false` if none may be closed. */
   #closeOldest(user: string): boolean {
-    const oldest = this.#byUser?.oldest(user);
-    return oldest !== undefined && this.#close(oldest, REPLACED, REPLACED_REASON);
+    const oldest = this.#live.oldestOf(user);
+    return oldest !== undefined && this.#close(oldest, REPLACED_CODE, REPLACED_REASON);
   }
 
-  #refusal(handle: number, ip: string, user: string | undefined): Refusal {
-    if (handle === FULL) return this.#refuse('total_limit', RETRY_MS, ip, user);
-    if (handle === OVERLOAD) return this.#refuse('overload', this.#shedMs, ip, user);
-    const code = NATIVE_CODES[-handle - 1] ?? 'closed';
-    return this.#refuse(
-      code,
-      code === 'ip_rate' || code === 'user_rate' ? this.#table.retryAfterMs() : RETRY_MS,
-      ip,
-      user,
-    );
-  }
-
-  #refuse(
-    code: RefusalCode,
-    retryAfterMs: number,
-    ip: string,
-    userId: string | undefined,
-  ): Refusal {
-    this.#refused[code] = (this.#refused[code] ?? 0) + 1;
-    const refusal: Refusal = {
-      success: false,
-      reason: REASONS[code],
-      code,
-      retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
-    };
-    if (this.#options.onRefuse !== undefined)
-      this.#hooks.run('onRefuse', () => this.#options.onRefuse?.(refusal, ip, userId));
-    return refusal;
-  }
-
-  #segmentOf(slot: number): Segment {
-    const segment = this.#segments[slot >>> SEGMENT_BITS];
-    if (segment === undefined)
-      throw new PortcullisError('ERR_INTERNAL', 'a slot outside of all segments');
-    return segment;
+  /** Makes the refusal for a negative answer of `#take`. */
+  #refuse(answer: number, ip: string, user: string | undefined): Refusal {
+    if (answer === OVERLOAD) return this.#refusals.refuse('overload', ip, user, this.#shedMs);
+    const code = refusalCodeOf(answer);
+    const isRate = code === 'ip_rate' || code === 'user_rate';
+    return this.#refusals.refuse(code, ip, user, isRate ? this.#seats.retryAfterMs : undefined);
   }
 
   /**
    * Opens a leased connection.
    * @param lease from `reserve`
    * @param id 1 to 1024 characters, unique among the live connections
-   * @param socket what `close(code, reason)` is called on
-   * @throws ERR_INVALID_ARG_TYPE; then the lease is as it was
+   * @param socket an object with a method `close(code, reason)`
+   * @param metadata further data on the client
+   * @returns the connection, or a refusal: `stale_lease` if the lease was used or has expired
+   * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
    */
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
     const { handle, ip, userId } = checkedLease(lease, this);
-    if (this.#table.commit(handle) === 0) return this.#refuse('stale_lease', RETRY_MS, ip, userId);
-    return this.#seat(handle % SLOTS_MAX, id, socket, ip, v4Of(ip), userId, metadata);
+    if (!this.#seats.commit(handle)) return this.#refusals.refuse('stale_lease', ip, userId);
+    return this.#openOrUndo(handle % SLOTS_MAX, id, socket, ip, parseIpv4(ip), userId, metadata);
   }
 
-  /** Opens a slot that was taken, or gives it back: to make room closes sockets, which may call back. */
-  #seat(
+  /**
+   * Opens a taken slot, or gives it back if the id is in use. Making room for the id may close a
+   * socket, which may call back and take the id, or close the manager.
+   */
+  #openOrUndo(
     slot: number,
     id: string,
     socket: S,
@@ -395,35 +239,20 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   ): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
-    const isFree = !this.#isClosed && this.#makeRoom(id, hash);
-    if (
-      isFree &&
-      (closes === this.#closes || (!this.#isClosed && this.#ids.find(id, hash) === undefined))
-    )
-      return {
-        success: true,
-        connection: this.#open(
-          slot,
-          id,
-          hash,
-          socket,
-          isPlain(ip, v4) ? v4 | 0 : ip,
-          userId,
-          metadata,
-        ),
-      };
-    this.#table.release(slot);
-    return this.#refuse(this.#isClosed ? 'closed' : 'duplicate_id', RETRY_MS, ip, userId);
+    const isFree =
+      !this.#isClosed &&
+      this.#makeRoom(id, hash) &&
+      (closes === this.#closes || (!this.#isClosed && this.#live.find(id, hash) === undefined));
+    if (isFree) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
+    this.#seats.undo(slot);
+    return this.#refusals.refuse(this.#isClosed ? 'closed' : 'duplicate_id', ip, userId);
   }
 
-  /** Whether the id is free, or was made so. */
+  /** True if the id is free, or was made free by a takeover. */
   #makeRoom(id: string, hash: number): boolean {
-    const present = this.#ids.find(id, hash);
+    const present = this.#live.find(id, hash);
     if (present === undefined) return true;
-    return (
-      this.#options.onDuplicateId === 'takeover' &&
-      this.#close(present as unknown as ManagedConnection<S>, REPLACED, REPLACED_REASON)
-    );
+    return this.#options.takesOver && this.#close(present, REPLACED_CODE, REPLACED_REASON);
   }
 
   #open(
@@ -431,38 +260,35 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     id: string,
     hash: number,
     socket: S,
-    ip: string | number,
+    ip: string,
+    v4: number,
     userId: string | undefined,
     metadata: MetadataInput | undefined,
-  ): ManagedConnection<S> {
-    const segment = this.#segmentOf(slot);
-    const connection = new ManagedConnection<S>(id, socket, ip, userId, segment, slot, metadata);
-    const place = slot & (SEGMENT - 1);
-    segment.connections[place] = connection as unknown as ManagedConnection;
-    segment.hashes[place] = hash;
-    this.#ids.add(hash, slot);
-    if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
+  ): AdmissionResult<S> {
+    const connection = this.#live.add(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#admitted++;
     if (userId !== undefined) this.#tellUser(userId);
-    return connection;
+    return { success: true, connection };
   }
 
   /**
-   * Gives a lease back; `false` if it was used or has expired.
+   * Gives a lease back before its connection has opened.
+   * @returns `false` if the lease was used or has expired
    * @throws ERR_INVALID_ARG_TYPE
    */
   abort(lease: Lease): boolean {
-    return this.#table.abort(checkedLease(lease, this).handle) === 1;
+    return this.#seats.abort(checkedLease(lease, this).handle);
   }
 
   /**
-   * Admits a connection in one step.
+   * Admits a connection in one step: `reserve` and `commit` in one native call.
    * @param id 1 to 1024 characters, unique among the live connections
-   * @param socket what `close(code, reason)` is called on
-   * @param ip the client's address, in any usual notation
-   * @param userId the user, if known; an empty one is none
+   * @param socket an object with a method `close(code, reason)`
+   * @param ip address of the client, in any usual notation; anything else counts as unknown
+   * @param userId the user, if known: up to 1024 characters, empty for none
+   * @param metadata further data on the client
    * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-   * @throws ERR_INVALID_ARG_TYPE for an empty id, a socket without `close`, an `ip` or `userId` that is no string
+   * @throws ERR_INVALID_ARG_TYPE
    */
   addConnection(
     id: string,
@@ -476,78 +302,58 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const closes = this.#closes;
     const hash = hashOf(id);
-    const present = this.#ids.find(id, hash) as ManagedConnection<S> | undefined;
-    if (present !== undefined && this.#options.onDuplicateId !== 'takeover')
-      return this.#refuse('duplicate_id', RETRY_MS, ip, user);
-    const v4 = v4Of(ip);
-    let slot = this.#admit(this.#table.admit, ip, v4, user);
-    // Its own seat may be what is missing; else it stays, for a newcomer that is refused takes nothing over.
-    if (slot < 0 && present !== undefined && givesWay(NATIVE_CODES[-slot - 1], present, ip, user)) {
-      this.#close(present, REPLACED, REPLACED_REASON);
-      slot = this.#admit(this.#table.admit, ip, v4, user);
+    const present = this.#live.find(id, hash);
+    if (present !== undefined && !this.#options.takesOver)
+      return this.#refusals.refuse('duplicate_id', ip, user);
+    const v4 = parseIpv4(ip);
+    let slot = this.#take(false, ip, v4, user);
+    // The seat of the old connection may be the missing one. Closes it only if that may help: a
+    // refused newcomer takes nothing over.
+    if (
+      slot < 0 &&
+      present !== undefined &&
+      slot !== OVERLOAD &&
+      mayFreeSeat(refusalCodeOf(slot), present, ip, user)
+    ) {
+      this.#close(present, REPLACED_CODE, REPLACED_REASON);
+      slot = this.#take(false, ip, v4, user);
     }
-    if (slot < 0) return this.#refusal(slot, ip, user);
+    if (slot < 0) return this.#refuse(slot, ip, user);
     if (present === undefined && closes === this.#closes)
-      return {
-        success: true,
-        connection: this.#open(
-          slot,
-          id,
-          hash,
-          socket,
-          isPlain(ip, v4) ? v4 | 0 : ip,
-          user,
-          metadata,
-        ),
-      };
-    return this.#seat(slot, id, socket, ip, v4, user, metadata);
-  }
-
-  /** Gives a connection's seat back; `false` if there is none of that id. The socket is not touched. */
-  removeConnection(id: string): boolean {
-    const connection = this.connections.get(id);
-    return connection !== undefined && this.#release(connection);
+      return this.#open(slot, id, hash, socket, ip, v4, user, metadata);
+    return this.#openOrUndo(slot, id, socket, ip, v4, user, metadata);
   }
 
   /**
-   * Gives the seat of this very connection back, and not that of a later one of the same id.
-   * The socket is not touched.
+   * Gives the seat of a connection back. Does not touch the socket.
+   * @returns `false` if there is no connection of that id
+   */
+  removeConnection(id: string): boolean {
+    const connection = this.connections.get(id);
+    if (connection === undefined) return false;
+    this.#live.remove(connection);
+    return true;
+  }
+
+  /**
+   * Gives the seat of this very connection back, never that of a later one with the same id. Does
+   * not touch the socket. Call it when the host reports that the socket has closed.
+   * @returns `false` if the connection is released already, or is another manager's
    * @throws ERR_INVALID_ARG_TYPE
    */
   release(connection: ManagedConnection<S>): boolean {
     if (!ManagedConnection.is(connection))
       throw wrongType('connection', connection, 'a ManagedConnection');
-    const { slot } = connection;
-    // Another manager's connection may have the same slot.
-    const isOurs =
-      slot >= 0 &&
-      this.#segments[slot >>> SEGMENT_BITS]?.connections[slot & (SEGMENT - 1)] ===
-        (connection as unknown as ManagedConnection);
-    if (isOurs) return this.#release(connection);
-    // Closed from here.
-    this.#endings.released(connection);
+    if (this.#live.has(connection)) {
+      this.#live.remove(connection);
+      return true;
+    }
+    // The manager may have closed it, and wait for the end of its socket.
+    this.#closer.released(connection);
     return false;
   }
 
-  #release(connection: ManagedConnection<S>): boolean {
-    const slot = connection.detach();
-    const segment = this.#segmentOf(slot);
-    const place = slot & (SEGMENT - 1);
-    this.#ids.remove(segment.hashes[place]!, slot);
-    segment.connections[place] = undefined;
-    if (this.#byUser !== undefined && connection.userId !== undefined)
-      this.#byUser.remove(connection.userId, connection);
-    // Other threads must not be refused for a seat that is free: the index of a name is told at once.
-    if (this.#isNamed) return this.#table.release(slot) === 1;
-    const left = this.#left;
-    const count = left[0]! + 1;
-    left[count] = slot;
-    left[0] = count;
-    if (count === LEFT_MAX) this.#table.settle();
-    return true;
-  }
-
-  /** Marks a connection active; an unknown id is ignored. */
+  /** Marks a connection active; ignores an unknown id. */
   updateActivity(id: string): void {
     this.connections.get(id)?.touch();
   }
@@ -557,148 +363,119 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
-    if (slot < 0 || this.#isClosed) return this.#refuse('closed', RETRY_MS, connection.ip, userId);
-    const outcome = this.#table.bindUser(slot, userId);
-    if (outcome !== 1) return this.#refusal(outcome, connection.ip, userId);
-    if (this.#byUser !== undefined) {
-      if (connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);
-      this.#byUser.add(userId, connection);
-    }
-    connection.bound(userId);
+    if (slot < 0 || this.#isClosed) return this.#refusals.refuse('closed', connection.ip, userId);
+    const answer = this.#seats.bindUser(slot, userId);
+    if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
+    this.#live.bind(connection, userId);
     this.#tellUser(userId);
     return { success: true };
   }
 
   #tellUser(userId: string): void {
-    // The seat is taken: what a listener throws must not come between it and who asked for it.
+    // The seat is taken: a listener that throws must not fail the call.
     for (const listener of this.userListeners)
       this.#hooks.run('userListener', () => listener(userId));
   }
 
-  #rateExceeded(
-    connection: ManagedConnection<S>,
-    meter: 'message_rate' | 'byte_rate',
-    action: RateAction,
-  ): void {
+  #rateExceeded(connection: ManagedConnection<S>, rate: ExceededRate, action: RateAction): void {
     this.#overRate++;
-    if (this.#options.onRateExceeded !== undefined)
-      this.#hooks.run('onRateExceeded', () =>
-        this.#options.onRateExceeded?.(connection, meter, action),
-      );
+    const { onRateExceeded } = this.#options;
+    if (onRateExceeded !== undefined)
+      this.#hooks.run('onRateExceeded', () => onRateExceeded(connection, rate, action));
     if (action === 'close')
       this.#close(
         connection,
         1008,
-        meter === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
+        rate === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
       );
   }
 
-  /** Gives the seat back, then closes the socket, with force if the peer does not answer. */
+  /** Gives the seat back, then closes the socket; `false` if the connection was released before. */
   #close(connection: ManagedConnection<S>, code: number, reason: string): boolean {
     if (!connection.isAlive) return false;
     this.#closes++;
-    this.#release(connection);
-    this.#endings.close(connection, code, reason);
+    this.#live.remove(connection);
+    this.#closer.close(connection, code, reason);
     return true;
   }
 
   /**
-   * Closes the connections that have been idle for more than `connectionTimeoutMs`, all at once.
-   * The timer does the same in batches.
-   * @returns how many were closed
+   * Closes all connections that have been idle for longer than `connectionTimeoutMs`, at once. The
+   * timer does the same in batches.
+   * @returns the number of connections closed
    */
   cleanupStaleConnections(): number {
     const before = this.#evicted;
-    // A pass that the timer has begun leaves out what lies behind it.
-    for (let passes = this.#isMidway ? 2 : 1; passes > 0;) if (!this.#sweep(false)) passes--;
+    this.#sweep.runAll();
     return this.#evicted - before;
   }
 
-  /** One batch; whether there may be more, which then comes in the next turn if `goOn` says so. */
-  #sweep(goOn: boolean): boolean {
-    if (this.#isClosed) return false;
-    const idleMs = this.#timeoutMs === NEVER ? NEVER : this.#timeoutMs + this.#loop.graceMs;
-    const found = this.#table.sweep(
-      this.#loop.now(),
-      idleMs,
-      this.#leaseTimeoutMs + this.#loop.graceMs,
-    );
-    // A copy: a socket's close may add and sweep.
-    for (const slot of this.#scratch.slice(0, found)) {
-      const connection = this.#segmentOf(slot).connections[slot & (SEGMENT - 1)] as
-        ManagedConnection<S> | undefined;
-      if (connection === undefined || connection.slot !== slot) continue;
-      this.#close(connection, 1001, 'Connection timeout');
-      this.#evicted++;
-      if (this.#options.onEvict !== undefined)
-        this.#hooks.run('onEvict', () => this.#options.onEvict?.(connection));
-    }
-    const isMore = found === EVICT_BATCH;
-    this.#isMidway = isMore;
-    // A hook may have ended the manager, or its timers.
-    if (isMore && goOn && !this.#isClosed && this.#timers.isOpen())
-      this.#timers.setTimeout(() => this.#sweep(true), {
-        delayMs: 1,
-        ref: false,
-        name: 'connections.cleanup',
-      });
-    return isMore;
+  /** Closes an idle connection, unless the eviction of another one has closed it. */
+  #evict(connection: ManagedConnection<S>): void {
+    if (!this.#close(connection, 1001, 'Connection timeout')) return;
+    this.#evicted++;
+    const { onEvict } = this.#options;
+    if (onEvict !== undefined) this.#hooks.run('onEvict', () => onEvict(connection));
   }
 
-  /** Connections and leases of the index. @internal */
+  /** Open connections and leases of the index. @internal */
   get total(): number {
-    return this.#isClosed ? 0 : this.#table.total();
+    return this.#isClosed ? 0 : this.#seats.total;
   }
 
-  /** What counts its connections. @internal */
+  /** Monitor that counts the connections, if there is one. @internal */
   get monitor(): ResourceMonitor | undefined {
-    return this.#options.monitor;
+    return this.#monitor;
   }
 
-  /** Owner of its timers. @internal */
+  /** Owner of the timers. @internal */
   get timers(): TimerManager {
     return this.#timers;
   }
 
-  /** Whether it was not cleaned up. @internal */
+  /** True until `close()`. @internal */
   get isOpen(): boolean {
     return !this.#isClosed;
   }
 
-  /** The index may be open still, for others of its name. */
+  /** @throws ERR_CLOSED after `close()`: the index may still be open, for others of its name */
   #checkOpen(consequence: string): void {
     if (this.#isClosed)
-      throw new PortcullisError(
-        'ERR_CLOSED',
-        `the connection manager was cleaned up: ${consequence}`,
-      );
+      throw new PortcullisError('ERR_CLOSED', `the connection manager is closed: ${consequence}`);
   }
 
-  /** Counts, and a frozen copy of the limits. */
-  getStats(): ConnectionStats {
-    this.#table.counts();
-    const [
-      totalConnections = 0,
-      connectionsByIp = 0,
-      connectionsByUser = 0,
-      anonymousConnections = 0,
-    ] = this.#scratch;
+  /**
+   * Returns the counts at this moment and a frozen copy of the limits. Also `getStats()`.
+   * @example
+   * const { totalConnections, refused } = manager.snapshot();
+   * console.log(totalConnections, refused.ip_limit ?? 0);
+   */
+  snapshot(): ConnectionStats {
+    const [total = 0, addresses = 0, users = 0, anonymous = 0] = this.#seats.counts();
     return {
-      totalConnections,
-      connectionsByIp,
-      connectionsByUser,
-      anonymousConnections,
+      totalConnections: total,
+      connectionsByIp: addresses,
+      connectionsByUser: users,
+      anonymousConnections: anonymous,
       admitted: this.#admitted,
-      refused: { ...this.#refused },
+      refused: this.#refusals.snapshot(),
       evicted: this.#evicted,
       messagesOverRate: this.#overRate,
       limits: this.#limits,
     };
   }
 
+  /** The same as `snapshot()`. */
+  getStats(): ConnectionStats {
+    return this.snapshot();
+  }
+
   /**
-   * Replaces some limits; the counts stay, nobody is thrown out.
-   * @throws as the constructor; ERR_OUT_OF_RANGE for another `ipv6PrefixBits`; ERR_CLOSED after `cleanup()`. Then nothing has changed.
+   * Replaces some limits. Counts stay, and no connection is closed for a lower limit; rates of
+   * messages and bytes begin anew.
+   * @param changes limits to replace; `undefined` lifts one
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
+   * `ipv6PrefixBits`; ERR_CLOSED after `close()`. Nothing has changed then.
    */
   updateLimits(changes: ConnectionLimits): void {
     if (typeof changes !== 'object' || changes === null)
@@ -713,39 +490,53 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         `${bits}: it cannot change while the index is open`,
       );
     this.#checkOpen('its limits cannot change');
-    this.#scratch.set(numbers);
-    this.#table.setLimits();
+    this.#seats.setLimits(numbers);
     this.#limits = merged;
-    this.#apply();
+    this.#applyLimits();
   }
 
   /**
-   * Refuses newcomers from now on (or, with `false`, no longer), in every manager of the name.
-   * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `cleanup()`
+   * Refuses newcomers from now on, in every manager of the name. Open connections go on.
+   * @throws ERR_CLOSED after `close()`
    */
-  drain(on = true): void {
-    if (typeof on !== 'boolean') throw wrongType('on', on, 'a boolean');
-    this.#checkOpen('it refuses everybody');
-    this.#table.setDraining(on ? 1 : 0);
+  drain(): void {
+    this.#checkOpen('it admits nobody');
+    this.#seats.setDraining(true);
   }
 
   /**
-   * Closes every connection with 1001 and refuses newcomers; what shares the name counts without this
-   * manager from then on. May be called again.
+   * Admits newcomers again after `drain()`, in every manager of the name.
+   * @throws ERR_CLOSED after `close()`
    */
-  cleanup(): void {
+  resume(): void {
+    this.#checkOpen('it admits nobody');
+    this.#seats.setDraining(false);
+  }
+
+  /**
+   * Closes every connection with 1001 and refuses newcomers from then on. Gives all seats back, so
+   * that other managers of the name count without this one. May be called again. Also `cleanup()`.
+   *
+   * The manager's own timers end once the last socket has answered its close or was terminated.
+   */
+  close(): void {
     if (this.#isClosed) return;
-    this.#tick?.close();
-    this.#cleanup?.close();
     this.#isClosed = true;
+    this.#sweep.close();
     for (const connection of this.connections.values())
       this.#close(connection, 1001, 'Server shutdown');
-    this.#table.close();
-    this.#options.monitor?.detach(this as unknown as ConnectionManager);
+    this.#seats.close();
+    this.#monitor?.detach(this);
+    if (this.#options.ownsTimers) this.#closer.whenDone(() => void this.#timers.cleanup());
+  }
+
+  /** The same as `close()`. */
+  cleanup(): void {
+    this.close();
   }
 
   [Symbol.dispose](): void {
-    this.cleanup();
+    this.close();
   }
 }
 

@@ -1,33 +1,48 @@
-/** Options of a connection manager, checked. */
-import { ID_MAX, type ManagedConnection, type ManagedSocket } from '../connection.js';
-import { knownOptions, outOfRange, wrongType } from '../errors.js';
-import type { RateAction, Refusal } from '../limits.js';
-import type { ResourceMonitor } from '../resources.js';
+/** Options of a connection manager, and their checks. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
+import { TimerManager } from '../timers/manager.js';
+import { ID_MAX } from './arguments.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
+import type { RateAction } from './rates.js';
+import type { Refusal } from './refusal.js';
 
 /** Options of a connection manager. */
 export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
-  /** Shares the counts with every manager of that name in this process, over all workers. Default: none, the counts are this manager's own. */
+  /**
+   * Shares the counts with every manager of that name in this process, over all workers: 1 to 1024
+   * characters. Default: none, the counts are this manager's own.
+   */
   readonly name?: string | undefined;
-  /** How long a lease holds its seat, at least: 1 to 2^30 ms. It is given back within as long again and a second. Default 10000. */
+  /**
+   * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
+   * manager.
+   */
+  readonly timers?: TimerManager | undefined;
+  /**
+   * Shortest time that a lease holds its seat: 1 to 2^30 ms. An unused lease gives it back within as
+   * long again and a second. Default 10000.
+   */
   readonly leaseTimeoutMs?: number | undefined;
-  /** After a close frame, how long to wait before `terminate()`: 1 to 2^30 ms. Default 5000. */
+  /** Time from a close frame to `terminate()`: 1 to 2^30 ms. Default 5000. */
   readonly closeTimeoutMs?: number | undefined;
   /**
-   * What happens at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-   * user's oldest connection of this manager with 4001 and admits it. Default `reject`.
+   * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
+   * user's oldest connection of this manager with 4001 and admits the newcomer. Default `reject`.
    */
   readonly onFull?: 'reject' | 'closeOldest' | undefined;
   /**
-   * What happens when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
+   * Action when an id is in use: `reject` refuses the newcomer, `takeover` closes the old
    * connection with 4001 first. Default `reject`.
    */
   readonly onDuplicateId?: 'reject' | 'takeover' | undefined;
   /**
-   * Counts this manager's connections and, with its option `shedding`, decides which newcomers to
-   * refuse for want of memory (`overload`). Default: none.
+   * Monitor that counts this manager's connections. With its option `shedding` it also decides
+   * which newcomers to refuse when memory is short (`overload`). Default: none.
    */
   readonly monitor?: ResourceMonitor | undefined;
-  /** Called after a connection was closed because it had gone quiet. */
+  /** Called after an idle connection was closed. */
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
   readonly onRefuse?:
@@ -36,68 +51,103 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly onRateExceeded?:
     | ((
         connection: ManagedConnection<S>,
-        meter: 'message_rate' | 'byte_rate',
+        rate: 'message_rate' | 'byte_rate',
         action: RateAction,
       ) => void)
     | undefined;
 }
 
-const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
+/** Options, complete. @internal */
+export interface CheckedOptions<S extends ManagedSocket> {
+  readonly name: string | undefined;
+  readonly timers: TimerManager;
+  /** True if nobody else has these timers: they end with the manager. */
+  readonly ownsTimers: boolean;
+  readonly leaseTimeoutMs: number;
+  readonly closeTimeoutMs: number;
+  readonly closesOldest: boolean;
+  readonly takesOver: boolean;
+  readonly monitor: ResourceMonitor | undefined;
+  readonly onEvict: ConnectionManagerOptions<S>['onEvict'];
+  readonly onRefuse: ConnectionManagerOptions<S>['onRefuse'];
+  readonly onRateExceeded: ConnectionManagerOptions<S>['onRateExceeded'];
+}
 
-/** A copy, each option read once: what is checked is what is used. */
-export function checkedOptions<S extends ManagedSocket>(
+const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
+const OPTIONS = [
+  'name',
+  'timers',
+  'leaseTimeoutMs',
+  'closeTimeoutMs',
+  'onFull',
+  'onDuplicateId',
+  'monitor',
+  ...HOOKS,
+] as const;
+
+/**
+ * Tells `(limits, options)` from `(limits, timerManager, options)`, and checks the options. Each is
+ * read once, so that the checked value is the one in use.
+ * @param second options, or a `TimerManager`
+ * @param third options after a `TimerManager`
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedArguments<S extends ManagedSocket>(
+  second: TimerManager | ConnectionManagerOptions<S> = {},
+  third?: ConnectionManagerOptions<S>,
+): CheckedOptions<S> {
+  if (second instanceof TimerManager) return checkedOptions(third ?? {}, second);
+  if (third !== undefined) throw wrongType('timerManager', second, 'a TimerManager');
+  return checkedOptions(second, undefined);
+}
+
+function checkedOptions<S extends ManagedSocket>(
   options: ConnectionManagerOptions<S>,
-): ConnectionManagerOptions<S> {
+  timerManager: TimerManager | undefined,
+): CheckedOptions<S> {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
-  knownOptions('ConnectionManager', options, [
-    'name',
-    'leaseTimeoutMs',
-    'closeTimeoutMs',
-    'onFull',
-    'onDuplicateId',
-    'monitor',
-    ...HOOKS,
-  ]);
-  const {
-    name,
-    leaseTimeoutMs,
-    closeTimeoutMs,
-    onFull,
-    onDuplicateId,
-    monitor,
-    onEvict,
-    onRefuse,
-    onRateExceeded,
-  } = options;
-  const given = {
-    name,
-    leaseTimeoutMs,
-    closeTimeoutMs,
-    onFull,
-    onDuplicateId,
-    monitor,
-    onEvict,
-    onRefuse,
-    onRateExceeded,
-  };
+  knownOptions('ConnectionManager', options, OPTIONS);
+  const given = Object.fromEntries(
+    OPTIONS.map((option) => [option, options[option]]),
+  ) as ConnectionManagerOptions<S>;
+  const { name, timers, onFull = 'reject', onDuplicateId = 'reject', monitor } = given;
+  if (timers !== undefined && timerManager !== undefined)
+    throw wrongType('timers', timers, 'absent when a timerManager is given');
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
   if (monitor !== undefined && !isMonitor(monitor))
     throw wrongType('monitor', monitor, 'a ResourceMonitor');
-  if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX)) {
+  if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX))
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
-  }
-  if (onFull !== undefined && onFull !== 'reject' && onFull !== 'closeOldest')
+  if (onFull !== 'reject' && onFull !== 'closeOldest')
     throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
-  if (onDuplicateId !== undefined && onDuplicateId !== 'reject' && onDuplicateId !== 'takeover') {
+  if (onDuplicateId !== 'reject' && onDuplicateId !== 'takeover')
     throw outOfRange('onDuplicateId', onDuplicateId, "'reject' or 'takeover'");
-  }
   for (const hook of HOOKS) {
     if (given[hook] !== undefined && typeof given[hook] !== 'function')
       throw wrongType(hook, given[hook], 'a function');
   }
-  return given;
+  const time = (field: 'leaseTimeoutMs' | 'closeTimeoutMs', fallback: number): number =>
+    wholeNumber(field, given[field], 1, TIME_MAX_MS, fallback);
+  const shared = timers ?? timerManager;
+  return {
+    name,
+    timers: shared ?? new TimerManager({ name: 'connections' }),
+    ownsTimers: shared === undefined,
+    leaseTimeoutMs: time('leaseTimeoutMs', 10_000),
+    closeTimeoutMs: time('closeTimeoutMs', 5000),
+    closesOldest: onFull === 'closeOldest',
+    takesOver: onDuplicateId === 'takeover',
+    monitor,
+    onEvict: given.onEvict,
+    onRefuse: given.onRefuse,
+    onRateExceeded: given.onRateExceeded,
+  };
 }
 
+/** True for a monitor, of another copy of this package too. */
 function isMonitor(value: unknown): boolean {
   const { shedMs, attach, detach } = (value ?? {}) as Partial<
     Record<'shedMs' | 'attach' | 'detach', unknown>

@@ -1,69 +1,82 @@
-/** What a layer, an item and a chain are, as types. */
+/** Public types of middleware: layers, the items of a chain, its options and its figures. */
+import type { TimerManager } from '../timers/manager.js';
 
-/** Runs the rest of the chain; may be called once. Resolves to what the rest returns. */
-export type Next<R = void> = () => Promise<R>;
+/** Runs the rest of the chain. A layer may call it once. Resolves to the result of the rest. */
+export type MiddlewareNext<R = void> = () => Promise<R>;
 
-/** What a layer may return: anything, unless the chain says what its runs return. */
+/** Return type of a layer: anything, unless the chain names the result of its runs. */
 export type MiddlewareResult<R> = [R] extends [void] ? unknown : R | PromiseLike<R>;
 
-/** What a run hands from layer to layer, when the chain does not say more. */
+/** Context that a run passes from layer to layer, unless the chain names a type of its own. */
 export interface MiddlewareContext {
   /** Aborts the run: no further layer begins. */
   signal?: AbortSignal | undefined;
   [name: string]: unknown;
 }
 
-/** A layer: does its part, and calls `next` for the rest. */
+/** A layer. It does its own work, and calls `next` to run the rest of the chain. */
 export type MiddlewareFunction<C extends object = MiddlewareContext, R = void> = (
   context: C,
-  next: Next<NoInfer<R>>,
+  next: MiddlewareNext<NoInfer<R>>,
 ) => MiddlewareResult<NoInfer<R>>;
 
-/** Makes a layer, once per configuration. */
+/** An object that makes a layer, once per configuration. */
 export interface MiddlewareObject<C extends object = MiddlewareContext, R = void> {
-  /** Called when the chain is compiled, not per run. */
+  /** Returns the layer. Called when the chain is compiled, not once per run. */
   middleware(): MiddlewareFunction<C, R>;
-  /** Read at every `execute()`: another value makes the layer anew. */
+  /** Read at every `execute()`. If the value has changed, `middleware()` is called again. */
   getConfigHash?(): unknown;
 }
 
-/** When an optional layer that fails is left out for a while. */
+/** When an optional layer that keeps failing is skipped for a while. */
 export interface BreakerOptions {
   /** Failures in a row that open the breaker: 1 to 1,000,000. Default 5. */
   readonly failures?: number | undefined;
-  /** How long it stays open before one run tries the layer again: 1 to 2^31-1 ms. Default 30,000. */
+  /**
+   * Time for which the breaker stays open, until one run tries the layer again: 1 to 2^31-1 ms.
+   * Default 30,000.
+   */
   readonly cooldownMs?: number | undefined;
 }
 
-/** A layer and how it takes part. */
+/** An item of a chain: a layer, its name and its options. */
 export interface MiddlewareItem<C extends object = MiddlewareContext, R = void> {
-  /** Unique in its chain: figures, errors and `remove()` speak of it by this name. */
+  /** Name of the layer, unique in its chain. Figures, errors and `remove()` use it. */
   name: string;
-  /** What it does: a function, or an object that makes one, once per configuration. */
+  /** The layer, or an object that makes it, once per configuration. */
   middleware: MiddlewareFunction<C, R> | MiddlewareObject<C, R>;
-  /** Higher runs first (outermost), ties in the order given: any finite number, also below 0. Default 0. */
+  /**
+   * Order of the layers, the highest first (outermost), ties in the order given: any finite number,
+   * also below 0. Default 0.
+   */
   priority?: number | undefined;
-  /** Whether it takes part. Default `true`. */
+  /** Whether the layer runs. Default `true`. */
   enabled?: boolean | undefined;
-  /** How long the layer's own work may take, the time in `next()` not counted: 1 to 2^31-1 ms. Default: no limit. */
+  /**
+   * Timeout for the layer's own work, without the time in `next()`: 1 to 2^31-1 ms. Default: no
+   * limit.
+   */
   timeoutMs?: number | undefined;
-  /** Whether the run goes on without the layer when it fails. Default `false`. */
+  /** Whether a run goes on without the layer if it fails. Default `false`. */
   optional?: boolean | undefined;
-  /** When it is left out for a while; only for optional layers. Default: as in `BreakerOptions`. */
+  /**
+   * When the layer is skipped because it keeps failing. Only for optional layers. Default: as in
+   * `BreakerOptions`.
+   */
   breaker?: BreakerOptions | undefined;
 }
 
-/** What runs after the last layer. */
+/** The function that runs after the last layer. */
 export type FinalNext<C extends object = MiddlewareContext, R = void> = (
   context: C,
-  next: Next<NoInfer<R>>,
+  next: MiddlewareNext<NoInfer<R>>,
 ) => MiddlewareResult<NoInfer<R>>;
 
 /**
- * A compiled chain. It is a layer itself, and can be one of another chain.
+ * A compiled chain. It is a layer itself, so it can be an item of another chain.
  *
- * Without a second argument nothing follows the last layer; a second argument that is no function
- * is an error.
+ * Without a second argument, nothing runs after the last layer. A second argument that is not a
+ * function is an error.
  */
 export interface CompiledChain<
   In extends object = MiddlewareContext,
@@ -74,80 +87,114 @@ export interface CompiledChain<
   (context: In, finalNext: FinalNext<Out, R>): Promise<R>;
 }
 
-/** An error that would reach nobody: what failed is not what anyone waits for. */
+/** An error that reaches no caller, because no caller awaits the promise that failed. */
 export interface StrayError {
   /** Name of the layer. */
   readonly layer: string;
   /**
-   * `detached`: the layer called `next()`, did not wait, and the rest failed. `late`: the layer
-   * failed after its timeout. `optional`: an optional layer failed and the run went on.
+   * `detached`: the layer called `next()` without awaiting it, and the rest failed. `late`: the
+   * layer failed after its timeout. `optional`: an optional layer failed, and the run went on.
    */
   readonly kind: 'detached' | 'late' | 'optional';
 }
 
 /** Options of a chain. */
 export interface MiddlewareChainOptions {
-  /** Shown in warnings and diagnostics. Default `middleware`. */
+  /** Name in warnings and diagnostics. Default `middleware`. */
   readonly name?: string | undefined;
   /**
-   * Which runs are observed (timed, errors and runs in flight counted): `sampled`, the first 64 and
-   * then one in `sampleEvery`; `always`, all; `off`, none. Default `sampled`.
+   * Manager whose clock times the layers and whose timers end those with `timeoutMs`. Default: a
+   * manager of the chain's own, which `close()` closes.
+   */
+  readonly timers?: TimerManager | undefined;
+  /**
+   * Which runs are observed, so that their layers' times, errors and runs in flight are counted:
+   * `sampled`, the first 64 and then one in `sampleEvery`; `always`, all; `off`, none. Default
+   * `sampled`.
    */
   readonly timing?: 'off' | 'sampled' | 'always' | undefined;
-  /** One run in so many is observed: 1 to 1,000,000. Default 64. */
+  /** Observes one run in this many: 1 to 1,000,000. Default 64. */
   readonly sampleEvery?: number | undefined;
-  /** Told of errors that would reach nobody. Default: a process warning, once for a layer and kind. */
+  /**
+   * Called with each error that reaches no caller. Default: a process warning, once for each layer
+   * and kind.
+   */
   readonly onError?: ((error: unknown, stray: StrayError) => void) | undefined;
 }
 
-/** Times of a layer: milliseconds. Quantiles are exact to 3.2 % and weigh the last thousand or two. */
+/**
+ * Times of a layer, ms. Quantiles are exact to 3.2 %; the weight of older samples halves every
+ * 1,024 samples.
+ */
 export interface LayerTimes {
-  /** Moving average; each new one weighs a tenth. */
+  /** Moving average. Each sample weighs a tenth. */
   readonly emaMs: number;
+  /** Median. */
   readonly p50Ms: number;
+  /** 90th percentile. */
   readonly p90Ms: number;
+  /** 99th percentile. */
   readonly p99Ms: number;
+  /** Maximum of all samples. */
   readonly maxMs: number;
 }
 
-/** What is known of a layer. */
-export interface LayerReport {
+/** Figures of a layer. */
+export interface LayerSnapshot {
+  /** Name of the layer. */
   readonly name: string;
+  /** Its priority. */
   readonly priority: number;
+  /** Whether it runs. */
   readonly enabled: boolean;
-  /** Runs that reached it: all of them, whatever `timing` is. */
+  /** Runs that have reached the layer: all of them, whatever `timing` is. */
   readonly count: number;
-  /** Runs of it that were observed. The four below count these. */
+  /**
+   * Observed runs that have reached the layer. `errors`, `inFlight`, `detached` and the times are
+   * of these.
+   */
   readonly observed: number;
-  /** Observed runs in which it failed by itself, and did not hand on what the rest threw. */
+  /**
+   * Observed runs in which the layer itself failed. An error from `next()` that it passes on does
+   * not count.
+   */
   readonly errors: number;
-  /** Observed runs that are in it now, or in what it waits for. */
+  /** Observed runs that are in the layer now, or in the layers below it. */
   readonly inFlight: number;
-  /** Observed runs in which it ended before the `next()` it called. */
+  /** Observed runs in which the layer ended before the `next()` it had called. */
   readonly detached: number;
-  /** Time of its own, without `next()`. `null` while none was observed. */
+  /** Time of the layer's own work, without `next()`. `null` before the first observed run. */
   readonly self: LayerTimes | null;
-  /** Time until it ended, with `next()`. */
+  /** Time until the layer ended, with `next()`. `null` before the first observed run. */
   readonly total: LayerTimes | null;
-  /** How often it ran out of `timeoutMs`, and how often it ended after that; all of them. */
+  /** Runs in which the layer exceeded `timeoutMs`: all of them. */
   readonly timeouts: number;
+  /** Runs in which the layer ended after its timeout: all of them. */
   readonly lateSettles: number;
-  /** Failures that nobody awaited, of what it called `next()` for; all of them. */
+  /** Runs in which the layer did not await `next()`, and the rest failed: all of them. */
   readonly strayErrors: number;
-  /** For an optional layer: its breaker, how often it failed and how often it was left out; all of them. */
+  /** Figures of an optional layer, of all runs. `null` if the layer is not optional. */
   readonly optional: {
+    /**
+     * State of its breaker: `closed` runs the layer, `open` skips it, `halfOpen` lets one run try
+     * it.
+     */
     readonly breaker: 'closed' | 'open' | 'halfOpen';
+    /** Runs in which the layer failed. */
     readonly failures: number;
+    /** Runs that skipped the layer. */
     readonly skipped: number;
   } | null;
 }
 
-/** What is known of a chain. */
-export interface ChainReport {
+/** Figures of a chain. */
+export interface ChainSnapshot {
+  /** Name of the chain. */
   readonly name: string;
-  /** Goes up with every change. */
+  /** Number that goes up with every change of the chain. */
   readonly version: number;
+  /** The option `timing`. */
   readonly timing: 'off' | 'sampled' | 'always';
-  /** In the order in which they run; disabled ones in their places. */
-  readonly layers: readonly LayerReport[];
+  /** The layers in the order in which they run, disabled ones included. */
+  readonly layers: readonly LayerSnapshot[];
 }

@@ -1,6 +1,7 @@
+/** Counters and times of one layer. */
 import type { LayerTimes } from './contract.js';
 
-/** Places in a layer's counters. @internal */
+/** Indices of a layer's counters. @internal */
 export const COUNT = 0;
 export const OBSERVED = 1;
 export const ERRORS = 2;
@@ -14,33 +15,39 @@ export const SKIPPED = 9;
 const COUNTERS = 10;
 
 const EMA_WEIGHT = 0.1;
-/** A bucket is 2^-SUB_BITS of its octave wide: the middle of it is within 3.2 %. */
+/** A bucket is 2^-SUB_BITS of its octave wide, so that its middle is exact to 3.2 %. */
 const SUB_BITS = 4;
 const SUB = 1 << SUB_BITS;
-/** Microseconds up to 2^31: 36 minutes; what takes longer counts as that. */
+/** Buckets for up to 2^31 microseconds, 36 minutes. A longer time counts as the longest. */
 const BUCKETS = (31 - SUB_BITS) * SUB + SUB;
-/** After so many samples all buckets are halved, rounding down: old ones fade, and are forgotten. */
+/**
+ * Samples after which all buckets are halved, rounding down, so that old samples fade and vanish.
+ */
 const HALF_LIFE = 1024;
 
-/** The bucket of a time in whole microseconds: exact below `SUB`, then `SUB` to the octave. */
+/**
+ * Returns the bucket of a time in whole microseconds. Below `SUB` it is exact; above, an octave has
+ * `SUB` buckets.
+ */
 function bucketOf(us: number): number {
   if (us < SUB) return us;
   const octave = 31 - Math.clz32(us) - SUB_BITS;
   return octave * SUB + (us >>> octave);
 }
 
-/** The middle of a bucket, in microseconds. */
+/** Returns the middle of a bucket, in microseconds. */
 function middleOf(bucket: number): number {
   if (bucket < 2 * SUB) return bucket;
   const octave = Math.floor(bucket / SUB) - 1;
   return ((bucket % SUB) + SUB + 0.5) * 2 ** octave;
 }
 
-/** Moving average, greatest and quantiles of times. @internal */
+/** Moving average, maximum and quantiles of times. @internal */
 export class Times {
   readonly #buckets = new Uint32Array(BUCKETS);
   #emaMs = 0;
   #maxMs = 0;
+  /** Sum of the buckets. */
   #total = 0;
   #untilHalved = HALF_LIFE;
 
@@ -56,7 +63,7 @@ export class Times {
     return this.#emaMs;
   }
 
-  report(): LayerTimes {
+  snapshot(): LayerTimes {
     return {
       emaMs: this.#emaMs,
       p50Ms: this.#quantile(0.5),
@@ -66,8 +73,8 @@ export class Times {
     };
   }
 
-  #quantile(of: number): number {
-    let rank = Math.ceil(this.#total * of);
+  #quantile(fraction: number): number {
+    let rank = Math.ceil(this.#total * fraction);
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       rank -= this.#buckets[bucket]!;
       if (rank <= 0) return Math.min(middleOf(bucket) / 1000, this.#maxMs);
@@ -78,22 +85,24 @@ export class Times {
   #halve(): void {
     this.#total = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
-      const left = this.#buckets[bucket]! >>> 1;
-      this.#buckets[bucket] = left;
-      this.#total += left;
+      const half = this.#buckets[bucket]! >>> 1;
+      this.#buckets[bucket] = half;
+      this.#total += half;
     }
     this.#untilHalved = HALF_LIFE;
   }
 }
 
-/** Figures of one layer. They outlive the compiled chains that feed them. @internal */
+/** Figures of one layer. They outlive the compiled chains that count in them. @internal */
 export class Figures {
   readonly counters = new Float64Array(COUNTERS);
-  /** Made at the first observed run. */
+  /** Times of the layer's own work, made at the first observed run. */
   self: Times | undefined;
+  /** Times with `next()`, made at the first observed run. */
   total: Times | undefined;
 
-  settle(selfMs: number, totalMs: number): void {
+  /** Records the times of an observed run. */
+  record(selfMs: number, totalMs: number): void {
     (this.self ??= new Times()).record(selfMs);
     (this.total ??= new Times()).record(totalMs);
   }

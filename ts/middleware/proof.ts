@@ -1,22 +1,24 @@
 /**
- * Whether a layer's own text shows that it awaits every `next()` it calls.
+ * Whether the source text of a layer shows that it awaits every `next()` it calls.
  *
- * A rejected promise that nobody listens to ends a Node process. Listening to every `next()`, in
- * case the layer does not, costs a third of an async layer (README, Benchmarks); so it is left out
- * where it is of no use. Errs on one side only: what is not understood is not proven, and is merely
- * slower.
+ * A rejected promise that nobody handles ends a Node process. To handle the result of every
+ * `next()`, in case the layer does not, costs a third of an async layer (README, Benchmarks), so it
+ * is left out where the text proves that it is not needed. A text that this does not understand
+ * proves nothing: its layer is slower, but never wrong.
  */
 
 const TEXT_MAX = 20_000;
 const HEAD = /^(?:async\b\s*)?(?:function\b\s*)?[\w$]*\s*\(\s*([\w$]*)\s*(?:,\s*([\w$]+)\s*)?\)/;
 const HEAD_BARE = /^(?:async\s+)?[\w$]+\s*=>/;
-/** Ways to reach `next` under another name. */
+/** Ways to use `next` under another name. */
 const ESCAPES = /\b(?:arguments|eval|with)\b|\\u|\[native code\]/;
 
-/** A text does not change, and a chain is compiled again at every change of a layer. */
+/**
+ * Results by layer: its text never changes, and every change of a chain compiles all layers again.
+ */
 const known = new WeakMap<object, boolean>();
 
-/** @internal */
+/** Whether the text of a layer proves that it awaits every `next()`. @internal */
 export function awaitsItsNext(layer: (...args: never[]) => unknown): boolean {
   let isProven = known.get(layer);
   if (isProven === undefined) known.set(layer, (isProven = proven(layer)));
@@ -32,13 +34,14 @@ function proven(layer: (...args: never[]) => unknown): boolean {
   if (next === undefined) return true;
   const rest = text.slice(head[0].length);
   const used = rest.match(new RegExp(String.raw`(?<![\w$])${next}(?![\w$])`, 'g'))?.length ?? 0;
-  // On one line: the word before could end a comment otherwise. Not followed by what would make
-  // another expression of it.
+  // `await` and `next` have to be on one line: before a line break, `await` could be the end of a
+  // comment. No character may follow that makes the call a part of another expression.
   const awaited =
     rest.match(
       new RegExp(String.raw`(?<![\w$.])await[ \t]+${next}[ \t]*\(\s*\)(?!\s*[.([?/\x60])`, 'g'),
     )?.length ?? 0;
-  // The last statement of the layer itself, or all of an arrow: handed on, not dropped.
+  // The last statement of the layer itself, or the whole body of an arrow function: its promise is
+  // passed on.
   const isReturned = new RegExp(
     String.raw`(?:(?<![\w$.])return[ \t]+${next}[ \t]*\(\s*\)\s*;?\s*\}|^\s*=>[ \t]*${next}[ \t]*\(\s*\))\s*$`,
   ).test(rest);

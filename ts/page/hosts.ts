@@ -1,25 +1,46 @@
-/** The live page on hosts that speak `Request` and `Response`, and on `node:http`. */
+/** The live page on hosts with `Request` and `Response`, and on `node:http`. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { LivePage } from './live-page.js';
-import { BUFFERED_MAX } from './viewers.js';
+import { targetOf } from '../http/answer.js';
+import type { PageRequest } from './access.js';
+import { BUFFERED_MAX, type Sink } from './viewers.js';
 
-/** Milliseconds for which a socket may make no progress after the stream's end. */
-const END_MS = 5000;
+/** The page's answer to a request: a body, or a stream of figures. @internal */
+export type PageReply =
+  | {
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: string | Buffer;
+    }
+  | {
+      readonly status: 200;
+      readonly headers: Readonly<Record<string, string>>;
+      /** Adds the sink to the viewers; returns a function that removes it. */
+      readonly watch: (sink: Sink) => () => void;
+    };
+
+/** Answers requests for the page. @internal */
+export interface PageReplies {
+  /** True if the page serves `target`. */
+  owns(target: string): boolean;
+  reply(request: PageRequest): PageReply;
+}
+
+/** Inactivity timeout of a socket after the stream's end. */
+const END_TIMEOUT_MS = 5000;
 
 const encoder = new TextEncoder();
 
-/** Path and query of an absolute URL. @internal */
-export function targetOf(url: string): string {
-  const start = url.indexOf('/', url.indexOf('://') + 3);
-  return start === -1 ? '/' : url.slice(start);
-}
-
 /**
+ * Answers a `Request` for the page.
  * @param peer the socket's address
  * @returns `undefined` if the request is not for the page
  * @internal
  */
-export function pageResponse(page: LivePage, request: Request, peer: string): Response | undefined {
+export function pageResponse(
+  page: PageReplies,
+  request: Request,
+  peer: string,
+): Response | undefined {
   const { url, method, headers } = request;
   const target = targetOf(url);
   if (!page.owns(target)) return undefined;
@@ -33,16 +54,7 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
   const body = new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        leave = reply.watch({
-          isGone: () => request.signal?.aborted === true,
-          hasRoom: () => (controller.desiredSize ?? 0) > 0,
-          write: (text) => controller.enqueue(encoder.encode(text)),
-          // Whoever does not read would not see the end, either.
-          end: () =>
-            (controller.desiredSize ?? 0) > 0
-              ? controller.close()
-              : controller.error(new Error('not read')),
-        });
+        leave = reply.watch(sinkOf(controller, request));
       },
       cancel: () => leave?.(),
     },
@@ -51,12 +63,24 @@ export function pageResponse(page: LivePage, request: Request, peer: string): Re
   return new Response(body, { status: reply.status, headers: reply.headers });
 }
 
+function sinkOf(controller: ReadableStreamDefaultController<Uint8Array>, request: Request): Sink {
+  const hasRoom = (): boolean => (controller.desiredSize ?? 0) > 0;
+  return {
+    isGone: () => request.signal?.aborted === true,
+    hasRoom,
+    write: (text) => controller.enqueue(encoder.encode(text)),
+    // A client that does not read would not read the end either: cut the stream off.
+    end: () => (hasRoom() ? controller.close() : controller.error(new Error('not read'))),
+  };
+}
+
 /**
+ * Answers a request of `node:http` for the page.
  * @returns `false` if the request is not for the page
  * @internal
  */
 export function answerPage(
-  page: LivePage,
+  page: PageReplies,
   request: IncomingMessage,
   response: ServerResponse,
 ): boolean {
@@ -79,11 +103,11 @@ export function answerPage(
     write: (text) => void response.write(text),
     end() {
       response.end();
-      // Whoever does not read would keep the socket for ever.
-      socket.setTimeout(END_MS, () => socket.destroy());
+      // A client that does not read would keep the socket open for ever.
+      socket.setTimeout(END_TIMEOUT_MS, () => socket.destroy());
     },
   });
-  // Bun does not tell of every client's end at the response.
+  // Bun does not emit 'close' on the response for every disconnect: listen on the socket, too.
   socket.once('close', leave);
   response.once('close', () => {
     socket.off('close', leave);

@@ -1,123 +1,99 @@
-/** The live page: one document, one stream of figures, for whoever may look. Adapters hand it requests. */
+/**
+ * The live page: a document and a stream of figures for allowed viewers. Adapters pass it requests; it
+ * looks at the server once a second.
+ */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { gzipSync } from 'node:zlib';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { Hooks } from '../hooks.js';
-import { ProductionMetrics } from '../kpi/metrics.js';
-import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from '../page-document.js';
-import { ResourceMonitor } from '../resources.js';
+import { targetOf } from '../http/answer.js';
+import { ProductionMetrics } from '../metrics/metrics.js';
+import type { ChainSnapshot } from '../middleware/contract.js';
+import { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import { Access, type PageRequest } from './access.js';
-import { answerPage, pageResponse, targetOf } from './hosts.js';
+import { answerPage, pageResponse, type PageReply } from './hosts.js';
 import { type PageSources, Recorder } from './recorder.js';
+import { documentReply, eventFrame, jsonReply, STREAM_HEADERS, textReply } from './replies.js';
 import type { PageSnapshot } from './snapshot.js';
-import { type Sink, Viewers } from './viewers.js';
+import { Viewers } from './viewers.js';
 
-/** Where the live page is, and who may look at it. */
+/** Options of the live page: its path and its access control. */
 export interface PageOptions {
-  /** Where: such as `/portcullis`. Its figures are below it, at `/events` and `/snapshot`. */
+  /** Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot` below. */
   readonly path: string;
   /**
-   * Whoever presents it may look, from anywhere: as bearer token, or as the password of any user name,
-   * which browsers ask for. 16 to 512 visible ASCII characters. Default: none, and then the page is for
-   * this machine only: for loopback addresses at `localhost`, and not through a proxy.
+   * Token that opens the page to other machines, as bearer token or as the password of any user name,
+   * which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is then
+   * available on this machine only, from loopback addresses at `localhost`, and not through a proxy.
    */
   readonly token?: string | undefined;
-  /** Its heading: 1 to 60 characters. Default `Portcullis`. */
+  /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
   readonly title?: string | undefined;
-  /** How many may look at once: 1 to 64. Default 8. */
+  /** Greatest number of open streams: 1 to 64. Default 8. */
   readonly maxViewers?: number | undefined;
-  /** Event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
+  /** Source of event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
   readonly monitor?: ResourceMonitor | undefined;
-  /** Score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
+  /** Source of score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
   readonly metrics?: ProductionMetrics | undefined;
-  /** The layers of a middleware chain. Default: that of the builder, or not in use. */
-  readonly chain?: PageSources['chain'];
+  /** Middleware chain whose layers are shown. Default: the builder's own, or not in use. */
+  readonly chain?:
+    | {
+        /** Returns the figures of the layers. */
+        snapshot(): ChainSnapshot;
+      }
+    | undefined;
 }
-
-/** What a request for the page gets. */
-type PageReply =
-  | {
-      readonly status: number;
-      readonly headers: Readonly<Record<string, string>>;
-      readonly body: string | Buffer;
-    }
-  | {
-      readonly status: 200;
-      readonly headers: Readonly<Record<string, string>>;
-      readonly watch: (sink: Sink) => () => void;
-    };
 
 const OPTIONS = ['path', 'token', 'title', 'maxViewers', 'monitor', 'metrics', 'chain'] as const;
 const SECOND_MS = 1000;
-/** Seconds for which what only viewers would see is looked at, after figures were asked for. */
-const ASKED_FOR = 10;
-
-const SAFE = {
-  'cache-control': 'no-store',
-  'x-content-type-options': 'nosniff',
-  'referrer-policy': 'no-referrer',
-  'cross-origin-resource-policy': 'same-origin',
-} as const;
-const HTML = {
-  ...SAFE,
-  'content-type': 'text/html; charset=utf-8',
-  'x-frame-options': 'DENY',
-  'cross-origin-opener-policy': 'same-origin',
-  'content-security-policy': [
-    "default-src 'none'",
-    `script-src '${SCRIPT_HASH}'`,
-    `style-src '${STYLE_HASH}'`,
-    "connect-src 'self'",
-    'img-src data:',
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",
-    "trusted-types 'none'",
-  ].join('; '),
-  vary: 'accept-encoding',
-} as const;
-
-let zipped: Buffer | undefined;
+/** Seconds after a request for figures in which the slow parts of a snapshot are still computed. */
+const INTEREST_S = 10;
+/** Paths below the page's own. */
+const RESOURCES: Readonly<Record<string, 'document' | 'events' | 'snapshot'>> = {
+  '': 'document',
+  '/': 'document',
+  '/events': 'events',
+  '/snapshot': 'snapshot',
+};
 
 /**
- * A page that shows what the server is doing, once a second, without anything from outside: one HTML
- * document and a stream of server-sent events. Reading it changes nothing.
+ * Serves a page that shows the state of the server, updated once a second: one HTML document without
+ * external resources, and a stream of server-sent events. Reading it changes nothing.
  *
- * It keeps ten minutes of figures, so that whoever opens it sees what led there. Adapters make one of
- * their option `page`; with a server of your own, hand it requests by `fetch` or `handle`.
+ * The page keeps ten minutes of figures, so a new viewer sees the time before a problem. Adapters
+ * create it from their option `page`; a server without an adapter passes requests to `fetch` or
+ * `handle`.
  *
  * @example
  * const page = new LivePage({ path: '/portcullis', monitor }, { connections: manager, timers });
  * createServer((request, response) => page.handle(request, response) || response.end('hello'));
  */
 export class LivePage {
-  /** Where it is, without a slash at its end. */
+  /** Path of the document, without a slash at its end. */
   readonly path: string;
   readonly #hooks = new Hooks();
   readonly #access: Access;
   readonly #viewers: Viewers;
   readonly #recorder: Recorder;
   readonly #maxViewers: number;
-  readonly #tick: TimerHandle;
-  readonly #forget: () => void;
+  readonly #timer: TimerHandle;
+  readonly #unsubscribe: () => void;
   #latest: PageSnapshot;
   #denied = 0;
-  #asked = 0;
+  /** Seconds for which somebody counts as looking, after the last request for figures. */
+  #interestS = 0;
   #isClosed = false;
 
   /**
+   * Creates a page and starts its timer.
    * @param options see `PageOptions`
-   * @param sources what adapters know of: connections, timers, refusals
+   * @param sources connections, timers and refusals, see `PageSources`
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
    */
-  constructor(
-    options: PageOptions,
-    sources: Pick<PageSources, 'connections' | 'timers' | 'stats'>,
-  ) {
+  constructor(options: PageOptions, sources: PageSources) {
     const { path, title, maxViewers } = checkedPage(options);
     if (typeof sources !== 'object' || sources === null)
       throw wrongType('sources', sources, 'an object');
@@ -137,53 +113,56 @@ export class LivePage {
       maxViewers,
     );
     this.#latest = this.#recorder.look(0, 0, false);
-    this.#tick = timers.setInterval(() => this.#lookSafely(), {
+    this.#timer = timers.setInterval(() => this.#lookSafely(), {
       delayMs: SECOND_MS,
       ref: false,
       name: 'page.second',
     });
-    this.#forget = timers.onCleanup(() => this.close());
+    this.#unsubscribe = timers.onCleanup(() => this.close());
   }
 
-  /** What is looked at may be the application's own: its error must not end the server. */
+  /** An application's own source, such as its chain, may throw: that must not end the server. */
   #lookSafely(): void {
     this.#hooks.run('page', () => this.#look());
   }
 
   get #isSeen(): boolean {
-    return this.#viewers.size > 0 || this.#asked > 0;
+    return this.#viewers.size > 0 || this.#interestS > 0;
   }
 
   #look(): void {
     const viewers = this.#viewers.size;
-    this.#asked = Math.max(0, this.#asked - 1);
+    this.#interestS = Math.max(0, this.#interestS - 1);
     this.#latest = this.#recorder.look(viewers, this.#denied, this.#isSeen);
-    if (viewers > 0) this.#viewers.show(frame('snapshot', this.#latest));
+    if (viewers > 0) this.#viewers.show(eventFrame('snapshot', this.#latest));
   }
 
-  /** How many look at it. */
+  /** Number of open streams. */
   get viewers(): number {
     return this.#viewers.size;
   }
 
-  /** What it shows, at most a second old. */
+  /** Returns the figures of the page, at most a second old. */
   snapshot(): PageSnapshot {
     return this.#latest;
   }
 
-  /** Says that the server is draining, and lets the viewers go: they must not hold it up. */
+  /** Shows viewers that the server is draining, then closes the page, so that they do not delay a shutdown. */
   drain(): void {
     this.#recorder.drain();
     if (!this.#isClosed) this.#lookSafely();
     this.close();
   }
 
-  /** Ends it: viewers are let go, new streams get 503. May be called again. */
+  /**
+   * Ends the timer and all streams. New streams get 503; the document and the last figures are still
+   * served. May be called again.
+   */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#tick.close();
-    this.#forget();
+    this.#timer.close();
+    this.#unsubscribe();
     this.#viewers.close();
   }
 
@@ -192,9 +171,10 @@ export class LivePage {
   }
 
   /**
-   * Answers a request for the page.
+   * Answers a `Request` for the page.
+   * @param request a request with its absolute URL
    * @param peer the socket's address, such as Bun's `server.requestIP(request)?.address`
-   * @returns `undefined` if the request is for something else
+   * @returns `undefined` if the request is not for the page
    * @throws ERR_INVALID_ARG_TYPE
    */
   fetch(request: Request, peer: string): Response | undefined {
@@ -211,8 +191,10 @@ export class LivePage {
   }
 
   /**
-   * Answers a request for the page.
-   * @returns `false` if the request is for something else; then nothing was done
+   * Answers a request of `node:http` for the page.
+   * @param request a request that nothing has read yet
+   * @param response its response, which nothing has written to yet
+   * @returns `false` if the request is not for the page; it is then left untouched
    * @throws ERR_INVALID_ARG_TYPE
    */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
@@ -229,100 +211,71 @@ export class LivePage {
     return answerPage(this, request, response);
   }
 
-  /** Whether a request is for the page. @internal */
+  /** True if a request is for the page. @internal */
   isFor(request: Request): boolean {
     return this.owns(targetOf(request.url));
   }
 
-  /** Whether a path, with its query, is the page's. @internal */
+  /** True if a path, with its query, belongs to the page. @internal */
   owns(target: string): boolean {
     const { path } = this;
     if (!target.startsWith(path)) return false;
     const next = target.charCodeAt(path.length);
-    // The end, a slash or a query.
+    // The end, a slash or a question mark.
     return Number.isNaN(next) || next === 47 || next === 63;
   }
 
-  /** Answers a request that it owns. @internal */
+  /** Answers a request that the page owns. @internal */
   reply(request: PageRequest): PageReply {
     const path = request.target.slice(this.path.length).split('?', 1)[0]!;
-    const what =
-      path === '' || path === '/'
-        ? 'page'
-        : path === '/events'
-          ? 'events'
-          : path === '/snapshot'
-            ? 'snapshot'
-            : undefined;
-    if (what === undefined) return text(404, 'There is nothing here.');
+    const resource = RESOURCES[path];
+    if (resource === undefined) return textReply(404, 'Not found.');
     if (request.method !== 'GET' && request.method !== 'HEAD')
-      return text(405, 'It can only be looked at.', { allow: 'GET, HEAD' });
-    const denied = this.#access.judge(request, what !== 'page');
-    if (denied !== undefined) {
+      return textReply(405, 'Only GET and HEAD are allowed.', { allow: 'GET, HEAD' });
+    const denial = this.#access.check(request, resource !== 'document');
+    if (denial !== undefined) {
       this.#denied++;
-      return text(
-        denied.status,
-        denied.message,
-        denied.status === 401
-          ? { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' }
-          : {},
-      );
+      const challenge = { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' };
+      return textReply(denial.status, denial.message, denial.status === 401 ? challenge : {});
     }
-    if (what === 'page') return document(request);
-    // Who comes first must not see that nobody is connected because nobody has looked.
-    if (!this.#isSeen && !this.#isClosed) {
-      const viewers = what === 'events' && request.method === 'GET' ? 1 : 0;
-      this.#hooks.run(
-        'page',
-        () => void (this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied)),
-      );
-    }
-    this.#asked = ASKED_FOR;
-    if (what === 'snapshot')
-      return {
-        status: 200,
-        headers: { ...SAFE, 'content-type': 'application/json' },
-        body: JSON.stringify(this.#latest),
-      };
-    const headers = { ...SAFE, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' };
-    if (request.method === 'HEAD') return { status: 200, headers, body: '' };
-    if (this.#isClosed) return text(503, 'The server is ending.', { 'retry-after': '5' });
-    if (this.#viewers.isFull)
-      return text(503, `${this.#maxViewers} are looking already.`, { 'retry-after': '30' });
-    return { status: 200, headers, watch: (sink) => this.#viewers.add(sink, this.#opening()) };
+    if (resource === 'document') return documentReply(request);
+    const isStream = resource === 'events' && request.method === 'GET';
+    this.#completeLatest(isStream ? 1 : 0);
+    if (resource === 'snapshot') return jsonReply(this.#latest);
+    return isStream ? this.#stream() : { status: 200, headers: STREAM_HEADERS, body: '' };
   }
 
-  /** What a viewer gets first. `retry` is how soon a browser comes back after its stream has ended. */
-  #opening(): string {
-    return `retry: 1000\n${frame('history', this.#recorder.history())}${frame('snapshot', this.#latest)}`;
+  /** Fills in the parts of the latest snapshot that are left out while nobody looks. */
+  #completeLatest(viewers: number): void {
+    if (!this.#isSeen && !this.#isClosed)
+      this.#hooks.run('page', () => {
+        this.#latest = this.#recorder.completed(this.#latest, viewers, this.#denied);
+      });
+    this.#interestS = INTEREST_S;
+  }
+
+  #stream(): PageReply {
+    if (this.#isClosed)
+      return textReply(503, 'The server is shutting down.', { 'retry-after': '5' });
+    if (this.#viewers.isFull) {
+      const text = `The page has ${this.#maxViewers} viewers already.`;
+      return textReply(503, text, { 'retry-after': '30' });
+    }
+    return {
+      status: 200,
+      headers: STREAM_HEADERS,
+      watch: (sink) => this.#viewers.add(sink, this.#firstFrame()),
+    };
+  }
+
+  /** The history and the latest snapshot. `retry` is the time after which a browser reconnects, ms. */
+  #firstFrame(): string {
+    const history = eventFrame('history', this.#recorder.history());
+    return `retry: 1000\n${history}${eventFrame('snapshot', this.#latest)}`;
   }
 }
 
-/** JSON holds no line break: one line of data is one message. */
-function frame(event: string, data: object): string {
-  return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
-}
-
-function text(
-  status: number,
-  body: string,
-  headers: Readonly<Record<string, string>> = {},
-): PageReply {
-  return {
-    status,
-    headers: { ...SAFE, 'content-type': 'text/plain; charset=utf-8', ...headers },
-    body: `${body}\n`,
-  };
-}
-
-function document({ header }: PageRequest): PageReply {
-  if (!/\bgzip\b/.test(header('accept-encoding')))
-    return { status: 200, headers: HTML, body: DOCUMENT };
-  zipped ??= gzipSync(DOCUMENT);
-  return { status: 200, headers: { ...HTML, 'content-encoding': 'gzip' }, body: zipped };
-}
-
-/** @internal */
+/** Checks the options of a page, and fills in the defaults. @internal */
 export function checkedPage(options: PageOptions): {
   readonly path: string;
   readonly title: string;
@@ -338,7 +291,7 @@ export function checkedPage(options: PageOptions): {
     throw outOfRange('page.path', path, paths);
   if (token !== undefined && typeof token !== 'string')
     throw wrongType('page.token', undefined, 'a string');
-  // Its text stays out of the message.
+  // The message must not contain the token.
   if (token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(token))
     throw outOfRange('page.token', undefined, '16 to 512 visible ASCII characters');
   if (typeof title !== 'string' || title === '' || title.length > 60)
@@ -348,7 +301,10 @@ export function checkedPage(options: PageOptions): {
     throw wrongType('page.monitor', monitor, 'a ResourceMonitor');
   if (metrics !== undefined && !(metrics instanceof ProductionMetrics))
     throw wrongType('page.metrics', metrics, 'a ProductionMetrics');
-  if (chain !== undefined && typeof (chain as { report?: unknown } | null)?.report !== 'function')
+  if (
+    chain !== undefined &&
+    typeof (chain as { snapshot?: unknown } | null)?.snapshot !== 'function'
+  )
     throw wrongType('page.chain', chain, 'a MiddlewareChain');
   return { path: path.replace(/\/$/, ''), title, maxViewers };
 }

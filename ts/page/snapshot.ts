@@ -1,48 +1,52 @@
-/** What the live page shows, as types: the page's own script is checked against them. */
+/** Types of the figures that the live page shows: the contract between the server and the page's script. */
 
-/** How things stand, in one word. `unknown` while nothing that could tell is in use. */
+/** State of the server in one word; `unknown` without a monitor and metrics. */
 export type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
 
 /** A part of the health score. */
 export interface PageScorePart {
   readonly id: string;
   readonly name: string;
-  /** 0 to 100; `null` without data. */
+  /** Score of the part, 0 to 100; `null` without data. */
   readonly score: number | null;
-  /** Its share of the whole, 0 to 1. */
+  /** Share of the whole score, 0 to 1. */
   readonly weight: number;
   readonly observed: number | null;
   readonly target: number | null;
-  /** Such as `ms`, `%`, `MB`. */
+  /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
   readonly unit: string;
 }
 
-/** Something to do. */
+/** A recommended action. */
 export interface PageAdvice {
   readonly id: string;
   readonly severity: 'info' | 'warning' | 'critical';
   readonly text: string;
-  /** What was observed, against which threshold, and what to do; empty if there is no more to say. */
+  /** The observed figure and its threshold. */
   readonly detail: string;
 }
 
-/** Something that happened. */
+/** An event in the server's recent past. */
 export interface PageEvent {
+  /** Number of the event, from 1. */
   readonly id: number;
-  /** Wall-clock milliseconds. */
+  /** Time of the event, wall-clock milliseconds. */
   readonly at: number;
+  /** Kind of the event. */
   readonly kind: 'stall' | 'state' | 'score' | 'refused' | 'evicted' | 'collection' | 'server';
+  /** Severity. */
   readonly severity: 'info' | 'warning' | 'critical';
+  /** Text of one line, at most 200 characters. */
   readonly text: string;
 }
 
-/** An address or user with many connections. */
+/** An address or user with its number of connections. */
 export interface PageShare {
   readonly key: string;
   readonly count: number;
 }
 
-/** A route by its pattern, in the last minute. */
+/** A route by its pattern, last minute. */
 export interface PageRoute {
   readonly route: string;
   readonly perSecond: number;
@@ -51,157 +55,238 @@ export interface PageRoute {
   readonly p99Ms: number | null;
 }
 
-/** A count by a name. */
+/** A count by name. */
 export interface PageCount {
   readonly name: string;
   readonly count: number;
 }
 
-/** Everything that the page shows at one moment. What an application does not use is `null`; sizes are in MB of 2^20 bytes. */
+/** All figures of the page at one moment. Parts that the application does not use are `null`; sizes in MB of 2^20 bytes. */
 export interface PageSnapshot {
+  /** Version of this type. */
   readonly version: 1;
-  /** Counts the seconds since the page was set up. */
+  /** Number of the snapshot: one a second, from 1. */
   readonly sequence: number;
-  /** Wall-clock milliseconds. */
+  /** Time of the snapshot, wall-clock milliseconds. */
   readonly at: number;
+  /** The process and its page. */
   readonly server: {
+    /** Title of the page. */
     readonly title: string;
+    /** Name and version of the runtime. */
     readonly runtime: string;
+    /** Process id. */
     readonly pid: number;
+    /** Time since the process started, ms. */
     readonly uptimeMs: number;
+    /** Open streams. */
     readonly viewers: number;
+    /** Greatest number of open streams. */
     readonly maxViewers: number;
-    /** Requests for the page that were turned away. */
+    /** Refused requests for the page, since the start. */
     readonly denied: number;
   };
+  /** State of the server. */
   readonly state: PageState;
-  /** Why it is not `ok`, in a few words. */
+  /** Reason for the state in a few words; empty for `ok`. */
   readonly reason: string;
+  /** Health score; `null` without metrics. */
   readonly health: {
+    /** Score, 0 to 100; `null` without data. */
     readonly score: number | null;
+    /** Parts of the score. */
     readonly parts: readonly PageScorePart[];
   } | null;
-  /** `null` where neither metrics nor a monitor could give any. */
+  /** Recommended actions; `null` without metrics and monitor. */
   readonly advice: readonly PageAdvice[] | null;
+  /** HTTP requests; `null` without metrics. */
   readonly requests: {
+    /** Requests in the last complete second. */
     readonly perSecond: number;
+    /** Percent of failed requests, last minute; `null` without requests. */
     readonly errorPercent: number | null;
+    /** Requests in flight. */
     readonly inFlight: number;
-    /** Of the last minute, in milliseconds. */
+    /** Median of durations in the metrics' window, ms; `null` without requests, as the next four. */
     readonly p50Ms: number | null;
+    /** 95th percentile. */
     readonly p95Ms: number | null;
+    /** 99th percentile. */
     readonly p99Ms: number | null;
+    /** 99.9th percentile. */
     readonly p999Ms: number | null;
+    /** Longest duration. */
     readonly maxMs: number | null;
+    /** Apdex, 0 to 1; `null` without requests. */
     readonly apdex: number | null;
+    /** Users who are connected, or were seen in the last 15 minutes. */
     readonly activeUsers: number;
+    /** The 20 busiest routes. */
     readonly routes: readonly PageRoute[];
   } | null;
-  /** Budgets of what may go wrong: how much is left, and how fast they are spent (1 is just in time). */
+  /** Error budgets: their rest and their burn rates (1 lasts exactly for the period); `null` without metrics. */
   readonly budgets:
     | readonly {
+        /** The objective: `errors` or `latency`. */
         readonly id: string;
+        /** Its name on the page. */
         readonly name: string;
+        /** Promised percent of good requests. */
         readonly objectivePercent: number;
+        /** Remaining percent of the budget; `null` without requests. */
         readonly leftPercent: number | null;
+        /** Burn rate, last 5 minutes. */
         readonly burn5m: number | null;
+        /** Burn rate, last hour. */
         readonly burn1h: number | null;
+        /** Burn rate, last 6 hours. */
         readonly burn6h: number | null;
+        /** Alert that the burn rates raise. */
         readonly alert: 'page' | 'ticket' | null;
       }[]
     | null;
+  /** WebSocket messages, average of the last ten seconds; `null` without metrics. */
   readonly messages: {
+    /** Messages received. */
     readonly inPerSecond: number;
+    /** Messages sent. */
     readonly outPerSecond: number;
+    /** Bytes received. */
     readonly inBytesPerSecond: number;
+    /** Bytes sent. */
     readonly outBytesPerSecond: number;
   } | null;
+  /** WebSocket connections. */
   readonly connections: {
-    /** As `ConnectionManager.getStats()` has them. */
+    /** Connections and leases, as in `ConnectionManager.getStats()`; so are the next six. */
     readonly total: number;
+    /** Addresses with connections. */
     readonly addresses: number;
+    /** Users with connections. */
     readonly users: number;
+    /** Connections without a user. */
     readonly anonymous: number;
+    /** Admitted connections, since the start. */
     readonly admitted: number;
+    /** Connections closed because they were idle, since the start. */
     readonly evicted: number;
+    /** Messages above a message rate, since the start. */
     readonly messagesOverRate: number;
+    /** Limit of connections in all; `null` without one. */
     readonly maxTotal: number | null;
+    /** Limit per address; `null` without one. */
     readonly maxPerIp: number | null;
+    /** Limit per user; `null` without one. */
     readonly maxPerUser: number | null;
-    /** Of this thread; `null` until all were looked at once. */
+    /** Connections of this thread by state; `null` until a scan has visited all. */
     readonly states: {
-      /** Seats held by handshakes under way, and by other threads of the same name. */
+      /** Seats of handshakes under way, and of other threads with the same manager name. */
       readonly opening: number;
-      /** Heard from within ten seconds. */
+      /** Connections with activity in the last ten seconds. */
       readonly active: number;
-      /** Open and silent for longer. */
+      /** Open connections without. */
       readonly quiet: number;
     } | null;
-    /** Those with the most connections of this thread; `null` until all were looked at once. */
+    /** Addresses with the most connections of this thread; `null` until a scan has visited all. */
     readonly topAddresses: readonly PageShare[] | null;
-    /** As `topAddresses`. */
+    /** Users with the most connections of this thread; `null` until a scan has visited all. */
     readonly topUsers: readonly PageShare[] | null;
-    /** Counts of the two lists may be too low by so many: more keys than are kept apart. */
+    /** Greatest error of the two lists' counts, which are then too low: above 0 with more than 2,048 keys. */
     readonly topError: number;
   };
-  /** Connections, requests and WebSockets that were turned away, by reason, since the start. */
+  /** Refused connections, requests and messages by reason, since the start, the most frequent first. */
   readonly refusals: readonly PageCount[];
+  /** The event loop; `null` without a monitor. */
   readonly loop: {
+    /** Median of delays, last minute. */
     readonly p50Ms: number | null;
+    /** 99th percentile. */
     readonly p99Ms: number | null;
+    /** Longest delay. */
     readonly maxMs: number | null;
-    /** Percent of time in which the loop was at work. */
+    /** Percent of time in which the loop did not wait for events. */
     readonly utilizationPercent: number | null;
+    /** Noticed stalls, since the start. */
     readonly stalls: number;
+    /** Detection of stalls, as in `ResourceSnapshot`. */
     readonly watch: 'kernel' | 'challenge' | 'off';
   } | null;
+  /** Memory; `null` without a monitor. */
   readonly memory: {
+    /** Resident set of the process. */
     readonly rssMb: number | null;
+    /** JavaScript heap in use. */
     readonly heapUsedMb: number;
-    /** Of the limit that binds, and what is compared with it. */
+    /** Memory in use that the binding limit limits. */
     readonly usedMb: number | null;
+    /** The binding limit. */
     readonly limitMb: number | null;
+    /** Origin of the binding limit, as in `MemoryLimit`. */
     readonly limitSource: string | null;
+    /** Percent of the binding limit in use. */
     readonly percent: number | null;
+    /** Percent at which the state is `warning`. */
     readonly warningPercent: number;
+    /** Percent at which the state is `critical`. */
     readonly criticalPercent: number;
   } | null;
+  /** CPU; `null` without a monitor. */
   readonly cpu: {
-    /** Of the CPUs allowed. */
+    /** Percent of the allowed CPUs in use. */
     readonly percent: number | null;
-    /** Of one core. */
+    /** CPU of the JavaScript thread, percent of one core. */
     readonly jsThreadPercent: number | null;
+    /** The lesser of affinity and quota. */
     readonly allowedCpus: number | null;
+    /** Percent of time in which the quota denied the CPU. */
     readonly throttledPercent: number | null;
   } | null;
-  /** `byName` is `null` while there are too many to be listed, and while nobody looks. Of the thousand oldest. */
-  readonly timers: { readonly active: number; readonly byName: readonly PageCount[] | null };
+  /** Timers of the timer manager. */
+  readonly timers: {
+    /** Pending timers. */
+    readonly active: number;
+    /** The 1,000 oldest by name; `null` above 10,000 timers, and while nobody looks at the page. */
+    readonly byName: readonly PageCount[] | null;
+  };
+  /** Layers of the middleware chain, at most 32; `null` without a chain. */
   readonly layers:
     | readonly {
+        /** Name of the layer. */
         readonly name: string;
+        /** True if the layer runs. */
         readonly enabled: boolean;
+        /** Runs. */
         readonly count: number;
+        /** Failed runs. */
         readonly errors: number;
+        /** Runs that exceeded their timeout. */
         readonly timeouts: number;
+        /** Median of its own duration. */
         readonly p50Ms: number | null;
+        /** 99th percentile. */
         readonly p99Ms: number | null;
+        /** State of its circuit breaker; `null` without one. */
         readonly breaker: string | null;
       }[]
     | null;
-  /** The latest, the newest first. */
+  /** The last 60 events, the newest first. */
   readonly events: readonly PageEvent[];
-  /** The latest blocks of the event loop, the oldest first. */
+  /** The last four stalls, the oldest first. */
   readonly stalls: readonly PageStall[];
-  /** One row of the charts: values in the order of `PAGE_COLUMNS`. */
+  /**
+   * One row of the charts: at, requests, errors, p50, p95, p99, messagesIn, messagesOut, connections,
+   * admitted, refused, loopP50, loopP99, utilization, memory, rss, memoryLimit, cpu, jsThread, score.
+   * Shares are percentages; `null` where there is no value.
+   */
   readonly row: PageRow;
-  /** Requests of the last second by their latency: one more than `heatEdgesMs` of the history. */
+  /** Requests of the last second by duration, one count per band of the heat map; `null` without metrics. */
   readonly heat: readonly number[] | null;
 }
 
-/** A value is `null` where there is none. */
+/** Values of one second, in the order of `PAGE_COLUMNS`; `null` where there is none. */
 export type PageRow = readonly (number | null)[];
 
-/** The columns of a row. */
+/** Columns of a row. @internal */
 export const PAGE_COLUMNS = [
   'at',
   'requests',
@@ -225,28 +310,32 @@ export const PAGE_COLUMNS = [
   'score',
 ] as const;
 
-/** A name of a column. */
+/** Name of a column. @internal */
 export type PageColumn = (typeof PAGE_COLUMNS)[number];
 
-/** A block of the event loop, as the charts mark it. */
+/** A stall, as the charts mark it. */
 export interface PageStall {
+  /** Start, wall-clock milliseconds. */
   readonly startedAt: number;
+  /** Duration. */
   readonly durationMs: number;
+  /** Cause, as in `Stall`. */
   readonly cause: string;
+  /** Label of the route or message type that started last; `null` without one. */
   readonly label: string | null;
 }
 
-/** What a page gets first: the minutes before it was opened. */
+/** First event of a stream: the last ten minutes. @internal */
 export interface PageHistory {
   readonly rows: readonly PageRow[];
   readonly heat: readonly (readonly number[] | null)[];
-  /** Upper edges of the bands of the heat map, in milliseconds; the last band is open. */
+  /** Upper edges of the heat map's bands, ms; the last band is open. */
   readonly heatEdgesMs: readonly number[];
   readonly stalls: readonly PageStall[];
 }
 
-/** Rounded to what a reader can use: three significant digits. @internal */
-export function short(value: number | null | undefined): number | null {
+/** Rounds to three significant digits, which is as much as a reader uses. @internal */
+export function rounded(value: number | null | undefined): number | null {
   return value === null || value === undefined || !Number.isFinite(value)
     ? null
     : Number(value.toPrecision(3));

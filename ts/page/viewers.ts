@@ -1,20 +1,20 @@
-/** Those who look at the page: each gets every frame, or is let go when it does not read. */
+/** Viewers of the page: each gets every frame, and is disconnected when it does not read. */
 
-/** Where a viewer's frames go. @internal */
+/** Destination of a viewer's frames. @internal */
 export interface Sink {
-  /** Whether the client has gone, for hosts that do not always tell. */
+  /** True if the client has disconnected, for hosts that do not always report it. */
   isGone(): boolean;
-  /** Whether there is room for a frame: what was written before is not waiting in memory. */
+  /** True if the sink can take a frame: earlier frames do not wait in memory. */
   hasRoom(): boolean;
   write(text: string): void;
   end(): void;
 }
 
-/** Bytes that may wait for a viewer before it counts as one that does not read. @internal */
+/** Unsent bytes above which a viewer counts as not reading. @internal */
 export const BUFFERED_MAX = 64 * 1024;
-/** Seconds in a row without room after which a viewer is let go. */
+/** Frames without room in a row after which a viewer is disconnected: one frame is sent a second. */
 const PATIENCE = 10;
-/** Frames after which a stream ends: the browser comes back by itself, who has gone silently does not. */
+/** Frames after which a stream ends. A browser reconnects by itself; a client that vanished silently does not, and gives up its place. */
 const FRAMES_MAX = 600;
 
 class Viewer {
@@ -26,7 +26,7 @@ class Viewer {
     this.#sink = sink;
   }
 
-  /** `false` if it is to be let go. */
+  /** Sends a frame if there is room; returns false if the viewer is to be disconnected. */
   show(text: string): boolean {
     if (++this.#frames > FRAMES_MAX) return false;
     try {
@@ -36,7 +36,7 @@ class Viewer {
       this.#sink.write(text);
       return true;
     } catch {
-      // A stream that cannot be written to is gone.
+      // A stream that cannot be written to is closed.
       return false;
     }
   }
@@ -45,18 +45,18 @@ class Viewer {
     try {
       this.#sink.end();
     } catch {
-      // It is gone already.
+      // The stream is closed already.
     }
   }
 }
 
 /** @internal */
 export class Viewers {
-  readonly #most: number;
+  readonly #max: number;
   readonly #all = new Set<Viewer>();
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor(max: number) {
+    this.#max = max;
   }
 
   get size(): number {
@@ -64,10 +64,10 @@ export class Viewers {
   }
 
   get isFull(): boolean {
-    return this.#all.size >= this.#most;
+    return this.#all.size >= this.#max;
   }
 
-  /** @returns what takes the viewer out again, when the client is gone */
+  /** Adds a viewer and sends its first frame; returns a function that removes it after a disconnect. */
   add(sink: Sink, first: string): () => void {
     const viewer = new Viewer(sink);
     this.#all.add(viewer);
@@ -75,6 +75,7 @@ export class Viewers {
     return () => void this.#all.delete(viewer);
   }
 
+  /** Sends a frame to all viewers. */
   show(text: string): void {
     for (const viewer of this.#all) if (!viewer.show(text)) this.#drop(viewer);
   }

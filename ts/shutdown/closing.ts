@@ -1,107 +1,140 @@
-/** The closes of WebSockets, spread over a window, so that not all clients are back at once. */
+/** The closes of WebSockets, spread over a window, so that not all clients reconnect at once. */
 import type { TimerManager } from '../timers/manager.js';
-import { deferred } from './moment.js';
+import { deferred } from './deadline.js';
+import type { Drainable, ShutdownSocket, SocketWatcher } from './drainable.js';
+import type { ErrorCollector } from './errors.js';
 import type { Plan } from './options.js';
-import type { ShutdownPart, ShutdownSocket, SocketWatcher } from './part.js';
 import type { ShutdownResult } from './result.js';
 
-/** Closes in one turn of the loop. */
+/** Closes in one turn of the event loop, at most. */
 const CLOSE_BATCH = 256;
+/** The default window is this long for each socket, ms. */
 const CLOSE_STEP_MS = 5;
 
-/** Sockets on their way out. */
-export interface Closing {
-  /** Resolves when all are gone. */
-  readonly done: Promise<void>;
-  /** Begins no more closes. */
-  stop(): void;
-  /** Looks no longer; tells how they went. */
-  end(): ShutdownResult['websocketsClosed'];
-}
-
 /**
- * Closes the open sockets one after the other over the window, and at once those that open meanwhile.
- * @param attempt runs what may throw, under a name
+ * Closes the open sockets one after the other over the window, and those that open meanwhile at
+ * once.
  */
-export function closeSockets(
-  parts: readonly ShutdownPart[],
-  plan: Plan,
-  timers: TimerManager,
-  attempt: <T>(name: string, step: () => T) => T | undefined,
-): Closing {
-  let acknowledged = 0;
-  let forced = 0;
-  const waiting = new Set<ShutdownSocket>();
-  /** Those that were told to go: who leaves before that has not been closed by us. */
-  const told = new Set<ShutdownSocket>();
-  let isStopped = false;
-  const { promise: done, resolve } = deferred<void>();
-  const bound = (socket: ShutdownSocket): void => {
-    timers.setTimeout(() => {
-      if (socket.state === 'open' || socket.state === 'closing')
-        attempt('terminate', () => socket.terminate());
-    }, plan.closeTimeoutMs);
-  };
-  const close = (socket: ShutdownSocket): void => {
-    if (!waiting.has(socket)) return;
-    told.add(socket);
-    attempt('close', () => socket.close(plan.closeCode, plan.closeReason));
-    if (waiting.has(socket)) bound(socket);
-  };
-  const watcher: SocketWatcher = {
-    opened: (socket) => {
-      waiting.add(socket);
-      // Its own handler first: it is opening.
-      queueMicrotask(() => close(socket));
-    },
-    gone: (socket) => {
-      if (!waiting.delete(socket)) return;
-      if (told.delete(socket)) {
-        if (socket.state === 'acknowledged') acknowledged++;
-        else forced++;
-      }
-      if (waiting.size === 0) resolve();
-    },
-  };
-  const queue: ShutdownSocket[] = [];
-  const watches = parts.flatMap((part) => {
-    for (const socket of attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])
-      queue.push(socket);
-    return attempt(`${part.name}.watchSockets`, () => part.watchSockets?.(watcher)) ?? [];
-  });
-  for (const socket of queue) waiting.add(socket);
-  shuffle(queue);
-  const total = queue.length;
-  const quarter = Math.floor(plan.deadlineMs / 4);
-  const windowMs = plan.drainWindowMs ?? Math.min(total * CLOSE_STEP_MS, 5000, quarter);
-  const startMs = timers.driver.now();
-  // The n-th goes at a random moment of the n-th of `total` equal parts of the window.
-  const step = windowMs / Math.max(1, total);
-  let next = Math.random();
-  const closeDue = (): void => {
-    if (isStopped) return;
-    const elapsed = timers.driver.now() - startMs;
-    for (
-      let closed = 0;
-      queue.length > 0 && closed < CLOSE_BATCH && next * step <= elapsed;
-      closed++
-    ) {
-      next = total - queue.length + 1 + Math.random();
-      close(queue.pop()!);
+export class ClosingSockets {
+  /** Resolves when all sockets have ended. */
+  readonly done: Promise<void>;
+  readonly #resolve: () => void;
+  readonly #plan: Plan;
+  readonly #timers: TimerManager;
+  readonly #errors: ErrorCollector;
+  readonly #unwatch: readonly (() => void)[];
+  /** Sockets that have not ended. */
+  readonly #open = new Set<ShutdownSocket>();
+  /** Open sockets that were told to close. One that ends before was not closed by the shutdown. */
+  readonly #closing = new Set<ShutdownSocket>();
+  /** Sockets that are still to be closed, in random order. */
+  readonly #queue: ShutdownSocket[];
+  /** Sockets in the queue at first. */
+  readonly #total: number;
+  /**
+   * The window is divided into `#total` steps; the n-th close comes at a random time of the n-th.
+   */
+  readonly #stepMs: number;
+  readonly #startMs: number;
+  /** Time of the next close, in steps since `#startMs`. */
+  #nextStep = Math.random();
+  #acknowledged = 0;
+  #forced = 0;
+  #isStopped = false;
+
+  constructor(
+    drainables: readonly Drainable[],
+    plan: Plan,
+    timers: TimerManager,
+    errors: ErrorCollector,
+  ) {
+    const { promise, resolve } = deferred<void>();
+    this.done = promise;
+    this.#resolve = resolve;
+    this.#plan = plan;
+    this.#timers = timers;
+    this.#errors = errors;
+    // Arrow functions: a drainable may call them without their object.
+    const watcher: SocketWatcher = {
+      opened: (socket) => this.#opened(socket),
+      gone: (socket) => this.#gone(socket),
+    };
+    const queue: ShutdownSocket[] = [];
+    this.#unwatch = drainables.flatMap((drainable) => {
+      const { name } = drainable;
+      for (const socket of errors.attempt(`${name}.sockets`, () => drainable.sockets?.()) ?? [])
+        queue.push(socket);
+      return errors.attempt(`${name}.watchSockets`, () => drainable.watchSockets?.(watcher)) ?? [];
+    });
+    for (const socket of queue) this.#open.add(socket);
+    shuffle(queue);
+    this.#queue = queue;
+    this.#total = queue.length;
+    const quarterMs = Math.floor(plan.deadlineMs / 4);
+    const windowMs = plan.drainWindowMs ?? Math.min(this.#total * CLOSE_STEP_MS, 5000, quarterMs);
+    this.#stepMs = windowMs / Math.max(1, this.#total);
+    this.#startMs = timers.driver.now();
+    this.#closeDue();
+  }
+
+  #opened(socket: ShutdownSocket): void {
+    this.#open.add(socket);
+    // The socket is opening. The application's own handler runs first.
+    queueMicrotask(() => this.#close(socket));
+  }
+
+  #gone(socket: ShutdownSocket): void {
+    if (!this.#open.delete(socket)) return;
+    if (this.#closing.delete(socket)) {
+      if (socket.state === 'acknowledged') this.#acknowledged++;
+      else this.#forced++;
     }
-    if (queue.length > 0)
-      timers.setTimeout(closeDue, Math.max(1, next * step - (timers.driver.now() - startMs)));
-    else if (waiting.size === 0) resolve();
-  };
-  closeDue();
-  return {
-    done,
-    stop: () => void (isStopped = true),
-    end: () => {
-      for (const unwatch of watches) unwatch();
-      return { acknowledged, forced: forced + waiting.size };
-    },
-  };
+    if (this.#open.size === 0) this.#resolve();
+  }
+
+  /** Begins no more closes. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** Ends watching. Returns the numbers of closes; sockets that have not ended count as forced. */
+  end(): ShutdownResult['websocketsClosed'] {
+    for (const unwatch of this.#unwatch) this.#errors.attempt('watchSockets', unwatch);
+    return { acknowledged: this.#acknowledged, forced: this.#forced + this.#open.size };
+  }
+
+  /** Closes the sockets whose time has come, and sets a timer for the next. */
+  #closeDue(): void {
+    if (this.#isStopped) return;
+    const elapsedMs = this.#elapsedMs();
+    for (let closed = 0; this.#queue.length > 0 && closed < CLOSE_BATCH; closed++) {
+      if (this.#nextStep * this.#stepMs > elapsedMs) break;
+      this.#nextStep = this.#total - this.#queue.length + 1 + Math.random();
+      this.#close(this.#queue.pop()!);
+    }
+    if (this.#queue.length > 0)
+      this.#timers.setTimeout(
+        () => this.#closeDue(),
+        Math.max(1, this.#nextStep * this.#stepMs - this.#elapsedMs()),
+      );
+    else if (this.#open.size === 0) this.#resolve();
+  }
+
+  #elapsedMs(): number {
+    return this.#timers.driver.now() - this.#startMs;
+  }
+
+  #close(socket: ShutdownSocket): void {
+    if (!this.#open.has(socket)) return;
+    this.#closing.add(socket);
+    const { closeCode, closeReason, closeTimeoutMs } = this.#plan;
+    this.#errors.attempt('close', () => socket.close(closeCode, closeReason));
+    if (!this.#open.has(socket)) return;
+    this.#timers.setTimeout(() => {
+      if (socket.state === 'open' || socket.state === 'closing')
+        this.#errors.attempt('terminate', () => socket.terminate());
+    }, closeTimeoutMs);
+  }
 }
 
 function shuffle<T>(list: T[]): void {

@@ -1,38 +1,64 @@
-/** Options of a shutdown, checked, and the times that follow from them. */
-import { knownOptions, outOfRange, wholeNumber, wrongType } from '../errors.js';
-import { TIME_MAX_MS } from '../limits.js';
+/** Options of a shutdown, and the checks of them. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import type { TimerManager } from '../timers/manager.js';
 import type { ShutdownPhase } from './result.js';
 
 /** Options of a shutdown. Times are whole milliseconds. */
 export interface ShutdownOptions {
-  /** For everything together: 1 to 2^30. Default 25000, below the 30 s that Kubernetes grants. */
+  /**
+   * Manager whose timers are cleared last, and whose clock is used. Default: a manager of the
+   * shutdown's own, which `close()` closes.
+   */
+  readonly timers?: TimerManager | undefined;
+  /**
+   * Time for the whole shutdown: 1 to 2^30 ms. Default 25000, below the 30 s that Kubernetes
+   * grants.
+   */
   readonly deadlineMs?: number | undefined;
   /**
-   * How long to go on serving while not ready, until load balancers have noticed: 0 to 2^30 ms. Default 0, or
-   * where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a quarter of the deadline.
+   * Time for which the server goes on serving while it is not ready, until load balancers have
+   * noticed: 0 to 2^30 ms. Default 0, or where `KUBERNETES_SERVICE_HOST` is set 5000 and at most a
+   * quarter of the deadline.
    */
   readonly preDrainDelayMs?: number | undefined;
-  /** Over how long the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most 5000 and a quarter of the deadline. */
+  /**
+   * Time over which the closes of WebSockets are spread: 0 to 2^30 ms. Default: 5 for each, at most
+   * 5000 and a quarter of the deadline.
+   */
   readonly drainWindowMs?: number | undefined;
-  /** How long a client may take to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the deadline. */
+  /**
+   * Time that a client has to answer a close: 1 to 2^30 ms. Default 1000, at most a quarter of the
+   * deadline.
+   */
   readonly closeTimeoutMs?: number | undefined;
-  /** How long a hook may take that has no time of its own: 1 to 2^30 ms. Default 5000. */
+  /** Timeout of a hook that has none of its own: 1 to 2^30 ms. Default 5000. */
   readonly hookTimeoutMs?: number | undefined;
-  /** 1001 (going away) or 1012 (restart). Default 1001. */
+  /** Close code of WebSockets: 1001 (going away) or 1012 (service restart). Default 1001. */
   readonly closeCode?: 1001 | 1012 | undefined;
-  /** Reason of those closes. Default "Server shutdown". */
+  /** Close reason of WebSockets. Default "Server shutdown". */
   readonly closeReason?: string | undefined;
-  /** Signals that start it, such as `['SIGTERM', 'SIGINT']`; a second one exits at once. Default: none. */
+  /**
+   * Signals that begin the shutdown, such as `['SIGTERM', 'SIGINT']`. A second signal exits at
+   * once. Default: none.
+   */
   readonly signals?: readonly NodeJS.Signals[] | undefined;
-  /** Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else 1. Default `true`. */
+  /**
+   * Whether the process exits after a shutdown that a signal began: with 0 if it was graceful, else
+   * with 1. Default `true`.
+   */
   readonly exit?: boolean | undefined;
-  /** Told of every phase as it begins. */
+  /** Called at the beginning of every phase. */
   readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
-  /** Told of every error as it comes; all are in the result, too, except those of work held before the shutdown. */
+  /**
+   * Called with every error as it comes. The result has all of them, except those of work held
+   * before the shutdown.
+   */
   readonly onError?: ((error: unknown, name: string) => void) | undefined;
 }
 
 const OPTIONS = [
+  'timers',
   'deadlineMs',
   'preDrainDelayMs',
   'drainWindowMs',
@@ -45,6 +71,10 @@ const OPTIONS = [
   'onPhase',
   'onError',
 ] as const;
+
+/**
+ * Numbers of the signals that can begin a shutdown. A second signal exits with 128 plus its number.
+ */
 export const SIGNAL_NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> = {
   SIGHUP: 1,
   SIGINT: 2,
@@ -55,47 +85,47 @@ export const SIGNAL_NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> =
   SIGBREAK: 21,
 };
 
-/** The times and words of one shutdown. */
+/** The checked options of one shutdown, with their defaults. */
 export interface Plan {
   readonly deadlineMs: number;
   readonly preDrainDelayMs: number;
-  /** `undefined`: so much for each socket. */
+  /** `undefined`: the window depends on the number of sockets. */
   readonly drainWindowMs: number | undefined;
   readonly closeTimeoutMs: number;
   readonly hookTimeoutMs: number;
-  /** What delay, window and close take: the drain gets no less. */
-  readonly leastMs: number;
+  /**
+   * Delay, window and close timeout together: the drain gets at least this long, whatever the hooks
+   * need.
+   */
+  readonly minDrainMs: number;
   readonly closeCode: 1001 | 1012;
   readonly closeReason: string;
 }
 
+/** Returns the plan for some options. Throws for wrong ones. */
 export function planOf(options: ShutdownOptions): Plan {
   checkOptions(options);
-  const deadlineMs = wholeNumber('deadlineMs', options.deadlineMs, 1, TIME_MAX_MS, 25_000);
-  const quarter = Math.floor(deadlineMs / 4);
-  const delay = process.env['KUBERNETES_SERVICE_HOST'] === undefined ? 0 : Math.min(5000, quarter);
-  const preDrainDelayMs = wholeNumber(
+  const time = (
+    name: 'deadlineMs' | 'preDrainDelayMs' | 'drainWindowMs' | 'closeTimeoutMs' | 'hookTimeoutMs',
+    min: number,
+    fallback: number,
+  ): number => wholeNumber(name, options[name], min, TIME_MAX_MS, fallback);
+  const deadlineMs = time('deadlineMs', 1, 25_000);
+  const quarterMs = Math.floor(deadlineMs / 4);
+  const isInKubernetes = process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
+  const preDrainDelayMs = time(
     'preDrainDelayMs',
-    options.preDrainDelayMs,
     0,
-    TIME_MAX_MS,
-    delay,
+    isInKubernetes ? Math.min(5000, quarterMs) : 0,
   );
-  const closeTimeoutMs = wholeNumber(
-    'closeTimeoutMs',
-    options.closeTimeoutMs,
-    1,
-    TIME_MAX_MS,
-    Math.max(1, Math.min(1000, quarter)),
-  );
-  const hookTimeoutMs = wholeNumber('hookTimeoutMs', options.hookTimeoutMs, 1, TIME_MAX_MS, 5000);
-  const window = wholeNumber('drainWindowMs', options.drainWindowMs, 0, TIME_MAX_MS, 0);
-  const leastMs = preDrainDelayMs + window + closeTimeoutMs;
-  if (leastMs > deadlineMs)
+  const closeTimeoutMs = time('closeTimeoutMs', 1, Math.max(1, Math.min(1000, quarterMs)));
+  const hookTimeoutMs = time('hookTimeoutMs', 1, 5000);
+  const minDrainMs = preDrainDelayMs + time('drainWindowMs', 0, 0) + closeTimeoutMs;
+  if (minDrainMs > deadlineMs)
     throw outOfRange(
       'deadlineMs',
       deadlineMs,
-      `at least ${leastMs}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`,
+      `at least ${minDrainMs}: preDrainDelayMs, drainWindowMs and closeTimeoutMs together`,
     );
   const { drainWindowMs, closeCode = 1001, closeReason = 'Server shutdown' } = options;
   return {
@@ -104,15 +134,13 @@ export function planOf(options: ShutdownOptions): Plan {
     drainWindowMs,
     closeTimeoutMs,
     hookTimeoutMs,
-    leastMs,
+    minDrainMs,
     closeCode,
     closeReason,
   };
 }
 
 function checkOptions(options: ShutdownOptions): void {
-  if (typeof options !== 'object' || options === null)
-    throw wrongType('options', options, 'an object');
   knownOptions('GracefulShutdown', options, OPTIONS);
   const { closeCode, closeReason, signals, exit } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)

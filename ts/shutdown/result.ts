@@ -1,35 +1,49 @@
-/** How a shutdown went. */
+/** The outcome of a shutdown. */
 
-/** Where a shutdown is. */
+/** Phase of a shutdown. */
 export type ShutdownPhase = 'running' | 'notReady' | 'draining' | 'closing' | 'forced' | 'stopped';
 
-/** Something that went wrong, and where. */
+/** One error of a shutdown. */
 export interface ShutdownError {
+  /** Name of the hook, of the held work, or of the drainable and its method. */
   readonly name: string;
+  /** The error itself. */
   readonly error: unknown;
 }
 
-/** What was still there at the end. */
+/** Work that a shutdown did not bring to an end. */
 export interface ShutdownLeftover {
+  /** Kind of work. */
   readonly kind: 'request' | 'websocket' | 'hold' | 'hook';
+  /** Name of the drainable, of the held work, or of the hook. */
   readonly name: string;
+  /** Number of requests, sockets, promises or hooks. */
   readonly count: number;
 }
 
-/** How it went. */
+/** Outcome of a shutdown. */
 export interface ShutdownResult {
-  /** Whether nothing was cut off and nothing failed. */
+  /** True if nothing was cut off and nothing failed. */
   readonly graceful: boolean;
-  /** What began it: a signal's name, or what `shutdown()` was given. */
+  /** Cause of the shutdown: the name of a signal, or the argument of `shutdown()`. */
   readonly reason: string;
   /** Milliseconds spent in each phase. */
   readonly phaseMs: Readonly<Record<'notReady' | 'draining' | 'closing' | 'forced', number>>;
+  /** Milliseconds from the first phase to the last. */
   readonly totalMs: number;
-  /** Requests still in flight when their time was over. */
+  /** Requests that were still in flight at the end of the drain. */
   readonly requestsAborted: number;
-  /** `acknowledged`: the client answered the close; `forced`: it did not, and was cut off or was gone. */
-  readonly websocketsClosed: { readonly acknowledged: number; readonly forced: number };
+  /** WebSockets that the shutdown closed. */
+  readonly websocketsClosed: {
+    /** Sockets whose client answered the close. */
+    readonly acknowledged: number;
+    /** Sockets whose client did not answer: terminated, or gone without an answer. */
+    readonly forced: number;
+  };
+  /** Timers of the server that were pending at the end. */
   readonly timersCleared: number;
+  /** Errors of hooks, drainables, held work and `onPhase`. */
   readonly hookErrors: readonly ShutdownError[];
+  /** Work that was left at the end. */
   readonly leftovers: readonly ShutdownLeftover[];
 }

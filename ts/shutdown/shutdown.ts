@@ -1,81 +1,95 @@
 /**
- * Ends a server without losing anybody: a machine of phases over parts that can be drained. It knows
- * no host; adapters make the parts.
+ * The graceful end of a server: a state machine over drainables. It knows no host, and adapters
+ * make the drainables.
  *
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
-import { PortcullisError, knownOptions, wholeNumber, wrongType } from '../errors.js';
-import { TIME_MAX_MS } from '../limits.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
-import { type Closing, closeSockets } from './closing.js';
-import { Moment, deferred } from './moment.js';
-import { type Plan, SIGNAL_NUMBERS, type ShutdownOptions, planOf } from './options.js';
-import type { ShutdownPart } from './part.js';
-import type { ShutdownError, ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
+import { resolveTimers } from '../timers/ownership.js';
+import { ClosingSockets } from './closing.js';
+import { Deadline, deferred } from './deadline.js';
+import type { Drainable } from './drainable.js';
+import { ErrorCollector } from './errors.js';
+import { type HealthAnswer, healthy, readinessIn } from './health.js';
+import { HookRunner, type ShutdownHook } from './hooks.js';
+import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
+import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
-/** What a hook is given. */
-export interface ShutdownContext {
-  readonly reason: string;
-  /** Aborts when the hook's time is over. */
-  readonly signal: AbortSignal;
-}
-
-/** Called once, after the requests and before the timers end. */
-export type ShutdownHook = (context: ShutdownContext) => unknown;
-
-/** An HTTP answer of a health endpoint. */
-export interface HealthAnswer {
-  readonly status: 200 | 503;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
-
-interface Hook {
-  readonly name: string;
-  readonly timeoutMs: number;
-  readonly run: ShutdownHook;
-}
-
+/** Time that the drain leaves for aborted requests to answer, ms. */
 const ABORT_GRACE_MS = 500;
+/** Time for `destroy`, which may be past the deadline, ms. */
+const DESTROY_MS = 50;
+const DRAINABLE_METHODS = [
+  'drain',
+  'requests',
+  'whenIdle',
+  'sockets',
+  'watchSockets',
+  'abort',
+  'stop',
+  'destroy',
+] as const;
 
 /**
- * Ends a server gracefully: not ready at once, then nobody new, requests finish, WebSockets are closed
- * one after the other, hooks run, timers end last. One deadline bounds it all.
+ * Ends a server gracefully. It reports at once that the server is not ready, refuses new clients,
+ * lets requests finish, closes WebSockets one after the other, runs hooks, and clears timers last.
+ * One deadline bounds the whole shutdown.
  *
  * @example
- * const shutdown = new GracefulShutdown(timers, { signals: ['SIGTERM', 'SIGINT'] });
- * shutdown.add(guard.part(server));
+ * const shutdown = new GracefulShutdown({ timers, signals: ['SIGTERM', 'SIGINT'] });
+ * shutdown.add(guard.drainable(server));
  * shutdown.onShutdown('database', () => database.close());
  */
 export class GracefulShutdown {
-  readonly #owned: TimerManager;
-  /** Its own, on the same clock: they outlive those it clears. */
+  /** The server's timers, which the shutdown clears last. */
+  readonly #serverTimers: TimerManager;
+  /** Whether `close()` closes `#serverTimers` too. */
+  readonly #ownsTimers: boolean;
+  /** Timers of the shutdown itself, on the same clock: they outlive the server's. */
   readonly #timers: TimerManager;
   readonly #options: ShutdownOptions;
   readonly #plan: Plan;
-  readonly #parts: ShutdownPart[] = [];
-  readonly #hooks: Hook[] = [];
+  readonly #drainables: Drainable[] = [];
+  readonly #errors: ErrorCollector;
+  readonly #hooks: HookRunner;
+  /** Names of the held promises that have not settled, by a key for each. */
   readonly #holds = new Map<object, string>();
-  readonly #errors: ShutdownError[] = [];
-  readonly #hookLeftovers: ShutdownLeftover[] = [];
+  #resolveHolds: (() => void) | undefined;
   readonly #listeners = new Map<NodeJS.Signals, () => void>();
   readonly #phaseMs = { notReady: 0, draining: 0, closing: 0, forced: 0 };
   #phase: ShutdownPhase = 'running';
   #phaseSinceMs = 0;
+  #startMs = 0;
   #result: Promise<ShutdownResult> | undefined;
-  #holdsOver: (() => void) | undefined;
 
   /**
-   * @param timerManager whose timers are cleared last, and whose clock is used
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also if delay, window and close together exceed the deadline), ERR_UNKNOWN_OPTION
+   * @param options see `ShutdownOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION, ERR_OUT_OF_RANGE; the last also if delay,
+   * window and close timeout together exceed the deadline
    */
-  constructor(timerManager: TimerManager, options: ShutdownOptions = {}) {
-    if (!(timerManager instanceof TimerManager))
-      throw wrongType('timerManager', timerManager, 'a TimerManager');
+  constructor(options?: ShutdownOptions);
+  /**
+   * The same, with the manager as an argument in the place of the option `timers`.
+   *
+   * @param timerManager its timers are cleared last, and its clock is used
+   * @param options see `ShutdownOptions`
+   * @throws as above; ERR_INVALID_ARG_TYPE also for an option `timers`
+   */
+  constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
+  constructor(
+    timersOrOptions?: TimerManager | ShutdownOptions,
+    positionalOptions?: ShutdownOptions,
+  ) {
+    const { timers, isOwn, options } = resolveTimers(timersOrOptions, positionalOptions, 'server');
     this.#plan = planOf(options);
     this.#options = options;
-    this.#owned = timerManager;
-    this.#timers = new TimerManager({ clock: timerManager.driver.clock, name: 'shutdown' });
+    this.#serverTimers = timers;
+    this.#ownsTimers = isOwn;
+    this.#timers = new TimerManager({ clock: timers.driver.clock, name: 'shutdown' });
+    this.#errors = new ErrorCollector((error, name) => options.onError?.(error, name));
+    this.#hooks = new HookRunner(this.#timers, this.#errors);
     for (const signal of options.signals ?? []) {
       const listener = (): void => this.#onSignal(signal);
       this.#listeners.set(signal, listener);
@@ -83,79 +97,60 @@ export class GracefulShutdown {
     }
   }
 
-  /** Where it is. */
+  /** Phase of the shutdown. */
   get phase(): ShutdownPhase {
     return this.#phase;
   }
 
-  /** Whether load balancers may send anybody: until the shutdown begins. */
+  /** Whether load balancers may send new clients: true until the shutdown begins. */
   get isReady(): boolean {
     return this.#phase === 'running';
   }
 
-  /** The answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) from the turn on in which the shutdown began. */
+  /**
+   * Returns the answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) since
+   * the turn of the event loop in which the shutdown began.
+   */
   readiness(): HealthAnswer {
-    if (this.isReady)
-      return {
-        status: 200,
-        headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-        body: '{"status":"ready"}',
-      };
-    const body = {
-      type: 'about:blank',
-      title: 'Service Unavailable',
-      status: 503,
-      detail: 'The server is shutting down',
-      phase: this.#phase,
-    };
-    const headers = {
-      'content-type': 'application/problem+json',
-      'cache-control': 'no-store',
-      'retry-after': '1',
-    };
-    return { status: 503, headers, body: JSON.stringify(body) };
+    return readinessIn(this.#phase);
   }
 
-  /** The answer of a liveness endpoint: 200 as long as there is a process to give it. */
+  /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
   liveness(): HealthAnswer {
-    return {
-      status: 200,
-      headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-      body: '{"status":"live"}',
-    };
+    return healthy('live');
   }
 
   /**
-   * Adds a part to be drained.
+   * Adds a server, or anything else that is to be drained.
+   *
+   * @param drainable `guard.drainable(server)` of an adapter, or an object of your own
+   * @returns this shutdown
    * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED once the shutdown has begun
    */
-  add(part: ShutdownPart): this {
-    if (typeof part !== 'object' || part === null) throw wrongType('part', part, 'a ShutdownPart');
-    if (typeof part.name !== 'string' || part.name === '')
-      throw wrongType('part.name', part.name, 'a name');
-    for (const name of [
-      'drain',
-      'requests',
-      'whenIdle',
-      'sockets',
-      'watchSockets',
-      'abort',
-      'stop',
-      'destroy',
-    ] as const) {
-      if (part[name] !== undefined && typeof part[name] !== 'function')
-        throw wrongType(`part.${name}`, part[name], 'a function');
+  add(drainable: Drainable): this {
+    if (typeof drainable !== 'object' || drainable === null)
+      throw wrongType('drainable', drainable, 'a Drainable');
+    if (typeof drainable.name !== 'string' || drainable.name === '')
+      throw wrongType('drainable.name', drainable.name, 'a name');
+    for (const name of DRAINABLE_METHODS) {
+      if (drainable[name] !== undefined && typeof drainable[name] !== 'function')
+        throw wrongType(`drainable.${name}`, drainable[name], 'a function');
     }
     this.#checkRunning();
-    this.#parts.push(part);
+    this.#drainables.push(drainable);
     return this;
   }
 
   /**
-   * Adds a hook. They run after the requests, the last added first; one that throws or takes too long does not stop the others.
-   * @param name shown with its error
-   * @param options `timeoutMs`: 1 to 2^30, default `hookTimeoutMs`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; ERR_CLOSED once the shutdown has begun
+   * Adds a hook. Hooks run after the requests have ended, the last added first. A hook that throws
+   * or exceeds its time does not stop the others.
+   *
+   * @param name name in errors and leftovers
+   * @param hook the function to call
+   * @param options `timeoutMs`: time for the hook, 1 to 2^30 ms; default `hookTimeoutMs`
+   * @returns this shutdown
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_CLOSED once the
+   * shutdown has begun
    */
   onShutdown(
     name: string,
@@ -167,15 +162,10 @@ export class GracefulShutdown {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
     knownOptions('onShutdown', options, ['timeoutMs']);
-    const timeoutMs = wholeNumber(
-      'timeoutMs',
-      options.timeoutMs,
-      1,
-      TIME_MAX_MS,
-      this.#plan.hookTimeoutMs,
-    );
+    const { hookTimeoutMs } = this.#plan;
+    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, hookTimeoutMs);
     this.#checkRunning();
-    this.#hooks.push({ name, timeoutMs, run: hook });
+    this.#hooks.add({ name, timeoutMs, run: hook });
     return this;
   }
 
@@ -185,7 +175,11 @@ export class GracefulShutdown {
   }
 
   /**
-   * Keeps the server up until `work` has settled, or the deadline. If it rejects, `onError` is told, and the result if it is under way.
+   * Keeps the server up until some work has settled, but not beyond the deadline. A rejection goes
+   * to `onError`, and during the shutdown into its result too.
+   *
+   * @param work a promise of the work
+   * @param name name in errors and leftovers; default `work`
    * @returns `work`
    * @throws ERR_INVALID_ARG_TYPE unless `work` is a promise
    */
@@ -194,26 +188,28 @@ export class GracefulShutdown {
       throw wrongType('work', work, 'a promise');
     const key = {};
     this.#holds.set(key, String(name));
-    const over = (): void => {
+    const release = (): void => {
       this.#holds.delete(key);
-      if (this.#holds.size === 0) this.#holdsOver?.();
+      if (this.#holds.size === 0) this.#resolveHolds?.();
     };
-    Promise.resolve(work).then(over, (error: unknown) => {
-      if (this.#result === undefined) this.#tell(error, name);
-      else this.#fail(name, error);
-      over();
+    Promise.resolve(work).then(release, (error: unknown) => {
+      if (this.#result === undefined) this.#errors.report(name, error);
+      else this.#errors.collect(name, error);
+      release();
     });
     return work;
   }
 
   /**
-   * Begins the shutdown; it is not ready when this returns. Never rejects.
-   * @param reason shown in the result
-   * @returns the same promise however often it is called
+   * Begins the shutdown. The server is not ready when this returns.
+   *
+   * @param reason text for the result; default `shutdown`
+   * @returns a promise of the result, which never rejects: the same one however often this is
+   * called
    */
   shutdown(reason = 'shutdown'): Promise<ShutdownResult> {
     if (this.#result === undefined) {
-      // Known before it begins: a listener of the first phase may ask for it.
+      // Set before the shutdown begins: the listener of its first phase may call this again.
       const { promise, resolve } = deferred<ShutdownResult>();
       this.#result = promise;
       resolve(this.#run(String(reason)));
@@ -221,13 +217,38 @@ export class GracefulShutdown {
     return this.#result;
   }
 
-  /** The whole sequence as a signal would begin it, for tests: without a signal, and the process goes on. */
+  /**
+   * Runs the sequence that a signal begins, for tests: no signal is sent, and the process does not
+   * exit.
+   *
+   * @param signal name of the signal; default `SIGTERM`
+   * @returns a promise of the result
+   */
   simulate(signal: NodeJS.Signals = 'SIGTERM'): Promise<ShutdownResult> {
     return this.shutdown(signal);
   }
 
-  /** Takes the signal listeners away. The shutdown does so at its end. */
-  removeSignals(): void {
+  /**
+   * Removes the signal listeners without shutting down, and closes the manager if it is the
+   * shutdown's own. A shutdown under way goes on, and `shutdown()` can still be called. May be
+   * called again.
+   */
+  close(): void {
+    this.#removeListeners();
+    if (this.#ownsTimers) this.#serverTimers.close();
+  }
+
+  /** Calls `close()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Calls `shutdown('disposed')` and waits for its result, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown('disposed');
+  }
+
+  #removeListeners(): void {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener);
     this.#listeners.clear();
   }
@@ -240,201 +261,151 @@ export class GracefulShutdown {
   }
 
   async #run(reason: string): Promise<ShutdownResult> {
-    const startMs = this.#now();
+    const { deadlineMs, preDrainDelayMs } = this.#plan;
+    this.#startMs = this.#now();
     this.#enter('notReady');
-    const deadline = new Moment(this.#timers, this.#plan.deadlineMs);
-    if (this.#plan.preDrainDelayMs > 0) await deadline.or(this.#wait(this.#plan.preDrainDelayMs));
+    const deadline = new Deadline(this.#timers, deadlineMs);
+    if (preDrainDelayMs > 0) await deadline.race(this.#wait(preDrainDelayMs));
     this.#enter('draining');
     const sockets = this.#closeSockets();
-    const { idle } = await this.#drain(sockets.done, deadline, startMs);
+    const idle = this.#whenIdle();
+    await this.#drain(Promise.all([idle, sockets.done]), deadline);
     sockets.stop();
     this.#enter('closing');
     const cut = this.#cutOff();
-    await this.#runHooks(reason, deadline, startMs);
-    if (cut.some(({ kind }) => kind === 'request')) await deadline.or(idle);
-    await this.#each('stop', deadline);
-    if (deadline.isOver || this.#leftovers().length > 0) {
+    await this.#hooks.run(reason, deadline, this.#startMs + deadlineMs);
+    if (cut.some(({ kind }) => kind === 'request')) await deadline.race(idle);
+    await deadline.race(this.#onAll('stop'));
+    if (deadline.isPast || this.#leftovers().length > 0) {
       this.#enter('forced');
-      // Destroying is the last resort: it gets a moment past the deadline, and no more.
-      await new Moment(this.#timers, 50).or(this.#each('destroy'));
+      await new Deadline(this.#timers, DESTROY_MS).race(this.#onAll('destroy'));
     }
-    const { acknowledged, forced } = sockets.end();
+    deadline.cancel();
+    return this.#end(reason, cut, sockets);
+  }
+
+  /** Clears the timers and returns the result. */
+  #end(reason: string, cut: readonly ShutdownLeftover[], sockets: ClosingSockets): ShutdownResult {
+    const websocketsClosed = sockets.end();
     const leftovers = [
       ...cut.filter(({ kind }) => kind === 'hold'),
       ...this.#leftovers(),
-      ...this.#hookLeftovers,
+      ...this.#hooks.leftovers,
     ];
-    const cleared = this.#attempt('timers', () => this.#owned.cleanup()) ?? {
+    const cleared = this.#errors.attempt('timers', () => this.#serverTimers.close()) ?? {
       timeouts: 0,
       intervals: 0,
     };
-    deadline.cancel();
-    const requestsAborted = cut
-      .filter(({ kind }) => kind === 'request')
-      .reduce((sum, { count }) => sum + count, 0);
-    const totalMs = this.#now() - startMs;
+    const totalMs = this.#now() - this.#startMs;
     const wasForced = this.#phase === 'forced';
     this.#enter('stopped');
-    this.#timers.cleanup();
-    this.removeSignals();
+    this.#timers.close();
+    this.#removeListeners();
+    const { errors } = this.#errors;
     return {
-      graceful: !wasForced && cut.length === 0 && forced === 0 && this.#errors.length === 0,
+      graceful:
+        !wasForced && cut.length === 0 && websocketsClosed.forced === 0 && errors.length === 0,
       reason,
       phaseMs: { ...this.#phaseMs },
       totalMs,
-      requestsAborted,
-      websocketsClosed: { acknowledged, forced },
+      requestsAborted: cut
+        .filter(({ kind }) => kind === 'request')
+        .reduce((sum, { count }) => sum + count, 0),
+      websocketsClosed,
       timersCleared: cleared.timeouts + cleared.intervals,
-      hookErrors: [...this.#errors],
+      hookErrors: [...errors],
       leftovers,
     };
   }
 
-  /** Until requests and held work are over and sockets are closed, or the time for that is. */
-  async #drain(
-    closed: Promise<void>,
-    deadline: Moment,
-    startMs: number,
-  ): Promise<{ readonly idle: Promise<unknown> }> {
-    const idle = this.#parts.map((part) =>
-      Promise.resolve(this.#attempt(`${part.name}.whenIdle`, () => part.whenIdle?.())).catch(
-        this.#failing(part.name),
-      ),
-    );
-    // Hooks must not go short because a client does, and who is aborted may still answer: up to a quarter of the time is theirs.
-    const needed = this.#hooks.reduce((sum, hook) => sum + hook.timeoutMs, ABORT_GRACE_MS);
-    const most = Math.max(
-      this.#plan.leastMs,
-      this.#plan.deadlineMs - Math.min(needed, Math.floor(this.#plan.deadlineMs / 4)),
-    );
-    const until = new Moment(this.#timers, Math.max(0, startMs + most - this.#now()));
-    const settled = Promise.all(idle);
-    // A request in flight may still begin what is to be held.
-    await until.or(deadline.or(Promise.all([settled, closed]).then(() => this.#heldOver())));
-    until.cancel();
-    return { idle: settled };
+  /**
+   * Drains all drainables and begins to close their sockets. The drain is first, or a quick client
+   * would reconnect at once.
+   */
+  #closeSockets(): ClosingSockets {
+    for (const drainable of this.#drainables)
+      void this.#errors.settle(`${drainable.name}.drain`, () => drainable.drain?.());
+    return new ClosingSockets(this.#drainables, this.#plan, this.#timers, this.#errors);
   }
 
-  #heldOver(): Promise<void> {
+  /** Resolves when no drainable has a request in flight. */
+  #whenIdle(): Promise<unknown> {
+    return Promise.all(
+      this.#drainables.map((drainable) => {
+        const { name } = drainable;
+        const idle = this.#errors.attempt(`${name}.whenIdle`, () => drainable.whenIdle?.());
+        return Promise.resolve(idle).catch((error: unknown) => this.#errors.collect(name, error));
+      }),
+    );
+  }
+
+  /**
+   * Waits until requests and sockets have ended and held work has settled, or until the drain's
+   * time is over.
+   */
+  async #drain(ended: Promise<unknown>, deadline: Deadline): Promise<void> {
+    const { deadlineMs, minDrainMs } = this.#plan;
+    // Up to a quarter of the time is kept, so that a slow client does not use up the time of the
+    // hooks and aborted requests can still answer.
+    const reservedMs = Math.min(this.#hooks.totalMs + ABORT_GRACE_MS, Math.floor(deadlineMs / 4));
+    const drainMs = Math.max(minDrainMs, deadlineMs - reservedMs);
+    const until = new Deadline(this.#timers, Math.max(0, this.#startMs + drainMs - this.#now()));
+    // Held work is last: a request in flight may still begin some.
+    await until.race(deadline.race(ended.then(() => this.#whenReleased())));
+    until.cancel();
+  }
+
+  /** Resolves when all held work has settled. */
+  #whenReleased(): Promise<void> {
     return this.#holds.size === 0
       ? Promise.resolve()
-      : new Promise((resolve) => (this.#holdsOver = resolve));
+      : new Promise((resolve) => (this.#resolveHolds = resolve));
   }
 
-  /** Closes the open sockets. Nobody new first: a quick client would else be back before it is over. */
-  #closeSockets(): Closing {
-    for (const part of this.#parts) void this.#settle(`${part.name}.drain`, () => part.drain?.());
-    return closeSockets(this.#parts, this.#plan, this.#timers, (name, step) =>
-      this.#attempt(name, step),
-    );
-  }
-
-  /** What the drain has not brought to an end: signals abort, sockets are cut off. */
+  /**
+   * Aborts the requests and terminates the sockets that the drain has left. Returns what it has
+   * left.
+   */
   #cutOff(): ShutdownLeftover[] {
     const cut = this.#leftovers();
     for (const [name, count] of countBy(this.#holds.values()))
       cut.push({ kind: 'hold', name, count });
     if (cut.length === 0) return cut;
-    for (const part of this.#parts) {
-      this.#attempt(`${part.name}.abort`, () => part.abort?.());
-      for (const socket of this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? []) {
-        this.#attempt('close', () => socket.close(this.#plan.closeCode, this.#plan.closeReason));
-        this.#attempt('terminate', () => socket.terminate());
+    const { closeCode, closeReason } = this.#plan;
+    for (const drainable of this.#drainables) {
+      this.#errors.attempt(`${drainable.name}.abort`, () => drainable.abort?.());
+      const sockets = this.#errors.attempt(`${drainable.name}.sockets`, () =>
+        drainable.sockets?.(),
+      );
+      for (const socket of sockets ?? []) {
+        this.#errors.attempt('close', () => socket.close(closeCode, closeReason));
+        this.#errors.attempt('terminate', () => socket.terminate());
       }
     }
     return cut;
   }
 
   #leftovers(): ShutdownLeftover[] {
-    return this.#parts.flatMap((part): ShutdownLeftover[] => {
-      const requests = this.#attempt(`${part.name}.requests`, () => part.requests?.()) ?? 0;
-      const sockets = [...(this.#attempt(`${part.name}.sockets`, () => part.sockets?.()) ?? [])]
-        .length;
+    return this.#drainables.flatMap((drainable): ShutdownLeftover[] => {
+      const { name } = drainable;
+      const requests = this.#errors.attempt(`${name}.requests`, () => drainable.requests?.()) ?? 0;
+      const sockets =
+        this.#errors.attempt(`${name}.sockets`, () => [...(drainable.sockets?.() ?? [])].length) ??
+        0;
       return [
-        ...(requests > 0 ? [{ kind: 'request', name: part.name, count: requests } as const] : []),
-        ...(sockets > 0 ? [{ kind: 'websocket', name: part.name, count: sockets } as const] : []),
+        ...(requests > 0 ? [{ kind: 'request', name, count: requests } as const] : []),
+        ...(sockets > 0 ? [{ kind: 'websocket', name, count: sockets } as const] : []),
       ];
     });
   }
 
-  async #runHooks(reason: string, deadline: Moment, startMs: number): Promise<void> {
-    const hooks = this.#hooks.toReversed();
-    for (const [index, hook] of hooks.entries()) {
-      const left = startMs + this.#plan.deadlineMs - this.#now();
-      // What the others need is theirs; if there is not enough for all, each has its share.
-      const others = hooks.slice(index + 1);
-      const spare = left - others.reduce((sum, { timeoutMs }) => sum + timeoutMs, 0);
-      const mostMs = Math.floor(
-        Math.min(hook.timeoutMs, Math.max(spare, left / (others.length + 1))),
-      );
-      const over = (why: string): void => {
-        this.#fail(
-          hook.name,
-          new PortcullisError('ERR_TIMEOUT', `the hook ${hook.name} ${why}`, { field: hook.name }),
-        );
-        this.#hookLeftovers.push({ kind: 'hook', name: hook.name, count: 1 });
-      };
-      if (mostMs <= 0 || deadline.isOver) {
-        over('was not run: the deadline had passed');
-        continue;
-      }
-      const controller = new AbortController();
-      const moment = new Moment(this.#timers, mostMs);
-      let isDone = false;
-      const run = this.#settle(
-        hook.name,
-        () => hook.run({ reason, signal: controller.signal }),
-        moment,
-      ).then(() => (isDone = true));
-      await moment.or(run);
-      moment.cancel();
-      if (isDone) continue;
-      over(`took more than ${mostMs} ms`);
-      controller.abort();
-    }
-  }
-
-  async #each(step: 'stop' | 'destroy', deadline?: Moment): Promise<void> {
-    const all = Promise.all(
-      this.#parts.map((part) => this.#settle(`${part.name}.${step}`, () => part[step]?.())),
+  /** Calls `stop` or `destroy` of all drainables at once, and waits for them. */
+  async #onAll(step: 'stop' | 'destroy'): Promise<void> {
+    await Promise.all(
+      this.#drainables.map((drainable) =>
+        this.#errors.settle(`${drainable.name}.${step}`, () => drainable[step]?.()),
+      ),
     );
-    await (deadline === undefined ? all : deadline.or(all));
-  }
-
-  /** Runs a step; an error is noted, and one that comes after its time was over only told. */
-  async #settle(name: string, step: () => unknown, moment?: Moment): Promise<void> {
-    try {
-      await step();
-    } catch (error) {
-      if (moment?.isOver === true) this.#tell(error, name);
-      else this.#fail(name, error);
-    }
-  }
-
-  #attempt<T>(name: string, step: () => T): T | undefined {
-    try {
-      return step();
-    } catch (error) {
-      this.#fail(name, error);
-      return undefined;
-    }
-  }
-
-  #failing(name: string): (error: unknown) => void {
-    return (error) => this.#fail(name, error);
-  }
-
-  #fail(name: string, error: unknown): void {
-    if (this.#phase !== 'stopped') this.#errors.push({ name, error });
-    this.#tell(error, name);
-  }
-
-  #tell(error: unknown, name: string): void {
-    try {
-      this.#options.onError?.(error, name);
-    } catch {
-      // The last one to be told has failed: nobody is left to tell.
-    }
   }
 
   #now(): number {
@@ -451,8 +422,9 @@ export class GracefulShutdown {
     if (last !== 'running' && last !== 'stopped') this.#phaseMs[last] += now - this.#phaseSinceMs;
     this.#phase = phase;
     this.#phaseSinceMs = now;
+    if (phase === 'stopped') this.#errors.close();
     if (this.#options.onPhase !== undefined)
-      this.#attempt('onPhase', () => this.#options.onPhase?.(phase));
+      this.#errors.attempt('onPhase', () => this.#options.onPhase?.(phase));
   }
 }
 

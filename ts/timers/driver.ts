@@ -1,46 +1,51 @@
+/** The timers of all managers that share a clock. */
 import { AsyncResource } from 'node:async_hooks';
-import type { Alarm, Clock } from '../clock.js';
-import { PortcullisError } from '../errors.js';
+import type { Clock, ClockAlarm } from '../base/clock.js';
+import { PortcullisError } from '../base/errors.js';
 import { Wheel } from './wheel.js';
 
-/** How many callbacks run in one turn of the loop. */
+/** Callbacks that run in one turn of the event loop, at most. */
 const BATCH_MAX = 1024;
 const SLOT_BITS = 22;
-/** How many timers can be pending. @internal */
+/** Timers that can be pending on one clock, at most. @internal */
 export const SLOTS_MAX = 2 ** SLOT_BITS;
-/** The longest delay a host's timer takes. */
+/** The longest delay of a host timer, ms. */
 const ALARM_MAX_MS = 2 ** 31 - 1;
-// -1 in an Int32Array: 2^32-1 in a Uint32Array would make the engines turn slots into doubles.
+// -1 in an Int32Array. With 2^32-1 in a Uint32Array, engines would convert slots to doubles.
 const NIL = -1;
 const FIRST_CAPACITY = 1024;
-/** Beyond this many slots the columns grow by as many: doubling would hold half of them idle. */
+/**
+ * Slots by which the columns grow at most: to double a larger table would leave half of it idle.
+ */
 const GROWTH_MAX = 2 ** 17;
+/** Bits of a slot's flags. */
 const REF = 1;
 const INTERVAL = 2;
 
-/** A timer's callback. @internal */
-export type Action = (...args: unknown[]) => unknown;
+/** Callback of a timer. @internal */
+export type TimerCallback = (...args: unknown[]) => unknown;
 
-/** What few timers have; the others have none of it. @internal */
-export interface Extra {
+/** State that few timers have. The others have no such object. @internal */
+export interface TimerExtras {
   readonly args: unknown[] | undefined;
   readonly name: string | undefined;
   readonly overlap: 'allow' | 'skip' | 'queue';
-  /** Whether the last promise of an interval is still pending, and whether a tick waits for it. */
+  /** Whether the last promise of an interval is still pending. */
   isPending: boolean;
+  /** Whether a tick runs once that promise has settled. */
   isQueued: boolean;
-  /** Takes back what listens to the timer's signal. */
+  /** Removes the listener from the timer's signal. */
   unlisten: (() => void) | undefined;
 }
 
-/** Holds timers: the head of a list of slots, and their number. */
-interface Owner {
+/** The timers of one manager: the first slot of a linked list, and its length. */
+interface TimerList {
   first: number;
   count: number;
 }
 
-/** A new owner, of nothing. @internal */
-export const newOwner = (): Owner => ({ first: NIL, count: 0 });
+/** Returns an empty list. @internal */
+export const newTimerList = (): TimerList => ({ first: NIL, count: 0 });
 
 /** One batch of due timers. */
 class Batch {
@@ -50,38 +55,47 @@ class Batch {
 }
 
 /**
- * All timers of one clock: a timing wheel, driven by one alarm. A timer is a slot in columns, 57
- * bytes; what few have (arguments, a name, a signal) is kept apart.
+ * The timers of one clock: a timing wheel with one alarm. A timer is a slot in columns, 57 bytes.
+ * Its arguments, name and signal, which few timers have, are kept apart.
+ *
+ * A slot and its generation name one timer for good: the generation goes up whenever the slot is
+ * used again.
  * @internal
  */
 export class Driver {
   readonly clock: Clock;
   readonly #wheel = new Wheel(FIRST_CAPACITY);
-  readonly #actions: (Action | undefined)[] = [];
-  readonly #owners: (Owner | undefined)[] = [];
-  /** Made as long as needed, and only if contexts are captured. */
+  readonly #callbacks: (TimerCallback | undefined)[] = [];
+  readonly #lists: (TimerList | undefined)[] = [];
+  /** Contexts by slot. It grows only when a context is captured. */
   readonly #contexts: (AsyncResource | undefined)[] = [];
-  readonly #extras = new Map<number, Extra>();
+  readonly #extras = new Map<number, TimerExtras>();
   #capacity = FIRST_CAPACITY;
   #generations = new Int32Array(FIRST_CAPACITY);
   #delays = new Float64Array(FIRST_CAPACITY);
-  /** Only for reports, and exact to a 16-millionth of the driver's age: a tenth of a second in three weeks. */
+  /**
+   * For snapshots only. Exact to a 16-millionth of the driver's age: a tenth of a second in three
+   * weeks.
+   */
   #created = new Float32Array(FIRST_CAPACITY);
   #flags = new Uint8Array(FIRST_CAPACITY);
-  /** The next slot of the owner, or the next free one. */
+  /** The next slot of the list, or the next free slot. */
   #next = new Int32Array(FIRST_CAPACITY);
   #previous = new Int32Array(FIRST_CAPACITY);
   #free = NIL;
+  /** Pending timers that keep the process alive. */
   #refs = 0;
   #active = 0;
-  /** One for each run under way: they nest. */
+  /** One batch for each `run` under way: runs can nest. */
   readonly #batches: Batch[] = [new Batch()];
   #depth = 0;
-  #alarm: Alarm | undefined;
+  #alarm: ClockAlarm | undefined;
   #alarmAt = Infinity;
   #alarmRefed = true;
   #identity: unknown;
-  /** Added to the clock's time: keeps ours continuous when the clock is exchanged under us. */
+  /**
+   * Added to the clock's time, so that driver time is continuous when fake timers change the clock.
+   */
   #offset = 0;
   #last = 0;
 
@@ -91,7 +105,7 @@ export class Driver {
     this.#offset = -Math.floor(clock.now()) + 1;
   }
 
-  /** Driver time: monotonic milliseconds that survive an exchange of the clock. */
+  /** Returns driver time, ms: monotonic, also when the clock is changed or goes back. */
   now(): number {
     const identity = this.clock.identity();
     let now = this.clock.now() + this.#offset;
@@ -111,60 +125,68 @@ export class Driver {
     return now;
   }
 
-  /** Arms a new timer of `owner`; returns its slot. */
+  /**
+   * Arms a new timer of `list`.
+   *
+   * @returns its slot
+   * @throws ERR_TOO_MANY_TIMERS
+   */
   add(
-    owner: Owner,
-    action: Action,
+    list: TimerList,
+    callback: TimerCallback,
     delayMs: number,
     isInterval: boolean,
     isRefed: boolean,
     context: AsyncResource | undefined,
-    extra: Extra | undefined,
+    extras: TimerExtras | undefined,
   ): number {
     let slot = this.#free;
-    if (slot !== NIL) this.#free = this.#next[slot]!;
-    else {
-      slot = this.#actions.length;
-      if (slot >= SLOTS_MAX)
-        throw new PortcullisError(
-          'ERR_TOO_MANY_TIMERS',
-          `no more than ${SLOTS_MAX} timers can be pending`,
-        );
-      if (slot >= this.#capacity) this.#grow();
-      this.#actions.push(undefined);
-      this.#owners.push(undefined);
-    }
+    if (slot === NIL) slot = this.#newSlot();
+    else this.#free = this.#next[slot]!;
     const now = this.now();
-    this.#actions[slot] = action;
-    this.#owners[slot] = owner;
+    this.#callbacks[slot] = callback;
+    this.#lists[slot] = list;
     if (context !== undefined) {
       while (this.#contexts.length <= slot) this.#contexts.push(undefined);
       this.#contexts[slot] = context;
     }
-    if (extra !== undefined) this.#extras.set(slot, extra);
+    if (extras !== undefined) this.#extras.set(slot, extras);
     const generation = (this.#generations[slot]! + 1) & 0x7fff_ffff || 1;
     this.#generations[slot] = generation;
     this.#delays[slot] = delayMs;
     this.#created[slot] = now;
     this.#flags[slot] = (isRefed ? REF : 0) | (isInterval ? INTERVAL : 0);
-    const { first } = owner;
+    const { first } = list;
     this.#next[slot] = first;
     this.#previous[slot] = NIL;
     if (first !== NIL) this.#previous[first] = slot;
-    owner.first = slot;
-    owner.count++;
+    list.first = slot;
+    list.count++;
     this.#active++;
     if (isRefed) this.#refs++;
     this.#arm(slot, now + delayMs);
     return slot;
   }
 
-  /** The generation of a slot: with it, a place that is never used twice. */
+  #newSlot(): number {
+    const slot = this.#callbacks.length;
+    if (slot >= SLOTS_MAX)
+      throw new PortcullisError(
+        'ERR_TOO_MANY_TIMERS',
+        `no more than ${SLOTS_MAX} timers can be pending`,
+      );
+    if (slot >= this.#capacity) this.#grow();
+    this.#callbacks.push(undefined);
+    this.#lists.push(undefined);
+    return slot;
+  }
+
+  /** Returns the generation of a slot. */
   generation(slot: number): number {
     return this.#generations[slot]!;
   }
 
-  /** Removes a timer; `false` when it is gone already. */
+  /** Removes a timer. Returns `false` if it is gone already. */
   remove(slot: number, generation: number): boolean {
     if (!this.has(slot, generation)) return false;
     this.#remove(slot);
@@ -173,15 +195,15 @@ export class Driver {
 
   #remove(slot: number): void {
     this.#wheel.cancel(slot);
-    const owner = this.#owners[slot]!;
+    const list = this.#lists[slot]!;
     const next = this.#next[slot]!;
     const previous = this.#previous[slot]!;
-    if (previous === NIL) owner.first = next;
+    if (previous === NIL) list.first = next;
     else this.#next[previous] = next;
     if (next !== NIL) this.#previous[next] = previous;
-    owner.count--;
-    this.#actions[slot] = undefined;
-    this.#owners[slot] = undefined;
+    list.count--;
+    this.#callbacks[slot] = undefined;
+    this.#lists[slot] = undefined;
     if (slot < this.#contexts.length) this.#contexts[slot] = undefined;
     if (this.#extras.size > 0) {
       this.#extras.get(slot)?.unlisten?.();
@@ -192,31 +214,29 @@ export class Driver {
     this.#active--;
     if ((this.#flags[slot]! & REF) !== 0) this.#refs--;
     if (this.#active === 0) this.#disarm();
-    else if (this.#refs === 0) this.#hold();
+    else if (this.#refs === 0) this.#refAlarm();
   }
 
-  /** Removes all timers of `owner`. */
-  clear(owner: Owner): { timeouts: number; intervals: number } {
+  /** Removes all timers of `list`. Returns their numbers. */
+  clear(list: TimerList): { timeouts: number; intervals: number } {
     const cleared = { timeouts: 0, intervals: 0 };
-    while (owner.first !== NIL) {
-      if ((this.#flags[owner.first]! & INTERVAL) === 0) cleared.timeouts++;
+    while (list.first !== NIL) {
+      if ((this.#flags[list.first]! & INTERVAL) === 0) cleared.timeouts++;
       else cleared.intervals++;
-      this.#remove(owner.first);
+      this.#remove(list.first);
     }
     return cleared;
   }
 
-  /** The timers of `owner`, the youngest first. */
-  *of(
-    owner: Owner,
-  ): Generator<{
+  /** Yields the timers of `list`, the youngest first. */
+  *timersOf(list: TimerList): Generator<{
     name: string | undefined;
     isInterval: boolean;
     isRefed: boolean;
     createdMs: number;
     dueMs: number;
   }> {
-    for (let slot = owner.first; slot !== NIL; slot = this.#next[slot]!) {
+    for (let slot = list.first; slot !== NIL; slot = this.#next[slot]!) {
       const flags = this.#flags[slot]!;
       yield {
         name: this.#extras.get(slot)?.name,
@@ -228,37 +248,41 @@ export class Driver {
     }
   }
 
-  /** Arms a pending timer anew, its delay from now. */
+  /** Starts the delay of a pending timer anew. Returns `false` if it is not pending. */
   refresh(slot: number, generation: number): boolean {
     const isPending = this.has(slot, generation);
     if (isPending) this.#arm(slot, this.now() + this.#delays[slot]!);
     return isPending;
   }
 
-  /** Whether the timer is pending, and `owner`'s. Slots come from outside: they may be anything. */
-  has(slot: number, generation: number, owner?: Owner): boolean {
+  /**
+   * Whether a timer is pending, and in `list`. The caller may pass any number: it may come from the
+   * application.
+   */
+  has(slot: number, generation: number, list?: TimerList): boolean {
     return (
       this.#generations[slot] === generation &&
-      this.#actions[slot] !== undefined &&
-      (owner === undefined || this.#owners[slot] === owner)
+      this.#callbacks[slot] !== undefined &&
+      (list === undefined || this.#lists[slot] === list)
     );
   }
 
+  /** Sets whether a pending timer keeps the process alive. */
   setRefed(slot: number, generation: number, isRefed: boolean): void {
     if (!this.has(slot, generation) || ((this.#flags[slot]! & REF) !== 0) === isRefed) return;
     this.#flags[slot]! ^= REF;
     this.#refs += isRefed ? 1 : -1;
-    this.#hold();
+    this.#refAlarm();
   }
 
-  /** The earliest moment at which a timer may be due, or `Infinity`. */
+  /** Returns the time at which a timer may be due next, or `Infinity`. */
   next(): number {
     return this.#wheel.next();
   }
 
   /**
-   * Runs what is due, in the order of deadlines; at most one batch. It may be entered again from
-   * within: a microtask that runs between two callbacks may install and advance fake timers.
+   * Runs the due timers in the order of their deadlines, at most one batch. It can be entered again
+   * from within: a microtask between two callbacks may install fake timers and advance them.
    */
   readonly run = (): void => {
     this.#disarm();
@@ -268,8 +292,8 @@ export class Driver {
     const count = this.#wheel.advance(Math.floor(this.now()), slots);
     let at = 0;
     try {
-      // A timer that an earlier one of the batch removed has another generation or no action, and
-      // one that it refreshed is armed.
+      // A callback may remove a later timer of the batch, which then has another generation or no
+      // callback, or refresh it, which arms it.
       for (let i = 0; i < count; i++) {
         generations[i] = this.#generations[slots[i]!]!;
         due[i] = this.#wheel.deadline(slots[i]!);
@@ -282,11 +306,7 @@ export class Driver {
         try {
           this.#fire(slot, generation, dueMs);
         } catch (error) {
-          // The rest of the batch is due still: it runs in the next turn, as on the host.
-          for (let rest = at; rest < count; rest++) {
-            if (this.#isDue(slots[rest]!, generations[rest]!))
-              this.#wheel.arm(slots[rest]!, due[rest]!);
-          }
+          this.#armRest(batch, at, count);
           throw error;
         }
         this.clock.checkpoint();
@@ -298,27 +318,35 @@ export class Driver {
     }
   };
 
+  /** Arms the due timers behind one that has thrown: they run in the next turn, as on the host. */
+  #armRest({ slots, generations, due }: Batch, from: number, count: number): void {
+    for (let at = from; at < count; at++)
+      if (this.#isDue(slots[at]!, generations[at]!)) this.#wheel.arm(slots[at]!, due[at]!);
+  }
+
+  /** Whether a timer of the batch is neither removed nor armed again. */
   #isDue(slot: number, generation: number): boolean {
     return (
       this.#generations[slot] === generation &&
-      this.#actions[slot] !== undefined &&
+      this.#callbacks[slot] !== undefined &&
       !this.#wheel.isArmed(slot)
     );
   }
 
   #fire(slot: number, generation: number, dueMs: number): void {
-    const action = this.#actions[slot]!;
+    const callback = this.#callbacks[slot]!;
     const context = this.#contexts[slot];
-    const extra = this.#extras.size === 0 ? undefined : this.#extras.get(slot);
+    const extras = this.#extras.size === 0 ? undefined : this.#extras.get(slot);
     if ((this.#flags[slot]! & INTERVAL) === 0) {
       this.#remove(slot);
-      call(action, context, extra?.args);
+      call(callback, context, extras?.args);
       return;
     }
     try {
-      this.#tick(action, context, extra, slot, generation);
+      this.#tick(callback, context, extras, slot, generation);
     } finally {
-      // On its grid: ticks that were missed are skipped. Not if the callback cleared or moved it.
+      // The next tick is on the interval's grid, missed ticks are skipped. None follows if the
+      // callback has cleared the interval, or has armed it itself.
       if (this.#isDue(slot, generation)) {
         const delayMs = this.#delays[slot]!;
         const missed = Math.max(0, Math.floor((this.now() - dueMs) / delayMs));
@@ -327,29 +355,30 @@ export class Driver {
     }
   }
 
+  /** Calls an interval's callback, as its option `overlap` has it. */
   #tick(
-    action: Action,
+    callback: TimerCallback,
     context: AsyncResource | undefined,
-    extra: Extra | undefined,
+    extras: TimerExtras | undefined,
     slot: number,
     generation: number,
   ): void {
-    if (extra === undefined || extra.overlap === 'allow')
-      return void call(action, context, extra?.args);
-    if (extra.isPending) {
-      extra.isQueued = extra.overlap === 'queue';
+    if (extras === undefined || extras.overlap === 'allow')
+      return void call(callback, context, extras?.args);
+    if (extras.isPending) {
+      extras.isQueued = extras.overlap === 'queue';
       return;
     }
-    const result = call(action, context, extra.args);
+    const result = call(callback, context, extras.args);
     if (!(result instanceof Promise)) return;
-    extra.isPending = true;
+    extras.isPending = true;
     const settled = (): void => {
-      extra.isPending = false;
-      if (!extra.isQueued || !this.has(slot, generation)) return;
-      extra.isQueued = false;
-      this.#tick(action, context, extra, slot, generation);
+      extras.isPending = false;
+      if (!extras.isQueued || !this.has(slot, generation)) return;
+      extras.isQueued = false;
+      this.#tick(callback, context, extras, slot, generation);
     };
-    // A rejection stays unhandled, as on the host: `finally` hands it on.
+    // `finally` passes a rejection on, so that it stays unhandled, as on the host.
     void result.finally(settled);
   }
 
@@ -357,7 +386,7 @@ export class Driver {
     const when = wholeAbove(whenMs);
     this.#wheel.arm(slot, when);
     if (when < this.#alarmAt) this.#rearm(when);
-    else if (this.#refs > 0 && !this.#alarmRefed) this.#hold();
+    else if (this.#refs > 0 && !this.#alarmRefed) this.#refAlarm();
   }
 
   #rearm(when = this.next()): void {
@@ -370,7 +399,7 @@ export class Driver {
     );
     this.#alarm = this.clock.arm(this.run, delay);
     this.#alarmRefed = true;
-    this.#hold();
+    this.#refAlarm();
   }
 
   #disarm(): void {
@@ -379,7 +408,8 @@ export class Driver {
     this.#alarmAt = Infinity;
   }
 
-  #hold(): void {
+  /** Lets the alarm keep the process alive if, and only if, a pending timer does. */
+  #refAlarm(): void {
     const ref = this.#refs > 0;
     if (ref === this.#alarmRefed || this.#alarm === undefined) return;
     this.#alarmRefed = ref;
@@ -406,7 +436,10 @@ export class Driver {
 
 const HALF = 2 ** 30;
 
-/** `Math.ceil` for 0 to 2^48, in integers: the library's costs more than the wheel's work on Bun. */
+/**
+ * Rounds up a number from 0 to 2^48, in integers: on Bun, `Math.ceil` costs more than the wheel's
+ * work.
+ */
 function wholeAbove(ms: number): number {
   const high = (ms * (1 / HALF)) | 0;
   const rest = ms - high * HALF;
@@ -414,21 +447,22 @@ function wholeAbove(ms: number): number {
   return high * HALF + (low < rest ? low + 1 : low);
 }
 
+/** Calls a timer's callback in the context that was captured for it. */
 function call(
-  action: Action,
+  callback: TimerCallback,
   context: AsyncResource | undefined,
   args: unknown[] | undefined,
 ): unknown {
   if (context !== undefined)
-    return context.runInAsyncScope(action, undefined, ...(args ?? NO_ARGS));
-  return args === undefined ? action() : action(...args);
+    return context.runInAsyncScope(callback, undefined, ...(args ?? NO_ARGS));
+  return args === undefined ? callback() : callback(...args);
 }
 
 const NO_ARGS: readonly unknown[] = [];
 
 const drivers = new WeakMap<Clock, Driver>();
 
-/** The one driver of a clock. @internal */
+/** Returns the driver that all managers of a clock share. @internal */
 export function driverOf(clock: Clock): Driver {
   let driver = drivers.get(clock);
   if (driver === undefined) {
@@ -438,6 +472,6 @@ export function driverOf(clock: Clock): Driver {
   return driver;
 }
 
-/** The async context of the caller, as an object that runs callbacks in it. @internal */
+/** Captures the async context of the caller, as an object that runs callbacks in it. @internal */
 export const captureContext = (): AsyncResource =>
   new AsyncResource('PortcullisTimer', { requireManualDestroy: true });

@@ -1,24 +1,48 @@
-/** A timer, as who set it holds it. */
-import { type Action, SLOTS_MAX } from './driver.js';
-import type { TimerManager } from './manager.js';
+/** The handle of a timer, which `setTimeout` and `setInterval` return. */
+import { type Driver, SLOTS_MAX, type TimerCallback } from './driver.js';
 
-/** What a timer was made of; a fired timeout that is refreshed is made of it again. @internal */
-export interface Recipe {
-  readonly action: Action;
+/**
+ * Everything but the delay from which a timer is armed; `refresh()` arms a fired timeout from it
+ * again.
+ * @internal
+ */
+export interface TimerSpec {
+  readonly callback: TimerCallback;
   readonly args: unknown[] | undefined;
   readonly name: string | undefined;
   readonly overlap: 'allow' | 'skip' | 'queue';
   readonly signal: AbortSignal | undefined;
 }
 
-/** A timer; works wherever the host's `Timeout` does. Nothing is lost by dropping it: the timer goes on. */
+/** The part of a manager that its handles use. @internal */
+export interface TimerOwner {
+  readonly driver: Driver;
+  isOpen(): boolean;
+  /** Arms a timer and returns its slot. A bare callback stands for a spec without anything else. */
+  arm(
+    kind: 'timeout' | 'interval',
+    spec: TimerSpec | TimerCallback,
+    delayMs: number,
+    isRefed: boolean,
+  ): number;
+}
+
+/**
+ * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
+ * goes on without its handle.
+ *
+ * @example
+ * const timer = timers.setTimeout(() => flush(), 1000).unref();
+ * timer.refresh(); // the second begins anew
+ * timer.close();
+ */
 export class TimerHandle {
-  readonly #manager: TimerManager;
-  /** Its kind. */
+  readonly #owner: TimerOwner;
+  /** Kind of timer. */
   readonly kind: 'timeout' | 'interval';
-  #recipe: Recipe | Action;
+  readonly #spec: TimerSpec | TimerCallback;
   readonly #delayMs: number;
-  /** Its place; generation 0 for one that never was armed. */
+  /** Slot and generation of the timer. Generation 0 stands for a timer that was never armed. */
   #slot: number;
   #generation: number;
   #isRefed: boolean;
@@ -26,74 +50,92 @@ export class TimerHandle {
 
   /** @internal */
   constructor(
-    manager: TimerManager,
+    owner: TimerOwner,
     kind: 'timeout' | 'interval',
-    recipe: Recipe | Action,
+    spec: TimerSpec | TimerCallback,
     delayMs: number,
     slot: number,
     isRefed: boolean,
   ) {
-    this.#manager = manager;
+    this.#owner = owner;
     this.kind = kind;
-    this.#recipe = recipe;
+    this.#spec = spec;
     this.#delayMs = delayMs;
     this.#slot = slot;
-    this.#generation = slot < 0 ? 0 : manager.driver.generation(slot);
+    this.#generation = slot < 0 ? 0 : owner.driver.generation(slot);
     this.#isRefed = isRefed;
   }
 
-  /** Neither a copy nor a Proxy passes. @internal */
+  /** Whether a value is a handle. A copy or a Proxy of one is not. @internal */
   static is(value: unknown): value is TimerHandle {
     return typeof value === 'object' && value !== null && #slot in value;
   }
 
-  /** Its name, if it was given one. */
+  /** Name from the timer's options, or `undefined`. */
   get name(): string | undefined {
-    return typeof this.#recipe === 'function' ? undefined : this.#recipe.name;
+    return typeof this.#spec === 'function' ? undefined : this.#spec.name;
   }
 
-  /** Lets the timer hold the process. */
+  /**
+   * Lets the timer keep the process alive.
+   *
+   * @returns this handle
+   */
   ref(): this {
     this.#isRefed = true;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, true);
+    this.#owner.driver.setRefed(this.#slot, this.#generation, true);
     return this;
   }
 
-  /** Lets the process end while the timer is pending. */
+  /**
+   * Lets the process end while the timer is pending.
+   *
+   * @returns this handle
+   */
   unref(): this {
     this.#isRefed = false;
-    this.#manager.driver.setRefed(this.#slot, this.#generation, false);
+    this.#owner.driver.setRefed(this.#slot, this.#generation, false);
     return this;
   }
 
-  /** Whether the timer holds the process. */
+  /** Whether the timer keeps the process alive while it is pending. */
   hasRef(): boolean {
     return this.#isRefed;
   }
 
-  /** Starts the delay anew; a timeout that has fired fires again. */
+  /**
+   * Starts the delay anew. A timeout that has fired is armed again; a timer that was cleared, or
+   * whose signal has aborted, is not.
+   *
+   * @returns this handle
+   */
   refresh(): this {
-    if (this.#manager.driver.refresh(this.#slot, this.#generation)) return this;
-    const isAborted = typeof this.#recipe !== 'function' && this.#recipe.signal?.aborted === true;
-    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#manager.isOpen()) {
-      this.#slot = this.#manager.arm(this.kind, this.#recipe, this.#delayMs, this.#isRefed);
-      this.#generation = this.#manager.driver.generation(this.#slot);
+    if (this.#owner.driver.refresh(this.#slot, this.#generation)) return this;
+    const isAborted = typeof this.#spec !== 'function' && this.#spec.signal?.aborted === true;
+    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#owner.isOpen()) {
+      this.#slot = this.#owner.arm(this.kind, this.#spec, this.#delayMs, this.#isRefed);
+      this.#generation = this.#owner.driver.generation(this.#slot);
     }
     return this;
   }
 
-  /** Clears the timer. */
+  /**
+   * Clears the timer. May be called again.
+   *
+   * @returns this handle
+   */
   close(): this {
     this.#isCleared = true;
-    this.#manager.driver.remove(this.#slot, this.#generation);
+    this.#owner.driver.remove(this.#slot, this.#generation);
     return this;
   }
 
+  /** Calls `close()`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** The timer's number, which `clearTimeout` takes too. */
+  /** Returns the timer's number, which `clearTimeout` takes in the place of the handle. */
   [Symbol.toPrimitive](): number {
     return this.#generation * SLOTS_MAX + Math.max(0, this.#slot);
   }

@@ -1,138 +1,124 @@
 /** The owner of a server's timers. */
-import { hostClock } from '../clock.js';
-import { PortcullisError, wrongType } from '../errors.js';
+import { hostClock } from '../base/clock.js';
+import { describe, PortcullisError, wrongType } from '../base/errors.js';
 import {
-  type Action,
-  type Driver,
-  type Extra,
-  SLOTS_MAX,
   captureContext,
+  type Driver,
   driverOf,
-  newOwner,
+  newTimerList,
+  SLOTS_MAX,
+  type TimerCallback,
+  type TimerExtras,
 } from './driver.js';
-import { type Recipe, TimerHandle } from './handle.js';
+import { TimerHandle, type TimerSpec } from './handle.js';
 import {
-  type TimerManagerOptions,
-  type TimerOptions,
-  checkOptions,
   checkedManagerOptions,
   checkedTimerOptions,
+  checkOptions,
   delayOf,
+  type TimerManagerOptions,
+  type TimerOptions,
 } from './options.js';
-
-/** What `cleanup()` cleared. */
-export interface CleanupResult {
-  readonly timeouts: number;
-  readonly intervals: number;
-}
-
-/** One pending timer in a report. */
-export interface TimerReportEntry {
-  readonly name: string | undefined;
-  readonly owner: string;
-  readonly kind: 'timeout' | 'interval';
-  readonly ageMs: number;
-  readonly nextInMs: number;
-  readonly ref: boolean;
-}
-
-/** What a manager holds. */
-export interface TimerReport {
-  readonly active: number;
-  readonly timeouts: number;
-  readonly intervals: number;
-  /** How many timers were asked for after `cleanup()`. */
-  readonly inert: number;
-  readonly nextInMs: number | null;
-  readonly oldestAgeMs: number | null;
-  /** At most 1,000, the oldest first. */
-  readonly timers: readonly TimerReportEntry[];
-}
+import type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './snapshot.js';
 
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 
-const REPORT_MAX = 1000;
+/** Timers that a snapshot lists, at most. */
+const LISTED_MAX = 1000;
 
 /**
  * Owns a server's timers, so that one call ends them all.
  *
  * All managers of a thread share one timing wheel and one host timer. Timers fire in the order of
- * their deadlines, never early; an error thrown by a callback becomes an uncaught exception and
- * the rest still run.
+ * their deadlines and never early. An error thrown by a callback becomes an uncaught exception, and
+ * the other due timers still run.
  *
  * @example
  * const timers = new TimerManager();
  * timers.setInterval(() => flush(), 1000);
- * timers.cleanup(); // { timeouts: 0, intervals: 1 }
+ * timers.close(); // { timeouts: 0, intervals: 1 }
  */
 export class TimerManager {
   /** @internal */
   readonly driver: Driver;
-  /** Owner shown in reports. */
+  /** Owner that `snapshot()` shows. */
   readonly name: string;
   readonly #strict: boolean;
-  readonly #capture: boolean;
-  readonly #timers = newOwner();
+  readonly #context: 'capture' | 'none';
+  readonly #timers = newTimerList();
   readonly #scopes = new Set<TimerManager>();
   readonly #closers = new Set<() => void>();
-  readonly #options: TimerManagerOptions;
   #parent: TimerManager | undefined;
   #isClosed = false;
   #inert = 0;
 
+  /**
+   * @param options see `TimerManagerOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the option
+   */
   constructor(options: TimerManagerOptions = {}) {
-    const { clock, strict, name } = checkedManagerOptions(options);
-    this.#options = options;
-    this.#strict = strict ?? false;
-    this.#capture = options.context !== 'none';
-    this.name = name ?? 'timers';
+    const { clock, strict, name, context } = checkedManagerOptions(options);
+    this.#strict = strict;
+    this.#context = context;
+    this.name = name;
     this.driver = driverOf(clock ?? hostClock);
   }
 
   /**
-   * Calls `callback` once, after `delay`.
-   * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+   * Calls `callback` once, after a delay.
+   *
+   * @param callback the function to call
+   * @param delay 1 to 2^47 ms, or options; default 1
+   * @param args arguments of the callback
+   * @returns the handle of the timer
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+   * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setTimeout<A extends unknown[]>(
     callback: Callback<A>,
     delay?: number | TimerOptions,
     ...args: A
   ): TimerHandle {
-    return this.#set('timeout', callback as Callback<unknown[]>, delay, args);
+    return this.#set('timeout', callback as TimerCallback, delay, args);
   }
 
   /**
-   * Calls `callback` every `delay` on a grid that does not drift; ticks that were missed are skipped.
-   * @param delay milliseconds, or options
-   * @throws ERR_INVALID_ARG_TYPE if `callback` is no function; ERR_CLOSED after `cleanup()` if `strict`
+   * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
+   * skipped.
+   *
+   * @param callback the function to call
+   * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
+   * @param args arguments of the callback
+   * @returns the handle of the timer
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the callback or an
+   * option; ERR_CLOSED after `close()` if `strict`; ERR_TOO_MANY_TIMERS
    */
   setInterval<A extends unknown[]>(
     callback: Callback<A>,
     delay?: number | TimerOptions,
     ...args: A
   ): TimerHandle {
-    return this.#set('interval', callback as Callback<unknown[]>, delay, args);
+    return this.#set('interval', callback as TimerCallback, delay, args);
   }
 
   #set(
     kind: 'timeout' | 'interval',
-    callback: Callback<unknown[]>,
+    callback: TimerCallback,
     delay: number | TimerOptions | undefined,
     args: unknown[],
   ): TimerHandle {
     if (typeof callback !== 'function') throw wrongType('callback', callback, 'a function');
-    let recipe: Recipe | Action = callback;
+    let spec: TimerSpec | TimerCallback = callback;
     let delayMs: number;
     let isRefed = true;
     if (typeof delay === 'object' && delay !== null) {
-      // Each is read once. None is inherited: our own timers of connections must not fail for what
-      // somebody has put on Object.prototype.
+      // Own properties only: timers that adapters set for connections must not fail because of a
+      // property that someone has added to Object.prototype.
       const options = checkedTimerOptions(kind, delay);
       delayMs = delayOf(options.delayMs);
       isRefed = options.ref ?? true;
-      recipe = {
-        action: callback,
+      spec = {
+        callback,
         args: args.length === 0 ? undefined : args,
         name: options.name,
         overlap: options.overlap ?? 'allow',
@@ -141,45 +127,40 @@ export class TimerManager {
     } else {
       delayMs = delayOf(delay);
       if (args.length > 0)
-        recipe = { action: callback, args, name: undefined, overlap: 'allow', signal: undefined };
+        spec = { callback, args, name: undefined, overlap: 'allow', signal: undefined };
     }
-    if (this.#isClosed) {
-      if (this.#strict)
-        throw new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up: no new timers`);
-      this.#inert++;
-      return new TimerHandle(this, kind, recipe, delayMs, -1, isRefed);
-    }
-    const isAborted = typeof recipe !== 'function' && recipe.signal?.aborted === true;
-    return new TimerHandle(
-      this,
-      kind,
-      recipe,
-      delayMs,
-      isAborted ? -1 : this.arm(kind, recipe, delayMs, isRefed),
-      isRefed,
-    );
+    if (this.#isClosed) return this.#inertHandle(kind, spec, delayMs, isRefed);
+    const isAborted = typeof spec !== 'function' && spec.signal?.aborted === true;
+    const slot = isAborted ? -1 : this.arm(kind, spec, delayMs, isRefed);
+    return new TimerHandle(this, kind, spec, delayMs, slot, isRefed);
+  }
+
+  /** Returns the handle of a timer that is set after `close()`, which never fires. */
+  #inertHandle(
+    kind: 'timeout' | 'interval',
+    spec: TimerSpec | TimerCallback,
+    delayMs: number,
+    isRefed: boolean,
+  ): TimerHandle {
+    if (this.#strict) throw this.#closedError();
+    this.#inert++;
+    return new TimerHandle(this, kind, spec, delayMs, -1, isRefed);
   }
 
   /** @internal */
   arm(
     kind: 'timeout' | 'interval',
-    recipe: Recipe | Action,
+    spec: TimerSpec | TimerCallback,
     delayMs: number,
     isRefed: boolean,
   ): number {
-    const context = this.#capture ? captureContext() : undefined;
-    if (typeof recipe === 'function')
-      return this.driver.add(
-        this.#timers,
-        recipe,
-        delayMs,
-        kind === 'interval',
-        isRefed,
-        context,
-        undefined,
-      );
-    const { action, args, name, overlap, signal } = recipe;
-    const extra: Extra = {
+    const { driver } = this;
+    const isInterval = kind === 'interval';
+    const context = this.#context === 'capture' ? captureContext() : undefined;
+    if (typeof spec === 'function')
+      return driver.add(this.#timers, spec, delayMs, isInterval, isRefed, context, undefined);
+    const { callback, args, name, overlap, signal } = spec;
+    const extras: TimerExtras = {
       args,
       name,
       overlap,
@@ -187,25 +168,22 @@ export class TimerManager {
       isQueued: false,
       unlisten: undefined,
     };
-    const slot = this.driver.add(
-      this.#timers,
-      action,
-      delayMs,
-      kind === 'interval',
-      isRefed,
-      context,
-      extra,
-    );
+    const slot = driver.add(this.#timers, callback, delayMs, isInterval, isRefed, context, extras);
     if (signal !== undefined) {
-      const generation = this.driver.generation(slot);
-      const abort = (): void => void this.driver.remove(slot, generation);
+      const generation = driver.generation(slot);
+      const abort = (): void => void driver.remove(slot, generation);
       signal.addEventListener('abort', abort, { once: true });
-      extra.unlisten = () => signal.removeEventListener('abort', abort);
+      extras.unlisten = () => signal.removeEventListener('abort', abort);
     }
     return slot;
   }
 
-  /** Clears a timer of either kind, by handle or by number; anything else is ignored, as on the host. */
+  /**
+   * Clears a timer of either kind.
+   *
+   * @param timer its handle, or its number as a number or text; any other value is ignored, as on
+   * the host
+   */
   clearTimeout(timer: TimerHandle | number | string | null | undefined): void {
     if (TimerHandle.is(timer)) {
       timer.close();
@@ -218,64 +196,96 @@ export class TimerManager {
     if (this.driver.has(slot, generation, this.#timers)) this.driver.remove(slot, generation);
   }
 
-  /** The same as `clearTimeout`. */
+  /**
+   * The same as `clearTimeout()`.
+   *
+   * @param timer as for `clearTimeout()`
+   */
   clearInterval(timer: TimerHandle | number | string | null | undefined): void {
     this.clearTimeout(timer);
   }
 
   /**
-   * Clears all timers, those of its scopes too; later ones are inert and counted. May be called
-   * again and from a callback.
-   * @returns how many were cleared
+   * Clears all timers, those of its scopes included, and ends the manager. A timer that is set
+   * later is inert: it is counted and never fires. May be called again, and from a callback.
+   *
+   * @returns the numbers of timers cleared
    */
-  cleanup(): CleanupResult {
+  close(): CleanupResult {
     this.#isClosed = true;
     let timeouts = 0;
     let intervals = 0;
     for (const scope of this.#scopes) {
-      const cleared = scope.cleanup();
+      const cleared = scope.close();
       timeouts += cleared.timeouts;
       intervals += cleared.intervals;
     }
     const own = this.driver.clear(this.#timers);
     timeouts += own.timeouts;
     intervals += own.intervals;
-    for (const close of this.#closers) close();
+    for (const closer of this.#closers) closer();
     if (this.#parent !== undefined) this.#parent.#scopes.delete(this);
     return { timeouts, intervals };
   }
 
-  /** Calls `close` at `cleanup()`; returns what takes that back. @internal */
-  onCleanup(close: () => void): () => void {
-    if (typeof close !== 'function') throw wrongType('close', close, 'a function');
-    this.#closers.add(close);
-    return () => void this.#closers.delete(close);
+  /**
+   * The same as `close()`, under the name it has in the same design in plain JavaScript.
+   *
+   * @returns the numbers of timers cleared
+   */
+  cleanup(): CleanupResult {
+    return this.close();
   }
 
-  /** How many timers are pending, those of its scopes too. */
+  /** Calls `close()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Calls `closer` at `close()`. Returns a function that takes it back. @internal */
+  onCleanup(closer: () => void): () => void {
+    if (typeof closer !== 'function') throw wrongType('closer', closer, 'a function');
+    this.#closers.add(closer);
+    return () => void this.#closers.delete(closer);
+  }
+
+  /** Returns the number of pending timers, those of its scopes included. */
   getActiveTimersCount(): number {
     let { count } = this.#timers;
     for (const scope of this.#scopes) count += scope.getActiveTimersCount();
     return count;
   }
 
-  /** A child manager: its `cleanup()` clears its own timers, this one's clears both. */
+  /**
+   * Makes a child manager with the same clock and options. Its `close()` clears its own timers; the
+   * `close()` of this manager clears both.
+   *
+   * @param name owner that `snapshot()` shows; default: this manager's name and `.scope`
+   * @returns the child
+   * @throws ERR_INVALID_ARG_TYPE if `name` is not a string
+   */
   scope(name?: string): TimerManager {
     if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
-    const child = new TimerManager({ ...this.#options, name: name ?? `${this.name}.scope` });
+    const child = new TimerManager({
+      clock: this.driver.clock,
+      strict: this.#strict,
+      context: this.#context,
+      name: name ?? `${this.name}.scope`,
+    });
     child.#parent = this;
     if (this.#isClosed) child.#isClosed = true;
     else this.#scopes.add(child);
     return child;
   }
 
-  [Symbol.dispose](): void {
-    this.cleanup();
-  }
-
   /**
-   * Resolves after `delayMs`; rejects with `AbortError` if `signal` aborts, with `ERR_CLOSED` at
-   * `cleanup()`, and for wrong options with ERR_INVALID_ARG_TYPE or ERR_UNKNOWN_OPTION.
+   * Waits for a time.
+   *
+   * @param delayMs 1 to 2^47 ms
+   * @param options `signal` ends the wait; `ref: false` lets the process end meanwhile
+   * @returns a promise that resolves after the delay
+   * @throws by rejection: an `AbortError` if `signal` aborts; ERR_CLOSED at `close()`;
+   * ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION for the options
    */
   sleep(
     delayMs: number,
@@ -284,16 +294,15 @@ export class TimerManager {
     return new Promise((resolve, reject) => {
       checkOptions('sleep', options, ['signal', 'ref']);
       const { signal } = options;
-      if (signal?.aborted === true) return reject(aborted(signal));
-      if (this.#isClosed)
-        return reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
+      if (signal?.aborted === true) return reject(abortError(signal));
+      if (this.#isClosed) return reject(this.#closedError());
       const end = (): void => {
         this.#closers.delete(close);
         signal?.removeEventListener('abort', abort);
       };
       const close = (): void => {
         end();
-        reject(new PortcullisError('ERR_CLOSED', `${this.name} was cleaned up`));
+        reject(this.#closedError());
       };
       const timer = this.setTimeout(
         () => {
@@ -305,57 +314,65 @@ export class TimerManager {
       const abort = (): void => {
         timer.close();
         end();
-        reject(aborted(signal));
+        reject(abortError(signal));
       };
       this.#closers.add(close);
       signal?.addEventListener('abort', abort, { once: true });
     });
   }
 
-  /** Yields the number of ticks since the last one, every `delayMs`, until `signal` aborts or `cleanup()`. */
+  /**
+   * Iterates over the ticks of an interval, until `close()`.
+   *
+   * @param delayMs the time between two ticks, 1 to 2^47 ms
+   * @param options `signal` ends the iteration
+   * @returns an iterator, whose values are the numbers of ticks since the last one
+   * @throws by rejection: an `AbortError` when `signal` aborts; ERR_INVALID_ARG_TYPE,
+   * ERR_UNKNOWN_OPTION for the options
+   */
   async *interval(
     delayMs: number,
     options: { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<number, void, undefined> {
     checkOptions('interval', options, ['signal']);
     const { signal } = options;
-    const check = (): void => {
-      if (signal?.aborted === true) throw aborted(signal);
+    const throwIfAborted = (): void => {
+      if (signal?.aborted === true) throw abortError(signal);
     };
-    check();
+    throwIfAborted();
     let ticks = 0;
     let wake: (() => void) | undefined;
-    let over = this.#isClosed;
-    const stop = (): void => {
-      over = true;
+    let isEnded = this.#isClosed;
+    const end = (): void => {
+      isEnded = true;
       wake?.();
     };
     const timer = this.setInterval(() => {
       ticks++;
       wake?.();
     }, delayMs);
-    this.#closers.add(stop);
-    signal?.addEventListener('abort', stop, { once: true });
+    this.#closers.add(end);
+    signal?.addEventListener('abort', end, { once: true });
     try {
       for (;;) {
-        if (ticks === 0 && !over) await new Promise<void>((resolve) => (wake = resolve));
-        check();
-        if (over) return;
+        if (ticks === 0 && !isEnded) await new Promise<void>((resolve) => (wake = resolve));
+        throwIfAborted();
+        if (isEnded) return;
         const passed = ticks;
         ticks = 0;
         yield passed;
       }
     } finally {
       timer.close();
-      this.#closers.delete(stop);
-      signal?.removeEventListener('abort', stop);
+      this.#closers.delete(end);
+      signal?.removeEventListener('abort', end);
     }
   }
 
-  /** What is pending, the oldest first. */
-  report(): TimerReport {
-    const timers = this.#describe();
-    // They are listed the youngest first, and the sort is stable.
+  /** Returns the pending timers, those of its scopes included. */
+  snapshot(): TimerSnapshot {
+    const timers = this.#entries();
+    // Each manager lists its youngest timer first, and the sort is stable.
     timers.reverse().sort((a, b) => b.ageMs - a.ageMs);
     const intervals = timers.filter((timer) => timer.kind === 'interval').length;
     return {
@@ -366,32 +383,36 @@ export class TimerManager {
       nextInMs:
         timers.length === 0
           ? null
-          : timers.reduce((least, timer) => Math.min(least, timer.nextInMs), Infinity),
+          : timers.reduce((nearest, timer) => Math.min(nearest, timer.nextInMs), Infinity),
       oldestAgeMs: timers[0]?.ageMs ?? null,
-      timers: timers.slice(0, REPORT_MAX),
+      timers: timers.slice(0, LISTED_MAX),
     };
   }
 
-  #describe(): TimerReportEntry[] {
+  #entries(): TimerSnapshotEntry[] {
     const now = this.driver.now();
     const own = Array.from(
-      this.driver.of(this.#timers),
-      ({ name, isInterval, isRefed, createdMs, dueMs }): TimerReportEntry => ({
+      this.driver.timersOf(this.#timers),
+      ({ name, isInterval, isRefed, createdMs, dueMs }): TimerSnapshotEntry => ({
         name,
         owner: this.name,
         kind: isInterval ? 'interval' : 'timeout',
-        // Births are kept rounded, and may be rounded up.
+        // The driver keeps times of creation as 32-bit floats, which may be rounded up.
         ageMs: Math.max(0, now - createdMs),
         nextInMs: Math.max(0, dueMs - now),
         ref: isRefed,
       }),
     );
-    return [...own, ...[...this.#scopes].flatMap((scope) => scope.#describe())];
+    return [...own, ...[...this.#scopes].flatMap((scope) => scope.#entries())];
   }
 
-  /** @throws ERR_TIMER_LEAK, naming them, if timers are pending */
+  /**
+   * Checks at the end of a test that no timer is pending.
+   *
+   * @throws ERR_TIMER_LEAK, naming up to ten pending timers
+   */
   assertNoLeaks(): void {
-    const { active, timers } = this.report();
+    const { active, timers } = this.snapshot();
     if (active === 0) return;
     const names = timers
       .slice(0, 10)
@@ -408,9 +429,16 @@ export class TimerManager {
   isOpen(): boolean {
     return !this.#isClosed;
   }
+
+  #closedError(): PortcullisError {
+    return new PortcullisError(
+      'ERR_CLOSED',
+      `the timer manager ${describe(this.name)} is closed and takes no new timers`,
+    );
+  }
 }
 
-function aborted(signal: AbortSignal | undefined): Error {
+function abortError(signal: AbortSignal | undefined): Error {
   const error = new Error('The operation was aborted', { cause: signal?.reason });
   error.name = 'AbortError';
   return Object.assign(error, { code: 'ABORT_ERR' });

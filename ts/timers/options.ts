@@ -1,34 +1,44 @@
-/** Options of timers and of their managers, checked. */
-import type { Clock } from '../clock.js';
-import { knownOptions, outOfRange, wrongType } from '../errors.js';
+/** Options of timers and of their managers, and the checks of them. */
+import type { Clock } from '../base/clock.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
 
-/** Options of a timer, given in the place of its delay: own properties, which are read once. */
+/** Options of a timer, in the place of its delay. Each is read once; only own properties count. */
 export interface TimerOptions {
-  /** Milliseconds: 1 to 2^47; fractions are cut, and what is less or no number is 1, as on the host. Default 1. */
+  /**
+   * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
+   * as on the host. Default 1.
+   */
   readonly delayMs?: number;
-  /** Shown by `report()` and `assertNoLeaks()`. Default: none. */
+  /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
   readonly name?: string;
   /** Clears the timer when it aborts. Default: none. */
   readonly signal?: AbortSignal;
-  /** Whether the timer holds the process. Default `true`. */
+  /** Whether the timer keeps the process alive. Default `true`. */
   readonly ref?: boolean;
   /**
-   * For an interval whose callback returns a promise that is still pending at the next tick:
-   * `allow` calls it again (the host's way), `skip` leaves the tick out, `queue` runs one tick
-   * when the promise settles. Default `allow`.
+   * Behaviour of an interval at a tick while the promise of the last tick is pending: `allow` calls
+   * the callback again, as the host does, `skip` leaves the tick out, `queue` runs one tick once the
+   * promise has settled. Default `allow`.
    */
   readonly overlap?: 'allow' | 'skip' | 'queue';
 }
 
-/** Options of a manager. */
+/** Options of a `TimerManager`. */
 export interface TimerManagerOptions {
-  /** The clock that drives it. Default: the host's. */
+  /** Clock that drives the timers. Default: the host's. */
   readonly clock?: Clock;
-  /** Whether a new timer after `cleanup()` throws `ERR_CLOSED` instead of being inert. Default `false`. */
+  /**
+   * Whether setting a timer after `close()` throws `ERR_CLOSED`; if not, the timer is inert.
+   * Default `false`.
+   */
   readonly strict?: boolean;
-  /** Owner shown in reports. Default `timers`. */
+  /** Owner that `snapshot()` shows. Default `timers`. */
   readonly name?: string;
-  /** `capture` keeps AsyncLocalStorage context as the host does, `none` saves its cost. Default `capture`. */
+  /**
+   * `capture` runs callbacks in the AsyncLocalStorage context in which they were set, as the host
+   * does; `none` saves the cost. Default `capture`.
+   */
   readonly context?: 'capture' | 'none';
 }
 
@@ -36,6 +46,7 @@ const DELAY_MAX_MS = 2 ** 47;
 const TIMER_OPTIONS = ['delayMs', 'name', 'signal', 'ref', 'overlap'] as const;
 const { hasOwn } = Object;
 
+/** Returns a delay as the host reads it: a whole number of at least 1. */
 export function delayOf(delay: unknown): number {
   if (typeof delay === 'number' && delay >= 1 && delay <= 0x7fff_ffff) return delay | 0;
   const number =
@@ -43,28 +54,28 @@ export function delayOf(delay: unknown): number {
   return number >= 1 ? Math.min(number, DELAY_MAX_MS) : 1;
 }
 
-/** What was checked is what is used: each is read once. */
+/**
+ * Returns the checked options of a manager. Each is read once, so that the checked value is the
+ * used one.
+ */
 export function checkedManagerOptions(options: TimerManagerOptions) {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
   knownOptions('TimerManager', options, ['clock', 'strict', 'name', 'context']);
-  if (
-    options.context !== undefined &&
-    options.context !== 'capture' &&
-    options.context !== 'none'
-  ) {
-    throw outOfRange('context', options.context, "'capture' or 'none'");
-  }
-  const { clock, strict, name } = options;
-  if (strict !== undefined && typeof strict !== 'boolean')
-    throw wrongType('strict', strict, 'a boolean');
-  if (name !== undefined && typeof name !== 'string') throw wrongType('name', name, 'a string');
+  const { clock, strict = false, name = 'timers', context = 'capture' } = options;
+  if (context !== 'capture' && context !== 'none')
+    throw outOfRange('context', context, "'capture' or 'none'");
+  if (typeof strict !== 'boolean') throw wrongType('strict', strict, 'a boolean');
+  if (typeof name !== 'string') throw wrongType('name', name, 'a string');
   if (clock !== undefined && !isClock(clock))
     throw wrongType('clock', clock, 'a clock: now, arm, soon, identity, checkpoint');
-  return { clock, strict, name };
+  return { clock, strict, name, context };
 }
 
-/** What a timer was given, checked. Name by name: a spread costs as much as the timer. */
+/**
+ * Returns the checked options of a timer. They are copied by name: a spread costs as much as the
+ * timer.
+ */
 export function checkedTimerOptions(
   kind: 'timeout' | 'interval',
   given: TimerOptions,
@@ -82,23 +93,23 @@ export function checkedTimerOptions(
   if (overlap !== undefined && overlap !== 'allow' && overlap !== 'skip' && overlap !== 'queue') {
     throw outOfRange('overlap', overlap, "'allow', 'skip' or 'queue'");
   }
-  checkCommon(options);
+  checkSignalAndRef(options);
   return options;
 }
 
-/** What every call with options has in common. */
+/** Checks the options of `sleep` and `interval`. */
 export function checkOptions(
-  what: string,
+  method: string,
   options: { readonly signal?: AbortSignal; readonly ref?: boolean },
   known: readonly string[],
 ): void {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
-  knownOptions(what, options, known);
-  checkCommon(options);
+  knownOptions(method, options, known);
+  checkSignalAndRef(options);
 }
 
-function checkCommon({
+function checkSignalAndRef({
   signal,
   ref,
 }: {

@@ -1,5 +1,5 @@
 /**
- * Hierarchical timing wheel (Varghese & Lauck, scheme 7) with 64 slots a level, over typed arrays.
+ * Hierarchical timing wheel (Varghese & Lauck, scheme 7) with 64 lists a level, over typed arrays.
  *
  * ```text
  * level 0   64 x 1 ms       occupied 0b..
@@ -8,32 +8,38 @@
  * level 7   64 x 2^42 ms    8,900 years in all
  * ```
  *
+ * A timer is named by its slot, a number that the caller chooses.
+ *
  * Invariants:
- * - An armed timer is in exactly one list: level `levelOf(when)`, slot `when >> 6*level & 63`.
+ * - An armed timer is in exactly one list: that of the highest six-bit digit in which its deadline
+ *   differs from the current time.
  * - `advance(now)` yields no timer before its deadline, and none twice.
- * - Timers come out in the order of their deadlines, and first in, first out on ties: a list is
- *   appended at its tail, and a cascade happens exactly when time enters the list's range, so
- *   nobody can be appended to the lower level before.
+ * - Timers come out in the order of their deadlines, those of one deadline in the order in which
+ *   they were armed: a timer is appended at the tail of its list, and a list cascades exactly when
+ *   time enters its range, so no timer is in a list of a lower level before.
  */
 
 const LEVELS = 8;
-const SLOTS = 64;
+const LISTS = 64;
 const NIL = -1;
 const UNLINKED = -2;
-/** Times are split at 30 bits, five levels: integers below that are fast in both engines. */
+/**
+ * Times are split at 30 bits, which five levels cover: both engines are fast at integers below
+ * 2^30.
+ */
 const HALF_LEVELS = 5;
 const HALF = 2 ** 30;
-/** The furthest deadline; later ones are clamped to it. */
+/** The latest deadline, ms. A later one counts as this. */
 const WHEN_MAX = 2 ** 48 - 1;
 
-/** Timers are named by the caller's slot numbers. @internal */
+/** Deadlines of slots, by a hierarchical timing wheel. @internal */
 export class Wheel {
   #elapsed = 0;
   #elapsedHigh = 0;
   #elapsedLow = 0;
-  readonly #heads = new Int32Array(LEVELS * SLOTS).fill(NIL);
-  readonly #tails = new Int32Array(LEVELS * SLOTS).fill(NIL);
-  /** A bit for each list that is not empty: two words a level. */
+  readonly #heads = new Int32Array(LEVELS * LISTS).fill(NIL);
+  readonly #tails = new Int32Array(LEVELS * LISTS).fill(NIL);
+  /** One bit a list, set if the list is not empty: two words a level. */
   readonly #occupied = new Int32Array(LEVELS * 2);
   #when: Float64Array;
   #next: Int32Array;
@@ -56,31 +62,37 @@ export class Wheel {
     this.#prev.set(prev);
   }
 
-  /** Whether the slot waits for its deadline. */
+  /** Whether the slot is armed. */
   isArmed(slot: number): boolean {
     return this.#next[slot] !== UNLINKED;
   }
 
-  /** The deadline the slot was last armed for. */
+  /** Returns the deadline for which the slot was armed last. */
   deadline(slot: number): number {
     return this.#when[slot]!;
   }
 
-  /** Arms `slot` for `when`, whole milliseconds, moving it if it was armed; the past is due at the next `advance`. */
+  /**
+   * Arms `slot` for `when`, in whole milliseconds. Moves it if it is armed; a past deadline is due
+   * at the next `advance`.
+   */
   arm(slot: number, when: number): void {
     if (this.#next[slot] !== UNLINKED) this.#unlink(slot);
     this.#when[slot] = when > this.#elapsed ? Math.min(when, WHEN_MAX) : this.#elapsed;
     this.#link(slot);
   }
 
-  /** Disarms `slot`, if it was armed. */
+  /** Disarms `slot`, if it is armed. */
   cancel(slot: number): void {
     if (this.#next[slot] !== UNLINKED) this.#unlink(slot);
   }
 
   /**
-   * Writes the slots due at `now` to `due`, at most its length, and returns how many. When it was
-   * filled there may be more at the same `now`. A clock that went backwards stands still.
+   * Disarms the slots that are due at `now` and writes them to `due`, at most as many as it holds.
+   * If `due` is full, more may be due at the same `now`. A `now` before the last one counts as the
+   * last.
+   *
+   * @returns the number of slots written
    */
   advance(now: number, due: Uint32Array): number {
     const until = Math.min(Math.max(now, this.#elapsed), WHEN_MAX);
@@ -110,7 +122,10 @@ export class Wheel {
     return count;
   }
 
-  /** The earliest moment at which `advance` may have something to do; exact unless a list is long. */
+  /**
+   * Returns the time at which `advance` has to be called next, or `Infinity`: the earliest
+   * deadline, or a time before it if its list is longer than 64.
+   */
   next(): number {
     const level = this.#firstLevel();
     if (level < 0) return Infinity;
@@ -118,7 +133,7 @@ export class Wheel {
     if (level === 0) return start;
     let best = Infinity;
     let slot = this.#heads[this.#listOf(start, level)]!;
-    // Bounded: an early wake-up is harmless, a long scan is not.
+    // The scan is bounded, because an early wake-up costs less than a long scan.
     for (let looked = 0; looked < 64; looked++) {
       if (slot === NIL) return best;
       best = Math.min(best, this.#when[slot]!);
@@ -133,7 +148,10 @@ export class Wheel {
     this.#elapsedLow = when - this.#elapsedHigh * HALF;
   }
 
-  /** The lowest level with a list in use: its first list begins before all others. */
+  /**
+   * Returns the lowest level with timers, whose first list begins before all others; -1 if there is
+   * none.
+   */
   #firstLevel(): number {
     const occupied = this.#occupied;
     for (let level = 0; level < LEVELS; level++)
@@ -141,7 +159,10 @@ export class Wheel {
     return -1;
   }
 
-  /** When the range of a level's first occupied list begins. Lists behind now are never occupied. */
+  /**
+   * Returns the time at which the range of a level's first occupied list begins. No list before the
+   * current time is occupied.
+   */
   #startOf(level: number): number {
     const low = this.#occupied[level * 2]!;
     const digit =
@@ -149,26 +170,30 @@ export class Wheel {
         ? 63 - Math.clz32(lowestBit(this.#occupied[level * 2 + 1]!))
         : 31 - Math.clz32(lowestBit(low));
     const unit = 64 ** level;
-    return Math.floor(this.#elapsed / (unit * SLOTS)) * unit * SLOTS + digit * unit;
+    return Math.floor(this.#elapsed / (unit * LISTS)) * unit * LISTS + digit * unit;
   }
 
-  /** The highest six-bit digit in which `when` differs from now, and the list of that digit. */
+  /**
+   * Returns the list for `when`: its level is the highest six-bit digit in which `when` differs
+   * from the current time.
+   */
   #listFor(when: number): number {
-    // Not `Math.floor`, nor `%`: both are library calls on doubles.
+    // Neither `Math.floor` nor `%`: on doubles, both are calls into a library.
     const high = (when * (1 / HALF)) | 0;
     if (high === this.#elapsedHigh) {
       const low = (when - high * HALF) | 0;
-      const level = ((31 - Math.clz32((low ^ this.#elapsedLow) | (SLOTS - 1))) / 6) | 0;
-      return level * SLOTS + ((low >>> (6 * level)) & (SLOTS - 1));
+      const level = ((31 - Math.clz32((low ^ this.#elapsedLow) | (LISTS - 1))) / 6) | 0;
+      return level * LISTS + ((low >>> (6 * level)) & (LISTS - 1));
     }
-    const level = ((31 - Math.clz32((high ^ this.#elapsedHigh) | (SLOTS - 1))) / 6) | 0;
-    return (HALF_LEVELS + level) * SLOTS + ((high >>> (6 * level)) & (SLOTS - 1));
+    const level = ((31 - Math.clz32((high ^ this.#elapsedHigh) | (LISTS - 1))) / 6) | 0;
+    return (HALF_LEVELS + level) * LISTS + ((high >>> (6 * level)) & (LISTS - 1));
   }
 
   #listOf(when: number, level: number): number {
-    return level * SLOTS + (Math.floor(when / 64 ** level) % SLOTS);
+    return level * LISTS + (Math.floor(when / 64 ** level) % LISTS);
   }
 
+  /** Moves the timers of a list to the levels below. */
   #cascade(list: number): void {
     let slot = this.#heads[list]!;
     this.#heads[list] = NIL;

@@ -1,44 +1,52 @@
-/** Why input was refused: as a value (`ValidationFailure`), and as an error (`InputValidationError`). */
-import { FAILURES, type FailureCode } from '../failures.js';
+/** Refused input: as a value (`ValidationFailure`) and as an error (`InputValidationError`). */
+import { type FailureCode, FAILURES } from './failures.js';
 
-/** What a failure knows besides its code. */
+/** Details of a failure besides its code. */
 export interface FailureDetails {
-  /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+  /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
   readonly field?: string | undefined;
-  /** Where in the input, in bytes from its start. */
+  /** Position in the input, in bytes from its start. */
   readonly offset?: number | undefined;
-  /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+  /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
   readonly path?: readonly (string | number)[] | undefined;
-  /** The limit that was passed. */
+  /** The limit that the input exceeds. */
   readonly limit?: number | undefined;
-  /** How much there was, where that is known. */
+  /** The size that was found, where it is known. */
   readonly actual?: number | undefined;
   /** The claim of a token. */
   readonly claim?: string | undefined;
 }
 
-/** Problem details of RFC 9457, for a body of type `application/problem+json`. */
+/** Problem details (RFC 9457), for a body of type `application/problem+json`. */
 export interface ProblemDetails {
+  /** Always `about:blank`: the problem is that of the HTTP status (RFC 9457, section 4.2.1). */
   readonly type: 'about:blank';
-  /** The phrase of the status. */
+  /** The reason phrase of the status. */
   readonly title: string;
+  /** The HTTP status. */
   readonly status: number;
-  /** The reason. */
+  /** The meaning of the code. */
   readonly detail: string;
+  /** The stable code. */
   readonly code: FailureCode;
+  /** The checked input. */
   readonly field?: string;
+  /** The claim of a token. */
   readonly claim?: string;
+  /** Position in the input, in bytes from its start. */
   readonly offset?: number;
+  /** The limit that the input exceeds. */
   readonly limit?: number;
+  /** The size that was found. */
   readonly actual?: number;
-  /** Where in the payload, as a JSON pointer in a fragment. */
+  /** Position in the payload, as a JSON Pointer in a URI fragment (RFC 6901, section 6). */
   readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
 }
 
-/** What was accepted, or why it was not. */
-export type Validated<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: ValidationFailure };
+/** The accepted value, or the failure. */
+export type ValidationResult<T> =
+  | { readonly success: true; readonly value: T }
+  | { readonly success: false; readonly error: ValidationFailure };
 
 const TITLES: Readonly<Record<number, string>> = {
   400: 'Bad Request',
@@ -51,25 +59,25 @@ const TITLES: Readonly<Record<number, string>> = {
 };
 
 /**
- * Why input was refused, as a value: it has no stack and costs little. Its texts hold nothing of
- * the input but `path` and `field`, which name members and headers.
+ * The reason for a refusal, as a frozen value. It costs little, since it has no stack. Its texts
+ * hold nothing of the input except `path` and `field`, which name members and headers.
  */
 export class ValidationFailure {
-  /** The stable code. */
+  /** The stable code, as listed in `docs/errors.md`. */
   readonly code: FailureCode;
-  /** The HTTP status that answers it. */
+  /** The HTTP status for an answer. */
   readonly status: number;
-  /** What the code means, in words; the same for every failure of the code. */
+  /** The meaning of the code; the same text for every failure of the code. */
   readonly reason: string;
-  /** What was judged: `token`, `url`, `payload`, `headers`, or the name of a header. */
+  /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
   readonly field: string | undefined;
-  /** Where in the input, in bytes from its start. */
+  /** Position in the input, in bytes from its start. */
   readonly offset: number | undefined;
-  /** Where in the JSON: keys and indexes from the outside in. Holds names that came from outside. */
+  /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
   readonly path: readonly (string | number)[] | undefined;
-  /** The limit that was passed. */
+  /** The limit that the input exceeds. */
   readonly limit: number | undefined;
-  /** How much there was, where that is known. */
+  /** The size that was found, where it is known. */
   readonly actual: number | undefined;
   /** The claim of a token. */
   readonly claim: string | undefined;
@@ -88,7 +96,10 @@ export class ValidationFailure {
     Object.freeze(this);
   }
 
-  /** Problem details of RFC 9457. */
+  /**
+   * Makes the body of an answer.
+   * @returns problem details (RFC 9457)
+   */
   toProblem(): ProblemDetails {
     const { code, status, reason, field, claim, offset, limit, actual, path } = this;
     return {
@@ -107,8 +118,10 @@ export class ValidationFailure {
   }
 
   /**
-   * The `WWW-Authenticate` header of RFC 6750: `invalid_token` for 401, `insufficient_scope` for
-   * 403, no error where no token was sent or the server is at fault, else `invalid_request`.
+   * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+   * @returns a challenge with `invalid_token` for 401, `insufficient_scope` for 403 and
+   *   `invalid_request` for other statuses; without an error if no token was sent or the server is
+   *   at fault
    */
   toWwwAuthenticate(): string {
     if (this.code === 'ERR_TOKEN_REQUIRED' || this.status >= 500) return 'Bearer';
@@ -122,28 +135,46 @@ export class ValidationFailure {
   }
 }
 
+/** Returns a path as a JSON Pointer in a URI fragment (RFC 6901, section 6). */
 function pointerOf(path: readonly (string | number)[]): string {
-  return `#${path.map((part) => `/${encodeURIComponent(String(part).replaceAll('~', '~0').replaceAll('/', '~1'))}`).join('')}`;
+  const tokens = path.map((part) => String(part).replaceAll('~', '~0').replaceAll('/', '~1'));
+  return `#${tokens.map((token) => `/${encodeURIComponent(token)}`).join('')}`;
 }
 
-const NUMBERS = new Map(FAILURES.map(([code], index) => [code, index + 1]));
-const PLAIN: (ValidationFailure | undefined)[] = [];
+const NUMBER_OF_CODE = new Map(FAILURES.map(([code], index) => [code, index + 1]));
 const NO_DETAILS: FailureDetails = {};
+/** Failures without details, by number. */
+const shared: (ValidationFailure | undefined)[] = [];
 
-/** The failure of a number of the core; one frozen object per number where there are no details. @internal */
-export function numbered(number: number, details?: FailureDetails): ValidationFailure {
+/**
+ * Returns the core's failure of a number; without details, one frozen object per number. @internal
+ */
+export function failureByNumber(number: number, details?: FailureDetails): ValidationFailure {
   if (details !== undefined) return new ValidationFailure(number, details);
-  return (PLAIN[number] ??= new ValidationFailure(number, NO_DETAILS));
+  return (shared[number] ??= new ValidationFailure(number, NO_DETAILS));
 }
 
-/** The failure of a code; one frozen object per code where there are no details. @internal */
+/** Returns the failure of a code; without details, one frozen object per code. @internal */
 export function failure(code: FailureCode, details?: FailureDetails): ValidationFailure {
-  return numbered(NUMBERS.get(code) ?? 0, details);
+  return failureByNumber(numberOf(code), details);
+}
+
+/** Returns the core's number of a code. @internal */
+export function numberOf(code: FailureCode): number {
+  return NUMBER_OF_CODE.get(code) ?? 0;
+}
+
+/** Returns a frozen result that refuses an input. @internal */
+export function refused(
+  code: FailureCode,
+  details: FailureDetails,
+): Extract<ValidationResult<never>, { success: false }> {
+  return Object.freeze({ success: false, error: failure(code, details) });
 }
 
 /**
- * Input that a `validate…` or `verify` method refused. Everything it says stands in `failure` too,
- * which the `safe…` methods return without throwing.
+ * Thrown by the `validate…` and `verify` methods for refused input. The `safe…` methods return the
+ * same facts as a `ValidationFailure`.
  *
  * @example
  * try {
@@ -154,21 +185,21 @@ export function failure(code: FailureCode, details?: FailureDetails): Validation
  * }
  */
 export class InputValidationError extends Error {
-  /** The class's name, as errors have it. */
+  /** The name of the class. */
   override readonly name = 'InputValidationError';
   /** The stable code. */
   readonly code: FailureCode;
-  /** The HTTP status that answers it. */
+  /** The HTTP status for an answer. */
   readonly status: number;
-  /** What was judged. */
+  /** The checked input: `token`, `url`, `payload`, `headers`, or the name of a header. */
   readonly field: string | undefined;
-  /** Where in the input, in bytes. */
+  /** Position in the input, in bytes from its start. */
   readonly offset: number | undefined;
-  /** Where in the JSON. */
+  /** Position in the JSON: keys and indexes, the outermost first. The keys come from the client. */
   readonly path: readonly (string | number)[] | undefined;
   /** The claim of a token. */
   readonly claim: string | undefined;
-  /** All of it as a value, with the limit that was passed. */
+  /** The whole failure as a value, with `limit` and `actual`. */
   readonly failure: ValidationFailure;
 
   /** @internal */
@@ -183,19 +214,25 @@ export class InputValidationError extends Error {
     this.failure = failure;
   }
 
-  /** Problem details of RFC 9457. */
+  /**
+   * Makes the body of an answer.
+   * @returns problem details (RFC 9457)
+   */
   toProblem(): ProblemDetails {
     return this.failure.toProblem();
   }
 
-  /** The `WWW-Authenticate` header of RFC 6750. */
+  /**
+   * Makes the value of a `WWW-Authenticate` header (RFC 6750, section 3).
+   * @returns a challenge, as `ValidationFailure.toWwwAuthenticate` makes it
+   */
   toWwwAuthenticate(): string {
     return this.failure.toWwwAuthenticate();
   }
 }
 
-/** The value, or the failure thrown. @internal */
-export function unwrap<T>(result: Validated<T>): T {
-  if (result.ok) return result.value;
+/** Returns the value of a result, or throws its failure. @internal */
+export function valueOrThrow<T>(result: ValidationResult<T>): T {
+  if (result.success) return result.value;
   throw new InputValidationError(result.error);
 }

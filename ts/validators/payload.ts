@@ -1,48 +1,49 @@
-/** The size of a value as JSON, without writing the JSON: it stops at the limit, and leaves nothing out silently. */
-import { wholeNumber } from '../errors.js';
-import { type Validated, ValidationFailure, failure } from './failure.js';
+/**
+ * Measures a value as JSON without writing the JSON: it stops at the limit, and refuses values that
+ * JSON would leave out.
+ */
+import { wholeNumber } from '../base/options.js';
+import { failure, ValidationFailure, type ValidationResult } from './failure.js';
+import type { FailureCode } from './failures.js';
 
-/** Deeper values make `JSON.stringify` and `structuredClone` throw on some hosts. */
+/** On some hosts `JSON.stringify` and `structuredClone` throw for deeper values. */
 const DEPTH_MAX = 512;
 const BYTES_MAX = 2 ** 31 - 1;
 
-/** Bytes of a string in JSON, quotes and escapes included. */
-function textBytes(text: string): number {
-  let bytes = 2 + text.length;
-  for (let at = 0; at < text.length; at++) {
-    const code = text.charCodeAt(at);
-    if (code >= 0x20 && code < 0x80) {
-      if (code === 0x22 || code === 0x5c) bytes++;
-    } else if (code < 0x20) {
-      bytes +=
-        code === 0x08 || code === 0x09 || code === 0x0a || code === 0x0c || code === 0x0d ? 1 : 5;
-    } else if (code < 0x800) {
-      bytes++;
-    } else if (code < 0xd800 || code > 0xdfff) {
-      bytes += 2;
-    } else if (code < 0xdc00 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00) {
-      // A pair: two units, four bytes.
-      bytes += 2;
-      at++;
-    } else {
-      bytes += 5;
-    }
+/** Checks that JSON can hold a value, and its size. @internal */
+export function checkPayload<T>(payload: T, maxSizeBytes?: number): ValidationResult<T | null> {
+  const given = maxSizeBytes === Infinity ? BYTES_MAX : maxSizeBytes;
+  const limit = wholeNumber('maxSizeBytes', given, 0, BYTES_MAX, 1 << 20);
+  if (payload === null || payload === undefined) return { success: true, value: null };
+  const size = new JsonSize(limit);
+  try {
+    if (size.addValue(payload, '')) return { success: true, value: payload };
+    return { success: false, error: size.refusal('ERR_PAYLOAD_NOT_JSON') };
+  } catch (error) {
+    // Another error comes from a getter, a proxy or a `toJSON`, and may hold secrets.
+    return {
+      success: false,
+      error: error instanceof ValidationFailure ? error : size.refusal('ERR_PAYLOAD_THROWS'),
+    };
   }
-  return bytes;
 }
 
-/** Measures one value; throws a `ValidationFailure`, which never leaves this module. */
-class Measure {
+/**
+ * Adds up the bytes of one value. Its methods throw a `ValidationFailure`, which `checkPayload`
+ * catches.
+ */
+class JsonSize {
   readonly #limit: number;
   #bytes = 0;
   readonly #path: (string | number)[] = [];
+  /** The objects and arrays around the current value. */
   readonly #open: object[] = [];
 
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  refusal(code: Parameters<typeof failure>[0], limit?: number): ValidationFailure {
+  refusal(code: FailureCode, limit?: number): ValidationFailure {
     return failure(code, {
       field: 'payload',
       path: this.#path.map((part) => (typeof part === 'string' ? part.slice(0, 64) : part)),
@@ -50,100 +51,119 @@ class Measure {
     });
   }
 
-  add(bytes: number): void {
-    this.#bytes += bytes;
-    if (this.#bytes <= this.#limit) return;
-    // Round and round, a cycle passes every limit.
-    throw new Set(this.#open).size < this.#open.length
-      ? this.refusal('ERR_PAYLOAD_CYCLE')
-      : this.refusal('ERR_PAYLOAD_TOO_LARGE', this.#limit);
-  }
-
-  /** Whether it is written at all: `undefined` is not, in an object. */
-  value(given: unknown, key: string): boolean {
-    let value = given;
-    if (typeof value === 'object' ? value !== null : typeof value === 'bigint') {
-      const toJson = (value as { toJSON?: unknown }).toJSON;
-      if (typeof toJson === 'function') value = Reflect.apply(toJson, value, [key]);
-    }
-    if (value instanceof Number) value = Number(value);
-    else if (value instanceof String) value = String(value);
-    else if (value instanceof Boolean) value = Boolean.prototype.valueOf.call(value);
-    else if (value instanceof BigInt) throw this.refusal('ERR_PAYLOAD_NOT_JSON');
+  /**
+   * Adds a value as `JSON.stringify` writes it.
+   * @returns false for `undefined`, which an object leaves out
+   */
+  addValue(given: unknown, key: string): boolean {
+    const value = this.#unboxed(this.#afterToJson(given, key));
     switch (typeof value) {
       case 'string':
-        // Longer than the limit in any case: need not be read.
-        this.add(value.length > this.#limit ? value.length : textBytes(value));
+        // A text longer than the limit exceeds it in any case, and need not be read.
+        this.#add(value.length > this.#limit ? value.length : bytesOfText(value));
         return true;
       case 'number':
-        this.add(Number.isFinite(value) ? String(value).length : 4);
+        this.#add(Number.isFinite(value) ? String(value).length : 4);
         return true;
       case 'boolean':
-        this.add(value ? 4 : 5);
+        this.#add(value ? 4 : 5);
         return true;
       case 'undefined':
         return false;
       case 'object':
-        if (value === null) this.add(4);
-        else this.#container(value);
+        if (value === null) this.#add(4);
+        else this.#addContainer(value);
         return true;
       default:
         throw this.refusal('ERR_PAYLOAD_NOT_JSON');
     }
   }
 
-  #container(value: object): void {
-    if (this.#open.length >= DEPTH_MAX) {
-      throw new Set(this.#open).size < this.#open.length
-        ? this.refusal('ERR_PAYLOAD_CYCLE')
-        : this.refusal('ERR_JSON_DEPTH', DEPTH_MAX);
-    }
+  #afterToJson(value: unknown, key: string): unknown {
+    if (typeof value === 'object' ? value === null : typeof value !== 'bigint') return value;
+    const { toJSON } = value as { toJSON?: unknown };
+    return typeof toJSON === 'function' ? Reflect.apply(toJSON, value, [key]) : value;
+  }
+
+  /** Returns the primitive of a wrapper object. */
+  #unboxed(value: unknown): unknown {
+    if (value instanceof Number) return Number(value);
+    if (value instanceof String) return String(value);
+    if (value instanceof Boolean) return Boolean.prototype.valueOf.call(value);
+    if (value instanceof BigInt) throw this.refusal('ERR_PAYLOAD_NOT_JSON');
+    return value;
+  }
+
+  #addContainer(value: object): void {
+    if (this.#open.length >= DEPTH_MAX)
+      throw this.#cycle() ?? this.refusal('ERR_JSON_DEPTH', DEPTH_MAX);
     this.#open.push(value);
-    this.add(2);
-    let count = 0;
-    if (Array.isArray(value)) {
-      const { length } = value as unknown[];
-      for (; count < length; count++) {
-        if (count > 0) this.add(1);
-        this.#path.push(count);
-        if (!this.value((value as unknown[])[count], String(count))) this.add(4);
-        this.#path.pop();
-      }
-    } else {
-      for (const key of Object.keys(value)) {
-        this.#path.push(key);
-        if (this.value((value as Record<string, unknown>)[key], key))
-          this.add(textBytes(key) + (count++ > 0 ? 2 : 1));
-        this.#path.pop();
-      }
-    }
+    this.#add(2);
+    if (Array.isArray(value)) this.#addItems(value);
+    else this.#addMembers(value as Record<string, unknown>);
     this.#open.pop();
+  }
+
+  #addItems(items: readonly unknown[]): void {
+    const { length } = items;
+    for (let at = 0; at < length; at++) {
+      if (at > 0) this.#add(1);
+      this.#path.push(at);
+      // `undefined` becomes `null` in an array.
+      if (!this.addValue(items[at], String(at))) this.#add(4);
+      this.#path.pop();
+    }
+  }
+
+  #addMembers(members: Readonly<Record<string, unknown>>): void {
+    let count = 0;
+    for (const key of Object.keys(members)) {
+      this.#path.push(key);
+      if (this.addValue(members[key], key)) this.#add(bytesOfText(key) + (count++ > 0 ? 2 : 1));
+      this.#path.pop();
+    }
+  }
+
+  #add(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes > this.#limit)
+      throw this.#cycle() ?? this.refusal('ERR_PAYLOAD_TOO_LARGE', this.#limit);
+  }
+
+  /**
+   * Returns the failure of a cycle, if there is one. A cyclic value exceeds every limit, so only a
+   * value beyond a limit is examined.
+   */
+  #cycle(): ValidationFailure | undefined {
+    return new Set(this.#open).size < this.#open.length
+      ? this.refusal('ERR_PAYLOAD_CYCLE')
+      : undefined;
   }
 }
 
-/** @internal */
-export function judgePayload<T>(payload: T, maxSizeBytes?: number): Validated<T | null> {
-  const limit = Math.min(
-    wholeNumber(
-      'maxSizeBytes',
-      maxSizeBytes === Infinity ? BYTES_MAX : maxSizeBytes,
-      0,
-      BYTES_MAX,
-      1 << 20,
-    ),
-    BYTES_MAX,
-  );
-  if (payload === null || payload === undefined) return { ok: true, value: null };
-  const measure = new Measure(limit);
-  try {
-    if (!measure.value(payload, ''))
-      return { ok: false, error: measure.refusal('ERR_PAYLOAD_NOT_JSON') };
-  } catch (error) {
-    // What a getter, a proxy or a `toJSON` of the payload threw is no text for a log.
-    return {
-      ok: false,
-      error: error instanceof ValidationFailure ? error : measure.refusal('ERR_PAYLOAD_THROWS'),
-    };
+/** Returns the bytes of a string in JSON, with quotes and escapes. */
+function bytesOfText(text: string): number {
+  let bytes = 2 + text.length;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code >= 0x20 && code < 0x80) {
+      if (code === 0x22 || code === 0x5c) bytes++;
+    } else if (code < 0x20) {
+      // Two-character escapes for \b \t \n \f \r, six characters for the rest.
+      bytes +=
+        code === 0x08 || code === 0x09 || code === 0x0a || code === 0x0c || code === 0x0d ? 1 : 5;
+    } else if (code < 0x800) {
+      bytes++;
+    } else if (code < 0xd800 || code > 0xdfff) {
+      bytes += 2;
+    } else if (code < 0xdc00 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00) {
+      // A surrogate pair: two units, four bytes.
+      bytes += 2;
+      at++;
+    } else {
+      // A lone surrogate: an escape of six characters.
+      bytes += 5;
+    }
   }
-  return { ok: true, value: payload };
+  return bytes;
 }

@@ -1,39 +1,64 @@
-/** The validators as Standard Schemas, which Elysia and others take in the place of their own. */
-import { type Validated, failure } from './failure.js';
-import { type HeaderLimits, type HeaderValues, judgeHeaders } from './headers.js';
-import { type JsonLimits, checkedJsonLimits, safeParseJson } from './json.js';
-import { judgePayload } from './payload.js';
-import { judgeToken } from './token.js';
-import { type UrlOptions, judgePlainUrl, judgeUrl } from './url.js';
+/** The validators as Standard Schemas, for Elysia and other frameworks. */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { failure, type ValidationResult } from './failure.js';
+import type { FailureCode } from './failures.js';
+import type { HeaderValues } from './header-collector.js';
+import type { HeaderLimits } from './header-limits.js';
+import { checkHeaders } from './headers.js';
+import { safeParseJson } from './json.js';
+import { checkedJsonLimits, type JsonLimits } from './json-limits.js';
+import { checkPayload } from './payload.js';
+import { checkToken } from './token.js';
+import { checkPlainUrl, checkUrl } from './url.js';
+import type { UrlOptions } from './url-options.js';
 
-/** What a Standard Schema (version 1) says of a value. */
-export type SchemaResult<T> =
-  { readonly value: T; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] };
-
-/** Why a value was refused. */
-export interface SchemaIssue {
-  readonly message: string;
+/** The reason for a refusal: an issue of Standard Schema with a stable code. */
+export interface InputSchemaIssue extends StandardSchemaV1.Issue {
+  /** The stable code, as in `ValidationFailure`. */
+  readonly code: FailureCode;
+  /** Position in the JSON: keys and indexes, the outermost first. */
   readonly path?: readonly (string | number)[];
-  /** The stable code. */
-  readonly code: string;
 }
 
-/** A Standard Schema, version 1. */
-export interface Schema<Input, Output> {
-  readonly '~standard': {
-    readonly version: 1;
-    readonly vendor: 'portcullis';
-    readonly validate: (value: unknown) => SchemaResult<Output>;
-    readonly types?: { readonly input: Input; readonly output: Output };
-  };
+/** Result of a schema: the value, or the issues. */
+export type InputSchemaResult<Output> =
+  StandardSchemaV1.SuccessResult<Output> | { readonly issues: readonly InputSchemaIssue[] };
+
+/** Result of a schema that may have to wait, such as for a fetched key set. */
+export type InputSchemaAnswer<Output> =
+  InputSchemaResult<Output> | Promise<InputSchemaResult<Output>>;
+
+interface InputSchemaProps<
+  Input,
+  Output,
+  Answer extends InputSchemaAnswer<Output>,
+> extends StandardSchemaV1.Props<Input, Output> {
+  readonly vendor: 'portcullis';
+  readonly validate: (value: unknown) => Answer;
+}
+
+/**
+ * A Standard Schema, version 1 (https://standardschema.dev). Elysia and other frameworks take it
+ * in place of a schema of their own. `Answer` is the type that `validate` returns.
+ *
+ * @example
+ * const body: InputSchema<unknown, unknown> = payloadSchema(65_536);
+ */
+export interface InputSchema<
+  Input,
+  Output = Input,
+  Answer extends InputSchemaAnswer<Output> = InputSchemaResult<Output>,
+> extends StandardSchemaV1<Input, Output> {
+  /** The validator, in the form of the standard. */
+  readonly '~standard': InputSchemaProps<Input, Output, Answer>;
 }
 
 function schema<Input, Output>(
-  judge: (value: unknown) => Validated<Output>,
-): Schema<Input, Output> {
-  const validate = (value: unknown): SchemaResult<Output> => {
-    const result = judge(value);
-    if (result.ok) return { value: result.value };
+  check: (value: unknown) => ValidationResult<Output>,
+): InputSchema<Input, Output> {
+  const validate = (value: unknown): InputSchemaResult<Output> => {
+    const result = check(value);
+    if (result.success) return { value: result.value };
     const { reason, code, path } = result.error;
     return { issues: [{ message: reason, code, ...(path !== undefined && { path }) }] };
   };
@@ -43,51 +68,82 @@ function schema<Input, Output>(
 }
 
 /**
- * `InputValidator.validateToken` as a Standard Schema.
+ * Makes a schema of `InputValidator.validateToken`.
+ *
+ * @returns a schema from a token to the token without `Bearer`
  * @example
  * const result = tokenSchema()['~standard'].validate(token);
  */
-export function tokenSchema(): Schema<string, string> {
-  return schema(judgeToken);
+export function tokenSchema(): InputSchema<string, string> {
+  return schema(checkToken);
 }
 
-/** `InputValidator.validateUrl` as a Standard Schema. */
-export function urlSchema(options?: UrlOptions): Schema<string, string> {
-  if (options === undefined) return schema(judgePlainUrl);
-  judgeUrl('/', options);
+/**
+ * Makes a schema of `InputValidator.validateUrl`.
+ *
+ * @param options the purpose of the URL and its limits, as for `validateUrl`
+ * @returns a schema from a URL to the form to use
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const result = urlSchema({ mode: 'redirect' })['~standard'].validate(query.next);
+ */
+export function urlSchema(options?: UrlOptions): InputSchema<string, string> {
+  if (options === undefined) return schema(checkPlainUrl);
+  checkUrl('/', options);
   return schema((value) => {
-    const result = judgeUrl(value, options);
-    if (!result.ok) return result;
-    // Without a mode the URL comes back as it came.
-    return { ok: true, value: options.mode === undefined ? (value as string) : result.value.href };
-  });
-}
-
-/** `InputValidator.validateHeaders` as a Standard Schema. */
-export function headersSchema(limits?: HeaderLimits): Schema<object, HeaderValues> {
-  judgeHeaders({}, limits);
-  return schema((value) => {
-    const result = judgeHeaders(value, limits);
-    return result.ok ? { ok: true, value: result.value.headers } : result;
-  });
-}
-
-/** `parseJson` as a Standard Schema: from text or bytes to the value. */
-export function jsonSchema(limits?: JsonLimits): Schema<string | Uint8Array, unknown> {
-  checkedJsonLimits('limits', limits);
-  return schema((value) => {
-    if (typeof value === 'string' || value instanceof ArrayBuffer || ArrayBuffer.isView(value))
-      return safeParseJson(value, limits);
-    return { ok: false, error: failure('ERR_JSON_TYPE', { field: 'payload' }) };
+    const result = checkUrl(value, options);
+    if (!result.success) return result;
+    // Without a mode the URL is returned as it came.
+    const { href } = result.value;
+    return { success: true, value: options.mode === undefined ? (value as string) : href };
   });
 }
 
 /**
- * `InputValidator.validateJsonPayload` as a Standard Schema: for bodies that the framework has parsed.
+ * Makes a schema of `InputValidator.validateHeaders`.
+ *
+ * @param limits the limits, as for `validateHeaders`
+ * @returns a schema from headers of any shape to the kept ones
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = headersSchema({ strict: true })['~standard'].validate(request.headers);
+ */
+export function headersSchema(limits?: HeaderLimits): InputSchema<object, HeaderValues> {
+  checkHeaders({}, limits);
+  return schema((value) => {
+    const result = checkHeaders(value, limits);
+    return result.success ? { success: true, value: result.value.headers } : result;
+  });
+}
+
+/**
+ * Makes a schema of `parseJson`.
+ *
+ * @param limits the limits, as for `parseJson`
+ * @returns a schema from text or bytes to the parsed value
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the limits
+ * @example
+ * const result = jsonSchema({ maxDepth: 8 })['~standard'].validate(await request.text());
+ */
+export function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown> {
+  checkedJsonLimits('limits', limits);
+  return schema((value) => {
+    if (typeof value === 'string' || value instanceof ArrayBuffer || ArrayBuffer.isView(value))
+      return safeParseJson(value, limits);
+    return { success: false, error: failure('ERR_JSON_TYPE', { field: 'payload' }) };
+  });
+}
+
+/**
+ * Makes a schema of `InputValidator.validateJsonPayload`, for bodies that the framework has parsed.
+ *
+ * @param maxSizeBytes bytes of the value as JSON: 0 to 2^31 - 1, or Infinity. Default 1,048,576
+ * @returns a schema that passes the value on
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the size
  * @example
  * new Elysia().post('/orders', ({ body }) => body, { body: payloadSchema(65_536) });
  */
-export function payloadSchema(maxSizeBytes?: number): Schema<unknown, unknown> {
-  judgePayload(null, maxSizeBytes);
-  return schema((value) => judgePayload(value, maxSizeBytes));
+export function payloadSchema(maxSizeBytes?: number): InputSchema<unknown, unknown> {
+  checkPayload(null, maxSizeBytes);
+  return schema((value) => checkPayload(value, maxSizeBytes));
 }

@@ -1,30 +1,28 @@
-/** The shape of a token: three base64url parts. Signature and claims are another module's affair. */
-import { type Validated, failure } from './failure.js';
+/** The shape of a token: three base64url parts (RFC 7515, section 7.1). `tokens/` verifies it. */
+import { refused, type ValidationResult } from './failure.js';
 
 const LENGTH_MAX = 2048;
-/** `Bearer` and as much white space as anybody writes. */
+/** Longest `Bearer` prefix, white space included. */
 const PREFIX_MAX = 64;
 
-/** Of every ASCII character: 1 in base64url, 2 for a dot, 0 otherwise. */
-const KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
+/** For each ASCII character: 1 in base64url (RFC 4648, section 5), 2 for a dot, 0 otherwise. */
+const CHARACTER_KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
   const character = String.fromCharCode(code);
   return character === '.' ? 2 : /[\w-]/.test(character) ? 1 : 0;
 });
 
-const refused = (code: Parameters<typeof failure>[0]): Validated<never> =>
-  Object.freeze({ ok: false, error: failure(code, { field: 'token' }) });
-const REQUIRED = refused('ERR_TOKEN_REQUIRED');
-const TYPE = refused('ERR_TOKEN_TYPE');
-const TOO_LONG = refused('ERR_TOKEN_TOO_LONG');
-const FORMAT = refused('ERR_TOKEN_FORMAT');
+const REQUIRED = refused('ERR_TOKEN_REQUIRED', { field: 'token' });
+const TYPE = refused('ERR_TOKEN_TYPE', { field: 'token' });
+const TOO_LONG = refused('ERR_TOKEN_TOO_LONG', { field: 'token' });
+const FORMAT = refused('ERR_TOKEN_FORMAT', { field: 'token' });
 
 function isSpace(code: number): boolean {
   return code === 0x20 || (code >= 0x09 && code <= 0x0d);
 }
 
-/** Where the token begins behind `Bearer` and white space. */
+/** Returns the index behind `Bearer` and white space. The scheme's letter case does not matter. */
 function startOf(token: string): number {
-  // 0x20 makes a letter small.
+  // 0x20 turns a capital letter into a small one.
   for (let at = 0; at < 6; at++)
     if ((token.charCodeAt(at) | 0x20) !== 'bearer'.charCodeAt(at)) return 0;
   let at = 6;
@@ -32,8 +30,8 @@ function startOf(token: string): number {
   return at === 6 ? 0 : at;
 }
 
-/** @internal */
-export function judgeToken(token: unknown): Validated<string> {
+/** Checks the shape of a token, and cuts off `Bearer`. @internal */
+export function checkToken(token: unknown): ValidationResult<string> {
   if (!token) return REQUIRED;
   if (typeof token !== 'string') return TYPE;
   if (token.length > LENGTH_MAX + PREFIX_MAX) return TOO_LONG;
@@ -41,14 +39,13 @@ export function judgeToken(token: unknown): Validated<string> {
   const end = token.length;
   if (end - start > LENGTH_MAX) return TOO_LONG;
   let dots = 0;
-  // Empty parts: at the start, between dots, at the end.
-  let isEmpty = true;
+  let isPartEmpty = true;
   for (let at = start; at < end; at++) {
-    const kind = KINDS[token.charCodeAt(at)];
-    if (kind === 1) isEmpty = false;
-    else if (kind === 2 && !isEmpty && ++dots <= 2) isEmpty = true;
+    const kind = CHARACTER_KINDS[token.charCodeAt(at)];
+    if (kind === 1) isPartEmpty = false;
+    else if (kind === 2 && !isPartEmpty && ++dots <= 2) isPartEmpty = true;
     else return FORMAT;
   }
-  if (dots !== 2 || isEmpty) return FORMAT;
-  return { ok: true, value: start === 0 ? token : token.slice(start) };
+  if (dots !== 2 || isPartEmpty) return FORMAT;
+  return { success: true, value: start === 0 ? token : token.slice(start) };
 }

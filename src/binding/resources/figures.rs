@@ -1,4 +1,4 @@
-//! What the watch reports, as objects of JavaScript. Absent is "not known".
+//! The figures of a watched thread as JavaScript objects. An absent member means "not known".
 
 use crate::resources::{Dated, Limit, Pressure, Quantiles, Transition, system_call_name};
 use crate::sampler::{Report, StallRecord, ThreadReport};
@@ -9,7 +9,7 @@ use napi_derive::napi;
 pub struct StallFigures {
     pub id: f64,
     pub thread: String,
-    /// By the process's clock.
+    /// Start, by the process's clock, ms.
     pub since_ms: f64,
     pub duration_ms: f64,
     pub noticed_after_ms: f64,
@@ -21,7 +21,7 @@ pub struct StallFigures {
     pub in_flight: f64,
 }
 
-/// A change of level.
+/// A change of the memory level.
 #[napi(object)]
 pub struct LevelChange {
     pub at_ms: f64,
@@ -30,7 +30,7 @@ pub struct LevelChange {
     pub percent: f64,
 }
 
-/// A limit of memory.
+/// A memory limit.
 #[napi(object)]
 pub struct LimitFigures {
     pub source: String,
@@ -40,7 +40,7 @@ pub struct LimitFigures {
     pub level: u32,
 }
 
-/// Delays in milliseconds.
+/// Quantiles of event-loop delays, ms.
 #[napi(object)]
 pub struct DelayFigures {
     pub p50: f64,
@@ -52,7 +52,7 @@ pub struct DelayFigures {
     pub count: f64,
 }
 
-/// Shares of time waited for a resource, in percent.
+/// Pressure stall information: shares of time waited for a resource, percent.
 #[napi(object)]
 pub struct PressureFigures {
     pub some10: f64,
@@ -61,7 +61,7 @@ pub struct PressureFigures {
     pub is_own: bool,
 }
 
-/// One thread under watch.
+/// One watched thread.
 #[napi(object)]
 pub struct ThreadFigures {
     pub name: String,
@@ -69,11 +69,11 @@ pub struct ThreadFigures {
     pub cpu: Option<f64>,
     pub utilization: Option<f64>,
     pub stalls: f64,
-    /// When CPU and utilisation were measured.
+    /// Time of the measurement of CPU and utilization, by the process's clock.
     pub measured_at_ms: Option<f64>,
 }
 
-/// When each figure was found, by the process's clock; absent where there is none.
+/// Time at which each figure was read, by the process's clock; absent if it never was.
 #[napi(object)]
 pub struct FigureDates {
     pub rss: Option<f64>,
@@ -97,14 +97,14 @@ pub struct FigureDates {
     pub delays: Option<f64>,
     pub process_delays: Option<f64>,
     pub lifetime_delays: Option<f64>,
-    /// When the loop was last looked at.
+    /// Last observation of this thread's loop.
     pub looked: Option<f64>,
-    /// The same of the loop that was looked at longest ago.
+    /// Last observation of the loop that was observed longest ago.
     pub all_looked: Option<f64>,
     pub own_cpu: Option<f64>,
 }
 
-/// Everything that is known; what is absent is not.
+/// All figures; an absent member is not known.
 #[napi(object)]
 pub struct WatchFigures {
     pub now_ms: f64,
@@ -259,8 +259,8 @@ impl From<&Report> for FigureDates {
             delays: date(&report.delays),
             process_delays: date(&report.process_delays),
             lifetime_delays: date(&report.lifetime_delays),
-            looked: report.looked_ms,
-            all_looked: report.all_looked_ms,
+            looked: report.observed_ms,
+            all_looked: report.all_observed_ms,
             own_cpu: date(&report.own_cpu),
         }
     }
@@ -312,8 +312,8 @@ impl From<Report> for WatchFigures {
             delays: value(report.delays),
             process_delays: value(report.process_delays),
             lifetime_delays: value(report.lifetime_delays),
-            is_watched: report.sight.0,
-            is_seen: report.sight.1,
+            is_watched: report.visibility.0,
+            is_seen: report.visibility.1,
             stalls: report.stalls as f64,
             stall: report.stall.map(Into::into),
             pauses: report.pauses,

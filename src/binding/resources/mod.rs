@@ -1,17 +1,18 @@
 //! The watch over one JavaScript thread, for `ts/resources`.
 //!
-//! The cells are a `SharedArrayBuffer` that JavaScript made: one writer a cell, read on the other
-//! side with relaxed atomics, since each is a figure of its own. The watcher's thread touches them
-//! only between `join` and `leave`; the reference that keeps them alive is dropped after `leave`,
-//! by `close()`, by the object's finalizer, or when the environment ends, whichever comes first.
+//! The cells are a `SharedArrayBuffer` that JavaScript allocated. Each cell has one writer and is
+//! read on the other side with relaxed atomics, since no cell depends on another. The watcher's
+//! thread accesses them only between `join` and `leave`. The reference that keeps them alive is
+//! dropped after `leave`: by `close()`, by the finalizer, or at the end of the environment,
+//! whichever comes first.
 
 mod figures;
 
-use super::bound::Memory;
-use super::environment::{Ends, ends_with};
+use super::environment::{EndsWithEnvironment, end_with};
+use super::memory::Memory;
 use crate::clock::process_now_ms;
 use crate::resources::Thresholds;
-use crate::sampler::{self, Cells, Config, Pulse, Target, cell};
+use crate::sampler::{self, Cells, Config, Mailbox, Target, cell};
 use figures::{LevelChange, StallFigures, WatchFigures};
 use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
 use napi_derive::napi;
@@ -20,48 +21,48 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Cells as the watcher sees them.
+/// The cells as the watcher accesses them.
 struct Shared {
     cells: *const AtomicU64,
 }
 
-// SAFETY: the memory is that of a `SharedArrayBuffer`, made to be read by other threads. It outlives
-// this: `Core` drops its reference only after `leave` has dropped this.
+// SAFETY: the memory belongs to a `SharedArrayBuffer`, which other threads may access. It outlives
+// this value: `Core` drops its reference only after `leave` has dropped this.
 unsafe impl Send for Shared {}
 
 impl Cells for Shared {
     fn load(&self, at: usize) -> f64 {
         assert!(at < cell::NAMES.len());
-        // SAFETY: `Core::open` has seen that there are as many cells; a `Float64Array` is aligned to 8.
-        // Relaxed: no cell says anything about another.
+        // SAFETY: `ResourceWatch::new` checked that there are as many cells; a `Float64Array` is
+        // aligned to 8. Relaxed: no cell depends on another.
         f64::from_bits(unsafe { &*self.cells.add(at) }.load(Ordering::Relaxed))
     }
 
     fn store(&self, at: usize, value: f64) {
         assert!(at < cell::NAMES.len());
-        // SAFETY: as above.
+        // SAFETY: as in `load`.
         unsafe { &*self.cells.add(at) }.store(value.to_bits(), Ordering::Relaxed);
     }
 }
 
-/// A member and the memory it shares.
+/// A watched thread and the memory it shares.
 struct Core {
     id: u64,
-    pulse: Arc<Pulse>,
+    mailbox: Arc<Mailbox>,
     _cells: Memory<f64>,
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Before the memory goes, which is dropped next.
+        // Before the memory is released, which is dropped next.
         sampler::leave(self.id);
     }
 }
 
 type Slot = Rc<RefCell<Option<Core>>>;
 
-/// A worker is watched no longer.
-impl Ends for Option<Core> {
+/// A worker that ends is no longer watched.
+impl EndsWithEnvironment for Option<Core> {
     fn end(&mut self) {
         self.take();
     }
@@ -70,29 +71,29 @@ impl Ends for Option<Core> {
 /// How to watch a thread.
 #[napi(object)]
 pub struct WatchConfig {
-    /// Its name in reports.
+    /// Name of the thread in reports.
     pub name: String,
-    /// Before `/proc` and `/sys`.
+    /// Prefix of `/proc` and `/sys`; empty except in tests.
     pub root: String,
-    /// Limit of the resident set.
+    /// Limit of the resident set, bytes.
     pub max_heap_bytes: f64,
-    /// Percent.
+    /// Warning threshold, percent.
     pub warning: f64,
-    /// Percent.
+    /// Critical threshold, percent.
     pub critical: f64,
-    /// From how long on a block is a stall; absent to watch no loop.
+    /// Shortest block that counts as a stall, ms; absent to watch no event loop.
     pub stall_ms: Option<f64>,
-    /// Absent for no log, empty for standard error.
+    /// Path of the log; absent for no log, empty for standard error.
     pub log: Option<String>,
 }
 
-/// The names of the cells, in their order.
+/// Returns the names of the cells, in their order.
 #[napi(catch_unwind)]
 pub fn resource_cells() -> Vec<&'static str> {
     cell::NAMES.to_vec()
 }
 
-/// The watch over the thread that makes it.
+/// The watch over the thread that creates it.
 #[napi]
 pub struct ResourceWatch {
     core: Slot,
@@ -101,7 +102,7 @@ pub struct ResourceWatch {
 
 #[napi]
 impl ResourceWatch {
-    /// Puts this thread under watch.
+    /// Starts to watch this thread.
     #[napi(constructor, catch_unwind)]
     pub fn new(
         env: &Env,
@@ -110,7 +111,7 @@ impl ResourceWatch {
     ) -> Result<Self> {
         let cells = Memory::<f64>::borrow(env.raw(), cells.raw())
             .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
-        let (place, length) = cells.place();
+        let (place, length) = cells.raw_parts();
         if length < cell::NAMES.len() {
             return Err(napi::Error::from_reason("expected more cells"));
         }
@@ -132,16 +133,16 @@ impl ResourceWatch {
             },
             stall_ms: config.stall_ms,
         };
-        let ticket = sampler::join(config, Box::new(shared), log)?;
+        let registration = sampler::join(config, Box::new(shared), log)?;
         let core = Rc::new(RefCell::new(Some(Core {
-            id: ticket.id,
-            pulse: ticket.pulse,
+            id: registration.id,
+            mailbox: registration.mailbox,
             _cells: cells,
         })));
-        ends_with(env, &core);
+        end_with(env, &core);
         Ok(Self {
             core,
-            descriptor: ticket.descriptor,
+            descriptor: registration.descriptor,
         })
     }
 
@@ -149,29 +150,31 @@ impl ResourceWatch {
         self.core.borrow().as_ref().map(|core| core.id)
     }
 
-    /// The loop's end of the socket that wakes it, which is the caller's from then on; -1 for none.
+    /// Returns the loop's end of the wake socket, once; -1 if there is none. The caller owns it
+    /// from then on.
     #[napi(catch_unwind)]
     pub fn take_descriptor(&mut self) -> i32 {
         self.descriptor.take().unwrap_or(-1)
     }
 
-    /// The loop turns. Returns what is new: 1 a level, 2 a stall, 4 the heap is to be measured.
+    /// Called when the loop turns. Returns the pending notices: 1 level, 2 stall, 4 measure the
+    /// heap.
     #[napi(catch_unwind)]
     pub fn answer(&self) -> u32 {
         match self.core.borrow().as_ref() {
-            Some(core) => core.pulse.answer(process_now_ms()),
+            Some(core) => core.mailbox.answer(process_now_ms()),
             None => 0,
         }
     }
 
-    /// Names what may be in flight; `false` unless `at` is the next number.
+    /// Adds a label for requests in flight; returns `false` unless `at` is the next number.
     #[napi(catch_unwind)]
     pub fn label(&self, at: u32, text: String) -> bool {
         self.id()
             .is_some_and(|id| sampler::label(id, at as usize, &text))
     }
 
-    /// The stalls after number `after`, the oldest first.
+    /// Returns the stalls after number `after`, the oldest first.
     #[napi(catch_unwind)]
     pub fn stalls(&self, after: f64) -> Vec<StallFigures> {
         let stalls = self.id().map(|id| sampler::stalls(id, after as u64));
@@ -182,20 +185,20 @@ impl ResourceWatch {
             .collect()
     }
 
-    /// The changes of level since this was last asked.
+    /// Returns the changes of level since the last call.
     #[napi(catch_unwind)]
     pub fn levels(&self) -> Vec<LevelChange> {
         let changes = self.id().map(sampler::transitions).unwrap_or_default();
         changes.into_iter().map(Into::into).collect()
     }
 
-    /// The process's clock, in which times are given.
+    /// Returns the time of the process's clock, ms.
     #[napi(catch_unwind)]
     pub fn now_ms(&self) -> f64 {
         process_now_ms()
     }
 
-    /// Everything; nothing once it is closed.
+    /// Returns all figures; absent once the watch is closed.
     #[napi(catch_unwind)]
     pub fn figures(&self) -> Option<WatchFigures> {
         Some(sampler::report(self.id()?)?.into())

@@ -1,18 +1,18 @@
-//! The keys of all open objects, so that a repeated one is noticed.
+//! Finds repeated keys: the keys of all open objects, in one arena.
 //!
-//! Only an object on top of the stack gets keys, so all of them share one arena: an object's
-//! region begins where it was opened and ends at the top.
+//! Only the innermost object gets keys, so all objects share one arena: an object's region starts
+//! where it was opened and ends at the top.
 //!
 //! ```text
 //!  arena   | outer object's region | inner object's region |
-//!  region  up to 16 keys   hash, offset, hash, offset, …     searched in a row, behind a bloom word
-//!          more            offsets, open addressing          0 is empty: no key is at offset 0
-//!          last resort     offsets in a row                  sorted when the object is closed
+//!  region  up to 16 keys   hash, offset, hash, offset, …    searched in a row, after a bloom word
+//!          more            offsets, open addressing         0 is empty: no key is at offset 0
+//!          last resort     offsets in a row                 sorted when the object is closed
 //! ```
 //!
-//! The last resort is taken where a table would not leave room for the keys yet to come, and where
-//! hashes collide as no honest ones do. It bounds the memory (4 bytes a key, which takes at least
-//! 6 of the input) and the time (n log n), whatever is sent.
+//! The last resort is used if a table would not leave room for the keys to come, or if hashes
+//! collide more often than chance allows. It bounds the memory (4 bytes per key, which takes at
+//! least 6 bytes of the input) and the time (n log n) for any input.
 
 use super::text::{Unescaped, plain_end, word};
 use std::hash::{BuildHasher, RandomState};
@@ -23,17 +23,17 @@ const FIRST_TABLE: u32 = 64;
 const PROBES: u32 = 64;
 /// Cells kept between scans.
 const KEPT: usize = 1 << 12;
-/// Cells that the keys of an input may take beyond its size.
+/// Cells that the keys may use beyond the size of the input.
 const SLACK: usize = (32 << 10) / 4;
-/// Cells of these that tables leave to the rows of objects yet to open: 16 keys take at most 32
-/// cells more than a quarter of their bytes' count, in at most 512 objects at once.
+/// The part of these cells that tables leave to rows of objects opened later: 16 keys take at most
+/// 32 cells more than a quarter of their number of bytes, in at most 512 objects at once.
 const ROWS: usize = SLACK / 2;
 
-/// How an object's region is used.
+/// The form of an object's region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Row,
-    /// Of so many cells, a power of two.
+    /// Number of cells, a power of two.
     Table(u32),
     List,
 }
@@ -47,16 +47,16 @@ struct Set {
     form: Form,
 }
 
-/// A key that was seen before in its object; where the repetition begins.
+/// A repeated key, with the offset of the repetition.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Repeated(pub(super) usize);
 
 /// The keys of all open objects.
 pub(super) struct Keys {
     arena: Vec<u32>,
-    /// Of the open objects, the innermost last.
+    /// The open objects, the innermost last.
     sets: Vec<Set>,
-    /// Cells that may ever be used in this scan.
+    /// Cells that this scan may use in total.
     budget: usize,
     /// Bytes of the whole input.
     length: usize,
@@ -76,7 +76,7 @@ impl Keys {
         }
     }
 
-    /// Starts a scan of so many bytes.
+    /// Starts a scan of `length` bytes.
     pub(super) fn reset(&mut self, length: usize) {
         self.arena.clear();
         self.arena.shrink_to(KEPT);
@@ -86,7 +86,7 @@ impl Keys {
         self.any_escapes = false;
     }
 
-    /// An object opens.
+    /// Opens an object.
     #[inline(always)]
     pub(super) fn open(&mut self) {
         self.sets.push(Set {
@@ -97,7 +97,7 @@ impl Keys {
         });
     }
 
-    /// The innermost object closes.
+    /// Closes the innermost object.
     #[inline(always)]
     pub(super) fn close(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
         let Some(set) = self.sets.pop() else {
@@ -139,7 +139,7 @@ impl Keys {
         self.insert_more(bytes, hash as u32, start, end)
     }
 
-    /// One allocation for the whole scan, once the small one is used up.
+    /// Reserves cells. Beyond the small buffer, there is one allocation for the whole scan.
     #[inline]
     fn reserve(&mut self, cells: usize) {
         if self.arena.len() + cells > self.arena.capacity() {
@@ -222,11 +222,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Moves the keys of the object on top into a table of `cells`, if there is room for it.
+    /// Moves the keys of the innermost object into a table of `cells`, if there is room.
     fn grow(&mut self, bytes: &[u8], set: &mut Set, start: usize, cells: u32) {
         let from = set.from as usize;
         let top = self.arena.len();
-        // What is yet to come must fit as offsets in a row.
+        // The keys to come must fit as offsets in a row.
         let to_come = self.length.saturating_sub(start) / 4 + ROWS;
         if top + cells as usize + to_come > self.budget || cells > 1 << 30 {
             return self.give_up(set);
@@ -267,7 +267,7 @@ impl Keys {
         set.form = Form::Table(cells);
     }
 
-    /// From a row or a table to a list.
+    /// Converts a row or a table to a list.
     fn give_up(&mut self, set: &mut Set) {
         let from = set.from as usize;
         let mut kept = from;
@@ -294,7 +294,7 @@ impl Keys {
     }
 }
 
-/// The cells of a table in the order in which a key looks for its place: steps of 1, 2, 3, …
+/// Returns the cells that a key probes in a table, with steps of 1, 2, 3, …
 #[inline]
 fn probes(hash: u32, cells: u32) -> impl Iterator<Item = usize> {
     (0..PROBES).map(move |probe| {
@@ -303,21 +303,22 @@ fn probes(hash: u32, cells: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Whether the key at `at` is written as the one between `start` and `end`.
+/// True if the key at `at` has the same bytes as the one between `start` and `end`.
 #[inline]
 fn is_same(bytes: &[u8], at: usize, start: usize, end: usize) -> bool {
     let length = end - start;
     bytes.get(at + length) == Some(&b'"') && bytes.get(at..at + length) == bytes.get(start..end)
 }
 
-/// A folded multiplication, as in wyhash; the seed is secret, and no property depends on it.
+/// A folded multiplication, as in wyhash. The seed is secret, but correctness does not depend on
+/// it.
 #[inline(always)]
 fn fold(state: u64, word: u64) -> u64 {
     let product = u128::from(state ^ word) * 0x9e37_79b9_7f4a_7c15;
     (product as u64) ^ (product >> 64) as u64
 }
 
-/// Eight bytes a step, the last ones padded with zeros.
+/// Hashes eight bytes at a time, the last ones padded with zeros.
 #[inline(always)]
 fn hash_plain(seed: u64, bytes: &[u8], start: usize, end: usize) -> u64 {
     let mut state = seed;
@@ -328,7 +329,7 @@ fn hash_plain(seed: u64, bytes: &[u8], start: usize, end: usize) -> u64 {
     }
     let rest = end - at;
     let last = match word(bytes, at) {
-        // What lies behind the key is cut off.
+        // Bytes behind the key are masked out.
         Some(word) if rest > 0 => word & (u64::MAX >> (64 - rest * 8)),
         Some(_) => 0,
         None => bytes[at..end]
@@ -339,7 +340,7 @@ fn hash_plain(seed: u64, bytes: &[u8], start: usize, end: usize) -> u64 {
     fold(state, last)
 }
 
-/// [`hash_plain`] of what the key says.
+/// Returns the [`hash_plain`] of a key without its escapes.
 fn hash_unescaped(seed: u64, bytes: &[u8], start: usize) -> u64 {
     let mut state = seed;
     let (mut word, mut count) = (0, 0);
@@ -392,7 +393,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn notices_what_a_hash_set_notices(
+        fn agrees_with_a_hash_set(
             keys in proptest::collection::vec("[a-c\u{e9}]{0,3}|[a-z]{4,12}|k[0-9]{3}", 0..300),
             budget in proptest::option::of(0_usize..2000),
         ) {
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_are_told_apart_with_and_without_room() {
+    fn many_keys_are_distinguished_with_and_without_room() {
         let mut keys: Vec<_> = (0..20_000).map(|number| format!("key{number}")).collect();
         for budget in [None, Some(100), Some(3000), Some(70_000)] {
             assert!(!repeats(&keys, budget, None), "{budget:?}");
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_do_not_hide_a_repetition() {
+    fn escapes_do_not_hide_a_repeated_key() {
         for (a, b) in [
             ("abc", "\\u0061bc"),
             ("\\u00e9", "é"),

@@ -1,4 +1,4 @@
-//! Numbers: the grammar of RFC 8259, and what becomes of one in a double.
+//! Numbers: the grammar of RFC 8259, and whether a double can hold the value.
 
 use super::text::word;
 
@@ -7,11 +7,11 @@ use super::text::word;
 pub(super) struct Number {
     pub(super) end: usize,
     pub(super) is_finite: bool,
-    /// An integer as written, beyond 2^53 either way.
+    /// Whether it is written as an integer beyond ±2^53.
     pub(super) loses_digits: bool,
 }
 
-/// Past the digits at `at`.
+/// Skips the digits at `at`.
 #[inline(always)]
 fn digits(bytes: &[u8], mut at: usize) -> usize {
     if !bytes.get(at).is_some_and(u8::is_ascii_digit) {
@@ -21,10 +21,10 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
     if !bytes.get(at).is_some_and(u8::is_ascii_digit) {
         return at;
     }
-    // Without a loop for up to eight, whose number no branch predictor guesses.
+    // Up to eight digits without a loop: a branch predictor cannot guess their number.
     while let Some(word) = word(bytes, at) {
         let values = word ^ 0x3030_3030_3030_3030;
-        // Bytes above 9; carries disturb only what is behind the first of them.
+        // Marks bytes above 9; a carry only disturbs bytes behind the first of them.
         let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
         if others != 0 {
             return at + (others.trailing_zeros() / 8) as usize;
@@ -40,15 +40,16 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// How many single digits, each with a comma behind it, come in a row from `at`; at most `most`,
-/// by fours. It is the densest that an array can be.
+/// Counts single digits, each followed by a comma, in a row from `at`; at most `most`, by fours. An
+/// array cannot hold values more densely.
 #[inline(always)]
-pub(super) fn singles(bytes: &[u8], at: usize, most: usize) -> usize {
+pub(super) fn single_digits(bytes: &[u8], at: usize, most: usize) -> usize {
     let mut count = 0;
     while count + 4 <= most
         && let Some(word) = word(bytes, at + 2 * count)
     {
-        // Zeros at the commas, the digits' values elsewhere; a carry only comes from a byte that is neither.
+        // Zero at the commas, the digits' values elsewhere; only a byte that is neither causes a
+        // carry.
         let values = word ^ 0x2c30_2c30_2c30_2c30;
         if (values.wrapping_add(0x7f76_7f76_7f76_7f76) | values) & 0x8080_8080_8080_8080 != 0 {
             break;
@@ -58,7 +59,7 @@ pub(super) fn singles(bytes: &[u8], at: usize, most: usize) -> usize {
     count
 }
 
-/// Reads the number at `start`, or says where it goes wrong.
+/// Reads the number at `start`, or returns the offset of the error.
 #[inline(always)]
 pub(super) fn read(bytes: &[u8], start: usize) -> Result<Number, usize> {
     let whole = start + usize::from(bytes.get(start) == Some(&b'-'));
@@ -91,13 +92,13 @@ pub(super) fn read(bytes: &[u8], start: usize) -> Result<Number, usize> {
     }
     Ok(Number {
         end,
-        // 308 digits are less than the largest double.
+        // A number of 308 digits is below the largest double.
         is_finite: length <= 308 || is_finite(bytes, start, end),
         loses_digits: is_integer && length >= 16 && loses_digits(&bytes[whole..end]),
     })
 }
 
-/// Whether the number rounds to a finite double; exact, for any number of digits.
+/// True if the number rounds to a finite double; exact for any number of digits.
 #[cold]
 fn is_finite(bytes: &[u8], start: usize, end: usize) -> bool {
     std::str::from_utf8(&bytes[start..end])

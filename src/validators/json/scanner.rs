@@ -1,47 +1,18 @@
-//! The pass itself: a loop over values, with the open arrays and objects on a stack of its own.
+//! The scan: a loop over values, with the open arrays and objects on its own stack.
+//!
+//! Owns the state of a scan, and scans in parts. Does not own strings (`text`), numbers (`number`)
+//! or keys (`keys`). The file is long because the loop and its helpers are compiled as one
+//! function: the helpers are inlined.
 
-use super::keys::{Keys, Repeated};
+use super::keys::Keys;
+use super::limits::{DEPTH_MAX, JsonLimits};
+use super::number;
+use super::outcome::{Refusal, Report, Segment, Step, at, beyond};
 use super::text::{self, Unescaped, word};
-use super::{DEPTH_MAX, JsonLimits, number};
 use crate::validators::Failure;
 
 /// Names longer than this are cut in a path.
 const NAME_MAX: usize = 64;
-
-/// Why a text was refused, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub failure: Failure,
-    /// The byte at which it shows.
-    pub offset: usize,
-    /// The limit that was passed, where it is one.
-    pub limit: Option<usize>,
-}
-
-/// What a text that passed is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Report {
-    /// Scalars, arrays and objects.
-    pub values: usize,
-    /// The deepest nesting.
-    pub depth: usize,
-    /// Whether every byte is ASCII.
-    pub is_ascii: bool,
-    /// Whether an integer is beyond 2^53.
-    pub has_unsafe_integers: bool,
-    /// Whether a string holds `\u0000`.
-    pub has_nul: bool,
-}
-
-/// One step of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
-    /// A key; a long one is cut and ends with `…`.
-    Key(String),
-    /// An index.
-    Index(usize),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -55,11 +26,11 @@ enum Kind {
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     kind: Kind,
-    /// The object is the value of a `constructor`.
+    /// Whether the object is the value of a `constructor`.
     of_constructor: bool,
     /// Items or keys so far.
     count: u32,
-    /// Where the last key begins; 0 before the first.
+    /// Offset of the last key; 0 before the first.
     key: u32,
 }
 
@@ -75,7 +46,7 @@ impl Frame {
     }
 }
 
-/// Where a scan stands: a value comes next.
+/// The state between two values.
 #[derive(Debug, Clone, Copy)]
 struct State {
     offset: usize,
@@ -100,43 +71,15 @@ impl State {
     }
 }
 
-/// What came of a part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The whole text passed.
-    Passed(Report),
-    /// All is well so far.
-    More,
-    /// The part ends within something long: only the whole text can be judged, from its start.
-    Cut,
-}
-
-impl Step {
-    /// Whether the next part is needed.
-    #[must_use]
-    pub fn is_more(self) -> bool {
-        self == Self::More
-    }
-
-    /// What the whole text is like, if it passed.
-    #[must_use]
-    pub fn report(self) -> Option<Report> {
-        match self {
-            Self::Passed(report) => Some(report),
-            Self::More | Self::Cut => None,
-        }
-    }
-}
-
-/// A part of a text is read up to so many bytes before its end, unless it is the last one.
+/// A part that is not the last is read up to this many bytes before its end.
 const MARGIN: usize = 2048;
-/// No failure but that of a number depends on bytes that are further behind its offset.
+/// Except for numbers, no failure depends on bytes further behind its offset than this.
 const LOOK_AHEAD: usize = 16;
 
-/// A scanner, whose small buffers are used again by the next scan.
+/// A scanner; the next scan uses its small buffers again.
 pub struct Scanner {
     keys: Keys,
-    /// What is around the innermost open array or object; after a refusal that one, too.
+    /// The arrays and objects around the innermost open one; after a refusal also that one.
     frames: Vec<Frame>,
     state: State,
 }
@@ -147,40 +90,12 @@ impl Default for Scanner {
     }
 }
 
-fn at(failure: Failure, offset: usize) -> Refusal {
-    Refusal {
-        failure,
-        offset,
-        limit: None,
-    }
-}
-
-fn beyond(failure: Failure, offset: usize, limit: usize) -> Refusal {
-    Refusal {
-        failure,
-        offset,
-        limit: Some(limit),
-    }
-}
-
-impl From<(Failure, usize)> for Refusal {
-    fn from((failure, offset): (Failure, usize)) -> Self {
-        at(failure, offset)
-    }
-}
-
-impl From<Repeated> for Refusal {
-    fn from(Repeated(offset): Repeated) -> Self {
-        at(Failure::JsonDuplicateKey, offset)
-    }
-}
-
-/// Past white space.
+/// Skips white space.
 #[inline(always)]
 fn skip(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
-        // Indentation comes in runs.
+        // Indentation consists of runs of spaces.
         while word(bytes, at) == Some(0x2020_2020_2020_2020) {
             at += 8;
         }
@@ -188,9 +103,9 @@ fn skip(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// How often `,[]` or `,{}`, as `opening` says, comes in a row from `at`; at most `most` times.
+/// Counts `,[]` or `,{}`, depending on `opening`, in a row from `at`; at most `most`.
 #[inline(always)]
-fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
+fn empty_containers(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
     let mut count = 0;
     while count < most
         && let Some(&[b',', first, last]) = bytes.get(at + 3 * count..at + 3 * count + 3)
@@ -202,7 +117,7 @@ fn empties(bytes: &[u8], at: usize, opening: u8, most: usize) -> usize {
     count
 }
 
-/// An item of the array on top begins.
+/// Starts an item of the innermost array.
 #[inline(always)]
 fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refusal> {
     top.count += 1;
@@ -212,7 +127,7 @@ fn item(offset: usize, limits: &JsonLimits, top: &mut Frame) -> Result<(), Refus
     Ok(())
 }
 
-/// What is wrong with the byte at `offset`, where a token was expected.
+/// Returns the failure of a byte at which a token was expected.
 #[cold]
 fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
     let is_text = bytes.get(offset).is_none_or(u8::is_ascii)
@@ -228,21 +143,21 @@ fn unexpected(bytes: &[u8], offset: usize) -> Refusal {
     )
 }
 
-/// Whether what is yet to come could change a refusal.
+/// True if the bytes that follow could change a refusal.
 #[cold]
-fn hangs_on_the_rest(refusal: &Refusal, length: usize) -> bool {
+fn depends_on_rest(refusal: &Refusal, length: usize) -> bool {
     match refusal.failure {
         Failure::JsonNumberRange | Failure::JsonUnsafeInteger => true,
         Failure::JsonSyntax | Failure::JsonEncoding | Failure::JsonSurrogate | Failure::JsonNul => {
             refusal.offset + LOOK_AHEAD > length
         }
-        // Where blanks ended the part, the place is not known.
+        // If the part ended in white space, the offset is not known.
         _ => refusal.offset >= length,
     }
 }
 
 impl Scanner {
-    /// A new scanner.
+    /// Creates a scanner.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -252,10 +167,11 @@ impl Scanner {
         }
     }
 
-    /// Judges `bytes`; on refusal [`Scanner::path`] says where.
+    /// Scans `bytes`; after a refusal, [`Scanner::path`] returns its place.
     ///
     /// # Errors
-    /// The first failure, in the order of the bytes; a repeated key may show only when its object ends.
+    /// The first failure in the order of the bytes; a repeated key may be found only at the end of
+    /// its object.
     pub fn scan(&mut self, bytes: &[u8], limits: &JsonLimits) -> Result<Report, Refusal> {
         self.begin(bytes.len(), limits)?;
         match self.resume(bytes, limits, true)? {
@@ -264,7 +180,7 @@ impl Scanner {
         }
     }
 
-    /// Begins a scan in parts of a text of `length` bytes.
+    /// Starts a scan in parts of a text of `length` bytes.
     ///
     /// # Errors
     /// The text is too large.
@@ -279,10 +195,10 @@ impl Scanner {
         Ok(())
     }
 
-    /// Reads on: `bytes` are all that are there so far, those of the last call included.
+    /// Continues the scan. `bytes` is the text so far, including that of the previous calls.
     ///
     /// # Errors
-    /// As [`Scanner::scan`]; what is refused stays refused, whatever would have come.
+    /// As [`Scanner::scan`]. A refusal is final: the bytes that follow cannot change it.
     #[inline(always)]
     pub fn resume(
         &mut self,
@@ -300,14 +216,14 @@ impl Scanner {
             bytes.len().saturating_sub(MARGIN)
         };
         match self.run(bytes, limits, &mut state, pause_at) {
-            // Whatever might come behind the outermost value.
+            // More bytes may follow the outermost value.
             Ok(true) if !is_last => Ok(Step::Cut),
             Ok(true) => Ok(Step::Passed(state.report)),
             Ok(false) => {
                 self.state = state;
                 Ok(Step::More)
             }
-            Err(refusal) if !is_last && hangs_on_the_rest(&refusal, bytes.len()) => Ok(Step::Cut),
+            Err(refusal) if !is_last && depends_on_rest(&refusal, bytes.len()) => Ok(Step::Cut),
             Err(refusal) => {
                 self.frames.push(state.top);
                 Err(refusal)
@@ -315,7 +231,9 @@ impl Scanner {
         }
     }
 
-    /// Whether the text ended; otherwise it goes on behind `pause_at`.
+    /// Scans values. Returns true at the end of the text, and false at `pause_at`.
+    ///
+    /// Long, because it is the hot loop: its state stays in local variables.
     #[inline(always)]
     fn run(
         &mut self,
@@ -361,7 +279,7 @@ impl Scanner {
                     if top.kind == Kind::Array {
                         let room = (limits.max_values - report.values)
                             .min(limits.max_items - top.count as usize);
-                        let singles = number::singles(bytes, offset, room);
+                        let singles = number::single_digits(bytes, offset, room);
                         if singles > 0 {
                             report.values += singles - 1;
                             top.count += singles as u32;
@@ -396,8 +314,12 @@ impl Scanner {
                         if top.kind == Kind::Array {
                             let room = (limits.max_values - report.values)
                                 .min(limits.max_items - top.count as usize);
-                            let same =
-                                empties(&bytes[..bytes.len().min(pause_at)], offset, opening, room);
+                            let same = empty_containers(
+                                &bytes[..bytes.len().min(pause_at)],
+                                offset,
+                                opening,
+                                room,
+                            );
                             report.values += same;
                             top.count += same as u32;
                             offset += 3 * same;
@@ -412,7 +334,7 @@ impl Scanner {
                         (offset, is_constructor) = self.key(bytes, offset, limits, report, top)?;
                         continue 'value;
                     } else {
-                        // Whether it is empty, the next part says.
+                        // Whether the array is empty depends on the next part.
                         if pause_at != usize::MAX && offset >= bytes.len() {
                             return Err(unexpected(bytes, offset));
                         }
@@ -429,7 +351,7 @@ impl Scanner {
                 _ => return Err(unexpected(bytes, offset)),
             }
             is_constructor = false;
-            // Behind a value: the next one, or ends.
+            // After a value: a comma, or closing brackets.
             loop {
                 offset = skip(bytes, offset);
                 match (bytes.get(offset), top.kind) {
@@ -456,8 +378,8 @@ impl Scanner {
         }
     }
 
-    /// Reads a key of the object on top and its colon: where its value begins, and whether the
-    /// key is `constructor`.
+    /// Reads a key of the innermost object and its colon. Returns the offset of the value, and
+    /// whether the key is `constructor`.
     #[inline(always)]
     fn key(
         &mut self,
@@ -511,7 +433,7 @@ impl Scanner {
         }
     }
 
-    /// Where the last scan stopped, from the outside in.
+    /// Returns the path at which the last scan stopped, from the outside in.
     #[must_use]
     pub fn path(&self, bytes: &[u8]) -> Vec<Segment> {
         self.frames

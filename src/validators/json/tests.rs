@@ -1,6 +1,6 @@
-//! The scanner against `serde_json`, and its limits one by one.
+//! Compares the scanner with `serde_json`, and tests each limit.
 
-use super::scanner::Step;
+use super::outcome::Step;
 use super::{JsonLimits, Report, Scanner, Segment};
 use crate::validators::Failure;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn refusal(text: &str) -> Option<(Failure, usize)> {
     verdict(text.as_bytes(), &JsonLimits::default())
 }
 
-/// JSON, and what is nearly JSON.
+/// JSON, and text that is nearly JSON.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just("{"),
@@ -98,7 +98,7 @@ fn valid_json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether any object repeats a key.
+/// True if any object repeats a key.
 fn repeats_a_key(text: &str) -> bool {
     struct Checked(bool);
     impl<'de> serde::Deserialize<'de> for Checked {
@@ -151,7 +151,7 @@ fn repeats_a_key(text: &str) -> bool {
 
 type Verdict = Result<Report, (Failure, usize)>;
 
-/// What a scan in parts says, where it does not ask for the whole text.
+/// Returns the outcome of a scan in parts, unless it requires the whole text.
 fn in_parts(bytes: &[u8], limits: &JsonLimits, part: usize) -> Option<(Verdict, Vec<Segment>)> {
     let mut scanner = Scanner::new();
     let mut end = part.min(bytes.len());
@@ -169,7 +169,11 @@ fn in_parts(bytes: &[u8], limits: &JsonLimits, part: usize) -> Option<(Verdict, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    // 512 cases by default, and 2048 with PROPTEST_CASES=1024.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 2,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn accepts_what_serde_json_accepts(bytes in nearly_json()) {
@@ -179,14 +183,14 @@ proptest! {
     }
 
     #[test]
-    fn notices_repeated_keys_as_a_hash_set_does(text in r#"\{("[ab]{0,2}":(\{("[ab]{0,2}":1,){0,3}"c":0\}|0),){0,20}"c":0\}"#) {
+    fn repeated_keys_are_found_as_by_a_hash_set(text in r#"\{("[ab]{0,2}":(\{("[ab]{0,2}":1,){0,3}"c":0\}|0),){0,20}"c":0\}"#) {
         let limits = JsonLimits { unique_keys: true, ..open_limits() };
         let ours = verdict(text.as_bytes(), &limits).map(|(failure, _)| failure);
         prop_assert_eq!(ours, repeats_a_key(&text).then_some(Failure::JsonDuplicateKey));
     }
 
     #[test]
-    fn passes_valid_json_and_refuses_it_cut_short(text in valid_json(), cut in any::<proptest::sample::Index>()) {
+    fn accepts_valid_json_and_refuses_its_prefixes(text in valid_json(), cut in any::<proptest::sample::Index>()) {
         prop_assert_eq!(verdict(text.as_bytes(), &open_limits()), None);
         let cut = cut.index(text.len());
         let shorter = &text.as_bytes()[..cut];
@@ -195,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn no_bytes_make_the_scanner_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let mut scanner = Scanner::new();
         if let Err(refusal) = scanner.scan(&bytes, &JsonLimits::default()) {
             prop_assert!(refusal.offset <= bytes.len());
@@ -205,10 +209,14 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    // Each case takes milliseconds: 51 by default, and 204 with PROPTEST_CASES=1024.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 5,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn parts_say_what_the_whole_says(
+    fn a_scan_in_parts_agrees_with_a_scan_of_the_whole(
         texts in proptest::collection::vec(prop_oneof![
             8 => valid_json().prop_map(String::into_bytes),
             1 => nearly_json(),
@@ -231,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_of_the_same_count_like_others(
+    fn fast_paths_for_rows_count_like_the_loop(
         pieces in proptest::collection::vec(prop_oneof![
             Just("0"), Just("7"), Just("[]"), Just("{}"), Just("12"), Just("-"), Just(""), Just(" 1"), Just("[7,8,9,0,1,2,3,4]"),
         ], 0..40),
@@ -241,7 +249,7 @@ proptest! {
         max_items in 0_usize..60,
     ) {
         let text = format!("[{}{}0]", repeated.repeat(times), pieces.iter().map(|piece| format!("{piece},")).collect::<String>());
-        // A blank before each comma keeps it from being read in rows.
+        // A space before each comma prevents the fast path for rows of single digits.
         let spaced = text.replace(',', " ,");
         let limits = JsonLimits { max_values, max_items, ..JsonLimits::default() };
         let mut scanner = Scanner::new();
@@ -254,7 +262,7 @@ proptest! {
 }
 
 #[test]
-fn says_why_and_where() {
+fn refusals_name_failure_offset_and_path() {
     for (text, failure, offset) in [
         ("", Failure::JsonSyntax, 0),
         ("  ", Failure::JsonSyntax, 2),
@@ -308,7 +316,7 @@ fn says_why_and_where() {
 }
 
 #[test]
-fn every_limit_passes_at_its_value_and_refuses_one_above() {
+fn every_limit_accepts_its_value_and_refuses_one_more() {
     type Set = fn(&mut JsonLimits, usize);
     let cases: [(&str, Set, usize, Failure); 7] = [
         (
@@ -366,7 +374,7 @@ fn every_limit_passes_at_its_value_and_refuses_one_above() {
 }
 
 #[test]
-fn a_path_leads_to_the_place() {
+fn a_path_leads_to_the_failure() {
     let text = b"{\"a\":[0,{\"b\\n\":1,\"c\":[1,2,x]}]}";
     let mut scanner = Scanner::new();
     assert!(scanner.scan(text, &JsonLimits::default()).is_err());
@@ -378,7 +386,7 @@ fn a_path_leads_to_the_place() {
 }
 
 #[test]
-fn a_deep_text_needs_no_stack() {
+fn deep_nesting_uses_no_call_stack() {
     let deep = "[".repeat(1 << 20);
     assert_eq!(refusal(&deep), Some((Failure::JsonDepth, 64)));
     let limits = JsonLimits {
@@ -392,7 +400,7 @@ fn a_deep_text_needs_no_stack() {
 }
 
 #[test]
-fn a_value_that_ends_with_a_part_does_not_end_the_text() {
+fn a_value_at_the_end_of_a_part_does_not_end_the_text() {
     for (value, rest) in [("[1]", "x"), ("1", "2"), ("1", " "), ("\"a\"", ",")] {
         for part in [2100, 3000] {
             let text = format!("{value}{}{rest}", " ".repeat(part - value.len()));
@@ -405,7 +413,7 @@ fn a_value_that_ends_with_a_part_does_not_end_the_text() {
 }
 
 #[test]
-fn blanks_at_the_end_of_a_part_do_not_fill_an_array() {
+fn spaces_at_the_end_of_a_part_are_not_an_array_item() {
     for text in ["[?]", "{?}", "[0,?1]", "[0?]", "{?\"a\"?:?1?}"] {
         let text = text.replace('?', &" ".repeat(3000));
         let parts = in_parts(text.as_bytes(), &JsonLimits::default(), 2100);
@@ -414,7 +422,7 @@ fn blanks_at_the_end_of_a_part_do_not_fill_an_array() {
 }
 
 #[test]
-fn a_text_in_parts_is_refused_before_its_end_comes() {
+fn a_text_in_parts_is_refused_before_its_last_part() {
     let limits = JsonLimits::default();
     let part = 16 << 10;
     for (piece, failure) in [
@@ -429,7 +437,7 @@ fn a_text_in_parts_is_refused_before_its_end_comes() {
         let whole = verdict(text.as_bytes(), &limits);
         assert_eq!(whole.map(|(failure, _)| failure), Some(failure), "{piece}");
         let parts = in_parts(text.as_bytes(), &limits, part);
-        // Whether digits are yet to come to a number is not known.
+        // Whether more digits follow a number is not known.
         let known = failure != Failure::JsonNumberRange;
         assert_eq!(
             parts.map(|(verdict, _)| verdict.err()),

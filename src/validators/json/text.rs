@@ -1,20 +1,21 @@
-//! Strings: where one ends, and what one says once its escapes are read.
+//! Strings: finds their end, and reads their text without escapes.
 
-use super::JsonLimits;
+use super::limits::JsonLimits;
 use crate::validators::Failure;
 use wide::u8x16;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The eight bytes at `at`, the first in the lowest bits.
+/// Returns the eight bytes at `at`, the first in the lowest bits.
 #[inline(always)]
 pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?))
 }
 
-/// The high bit of every byte that is a quote, a backslash or a control character. Exact up to
-/// the first hit, which is all that is asked of it: a borrow can only disturb bytes behind one.
+/// Returns a mask with the high bit of every byte that is a quote, a backslash or a control
+/// character. Only the first hit is exact, which suffices: a borrow can disturb the bytes behind
+/// it.
 #[inline(always)]
 fn special(word: u64) -> u64 {
     let quote = word ^ (ONES * 0x22);
@@ -27,20 +28,20 @@ fn special(word: u64) -> u64 {
 
 /// Sixteen bytes of a string.
 struct Block {
-    /// How many come before the first that is a quote, a backslash or a control character.
+    /// Number of bytes before the first quote, backslash or control character.
     length: usize,
-    /// Whether these are ASCII.
+    /// Whether these bytes are ASCII.
     is_ascii: bool,
 }
 
-/// The sixteen bytes at `at`.
+/// Returns the sixteen bytes at `at`.
 #[inline(always)]
 fn block(bytes: &[u8], at: usize) -> Option<Block> {
     let block = u8x16::new(*bytes.get(at..)?.first_chunk()?);
     let special = block.simd_eq(u8x16::splat(b'"'))
         | block.simd_eq(u8x16::splat(b'\\'))
         | block.min(u8x16::splat(0x1f)).simd_eq(block);
-    // A hit behind the end, so that there is a first one.
+    // A hit behind the end, so that there is always one.
     let hits = special.to_bitmask() | 1 << 16;
     Some(Block {
         length: hits.trailing_zeros() as usize,
@@ -57,14 +58,14 @@ pub(super) struct Text {
     pub(super) has_nul: bool,
 }
 
-/// Reads a string whose first byte is at `start`, up to its closing quote.
+/// Reads a string from its first byte at `start` to its closing quote.
 #[inline(always)]
 pub(super) fn read(
     bytes: &[u8],
     start: usize,
     limits: &JsonLimits,
 ) -> Result<Text, (Failure, usize)> {
-    // Nearly all strings hold nothing special up to their end.
+    // Nearly all strings have no special byte before their end.
     let mut at = start;
     let mut is_ascii = true;
     while let Some(block) = block(bytes, at) {
@@ -85,7 +86,7 @@ pub(super) fn read(
     read_on(bytes, start, at, is_ascii, limits)
 }
 
-/// Where a string without escapes, which was read before, ends.
+/// Returns the end of a string without escapes that was read before.
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
@@ -102,7 +103,7 @@ pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
     at
 }
 
-/// [`read`] for whatever is not plain, from `at` on.
+/// Continues [`read`] at `at` for a string that is not plain.
 #[inline(never)]
 fn read_on(
     bytes: &[u8],
@@ -147,7 +148,7 @@ fn read_on(
     Ok(text)
 }
 
-/// Reads the escape at `at`: where it ends.
+/// Reads the escape at `at` and returns its end.
 fn escape(
     bytes: &[u8],
     at: usize,
@@ -158,7 +159,7 @@ fn escape(
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => {
             let Some(unit) = unit(bytes, at) else {
-                // The first byte that is no hexadecimal digit.
+                // The first byte that is not a hexadecimal digit.
                 let digits = bytes[at + 2..]
                     .iter()
                     .take(4)
@@ -185,7 +186,7 @@ fn escape(
     }
 }
 
-/// The UTF-16 unit of a `\uXXXX` at `at`.
+/// Returns the UTF-16 unit of the `\uXXXX` at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u32> {
     let [b'\\', b'u', digits @ ..] = bytes.get(at..at + 6)? else {
         return None;
@@ -195,17 +196,17 @@ fn unit(bytes: &[u8], at: usize) -> Option<u32> {
     })
 }
 
-/// What a string that was read says, byte by byte: UTF-8, with half pairs as three bytes each.
+/// The bytes of a string without escapes: UTF-8, with lone surrogates as three bytes each.
 pub(super) struct Unescaped<'a> {
     bytes: &'a [u8],
     at: usize,
     pending: [u8; 4],
-    /// Where in `pending` the bytes yet to come begin.
+    /// Index in `pending` of the first byte that was not returned yet.
     from: usize,
 }
 
 impl<'a> Unescaped<'a> {
-    /// Of the string whose first byte is at `start`.
+    /// Starts at the first byte of a string.
     pub(super) fn new(bytes: &'a [u8], start: usize) -> Self {
         Self {
             bytes,

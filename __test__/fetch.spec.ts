@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { TimerManager, resourceLimits } from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+
+// Internal, so it has no declarations.
+interface Gate {
+  readonly active: number;
+  stats(): { readonly refused: Readonly<Record<string, number>> };
+}
+const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) as {
+  RequestLimiter: new (limits: unknown, timers: TimerManager) => Gate;
+};
+const { signalOf, unwatch, withinLimits } = (await import('../dist/http/fetch.js' as string)) as {
+  signalOf(request: Request): AbortSignal;
+  unwatch(request: Request): void;
+  withinLimits(gate: Gate, request: Request, handle: () => unknown): unknown;
+};
+
+function setUp(): { clock: ManualClock; gate: Gate } {
+  const clock = new ManualClock();
+  return {
+    clock,
+    gate: new RequestLimiter(
+      resourceLimits({ requests: { timeoutMs: 1000 } }).requests,
+      new TimerManager({ clock }),
+    ),
+  };
+}
+
+const forever = (): Promise<never> => new Promise(() => undefined);
+
+describe('the signal of a request', () => {
+  it('aborts at its timeout, as `request.signal` and by `signalOf`', async () => {
+    const { clock, gate } = setUp();
+    const request = new Request('http://localhost/');
+    const answer = withinLimits(gate, request, forever) as Promise<Response>;
+    const signal = signalOf(request);
+    expect([request.signal === signal, signalOf(request) === signal, signal.aborted]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    clock.advance(1000);
+    expect(signal.aborted).toBe(true);
+    expect((signal.reason as Error).message).toBe('Request took too long');
+    expect((await answer).status).toBe(503);
+    expect([gate.active, gate.snapshot().refused]).toEqual([0, { handler_timeout: 1 }]);
+  });
+
+  it('aborts when the client leaves', () => {
+    const client = new AbortController();
+    const request = new Request('http://localhost/', { signal: client.signal });
+    void withinLimits(setUp().gate, request, forever);
+    const signal = signalOf(request);
+    client.abort();
+    expect([signal.aborted, request.signal.aborted]).toEqual([true, true]);
+  });
+
+  it("is the host's own for an upgrade: a WebSocket keeps nothing of its request", async () => {
+    const { clock, gate } = setUp();
+    const upgrade = (): Request =>
+      new Request('http://localhost/ws', { headers: { upgrade: 'websocket' } });
+    const late = upgrade();
+    const answer = withinLimits(gate, late, forever) as Promise<Response>;
+    expect(Object.getOwnPropertyNames(late)).not.toContain('signal');
+    expect(signalOf(late).aborted).toBe(false);
+    clock.advance(1000);
+    expect([signalOf(late).aborted, late.signal.aborted]).toEqual([true, false]);
+    expect((await answer).status).toBe(503);
+    const entered = upgrade();
+    withinLimits(gate, entered, () => unwatch(entered));
+    expect(signalOf(entered)).toBe(entered.signal);
+    expect(gate.active).toBe(0);
+  });
+});

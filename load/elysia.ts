@@ -1,0 +1,93 @@
+// The contestants on Bun, with Elysia. Arguments: CONTESTANT CONNECTIONS
+import { Elysia } from 'elysia';
+import { portcullis } from '../dist/elysia.js';
+import { everything } from './everything.mjs';
+import { NpmGuard } from './npm.mjs';
+import { report } from './report.mjs';
+import { answer, limitsFor } from './settings.mjs';
+import { TwinGuard } from './twin.mjs';
+
+type Message = Parameters<typeof answer>[0];
+type Guard = NpmGuard | TwinGuard;
+
+const [, , contestant, connections] = process.argv;
+const limits = limitsFor(Number(connections));
+const base = () =>
+  new Elysia({ websocket: { maxPayloadLength: limits.messageBytes } }).get('/', () => 'hello');
+const listen = (
+  app: { listen(options: object): { server: { port?: number } | null } },
+  seats: () => number,
+): void => report(app.listen({ port: 0, hostname: '127.0.0.1' }).server?.port, seats);
+
+/**
+ * Starts a server with a guard of its own, as a user would wire it: it admits clients before the
+ * upgrade.
+ */
+function guardedBy(guard: Guard): void {
+  const seats = new WeakMap<Request, object>();
+  const enter = (request: Request, seat: { status?: number; text?: string }) => {
+    if (seat.status !== undefined) return new Response(seat.text, { status: seat.status });
+    seats.set(request, seat);
+    return undefined;
+  };
+  const seatOf = (ws: { data: { request: Request } }) => seats.get(ws.data.request) as never;
+  const app = base()
+    .get('/metrics', () => ('metrics' in guard ? guard.metrics() : ''))
+    .onBeforeHandle(({ request, server }) => {
+      if (request.headers.get('upgrade') !== 'websocket') return undefined;
+      const seat = guard.admit(
+        server?.requestIP(request)?.address,
+        request.headers.get('authorization') ?? undefined,
+      );
+      return seat instanceof Promise
+        ? seat.then((given) => enter(request, given))
+        : enter(request, seat);
+    })
+    .ws('/ws', {
+      open: (ws) => guard.open(seatOf(ws), ws.raw),
+      message(ws, message) {
+        const startMs = performance.now();
+        const seat = seatOf(ws);
+        const respond = (isGood: boolean): void => {
+          if (!isGood) return;
+          const text = JSON.stringify(answer(message as Message));
+          ws.send(text);
+          guard.sent(seat, text.length, startMs);
+        };
+        const isGood = guard.received(seat, message as never);
+        return isGood instanceof Promise ? isGood.then(respond) : respond(isGood);
+      },
+      close: (ws) => guard.leave(seatOf(ws)),
+    });
+  listen(app, () => guard.seats());
+}
+
+function bare(): void {
+  let open = 0;
+  listen(
+    base().ws('/ws', {
+      open: () => void open++,
+      message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
+      close: () => void open--,
+    }),
+    () => open,
+  );
+}
+
+function everythingOn(): void {
+  const guard = portcullis(everything(limits));
+  const app = base()
+    .use(guard)
+    .ws('/ws', {
+      message: (ws, message) => void ws.send(JSON.stringify(answer(message as Message))),
+    });
+  listen(app, () => guard.decorator.portcullis.manager.snapshot().totalConnections);
+}
+
+const make: Record<string, () => void> = {
+  bare,
+  twin: () => guardedBy(new TwinGuard(limits)),
+  npm: () => guardedBy(new NpmGuard(limits)),
+  portcullis: everythingOn,
+};
+make[contestant ?? '']?.();

@@ -1,0 +1,31 @@
+// Reports the server's own figures to its parent process.
+
+const BEAT_MS = 10;
+let delays = [];
+
+/**
+ * Sends the port to the parent, and the figures since the last question whenever the parent asks.
+ */
+export function report(port, seats) {
+  let due = performance.now() + BEAT_MS;
+  setInterval(() => {
+    const now = performance.now();
+    // A blocked loop misses beats. Count each of them with the rest of the block as its delay.
+    for (let late = Math.max(0, now - due); late >= 0; late -= BEAT_MS) delays.push(late);
+    due = now + BEAT_MS;
+  }, BEAT_MS);
+  process.on('message', () => {
+    const sorted = delays.toSorted((a, b) => a - b);
+    delays = [];
+    const { user, system } = process.cpuUsage();
+    process.send({
+      seats: seats(),
+      rssBytes: process.memoryUsage.rss(),
+      cpuSeconds: (user + system) / 1e6,
+      delayP99Ms: sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0,
+      delayMaxMs: sorted.at(-1) ?? 0,
+    });
+  });
+  process.on('disconnect', () => process.exit());
+  process.send({ port });
+}

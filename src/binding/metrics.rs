@@ -1,0 +1,335 @@
+//! Request metrics, active users and the exposition, for `ts/metrics`.
+//!
+//! Rendering copies the counts on the JavaScript thread, a few hundred kB at most, and writes the
+//! text on a thread of libuv's pool, which reads no memory of JavaScript.
+
+use super::args::Args;
+use super::bound::{NumberFunction, bind, bound_function};
+use super::memory::InvalidCall;
+use crate::metrics::{
+    Exposition, Format, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles, SCALARS, Sums,
+    TRAFFIC, Traffic, Users, Window,
+};
+use napi::bindgen_prelude::{AsyncTask, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice};
+use napi::{JsString, ScopedTask};
+use napi_derive::napi;
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+bound_function!(Record of Users, c"record", |users, args| {
+    let minute = u64::from(args.uint32(1)?);
+    args.with_utf16(0, |id| match id {
+        Some(id) => {
+            users.record(id, minute);
+            Ok(0.0)
+        }
+        None => Err(InvalidCall(c"expected a string")),
+    })
+});
+
+bound_function!(Count of Users, c"count", |users, args| {
+    Ok(users.count(u64::from(args.uint32(0)?), u64::from(args.uint32(1)?)))
+});
+
+/// Creates a counter of active users by minute.
+#[napi(
+    catch_unwind,
+    ts_return_type = "{ record(id: string, minute: number): number; count(minute: number, window: number): number }"
+)]
+pub fn create_users(env: &Env) -> Result<Object<'_>> {
+    let users = Rc::new(RefCell::new(Users::default()));
+    let object = Object::new(env)?;
+    bind::<Record>(env, &object, &users)?;
+    bind::<Count>(env, &object, &users)?;
+    Ok(object)
+}
+
+/// The figures that the exposition expects, for a check on the JavaScript side.
+#[napi(object)]
+pub struct MetricLayout {
+    /// Keys of the figures without labels, in their order.
+    pub scalars: Vec<String>,
+    /// Keys of the figures with labels.
+    pub labelled: Vec<String>,
+    /// Number of figures counted beside requests.
+    pub traffic: u32,
+}
+
+/// Returns the layout that both sides must agree on.
+#[napi(catch_unwind)]
+pub fn metric_layout() -> MetricLayout {
+    MetricLayout {
+        scalars: SCALARS.iter().map(|scalar| scalar.key.to_owned()).collect(),
+        labelled: LABELLED
+            .iter()
+            .map(|labelled| labelled.key.to_owned())
+            .collect(),
+        traffic: TRAFFIC as u32,
+    }
+}
+
+/// Renders the exposition on another thread.
+pub struct Render(Exposition);
+
+impl<'env> ScopedTask<'env> for Render {
+    type Output = String;
+    type JsValue = JsString<'env>;
+
+    fn compute(&mut self) -> Result<String> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.0.render()))
+            .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+    }
+
+    fn resolve(&mut self, env: &'env Env, text: String) -> Result<JsString<'env>> {
+        // Both engines copy Latin-1 as it is, but scan UTF-8 first.
+        if text.is_ascii() {
+            env.create_string_latin1(text.as_bytes())
+        } else {
+            env.create_string(&text)
+        }
+    }
+}
+
+/// Quantiles of latency, ms.
+#[napi(object)]
+pub struct LatencyNumbers {
+    /// Median, ms.
+    pub p50: f64,
+    /// 90th percentile, ms.
+    pub p90: f64,
+    /// 95th percentile, ms.
+    pub p95: f64,
+    /// 99th percentile, ms.
+    pub p99: f64,
+    /// 99.9th percentile, ms.
+    pub p999: f64,
+    /// Maximum, ms.
+    pub max: f64,
+    /// Mean, ms.
+    pub mean: f64,
+}
+
+impl From<Quantiles> for LatencyNumbers {
+    fn from(found: Quantiles) -> Self {
+        Self {
+            p50: found.p50,
+            p90: found.p90,
+            p95: found.p95,
+            p99: found.p99,
+            p999: found.p999,
+            max: found.max,
+            mean: found.mean,
+        }
+    }
+}
+
+/// Sums over a window.
+#[napi(object, use_nullable = true)]
+pub struct WindowNumbers {
+    /// Time that the window covers, ms.
+    pub covered_ms: f64,
+    /// Requests.
+    pub requests: f64,
+    /// Requests that failed.
+    pub errors: f64,
+    /// Requests that failed by the client's fault.
+    pub client_errors: f64,
+    /// Connections and requests refused by limits.
+    pub refused: f64,
+    /// Messages received.
+    pub messages_in: f64,
+    /// Messages sent.
+    pub messages_out: f64,
+    /// Bytes received in messages.
+    pub bytes_in: f64,
+    /// Bytes sent in messages.
+    pub bytes_out: f64,
+    /// Apdex, 0 to 1; null without requests.
+    pub apdex: Option<f64>,
+    /// Latency of requests; null without requests.
+    pub latency_ms: Option<LatencyNumbers>,
+}
+
+impl From<Sums> for WindowNumbers {
+    fn from(sums: Sums) -> Self {
+        let Sums {
+            covered_ms,
+            figures,
+            latency,
+        } = sums;
+        Self {
+            covered_ms,
+            requests: figures.requests() as f64,
+            errors: figures.ended(Outcome::Failed) as f64,
+            client_errors: figures.ended(Outcome::ClientError) as f64,
+            refused: figures.traffic(Traffic::Refused),
+            messages_in: figures.traffic(Traffic::In),
+            messages_out: figures.traffic(Traffic::Out),
+            bytes_in: figures.traffic(Traffic::BytesIn),
+            bytes_out: figures.traffic(Traffic::BytesOut),
+            apdex: figures.apdex(),
+            latency_ms: latency.map(LatencyNumbers::from),
+        }
+    }
+}
+
+/// Requests over minutes to days, for error budgets.
+#[napi(object)]
+pub struct TotalNumbers {
+    /// All requests.
+    pub requests: f64,
+    /// Requests that failed.
+    pub errors: f64,
+    /// Requests that took longer than T, the satisfied threshold of Apdex.
+    pub slow: f64,
+}
+
+/// Figures of one route over the last one to two minutes.
+#[napi(object, use_nullable = true)]
+pub struct RouteNumbers {
+    /// Number of its row.
+    pub row: u32,
+    /// Requests.
+    pub requests: f64,
+    /// Requests per second.
+    pub requests_per_second: f64,
+    /// Share of failed requests, 0 to 1; null without requests.
+    pub error_rate: Option<f64>,
+    /// Latency of requests; null without requests.
+    pub latency_ms: Option<LatencyNumbers>,
+    /// Requests since the start.
+    pub total: f64,
+}
+
+/// The core of `ts/metrics/ledger.ts`: counts requests by time and by route.
+#[napi]
+pub struct RequestLedger {
+    // Napi borrows an instance for as long as one of its promises is pending, so no method takes
+    // `&mut self`.
+    ledger: RefCell<Ledger>,
+    labels: RefCell<Labels>,
+}
+
+#[napi]
+impl RequestLedger {
+    /// Creates an empty ledger.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(now_ms: f64, satisfied_ms: f64, heat_edges_ms: Float64ArraySlice<'_>) -> Self {
+        Self {
+            ledger: RefCell::new(Ledger::new(now_ms, satisfied_ms, &heat_edges_ms)),
+            labels: RefCell::default(),
+        }
+    }
+
+    /// Adds a row for a route.
+    #[napi(catch_unwind)]
+    pub fn add_row(&self, route: String, method: String) {
+        self.labels.borrow_mut().push(&route, &method);
+        self.ledger.borrow_mut().routes.add();
+    }
+
+    /// Counts the first `count` requests of the two columns.
+    #[napi(catch_unwind)]
+    pub fn fold(&self, durations: Float64ArraySlice<'_>, keys: Uint32ArraySlice<'_>, count: u32) {
+        let count = (count as usize).min(durations.len()).min(keys.len());
+        self.ledger
+            .borrow_mut()
+            .fold(&durations[..count], &keys[..count]);
+    }
+
+    /// Adds figures counted beside requests, then advances the time.
+    #[napi(catch_unwind)]
+    pub fn advance(&self, now_ms: f64, traffic: Float64ArraySlice<'_>) {
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.windows.add_traffic(&traffic);
+        ledger.advance(now_ms);
+    }
+
+    /// Returns the time since the start, ms.
+    #[napi(catch_unwind)]
+    pub fn uptime_ms(&self) -> f64 {
+        self.ledger.borrow().windows.uptime_ms()
+    }
+
+    /// Returns the sums over a window, by its number.
+    #[napi(catch_unwind)]
+    pub fn window(&self, window: u32) -> WindowNumbers {
+        let window = match window {
+            0 => Window::Short,
+            1 => Window::Minute,
+            2 => Window::Five,
+            3 => Window::Quarter,
+            _ => Window::Lifetime,
+        };
+        self.ledger.borrow().windows.sums(window).into()
+    }
+
+    /// Returns the requests of the last minutes.
+    #[napi(catch_unwind)]
+    pub fn totals(&self, minutes: u32) -> TotalNumbers {
+        let totals = self.ledger.borrow().windows.totals(u64::from(minutes));
+        TotalNumbers {
+            requests: totals.requests as f64,
+            errors: totals.errors as f64,
+            slow: totals.slow as f64,
+        }
+    }
+
+    /// Returns the requests of each of the last seconds, by band of the heat map.
+    #[napi(catch_unwind)]
+    pub fn heat(&self, seconds: u32) -> Vec<Vec<u32>> {
+        self.ledger.borrow().heat(seconds as usize)
+    }
+
+    /// Returns the routes with the most requests.
+    #[napi(catch_unwind)]
+    pub fn routes(&self, now_ms: f64, count: u32) -> Vec<RouteNumbers> {
+        let routes = self.ledger.borrow().routes.figures(now_ms, count as usize);
+        routes
+            .into_iter()
+            .map(|figures| RouteNumbers {
+                row: figures.row as u32,
+                requests: figures.requests as f64,
+                requests_per_second: figures.requests_per_second,
+                error_rate: figures.error_rate,
+                latency_ms: figures.latency.map(LatencyNumbers::from),
+                total: figures.total as f64,
+            })
+            .collect()
+    }
+
+    /// Returns the requests of a row since the start.
+    #[napi(catch_unwind)]
+    pub fn total(&self, row: u32) -> f64 {
+        self.ledger.borrow().routes.total(row as usize) as f64
+    }
+
+    /// Renders the exposition on another thread; resolves with the text.
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
+    pub fn render(
+        &self,
+        scalars: Float64ArraySlice<'_>,
+        samples: String,
+        values: Float64ArraySlice<'_>,
+        format: String,
+        naming: String,
+    ) -> AsyncTask<Render> {
+        AsyncTask::new(Render(Exposition {
+            format: match format.as_str() {
+                "openmetrics" => Format::OpenMetrics,
+                _ => Format::Prometheus,
+            },
+            naming: match naming.as_str() {
+                "otel" => Naming::Otel,
+                "prom" => Naming::Prom,
+                _ => Naming::Both,
+            },
+            labels: self.labels.borrow().clone(),
+            counts: self.ledger.borrow().routes.snapshot(),
+            scalars: scalars.to_vec(),
+            samples,
+            values: values.to_vec(),
+        }))
+    }
+}

@@ -1,0 +1,216 @@
+//! The limits of an index, the refusals that name them, and the state of the connect rates.
+//!
+//! Does not own the counts that the limits apply to (`seats`) or the rate algorithm (`rate`).
+
+use super::address::Address;
+use super::rate::{Cells, Rate};
+use super::user_key::UserKey;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+
+/// The value of a limit that never refuses.
+pub const NO_LIMIT: u32 = u32::MAX;
+
+/// The limits of an index. `0` admits no connection, [`u32::MAX`] is no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Connections in total.
+    pub total: u32,
+    /// Connections per address.
+    pub per_ip: u32,
+    /// Connections per IPv6 prefix.
+    pub per_prefix: u32,
+    /// Connections per user.
+    pub per_user: u32,
+    /// Connections without a user, in total.
+    pub anonymous: u32,
+    /// Connections without a user, per address.
+    pub anonymous_per_ip: u32,
+    /// Connections whose address is unknown, in total.
+    pub unknown: u32,
+    /// Length of the IPv6 prefix, bits.
+    pub prefix_bits: u8,
+    /// Connect rate per address.
+    pub ip_rate: Option<Rate>,
+    /// Connect rate per user.
+    pub user_rate: Option<Rate>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            total: NO_LIMIT,
+            per_ip: NO_LIMIT,
+            per_prefix: NO_LIMIT,
+            per_user: NO_LIMIT,
+            anonymous: NO_LIMIT,
+            anonymous_per_ip: NO_LIMIT,
+            unknown: NO_LIMIT,
+            prefix_bits: 64,
+            ip_rate: None,
+            user_rate: None,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        [
+            (self.total != other.total, "maxTotalConnections"),
+            (self.per_ip != other.per_ip, "maxConnectionsPerIp"),
+            (
+                self.per_prefix != other.per_prefix,
+                "maxConnectionsPerPrefix",
+            ),
+            (self.per_user != other.per_user, "maxConnectionsPerUser"),
+            (self.anonymous != other.anonymous, "maxAnonymousConnections"),
+            (
+                self.anonymous_per_ip != other.anonymous_per_ip,
+                "maxAnonymousConnectionsPerIp",
+            ),
+            (self.unknown != other.unknown, "maxUnknownIpConnections"),
+            (self.prefix_bits != other.prefix_bits, "ipv6PrefixBits"),
+            (self.ip_rate != other.ip_rate, "connectRatePerIp"),
+            (self.user_rate != other.user_rate, "connectRatePerUser"),
+        ]
+        .into_iter()
+        .find_map(|(differs, field)| differs.then_some(field))
+    }
+}
+
+/// The reason of a refusal. The binding returns the number negated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The index is draining.
+    Draining = 1,
+    /// The total limit is reached.
+    Total = 2,
+    /// The per-prefix limit is reached.
+    Prefix = 3,
+    /// The per-address limit is reached.
+    Ip = 4,
+    /// The per-user limit is reached.
+    User = 5,
+    /// The total limit for anonymous connections is reached.
+    Anonymous = 6,
+    /// The per-address limit for anonymous connections is reached.
+    AnonymousIp = 7,
+    /// The connect rate of the address is exceeded.
+    IpRate = 8,
+    /// The connect rate of the user is exceeded.
+    UserRate = 9,
+    /// The limit for clients with an unknown address is reached.
+    Unknown = 10,
+}
+
+/// A refused admission: an outcome, not an error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Refusal {
+    /// The limit that refused.
+    pub code: RefusalCode,
+    /// Time until the connect rate would admit, ms; 0 for other limits.
+    pub retry_after_ms: f64,
+}
+
+pub(super) const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
+    Err(Refusal {
+        code,
+        retry_after_ms: 0.0,
+    })
+}
+
+/// The limits that a run-time change replaces. Each is read by itself: the next admission sees a
+/// change, an admission under way may use the old or the new value.
+#[derive(Default)]
+pub(super) struct LiveLimits {
+    pub(super) total: AtomicU32,
+    pub(super) per_ip: AtomicU32,
+    pub(super) per_prefix: AtomicU32,
+    pub(super) per_user: AtomicU32,
+    pub(super) anonymous: AtomicU32,
+    pub(super) anonymous_per_ip: AtomicU32,
+    pub(super) unknown: AtomicU32,
+    pub(super) has_rates: AtomicBool,
+}
+
+impl LiveLimits {
+    /// Replaces all limits.
+    pub(super) fn store(&self, limits: Limits) {
+        self.total.store(limits.total, Relaxed);
+        self.per_ip.store(limits.per_ip, Relaxed);
+        self.per_prefix.store(limits.per_prefix, Relaxed);
+        self.per_user.store(limits.per_user, Relaxed);
+        self.anonymous.store(limits.anonymous, Relaxed);
+        self.anonymous_per_ip
+            .store(limits.anonymous_per_ip, Relaxed);
+        self.unknown.store(limits.unknown, Relaxed);
+        self.has_rates.store(
+            limits.ip_rate.is_some() || limits.user_rate.is_some(),
+            Relaxed,
+        );
+    }
+}
+
+/// The connect rates, with the arrival times of addresses and users.
+#[derive(Default)]
+pub(super) struct Rates {
+    per_ip: Option<Rate>,
+    per_user: Option<Rate>,
+    ip_cells: Cells<Address>,
+    user_cells: Cells<UserKey>,
+}
+
+impl Rates {
+    /// Replaces the rates.
+    pub(super) fn replace(&mut self, limits: Limits) {
+        // An arrival time computed at another rate has no meaning at this one.
+        if self.per_ip != limits.ip_rate {
+            self.ip_cells = Cells::default();
+        }
+        if self.per_user != limits.user_rate {
+            self.user_cells = Cells::default();
+        }
+        self.per_ip = limits.ip_rate;
+        self.per_user = limits.user_rate;
+    }
+
+    /// Returns the arrival times that an admission at `now` would store, without storing them.
+    pub(super) fn check(
+        &mut self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+    ) -> Result<(Option<f64>, Option<f64>), Refusal> {
+        let mut next = (None, None);
+        if let Some(rate) = self.per_ip {
+            let arrival = self.ip_cells.arrival(address, now, rate);
+            next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                code: RefusalCode::IpRate,
+                retry_after_ms,
+            })?);
+        }
+        if let (Some(rate), Some(user)) = (self.per_user, user) {
+            let arrival = self.user_cells.arrival(user, now, rate);
+            next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+                code: RefusalCode::UserRate,
+                retry_after_ms,
+            })?);
+        }
+        Ok(next)
+    }
+
+    /// Stores the arrival times that [`Rates::check`] returned for an admission.
+    pub(super) fn spend(
+        &mut self,
+        address: Address,
+        user: Option<UserKey>,
+        arrivals: (Option<f64>, Option<f64>),
+    ) {
+        if let Some(arrival) = arrivals.0 {
+            self.ip_cells.record(address, arrival);
+        }
+        if let (Some(arrival), Some(user)) = (arrivals.1, user) {
+            self.user_cells.record(user, arrival);
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! The names of the exposed metrics. A table, hence the length; `docs/kpi.md` is generated from it.
+//!
+//! There are two namings: OpenTelemetry's semantic conventions (as Prometheus spells them, with
+//! underscores and units), and prom-client's, which most dashboards for Node use. A figure without
+//! a name in either has one name of its own in both.
+
+/// The naming of an exposition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// OpenTelemetry's names.
+    Otel,
+    /// prom-client's names.
+    Prom,
+    /// Both; a figure whose names differ is exposed twice.
+    Both,
+}
+
+impl Naming {
+    /// True if names of `vocabulary` belong to this naming.
+    #[must_use]
+    pub fn has(self, vocabulary: Naming) -> bool {
+        self == Naming::Both || vocabulary == Naming::Both || self == vocabulary
+    }
+}
+
+/// The type of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only increases.
+    Counter,
+    /// Increases and decreases.
+    Gauge,
+}
+
+/// A family of metrics; the name of a counter is given without `_total`.
+#[derive(Debug)]
+pub struct Family {
+    /// The naming it belongs to; `Both` for a name of our own.
+    pub naming: Naming,
+    /// The exposed name.
+    pub name: &'static str,
+    /// The type.
+    pub kind: Kind,
+    /// The unit at the end of the name, or empty.
+    pub unit: &'static str,
+    /// The help text without its full stop.
+    pub help: &'static str,
+}
+
+/// A figure without labels.
+#[derive(Debug)]
+pub struct Scalar {
+    /// The key that TypeScript uses.
+    pub key: &'static str,
+    /// Its one or two families.
+    pub families: &'static [Family],
+}
+
+const fn family(
+    naming: Naming,
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    help: &'static str,
+) -> Family {
+    Family {
+        naming,
+        name,
+        kind,
+        unit,
+        help,
+    }
+}
+
+use Kind::{Counter, Gauge};
+use Naming::{Both, Otel, Prom};
+
+/// The figures without labels, in the order in which JavaScript passes them.
+pub const SCALARS: &[Scalar] = &[
+    Scalar {
+        key: "inFlight",
+        families: &[family(
+            Both,
+            "http_server_active_requests",
+            Gauge,
+            "",
+            "Requests in flight",
+        )],
+    },
+    Scalar {
+        key: "memoryBytes",
+        families: &[
+            family(
+                Otel,
+                "process_memory_usage_bytes",
+                Gauge,
+                "bytes",
+                "Resident memory of the process",
+            ),
+            family(
+                Prom,
+                "process_resident_memory_bytes",
+                Gauge,
+                "bytes",
+                "Resident memory of the process",
+            ),
+        ],
+    },
+    Scalar {
+        key: "cpuRatio",
+        families: &[family(
+            Both,
+            "process_cpu_utilization_ratio",
+            Gauge,
+            "ratio",
+            "CPU use of the process as a share of the CPUs it may use",
+        )],
+    },
+    Scalar {
+        key: "startSeconds",
+        families: &[family(
+            Prom,
+            "process_start_time_seconds",
+            Gauge,
+            "seconds",
+            "Start time of the process, seconds since the epoch",
+        )],
+    },
+    Scalar {
+        key: "uptimeSeconds",
+        families: &[family(
+            Otel,
+            "process_uptime_seconds",
+            Gauge,
+            "seconds",
+            "Uptime of the process",
+        )],
+    },
+    Scalar {
+        key: "heapUsedBytes",
+        families: &[
+            family(
+                Otel,
+                "v8js_memory_heap_used_bytes",
+                Gauge,
+                "bytes",
+                "Heap in use",
+            ),
+            family(
+                Prom,
+                "nodejs_heap_size_used_bytes",
+                Gauge,
+                "bytes",
+                "Heap in use",
+            ),
+        ],
+    },
+    Scalar {
+        key: "heapLimitBytes",
+        families: &[family(
+            Otel,
+            "v8js_memory_heap_limit_bytes",
+            Gauge,
+            "bytes",
+            "Size limit of the heap",
+        )],
+    },
+    Scalar {
+        key: "loopUtilization",
+        families: &[family(
+            Both,
+            "nodejs_eventloop_utilization_ratio",
+            Gauge,
+            "ratio",
+            "Share of time in which the event loop was busy",
+        )],
+    },
+    Scalar {
+        key: "loopDelayP50",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p50_seconds",
+                Gauge,
+                "seconds",
+                "Median delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p50_seconds",
+                Gauge,
+                "seconds",
+                "Median delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayP90",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p90_seconds",
+                Gauge,
+                "seconds",
+                "90th percentile of the event loop delay in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p90_seconds",
+                Gauge,
+                "seconds",
+                "90th percentile of the event loop delay in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayP99",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_p99_seconds",
+                Gauge,
+                "seconds",
+                "99th percentile of the event loop delay in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_p99_seconds",
+                Gauge,
+                "seconds",
+                "99th percentile of the event loop delay in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayMax",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_max_seconds",
+                Gauge,
+                "seconds",
+                "Longest delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_max_seconds",
+                Gauge,
+                "seconds",
+                "Longest delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayMean",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_mean_seconds",
+                Gauge,
+                "seconds",
+                "Mean delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_mean_seconds",
+                Gauge,
+                "seconds",
+                "Mean delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "stalls",
+        families: &[family(
+            Both,
+            "portcullis_eventloop_stalls",
+            Counter,
+            "",
+            "Stalls of the event loop",
+        )],
+    },
+    Scalar {
+        key: "connections",
+        families: &[family(
+            Both,
+            "portcullis_connections",
+            Gauge,
+            "",
+            "Open connections",
+        )],
+    },
+    Scalar {
+        key: "activeUsers",
+        families: &[family(
+            Both,
+            "portcullis_active_users",
+            Gauge,
+            "",
+            "Users connected or active in the last 15 minutes",
+        )],
+    },
+    Scalar {
+        key: "healthScore",
+        families: &[family(
+            Both,
+            "portcullis_health_score",
+            Gauge,
+            "",
+            "Health score from 0 to 100",
+        )],
+    },
+    Scalar {
+        key: "healthy",
+        families: &[family(
+            Both,
+            "portcullis_targets_met",
+            Gauge,
+            "",
+            "1 if every target with data is met",
+        )],
+    },
+    Scalar {
+        key: "apdex",
+        families: &[family(
+            Both,
+            "portcullis_apdex",
+            Gauge,
+            "",
+            "Application performance index from 0 to 1",
+        )],
+    },
+    Scalar {
+        key: "routesOverflowed",
+        families: &[family(
+            Both,
+            "portcullis_routes_overflowed_requests",
+            Counter,
+            "",
+            "Requests of routes beyond the limit of routes",
+        )],
+    },
+];
+
+/// A figure with labels.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The key that TypeScript uses.
+    pub key: &'static str,
+    /// Its family.
+    pub family: Family,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+/// The figures with labels other than requests.
+pub const LABELLED: &[Labelled] = &[
+    Labelled {
+        key: "messages",
+        family: family(
+            Both,
+            "portcullis_websocket_messages",
+            Counter,
+            "",
+            "WebSocket messages",
+        ),
+        labels: &["direction"],
+    },
+    Labelled {
+        key: "messageBytes",
+        family: family(
+            Both,
+            "portcullis_websocket_message_bytes",
+            Counter,
+            "bytes",
+            "Payload of WebSocket messages",
+        ),
+        labels: &["direction"],
+    },
+    Labelled {
+        key: "refusals",
+        family: family(
+            Both,
+            "portcullis_refusals",
+            Counter,
+            "",
+            "Connections and requests refused by limits",
+        ),
+        labels: &["code"],
+    },
+    Labelled {
+        key: "errors",
+        family: family(
+            Both,
+            "portcullis_errors",
+            Counter,
+            "",
+            "Recorded errors by kind",
+        ),
+        labels: &["kind"],
+    },
+    Labelled {
+        key: "burnRate",
+        family: family(
+            Both,
+            "portcullis_slo_burn_rate",
+            Gauge,
+            "",
+            "Burn rate of an error budget: at 1 it lasts exactly its period",
+        ),
+        labels: &["slo", "window"],
+    },
+    Labelled {
+        key: "budgetRemaining",
+        family: family(
+            Both,
+            "portcullis_slo_budget_remaining_ratio",
+            Gauge,
+            "ratio",
+            "Share of an error budget that is left",
+        ),
+        labels: &["slo"],
+    },
+];
+
+/// The names of one naming for requests.
+#[derive(Debug)]
+pub struct RequestWords {
+    /// The naming.
+    pub naming: Naming,
+    /// Histogram of durations.
+    pub duration: &'static str,
+    /// Counter by status, without `_total`.
+    pub requests: &'static str,
+    /// Label of the method.
+    pub method: &'static str,
+    /// Label of the route.
+    pub route: &'static str,
+    /// Label of the status.
+    pub status: &'static str,
+}
+
+/// The names for requests in each naming.
+pub const REQUESTS: &[RequestWords] = &[
+    RequestWords {
+        naming: Otel,
+        duration: "http_server_request_duration_seconds",
+        requests: "http_server_requests",
+        method: "http_request_method",
+        route: "http_route",
+        status: "http_response_status_code",
+    },
+    RequestWords {
+        naming: Prom,
+        duration: "http_request_duration_seconds",
+        requests: "http_requests",
+        method: "method",
+        route: "route",
+        status: "status_code",
+    },
+];

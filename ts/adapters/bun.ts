@@ -1,0 +1,308 @@
+/** A bare `Bun.serve`: its `fetch` before the upgrade, its `websocket` handlers after it. */
+import { randomUUID } from 'node:crypto';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import { Guard, type GuardStats } from '../guard/guard.js';
+import type { GuardOptions } from '../guard/options.js';
+import type { PendingUpgrade } from '../guard/upgrade.js';
+import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
+import { FetchMeter, markRefused } from '../metrics/meters.js';
+import type { LivePage } from '../page/live-page.js';
+import type { Drainable } from '../shutdown/drainable.js';
+import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
+import { bunSockets, countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
+import { RefusalPacer } from './refusal-pacer.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
+
+/** Options of the guard. */
+export type BunGuardOptions = GuardOptions<Request>;
+
+/** Guards a bare `Bun.serve`. */
+export interface BunGuard {
+  /** The manager behind the guard. */
+  readonly manager: ConnectionManager;
+  /** Wraps a `fetch` or route handler, so that upgrades are admitted before it runs. */
+  fetch<F extends (request: never, server: never) => unknown>(handler: F): F;
+  /** Wraps the `websocket` handlers. A socket that did not come through `fetch` is judged when it opens. */
+  websocket<H extends object>(handlers: H): H;
+  /** The page, if the option `page` asks for one. */
+  readonly page: LivePage | undefined;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
+  /** The server, for a `GracefulShutdown` to drain. */
+  drainable(server: object): Drainable;
+}
+
+/** Bun's server, as far as it is used here. */
+interface RawServer {
+  requestIP(request: Request): { readonly address: string } | null;
+  upgrade(request: Request, ...rest: unknown[]): boolean;
+}
+type Socket = RawSocket & { readonly remoteAddress: string };
+type FetchHandler = (this: unknown, request: Request, server: RawServer) => unknown;
+
+/** The application's `websocket` handlers, as far as they are wrapped. */
+interface SocketHandlers {
+  readonly open?: (this: unknown, socket: Socket) => unknown;
+  readonly message?: (this: unknown, socket: Socket, data: unknown) => unknown;
+  readonly ping?: (this: unknown, socket: Socket, data: unknown) => unknown;
+  readonly pong?: (this: unknown, socket: Socket, data: unknown) => unknown;
+  readonly close?: (this: unknown, socket: Socket, code: number, reason: string) => unknown;
+  readonly maxPayloadLength?: number;
+}
+
+/** Hands Bun's events to the guard; its methods are named after them. */
+class BunAdapter {
+  readonly guard: Guard<Request>;
+  readonly #meter: FetchMeter | undefined;
+  readonly #pacer = new RefusalPacer();
+  readonly #pending = new WeakMap<Request, PendingUpgrade>();
+  readonly #wrapped = new WeakSet<RawServer>();
+  /** The upgrade under way: Bun opens the socket within `server.upgrade()`. */
+  #upgrading: PendingUpgrade | undefined;
+
+  constructor(options: BunGuardOptions) {
+    this.guard = new Guard<Request>('portcullis/bun', options, bunSockets);
+    const { metrics, monitor } = this.guard;
+    this.#meter =
+      metrics === undefined ? undefined : new FetchMeter(metrics, monitor === undefined);
+  }
+
+  /** A request, which may ask for a WebSocket. */
+  fetch(request: Request, server: RawServer, handle: () => unknown): unknown {
+    const { guard } = this;
+    const meter = this.#meter;
+    this.#wrap(server);
+    const isHandshake = asksForWebSocket(request);
+    const go = (): unknown =>
+      this.request(
+        request,
+        server,
+        isHandshake ? () => this.upgrade(request, server, handle) : handle,
+      );
+    const isUncounted =
+      meter === undefined ||
+      guard.page?.isFor(request) === true ||
+      guard.isExempt(request.method, request.url);
+    const result = isUncounted ? go() : meter.around(request, go);
+    return isHandshake ? this.#pacer.answer(result) : result;
+  }
+
+  /** A request, within the limits of requests: it is one until the host has upgraded it. */
+  request(request: Request, server: RawServer, handle: () => unknown): unknown {
+    const { requests, page } = this.guard;
+    if (page?.isFor(request) === true)
+      return page.fetch(request, server.requestIP(request)?.address ?? '');
+    return requests === undefined || this.guard.isExempt(request.method, request.url)
+      ? handle()
+      : withinLimits(requests, request, handle);
+  }
+
+  /** A handshake: admitted before the application's handler runs, or refused. */
+  upgrade(request: Request, server: RawServer, handle: () => unknown): unknown {
+    const { guard } = this;
+    const peer = server.requestIP(request)?.address ?? '';
+    const header = headerOf(request);
+    if (!guard.isAsync)
+      return this.#admitted(guard.admit(peer, header, request.url), request, handle);
+    return guard
+      .identify(request, peer, header, request.url)
+      .then((pending) => this.#admitted(pending, request, handle));
+  }
+
+  /** Runs the handler of an admitted handshake; the seat is free again unless a socket opens. */
+  #admitted(pending: PendingUpgrade, request: Request, handle: () => unknown): unknown {
+    if (pending.answer !== undefined) return markRefused(responseOf(pending.answer));
+    this.#pending.set(request, pending);
+    let result: unknown;
+    try {
+      result = handle();
+    } catch (error) {
+      pending.abandon();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(() => pending.abandon());
+    pending.abandon();
+    return result;
+  }
+
+  /** Makes `server.upgrade()` name the admission that its socket opens with. */
+  #wrap(server: RawServer): void {
+    if (this.#wrapped.has(server)) return;
+    this.#wrapped.add(server);
+    const upgrade = server.upgrade.bind(server);
+    server.upgrade = (request, ...rest) => {
+      const pending = this.#pending.get(request) ?? this.#lateUpgrade(request, server);
+      this.#upgrading = pending;
+      let isUpgraded = false;
+      try {
+        isUpgraded = upgrade(request, ...rest);
+        if (isUpgraded) unwatch(request);
+        return isUpgraded;
+      } finally {
+        this.#upgrading = undefined;
+        // No handler is around a late admission to give its seat back, and Bun throws for bad options.
+        if (!isUpgraded && !this.#pending.has(request)) pending?.abandon();
+      }
+    };
+  }
+
+  /** Judges a handshake that the application upgrades past its guarded handler. */
+  #lateUpgrade(request: Request, server: RawServer): PendingUpgrade | undefined {
+    if (!asksForWebSocket(request)) return undefined;
+    const peer = server.requestIP(request)?.address ?? '';
+    return this.guard.admitLate(peer, headerOf(request), request.url);
+  }
+
+  /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
+  open(socket: Socket): boolean {
+    // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
+    const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress);
+    this.#upgrading = undefined;
+    const connection = pending.open(randomUUID(), socket);
+    if (connection === undefined) return false;
+    try {
+      countSends(socket, connection, this.guard.openSockets.add(connection));
+      return true;
+    } catch (error) {
+      return this.failed(socket, error, connection);
+    }
+  }
+
+  /** Closes a socket whose opening failed. */
+  failed(socket: Socket, error: unknown, connection = socket[CONNECTION]): never {
+    connection?.close(1011, 'Internal error');
+    throw error;
+  }
+
+  /** Judges a message; `false` if no handler is to see it. */
+  message(socket: Socket, data: unknown): boolean {
+    const bytes = sizeOf(data);
+    const connection = socket[CONNECTION];
+    if (connection?.received(bytes) !== 'ok') return false;
+    if (this.guard.openSockets.admits(bytes)) return this.guard.jsonFilter.admits(data, connection);
+    socket[OPEN_SOCKET]?.refuseMessage();
+    return false;
+  }
+
+  /** A ping shows that the client is there, though it says nothing. */
+  ping(socket: Socket): void {
+    socket[CONNECTION]?.touch();
+  }
+
+  pong(socket: Socket): void {
+    socket[CONNECTION]?.touch();
+    socket[OPEN_SOCKET]?.ponged();
+  }
+
+  /** Gives the seat back; `false` for a socket that was refused by close code. */
+  close(socket: Socket, code: number, reason: string): boolean {
+    const connection = socket[CONNECTION];
+    if (connection === undefined) return false;
+    this.guard.manager.release(connection);
+    if (isTooLarge(code, reason)) socket[OPEN_SOCKET]?.wasTooLarge();
+    socket[OPEN_SOCKET]?.remove(code);
+    return true;
+  }
+}
+
+function headerOf(request: Request): (name: string) => string {
+  return (name) => request.headers.get(name) ?? '';
+}
+
+/**
+ * Wraps the application's handlers, which keep their `this`.
+ * Without rest parameters: an array for each message is work for the garbage collector.
+ */
+function guardedHandlers(
+  adapter: BunAdapter,
+  { open, message, ping, pong, close }: SocketHandlers,
+): Required<Omit<SocketHandlers, 'maxPayloadLength'>> {
+  return {
+    open(socket) {
+      if (!adapter.open(socket)) return undefined;
+      try {
+        const result = open?.call(this, socket);
+        return result instanceof Promise
+          ? result.catch((error: unknown) => adapter.failed(socket, error))
+          : result;
+      } catch (error) {
+        return adapter.failed(socket, error);
+      }
+    },
+    message(socket, data) {
+      return adapter.message(socket, data) ? message?.call(this, socket, data) : undefined;
+    },
+    ping(socket, data) {
+      adapter.ping(socket);
+      return ping?.call(this, socket, data);
+    },
+    pong(socket, data) {
+      adapter.pong(socket);
+      return pong?.call(this, socket, data);
+    },
+    close(socket, code, reason) {
+      return adapter.close(socket, code, reason)
+        ? close?.call(this, socket, code, reason)
+        : undefined;
+    },
+  };
+}
+
+/**
+ * Guards a bare `Bun.serve`: admits or refuses before the upgrade, counts messages and bytes both
+ * ways, closes the idle, gives seats back. `publish()` reaches subscribers without passing their
+ * sockets and is not counted.
+ *
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const guard = portcullis({ limits: { maxConnectionsPerIp: 10 } });
+ * Bun.serve({
+ *   fetch: guard.fetch((request, server) => (server.upgrade(request) ? undefined : new Response('Not a WebSocket', { status: 400 }))),
+ *   websocket: guard.websocket({ message: (ws, message) => void ws.send(message) }),
+ * });
+ */
+export function portcullis(options: BunGuardOptions): BunGuard {
+  requireBun('portcullis/bun');
+  const adapter = new BunAdapter(options);
+  const { guard } = adapter;
+  return {
+    manager: guard.manager,
+    page: guard.page,
+    snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
+    drainable: (server) => bunDrainable('bun', guard, () => server as BunServer),
+    fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
+      const own = handler as unknown as FetchHandler;
+      const guarded: FetchHandler = function (request, server) {
+        return adapter.fetch(request, server, () => own.call(this, request, server));
+      };
+      return guarded as unknown as F;
+    },
+    websocket<H extends object>(handlers: H): H {
+      const given = handlers as SocketHandlers;
+      // Bun refuses a larger message before it has arrived whole.
+      const maxBytes = Math.min(
+        given.maxPayloadLength ?? Infinity,
+        guard.openSockets.maxMessageSize,
+      );
+      const limit = maxBytes === Infinity ? {} : { maxPayloadLength: Math.max(1, maxBytes) };
+      return { ...handlers, ...guardedHandlers(adapter, given), ...limit };
+    },
+  };
+}
+
+/** The connection behind a socket of a guarded server, or `undefined` if it was refused. */
+export function connectionOf(ws: object): ManagedConnection | undefined {
+  return (ws as GuardedSocket)[CONNECTION];
+}

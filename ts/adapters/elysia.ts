@@ -1,0 +1,335 @@
+/** Elysia on Bun: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
+import { Elysia } from 'elysia';
+import { PortcullisError } from '../base/errors.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import { Guard, type GuardStats } from '../guard/guard.js';
+import type { GuardOptions } from '../guard/options.js';
+import type { PendingUpgrade } from '../guard/upgrade.js';
+import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
+import { FetchMeter } from '../metrics/meters.js';
+import type { LivePage } from '../page/live-page.js';
+import type { Drainable } from '../shutdown/drainable.js';
+import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
+import { bunSockets } from './bun-sockets.js';
+import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { RefusalPacer } from './refusal-pacer.js';
+import { CONNECTION, type GuardedSocket } from './socket.js';
+
+/** Options of the plugin. */
+export type ElysiaGuardOptions = GuardOptions<Request>;
+
+/** The guard, which routes see as `portcullis`. */
+export interface ElysiaGuard {
+  /** The manager behind the plugin; with several plugins in one app, that of the first. */
+  readonly manager: ConnectionManager;
+  /** The page, if the option `page` asks for one. */
+  readonly page: LivePage | undefined;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
+  /** The app, for a `GracefulShutdown` to drain. */
+  drainable(app: StoppableApp): Drainable;
+}
+
+/** An Elysia app, as far as a shutdown needs it. */
+export interface StoppableApp {
+  readonly server: object | null;
+  stop(closeActiveConnections?: boolean): unknown;
+}
+
+/** Bun's server, as far as it is used here. */
+interface RawServer {
+  requestIP(request: Request): { readonly address: string } | null;
+  upgrade(request: Request, options?: { data?: RouteData }): boolean;
+}
+
+/** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
+const SHORTEST_ORIGIN = 7;
+
+/** Runs `handle` for a request, within the limits. Upgrades pass it too. */
+type Around = (request: Request, handle: () => unknown) => unknown;
+
+/** Hands Elysia's events to the guard; its methods are named after them. */
+class ElysiaAdapter {
+  readonly #guard: Guard<Request>;
+  readonly #around: Around | undefined;
+  readonly #meter: FetchMeter | undefined;
+  readonly #guardRoute: (pending: PendingUpgrade, data: RouteData) => void;
+  readonly #pacer = new RefusalPacer();
+  readonly #wrapped = new WeakSet<object>();
+  #listening: RawServer | undefined;
+  /**
+   * Key of a request's admission: on the request, since every garbage collection visits the entries
+   * of a weak map; of this adapter alone, since an app may have two guards.
+   */
+  readonly #key = Symbol('portcullis.pendingUpgrade');
+
+  constructor(guard: Guard<Request>, limits: Around | undefined) {
+    this.#guard = guard;
+    this.#guardRoute = guardRoutes(guard);
+    const meter =
+      guard.metrics === undefined
+        ? undefined
+        : new FetchMeter(guard.metrics, guard.monitor === undefined);
+    this.#meter = meter;
+    this.#around =
+      meter === undefined
+        ? limits
+        : (request, handle) =>
+            meter.around(request, limits === undefined ? handle : () => limits(request, handle));
+  }
+
+  /** True if the adapter has to know which route serves a request. */
+  get watchesRoutes(): boolean {
+    return this.#guard.monitor !== undefined || this.#meter !== undefined;
+  }
+
+  #pendingOf(request: Request): { [key: symbol]: PendingUpgrade | undefined } {
+    return request as unknown as { [key: symbol]: PendingUpgrade | undefined };
+  }
+
+  /** A server that listens: its `upgrade()` is the guard's from now on. */
+  start(server: object): void {
+    if (this.#listening === server) return;
+    this.#listening = server as RawServer;
+    this.#wrap(this.#listening);
+  }
+
+  /** A request, which may ask for a WebSocket. */
+  request(request: Request, handle: (request: Request) => unknown): unknown {
+    const { page } = this.#guard;
+    if (page?.isFor(request) === true)
+      return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
+    if (!asksForWebSocket(request)) return this.#within(request, () => handle(request));
+    return this.#pacer.answer(this.#within(request, () => this.upgrade(request, handle)));
+  }
+
+  #within(request: Request, handle: () => unknown): unknown {
+    const around = this.#around;
+    return around === undefined || this.#isExempt(request) ? handle() : around(request, handle);
+  }
+
+  /**
+   * True if no limit holds a request. Bun leaves the URL of a request without a valid `Host` relative, and
+   * Elysia takes the path of such a URL from a later slash: `/healthz?ab/users` is `/users` to its router.
+   */
+  #isExempt({ method, url }: Request): boolean {
+    const isMisread = url.startsWith('/') && url.indexOf('/', SHORTEST_ORIGIN) !== -1;
+    return !isMisread && this.#guard.isExempt(method, url);
+  }
+
+  /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
+  upgrade(request: Request, handle: (request: Request) => unknown): unknown {
+    const abandon = (): void => void this.#pendingOf(request)[this.#key]?.abandon();
+    let result: unknown;
+    try {
+      result = handle(request);
+    } catch (error) {
+      abandon();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(abandon);
+    abandon();
+    return result;
+  }
+
+  /** The route of a request, once Elysia has found it. */
+  transform(request: Request, route: string): void {
+    const { monitor } = this.#guard;
+    monitor?.mark(monitor.label(`${request.method} ${route}`));
+    this.#meter?.found(request, route, request.method);
+  }
+
+  /** Admits a handshake before its route runs; a promise where the guard has to wait. */
+  beforeHandle(request: Request, given: object): undefined | Promise<undefined> {
+    const server = given as RawServer;
+    const guard = this.#guard;
+    this.#wrap(server);
+    const peer = server.requestIP(request)?.address ?? '';
+    const header = headerOf(request);
+    if (!guard.isAsync) return this.#answer(guard.admit(peer, header, request.url), request);
+    return guard
+      .identify(request, peer, header, request.url)
+      .then((pending) => this.#answer(pending, request));
+  }
+
+  /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
+  #answer(pending: PendingUpgrade, request: Request): undefined {
+    if (pending.answer === undefined) {
+      this.#pendingOf(request)[this.#key] = pending;
+      return undefined;
+    }
+    this.#meter?.drop(request);
+    return responseOf(pending.answer) as unknown as undefined;
+  }
+
+  /**
+   * Makes `server.upgrade()` hand the route's handlers to the guard. Elysia upgrades with the
+   * server's own method, offers no hook there, and defines `context.server` so that no other server
+   * can take its place.
+   */
+  #wrap(server: RawServer): void {
+    if (this.#wrapped.has(server)) return;
+    this.#wrapped.add(server);
+    const upgrade = server.upgrade.bind(server);
+    server.upgrade = (request, given) => {
+      // A route that was registered before the plugin, and a handler that upgrades another request than its
+      // own, have no admission yet: they are judged now, and can only be refused by close code.
+      const pending =
+        this.#pendingOf(request)[this.#key] ??
+        this.#guard.admitLate(
+          server.requestIP(request)?.address ?? '',
+          headerOf(request),
+          request.url,
+        );
+      const data = given?.data ?? {};
+      this.#guardRoute(pending, data);
+      let isUpgraded = false;
+      try {
+        isUpgraded = upgrade(request, { ...given, data });
+      } finally {
+        // Bun throws for bad options.
+        if (!isUpgraded) pending.abandon();
+      }
+      if (isUpgraded) {
+        // A WebSocket is no request, whatever response Elysia gives to its own.
+        this.#meter?.drop(request);
+        // Elysia keeps the request as long as the socket.
+        this.#pendingOf(request)[this.#key] = undefined;
+        unwatch(request);
+      }
+      return isUpgraded;
+    };
+  }
+}
+
+function headerOf(request: Request): (name: string) => string {
+  return (name) => request.headers.get(name) ?? '';
+}
+
+/**
+ * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
+ * subscribers without passing their sockets and is not counted.
+ *
+ * Use it before the routes, and not as a promise: routes registered earlier have no hook before the upgrade.
+ * Their clients are judged when they upgrade and can only be refused by close code; where `identify` or fetched
+ * keys have to be waited for, they are closed with 1008.
+ *
+ * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * new Elysia()
+ *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
+ *   .ws('/ws', { message: (ws, message) => void ws.send(message) })
+ *   .get('/stats', ({ portcullis }) => portcullis.manager.snapshot())
+ *   .listen(3000);
+ */
+export function portcullis(options: ElysiaGuardOptions) {
+  requireBun('portcullis/elysia');
+  const guard = new Guard<Request>('portcullis/elysia', options, bunSockets);
+  const { requests } = guard;
+  return pluginOf(
+    guard,
+    requests === undefined
+      ? undefined
+      : (request, handle) => withinLimits(requests, request, handle),
+  );
+}
+
+let instances = 0;
+
+/**
+ * Makes the plugin of a guard.
+ * @param limits runs every request, upgrades included
+ * @internal
+ */
+export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
+  const adapter = new ElysiaAdapter(guard, limits);
+  const decorator: ElysiaGuard = Object.freeze({
+    manager: guard.manager,
+    page: guard.page,
+    snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
+    drainable: (app: StoppableApp) =>
+      bunDrainable(
+        'elysia',
+        guard,
+        () => app.server as BunServer | null,
+        async () => void (app.server === null || (await app.stop(true))),
+      ),
+  });
+  // Elysia compares the seed as JSON, in which two sets of options can be the same.
+  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate(
+    'portcullis',
+    decorator,
+  );
+  const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
+    adapter.request(request, handle);
+  plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
+  // Elysia parses the source of hooks to see which fields of the context they use: the hooks name
+  // them literally and never pass the context on.
+  if (adapter.watchesRoutes) {
+    plugin.onTransform({ as: 'global' }, (context) => {
+      const { request, route } = context;
+      adapter.transform(request, route);
+    });
+  }
+  // A plugin that is given as a promise registers after the server listens: then no `start` event
+  // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
+  plugin.onRequest((context) => {
+    const { server } = context;
+    if (server) adapter.start(server);
+  });
+  const isForGuard = (request: Request, server: object | null): server is object =>
+    server !== null && asksForWebSocket(request);
+  // Elysia awaits a hook that is declared `async`, and no other.
+  const guarded = guard.isAsync
+    ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
+        const { request, server } = context;
+        return isForGuard(request, server)
+          ? await adapter.beforeHandle(request, server)
+          : undefined;
+      })
+    : plugin.onBeforeHandle({ as: 'global' }, (context) => {
+        const { request, server } = context;
+        return isForGuard(request, server)
+          ? (adapter.beforeHandle(request, server) as undefined)
+          : undefined;
+      });
+  guarded.onStart((app) => {
+    // Without AOT compilation Elysia silently skips `wrap` and `beforeHandle`: refuse to start.
+    if ((app as { config?: { aot?: boolean } }).config?.aot === false) {
+      void app.server?.stop(true);
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false',
+        { field: 'aot' },
+      );
+    }
+    if (app.server) adapter.start(app.server);
+  });
+  return guarded;
+}
+
+/**
+ * The connection behind a route's `ws`, or `undefined` once it is refused.
+ * @example
+ * message(ws, message) {
+ *   connectionOf(ws)?.bindUser(message.user);
+ * }
+ */
+export function connectionOf(ws: object): ManagedConnection | undefined {
+  const raw = 'raw' in ws && typeof ws.raw === 'object' && ws.raw !== null ? ws.raw : ws;
+  return (raw as GuardedSocket)[CONNECTION];
+}

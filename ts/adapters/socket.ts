@@ -1,0 +1,28 @@
+/** State that adapters keep on a host's socket, and the size of its messages. */
+import type { ManagedConnection } from '../connections/connection.js';
+import type { OpenSocket } from '../connections/open-socket.js';
+
+/**
+ * Key of a socket's connection. An own property takes 2 to 5 ns to read on Bun's sockets, an entry
+ * of a `WeakMap` 4 to 6 ns.
+ * @internal
+ */
+export const CONNECTION = Symbol('portcullis.connection');
+/** Key of a socket's entry among the open sockets of its guard. @internal */
+export const OPEN_SOCKET = Symbol('portcullis.openSocket');
+
+/** A socket with the state of its guard. @internal */
+export interface GuardedSocket {
+  [CONNECTION]?: ManagedConnection;
+  [OPEN_SOCKET]?: OpenSocket;
+}
+
+/** Returns the bytes of a message; text counts as UTF-8. @internal */
+export function sizeOf(data: unknown): number {
+  if (typeof data === 'string') return Buffer.byteLength(data);
+  if (data instanceof Uint8Array) return data.byteLength;
+  if (typeof data !== 'object' || data === null) return 0;
+  if ('byteLength' in data && typeof data.byteLength === 'number') return data.byteLength;
+  if (Array.isArray(data)) return data.reduce((sum: number, part) => sum + sizeOf(part), 0);
+  return 'size' in data && typeof data.size === 'number' ? data.size : 0;
+}

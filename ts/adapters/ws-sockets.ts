@@ -1,0 +1,113 @@
+/** Sockets of `ws`: pings, the size limit, and counting messages both ways. */
+import type { IncomingMessage } from 'node:http';
+import type { WebSocket, WebSocketServer } from 'ws';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
+import type { Guard } from '../guard/guard.js';
+import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
+
+/** A socket of `ws` with the state of its guard. @internal */
+export type GuardedWs = WebSocket & GuardedSocket;
+
+const ignore = (): void => undefined;
+
+/** `ws` reports a close when the peer has answered or is gone. @internal */
+export const wsSockets: SocketHost = {
+  ping: (socket) => (socket as WebSocket).ping(undefined, undefined, ignore),
+  buffered: (socket) => (socket as WebSocket).bufferedAmount,
+  publishes: false,
+  waitsForAnswer: true,
+};
+
+/**
+ * Makes `ws` refuse messages above `maxBytes` with 1009, before they have arrived whole. A
+ * `maxPayload` of 0 is no limit to `ws`.
+ * @internal
+ */
+export function limitMessages(webSocketServer: WebSocketServer, maxBytes: number): void {
+  const { options } = webSocketServer;
+  const own = options.maxPayload ?? 0;
+  if (maxBytes !== Infinity && (own === 0 || own > maxBytes)) {
+    options.maxPayload = Math.max(1, maxBytes);
+  }
+}
+
+const OPEN = 1;
+
+type Send = (this: WebSocket, data: unknown, ...rest: unknown[]) => void;
+type Emit = (this: WebSocket, event: string | symbol, ...args: unknown[]) => boolean;
+
+/**
+ * Makes sockets count both ways, before the application can listen to them. All sockets share two
+ * functions: two closures for each cost memory, and calls that the engine cannot predict.
+ * @internal
+ */
+export class TrafficCounter {
+  readonly #guard: Guard<IncomingMessage>;
+  // One pair for each class of sockets: a process may have two copies of `ws`.
+  readonly #sends = new WeakMap<Send, Send>();
+  readonly #emits = new WeakMap<Emit, Emit>();
+
+  constructor(guard: Guard<IncomingMessage>) {
+    this.#guard = guard;
+  }
+
+  /** Counts the messages of `socket` from now on. */
+  follow(socket: GuardedWs, openSocket: OpenSocket): void {
+    socket[OPEN_SOCKET] = openSocket;
+    const { send, emit } = socket as unknown as { send: Send; emit: Emit };
+    Object.assign(socket, { send: this.#sendOver(send), emit: this.#emitOver(emit) });
+  }
+
+  #sendOver(send: Send): Send {
+    const known = this.#sends.get(send);
+    if (known !== undefined) return known;
+    const sent = (socket: GuardedWs, data: unknown): void => this.#sent(socket, data);
+    const counted: Send = function (this: GuardedWs, data) {
+      Reflect.apply(send, this, arguments);
+      sent(this, data);
+    };
+    this.#sends.set(send, counted);
+    return counted;
+  }
+
+  // Without rest and spread: an array for each message is most of the garbage at ten thousand connections.
+  #emitOver(emit: Emit): Emit {
+    const known = this.#emits.get(emit);
+    if (known !== undefined) return known;
+    const admits = (socket: GuardedWs, connection: ManagedConnection, data: unknown): boolean =>
+      this.#admits(socket, connection, data);
+    const counted: Emit = function (this: GuardedWs, event) {
+      const connection = this[CONNECTION];
+      if (connection !== undefined) {
+        if (event === 'message') {
+          if (!admits(this, connection, arguments[1])) return false;
+        } else if (event === 'ping' || event === 'pong') {
+          // A client that answers is there, though it says nothing.
+          connection.touch();
+          if (event === 'pong') this[OPEN_SOCKET]?.ponged();
+        }
+      }
+      return Reflect.apply(emit, this, arguments);
+    };
+    this.#emits.set(emit, counted);
+    return counted;
+  }
+
+  #sent(socket: GuardedWs, data: unknown): void {
+    const connection = socket[CONNECTION];
+    if (socket.readyState !== OPEN || connection === undefined) return;
+    connection.sent(typeof data === 'number' ? String(data).length : sizeOf(data));
+    if (socket.bufferedAmount > this.#guard.openSockets.watermark) socket[OPEN_SOCKET]?.sent();
+  }
+
+  /** Judges a message; `false` if no handler is to see it. */
+  #admits(socket: GuardedWs, connection: ManagedConnection, data: unknown): boolean {
+    const bytes = sizeOf(data);
+    if (connection.received(bytes) !== 'ok') return false;
+    const { openSockets, jsonFilter } = this.#guard;
+    if (openSockets.admits(bytes)) return jsonFilter.admits(data, connection);
+    socket[OPEN_SOCKET]?.refuseMessage();
+    return false;
+  }
+}

@@ -1,0 +1,292 @@
+/** `ws` servers on a Node `http` server: handshakes before the upgrade, sockets after it. */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { WebSocket, WebSocketServer } from 'ws';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import { Guard, type GuardStats } from '../guard/guard.js';
+import type { GuardOptions } from '../guard/options.js';
+import type { PendingUpgrade } from '../guard/upgrade.js';
+import { type Answer, answerWith } from '../http/answer.js';
+import { isHandshake } from '../http/handshake.js';
+import { guardHandler, httpDrainable } from '../http/node.js';
+import { nodeMeter } from '../metrics/meters.js';
+import type { LivePage } from '../page/live-page.js';
+import type { Drainable } from '../shutdown/drainable.js';
+import { CONNECTION, OPEN_SOCKET } from './socket.js';
+import { type GuardedWs, limitMessages, TrafficCounter, wsSockets } from './ws-sockets.js';
+
+/** Options of the guard. */
+export type WsGuardOptions = GuardOptions<IncomingMessage>;
+
+/** Guards `ws` servers. */
+export interface WsGuard {
+  /** The manager behind the guard. */
+  readonly manager: ConnectionManager;
+  /**
+   * Lets the HTTP server's upgrades in. `webSocketServer` is made with `{ noServer: true }` and emits
+   * `connection` for those that were admitted.
+   * @returns a function that detaches it again
+   */
+  attach(server: Server, webSocketServer: WebSocketServer): () => void;
+  /** Handles one `upgrade` event, for servers that route upgrades themselves. */
+  handleUpgrade(
+    webSocketServer: WebSocketServer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void;
+  /** The page, if the option `page` asks for one; `request` serves it. */
+  readonly page: LivePage | undefined;
+  /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
+  request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
+  /** Counts of requests, WebSockets, denials and invalid messages. */
+  snapshot(): GuardStats;
+  /**
+   * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
+   * timers stay open. May be called again.
+   */
+  close(): void;
+  [Symbol.dispose](): void;
+  /** The server, for a `GracefulShutdown` to drain. Call it before the server listens, so that it knows every socket. */
+  drainable(server: Server): Drainable;
+}
+
+type RequestHandler = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+/** Answer to an upgrade to another protocol than WebSocket: it takes no seat. */
+const NO_HANDSHAKE = answerWith(400, {
+  code: 'no_websocket_handshake',
+  message: 'Not a WebSocket handshake',
+});
+
+const STATUS_TEXTS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+};
+
+function headerOf(request: IncomingMessage): (name: string) => string {
+  return (name) => {
+    const value = request.headers[name];
+    return Array.isArray(value) ? value.join(', ') : (value ?? '');
+  };
+}
+
+/** Answers a handshake with a refusal, and ends its socket. */
+function refuse(socket: Duplex, { status, headers, body }: Answer): void {
+  const lines = Object.entries({ ...headers, connection: 'close' }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
+  socket.once('finish', () => socket.destroy());
+  socket.end(`HTTP/1.1 ${status} ${STATUS_TEXTS[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
+}
+
+/** Hands the events of `http` and `ws` to the guard; its methods are named after them. */
+class WsAdapter {
+  readonly guard: Guard<IncomingMessage>;
+  readonly #traffic: TrafficCounter;
+  readonly #countRequest:
+    ((request: IncomingMessage, response: ServerResponse) => void) | undefined;
+  /** The listener of every socket's `close`: one function for each of ten thousand sockets is work for the garbage collector. */
+  readonly #onClose: (this: GuardedWs, code: number) => void;
+
+  constructor(options: WsGuardOptions) {
+    const guard = new Guard<IncomingMessage>('portcullis/ws', options, wsSockets);
+    this.guard = guard;
+    this.#traffic = new TrafficCounter(guard);
+    this.#onClose = function (code) {
+      if (this[CONNECTION] !== undefined) guard.manager.release(this[CONNECTION]);
+      this[OPEN_SOCKET]?.remove(code);
+    };
+    const isUncounted = ({ method, url }: IncomingMessage): boolean =>
+      guard.page?.owns(url ?? '') === true || guard.isExempt(method, url);
+    this.#countRequest =
+      guard.metrics === undefined
+        ? undefined
+        : nodeMeter(guard.metrics, guard.monitor === undefined, isUncounted);
+  }
+
+  get manager(): ConnectionManager {
+    return this.guard.manager;
+  }
+
+  get page(): LivePage | undefined {
+    return this.guard.page;
+  }
+
+  attach(server: Server, webSocketServer: WebSocketServer): () => void {
+    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+      // Another protocol, such as h2c, belongs to another listener, if there is one.
+      const isOthers =
+        !isHandshake(request.method, request.headers.upgrade) &&
+        server.listenerCount('upgrade') > 1;
+      if (!isOthers) this.handleUpgrade(webSocketServer, request, socket, head);
+      // A listener that ignores the protocol handles no error: a reset by the client would end the process.
+      else socket.on('error', () => socket.destroy());
+    };
+    const countRequest = this.#countRequest;
+    server.on('upgrade', onUpgrade);
+    if (countRequest !== undefined) server.prependListener('request', countRequest);
+    return () => {
+      server.off('upgrade', onUpgrade);
+      if (countRequest !== undefined) server.off('request', countRequest);
+    };
+  }
+
+  request<H extends RequestHandler>(handler: H): H {
+    const guard = this.guard;
+    const { requests, page } = guard;
+    const countRequest = this.#countRequest;
+    if (requests === undefined && page === undefined && countRequest === undefined) return handler;
+    const limited = requests === undefined ? handler : guardHandler(requests, handler);
+    const guarded = function (
+      this: unknown,
+      request: IncomingMessage,
+      response: ServerResponse,
+    ): unknown {
+      if (page?.handle(request, response) === true) return true;
+      if (guard.isExempt(request.method, request.url)) return handler.call(this, request, response);
+      // Counts here for servers that route upgrades themselves and are not attached.
+      countRequest?.(request, response);
+      return limited.call(this, request, response);
+    };
+    return guarded as H;
+  }
+
+  handleUpgrade(
+    webSocketServer: WebSocketServer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void {
+    const guard = this.guard;
+    // An unhandled `error` event, such as a reset before the upgrade, would end the process.
+    socket.on('error', () => socket.destroy());
+    if (!isHandshake(request.method, request.headers.upgrade)) return refuse(socket, NO_HANDSHAKE);
+    const peer = request.socket.remoteAddress ?? '';
+    const header = headerOf(request);
+    const url = request.url ?? '';
+    const upgrade = (pending: PendingUpgrade): void =>
+      this.#upgrade(pending, webSocketServer, request, socket, head);
+    if (!guard.isAsync) return upgrade(guard.admit(peer, header, url));
+    // A client that ends its side while it waits has gone; `ws` would notice only later.
+    const onEnd = (): void => void socket.destroy();
+    socket.once('end', onEnd);
+    void guard.identify(request, peer, header, url, socket).then((pending) => {
+      socket.off('end', onEnd);
+      upgrade(pending);
+    });
+  }
+
+  /** Completes the handshake of an admitted client, or refuses it. */
+  #upgrade(
+    pending: PendingUpgrade,
+    webSocketServer: WebSocketServer,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void {
+    if (pending.answer !== undefined) return refuse(socket, pending.answer);
+    // A handshake that fails closes its socket, and its seat is free again.
+    const abandon = (): void => void pending.abandon();
+    socket.once('close', abandon);
+    if (socket.destroyed) return abandon();
+    limitMessages(webSocketServer, this.guard.openSockets.maxMessageSize);
+    const onOpen = (ws: WebSocket): void => {
+      const isSeated = this.#open(ws, pending);
+      socket.off('close', abandon);
+      if (isSeated) this.#announce(ws, webSocketServer, request);
+    };
+    try {
+      webSocketServer.handleUpgrade(request, socket, head, onOpen);
+    } catch (error) {
+      // Thrown by the application's own `ws` options or listeners: rethrow, as `ws` alone would.
+      if (pending.abandon()) socket.destroy();
+      throw error;
+    }
+  }
+
+  /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
+  #open(ws: GuardedWs, pending: PendingUpgrade): boolean {
+    // An unhandled `error` event, such as a bad frame, would end the process.
+    ws.on('error', onSocketError);
+    const connection = pending.open(randomUUID(), ws);
+    if (connection === undefined) return false;
+    ws[CONNECTION] = connection;
+    ws.on('close', this.#onClose);
+    return true;
+  }
+
+  /** Hands a seated socket to the application. */
+  #announce(ws: GuardedWs, webSocketServer: WebSocketServer, request: IncomingMessage): void {
+    const connection = ws[CONNECTION]!;
+    try {
+      this.#traffic.follow(ws, this.guard.openSockets.add(connection));
+      webSocketServer.emit('connection', ws, request);
+    } catch (error) {
+      connection.close(1011, 'Internal error');
+      throw error;
+    }
+  }
+
+  drainable(server: Server): Drainable {
+    const guard = this.guard;
+    const http = httpDrainable(server, guard.requests);
+    return {
+      ...http,
+      name: 'http',
+      drain() {
+        guard.drain();
+        http.drain();
+      },
+      sockets: () => guard.openSockets,
+      watchSockets: (watcher) => guard.openSockets.watch(watcher),
+      stop: () => guard.manager.close(),
+    };
+  }
+}
+
+function onSocketError(this: GuardedWs, error: NodeJS.ErrnoException): void {
+  if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this[OPEN_SOCKET]?.wasTooLarge();
+}
+
+/**
+ * Guards `ws` servers on a Node `http` server: admits or refuses before the upgrade, counts messages
+ * and bytes both ways, closes the idle, gives seats back. Handlers stay as they are.
+ *
+ * A client over the limit of its address or user gets 429, one that comes to a full or draining
+ * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @example
+ * const server = createServer();
+ * const webSocketServer = new WebSocketServer({ noServer: true });
+ * portcullis({ limits: { maxConnectionsPerIp: 10 } }).attach(server, webSocketServer);
+ * webSocketServer.on('connection', (ws) => ws.on('message', (data) => ws.send(data)));
+ */
+export function portcullis(options: WsGuardOptions): WsGuard {
+  const adapter = new WsAdapter(options);
+  const { guard } = adapter;
+  return {
+    manager: guard.manager,
+    page: guard.page,
+    snapshot: () => guard.snapshot(),
+    close: () => guard.close(),
+    [Symbol.dispose]: () => guard.close(),
+    attach: (server, webSocketServer) => adapter.attach(server, webSocketServer),
+    handleUpgrade: (webSocketServer, request, socket, head) =>
+      adapter.handleUpgrade(webSocketServer, request, socket, head),
+    request: (handler) => adapter.request(handler),
+    drainable: (server) => adapter.drainable(server),
+  };
+}
+
+/** The connection behind a socket of a guarded server. */
+export function connectionOf(ws: WebSocket): ManagedConnection | undefined {
+  return (ws as GuardedWs)[CONNECTION];
+}

@@ -1,0 +1,178 @@
+/**
+ * Codes of the errors that this package throws. A code is stable; the text of its message is not.
+ */
+export type ErrorCode =
+  | 'ERR_INVALID_ARG_TYPE'
+  | 'ERR_OUT_OF_RANGE'
+  | 'ERR_UNKNOWN_OPTION'
+  | 'ERR_LIMITS_CONFLICT'
+  | 'ERR_CLOSED'
+  | 'ERR_TOO_MANY_TIMERS'
+  | 'ERR_TIMER_LEAK'
+  | 'ERR_TIMEOUT'
+  | 'ERR_UNSUPPORTED'
+  | 'ERR_DUPLICATE_NAME'
+  | 'ERR_UNKNOWN_NAME'
+  | 'ERR_NEXT_CALLED_TWICE'
+  | 'ERR_MIDDLEWARE_TIMEOUT'
+  | 'ERR_INVALID_KEY'
+  | 'ERR_JWKS'
+  | 'ERR_TOO_MANY_REVOCATIONS'
+  | 'ERR_IDENTIFY_TIMEOUT'
+  | 'ERR_UNAUTHORIZED'
+  | 'ERR_NO_RESPONSE'
+  | 'ERR_RUNTIME_TOO_OLD'
+  | 'ERR_PLATFORM_UNSUPPORTED'
+  | 'ERR_ADDON_MISSING'
+  | 'ERR_ADDON_UNUSABLE'
+  | 'ERR_INTERNAL';
+
+/** Fields of a `PortcullisError` besides its code and message. */
+export interface ErrorDetails {
+  /** Name of the option or argument at fault. */
+  readonly field?: string;
+  /** The value at fault, shortened. Never a secret. */
+  readonly value?: string;
+  /** Description of the allowed values. */
+  readonly allowed?: string;
+}
+
+/**
+ * Reports a mistake of the caller. Outcomes, such as a refused connection, are values and are never
+ * thrown.
+ *
+ * An error about a type or an unknown option is also a `TypeError`, an error about a range also a
+ * `RangeError`. `instanceof PortcullisError` is true for all of them.
+ *
+ * @example
+ * try {
+ *   new ConnectionManager({ maxConnectionsPerIp: -1 }, timers);
+ * } catch (error) {
+ *   if (error instanceof PortcullisError) console.error(error.code, error.field, error.allowed);
+ * }
+ */
+export class PortcullisError extends Error {
+  override readonly name = 'PortcullisError';
+  /** Stable code, such as `ERR_OUT_OF_RANGE`. */
+  readonly code: ErrorCode;
+  /** Name of the option or argument at fault. */
+  readonly field: string | undefined;
+  /** The value at fault, shortened. Never a secret. */
+  readonly value: string | undefined;
+  /** Description of the allowed values. */
+  readonly allowed: string | undefined;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message);
+    this.code = code;
+    this.field = details.field;
+    this.value = details.value;
+    this.allowed = details.allowed;
+  }
+
+  /** True also for the errors of this package that are a `TypeError` or a `RangeError`. */
+  static [Symbol.hasInstance](value: unknown): boolean {
+    if (
+      this === PortcullisError &&
+      (value instanceof ArgumentTypeError || value instanceof ArgumentRangeError)
+    )
+      return true;
+    return Function.prototype[Symbol.hasInstance].call(this, value);
+  }
+}
+
+/** A `PortcullisError` about a type or an unknown option. @internal */
+export class ArgumentTypeError extends TypeError implements PortcullisError {
+  override readonly name = 'PortcullisError';
+  readonly field: string | undefined;
+  readonly value: string | undefined;
+  readonly allowed: string | undefined;
+
+  constructor(
+    readonly code: 'ERR_INVALID_ARG_TYPE' | 'ERR_UNKNOWN_OPTION',
+    message: string,
+    { field, value, allowed }: ErrorDetails = {},
+  ) {
+    super(message);
+    this.field = field;
+    this.value = value;
+    this.allowed = allowed;
+  }
+}
+
+/** A `PortcullisError` about a range. @internal */
+export class ArgumentRangeError extends RangeError implements PortcullisError {
+  override readonly name = 'PortcullisError';
+  readonly code = 'ERR_OUT_OF_RANGE';
+  readonly field: string | undefined;
+  readonly value: string | undefined;
+  readonly allowed: string | undefined;
+
+  constructor(message: string, { field, value, allowed }: ErrorDetails = {}) {
+    super(message);
+    this.field = field;
+    this.value = value;
+    this.allowed = allowed;
+  }
+}
+
+/**
+ * Refuses a client with 401 and a challenge when `identify` throws it. Any other error refuses the
+ * client with 500.
+ *
+ * @example
+ * identify: (request) => {
+ *   const user = sessions.get(request.headers.get('cookie') ?? '');
+ *   if (user === undefined) throw new UnauthorizedError('no_session');
+ *   return user;
+ * }
+ */
+export class UnauthorizedError extends Error {
+  override readonly name = 'UnauthorizedError';
+  /** Stable code. */
+  readonly code = 'ERR_UNAUTHORIZED';
+  /** Reason that the client gets: `error_description` of the challenge and `reason` of the body. */
+  readonly reason: string;
+
+  /**
+   * @param reason a word such as `expired`: 1 to 64 letters, digits, `_`, `-` and `.`; any other
+   * text becomes `invalid_token`. Never a part of the token
+   */
+  constructor(reason = 'invalid_token') {
+    super(`unauthorized: ${reason}`);
+    this.reason = /^[\w.-]{1,64}$/.test(reason) ? reason : 'invalid_token';
+  }
+}
+
+/**
+ * Returns a short text of a value for messages. A string is quoted and cut after 40 characters; an
+ * object is named by its kind alone.
+ * @internal
+ */
+export function describe(value: unknown): string {
+  if (typeof value === 'string')
+    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null)
+    return Array.isArray(value) ? 'an array' : 'an object';
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
+/** Returns the error for a value of the wrong type. @internal */
+export function wrongType(field: string, value: unknown, allowed: string): PortcullisError {
+  const got = describe(value);
+  return new ArgumentTypeError('ERR_INVALID_ARG_TYPE', `${field} must be ${allowed}, got ${got}`, {
+    field,
+    value: got,
+    allowed,
+  });
+}
+
+/** Returns the error for a value outside of its range. @internal */
+export function outOfRange(field: string, value: unknown, allowed: string): PortcullisError {
+  const got = describe(value);
+  return new ArgumentRangeError(`${field} must be ${allowed}, got ${got}`, {
+    field,
+    value: got,
+    allowed,
+  });
+}

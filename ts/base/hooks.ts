@@ -1,0 +1,55 @@
+/**
+ * Hooks: functions of the application that this package calls. Many run because of a client's
+ * action, so a hook that fails must not end the server.
+ */
+
+/**
+ * Runs hooks. The first error of each hook becomes a process warning, with the error as its
+ * `cause`.
+ * @internal
+ */
+export class Hooks {
+  readonly #warned = new Set<string>();
+
+  /** Runs `hook`. Catches its error, and the rejection of a promise that it returns. */
+  run(name: string, hook: () => unknown): void {
+    try {
+      const result = hook();
+      // Not `instanceof Promise`: async functions return the engine's own promises, even where the
+      // global `Promise` was replaced.
+      if (isThenable(result)) void this.#settled(name, result);
+    } catch (error) {
+      this.#warn(name, error);
+    }
+  }
+
+  async #settled(name: string, result: PromiseLike<unknown>): Promise<void> {
+    try {
+      await result;
+    } catch (error) {
+      this.#warn(name, error);
+    }
+  }
+
+  #warn(name: string, cause: unknown): void {
+    if (this.#warned.has(name)) return;
+    this.#warned.add(name);
+    // Warnings get into logs: the text of the application's error may hold a secret.
+    const warning = new Error(
+      `${name} failed; process.on('warning') gets the error as its cause. Further errors of this hook are not reported`,
+      { cause },
+    );
+    process.emitWarning(
+      Object.assign(warning, { name: 'PortcullisWarning', code: 'PORTCULLIS_HOOK_ERROR' }),
+    );
+  }
+}
+
+/** Whether `await` would wait for a value: it has a method `then`. @internal */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    (typeof value === 'object' || typeof value === 'function') &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}

@@ -1,0 +1,82 @@
+/** Checks that options of all classes share. */
+import { outOfRange, ArgumentTypeError, describe, wrongType } from './errors.js';
+
+/** The longest time of a limit or option, ms. @internal */
+export const TIME_MAX_MS = 2 ** 30;
+
+/**
+ * Returns a whole number from `min` to `max`, or `fallback` if there is none. A `fallback` of
+ * `Infinity` makes `Infinity` a valid value.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function wholeNumber(
+  field: string,
+  value: unknown,
+  min: number,
+  max: number,
+  fallback?: number,
+): number {
+  if (value === undefined && fallback !== undefined) return fallback;
+  const allowed = `a whole number from ${min} to ${max}${fallback === Infinity ? ', or Infinity' : ''}`;
+  if (typeof value !== 'number') throw wrongType(field, value, allowed);
+  if (value === Infinity && fallback === Infinity) return value;
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw outOfRange(field, value, allowed);
+  return value;
+}
+
+/**
+ * Refuses an object with an unknown option. The message suggests the most similar known one.
+ *
+ * @throws ERR_UNKNOWN_OPTION
+ * @internal
+ */
+export function knownOptions(owner: string, options: object, known: readonly string[]): void {
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const hint = didYouMean(name, known);
+    throw new ArgumentTypeError(
+      'ERR_UNKNOWN_OPTION',
+      `${owner} has no option ${describe(name)}${hint}`,
+      {
+        field: name.slice(0, 40),
+        allowed: known.join(', '),
+      },
+    );
+  }
+}
+
+/**
+ * Returns the end of a message that suggests the most similar of `known`, or '' if none is similar.
+ * @internal
+ */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const nearest = known.toSorted((a, b) => distance(name, a) - distance(name, b))[0];
+  return nearest !== undefined && distance(name, nearest) <= Math.max(3, name.length / 2)
+    ? `, did you mean ${nearest}?`
+    : '';
+}
+
+/**
+ * Returns the Levenshtein distance of two names, letter case ignored; of `left` the first 40
+ * characters count.
+ */
+function distance(left: string, right: string): number {
+  const a = left.slice(0, 40).toLowerCase();
+  const b = right.toLowerCase();
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(
+        (row[j] ?? 0) + 1,
+        (next[j - 1] ?? 0) + 1,
+        (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

@@ -1,0 +1,180 @@
+/** Parts of one server: its guard, its middleware, its shutdown. */
+import { bunSockets } from '../adapters/bun-sockets.js';
+import { PortcullisError } from '../base/errors.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionStats } from '../connections/stats.js';
+import { authOptions } from '../guard/bearer.js';
+import { Guard, type GuardStats } from '../guard/guard.js';
+import { withinLimits } from '../http/fetch.js';
+import type { MessageRouter, MessageStats } from '../messages/router.js';
+import { PerformantMiddlewareChain } from '../middleware/chain.js';
+import { resourceLimits } from '../resources/limits.js';
+import { ResourceMonitor } from '../resources/monitor.js';
+import { GracefulShutdown } from '../shutdown/shutdown.js';
+import { TimerManager } from '../timers/manager.js';
+import { Connection, type ServerConnection } from './connection.js';
+import { Context, sanitized, internalError, type RequestContext, settings } from './context.js';
+import { checkedEndpoints, type Endpoints, ENDPOINTS, type ServerOptions } from './options.js';
+
+/** Counts of a server at one moment. */
+export interface ServerStats extends GuardStats {
+  readonly connections: ConnectionStats;
+  readonly messages: MessageStats;
+  /** Moving average of each layer's own time, ms. */
+  readonly middlewares: Readonly<Record<string, number>>;
+}
+
+/** Makes the parts from the options, and runs every request through them. @internal */
+export class ServerParts {
+  readonly limits: ReturnType<typeof resourceLimits>;
+  readonly timers: TimerManager;
+  readonly guard: Guard<Request>;
+  readonly chain: PerformantMiddlewareChain<RequestContext, RequestContext, Response | undefined>;
+  readonly shutdown: GracefulShutdown;
+  readonly contexts = new WeakMap<Request, Context>();
+  readonly connections = new WeakMap<ManagedConnection, Connection>();
+  readonly onError: (error: unknown, where: string) => void;
+  readonly endpoints: Required<Endpoints>;
+  #version = -1;
+  #hasLayers = false;
+
+  constructor(
+    options: ServerOptions,
+    readonly router: MessageRouter<ServerConnection>,
+  ) {
+    const limits = resourceLimits(options.limits);
+    this.limits = limits;
+    this.timers = options.timers ?? new TimerManager({ name: 'server' });
+    this.onError = guarded(
+      options.onError ?? ((error, where) => console.error(`${where}:`, error)),
+    );
+    this.endpoints = checkedEndpoints(options.endpoints);
+    this.chain = new PerformantMiddlewareChain(options.middlewares ?? [], this.timers, {
+      name: 'server',
+      onError: (error, { layer }) => this.onError(error, `middleware ${layer}`),
+    });
+    const { connections } = limits;
+    // A monitor of its own where memory is limited and no monitor is given.
+    const monitor =
+      options.monitor ??
+      (options.limits?.memory === undefined
+        ? undefined
+        : new ResourceMonitor({ memory: limits.memory }, { timers: this.timers }));
+    if (monitor !== undefined) router.observe(monitor);
+    this.guard = new Guard<Request>(
+      'ElysiaServerBuilder',
+      {
+        timers: this.timers,
+        limits: {
+          maxTotalConnections: connections.maxTotal,
+          maxConnectionsPerIp: connections.maxPerIp,
+          maxConnectionsPerUser: connections.maxPerUser,
+          connectionTimeoutMs: connections.timeoutMs,
+        },
+        requests: limits.requests,
+        websockets: limits.websockets,
+        // Health checks must be answered under load. Elysia's routes also match with a slash at the end.
+        exemptPaths: ENDPOINTS.filter(([name]) => this.endpoints[name]).flatMap(([, path]) => [
+          path,
+          `${path}/`,
+        ]),
+        onIdentifyError: (error) => this.onError(error, 'auth'),
+        ...(monitor === undefined ? {} : { monitor }),
+        ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
+        page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
+        ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
+        json: options.json,
+        onInvalidMessage: options.onInvalidMessage,
+        ...authOptions(options.auth),
+      },
+      bunSockets,
+    );
+    const { onError } = options.shutdown ?? {};
+    this.shutdown = new GracefulShutdown(this.timers, {
+      ...options.shutdown,
+      onError: onError ?? ((error, name) => this.onError(error, `shutdown ${name}`)),
+    });
+  }
+
+  /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
+  around(request: Request, handle: () => unknown): unknown {
+    const { requests: gate } = this.guard;
+    return gate === undefined
+      ? handle()
+      : withinLimits(gate, request, () => this.#layers(request, handle));
+  }
+
+  #layers(request: Request, handle: () => unknown): unknown {
+    const context = new Context(request);
+    this.contexts.set(request, context);
+    if (!this.#isBare) return this.#run(context, handle);
+    const answered = handle() as Response | undefined | Promise<Response | undefined>;
+    return answered instanceof Promise
+      ? answered.then((response) => sanitized(context, response))
+      : sanitized(context, answered);
+  }
+
+  /** True without middleware, as on most servers: then a request needs no further promise. */
+  get #isBare(): boolean {
+    if (this.#version !== this.chain.version) {
+      this.#version = this.chain.version;
+      this.#hasLayers = this.chain.snapshot().layers.length > 0;
+    }
+    return !this.#hasLayers;
+  }
+
+  async #run(context: Context, handle: () => unknown): Promise<Response | undefined> {
+    let isUpgraded = false;
+    try {
+      const returned = await this.chain.execute()(context, async () => {
+        context.response = await sanitized(context, (await handle()) as Response | undefined);
+        isUpgraded = context.response === undefined;
+        return context.response;
+      });
+      const response = returned instanceof Response ? returned : context.response;
+      // An upgrade has no response; a layer that does not call `next` must give one.
+      if (response !== undefined || isUpgraded) return settings(context, response);
+      const { status } = context.set;
+      if (status !== undefined) return settings(context, new Response(null, { status }));
+      throw new PortcullisError(
+        'ERR_NO_RESPONSE',
+        'a layer gave no response and did not go on: it has to return one, set context.response or a status, or return next()',
+        {
+          field: 'middlewares',
+        },
+      );
+    } catch (error) {
+      if (error instanceof Response) return error;
+      if (!context.request.signal.aborted) this.onError(error, 'middleware');
+      return internalError();
+    }
+  }
+
+  connection(managed: ManagedConnection): Connection {
+    let connection = this.connections.get(managed);
+    if (connection === undefined)
+      this.connections.set(managed, (connection = new Connection(managed)));
+    return connection;
+  }
+
+  snapshot(): ServerStats {
+    return {
+      connections: this.guard.manager.getStats(),
+      ...this.guard.snapshot(),
+      messages: this.router.snapshot(),
+      middlewares: this.chain.getPerformanceMetrics(),
+    };
+  }
+}
+
+function guarded(
+  onError: (error: unknown, where: string) => void,
+): (error: unknown, where: string) => void {
+  return (error, where) => {
+    try {
+      onError(error, where);
+    } catch {
+      // A client could end the server through a hook that throws.
+    }
+  };
+}

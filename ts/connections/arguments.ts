@@ -1,0 +1,31 @@
+/** Checks of the arguments that connections are added with. */
+import { wrongType } from '../base/errors.js';
+
+/** Longest id and user id, in UTF-16 units. @internal */
+export const ID_MAX = 1024;
+
+/** Returns `userId` if it is one. @throws ERR_INVALID_ARG_TYPE @internal */
+export function checkedUser(userId: unknown): string {
+  if (typeof userId !== 'string' || userId.length === 0 || userId.length > ID_MAX)
+    throw wrongType('userId', userId, `a string of 1 to ${ID_MAX} characters`);
+  return userId;
+}
+
+/** Returns `userId`, with `undefined` for an empty one. @throws ERR_INVALID_ARG_TYPE @internal */
+export function checkedOptionalUser(userId: string | undefined): string | undefined {
+  return userId === undefined || userId === '' ? undefined : checkedUser(userId);
+}
+
+/** Checks what a connection is opened with. @throws ERR_INVALID_ARG_TYPE, naming the argument @internal */
+export function checkConnection(id: unknown, socket: unknown, metadata: unknown): void {
+  if (typeof id !== 'string' || id.length === 0 || id.length > ID_MAX)
+    throw wrongType('id', id, `a string of 1 to ${ID_MAX} characters`);
+  if (
+    typeof socket !== 'object' ||
+    socket === null ||
+    typeof (socket as { readonly close?: unknown }).close !== 'function'
+  )
+    throw wrongType('socket', socket, 'an object with a close() method');
+  if (metadata !== undefined && (typeof metadata !== 'object' || metadata === null))
+    throw wrongType('metadata', metadata, 'an object');
+}

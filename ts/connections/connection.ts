@@ -1,0 +1,256 @@
+/** One admitted connection: its identity, and access to its columns in a segment. */
+import { wallClockMs } from '../base/clock.js';
+import { wrongType } from '../base/errors.js';
+import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { formatIpv4 } from '../native/strings.js';
+import { checkedUser } from './arguments.js';
+import { checkCloseCode, cutReason } from './close-frame.js';
+import { TICK_MAX_MS } from './loop-clock.js';
+import type { MessageRateLimiter } from './message-rate.js';
+import { type ConnectionMetadata, Metadata, type MetadataInput } from './metadata.js';
+import type { ConnectionOwner } from './owner.js';
+import type { Refusal } from './refusal.js';
+import { FIGURES, PLACE_MASK, type Segment } from './segment.js';
+
+/** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
+export interface ManagedSocket {
+  /** Starts the closing handshake. */
+  close(code?: number, reason?: string): unknown;
+  /** Ends the socket at once. Called when the peer does not answer a close. */
+  terminate?(): unknown;
+  /** 3 once the socket has ended. */
+  readonly readyState?: number;
+}
+
+/**
+ * Outcome of `received()`. `ok`: handle the message. `drop`: it is over its rate, ignore it.
+ * `close`: it is over its rate, and the connection is being closed. `stale`: the connection was
+ * released before. A string and not a result object, since messages must not allocate.
+ */
+export type ReceiveOutcome = 'ok' | 'drop' | 'close' | 'stale';
+
+/** Keeps the last figures of a released connection, whose slot belongs to another one by now. */
+class Released<C> {
+  constructor(
+    readonly owner: ConnectionOwner<C>,
+    readonly figures: readonly number[],
+  ) {}
+
+  figure(_slot: number, figure: number): number {
+    return this.figures[figure]!;
+  }
+}
+
+/**
+ * One admitted connection. Its figures stand in typed arrays, of which the core reads the stamp of
+ * the last activity: counting a message costs no native call and no allocation.
+ *
+ * @example
+ * socket.on('message', (data) => {
+ *   if (connection.received(data.length) === 'ok') handle(data);
+ * });
+ */
+export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
+  // A message reads these two: declared first, they share a cache line with the object's head.
+  /** The segment of the slot; once released, a copy of the last figures. */
+  #home: Segment<ManagedConnection<S>> | Released<ManagedConnection<S>>;
+  /** The slot, or -1 once released. */
+  #slot: number;
+  /** The id that the connection was added with. */
+  readonly id: string;
+  /** The socket that the connection was added with. */
+  readonly socket: S;
+  /** The address as it was given; a dotted IPv4 address as its bits, which take no string. */
+  readonly #ip: string | number;
+  #userId: string | undefined;
+  #metadata: ConnectionMetadata | MetadataInput | undefined;
+
+  /** @internal */
+  constructor(
+    id: string,
+    socket: S,
+    ip: string | number,
+    userId: string | undefined,
+    segment: Segment<ManagedConnection<S>>,
+    slot: number,
+    metadata: MetadataInput | undefined,
+  ) {
+    this.#home = segment;
+    this.#slot = slot;
+    this.id = id;
+    this.socket = socket;
+    this.#ip = ip;
+    this.#userId = userId;
+    this.#metadata = metadata;
+    segment.open(slot, wallClockMs());
+  }
+
+  /**
+   * Counts a received message and marks the connection active. Costs a few stores; with a message or
+   * byte rate also a clock reading.
+   * @param bytes size of the message: a whole number of at least 0
+   * @returns what to do with the message; see `ReceiveOutcome`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+   */
+  received(bytes: number): ReceiveOutcome {
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
+    const slot = this.#slot;
+    if (slot < 0) return 'stale';
+    const segment = this.#home as Segment<ManagedConnection<S>>;
+    segment.received(slot, bytes);
+    const { messageRate } = segment.owner;
+    return messageRate === undefined ? 'ok' : this.#checkRate(messageRate, segment, slot, bytes);
+  }
+
+  #checkRate(
+    limiter: MessageRateLimiter,
+    segment: Segment<ManagedConnection<S>>,
+    slot: number,
+    bytes: number,
+  ): ReceiveOutcome {
+    const { owner } = segment;
+    // The real clock: by loop time, which stands still within a tick, a tick's burst would pass.
+    const now = owner.nowMs();
+    const exceeded = limiter.check(segment.arrivals(), 2 * (slot & PLACE_MASK), bytes, now);
+    if (exceeded === undefined) return 'ok';
+    const action = limiter.actionOf(exceeded);
+    owner.rateExceeded(this, exceeded, action);
+    // The hook may have closed the connection.
+    if (!this.isAlive) return 'close';
+    return action === 'report' ? 'ok' : action;
+  }
+
+  /**
+   * Counts a sent message. This is no activity: a connection that only receives goes idle.
+   * @param bytes size of the message: a whole number of at least 0
+   * @returns `'stale'` if the connection was released before; a string, since messages must not
+   * allocate a result object
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+   */
+  sent(bytes: number): 'ok' | 'stale' {
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
+    if (this.#slot < 0) return 'stale';
+    (this.#home as Segment<ManagedConnection<S>>).sent(this.#slot, bytes);
+    return 'ok';
+  }
+
+  /**
+   * Marks the connection active, to the millisecond, which costs a clock reading.
+   * @returns `'stale'` if the connection was released before
+   */
+  touch(): 'ok' | 'stale' {
+    if (this.#slot < 0) return 'stale';
+    const segment = this.#home as Segment<ManagedConnection<S>>;
+    segment.stamp(this.#slot, segment.owner.loopNow());
+    return 'ok';
+  }
+
+  /**
+   * Moves the connection's seat to a user, in one step, for a login after the upgrade.
+   * @param userId 1 to 1024 characters
+   * @returns a refusal if the user is at the limit; the seat is then where it was
+   * @throws ERR_INVALID_ARG_TYPE
+   * @example
+   * const bound = connection.bindUser('user-1');
+   * if (!bound.success) connection.close(1008, bound.reason);
+   */
+  bindUser(userId: string): { readonly success: true } | Refusal {
+    return this.#home.owner.bindConnection(this, this.#slot, checkedUser(userId));
+  }
+
+  /**
+   * Gives the seat back, then closes the socket. Calls the socket's `terminate()` if the peer does
+   * not answer within `closeTimeoutMs`. Does nothing once the connection is released.
+   * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455, 7.4). Default 1000.
+   * @param reason cut to the 123 bytes of UTF-8 that a close frame holds
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a code that must not be sent
+   */
+  close(code = 1000, reason = ''): void {
+    checkCloseCode(code);
+    this.#home.owner.closeConnection(this, code, cutReason(reason));
+  }
+
+  /** Address of the client, as it was given. */
+  get ip(): string {
+    return typeof this.#ip === 'number' ? formatIpv4(this.#ip) : this.#ip;
+  }
+  /** User of the connection, if it has one. */
+  get userId(): string | undefined {
+    return this.#userId;
+  }
+  /** True while the connection holds its seat. */
+  get isAlive(): boolean {
+    return this.#slot >= 0;
+  }
+  /** Messages received. */
+  get messageCount(): number {
+    return this.#home.figure(this.#slot, FIGURES.MESSAGES);
+  }
+  /** Bytes received. */
+  get bytesReceived(): number {
+    return this.#home.figure(this.#slot, FIGURES.BYTES_IN);
+  }
+  /** Bytes sent. */
+  get bytesSent(): number {
+    return this.#home.figure(this.#slot, FIGURES.BYTES_OUT);
+  }
+  /** Time of the opening: wall-clock milliseconds since 1970. */
+  get createdAt(): number {
+    return this.#home.figure(this.#slot, FIGURES.CREATED);
+  }
+  /**
+   * Time of the last received message: wall-clock milliseconds since 1970, accurate to a tick of at
+   * most 250 ms. May be set, to any finite number.
+   */
+  get lastActivity(): number {
+    const stamp = this.#home.figure(this.#slot, FIGURES.STAMP);
+    const last = wallClockMs() - Math.max(0, (this.#home.owner.loopNow() - stamp) | 0);
+    // A stamp may lie two ticks before the activity, but not before the opening unless it was set so.
+    return last < this.createdAt && this.createdAt - last <= 2 * TICK_MAX_MS
+      ? this.createdAt
+      : last;
+  }
+  set lastActivity(wallMs: number) {
+    if (typeof wallMs !== 'number' || !Number.isFinite(wallMs))
+      throw wrongType('lastActivity', wallMs, 'milliseconds since 1970');
+    if (this.#slot < 0) return;
+    const age = Math.min(Math.max(0, wallClockMs() - wallMs), TIME_MAX_MS);
+    const segment = this.#home as Segment<ManagedConnection<S>>;
+    segment.stamp(this.#slot, segment.owner.loopNow() - age);
+  }
+
+  /** Further data on the client. */
+  get metadata(): ConnectionMetadata {
+    const given = this.#metadata;
+    if (given instanceof Metadata) return given;
+    return (this.#metadata = new Metadata(this, given as MetadataInput | undefined));
+  }
+
+  /** True for a connection; a copy and a Proxy lack the private field and fail. @internal */
+  static is(value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #slot in value;
+  }
+
+  /** @internal */
+  get slot(): number {
+    return this.#slot;
+  }
+
+  /** Notes the user that the seat was moved to. @internal */
+  bound(userId: string): void {
+    this.#userId = userId;
+  }
+
+  /** Copies the final figures and forgets the slot, which it returns. @internal */
+  detach(): number {
+    const slot = this.#slot;
+    const segment = this.#home as Segment<ManagedConnection<S>>;
+    this.#home = new Released(segment.owner, segment.figures(slot));
+    this.#slot = -1;
+    return slot;
+  }
+}
+
+function checkedBytes(bytes: unknown): number {
+  return wholeNumber('bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+}

@@ -1,0 +1,89 @@
+/** The live connections of a manager, by slot, by id and by user: the three change together. */
+import { isDottedQuad } from '../native/strings.js';
+import { ByUser } from './by-user.js';
+import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { IdIndex } from './id-index.js';
+import type { MetadataInput } from './metadata.js';
+import type { Seats } from './seats.js';
+import { PLACE_MASK } from './segment.js';
+import { ConnectionView } from './view.js';
+
+/** Holds the connections of open slots. @internal */
+export class LiveConnections<S extends ManagedSocket> {
+  readonly #seats: Seats<ManagedConnection<S>>;
+  readonly #ids: IdIndex<ManagedConnection<S>>;
+  readonly #byUser: ByUser<ManagedConnection<S>> | undefined;
+  /** The live connections by id, read-only. */
+  readonly view: ReadonlyMap<string, ManagedConnection<S>>;
+
+  /** @param findsOldest true to keep the connections of each user in order, for `oldestOf` */
+  constructor(seats: Seats<ManagedConnection<S>>, findsOldest: boolean) {
+    this.#seats = seats;
+    this.#ids = new IdIndex(seats.segments);
+    this.#byUser = findsOldest ? new ByUser() : undefined;
+    this.view = new ConnectionView(this.#ids, seats.segments);
+  }
+
+  /** @param hash `hashOf(id)` */
+  find(id: string, hash: number): ManagedConnection<S> | undefined {
+    return this.#ids.find(id, hash);
+  }
+
+  /** Returns the oldest connection of `userId`, if the order is kept. */
+  oldestOf(userId: string): ManagedConnection<S> | undefined {
+    return this.#byUser?.oldest(userId);
+  }
+
+  /**
+   * Adds the connection of a slot that was taken.
+   * @param hash of an id that no live connection has
+   * @param v4 bits of `ip` as an IPv4 address, or -1
+   */
+  add(
+    slot: number,
+    id: string,
+    hash: number,
+    socket: S,
+    ip: string,
+    v4: number,
+    userId: string | undefined,
+    metadata: MetadataInput | undefined,
+  ): ManagedConnection<S> {
+    const segment = this.#seats.segmentOf(slot);
+    const address = isDottedQuad(ip, v4) ? v4 | 0 : ip;
+    const connection = new ManagedConnection(id, socket, address, userId, segment, slot, metadata);
+    const place = slot & PLACE_MASK;
+    segment.connections[place] = connection;
+    segment.hashes[place] = hash;
+    this.#ids.add(hash, slot);
+    if (this.#byUser !== undefined && userId !== undefined) this.#byUser.add(userId, connection);
+    return connection;
+  }
+
+  /** True for a live connection of this manager: another manager's may have the same slot. */
+  has(connection: ManagedConnection<S>): boolean {
+    const { slot } = connection;
+    return slot >= 0 && this.#seats.at(slot) === connection;
+  }
+
+  /** Removes a live connection and gives its seat back. */
+  remove(connection: ManagedConnection<S>): void {
+    const slot = connection.detach();
+    const segment = this.#seats.segmentOf(slot);
+    const place = slot & PLACE_MASK;
+    this.#ids.remove(segment.hashes[place]!, slot);
+    segment.connections[place] = undefined;
+    if (this.#byUser !== undefined && connection.userId !== undefined)
+      this.#byUser.remove(connection.userId, connection);
+    this.#seats.release(slot);
+  }
+
+  /** Notes the user that a connection's seat was moved to, as the latest connection of this user. */
+  bind(connection: ManagedConnection<S>, userId: string): void {
+    if (this.#byUser !== undefined) {
+      if (connection.userId !== undefined) this.#byUser.remove(connection.userId, connection);
+      this.#byUser.add(userId, connection);
+    }
+    connection.bound(userId);
+  }
+}

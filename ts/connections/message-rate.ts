@@ -1,0 +1,56 @@
+/**
+ * Message and byte rates of one connection, by the generic cell rate algorithm (GCRA, ITU-T I.371):
+ * each event moves a theoretical arrival time on by one interval, and an event conforms while that
+ * time is no further ahead of the clock than the burst allows.
+ */
+import type { Rate, RateAction } from './rates.js';
+
+/** The rate that a message exceeds. */
+export type ExceededRate = 'message_rate' | 'byte_rate';
+
+/** Cost of rounding in sums of intervals, ms: no event is refused for it. */
+const ROUNDING_MS = 1e-6;
+
+/** Limits the messages and bytes of every connection of a manager. @internal */
+export class MessageRateLimiter {
+  readonly #messages: Rate | undefined;
+  readonly #bytes: Rate | undefined;
+
+  constructor(messages: Rate | undefined, bytes: Rate | undefined) {
+    this.#messages = messages;
+    this.#bytes = bytes;
+  }
+
+  /**
+   * Checks one message. A message over a rate spends nothing.
+   * @param arrivals arrival times of messages and of bytes, in pairs
+   * @param at index of the connection's pair
+   * @param bytes size of the message
+   * @param now milliseconds of the timers' clock
+   * @returns the rate that the message exceeds, or `undefined` if it conforms
+   */
+  check(arrivals: Float64Array, at: number, bytes: number, now: number): ExceededRate | undefined {
+    const messageRate = this.#messages;
+    const byteRate = this.#bytes;
+    if (!conforms(messageRate, arrivals[at]!, 1, now)) return 'message_rate';
+    if (!conforms(byteRate, arrivals[at + 1]!, bytes, now)) return 'byte_rate';
+    if (messageRate !== undefined)
+      arrivals[at] = Math.max(arrivals[at]!, now) + messageRate.intervalMs;
+    if (byteRate !== undefined)
+      arrivals[at + 1] = Math.max(arrivals[at + 1]!, now) + bytes * byteRate.intervalMs;
+    return undefined;
+  }
+
+  /** Returns the action for messages over `rate`. */
+  actionOf(rate: ExceededRate): RateAction {
+    return (rate === 'message_rate' ? this.#messages : this.#bytes)?.action ?? 'close';
+  }
+}
+
+/** True if `cost` events at `now` stay within the burst. */
+function conforms(rate: Rate | undefined, arrival: number, cost: number, now: number): boolean {
+  return (
+    rate === undefined ||
+    Math.max(arrival, now) + (cost - rate.burst) * rate.intervalMs <= now + ROUNDING_MS
+  );
+}

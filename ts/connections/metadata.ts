@@ -1,0 +1,61 @@
+/** Further data on the client of a connection. */
+
+/** Further data on a client. The sets are made on first use. */
+export interface ConnectionMetadata {
+  /** Address of the client. */
+  readonly ip: string;
+  /** `User-Agent` of the client; empty if there is none. */
+  readonly userAgent: string;
+  /** User of the connection, if there is one. */
+  readonly userId?: string | undefined;
+  /** Session of the client, as it was added. */
+  readonly sessionId?: string | undefined;
+  /** Rooms: yours to fill. */
+  readonly rooms: Set<string>;
+  /** Subscriptions: yours to fill. */
+  readonly subscriptions: Set<string>;
+  /** Data of your own: the very object that the connection was added with. */
+  readonly customData: Record<string, unknown>;
+}
+
+/** Data on a client, given when its connection is added. */
+export interface MetadataInput {
+  /** `User-Agent` of the client. */
+  readonly userAgent?: string;
+  /** Session of the client. */
+  readonly sessionId?: string;
+  /** Data of your own. */
+  readonly customData?: Record<string, unknown>;
+}
+
+/** @internal */
+export class Metadata implements ConnectionMetadata {
+  readonly #connection: { readonly ip: string; readonly userId: string | undefined };
+  readonly userAgent: string;
+  readonly sessionId: string | undefined;
+  readonly customData: Record<string, unknown>;
+  #rooms: Set<string> | undefined;
+  #subscriptions: Set<string> | undefined;
+
+  constructor(
+    connection: { readonly ip: string; readonly userId: string | undefined },
+    given: MetadataInput | undefined,
+  ) {
+    this.#connection = connection;
+    this.userAgent = given?.userAgent ?? '';
+    this.sessionId = given?.sessionId;
+    this.customData = given?.customData ?? {};
+  }
+  get ip(): string {
+    return this.#connection.ip;
+  }
+  get userId(): string | undefined {
+    return this.#connection.userId;
+  }
+  get rooms(): Set<string> {
+    return (this.#rooms ??= new Set());
+  }
+  get subscriptions(): Set<string> {
+    return (this.#subscriptions ??= new Set());
+  }
+}

@@ -1,0 +1,144 @@
+/** One open socket of a guard: its ping, its close, and whether its client reads. */
+import type { ShutdownSocket } from '../shutdown/drainable.js';
+import type { ManagedConnection, ManagedSocket } from './connection.js';
+
+/** Operations on the sockets of one host. @internal */
+export interface SocketHost {
+  /** Sends a ping. */
+  ping(socket: ManagedSocket): void;
+  /** Bytes that wait to be sent. */
+  buffered(socket: ManagedSocket): number;
+  /** True if the host can send without calling the socket: Bun's `publish`. */
+  readonly publishes: boolean;
+  /** True if the host reports a close only when the peer has answered or is gone (1006). */
+  readonly waitsForAnswer: boolean;
+}
+
+/** The set of sockets, as each of them sees it. @internal */
+export interface OpenSocketOwner {
+  /** True if sends must be reported, since slow clients are closed. */
+  readonly watchesSends: boolean;
+  /** Called after a send that may wait in the socket's buffer. */
+  queued(socket: OpenSocket): void;
+  countTooLarge(): void;
+  remove(socket: OpenSocket, code: number): void;
+}
+
+const NEVER_PINGED = -1;
+
+/** One open socket. Adapters report its events to it. @internal */
+export class OpenSocket implements ShutdownSocket {
+  readonly connection: ManagedConnection;
+  readonly #owner: OpenSocketOwner;
+  readonly #host: SocketHost;
+  state: ShutdownSocket['state'] = 'open';
+  /** Tick of the first unanswered ping. */
+  unanswered = NEVER_PINGED;
+  /**
+   * Messages received before that ping: a later message answers it. Compared instead of a flag that
+   * each message would set, so that a message need not touch this object.
+   */
+  #messagesBefore = 0;
+  /** Bucket of the socket, and its place in the bucket. */
+  bucket = 0;
+  place = 0;
+  /** First tick at which a ping is due. */
+  due = 0;
+  #messagesSeen = 0;
+  /** Low 32 bits of `bytesSent`; only compared for change. */
+  #sentSeen = 0;
+  /** Time since which the client does not read, by the timers' clock. */
+  slowSinceMs: number | undefined;
+  /** True if nothing waited before the close frame. */
+  #wasFlushed = true;
+
+  constructor(connection: ManagedConnection, owner: OpenSocketOwner, host: SocketHost) {
+    this.connection = connection;
+    this.#owner = owner;
+    this.#host = host;
+  }
+
+  /** True if the client has answered the last ping, or none was sent. */
+  isAnswered(): boolean {
+    return (
+      this.unanswered === NEVER_PINGED || this.connection.messageCount !== this.#messagesBefore
+    );
+  }
+
+  /** Notes the first ping since the last answer. */
+  pinged(tick: number): void {
+    this.unanswered = tick;
+    this.#messagesBefore = this.connection.messageCount;
+  }
+
+  /** True if traffic went both ways since the last call; no ping is needed. */
+  wasBusy(): boolean {
+    const { messageCount, bytesSent } = this.connection;
+    const wasBusy = messageCount !== this.#messagesSeen && (bytesSent | 0) !== this.#sentSeen;
+    this.#messagesSeen = messageCount;
+    this.#sentSeen = bytesSent | 0;
+    return wasBusy;
+  }
+
+  /** Notes a pong: activity, but no message. */
+  ponged(): void {
+    this.unanswered = NEVER_PINGED;
+    this.connection.touch();
+  }
+
+  /** Closes the socket for a message over the limit. */
+  refuseMessage(): void {
+    this.wasTooLarge();
+    this.close(1009, 'Message too big');
+  }
+
+  /** Counts a message that the host itself has refused for its size; the host closes the socket. */
+  wasTooLarge(): void {
+    this.#owner.countTooLarge();
+  }
+
+  /** Notes a send that may wait in the socket's buffer. */
+  sent(): void {
+    if (this.#owner.watchesSends) this.#owner.queued(this);
+  }
+
+  /** Removes the socket, at the host's close event. May be called again. */
+  remove(code: number): void {
+    this.#owner.remove(this, code);
+  }
+
+  get buffered(): number {
+    return this.#host.buffered(this.connection.socket);
+  }
+
+  ping(): void {
+    try {
+      this.#host.ping(this.connection.socket);
+    } catch {
+      // A socket that cannot be pinged is about to end: its close event follows.
+    }
+  }
+
+  close(code: number, reason: string): void {
+    if (this.state !== 'open') return;
+    this.state = 'closing';
+    this.#wasFlushed = this.buffered === 0;
+    this.connection.close(code, reason);
+  }
+
+  terminate(): void {
+    try {
+      this.connection.socket.terminate?.();
+    } catch {
+      // It is gone already.
+    }
+  }
+
+  /** Sets the final state, for a shutdown that counts the clients that answered their close. */
+  gone(code: number): void {
+    // A host that does not wait for the answer has passed the close frame to the system, unless it
+    // queued behind other data.
+    const isAnswered = this.#host.waitsForAnswer ? code !== 1006 : this.#wasFlushed;
+    this.state = isAnswered ? 'acknowledged' : 'broken';
+  }
+}

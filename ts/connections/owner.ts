@@ -1,0 +1,26 @@
+/** The manager, as its connections see it. */
+import type { ExceededRate, MessageRateLimiter } from './message-rate.js';
+import type { RateAction } from './rates.js';
+import type { Refusal } from './refusal.js';
+
+/**
+ * The calls that a connection makes to its manager. `C` is the type of the connection: a parameter,
+ * so that this module and `segment.ts` need not import `connection.ts`, which imports both.
+ * @internal
+ */
+export interface ConnectionOwner<C> {
+  /** Messages and bytes received, messages and bytes sent: sums over all connections so far. */
+  readonly traffic: Float64Array;
+  /** Limiter of messages and bytes; `undefined` while neither has a rate. */
+  readonly messageRate: MessageRateLimiter | undefined;
+  /** Returns the loop time, ms modulo 2^32. */
+  loopNow(): number;
+  /** Returns the time of the timers' clock, ms. */
+  nowMs(): number;
+  /** Moves the seat of `connection` to `userId`; a refusal leaves it where it was. */
+  bindConnection(connection: C, slot: number, userId: string): { readonly success: true } | Refusal;
+  /** Gives the seat back, then closes the socket. */
+  closeConnection(connection: C, code: number, reason: string): void;
+  /** Counts a message over `rate`, calls the hook and takes the action. */
+  rateExceeded(connection: C, rate: ExceededRate, action: RateAction): void;
+}

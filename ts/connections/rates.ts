@@ -1,0 +1,91 @@
+/** Options of rates, and their checks: connects of a client, messages and bytes of a connection. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+
+/** A rate of connects: `limit` in each `windowMs`, of which `burst` may come at once (GCRA). */
+export interface ConnectRate {
+  /** Connects in each window: 1 to 1,000,000. */
+  readonly limit: number;
+  /** Length of the window: 1 to 2^30 ms. */
+  readonly windowMs: number;
+  /** Connects at once: 1 to 1,000,000. Default: `limit`. */
+  readonly burst?: number | undefined;
+}
+
+/** Action for a message over its rate. */
+export type RateAction = 'drop' | 'close' | 'report';
+
+/** A rate of the messages, or of the bytes, that one connection may send, and the action beyond it. */
+export interface MessageRate {
+  /** Messages or bytes in each window: 1 to 2^30. */
+  readonly limit: number;
+  /** Length of the window: 1 to 2^30 ms. */
+  readonly windowMs: number;
+  /**
+   * Messages or bytes at once: 1 to 2^30. A single message of more bytes than this is always over
+   * the rate. Default: `limit`.
+   */
+  readonly burst?: number | undefined;
+  /**
+   * `drop`: `received()` returns `'drop'` and the caller ignores the message; `close`: the
+   * connection is closed with 1008; `report`: only `onRateExceeded` is called. Default `close`.
+   */
+  readonly action?: RateAction | undefined;
+}
+
+/** A message or byte rate, checked. @internal */
+export interface Rate {
+  /** Milliseconds for each message or byte. */
+  readonly intervalMs: number;
+  readonly burst: number;
+  readonly action: RateAction;
+}
+
+const CONNECTS_MAX = 1e6;
+const BYTES_MAX = 2 ** 30;
+
+/** Returns milliseconds for each event and events at once, or zeros for no rate. */
+function checkedRate(
+  field: string,
+  rate: ConnectRate | MessageRate | undefined,
+  most: number,
+): [intervalMs: number, burst: number] {
+  if (rate === undefined) return [0, 0];
+  if (typeof rate !== 'object' || rate === null)
+    throw wrongType(field, rate, 'an object { limit, windowMs, burst? }');
+  const limit = wholeNumber(`${field}.limit`, rate.limit, 1, most);
+  return [
+    wholeNumber(`${field}.windowMs`, rate.windowMs, 1, TIME_MAX_MS) / limit,
+    wholeNumber(`${field}.burst`, rate.burst, 1, most, limit),
+  ];
+}
+
+/**
+ * Returns a connect rate as the core takes it: milliseconds for each connect and connects at once,
+ * or zeros for no rate.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedConnectRate(
+  field: string,
+  rate: ConnectRate | undefined,
+): [intervalMs: number, burst: number] {
+  if (typeof rate === 'object' && rate !== null)
+    knownOptions(field, rate, ['limit', 'windowMs', 'burst']);
+  return checkedRate(field, rate, CONNECTS_MAX);
+}
+
+/**
+ * Returns a checked message or byte rate, or `undefined` for none.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedMessageRate(field: string, rate: MessageRate | undefined): Rate | undefined {
+  if (rate === undefined) return undefined;
+  const [intervalMs, burst] = checkedRate(field, rate, BYTES_MAX);
+  knownOptions(field, rate, ['limit', 'windowMs', 'burst', 'action']);
+  const action = rate.action ?? 'close';
+  if (action !== 'drop' && action !== 'close' && action !== 'report')
+    throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
+  return { intervalMs, burst, action };
+}

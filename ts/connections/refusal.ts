@@ -1,0 +1,106 @@
+/** Refusals: their codes and texts, and their counts. */
+import type { Hooks } from '../base/hooks.js';
+
+/** Reason of a refusal, as a stable code. */
+export type RefusalCode =
+  | 'draining'
+  | 'total_limit'
+  | 'prefix_limit'
+  | 'ip_limit'
+  | 'user_limit'
+  | 'anonymous_limit'
+  | 'anonymous_ip_limit'
+  | 'ip_rate'
+  | 'user_rate'
+  | 'unknown_ip_limit'
+  | 'overload'
+  | 'duplicate_id'
+  | 'closed'
+  | 'stale_lease';
+
+/** A refusal: the outcome of an admission that a limit forbids. */
+export interface Refusal {
+  readonly success: false;
+  /** Text for the client. */
+  readonly reason: string;
+  /** Stable code. */
+  readonly code: RefusalCode;
+  /** Milliseconds until a retry may succeed: at least 1. */
+  readonly retryAfterMs: number;
+}
+
+/** Text of each code. @internal */
+export const REASONS: Readonly<Record<RefusalCode, string>> = {
+  draining: 'Server is draining',
+  total_limit: 'Max total connections exceeded',
+  prefix_limit: 'Max connections per IP prefix exceeded',
+  ip_limit: 'Max connections per IP exceeded',
+  user_limit: 'Max connections per user exceeded',
+  anonymous_limit: 'Max anonymous connections exceeded',
+  anonymous_ip_limit: 'Max anonymous connections per IP exceeded',
+  ip_rate: 'Connect rate per IP exceeded',
+  user_rate: 'Connect rate per user exceeded',
+  unknown_ip_limit: 'Max connections without an IP exceeded',
+  overload: 'Server is overloaded',
+  duplicate_id: 'Connection id is in use',
+  closed: 'Connection manager is closed',
+  stale_lease: 'Lease has expired or was used',
+};
+
+/** Codes that the core refuses with: the core's number, from 1, is the place in this list. @internal */
+export const NATIVE_CODES: readonly RefusalCode[] = [
+  'draining',
+  'total_limit',
+  'prefix_limit',
+  'ip_limit',
+  'user_limit',
+  'anonymous_limit',
+  'anonymous_ip_limit',
+  'ip_rate',
+  'user_rate',
+  'unknown_ip_limit',
+];
+
+/** Time to wait where no rate says how long, ms. */
+const RETRY_MS = 1000;
+
+type OnRefuse = (refusal: Refusal, ip: string, userId: string | undefined) => void;
+
+/** Makes the refusals of one manager, counts them and reports them to its hook. @internal */
+export class Refusals {
+  readonly #counts: Partial<Record<RefusalCode, number>> = {};
+  readonly #hooks: Hooks;
+  readonly #onRefuse: OnRefuse | undefined;
+
+  constructor(hooks: Hooks, onRefuse: OnRefuse | undefined) {
+    this.#hooks = hooks;
+    this.#onRefuse = onRefuse;
+  }
+
+  /**
+   * Makes a refusal and counts it.
+   * @param retryAfterMs rounded up to whole milliseconds, at least 1
+   */
+  refuse(
+    code: RefusalCode,
+    ip: string,
+    userId: string | undefined,
+    retryAfterMs: number = RETRY_MS,
+  ): Refusal {
+    this.#counts[code] = (this.#counts[code] ?? 0) + 1;
+    const refusal: Refusal = {
+      success: false,
+      reason: REASONS[code],
+      code,
+      retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
+    };
+    if (this.#onRefuse !== undefined)
+      this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
+    return refusal;
+  }
+
+  /** Returns a copy of the counts; codes that never came up are absent. */
+  snapshot(): Partial<Record<RefusalCode, number>> {
+    return { ...this.#counts };
+  }
+}

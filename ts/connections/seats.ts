@@ -1,0 +1,217 @@
+/**
+ * The core's table of seats (`src/connections/table.rs`), as JavaScript calls it, and the memory that
+ * both share. Owns the segments of columns, which grow with the table; knows no id, socket or hook.
+ */
+import { hostClock } from '../base/clock.js';
+import { PortcullisError } from '../base/errors.js';
+import { createConnections } from '../native/addon.js';
+import { encodeName, TEXT_MAX } from '../native/strings.js';
+import type { Driver } from '../timers/driver.js';
+import type { LoopClock } from './loop-clock.js';
+import type { ConnectionOwner } from './owner.js';
+import { NATIVE_CODES, type RefusalCode } from './refusal.js';
+import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
+
+/** Most slots of one table; a lease's handle is `generation * SLOTS_MAX + slot`. @internal */
+export const SLOTS_MAX = 2 ** 22;
+/** Most slots that one sweep finds. @internal */
+export const SWEEP_BATCH = 64;
+/** Most released slots that are noted before the core is called. */
+const RELEASED_MAX = 64;
+
+// Answers of the core besides slots, handles and the negated codes of refusals.
+const FULL = -100;
+const NEED_TIME = -101;
+
+/** Answer for a user at the limit. @internal */
+export const USER_LIMIT = -1 - NATIVE_CODES.indexOf('user_limit');
+
+/** Returns the code of a negative answer. @internal */
+export function refusalCodeOf(answer: number): RefusalCode {
+  return answer === FULL ? 'total_limit' : (NATIVE_CODES[-answer - 1] ?? 'closed');
+}
+
+type NativeTable = ReturnType<typeof createConnections>;
+
+/** @throws ERR_LIMITS_CONFLICT if the index of that name is open with other limits */
+function openTable(name: string | undefined, limits: number[]): NativeTable {
+  try {
+    return createConnections(name, limits);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const prefix = 'ERR_LIMITS_CONFLICT: ';
+    if (message.startsWith(prefix))
+      throw new PortcullisError('ERR_LIMITS_CONFLICT', message.slice(prefix.length), {
+        field: 'name',
+      });
+    throw error;
+  }
+}
+
+/** The seats of one manager, and the segments of their columns. @internal */
+export class Seats<C> {
+  /** One segment for each 4,096 slots, in the order of the slots. */
+  readonly segments: Segment<C>[] = [];
+  readonly #table: NativeTable;
+  readonly #owner: ConnectionOwner<C>;
+  readonly #driver: Driver;
+  readonly #loop: LoopClock;
+  readonly #isNamed: boolean;
+  /** Added to the timers' time for connect rates: threads that share a name share a clock. */
+  readonly #epochMs: number;
+  /** Numbers that cross in bulk: slots found by a sweep, counts, limits. */
+  readonly #scratch = new Float64Array(SWEEP_BATCH);
+  /** Short names on their way to the core; see `native/strings.ts`. */
+  readonly #text = new Uint16Array(TEXT_MAX);
+  /** Slots released since the last call of the core, with their number in front. */
+  readonly #released = new Uint32Array(1 + RELEASED_MAX);
+
+  /**
+   * @param name of the index; `undefined` for one of its own
+   * @param limits as `checkedLimits` returns them
+   * @throws ERR_LIMITS_CONFLICT
+   */
+  constructor(
+    name: string | undefined,
+    limits: number[],
+    owner: ConnectionOwner<C>,
+    driver: Driver,
+    loop: LoopClock,
+  ) {
+    this.#owner = owner;
+    this.#driver = driver;
+    this.#loop = loop;
+    this.#isNamed = name !== undefined;
+    this.#table = openTable(name, limits);
+    this.#table.share(this.#scratch, this.#text, this.#released);
+    // Uses a custom clock as it is: tests advance it by hand.
+    this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
+  }
+
+  /**
+   * Takes a seat, in all counts or in none.
+   * @param isLease true to hold the seat as a lease, false to open it at once
+   * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
+   */
+  take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+    const take = isLease ? this.#table.reserve : this.#table.admit;
+    const text = this.#text;
+    const where = v4 < 0 ? ip : v4;
+    const loopNow = this.#loop.ticked;
+    const name = user === undefined ? undefined : encodeName(user, text);
+    let answer = take(where, name, loopNow);
+    if (answer >= 0) return answer;
+    if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);
+    if (answer !== NEED_TIME) return answer;
+    // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
+    // into shared memory again: a custom clock may have admitted other connections meanwhile.
+    const now = this.#driver.now() + this.#epochMs;
+    return take(where, user === undefined ? undefined : encodeName(user, text), loopNow, now);
+  }
+
+  /** Adds a segment; `false` if the table has all its slots. */
+  #grow(): boolean {
+    if (this.segments.length * SEGMENT_SLOTS >= SLOTS_MAX) return false;
+    const segment = new Segment<C>(this.#owner);
+    segment.tick(this.#loop.ticked);
+    this.#table.grow(segment.sharedStamps());
+    this.segments.push(segment);
+    return true;
+  }
+
+  /** Returns the segment of a slot that was taken. */
+  segmentOf(slot: number): Segment<C> {
+    const segment = this.segments[slot >>> SEGMENT_BITS];
+    if (segment === undefined)
+      throw new PortcullisError('ERR_INTERNAL', 'a slot outside of all segments');
+    return segment;
+  }
+
+  /** Returns the connection of a slot, if it has one. */
+  at(slot: number): C | undefined {
+    return this.segments[slot >>> SEGMENT_BITS]?.connections[slot & PLACE_MASK];
+  }
+
+  /** Opens a lease; `false` if it was used or has expired. */
+  commit(handle: number): boolean {
+    return this.#table.commit(handle) === 1;
+  }
+
+  /** Gives a lease back; `false` if it was used or has expired. */
+  abort(handle: number): boolean {
+    return this.#table.abort(handle) === 1;
+  }
+
+  /**
+   * Gives the seat of an open slot back. The slot of a private index is only noted, which saves a
+   * native call: the next call of any kind gives the seat back first. A named index gets it back at
+   * once, since another thread must not be refused for a seat that is free.
+   */
+  release(slot: number): void {
+    if (this.#isNamed) {
+      this.#table.release(slot);
+      return;
+    }
+    const released = this.#released;
+    const count = released[0]! + 1;
+    released[count] = slot;
+    released[0] = count;
+    if (count === RELEASED_MAX) this.#table.settle();
+  }
+
+  /** Gives a slot back that was taken but never had a connection. */
+  undo(slot: number): void {
+    this.#table.release(slot);
+  }
+
+  /** Moves a seat to `user`. @returns 1, or an answer for `refusalCodeOf` */
+  bindUser(slot: number, user: string): number {
+    return this.#table.bindUser(slot, user);
+  }
+
+  /** Milliseconds until the connect rate that has just refused admits again. */
+  get retryAfterMs(): number {
+    return this.#table.retryAfterMs();
+  }
+
+  /**
+   * Gives the seats of expired leases back, and scans for idle connections from the end of the last
+   * scan.
+   * @param idleMs idle timeout, or `NEVER`
+   * @returns at most `SWEEP_BATCH` connections: as many if there may be more. Connections and no
+   * slots, since closing one may call back and give the slot of the next to a newcomer. `undefined`
+   * for a slot that is taken but not open yet, of an admission whose takeover sweeps.
+   */
+  sweep(idleMs: number, leaseMs: number): (C | undefined)[] {
+    const found = this.#table.sweep(this.#loop.now(), idleMs, leaseMs);
+    return Array.from(this.#scratch.subarray(0, found), (slot) => this.at(slot));
+  }
+
+  /** Open connections and leases of the index. */
+  get total(): number {
+    return this.#table.total();
+  }
+
+  /** Counts of the index: connections in all, addresses, users, connections without a user. */
+  counts(): readonly number[] {
+    this.#table.counts();
+    return [...this.#scratch.subarray(0, 4)];
+  }
+
+  /** @param limits as `checkedLimits` returns them */
+  setLimits(limits: number[]): void {
+    this.#scratch.set(limits);
+    this.#table.setLimits();
+  }
+
+  /** Refuses newcomers of the index, or admits them again. */
+  setDraining(isDraining: boolean): void {
+    this.#table.setDraining(isDraining ? 1 : 0);
+  }
+
+  /** Gives all seats back, those of leases included, and closes the index. */
+  close(): void {
+    this.#table.close();
+  }
+}

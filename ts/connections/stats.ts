@@ -1,0 +1,25 @@
+/** Counts of a connection manager. */
+import type { ConnectionLimits } from './limits.js';
+import type { RefusalCode } from './refusal.js';
+
+/** Counts at one moment. The first four are those of the index, which managers of one name share. */
+export interface ConnectionStats {
+  /** Open connections and leases. */
+  readonly totalConnections: number;
+  /** Addresses with a connection. */
+  readonly connectionsByIp: number;
+  /** Users with a connection. */
+  readonly connectionsByUser: number;
+  /** Connections and leases without a user. */
+  readonly anonymousConnections: number;
+  /** Connections that this manager has admitted. */
+  readonly admitted: number;
+  /** Refusals of this manager by code; codes that never came up are absent. */
+  readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
+  /** Connections that this manager has closed for being idle. */
+  readonly evicted: number;
+  /** Messages over a rate, whatever the action was. */
+  readonly messagesOverRate: number;
+  /** The limits in force: a frozen copy. */
+  readonly limits: Readonly<ConnectionLimits>;
+}

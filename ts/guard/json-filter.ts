@@ -1,0 +1,96 @@
+/** Judges messages as JSON before a handler sees them. */
+import { wrongType } from '../base/errors.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import { failure, type ValidationFailure } from '../validators/failure.js';
+import type { FailureCode } from '../validators/failures.js';
+import { bytesOf, checkMessage } from '../validators/json.js';
+import {
+  checkedJsonLimits,
+  type CheckedJsonLimits,
+  type JsonLimits,
+} from '../validators/json-limits.js';
+
+/** Options for judging received messages. */
+export interface MessageOptions {
+  /**
+   * Judges every message as JSON before a handler sees it. Missing limits have the defaults of `JsonLimits`,
+   * with a depth of 32. Default: messages are not judged.
+   */
+  readonly json?: JsonLimits | undefined;
+  /**
+   * Action for a refused message. `close`: closes the connection, with 1009 for a message that is too large,
+   * 1007 for one that is no JSON, 1008 for the rest. `drop`: no handler sees the message. A function gets the
+   * failure and returns one of the two; if it throws, the connection is closed. Default `close`.
+   */
+  readonly onInvalidMessage?:
+    | 'close'
+    | 'drop'
+    | ((failure: ValidationFailure, connection: ManagedConnection) => 'close' | 'drop')
+    | undefined;
+}
+
+/** @internal */
+export const MESSAGE_OPTIONS = ['json', 'onInvalidMessage'] as const;
+
+const DEPTH = { maxDepth: 32 };
+
+function closeCodeOf({ code, status }: ValidationFailure): number {
+  if (status === 413) return 1009;
+  return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING' || code === 'ERR_JSON_SURROGATE'
+    ? 1007
+    : 1008;
+}
+
+/** Judges messages by the limits of `json`, and acts on the refused ones. @internal */
+export class JsonMessageFilter {
+  readonly #limits: CheckedJsonLimits | undefined;
+  readonly #onInvalid: MessageOptions['onInvalidMessage'];
+  readonly #refused: Partial<Record<FailureCode, number>> = {};
+
+  /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options */
+  constructor({ json, onInvalidMessage = 'close' }: MessageOptions) {
+    if (
+      onInvalidMessage !== 'close' &&
+      onInvalidMessage !== 'drop' &&
+      typeof onInvalidMessage !== 'function'
+    )
+      throw wrongType('onInvalidMessage', onInvalidMessage, "'close', 'drop' or a function");
+    this.#limits = json === undefined ? undefined : checkedJsonLimits('json', json, DEPTH);
+    this.#onInvalid = onInvalidMessage;
+  }
+
+  /** True if handlers may see the message; a refused message is dealt with already. */
+  admits(message: unknown, connection: ManagedConnection): boolean {
+    if (this.#limits === undefined) return true;
+    const given =
+      typeof message === 'string'
+        ? message
+        : Array.isArray(message)
+          ? Buffer.concat(message as Buffer[])
+          : bytesOf(message);
+    const refused =
+      given === undefined
+        ? failure('ERR_JSON_TYPE', { field: 'payload' })
+        : checkMessage(given, this.#limits);
+    if (refused === undefined) return true;
+    this.#refused[refused.code] = (this.#refused[refused.code] ?? 0) + 1;
+    if (this.#actionFor(refused, connection) === 'close')
+      connection.close(closeCodeOf(refused), refused.reason);
+    return false;
+  }
+
+  /** Refused messages by code. */
+  refused(): Readonly<Partial<Record<FailureCode, number>>> {
+    return { ...this.#refused };
+  }
+
+  #actionFor(refused: ValidationFailure, connection: ManagedConnection): 'close' | 'drop' {
+    if (typeof this.#onInvalid !== 'function') return this.#onInvalid ?? 'close';
+    try {
+      return this.#onInvalid(refused, connection) === 'drop' ? 'drop' : 'close';
+    } catch {
+      // A client could end the server through a hook that throws.
+      return 'close';
+    }
+  }
+}

@@ -1,0 +1,187 @@
+/** Options of every guard, checked; the manager that they make. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import type { ConnectionLimits } from '../connections/limits.js';
+import { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionManagerOptions } from '../connections/options.js';
+import type { ProductionMetrics } from '../metrics/metrics.js';
+import { TrustedProxies } from '../native/addon.js';
+import type { PageOptions } from '../page/live-page.js';
+import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js';
+import { TimerManager } from '../timers/manager.js';
+import type { TokenVerifier } from '../tokens/verifier.js';
+import type { TokenAuth } from './bearer.js';
+import type { MessageOptions } from './json-filter.js';
+
+/**
+ * Options of every guard. Give `limits`, or a `manager` of your own: a manager brings its own
+ * `timers` and `ConnectionManagerOptions`. `R` is the request of the adapter.
+ */
+export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
+  /** Limits of connections; required without a `manager`. */
+  readonly limits?: ConnectionLimits;
+  /** Connection manager that other guards may share. Default: a new one, from `limits`. */
+  readonly manager?: ConnectionManager;
+  /** Owner of all timers of the guard. Default: a new one. */
+  readonly timers?: TimerManager;
+  /**
+   * Networks (`10.0.0.0/8`) or addresses of your own proxies. `X-Forwarded-For` and `Forwarded` are
+   * read from these peers only, from the right to the first untrusted address. Default: none, and the
+   * socket's address counts.
+   */
+  readonly trustedProxies?: readonly string[];
+  /**
+   * Returns the user of a request; `undefined` or `null` for an anonymous client. If it throws, rejects or
+   * exceeds `identifyTimeoutMs`, the client gets 500 (close 1011) without details; if it throws an
+   * `UnauthorizedError`, 401 (close 1008).
+   */
+  readonly identify?: (
+    request: R,
+  ) => string | null | undefined | Promise<string | null | undefined>;
+  /** Timeout for `identify`, ms: 1 to 2^30. Later results are ignored. Default 10000. */
+  readonly identifyTimeoutMs?: number | undefined;
+  /**
+   * Admits clients with a valid token only; its `sub` is the user. Excludes `identify`. Other clients get
+   * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
+   */
+  readonly auth?: TokenVerifier | TokenAuth;
+  /** Called with each error of `identify`, other than `UnauthorizedError`. */
+  readonly onIdentifyError?: (error: unknown, ip: string) => void;
+  /**
+   * How clients are refused. `http`: by status, before the upgrade. `close`: by close code, right after it,
+   * since browsers cannot read the status of a failed upgrade. Default `http`.
+   */
+  readonly refuseWith?: 'http' | 'close';
+  /** Limits of HTTP requests; missing ones have their defaults. Default: no limits. */
+  readonly requests?: Partial<RequestLimits>;
+  /**
+   * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
+   * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query;
+   * at most 32. Upgrades are guarded there too. Default: none.
+   */
+  readonly exemptPaths?: readonly string[] | undefined;
+  /** Limits of WebSockets (`WebSocketLimits`); missing ones have their defaults. Default: no limits. */
+  readonly websockets?: WebSocketLimitsInput;
+  /** Counts requests, connections, messages, users and refusals. */
+  readonly metrics?: ProductionMetrics | undefined;
+  /** Live page. Served before any limit, so that operators can open it on a full server. Default: none. */
+  readonly page?: PageOptions | undefined;
+}
+
+/** Options of the guard itself. @internal */
+export const GUARD_OPTIONS = [
+  'limits',
+  'manager',
+  'timers',
+  'trustedProxies',
+  'identify',
+  'identifyTimeoutMs',
+  'exemptPaths',
+  'auth',
+  'onIdentifyError',
+  'refuseWith',
+  'requests',
+  'websockets',
+  'page',
+  'metrics',
+] as const;
+
+/** Options for the manager that a guard makes. @internal */
+export const MANAGER_OPTIONS = [
+  'name',
+  'leaseTimeoutMs',
+  'closeTimeoutMs',
+  'onFull',
+  'onDuplicateId',
+  'monitor',
+  'onEvict',
+  'onRefuse',
+  'onRateExceeded',
+] as const;
+
+const EXEMPT_PATHS_MAX = 32;
+
+/** Default of `identifyTimeoutMs`. @internal */
+export const IDENTIFY_TIMEOUT_MS = 10_000;
+
+/**
+ * Returns the given manager, or makes one from the options.
+ * @param maxConnections limit of WebSockets, which the manager of a guard enforces with its own total
+ * @throws ERR_INVALID_ARG_TYPE; ERR_LIMITS_CONFLICT as `ConnectionManager`
+ * @internal
+ */
+export function managerOf<R>(
+  options: GuardOptions<R>,
+  timers: TimerManager,
+  maxConnections = Infinity,
+): ConnectionManager {
+  const { manager, limits } = options;
+  if (!(timers instanceof TimerManager)) throw wrongType('timers', timers, 'a TimerManager');
+  if (manager === undefined) {
+    if (typeof limits !== 'object' || limits === null)
+      throw wrongType('limits', limits, 'an object, unless a manager is given');
+    const given = Object.fromEntries(
+      MANAGER_OPTIONS.filter((name) => options[name] !== undefined).map((name) => [
+        name,
+        options[name],
+      ]),
+    );
+    const total = limits.maxTotalConnections;
+    // A NaN or a string in `limits` stays, for the manager to refuse.
+    const least =
+      typeof total === 'number' || total === undefined
+        ? Math.min(total ?? Infinity, maxConnections)
+        : total;
+    return new ConnectionManager(
+      maxConnections === Infinity ? limits : { ...limits, maxTotalConnections: least },
+      timers,
+      given,
+    );
+  }
+  if (maxConnections !== Infinity)
+    throw wrongType(
+      'websockets.maxConnections',
+      maxConnections,
+      'absent when a manager is given: it has its own',
+    );
+  if (!(manager instanceof ConnectionManager))
+    throw wrongType('manager', manager, 'a ConnectionManager');
+  for (const field of ['limits', 'timers', ...MANAGER_OPTIONS] as const) {
+    if (options[field] !== undefined)
+      throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
+  }
+  return manager;
+}
+
+/** Parses `trustedProxies`; `undefined` if there are none. @internal */
+export function trustedProxiesOf(
+  networks: readonly string[] | undefined,
+): TrustedProxies | undefined {
+  if (networks === undefined) return undefined;
+  if (!Array.isArray(networks))
+    throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
+  const proxies = new TrustedProxies();
+  for (const [index, network] of networks.entries()) {
+    const field = `trustedProxies[${index}]`;
+    if (typeof network !== 'string')
+      throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
+    if (!proxies.add(network))
+      throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
+  }
+  return networks.length === 0 ? undefined : proxies;
+}
+
+/** Checks `exemptPaths`. @internal */
+export function exemptPathsOf(paths: readonly string[] | undefined): ReadonlySet<string> {
+  if (paths === undefined) return new Set();
+  if (!Array.isArray(paths))
+    throw wrongType('exemptPaths', paths, "an array of paths such as '/healthz'");
+  if (paths.length > EXEMPT_PATHS_MAX)
+    throw outOfRange('exemptPaths', paths.length, `at most ${EXEMPT_PATHS_MAX} paths`);
+  for (const [index, path] of paths.entries()) {
+    const allowed = "a path such as '/healthz' of visible ASCII characters, without a query";
+    if (typeof path !== 'string') throw wrongType(`exemptPaths[${index}]`, path, allowed);
+    if (!/^\/[!-~]*$/.test(path) || /[?#\\]/.test(path))
+      throw outOfRange(`exemptPaths[${index}]`, path, allowed);
+  }
+  return new Set(paths);
+}

@@ -1,0 +1,153 @@
+/** A handshake that was judged, and the answer to one that is denied. */
+import type { Lease } from '../connections/admission.js';
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import type { RefusalCode } from '../connections/refusal.js';
+import { type Answer, answerWith } from '../http/answer.js';
+import type { ValidationFailure } from '../validators/failure.js';
+import type { FailureCode } from '../validators/failures.js';
+
+/** Code of a denial by authentication. */
+export type AuthDenialCode = 'identify_failed' | 'unauthorized' | 'not_judged' | FailureCode;
+
+/** Reason for refusing a handshake. @internal */
+export interface Denial {
+  readonly code: RefusalCode | AuthDenialCode;
+  readonly reason: string;
+  readonly retryAfterMs: number;
+  /** Failure of the client's token. */
+  readonly failure?: ValidationFailure;
+}
+
+/** A denial by authentication, which the manager does not count. @internal */
+export type AuthDenial = Denial & { readonly code: AuthDenialCode };
+
+/** Denial of a client whose `identify` failed. @internal */
+export const IDENTIFY_FAILED: AuthDenial = {
+  code: 'identify_failed',
+  reason: 'Could not identify the client',
+  retryAfterMs: 0,
+};
+
+/**
+ * Denial of a socket that opens without a judged handshake, in front of a guard that has to judge it. The
+ * application upgraded it past the guard, or registered the guard too late.
+ * @internal
+ */
+export const NOT_JUDGED: AuthDenial = {
+  code: 'not_judged',
+  reason: 'The handshake was not judged',
+  retryAfterMs: 0,
+};
+
+/**
+ * Returns the HTTP status of a denial before the upgrade, and the close code after it: 503 and 1013 for the
+ * server's own state, 429 and 1008 for one client's limit, 429 and 1013 for its rate.
+ * @internal
+ */
+export function codesOf({ code, failure }: Denial): readonly [status: number, close: number] {
+  if (failure !== undefined) return [failure.status, failure.status === 503 ? 1013 : 1008];
+  switch (code) {
+    case 'identify_failed':
+      return [500, 1011];
+    case 'unauthorized':
+      return [401, 1008];
+    case 'not_judged':
+      return [403, 1008];
+    case 'ip_rate':
+    case 'user_rate':
+      return [429, 1013];
+    case 'ip_limit':
+    case 'unknown_ip_limit':
+    case 'prefix_limit':
+    case 'user_limit':
+    case 'anonymous_ip_limit':
+      return [429, 1008];
+    default:
+      return [503, 1013];
+  }
+}
+
+/** Returns the HTTP answer of a denial. @internal */
+export function answerOf(denial: Denial): Answer {
+  const [status] = codesOf(denial);
+  if (denial.code === 'unauthorized') {
+    // RFC 6750, section 3.1: a request without a token gets the scheme only, no error code.
+    const challenge =
+      denial.reason === 'missing_token'
+        ? 'Bearer'
+        : `Bearer error="invalid_token", error_description="${denial.reason}"`;
+    return answerWith(
+      status,
+      { code: denial.code, message: 'Unauthorized', reason: denial.reason },
+      { 'www-authenticate': challenge },
+    );
+  }
+  const { code, reason, retryAfterMs, failure } = denial;
+  if (status === 401)
+    return answerWith(
+      status,
+      { code, message: reason, retryAfterMs },
+      { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' },
+    );
+  return answerWith(
+    status,
+    { code, message: reason, retryAfterMs },
+    { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
+  );
+}
+
+/**
+ * One handshake that was judged: denied, or with a seat that it holds until its socket opens or it is
+ * abandoned.
+ * @internal
+ */
+export class PendingUpgrade {
+  readonly #manager: ConnectionManager;
+  readonly #userAgent: string;
+  #lease: Lease | undefined;
+  #denial: Denial | undefined;
+  /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
+  readonly answer: Answer | undefined;
+
+  constructor(
+    manager: ConnectionManager,
+    outcome: Lease | Denial,
+    refuseWith: 'http' | 'close',
+    userAgent: string,
+  ) {
+    this.#manager = manager;
+    this.#userAgent = userAgent;
+    if ('handle' in outcome) this.#lease = outcome;
+    else {
+      this.#denial = outcome;
+      if (refuseWith === 'http') this.answer = answerOf(outcome);
+    }
+  }
+
+  /**
+   * Commits the seat to a socket that has opened, or closes the socket by code.
+   * @returns the connection, or `undefined` if the socket was closed
+   */
+  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) {
+      const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
+      if (result.success) return result.connection;
+      // A manager that was closed in between leaves the lease to its holder.
+      this.#manager.abort(lease);
+      this.#denial = result;
+    }
+    if (this.#denial !== undefined) socket.close(codesOf(this.#denial)[1], this.#denial.reason);
+    return undefined;
+  }
+
+  /** Gives the seat back unless the socket has opened; `false` if there is no seat to give back. */
+  abandon(): boolean {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    if (lease !== undefined) this.#manager.abort(lease);
+    return lease !== undefined;
+  }
+}

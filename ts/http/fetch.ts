@@ -1,0 +1,219 @@
+/** Limits of requests on hosts with `Request` and `Response`: Bun and Elysia. */
+import { maxHeaderSize } from 'node:http';
+import { ArgumentRangeError } from '../base/errors.js';
+import { markRefused } from '../metrics/meters.js';
+import type { Answer } from './answer.js';
+import { isHandshake, lengthOf } from './handshake.js';
+import {
+  isFailure,
+  type RequestLimiter,
+  type RequestRefusalCode,
+  InFlightRequest,
+} from './limiter.js';
+
+/** Returns an answer as a `Response`. @internal */
+export function responseOf(answer: Answer): Response {
+  return new Response(answer.body, { status: answer.status, headers: answer.headers });
+}
+
+function refusalOf(limiter: RequestLimiter, code: RequestRefusalCode): Response {
+  const response = responseOf(limiter.answer(code));
+  return isFailure(code) ? response : markRefused(response);
+}
+
+/** Key of a request's body state. */
+const BODY = Symbol('portcullis.body');
+/** State of a request's body. */
+interface Body {
+  /** True while the handler waits for a read. */
+  isAwaited: boolean;
+  /** Reads the body through the counting stream, where its length is unknown. */
+  readonly counted: Response | undefined;
+}
+/** Key of a request's seat. Stored on the request: every garbage collection would visit the entry of a WeakMap. */
+const IN_FLIGHT = Symbol('portcullis.inFlight');
+type WatchedRequest = Request & { [BODY]?: Body; [IN_FLIGHT]?: InFlightRequest | undefined };
+type Read = (this: Request | Response) => Promise<unknown>;
+
+/**
+ * Returns a signal that aborts at the timeout of the request, when its client is gone, and when the server is
+ * forced down.
+ * @param request a request of a guarded server
+ * @example
+ * app.get('/report', ({ request }) => fetch(upstream, { signal: signalOf(request) }));
+ */
+export function signalOf(request: Request): AbortSignal {
+  const inFlight = (request as WatchedRequest)[IN_FLIGHT];
+  return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal.call(request));
+}
+
+/** True if a request asks for a WebSocket, and the host may open one. @internal */
+export function asksForWebSocket(request: Request): boolean {
+  return request.method === 'GET' && isHandshake('GET', request.headers.get('upgrade'));
+}
+
+// Shared by all requests: closures for each request cost more than the read.
+const READERS = Object.fromEntries(
+  (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
+    const read = (Request.prototype as unknown as Record<string, Read>)[name];
+    const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
+    return [
+      name,
+      async function (this: WatchedRequest): Promise<unknown> {
+        const body = this[BODY];
+        if (body === undefined) return read?.call(this);
+        body.isAwaited = true;
+        const value = await (body.counted === undefined
+          ? read?.call(this)
+          : fromResponse?.call(body.counted));
+        body.isAwaited = false;
+        return value;
+      },
+    ];
+  }),
+);
+
+const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (
+  this: Request,
+) => AbortSignal;
+
+// A getter, since few handlers use the signal and the host makes its own lazily.
+const SIGNAL = {
+  configurable: true,
+  get(this: Request): AbortSignal {
+    return signalOf(this);
+  },
+};
+
+/** Returns a stream that counts a body of unknown length as it is read. */
+function counted(
+  body: ReadableStream<Uint8Array>,
+  inFlight: InFlightRequest,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done) return controller.close();
+      if (inFlight.countBody(value.byteLength)) return controller.enqueue(value);
+      await reader.cancel().catch(() => undefined);
+      controller.error(
+        new ArgumentRangeError('the body is larger than maxPayloadSize', {
+          field: 'body',
+        }),
+      );
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+/** Puts our signal and our counting body readers in front of the request's own. */
+function watch(
+  request: WatchedRequest,
+  inFlight: InFlightRequest,
+  hasBody: boolean,
+  isCounted: boolean,
+): void {
+  request[IN_FLIGHT] = inFlight;
+  // Upgrades keep the host's signal (refusals come in floods, sockets live long); `signalOf` returns the combined one.
+  if (asksForWebSocket(request)) return;
+  Object.defineProperty(request, 'signal', SIGNAL);
+  if (!hasBody) return;
+  let response: Response | undefined;
+  if (isCounted && request.body !== null) {
+    const type = request.headers.get('content-type');
+    response = new Response(
+      counted(request.body, inFlight),
+      type === null ? {} : { headers: { 'content-type': type } },
+    );
+    Object.defineProperty(request, 'body', { configurable: true, get: () => response?.body });
+    Object.defineProperty(request, 'bodyUsed', {
+      configurable: true,
+      get: () => response?.bodyUsed,
+    });
+  }
+  const body: Body = { isAwaited: false, counted: response };
+  request[BODY] = body;
+  inFlight.waitsForBody = () => body.isAwaited;
+  Object.assign(request, READERS);
+}
+
+/** Detaches the seat from a request that became a WebSocket, which may keep the request for days. @internal */
+export function unwatch(request: WatchedRequest): void {
+  request[IN_FLIGHT] = undefined;
+}
+
+/** Returns the bytes of all headers; 0 where the host's own limit is lower, since it has refused larger ones. */
+function headerBytes(request: Request, maxBytes: number): number {
+  if (maxBytes >= maxHeaderSize) return 0;
+  let bytes = 0;
+  for (const [name, value] of request.headers) bytes += name.length + Buffer.byteLength(value) + 4;
+  return bytes;
+}
+
+/**
+ * Runs `handle` within the limits. Answers after the timeout are dropped.
+ *
+ * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
+ * @internal
+ */
+export function withinLimits<T>(
+  limiter: RequestLimiter,
+  request: Request,
+  handle: () => T,
+): T | Response | Promise<Response | Awaited<T>> {
+  const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
+  const contentLength = hasBody ? request.headers.get('content-length') : null;
+  const length = lengthOf(contentLength);
+  // Shedding an upgrade is the manager's decision; it may refuse by close code.
+  const admitted = limiter.admit(headerBytes(request, limiter.limits.maxHeaderSize), length, () =>
+    asksForWebSocket(request),
+  );
+  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted);
+  const inFlight = admitted;
+  const refused = (): Response | undefined =>
+    inFlight.refusal === undefined ? undefined : refusalOf(limiter, inFlight.refusal);
+  let result: T;
+  try {
+    watch(
+      request,
+      inFlight,
+      hasBody && (contentLength !== null || request.headers.has('transfer-encoding')),
+      length === undefined,
+    );
+    result = handle();
+  } catch (error) {
+    inFlight.end();
+    const response = refused();
+    if (response !== undefined) return response;
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    inFlight.end();
+    return refused() ?? result;
+  }
+  return new Promise<Response | Awaited<T>>((resolve, reject) => {
+    inFlight.isGone = () => ownSignal.call(request).aborted;
+    inFlight.onGone = () => {
+      inFlight.end();
+      resolve(markRefused(new Response(null, { status: 503 })));
+    };
+    inFlight.onRefused = (code) => {
+      // Frees the seat now: a handler that never ends would keep it.
+      inFlight.end();
+      resolve(refusalOf(limiter, code));
+    };
+    (result as Promise<Awaited<T>>).then(
+      (value) => {
+        inFlight.end();
+        resolve(refused() ?? value);
+      },
+      (error: unknown) => {
+        inFlight.end();
+        const response = refused();
+        if (response === undefined) reject(error);
+        else resolve(response);
+      },
+    );
+  });
+}

@@ -1,0 +1,32 @@
+/** The one judgement of a request: can the host turn it into a WebSocket, and how long is its body? */
+
+/**
+ * True for a request that a host can upgrade to a WebSocket: a GET whose `Upgrade` names `websocket`.
+ * `Upgrade` is a list (RFC 9110, section 7.8), and Bun upgrades a list too; a proxy that joins
+ * repeated lines makes one.
+ * @param upgrade the header `Upgrade`, if there is one
+ * @internal
+ */
+export function isHandshake(
+  method: string | undefined,
+  upgrade: string | null | undefined,
+): boolean {
+  if (upgrade === null || upgrade === undefined || method !== 'GET') return false;
+  const protocols = upgrade.toLowerCase();
+  return (
+    protocols === 'websocket' ||
+    (protocols.includes('websocket') &&
+      protocols.split(',').some((protocol) => protocol.trim() === 'websocket'))
+  );
+}
+
+/**
+ * Returns the bytes of a body by its `Content-Length`, or `undefined` if the header is absent or no
+ * plain number, such as `5, 5` of two joined lines: such a body has to be counted as it arrives.
+ * @internal
+ */
+export function lengthOf(contentLength: string | null | undefined): number | undefined {
+  return typeof contentLength === 'string' && /^\d+$/.test(contentLength)
+    ? Number(contentLength)
+    : undefined;
+}

@@ -1,0 +1,266 @@
+/**
+ * Limits of HTTP requests, decided in one place; `fetch.ts` and `node.ts` translate for the two kinds of
+ * hosts. A request in flight holds its seat, its deadline and its signal.
+ */
+import { PortcullisError } from '../base/errors.js';
+import type { ProductionMetrics } from '../metrics/metrics.js';
+import type { Checked } from '../resources/limits.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
+import { type Answer, answerWith } from './answer.js';
+
+/** Reason for refusing a request or ending it early. */
+export type RequestRefusalCode =
+  | 'draining'
+  | 'overload'
+  | 'too_many_requests_in_flight'
+  | 'payload_too_large'
+  | 'headers_too_large'
+  | 'request_timeout'
+  | 'handler_timeout';
+
+/** Counts of requests. */
+export interface RequestStats {
+  /** Requests in flight. */
+  readonly active: number;
+  /** Requests that ended, early or not. */
+  readonly served: number;
+  /** Requests refused or ended early, by code; codes without one are absent. */
+  readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
+}
+
+const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, message: string]>> = {
+  draining: [503, 'Server is draining'],
+  overload: [503, 'Server is overloaded'],
+  too_many_requests_in_flight: [503, 'Max concurrent requests exceeded'],
+  payload_too_large: [413, 'Payload too large'],
+  headers_too_large: [431, 'Headers too large'],
+  request_timeout: [408, 'Request was not received in time'],
+  handler_timeout: [503, 'Request took too long'],
+};
+const RETRY_MS = 1000;
+
+/** True for an error of the handler; all other codes refuse a request before the handler runs. @internal */
+export function isFailure(code: RequestRefusalCode): boolean {
+  return code === 'handler_timeout';
+}
+
+/** One request in flight. @internal */
+export class InFlightRequest {
+  readonly #limiter: RequestLimiter;
+  readonly #maxBodyBytes: number;
+  readonly #timer: TimerHandle | undefined;
+  #controller: AbortController | undefined;
+  #joined: AbortSignal | undefined;
+  #refusal: RequestRefusalCode | undefined;
+  #reason: PortcullisError | undefined;
+  #bytes = 0;
+  #isOver = false;
+  /** True while the handler waits for a body that has not arrived whole. */
+  waitsForBody: () => boolean = () => false;
+  /** True if the client is gone, on hosts that tell only on demand. */
+  isGone: () => boolean = () => false;
+  /** Called at the timeout of a request whose client is gone: the handler is not late, and no client waits. */
+  onGone: (() => void) | undefined;
+  /** Called once, when the request has to end before its handler does. */
+  onRefused: ((code: RequestRefusalCode) => void) | undefined;
+
+  constructor(limiter: RequestLimiter, limits: Checked<'requests'>, timers: TimerManager) {
+    this.#limiter = limiter;
+    this.#maxBodyBytes = limits.maxPayloadSize;
+    if (limits.timeoutMs === Infinity) return;
+    this.#timer = timers.setTimeout(() => this.#onTimeout(), {
+      delayMs: limits.timeoutMs,
+      ref: false,
+      name: 'requests.timeout',
+    });
+  }
+
+  /** Aborts at the timeout, when the client is gone, and when the server is forced down. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  /** Returns a signal that aborts with this one or with the host's own. */
+  signalWith(own: AbortSignal): AbortSignal {
+    return (this.#joined ??= AbortSignal.any([own, this.signal]));
+  }
+
+  /** Code of the refusal, once there is one. */
+  get refusal(): RequestRefusalCode | undefined {
+    return this.#refusal;
+  }
+
+  /** Counts bytes of the body; `false` above the limit. */
+  countBody(bytes: number): boolean {
+    this.#bytes += bytes;
+    if (this.#bytes <= this.#maxBodyBytes) return true;
+    this.refuse('payload_too_large');
+    return false;
+  }
+
+  #onTimeout(): void {
+    if (!this.isGone())
+      return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
+    this.abort('The client is gone');
+    this.onGone?.();
+  }
+
+  /** Ends the request before its handler does. */
+  refuse(code: RequestRefusalCode): void {
+    if (this.#isOver || this.#refusal !== undefined) return;
+    this.#refusal = code;
+    this.#limiter.count(code);
+    this.abort(REFUSALS[code][1]);
+    this.onRefused?.(code);
+  }
+
+  /** Aborts the signal; `message` is that of its reason. */
+  abort(message: string): void {
+    if (this.#isOver || this.#reason !== undefined) return;
+    this.#reason = new PortcullisError('ERR_TIMEOUT', message);
+    this.#controller?.abort(this.#reason);
+  }
+
+  /** Gives the seat back. May be called again. */
+  end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#timer?.close();
+    this.#limiter.ended(this);
+  }
+}
+
+/** Enforces the limits of the requests of one guard. @internal */
+export class RequestLimiter {
+  readonly #limits: Checked<'requests'>;
+  readonly #timers: TimerManager;
+  readonly #inFlight = new Set<InFlightRequest>();
+  readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
+  readonly #idle: (() => void)[] = [];
+  #served = 0;
+  readonly #monitor: ResourceMonitor | undefined;
+  readonly #metrics: ProductionMetrics | undefined;
+  #shedMs = 0;
+  #isDraining = false;
+
+  constructor(
+    limits: Checked<'requests'>,
+    timers: TimerManager,
+    monitor?: ResourceMonitor,
+    metrics?: ProductionMetrics,
+  ) {
+    this.#metrics = metrics;
+    this.#limits = limits;
+    this.#timers = timers;
+    this.#monitor = monitor;
+  }
+
+  /** Requests in flight. */
+  get active(): number {
+    return this.#inFlight.size;
+  }
+
+  get limits(): Checked<'requests'> {
+    return this.#limits;
+  }
+
+  /** Counts at this moment. */
+  snapshot(): RequestStats {
+    return { active: this.#inFlight.size, served: this.#served, refused: { ...this.#refused } };
+  }
+
+  /**
+   * Admits a request, or returns the reason for refusing it.
+   * @param headerBytes bytes of all headers; 0 where the host has limited them already
+   * @param bodyBytes length of the body, if a header says so
+   * @param isJudgedLater true for an upgrade: draining and shedding are the manager's decisions, which must not be made twice
+   */
+  admit(
+    headerBytes: number,
+    bodyBytes: number | undefined,
+    isJudgedLater?: () => boolean,
+  ): InFlightRequest | RequestRefusalCode {
+    const code = this.#judge(headerBytes, bodyBytes, isJudgedLater);
+    if (code !== undefined) {
+      this.count(code);
+      return code;
+    }
+    const inFlight = new InFlightRequest(this, this.#limits, this.#timers);
+    this.#inFlight.add(inFlight);
+    this.#monitor?.requestStarted();
+    return inFlight;
+  }
+
+  #judge(
+    headerBytes: number,
+    bodyBytes: number | undefined,
+    isJudgedLater?: () => boolean,
+  ): RequestRefusalCode | undefined {
+    // The manager of a guard refuses handshakes while it drains, by status or by close code.
+    if (this.#isDraining && isJudgedLater?.() !== true) return 'draining';
+    if (headerBytes > this.#limits.maxHeaderSize) return 'headers_too_large';
+    if (bodyBytes !== undefined && bodyBytes > this.#limits.maxPayloadSize)
+      return 'payload_too_large';
+    if (this.#inFlight.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
+    // Last: a request that another limit refuses is no part of the share that is shed.
+    if (
+      this.#monitor === undefined ||
+      this.#monitor.isPressed === false ||
+      isJudgedLater?.() === true
+    )
+      return undefined;
+    this.#shedMs = this.#monitor.shedMs();
+    return this.#shedMs > 0 ? 'overload' : undefined;
+  }
+
+  /** Returns the HTTP answer of a refusal. */
+  answer(code: RequestRefusalCode): Answer {
+    const [status, message] = REFUSALS[code];
+    const retry = status === 503 || status === 408;
+    const retryAfterMs = code === 'overload' ? this.#shedMs : RETRY_MS;
+    const headers: Record<string, string> = retry
+      ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
+      : {};
+    // The rest of the connection may be a body that no handler reads.
+    if (code !== 'too_many_requests_in_flight' && code !== 'overload')
+      headers['connection'] = 'close';
+    return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
+  }
+
+  /** Counts a refusal. */
+  count(code: RequestRefusalCode): void {
+    this.#refused[code] = (this.#refused[code] ?? 0) + 1;
+    if (!isFailure(code)) this.#metrics?.recordRefusal(code);
+  }
+
+  /** Called by a request that has given its seat back. */
+  ended(inFlight: InFlightRequest): void {
+    this.#inFlight.delete(inFlight);
+    this.#served++;
+    this.#monitor?.requestEnded();
+    if (this.#inFlight.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** Refuses new requests from now on. */
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  /** Resolves when no request is in flight. */
+  whenIdle(): Promise<void> {
+    return this.#inFlight.size === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => void this.#idle.push(resolve));
+  }
+
+  /** Aborts the signals of all requests in flight. */
+  abort(): void {
+    for (const inFlight of this.#inFlight) inFlight.abort('The server is shutting down');
+  }
+}

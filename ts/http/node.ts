@@ -1,0 +1,187 @@
+/** Limits of requests on a `node:http` server, and its graceful end. */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { markRefused } from '../metrics/meters.js';
+import type { Drainable } from '../shutdown/drainable.js';
+import { lengthOf } from './handshake.js';
+import {
+  isFailure,
+  type RequestLimiter,
+  type RequestRefusalCode,
+  InFlightRequest,
+} from './limiter.js';
+
+const IN_FLIGHT = new WeakMap<IncomingMessage, InFlightRequest>();
+
+/**
+ * Returns a signal that aborts at the timeout of the request, when its client is gone, and when the server is
+ * forced down; `undefined` without a guard that has `requests`.
+ * @param request a request whose handler `guard.request()` wraps
+ */
+export function signalOf(request: IncomingMessage): AbortSignal | undefined {
+  return IN_FLIGHT.get(request)?.signal;
+}
+
+/** Returns the bytes of all headers. Names and values alternate in `rawHeaders`; a pair adds ": " and a line end. */
+function headerBytes(request: IncomingMessage): number {
+  let bytes = 0;
+  for (const text of request.rawHeaders) bytes += Buffer.byteLength(text) + 2;
+  return bytes;
+}
+
+/** Makes a response ignore its handler: we have answered in its place. */
+function silence(response: ServerResponse): void {
+  const chain = (): ServerResponse => response;
+  Object.assign(response, {
+    writeHead: chain,
+    setHeader: chain,
+    removeHeader: () => undefined,
+    appendHeader: chain,
+    flushHeaders: () => undefined,
+    write: () => false,
+    end: chain,
+  });
+}
+
+/** Answers a refused request, or breaks its response off. */
+function answer(
+  limiter: RequestLimiter,
+  code: RequestRefusalCode,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  // A response that has begun cannot be replaced: the client sees it break off.
+  if (response.headersSent) return void request.socket.destroy();
+  if (!isFailure(code)) markRefused(response);
+  const { status, headers, body } = limiter.answer(code);
+  for (const name of response.getHeaderNames()) response.removeHeader(name);
+  const socket = request.socket;
+  const isLast = headers['connection'] === 'close' || !request.complete;
+  response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
+  response.end(body, () => {
+    if (isLast) socket.destroySoon();
+  });
+  silence(response);
+}
+
+/** Wraps a request handler in the limits. @internal */
+export function guardHandler(
+  limiter: RequestLimiter,
+  handler: (request: IncomingMessage, response: ServerResponse) => unknown,
+) {
+  return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
+    const length = request.headers['content-length'];
+    const admitted = limiter.admit(headerBytes(request), lengthOf(length));
+    if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
+    const inFlight = admitted;
+    IN_FLIGHT.set(request, inFlight);
+    inFlight.onRefused = (code) => {
+      answer(limiter, code, request, response);
+      inFlight.end();
+    };
+    response.once('close', () => {
+      if (!response.writableFinished) inFlight.abort('The client is gone');
+      inFlight.end();
+    });
+    if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
+      // A handler that has not begun to read the body does not wait for it.
+      inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
+      const push = request.push.bind(request);
+      request.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+        // Bytes beyond the limit are dropped: keeping them would take the memory that the limit protects.
+        if (chunk !== null && !inFlight.countBody((chunk as Buffer).length)) return true;
+        return push(chunk, encoding);
+      };
+    }
+    try {
+      return handler.call(this, request, response);
+    } catch (error) {
+      // The host turns it into an uncaught exception, and sends no response.
+      inFlight.end();
+      throw error;
+    }
+  };
+}
+
+/** Tracks the sockets and requests of a server, from before its first one. */
+class HttpDrain {
+  readonly #server: Server;
+  readonly #sockets = new Map<Socket, number>();
+  readonly #idle: (() => void)[] = [];
+  #active = 0;
+  #isDraining = false;
+
+  constructor(server: Server) {
+    this.#server = server;
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.set(socket, 0);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
+    server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
+      this.#follow(request, response),
+    );
+    // An upgraded socket belongs to a WebSocket from now on.
+    server.prependListener('upgrade', (_request: IncomingMessage, socket: Socket) =>
+      this.#sockets.delete(socket),
+    );
+  }
+
+  get active(): number {
+    return this.#active;
+  }
+
+  #follow(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    this.#active++;
+    this.#sockets.set(socket, (this.#sockets.get(socket) ?? 0) + 1);
+    if (this.#isDraining && !response.headersSent) response.shouldKeepAlive = false;
+    response.once('close', () => {
+      this.#active--;
+      const left = (this.#sockets.get(socket) ?? 1) - 1;
+      if (this.#sockets.has(socket)) this.#sockets.set(socket, left);
+      if (this.#isDraining && left === 0) socket.destroySoon();
+      if (this.#active === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    });
+    this.#responses.add(response);
+    response.once('close', () => this.#responses.delete(response));
+  }
+
+  readonly #responses = new Set<ServerResponse>();
+
+  drain(): void {
+    this.#isDraining = true;
+    if (this.#server.listening) this.#server.close(() => undefined);
+    for (const response of this.#responses)
+      if (!response.headersSent) response.shouldKeepAlive = false;
+    // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
+    for (const [socket, requests] of this.#sockets) if (requests === 0) socket.destroySoon();
+  }
+
+  whenIdle(): Promise<void> {
+    return this.#active === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => void this.#idle.push(resolve));
+  }
+
+  destroy(): void {
+    for (const socket of this.#sockets.keys()) socket.destroy();
+  }
+}
+
+/** Returns the HTTP half of a drainable server. @internal */
+export function httpDrainable(
+  server: Server,
+  limiter: RequestLimiter | undefined,
+): Required<Pick<Drainable, 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
+  const drain = new HttpDrain(server);
+  return {
+    drain() {
+      limiter?.drain();
+      drain.drain();
+    },
+    requests: () => drain.active,
+    whenIdle: () => drain.whenIdle(),
+    abort: () => limiter?.abort(),
+    destroy: () => drain.destroy(),
+  };
+}

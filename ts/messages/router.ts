@@ -1,0 +1,273 @@
+/** Hands messages to the handler of their type. Knows no socket: its caller sends the reply. */
+import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
+import type { ResourceMonitor } from '../resources/monitor.js';
+import {
+  envelopeOf,
+  idOf,
+  type MessageSender,
+  NAME_MAX,
+  type Outgoing,
+  parseEnvelope,
+  type ParseResult,
+} from './envelope.js';
+import { type MessageProblem, type MessageProblemCode, problemOf } from './problem.js';
+import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
+
+/** Handles the messages of one type. Its result, if any, is sent back as the answer. */
+export type MessageHandler<T, C = TypedWebSocketConnection> = (
+  connection: C,
+  message: TypedWebSocketMessage<T>,
+) => Outgoing | undefined | void | Promise<Outgoing | undefined | void>;
+
+/** Options of a router. */
+export interface MessageRouterOptions {
+  /**
+   * Called with the error of a handler or check that throws or rejects. The client gets
+   * `handler_failed` without details. Default: none.
+   */
+  readonly onError?: ((error: unknown, type: string) => void) | undefined;
+  /** Monitor that learns which handler runs, so that it can name the cause of a stall. Default: none. */
+  readonly monitor?: ResourceMonitor | undefined;
+}
+
+/** Counts of a router. */
+export interface MessageStats {
+  /** Messages whose handler has ended without an error. */
+  readonly handled: number;
+  /** Problems by code; codes that never came up are absent. */
+  readonly problems: Readonly<Partial<Record<MessageProblemCode, number>>>;
+}
+
+/** The reply to a message, ready to be sent. */
+export interface MessageReply {
+  /** The answer of the handler, or a message of type `error` with the problem as its payload. */
+  readonly envelope: TypedWebSocketMessage;
+  /** The envelope as JSON. */
+  readonly text: string;
+  /** The problem, if the message was not handled. */
+  readonly problem: MessageProblem | undefined;
+}
+
+interface Route<C> {
+  readonly handle: MessageHandler<unknown, C>;
+  readonly check: ((payload: unknown) => boolean) | undefined;
+  /** The monitor's number for this handler. */
+  label: number;
+}
+
+/**
+ * Hands messages to the handlers of their types.
+ *
+ * @example
+ * const router = new MessageRouter<ManagedConnection>();
+ * router.on('echo', (_connection, { payload }) => ({ type: 'echo', payload }));
+ * socket.on('message', async (data) => {
+ *   const reply = await router.receive(String(data), connection, { userId: connection.userId });
+ *   if (reply !== undefined) socket.send(reply.text);
+ * });
+ */
+export class MessageRouter<C = TypedWebSocketConnection> {
+  readonly #routes = new Map<string, Route<C>>();
+  readonly #onError: MessageRouterOptions['onError'];
+  readonly #problems: Partial<Record<MessageProblemCode, number>> = {};
+  #monitor: ResourceMonitor | undefined;
+  #handled = 0;
+  /** The route of all types without one of their own. */
+  #otherwise: Route<C> | undefined;
+  #isClosed = false;
+
+  /**
+   * @param options see `MessageRouterOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+   */
+  constructor(options: MessageRouterOptions = {}) {
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('MessageRouter', options, ['onError', 'monitor']);
+    const { onError, monitor } = options;
+    if (onError !== undefined && typeof onError !== 'function')
+      throw wrongType('onError', onError, 'a function');
+    if (
+      monitor !== undefined &&
+      typeof (monitor as Partial<ResourceMonitor> | null)?.mark !== 'function'
+    )
+      throw wrongType('monitor', monitor, 'a ResourceMonitor');
+    this.#onError = onError;
+    this.#monitor = monitor;
+  }
+
+  /**
+   * Sets the handler of a type.
+   * @param type 1 to 128 characters
+   * @param handle called with the connection and the message; its result is the answer
+   * @param check returns true if a payload fits the type. Without a check, the type of the payload is
+   * the client's promise only.
+   * @returns the router
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a type that has a handler; ERR_CLOSED after
+   * `close()`
+   * @example
+   * router.on('add', (_connection, { payload }) => ({ type: 'sum', payload: payload.a + payload.b }), isPair);
+   */
+  on<T>(
+    type: string,
+    handle: MessageHandler<T, C>,
+    check?: (payload: unknown) => payload is T,
+  ): this {
+    if (typeof type !== 'string' || type === '' || type.length > NAME_MAX)
+      throw wrongType('type', type, `a string of 1 to ${NAME_MAX} characters`);
+    if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
+    if (check !== undefined && typeof check !== 'function')
+      throw wrongType('check', check, 'a function');
+    this.#checkOpen();
+    if (this.#routes.has(type)) {
+      throw new ArgumentRangeError(`there is a handler of ${JSON.stringify(type)} already`, {
+        field: 'type',
+        value: type,
+        allowed: 'a type without a handler',
+      });
+    }
+    this.#routes.set(type, {
+      handle: handle as MessageHandler<unknown, C>,
+      check,
+      label: this.#label(type),
+    });
+    return this;
+  }
+
+  /**
+   * Sets the handler of all types without a handler of their own; a second one replaces the first.
+   * @param handle as of `on()`
+   * @returns the router
+   * @throws ERR_INVALID_ARG_TYPE; ERR_CLOSED after `close()`
+   */
+  otherwise(handle: MessageHandler<unknown, C>): this {
+    if (typeof handle !== 'function') throw wrongType('handle', handle, 'a function');
+    this.#checkOpen();
+    this.#otherwise = { handle, check: undefined, label: this.#label(undefined) };
+    return this;
+  }
+
+  /** @throws ERR_CLOSED after `close()` */
+  #checkOpen(): void {
+    if (this.#isClosed)
+      throw new PortcullisError('ERR_CLOSED', 'the message router is closed: it takes no handler');
+  }
+
+  #label(type: string | undefined): number {
+    return (
+      this.#monitor?.label(type === undefined ? 'message of another type' : `message ${type}`) ?? 0
+    );
+  }
+
+  /** Reports to another monitor which handler runs. @internal */
+  observe(monitor: ResourceMonitor): void {
+    this.#monitor = monitor;
+    for (const [type, route] of this.#routes) route.label = this.#label(type);
+    if (this.#otherwise !== undefined) this.#otherwise.label = this.#label(undefined);
+  }
+
+  /** True if a type has a handler of its own. */
+  has(type: string): boolean {
+    return this.#routes.has(type);
+  }
+
+  /** Returns the counts at this moment. */
+  snapshot(): MessageStats {
+    return { handled: this.#handled, problems: { ...this.#problems } };
+  }
+
+  /**
+   * Parses a message and checks its envelope. Completes it with a `timestamp`, a `messageId`, and the
+   * sender's `userId` and `sessionId`. Does not count it, and never throws.
+   * @param raw the text of the message, or the value that the host has parsed it to
+   * @param sender author of the message, as the server knows it. Default: unknown
+   * @example
+   * const parsed = router.parse(text, { userId });
+   * if (parsed.success) handle(parsed.message);
+   * else console.warn(parsed.problem.code);
+   */
+  parse<T = unknown>(raw: unknown, sender: MessageSender = {}): ParseResult<T> {
+    return parseEnvelope(raw, sender);
+  }
+
+  /**
+   * Parses a message, runs its handler and counts the outcome. Never throws or rejects.
+   * @param raw the text of the message, or the value that the host has parsed it to
+   * @param connection handed to the handler
+   * @param sender author of the message, as the server knows it. Default: unknown
+   * @returns the reply to send back; `undefined` if the handler gives no answer
+   */
+  receive(
+    raw: unknown,
+    connection: C,
+    sender: MessageSender = {},
+  ): MessageReply | undefined | Promise<MessageReply | undefined> {
+    const parsed = parseEnvelope(raw, sender);
+    if (!parsed.success) return this.#refuse(parsed.problem, idOf(raw));
+    const { message } = parsed;
+    const route = this.#routes.get(message.type) ?? this.#otherwise;
+    if (route === undefined)
+      return this.#refuse(problemOf('unknown_type', 'type'), message.messageId);
+    try {
+      if (route.check !== undefined && !route.check(message.payload))
+        return this.#refuse(problemOf('invalid_payload', 'payload'), message.messageId);
+      this.#monitor?.mark(route.label);
+      const answer = route.handle(connection, message);
+      if (!(answer instanceof Promise)) return this.#answer(answer, message);
+      return answer.then(
+        (late) => this.#answer(late, message),
+        (error: unknown) => this.#failed(error, message),
+      );
+    } catch (error) {
+      return this.#failed(error, message);
+    }
+  }
+
+  #answer(
+    answer: Outgoing | undefined | void,
+    message: TypedWebSocketMessage,
+  ): MessageReply | undefined {
+    let reply: MessageReply | undefined;
+    if (typeof answer === 'object' && answer !== null) {
+      try {
+        const envelope = envelopeOf(answer, message.messageId);
+        reply = { envelope, text: JSON.stringify(envelope), problem: undefined };
+      } catch (error) {
+        // A circular payload, a bigint, or a nesting that overflows the stack.
+        return this.#failed(error, message);
+      }
+    }
+    this.#handled++;
+    return reply;
+  }
+
+  #failed(error: unknown, message: TypedWebSocketMessage): MessageReply {
+    try {
+      this.#onError?.(error, message.type);
+    } catch {
+      // A client must not be able to end the server through a hook.
+    }
+    return this.#refuse(problemOf('handler_failed'), message.messageId);
+  }
+
+  #refuse(problem: MessageProblem, messageId: string | undefined): MessageReply {
+    this.#problems[problem.code] = (this.#problems[problem.code] ?? 0) + 1;
+    const envelope = envelopeOf({ type: 'error', payload: problem }, messageId);
+    return { envelope, text: JSON.stringify(envelope), problem };
+  }
+
+  /**
+   * Forgets all handlers: messages are answered as of an unknown type from then on. Handlers that run
+   * end normally. May be called again.
+   */
+  close(): void {
+    this.#isClosed = true;
+    this.#routes.clear();
+    this.#otherwise = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

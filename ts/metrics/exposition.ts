@@ -1,0 +1,124 @@
+/** Text exposition: gathers the exposed figures in the order that the native renderer expects. */
+import { wallClockMs } from '../base/clock.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions } from '../base/options.js';
+import { processStartMs } from '../resources/heap.js';
+import type { Assessment } from './assessment.js';
+import { areMet } from './health-score.js';
+import { LAYOUT, type Ledger } from './ledger.js';
+
+/** Options of the text exposition. */
+export interface ExpositionOptions {
+  /**
+   * Names of the figures. `otel`: those of OpenTelemetry's semantic conventions; `prom`: those of
+   * prom-client, which most dashboards query; `both`: all of them. Default `both`.
+   */
+  readonly naming?: 'otel' | 'prom' | 'both' | undefined;
+}
+
+/** Value of one series of a figure with labels. */
+type Sample = readonly [key: string, labels: readonly string[], value: number | null];
+
+/** Counts that stand beside the assessment. */
+interface Counts {
+  readonly inFlight: number;
+  readonly refusals: readonly (readonly [code: string, count: number])[];
+  readonly errors: readonly (readonly [kind: string, count: number])[];
+}
+
+const NAMINGS = ['otel', 'prom', 'both'] as const;
+type Naming = (typeof NAMINGS)[number];
+const MB = 2 ** 20;
+
+/** Returns the option `naming`. @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION @internal */
+export function namingOf(options: ExpositionOptions): Naming {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
+  knownOptions('the exposition', options, ['naming']);
+  const { naming = 'both' } = options;
+  if (!NAMINGS.includes(naming))
+    throw outOfRange('naming', naming, NAMINGS.map((name) => `'${name}'`).join(', '));
+  return naming;
+}
+
+/** Renders the figures, with the routes of the ledger. Unknown figures are left out. @internal */
+export function render(
+  ledger: Ledger,
+  format: 'openmetrics' | 'prometheus',
+  naming: Naming,
+  assessment: Assessment,
+  counts: Counts,
+): Promise<string> {
+  const scalars: Readonly<Record<string, number | null>> = {
+    ...resourceScalars(assessment),
+    ...serviceScalars(assessment),
+    inFlight: counts.inFlight,
+    routesOverflowed: ledger.overflowed,
+  };
+  const values = Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN);
+  const samples = samplesOf(ledger, assessment, counts).filter(
+    (sample): sample is [string, readonly string[], number] =>
+      sample[2] !== null && LAYOUT.labelled.includes(sample[0]),
+  );
+  const lines = samples.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
+  const sampleValues = Float64Array.from(samples, ([, , value]) => value);
+  return ledger.render(values, lines, sampleValues, format, naming);
+}
+
+const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : ms / 1000);
+const bytes = (mb: number | null | undefined): number | null =>
+  mb === null || mb === undefined ? null : mb * MB;
+
+/** Process, heap and event loop, in base units. */
+function resourceScalars({ resources, metrics }: Assessment): Record<string, number | null> {
+  const delays = resources?.loop.delayMs;
+  return {
+    memoryBytes: bytes(metrics.memoryUsage),
+    cpuRatio: metrics.cpuUsage === null ? null : metrics.cpuUsage / 100,
+    startSeconds: processStartMs() / 1000,
+    uptimeSeconds: (wallClockMs() - processStartMs()) / 1000,
+    heapUsedBytes: bytes(resources?.memory.heapUsedMb),
+    heapLimitBytes: bytes(resources?.memory.heapLimitMb),
+    loopUtilization: resources?.loop.utilization ?? null,
+    loopDelayP50: seconds(delays?.p50),
+    loopDelayP90: seconds(delays?.p90),
+    loopDelayP99: seconds(delays?.p99),
+    loopDelayMax: seconds(delays?.max),
+    loopDelayMean: seconds(delays?.mean),
+    stalls: resources?.loop.stalls ?? null,
+  };
+}
+
+function serviceScalars({
+  metrics,
+  figures,
+  targetResults,
+}: Assessment): Record<string, number | null> {
+  return {
+    connections: metrics.connectionCount,
+    activeUsers: metrics.activeUsers,
+    healthScore: metrics.healthScore,
+    healthy: areMet(targetResults) ? 1 : 0,
+    apdex: figures.apdex,
+  };
+}
+
+function samplesOf(
+  ledger: Ledger,
+  { budgets }: Assessment,
+  { refusals, errors }: Counts,
+): Sample[] {
+  const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
+  return [
+    ['messages', ['in'], messagesIn],
+    ['messages', ['out'], messagesOut],
+    ['messageBytes', ['in'], bytesIn],
+    ['messageBytes', ['out'], bytesOut],
+    ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
+    ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
+    ...budgets.flatMap(({ id, burnRate, remaining }): Sample[] => [
+      ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
+      ['budgetRemaining', [id], remaining],
+    ]),
+  ];
+}

@@ -1,0 +1,164 @@
+/**
+ * Recorded requests. A request is two numbers in memory of this thread; the native side
+ * (`src/metrics/ledger.rs`) folds them into windows and routes, some 2,000 at a time or when the
+ * figures are read.
+ */
+import { PortcullisError } from '../base/errors.js';
+import { metricLayout, RequestLedger } from '../native/addon.js';
+import type { RouteFigures, WindowFigures, WindowName } from './report.js';
+import { Routes } from './routes.js';
+
+// Offsets of the traffic counters, in the order of `src/metrics/windows.rs`: each direction has its
+// messages, then its bytes.
+/** @internal */
+export const IN = 0;
+/** @internal */
+export const OUT = 2;
+/** @internal */
+export const OTHER_ERRORS = 4;
+/** @internal */
+export const REFUSED = 5;
+const TRAFFIC_LENGTH = 6;
+
+/** Requests that are recorded before they are folded. */
+const PENDING_MAX = 2048;
+/** Bits of a key, from the lowest: one for a failure, ten for the status, the rest for the row. */
+const ROW_SHIFT = 11;
+
+/** The windows, in the native side's order. @internal */
+export const WINDOWS: readonly WindowName[] = ['10s', '1m', '5m', '15m', 'lifetime'];
+/** Least divisor of rates: a window of 10 ms would turn one request into 100 a second. */
+const COVERED_MIN_MS = 1000;
+
+/** Upper edges of the heat map's bands, ms: finer at the low end than the exposition's buckets. One more band is open. */
+export const HEAT_EDGES_MS: readonly number[] = [
+  0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
+];
+
+/** Sums over the window of an error budget. @internal */
+export interface Totals {
+  readonly requests: number;
+  readonly errors: number;
+  readonly slow: number;
+}
+
+/** Names of the exposed figures, in the order that the native side expects. @internal */
+export const LAYOUT = metricLayout();
+if (LAYOUT.traffic !== TRAFFIC_LENGTH)
+  throw new PortcullisError('ERR_INTERNAL', 'the addon is of another version than its JavaScript');
+
+/** @internal */
+export class Ledger {
+  /** Counts of messages, errors and refusals since time last advanced. */
+  readonly traffic = new Float64Array(TRAFFIC_LENGTH);
+  readonly routes: Routes;
+  readonly #native: RequestLedger;
+  readonly #durations = new Float64Array(PENDING_MAX);
+  readonly #keys = new Uint32Array(PENDING_MAX);
+  #pending = 0;
+
+  /** @param satisfiedMs Apdex's T */
+  constructor(nowMs: number, satisfiedMs: number, maxRoutes: number) {
+    this.#native = new RequestLedger(nowMs, satisfiedMs, Float64Array.from(HEAT_EDGES_MS));
+    this.routes = new Routes(maxRoutes, (route, method) => this.#native.addRow(route, method));
+  }
+
+  /** Records a request. @param status 0 for an unknown one */
+  record(row: number, durationMs: number, status: number, isError: boolean): void {
+    const at = this.#pending;
+    this.#durations[at] = durationMs;
+    this.#keys[at] = (row << ROW_SHIFT) | (status << 1) | (isError ? 1 : 0);
+    if ((this.#pending = at + 1) === PENDING_MAX) this.#fold();
+  }
+
+  #fold(): void {
+    const count = this.#pending;
+    this.#pending = 0;
+    this.#native.fold(this.#durations, this.#keys, count);
+  }
+
+  /** Moves the windows to `nowMs`. Everything recorded before belongs to the time before. */
+  advance(nowMs: number): void {
+    this.#fold();
+    this.#native.advance(nowMs, this.traffic);
+    this.traffic.fill(0);
+  }
+
+  /** Time since the metrics were created, ms. */
+  get uptimeMs(): number {
+    return this.#native.uptimeMs();
+  }
+
+  /** Requests counted as `other`, beyond `maxRoutes`. */
+  get overflowed(): number {
+    const { otherRow } = this.routes;
+    return otherRow < 0 ? 0 : this.#native.total(otherRow);
+  }
+
+  /** Returns the figures of one window. */
+  window(name: WindowName): WindowFigures {
+    const {
+      coveredMs,
+      requests,
+      errors,
+      clientErrors,
+      refused,
+      messagesIn,
+      messagesOut,
+      bytesIn,
+      bytesOut,
+      apdex,
+      latencyMs,
+    } = this.#native.window(WINDOWS.indexOf(name));
+    const seconds = Math.max(coveredMs, COVERED_MIN_MS) / 1000;
+    return {
+      coveredMs,
+      requests,
+      requestsPerSecond: requests / seconds,
+      errors,
+      errorRate: requests === 0 ? 0 : errors / requests,
+      clientErrors,
+      refused,
+      latencyMs,
+      messagesIn,
+      messagesOut,
+      bytesIn,
+      bytesOut,
+      messagesPerSecond: (messagesIn + messagesOut) / seconds,
+      apdex,
+    };
+  }
+
+  /** Returns sums over the last minutes. @param minutes a multiple of 5, up to 4320 (three days) */
+  totals(minutes: number): Totals {
+    return this.#native.totals(minutes);
+  }
+
+  /** Returns requests by band, one row per complete second, the oldest first. */
+  heat(seconds: number): number[][] {
+    return this.#native.heat(seconds);
+  }
+
+  /** Returns the routes with the most recent requests. */
+  busiest(nowMs: number, count: number): RouteFigures[] {
+    return this.#native
+      .routes(nowMs, count)
+      .map(({ row, ...figures }) => ({ ...this.routes.names[row]!, ...figures }));
+  }
+
+  /**
+   * Renders the text of the exposition on another thread.
+   * @param scalars figures without labels, in the order of `LAYOUT.scalars`; NaN for unknown ones
+   * @param lines figures with labels, one a line: key and labels, separated by tabs
+   * @param values the values of `lines`
+   */
+  render(
+    scalars: Float64Array,
+    lines: string,
+    values: Float64Array,
+    format: string,
+    naming: string,
+  ): Promise<string> {
+    return this.#native.render(scalars, lines, values, format, naming);
+  }
+}

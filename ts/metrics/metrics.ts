@@ -1,0 +1,420 @@
+/**
+ * Production metrics of one thread: records requests, messages, users and errors, and reports on
+ * them. Counting, windows, score and text have modules of their own; most of this file's length is the
+ * documentation of its public methods.
+ */
+import { wallClockMs } from '../base/clock.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { wholeNumber } from '../base/options.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import { createUsers } from '../native/addon.js';
+import type { TimerHandle } from '../timers/handle.js';
+import { TimerManager } from '../timers/manager.js';
+import { type Assessment, Assessor } from './assessment.js';
+import { type ExpositionOptions, namingOf, render } from './exposition.js';
+import { findingsOf } from './findings.js';
+import { areMet, SAMPLES_MIN } from './health-score.js';
+import { LabelledCounts, topOf } from './labelled-counts.js';
+import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, WINDOWS } from './ledger.js';
+import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
+import type { ProductionReport, ProductionSnapshot, WindowFigures, WindowName } from './report.js';
+import {
+  NO_DETAILS,
+  type RequestDetails,
+  type RequestEnd,
+  RequestTimer,
+  wrongDuration,
+  wrongStatus,
+} from './request.js';
+import { Sources } from './sources.js';
+
+const TICK_MS = 1000;
+const USERS_MINUTES = 15;
+const MINUTE_MS = 60_000;
+const REPORTED_ROUTES = 12;
+const SNAPSHOT_ROUTES = 100;
+const LABELS_LISTED = 20;
+const HEAT_SECONDS = 60;
+const USER_ID_MAX = 1024;
+
+/**
+ * Counts requests, messages, users and errors, and reports on the health of the service. Adapters
+ * with the option `metrics` record by themselves; everything else is recorded by hand.
+ *
+ * Recording takes some 10 ns and reads no clock (`node bench/metrics.mjs`). Quantiles of all requests
+ * are within 0.4 % of the true value, those of one route within 0.8 %.
+ *
+ * @example
+ * const metrics = new ProductionMetrics({ monitor, timers });
+ * portcullis({ limits, metrics }).attach(server, webSocketServer);
+ * metrics.recordRequest(12.5, { route: '/users/:id', method: 'GET', status: 200 });
+ * metrics.generateReport().recommendations;
+ */
+export class ProductionMetrics {
+  readonly #settings: Settings;
+  readonly #timers: TimerManager;
+  /** The default manager, which nobody else closes. */
+  readonly #ownTimers: TimerManager | undefined;
+  readonly #ledger: Ledger;
+  /** The ledger's counters; a field of this object saves the hot path one load. */
+  readonly #traffic: Float64Array;
+  readonly #errors = new LabelledCounts();
+  readonly #refusals = new LabelledCounts();
+  readonly #sources = new Sources((userId) => this.recordUser(userId));
+  readonly #assessor: Assessor;
+  /** The monitor's label numbers, by row of the ledger. */
+  readonly #labels: number[] = [];
+  readonly #tick: TimerHandle;
+  readonly #unsubscribe: () => void;
+  readonly #users = createUsers();
+  #inFlight = 0;
+  #isClosed = false;
+
+  /**
+   * Creates metrics and starts their timer.
+   * @param options see `ProductionMetricsOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
+   */
+  constructor(options: ProductionMetricsOptions = {}) {
+    const settings = settingsOf(options);
+    this.#settings = settings;
+    if (settings.timers === undefined) this.#ownTimers = new TimerManager({ name: 'metrics' });
+    this.#timers = settings.timers ?? this.#ownTimers!;
+    const { maxResponseTime } = settings.targets;
+    this.#ledger = new Ledger(this.#timers.driver.now(), maxResponseTime, settings.maxRoutes);
+    this.#traffic = this.#ledger.traffic;
+    this.#assessor = new Assessor(settings, this.#ledger, this.#sources, this.#timers);
+    this.#tick = this.#timers.setInterval(() => this.#onTick(), {
+      delayMs: TICK_MS,
+      ref: false,
+      name: 'metrics.tick',
+    });
+    this.#unsubscribe = this.#timers.onCleanup(() => this.close());
+    try {
+      for (const manager of settings.managers) this.attach(manager);
+    } catch (error) {
+      // One manager is invalid: unsubscribe from the others.
+      this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Records a request that ended.
+   * @param durationMs duration, ms: finite, at least 0
+   * @param details see `RequestDetails`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; nothing is recorded then
+   */
+  recordRequest(durationMs: number, details: RequestDetails = NO_DETAILS): void {
+    if (typeof durationMs !== 'number' || !(durationMs >= 0 && durationMs < Infinity))
+      throw wrongDuration(durationMs);
+    const { route, method } = details;
+    this.#record(durationMs, this.#ledger.routes.rowOf(route, method), details);
+  }
+
+  #record(durationMs: number, row: number, { status, error }: RequestDetails): void {
+    const code =
+      status === undefined
+        ? 0
+        : (status | 0) === status && status >= 100 && status <= 599
+          ? status
+          : wrongStatus(status);
+    if (typeof error === 'string') this.#errors.add('error', error);
+    this.#ledger.record(
+      row,
+      durationMs,
+      code,
+      code >= 500 || (error !== undefined && error !== false),
+    );
+  }
+
+  /**
+   * Starts a request. It is in flight until the timer's `end()`, and a stall meanwhile is reported with
+   * its route.
+   * @param details route and method, if they are known already
+   * @returns the timer of the request
+   * @throws ERR_INVALID_ARG_TYPE
+   * @example
+   * const request = metrics.startRequest({ route: '/import', method: 'POST' });
+   * try { await work(); request.end({ status: 200 }); } catch { request.end({ status: 500 }); }
+   */
+  startRequest(details: Pick<RequestDetails, 'route' | 'method'> = NO_DETAILS): RequestTimer {
+    const { route, method } = details;
+    return new RequestTimer(this, this.#ledger.routes.rowOf(route, method));
+  }
+
+  /** Counts one more request in flight; returns the time at its start. @internal */
+  begin(row: number, notifiesMonitor: boolean): number {
+    this.#inFlight++;
+    if (notifiesMonitor) this.#settings.monitor?.requestStarted(row === 0 ? 0 : this.#label(row));
+    return this.#timers.driver.now();
+  }
+
+  /** Returns the row of the route that the router found for a request in flight. @internal */
+  routeFound(route: string, method: string, notifiesMonitor: boolean): number {
+    const row = this.#ledger.routes.rowOf(route, method);
+    if (notifiesMonitor) this.#settings.monitor?.mark(this.#label(row));
+    return row;
+  }
+
+  /**
+   * Records a request that began. An aborted one is not recorded: its duration says nothing about the
+   * server.
+   * @internal
+   */
+  finish(
+    startMs: number,
+    row: number,
+    status: number,
+    isAborted: boolean,
+    notifiesMonitor: boolean,
+  ): void {
+    this.leave(notifiesMonitor);
+    if (isAborted) return;
+    this.#ledger.record(row, this.#since(startMs), status, status >= 500);
+  }
+
+  /** Records a request that began, with the details of its timer's `end()`. @internal */
+  end(startMs: number, row: number, details: RequestEnd): void {
+    const durationMs = this.#since(startMs);
+    this.leave(true);
+    const { route, method, refused } = details;
+    if (refused !== undefined) return this.recordRefusal(refused);
+    const isSameRoute = route === undefined && method === undefined;
+    const endRow = isSameRoute ? row : this.#ledger.routes.rowOf(route, method);
+    this.#record(durationMs, endRow, details);
+  }
+
+  #since(startMs: number): number {
+    return Math.max(0, this.#timers.driver.now() - startMs);
+  }
+
+  /** Counts one request in flight less. @internal */
+  leave(notifiesMonitor: boolean): void {
+    this.#inFlight--;
+    if (notifiesMonitor) this.#settings.monitor?.requestEnded();
+  }
+
+  #label(row: number): number {
+    const { monitor } = this.#settings;
+    const known = this.#labels[row];
+    if (known !== undefined || monitor === undefined) return known ?? 0;
+    const { route, method } = this.#ledger.routes.names[row]!;
+    return (this.#labels[row] = monitor.label(`${method} ${route}`.trim() || '-'));
+  }
+
+  /**
+   * Counts a WebSocket message. Messages of attached managers are counted without it.
+   * @param direction `in` for a received message, `out` for a sent one
+   * @param bytes length of the message: a whole number of at least 0
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+   */
+  recordMessage(direction: 'in' | 'out', bytes: number): void {
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes)
+      wholeNumber('bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+    const at = direction === 'in' ? IN : direction === 'out' ? OUT : -1;
+    if (at < 0) throw outOfRange('direction', direction, "'in' or 'out'");
+    this.#traffic[at]!++;
+    this.#traffic[at + 1]! += bytes;
+  }
+
+  /**
+   * Counts a user as active now. Users of attached managers are active while they are connected.
+   * @param id a string of 1 to 1024 characters; only its keyed hash is kept
+   * @throws ERR_INVALID_ARG_TYPE
+   */
+  recordUser(id: string): void {
+    if (typeof id !== 'string' || id === '' || id.length > USER_ID_MAX)
+      throw wrongType('id', id, 'a string of 1 to 1024 characters');
+    this.#users.record(id, this.#minute());
+  }
+
+  /**
+   * Counts an error outside of requests, such as one of a message handler. It is reported by its kind,
+   * but not in the error rate, which is a share of requests.
+   * @param kind a fixed name, never text from a client; cut to 60 characters; beyond 99 kinds, all others count as `other`
+   * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
+   */
+  recordError(kind: string): void {
+    this.#errors.add('kind', kind);
+    this.#traffic[OTHER_ERRORS]!++;
+  }
+
+  /**
+   * Counts a refusal by a limit; it is in no other figure. Refusals of attached managers are counted
+   * without it.
+   * @param code a fixed name, as for `recordError`
+   * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
+   */
+  recordRefusal(code: string): void {
+    this.#refusals.add('code', code);
+    this.#traffic[REFUSED]!++;
+  }
+
+  /**
+   * Counts a manager's connections, messages, refusals and users from now on. Repeated calls have no
+   * effect.
+   * @param manager the manager to add
+   * @throws ERR_INVALID_ARG_TYPE unless it is a `ConnectionManager`
+   */
+  attach(manager: ConnectionManager): void {
+    this.#sources.attach(manager);
+  }
+
+  /**
+   * Undoes `attach`: the manager's connections leave the figures at once; its messages and refusals so
+   * far stay counted.
+   * @param manager the manager to remove; unknown ones are ignored
+   */
+  detach(manager: ConnectionManager): void {
+    this.#sources.detach(manager, this.#traffic);
+  }
+
+  /** Returns true if every target with data is met. */
+  checkTargets(): boolean {
+    return areMet(this.#assess().targetResults);
+  }
+
+  /**
+   * Returns a report on the health of the service: key figures, score, findings, recommendations.
+   * Takes some 100 µs; the report has at most 16 KB as JSON.
+   */
+  generateReport(): ProductionReport {
+    return this.#report(REPORTED_ROUTES);
+  }
+
+  /** Returns the report with more routes, a heat map and counts of users; the live page is made of it. */
+  snapshot(): ProductionSnapshot {
+    const report = this.#report(SNAPSHOT_ROUTES);
+    return {
+      ...report,
+      uptimeMs: this.#ledger.uptimeMs,
+      heat: { edgesMs: HEAT_EDGES_MS, seconds: this.#ledger.heat(HEAT_SECONDS) },
+      activeUsers: {
+        '1m': this.#activeUsers(1),
+        '5m': this.#activeUsers(5),
+        '15m': this.#activeUsers(15),
+      },
+      routesKnown: this.#ledger.routes.names.length,
+      routesOverflowed: this.#ledger.overflowed,
+    };
+  }
+
+  /**
+   * Renders the figures in the OpenMetrics text format 1.0, on another thread. Its content type is
+   * `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+   * @param options see `ExpositionOptions`
+   * @returns the text, with the counts at the time of the call
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options, at once
+   */
+  toOpenMetrics(options: ExpositionOptions = {}): Promise<string> {
+    return this.#render('openmetrics', options);
+  }
+
+  /**
+   * Renders the figures in Prometheus' text format 0.0.4, on another thread. Its content type is
+   * `text/plain; version=0.0.4; charset=utf-8`.
+   * @param options see `ExpositionOptions`
+   * @returns the text, with the counts at the time of the call
+   * @throws as `toOpenMetrics`
+   */
+  toPrometheus(options: ExpositionOptions = {}): Promise<string> {
+    return this.#render('prometheus', options);
+  }
+
+  /**
+   * Ends the timer. Later records still count, and windows then move when the figures are read. May be
+   * called again.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#tick.close();
+    this.#unsubscribe();
+    this.#sources.close();
+    this.#ownTimers?.close();
+  }
+
+  /** Alias of `close()`. */
+  stop(): void {
+    this.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #activeUsers(minutes: number): number {
+    return this.#users.count(this.#minute(), minutes);
+  }
+
+  /** Minutes of the timers' clock, whose origin is arbitrary. */
+  #minute(): number {
+    return Math.max(0, Math.floor(this.#timers.driver.now() / MINUTE_MS));
+  }
+
+  #onTick(): void {
+    this.#sources.scanUsers();
+    this.#advance();
+  }
+
+  #advance(): void {
+    // First: the managers' counts belong to the time before.
+    this.#sources.read(this.#traffic);
+    this.#ledger.advance(this.#timers.driver.now());
+  }
+
+  #assess(): Assessment {
+    this.#advance();
+    return this.#assessor.assess(this.#activeUsers(USERS_MINUTES));
+  }
+
+  #report(routes: number): ProductionReport {
+    const { figures, observed, parts, budgets, metrics, targetResults } = this.#assess();
+    const { targets, window } = this.#settings;
+    const findings = findingsOf(observed, targets, budgets);
+    return {
+      timestamp: new Date(wallClockMs()).toISOString(),
+      metrics,
+      targets: { ...targets },
+      healthy: areMet(targetResults),
+      recommendations: [...new Set(findings.map(({ action }) => action))],
+      schema: 1,
+      window,
+      coveredMs: figures.coveredMs,
+      samples: figures.requests,
+      confidence: figures.requests < SAMPLES_MIN ? 'low' : 'high',
+      scoreParts: parts,
+      targetResults,
+      findings,
+      latencyMs: figures.latencyMs,
+      apdex: figures.apdex,
+      slo: budgets,
+      inFlight: this.#inFlight,
+      windows: this.#windows(window, figures),
+      routes: this.#ledger.busiest(this.#timers.driver.now(), routes),
+      refusals: topOf(this.#refusalCounts(), LABELS_LISTED),
+      errors: topOf(this.#errors.entries(), LABELS_LISTED),
+    };
+  }
+
+  /** The figures of every window; those of `known` are at hand. */
+  #windows(known: WindowName, figures: WindowFigures): Record<WindowName, WindowFigures> {
+    return Object.fromEntries(
+      WINDOWS.map((name) => [name, name === known ? figures : this.#ledger.window(name)]),
+    ) as Record<WindowName, WindowFigures>;
+  }
+
+  #refusalCounts(): [code: string, count: number][] {
+    return this.#sources.refusals(this.#refusals.entries());
+  }
+
+  #render(format: 'openmetrics' | 'prometheus', options: ExpositionOptions): Promise<string> {
+    const naming = namingOf(options);
+    return render(this.#ledger, format, naming, this.#assess(), {
+      inFlight: this.#inFlight,
+      refusals: this.#refusalCounts(),
+      errors: this.#errors.entries(),
+    });
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * The check that this runtime is new enough. Every entry imports this module first, in CommonJS too
+ * (see `scripts/commonjs.mjs`): the check has to run before an import that an old runtime does not
+ * know.
+ */
+
+/** Versions of the runtime, as in `process.versions`. */
+interface Versions {
+  readonly node?: string | undefined;
+  readonly bun?: string | undefined;
+}
+
+function isBefore(version: string, major: number, minor: number): boolean {
+  const [ownMajor = 0, ownMinor = 0] = version.split('.').map(Number);
+  return ownMajor < major || (ownMajor === major && ownMinor < minor);
+}
+
+/**
+ * Returns a sentence that says why a runtime is too old and how to update it, or `undefined`.
+ * @internal
+ */
+export function runtimeProblem(
+  { node = '0', bun }: Versions,
+  byRequire: boolean,
+): string | undefined {
+  if (bun !== undefined)
+    return isBefore(bun, 1, 3)
+      ? `portcullis needs Bun 1.3 or newer and this is ${bun}: update Bun.`
+      : undefined;
+  if (isBefore(node, 20, 19))
+    return `portcullis needs Node.js 20.19 or newer and this is ${node}: update Node.js.`;
+  // Node 21.0 to 22.11 load ECMAScript modules by import, but not by require().
+  if (byRequire && !isBefore(node, 21, 0) && isBefore(node, 22, 12)) {
+    return `require('portcullis') needs Node.js 20.19, 22.12 or newer and this is ${node}: update Node.js, or use import.`;
+  }
+  return undefined;
+}
+
+/**
+ * Throws if this runtime is too old.
+ *
+ * @throws ERR_RUNTIME_TOO_OLD
+ * @internal
+ */
+export function checkRuntime(byRequire: boolean): void {
+  const problem = runtimeProblem(process.versions, byRequire);
+  // Not a PortcullisError: this module must not import any other.
+  if (problem !== undefined)
+    throw Object.assign(new Error(problem), {
+      name: 'PortcullisError',
+      code: 'ERR_RUNTIME_TOO_OLD',
+    });
+}
+
+checkRuntime(false);

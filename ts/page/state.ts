@@ -1,0 +1,45 @@
+/** The state of the server in one word, and the reason for it. */
+import type { ResourceSnapshot } from '../resources/figures.js';
+import type { PageMetrics } from './metrics.js';
+import { type PageState, rounded } from './snapshot.js';
+
+/** Scores below this are critical. */
+const CRITICAL_SCORE = 50;
+
+/**
+ * Returns the state and its reason. Memory at its critical threshold goes before the health score,
+ * because the kernel may kill the process.
+ * @internal
+ */
+export function stateOf(
+  resources: ResourceSnapshot | undefined,
+  metrics: PageMetrics | undefined,
+): readonly [state: PageState, reason: string] {
+  if (resources === undefined && metrics === undefined)
+    return ['unknown', 'Neither a monitor nor metrics are in use'];
+  if (resources?.state === 'critical') return ['critical', memoryReason(resources)];
+  const score = metrics?.score ?? null;
+  if (metrics !== undefined && score !== null && score < CRITICAL_SCORE) {
+    const finding = metrics.advice.find(({ severity }) => severity === 'critical');
+    return ['critical', finding?.detail ?? worstPart(metrics)];
+  }
+  if (resources?.state === 'warning') return ['warning', memoryReason(resources)];
+  if (metrics !== undefined && score !== null && score < metrics.minScore)
+    return ['warning', worstPart(metrics)];
+  return ['ok', ''];
+}
+
+function memoryReason({ memory }: ResourceSnapshot): string {
+  const percent = memory.effectiveLimit?.percent;
+  return percent === undefined ? 'Memory' : `Memory at ${Math.round(percent)} % of its limit`;
+}
+
+/** Names the part of the score with the lowest score, and its figures. */
+function worstPart({ parts }: PageMetrics): string {
+  const worst = parts
+    .filter((part) => part.score !== null)
+    .toSorted((a, b) => a.score! - b.score!)[0];
+  if (worst === undefined) return '';
+  const { name, observed, target, unit } = worst;
+  return `${name} ${rounded(observed) ?? ''} ${unit}, target ${rounded(target) ?? ''} ${unit}`;
+}

@@ -1,0 +1,248 @@
+/**
+ * Resource limits of a server: the only place for their names, units, ranges and defaults. The
+ * interface of each section names the class that enforces it.
+ */
+import { ArgumentRangeError, describe, outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+
+/** Memory of the process, watched by `ResourceMonitor`. */
+export interface MemoryLimits {
+  /** Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default 512. */
+  readonly maxHeapSizeMb: number;
+  /** Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`: above 0, below `criticalThreshold`. Default 75. */
+  readonly warningThreshold: number;
+  /** Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at most 100. Default 90. */
+  readonly criticalThreshold: number;
+  /** Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none. Also accepted as `gcInterval`. Default 30000. */
+  readonly gcIntervalMs: number;
+}
+
+/** Connections, limited by `ConnectionManager`. `0` admits none, `Infinity` sets no limit. */
+export interface ConnectionCaps {
+  /** Open connections in all: 0 to 2^32 - 2, or `Infinity`. Default 10000. */
+  readonly maxTotal: number;
+  /** Open connections per address: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+  readonly maxPerIp: number;
+  /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
+  readonly maxPerUser: number;
+  /** Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity. Default 120000. */
+  readonly timeoutMs: number;
+}
+
+/** HTTP requests, limited by the adapters. */
+export interface RequestLimits {
+  /** Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
+  readonly maxConcurrent: number;
+  /**
+   * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the client
+   * gets 408 if its body is incomplete, else 503. Default 30000.
+   */
+  readonly timeoutMs: number;
+  /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
+  readonly maxPayloadSize: number;
+  /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
+  readonly maxHeaderSize: number;
+}
+
+/** WebSockets, limited by the adapters. */
+export interface WebSocketLimits {
+  /** Open sockets: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
+  readonly maxConnections: number;
+  /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
+  readonly maxMessageSize: number;
+  /**
+   * Interval between pings to a client, ms: 10 to 2^30; `Infinity` sends none. A client that both
+   * sent and received something within the interval is not pinged. Also accepted as `pingInterval`.
+   * Default 30000.
+   */
+  readonly pingIntervalMs: number;
+  /** Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default 10000. */
+  readonly pongTimeoutMs: number;
+  /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
+  readonly maxBufferedBytes?: number;
+  /** Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000. */
+  readonly maxBufferedMs?: number;
+}
+
+/** Resource limits of a server, in four sections. */
+export interface ResourceLimits {
+  readonly memory: MemoryLimits;
+  readonly connections: ConnectionCaps;
+  readonly requests: RequestLimits;
+  readonly websockets: WebSocketLimits;
+}
+
+/** Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+export interface MemoryLimitsInput extends Partial<MemoryLimits> {
+  /** Alias of `maxHeapSizeMb`. */
+  readonly maxHeapSize?: number;
+  /** Alias of `gcIntervalMs`. */
+  readonly gcInterval?: number;
+}
+
+/** WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+export interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
+  /** Alias of `pingIntervalMs`. */
+  readonly pingInterval?: number;
+  /** Alias of `pongTimeoutMs`. */
+  readonly pongTimeout?: number;
+}
+
+/** Resource limits as input; absent ones have their defaults. */
+export interface ResourceLimitsInput {
+  readonly memory?: MemoryLimitsInput | undefined;
+  readonly connections?: Partial<ConnectionCaps> | undefined;
+  readonly requests?: Partial<RequestLimits> | undefined;
+  readonly websockets?: WebSocketLimitsInput | undefined;
+}
+
+const MIB = 2 ** 20;
+const BYTES_MAX = 2 ** 40;
+const COUNT_MAX = 2 ** 32 - 2;
+
+const DEFAULTS = {
+  memory: {
+    maxHeapSizeMb: 512,
+    warningThreshold: 75,
+    criticalThreshold: 90,
+    gcIntervalMs: 30_000,
+  },
+  connections: { maxTotal: 10_000, maxPerIp: Infinity, maxPerUser: Infinity, timeoutMs: 120_000 },
+  requests: {
+    maxConcurrent: Infinity,
+    timeoutMs: 30_000,
+    maxPayloadSize: MIB,
+    maxHeaderSize: 16_384,
+  },
+  websockets: {
+    maxConnections: Infinity,
+    maxMessageSize: MIB,
+    pingIntervalMs: 30_000,
+    pongTimeoutMs: 10_000,
+    maxBufferedBytes: MIB,
+    maxBufferedMs: 10_000,
+  },
+} as const satisfies ResourceLimits;
+
+/** Least and greatest value of each limit that is a whole number. All of them accept `Infinity`. */
+const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> = {
+  'memory.gcIntervalMs': [1, TIME_MAX_MS],
+  'connections.maxTotal': [0, COUNT_MAX],
+  'connections.maxPerIp': [0, COUNT_MAX],
+  'connections.maxPerUser': [0, COUNT_MAX],
+  'connections.timeoutMs': [1, TIME_MAX_MS],
+  'requests.maxConcurrent': [0, COUNT_MAX],
+  'requests.timeoutMs': [1, TIME_MAX_MS],
+  'requests.maxPayloadSize': [0, BYTES_MAX],
+  'requests.maxHeaderSize': [1, BYTES_MAX],
+  'websockets.maxConnections': [0, COUNT_MAX],
+  'websockets.maxMessageSize': [0, BYTES_MAX],
+  'websockets.pingIntervalMs': [10, TIME_MAX_MS],
+  'websockets.pongTimeoutMs': [10, TIME_MAX_MS],
+  'websockets.maxBufferedBytes': [0, BYTES_MAX],
+  'websockets.maxBufferedMs': [10, TIME_MAX_MS],
+};
+
+/** Aliases that are accepted as input, by the limit's full name. */
+const ALIASES: Readonly<Record<string, string>> = {
+  'memory.maxHeapSizeMb': 'maxHeapSize',
+  'memory.gcIntervalMs': 'gcInterval',
+  'websockets.pingIntervalMs': 'pingInterval',
+  'websockets.pongTimeoutMs': 'pongTimeout',
+};
+
+type Section = keyof ResourceLimits;
+/** A section with every field. @internal */
+export type Checked<S extends Section> = Readonly<Required<ResourceLimits[S]>>;
+
+/**
+ * Returns a frozen copy of one section, checked, with defaults for absent limits.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedSection<S extends Section>(
+  section: S,
+  given: ResourceLimitsInput[S],
+): Checked<S> {
+  const defaults: Record<string, number> = DEFAULTS[section];
+  if (given === undefined) return Object.freeze({ ...defaults }) as unknown as Checked<S>;
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrongType(section, given, 'an object');
+  const names = Object.keys(defaults);
+  const aliases = names.flatMap((name) => ALIASES[`${section}.${name}`] ?? []);
+  knownOptions(section, given, [...names, ...aliases]);
+  const checked: Record<string, number> = {};
+  for (const name of names) {
+    const range = RANGES[`${section}.${name}`];
+    const [field, value = defaults[name]] = givenLimit(section, name, given);
+    checked[name] =
+      range === undefined
+        ? positive(field, value)
+        : wholeNumber(field, value, range[0], range[1], Infinity);
+  }
+  if (section === 'memory') checkThresholds(checked as unknown as MemoryLimits);
+  return Object.freeze(checked) as unknown as Checked<S>;
+}
+
+/** Reads a limit by its name or its alias; the returned field is the name that was used. */
+function givenLimit(
+  section: Section,
+  name: string,
+  given: object,
+): readonly [field: string, value: unknown] {
+  const values = given as Readonly<Record<string, unknown>>;
+  const field = `${section}.${name}`;
+  const value = values[name];
+  const alias = ALIASES[field];
+  const other = alias === undefined ? undefined : values[alias];
+  if (other === undefined) return [field, value];
+  if (value === undefined) return [`${section}.${alias}`, other];
+  throw new ArgumentRangeError(
+    `${field} and ${section}.${alias} are one limit: set one of them, not both`,
+    { field, value: describe(value), allowed: `absent when ${alias} is set` },
+  );
+}
+
+function positive(field: string, value: unknown): number {
+  const allowed = 'a finite number above 0';
+  if (typeof value !== 'number') throw wrongType(field, value, allowed);
+  if (!(value > 0) || value === Infinity) throw outOfRange(field, value, allowed);
+  return value;
+}
+
+function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits): void {
+  if (criticalThreshold > 100)
+    throw outOfRange('memory.criticalThreshold', criticalThreshold, 'a percentage of at most 100');
+  if (warningThreshold < criticalThreshold) return;
+  throw new ArgumentRangeError(
+    `memory.warningThreshold (${warningThreshold}) must be below memory.criticalThreshold (${criticalThreshold})`,
+    {
+      field: 'memory.warningThreshold',
+      value: String(warningThreshold),
+      allowed: `below ${criticalThreshold}`,
+    },
+  );
+}
+
+/**
+ * Checks resource limits and fills in the defaults.
+ * @param limits some or all of the limits
+ * @returns a frozen copy with every limit, under its name with the unit
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its names), ERR_UNKNOWN_OPTION, naming the field
+ * @example
+ * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
+ */
+export function resourceLimits(limits: ResourceLimitsInput = {}): {
+  readonly [S in keyof ResourceLimits]: Readonly<Required<ResourceLimits[S]>>;
+} {
+  if (typeof limits !== 'object' || limits === null || Array.isArray(limits))
+    throw wrongType('limits', limits, 'an object');
+  const sections: readonly Section[] = ['memory', 'connections', 'requests', 'websockets'];
+  knownOptions('ResourceLimits', limits, sections);
+  return Object.freeze({
+    memory: checkedSection('memory', limits.memory),
+    connections: checkedSection('connections', limits.connections),
+    requests: checkedSection('requests', limits.requests),
+    websockets: checkedSection('websockets', limits.websockets),
+  });
+}

@@ -1,0 +1,435 @@
+/**
+ * The monitor of one thread: reads the figures of the native watcher, reports stalls and changes of
+ * state, requests garbage collections and sheds load. Its length comes from the documented public
+ * methods; options, log lines, heap and snapshot have modules of their own.
+ */
+import { wallClockMs } from '../base/clock.js';
+import { ArgumentRangeError, PortcullisError, wrongType } from '../base/errors.js';
+import { Hooks } from '../base/hooks.js';
+import { ResourceWatch } from '../native/addon.js';
+import type { TimerHandle } from '../timers/handle.js';
+import { TimerManager } from '../timers/manager.js';
+import {
+  BEGUN,
+  CPU_PERCENT,
+  createCells,
+  HEAP_LIMIT,
+  HEAP_USED,
+  IN_FLIGHT,
+  LABEL,
+  LEVEL,
+  OTHERS_IN_FLIGHT,
+  PERCENT,
+  REQUESTS,
+  RSS,
+} from './cells.js';
+import type {
+  CollectionRecord,
+  ResourceMetrics,
+  ResourceSnapshot,
+  ResourceState,
+  Stall,
+} from './figures.js';
+import { garbageCollector, GcPacer, heapFigures } from './heap.js';
+import { type MemoryLimits, resourceLimits, type ResourceLimitsInput } from './limits.js';
+import { MonitorLog } from './log.js';
+import {
+  checkArguments,
+  type CheckedOptions,
+  type CountsConnections,
+  countsConnections,
+  type ResourceMonitorOptions,
+} from './options.js';
+import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
+import { readWakeSocket } from './wake-socket.js';
+
+// Bits of the watcher's news.
+const LEVEL_CHANGED = 1;
+const STALL_ENDED = 2;
+/** Index in `STATES`. */
+const CRITICAL = 2;
+/** Interval of the monitor's own timer. For news, the watcher wakes the loop earlier. */
+const POLL_MS = 5000;
+const HEAP_INTERVAL_MS = 1000;
+const COLLECTIONS_MAX = 64;
+/** Labels of the native side, where 0 stands for none; one is kept for `OTHER`. */
+const LABELS_MAX = 1024;
+const LABEL_MAX = 200;
+const OTHER = 'other';
+
+/**
+ * Watches the resources of the process and the event loop of this thread. A native thread does the
+ * work: `isHealthy()` and `getMetrics()` only read its results, and a stall is noticed while it
+ * lasts. Every worker creates its own monitor; process-wide figures cover them all. A monitor does
+ * not keep the process alive.
+ *
+ * All figures are available on Linux. Other systems provide memory and CPU of the process and the
+ * machine's memory; figures of cgroups, PSI and threads are `null`.
+ *
+ * @example
+ * const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 512 } }, {
+ *   timers,
+ *   stalls: { thresholdMs: 100, log: 'stderr' },
+ *   onStall: (stall) => console.warn(stall.durationMs, stall.cause, stall.label),
+ * });
+ * monitor.isHealthy();
+ */
+export class ResourceMonitor {
+  readonly #cells = createCells();
+  readonly #watch: ResourceWatch;
+  readonly #memory: Readonly<MemoryLimits>;
+  readonly #options: ResourceMonitorOptions;
+  readonly #managers = new Set<CountsConnections>();
+  readonly #labels = new Map<string, number>();
+  readonly #gcPacer: GcPacer | undefined;
+  readonly #collections: CollectionRecord[] = [];
+  readonly #hooks = new Hooks();
+  readonly #log: MonitorLog;
+  readonly #retryAfterMs: number;
+  /** The default manager, which nobody else closes. */
+  readonly #ownTimers: TimerManager | undefined;
+  readonly #poll: TimerHandle;
+  readonly #closeWakeSocket: () => void;
+  readonly #unsubscribe: () => void;
+  /** Sum of the shares to refuse; one refusal is made for each whole. */
+  #refusalsOwed = 0;
+  #heapAtMs = 0;
+  #lastStallId = 0;
+  #state: ResourceState = 'ok';
+  #isClosed = false;
+
+  /**
+   * Starts watching this thread and the process.
+   * @param limits resource limits, some or all; the section `memory` is watched
+   * @param options see `ResourceMonitorOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
+   */
+  constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
+  /**
+   * The same with the timers in second place.
+   * @param limits as above
+   * @param timerManager the option `timers`
+   * @param options the other options
+   * @throws as above; ERR_INVALID_ARG_TYPE if `options.timers` is given, too
+   */
+  constructor(
+    limits: ResourceLimitsInput,
+    timerManager: TimerManager,
+    options?: ResourceMonitorOptions,
+  );
+  constructor(
+    limits: ResourceLimitsInput,
+    second?: TimerManager | ResourceMonitorOptions,
+    third?: ResourceMonitorOptions,
+  ) {
+    if (limits === undefined) throw wrongType('limits', limits, 'an object');
+    this.#memory = resourceLimits(limits).memory;
+    const checked = checkArguments(second, third);
+    this.#options = checked.given;
+    this.#log = new MonitorLog(checked.given.log, this.#hooks);
+    this.#retryAfterMs = checked.retryAfterMs;
+    this.#gcPacer =
+      checked.given.gc === false
+        ? undefined
+        : new GcPacer(this.#memory.gcIntervalMs, checked.gcBudget);
+    for (const manager of checked.managers) this.#managers.add(manager);
+    this.#measureHeap();
+    this.#watch = openWatch(this.#cells, this.#memory, checked);
+    this.#closeWakeSocket = readWakeSocket(this.#watch.takeDescriptor(), () => this.#answer());
+    if (checked.timers === undefined) this.#ownTimers = new TimerManager({ name: 'resources' });
+    const timers = checked.timers ?? this.#ownTimers!;
+    try {
+      this.#poll = timers.setInterval(() => this.#pollWatch(), {
+        delayMs: POLL_MS,
+        ref: false,
+        name: 'resources.poll',
+      });
+    } catch (error) {
+      // Strict timers that are closed: nothing would ever end the watch.
+      this.#watch.close();
+      this.#closeWakeSocket();
+      throw error;
+    }
+    this.#unsubscribe = timers.onCleanup(() => this.close());
+    const found = this.#watch.figures();
+    if (found !== null) this.#log.checkMaxHeapSize(this.#memory.maxHeapSizeMb, found.limits);
+    this.#answer();
+  }
+
+  /**
+   * Returns memory, connections, requests and CPU, without a system call. Connections cost one
+   * native call per manager; the rest is read from shared memory.
+   */
+  getMetrics(): ResourceMetrics {
+    const cells = this.#cells;
+    return {
+      memoryUsage: nullIfNaN(cells[RSS]! / MB),
+      activeConnections: this.#connections(),
+      activeRequests: cells[IN_FLIGHT]! + (nullIfNaN(cells[OTHERS_IN_FLIGHT]!) ?? 0),
+      cpuUsage: nullIfNaN(cells[CPU_PERCENT]!),
+    };
+  }
+
+  /**
+   * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
+   * load.
+   */
+  isHealthy(): boolean {
+    // Not `<`: the level is NaN until memory is known.
+    return !(this.#cells[LEVEL]! >= CRITICAL);
+  }
+
+  /** Memory limits in use, with their defaults. */
+  get memoryLimits(): Readonly<MemoryLimits> {
+    return this.#memory;
+  }
+
+  /** State of memory. Hysteresis keeps it from flapping at a threshold. */
+  get state(): ResourceState {
+    return STATES[this.#cells[LEVEL]!] ?? 'ok';
+  }
+
+  /**
+   * Returns every figure. Takes 10 to 100 µs: not for hot paths.
+   * @throws ERR_CLOSED after `close()`
+   */
+  snapshot(): ResourceSnapshot {
+    const figures = this.#watch.figures();
+    if (figures === null)
+      throw new PortcullisError('ERR_CLOSED', 'the monitor is closed: there is no snapshot');
+    return snapshotOf(figures, {
+      activeConnections: this.#connections(),
+      heapUsed: this.#cells[HEAP_USED]!,
+      heapLimit: this.#cells[HEAP_LIMIT]!,
+      heapAtMs: this.#heapAtMs,
+      collections: [...this.#collections],
+    });
+  }
+
+  /** Returns the last 64 stalls, the oldest first; none after `close()`. */
+  stalls(): readonly Stall[] {
+    const nowMs = this.#watch.nowMs();
+    return this.#watch.stalls(0).map((stall) => stallOf(stall, nowMs));
+  }
+
+  /**
+   * Returns the number of a label, for `requestStarted` and `mark`. Beyond 1,022 labels, all others
+   * share one number.
+   * @param text pattern of a route or type of a message, never text from a client; cut to 200 characters
+   * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
+   * @internal
+   */
+  label(text: string): number {
+    if (typeof text !== 'string' || text === '')
+      throw wrongType('label', text, 'a string that is not empty');
+    const key = text.slice(0, LABEL_MAX);
+    const known = this.#labels.get(key);
+    if (known !== undefined) return known;
+    if (this.#labels.size < LABELS_MAX - 2) return this.#addLabel(key);
+    return this.#labels.get(OTHER) ?? this.#addLabel(OTHER);
+  }
+
+  #addLabel(text: string): number {
+    const number = this.#labels.size + 1;
+    this.#labels.set(text, number);
+    this.#watch.label(number, text);
+    return number;
+  }
+
+  /**
+   * Counts a request that starts, by four stores.
+   * @param label from `label()`; 0 for none
+   * @internal
+   */
+  requestStarted(label = 0): void {
+    const cells = this.#cells;
+    cells[IN_FLIGHT]!++;
+    cells[REQUESTS]!++;
+    cells[BEGUN]!++;
+    cells[LABEL] = label >>> 0;
+  }
+
+  /** Counts a request that ended. Surplus calls are ignored. @internal */
+  requestEnded(): void {
+    const cells = this.#cells;
+    if (cells[IN_FLIGHT]! > 0) cells[IN_FLIGHT]!--;
+    if (cells[IN_FLIGHT] === 0) cells[LABEL] = 0;
+  }
+
+  /**
+   * Names the code that runs next, such as the handler of a message; a stall is reported with it.
+   * @param label from `label()`; 0 for none
+   * @internal
+   */
+  mark(label: number): void {
+    this.#cells[BEGUN]!++;
+    this.#cells[LABEL] = label >>> 0;
+  }
+
+  /** True if `shedMs()` refuses at least some. Reading it refuses nobody. @internal */
+  get isPressed(): boolean {
+    // False for NaN, an unknown percentage.
+    return this.#retryAfterMs !== 0 && this.#cells[PERCENT]! > this.#memory.warningThreshold;
+  }
+
+  /**
+   * Decides whether to refuse one newcomer. Between the warning and the critical threshold the
+   * refused share rises linearly from 0 to 100 %; without the option `shedding` it is 0. Must not
+   * gate liveness probes: a server that refuses is alive.
+   * @returns 0 to admit, else the time after which to come back, ms
+   * @internal
+   */
+  shedMs(): number {
+    if (!this.isPressed) return 0;
+    const { warningThreshold, criticalThreshold } = this.#memory;
+    const share =
+      (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
+    this.#refusalsOwed += Math.min(1, share);
+    if (this.#refusalsOwed < 1 - 1e-9) return 0;
+    this.#refusalsOwed -= 1;
+    // Random, so that clients refused together do not come back together.
+    return Math.ceil(this.#retryAfterMs * (0.5 + Math.random()));
+  }
+
+  /**
+   * Adds a connection manager to the counted ones. Repeated calls have no effect.
+   * @param manager a `ConnectionManager`, or any object with a number `total`
+   * @throws ERR_INVALID_ARG_TYPE for anything else
+   */
+  attach(manager: CountsConnections): void {
+    if (!countsConnections(manager)) throw wrongType('manager', manager, 'a ConnectionManager');
+    this.#managers.add(manager);
+  }
+
+  /** Removes a connection manager from the counted ones; unknown ones are ignored. */
+  detach(manager: CountsConnections): void {
+    this.#managers.delete(manager);
+  }
+
+  /**
+   * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their last
+   * values. May be called again.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#poll.close();
+    this.#unsubscribe();
+    this.#watch.close();
+    this.#closeWakeSocket();
+    this.#ownTimers?.close();
+  }
+
+  /** Alias of `close()`. */
+  stop(): void {
+    this.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #connections(): number {
+    let sum = 0;
+    for (const manager of this.#managers) sum += manager.total;
+    return sum;
+  }
+
+  #measureHeap(): void {
+    const { usedBytes, limitBytes } = heapFigures();
+    this.#cells[HEAP_USED] = usedBytes;
+    this.#cells[HEAP_LIMIT] = limitBytes;
+  }
+
+  #pollWatch(): void {
+    this.#measureHeap();
+    this.#heapAtMs = this.#watch.nowMs();
+    this.#answer();
+    if (this.#state === 'critical' && !this.#isClosed) this.#collect(this.#watch.nowMs());
+  }
+
+  /** Tells the watcher that the loop turns, and handles its news. */
+  #answer(): void {
+    if (this.#isClosed) return;
+    const news = this.#watch.answer();
+    if (this.#heapAtMs === 0) this.#heapAtMs = this.#watch.nowMs();
+    if (news === 0) return;
+    if ((news & STALL_ENDED) !== 0) this.#reportStalls();
+    if ((news & LEVEL_CHANGED) !== 0) this.#reportStates();
+    // A hook may have closed the monitor.
+    if (this.#isClosed) return;
+    const nowMs = this.#watch.nowMs();
+    if (nowMs - this.#heapAtMs >= HEAP_INTERVAL_MS) {
+      this.#measureHeap();
+      this.#heapAtMs = nowMs;
+    }
+    if (this.#state === 'critical') this.#collect(nowMs);
+  }
+
+  #reportStalls(): void {
+    const nowMs = this.#watch.nowMs();
+    for (const figures of this.#watch.stalls(this.#lastStallId)) {
+      this.#lastStallId = figures.id;
+      const stall = stallOf(figures, nowMs);
+      this.#hooks.run('onStall', () => this.#options.onStall?.(stall));
+    }
+  }
+
+  #reportStates(): void {
+    const nowMs = this.#watch.nowMs();
+    for (const { atMs, from, to, percent } of this.#watch.levels()) {
+      const change = {
+        from: STATES[from] ?? 'ok',
+        to: STATES[to] ?? 'ok',
+        percent,
+        at: wallClockMs() - (nowMs - atMs),
+      };
+      this.#state = change.to;
+      this.#log.stateChanged(change, this.#watch.figures()?.binding);
+      this.#hooks.run('onStateChange', () => this.#options.onStateChange?.(change));
+    }
+  }
+
+  #collect(nowMs: number): void {
+    if (this.#gcPacer?.isDue(nowMs) !== true) return;
+    const collect = garbageCollector();
+    if (collect === undefined) return;
+    const before = heapFigures().usedBytes;
+    const label = this.#cells[LABEL]!;
+    this.mark(this.label('garbage collection'));
+    collect();
+    this.mark(label);
+    const endedMs = this.#watch.nowMs();
+    const freed = before - heapFigures().usedBytes;
+    this.#gcPacer.done(endedMs, endedMs - nowMs, freed / before);
+    const record = { at: wallClockMs(), durationMs: endedMs - nowMs, freedMb: freed / MB };
+    if (this.#collections.push(record) > COLLECTIONS_MAX) this.#collections.shift();
+    this.#hooks.run('onCollect', () => this.#options.onCollect?.(record));
+  }
+}
+
+function openWatch(
+  cells: Float64Array,
+  memory: Readonly<MemoryLimits>,
+  { given, name, stallMs, stallLog }: CheckedOptions,
+): ResourceWatch {
+  try {
+    return new ResourceWatch(cells, {
+      name,
+      root: given.root ?? '',
+      maxHeapBytes: memory.maxHeapSizeMb * MB,
+      warning: memory.warningThreshold,
+      critical: memory.criticalThreshold,
+      ...(stallMs === undefined ? {} : { stallMs }),
+      ...(stallLog === undefined ? {} : { log: stallLog }),
+    });
+  } catch (error) {
+    if (stallLog === undefined || stallLog === '') throw error;
+    const cause = error instanceof Error ? error.message : String(error);
+    throw new ArgumentRangeError(`stalls.log.file cannot be written: ${cause}`, {
+      field: 'stalls.log.file',
+      value: JSON.stringify(stallLog.slice(0, 40)),
+      allowed: 'a file that can be appended to',
+    });
+  }
+}

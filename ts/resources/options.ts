@@ -1,0 +1,225 @@
+/** Options of a monitor and their checks. */
+import { isMainThread, threadId } from 'node:worker_threads';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { TimerManager } from '../timers/manager.js';
+import type { CollectionRecord, Stall, StateChange } from './figures.js';
+
+/**
+ * Receives the log lines of a monitor.
+ * @param level `error` for `critical`, `warn` for `warning`, `info` for `ok`
+ * @param message a fixed text
+ * @param details the figures behind it; sizes in MB
+ */
+export type ResourceLog = (
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  details: Readonly<Record<string, unknown>>,
+) => void;
+
+/** Counts open connections: a `ConnectionManager`, or any object with the same property. */
+export interface CountsConnections {
+  /** Open connections and leases. */
+  readonly total: number;
+}
+
+/** True for an object with a number `total`. @internal */
+export function countsConnections(value: unknown): value is CountsConnections {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'total' in value &&
+    typeof value.total === 'number'
+  );
+}
+
+/** Options of a monitor. */
+export interface ResourceMonitorOptions {
+  /** Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the monitor's `close()` closes. */
+  readonly timers?: TimerManager | undefined;
+  /** Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+  readonly name?: string | undefined;
+  /** Connection managers to count. A manager with the option `monitor` adds itself. Managers with one `name` share their count: pass one of them. Default: none. */
+  readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
+  /** Detection of stalls; `false` turns it off. Default: on. */
+  readonly stalls?:
+    | {
+        /** Least duration of a stall: 20 to 60000 ms. Default 100. */
+        readonly thresholdMs?: number | undefined;
+        /** Destination of one line when a stall is noticed and one when it ends; at most 20 lines at once, then one a second. Default: nowhere. */
+        readonly log?:
+          | 'stderr'
+          | {
+              /** Path of a file to append to; opened at construction. */
+              readonly file: string;
+            }
+          | undefined;
+      }
+    | false
+    | undefined;
+  /** Called after a stall has ended. */
+  readonly onStall?: ((stall: Stall) => void) | undefined;
+  /** Called after a change of state. */
+  readonly onStateChange?: ((change: StateChange) => void) | undefined;
+  /** Called after a garbage collection that the monitor requested. */
+  readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
+  /** Receives one line per change of state; `false` writes none. Default: the console. */
+  readonly log?: ResourceLog | false | undefined;
+  /** Garbage collection on request while the state is `critical`; `false` turns it off. Default: on. */
+  readonly gc?:
+    | {
+        /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
+        readonly budget?: number | undefined;
+      }
+    | false
+    | undefined;
+  /** Load shedding: refuses newcomers while memory is short. Default `false`. */
+  readonly shedding?:
+    | boolean
+    | {
+        /** Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms. Default 5000. */
+        readonly retryAfterMs?: number | undefined;
+      }
+    | undefined;
+  /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
+  readonly root?: string | undefined;
+}
+
+/** Options, checked and complete. @internal */
+export interface CheckedOptions {
+  /** A copy that read each option once, so that the checked value is the value in use. */
+  readonly given: ResourceMonitorOptions;
+  readonly timers: TimerManager | undefined;
+  readonly name: string;
+  readonly managers: readonly CountsConnections[];
+  readonly stallMs: number | undefined;
+  /** `undefined` for none, empty for stderr, else a path. */
+  readonly stallLog: string | undefined;
+  readonly gcBudget: number;
+  /** 0 without `shedding`. */
+  readonly retryAfterMs: number;
+}
+
+const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
+const OPTIONS = [
+  'timers',
+  'name',
+  'connections',
+  'stalls',
+  ...HOOKS,
+  'log',
+  'gc',
+  'shedding',
+  'root',
+] as const;
+
+/**
+ * Checks the constructor's arguments after `limits`: `(options)`, or `(timerManager, options)`.
+ * @throws as `checkOptions`; ERR_INVALID_ARG_TYPE for timers that are given twice
+ * @internal
+ */
+export function checkArguments(
+  second: TimerManager | ResourceMonitorOptions | undefined,
+  third: ResourceMonitorOptions | undefined,
+): CheckedOptions {
+  if (second instanceof TimerManager) {
+    const checked = checkOptions(third === undefined ? {} : third);
+    if (checked.timers !== undefined)
+      throw wrongType('timers', checked.timers, 'absent when timerManager is given');
+    return { ...checked, timers: second };
+  }
+  if (third !== undefined) throw wrongType('timerManager', second, 'a TimerManager');
+  return checkOptions(second === undefined ? {} : second);
+}
+
+/**
+ * Checks options and fills in the defaults.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
+  if (typeof options !== 'object' || options === null)
+    throw wrongType('options', options, 'an object');
+  knownOptions('ResourceMonitor', options, OPTIONS);
+  const given = Object.fromEntries(
+    OPTIONS.map((option) => [option, options[option]]),
+  ) as ResourceMonitorOptions;
+  const { timers, name = defaultName(), log, root } = given;
+  if (timers !== undefined && !(timers instanceof TimerManager))
+    throw wrongType('timers', timers, 'a TimerManager');
+  if (typeof name !== 'string' || name === '' || name.length > 100)
+    throw wrongType('name', name, 'a string of 1 to 100 characters');
+  for (const hook of HOOKS) {
+    if (given[hook] !== undefined && typeof given[hook] !== 'function')
+      throw wrongType(hook, given[hook], 'a function');
+  }
+  if (log !== undefined && log !== false && typeof log !== 'function')
+    throw wrongType('log', log, 'a function or false');
+  if (root !== undefined && typeof root !== 'string') throw wrongType('root', root, 'a path');
+  return {
+    given,
+    timers,
+    name: name.replaceAll(/\p{Cc}/gu, '?'),
+    managers: checkManagers(given.connections),
+    ...checkStalls(given.stalls),
+    gcBudget: checkGc(given.gc),
+    retryAfterMs: checkShedding(given.shedding),
+  };
+}
+
+function checkManagers(
+  connections: ResourceMonitorOptions['connections'],
+): readonly CountsConnections[] {
+  if (connections === undefined) return [];
+  const managers: readonly unknown[] = Array.isArray(connections)
+    ? [...connections]
+    : [connections];
+  return managers.map((manager) => {
+    if (countsConnections(manager)) return manager;
+    throw wrongType('connections', manager, 'a ConnectionManager, or an array of them');
+  });
+}
+
+function defaultName(): string {
+  return isMainThread ? 'main' : `worker ${threadId}`;
+}
+
+function checkStalls(
+  stalls: ResourceMonitorOptions['stalls'],
+): Pick<CheckedOptions, 'stallMs' | 'stallLog'> {
+  if (stalls === false) return { stallMs: undefined, stallLog: undefined };
+  if (stalls === undefined) return { stallMs: 100, stallLog: undefined };
+  if (typeof stalls !== 'object' || stalls === null)
+    throw wrongType('stalls', stalls, 'an object or false');
+  knownOptions('stalls', stalls, ['thresholdMs', 'log']);
+  const stallMs = wholeNumber('stalls.thresholdMs', stalls.thresholdMs, 20, 60_000, 100);
+  const { log } = stalls;
+  if (log === undefined) return { stallMs, stallLog: undefined };
+  if (log === 'stderr') return { stallMs, stallLog: '' };
+  const allowed = "'stderr' or { file }";
+  if (typeof log !== 'object' || log === null) throw wrongType('stalls.log', log, allowed);
+  knownOptions('stalls.log', log, ['file']);
+  if (typeof log.file !== 'string' || log.file === '' || log.file.includes('\0'))
+    throw wrongType('stalls.log.file', log.file, 'a path');
+  return { stallMs, stallLog: log.file };
+}
+
+function checkGc(gc: ResourceMonitorOptions['gc']): number {
+  if (gc === undefined || gc === false) return 0.01;
+  if (typeof gc !== 'object' || gc === null) throw wrongType('gc', gc, 'an object or false');
+  knownOptions('gc', gc, ['budget']);
+  const { budget = 0.01 } = gc;
+  const allowed = 'a number above 0, at most 0.5';
+  if (typeof budget !== 'number') throw wrongType('gc.budget', budget, allowed);
+  if (!(budget > 0 && budget <= 0.5)) throw outOfRange('gc.budget', budget, allowed);
+  return budget;
+}
+
+function checkShedding(shedding: ResourceMonitorOptions['shedding']): number {
+  if (shedding === undefined || shedding === false) return 0;
+  if (shedding === true) return 5000;
+  if (typeof shedding !== 'object' || shedding === null)
+    throw wrongType('shedding', shedding, 'a boolean or an object');
+  knownOptions('shedding', shedding, ['retryAfterMs']);
+  return wholeNumber('shedding.retryAfterMs', shedding.retryAfterMs, 1, TIME_MAX_MS, 5000);
+}

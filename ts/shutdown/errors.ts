@@ -1,0 +1,61 @@
+/** Errors of a shutdown's steps. */
+import type { Deadline } from './deadline.js';
+import type { ShutdownError } from './result.js';
+
+/**
+ * Runs steps that may throw, and collects their errors. A step that fails does not stop the next.
+ */
+export class ErrorCollector {
+  readonly #errors: ShutdownError[] = [];
+  readonly #onError: ((error: unknown, name: string) => void) | undefined;
+  #isClosed = false;
+
+  constructor(onError: ((error: unknown, name: string) => void) | undefined) {
+    this.#onError = onError;
+  }
+
+  /** The errors so far. */
+  get errors(): readonly ShutdownError[] {
+    return this.#errors;
+  }
+
+  /** Ends collecting: later errors are only reported. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  /** Runs a step. Returns its result, or `undefined` if it throws. */
+  attempt<T>(name: string, step: () => T): T | undefined {
+    try {
+      return step();
+    } catch (error) {
+      this.collect(name, error);
+      return undefined;
+    }
+  }
+
+  /** Runs a step and awaits it. An error that comes after `deadline` is only reported. */
+  async settle(name: string, step: () => unknown, deadline?: Deadline): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      if (deadline?.isPast === true) this.report(name, error);
+      else this.collect(name, error);
+    }
+  }
+
+  /** Adds an error to the result, and reports it. */
+  collect(name: string, error: unknown): void {
+    if (!this.#isClosed) this.#errors.push({ name, error });
+    this.report(name, error);
+  }
+
+  /** Calls `onError`. */
+  report(name: string, error: unknown): void {
+    try {
+      this.#onError?.(error, name);
+    } catch {
+      // There is no other place to report an error of `onError` itself.
+    }
+  }
+}

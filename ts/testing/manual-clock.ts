@@ -1,0 +1,91 @@
+import type { Clock, ClockAlarm } from '../base/clock.js';
+import { outOfRange } from '../base/errors.js';
+import { driverOf } from '../timers/driver.js';
+
+/**
+ * A clock that stands still until a test advances it.
+ *
+ * @example
+ * const clock = new ManualClock();
+ * const timers = new TimerManager({ clock });
+ * timers.setTimeout(() => console.log('a second'), 1000);
+ * clock.advance(1000);
+ */
+export class ManualClock implements Clock {
+  #nowMs = 0;
+  #alarm: { wake: () => void; at: number } | undefined;
+
+  /** Returns the milliseconds by which the clock has been advanced. */
+  now(): number {
+    return this.#nowMs;
+  }
+  /**
+   * Arms the alarm, for timers. There is one alarm: a new one replaces it.
+   *
+   * @param wake called when `advance()` or `runNext()` reaches the time
+   * @param delayMs milliseconds from now
+   * @returns the alarm; its `ref()` and `unref()` do nothing
+   */
+  arm(wake: () => void, delayMs: number): ClockAlarm {
+    const alarm = { wake, at: this.#nowMs + delayMs };
+    this.#alarm = alarm;
+    return {
+      cancel: () => {
+        if (this.#alarm === alarm) this.#alarm = undefined;
+      },
+      ref: () => undefined,
+      unref: () => undefined,
+    };
+  }
+  /**
+   * Arms the alarm for the next `advance()`, also one by 0. For timers.
+   *
+   * @param wake called then
+   */
+  soon(wake: () => void): void {
+    this.arm(wake, 0);
+  }
+  /** Returns the clock itself, since nothing replaces it. For timers. */
+  identity(): unknown {
+    return this;
+  }
+  /** Does nothing: microtasks run when the test awaits. For timers. */
+  checkpoint(): void {
+    // A call of `advance()` is one turn of the test.
+  }
+
+  /**
+   * Advances the clock and runs the timers that become due, each at its own time.
+   *
+   * @param byMs milliseconds, a finite number of at least 0
+   * @throws ERR_OUT_OF_RANGE
+   */
+  advance(byMs: number): void {
+    if (typeof byMs !== 'number' || !(byMs >= 0) || byMs === Infinity)
+      throw outOfRange('byMs', byMs, 'a number of at least 0');
+    const until = this.#nowMs + byMs;
+    while (this.#alarm !== undefined && this.#alarm.at <= until) this.#ring(this.#alarm);
+    this.#nowMs = until;
+  }
+
+  /**
+   * Advances the clock to the next timer and runs it.
+   *
+   * @returns `false` if no timer is pending
+   */
+  runNext(): boolean {
+    const driver = driverOf(this);
+    if (driver.next() === Infinity) return false;
+    // The alarm can be too early if the next deadline is far off: rung then, it is armed again.
+    while (this.#alarm !== undefined && this.#alarm.at < this.#nowMs + driver.next() - driver.now())
+      this.#ring(this.#alarm);
+    if (this.#alarm !== undefined) this.#ring(this.#alarm);
+    return true;
+  }
+
+  #ring(alarm: { wake: () => void; at: number }): void {
+    this.#alarm = undefined;
+    this.#nowMs = Math.max(this.#nowMs, alarm.at);
+    alarm.wake();
+  }
+}
