@@ -829,7 +829,7 @@ describe('a user at the limit, or an id in use', () => {
     own.close();
   });
 
-  it('is refused with the lease of another manager', () => {
+  it('a manager refuses the lease of another manager', () => {
     const [a, b] = [1, 2].map(() => new ConnectionManager<FakeSocket>({}, timers)) as [
       typeof manager,
       typeof manager,
@@ -1003,7 +1003,7 @@ describe('admission', () => {
     ).toBe(true);
   });
 
-  it('cannot be changed through the view of the connections', () => {
+  it('the view of the connections is read-only', () => {
     add('a');
     const view = manager.connections as Map<string, unknown>;
     expect(() => view.delete('a')).toThrow(TypeError);

@@ -228,7 +228,7 @@ describe('forged objects', () => {
     ]);
   });
 
-  it('of a timer handle are ignored, as by the host', () => {
+  it('a timer handle behind a Proxy is ignored, as on the host', () => {
     const timers = timersOf();
     const handle = timers.setTimeout(() => undefined, 5);
     for (const one of [
