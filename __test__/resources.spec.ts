@@ -733,7 +733,7 @@ describe.skipIf(!isBun)('an upgrade that passes the request limiter', () => {
     const guard = app.decorator.portcullis;
     expect([
       guard.manager.getStats().refused.overload,
-      guard.stats().requests?.refused.overload,
+      guard.snapshot().requests?.refused.overload,
     ]).toEqual([5, 5]);
     await app.stop(true);
   });
