@@ -1556,7 +1556,7 @@ interface ProductionMetricsOptions {
     readonly timers?: TimerManager | undefined;
     /**
      * Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall
-     * is reported with its route. Default: none; memory is then the resident set and CPU `null`.
+     * is reported with its route. Default: none, and memory is then the resident set, CPU `null`.
      */
     readonly monitor?: ResourceMonitor | undefined;
     /**
@@ -2098,7 +2098,7 @@ interface PageOptions {
     readonly path: string;
     /**
      * Token that opens the page to other machines, as bearer token or as the password of any user
-     * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is
+     * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none, and the page is
      * then available on this machine only, from loopback addresses at `localhost`, and not through a
      * proxy.
      */

@@ -19,7 +19,7 @@ export interface ProductionMetricsOptions {
   readonly timers?: TimerManager | undefined;
   /**
    * Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall
-   * is reported with its route. Default: none; memory is then the resident set and CPU `null`.
+   * is reported with its route. Default: none, and memory is then the resident set, CPU `null`.
    */
   readonly monitor?: ResourceMonitor | undefined;
   /**

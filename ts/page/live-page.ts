@@ -29,7 +29,7 @@ export interface PageOptions {
   readonly path: string;
   /**
    * Token that opens the page to other machines, as bearer token or as the password of any user
-   * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is
+   * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none, and the page is
    * then available on this machine only, from loopback addresses at `localhost`, and not through a
    * proxy.
    */
