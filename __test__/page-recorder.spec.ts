@@ -57,8 +57,8 @@ const stall = (id: number, durationMs: number): Stall => ({
   noticedAfterMs: 100,
   cause: 'blocked',
   systemCall: 'fsync',
-  onCpu: 0,
-  waiting: 0,
+  onCpuShare: 0,
+  waitingShare: 0,
   label: `GET /${id}`,
   inFlight: 1,
 });

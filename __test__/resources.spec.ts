@@ -910,7 +910,7 @@ describe.runIf(isLinux)('stalls', () => {
       () => expect(found.some(({ durationMs }) => durationMs > 150)).toBe(true),
       5000,
     );
-    expect(found[0]).toMatchObject({ cause: 'unknown', onCpu: null, systemCall: null });
+    expect(found[0]).toMatchObject({ cause: 'unknown', onCpuShare: null, systemCall: null });
   });
 
   it('can be turned off', () => {

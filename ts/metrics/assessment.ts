@@ -1,4 +1,6 @@
-/** Assessment of the service: the figures, judgements and budgets that report and exposition share. */
+/**
+ * Assessment of the service: the figures, judgements and budgets that report and exposition share.
+ */
 import { residentBytes } from '../resources/heap.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { TimerManager } from '../timers/manager.js';

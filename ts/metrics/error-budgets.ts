@@ -17,8 +17,9 @@ const PAGE_FAST_BURN_RATE = 14.4;
 export const TICKET_BURN_RATE = 1;
 
 /**
- * Returns the budget of one objective. A burn rate is the share of bad requests divided by the allowed
- * share. An alert requires its rate in both of its windows, and 100 requests in the longer one.
+ * Returns the budget of one objective. A burn rate is the share of bad requests divided by the
+ * allowed share. An alert requires its rate in both of its windows, and 100 requests in the longer
+ * one.
  * @param allowed share of bad requests that the objective allows, 0 to 1
  * @internal
  */

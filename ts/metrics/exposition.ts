@@ -30,7 +30,11 @@ const NAMINGS = ['otel', 'prom', 'both'] as const;
 type Naming = (typeof NAMINGS)[number];
 const MB = 2 ** 20;
 
-/** Returns the option `naming`. @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION @internal */
+/**
+ * Returns the option `naming`.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+ * @internal
+ */
 export function namingOf(options: ExpositionOptions): Naming {
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');

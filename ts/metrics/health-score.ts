@@ -90,8 +90,8 @@ export function scoreParts(
 
 /**
  * Returns the weighted mean of the known parts, at most 25 above the worst part, so that one bad
- * part cannot hide behind the others. A kill by the OOM killer caps it at 40, a stall at 20, an error
- * rate of ten times the target at 10.
+ * part cannot hide behind the others. A kill by the OOM killer caps it at 40, a stall at 20, an
+ * error rate of ten times the target at 10.
  * @returns 0 to 100, or `null` if no part is known
  * @internal
  */

@@ -1,4 +1,6 @@
-/** Counts by label. Clients may cause any number of labels, so labels beyond a cap share `other`. */
+/**
+ * Counts by label. Clients may cause any number of labels, so labels beyond a cap share `other`.
+ */
 import { wrongType } from '../base/errors.js';
 import { cleaned, OTHER } from './routes.js';
 

@@ -1,12 +1,15 @@
-/** Meters that adapters put around requests: each request is recorded with its route, status and duration. */
+/**
+ * Meters that adapters put around requests: each request is recorded with its route, status and
+ * duration.
+ */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProductionMetrics } from './metrics.js';
 
 const refusedAnswers = new WeakSet<object>();
 
 /**
- * Marks the answer (a `Response`, or a `ServerResponse`) to a request that a limit refused. The limit
- * has counted the refusal, so a meter does not record the request.
+ * Marks the answer (a `Response`, or a `ServerResponse`) to a request that a limit refused. The
+ * limit has counted the refusal, so a meter does not record the request.
  * @internal
  */
 export function markRefused<T extends object>(answer: T): T {
@@ -25,8 +28,8 @@ interface MeteredRequest {
 export class FetchMeter {
   readonly #metrics: ProductionMetrics;
   /**
-   * Property of a request that holds its `MeteredRequest`. An entry in a WeakMap would be visited by
-   * every garbage collection. One symbol per meter, so that two meters can measure one request.
+   * Property of a request that holds its `MeteredRequest`. An entry in a WeakMap would be visited
+   * by every garbage collection. One symbol per meter, so that two meters can measure one request.
    */
   readonly #key = Symbol('portcullis.metered');
   readonly #notifiesMonitor: boolean;
@@ -99,8 +102,8 @@ export class FetchMeter {
 }
 
 /**
- * Returns a function that meters a request of a `node:http` server from its start; a request that is
- * passed again is not counted again. Requests have no route, because `node:http` has no router.
+ * Returns a function that meters a request of a `node:http` server from its start; a request that
+ * is passed again is not counted again. Requests have no route, because `node:http` has no router.
  * @param notifiesMonitor false if the adapter itself reports requests to the monitor
  * @param isLeftOut returns true for requests that are not the application's
  * @internal

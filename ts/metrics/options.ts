@@ -12,19 +12,34 @@ import type { ProductionTargets, ScorePartName, WindowName } from './report.js';
 export interface ProductionMetricsOptions {
   /** Targets of the key figures, some or all. Default: the values in `ProductionTargets`. */
   readonly targets?: Partial<ProductionTargets> | undefined;
-  /** Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics. Default: a new one, which the metrics' `close()` closes. */
+  /**
+   * Owner of the timer that moves the windows, by its clock; its `close()` closes the metrics.
+   * Default: a new one, which the metrics' `close()` closes.
+   */
   readonly timers?: TimerManager | undefined;
-  /** Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall is reported with its route. Default: none; memory is then the resident set and CPU `null`. */
+  /**
+   * Source of memory, CPU, event loop and stalls. It learns of requests in flight, so that a stall
+   * is reported with its route. Default: none, and memory is then the resident set, CPU `null`.
+   */
   readonly monitor?: ResourceMonitor | undefined;
-  /** Connection managers whose connections, messages, refusals and users are counted. Adapters with the option `metrics` add their own. Default: none. */
+  /**
+   * Connection managers whose connections, messages, refusals and users are counted. Adapters with
+   * the option `metrics` add their own. Default: none.
+   */
   readonly connections?: ConnectionManager | readonly ConnectionManager[] | undefined;
   /** Window of the report's key figures. Default `1m`. */
   readonly window?: WindowName | undefined;
-  /** Pairs of route and method that are counted separately: 1 to 10000. All others share `other`. Default 500. */
+  /**
+   * Pairs of route and method that are counted separately: 1 to 10000. All others share `other`.
+   * Default 500.
+   */
   readonly maxRoutes?: number | undefined;
   /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
   readonly latencyObjective?: number | undefined;
-  /** Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3, latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05. */
+  /**
+   * Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3,
+   * latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05.
+   */
   readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
 }
 

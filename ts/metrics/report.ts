@@ -1,4 +1,7 @@
-/** Types of a report. Sizes in MB of 2^20 bytes, times in ms; `null` means "not known (yet)"; never NaN or infinite. */
+/**
+ * Types of a report. Sizes in MB of 2^20 bytes, times in ms; `null` means "not known (yet)"; never
+ * NaN or infinite.
+ */
 
 /** Names of the windows. */
 export type WindowName = '10s' | '1m' | '5m' | '15m' | 'lifetime';
@@ -23,7 +26,9 @@ export interface LatencyQuantiles {
 
 /** Figures of one route in the last one to two minutes. */
 export interface RouteFigures {
-  /** Pattern of the route; `''` for requests without one, `other` for all routes beyond `maxRoutes`. */
+  /**
+   * Pattern of the route; `''` for requests without one, `other` for all routes beyond `maxRoutes`.
+   */
   readonly route: string;
   /** HTTP method; `''` if it was not recorded. */
   readonly method: string;
@@ -130,15 +135,21 @@ export interface ErrorBudget {
   readonly objective: number;
   /** Burn rate by window; `null` without requests, or if the objective allows no bad request. */
   readonly burnRate: Readonly<Record<'5m' | '30m' | '1h' | '6h' | '3d', number | null>>;
-  /** Remaining share of the last three days' budget, below 0 when overspent; `null` without requests. */
+  /**
+   * Remaining share of the last three days' budget, below 0 when overspent; `null` without
+   * requests.
+   */
   readonly remaining: number | null;
-  /** `page`: burn rate 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min; `ticket`: 1 over 3 d and 6 h. */
+  /**
+   * `page`: burn rate 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min; `ticket`: 1 over 3 d and 6
+   * h.
+   */
   readonly alert: 'page' | 'ticket' | null;
 }
 
 /** Figures of one window. */
 export interface WindowFigures {
-  /** Covered time, ms: less than the window's name says just after the start. */
+  /** Covered time, ms: just after the start, less than the window's length. */
   readonly coveredMs: number;
   /** Requests that ended. */
   readonly requests: number;
@@ -164,7 +175,10 @@ export interface WindowFigures {
   readonly bytesOut: number;
   /** Messages per second, both directions, on average. */
   readonly messagesPerSecond: number;
-  /** Apdex: (satisfied + tolerating / 2) / all, with T = `maxResponseTime` and 4 T; failed requests satisfy nobody. `null` without requests. */
+  /**
+   * Apdex: (satisfied + tolerating / 2) / all, with T = `maxResponseTime` and 4 T; a failed request
+   * counts as frustrated. `null` without requests.
+   */
   readonly apdex: number | null;
 }
 
@@ -210,11 +224,16 @@ export interface ProductionReport {
   readonly routes: readonly RouteFigures[];
   /** Refusals since the start by code, the 20 most frequent. */
   readonly refusals: Readonly<Record<string, number>>;
-  /** Errors of `recordError` and `RequestDetails.error` since the start by kind, the 20 most frequent. */
+  /**
+   * Errors of `recordError` and `RequestDetails.error` since the start by kind, the 20 most
+   * frequent.
+   */
   readonly errors: Readonly<Record<string, number>>;
 }
 
-/** A report with more detail, for a page: the 100 busiest routes, and a heat map of the last minute. */
+/**
+ * A report with more detail, for a page: the 100 busiest routes, and a heat map of the last minute.
+ */
 export interface ProductionSnapshot extends ProductionReport {
   /** Time since the metrics were created, ms. */
   readonly uptimeMs: number;

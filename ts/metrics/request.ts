@@ -3,19 +3,28 @@ import { outOfRange, type PortcullisError, wrongType } from '../base/errors.js';
 
 /** Details of a request that ended. */
 export interface RequestDetails {
-  /** Pattern of the route, such as `/users/:id`; never the path, which the client chose. Cut to 200 characters. */
+  /**
+   * Pattern of the route, such as `/users/:id`; never the path, which the client chose. Cut to 200
+   * characters.
+   */
   readonly route?: string | undefined;
   /** HTTP method, such as `GET`; an unknown method counts as `_OTHER`. */
   readonly method?: string | undefined;
   /** Status of the response: 100 to 599; 500 and above is an error. */
   readonly status?: number | undefined;
-  /** Marks an error whatever the status, such as a timeout; a string is also counted as the error's kind. */
+  /**
+   * Marks an error whatever the status, such as a timeout; a string is also counted as the error's
+   * kind.
+   */
   readonly error?: boolean | string | undefined;
 }
 
 /** End of a request. */
 export interface RequestEnd extends RequestDetails {
-  /** Code of the limit that refused the request: counted as a refusal only, neither as a request nor as an error. */
+  /**
+   * Code of the limit that refused the request: counted as a refusal only, neither as a request nor
+   * as an error.
+   */
   readonly refused?: string | undefined;
 }
 
@@ -54,7 +63,8 @@ export class RequestTimer {
   /**
    * Records the request with its duration. Only the first call counts.
    * @param details see `RequestEnd`; route and method may be given here, too
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for wrong details; the request has ended all the same, and is not in flight any more
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for wrong details; the request has ended all the
+   *   same, and is not in flight any more
    */
   end(details: RequestEnd = NO_DETAILS): void {
     if (this.#hasEnded) return;

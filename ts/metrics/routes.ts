@@ -1,4 +1,7 @@
-/** Rows of the ledger: one per pair of route pattern and method. Pairs beyond `maxRoutes` share one row. */
+/**
+ * Rows of the ledger: one per pair of route pattern and method. Pairs beyond `maxRoutes` share one
+ * row.
+ */
 import { wrongType } from '../base/errors.js';
 
 const ROUTE_MAX = 200;

@@ -88,8 +88,8 @@ export class Sources {
   }
 
   /**
-   * Reports a part of the connected users as seen. Called once a second, so that every connected user
-   * is reported within `SCAN_TICKS` seconds.
+   * Reports a part of the connected users as seen. Called once a second, so that every connected
+   * user is reported within `SCAN_TICKS` seconds.
    */
   scanUsers(): void {
     for (const source of this.#sources.values()) {

@@ -36,7 +36,10 @@ function nameOf(host: string): string {
   return bracket ?? host.replace(/:\d{1,5}$/, '').toLowerCase();
 }
 
-/** Returns the token of a `Bearer` header, or the password of a `Basic` header, which browsers ask for. */
+/**
+ * Returns the token of a `Bearer` header, or the password of a `Basic` header, which browsers ask
+ * for.
+ */
 function tokenOf(authorization: string): string | undefined {
   if (authorization.length > AUTHORIZATION_MAX) return undefined;
   const space = authorization.indexOf(' ');
@@ -56,7 +59,10 @@ interface AccessDenial {
 
 /** @internal */
 export class Access {
-  /** SHA-256 of the token: digests have one length, so the comparison takes the same time for every input. */
+  /**
+   * SHA-256 of the token: digests have one length, so the comparison takes the same time for every
+   * input.
+   */
   readonly #digest: Buffer | undefined;
 
   constructor(token: string | undefined) {

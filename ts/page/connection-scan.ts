@@ -57,7 +57,9 @@ export class ConnectionScan {
     this.#connections = connections;
   }
 
-  /** Makes one step; returns the result of the last complete pass, `undefined` before there is one. */
+  /**
+   * Makes one step; returns the result of the last complete pass, `undefined` before there is one.
+   */
   step(now: number): ScanResult | undefined {
     this.#pass ??= new Pass(this.#connections);
     if (this.#pass.step(now)) {
@@ -74,7 +76,7 @@ export class ConnectionScan {
     return this.#result;
   }
 
-  /** Drops the pass and its result, which grow old while nobody looks at the page. */
+  /** Drops the pass and its result, which would be outdated when the next viewer comes. */
   reset(): void {
     this.#pass = undefined;
     this.#result = undefined;

@@ -1,4 +1,7 @@
-/** Events of the page: compares each look with the one before, and writes the differences to the journal. */
+/**
+ * Events of the page: compares each look with the one before, and writes the differences to the
+ * journal.
+ */
 import type { ConnectionStats } from '../connections/stats.js';
 import type { CollectionRecord, Stall } from '../resources/figures.js';
 import { Journal } from './journal.js';
@@ -84,7 +87,10 @@ export class PageEvents {
     }
   }
 
-  /** Adds refusals, idle connections and the change of state since the last look; returns the differences. */
+  /**
+   * Adds refusals, idle connections and the change of state since the last look; returns the
+   * differences.
+   */
   addChanges(
     at: number,
     { admitted, evicted }: ConnectionStats,

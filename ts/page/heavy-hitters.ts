@@ -3,8 +3,8 @@
 const KEYS_MAX = 2048;
 
 /**
- * Counts keys by the algorithm of Misra and Gries (1982): at most 2,048 keys are kept. A count is too
- * low by at most `error`; with no more than 2,048 different keys, all counts are exact.
+ * Counts keys by the algorithm of Misra and Gries (1982): at most 2,048 keys are kept. A count is
+ * too low by at most `error`; with no more than 2,048 different keys, all counts are exact.
  * @internal
  */
 export class HeavyHitters {
@@ -31,7 +31,9 @@ export class HeavyHitters {
     return this.#error;
   }
 
-  /** Returns the keys with the highest counts, the highest first; equal counts in the order of keys. */
+  /**
+   * Returns the keys with the highest counts, the highest first; equal counts in the order of keys.
+   */
   top(count: number): (readonly [key: string, count: number])[] {
     return [...this.#counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, count);
   }

@@ -1,6 +1,6 @@
 /**
- * The live page: a document and a stream of figures for allowed viewers. Adapters pass it requests; it
- * looks at the server once a second.
+ * The live page: a document and a stream of figures for allowed viewers. Adapters pass it requests;
+ * it looks at the server once a second.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { outOfRange, wrongType } from '../base/errors.js';
@@ -22,21 +22,30 @@ import { Viewers } from './viewers.js';
 
 /** Options of the live page: its path and its access control. */
 export interface PageOptions {
-  /** Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot` below. */
+  /**
+   * Path of the document, such as `/portcullis`. Its figures are at `/events` and `/snapshot`
+   * below.
+   */
   readonly path: string;
   /**
-   * Token that opens the page to other machines, as bearer token or as the password of any user name,
-   * which browsers ask for: 16 to 512 visible ASCII characters. Default: none; the page is then
-   * available on this machine only, from loopback addresses at `localhost`, and not through a proxy.
+   * Token that opens the page to other machines, as bearer token or as the password of any user
+   * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none, and the page is
+   * then available on this machine only, from loopback addresses at `localhost`, and not through a
+   * proxy.
    */
   readonly token?: string | undefined;
   /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
   readonly title?: string | undefined;
   /** Greatest number of open streams: 1 to 64. Default 8. */
   readonly maxViewers?: number | undefined;
-  /** Source of event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use. */
+  /**
+   * Source of event loop, memory and CPU. Default: the guard's own option `monitor`, or not in use.
+   */
   readonly monitor?: ResourceMonitor | undefined;
-  /** Source of score, rates, latencies and recommendations. Default: the guard's own option `metrics`, or not in use. */
+  /**
+   * Source of score, rates, latencies and recommendations. Default: the guard's own option
+   * `metrics`, or not in use.
+   */
   readonly metrics?: ProductionMetrics | undefined;
   /** Middleware chain whose layers are shown. Default: the builder's own, or not in use. */
   readonly chain?:
@@ -60,8 +69,8 @@ const RESOURCES: Readonly<Record<string, 'document' | 'events' | 'snapshot'>> = 
 };
 
 /**
- * Serves a page that shows the state of the server, updated once a second: one HTML document without
- * external resources, and a stream of server-sent events. Reading it changes nothing.
+ * Serves a page that shows the state of the server, updated once a second: one HTML document
+ * without external resources, and a stream of server-sent events. Reading it changes nothing.
  *
  * The page keeps ten minutes of figures, so a new viewer sees the time before a problem. Adapters
  * create it from their option `page`; a server without an adapter passes requests to `fetch` or
@@ -83,7 +92,7 @@ export class LivePage {
   readonly #unsubscribe: () => void;
   #latest: PageSnapshot;
   #denied = 0;
-  /** Seconds for which somebody counts as looking, after the last request for figures. */
+  /** Seconds for which the page still counts as seen after the last request for figures. */
   #interestS = 0;
   #isClosed = false;
 
@@ -147,7 +156,10 @@ export class LivePage {
     return this.#latest;
   }
 
-  /** Shows viewers that the server is draining, then closes the page, so that they do not delay a shutdown. */
+  /**
+   * Shows viewers that the server is draining, then closes the page, so that they do not delay a
+   * shutdown.
+   */
   drain(): void {
     this.#recorder.drain();
     if (!this.#isClosed) this.#lookSafely();
@@ -155,8 +167,8 @@ export class LivePage {
   }
 
   /**
-   * Ends the timer and all streams. New streams get 503; the document and the last figures are still
-   * served. May be called again.
+   * Ends the timer and all streams. New streams get 503; the document and the last figures are
+   * still served. May be called again.
    */
   close(): void {
     if (this.#isClosed) return;
@@ -245,7 +257,7 @@ export class LivePage {
     return isStream ? this.#stream() : { status: 200, headers: STREAM_HEADERS, body: '' };
   }
 
-  /** Fills in the parts of the latest snapshot that are left out while nobody looks. */
+  /** Fills in the parts of the latest snapshot that are left out without viewers. */
   #completeLatest(viewers: number): void {
     if (!this.#isSeen && !this.#isClosed)
       this.#hooks.run('page', () => {
@@ -268,7 +280,9 @@ export class LivePage {
     };
   }
 
-  /** The history and the latest snapshot. `retry` is the time after which a browser reconnects, ms. */
+  /**
+   * The history and the latest snapshot. `retry` is the time after which a browser reconnects, ms.
+   */
   #firstFrame(): string {
     const history = eventFrame('history', this.#recorder.history());
     return `retry: 1000\n${history}${eventFrame('snapshot', this.#latest)}`;

@@ -65,7 +65,10 @@ function partOf(
   };
 }
 
-/** Turns a finding into advice. Its figure, such as `share of failed requests`, becomes `Failed requests: 50 %`. */
+/**
+ * Turns a finding into advice. Its figure, such as `share of failed requests`, becomes `Failed
+ * requests: 50 %`.
+ */
 function adviceOf({
   id,
   severity,

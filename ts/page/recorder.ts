@@ -1,4 +1,7 @@
-/** Looks at the server once a second, builds the snapshot that viewers see, and keeps ten minutes of rows. */
+/**
+ * Looks at the server once a second, builds the snapshot that viewers see, and keeps ten minutes of
+ * rows.
+ */
 import { wallClockMs } from '../base/clock.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionStats } from '../connections/stats.js';
@@ -90,7 +93,8 @@ export class Recorder {
    * Looks at all sources once; called once a second.
    * @param viewers open streams
    * @param denied refused requests for the page
-   * @param isSeen false while nobody looks: the slow parts (scan of connections, list of timers) are left out
+   * @param isSeen false without viewers: the slow parts (scan of connections, list of timers) are
+   *   left out
    */
   look(viewers: number, denied: number, isSeen: boolean): PageSnapshot {
     const at = wallClockMs();
@@ -135,8 +139,8 @@ export class Recorder {
   }
 
   /**
-   * Completes an unseen snapshot for its first viewer: with the slow parts and the current counts of
-   * connections.
+   * Completes an unseen snapshot for its first viewer: with the slow parts and the current counts
+   * of connections.
    */
   completed(snapshot: PageSnapshot, viewers: number, denied: number): PageSnapshot {
     const stats = this.#sources.connections.getStats();

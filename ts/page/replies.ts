@@ -1,4 +1,7 @@
-/** Replies of the page, with their security headers: the document, figures, short texts; frames of a stream. */
+/**
+ * Replies of the page, with their security headers: the document, figures, short texts; frames of a
+ * stream.
+ */
 import { gzipSync } from 'node:zlib';
 import type { PageRequest } from './access.js';
 import { DOCUMENT, SCRIPT_HASH, STYLE_HASH } from './document.js';
@@ -72,7 +75,10 @@ export function textReply(
   };
 }
 
-/** Returns one server-sent event. JSON text holds no line break, so one `data` line is enough. @internal */
+/**
+ * Returns one server-sent event. JSON text holds no line break, so one `data` line is enough.
+ * @internal
+ */
 export function eventFrame(event: string, data: object): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }

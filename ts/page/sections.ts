@@ -68,7 +68,7 @@ export function refusalsOf(
 /**
  * Returns the section of connections.
  * @param open connections of this thread
- * @param found result of the last scan, if anybody looks at the page
+ * @param found result of the last scan; `undefined` without viewers
  * @internal
  */
 export function connectionsOf(
@@ -130,7 +130,10 @@ export function layersOf(chain: ChainSnapshot | undefined): PageSnapshot['layers
     }));
 }
 
-/** Returns the recommended actions: those of the metrics, or the monitor's about memory. @internal */
+/**
+ * Returns the recommended actions: those of the metrics, or the monitor's about memory.
+ * @internal
+ */
 export function adviceOf(
   resources: ResourceSnapshot | undefined,
   metrics: PageMetrics | undefined,

@@ -1,4 +1,7 @@
-/** Types of the figures that the live page shows: the contract between the server and the page's script. */
+/**
+ * Types of the figures that the live page shows: the contract between the server and the page's
+ * script.
+ */
 
 /** State of the server in one word; `unknown` without a monitor and metrics. */
 export type PageState = 'ok' | 'warning' | 'critical' | 'draining' | 'unknown';
@@ -61,7 +64,10 @@ export interface PageCount {
   readonly count: number;
 }
 
-/** All figures of the page at one moment. Parts that the application does not use are `null`; sizes in MB of 2^20 bytes. */
+/**
+ * All figures of the page at one moment. Parts that the application does not use are `null`; sizes
+ * in MB of 2^20 bytes.
+ */
 export interface PageSnapshot {
   /** Version of this type. */
   readonly version: 1;
@@ -107,7 +113,9 @@ export interface PageSnapshot {
     readonly errorPercent: number | null;
     /** Requests in flight. */
     readonly inFlight: number;
-    /** Median of durations in the metrics' window, ms; `null` without requests, as the next four. */
+    /**
+     * Median of durations in the metrics' window, ms; `null` without requests, as the next four.
+     */
     readonly p50Ms: number | null;
     /** 95th percentile. */
     readonly p95Ms: number | null;
@@ -124,7 +132,10 @@ export interface PageSnapshot {
     /** The 20 busiest routes. */
     readonly routes: readonly PageRoute[];
   } | null;
-  /** Error budgets: their rest and their burn rates (1 lasts exactly for the period); `null` without metrics. */
+  /**
+   * Error budgets: their rest and their burn rates (1 lasts exactly for the period); `null` without
+   * metrics.
+   */
   readonly budgets:
     | readonly {
         /** The objective: `errors` or `latency`. */
@@ -191,10 +202,15 @@ export interface PageSnapshot {
     readonly topAddresses: readonly PageShare[] | null;
     /** Users with the most connections of this thread; `null` until a scan has visited all. */
     readonly topUsers: readonly PageShare[] | null;
-    /** Greatest error of the two lists' counts, which are then too low: above 0 with more than 2,048 keys. */
+    /**
+     * Greatest error of the two lists' counts, which are then too low: above 0 with more than 2,048
+     * keys.
+     */
     readonly topError: number;
   };
-  /** Refused connections, requests and messages by reason, since the start, the most frequent first. */
+  /**
+   * Refused connections, requests and messages by reason, since the start, the most frequent first.
+   */
   readonly refusals: readonly PageCount[];
   /** The event loop; `null` without a monitor. */
   readonly loop: {
@@ -245,7 +261,7 @@ export interface PageSnapshot {
   readonly timers: {
     /** Pending timers. */
     readonly active: number;
-    /** The 1,000 oldest by name; `null` above 10,000 timers, and while nobody looks at the page. */
+    /** The 1,000 oldest by name; `null` above 10,000 timers, and without viewers. */
     readonly byName: readonly PageCount[] | null;
   };
   /** Layers of the middleware chain, at most 32; `null` without a chain. */
@@ -274,12 +290,15 @@ export interface PageSnapshot {
   /** The last four stalls, the oldest first. */
   readonly stalls: readonly PageStall[];
   /**
-   * One row of the charts: at, requests, errors, p50, p95, p99, messagesIn, messagesOut, connections,
-   * admitted, refused, loopP50, loopP99, utilization, memory, rss, memoryLimit, cpu, jsThread, score.
-   * Shares are percentages; `null` where there is no value.
+   * One row of the charts: at, requests, errors, p50, p95, p99, messagesIn, messagesOut,
+   * connections, admitted, refused, loopP50, loopP99, utilization, memory, rss, memoryLimit, cpu,
+   * jsThread, score. Shares are percentages; `null` where there is no value.
    */
   readonly row: PageRow;
-  /** Requests of the last second by duration, one count per band of the heat map; `null` without metrics. */
+  /**
+   * Requests of the last second by duration, one count per band of the heat map; `null` without
+   * metrics.
+   */
   readonly heat: readonly number[] | null;
 }
 

@@ -12,9 +12,14 @@ export interface Sink {
 
 /** Unsent bytes above which a viewer counts as not reading. @internal */
 export const BUFFERED_MAX = 64 * 1024;
-/** Frames without room in a row after which a viewer is disconnected: one frame is sent a second. */
+/**
+ * Frames without room in a row after which a viewer is disconnected: one frame is sent a second.
+ */
 const PATIENCE = 10;
-/** Frames after which a stream ends. A browser reconnects by itself; a client that vanished silently does not, and gives up its place. */
+/**
+ * Frames after which a stream ends. A browser reconnects by itself; a client that vanished silently
+ * does not, and gives up its place.
+ */
 const FRAMES_MAX = 600;
 
 class Viewer {
@@ -67,7 +72,9 @@ export class Viewers {
     return this.#all.size >= this.#max;
   }
 
-  /** Adds a viewer and sends its first frame; returns a function that removes it after a disconnect. */
+  /**
+   * Adds a viewer and sends its first frame; returns a function that removes it after a disconnect.
+   */
   add(sink: Sink, first: string): () => void {
     const viewer = new Viewer(sink);
     this.#all.add(viewer);

@@ -1,4 +1,6 @@
-/** Types of a monitor's figures: metrics, snapshots, stalls, changes of state, garbage collections. */
+/**
+ * Types of a monitor's figures: metrics, snapshots, stalls, changes of state, garbage collections.
+ */
 
 /** State of memory: below the warning threshold, above it, or above the critical threshold. */
 export type ResourceState = 'ok' | 'warning' | 'critical';
@@ -27,9 +29,9 @@ export interface Stall {
   /** System call in which the thread was first seen asleep, by name or number. */
   readonly systemCall: string | null;
   /** Share of the time on a CPU, 0 to 1. */
-  readonly onCpu: number | null;
+  readonly onCpuShare: number | null;
   /** Share of the time waiting for a CPU, 0 to 1. */
-  readonly waiting: number | null;
+  readonly waitingShare: number | null;
   /** Label of the route or message type that started last; `null` without one. */
   readonly label: string | null;
   /** Requests in flight on that thread. */
@@ -135,7 +137,10 @@ export interface ResourceSnapshot {
     readonly rssMb: number | null;
     /** Part of the resident set that no file backs; `null` where the kernel has no such figure. */
     readonly anonymousMb: number | null;
-    /** Memory charged to the control group minus droppable page cache; the kernel kills when it reaches the limit. */
+    /**
+     * Memory charged to the control group minus droppable page cache; the kernel kills when it
+     * reaches the limit.
+     */
     readonly workingSetMb: number | null;
     /** Memory of the machine. */
     readonly hostTotalMb: number | null;
@@ -153,7 +158,10 @@ export interface ResourceSnapshot {
     readonly limits: readonly MemoryLimit[];
     /** Version of the control group, 1 or 2; `null` outside of one. */
     readonly cgroupVersion: number | null;
-    /** Processes of the group killed by the OOM killer since the group exists; `null` outside of a group. */
+    /**
+     * Processes of the group killed by the OOM killer since the group exists; `null` outside of a
+     * group.
+     */
     readonly oomKills: number | null;
     /** Time that tasks waited for memory; `null` without PSI. */
     readonly pressure: PressureStall | null;
@@ -194,7 +202,10 @@ export interface ResourceSnapshot {
     readonly delayMs: DelayQuantiles | null;
     /** Noticed stalls since the monitor was created. */
     readonly stalls: number;
-    /** The stall under way. A thread cannot run during its own stall, so only other threads see one here. */
+    /**
+     * The stall under way. A thread cannot run during its own stall, so only other threads see one
+     * here.
+     */
     readonly stall: Stall | null;
     /** Pauses of the whole process (SIGSTOP, a suspended machine), which are no stalls. */
     readonly pauses: number;
@@ -217,9 +228,15 @@ export interface ResourceSnapshot {
       readonly name: string;
       /** Requests in flight. */
       readonly inFlight: number;
-      /** CPU of the thread, percent of one core; `null` until there are two samples, and outside of Linux. */
+      /**
+       * CPU of the thread, percent of one core; `null` until there are two samples, and outside of
+       * Linux.
+       */
       readonly cpuPercent: number | null;
-      /** Share of time in which its loop did not wait for events, 0 to 1; `null` without kernel figures. */
+      /**
+       * Share of time in which its loop did not wait for events, 0 to 1; `null` without kernel
+       * figures.
+       */
       readonly utilization: number | null;
       /** Noticed stalls. */
       readonly stalls: number;
@@ -238,8 +255,8 @@ export interface ResourceSnapshot {
 type AgesOf<Figures> = { readonly [Name in keyof Figures]: number | null };
 
 /**
- * Age of every figure of a snapshot, ms, under the figure's own name: `ages.memory.rssMb` belongs to
- * `memory.rssMb`. `null` where there is no figure yet, and for stalls where no loop is watched.
+ * Age of every figure of a snapshot, ms, under the figure's own name: `ages.memory.rssMb` belongs
+ * to `memory.rssMb`. `null` where there is no figure yet, and for stalls where no loop is watched.
  *
  * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
  * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM

@@ -7,13 +7,25 @@ import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 
 /** Memory of the process, watched by `ResourceMonitor`. */
 export interface MemoryLimits {
-  /** Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default 512. */
+  /**
+   * Limit of the resident set, MB (2^20 bytes): above 0. Also accepted as `maxHeapSize`. Default
+   * 512.
+   */
   readonly maxHeapSizeMb: number;
-  /** Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`: above 0, below `criticalThreshold`. Default 75. */
+  /**
+   * Percent of the binding limit (not always `maxHeapSizeMb`) at which the state is `warning`:
+   * above 0, below `criticalThreshold`. Default 75.
+   */
   readonly warningThreshold: number;
-  /** Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at most 100. Default 90. */
+  /**
+   * Percent of the binding limit at which the state is `critical`: above `warningThreshold`, at
+   * most 100. Default 90.
+   */
   readonly criticalThreshold: number;
-  /** Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none. Also accepted as `gcInterval`. Default 30000. */
+  /**
+   * Least time between two requested garbage collections, ms: 1 to 2^30; `Infinity` requests none.
+   * Also accepted as `gcInterval`. Default 30000.
+   */
   readonly gcIntervalMs: number;
 }
 
@@ -25,20 +37,29 @@ export interface ConnectionCaps {
   readonly maxPerIp: number;
   /** Open connections per user: 0 to 2^32 - 2, or `Infinity`. Default `Infinity`. */
   readonly maxPerUser: number;
-  /** Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity. Default 120000. */
+  /**
+   * Idle timeout after which a connection is closed, ms: 1 to 2^30. Pongs count as activity.
+   * Default 120000.
+   */
   readonly timeoutMs: number;
 }
 
 /** HTTP requests, limited by the adapters. */
 export interface RequestLimits {
-  /** Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default `Infinity`. */
+  /**
+   * Requests in flight: 0 to 2^32 - 2, or `Infinity`; one more gets 503 with `Retry-After`. Default
+   * `Infinity`.
+   */
   readonly maxConcurrent: number;
   /**
-   * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the client
-   * gets 408 if its body is incomplete, else 503. Default 30000.
+   * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
+   * client gets 408 if its body is incomplete, else 503. Default 30000.
    */
   readonly timeoutMs: number;
-  /** Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets 413. Default 1 MiB. */
+  /**
+   * Bytes of a body, by `Content-Length` or by counting: 0 to 2^40, or `Infinity`; one more gets
+   * 413. Default 1 MiB.
+   */
   readonly maxPayloadSize: number;
   /** Bytes of all headers as sent: 1 to 2^40, or `Infinity`; one more gets 431. Default 16 KiB. */
   readonly maxHeaderSize: number;
@@ -48,7 +69,10 @@ export interface RequestLimits {
 export interface WebSocketLimits {
   /** Open sockets: 0 to 2^32 - 2, or `Infinity`; one more gets 503. Default `Infinity`. */
   readonly maxConnections: number;
-  /** Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default 1 MiB. */
+  /**
+   * Bytes of a message: 0 to 2^40, or `Infinity`; a larger one closes its socket with 1009. Default
+   * 1 MiB.
+   */
   readonly maxMessageSize: number;
   /**
    * Interval between pings to a client, ms: 10 to 2^30; `Infinity` sends none. A client that both
@@ -56,11 +80,16 @@ export interface WebSocketLimits {
    * Default 30000.
    */
   readonly pingIntervalMs: number;
-  /** Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default 10000. */
+  /**
+   * Timeout for the answer to a ping, ms: 10 to 2^30. Also accepted as `pongTimeout`. Default
+   * 10000.
+   */
   readonly pongTimeoutMs: number;
   /** Unsent bytes above which a client counts as slow: 0 to 2^40, or `Infinity`. Default 1 MiB. */
   readonly maxBufferedBytes?: number;
-  /** Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000. */
+  /**
+   * Time that a client may stay slow before it is closed with 1008, ms: 10 to 2^30. Default 10000.
+   */
   readonly maxBufferedMs?: number;
 }
 
@@ -72,7 +101,10 @@ export interface ResourceLimits {
   readonly websockets: WebSocketLimits;
 }
 
-/** Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+/**
+ * Memory limits as input; absent ones have their defaults. Of a limit and its alias, one may be
+ * set.
+ */
 export interface MemoryLimitsInput extends Partial<MemoryLimits> {
   /** Alias of `maxHeapSizeMb`. */
   readonly maxHeapSize?: number;
@@ -80,7 +112,10 @@ export interface MemoryLimitsInput extends Partial<MemoryLimits> {
   readonly gcInterval?: number;
 }
 
-/** WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be set. */
+/**
+ * WebSocket limits as input; absent ones have their defaults. Of a limit and its alias, one may be
+ * set.
+ */
 export interface WebSocketLimitsInput extends Partial<WebSocketLimits> {
   /** Alias of `pingIntervalMs`. */
   readonly pingInterval?: number;
@@ -228,7 +263,8 @@ function checkThresholds({ warningThreshold, criticalThreshold }: MemoryLimits):
  * Checks resource limits and fills in the defaults.
  * @param limits some or all of the limits
  * @returns a frozen copy with every limit, under its name with the unit
- * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its names), ERR_UNKNOWN_OPTION, naming the field
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE (also for a limit that is set by both of its
+ *   names), ERR_UNKNOWN_OPTION, naming the field
  * @example
  * resourceLimits({ requests: { maxConcurrent: 100 } }).requests.timeoutMs; // 30000
  */

@@ -32,7 +32,10 @@ export class MonitorLog {
     else this.#write('info', 'Memory usage back to normal', details);
   }
 
-  /** Warns if another limit is below `maxHeapSizeMb`: the kernel kills the process before it reaches it. */
+  /**
+   * Warns if another limit is below `maxHeapSizeMb`: the kernel kills the process before it reaches
+   * it.
+   */
   checkMaxHeapSize(maxHeapSizeMb: number, limits: readonly Limit[]): void {
     // `memory.high` of a control group only throttles.
     const hard = limits.filter(({ source }) => source !== 'cgroup_high');

@@ -9,20 +9,7 @@ import { Hooks } from '../base/hooks.js';
 import { ResourceWatch } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
-import {
-  BEGUN,
-  CPU_PERCENT,
-  createCells,
-  HEAP_LIMIT,
-  HEAP_USED,
-  IN_FLIGHT,
-  LABEL,
-  LEVEL,
-  OTHERS_IN_FLIGHT,
-  PERCENT,
-  REQUESTS,
-  RSS,
-} from './cells.js';
+import { cellOf, createCells } from './cells.js';
 import type {
   CollectionRecord,
   ResourceMetrics,
@@ -42,6 +29,20 @@ import {
 } from './options.js';
 import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
 import { readWakeSocket } from './wake-socket.js';
+
+// Offsets of cells. Constants of this module, because V8 folds those, but loads imported ones: a
+// request cost 12 ns instead of 8 (requestStarted, mark, requestEnded).
+const IN_FLIGHT = cellOf('IN_FLIGHT');
+const REQUESTS = cellOf('REQUESTS');
+const BEGUN = cellOf('BEGUN');
+const LABEL = cellOf('LABEL');
+const HEAP_USED = cellOf('HEAP_USED');
+const HEAP_LIMIT = cellOf('HEAP_LIMIT');
+const LEVEL = cellOf('LEVEL');
+const PERCENT = cellOf('PERCENT');
+const RSS = cellOf('RSS');
+const CPU_PERCENT = cellOf('CPU_PERCENT');
+const OTHERS_IN_FLIGHT = cellOf('OTHERS_IN_FLIGHT');
 
 // Bits of the watcher's news.
 const LEVEL_CHANGED = 1;
@@ -86,7 +87,7 @@ export class ResourceMonitor {
   readonly #hooks = new Hooks();
   readonly #log: MonitorLog;
   readonly #retryAfterMs: number;
-  /** The default manager, which nobody else closes. */
+  /** The manager that the constructor created; `close()` closes it. */
   readonly #ownTimers: TimerManager | undefined;
   readonly #poll: TimerHandle;
   readonly #closeWakeSocket: () => void;
@@ -102,7 +103,8 @@ export class ResourceMonitor {
    * Starts watching this thread and the process.
    * @param limits resource limits, some or all; the section `memory` is watched
    * @param options see `ResourceMonitorOptions`
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field; ERR_CLOSED if strict `timers` are closed
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
+   *   ERR_CLOSED if strict `timers` are closed
    */
   constructor(limits: ResourceLimitsInput, options?: ResourceMonitorOptions);
   /**
@@ -215,7 +217,8 @@ export class ResourceMonitor {
   /**
    * Returns the number of a label, for `requestStarted` and `mark`. Beyond 1,022 labels, all others
    * share one number.
-   * @param text pattern of a route or type of a message, never text from a client; cut to 200 characters
+   * @param text pattern of a route or type of a message, never text from a client; cut to 200
+   *   characters
    * @throws ERR_INVALID_ARG_TYPE unless it is a string that is not empty
    * @internal
    */
@@ -266,7 +269,7 @@ export class ResourceMonitor {
     this.#cells[LABEL] = label >>> 0;
   }
 
-  /** True if `shedMs()` refuses at least some. Reading it refuses nobody. @internal */
+  /** True if `shedMs()` refuses some newcomers. Reading it does not count as one. @internal */
   get isPressed(): boolean {
     // False for NaN, an unknown percentage.
     return this.#retryAfterMs !== 0 && this.#cells[PERCENT]! > this.#memory.warningThreshold;
@@ -307,8 +310,8 @@ export class ResourceMonitor {
   }
 
   /**
-   * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their last
-   * values. May be called again.
+   * Ends the watch at once. The figures of `getMetrics()`, `isHealthy()` and `state` keep their
+   * last values. May be called again.
    */
   close(): void {
     if (this.#isClosed) return;

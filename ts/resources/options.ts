@@ -35,18 +35,30 @@ export function countsConnections(value: unknown): value is CountsConnections {
 
 /** Options of a monitor. */
 export interface ResourceMonitorOptions {
-  /** Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the monitor's `close()` closes. */
+  /**
+   * Owner of the monitor's timer; its `close()` closes the monitor. Default: a new one, which the
+   * monitor's `close()` closes.
+   */
   readonly timers?: TimerManager | undefined;
-  /** Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its number. */
+  /**
+   * Name of the thread in reports: 1 to 100 characters. Default `main`, in workers `worker` and its
+   * number.
+   */
   readonly name?: string | undefined;
-  /** Connection managers to count. A manager with the option `monitor` adds itself. Managers with one `name` share their count: pass one of them. Default: none. */
+  /**
+   * Connection managers to count. A manager with the option `monitor` adds itself. Managers with
+   * one `name` share their count: pass one of them. Default: none.
+   */
   readonly connections?: CountsConnections | readonly CountsConnections[] | undefined;
   /** Detection of stalls; `false` turns it off. Default: on. */
   readonly stalls?:
     | {
         /** Least duration of a stall: 20 to 60000 ms. Default 100. */
         readonly thresholdMs?: number | undefined;
-        /** Destination of one line when a stall is noticed and one when it ends; at most 20 lines at once, then one a second. Default: nowhere. */
+        /**
+         * Destination of one line when a stall is noticed and one when it ends; at most 20 lines at
+         * once, then one a second. Default: nowhere.
+         */
         readonly log?:
           | 'stderr'
           | {
@@ -65,7 +77,9 @@ export interface ResourceMonitorOptions {
   readonly onCollect?: ((record: CollectionRecord) => void) | undefined;
   /** Receives one line per change of state; `false` writes none. Default: the console. */
   readonly log?: ResourceLog | false | undefined;
-  /** Garbage collection on request while the state is `critical`; `false` turns it off. Default: on. */
+  /**
+   * Garbage collection on request while the state is `critical`; `false` turns it off. Default: on.
+   */
   readonly gc?:
     | {
         /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
@@ -77,7 +91,10 @@ export interface ResourceMonitorOptions {
   readonly shedding?:
     | boolean
     | {
-        /** Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms. Default 5000. */
+        /**
+         * Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms.
+         * Default 5000.
+         */
         readonly retryAfterMs?: number | undefined;
       }
     | undefined;

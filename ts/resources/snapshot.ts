@@ -17,7 +17,10 @@ export const MB = 2 ** 20;
 /** States by the number of their native level. @internal */
 export const STATES: readonly ResourceState[] = ['ok', 'warning', 'critical'];
 
-/** Returns the figure, or `null` for NaN, which stands for "not known" in shared cells. @internal */
+/**
+ * Returns the figure, or `null` for NaN, which stands for "not known" in shared cells.
+ * @internal
+ */
 export const nullIfNaN = (figure: number): number | null => (Number.isNaN(figure) ? null : figure);
 
 /** Figures of the monitor's own thread; sizes in bytes. */
@@ -31,77 +34,88 @@ interface OwnFigures {
 
 /** Builds a snapshot. @internal */
 export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot {
-  const { nowMs } = figures;
   const ages = agesOf(figures, own);
-  const pressures = [figures.memoryPressure, figures.cpuPressure, figures.ioPressure].map(
-    pressureOf,
-  );
-  const [memoryPressure = null, cpuPressure = null, ioPressure = null] = pressures;
-  const megabytes = (bytes: number | undefined): number | null =>
-    bytes === undefined ? null : bytes / MB;
-  const percent = (share: number | undefined): number | null =>
-    share === undefined ? null : share * 100;
   return {
     state: STATES[figures.level] ?? 'ok',
     isHealthy: figures.level < STATES.length - 1,
     activeConnections: own.activeConnections,
     activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
-    memory: {
-      ageMs: Math.max(0, nowMs - figures.sampledAtMs),
-      rssMb: megabytes(figures.rss),
-      anonymousMb: megabytes(figures.anonymous),
-      workingSetMb: megabytes(figures.workingSet),
-      hostTotalMb: megabytes(figures.total),
-      hostAvailableMb: megabytes(figures.available),
-      heapUsedMb: own.heapUsed / MB,
-      heapLimitMb: nullIfNaN(own.heapLimit / MB),
-      heapAgeMs: Math.max(0, nowMs - own.heapAtMs),
-      effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
-      limits: figures.limits.map(limitOf),
-      cgroupVersion: figures.cgroupVersion ?? null,
-      oomKills: figures.oomKills ?? null,
-      pressure: memoryPressure,
-    },
-    cpu: {
-      ageMs: ages.cpu.usedCpus,
-      percentOfAllowed: figures.cpuPercent ?? null,
-      usedCpus: figures.usedCpus ?? null,
-      allowedCpus: figures.allowedCpus ?? null,
-      cpus: figures.cpus ?? null,
-      quotaCpus: figures.quotaCpus ?? null,
-      throttledPercent: figures.throttledPercent ?? null,
-      jsThreadPercent: percent(figures.threadCpu),
-      pressure: cpuPressure,
-    },
-    io: { pressure: ioPressure },
-    loop: {
-      watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
-      utilization: figures.utilization ?? null,
-      delayMs: figures.delays ?? null,
-      stalls: figures.stalls,
-      stall: figures.stall === undefined ? null : stallOf(figures.stall, nowMs),
-      pauses: figures.pauses,
-    },
-    process: {
-      requests: figures.processRequests,
-      stalls: figures.processStalls,
-      stalledMs: figures.processStalledMs,
-      delayMs: figures.processDelays ?? null,
-      lifetimeDelayMs: figures.lifetimeDelays ?? null,
-      threads: figures.threads.map(
-        ({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
-          name,
-          inFlight,
-          cpuPercent: percent(cpu),
-          utilization: utilization ?? null,
-          stalls,
-          ageMs: measuredAtMs === undefined ? null : Math.max(0, nowMs - measuredAtMs),
-        }),
-      ),
-    },
+    memory: memoryOf(figures, own),
+    cpu: cpuOf(figures, ages.cpu.usedCpus),
+    io: { pressure: pressureOf(figures.ioPressure) },
+    loop: loopOf(figures),
+    process: processOf(figures),
     collections: own.collections,
     watcherCpuPercent: percent(figures.ownCpu),
     ages,
+  };
+}
+
+const megabytes = (bytes: number | undefined): number | null =>
+  bytes === undefined ? null : bytes / MB;
+const percent = (share: number | undefined): number | null =>
+  share === undefined ? null : share * 100;
+
+function memoryOf(figures: WatchFigures, own: OwnFigures): ResourceSnapshot['memory'] {
+  const { nowMs } = figures;
+  return {
+    ageMs: Math.max(0, nowMs - figures.sampledAtMs),
+    rssMb: megabytes(figures.rss),
+    anonymousMb: megabytes(figures.anonymous),
+    workingSetMb: megabytes(figures.workingSet),
+    hostTotalMb: megabytes(figures.total),
+    hostAvailableMb: megabytes(figures.available),
+    heapUsedMb: own.heapUsed / MB,
+    heapLimitMb: nullIfNaN(own.heapLimit / MB),
+    heapAgeMs: Math.max(0, nowMs - own.heapAtMs),
+    effectiveLimit: figures.binding === undefined ? null : limitOf(figures.binding),
+    limits: figures.limits.map(limitOf),
+    cgroupVersion: figures.cgroupVersion ?? null,
+    oomKills: figures.oomKills ?? null,
+    pressure: pressureOf(figures.memoryPressure),
+  };
+}
+
+function cpuOf(figures: WatchFigures, ageMs: number | null): ResourceSnapshot['cpu'] {
+  return {
+    ageMs,
+    percentOfAllowed: figures.cpuPercent ?? null,
+    usedCpus: figures.usedCpus ?? null,
+    allowedCpus: figures.allowedCpus ?? null,
+    cpus: figures.cpus ?? null,
+    quotaCpus: figures.quotaCpus ?? null,
+    throttledPercent: figures.throttledPercent ?? null,
+    jsThreadPercent: percent(figures.threadCpu),
+    pressure: pressureOf(figures.cpuPressure),
+  };
+}
+
+function loopOf(figures: WatchFigures): ResourceSnapshot['loop'] {
+  return {
+    watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
+    utilization: figures.utilization ?? null,
+    delayMs: figures.delays ?? null,
+    stalls: figures.stalls,
+    stall: figures.stall === undefined ? null : stallOf(figures.stall, figures.nowMs),
+    pauses: figures.pauses,
+  };
+}
+
+function processOf(figures: WatchFigures): ResourceSnapshot['process'] {
+  return {
+    requests: figures.processRequests,
+    stalls: figures.processStalls,
+    stalledMs: figures.processStalledMs,
+    delayMs: figures.processDelays ?? null,
+    lifetimeDelayMs: figures.lifetimeDelays ?? null,
+    threads: figures.threads.map(({ name, inFlight, cpu, utilization, stalls, measuredAtMs }) => ({
+      name,
+      inFlight,
+      cpuPercent: percent(cpu),
+      utilization: utilization ?? null,
+      stalls,
+      ageMs: measuredAtMs === undefined ? null : Math.max(0, figures.nowMs - measuredAtMs),
+    })),
   };
 }
 
@@ -132,8 +146,8 @@ export function stallOf(figures: StallFigures, nowMs: number): Stall {
     noticedAfterMs,
     cause: cause as StallCause,
     systemCall: systemCall ?? null,
-    onCpu: onCpu ?? null,
-    waiting: waiting ?? null,
+    onCpuShare: onCpu ?? null,
+    waitingShare: waiting ?? null,
     label: label === '' ? null : label,
     inFlight,
   });
@@ -169,43 +183,18 @@ function pressureOf(figures: WatchFigures['memoryPressure']): PressureStall | nu
 /** Returns the age of each figure, ms. */
 function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
   const { nowMs, dates } = figures;
-  const age = (atMs: number | undefined): number | null =>
-    atMs === undefined ? null : Math.max(0, nowMs - atMs);
-  const looked = age(dates.looked);
-  const allLooked = age(dates.allLooked);
-  const sampled = age(figures.sampledAtMs);
-  const heap = age(own.heapAtMs);
+  const age: AgeOf = (atMs) => (atMs === undefined ? null : Math.max(0, nowMs - atMs));
   // State and health are as old as the last comparison with the limits.
   const judged = age(dates.binding);
+  const looked = age(dates.looked);
+  const allLooked = age(dates.allLooked);
   return {
     state: judged,
     isHealthy: judged,
     activeConnections: 0,
     activeRequests: 0,
-    memory: {
-      rssMb: age(dates.rss),
-      anonymousMb: age(dates.anonymous),
-      workingSetMb: age(dates.workingSet),
-      hostTotalMb: age(dates.total),
-      hostAvailableMb: age(dates.available),
-      heapUsedMb: heap,
-      heapLimitMb: Number.isNaN(own.heapLimit) ? null : heap,
-      effectiveLimit: judged,
-      limits: sampled,
-      cgroupVersion: age(dates.cgroupVersion),
-      oomKills: age(dates.oomKills),
-      pressure: age(dates.memoryPressure),
-    },
-    cpu: {
-      percentOfAllowed: figures.cpuPercent === undefined ? null : age(dates.usedCpus),
-      usedCpus: age(dates.usedCpus),
-      allowedCpus: age(dates.allowedCpus),
-      cpus: age(dates.cpus),
-      quotaCpus: age(dates.quotaCpus),
-      throttledPercent: age(dates.throttledPercent),
-      jsThreadPercent: age(dates.threadCpu),
-      pressure: age(dates.cpuPressure),
-    },
+    memory: memoryAgesOf(figures, own, age),
+    cpu: cpuAgesOf(figures, age),
     io: { pressure: age(dates.ioPressure) },
     loop: {
       utilization: age(dates.utilization),
@@ -222,5 +211,43 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
       lifetimeDelayMs: age(dates.lifetimeDelays),
     },
     watcherCpuPercent: age(dates.ownCpu),
+  };
+}
+
+/** Returns the age of a figure that was found at a time of the watch's clock. */
+type AgeOf = (atMs: number | undefined) => number | null;
+
+function memoryAgesOf(
+  { dates, sampledAtMs }: WatchFigures,
+  own: OwnFigures,
+  age: AgeOf,
+): ResourceAges['memory'] {
+  const heap = age(own.heapAtMs);
+  return {
+    rssMb: age(dates.rss),
+    anonymousMb: age(dates.anonymous),
+    workingSetMb: age(dates.workingSet),
+    hostTotalMb: age(dates.total),
+    hostAvailableMb: age(dates.available),
+    heapUsedMb: heap,
+    heapLimitMb: Number.isNaN(own.heapLimit) ? null : heap,
+    effectiveLimit: age(dates.binding),
+    limits: age(sampledAtMs),
+    cgroupVersion: age(dates.cgroupVersion),
+    oomKills: age(dates.oomKills),
+    pressure: age(dates.memoryPressure),
+  };
+}
+
+function cpuAgesOf({ dates, cpuPercent }: WatchFigures, age: AgeOf): ResourceAges['cpu'] {
+  return {
+    percentOfAllowed: cpuPercent === undefined ? null : age(dates.usedCpus),
+    usedCpus: age(dates.usedCpus),
+    allowedCpus: age(dates.allowedCpus),
+    cpus: age(dates.cpus),
+    quotaCpus: age(dates.quotaCpus),
+    throttledPercent: age(dates.throttledPercent),
+    jsThreadPercent: age(dates.threadCpu),
+    pressure: age(dates.cpuPressure),
   };
 }
