@@ -10,7 +10,7 @@ import type { GuardOptions } from '../guard/options.js';
 import type { PendingUpgrade } from '../guard/upgrade.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import { isHandshake } from '../http/handshake.js';
-import { guardHandler, httpDrainable } from '../http/node.js';
+import { guardHandler, httpDrainable, upgradeHandlers } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -117,9 +117,10 @@ class WsAdapter {
     const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
       // Another protocol, such as h2c, belongs to another listener, if there is one.
       const isOthers =
-        !isHandshake(request.method, request.headers.upgrade) &&
-        server.listenerCount('upgrade') > 1;
+        !isHandshake(request.method, request.headers.upgrade) && upgradeHandlers(server) > 1;
       if (!isOthers) this.handleUpgrade(webSocketServer, request, socket, head);
+      // A listener that ignores the protocol handles no error: a reset by the client would end the process.
+      else socket.on('error', () => socket.destroy());
     };
     const countRequest = this.#countRequest;
     server.on('upgrade', onUpgrade);

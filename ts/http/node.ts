@@ -103,6 +103,14 @@ export function guardHandler(
   };
 }
 
+/** Listeners of `upgrade` that only watch. */
+const watchers = new WeakSet<object>();
+
+/** Returns how many listeners of a server's `upgrade` may answer it. @internal */
+export function upgradeHandlers(server: Server): number {
+  return server.listeners('upgrade').filter((listener) => !watchers.has(listener)).length;
+}
+
 /** Tracks the sockets and requests of a server, from before its first one. */
 class HttpDrain {
   readonly #server: Server;
@@ -121,9 +129,10 @@ class HttpDrain {
       this.#follow(request, response),
     );
     // An upgraded socket belongs to a WebSocket from now on.
-    server.prependListener('upgrade', (_request: IncomingMessage, socket: Socket) =>
-      this.#sockets.delete(socket),
-    );
+    const onUpgrade = (_request: IncomingMessage, socket: Socket): void =>
+      void this.#sockets.delete(socket);
+    watchers.add(onUpgrade);
+    server.prependListener('upgrade', onUpgrade);
   }
 
   get active(): number {
