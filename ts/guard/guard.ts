@@ -260,7 +260,7 @@ export class Guard<R> {
     if (this.#exempt.size === 0 || (method !== 'GET' && method !== 'HEAD')) return false;
     // Elysia searches for the path from index 11 and misreads URLs with a host of one or two letters: never exempt those.
     if (!url.startsWith('/') && url.indexOf('/', 8) !== url.indexOf('/', 11)) return false;
-    const target = url.startsWith('/') ? url : targetOf(url);
+    const target = targetOf(url);
     const query = target.indexOf('?');
     return this.#exempt.has(query === -1 ? target : target.slice(0, query));
   }

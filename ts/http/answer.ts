@@ -27,12 +27,15 @@ export function answerWith(
 }
 
 /**
- * Returns path and query of an absolute URL. The authority ends at the first `/`, `?` or `#` (RFC 3986,
- * section 3.2): the path of `http://h:80?/healthz` is `/`, and its query `/healthz`.
+ * Returns path and query of a URL. The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2):
+ * the path of `http://h:80?/healthz` is `/`, and its query `/healthz`. A target without an authority, such
+ * as `/healthz` or `*`, stays as it is: Bun leaves it so in a request without a valid `Host`.
  * @internal
  */
 export function targetOf(url: string): string {
-  const authority = url.indexOf('://') + 3;
+  const scheme = url.indexOf('://');
+  if (scheme === -1 || url.startsWith('/')) return url;
+  const authority = scheme + 3;
   const end = url.slice(authority).search(/[/?#]/);
   if (end === -1) return '/';
   const target = url.slice(authority + end);
