@@ -43,6 +43,9 @@ interface RawServer {
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
+/** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
+const SHORTEST_ORIGIN = 7;
+
 /** Runs `handle` for a request, within the limits. Upgrades pass it too. */
 type Around = (request: Request, handle: () => unknown) => unknown;
 
@@ -103,9 +106,16 @@ class ElysiaAdapter {
 
   #within(request: Request, handle: () => unknown): unknown {
     const around = this.#around;
-    return around === undefined || this.#guard.isExempt(request.method, request.url)
-      ? handle()
-      : around(request, handle);
+    return around === undefined || this.#isExempt(request) ? handle() : around(request, handle);
+  }
+
+  /**
+   * True if no limit holds a request. Bun leaves the URL of a request without a valid `Host` relative, and
+   * Elysia takes the path of such a URL from a later slash: `/healthz?ab/users` is `/users` to its router.
+   */
+  #isExempt({ method, url }: Request): boolean {
+    const isMisread = url.startsWith('/') && url.indexOf('/', SHORTEST_ORIGIN) !== -1;
+    return !isMisread && this.#guard.isExempt(method, url);
   }
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
