@@ -134,13 +134,15 @@ class BunAdapter {
     server.upgrade = (request, ...rest) => {
       const pending = this.#pending.get(request) ?? this.#lateUpgrade(request, server);
       this.#upgrading = pending;
+      let isUpgraded = false;
       try {
-        const isUpgraded = upgrade(request, ...rest);
+        isUpgraded = upgrade(request, ...rest);
         if (isUpgraded) unwatch(request);
-        else if (!this.#pending.has(request)) pending?.abandon();
         return isUpgraded;
       } finally {
         this.#upgrading = undefined;
+        // No handler is around a late admission to give its seat back, and Bun throws for bad options.
+        if (!isUpgraded && !this.#pending.has(request)) pending?.abandon();
       }
     };
   }

@@ -184,9 +184,14 @@ class ElysiaAdapter {
         );
       const data = given?.data ?? {};
       this.#guardRoute(pending, data);
-      const isUpgraded = upgrade(request, { ...given, data });
-      if (!isUpgraded) pending.abandon();
-      else {
+      let isUpgraded = false;
+      try {
+        isUpgraded = upgrade(request, { ...given, data });
+      } finally {
+        // Bun throws for bad options.
+        if (!isUpgraded) pending.abandon();
+      }
+      if (isUpgraded) {
         // A WebSocket is no request, whatever response Elysia gives to its own.
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
