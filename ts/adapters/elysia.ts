@@ -213,7 +213,8 @@ function headerOf(request: Request): (name: string) => string {
  * subscribers without passing their sockets and is not counted.
  *
  * Use it before the routes: those registered earlier have no hook before the upgrade, so that there
- * a client is refused by close code and nobody is identified.
+ * a client is refused by close code, and every client is where `identify` is set. Never return it from an
+ * async function that is given to `use()`: Elysia takes only the routes of such a plugin, and guards nothing.
  *
  * Routes reach the manager as `portcullis.manager`, and their connection by `connectionOf(ws)`.
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
