@@ -46,5 +46,7 @@ const server = Bun.serve<{ fails: boolean }, never>({
   }),
 });
 shutdown.add(guard.drainable(server));
-process.on('uncaughtException', () => undefined);
+process.on('uncaughtException', ({ message }) => {
+  if (message !== 'open failed') console.log(`unhandled ${message}`);
+});
 console.log(`listening on http://127.0.0.1:${server.port}`);

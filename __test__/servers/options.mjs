@@ -1,11 +1,17 @@
 // What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
-import { GracefulShutdown, TimerManager, TokenVerifier } from '../../dist/index.js';
+import {
+  GracefulShutdown,
+  TimerManager,
+  TokenVerifier,
+  UnauthorizedError,
+} from '../../dist/index.js';
 
 const {
   whoAmI,
   auth,
   shutdown: given,
   hooks = [],
+  kind: asked,
   ...rest
 } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
 
@@ -21,6 +27,8 @@ export const options = {
   ...(auth === undefined ? {} : { auth: verifying(auth) }),
   timers,
 };
+/** Which server a file with several of them is to be. */
+export const kind = asked;
 export const shutdown = new GracefulShutdown(timers, given);
 for (const name of hooks) {
   shutdown.onShutdown(name, () => {
@@ -44,6 +52,8 @@ async function end() {
 }
 if (given?.signals === undefined) process.once('SIGTERM', () => void end());
 
+export const tally = { identified: 0, largestBody: 0 };
+
 /**
  * What every server answers besides its WebSockets and counts.
  * @param {string} path
@@ -64,7 +74,12 @@ export function answer(path, query, signal, body) {
       release();
       return Promise.resolve('released');
     case '/length':
-      return body().then((text) => String(text.length));
+      return body().then((text) => {
+        tally.largestBody = Math.max(tally.largestBody, text.length);
+        return String(text.length);
+      });
+    case '/tally':
+      return Promise.resolve(JSON.stringify(tally));
     case '/aborted':
       return new Promise((resolve) => {
         signal?.addEventListener('abort', () => {
@@ -85,12 +100,14 @@ export function answer(path, query, signal, body) {
  * @returns {{ identify?: (request: R) => Promise<string | undefined> }}
  */
 export function identifying(userOf) {
-  if (whoAmI !== true) return {};
+  if (whoAmI === undefined) return {};
   return {
     identify: async (request) => {
       const user = userOf(request) ?? undefined;
+      tally.identified++;
       await undefined;
       if (user === 'throw') throw new Error('a secret');
+      if (whoAmI === 'nobody' || user === 'nobody') throw new UnauthorizedError('nobody');
       return user;
     },
   };
