@@ -36,6 +36,7 @@ const LONGEST = [
   'load',
   'contract',
   'page-servers',
+  'handshakes',
   'shutdown-servers',
   'builder',
   'timers-host',
