@@ -298,7 +298,7 @@ interface MetadataInput {
 }
 
 /** Reason of a refusal, as a stable code. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
+type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal: the outcome of an admission that a limit forbids. */
 interface Refusal {
     readonly success: false;
@@ -316,6 +316,8 @@ interface ManagedSocket {
     close(code?: number, reason?: string): unknown;
     /** Ends the socket at once. Called when the peer does not answer a close. */
     terminate?(): unknown;
+    /** Stops reading. Called when the client is closed for a flood; without it, `terminate()` is. */
+    pause?(): unknown;
     /** 3 once the socket has ended. */
     readonly readyState?: number;
 }
@@ -455,8 +457,17 @@ interface MessageRate {
     readonly action?: RateAction | undefined;
 }
 
+/** Whether limits are enforced, or only observed. */
+type LimitMode = 'enforce' | 'observe';
 /** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
 interface ConnectionLimits {
+    /**
+     * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
+     * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
+     * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
+     * the bounds of closing sockets hold in both. Default `enforce`.
+     */
+    readonly mode?: LimitMode | undefined;
     /** Connections in all, over every worker that shares the name. */
     readonly maxTotalConnections?: number | undefined;
     /** Connections per address. */
@@ -473,6 +484,13 @@ interface ConnectionLimits {
     readonly maxUnknownIpConnections?: number | undefined;
     /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
     readonly ipv6PrefixBits?: number | undefined;
+    /**
+     * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
+     * terminated in the place of a close. Default: `maxConnectionsPerIp`.
+     */
+    readonly maxClosingPerIp?: number | undefined;
+    /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
+    readonly maxClosingConnections?: number | undefined;
     /** Rate of connects per address. */
     readonly connectRatePerIp?: ConnectRate | undefined;
     /** Rate of connects per user. */
@@ -1053,8 +1071,9 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /** Time from a close frame to `terminate()`: 1 to 2^30 ms. Default 5000. */
     readonly closeTimeoutMs?: number | undefined;
     /**
-     * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-     * user's oldest connection of this manager with 4001 and admits the newcomer. Default `reject`.
+     * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
+     * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
+     * opens. At most as many leases may wait for that as the user has connections. Default `reject`.
      */
     readonly onFull?: 'reject' | 'closeOldest' | undefined;
     /**
@@ -1071,6 +1090,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */
     readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+    /** Called for every admission that a limit would have refused, while the limits are only observed. */
+    readonly onObserve?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every message over a rate, before the action is taken. */
     readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
 }
@@ -1089,6 +1110,15 @@ interface ConnectionStats {
     readonly admitted: number;
     /** Refusals of this manager by code; codes that never came up are absent. */
     readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
+    /**
+     * Admissions of this manager that a limit would have refused, by code, while the limits are only
+     * observed (`mode`); codes that never came up are absent.
+     */
+    readonly observed: Readonly<Partial<Record<RefusalCode, number>>>;
+    /** Sockets that this manager is closing, whose peers have not answered yet. They hold no seat. */
+    readonly closing: number;
+    /** Sockets that this manager has terminated in the place of a close, since too many were closing. */
+    readonly terminated: number;
     /** Connections that this manager has closed for being idle. */
     readonly evicted: number;
     /** Messages over a rate, whatever the action was. */

@@ -22,6 +22,7 @@ const ONCE = [
   'page-browser',
   'page-servers',
   'release',
+  'seats',
   'shutdown-servers',
   'soak',
   'start',

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   ConnectionManager,
+  type Lease,
   type ManagedConnection,
   PortcullisError,
   ProductionConnectionManager,
@@ -793,12 +794,16 @@ describe('a user at the limit, or an id in use', () => {
     expect(sockets.map((socket) => socket.closed.length)).toEqual([1, 0, 0]);
     expect(sockets[0]?.closed[0]?.code).toBe(4001);
     expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2']);
-    // bindUser() of a full user refuses; a lease makes the oldest go, as addConnection() does.
+    // bindUser() of a full user refuses; a lease makes the oldest go once it opens, and not before.
     own.addConnection('d', new FakeSocket(), '192.0.2.1');
     expect(own.connections.get('d')?.bindUser('alice')).toMatchObject({ code: 'user_limit' });
     const lease = own.reserve('192.0.2.1', 'alice');
-    expect(lease.success).toBe(true);
-    expect([...own.connections.keys()].toSorted()).toEqual(['c2', 'd']);
+    expect([...own.connections.keys()].toSorted()).toEqual(['c1', 'c2', 'd']);
+    expect(own.commit(lease as Lease, 'e', new FakeSocket()).success).toBe(true);
+    expect([...own.connections.keys()].toSorted()).toEqual(['c2', 'd', 'e']);
+    // A user claims no more connections than there are, however many handshakes begin.
+    const claims = Array.from({ length: 9 }, () => own.reserve('192.0.2.1', 'alice').success);
+    expect(claims.filter(Boolean)).toHaveLength(2);
     own.close();
   });
 
@@ -990,7 +995,8 @@ describe('admission', () => {
     const refusal = manager.addConnection('a', new FakeSocket(), '192.0.2.1');
     expect(refusal.success ? 0 : refusal.retryAfterMs).toBeGreaterThanOrEqual(1);
     manager.drain();
-    expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining', retryAfterMs: 1000 });
+    const draining = manager.reserve('192.0.2.1');
+    expect(draining.success ? 0 : draining.retryAfterMs).toBeGreaterThanOrEqual(500);
     manager.resume();
     expect(manager.snapshot().refused).toEqual({ ip_limit: 1, draining: 1 });
   });

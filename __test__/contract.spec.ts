@@ -80,7 +80,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(json(refused)).toEqual({
       code: 'ip_limit',
       message: 'Max connections per IP exceeded',
-      retryAfterMs: 1000,
+      retryAfterMs: expect.any(Number),
     });
     await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
     const full = await server.handshake({ 'X-Forwarded-For': '192.0.2.2' });
@@ -110,7 +110,8 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
 
   it('refuses by close code if so configured: 1008 for a limit of one client, 1013 for the server', async () => {
     const server = await start(command, {
-      limits: { maxConnectionsPerIp: 1 },
+      // Bun does not tell when the peer has answered: the first client counts as closing for a while.
+      limits: { maxConnectionsPerIp: 1, maxClosingPerIp: 10 },
       refuseWith: 'close',
     });
     await server.open();

@@ -18,7 +18,7 @@ import {
   scanJson,
 } from '../dist/index.js';
 import { Segment } from '../dist/connections/segment.js';
-import { PendingUpgrade } from '../dist/guard/upgrade.js';
+import { Admission } from '../dist/guard/admission.js';
 import { REASONS } from '../dist/connections/refusal.js';
 import { checkOptions } from '../dist/resources/options.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
@@ -462,8 +462,13 @@ describe('docs/errors.md', () => {
     for (const [code, reason] of Object.entries(REASONS) as [keyof typeof REASONS, string][]) {
       const denial = { success: false, code, reason, retryAfterMs: 1 } as const;
       const socket = new FakeSocket();
-      new PendingUpgrade(sources.connections, denial, 'close', '').open('id', socket);
-      const status = new PendingUpgrade(sources.connections, denial, 'http', '').answer?.status;
+      const denied = (refuseWith: 'http' | 'close'): Admission => {
+        const admission = new Admission(sources.connections, refuseWith, '192.0.2.1', '');
+        admission.deny(denial);
+        return admission;
+      };
+      denied('close').open('id', socket);
+      const status = denied('http').answer?.status;
       expect(section).toContain(
         `| \`${code}\` | ${reason} | ${status} | ${socket.closed[0]?.code} |`,
       );

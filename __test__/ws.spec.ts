@@ -3,7 +3,7 @@ import { type Server, createServer } from 'node:http';
 import { type AddressInfo, type Socket, connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { ConnectionManager, TimerManager } from '../dist/index.js';
+import { ConnectionManager, ProductionMetrics, TimerManager } from '../dist/index.js';
 import { portcullis } from '../dist/ws.js';
 
 // Behaviour of `portcullis/ws` alone; contract.spec.ts has the rest.
@@ -172,16 +172,18 @@ describe('close() of a guard', () => {
 
   it('takes its manager out of given metrics, and no other manager', () => {
     using metrics = new ProductionMetrics();
-    using shared = new ConnectionManager({ limits: {} });
+    using shared = new ConnectionManager({});
     metrics.attach(shared);
-    shared.connect({ ip: '192.0.2.1' });
+    shared.addConnection('a', { close: () => undefined }, '192.0.2.1');
     for (const manager of [undefined, shared]) {
-      const guard = portcullis(manager === undefined ? { limits: {}, metrics } : { manager, metrics });
+      const guard = portcullis(
+        manager === undefined ? { limits: {}, metrics } : { manager, metrics },
+      );
       const own = guard.manager;
-      if (own !== shared) own.connect({ ip: '192.0.2.2' });
+      if (own !== shared) own.addConnection('b', { close: () => undefined }, '192.0.2.2');
       guard.close();
     }
-    expect(metrics.snapshot().connections.active).toBe(1);
+    expect(metrics.snapshot().metrics.connectionCount).toBe(1);
   });
 
   it('leaves a manager and timers that it was given open', () => {

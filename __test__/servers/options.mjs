@@ -52,7 +52,7 @@ async function end() {
 }
 if (given?.signals === undefined) process.once('SIGTERM', () => void end());
 
-export const tally = { identified: 0, largestBody: 0 };
+export const tally = { identified: 0, identifying: 0, mostIdentifying: 0, largestBody: 0 };
 
 /**
  * Answers the paths that all servers have besides their WebSockets and figures.
@@ -105,7 +105,11 @@ export function identifying(userOf) {
     identify: async (request) => {
       const user = userOf(request) ?? undefined;
       tally.identified++;
-      await undefined;
+      tally.identifying++;
+      tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
+      // A database that does not answer, until the request of `/release`.
+      await (user === 'waits' ? released : undefined);
+      tally.identifying--;
       if (user === 'throw') throw new Error('a secret');
       if (whoAmI === 'nobody' || user === 'nobody') throw new UnauthorizedError('nobody');
       return user;

@@ -7,7 +7,7 @@ use napi::sys;
 use std::ffi::c_void;
 
 /// The most arguments of a bound function.
-const ARGS_MAX: usize = 4;
+const ARGS_MAX: usize = 6;
 
 /// The arguments of one call.
 pub(super) struct Args {

@@ -8,7 +8,10 @@ use super::bound::{NumberFunction, bind, bound_function};
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
-use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
+use crate::connections::{
+    Address, Admitted, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope, SeatIndex,
+    State, Table, open,
+};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -20,6 +23,12 @@ use std::rc::Rc;
 const SLOT_BITS: u32 = 22;
 const FULL: f64 = -100.0;
 const NEED_TIME: f64 = -101.0;
+/// Answer for a handle that names no lease.
+const STALE: f64 = -104.0;
+/// Added to a slot whose user is over the limit: an older connection has to close.
+const CLAIMS: f64 = (1 << SLOT_BITS) as f64;
+/// Added to the number of idle slots where more leases may have expired.
+const MORE: f64 = 65_536.0;
 
 struct Connections {
     /// `None` once the environment has ended.
@@ -32,6 +41,8 @@ struct Connections {
     /// needs no call of its own.
     left: Option<Memory<u32>>,
     retry_after_ms: f64,
+    /// First limit that would have refused the latest admission, if the limits are only observed.
+    observed: Option<RefusalCode>,
     cursor: u32,
 }
 
@@ -63,13 +74,14 @@ fn limits(numbers: &[f64]) -> Limits {
         prefix_bits: limit(7).clamp(1, 128) as u8,
         ip_rate: rate(8),
         user_rate: rate(10),
+        observes: numbers.get(12) == Some(&1.0),
     }
 }
 
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; isOver(slot: number): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
@@ -90,12 +102,17 @@ pub fn create_connections<'env>(
         text: None,
         left: None,
         retry_after_ms: 0.0,
+        observed: None,
         cursor: 0,
     }));
     end_with(env, &core);
     let object = Object::new(env)?;
     bind::<Share>(env, &object, &core)?;
     bind::<Grow>(env, &object, &core)?;
+    bind::<Arrive>(env, &object, &core)?;
+    bind::<Identify>(env, &object, &core)?;
+    bind::<Observed>(env, &object, &core)?;
+    bind::<IsOver>(env, &object, &core)?;
     bind::<Reserve>(env, &object, &core)?;
     bind::<Admit>(env, &object, &core)?;
     bind::<Commit>(env, &object, &core)?;
@@ -161,9 +178,10 @@ impl Connections {
         }
     }
 
-    /// Reserves or opens a connection, from `(ip, user, loopNow?, nowMs?)`. Returns a slot
-    /// (`State::Live`), a handle (`State::Reserved`), a refusal, [`FULL`], or [`NEED_TIME`] if
-    /// there are connect rates and `nowMs` is missing.
+    /// Reserves or opens a connection, from `(ip, user, loopNow?, nowMs?, claimable?, replaces?)`.
+    /// Returns a slot (`State::Live`), with [`CLAIMS`] if the user is over the limit; a handle
+    /// (`State::Reserved`); a refusal; [`FULL`]; or [`NEED_TIME`] if there are connect rates and
+    /// `nowMs` is missing.
     ///
     /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
     /// memory, or the name.
@@ -173,7 +191,6 @@ impl Connections {
         let Self {
             table: Some(table),
             text: Some(text),
-            retry_after_ms,
             ..
         } = self
         else {
@@ -182,51 +199,147 @@ impl Connections {
         if table.is_full() {
             return Ok(FULL);
         }
-        let address = match args.uint32(0) {
-            Ok(bits) => Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits))),
-            Err(_) => args
-                .with_utf16(0, |units| units.map(Address::from_units))
-                .ok_or(InvalidCall(c"ip must be a string"))?,
-        };
-        let has_rates = table.index().has_rates();
-        let now = if has_rates { args.number(3) } else { 0.0 };
-        if now.is_nan() {
+        let address = address(args, 0)?;
+        let Some(now) = rate_time(table, args, 3) else {
             return Ok(NEED_TIME);
-        }
+        };
         // Checked before anything is taken: a wrong argument must not cost a seat.
         let loop_now = match state {
-            State::Reserved => args.uint32(2)?,
-            State::Live | State::Free => 0,
+            State::Live => 0,
+            _ => args.uint32(2)?,
+        };
+        let mut newcomer = Newcomer {
+            address,
+            user: None,
+            now,
+            claimable: args.uint32(4).unwrap_or(0),
+            replaces: args.uint32(5).ok(),
         };
         let outcome = match args.uint32(1) {
             Ok(length) => {
-                let name = text
-                    .slice()
-                    .get(..length as usize)
-                    .ok_or(InvalidCall(c"user is longer than the shared text"))?;
-                table.reserve(address, Some(name), now, state)
+                let name = shared_name(text, length)?;
+                newcomer.user = Some(name);
+                table.reserve(&newcomer, state)
             }
-            Err(_) => args.with_utf16(1, |user| table.reserve(address, user, now, state)),
+            Err(_) => args.with_utf16(1, |user| {
+                table.reserve(&Newcomer { user, ..newcomer }, state)
+            }),
         };
-        match outcome {
-            Ok(slot) => {
-                if state == State::Live {
-                    return Ok(f64::from(slot));
+        let outcome = outcome.map(|admitted| {
+            let answer = match state {
+                State::Live => {
+                    f64::from(admitted.slot) + if admitted.claims { CLAIMS } else { 0.0 }
                 }
+                _ => {
+                    table.lease(admitted.slot, loop_now);
+                    pack(table, admitted.slot)
+                }
+            };
+            (admitted, answer)
+        });
+        Ok(self.answer(outcome))
+    }
+
+    /// Takes the seat of a client that is not identified yet, from `(ip, loopNow, nowMs?)`. Returns
+    /// as [`Connections::admit`].
+    fn arrive(&mut self, args: &Args) -> std::result::Result<f64, InvalidCall> {
+        let table = self.table()?;
+        if table.is_full() {
+            return Ok(FULL);
+        }
+        let address = address(args, 0)?;
+        let loop_now = args.uint32(1)?;
+        let Some(now) = rate_time(table, args, 2) else {
+            return Ok(NEED_TIME);
+        };
+        let outcome = table.arrive(address, now).map(|admitted| {
+            table.lease(admitted.slot, loop_now);
+            (admitted, pack(table, admitted.slot))
+        });
+        Ok(self.answer(outcome))
+    }
+
+    /// Identifies the client of a pending lease, from `(handle, user, loopNow, nowMs?, claimable?)`.
+    /// Returns the handle, a refusal (the seat is given back then), [`STALE`] or [`NEED_TIME`].
+    fn identify(&mut self, args: &Args) -> std::result::Result<f64, InvalidCall> {
+        let Self {
+            table: Some(table),
+            text: Some(text),
+            ..
+        } = self
+        else {
+            return Err(InvalidCall(c"the environment has ended"));
+        };
+        let handle = args.number(0);
+        let Some((slot, generation)) = unpack(table, handle) else {
+            return Ok(STALE);
+        };
+        let loop_now = args.uint32(2)?;
+        let Some(now) = rate_time(table, args, 3) else {
+            return Ok(NEED_TIME);
+        };
+        let claimable = args.uint32(4).unwrap_or(0);
+        let outcome = match args.uint32(1) {
+            Ok(length) => {
+                let name = shared_name(text, length)?;
+                table.identify(slot, generation, Some(name), now, claimable)
+            }
+            Err(_) => args.with_utf16(1, |user| {
+                table.identify(slot, generation, user, now, claimable)
+            }),
+        };
+        let outcome = match outcome {
+            Ok(None) => return Ok(STALE),
+            Ok(Some(admitted)) => {
                 table.lease(slot, loop_now);
-                Ok(pack(table, slot))
+                Ok((admitted, handle))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        Ok(self.answer(outcome))
+    }
+
+    /// Keeps the details of an outcome for JavaScript to ask for; returns the answer, or the
+    /// refusal's negated code.
+    fn answer(&mut self, outcome: std::result::Result<(Admitted, f64), Refusal>) -> f64 {
+        match outcome {
+            Ok((admitted, answer)) => {
+                self.observed = admitted.observed;
+                answer
             }
             Err(refusal) => {
-                *retry_after_ms = refusal.retry_after_ms;
-                Ok(-f64::from(refusal.code as u8))
+                self.retry_after_ms = refusal.retry_after_ms;
+                -f64::from(refusal.code as u8)
             }
         }
     }
+}
 
-    fn refused(&mut self, refusal: Refusal) -> f64 {
-        self.retry_after_ms = refusal.retry_after_ms;
-        -f64::from(refusal.code as u8)
+/// Reads an address: the bits of an IPv4 address, or a text.
+fn address(args: &Args, at: usize) -> std::result::Result<Address, InvalidCall> {
+    match args.uint32(at) {
+        Ok(bits) => Ok(Address::from_ip(IpAddr::V4(Ipv4Addr::from_bits(bits)))),
+        Err(_) => args
+            .with_utf16(at, |units| units.map(Address::from_units))
+            .ok_or(InvalidCall(c"ip must be a string")),
     }
+}
+
+/// Reads the time for connect rates; `None` if it is needed and missing.
+fn rate_time(table: &Table, args: &Args, at: usize) -> Option<f64> {
+    let now = if table.index().has_rates() {
+        args.number(at)
+    } else {
+        0.0
+    };
+    (!now.is_nan()).then_some(now)
+}
+
+/// Returns a name in shared memory.
+fn shared_name(text: &mut Memory<u16>, length: u32) -> std::result::Result<&[u16], InvalidCall> {
+    text.slice()
+        .get(..length as usize)
+        .ok_or(InvalidCall(c"user is longer than the shared text"))
 }
 
 /// Declares a bound function that first gives back the seats of released slots.
@@ -260,18 +373,39 @@ settled!(Reserve, c"reserve", |core, args| {
 
 settled!(Admit, c"admit", |core, args| core.admit(args, State::Live));
 
+settled!(Arrive, c"arrive", |core, args| core.arrive(args));
+
+settled!(Identify, c"identify", |core, args| core.identify(args));
+
+settled!(Observed, c"observed", |core, _args| Ok(core
+    .observed
+    .take()
+    .map_or(0.0, |code| f64::from(code as u8))));
+
+settled!(IsOver, c"isOver", |core, args| {
+    let slot = args.uint32(0)?;
+    Ok(f64::from(u8::from(core.table()?.is_over(slot))))
+});
+
 settled!(Commit, c"commit", |core, args| {
     let table = core.table()?;
-    Ok(match unpack(table, args.number(0)) {
-        Some((slot, generation)) => f64::from(u8::from(table.commit(slot, generation))),
-        None => 0.0,
+    let outcome = unpack(table, args.number(0)).map_or(Outcome::Stale, |(slot, generation)| {
+        table.commit(slot, generation)
+    });
+    Ok(match outcome {
+        Outcome::Stale => 0.0,
+        Outcome::Done => 1.0,
+        Outcome::Over => 2.0,
     })
 });
 
 settled!(Abort, c"abort", |core, args| {
     let table = core.table()?;
     Ok(match unpack(table, args.number(0)) {
-        Some((slot, generation)) if table.is(slot, generation, State::Reserved) => {
+        Some((slot, generation))
+            if table.is(slot, generation, State::Reserved)
+                || table.is(slot, generation, State::Pending) =>
+        {
             f64::from(u8::from(table.release(slot, generation)))
         }
         _ => 0.0,
@@ -308,8 +442,9 @@ settled!(BindUser, c"bindUser", |core, args| {
         user.map(|user| table.bind_user(slot, generation, user))
     });
     match outcome.ok_or(InvalidCall(c"userId must be a string"))? {
-        Ok(bound) => Ok(f64::from(u8::from(bound))),
-        Err(refusal) => Ok(core.refused(refusal)),
+        Ok(None) => Ok(0.0),
+        Ok(Some(bound)) => Ok(core.answer(Ok((bound, 1.0)))),
+        Err(refusal) => Ok(core.answer(Err(refusal))),
     }
 });
 
@@ -317,6 +452,7 @@ settled!(Sweep, c"sweep", |core, args| {
     let now = args.uint32(0)?;
     let idle = args.uint32(1)?;
     let lease = args.uint32(2)?;
+    let pending = args.uint32(3)?;
     let Connections {
         table: Some(table),
         stamps,
@@ -327,7 +463,7 @@ settled!(Sweep, c"sweep", |core, args| {
     else {
         return Err(InvalidCall(c"call share() first"));
     };
-    table.expire(now, lease);
+    let has_more = table.expire(now, lease, pending);
     let out = scratch.slice();
     let mut slots = [0u32; 256];
     let room = out.len().min(slots.len());
@@ -356,7 +492,7 @@ settled!(Sweep, c"sweep", |core, args| {
     for (out, slot) in out.iter_mut().zip(&slots[..count]) {
         *out = f64::from(*slot);
     }
-    Ok(count as f64)
+    Ok(count as f64 + if has_more { MORE } else { 0.0 })
 });
 
 settled!(Total, c"total", |core, _args| Ok(f64::from(

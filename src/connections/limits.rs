@@ -5,6 +5,7 @@
 use super::address::Address;
 use super::rate::{Cells, Rate};
 use super::user_key::UserKey;
+use std::hash::Hash;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub ip_rate: Option<Rate>,
     /// Connect rate per user.
     pub user_rate: Option<Rate>,
+    /// True if the limits are only observed: they refuse nothing.
+    pub observes: bool,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             prefix_bits: 64,
             ip_rate: None,
             user_rate: None,
+            observes: false,
         }
     }
 }
@@ -72,6 +76,7 @@ impl Limits {
             (self.prefix_bits != other.prefix_bits, "ipv6PrefixBits"),
             (self.ip_rate != other.ip_rate, "connectRatePerIp"),
             (self.user_rate != other.user_rate, "connectRatePerUser"),
+            (self.observes != other.observes, "mode"),
         ]
         .into_iter()
         .find_map(|(differs, field)| differs.then_some(field))
@@ -112,11 +117,15 @@ pub struct Refusal {
     pub retry_after_ms: f64,
 }
 
-pub(super) const fn refuse<T>(code: RefusalCode) -> Result<T, Refusal> {
-    Err(Refusal {
-        code,
-        retry_after_ms: 0.0,
-    })
+impl Refusal {
+    /// Returns the refusal by a limit that does not know when it admits again.
+    #[must_use]
+    pub const fn of(code: RefusalCode) -> Self {
+        Self {
+            code,
+            retry_after_ms: 0.0,
+        }
+    }
 }
 
 /// The limits that a run-time change replaces. Each is read by itself: the next admission sees a
@@ -131,6 +140,7 @@ pub(super) struct LiveLimits {
     pub(super) anonymous_per_ip: AtomicU32,
     pub(super) unknown: AtomicU32,
     pub(super) has_rates: AtomicBool,
+    pub(super) observes: AtomicBool,
 }
 
 impl LiveLimits {
@@ -148,6 +158,7 @@ impl LiveLimits {
             limits.ip_rate.is_some() || limits.user_rate.is_some(),
             Relaxed,
         );
+        self.observes.store(limits.observes, Relaxed);
     }
 }
 
@@ -174,43 +185,36 @@ impl Rates {
         self.per_user = limits.user_rate;
     }
 
-    /// Returns the arrival times that an admission at `now` would store, without storing them.
-    pub(super) fn check(
-        &mut self,
-        address: Address,
-        user: Option<UserKey>,
-        now: f64,
-    ) -> Result<(Option<f64>, Option<f64>), Refusal> {
-        let mut next = (None, None);
-        if let Some(rate) = self.per_ip {
-            let arrival = self.ip_cells.arrival(address, now, rate);
-            next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                code: RefusalCode::IpRate,
-                retry_after_ms,
-            })?);
+    /// Spends the connect rate of an address.
+    pub(super) fn spend_address(&mut self, address: Address, now: f64) -> Result<(), Refusal> {
+        match self.per_ip {
+            Some(rate) => spend(&mut self.ip_cells, address, now, rate, RefusalCode::IpRate),
+            None => Ok(()),
         }
-        if let (Some(rate), Some(user)) = (self.per_user, user) {
-            let arrival = self.user_cells.arrival(user, now, rate);
-            next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
-                code: RefusalCode::UserRate,
-                retry_after_ms,
-            })?);
-        }
-        Ok(next)
     }
 
-    /// Stores the arrival times that [`Rates::check`] returned for an admission.
-    pub(super) fn spend(
-        &mut self,
-        address: Address,
-        user: Option<UserKey>,
-        arrivals: (Option<f64>, Option<f64>),
-    ) {
-        if let Some(arrival) = arrivals.0 {
-            self.ip_cells.record(address, arrival);
-        }
-        if let (Some(arrival), Some(user)) = (arrivals.1, user) {
-            self.user_cells.record(user, arrival);
+    /// Spends the connect rate of a user.
+    pub(super) fn spend_user(&mut self, user: UserKey, now: f64) -> Result<(), Refusal> {
+        match self.per_user {
+            Some(rate) => spend(&mut self.user_cells, user, now, rate, RefusalCode::UserRate),
+            None => Ok(()),
         }
     }
+}
+
+/// Spends a rate of one key; a refusal changes nothing.
+fn spend<K: Hash + Eq + Copy>(
+    cells: &mut Cells<K>,
+    key: K,
+    now: f64,
+    rate: Rate,
+    code: RefusalCode,
+) -> Result<(), Refusal> {
+    let arrival = cells.arrival(key, now, rate);
+    let next = rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
+        code,
+        retry_after_ms,
+    })?;
+    cells.record(key, next);
+    Ok(())
 }

@@ -5,13 +5,15 @@
 //! argument.
 //!
 //! ```text
-//!  free -> reserved (lease) -> live -> free      each return to `free` increments the generation
+//!  free -> pending (lease) -> reserved (lease) -> live -> free
+//!  free -> reserved (lease) -> live -> free          an identity is known, or none is needed
+//!  free -> live -> free                              each return to `free` increments the generation
 //! ```
 //!
 //! # Invariants
 //! - A slot that is not free holds exactly one seat in every count that it belongs to.
-//! - All limits are checked and all seats are taken in one step, or none: the entries of address,
-//!   prefix and user stay locked, in that order, until the totals have been taken.
+//! - All limits of a step are checked and all its seats are taken at once, or none: the entries of
+//!   address, prefix and user stay locked, in that order, until the totals have been taken.
 //! - A stale handle (slot and generation) changes nothing.
 
 mod address;
@@ -28,6 +30,6 @@ pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
 pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
-pub use seats::{Admission, Scope, SeatIndex, open};
-pub use table::{State, Table};
+pub use seats::{Admission, Holder, Replaced, Scope, SeatIndex, Verdict, open};
+pub use table::{Admitted, Newcomer, Outcome, State, Table};
 pub use user_key::UserKey;

@@ -5,7 +5,7 @@
 
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
-use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode, refuse};
+use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode};
 use super::user_key::{UserHashes, UserKey, UserKeys};
 use crate::error::Error;
 use std::collections::HashMap;
@@ -57,35 +57,97 @@ pub fn open(name: &str, limits: Limits) -> Result<Arc<SeatIndex<Shared>>, Error>
     Ok(index)
 }
 
+/// The client that a seat is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A client of a known address that is not identified yet.
+    Pending,
+    /// A client without a user.
+    Anonymous,
+    /// A user.
+    User(UserKey),
+}
+
+impl From<Option<UserKey>> for Holder {
+    fn from(user: Option<UserKey>) -> Self {
+        user.map_or(Self::Anonymous, Self::User)
+    }
+}
+
+impl Holder {
+    /// Returns the value that one seat adds to the word of totals.
+    fn seat(self) -> u64 {
+        (1 << 32) + u64::from(self == Self::Anonymous)
+    }
+}
+
+/// The outcome of a check: admitted, with the first limit that would have refused if the limits are
+/// only observed; or refused.
+pub type Verdict = Result<Option<RefusalCode>, Refusal>;
+
+/// The seat of a connection that ends if the newcomer is admitted: the limits that count it have
+/// room for one more.
+pub type Replaced = Option<(Address, Holder)>;
+
 /// The operations of an index that a table uses, with either kind of sharing.
+///
+/// The order of the checks is the same in all of them: draining, total, prefix, address, connect
+/// rate of the address; then the user, the connect rate of the user, and the totals. The first
+/// five are checked before a client is identified ([`Admission::arrive`]), the others afterwards
+/// ([`Admission::identify`]); [`Admission::reserve`] does both in one step.
 pub trait Admission {
     /// Returns the key of a user name given in UTF-16 units.
     fn user_key(&self, name: &[u16]) -> UserKey;
 
+    /// Takes one seat in every count that needs no identity, or none. Spends the connect rate of
+    /// the address.
+    ///
+    /// # Errors
+    /// The limit that refused; no seat is taken then.
+    fn arrive(&self, address: Address, now: f64) -> Verdict;
+
+    /// Gives a seat that [`Admission::arrive`] took to a user, or to an anonymous client.
+    /// `over` admits a user whose limit is reached.
+    ///
+    /// # Errors
+    /// The limit that refused; the seat stays pending then.
+    fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict;
+
     /// Takes one seat in every count, or none.
     ///
     /// The entries stay locked in the order address, prefix, user until everything is taken; the
-    /// totals are one word. Nothing is taken before everything is checked, so nothing needs to be
-    /// rolled back.
+    /// totals are one word. No seat is taken before everything is checked, so no seat needs to be
+    /// given back. The connect rate of the address is spent even if the user is refused, as it is
+    /// after [`Admission::arrive`].
     ///
     /// # Errors
-    /// The limit that refused; nothing has changed then.
-    fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal>;
+    /// The limit that refused; no seat is taken then.
+    fn reserve(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+        replaced: Replaced,
+        over: bool,
+    ) -> Verdict;
 
-    /// Gives back the seats that [`Admission::reserve`] took for the same address and user.
-    fn release(&self, address: Address, user: Option<UserKey>);
+    /// Gives back the seats that were taken for the same address and holder.
+    fn release(&self, address: Address, holder: Holder);
 
     /// Moves a seat from one user (or none) to another in one step.
     ///
     /// # Errors
     /// The limit of the new user is reached; nothing has changed then.
-    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal>;
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict;
+
+    /// True if the user has more seats than the limit allows.
+    fn is_over(&self, user: UserKey) -> bool;
 
     /// Replaces the limits; the counts stay. The prefix length stays too: a seat must be given back
     /// under the prefix that it was taken under.
     fn set_limits(&self, limits: Limits);
 
-    /// True if [`Admission::reserve`] needs the time.
+    /// True if admissions need the time.
     fn has_rates(&self) -> bool;
 
     /// Starts or stops refusing all new connections.
@@ -96,6 +158,37 @@ pub trait Admission {
 
     /// Returns the numbers of seats, addresses, users, and anonymous seats.
     fn counts(&self) -> [u32; 4];
+}
+
+/// Applies limits in their order. Limits that are only observed refuse nothing: the first that
+/// would have refused is noted.
+struct Judge {
+    observes: bool,
+    observed: Option<RefusalCode>,
+}
+
+impl Judge {
+    fn refused(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        if !self.observes {
+            return Err(refusal);
+        }
+        self.observed.get_or_insert(refusal.code);
+        Ok(())
+    }
+
+    /// Checks a count that `replaced` seats are about to leave.
+    fn count(
+        &mut self,
+        count: u32,
+        replaced: bool,
+        limit: u32,
+        code: RefusalCode,
+    ) -> Result<(), Refusal> {
+        if count.saturating_sub(u32::from(replaced)) < limit {
+            return Ok(());
+        }
+        self.refused(Refusal::of(code))
+    }
 }
 
 impl<R: Sharing> SeatIndex<R> {
@@ -128,6 +221,13 @@ impl<R: Sharing> SeatIndex<R> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn judge(&self) -> Judge {
+        Judge {
+            observes: self.limits.observes.load(Relaxed),
+            observed: None,
+        }
+    }
+
     /// Calls `change` with the seats of `address`.
     fn at_address<T>(&self, address: Address, change: impl FnOnce(&mut Seats) -> T) -> T {
         match address.v4() {
@@ -136,74 +236,141 @@ impl<R: Sharing> SeatIndex<R> {
         }
     }
 
-    fn reserve_at(
+    /// Checks the limits that need no identity and spends the connect rate; then lets `take` take
+    /// the rest, and counts the seat of the address and of its prefix if `take` succeeds.
+    fn at_door(
         &self,
-        seats: &mut Seats,
+        judge: &mut Judge,
         address: Address,
-        user: Option<UserKey>,
         now: f64,
+        replaced: Replaced,
+        take: impl FnOnce(&Self, &mut Judge, &mut Seats) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if address == Address::UNKNOWN {
-            if seats.all >= limits.unknown.load(Relaxed) {
-                return refuse(RefusalCode::Unknown);
-            }
-        } else if seats.all >= limits.per_ip.load(Relaxed) {
-            return refuse(RefusalCode::Ip);
+        if self.draining.load(Relaxed) {
+            return Err(Refusal::of(RefusalCode::Draining));
         }
-        match user {
-            Some(user) => self.users.with(user, |count| {
-                if *count >= limits.per_user.load(Relaxed) {
-                    // Check the rates first: on `User` the caller may close an old connection to
-                    // make room, which would be in vain if a rate refused the new one.
-                    if self.has_rates() {
-                        self.rates().check(address, Some(user), now)?;
-                    }
-                    return refuse(RefusalCode::User);
+        let total = total_of(self.taken.load(Relaxed));
+        judge.count(
+            total,
+            replaced.is_some(),
+            limits.total.load(Relaxed),
+            RefusalCode::Total,
+        )?;
+        let prefix = self.prefix_of(address);
+        let leaves_address = replaced.is_some_and(|(from, _)| from == address);
+        let leaves_prefix =
+            prefix.is_some() && replaced.is_some_and(|(from, _)| self.prefix_of(from) == prefix);
+        self.at_address(address, |seats| {
+            let inside = |judge: &mut Judge, seats: &mut Seats| {
+                let (limit, code) = if address == Address::UNKNOWN {
+                    (&limits.unknown, RefusalCode::Unknown)
+                } else {
+                    (&limits.per_ip, RefusalCode::Ip)
+                };
+                judge.count(seats.all, leaves_address, limit.load(Relaxed), code)?;
+                if self.has_rates()
+                    && let Err(refusal) = self.rates().spend_address(address, now)
+                {
+                    judge.refused(refusal)?;
                 }
-                self.take(address, Some(user), now)?;
-                *count += 1;
+                take(self, judge, seats)?;
+                seats.all += 1;
                 Ok(())
-            })?,
-            None => {
-                if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
-                    return refuse(RefusalCode::AnonymousIp);
-                }
-                self.take(address, None, now)?;
+            };
+            match prefix {
+                // Prefixes are counted even without a limit: one may be set at run time.
+                Some(prefix) => self.prefixes.with(prefix, |count| {
+                    judge.count(
+                        *count,
+                        leaves_prefix,
+                        limits.per_prefix.load(Relaxed),
+                        RefusalCode::Prefix,
+                    )?;
+                    inside(judge, seats)?;
+                    *count += 1;
+                    Ok(())
+                }),
+                None => inside(judge, seats),
             }
-        }
-        seats.all += 1;
-        seats.anonymous += u32::from(user.is_none());
-        Ok(())
+        })
     }
 
-    /// Checks the rates and the totals, which come last, and takes them in one step.
-    fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
-        // The lock is held until the totals are taken: only an admitted connection spends rate.
-        let mut rates = self.has_rates().then(|| self.rates());
-        let next = match &mut rates {
-            Some(rates) => rates.check(address, user, now)?,
-            None => (None, None),
-        };
+    /// Checks the limits of a user and lets `take` take the totals; counts the seat of the user if
+    /// `take` succeeds.
+    fn at_user(
+        &self,
+        judge: &mut Judge,
+        user: UserKey,
+        now: f64,
+        is_replaced: bool,
+        over: bool,
+        take: impl FnOnce(&mut Judge) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.users.with(user, |count| {
+            if !over {
+                let limit = self.limits.per_user.load(Relaxed);
+                judge.count(*count, is_replaced, limit, RefusalCode::User)?;
+            }
+            if self.has_rates()
+                && let Err(refusal) = self.rates().spend_user(user, now)
+            {
+                judge.refused(refusal)?;
+            }
+            take(judge)?;
+            *count += 1;
+            Ok(())
+        })
+    }
+
+    /// Takes seats in the word of totals: `seats` more in all, and one more without a user if
+    /// `holder` is anonymous.
+    fn take_totals(
+        &self,
+        judge: &mut Judge,
+        holder: Holder,
+        seats: u64,
+        replaced: Replaced,
+    ) -> Result<(), Refusal> {
+        let is_anonymous = holder == Holder::Anonymous;
         let total = self.limits.total.load(Relaxed);
         let anonymous = self.limits.anonymous.load(Relaxed);
-        let one_more = |taken| {
-            let fits =
-                total_of(taken) < total && (user.is_some() || anonymous_of(taken) < anonymous);
-            fits.then(|| taken + seat(user))
-        };
-        R::update(&self.taken, one_more).map_err(|taken| Refusal {
-            code: if total_of(taken) >= total {
-                RefusalCode::Total
+        let leaves_anonymous = replaced.is_some_and(|(_, from)| from == Holder::Anonymous);
+        let over = |taken: u64| {
+            let all = total_of(taken).saturating_sub(u32::from(replaced.is_some()));
+            let without = anonymous_of(taken).saturating_sub(u32::from(leaves_anonymous));
+            if seats > 0 && all >= total {
+                Some(RefusalCode::Total)
+            } else if is_anonymous && without >= anonymous {
+                Some(RefusalCode::Anonymous)
             } else {
-                RefusalCode::Anonymous
-            },
-            retry_after_ms: 0.0,
-        })?;
-        if let Some(rates) = &mut rates {
-            rates.spend(address, user, next);
+                None
+            }
+        };
+        let added = (seats << 32) + u64::from(is_anonymous);
+        let observes = judge.observes;
+        let before = R::update(&self.taken, |taken| {
+            (observes || over(taken).is_none()).then_some(taken + added)
+        });
+        match over(before.unwrap_or_else(|taken| taken)) {
+            Some(code) => judge.refused(Refusal::of(code)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn anonymous_per_ip(
+        &self,
+        judge: &mut Judge,
+        seats: &Seats,
+        is_replaced: bool,
+    ) -> Result<(), Refusal> {
+        let limit = self.limits.anonymous_per_ip.load(Relaxed);
+        judge.count(
+            seats.anonymous,
+            is_replaced,
+            limit,
+            RefusalCode::AnonymousIp,
+        )
     }
 
     /// Subtracts seats from the word of totals.
@@ -218,53 +385,86 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         self.user_keys.key(name)
     }
 
-    fn reserve(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        if self.draining.load(Relaxed) {
-            return refuse(RefusalCode::Draining);
-        }
-        if total_of(self.taken.load(Relaxed)) >= limits.total.load(Relaxed) {
-            return refuse(RefusalCode::Total);
-        }
-        self.at_address(address, |seats| match self.prefix_of(address) {
-            // Prefixes are counted even without a limit: one may be set at run time.
-            Some(prefix) => self.prefixes.with(prefix, |count| {
-                if *count >= limits.per_prefix.load(Relaxed) {
-                    return refuse(RefusalCode::Prefix);
-                }
-                self.reserve_at(seats, address, user, now)?;
-                *count += 1;
-                Ok(())
-            }),
-            None => self.reserve_at(seats, address, user, now),
-        })
+    fn arrive(&self, address: Address, now: f64) -> Verdict {
+        let mut judge = self.judge();
+        self.at_door(&mut judge, address, now, None, |index, judge, _| {
+            index.take_totals(judge, Holder::Pending, 1, None)
+        })?;
+        Ok(judge.observed)
     }
 
-    fn release(&self, address: Address, user: Option<UserKey>) {
+    fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict {
+        let mut judge = self.judge();
+        match user {
+            Some(user) => self.at_user(&mut judge, user, now, false, over, |_| Ok(()))?,
+            None => self.at_address(address, |seats| {
+                self.anonymous_per_ip(&mut judge, seats, false)?;
+                self.take_totals(&mut judge, Holder::Anonymous, 0, None)?;
+                seats.anonymous += 1;
+                Ok(())
+            })?,
+        }
+        Ok(judge.observed)
+    }
+
+    fn reserve(
+        &self,
+        address: Address,
+        user: Option<UserKey>,
+        now: f64,
+        replaced: Replaced,
+        over: bool,
+    ) -> Verdict {
+        let mut judge = self.judge();
+        let holder = Holder::from(user);
+        self.at_door(
+            &mut judge,
+            address,
+            now,
+            replaced,
+            |index, judge, seats| match user {
+                Some(user) => {
+                    let is_replaced = replaced.is_some_and(|(_, from)| from == holder);
+                    index.at_user(judge, user, now, is_replaced, over, |judge| {
+                        index.take_totals(judge, holder, 1, replaced)
+                    })
+                }
+                None => {
+                    index.anonymous_per_ip(judge, seats, replaced == Some((address, holder)))?;
+                    index.take_totals(judge, holder, 1, replaced)?;
+                    seats.anonymous += 1;
+                    Ok(())
+                }
+            },
+        )?;
+        Ok(judge.observed)
+    }
+
+    fn release(&self, address: Address, holder: Holder) {
         self.at_address(address, |seats| {
             debug_assert!(seats.all > 0);
             seats.all = seats.all.saturating_sub(1);
-            seats.anonymous = seats.anonymous.saturating_sub(u32::from(user.is_none()));
+            let anonymous = u32::from(holder == Holder::Anonymous);
+            seats.anonymous = seats.anonymous.saturating_sub(anonymous);
         });
         if let Some(prefix) = self.prefix_of(address) {
             self.prefixes.with(prefix, one_less);
         }
-        if let Some(user) = user {
+        if let Holder::User(user) = holder {
             self.users.with(user, one_less);
         }
-        self.give_back(seat(user));
+        self.give_back(holder.seat());
     }
 
-    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Result<(), Refusal> {
+    fn rebind(&self, address: Address, from: Option<UserKey>, to: UserKey) -> Verdict {
         if from == Some(to) {
-            return Ok(());
+            return Ok(None);
         }
+        let mut judge = self.judge();
         let limit = self.limits.per_user.load(Relaxed);
         self.at_address(address, |seats| {
             self.users.with(to, |count| {
-                if *count >= limit {
-                    return refuse(RefusalCode::User);
-                }
+                judge.count(*count, false, limit, RefusalCode::User)?;
                 *count += 1;
                 Ok(())
             })?;
@@ -276,7 +476,13 @@ impl<R: Sharing> Admission for SeatIndex<R> {
                 }
             }
             Ok(())
-        })
+        })?;
+        Ok(judge.observed)
+    }
+
+    fn is_over(&self, user: UserKey) -> bool {
+        let limit = self.limits.per_user.load(Relaxed);
+        self.users.with(user, |count| *count > limit)
     }
 
     fn set_limits(&self, limits: Limits) {
@@ -334,11 +540,6 @@ const fn total_of(taken: u64) -> u32 {
 
 const fn anonymous_of(taken: u64) -> u32 {
     taken as u32
-}
-
-/// Returns the value that one seat adds to the word of totals.
-const fn seat(user: Option<UserKey>) -> u64 {
-    (1 << 32) + if user.is_none() { 1 } else { 0 }
 }
 
 fn one_less(count: &mut u32) {

@@ -8,10 +8,11 @@
 //! next generation, so old handles to it no longer match.
 
 use super::address::Address;
-use super::limits::{Limits, Refusal};
-use super::seats::{Admission, Scope, SeatIndex};
+use super::limits::{Limits, Refusal, RefusalCode};
+use super::seats::{Admission, Holder, Scope, SeatIndex};
 use super::user_key::UserKey;
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 
 /// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum State {
     Reserved,
     /// Open.
     Live,
+    /// Admitted by its address, not yet identified; the lease expires by itself.
+    Pending,
 }
 
 #[derive(Clone, Copy)]
@@ -47,13 +50,53 @@ impl Life {
         self.0 >> 2
     }
 
+    fn is(self, state: State) -> bool {
+        self.0 & 3 == state as u32
+    }
+
     fn is_free(self) -> bool {
-        self.0 & 3 == State::Free as u32
+        self.is(State::Free)
     }
 
     /// Returns the free state of the next generation.
     const fn ended(self) -> Self {
         Self::new(self.generation().wrapping_add(1), State::Free)
+    }
+}
+
+impl Slot {
+    fn holder(&self) -> Holder {
+        if self.life.is(State::Pending) {
+            Holder::Pending
+        } else {
+            Holder::from(self.user)
+        }
+    }
+}
+
+/// Leases of one length, the oldest first.
+#[derive(Default)]
+struct Leases {
+    /// Slot, generation and stamp.
+    queue: VecDeque<(u32, u32, u32)>,
+    /// Leases in the queue that have ended: at most as many as are under way, and a few.
+    ended: usize,
+}
+
+impl Leases {
+    fn push(&mut self, slot: u32, generation: u32, stamp: u32) {
+        self.queue.push_back((slot, generation, stamp));
+    }
+
+    /// Notes that a lease has ended. Removes the ended ones once they are the greater half, so that
+    /// the queue is bounded by the leases under way, at constant amortized cost.
+    fn end(&mut self, is_open: impl Fn(u32, u32) -> bool) {
+        self.ended += 1;
+        if self.ended > self.queue.len() / 2 + ENDED_MIN {
+            self.queue
+                .retain(|&(slot, generation, _)| is_open(slot, generation));
+            self.ended = 0;
+        }
     }
 }
 
@@ -65,9 +108,13 @@ pub struct Table {
     index: Scope,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Slot, generation and stamp of each lease, the oldest first: all leases are equally long.
-    /// Committed ones are skipped when they reach the front.
-    leases: VecDeque<(u32, u32, u32)>,
+    /// Leases of identified clients.
+    reserved: Leases,
+    /// Leases of clients that are not identified yet.
+    pending: Leases,
+    /// Leases that a user holds beyond the limit: one that opens closes an older connection.
+    claims: HashMap<u32, UserKey>,
+    claims_of: HashMap<UserKey, u32>,
     taken: u32,
     capacity: u32,
     closed: bool,
@@ -80,6 +127,45 @@ const AGE_MAX_MS: u32 = (1 << 30) + 4096;
 const CHUNK: usize = 64;
 /// Leases that one call handles.
 const EXPIRE_MAX: usize = 4096;
+/// Ended leases that may stay in a queue.
+const ENDED_MIN: usize = 64;
+
+/// A request for a seat.
+#[derive(Debug, Clone, Copy)]
+pub struct Newcomer<'name> {
+    /// The client's address.
+    pub address: Address,
+    /// The user's name, in UTF-16 units.
+    pub user: Option<&'name [u16]>,
+    /// Time for the connect rates, ms.
+    pub now: f64,
+    /// Live slot that ends if the newcomer is admitted.
+    pub replaces: Option<u32>,
+    /// Open connections of this user in this table, one of which may be closed for the newcomer.
+    pub claimable: u32,
+}
+
+/// A seat that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// The slot.
+    pub slot: u32,
+    /// True if the user is over the limit: an older connection has to close once this one opens.
+    pub claims: bool,
+    /// First limit that would have refused, if the limits are only observed.
+    pub observed: Option<RefusalCode>,
+}
+
+/// The outcome of an identification or a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handle names no such lease.
+    Stale,
+    /// Done.
+    Done,
+    /// Done; the user is over the limit, and an older connection has to close.
+    Over,
+}
 
 impl Table {
     /// Creates a table without capacity; see [`Table::grow`].
@@ -89,7 +175,10 @@ impl Table {
             index,
             slots: Vec::new(),
             free: Vec::new(),
-            leases: VecDeque::new(),
+            reserved: Leases::default(),
+            pending: Leases::default(),
+            claims: HashMap::new(),
+            claims_of: HashMap::new(),
             taken: 0,
             capacity: 0,
             closed: false,
@@ -123,32 +212,139 @@ impl Table {
     /// Takes a seat and a slot, leased (`State::Reserved`) or open at once (`State::Live`). The
     /// caller makes sure that the table is not full.
     ///
+    /// A user at the limit is admitted if fewer than `claimable` leases claim a connection of that
+    /// user already.
+    ///
     /// # Errors
     /// The limit that refused.
-    pub fn reserve(
+    pub fn reserve(&mut self, newcomer: &Newcomer<'_>, state: State) -> Result<Admitted, Refusal> {
+        debug_assert!(matches!(state, State::Reserved | State::Live));
+        debug_assert!(!self.is_full());
+        let index = self.index.admission();
+        let user = newcomer.user.map(|name| index.user_key(name));
+        let replaced = newcomer
+            .replaces
+            .and_then(|slot| self.slots.get(slot as usize))
+            .filter(|slot| slot.life.is(State::Live))
+            .map(|slot| (slot.address, slot.holder()));
+        // A user who replaces a connection gets room by that.
+        let replaces_own = user.is_some() && replaced.map(|(_, from)| from) == user.map(Holder::User);
+        let over = !replaces_own && self.may_claim(user, newcomer.claimable);
+        let observed = index.reserve(newcomer.address, user, newcomer.now, replaced, over)?;
+        let claims = over && user.is_some_and(|user| index.is_over(user));
+        let slot = self.occupy(newcomer.address, user, state);
+        if claims && state == State::Reserved {
+            self.claim(slot, user);
+        }
+        Ok(Admitted {
+            slot,
+            claims,
+            observed,
+        })
+    }
+
+    /// Takes a seat and a slot for a client that is not identified yet. The caller makes sure that
+    /// the table is not full.
+    ///
+    /// # Errors
+    /// The limit that refused.
+    pub fn arrive(&mut self, address: Address, now: f64) -> Result<Admitted, Refusal> {
+        debug_assert!(!self.is_full());
+        let observed = self.index.admission().arrive(address, now)?;
+        Ok(Admitted {
+            slot: self.occupy(address, None, State::Pending),
+            claims: false,
+            observed,
+        })
+    }
+
+    /// Gives a pending slot to a user, or to an anonymous client; returns `None` for a stale handle.
+    /// `claimable` as in [`Newcomer`].
+    ///
+    /// # Errors
+    /// The limit that refused; the slot and its seat are given back then.
+    pub fn identify(
         &mut self,
-        address: Address,
+        slot: u32,
+        generation: u32,
         user: Option<&[u16]>,
         now: f64,
-        state: State,
-    ) -> Result<u32, Refusal> {
-        debug_assert!(state != State::Free);
-        debug_assert!(!self.is_full());
-        let user = user.map(|name| self.index.admission().user_key(name));
-        self.index.admission().reserve(address, user, now)?;
+        claimable: u32,
+    ) -> Result<Option<Admitted>, Refusal> {
+        if !self.is(slot, generation, State::Pending) {
+            return Ok(None);
+        }
+        let index = self.index.admission();
+        let address = self.slots[slot as usize].address;
+        let user = user.map(|name| index.user_key(name));
+        let over = self.may_claim(user, claimable);
+        let verdict = index.identify(address, user, now, over);
+        let claims = over && verdict.is_ok() && user.is_some_and(|user| index.is_over(user));
+        let observed = match verdict {
+            Ok(observed) => observed,
+            Err(refusal) => {
+                self.release(slot, generation);
+                return Err(refusal);
+            }
+        };
+        let found = &mut self.slots[slot as usize];
+        found.user = user;
+        found.life = Life::new(generation, State::Reserved);
+        self.end_lease(State::Pending);
+        if claims {
+            self.claim(slot, user);
+        }
+        Ok(Some(Admitted {
+            slot,
+            claims,
+            observed,
+        }))
+    }
+
+    /// True if the user may hold one more lease beyond the limit.
+    fn may_claim(&self, user: Option<UserKey>, claimable: u32) -> bool {
+        claimable > 0
+            && user.is_some_and(|user| {
+                self.claims_of.get(&user).copied().unwrap_or_default() < claimable
+            })
+    }
+
+    fn claim(&mut self, slot: u32, user: Option<UserKey>) {
+        if let Some(user) = user {
+            self.claims.insert(slot, user);
+            *self.claims_of.entry(user).or_default() += 1;
+        }
+    }
+
+    /// Ends the claim of a slot, if it has one, and returns its user.
+    fn unclaim(&mut self, slot: u32) -> Option<UserKey> {
+        // Nearly always empty: no lookup for each connection then.
+        if self.claims.is_empty() {
+            return None;
+        }
+        let user = self.claims.remove(&slot)?;
+        if let Entry::Occupied(mut entry) = self.claims_of.entry(user) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        Some(user)
+    }
+
+    fn occupy(&mut self, address: Address, user: Option<UserKey>, state: State) -> u32 {
         self.taken += 1;
         let at = self.free.pop().unwrap_or(self.slots.len() as u32);
-        let generation = self.generation(at);
         let slot = Slot {
             address,
             user,
-            life: Life::new(generation, state),
+            life: Life::new(self.generation(at), state),
         };
         match self.slots.get_mut(at as usize) {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
         }
-        Ok(at)
+        at
     }
 
     /// Returns the generation of a slot. Slot and generation form a handle that goes stale.
@@ -167,42 +363,95 @@ impl Table {
             .is_some_and(|slot| slot.life == Life::new(generation, state))
     }
 
-    /// Starts the lease of a reserved slot.
+    /// Starts the lease of a reserved or pending slot.
     pub fn lease(&mut self, slot: u32, now: u32) {
-        debug_assert!(self.is(slot, self.generation(slot), State::Reserved));
-        self.leases.push_back((slot, self.generation(slot), now));
-    }
-
-    /// Releases slots that were reserved more than `lease_ms` ago and never opened; at most
-    /// [`EXPIRE_MAX`] per call.
-    pub fn expire(&mut self, now: u32, lease_ms: u32) {
-        for _ in 0..EXPIRE_MAX {
-            match self.leases.front() {
-                Some(&(slot, generation, stamp)) => {
-                    let reserved = self.is(slot, generation, State::Reserved);
-                    if reserved && age_of(now, stamp) <= lease_ms {
-                        return;
-                    }
-                    if reserved {
-                        self.release(slot, generation);
-                    }
-                    self.leases.pop_front();
-                }
-                None => return,
-            }
+        let generation = self.generation(slot);
+        if self.is(slot, generation, State::Pending) {
+            self.pending.push(slot, generation, now);
+        } else {
+            debug_assert!(self.is(slot, generation, State::Reserved));
+            self.reserved.push(slot, generation, now);
         }
     }
 
-    /// Releases all reserved slots, and leaves the index once the last seat is given back: a name
-    /// becomes free when all its tables are closed, without waiting for garbage collection.
+    /// Notes that a lease of a slot in that state has ended.
+    fn end_lease(&mut self, state: State) {
+        let Self {
+            slots,
+            reserved,
+            pending,
+            ..
+        } = self;
+        let leases = if state == State::Pending {
+            pending
+        } else {
+            reserved
+        };
+        leases.end(|slot, generation| {
+            slots
+                .get(slot as usize)
+                .is_some_and(|found| found.life == Life::new(generation, state))
+        });
+    }
+
+    /// Releases slots that were reserved more than `lease_ms` ago, or are pending for more than
+    /// `pending_ms`, and never opened. Handles at most [`EXPIRE_MAX`] of each per call; returns
+    /// `true` if there may be more.
+    pub fn expire(&mut self, now: u32, lease_ms: u32, pending_ms: u32) -> bool {
+        let reserved = self.expire_in(State::Reserved, now, lease_ms);
+        self.expire_in(State::Pending, now, pending_ms) || reserved
+    }
+
+    fn expire_in(&mut self, state: State, now: u32, lease_ms: u32) -> bool {
+        for _ in 0..EXPIRE_MAX {
+            let leases = if state == State::Pending {
+                &mut self.pending
+            } else {
+                &mut self.reserved
+            };
+            let Some(&(slot, generation, stamp)) = leases.queue.front() else {
+                return false;
+            };
+            let is_open = self.is(slot, generation, state);
+            if is_open && age_of(now, stamp) <= lease_ms {
+                return false;
+            }
+            let leases = if state == State::Pending {
+                &mut self.pending
+            } else {
+                &mut self.reserved
+            };
+            leases.queue.pop_front();
+            if is_open {
+                self.give_up(slot);
+            } else {
+                leases.ended = leases.ended.saturating_sub(1);
+            }
+        }
+        true
+    }
+
+    /// Releases all leases, and leaves the index once the last seat is given back: a name becomes
+    /// free when all its tables are closed, without waiting for garbage collection.
     pub fn close(&mut self) {
-        for (slot, generation, _) in std::mem::take(&mut self.leases) {
-            if self.is(slot, generation, State::Reserved) {
-                self.release(slot, generation);
+        for (leases, state) in [
+            (std::mem::take(&mut self.reserved), State::Reserved),
+            (std::mem::take(&mut self.pending), State::Pending),
+        ] {
+            for (slot, generation, _) in leases.queue {
+                if self.is(slot, generation, state) {
+                    self.give_up(slot);
+                }
             }
         }
         self.closed = true;
         self.leave_if_done();
+    }
+
+    /// Returns the leases in the queues, those that have ended included.
+    #[cfg(test)]
+    fn queued(&self) -> usize {
+        self.reserved.queue.len() + self.pending.queue.len()
     }
 
     fn leave_if_done(&mut self) {
@@ -211,13 +460,27 @@ impl Table {
         }
     }
 
-    /// Opens a reserved slot; returns `false` if the lease has expired or was used.
-    pub fn commit(&mut self, slot: u32, generation: u32) -> bool {
-        let reserved = self.is(slot, generation, State::Reserved);
-        if reserved {
-            self.slots[slot as usize].life = Life::new(generation, State::Live);
+    /// Opens a reserved slot.
+    pub fn commit(&mut self, slot: u32, generation: u32) -> Outcome {
+        if !self.is(slot, generation, State::Reserved) {
+            return Outcome::Stale;
         }
-        reserved
+        self.slots[slot as usize].life = Life::new(generation, State::Live);
+        self.end_lease(State::Reserved);
+        match self.unclaim(slot) {
+            Some(user) if self.index.admission().is_over(user) => Outcome::Over,
+            _ => Outcome::Done,
+        }
+    }
+
+    /// True if the user of a live slot has more seats than the limit allows.
+    #[must_use]
+    pub fn is_over(&self, slot: u32) -> bool {
+        self.slots
+            .get(slot as usize)
+            .filter(|found| found.life.is(State::Live))
+            .and_then(|found| found.user)
+            .is_some_and(|user| self.index.admission().is_over(user))
     }
 
     /// Returns the generation of a live slot.
@@ -230,38 +493,61 @@ impl Table {
 
     /// Gives the slot and its seat back; returns `false` for a stale handle.
     pub fn release(&mut self, slot: u32, generation: u32) -> bool {
-        let Some(found) = self.slots.get_mut(slot as usize) else {
+        let Some(found) = self.slots.get(slot as usize) else {
             return false;
         };
         if found.life.generation() != generation || found.life.is_free() {
             return false;
         }
-        found.life = found.life.ended();
-        let (address, user) = (found.address, found.user);
-        self.index.admission().release(address, user);
-        self.free.push(slot);
-        self.taken -= 1;
-        self.leave_if_done();
+        let state = match found.holder() {
+            Holder::Pending => Some(State::Pending),
+            _ if found.life.is(State::Reserved) => Some(State::Reserved),
+            _ => None,
+        };
+        self.give_up(slot);
+        if let Some(state) = state {
+            self.end_lease(state);
+        }
         true
     }
 
-    /// Moves a slot to `user`. Returns `Ok(false)` for a stale handle.
+    /// Frees a slot that is taken, and gives its seat back.
+    fn give_up(&mut self, slot: u32) {
+        self.unclaim(slot);
+        let found = &mut self.slots[slot as usize];
+        let (address, holder) = (found.address, found.holder());
+        found.life = found.life.ended();
+        self.index.admission().release(address, holder);
+        self.free.push(slot);
+        self.taken -= 1;
+        self.leave_if_done();
+    }
+
+    /// Moves a slot to `user`. Returns `Ok(None)` for a stale handle.
     ///
     /// # Errors
     /// The limit of that user is reached.
-    pub fn bind_user(&mut self, slot: u32, generation: u32, user: &[u16]) -> Result<bool, Refusal> {
-        let Some(found) = self.slots.get_mut(slot as usize) else {
-            return Ok(false);
-        };
-        if found.life.generation() != generation || found.life.is_free() {
-            return Ok(false);
+    pub fn bind_user(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        user: &[u16],
+    ) -> Result<Option<Admitted>, Refusal> {
+        if !self.is(slot, generation, State::Live) && !self.is(slot, generation, State::Reserved) {
+            return Ok(None);
         }
+        let found = &mut self.slots[slot as usize];
         let to = self.index.admission().user_key(user);
-        self.index
+        let observed = self
+            .index
             .admission()
             .rebind(found.address, found.user, to)?;
         found.user = Some(to);
-        Ok(true)
+        Ok(Some(Admitted {
+            slot,
+            claims: false,
+            observed,
+        }))
     }
 
     /// Scans the slots from `from` on, whose stamps are `stamps`, and writes the live ones that
@@ -333,28 +619,53 @@ mod tests {
         Table::new(Scope::Own(Box::new(SeatIndex::new(limits))))
     }
 
-    type Row = (u32, u32, u8, Option<u8>);
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Who {
+        Pending,
+        Anonymous,
+        User(u8),
+    }
+
+    fn who(user: Option<u8>) -> Who {
+        user.map_or(Who::Anonymous, Who::User)
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct Row {
+        slot: u32,
+        generation: u32,
+        ip: u8,
+        who: Who,
+    }
 
     #[derive(Debug, Clone)]
     enum Action {
-        Reserve(u8, Option<u8>),
+        /// Opens a connection, which may replace another one.
+        Admit(u8, Option<u8>, Option<usize>),
+        Arrive(u8),
+        Identify(usize, Option<u8>),
         Release(usize),
         Bind(usize, u8),
     }
 
     fn action() -> impl Strategy<Value = Action> {
+        let user = || proptest::option::of(0u8..4);
         prop_oneof![
-            3 => (0u8..6, proptest::option::of(0u8..4)).prop_map(|(ip, user)| Action::Reserve(ip, user)),
+            3 => (0u8..7, user(), proptest::option::weighted(0.3, any::<usize>()))
+                .prop_map(|(ip, user, at)| Action::Admit(ip, user, at)),
+            2 => (0u8..7).prop_map(Action::Arrive),
+            2 => (any::<usize>(), user()).prop_map(|(at, user)| Action::Identify(at, user)),
             2 => any::<usize>().prop_map(Action::Release),
             1 => (any::<usize>(), 0u8..4).prop_map(|(at, user)| Action::Bind(at, user)),
         ]
     }
 
     fn ip(number: u8) -> String {
-        // Two prefixes of two addresses each, and two IPv4 addresses.
+        // Two prefixes of two addresses each, two IPv4 addresses, and the unknown address.
         match number {
             0..4 => format!("2001:db8:0:{}::{}", number / 2, number),
-            _ => format!("10.0.0.{number}"),
+            4..6 => format!("10.0.0.{number}"),
+            _ => "unknown".to_owned(),
         }
     }
 
@@ -365,63 +676,161 @@ mod tests {
         per_user: 3,
         anonymous: 5,
         anonymous_per_ip: 2,
-        unknown: u32::MAX,
+        unknown: 2,
         prefix_bits: 64,
         ip_rate: None,
         user_rate: None,
+        observes: false,
     };
 
-    fn agrees(table: &mut Table, actions: Vec<Action>) -> Result<(), TestCaseError> {
-        table.grow(16);
+    /// The limits without an identity, of a list from which the replaced row has been removed.
+    fn refused_at_door(rows: &[Row], number: u8) -> Option<RefusalCode> {
+        let count = |test: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| test(row)).count();
+        if rows.len() >= 9 {
+            Some(RefusalCode::Total)
+        } else if number < 4 && count(&|row| row.ip < 4 && row.ip / 2 == number / 2) >= 4 {
+            Some(RefusalCode::Prefix)
+        } else if number == 6 && count(&|row| row.ip == 6) >= 2 {
+            Some(RefusalCode::Unknown)
+        } else if number != 6 && count(&|row| row.ip == number) >= 3 {
+            Some(RefusalCode::Ip)
+        } else {
+            None
+        }
+    }
+
+    fn refused_by_identity(rows: &[Row], number: u8, user: Option<u8>) -> Option<RefusalCode> {
+        let count = |test: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| test(row)).count();
+        match user {
+            Some(_) if count(&|row| row.who == who(user)) >= 3 => Some(RefusalCode::User),
+            None if count(&|row| row.ip == number && row.who == Who::Anonymous) >= 2 => {
+                Some(RefusalCode::AnonymousIp)
+            }
+            None if count(&|row| row.who == Who::Anonymous) >= 5 => Some(RefusalCode::Anonymous),
+            _ => None,
+        }
+    }
+
+    fn newcomer(number: u8, name: Option<&[u16]>) -> Newcomer<'_> {
+        Newcomer {
+            address: Address::parse(&ip(number)),
+            user: name,
+            now: 0.0,
+            replaces: None,
+            claimable: 0,
+        }
+    }
+
+    /// Applies the actions to a table and to a list of rows. Limits that are only observed refuse
+    /// nothing, and name the refusal of the list.
+    fn agrees(
+        table: &mut Table,
+        actions: Vec<Action>,
+        observes: bool,
+    ) -> Result<(), TestCaseError> {
+        table.grow(256);
         let mut model: Vec<Row> = Vec::new();
         for action in actions {
             match action {
-                Action::Reserve(number, user) => {
-                    let count =
-                        |test: &dyn Fn(&Row) -> bool| model.iter().filter(|row| test(row)).count();
-                    let expected = if model.len() >= 9 {
-                        Some(RefusalCode::Total)
-                    } else if number < 4 && count(&|row| row.2 < 4 && row.2 / 2 == number / 2) >= 4
-                    {
-                        Some(RefusalCode::Prefix)
-                    } else if count(&|row| row.2 == number) >= 3 {
-                        Some(RefusalCode::Ip)
-                    } else if user.is_some() && count(&|row| row.3 == user) >= 3 {
-                        Some(RefusalCode::User)
-                    } else if user.is_none()
-                        && count(&|row| row.2 == number && row.3.is_none()) >= 2
-                    {
-                        Some(RefusalCode::AnonymousIp)
-                    } else if user.is_none() && count(&|row| row.3.is_none()) >= 5 {
-                        Some(RefusalCode::Anonymous)
-                    } else {
-                        None
-                    };
+                Action::Admit(number, user, replaced) => {
+                    let live: Vec<usize> = (0..model.len())
+                        .filter(|&at| table.live(model[at].slot).is_some())
+                        .collect();
+                    let replaced = replaced
+                        .filter(|_| !live.is_empty())
+                        .map(|at| live[at % live.len()]);
+                    let mut rest = model.clone();
+                    if let Some(at) = replaced {
+                        rest.remove(at);
+                    }
+                    let expected = refused_at_door(&rest, number)
+                        .or_else(|| refused_by_identity(&rest, number, user));
                     let name = user.map(|user| [u16::from(user)]);
                     let got = table.reserve(
-                        Address::parse(&ip(number)),
-                        name.as_ref().map(|name| &name[..]),
-                        0.0,
-                        State::Reserved,
+                        &Newcomer {
+                            replaces: replaced.map(|at| model[at].slot),
+                            ..newcomer(number, name.as_ref().map(|name| &name[..]))
+                        },
+                        State::Live,
                     );
-                    prop_assert_eq!(got.as_ref().err().map(|refusal| refusal.code), expected);
-                    if let Ok(slot) = got {
-                        model.push((slot, table.generation(slot), number, user));
+                    check(&got, expected, observes)?;
+                    if let Ok(Admitted { slot, .. }) = got {
+                        if let Some(at) = replaced {
+                            let old = model.remove(at);
+                            prop_assert!(table.release(old.slot, old.generation));
+                        }
+                        let generation = table.generation(slot);
+                        model.push(Row {
+                            slot,
+                            generation,
+                            ip: number,
+                            who: who(user),
+                        });
+                    }
+                }
+                Action::Arrive(number) => {
+                    let expected = refused_at_door(&model, number);
+                    let got = table.arrive(Address::parse(&ip(number)), 0.0);
+                    check(&got, expected, observes)?;
+                    if let Ok(Admitted { slot, .. }) = got {
+                        let generation = table.generation(slot);
+                        model.push(Row {
+                            slot,
+                            generation,
+                            ip: number,
+                            who: Who::Pending,
+                        });
+                    }
+                }
+                Action::Identify(at, user) if !model.is_empty() => {
+                    let at = at % model.len();
+                    let Row {
+                        slot,
+                        generation,
+                        ip: number,
+                        who: before,
+                    } = model[at];
+                    let name = user.map(|user| [u16::from(user)]);
+                    let name = name.as_ref().map(|name| &name[..]);
+                    let got = table.identify(slot, generation, name, 0.0, 0);
+                    if before != Who::Pending {
+                        prop_assert_eq!(got, Ok(None));
+                        continue;
+                    }
+                    let expected = refused_by_identity(&model, number, user);
+                    match got {
+                        Ok(None) => prop_assert!(false, "the handle is not stale"),
+                        Ok(Some(admitted)) => {
+                            check(&Ok(admitted), expected, observes)?;
+                            model[at].who = who(user);
+                        }
+                        Err(refusal) => {
+                            check(&Err(refusal), expected, observes)?;
+                            prop_assert!(!table.release(slot, generation));
+                            model.swap_remove(at);
+                        }
                     }
                 }
                 Action::Release(at) if !model.is_empty() => {
-                    let (slot, generation, ..) = model.swap_remove(at % model.len());
-                    prop_assert!(table.release(slot, generation));
-                    prop_assert!(!table.release(slot, generation));
+                    let row = model.swap_remove(at % model.len());
+                    prop_assert!(table.release(row.slot, row.generation));
+                    prop_assert!(!table.release(row.slot, row.generation));
                 }
                 Action::Bind(at, user) if !model.is_empty() => {
                     let at = at % model.len();
-                    let others = model.iter().filter(|row| row.3 == Some(user)).count();
-                    let allowed = model[at].3 == Some(user) || others < 3;
-                    let got = table.bind_user(model[at].0, model[at].1, &[u16::from(user)]);
+                    let row = model[at];
+                    if row.who == Who::Pending {
+                        continue;
+                    }
+                    let others = model
+                        .iter()
+                        .filter(|row| row.who == Who::User(user))
+                        .count();
+                    let allowed = observes || row.who == Who::User(user) || others < 3;
+                    let got = table.bind_user(row.slot, row.generation, &[u16::from(user)]);
                     prop_assert_eq!(got.is_ok(), allowed);
                     if allowed {
-                        model[at].3 = Some(user);
+                        model[at].who = Who::User(user);
                     }
                 }
                 _ => {}
@@ -431,15 +840,35 @@ mod tests {
                 keys.dedup();
                 keys.len() as u32
             };
+            let users = model.iter().filter_map(|row| match row.who {
+                Who::User(user) => Some(user),
+                _ => None,
+            });
             prop_assert_eq!(
                 table.index().counts(),
                 [
                     model.len() as u32,
-                    distinct(model.iter().map(|row| row.2).collect()),
-                    distinct(model.iter().filter_map(|row| row.3).collect()),
-                    model.iter().filter(|row| row.3.is_none()).count() as u32,
+                    distinct(model.iter().map(|row| row.ip).collect()),
+                    distinct(users.collect()),
+                    model.iter().filter(|row| row.who == Who::Anonymous).count() as u32,
                 ]
             );
+        }
+        Ok(())
+    }
+
+    fn check(
+        got: &Result<Admitted, Refusal>,
+        expected: Option<RefusalCode>,
+        observes: bool,
+    ) -> Result<(), TestCaseError> {
+        match got {
+            Ok(admitted) => {
+                prop_assert!(observes || expected.is_none());
+                prop_assert_eq!(admitted.observed, expected);
+                prop_assert!(!admitted.claims);
+            }
+            Err(refusal) => prop_assert_eq!((Some(refusal.code), observes), (expected, false)),
         }
         Ok(())
     }
@@ -449,10 +878,12 @@ mod tests {
         /// nothing; a dropped table leaves no seat taken.
         #[test]
         fn agrees_with_a_list(actions in proptest::collection::vec(action(), 1..200)) {
-            agrees(&mut own(LIMITS), actions.clone())?;
+            agrees(&mut own(LIMITS), actions.clone(), false)?;
+            let observed = Limits { observes: true, ..LIMITS };
+            agrees(&mut own(observed), actions.clone(), true)?;
             let index = Arc::new(SeatIndex::new(LIMITS));
             let mut table = Table::new(Scope::Named(index.clone()));
-            agrees(&mut table, actions)?;
+            agrees(&mut table, actions, false)?;
             drop(table);
             prop_assert_eq!(index.counts(), [0, 0, 0, 0]);
         }
@@ -479,12 +910,25 @@ mod tests {
                         let pick = random >> 16;
                         if held.len() < 60 && pick % 2 == 0 {
                             let address = Address::parse(&format!("10.0.0.{}", pick % 9));
-                            if let Ok(slot) = table.reserve(
+                            let name = [(pick % 13) as u16];
+                            let newcomer = Newcomer {
                                 address,
-                                Some(&[(pick % 13) as u16]),
-                                0.0,
-                                State::Live,
-                            ) {
+                                ..newcomer(0, Some(&name))
+                            };
+                            // Half of them in two steps, whose seats overlap with those of others.
+                            let got = if pick % 4 == 0 {
+                                table.reserve(&newcomer, State::Live)
+                            } else {
+                                table
+                                    .arrive(address, 0.0)
+                                    .and_then(|Admitted { slot, .. }| {
+                                        let generation = table.generation(slot);
+                                        table
+                                            .identify(slot, generation, Some(&name), 0.0, 0)
+                                            .map(|admitted| admitted.unwrap())
+                                    })
+                            };
+                            if let Ok(Admitted { slot, .. }) = got {
                                 held.push(slot);
                             }
                         } else if let Some(slot) = held.pop() {
@@ -503,13 +947,10 @@ mod tests {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..4 {
-            assert_eq!(
-                table.reserve(Address::UNKNOWN, None, 0.0, State::Reserved),
-                Ok(slot)
-            );
+            assert_eq!(reserved(&mut table, State::Reserved), slot);
         }
         for slot in 0..3 {
-            assert!(table.commit(slot, 0));
+            assert_eq!(table.commit(slot, 0), Outcome::Done);
         }
         let mut stamps = [0, 950, 499, 0, 0, 0, 0, 0];
         let mut due = [0; 8];
@@ -526,32 +967,117 @@ mod tests {
         assert_eq!(&due[..count], &[0]);
     }
 
+    fn reserved(table: &mut Table, state: State) -> u32 {
+        table.reserve(&newcomer(6, None), state).unwrap().slot
+    }
+
     #[test]
     fn a_lease_expires_unless_it_was_committed() {
         let mut table = own(Limits::default());
         table.grow(8);
         for slot in 0..3 {
-            assert_eq!(
-                table.reserve(Address::UNKNOWN, None, 0.0, State::Reserved),
-                Ok(slot)
-            );
+            assert_eq!(reserved(&mut table, State::Reserved), slot);
             table.lease(slot, slot * 10);
         }
-        assert!(table.commit(0, 0));
-        table.expire(30, 20);
+        assert_eq!(table.commit(0, 0), Outcome::Done);
+        assert!(!table.expire(30, 20, 20));
         assert_eq!((table.taken(), table.generation(0)), (3, 0));
-        table.expire(31, 20);
+        table.expire(31, 20, 20);
         assert_eq!(
             (table.taken(), table.generation(1), table.generation(2)),
             (2, 1, 0)
         );
-        assert!(!table.commit(1, 0));
+        assert_eq!(table.commit(1, 0), Outcome::Stale);
         // Another connection uses the slot by now: the expired lease must not touch it.
-        assert_eq!(
-            table.reserve(Address::UNKNOWN, None, 0.0, State::Live),
-            Ok(1)
-        );
-        table.expire(1_000, 20);
+        assert_eq!(reserved(&mut table, State::Live), 1);
+        table.expire(1_000, 20, 20);
         assert_eq!(table.taken(), 2);
+    }
+
+    #[test]
+    fn a_client_that_is_not_identified_has_its_own_time() {
+        let mut table = own(Limits::default());
+        table.grow(8);
+        let slot = table.arrive(Address::UNKNOWN, 0.0).unwrap().slot;
+        table.lease(slot, 0);
+        table.expire(500, 20, 1_000);
+        assert_eq!(table.taken(), 1);
+        // The lease of an identified client begins anew.
+        assert!(table.identify(slot, 0, None, 0.0, 0).unwrap().is_some());
+        table.lease(slot, 500);
+        table.expire(520, 20, 1_000);
+        assert_eq!(table.taken(), 1);
+        table.expire(521, 20, 1_000);
+        assert_eq!((table.taken(), table.queued()), (0, 0));
+    }
+
+    #[test]
+    fn the_queue_of_leases_stays_as_short_as_the_leases_under_way() {
+        let mut table = own(Limits::default());
+        table.grow(4_096);
+        // Far more a second than one call of `expire` handles.
+        for second in 0..60u32 {
+            for _ in 0..10_000 {
+                let slot = reserved(&mut table, State::Reserved);
+                table.lease(slot, second * 1_000);
+                assert!(table.release(slot, table.generation(slot)));
+                assert!(table.queued() <= 2 * ENDED_MIN + 2);
+            }
+        }
+        // Leases that nobody ends expire on time, whatever their number is.
+        for _ in 0..4_000 {
+            let slot = reserved(&mut table, State::Reserved);
+            table.lease(slot, 60_000);
+        }
+        while table.expire(70_001, 10_000, 10_000) {}
+        assert_eq!((table.taken(), table.queued()), (0, 0));
+    }
+
+    #[test]
+    fn a_user_claims_no_more_connections_than_there_are() {
+        let limits = Limits {
+            per_user: 2,
+            ..Limits::default()
+        };
+        let mut table = own(limits);
+        table.grow(16);
+        let name = [7u16];
+        let claim = |table: &mut Table, state| {
+            table.reserve(
+                &Newcomer {
+                    claimable: 2,
+                    ..newcomer(4, Some(&name))
+                },
+                state,
+            )
+        };
+        for _ in 0..2 {
+            table
+                .reserve(&newcomer(4, Some(&name)), State::Live)
+                .unwrap();
+        }
+        let first = claim(&mut table, State::Reserved).unwrap();
+        let second = claim(&mut table, State::Reserved).unwrap();
+        assert!(first.claims && second.claims);
+        assert_eq!(
+            claim(&mut table, State::Reserved).unwrap_err().code,
+            RefusalCode::User
+        );
+        // A lease that is given back gives its claim back.
+        assert!(table.release(first.slot, table.generation(first.slot)));
+        let third = claim(&mut table, State::Reserved).unwrap();
+        assert_eq!(
+            table.commit(third.slot, table.generation(third.slot)),
+            Outcome::Over
+        );
+        // The older connections have gone: the last claim closes nobody.
+        for slot in [0, 1] {
+            assert!(table.release(slot, 0));
+        }
+        assert_eq!(
+            table.commit(second.slot, table.generation(second.slot)),
+            Outcome::Done
+        );
+        assert_eq!(table.index().counts()[0], 2);
     }
 }

@@ -4,8 +4,8 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
-import type { PendingUpgrade } from '../guard/upgrade.js';
-import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
+import type { Admission } from '../guard/admission.js';
+import { asksForWebSocket, responseOf, unwatch, waitingOn, withinLimits } from '../http/fetch.js';
 import { FetchMeter, markRefused } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -62,10 +62,10 @@ class BunAdapter {
   readonly guard: Guard<Request>;
   readonly #meter: FetchMeter | undefined;
   readonly #pacer = new RefusalPacer();
-  readonly #pending = new WeakMap<Request, PendingUpgrade>();
+  readonly #pending = new WeakMap<Request, Admission>();
   readonly #wrapped = new WeakSet<RawServer>();
   /** The upgrade under way: Bun opens the socket within `server.upgrade()`. */
-  #upgrading: PendingUpgrade | undefined;
+  #upgrading: Admission | undefined;
 
   constructor(options: BunGuardOptions) {
     this.guard = new Guard<Request>('portcullis/bun', options, bunSockets);
@@ -112,23 +112,23 @@ class BunAdapter {
     if (!guard.isAsync)
       return this.#admitted(guard.admit(peer, header, request.url), request, handle);
     return guard
-      .identify(request, peer, header, request.url)
+      .identify(request, peer, header, request.url, waitingOn(request))
       .then((pending) => this.#admitted(pending, request, handle));
   }
 
   /** Runs the handler of an admitted handshake; the seat is free again unless a socket opens. */
-  #admitted(pending: PendingUpgrade, request: Request, handle: () => unknown): unknown {
+  #admitted(pending: Admission, request: Request, handle: () => unknown): unknown {
     if (pending.answer !== undefined) return markRefused(responseOf(pending.answer));
     this.#pending.set(request, pending);
     let result: unknown;
     try {
       result = handle();
     } catch (error) {
-      pending.abandon();
+      pending.end('reset');
       throw error;
     }
-    if (result instanceof Promise) return result.finally(() => pending.abandon());
-    pending.abandon();
+    if (result instanceof Promise) return result.finally(() => pending.end('reset'));
+    pending.end('reset');
     return result;
   }
 
@@ -148,13 +148,13 @@ class BunAdapter {
       } finally {
         this.#upgrading = undefined;
         // No handler is around a late admission to give its seat back, and Bun throws for bad options.
-        if (!isUpgraded && !this.#pending.has(request)) pending?.abandon();
+        if (!isUpgraded && !this.#pending.has(request)) pending?.end('reset');
       }
     };
   }
 
   /** Judges a handshake that the application upgrades past its guarded handler. */
-  #lateUpgrade(request: Request, server: RawServer): PendingUpgrade | undefined {
+  #lateUpgrade(request: Request, server: RawServer): Admission | undefined {
     if (!asksForWebSocket(request)) return undefined;
     const peer = server.requestIP(request)?.address ?? '';
     return this.guard.admitLate(peer, headerOf(request), request.url);
@@ -205,7 +205,7 @@ class BunAdapter {
   close(socket: Socket, code: number, reason: string): boolean {
     const connection = socket[CONNECTION];
     if (connection === undefined) return false;
-    this.guard.manager.release(connection);
+    connection.ended();
     if (isTooLarge(code, reason)) socket[OPEN_SOCKET]?.wasTooLarge();
     socket[OPEN_SOCKET]?.remove(code);
     return true;

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
-import type { PendingUpgrade } from '../guard/upgrade.js';
+import type { Admission } from '../guard/admission.js';
 import { countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
 import { sizeOf } from './socket.js';
 
@@ -26,14 +26,14 @@ type Handlers = Pick<RouteData, 'open' | 'ping' | 'pong' | 'close'>;
 
 /** The state of a route's socket that rare events need. */
 class RouteSocket {
-  pending: PendingUpgrade | undefined;
+  pending: Admission | undefined;
   openSocket: OpenSocket | undefined;
   readonly open: Handlers['open'];
   readonly ping: Handlers['ping'];
   readonly pong: Handlers['pong'];
   readonly close: Handlers['close'];
 
-  constructor(pending: PendingUpgrade, { open, ping, pong, close }: Handlers) {
+  constructor(pending: Admission, { open, ping, pong, close }: Handlers) {
     this.pending = pending;
     this.open = open;
     this.ping = ping;
@@ -53,9 +53,7 @@ const ignore = (): undefined => undefined;
  * One function beyond forty lines: the five events share its three keys.
  * @internal
  */
-export function guardRoutes(
-  guard: Guard<Request>,
-): (pending: PendingUpgrade, data: RouteData) => void {
+export function guardRoutes(guard: Guard<Request>): (pending: Admission, data: RouteData) => void {
   // Keys of this guard alone: one socket may have two guards.
   const SOCKET = Symbol('portcullis.routeSocket');
   const OWN = Symbol('portcullis.connection');
@@ -110,7 +108,7 @@ export function guardRoutes(
     close(socket, code, reason) {
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
-      if (data[OWN] !== undefined) guard.manager.release(data[OWN]);
+      data[OWN]?.ended();
       if (isTooLarge(code, reason)) routeSocket.openSocket?.wasTooLarge();
       routeSocket.openSocket?.remove(code);
       return routeSocket.close?.(socket, code, reason);

@@ -5,8 +5,8 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
-import type { PendingUpgrade } from '../guard/upgrade.js';
-import { asksForWebSocket, responseOf, unwatch, withinLimits } from '../http/fetch.js';
+import type { Admission } from '../guard/admission.js';
+import { asksForWebSocket, responseOf, unwatch, waitingOn, withinLimits } from '../http/fetch.js';
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -60,7 +60,7 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   readonly #around: Around | undefined;
   readonly #meter: FetchMeter | undefined;
-  readonly #guardRoute: (pending: PendingUpgrade, data: RouteData) => void;
+  readonly #guardRoute: (pending: Admission, data: RouteData) => void;
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
@@ -90,8 +90,8 @@ class ElysiaAdapter {
     return this.#guard.monitor !== undefined || this.#meter !== undefined;
   }
 
-  #pendingOf(request: Request): { [key: symbol]: PendingUpgrade | undefined } {
-    return request as unknown as { [key: symbol]: PendingUpgrade | undefined };
+  #pendingOf(request: Request): { [key: symbol]: Admission | undefined } {
+    return request as unknown as { [key: symbol]: Admission | undefined };
   }
 
   /** A server that listens: its `upgrade()` is the guard's from now on. */
@@ -126,7 +126,7 @@ class ElysiaAdapter {
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
-    const abandon = (): void => void this.#pendingOf(request)[this.#key]?.abandon();
+    const abandon = (): void => void this.#pendingOf(request)[this.#key]?.end('reset');
     let result: unknown;
     try {
       result = handle(request);
@@ -155,12 +155,12 @@ class ElysiaAdapter {
     const header = headerOf(request);
     if (!guard.isAsync) return this.#answer(guard.admit(peer, header, request.url), request);
     return guard
-      .identify(request, peer, header, request.url)
+      .identify(request, peer, header, request.url, waitingOn(request))
       .then((pending) => this.#answer(pending, request));
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
-  #answer(pending: PendingUpgrade, request: Request): undefined {
+  #answer(pending: Admission, request: Request): undefined {
     if (pending.answer === undefined) {
       this.#pendingOf(request)[this.#key] = pending;
       return undefined;
@@ -195,7 +195,7 @@ class ElysiaAdapter {
         isUpgraded = upgrade(request, { ...given, data });
       } finally {
         // Bun throws for bad options.
-        if (!isUpgraded) pending.abandon();
+        if (!isUpgraded) pending.end('reset');
       }
       if (isUpgraded) {
         // A WebSocket is no request, whatever response Elysia gives to its own.

@@ -7,9 +7,9 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
-import type { PendingUpgrade } from '../guard/upgrade.js';
+import type { Admission } from '../guard/admission.js';
 import { type Answer, answerWith } from '../http/answer.js';
-import { isHandshake } from '../http/handshake.js';
+import { isHandshake, type WaitingClient } from '../http/handshake.js';
 import { guardHandler, httpDrainable, upgradeHandlers } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
@@ -77,6 +77,16 @@ function headerOf(request: IncomingMessage): (name: string) => string {
   };
 }
 
+/** Returns the client behind a socket that waits for its identity. */
+function waitingOn(socket: Duplex): WaitingClient {
+  return {
+    onGone(listener) {
+      socket.once('close', listener);
+      return () => void socket.off('close', listener);
+    },
+  };
+}
+
 /** Answers a handshake with a refusal, and ends its socket. */
 function refuse(socket: Duplex, { status, headers, body }: Answer): void {
   const lines = Object.entries({ ...headers, connection: 'close' }).map(
@@ -100,7 +110,7 @@ class WsAdapter {
     this.guard = guard;
     this.#traffic = new TrafficCounter(guard);
     this.#onClose = function (code) {
-      if (this[CONNECTION] !== undefined) guard.manager.release(this[CONNECTION]);
+      this[CONNECTION]?.ended();
       this[OPEN_SOCKET]?.remove(code);
     };
     const isUncounted = ({ method, url }: IncomingMessage): boolean =>
@@ -170,13 +180,13 @@ class WsAdapter {
     const peer = request.socket.remoteAddress ?? '';
     const header = headerOf(request);
     const url = request.url ?? '';
-    const upgrade = (pending: PendingUpgrade): void =>
+    const upgrade = (pending: Admission): void =>
       this.#upgrade(pending, webSocketServer, request, socket, head);
     if (!guard.isAsync) return upgrade(guard.admit(peer, header, url));
     // A client that ends its side while it waits has gone; `ws` would notice only later.
     const onEnd = (): void => void socket.destroy();
     socket.once('end', onEnd);
-    void guard.identify(request, peer, header, url, socket).then((pending) => {
+    void guard.identify(request, peer, header, url, waitingOn(socket)).then((pending) => {
       socket.off('end', onEnd);
       upgrade(pending);
     });
@@ -184,7 +194,7 @@ class WsAdapter {
 
   /** Completes the handshake of an admitted client, or refuses it. */
   #upgrade(
-    pending: PendingUpgrade,
+    pending: Admission,
     webSocketServer: WebSocketServer,
     request: IncomingMessage,
     socket: Duplex,
@@ -192,7 +202,7 @@ class WsAdapter {
   ): void {
     if (pending.answer !== undefined) return refuse(socket, pending.answer);
     // A handshake that fails closes its socket, and its seat is free again.
-    const abandon = (): void => void pending.abandon();
+    const abandon = (): void => void pending.end('reset');
     socket.once('close', abandon);
     if (socket.destroyed) return abandon();
     limitMessages(webSocketServer, this.guard.openSockets.maxMessageSize);
@@ -205,17 +215,20 @@ class WsAdapter {
       webSocketServer.handleUpgrade(request, socket, head, onOpen);
     } catch (error) {
       // Thrown by the application's own `ws` options or listeners: rethrow, as `ws` alone would.
-      if (pending.abandon()) socket.destroy();
+      if (pending.end('reset')) socket.destroy();
       throw error;
     }
   }
 
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
-  #open(ws: GuardedWs, pending: PendingUpgrade): boolean {
+  #open(ws: GuardedWs, pending: Admission): boolean {
     // An unhandled `error` event, such as a bad frame, would end the process.
     ws.on('error', onSocketError);
     const connection = pending.open(randomUUID(), ws);
-    if (connection === undefined) return false;
+    if (connection === undefined) {
+      ws.once('close', () => pending.socketGone());
+      return false;
+    }
     ws[CONNECTION] = connection;
     ws.on('close', this.#onClose);
     return true;

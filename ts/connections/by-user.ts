@@ -16,6 +16,11 @@ export class ByUser<C> {
       this.#connections.delete(userId);
   }
 
+  /** Returns the number of connections of a user. */
+  countOf(userId: string): number {
+    return this.#connections.get(userId)?.size ?? 0;
+  }
+
   /** Returns the connection that was added first of those that are left. */
   oldest(userId: string): C | undefined {
     return this.#connections.get(userId)?.values().next().value;

@@ -18,6 +18,8 @@ export interface ManagedSocket {
   close(code?: number, reason?: string): unknown;
   /** Ends the socket at once. Called when the peer does not answer a close. */
   terminate?(): unknown;
+  /** Stops reading. Called when the client is closed for a flood; without it, `terminate()` is. */
+  pause?(): unknown;
   /** 3 once the socket has ended. */
   readonly readyState?: number;
 }
@@ -168,6 +170,15 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   close(code = 1000, reason = ''): void {
     checkCloseCode(code);
     this.#home.owner.closeConnection(this, code, cutReason(reason));
+  }
+
+  /**
+   * Notes that the host reports the end of the socket: the connection's own manager gives the seat back,
+   * whatever guard the server has by now.
+   * @internal
+   */
+  ended(): void {
+    this.#home.owner.releaseConnection(this);
   }
 
   /** Address of the client, as it was given. */

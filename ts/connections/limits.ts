@@ -1,5 +1,5 @@
 /** Limits of a connection manager, and their checks. */
-import { wrongType } from '../base/errors.js';
+import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import {
   checkedConnectRate,
@@ -8,8 +8,18 @@ import {
   type MessageRate,
 } from './rates.js';
 
+/** Whether limits are enforced, or only observed. */
+export type LimitMode = 'enforce' | 'observe';
+
 /** Limits of a connection manager. `0` admits none; `Infinity` or absent is no limit. */
 export interface ConnectionLimits {
+  /**
+   * `enforce` refuses the clients over a limit. `observe` admits them, counts them in
+   * `snapshot().observed` and calls `onObserve`: limits are tried on real traffic before they refuse
+   * anybody. Message and byte rates are then reported, too (`onRateExceeded`). Draining, shedding and
+   * the bounds of closing sockets hold in both. Default `enforce`.
+   */
+  readonly mode?: LimitMode | undefined;
   /** Connections in all, over every worker that shares the name. */
   readonly maxTotalConnections?: number | undefined;
   /** Connections per address. */
@@ -26,6 +36,13 @@ export interface ConnectionLimits {
   readonly maxUnknownIpConnections?: number | undefined;
   /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
   readonly ipv6PrefixBits?: number | undefined;
+  /**
+   * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
+   * terminated in the place of a close. Default: `maxConnectionsPerIp`.
+   */
+  readonly maxClosingPerIp?: number | undefined;
+  /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
+  readonly maxClosingConnections?: number | undefined;
   /** Rate of connects per address. */
   readonly connectRatePerIp?: ConnectRate | undefined;
   /** Rate of connects per user. */
@@ -49,6 +66,7 @@ export const NEVER = 0xffff_ffff;
 export const CLEANUP_INTERVAL_MS = 5000;
 
 const LIMIT_NAMES = [
+  'mode',
   'maxTotalConnections',
   'maxConnectionsPerIp',
   'maxConnectionsPerUser',
@@ -57,6 +75,8 @@ const LIMIT_NAMES = [
   'maxAnonymousConnectionsPerIp',
   'maxUnknownIpConnections',
   'ipv6PrefixBits',
+  'maxClosingPerIp',
+  'maxClosingConnections',
   'connectRatePerIp',
   'connectRatePerUser',
   'messageRate',
@@ -108,6 +128,11 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, CLEANUP_INTERVAL_MS);
   checkedMessageRate('messageRate', limits.messageRate);
   checkedMessageRate('byteRate', limits.byteRate);
+  count('maxClosingPerIp');
+  count('maxClosingConnections');
+  const { mode = 'enforce' } = limits;
+  if (mode !== 'enforce' && mode !== 'observe')
+    throw outOfRange('mode', mode, "'enforce' or 'observe'");
   return [
     count('maxTotalConnections'),
     count('maxConnectionsPerIp'),
@@ -121,5 +146,6 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
     wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
     ...checkedConnectRate('connectRatePerIp', limits.connectRatePerIp),
     ...checkedConnectRate('connectRatePerUser', limits.connectRatePerUser),
+    mode === 'observe' ? 1 : 0,
   ];
 }

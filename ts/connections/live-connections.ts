@@ -34,6 +34,11 @@ export class LiveConnections<S extends ManagedSocket> {
     return this.#byUser?.oldest(userId);
   }
 
+  /** Returns the connections of `userId`, if their order is kept; otherwise 0. */
+  countOf(userId: string): number {
+    return this.#byUser?.countOf(userId) ?? 0;
+  }
+
   /**
    * Adds the connection of a slot that was taken.
    * @param hash of an id that no live connection has

@@ -12,13 +12,7 @@ import { Hooks } from '../base/hooks.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
-import {
-  type AdmissionResult,
-  checkedLease,
-  HeldLease,
-  type Lease,
-  mayFreeSeat,
-} from './admission.js';
+import { type AdmissionResult, checkedLease, HeldLease, type Lease } from './lease.js';
 import { checkConnection, checkedOptionalUser } from './arguments.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
 import { hashOf } from './id-index.js';
@@ -35,9 +29,10 @@ import type { MetadataInput } from './metadata.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
 import type { ConnectionOwner } from './owner.js';
 import { checkedMessageRate, type RateAction } from './rates.js';
-import { type Refusal, Refusals } from './refusal.js';
-import { refusalCodeOf, Seats, SLOTS_MAX, USER_LIMIT } from './seats.js';
-import { SocketCloser } from './socket-closer.js';
+import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
+import { RetryEstimate, seatsOf } from './retry.js';
+import { refusalCodeOf, Seats, SLOTS_MAX, STALE } from './seats.js';
+import { type Closable, SocketCloser } from './socket-closer.js';
 import type { ConnectionStats } from './stats.js';
 import { Sweep } from './sweep.js';
 
@@ -75,6 +70,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #closer: SocketCloser;
   readonly #sweep: Sweep<ManagedConnection<S>>;
   #limits: Readonly<ConnectionLimits>;
+  readonly #retry = new RetryEstimate();
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
@@ -119,7 +115,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#options = given;
     this.#monitor = given.monitor;
     this.#timers = given.timers;
-    this.#refusals = new Refusals(this.#hooks, given.onRefuse);
+    this.#refusals = new Refusals(this.#hooks, given.onRefuse, given.onObserve);
     this.#closer = new SocketCloser(given.timers, given.closeTimeoutMs);
     const { driver } = given.timers;
     const loop = new LoopClock(driver);
@@ -130,6 +126,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       nowMs: () => driver.now(),
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
       closeConnection: (connection, code, reason) => void this.#close(connection, code, reason),
+      releaseConnection: (connection) => void this.release(connection),
       rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
     };
     this.#seats = new Seats(given.name, numbers, this.#owner, driver, loop);
@@ -156,10 +153,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const bytes = checkedMessageRate('byteRate', limits.byteRate);
     // Arrival times of the old rates mean nothing to the new ones.
     for (const segment of this.#seats.segments) segment.forgetArrivals();
+    const isObserving = this.#isObserving;
     this.#owner.messageRate =
       messages === undefined && bytes === undefined
         ? undefined
-        : new MessageRateLimiter(messages, bytes);
+        : new MessageRateLimiter(messages, bytes, isObserving);
+    this.#closer.setLimits(
+      limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
+      limits.maxClosingConnections ?? limits.maxTotalConnections ?? Infinity,
+    );
     this.#sweep.setLimits(
       limits.connectionTimeoutMs ?? Infinity,
       limits.cleanupIntervalMs ?? CLEANUP_INTERVAL_MS,
@@ -184,28 +186,146 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return handle < 0 ? this.#refuse(handle, ip, user) : new HeldLease(this, handle, ip, user);
   }
 
-  /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */
-  #take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+  /**
+   * Takes the seat of an address for a client that is not identified yet: the limits that need no
+   * identity are checked, and the connect rate of the address is spent. `identify` checks the others.
+   * @param ip as in `reserve`
+   * @returns a lease that `identify` takes, or a refusal
+   * @internal
+   */
+  arrive(ip: string): Lease | Refusal {
+    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip));
+    if (answer < 0) return this.#refuse(answer, ip, undefined);
+    if (this.#isObserving) this.#observe(ip, undefined);
+    return new HeldLease(this, answer, ip, undefined);
+  }
+
+  /**
+   * Identifies the client of a lease that `arrive` gave.
+   * @param userId the user, or `undefined` for an anonymous client
+   * @returns a lease that `commit` takes, or a refusal, which gives the seat back
+   * @throws ERR_INVALID_ARG_TYPE; the lease is then as it was
+   * @internal
+   */
+  identify(lease: Lease, userId: string | undefined): Lease | Refusal {
+    const user = checkedOptionalUser(userId);
+    const { handle, ip } = checkedLease(lease, this);
+    const answer = this.#isClosed
+      ? CLOSED
+      : this.#seats.identify(handle, user, this.#claimable(user));
+    if (answer === STALE) return this.#told('stale_lease', ip, user);
+    if (answer < 0) return this.#refuse(answer, ip, user);
+    if (this.#isObserving) this.#observe(ip, user);
+    return new HeldLease(this, handle, ip, user);
+  }
+
+  /**
+   * Sets the time that a client has to be identified: a lease of `arrive` lasts no shorter.
+   * @internal
+   */
+  allowPending(ms: number): void {
+    this.#sweep.pendingTimeoutMs = Math.max(this.#sweep.pendingTimeoutMs, ms);
+  }
+
+  /** Notes that the host of some sockets does not wait for the answer to a close. @internal */
+  terminateFloods(): void {
+    this.#closer.terminatesFloods = true;
+  }
+
+  /** Returns the negative answer for every newcomer, or `undefined` while there is none. */
+  #mayAdmit(): number | undefined {
     if (this.#isClosed) return CLOSED;
-    if (this.#monitor !== undefined && (this.#shedMs = this.#monitor.shedMs()) > 0) return OVERLOAD;
-    const answer = this.#seats.take(isLease, ip, v4, user);
-    if (answer !== USER_LIMIT || user === undefined || !this.#closeOldest(user)) return answer;
-    // Tries only once more: the closed socket may have called back and admitted another connection.
-    return this.#seats.take(isLease, ip, v4, user);
+    if (this.#monitor === undefined) return undefined;
+    return (this.#shedMs = this.#monitor.shedMs()) > 0 ? OVERLOAD : undefined;
+  }
+
+  /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */
+  #take(
+    isLease: boolean,
+    ip: string,
+    v4: number,
+    user: string | undefined,
+    replaces?: ManagedConnection<S>,
+  ): number {
+    const answer =
+      this.#mayAdmit() ?? this.#seats.take(isLease, ip, v4, user, this.#claimable(user), replaces);
+    if (this.#isObserving && answer >= 0) this.#observe(ip, user);
+    return answer;
+  }
+
+  /** Returns how many connections of a user newcomers may close. */
+  #claimable(user: string | undefined): number {
+    return user === undefined || !this.#options.closesOldest ? 0 : this.#live.countOf(user);
+  }
+
+  get #isObserving(): boolean {
+    return this.#limits.mode === 'observe';
+  }
+
+  /** Reports the limit that would have refused the latest admission. */
+  #observe(ip: string, user: string | undefined): void {
+    const code = this.#seats.observed();
+    if (code !== undefined) this.#refusals.observe(code, ip, user, this.#retryAfterMs(code));
   }
 
   /** Closes the user's oldest connection; `false` if none may be closed. */
-  #closeOldest(user: string): boolean {
-    const oldest = this.#live.oldestOf(user);
+  #closeOldest(user: string | undefined): boolean {
+    const oldest = user === undefined ? undefined : this.#live.oldestOf(user);
     return oldest !== undefined && this.#close(oldest, REPLACED_CODE, REPLACED_REASON);
   }
 
   /** Makes the refusal for a negative answer of `#take`. */
   #refuse(answer: number, ip: string, user: string | undefined): Refusal {
     if (answer === OVERLOAD) return this.#refusals.refuse('overload', ip, user, this.#shedMs);
-    const code = refusalCodeOf(answer);
-    const isRate = code === 'ip_rate' || code === 'user_rate';
-    return this.#refusals.refuse(code, ip, user, isRate ? this.#seats.retryAfterMs : undefined);
+    return this.#told(refusalCodeOf(answer), ip, user);
+  }
+
+  /** Makes, counts and reports a refusal. */
+  #told(code: RefusalCode, ip: string, user: string | undefined): Refusal {
+    return this.#refusals.refuse(code, ip, user, this.#retryAfterMs(code));
+  }
+
+  /** Returns the time until a client refused with `code` may be admitted, ms: an estimate unless a rate knows it. */
+  #retryAfterMs(code: RefusalCode): number {
+    if (code === 'ip_rate' || code === 'user_rate') return this.#seats.retryAfterMs;
+    const limit = seatsOf(code, this.#limits);
+    return limit === undefined || this.#isClosed
+      ? this.#retry.withoutSeats()
+      : this.#retry.forSeats(limit, {
+          nowMs: this.#timers.driver.now(),
+          admitted: this.#admitted,
+          total: this.#seats.total,
+        });
+  }
+
+  /**
+   * Refuses a handshake that may not wait for its identity, as a limit of its guard.
+   * @internal
+   */
+  refusePending(code: 'pending_limit' | 'pending_ip_limit', ip: string): Refusal {
+    return this.#told(code, ip, undefined);
+  }
+
+  /**
+   * Closes a socket that was refused after it opened. It is counted while it is closing, as those
+   * are that held a seat.
+   * @returns a token for `isClosing` and `goneRefused`
+   * @internal
+   */
+  closeRefused(socket: S, ip: string, code: number, reason: string): object {
+    const closable = { socket, ip };
+    this.#closer.close(closable, code, reason);
+    return closable;
+  }
+
+  /** Notes that the socket of `closeRefused` has ended. @internal */
+  goneRefused(closable: object): void {
+    this.#closer.released(closable as Closable);
+  }
+
+  /** True for a connection, or for an answer of `closeRefused`, whose socket is closing. @internal */
+  isClosing(closable: object): boolean {
+    return this.#closer.isClosing(closable as Closable);
   }
 
   /**
@@ -220,16 +340,20 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   commit(lease: Lease, id: string, socket: S, metadata?: MetadataInput): AdmissionResult<S> {
     checkConnection(id, socket, metadata);
     const { handle, ip, userId } = checkedLease(lease, this);
-    if (!this.#seats.commit(handle)) return this.#refusals.refuse('stale_lease', ip, userId);
-    return this.#openOrUndo(handle % SLOTS_MAX, id, socket, ip, parseIpv4(ip), userId, metadata);
+    const seat = this.#seats.commit(handle);
+    if (seat === 'stale') return this.#told('stale_lease', ip, userId);
+    const slot = handle % SLOTS_MAX;
+    return this.#openOrUndo(slot, seat === 'over', id, socket, ip, parseIpv4(ip), userId, metadata);
   }
 
   /**
    * Opens a taken slot, or gives it back if the id is in use. Making room for the id may close a
    * socket, which may call back and take the id, or close the manager.
+   * @param isOver true if the user is over the limit until the oldest connection is closed
    */
   #openOrUndo(
     slot: number,
+    isOver: boolean,
     id: string,
     socket: S,
     ip: string,
@@ -239,13 +363,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   ): AdmissionResult<S> {
     const closes = this.#closes;
     const hash = hashOf(id);
-    const isFree =
-      !this.#isClosed &&
-      this.#makeRoom(id, hash) &&
-      (closes === this.#closes || (!this.#isClosed && this.#live.find(id, hash) === undefined));
-    if (isFree) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
+    let code: RefusalCode | undefined;
+    if (this.#isClosed) code = 'closed';
+    else if (!this.#makeRoom(id, hash)) code = 'duplicate_id';
+    // Asked again: the connection of that id may have been the one too many. If the user has none here
+    // any more, another manager's connection has taken the place.
+    else if (isOver && this.#seats.isOver(slot) && !this.#closeOldest(userId)) code = 'user_limit';
+    else if (closes !== this.#closes) {
+      if (this.#isClosed) code = 'closed';
+      else if (this.#live.find(id, hash) !== undefined) code = 'duplicate_id';
+    }
+    if (code === undefined) return this.#open(slot, id, hash, socket, ip, v4, userId, metadata);
     this.#seats.undo(slot);
-    return this.#refusals.refuse(this.#isClosed ? 'closed' : 'duplicate_id', ip, userId);
+    return this.#told(code, ip, userId);
   }
 
   /** True if the id is free, or was made free by a takeover. */
@@ -304,24 +434,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const hash = hashOf(id);
     const present = this.#live.find(id, hash);
     if (present !== undefined && !this.#options.takesOver)
-      return this.#refusals.refuse('duplicate_id', ip, user);
+      return this.#told('duplicate_id', ip, user);
     const v4 = parseIpv4(ip);
-    let slot = this.#take(false, ip, v4, user);
-    // The seat of the old connection may be the missing one. Closes it only if that may help: a
-    // refused newcomer takes nothing over.
-    if (
-      slot < 0 &&
-      present !== undefined &&
-      slot !== OVERLOAD &&
-      mayFreeSeat(refusalCodeOf(slot), present, ip, user)
-    ) {
-      this.#close(present, REPLACED_CODE, REPLACED_REASON);
-      slot = this.#take(false, ip, v4, user);
-    }
-    if (slot < 0) return this.#refuse(slot, ip, user);
-    if (present === undefined && closes === this.#closes)
-      return this.#open(slot, id, hash, socket, ip, v4, user, metadata);
-    return this.#openOrUndo(slot, id, socket, ip, v4, user, metadata);
+    // The seat of the old connection counts as free: a refused newcomer takes nothing over.
+    const taken = this.#take(false, ip, v4, user, present);
+    if (taken < 0) return this.#refuse(taken, ip, user);
+    if (taken < SLOTS_MAX && present === undefined && closes === this.#closes)
+      return this.#open(taken, id, hash, socket, ip, v4, user, metadata);
+    const slot = taken % SLOTS_MAX;
+    return this.#openOrUndo(slot, taken >= SLOTS_MAX, id, socket, ip, v4, user, metadata);
   }
 
   /**
@@ -363,9 +484,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
-    if (slot < 0 || this.#isClosed) return this.#refusals.refuse('closed', connection.ip, userId);
+    if (slot < 0 || this.#isClosed) return this.#told('closed', connection.ip, userId);
     const answer = this.#seats.bindUser(slot, userId);
     if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
+    if (this.#isObserving) this.#observe(connection.ip, userId);
     this.#live.bind(connection, userId);
     this.#tellUser(userId);
     return { success: true };
@@ -387,15 +509,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
         connection,
         1008,
         rate === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
+        true,
       );
   }
 
-  /** Gives the seat back, then closes the socket; `false` if the connection was released before. */
-  #close(connection: ManagedConnection<S>, code: number, reason: string): boolean {
+  /**
+   * Gives the seat back, then closes the socket; `false` if the connection was released before.
+   * @param isFlood true if nothing that the client still sends is to be read
+   */
+  #close(connection: ManagedConnection<S>, code: number, reason: string, isFlood = false): boolean {
     if (!connection.isAlive) return false;
     this.#closes++;
     this.#live.remove(connection);
-    this.#closer.close(connection, code, reason);
+    this.#closer.close(connection, code, reason, isFlood);
     return true;
   }
 
@@ -459,6 +585,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       anonymousConnections: anonymous,
       admitted: this.#admitted,
       refused: this.#refusals.snapshot(),
+      observed: this.#refusals.observed(),
+      closing: this.#closer.closing,
+      terminated: this.#closer.terminated,
       evicted: this.#evicted,
       messagesOverRate: this.#overRate,
       limits: this.#limits,

@@ -15,10 +15,13 @@ const ROUNDING_MS = 1e-6;
 export class MessageRateLimiter {
   readonly #messages: Rate | undefined;
   readonly #bytes: Rate | undefined;
+  readonly #isObserving: boolean;
 
-  constructor(messages: Rate | undefined, bytes: Rate | undefined) {
+  /** @param isObserving true to report the messages over a rate, whatever its action is */
+  constructor(messages: Rate | undefined, bytes: Rate | undefined, isObserving: boolean) {
     this.#messages = messages;
     this.#bytes = bytes;
+    this.#isObserving = isObserving;
   }
 
   /**
@@ -43,6 +46,7 @@ export class MessageRateLimiter {
 
   /** Returns the action for messages over `rate`. */
   actionOf(rate: ExceededRate): RateAction {
+    if (this.#isObserving) return 'report';
     return (rate === 'message_rate' ? this.#messages : this.#bytes)?.action ?? 'close';
   }
 }

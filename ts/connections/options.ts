@@ -28,8 +28,9 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   /** Time from a close frame to `terminate()`: 1 to 2^30 ms. Default 5000. */
   readonly closeTimeoutMs?: number | undefined;
   /**
-   * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` closes the
-   * user's oldest connection of this manager with 4001 and admits the newcomer. Default `reject`.
+   * Action at `maxConnectionsPerUser`: `reject` refuses the newcomer, `closeOldest` admits the
+   * newcomer and closes the user's oldest connection of this manager with 4001 once the newcomer
+   * opens. At most as many leases may wait for that as the user has connections. Default `reject`.
    */
   readonly onFull?: 'reject' | 'closeOldest' | undefined;
   /**
@@ -46,6 +47,9 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
   readonly onRefuse?:
+    ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
+  /** Called for every admission that a limit would have refused, while the limits are only observed. */
+  readonly onObserve?:
     ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
   /** Called for every message over a rate, before the action is taken. */
   readonly onRateExceeded?:
@@ -70,10 +74,11 @@ export interface CheckedOptions<S extends ManagedSocket> {
   readonly monitor: ResourceMonitor | undefined;
   readonly onEvict: ConnectionManagerOptions<S>['onEvict'];
   readonly onRefuse: ConnectionManagerOptions<S>['onRefuse'];
+  readonly onObserve: ConnectionManagerOptions<S>['onObserve'];
   readonly onRateExceeded: ConnectionManagerOptions<S>['onRateExceeded'];
 }
 
-const HOOKS = ['onEvict', 'onRefuse', 'onRateExceeded'] as const;
+const HOOKS = ['onEvict', 'onRefuse', 'onObserve', 'onRateExceeded'] as const;
 const OPTIONS = [
   'name',
   'timers',
@@ -143,6 +148,7 @@ function checkedOptions<S extends ManagedSocket>(
     monitor,
     onEvict: given.onEvict,
     onRefuse: given.onRefuse,
+    onObserve: given.onObserve,
     onRateExceeded: given.onRateExceeded,
   };
 }

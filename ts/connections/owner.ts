@@ -21,6 +21,8 @@ export interface ConnectionOwner<C> {
   bindConnection(connection: C, slot: number, userId: string): { readonly success: true } | Refusal;
   /** Gives the seat back, then closes the socket. */
   closeConnection(connection: C, code: number, reason: string): void;
+  /** Gives the seat back of a connection whose socket has ended. */
+  releaseConnection(connection: C): void;
   /** Counts a message over `rate`, calls the hook and takes the action. */
   rateExceeded(connection: C, rate: ExceededRate, action: RateAction): void;
 }

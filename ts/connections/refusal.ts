@@ -13,6 +13,8 @@ export type RefusalCode =
   | 'ip_rate'
   | 'user_rate'
   | 'unknown_ip_limit'
+  | 'pending_limit'
+  | 'pending_ip_limit'
   | 'overload'
   | 'duplicate_id'
   | 'closed'
@@ -41,6 +43,8 @@ export const REASONS: Readonly<Record<RefusalCode, string>> = {
   ip_rate: 'Connect rate per IP exceeded',
   user_rate: 'Connect rate per user exceeded',
   unknown_ip_limit: 'Max connections without an IP exceeded',
+  pending_limit: 'Max pending handshakes exceeded',
+  pending_ip_limit: 'Max pending handshakes per IP exceeded',
   overload: 'Server is overloaded',
   duplicate_id: 'Connection id is in use',
   closed: 'Connection manager is closed',
@@ -61,9 +65,6 @@ export const NATIVE_CODES: readonly RefusalCode[] = [
   'unknown_ip_limit',
 ];
 
-/** Time to wait where no rate says how long, ms. */
-const RETRY_MS = 1000;
-
 type OnRefuse = (refusal: Refusal, ip: string, userId: string | undefined) => void;
 
 /** Makes the refusals of one manager, counts them and reports them to its hook. @internal */
@@ -71,36 +72,51 @@ export class Refusals {
   readonly #counts: Partial<Record<RefusalCode, number>> = {};
   readonly #hooks: Hooks;
   readonly #onRefuse: OnRefuse | undefined;
+  readonly #onObserve: OnRefuse | undefined;
+  readonly #observed: Partial<Record<RefusalCode, number>> = {};
 
-  constructor(hooks: Hooks, onRefuse: OnRefuse | undefined) {
+  constructor(hooks: Hooks, onRefuse: OnRefuse | undefined, onObserve: OnRefuse | undefined) {
     this.#hooks = hooks;
     this.#onRefuse = onRefuse;
+    this.#onObserve = onObserve;
   }
 
   /**
    * Makes a refusal and counts it.
    * @param retryAfterMs rounded up to whole milliseconds, at least 1
    */
-  refuse(
-    code: RefusalCode,
-    ip: string,
-    userId: string | undefined,
-    retryAfterMs: number = RETRY_MS,
-  ): Refusal {
+  refuse(code: RefusalCode, ip: string, userId: string | undefined, retryAfterMs: number): Refusal {
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
-    const refusal: Refusal = {
-      success: false,
-      reason: REASONS[code],
-      code,
-      retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
-    };
+    const refusal = refusalOf(code, retryAfterMs);
     if (this.#onRefuse !== undefined)
       this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
     return refusal;
+  }
+
+  /** Counts and reports an admission that a limit would have refused, were it not only observed. */
+  observe(code: RefusalCode, ip: string, userId: string | undefined, retryAfterMs: number): void {
+    this.#observed[code] = (this.#observed[code] ?? 0) + 1;
+    if (this.#onObserve === undefined) return;
+    const refusal = refusalOf(code, retryAfterMs);
+    this.#hooks.run('onObserve', () => this.#onObserve?.(refusal, ip, userId));
   }
 
   /** Returns a copy of the counts; codes that never came up are absent. */
   snapshot(): Partial<Record<RefusalCode, number>> {
     return { ...this.#counts };
   }
+
+  /** Returns a copy of the counts of observed limits; codes that never came up are absent. */
+  observed(): Partial<Record<RefusalCode, number>> {
+    return { ...this.#observed };
+  }
+}
+
+function refusalOf(code: RefusalCode, retryAfterMs: number): Refusal {
+  return {
+    success: false,
+    reason: REASONS[code],
+    code,
+    retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
+  };
 }

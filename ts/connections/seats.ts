@@ -14,17 +14,18 @@ import { PLACE_MASK, Segment, SEGMENT_BITS, SEGMENT_SLOTS } from './segment.js';
 
 /** Most slots of one table; a lease's handle is `generation * SLOTS_MAX + slot`. @internal */
 export const SLOTS_MAX = 2 ** 22;
-/** Most slots that one sweep finds. @internal */
-export const SWEEP_BATCH = 64;
+/** Most slots that one sweep finds. */
+const SWEEP_BATCH = 64;
 /** Most released slots that are noted before the core is called. */
 const RELEASED_MAX = 64;
 
 // Answers of the core besides slots, handles and the negated codes of refusals.
 const FULL = -100;
 const NEED_TIME = -101;
-
-/** Answer for a user at the limit. @internal */
-export const USER_LIMIT = -1 - NATIVE_CODES.indexOf('user_limit');
+/** Answer for a lease that was used or has expired. @internal */
+export const STALE = -104;
+/** Added to the number of idle slots where more leases may have expired. */
+const MORE = 65_536;
 
 /** Returns the code of a negative answer. @internal */
 export function refusalCodeOf(answer: number): RefusalCode {
@@ -92,22 +93,81 @@ export class Seats<C> {
    * Takes a seat, in all counts or in none.
    * @param isLease true to hold the seat as a lease, false to open it at once
    * @param v4 bits of `ip` as an IPv4 address, or -1
-   * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
+   * @param claimable connections of the user, one of which may be closed for this one
+   * @param replaces connection that is closed if this one is admitted: its seat counts as free
+   * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`; an open slot
+   * plus `SLOTS_MAX` if the user is over the limit until the oldest connection is closed
    */
-  take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+  take(
+    isLease: boolean,
+    ip: string,
+    v4: number,
+    user: string | undefined,
+    claimable: number,
+    replaces: { readonly slot: number } | undefined,
+  ): number {
     const take = isLease ? this.#table.reserve : this.#table.admit;
     const text = this.#text;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
     const name = user === undefined ? undefined : encodeName(user, text);
-    let answer = take(where, name, loopNow);
+    const isSimple = claimable === 0 && replaces === undefined;
+    let answer = isSimple
+      ? take(where, name, loopNow)
+      : take(where, name, loopNow, NaN, claimable, replaces?.slot);
     if (answer >= 0) return answer;
-    if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);
+    if (answer === FULL && this.#grow())
+      answer = isSimple
+        ? take(where, name, loopNow)
+        : take(where, name, loopNow, NaN, claimable, replaces?.slot);
     if (answer !== NEED_TIME) return answer;
     // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
     // into shared memory again: a custom clock may have admitted other connections meanwhile.
-    const now = this.#driver.now() + this.#epochMs;
-    return take(where, user === undefined ? undefined : encodeName(user, text), loopNow, now);
+    const now = this.#now();
+    const again = user === undefined ? undefined : encodeName(user, text);
+    return take(where, again, loopNow, now, claimable, replaces?.slot);
+  }
+
+  /** Time for connect rates, ms. */
+  #now(): number {
+    return this.#driver.now() + this.#epochMs;
+  }
+
+  /**
+   * Takes the seat of an address, for a client that is not identified yet.
+   * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @returns a lease's handle, or a negative answer for `refusalCodeOf`
+   */
+  arrive(ip: string, v4: number): number {
+    const { arrive } = this.#table;
+    const where = v4 < 0 ? ip : v4;
+    const loopNow = this.#loop.ticked;
+    let answer = arrive(where, loopNow);
+    if (answer === FULL && this.#grow()) answer = arrive(where, loopNow);
+    return answer === NEED_TIME ? arrive(where, loopNow, this.#now()) : answer;
+  }
+
+  /**
+   * Identifies the client of a lease that `arrive` gave. A refusal gives the seat back.
+   * @param claimable as in `take`
+   * @returns the handle, `STALE`, or a negative answer for `refusalCodeOf`
+   */
+  identify(handle: number, user: string | undefined, claimable: number): number {
+    const { identify } = this.#table;
+    const text = this.#text;
+    const loopNow = this.#loop.ticked;
+    const name = user === undefined ? undefined : encodeName(user, text);
+    const answer = identify(handle, name, loopNow, NaN, claimable);
+    if (answer !== NEED_TIME) return answer;
+    const now = this.#now();
+    const again = user === undefined ? undefined : encodeName(user, text);
+    return identify(handle, again, loopNow, now, claimable);
+  }
+
+  /** Returns the limit that would have refused the latest admission, and forgets it. */
+  observed(): RefusalCode | undefined {
+    const code = this.#table.observed();
+    return code === 0 ? undefined : refusalCodeOf(-code);
   }
 
   /** Adds a segment; `false` if the table has all its slots. */
@@ -133,9 +193,19 @@ export class Seats<C> {
     return this.segments[slot >>> SEGMENT_BITS]?.connections[slot & PLACE_MASK];
   }
 
-  /** Opens a lease; `false` if it was used or has expired. */
-  commit(handle: number): boolean {
-    return this.#table.commit(handle) === 1;
+  /**
+   * Opens a lease.
+   * @returns `stale` if it was used or has expired; `over` if the user is over the limit until the
+   * oldest connection is closed
+   */
+  commit(handle: number): 'stale' | 'open' | 'over' {
+    const answer = this.#table.commit(handle);
+    return answer === 1 ? 'open' : answer === 2 ? 'over' : 'stale';
+  }
+
+  /** True if the user of an open slot has more seats than the limit allows. */
+  isOver(slot: number): boolean {
+    return this.#table.isOver(slot) === 1;
   }
 
   /** Gives a lease back; `false` if it was used or has expired. */
@@ -179,13 +249,24 @@ export class Seats<C> {
    * Gives the seats of expired leases back, and scans for idle connections from the end of the last
    * scan.
    * @param idleMs idle timeout, or `NEVER`
-   * @returns at most `SWEEP_BATCH` connections: as many if there may be more. Connections and no
-   * slots, since closing one may call back and give the slot of the next to a newcomer. `undefined`
-   * for a slot that is taken but not open yet, of an admission whose takeover sweeps.
+   * @param leaseMs time for which a lease holds its seat
+   * @param pendingMs the same for a client that is not identified yet
+   * @returns at most `SWEEP_BATCH` connections, and whether there may be more of them or of expired
+   * leases. Connections and no slots, since closing one may call back and give the slot of the next to
+   * a newcomer. `undefined` for a slot that is taken but not open yet, of an admission whose takeover
+   * sweeps.
    */
-  sweep(idleMs: number, leaseMs: number): (C | undefined)[] {
-    const found = this.#table.sweep(this.#loop.now(), idleMs, leaseMs);
-    return Array.from(this.#scratch.subarray(0, found), (slot) => this.at(slot));
+  sweep(
+    idleMs: number,
+    leaseMs: number,
+    pendingMs: number,
+  ): { readonly idle: readonly (C | undefined)[]; readonly hasMore: boolean } {
+    const answer = this.#table.sweep(this.#loop.now(), idleMs, leaseMs, pendingMs);
+    const found = answer % MORE;
+    return {
+      idle: Array.from(this.#scratch.subarray(0, found), (slot) => this.at(slot)),
+      hasMore: found === SWEEP_BATCH || answer >= MORE,
+    };
   }
 
   /** Open connections and leases of the index. */

@@ -1,19 +1,41 @@
-/** Closes sockets, and terminates those whose peer does not answer the close. */
+/**
+ * Closes sockets, counts those that are closing, and terminates those whose peer does not answer the
+ * close. A closing socket holds no seat, but a descriptor: the counts bound the descriptors of clients
+ * that do not answer.
+ */
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ManagedSocket } from './connection.js';
 
-interface Closable {
+/** A socket to close, with the address that its closing is counted for. @internal */
+export interface Closable {
   readonly socket: ManagedSocket;
+  readonly ip: string;
 }
 
-/** Closes sockets, with a kill timer for each until the host reports its end. @internal */
+/**
+ * Time for which Bun keeps the descriptor of a closed socket whose peer does not answer: 8 to 16 s,
+ * whatever its `idleTimeout` is. Bun reports the end of the socket from within `close()`.
+ */
+const LINGER_MS = 16_500;
+
+/** Closes sockets, with a timer for each until it is gone. @internal */
 export class SocketCloser {
   readonly #timers: TimerManager;
   readonly #closeTimeoutMs: number;
-  /** Kill timers by connection, until they fire or are cancelled. */
-  readonly #pending = new WeakMap<Closable, TimerHandle>();
-  #pendingCount = 0;
+  /** Timers of closing sockets, until they fire or are cancelled. */
+  readonly #closing = new Map<Closable, TimerHandle>();
+  readonly #perIp = new Map<string, number>();
+  #maxPerIp = Infinity;
+  #maxTotal = Infinity;
+  #terminated = 0;
+  /**
+   * True on a host that reports the end of a socket from within its close: it reads on for as long as it
+   * keeps the descriptor, so that the sender of a flood is terminated, which frees it at once.
+   */
+  terminatesFloods = false;
+  /** The socket whose `close()` runs. */
+  #current: Closable | undefined;
   #onDone: (() => void) | undefined;
 
   /** @param closeTimeoutMs time from a close to its `terminate()` */
@@ -22,45 +44,104 @@ export class SocketCloser {
     this.#closeTimeoutMs = closeTimeoutMs;
   }
 
-  close(connection: Closable, code: number, reason: string): void {
-    const { socket } = connection;
-    // Arms the kill timer first: a host may report the end of the socket from within its close().
-    const willTerminate = this.#armKill(connection);
-    try {
-      socket.close(code, reason);
-    } catch {
-      // A socket that cannot be closed is gone; its seat is free already.
-    }
-    if (!willTerminate) terminate(socket);
+  /** @param perIp closing sockets of an address @param total closing sockets in all */
+  setLimits(perIp: number, total: number): void {
+    this.#maxPerIp = perIp;
+    this.#maxTotal = total;
+  }
+
+  /** True from the close of a socket until it is gone. */
+  isClosing(closable: Closable): boolean {
+    return this.#closing.has(closable);
+  }
+
+  /** Sockets that are closing. */
+  get closing(): number {
+    return this.#closing.size;
+  }
+
+  /** Sockets that were terminated at once, since too many were closing. */
+  get terminated(): number {
+    return this.#terminated;
   }
 
   /**
-   * Cancels the kill timer of a socket that has ended: the timer would retain the socket for
-   * `closeTimeoutMs`, and an attacker can make many sockets close.
+   * Closes a socket; terminates it at once if its address, or all, have too many that are closing.
+   * @param isFlood true if nothing that the peer still sends is to be read
    */
-  released(connection: Closable): void {
-    if (!hasEnded(connection.socket)) return;
-    this.#pending.get(connection)?.close();
-    this.#settle(connection);
+  close(closable: Closable, code: number, reason: string, isFlood = false): void {
+    const { socket } = closable;
+    const isFull =
+      this.#closing.size >= this.#maxTotal || (this.#perIp.get(closable.ip) ?? 0) >= this.#maxPerIp;
+    const isStopped = isFlood && (this.terminatesFloods || !canPause(socket));
+    if ((isFull || isStopped) && canTerminate(socket)) {
+      if (isFull) this.#terminated++;
+      return terminate(socket);
+    }
+    // Arms the timer first: a host may report the end of the socket from within its close().
+    const willTerminate = this.#begin(closable);
+    this.#current = closable;
+    try {
+      socket.close(code, reason);
+      if (isFlood) pause(socket);
+    } catch {
+      // A socket that cannot be closed is gone; its seat is free already.
+    }
+    this.#current = undefined;
+    if (!willTerminate) terminate(socket);
+    else if (hasEnded(socket) && this.#closing.has(closable)) this.#linger(closable);
   }
 
-  /** Calls `onDone` as soon as no kill timer is pending. */
+  /**
+   * Counts a socket on whose host has not waited for the peer: its descriptor stays for a while, and
+   * `terminate()` does nothing from now on.
+   */
+  #linger(closable: Closable): void {
+    this.#closing.get(closable)?.close();
+    try {
+      const timeout = { delayMs: LINGER_MS, ref: false, name: 'connections.closing' };
+      const timer = this.#timers.setTimeout(() => this.#settle(closable), timeout);
+      this.#closing.set(closable, timer);
+    } catch {
+      this.#settle(closable);
+    }
+  }
+
+  /**
+   * Ends the closing of a socket that has ended: its timer would retain it for `closeTimeoutMs`, and
+   * an attacker can make many sockets close.
+   */
+  released(closable: Closable): void {
+    const timer = this.#closing.get(closable);
+    const isOver = this.#current !== closable && hasEnded(closable.socket);
+    if (timer === undefined || !isOver) return;
+    timer.close();
+    this.#settle(closable);
+  }
+
+  /** Calls `onDone` as soon as no socket waits for its `terminate()`. */
   whenDone(onDone: () => void): void {
-    if (this.#pendingCount === 0) onDone();
+    // A socket that lingers has ended for JavaScript: nothing is left to do for it.
+    for (const [closable, timer] of this.#closing) {
+      if (!hasEnded(closable.socket)) continue;
+      timer.close();
+      this.#settle(closable);
+    }
+    if (this.#closing.size === 0) onDone();
     else this.#onDone = onDone;
   }
 
-  /** Arms the kill timer; `false` if the socket needs one and the timers take none. */
-  #armKill(connection: Closable): boolean {
-    if (!canTerminate(connection.socket)) return true;
+  /** Counts a closing socket and arms its timer; `false` if it needs one and the timers take none. */
+  #begin(closable: Closable): boolean {
+    if (!canTerminate(closable.socket)) return true;
     try {
       const timer = this.#timers.setTimeout(
         this.#kill,
         { delayMs: this.#closeTimeoutMs, ref: false, name: 'connections.terminate' },
-        connection,
+        closable,
       );
-      this.#pending.set(connection, timer);
-      this.#pendingCount++;
+      this.#closing.set(closable, timer);
+      this.#perIp.set(closable.ip, (this.#perIp.get(closable.ip) ?? 0) + 1);
       return true;
     } catch {
       // Strict timers that are closed.
@@ -68,31 +149,46 @@ export class SocketCloser {
     }
   }
 
-  readonly #kill = (connection: Closable): void => {
-    terminate(connection.socket);
-    this.#settle(connection);
+  readonly #kill = (closable: Closable): void => {
+    terminate(closable.socket);
+    this.#settle(closable);
   };
 
-  #settle(connection: Closable): void {
-    if (this.#pending.delete(connection) && --this.#pendingCount === 0) this.#onDone?.();
+  #settle(closable: Closable): void {
+    if (!this.#closing.delete(closable)) return;
+    const left = (this.#perIp.get(closable.ip) ?? 1) - 1;
+    if (left === 0) this.#perIp.delete(closable.ip);
+    else this.#perIp.set(closable.ip, left);
+    if (this.#closing.size === 0) this.#onDone?.();
   }
 }
 
 // The properties of a socket are the application's: any of them may throw.
 
-function canTerminate(socket: ManagedSocket): boolean {
+function has(socket: ManagedSocket, method: 'terminate' | 'pause'): boolean {
   try {
-    return typeof socket.terminate === 'function';
+    return typeof socket[method] === 'function';
   } catch {
     return false;
   }
 }
+
+const canTerminate = (socket: ManagedSocket): boolean => has(socket, 'terminate');
+const canPause = (socket: ManagedSocket): boolean => has(socket, 'pause');
 
 function hasEnded(socket: ManagedSocket): boolean {
   try {
     return socket.readyState === 3;
   } catch {
     return false;
+  }
+}
+
+function pause(socket: ManagedSocket): void {
+  try {
+    socket.pause?.();
+  } catch {
+    // It is gone already.
   }
 }
 

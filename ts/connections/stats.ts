@@ -16,6 +16,15 @@ export interface ConnectionStats {
   readonly admitted: number;
   /** Refusals of this manager by code; codes that never came up are absent. */
   readonly refused: Readonly<Partial<Record<RefusalCode, number>>>;
+  /**
+   * Admissions of this manager that a limit would have refused, by code, while the limits are only
+   * observed (`mode`); codes that never came up are absent.
+   */
+  readonly observed: Readonly<Partial<Record<RefusalCode, number>>>;
+  /** Sockets that this manager is closing, whose peers have not answered yet. They hold no seat. */
+  readonly closing: number;
+  /** Sockets that this manager has terminated in the place of a close, since too many were closing. */
+  readonly terminated: number;
   /** Connections that this manager has closed for being idle. */
   readonly evicted: number;
   /** Messages over a rate, whatever the action was. */

@@ -6,7 +6,7 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { NEVER } from './limits.js';
 import { type LoopClock, TICK_MAX_MS } from './loop-clock.js';
-import { type Seats, SWEEP_BATCH } from './seats.js';
+import type { Seats } from './seats.js';
 
 const TICK_MIN_MS = 5;
 /** Ticks in an idle timeout, unless they became too short or too long. */
@@ -28,6 +28,8 @@ export class Sweep<C> {
   /** True while the latest batch has ended before the last slot. */
   #isMidway = false;
   #isClosed = false;
+  /** Time that a client has to be identified, ms: its lease lasts no shorter. */
+  pendingTimeoutMs = 0;
 
   /** @param evict closes a connection unless it is closed already; must not throw */
   constructor(
@@ -115,9 +117,13 @@ export class Sweep<C> {
     if (this.#isClosed) return false;
     const { graceMs } = this.#loop;
     const idleMs = this.#idleMs === NEVER ? NEVER : this.#idleMs + graceMs;
-    const idle = this.#seats.sweep(idleMs, this.#leaseTimeoutMs + graceMs);
+    const { idle, hasMore } = this.#seats.sweep(
+      idleMs,
+      this.#leaseTimeoutMs + graceMs,
+      Math.max(this.#leaseTimeoutMs, this.pendingTimeoutMs) + graceMs,
+    );
     for (const connection of idle) if (connection !== undefined) this.#evict(connection);
-    return (this.#isMidway = idle.length === SWEEP_BATCH);
+    return (this.#isMidway = hasMore);
   }
 
   /** Ends both timers. */

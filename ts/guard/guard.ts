@@ -3,26 +3,28 @@
  * its handshake; and holds what a guarded server shares: limits of requests, open sockets, the page.
  * Adapters translate between their host and this class.
  */
-import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
+import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
-import type { Lease } from '../connections/admission.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { targetOf } from '../http/answer.js';
+import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import type { TrustedProxies } from '../native/addon.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
-import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
-import type { ValidationFailure } from '../validators/failure.js';
+import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
+import { Admission } from './admission.js';
 import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
+import { type AuthDenial, type AuthDenialCode, IDENTIFY_FAILED, NOT_JUDGED } from './denial.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
+import { NOT_WAITING, PendingHandshakes, pendingLimitsOf } from './pending-handshakes.js';
 import {
   exemptPathsOf,
   type GuardOptions,
@@ -32,14 +34,6 @@ import {
   GUARD_OPTIONS,
   trustedProxiesOf,
 } from './options.js';
-import {
-  type AuthDenial,
-  type AuthDenialCode,
-  type Denial,
-  IDENTIFY_FAILED,
-  NOT_JUDGED,
-  PendingUpgrade,
-} from './upgrade.js';
 
 /** Counts of a guard, besides the admissions that `manager.snapshot()` counts. */
 export interface GuardStats {
@@ -51,12 +45,6 @@ export interface GuardStats {
   readonly authDenials: Readonly<Partial<Record<AuthDenialCode, number>>>;
   /** Messages refused by the limits of `json`, by code. */
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
-}
-
-/** A stream that reports its end. */
-interface ClosableStream {
-  once(event: 'close', listener: () => void): unknown;
-  off(event: 'close', listener: () => void): unknown;
 }
 
 /** Limits of requests that are only counted. */
@@ -77,7 +65,7 @@ export class Guard<R> {
   readonly #timers: TimerManager;
   readonly #ownsManager: boolean;
   readonly #ownsTimers: boolean;
-  readonly #identifyTimeoutMs: number;
+  readonly #pending: PendingHandshakes;
   readonly #exempt: ReadonlySet<string>;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
@@ -109,13 +97,14 @@ export class Guard<R> {
     this.#refuseWith = options.refuseWith ?? 'http';
     if (this.#refuseWith !== 'http' && this.#refuseWith !== 'close')
       throw outOfRange('refuseWith', options.refuseWith, "'http' or 'close'");
-    this.#identifyTimeoutMs = wholeNumber(
+    const identifyTimeoutMs = wholeNumber(
       'identifyTimeoutMs',
       options.identifyTimeoutMs,
       1,
       TIME_MAX_MS,
       IDENTIFY_TIMEOUT_MS,
     );
+    const maxPending = pendingLimitsOf(options);
     this.#exempt = exemptPathsOf(options.exemptPaths);
     this.#trustedProxies = trustedProxiesOf(options.trustedProxies);
     this.#auth = authOf(options);
@@ -136,6 +125,9 @@ export class Guard<R> {
       throw wrongType('metrics', metrics, 'a ProductionMetrics');
     this.metrics = metrics;
     this.manager = managerOf(options, timers, websockets?.maxConnections);
+    this.manager.allowPending(identifyTimeoutMs);
+    if (!host.waitsForAnswer) this.manager.terminateFloods();
+    this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
     metrics?.attach(this.manager);
     this.monitor = this.manager.monitor;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
@@ -194,11 +186,15 @@ export class Guard<R> {
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
    */
-  admit(peer: string, header: (name: string) => string, url: string): PendingUpgrade {
-    const auth = this.#auth;
-    const user =
-      auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
-    return this.#reserve(peer, header, user);
+  admit(peer: string, header: (name: string) => string, url: string): Admission {
+    const admission = this.#admission(peer, header);
+    return this.#contained(admission, () => {
+      const auth = this.#auth;
+      if (auth === undefined) return admission.seatAnonymous();
+      admission.seat();
+      if (admission.state !== 'seated') return undefined;
+      return this.#grant(admission, userOf(auth.verifier.safeVerify(tokenOf(auth, header, url))));
+    });
   }
 
   /**
@@ -208,69 +204,92 @@ export class Guard<R> {
    * @param header returns a header of its request, where the host still has it
    * @param url URL of its request
    */
-  admitLate(peer: string, header?: (name: string) => string, url = ''): PendingUpgrade {
+  admitLate(peer: string, header?: (name: string) => string, url = ''): Admission {
     const isBlind =
       header === undefined && (this.#auth !== undefined || this.#trustedProxies !== undefined);
-    if (this.isAsync || isBlind) return this.#deny(NOT_JUDGED, header ?? (() => ''));
-    return this.admit(peer, header ?? (() => ''), url);
+    const read = header ?? (() => '');
+    if (!this.isAsync && !isBlind) return this.admit(peer, read, url);
+    const admission = this.#admission(peer, read);
+    this.#deny(admission, NOT_JUDGED);
+    return admission;
   }
 
   /**
-   * Admits or refuses a handshake after the application's `identify` or a fetch of keys. Never rejects.
-   * @param socket its `close` event ends the wait: the client is gone
+   * Admits or refuses a handshake after the application's `identify` or a fetch of keys. Takes the seat
+   * of the address first, and gives it back if the client is refused, leaves or takes too long. Never
+   * rejects.
+   * @param client reports that the client has left
    */
   async identify(
     request: R,
     peer: string,
     header: (name: string) => string,
     url: string,
-    socket?: ClosableStream,
-  ): Promise<PendingUpgrade> {
-    const auth = this.#auth;
-    if (auth !== undefined)
-      return this.#reserve(
-        peer,
-        header,
-        userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))),
-      );
+    client?: WaitingClient,
+  ): Promise<Admission> {
+    const admission = this.#admission(peer, header);
+    this.#contained(admission, () => admission.seat());
+    if (admission.state !== 'seated' || !this.#pending.admits(admission)) return admission;
     try {
-      const userId: unknown = await this.#inTime(this.#identify?.(request), socket);
-      if (userId === undefined || userId === null) return this.#reserve(peer, header, undefined);
-      if (typeof userId !== 'string')
-        throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
-      return this.#reserve(peer, header, userId);
+      const auth = this.#auth;
+      const answer =
+        auth === undefined
+          ? this.#identify?.(request)
+          : auth.verifier.authenticate(tokenOf(auth, header, url)).then(userOf);
+      const user: unknown = isThenable(answer)
+        ? await this.#pending.wait(admission, client, answer)
+        : answer;
+      this.#contained(admission, () => this.#grant(admission, user));
     } catch (error) {
-      if (error instanceof UnauthorizedError)
-        return this.#deny({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
-      this.#report(error, this.#clientOf(peer, header));
-      return this.#deny(IDENTIFY_FAILED, header);
+      this.#failed(admission, error);
     }
+    return admission;
   }
 
-  /** Applies `identifyTimeoutMs`. A pending handshake holds no seat, so only this timeout bounds how many wait. */
-  #inTime<T>(answer: T | Promise<T>, socket: ClosableStream | undefined): T | Promise<T> {
-    const ms = this.#identifyTimeoutMs;
-    if (!isThenable(answer)) return answer;
-    return new Promise((resolve, reject) => {
-      let timer: TimerHandle | undefined;
-      const forget = (): void => void timer?.close();
-      // Before the timer is armed, which may throw: a rejection of `answer` must be handled in any case.
-      Promise.resolve(answer)
-        .then(resolve, reject)
-        .finally(() => {
-          socket?.off('close', forget);
-          forget();
-        });
-      const late = (): void =>
-        reject(
-          new PortcullisError('ERR_IDENTIFY_TIMEOUT', `identify took longer than ${ms} ms`, {
-            field: 'identifyTimeoutMs',
-            value: String(ms),
-          }),
-        );
-      timer = this.#timers.setTimeout(late, { delayMs: ms, ref: false, name: 'identify' });
-      socket?.once('close', forget);
-    });
+  #admission(peer: string, header: (name: string) => string): Admission {
+    return new Admission(
+      this.manager,
+      this.#refuseWith,
+      this.#clientOf(peer, header),
+      header('user-agent'),
+    );
+  }
+
+  /** Runs a step of an admission. What it throws is ours or a hook's: out of here it would end the process. */
+  #contained(admission: Admission, step: () => void): Admission {
+    try {
+      step();
+    } catch (error) {
+      this.#failed(admission, error);
+    }
+    return admission;
+  }
+
+  #failed(admission: Admission, error: unknown): void {
+    if (error instanceof UnauthorizedError)
+      return this.#deny(admission, {
+        code: 'unauthorized',
+        reason: error.reason,
+        retryAfterMs: 0,
+      });
+    // The seat is given back and the client denied already: a limit, or the client has left.
+    if (error === NOT_WAITING) return undefined;
+    this.#report(error, admission.ip);
+    return this.#deny(admission, IDENTIFY_FAILED);
+  }
+
+  /** Takes the seat of an identified client, or denies it. */
+  #grant(admission: Admission, user: unknown): void {
+    if (user instanceof ValidationFailure)
+      return this.#deny(admission, {
+        code: user.code,
+        reason: user.reason,
+        retryAfterMs: 0,
+        failure: user,
+      });
+    if (user !== undefined && user !== null && typeof user !== 'string')
+      throw wrongType('identify', user, 'a function that gives a string, undefined or null');
+    return admission.identify(user ?? undefined);
   }
 
   /** True for a GET or HEAD of an exempt path; `url` is the URL or the target. */
@@ -283,34 +302,10 @@ export class Guard<R> {
     return this.#exempt.has(query === -1 ? target : target.slice(0, query));
   }
 
-  #reserve(
-    peer: string,
-    header: (name: string) => string,
-    user: string | undefined | ValidationFailure,
-  ): PendingUpgrade {
-    if (typeof user === 'object')
-      return this.#deny(
-        { code: user.code, reason: user.reason, retryAfterMs: 0, failure: user },
-        header,
-      );
-    const ip = this.#clientOf(peer, header);
-    try {
-      return this.#pending(this.manager.reserve(ip, user), header);
-    } catch (error) {
-      // An error here is ours or that of a hook: it must not leave the admission, where it would end the process.
-      this.#report(error, ip);
-      return this.#deny(IDENTIFY_FAILED, header);
-    }
-  }
-
-  #deny(denial: AuthDenial, header: (name: string) => string): PendingUpgrade {
+  #deny(admission: Admission, denial: AuthDenial): void {
     this.#authDenials[denial.code] = (this.#authDenials[denial.code] ?? 0) + 1;
     this.metrics?.recordRefusal(denial.code);
-    return this.#pending(denial, header);
-  }
-
-  #pending(outcome: Lease | Denial, header: (name: string) => string): PendingUpgrade {
-    return new PendingUpgrade(this.manager, outcome, this.#refuseWith, header('user-agent'));
+    admission.deny(denial);
   }
 
   #clientOf(peer: string, header: (name: string) => string): string {

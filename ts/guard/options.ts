@@ -40,6 +40,16 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   /** Timeout for `identify`, ms: 1 to 2^30. Later results are ignored. Default 10000. */
   readonly identifyTimeoutMs?: number | undefined;
   /**
+   * Handshakes that may wait for their identity at once, in this guard: whole number of at least 0. The
+   * next ones get 503 `pending_limit` at once. Default 1000.
+   */
+  readonly maxPendingHandshakes?: number | undefined;
+  /**
+   * The same of one address: at least 0; the next ones get 429 `pending_ip_limit`. A handshake that waits holds a
+   * seat of its address, so that `maxConnectionsPerIp` bounds it, too. Default: no further limit.
+   */
+  readonly maxPendingHandshakesPerIp?: number | undefined;
+  /**
    * Admits clients with a valid token only; its `sub` is the user. Excludes `identify`. Other clients get
    * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
@@ -75,6 +85,8 @@ export const GUARD_OPTIONS = [
   'trustedProxies',
   'identify',
   'identifyTimeoutMs',
+  'maxPendingHandshakes',
+  'maxPendingHandshakesPerIp',
   'exemptPaths',
   'auth',
   'onIdentifyError',
@@ -95,6 +107,7 @@ export const MANAGER_OPTIONS = [
   'monitor',
   'onEvict',
   'onRefuse',
+  'onObserve',
   'onRateExceeded',
 ] as const;
 

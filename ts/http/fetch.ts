@@ -3,7 +3,7 @@ import { maxHeaderSize } from 'node:http';
 import { ArgumentRangeError } from '../base/errors.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
-import { isHandshake, lengthOf } from './handshake.js';
+import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
 import {
   isFailure,
   type RequestLimiter,
@@ -84,6 +84,17 @@ const SIGNAL = {
     return signalOf(this);
   },
 };
+
+/** Returns the client behind a handshake that waits: the host aborts the request once it has left. @internal */
+export function waitingOn(request: Request): WaitingClient {
+  return {
+    onGone(listener) {
+      const signal = ownSignal.call(request);
+      signal.addEventListener('abort', listener);
+      return () => signal.removeEventListener('abort', listener);
+    },
+  };
+}
 
 /** Returns a stream that counts a body of unknown length as it is read. */
 function counted(

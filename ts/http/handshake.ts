@@ -30,3 +30,9 @@ export function lengthOf(contentLength: string | null | undefined): number | und
     ? Number(contentLength)
     : undefined;
 }
+
+/** A client that waits while its handshake is judged, as its host knows it. @internal */
+export interface WaitingClient {
+  /** Calls `listener` once the client has left; returns a function that ends that. */
+  onGone(listener: () => void): () => void;
+}

@@ -19,6 +19,8 @@ export class FakeSocket implements ManagedSocket {
   readonly sent: unknown[] = [];
   /** Whether `terminate()` was called. */
   terminated = false;
+  /** Whether `pause()` was called. */
+  paused = false;
 
   /**
    * Records a close. `readyState` is 2 then.
@@ -37,6 +39,10 @@ export class FakeSocket implements ManagedSocket {
    */
   send(data: unknown): void {
     this.sent.push(data);
+  }
+  /** Records that no more is read, as a socket of `ws` does. */
+  pause(): void {
+    this.paused = true;
   }
   /** Records that the connection was terminated. `readyState` is 3 then. */
   terminate(): void {

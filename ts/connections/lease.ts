@@ -1,7 +1,7 @@
 /** Outcomes of an admission: a lease or a connection. */
 import { wrongType } from '../base/errors.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
-import type { Refusal, RefusalCode } from './refusal.js';
+import type { Refusal } from './refusal.js';
 
 /** A seat that is held before its connection opens. */
 export interface Lease {
@@ -51,30 +51,3 @@ export type AdmissionResult<S extends ManagedSocket = ManagedSocket> =
       readonly connection: ManagedConnection<S>;
     }
   | (Refusal & { readonly connection?: undefined });
-
-/**
- * True if closing `present` may free the seat that a newcomer was refused with `code`: the limits in
- * all always, those of an address or user if both have the same one, rates never.
- * @internal
- */
-export function mayFreeSeat(
-  code: RefusalCode,
-  present: { readonly ip: string; readonly userId: string | undefined },
-  ip: string,
-  user: string | undefined,
-): boolean {
-  switch (code) {
-    case 'total_limit':
-    case 'prefix_limit':
-    case 'unknown_ip_limit':
-    case 'anonymous_limit':
-      return true;
-    case 'ip_limit':
-    case 'anonymous_ip_limit':
-      return present.ip === ip;
-    case 'user_limit':
-      return present.userId === user;
-    default:
-      return false;
-  }
-}

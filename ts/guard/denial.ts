@@ -1,7 +1,4 @@
-/** A handshake that was judged, and the answer to one that is denied. */
-import type { Lease } from '../connections/admission.js';
-import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
-import type { ConnectionManager } from '../connections/manager.js';
+/** Denials of handshakes, and their answers. */
 import type { RefusalCode } from '../connections/refusal.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import type { ValidationFailure } from '../validators/failure.js';
@@ -62,6 +59,7 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
     case 'prefix_limit':
     case 'user_limit':
     case 'anonymous_ip_limit':
+    case 'pending_ip_limit':
       return [429, 1008];
     default:
       return [503, 1013];
@@ -95,59 +93,4 @@ export function answerOf(denial: Denial): Answer {
     { code, message: reason, retryAfterMs },
     { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
   );
-}
-
-/**
- * One handshake that was judged: denied, or with a seat that it holds until its socket opens or it is
- * abandoned.
- * @internal
- */
-export class PendingUpgrade {
-  readonly #manager: ConnectionManager;
-  readonly #userAgent: string;
-  #lease: Lease | undefined;
-  #denial: Denial | undefined;
-  /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
-  readonly answer: Answer | undefined;
-
-  constructor(
-    manager: ConnectionManager,
-    outcome: Lease | Denial,
-    refuseWith: 'http' | 'close',
-    userAgent: string,
-  ) {
-    this.#manager = manager;
-    this.#userAgent = userAgent;
-    if ('handle' in outcome) this.#lease = outcome;
-    else {
-      this.#denial = outcome;
-      if (refuseWith === 'http') this.answer = answerOf(outcome);
-    }
-  }
-
-  /**
-   * Commits the seat to a socket that has opened, or closes the socket by code.
-   * @returns the connection, or `undefined` if the socket was closed
-   */
-  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
-    const lease = this.#lease;
-    this.#lease = undefined;
-    if (lease !== undefined) {
-      const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
-      if (result.success) return result.connection;
-      // A manager that was closed in between leaves the lease to its holder.
-      this.#manager.abort(lease);
-      this.#denial = result;
-    }
-    if (this.#denial !== undefined) socket.close(codesOf(this.#denial)[1], this.#denial.reason);
-    return undefined;
-  }
-
-  /** Gives the seat back unless the socket has opened; `false` if there is no seat to give back. */
-  abandon(): boolean {
-    const lease = this.#lease;
-    this.#lease = undefined;
-    if (lease !== undefined) this.#manager.abort(lease);
-    return lease !== undefined;
-  }
 }

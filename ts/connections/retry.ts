@@ -1,0 +1,102 @@
+/**
+ * Estimates when there is room again, for clients that are refused: from the rate at which seats
+ * become free, and from the number of clients that were told to come back.
+ */
+import type { ConnectionLimits } from './limits.js';
+import type { RefusalCode } from './refusal.js';
+
+/** Time over which one rate of releases is measured, ms. */
+const WINDOW_MS = 1000;
+/** Shortest estimate: also that of refusals that no seat would cure, ms. */
+const LEAST_MS = 1000;
+/** Longest estimate: also that of a full server from which nobody has gone yet, ms. */
+const MOST_MS = 30_000;
+
+/** Seats at one moment. */
+export interface SeatCounts {
+  /** Time of the manager's clock, ms. */
+  readonly nowMs: number;
+  /** Admissions so far. */
+  readonly admitted: number;
+  /** Seats in use. */
+  readonly total: number;
+}
+
+/**
+ * Keeps the rate of releases. Reads no clock and arms no timer: each refusal brings the counts.
+ * @internal
+ */
+export class RetryEstimate {
+  readonly #random: () => number;
+  #since: SeatCounts | undefined;
+  /** Releases per millisecond: half of the latest window, a quarter of the one before, and so on. */
+  #rate = 0;
+  /** Clients that were refused for want of a seat within the window: they come back together. */
+  #waiting = 0;
+
+  /** @param random returns numbers from 0 up to 1 */
+  constructor(random: () => number = Math.random) {
+    this.#random = random;
+  }
+
+  /** Returns the estimate for a refusal that has nothing to do with seats. */
+  withoutSeats(): number {
+    return this.#jittered(LEAST_MS);
+  }
+
+  /**
+   * Returns the estimate for one more client that finds its limit reached.
+   * @param limit seats of the limit: by Little's law, one of `limit` seats becomes free `limit / total`
+   * times as often as one of `total`
+   */
+  forSeats(limit: number, counts: SeatCounts): number {
+    this.#advance(counts);
+    this.#waiting++;
+    const { total } = counts;
+    const share = total === 0 ? 1 : Math.min(1, Math.max(limit, 1) / total);
+    const perMs = this.#rate * share;
+    // Those who wait for a key of their own do not stand in one queue with all others.
+    const queue = Math.max(1, this.#waiting * share);
+    return this.#jittered(
+      perMs === 0 ? MOST_MS : Math.min(MOST_MS, Math.max(LEAST_MS, queue / perMs)),
+    );
+  }
+
+  #advance(counts: SeatCounts): void {
+    const since = (this.#since ??= counts);
+    const elapsedMs = counts.nowMs - since.nowMs;
+    if (elapsedMs < WINDOW_MS) return;
+    const released = Math.max(0, counts.admitted - since.admitted - (counts.total - since.total));
+    const rate = released / elapsedMs;
+    this.#rate = this.#rate === 0 ? rate : (this.#rate + rate) / 2;
+    this.#waiting = 0;
+    this.#since = counts;
+  }
+
+  /** Spreads an estimate from half to one and a half of it: refused together, they do not return together. */
+  #jittered(ms: number): number {
+    return ms * (0.5 + this.#random());
+  }
+}
+
+/** Returns the number of seats that the limit of a refusal allows; `undefined` for other refusals. @internal */
+export function seatsOf(code: RefusalCode, limits: ConnectionLimits): number | undefined {
+  switch (code) {
+    case 'total_limit':
+      return limits.maxTotalConnections;
+    case 'prefix_limit':
+      return limits.maxConnectionsPerPrefix;
+    case 'ip_limit':
+      return limits.maxConnectionsPerIp;
+    case 'unknown_ip_limit':
+      return limits.maxUnknownIpConnections ?? limits.maxConnectionsPerIp;
+    case 'user_limit':
+      return limits.maxConnectionsPerUser;
+    case 'anonymous_limit':
+      return limits.maxAnonymousConnections;
+    case 'anonymous_ip_limit':
+      return limits.maxAnonymousConnectionsPerIp;
+    default:
+      return undefined;
+  }
+}

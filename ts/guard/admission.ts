@@ -1,0 +1,314 @@
+/**
+ * One handshake, from its arrival to the end of its socket: a state machine. Adapters and the guard
+ * report events; `ADMISSION_TABLE` says what each of them does in each state.
+ *
+ * ```text
+ *  arrived -> seated (address) -> identified, granted -> open -> closing -> gone
+ * ```
+ *
+ * Identification and grant are one step: the seat of the user is taken as soon as the user is known,
+ * and no event comes between.
+ */
+import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
+import type { Lease } from '../connections/lease.js';
+import type { ConnectionManager } from '../connections/manager.js';
+import type { Answer } from '../http/answer.js';
+import { answerOf, codesOf, type Denial, NOT_JUDGED } from './denial.js';
+
+/**
+ * State of an admission.
+ * - `arrived`: it holds nothing.
+ * - `seated`: it holds a seat of its address, and waits for its identity.
+ * - `granted`: it holds a seat of its address and its user, and may open.
+ * - `open`: its connection holds the seat.
+ * - `closing`: the server has closed its socket; it is counted until the socket is gone.
+ * - `gone`: it holds nothing, and never will again.
+ * @internal
+ */
+export type AdmissionState = 'arrived' | 'seated' | 'granted' | 'open' | 'closing' | 'gone';
+
+/**
+ * Event of an admission.
+ * - `upgrade`: the handshake reaches the guard.
+ * - `identity`: the user is known, or that there is none.
+ * - `refusal`: a limit, the authentication or a handler of the application refuses.
+ * - `timeout`: `identifyTimeoutMs`, the lease, the idle timeout, or `closeTimeoutMs` has passed.
+ * - `reset`: the client leaves before its socket opens.
+ * - `open`: the host reports an open socket.
+ * - `close`: the server closes the socket.
+ * - `gone`: the host reports the end of the socket. Bun reports it from within `close()`, while the
+ *   peer has not answered: there a timer stands in for it (`socket-closer.ts`).
+ * - `reload`: another guard takes the server over.
+ * - `shutdown`: the guard or its manager is closed.
+ * @internal
+ */
+export type AdmissionEvent =
+  | 'upgrade'
+  | 'identity'
+  | 'refusal'
+  | 'timeout'
+  | 'reset'
+  | 'open'
+  | 'close'
+  | 'gone'
+  | 'reload'
+  | 'shutdown';
+
+/**
+ * Effect of an event.
+ * - `seat`: takes a seat of the address, or is denied.
+ * - `grant`: takes a seat of the user, or gives all back and is denied.
+ * - `giveBack`: gives the seat back; the admission is over.
+ * - `commit`: hands the seat to a connection.
+ * - `reject`: gives the seat back and closes the socket: it may not open.
+ * - `close`: gives the seat back; the socket is counted as closing.
+ * - `release`: gives the seat of a connection back, whose socket is gone.
+ * - `terminate`: ends the socket at once.
+ * - `forget`: counts the socket as closing no longer.
+ * - `leave`: nothing was taken; the admission is over.
+ * - `stay`: nothing.
+ * @internal
+ */
+export type AdmissionAction =
+  | 'seat'
+  | 'grant'
+  | 'giveBack'
+  | 'commit'
+  | 'reject'
+  | 'close'
+  | 'release'
+  | 'terminate'
+  | 'forget'
+  | 'leave'
+  | 'stay';
+
+/**
+ * The effect of each event in each state. The rows up to `granted` are carried out here; those of
+ * `open` and `closing` by `ConnectionManager` and `SocketCloser`, which know the connection.
+ * @internal
+ */
+export const ADMISSION_TABLE: Readonly<
+  Record<AdmissionState, Readonly<Record<AdmissionEvent, AdmissionAction>>>
+> = {
+  arrived: {
+    upgrade: 'seat',
+    identity: 'stay',
+    refusal: 'leave',
+    timeout: 'leave',
+    reset: 'leave',
+    open: 'reject',
+    close: 'leave',
+    gone: 'leave',
+    reload: 'stay',
+    shutdown: 'leave',
+  },
+  seated: {
+    upgrade: 'stay',
+    identity: 'grant',
+    refusal: 'giveBack',
+    timeout: 'giveBack',
+    reset: 'giveBack',
+    open: 'reject',
+    close: 'giveBack',
+    gone: 'giveBack',
+    reload: 'stay',
+    shutdown: 'giveBack',
+  },
+  granted: {
+    upgrade: 'stay',
+    identity: 'stay',
+    refusal: 'giveBack',
+    timeout: 'giveBack',
+    reset: 'giveBack',
+    open: 'commit',
+    close: 'giveBack',
+    gone: 'giveBack',
+    reload: 'stay',
+    shutdown: 'giveBack',
+  },
+  open: {
+    upgrade: 'stay',
+    identity: 'stay',
+    refusal: 'stay',
+    timeout: 'close',
+    reset: 'release',
+    open: 'reject',
+    close: 'close',
+    gone: 'release',
+    reload: 'stay',
+    shutdown: 'close',
+  },
+  closing: {
+    upgrade: 'stay',
+    identity: 'stay',
+    refusal: 'stay',
+    timeout: 'terminate',
+    reset: 'forget',
+    open: 'reject',
+    close: 'stay',
+    gone: 'forget',
+    reload: 'stay',
+    shutdown: 'stay',
+  },
+  gone: {
+    upgrade: 'stay',
+    identity: 'stay',
+    refusal: 'stay',
+    timeout: 'stay',
+    reset: 'stay',
+    open: 'reject',
+    close: 'stay',
+    gone: 'stay',
+    reload: 'stay',
+    shutdown: 'stay',
+  },
+};
+
+/** Events that end an admission which has not opened. */
+type Ending = 'refusal' | 'timeout' | 'reset' | 'close' | 'gone' | 'shutdown';
+
+/** One handshake; see the head of this file. @internal */
+export class Admission {
+  readonly #manager: ConnectionManager;
+  readonly #refuseWith: 'http' | 'close';
+  readonly #userAgent: string;
+  /** The state up to `open`; from then on `state` asks for the connection's. */
+  #state: Exclude<AdmissionState, 'open' | 'closing'> | 'opened' = 'arrived';
+  /** Address of the client, which the closing socket is counted for. */
+  readonly #ip: string;
+  #lease: Lease | undefined;
+  #denial: Denial | undefined;
+  #connection: ManagedConnection | undefined;
+  /** The socket that was refused after it had opened. */
+  #refused: object | undefined;
+
+  constructor(
+    manager: ConnectionManager,
+    refuseWith: 'http' | 'close',
+    ip: string,
+    userAgent: string,
+  ) {
+    this.#manager = manager;
+    this.#refuseWith = refuseWith;
+    this.#ip = ip;
+    this.#userAgent = userAgent;
+  }
+
+  get state(): AdmissionState {
+    if (this.#state !== 'opened') return this.#state;
+    const closable = this.#connection ?? this.#refused;
+    if (this.#connection?.isAlive === true) return 'open';
+    return closable !== undefined && this.#manager.isClosing(closable) ? 'closing' : 'gone';
+  }
+
+  /** Address of the client. */
+  get ip(): string {
+    return this.#ip;
+  }
+
+  /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
+  get answer(): Answer | undefined {
+    // An admission that ended without a denial has lost its client: its handler must not run.
+    return this.#state === 'gone' && this.#refuseWith === 'http'
+      ? answerOf(this.#denial ?? NOT_JUDGED)
+      : undefined;
+  }
+
+  /** The connection, from `open` on. */
+  get connection(): ManagedConnection | undefined {
+    return this.#connection;
+  }
+
+  /** The denial; `undefined` for an admission that was not denied. */
+  get denial(): Denial | undefined {
+    return this.#denial;
+  }
+
+  /** Takes a seat of the address, and the connect rate of it. */
+  seat(): void {
+    if (this.#action('upgrade') === 'seat') this.#take(this.#manager.arrive(this.#ip), 'seated');
+  }
+
+  /** Takes both seats of a client that needs no identity, in one step. */
+  seatAnonymous(): void {
+    if (this.#action('upgrade') === 'seat') this.#take(this.#manager.reserve(this.#ip), 'granted');
+  }
+
+  /** Takes a seat of the user, or of an anonymous client. */
+  identify(userId: string | undefined): void {
+    if (this.#action('identity') !== 'grant' || this.#lease === undefined) return;
+    this.#take(this.#manager.identify(this.#lease, userId), 'granted');
+  }
+
+  #take(outcome: Lease | Denial, next: 'seated' | 'granted'): void {
+    if ('handle' in outcome) {
+      this.#lease = outcome;
+      this.#state = next;
+      return;
+    }
+    // The manager took no seat, or has given it back.
+    this.#lease = undefined;
+    this.#denial = outcome;
+    this.#state = 'gone';
+  }
+
+  /** Denies the admission; gives its seat back. Does nothing once it has opened or ended. */
+  deny(denial: Denial): void {
+    if (this.#state === 'gone' || this.#state === 'opened') return;
+    this.#denial = denial;
+    this.end('refusal');
+  }
+
+  /**
+   * Ends an admission that has not opened, and gives its seat back.
+   * @returns `false` if there was no seat to give back
+   */
+  end(event: Ending): boolean {
+    const action = this.#action(event);
+    if (action !== 'giveBack' && action !== 'leave') return false;
+    this.#state = 'gone';
+    const lease = this.#lease;
+    this.#lease = undefined;
+    return lease !== undefined && this.#manager.abort(lease);
+  }
+
+  /**
+   * Commits the seat to a socket that has opened; closes the socket of any admission that is not
+   * granted.
+   * @returns the connection, or `undefined` if the socket was closed
+   */
+  open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
+    const lease = this.#lease;
+    if (this.#action('open') !== 'commit' || lease === undefined) return this.#reject(socket);
+    this.#lease = undefined;
+    const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
+    if (!result.success) {
+      // A manager that was closed in between leaves the lease to its holder.
+      this.#manager.abort(lease);
+      this.#denial = result;
+      return this.#reject(socket);
+    }
+    this.#state = 'opened';
+    this.#connection = result.connection;
+    return result.connection;
+  }
+
+  /** Closes a socket that may not open. */
+  #reject(socket: ManagedSocket): undefined {
+    this.end('refusal');
+    const denial = (this.#denial ??= NOT_JUDGED);
+    const [, code] = codesOf(denial);
+    this.#refused = this.#manager.closeRefused(socket, this.#ip, code, denial.reason);
+    if (this.#connection === undefined) this.#state = 'opened';
+    return undefined;
+  }
+
+  /** Notes the end of a socket that was refused after it had opened. */
+  socketGone(): void {
+    if (this.#refused !== undefined) this.#manager.goneRefused(this.#refused);
+  }
+
+  #action(event: AdmissionEvent): AdmissionAction {
+    return ADMISSION_TABLE[this.#state === 'opened' ? 'open' : this.#state][event];
+  }
+}
