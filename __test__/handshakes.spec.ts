@@ -277,6 +277,8 @@ const KINDS: readonly (readonly [kind: string, outcomes: Outcomes])[] = [
   ['Elysia, the plugin first', JUDGED],
   ['Elysia, a promise', LATE],
   ['Elysia, a slow promise', LATE],
+  ['Elysia, an async function', LATE],
+  ['Elysia, a slow async function', LATE],
   ['Elysia, the plugin last', LATE],
   ['Elysia, by hand', JUDGED],
   ['Elysia, by hand, the plugin last', LATE],

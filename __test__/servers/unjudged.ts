@@ -80,8 +80,12 @@ const KINDS: Record<string, () => number | undefined> = {
     serveElysia((app, plugin) => withRoute(app.use(Promise.resolve({ default: plugin })))),
   'Elysia, a slow promise': () =>
     serveElysia((app, plugin) => withRoute(app.use(later({ default: plugin })))),
-  // No async function: Elysia 1.4 takes only the routes of a plugin that one returns, and answers no request
-  // at all if it returns its own app.
+  // Elysia 1.4 takes only the routes of a plugin that an async function returns. It answers no request at all
+  // if the function returns its own app.
+  'Elysia, an async function': () =>
+    serveElysia((app, plugin) => withRoute(app.use(() => Promise.resolve(plugin)))),
+  'Elysia, a slow async function': () =>
+    serveElysia((app, plugin) => withRoute(app.use(() => later(plugin)))),
   'Elysia, the plugin last': () => serveElysia((app, plugin) => withRoute(app).use(plugin)),
   'Elysia, by hand': () => serveElysia((app, plugin) => byHand(app.use(plugin))),
   'Elysia, by hand, the plugin last': () => serveElysia((app, plugin) => byHand(app).use(plugin)),

@@ -52,8 +52,16 @@ interface RawServer {
 /** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
 const SHORTEST_ORIGIN = 7;
 
+/** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
+const LOOK_MS = 1;
+
 /** Runs `handle` for a request, within the limits. Upgrades pass it too. */
 type Around = (request: Request, handle: () => unknown) => unknown;
+
+/** A plugin, as far as Elysia's types hide it. */
+interface CompiledPlugin {
+  getServer(): object | null;
+}
 
 /** Hands Elysia's events to the guard; its methods are named after them. */
 class ElysiaAdapter {
@@ -99,6 +107,28 @@ class ElysiaAdapter {
     if (this.#listening === server) return;
     this.#listening = server as RawServer;
     this.#wrap(this.#listening);
+  }
+
+  /**
+   * Elysia compiles the plugin itself: an async function has returned it, so that the app takes its routes
+   * and none of its hooks. Sockets are judged when they upgrade: late, but never unguarded.
+   * @param serverOf returns the app's server, `null` before it listens
+   */
+  compiled(serverOf: () => object | null): void {
+    const server = serverOf();
+    if (server !== null) return this.start(server);
+    // Nothing tells this plugin that the app listens.
+    const look = (): void => {
+      const found = serverOf();
+      if (found === null) return;
+      timer.close();
+      this.start(found);
+    };
+    const timer = this.#guard.manager.timers.setInterval(look, {
+      delayMs: LOOK_MS,
+      ref: false,
+      name: 'elysia.server',
+    });
   }
 
   /** A request, which may ask for a WebSocket. */
@@ -319,6 +349,12 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     }
     if (app.server) adapter.start(app.server);
   });
+  const compile = guarded.compile.bind(guarded);
+  guarded.compile = () => {
+    // Elysia has replaced this method by the app's; its type says that it is private.
+    adapter.compiled(() => (guarded as unknown as CompiledPlugin).getServer());
+    return compile();
+  };
   return guarded;
 }
 

@@ -1,0 +1,50 @@
+// Measures a whole admission: from the handshake's headers to an open connection, and its release.
+// Run: node bench/admission.mjs
+import { randomBytes } from 'node:crypto';
+import { createSigner } from 'fast-jwt';
+import { Guard } from '../dist/guard/guard.js';
+import { TimerManager, TokenVerifier } from '../dist/index.js';
+import { compare, machine, timed } from './compare.mjs';
+import { LIMITS, socket } from './population.mjs';
+
+const host = { ping: () => undefined, buffered: () => 0, publishes: false, waitsForAnswer: true };
+const secret = randomBytes(32);
+const sign = createSigner({ key: secret, algorithm: 'HS256', expiresIn: 3_600_000 });
+const tokens = Array.from({ length: 1000 }, (_, at) => sign({ sub: `user-${at}` }));
+const auth = new TokenVerifier({ algorithms: ['HS256'], keys: [{ secret }] });
+const guardOf = (options) =>
+  new Guard('bench', { limits: LIMITS, timers: new TimerManager(), ...options }, host);
+
+const open = guardOf({});
+const verified = guardOf({ auth });
+const full = guardOf({ auth, limits: { maxConnectionsPerIp: 1 } });
+full.admit('192.0.2.9', () => `Bearer ${tokens[0]}`, '/').open('only', socket);
+
+const ADMISSIONS = 20_000;
+const addressOf = (at) => `10.${(at >> 16) & 255}.${(at >> 8) & 255}.${at & 255}`;
+let serial = 0;
+/** Admits, opens and releases; each handshake has a fresh address and a token of a thousand. */
+const cycle = (guard) => () =>
+  timed(ADMISSIONS, () => {
+    const at = serial++;
+    const header = (name) => (name === 'authorization' ? `Bearer ${tokens[at % 1000]}` : '');
+    const connection = guard.admit(addressOf(at), header, '/ws').open(`c${at}`, socket);
+    guard.manager.release(connection);
+  });
+console.log(machine);
+compare('an admission, its opening and its release', [
+  ['without an identity', cycle(open)],
+  ['with auth, HS256, cached', cycle(verified)],
+]);
+compare('a refusal at the limit of an address', [
+  [
+    'with auth',
+    () =>
+      timed(ADMISSIONS, () => {
+        const at = serial++;
+        const header = (name) => (name === 'authorization' ? `Bearer ${tokens[at % 1000]}` : '');
+        full.admit('192.0.2.9', header, '/ws');
+      }),
+  ],
+]);
+process.exit(0);
