@@ -351,6 +351,14 @@ declare class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
      */
     received(bytes: number): ReceiveOutcome;
     /**
+     * Counts a received ping or pong, marks the connection active, and judges `controlRate`. It is no
+     * message: only its bytes are counted.
+     * @param bytes size of its payload: a whole number of at least 0
+     * @returns what to do with it; see `ReceiveOutcome`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+     */
+    receivedControl(bytes: number): ReceiveOutcome;
+    /**
      * Counts a sent message. This is no activity: a connection that only receives goes idle.
      * @param bytes size of the message: a whole number of at least 0
      * @returns `'stale'` if the connection was released before; a string, since messages must not
@@ -500,8 +508,14 @@ interface ConnectionLimits {
     /** Rate of the bytes of each connection. */
     readonly byteRate?: MessageRate | undefined;
     /**
+     * Rate of the pings and pongs that a connection may send; `Infinity` for none. Default
+     * `{ limit: 20, windowMs: 1000, burst: 100 }`: no client that pings every few seconds meets it.
+     */
+    readonly controlRate?: MessageRate | number | undefined;
+    /**
      * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
-     * adapter this includes pings and pongs.
+     * adapter this includes pings and pongs. With `ws`, a client is not idle while the server has paused
+     * its socket, nor while one long message arrives.
      */
     readonly connectionTimeoutMs?: number | undefined;
     /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
@@ -1092,8 +1106,8 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     readonly onRefuse?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
     /** Called for every admission that a limit would have refused, while the limits are only observed. */
     readonly onObserve?: ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
-    /** Called for every message over a rate, before the action is taken. */
-    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate', action: RateAction) => void) | undefined;
+    /** Called for every message, ping or pong over a rate, before the action is taken. */
+    readonly onRateExceeded?: ((connection: ManagedConnection<S>, rate: 'message_rate' | 'byte_rate' | 'control_rate', action: RateAction) => void) | undefined;
 }
 
 /** Counts at one moment. The first four are those of the index, which managers of one name share. */
@@ -1121,7 +1135,7 @@ interface ConnectionStats {
     readonly terminated: number;
     /** Connections that this manager has closed for being idle. */
     readonly evicted: number;
-    /** Messages over a rate, whatever the action was. */
+    /** Messages, pings and pongs over a rate, whatever the action was. */
     readonly messagesOverRate: number;
     /** The limits in force: a frozen copy. */
     readonly limits: Readonly<ConnectionLimits>;

@@ -685,6 +685,25 @@ describe('message rates', () => {
     own.close();
   });
 
+  it('of pings and pongs are on by default, count bytes too, and can be lifted', () => {
+    const hook = vi.fn();
+    using own = new ConnectionManager<FakeSocket>({}, timers, { onRateExceeded: hook });
+    const connection = one(own);
+    const outcomes = Array.from({ length: 101 }, () => connection.receivedControl(5));
+    expect(outcomes.filter((outcome) => outcome === 'ok')).toHaveLength(100);
+    expect(outcomes[100]).toBe('close');
+    expect(hook).toHaveBeenCalledWith(connection, 'control_rate', 'close');
+    expect(connection).toMatchObject({ isAlive: false, messageCount: 0, bytesReceived: 505 });
+    expect(connection.receivedControl(1)).toBe('stale');
+    expect(connection.socket.closed[0]?.reason).toBe('Control frame rate exceeded');
+
+    own.updateLimits({ controlRate: Infinity, byteRate: { limit: 1000, windowMs: 1000 } });
+    const free = one(own);
+    for (let i = 0; i < 200; i++) expect(free.receivedControl(5)).toBe('ok');
+    expect(free.receivedControl(1)).toBe('close');
+    expect(hook).toHaveBeenLastCalledWith(free, 'byte_rate', 'close');
+  });
+
   it('count bytes apart from messages; a message over a rate spends nothing', () => {
     const [own, hook] = rated('drop');
     const connection = one(own);

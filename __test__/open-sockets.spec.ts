@@ -57,6 +57,8 @@ function setUp(limits: Partial<WebSocketLimits>): {
     buffered: (socket: Socket) => socket.buffered,
     publishes: false,
     waitsForAnswer: true,
+    isPaused: () => false,
+    arrived: () => undefined,
   });
   let serial = 0;
   return {
@@ -168,6 +170,8 @@ describe('heartbeats', () => {
         ping: (it: Socket) => void it.pings.push(clock.now()),
         buffered: () => 0,
         waitsForAnswer: true,
+        isPaused: () => false,
+        arrived: () => undefined,
       },
     );
     const socket = new Socket();
@@ -226,6 +230,8 @@ describe('heartbeats', () => {
         ping: fail,
         buffered: () => 0,
         waitsForAnswer: true,
+        isPaused: () => false,
+        arrived: () => undefined,
       },
     );
     const result = manager.addConnection('a', { close: fail, terminate: fail }, '192.0.2.1');

@@ -153,6 +153,19 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => 
     expect(descriptorsOf(server) - before).toBeLessThanOrEqual(16);
   });
 
+  it('closes a client that floods it with pings and reads nothing', async () => {
+    const server = await start(command, { limits: {} });
+    const [client] = crowd(server, 1);
+    await until(() => statusOf(client!) === 101);
+    client!.socket.pause();
+    // Masked pings of 125 bytes.
+    const ping = Buffer.concat([Buffer.from([0x89, 0xfd, 0, 0, 0, 0]), Buffer.alloc(125)]);
+    client!.socket.write(Buffer.concat(Array.from({ length: 5000 }, () => ping)));
+    await server.becomes(0);
+    const { messagesOverRate } = JSON.parse(await server.get('/stats')) as Record<string, number>;
+    expect(messagesOverRate).toBe(1);
+  });
+
   it('reads nothing more of a flood once it has closed the client', async () => {
     const server = await start(command, {
       limits: { messageRate: { limit: 10, windowMs: 3_600_000 } },

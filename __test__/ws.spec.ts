@@ -4,7 +4,9 @@ import { type AddressInfo, type Socket, connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { ConnectionManager, ProductionMetrics, TimerManager } from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
+import { until } from './fixtures/until.js';
 
 // Behaviour of `portcullis/ws` alone; contract.spec.ts has the rest.
 const ends: (() => unknown)[] = [];
@@ -150,6 +152,64 @@ it('keeps no seat after strict timers were cleaned up, and the error is reported
   const client = new WebSocket(url);
   const [code] = (await once(client, 'close')) as [number];
   expect([code, thrown]).toEqual([1011, ['ERR_CLOSED', 0]]);
+});
+
+describe('a client that is silent for the server only', () => {
+  const IDLE_MS = 1000;
+  async function connected(): Promise<{
+    readonly clock: ManualClock;
+    readonly guard: Guard;
+    readonly socket: WebSocket;
+    readonly client: Socket;
+  }> {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    const guard = portcullis({
+      limits: { connectionTimeoutMs: IDLE_MS, cleanupIntervalMs: 100 },
+      websockets: { pingIntervalMs: 1000, pongTimeoutMs: 1000 },
+      timers,
+    });
+    const [server, url] = await listening(guard);
+    const webSocketServer = new WebSocketServer({ noServer: true });
+    guard.attach(server, webSocketServer);
+    const opened = once(webSocketServer, 'connection') as Promise<[WebSocket]>;
+    const client = connect(Number(new URL(url).port), '127.0.0.1');
+    ends.push(() => client.destroy());
+    client.on('error', () => undefined);
+    client.write(
+      'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    );
+    const [socket] = await opened;
+    return { clock, guard, socket, client };
+  }
+
+  it('is neither idle nor dead while the server has paused its socket', async () => {
+    const { clock, guard, socket } = await connected();
+    socket.pause();
+    clock.advance(20 * IDLE_MS);
+    expect(guard.manager.connections.size).toBe(1);
+    socket.resume();
+    clock.advance(20 * IDLE_MS);
+    expect(guard.manager.connections.size).toBe(0);
+  });
+
+  it('is neither while a long message of its arrives, and is both once it stops in the middle', async () => {
+    const { clock, guard, socket, client } = await connected();
+    // A masked binary frame of a million bytes.
+    const head = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 0]);
+    client.write(head);
+    const stream = (socket as unknown as { _socket: Socket })._socket;
+    for (let part = 0; part < 20; part++) {
+      const before = stream.bytesRead;
+      client.write(Buffer.alloc(1000));
+      await until(() => stream.bytesRead >= before + 1000);
+      clock.advance(IDLE_MS);
+      expect(guard.manager.connections.size).toBe(1);
+    }
+    clock.advance(5 * IDLE_MS);
+    expect(guard.manager.connections.size).toBe(0);
+  });
 });
 
 describe('close() of a guard', () => {

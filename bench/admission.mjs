@@ -7,7 +7,14 @@ import { TimerManager, TokenVerifier } from '../dist/index.js';
 import { compare, machine, timed } from './compare.mjs';
 import { LIMITS, socket } from './population.mjs';
 
-const host = { ping: () => undefined, buffered: () => 0, publishes: false, waitsForAnswer: true };
+const host = {
+  ping: () => undefined,
+  buffered: () => 0,
+  isPaused: () => false,
+  arrived: () => undefined,
+  publishes: false,
+  waitsForAnswer: true,
+};
 const secret = randomBytes(32);
 const sign = createSigner({ key: secret, algorithm: 'HS256', expiresIn: 3_600_000 });
 const tokens = Array.from({ length: 1000 }, (_, at) => sign({ sub: `user-${at}` }));

@@ -15,12 +15,17 @@ export interface RawSocket extends ManagedSocket, GuardedSocket {
   /** Data that the upgrade was given. */
   readonly data?: unknown;
   ping(): unknown;
+  /** True while the socket is paused. */
+  readonly isPaused?: boolean;
 }
 
 /** Bun reports a close before the peer has answered. @internal */
 export const bunSockets: SocketHost = {
   ping: (socket) => void (socket as RawSocket).ping(),
   buffered: (socket) => (socket as RawSocket).getBufferedAmount(),
+  // Bun shows neither a message that is arriving nor its bytes.
+  isPaused: (socket) => (socket as RawSocket).isPaused === true,
+  arrived: () => undefined,
   publishes: true,
   waitsForAnswer: false,
 };

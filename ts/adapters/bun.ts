@@ -191,14 +191,21 @@ class BunAdapter {
     return false;
   }
 
-  /** A ping shows that the client is there, though it says nothing. */
-  ping(socket: Socket): void {
-    socket[CONNECTION]?.touch();
+  /**
+   * A ping shows that the client is there, though it says nothing.
+   * @returns `false` if no handler is to see it
+   */
+  ping(socket: Socket, data: unknown): boolean {
+    if (socket[CONNECTION]?.receivedControl(sizeOf(data)) !== 'ok') return false;
+    // Bun has queued its pong: a client that pings and does not read is slow.
+    socket[OPEN_SOCKET]?.sent();
+    return true;
   }
 
-  pong(socket: Socket): void {
-    socket[CONNECTION]?.touch();
+  pong(socket: Socket, data: unknown): boolean {
+    if (socket[CONNECTION]?.receivedControl(sizeOf(data)) !== 'ok') return false;
     socket[OPEN_SOCKET]?.ponged();
+    return true;
   }
 
   /** Gives the seat back; `false` for a socket that was refused by close code. */
@@ -240,12 +247,10 @@ function guardedHandlers(
       return adapter.message(socket, data) ? message?.call(this, socket, data) : undefined;
     },
     ping(socket, data) {
-      adapter.ping(socket);
-      return ping?.call(this, socket, data);
+      return adapter.ping(socket, data) ? ping?.call(this, socket, data) : undefined;
     },
     pong(socket, data) {
-      adapter.pong(socket);
-      return pong?.call(this, socket, data);
+      return adapter.pong(socket, data) ? pong?.call(this, socket, data) : undefined;
     },
     close(socket, code, reason) {
       return adapter.close(socket, code, reason)

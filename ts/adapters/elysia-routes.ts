@@ -96,12 +96,14 @@ export function guardRoutes(guard: Guard<Request>): (pending: Admission, data: R
     // A client that answers is there, though it says nothing.
     ping(socket, bytes) {
       const data = dataOf(socket);
-      data[OWN]?.touch();
+      if (data[OWN]?.receivedControl(sizeOf(bytes)) !== 'ok') return undefined;
+      // Bun has queued its pong: a client that pings and does not read is slow.
+      data[SOCKET].openSocket?.sent();
       return data[SOCKET].ping?.(socket, bytes);
     },
     pong(socket, bytes) {
       const data = dataOf(socket);
-      data[OWN]?.touch();
+      if (data[OWN]?.receivedControl(sizeOf(bytes)) !== 'ok') return undefined;
       data[SOCKET].openSocket?.ponged();
       return data[SOCKET].pong?.(socket, bytes);
     },

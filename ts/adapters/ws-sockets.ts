@@ -11,10 +11,27 @@ export type GuardedWs = WebSocket & GuardedSocket;
 
 const ignore = (): void => undefined;
 
+/** The parser of a socket of `ws`, and the stream that it reads. */
+interface Internals {
+  readonly _receiver?: {
+    readonly _bufferedBytes?: number;
+    readonly _fragments?: readonly unknown[];
+  };
+  readonly _socket?: { readonly bytesRead: number } | null;
+}
+
 /** `ws` reports a close when the peer has answered or is gone. @internal */
 export const wsSockets: SocketHost = {
   ping: (socket) => (socket as WebSocket).ping(undefined, undefined, ignore),
   buffered: (socket) => (socket as WebSocket).bufferedAmount,
+  isPaused: (socket) => (socket as WebSocket).isPaused,
+  arrived(socket) {
+    const { _receiver: receiver, _socket: stream } = socket as unknown as Internals;
+    // `ws` has no public word for a message that is arriving; other versions than those known have none.
+    const isArriving =
+      (receiver?._bufferedBytes ?? 0) > 0 || (receiver?._fragments?.length ?? 0) > 0;
+    return isArriving ? stream?.bytesRead : undefined;
+  },
   publishes: false,
   waitsForAnswer: true,
 };
@@ -84,8 +101,10 @@ export class TrafficCounter {
           if (!admits(this, connection, arguments[1])) return false;
         } else if (event === 'ping' || event === 'pong') {
           // A client that answers is there, though it says nothing.
-          connection.touch();
+          if (connection.receivedControl(sizeOf(arguments[1])) !== 'ok') return false;
           if (event === 'pong') this[OPEN_SOCKET]?.ponged();
+          // `ws` has queued its pong: a client that pings and does not read is slow.
+          else this[OPEN_SOCKET]?.sent();
         }
       }
       return Reflect.apply(emit, this, arguments);

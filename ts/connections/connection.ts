@@ -6,7 +6,7 @@ import { formatIpv4 } from '../native/strings.js';
 import { checkedUser } from './arguments.js';
 import { checkCloseCode, cutReason } from './close-frame.js';
 import { TICK_MAX_MS } from './loop-clock.js';
-import type { MessageRateLimiter } from './message-rate.js';
+import type { ExceededRate, MessageRateLimiter } from './message-rate.js';
 import { type ConnectionMetadata, Metadata, type MetadataInput } from './metadata.js';
 import type { ConnectionOwner } from './owner.js';
 import type { Refusal } from './refusal.js';
@@ -114,12 +114,42 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     // The real clock: by loop time, which stands still within a tick, a tick's burst would pass.
     const now = owner.nowMs();
     const exceeded = limiter.check(segment.arrivals(), 2 * (slot & PLACE_MASK), bytes, now);
-    if (exceeded === undefined) return 'ok';
+    return exceeded === undefined ? 'ok' : this.#exceeds(exceeded, limiter);
+  }
+
+  #exceeds(exceeded: ExceededRate, limiter: MessageRateLimiter): ReceiveOutcome {
     const action = limiter.actionOf(exceeded);
-    owner.rateExceeded(this, exceeded, action);
+    this.#home.owner.rateExceeded(this, exceeded, action);
     // The hook may have closed the connection.
     if (!this.isAlive) return 'close';
     return action === 'report' ? 'ok' : action;
+  }
+
+  /**
+   * Counts a received ping or pong, marks the connection active, and judges `controlRate`. It is no
+   * message: only its bytes are counted.
+   * @param bytes size of its payload: a whole number of at least 0
+   * @returns what to do with it; see `ReceiveOutcome`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE; then nothing was counted
+   */
+  receivedControl(bytes: number): ReceiveOutcome {
+    if (typeof bytes !== 'number' || bytes >>> 0 !== bytes) checkedBytes(bytes);
+    const slot = this.#slot;
+    if (this.touch() === 'stale') return 'stale';
+    const segment = this.#home as Segment<ManagedConnection<S>>;
+    const { owner } = segment;
+    segment.receivedControl(slot, bytes);
+    const limiter = owner.controlRate;
+    const arrivals = owner.messageRate === undefined ? undefined : segment.arrivals();
+    const place = slot & PLACE_MASK;
+    const exceeded = limiter.checkControl(
+      arrivals,
+      segment.controls(),
+      place,
+      bytes,
+      owner.nowMs(),
+    );
+    return exceeded === undefined ? 'ok' : this.#exceeds(exceeded, limiter);
   }
 
   /**

@@ -3,6 +3,7 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import {
   checkedConnectRate,
+  checkedControlRate,
   checkedMessageRate,
   type ConnectRate,
   type MessageRate,
@@ -52,8 +53,14 @@ export interface ConnectionLimits {
   /** Rate of the bytes of each connection. */
   readonly byteRate?: MessageRate | undefined;
   /**
+   * Rate of the pings and pongs that a connection may send; `Infinity` for none. Default
+   * `{ limit: 20, windowMs: 1000, burst: 100 }`: no client that pings every few seconds meets it.
+   */
+  readonly controlRate?: MessageRate | number | undefined;
+  /**
    * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
-   * adapter this includes pings and pongs.
+   * adapter this includes pings and pongs. With `ws`, a client is not idle while the server has paused
+   * its socket, nor while one long message arrives.
    */
   readonly connectionTimeoutMs?: number | undefined;
   /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
@@ -81,6 +88,7 @@ const LIMIT_NAMES = [
   'connectRatePerUser',
   'messageRate',
   'byteRate',
+  'controlRate',
   'connectionTimeoutMs',
   'cleanupIntervalMs',
 ] as const;
@@ -90,6 +98,7 @@ const RATE_NAMES: readonly string[] = [
   'connectRatePerUser',
   'messageRate',
   'byteRate',
+  'controlRate',
 ];
 
 /**
@@ -128,6 +137,7 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, CLEANUP_INTERVAL_MS);
   checkedMessageRate('messageRate', limits.messageRate);
   checkedMessageRate('byteRate', limits.byteRate);
+  checkedControlRate(limits.controlRate);
   count('maxClosingPerIp');
   count('maxClosingConnections');
   const { mode = 'enforce' } = limits;

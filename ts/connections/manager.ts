@@ -27,9 +27,11 @@ import { LoopClock } from './loop-clock.js';
 import { type ExceededRate, MessageRateLimiter } from './message-rate.js';
 import type { MetadataInput } from './metadata.js';
 import { checkedArguments, type CheckedOptions, type ConnectionManagerOptions } from './options.js';
+import type { SocketHost } from './open-socket.js';
 import type { ConnectionOwner } from './owner.js';
-import { checkedMessageRate, type RateAction } from './rates.js';
+import { checkedControlRate, checkedMessageRate, type RateAction } from './rates.js';
 import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
+import { Reading } from './reading.js';
 import { RetryEstimate, seatsOf } from './retry.js';
 import { refusalCodeOf, Seats, SLOTS_MAX, STALE } from './seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
@@ -39,6 +41,12 @@ import { Sweep } from './sweep.js';
 // Answers of `#take`, besides those of the core.
 const OVERLOAD = -102;
 const CLOSED = -103;
+
+const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
+  message_rate: 'Message rate exceeded',
+  byte_rate: 'Byte rate exceeded',
+  control_rate: 'Control frame rate exceeded',
+};
 
 const REPLACED_CODE = 4001;
 const REPLACED_REASON = 'Replaced by a newer connection';
@@ -64,6 +72,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #live: LiveConnections<S>;
   readonly #owner: ConnectionOwner<ManagedConnection<S>> & {
     messageRate: MessageRateLimiter | undefined;
+    controlRate: MessageRateLimiter;
   };
   readonly #hooks = new Hooks();
   readonly #refusals: Refusals;
@@ -71,6 +80,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #sweep: Sweep<ManagedConnection<S>>;
   #limits: Readonly<ConnectionLimits>;
   readonly #retry = new RetryEstimate();
+  readonly #reading = new Reading();
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
@@ -122,6 +132,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#owner = {
       traffic: this.traffic,
       messageRate: undefined,
+      controlRate: new MessageRateLimiter(undefined, undefined, undefined, false),
       loopNow: () => loop.now(),
       nowMs: () => driver.now(),
       bindConnection: (connection, slot, userId) => this.#bind(connection, slot, userId),
@@ -153,11 +164,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const bytes = checkedMessageRate('byteRate', limits.byteRate);
     // Arrival times of the old rates mean nothing to the new ones.
     for (const segment of this.#seats.segments) segment.forgetArrivals();
-    const isObserving = this.#isObserving;
-    this.#owner.messageRate =
-      messages === undefined && bytes === undefined
-        ? undefined
-        : new MessageRateLimiter(messages, bytes, isObserving);
+    const control = checkedControlRate(limits.controlRate);
+    const limiter = new MessageRateLimiter(messages, bytes, control, this.#isObserving);
+    this.#owner.controlRate = limiter;
+    this.#owner.messageRate = limiter.limitsMessages ? limiter : undefined;
     this.#closer.setLimits(
       limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
       limits.maxClosingConnections ?? limits.maxTotalConnections ?? Infinity,
@@ -227,9 +237,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#sweep.pendingTimeoutMs = Math.max(this.#sweep.pendingTimeoutMs, ms);
   }
 
-  /** Notes that the host of some sockets does not wait for the answer to a close. @internal */
-  terminateFloods(): void {
-    this.#closer.terminatesFloods = true;
+  /** Notes a host whose sockets the manager closes. @internal */
+  uses(host: SocketHost): void {
+    if (!host.waitsForAnswer) this.#closer.terminatesFloods = true;
+    this.#reading.add(host);
   }
 
   /** Returns the negative answer for every newcomer, or `undefined` while there is none. */
@@ -504,13 +515,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const { onRateExceeded } = this.#options;
     if (onRateExceeded !== undefined)
       this.#hooks.run('onRateExceeded', () => onRateExceeded(connection, rate, action));
-    if (action === 'close')
-      this.#close(
-        connection,
-        1008,
-        rate === 'message_rate' ? 'Message rate exceeded' : 'Byte rate exceeded',
-        true,
-      );
+    if (action === 'close') this.#close(connection, 1008, RATE_REASONS[rate], true);
   }
 
   /**
@@ -536,8 +541,12 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#evicted - before;
   }
 
-  /** Closes an idle connection, unless the eviction of another one has closed it. */
+  /**
+   * Closes an idle connection, unless the eviction of another one has closed it, or it is not the client
+   * who is silent.
+   */
   #evict(connection: ManagedConnection<S>): void {
+    if (connection.isAlive && this.#reading.isBusy(connection)) return void connection.touch();
     if (!this.#close(connection, 1001, 'Connection timeout')) return;
     this.#evicted++;
     const { onEvict } = this.#options;

@@ -5,8 +5,8 @@
  */
 import type { Rate, RateAction } from './rates.js';
 
-/** The rate that a message exceeds. */
-export type ExceededRate = 'message_rate' | 'byte_rate';
+/** The rate that a message, a ping or a pong exceeds. */
+export type ExceededRate = 'message_rate' | 'byte_rate' | 'control_rate';
 
 /** Cost of rounding in sums of intervals, ms: no event is refused for it. */
 const ROUNDING_MS = 1e-6;
@@ -15,12 +15,22 @@ const ROUNDING_MS = 1e-6;
 export class MessageRateLimiter {
   readonly #messages: Rate | undefined;
   readonly #bytes: Rate | undefined;
+  readonly #control: Rate | undefined;
   readonly #isObserving: boolean;
 
-  /** @param isObserving true to report the messages over a rate, whatever its action is */
-  constructor(messages: Rate | undefined, bytes: Rate | undefined, isObserving: boolean) {
+  /**
+   * @param control rate of pings and pongs
+   * @param isObserving true to report the messages over a rate, whatever its action is
+   */
+  constructor(
+    messages: Rate | undefined,
+    bytes: Rate | undefined,
+    control: Rate | undefined,
+    isObserving: boolean,
+  ) {
     this.#messages = messages;
     this.#bytes = bytes;
+    this.#control = control;
     this.#isObserving = isObserving;
   }
 
@@ -44,10 +54,45 @@ export class MessageRateLimiter {
     return undefined;
   }
 
+  /** True if messages have a rate. */
+  get limitsMessages(): boolean {
+    return this.#messages !== undefined || this.#bytes !== undefined;
+  }
+
+  /**
+   * Checks a ping or a pong, whose bytes count as those of messages do.
+   * @param arrivals as in `check`; `undefined` while no bytes are limited
+   * @param controls arrival times of pings and pongs
+   * @param place index of the connection's time among them
+   */
+  checkControl(
+    arrivals: Float64Array | undefined,
+    controls: Float64Array,
+    place: number,
+    bytes: number,
+    now: number,
+  ): ExceededRate | undefined {
+    const rate = this.#control;
+    if (!conforms(rate, controls[place]!, 1, now)) return 'control_rate';
+    const byteRate = this.#bytes;
+    const at = 2 * place + 1;
+    if (arrivals !== undefined && byteRate !== undefined) {
+      if (!conforms(byteRate, arrivals[at]!, bytes, now)) return 'byte_rate';
+      arrivals[at] = Math.max(arrivals[at]!, now) + bytes * byteRate.intervalMs;
+    }
+    if (rate !== undefined) controls[place] = Math.max(controls[place]!, now) + rate.intervalMs;
+    return undefined;
+  }
+
   /** Returns the action for messages over `rate`. */
   actionOf(rate: ExceededRate): RateAction {
     if (this.#isObserving) return 'report';
-    return (rate === 'message_rate' ? this.#messages : this.#bytes)?.action ?? 'close';
+    const rates = {
+      message_rate: this.#messages,
+      byte_rate: this.#bytes,
+      control_rate: this.#control,
+    };
+    return rates[rate]?.action ?? 'close';
   }
 }
 

@@ -8,6 +8,13 @@ export interface SocketHost {
   ping(socket: ManagedSocket): void;
   /** Bytes that wait to be sent. */
   buffered(socket: ManagedSocket): number;
+  /** True while the server has paused the socket: it reads nothing of what its client sends. */
+  isPaused(socket: ManagedSocket): boolean;
+  /**
+   * Bytes that have arrived, while a message is arriving; `undefined` between messages, and on a host that
+   * does not show it.
+   */
+  arrived(socket: ManagedSocket): number | undefined;
   /** True if the host can send without calling the socket: Bun's `publish`. */
   readonly publishes: boolean;
   /** True if the host reports a close only when the peer has answered or is gone (1006). */

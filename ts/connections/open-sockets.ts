@@ -9,6 +9,7 @@ import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ManagedConnection } from './connection.js';
 import { OpenSocket, type OpenSocketOwner, type SocketHost } from './open-socket.js';
+import { Reading } from './reading.js';
 
 /** Counts of a guard's WebSockets. */
 export interface WebSocketStats {
@@ -44,6 +45,7 @@ export class OpenSockets implements OpenSocketOwner {
   readonly #limits: Checked<'websockets'> | undefined;
   readonly #timers: TimerManager;
   readonly #host: SocketHost;
+  readonly #reading = new Reading();
   readonly #monitor: ResourceMonitor | undefined;
   readonly #label: number;
   readonly #watchers = new Set<SocketWatcher>();
@@ -78,6 +80,7 @@ export class OpenSockets implements OpenSocketOwner {
     this.#limits = limits;
     this.#timers = timers;
     this.#host = host;
+    this.#reading.add(host);
     this.maxMessageSize = limits?.maxMessageSize ?? Infinity;
     this.watermark = limits?.maxBufferedBytes ?? Infinity;
     const interval = limits?.pingIntervalMs ?? Infinity;
@@ -224,6 +227,11 @@ export class OpenSockets implements OpenSocketOwner {
     for (const socket of sockets) {
       const isLate = !socket.isAnswered() && tick - socket.unanswered >= this.#pongTicks;
       if (!isLate || socket.state !== 'open') continue;
+      // The pong may stand behind data that the server does not read, or reads already.
+      if (this.#reading.isBusy(socket.connection)) {
+        socket.ponged();
+        continue;
+      }
       this.#pongTimeouts++;
       socket.close(1001, 'Pong timeout');
     }

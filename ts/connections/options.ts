@@ -51,11 +51,11 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
   /** Called for every admission that a limit would have refused, while the limits are only observed. */
   readonly onObserve?:
     ((refusal: Refusal, ip: string, userId: string | undefined) => void) | undefined;
-  /** Called for every message over a rate, before the action is taken. */
+  /** Called for every message, ping or pong over a rate, before the action is taken. */
   readonly onRateExceeded?:
     | ((
         connection: ManagedConnection<S>,
-        rate: 'message_rate' | 'byte_rate',
+        rate: 'message_rate' | 'byte_rate' | 'control_rate',
         action: RateAction,
       ) => void)
     | undefined;

@@ -13,6 +13,8 @@ export interface ConnectionOwner<C> {
   readonly traffic: Float64Array;
   /** Limiter of messages and bytes; `undefined` while neither has a rate. */
   readonly messageRate: MessageRateLimiter | undefined;
+  /** Limiter of pings and pongs. */
+  readonly controlRate: MessageRateLimiter;
   /** Returns the loop time, ms modulo 2^32. */
   loopNow(): number;
   /** Returns the time of the timers' clock, ms. */

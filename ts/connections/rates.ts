@@ -33,6 +33,9 @@ export interface MessageRate {
   readonly action?: RateAction | undefined;
 }
 
+/** Default rate of pings and pongs. */
+const CONTROL_RATE: MessageRate = { limit: 20, windowMs: 1000, burst: 100 };
+
 /** A message or byte rate, checked. @internal */
 export interface Rate {
   /** Milliseconds for each message or byte. */
@@ -88,4 +91,15 @@ export function checkedMessageRate(field: string, rate: MessageRate | undefined)
   if (action !== 'drop' && action !== 'close' && action !== 'report')
     throw outOfRange(`${field}.action`, action, "'drop', 'close' or 'report'");
   return { intervalMs, burst, action };
+}
+
+/**
+ * Returns the checked rate of pings and pongs, or `undefined` for none.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
+ * @internal
+ */
+export function checkedControlRate(rate: MessageRate | number | undefined): Rate | undefined {
+  return rate === Infinity
+    ? undefined
+    : checkedMessageRate('controlRate', (rate ?? CONTROL_RATE) as MessageRate);
 }

@@ -46,6 +46,8 @@ export class Segment<C> {
   readonly traffic: Float64Array;
   /** Arrival times (GCRA) of messages and of bytes, in pairs; allocated when a rate is first used. */
   #arrivals: Float64Array | undefined;
+  /** Arrival times of pings and pongs; allocated at the first of them. */
+  #controls: Float64Array | undefined;
 
   constructor(readonly owner: ConnectionOwner<C>) {
     this.traffic = owner.traffic;
@@ -62,6 +64,7 @@ export class Segment<C> {
     counters[at + CREATED] = createdAt;
     stamps[place] = stamps[SLOTS]!;
     this.#arrivals?.fill(0, place * 2, place * 2 + 2);
+    if (this.#controls !== undefined) this.#controls[place] = 0;
   }
 
   /** Counts a received message, and stamps the slot with the latest tick. */
@@ -103,9 +106,21 @@ export class Segment<C> {
     return (this.#arrivals ??= new Float64Array(SLOTS * 2));
   }
 
+  /** Arrival times of pings and pongs, by `slot & PLACE_MASK`. */
+  controls(): Float64Array {
+    return (this.#controls ??= new Float64Array(SLOTS));
+  }
+
+  /** Counts the bytes of a ping or a pong. */
+  receivedControl(slot: number, bytes: number): void {
+    this.counters[(slot & MASK) * COUNTERS + BYTES_IN]! += bytes;
+    this.traffic[1]! += bytes;
+  }
+
   /** Forgets all arrival times. */
   forgetArrivals(): void {
     this.#arrivals?.fill(0);
+    this.#controls?.fill(0);
   }
 
   /** Returns a figure of `slot`, by its number in `FIGURES`. */

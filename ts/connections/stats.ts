@@ -27,7 +27,7 @@ export interface ConnectionStats {
   readonly terminated: number;
   /** Connections that this manager has closed for being idle. */
   readonly evicted: number;
-  /** Messages over a rate, whatever the action was. */
+  /** Messages, pings and pongs over a rate, whatever the action was. */
   readonly messagesOverRate: number;
   /** The limits in force: a frozen copy. */
   readonly limits: Readonly<ConnectionLimits>;

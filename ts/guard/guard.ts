@@ -126,7 +126,7 @@ export class Guard<R> {
     this.metrics = metrics;
     this.manager = managerOf(options, timers, websockets?.maxConnections);
     this.manager.allowPending(identifyTimeoutMs);
-    if (!host.waitsForAnswer) this.manager.terminateFloods();
+    this.manager.uses(host);
     this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
     metrics?.attach(this.manager);
     this.monitor = this.manager.monitor;
