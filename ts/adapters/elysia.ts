@@ -45,6 +45,7 @@ export interface StoppableApp {
 
 /** Bun's server, as far as it is used here. */
 interface RawServer {
+  readonly url?: URL;
   requestIP(request: Request): { readonly address: string } | null;
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
@@ -52,8 +53,11 @@ interface RawServer {
 /** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
 const SHORTEST_ORIGIN = 7;
 
-/** Runs `handle` for a request, within the limits. Upgrades pass it too. */
-type Around = (request: Request, handle: () => unknown) => unknown;
+/**
+ * Runs `handle` for a request, within the limits. Upgrades pass it too.
+ * @param clientOf returns the address of the client
+ */
+type Around = (request: Request, clientOf: () => string, handle: () => unknown) => unknown;
 
 /** Hands Elysia's events to the guard; its methods are named after them. */
 class ElysiaAdapter {
@@ -81,8 +85,11 @@ class ElysiaAdapter {
     this.#around =
       meter === undefined
         ? limits
-        : (request, handle) =>
-            meter.around(request, limits === undefined ? handle : () => limits(request, handle));
+        : (request, clientOf, handle) =>
+            meter.around(
+              request,
+              limits === undefined ? handle : () => limits(request, clientOf, handle),
+            );
   }
 
   /** True if the adapter has to know which route serves a request. */
@@ -98,6 +105,7 @@ class ElysiaAdapter {
   start(server: object): void {
     if (this.#listening === server) return;
     this.#listening = server as RawServer;
+    this.#guard.page?.announce(this.#listening.url?.origin);
     this.#wrap(this.#listening);
   }
 
@@ -112,7 +120,14 @@ class ElysiaAdapter {
 
   #within(request: Request, handle: () => unknown): unknown {
     const around = this.#around;
-    return around === undefined || this.#isExempt(request) ? handle() : around(request, handle);
+    return around === undefined || this.#isExempt(request)
+      ? handle()
+      : around(request, () => this.#clientOf(request), handle);
+  }
+
+  #clientOf(request: Request): string {
+    const peer = this.#listening?.requestIP(request)?.address ?? '';
+    return this.#guard.clientOf(peer, headerOf(request));
   }
 
   /**
@@ -242,7 +257,7 @@ export function portcullis(options: ElysiaGuardOptions) {
     guard,
     requests === undefined
       ? undefined
-      : (request, handle) => withinLimits(requests, request, handle),
+      : (request, clientOf, handle) => withinLimits(requests, request, clientOf, handle),
   );
 }
 

@@ -142,7 +142,9 @@ class WsAdapter {
     const { requests, page } = guard;
     const countRequest = this.#countRequest;
     if (requests === undefined && page === undefined && countRequest === undefined) return handler;
-    const limited = requests === undefined ? handler : guardHandler(requests, handler);
+    const clientOf = (request: IncomingMessage): string =>
+      guard.clientOf(request.socket.remoteAddress ?? '', headerOf(request));
+    const limited = requests === undefined ? handler : guardHandler(requests, clientOf, handler);
     const guarded = function (
       this: unknown,
       request: IncomingMessage,

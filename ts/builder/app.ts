@@ -45,7 +45,9 @@ export function baseApp(inner: object, options: ServerOptions) {
         : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
-    .use(pluginOf(parts.guard, (request, handle) => parts.around(request, handle)))
+    .use(
+      pluginOf(parts.guard, (request, clientOf, handle) => parts.around(request, clientOf, handle)),
+    )
     .onError({ as: 'global' }, ({ error, code, request }) => {
       // An error with a status below 500 is meant for the client: Elysia or the application's hook answers.
       const { status, message } = error as { status?: unknown; message?: unknown };

@@ -97,11 +97,11 @@ export class ServerParts {
   }
 
   /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
-  around(request: Request, handle: () => unknown): unknown {
+  around(request: Request, clientOf: () => string, handle: () => unknown): unknown {
     const { requests: gate } = this.guard;
     return gate === undefined
       ? handle()
-      : withinLimits(gate, request, () => this.#layers(request, handle));
+      : withinLimits(gate, request, clientOf, () => this.#layers(request, handle));
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

@@ -62,6 +62,7 @@ interface ClosableStream {
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
+  maxConcurrentPerIp: Infinity,
   timeoutMs: Infinity,
   maxPayloadSize: Infinity,
   maxHeaderSize: Infinity,
@@ -151,6 +152,11 @@ export class Guard<R> {
             { monitor: this.monitor, metrics, ...page },
             { connections: this.manager, timers, stats: () => this.snapshot() },
           );
+  }
+
+  /** Returns the address of a request's client, as admissions judge it. */
+  clientOf(peer: string, header: (name: string) => string): string {
+    return this.#clientOf(peer, header);
   }
 
   /** Counts at this moment. */
