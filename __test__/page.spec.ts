@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocketServer } from 'ws';
 import {
@@ -280,6 +281,13 @@ describe('the link', () => {
       setUp({ access: 'token' }).page.fetch(new Request(`http://a/live?token=${token}`), '')
         ?.status,
     ).toBe(303);
+  });
+
+  it('of a made token is the same in every thread', async () => {
+    const worker = new Worker(new URL('fixtures/page-token.mjs', import.meta.url));
+    const [token] = (await once(worker, 'message')) as [string];
+    expect(token).toBe(madeToken('/live'));
+    await worker.terminate();
   });
 });
 

@@ -11,7 +11,7 @@ if (cluster.isPrimary) {
     for (const worker of workers) worker.kill('SIGKILL');
     process.exit();
   });
-  const [[, address]] = await Promise.all(workers.map((worker) => once(cluster, 'listening')));
+  const [[address]] = await Promise.all(workers.map((worker) => once(worker, 'listening')));
   console.log(`listening on http://127.0.0.1:${address.port}`);
 } else {
   const guard = portcullis(JSON.parse(process.env.GUARD_OPTIONS));
