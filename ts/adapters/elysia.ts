@@ -76,6 +76,7 @@ class ElysiaAdapter {
 
   constructor(guard: Guard<Request>, limits: Around | undefined) {
     this.#guard = guard;
+    guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
     const meter =
       guard.metrics === undefined

@@ -45,7 +45,7 @@ export function checkedPathOf(
   webSocketServer: unknown,
   options: AttachOptions,
 ): string | undefined {
-  if (!hasMethods(server, ['on', 'off', 'listeners', 'prependListener', 'address']))
+  if (!hasMethods(server, ['on', 'off', 'listeners', 'prependListener']))
     throw wrongType('server', server, 'the HTTP server');
   if (hasMethods(server, ['handleUpgrade']))
     throw wrongType('server', server, 'the HTTP server: the WebSocketServer comes second');

@@ -114,6 +114,7 @@ export class LivePage {
   readonly #access: Access | undefined;
   /** A token that the page made, until its link is printed. */
   #unprinted: string | undefined;
+  #awaitsServer = false;
   readonly #viewers: Viewers;
   readonly #recorder: Recorder;
   readonly #maxViewers: number;
@@ -177,7 +178,7 @@ export class LivePage {
 
   #look(): void {
     // No adapter knows the server's address: the link goes without it.
-    this.announce(undefined);
+    if (!this.#awaitsServer) this.announce(undefined);
     const viewers = this.#viewers.size;
     this.#interestS = Math.max(0, this.#interestS - 1);
     this.#latest = this.#recorder.look(viewers, this.#denied, this.#isSeen);
@@ -278,9 +279,15 @@ export class LivePage {
     printLink(this.path, token, origin);
   }
 
+  /** Leaves the link to a call of `announce()`, which comes when the server listens. @internal */
+  awaitServer(): void {
+    this.#awaitsServer = true;
+  }
+
   /** Prints the link once a server of `node:http` listens. @internal */
   announceOn(server: Server): void {
     if (this.#unprinted === undefined) return;
+    this.awaitServer();
     if (server.listening) this.announce(originOf(server));
     else server.once('listening', () => this.announce(originOf(server)));
   }
