@@ -836,6 +836,12 @@ interface RequestLimits {
      */
     readonly maxConcurrent: number;
     /**
+     * Requests in flight per client: 0 to 2^32 - 2, or `Infinity`; one more gets 429 with
+     * `Retry-After`. A client is its IPv4 address, or its IPv6 network of 64 bits, behind
+     * `trustedProxies` too. Default `Infinity`.
+     */
+    readonly maxConcurrentPerIp: number;
+    /**
      * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
      * client gets 408 if its body is incomplete, else 503. Default 30000.
      */
@@ -2165,7 +2171,7 @@ interface WebSocketStats {
 }
 
 /** Reason for refusing a request or ending it early. */
-type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
+type RequestRefusalCode = 'draining' | 'overload' | 'too_many_requests_in_flight' | 'too_many_requests_of_ip' | 'payload_too_large' | 'headers_too_large' | 'request_timeout' | 'handler_timeout';
 /** Counts of requests. */
 interface RequestStats {
     /** Requests in flight. */
@@ -2236,6 +2242,7 @@ interface PageEvent {
 }
 /** An address or user with its number of connections. */
 interface PageShare {
+    /** The address or user; without `showClients` the network or pseudonym. */
     readonly key: string;
     readonly count: number;
 }
@@ -2507,12 +2514,25 @@ interface PageOptions {
      */
     readonly path: string;
     /**
-     * Token that opens the page to other machines, as bearer token or as the password of any user
-     * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none, and the page is
-     * then available on this machine only, from loopback addresses at `localhost`, and not through a
-     * proxy.
+     * Token that opens the page: by the link `<path>?token=<token>`, which exchanges it for a cookie,
+     * as bearer token, or as the password of any user name, which browsers ask for. 16 to 512 visible
+     * ASCII characters. Default: in production (`NODE_ENV`) the page is off; elsewhere a token is made,
+     * and its link is printed to a terminal.
      */
     readonly token?: string | undefined;
+    /**
+     * `token`: the page needs a token. `local`: it needs none, and is available to loopback addresses
+     * at `localhost`. **Hazard:** behind a proxy on the same machine, or in the same pod, every client
+     * has a loopback address. The page refuses requests with a forwarding header, but nginx with
+     * nothing but `proxy_pass` sends none, and a loopback `Host`: the page is then open to the world.
+     * Default `token`.
+     */
+    readonly access?: 'token' | 'local' | undefined;
+    /**
+     * Whether addresses and users are shown as they are. Otherwise the page and its snapshot show the
+     * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user. Default `false`.
+     */
+    readonly showClients?: boolean | undefined;
     /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
     readonly title?: string | undefined;
     /** Greatest number of open streams: 1 to 64. Default 8. */
@@ -2555,6 +2575,8 @@ declare class LivePage {
      * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
      */
     constructor(options: PageOptions, sources: PageSources);
+    /** False in production without `token` and without `access: 'local'`: then the page answers nothing. */
+    get isOn(): boolean;
     /** Number of open streams. */
     get viewers(): number;
     /** Returns the figures of the page, at most a second old. */

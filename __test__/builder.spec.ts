@@ -84,6 +84,42 @@ describe('messages', () => {
     expect(messages).toEqual({ handled: 1, problems: {} });
   });
 
+  it('are judged at the depth that is parsed, also within a string', async () => {
+    for (const json of [undefined, { maxDepth: 8 }]) {
+      const limit = json?.maxDepth ?? 32;
+      const deep = (depth: number): string =>
+        `{"type":"push","payload":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`;
+      const server = await run({
+        onInvalidMessage: 'drop',
+        ...(json === undefined ? {} : { json }),
+      });
+      const client = await server.open();
+      for (const message of [deep(limit), JSON.stringify(deep(limit)), ` ${deep(limit)}`])
+        expect(await tell(client, message)).toMatchObject({ type: 'pushed' });
+      for (const message of [
+        deep(limit + 1),
+        JSON.stringify(deep(limit + 1)),
+        ` ${deep(limit + 1)}`,
+      ])
+        client.send(message);
+      client.send(JSON.stringify('{"type":"push","type":"push"}'));
+      expect(await tell(client, '"no JSON"')).toMatchObject({ payload: { code: 'invalid_json' } });
+      // Elysia and the router parse twice; what is within is a string, and no message.
+      expect(await tell(client, JSON.stringify(JSON.stringify(deep(400))))).toMatchObject({
+        payload: { code: 'invalid_envelope' },
+      });
+      const stats = JSON.parse(await server.get('/stats')) as { invalidMessages: object };
+      expect(stats.invalidMessages).toEqual({ ERR_JSON_DEPTH: 3, ERR_JSON_DUPLICATE_KEY: 1 });
+    }
+  });
+
+  it('are held to limits of JSON by default, which close the connection', async () => {
+    const client = await (await run()).open();
+    const code = closeCode(client);
+    client.send(`{"type":"push","payload":${'['.repeat(10_000)}`);
+    expect(await code).toBe(1008);
+  });
+
   it.each([
     ['{bad', 'invalid_json', undefined],
     ['', 'invalid_json', undefined],

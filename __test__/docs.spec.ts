@@ -1,7 +1,9 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import { WebSocketServer } from 'ws';
 import {
   ConnectionManager,
   GracefulShutdown,
@@ -176,6 +178,12 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   PageOptions: (given) => new LivePage({ path: '/page', ...given } as never, sources).close(),
   GuardOptions: (given) =>
     portcullis(('manager' in given ? given : { limits: {}, timers, ...given }) as never),
+  AttachOptions: (given) =>
+    portcullis({ limits: {}, timers }).attach(
+      createServer(),
+      new WebSocketServer({ noServer: true }),
+      given as never,
+    )(),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };
@@ -483,7 +491,10 @@ describe('docs/errors.md', () => {
           : [read(join(folder, entry.name))],
       );
     const emitted = sourcesOf('ts').flatMap((text) =>
-      [...text.matchAll(/PORTCULLIS_[A-Z_]*[A-Z]\b/g)].map(([code]) => code),
+      [...text.matchAll(/PORTCULLIS_[A-Z_]*[A-Z]\b/g)]
+        .map(([code]) => code)
+        // An environment variable.
+        .filter((code) => code !== 'PORTCULLIS_PAGE_SECRET'),
     );
     const [, kinds = ''] =
       /interface StrayError \{[\s\S]*?readonly kind: ([^;]*);/.exec(declarations) ?? [];

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
 
 // Every file of examples/, as a real server with real clients: `.ts` on Bun, `.mjs` on Node and on Bun.
+const PAGE_TOKEN = 'correct-horse-battery';
 const BUN = 'node_modules/.bin/bun';
 const RUNTIMES = { Node: process.execPath, Bun: BUN };
 let running: ChildProcess[] = [];
@@ -15,7 +16,7 @@ afterEach(() => {
 /** Starts a server from a file, on a free port. */
 function start(runtime: string, name: string): Promise<{ url: string; process_: ChildProcess }> {
   const process_ = spawn(runtime, [name], {
-    env: { ...process.env, PORT: '0' },
+    env: { ...process.env, PORT: '0', PAGE_TOKEN },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(process_);
@@ -67,9 +68,10 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
   },
   'live.ts': async (url) => {
     expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
-    expect(
-      await json(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`),
-    ).toMatchObject({ server: { title: 'Portcullis demo' } });
+    const link = await fetch(`${url}/portcullis?token=${PAGE_TOKEN}`, { redirect: 'manual' });
+    const cookie = link.headers.get('set-cookie')?.split(';', 1)[0] ?? '';
+    const snapshot = await fetch(`${url}/portcullis/snapshot`, { headers: { cookie } });
+    expect(await snapshot.json()).toMatchObject({ server: { title: 'Portcullis demo' } });
   },
   'ws.mjs': async (url) => {
     expect((await ask(url, 'hello')).answer).toBe('hello');
@@ -169,9 +171,11 @@ describe('the README', () => {
         .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
         .join('.');
       expect((await ask(url, 'hello', ['bearer', token])).answer).toBe(503);
+      const authorization = `Bearer ${PAGE_TOKEN}`;
       expect(
-        (await fetch(`${url.replace('127.0.0.1', 'localhost')}/portcullis/snapshot`)).status,
+        (await fetch(`${url}/portcullis/snapshot`, { headers: { authorization } })).status,
       ).toBe(200);
+      expect((await fetch(`${url}/portcullis/snapshot`)).status).toBe(401);
       expect(await (await fetch(url)).text()).toBe('hello');
       const exit = new Promise<number | null>((resolve) => void process_.on('exit', resolve));
       process_.kill('SIGTERM');

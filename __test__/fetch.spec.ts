@@ -13,7 +13,12 @@ const { RequestLimiter } = (await import('../dist/http/limiter.js' as string)) a
 const { signalOf, unwatch, withinLimits } = (await import('../dist/http/fetch.js' as string)) as {
   signalOf(request: Request): AbortSignal;
   unwatch(request: Request): void;
-  withinLimits(gate: Gate, request: Request, handle: () => unknown): unknown;
+  withinLimits(
+    gate: Gate,
+    request: Request,
+    clientOf: () => string,
+    handle: () => unknown,
+  ): unknown;
 };
 
 function setUp(): { clock: ManualClock; gate: Gate } {
@@ -27,13 +32,14 @@ function setUp(): { clock: ManualClock; gate: Gate } {
   };
 }
 
+const address = (): string => '192.0.2.1';
 const forever = (): Promise<never> => new Promise(() => undefined);
 
 describe('the signal of a request', () => {
   it('aborts at its timeout, as `request.signal` and by `signalOf`', async () => {
     const { clock, gate } = setUp();
     const request = new Request('http://localhost/');
-    const answer = withinLimits(gate, request, forever) as Promise<Response>;
+    const answer = withinLimits(gate, request, address, forever) as Promise<Response>;
     const signal = signalOf(request);
     expect([request.signal === signal, signalOf(request) === signal, signal.aborted]).toEqual([
       true,
@@ -50,7 +56,7 @@ describe('the signal of a request', () => {
   it('aborts when the client leaves', () => {
     const client = new AbortController();
     const request = new Request('http://localhost/', { signal: client.signal });
-    void withinLimits(setUp().gate, request, forever);
+    void withinLimits(setUp().gate, request, address, forever);
     const signal = signalOf(request);
     client.abort();
     expect([signal.aborted, request.signal.aborted]).toEqual([true, true]);
@@ -61,14 +67,14 @@ describe('the signal of a request', () => {
     const upgrade = (): Request =>
       new Request('http://localhost/ws', { headers: { upgrade: 'websocket' } });
     const late = upgrade();
-    const answer = withinLimits(gate, late, forever) as Promise<Response>;
+    const answer = withinLimits(gate, late, address, forever) as Promise<Response>;
     expect(Object.getOwnPropertyNames(late)).not.toContain('signal');
     expect(signalOf(late).aborted).toBe(false);
     clock.advance(1000);
     expect([signalOf(late).aborted, late.signal.aborted]).toEqual([true, false]);
     expect((await answer).status).toBe(503);
     const entered = upgrade();
-    withinLimits(gate, entered, () => unwatch(entered));
+    withinLimits(gate, entered, address, () => unwatch(entered));
     expect(signalOf(entered)).toBe(entered.signal);
     expect(gate.active).toBe(0);
   });

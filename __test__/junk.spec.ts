@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { createServer } from 'node:http';
 import { expect, it } from 'vitest';
+import { WebSocketServer } from 'ws';
 import {
   ConnectionManager,
   GracefulShutdown,
@@ -256,12 +258,19 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => new LivePage(junk, pageSources),
     (junk) => new LivePage({ path: junk }, pageSources),
     (junk) => new LivePage({ path: '/page', token: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', access: junk }, pageSources),
+    (junk) => new LivePage({ path: '/page', showClients: junk }, pageSources),
     (junk) => new LivePage({ path: '/page', title: junk }, pageSources),
     (junk) => new LivePage({ path: '/page', maxViewers: junk }, pageSources),
     (junk) => new LivePage({ path: '/page', metrics: junk }, pageSources),
     (junk) => new LivePage({ path: '/page' }, junk),
     (junk) => guardWs({ limits: {}, metrics: junk }),
     (junk) => guardWs({ limits: {}, page: junk }),
+    (junk) => guardWs({ limits: {}, requests: { maxConcurrentPerIp: junk } }),
+    (junk) => guardWs({ limits: {} }).attach(junk, new WebSocketServer({ noServer: true })),
+    (junk) => guardWs({ limits: {} }).attach(createServer(), junk),
+    (junk) =>
+      guardWs({ limits: {} }).attach(createServer(), new WebSocketServer({ noServer: true }), junk),
     (junk) => guardWs({ limits: {}, json: junk }),
     (junk) => new GracefulShutdown(junk),
     (junk) => new GracefulShutdown(timers, junk),

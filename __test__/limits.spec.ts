@@ -122,9 +122,68 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const gone = [1, 2].map(() => server.raw('GET /held HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'));
     await server.until(({ requests }) => requests?.active === 3);
     for (const { socket } of gone) socket.destroy();
-    // On Bun the seat is freed when the handler ends.
-    await server.get('/release');
+    // The handlers go on.
     await server.until(({ requests }) => requests?.active === 1);
+  });
+
+  it('ends the pipelined requests of a client that leaves, and a shutdown does not wait for them', async () => {
+    const server = await start(command, {
+      limits: {},
+      requests: { maxConcurrent: 20 },
+      exemptPaths: ['/guard'],
+      shutdown: { deadlineMs: 8000 },
+    });
+    for (let round = 0; round < 3; round++) {
+      const client = server.raw(
+        'GET /slow?ms=100000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.repeat(17),
+      );
+      // Bun takes the requests of a connection one by one.
+      await server.until(({ requests }) => (requests?.active ?? 0) >= 1);
+      client.socket.destroy();
+      await server.until(({ requests }) => requests?.active === 0);
+    }
+    expect((await server.guard()).requests?.refused).toEqual({});
+    const last = server.raw('GET /slow?ms=100000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.repeat(17));
+    await server.until(({ requests }) => (requests?.active ?? 0) >= 1);
+    last.socket.destroy();
+    await server.until(({ requests }) => requests?.active === 0);
+    const startMs = performance.now();
+    expect(await server.end()).toMatchObject({ graceful: true, requestsAborted: 0 });
+    expect(performance.now() - startMs).toBeLessThan(6000);
+  });
+
+  it('refuses the request of one client above maxConcurrentPerIp with 429, and not those of others', async () => {
+    const server = await start(command, {
+      limits: {},
+      requests: { maxConcurrentPerIp: 2 },
+      exemptPaths: ['/guard', '/release'],
+      trustedProxies: ['127.0.0.1'],
+    });
+    const ask = (client: string, path: string): Promise<Response> =>
+      fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { 'x-forwarded-for': client } });
+    const held = ['192.0.2.1', '::ffff:192.0.2.1', '2001:db8:1:2::1', '2001:db8:1:2:ffff::2'].map(
+      (client) => ask(client, '/held'),
+    );
+    await server.until(({ requests }) => requests?.active === 4);
+    for (const client of ['192.0.2.1', '2001:db8:1:2:3:4:5:6']) {
+      const refused = await ask(client, '/length');
+      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1']);
+      expect(await refused.json()).toEqual({
+        code: 'too_many_requests_of_ip',
+        message: 'Max concurrent requests per IP exceeded',
+        retryAfterMs: 1000,
+      });
+    }
+    for (const client of ['192.0.2.2', '2001:db8:1:3::1'])
+      expect((await ask(client, '/slow?ms=1')).status).toBe(200);
+    // An exempt path stays exempt.
+    expect((await ask('192.0.2.1', '/release')).status).toBe(200);
+    expect((await Promise.all(held)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    expect((await ask('192.0.2.1', '/slow?ms=1')).status).toBe(200);
+    expect((await server.guard()).requests).toMatchObject({
+      active: 0,
+      refused: { too_many_requests_of_ip: 2 },
+    });
   });
 
   it('ends only the connection that sends malformed frames, although no handler listens for errors', async () => {

@@ -90,6 +90,70 @@ describe('a router', () => {
     }
   });
 
+  it('answers a bad envelope with its id, given as text or as a value', async () => {
+    const router = new MessageRouter<null>();
+    for (const envelope of [
+      { messageId: 'm-1' },
+      { messageId: 'm-1', type: '' },
+      { messageId: 'm-1', type: 7 },
+      { messageId: 'm-1', type: 'a', timestamp: 'yesterday' },
+      { messageId: 'm-1', type: 'unknown' },
+    ]) {
+      for (const raw of [envelope, JSON.stringify(envelope)]) {
+        const reply = await router.receive(raw, null);
+        expect([raw, reply?.problem !== undefined, reply?.envelope.messageId]).toEqual([
+          raw,
+          true,
+          'm-1',
+        ]);
+      }
+    }
+    // An id that is none is not echoed.
+    for (const raw of ['{"messageId":7}', '{"messageId":""}', `{"messageId":"${'x'.repeat(129)}"}`])
+      expect((await router.receive(raw, null))?.envelope.messageId).toMatch(/^[\da-f-]{36}$/);
+  });
+
+  it('accepts timestamps of days and times that exist only', () => {
+    const router = new MessageRouter<null>();
+    const accepts = (timestamp: string): boolean => router.parse({ type: 'a', timestamp }).success;
+    for (const good of [
+      '2024-02-29T00:00:00Z',
+      '2000-02-29T23:59:59.123456789+23:59',
+      '2026-12-31T00:00:00-00:00',
+      '2026-04-30T00:00:00Z',
+      '0000-02-29T00:00:00Z',
+    ])
+      expect([good, accepts(good)]).toEqual([good, true]);
+    for (const bad of [
+      '2026-02-30T00:00:00Z',
+      '2026-02-29T00:00:00Z',
+      '1900-02-29T00:00:00Z',
+      '2026-04-31T00:00:00Z',
+      '2026-11-31T00:00:00Z',
+      '2026-01-32T00:00:00Z',
+      '2026-01-00T00:00:00Z',
+      '2026-00-01T00:00:00Z',
+      '2026-13-01T00:00:00Z',
+      '2026-01-01T24:00:00Z',
+      '2026-01-01T00:60:00Z',
+      '2026-01-01T00:00:60Z',
+      '2026-01-01T00:00:00+24:00',
+      '2026-01-01T00:00:00+00:60',
+      '2026-01-01T00:00:00',
+      '2026-01-01',
+      '2026-01-01T00:00:00.Z',
+      '2026-01-01T00:00:00z',
+    ])
+      expect([bad, accepts(bad)]).toEqual([bad, false]);
+    // Against the calendar of the engine.
+    const refused: string[] = [];
+    for (let at = Date.UTC(1896, 1, 25); at < Date.UTC(2106, 0); at += 86_400_000) {
+      const day = new Date(at).toISOString();
+      if (!accepts(day)) refused.push(day);
+    }
+    expect(refused).toEqual([]);
+  });
+
   it('treats a check that throws as a failed handler', async () => {
     const told: string[] = [];
     const router = new MessageRouter<null>({

@@ -273,4 +273,30 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
       await page.waitForSelector('body[data-link="live"]', { timeout: 15_000 });
     },
   );
+
+  it(
+    'opens by the link, whose token leaves the address bar, and stays open by the cookie',
+    { timeout: 60_000 },
+    async () => {
+      const token = 'correct-horse-battery';
+      const url = await start({ PAGE: JSON.stringify({ token }) });
+      const { page, complaints } = await open(`${url}/portcullis?token=${token}`);
+      expect(page.url()).toBe(`${url}/portcullis`);
+      expect(await tile(page, 'connections')).toBe('0');
+      expect(await page.evaluate(() => document.cookie)).toBe('');
+      const [cookie] = await page.context().cookies();
+      expect([cookie?.httpOnly, cookie?.sameSite, cookie?.path]).toEqual([
+        true,
+        'Strict',
+        '/portcullis',
+      ]);
+      await page.reload();
+      await page.waitForSelector('body[data-link="live"]');
+      await connect(url, 2, '?user=ada');
+      await reads(page, '#list-addresses tr', '127.0.0.0/24');
+      await reads(page, '#list-users tr', /user [0-9a-f]{8}/);
+      expect(await page.locator('body').innerText()).not.toMatch(/\bada\b|127\.0\.0\.1/);
+      expect(complaints).toEqual([]);
+    },
+  );
 });

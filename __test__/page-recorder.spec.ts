@@ -8,8 +8,9 @@ import {
   type Stall,
   TimerManager,
 } from '../dist/index.js';
-import { Access } from '../dist/page/access.js';
+import { LocalAccess, TokenAccess } from '../dist/page/access.js';
 import { ConnectionScan } from '../dist/page/connection-scan.js';
+import { SHOWN } from '../dist/page/mask.js';
 import { Recorder } from '../dist/page/recorder.js';
 import { Viewers } from '../dist/page/viewers.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
@@ -38,7 +39,7 @@ function recording(sources: object = {}) {
     memoryLimits: real.memoryLimits,
   };
   const all = { connections: manager, timers, monitor, ...sources };
-  const recorder = new Recorder(all as never, 'Test', 8);
+  const recorder = new Recorder(all as never, 'Test', 8, SHOWN);
   return {
     recorder,
     clock,
@@ -275,6 +276,7 @@ describe('the scan of connections', () => {
   const tallied = (all: readonly Known[], now = 20_000) => {
     const scan = new ConnectionScan(
       new Map(all.map((one, at) => [String(at), { lastActivity: now, ...one }])) as never,
+      SHOWN,
     );
     let found = scan.step(now);
     while (found === undefined) found = scan.step(now);
@@ -359,8 +361,14 @@ describe('access', () => {
     peer = '127.0.0.1',
     token?: string,
   ): number =>
-    new Access(token).check(
-      { method: 'GET', target: '/', peer, header: (name: string) => headers[name] ?? '' },
+    (token === undefined ? new LocalAccess() : new TokenAccess(token, '/')).check(
+      {
+        method: 'GET',
+        target: '/',
+        peer,
+        isEncrypted: false,
+        header: (name: string) => headers[name] ?? '',
+      },
       false,
     )?.status ?? 200;
 

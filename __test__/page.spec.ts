@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocketServer } from 'ws';
 import {
@@ -15,6 +16,9 @@ import {
 } from '../dist/index.js';
 import { Journal } from '../dist/page/journal.js';
 import { ConnectionScan } from '../dist/page/connection-scan.js';
+import { Guesses } from '../dist/page/guesses.js';
+import { masked, networkOf, SHOWN } from '../dist/page/mask.js';
+import { madeToken } from '../dist/page/token.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 import type { PageHistory } from '../ts/page/snapshot.js';
@@ -39,7 +43,12 @@ function setUp(options: Partial<PageOptions> = {}): Set {
     { maxTotalConnections: 100, maxConnectionsPerIp: 5 },
     timers,
   );
-  const page = new LivePage({ path: '/live', ...options }, { connections: manager, timers });
+  // Without a token of the test's own the figures matter, and not the access to them.
+  const access = options.token === undefined ? ({ access: 'local' } as const) : {};
+  const page = new LivePage(
+    { path: '/live', showClients: true, ...access, ...options },
+    { connections: manager, timers },
+  );
   open.push(page, { close: () => manager.cleanup() });
   return { page, clock, timers, manager };
 }
@@ -99,8 +108,8 @@ function reader(response: Response | undefined): {
 }
 
 describe('access', () => {
-  it('without a token is limited to this machine, by its local names, not through a proxy', async () => {
-    const { page } = setUp();
+  it("with access 'local' is limited to this machine, by its local names, not through a proxy", async () => {
+    const { page } = setUp({ access: 'local' });
     for (const peer of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])
       expect([peer, ask(page, { peer })?.status]).toEqual([peer, 200]);
     for (const peer of [
@@ -207,6 +216,208 @@ describe('access', () => {
   });
 });
 
+describe('the link', () => {
+  const linked = (page: LivePage, token: string, asked: Asked = {}): Response | undefined =>
+    ask(page, { ...asked, path: `/live?token=${token}` });
+  const cookieOf = (answer: Response | undefined): string =>
+    answer?.headers.get('set-cookie')?.split(';', 1)[0] ?? '';
+
+  it('is exchanged for a cookie of the page, and leads to a path without the token', () => {
+    const { page } = setUp({ token: TOKEN });
+    const answer = linked(page, TOKEN, { peer: '192.0.2.1' });
+    expect([answer?.status, answer?.headers.get('location')]).toEqual([303, '/live']);
+    const cookie = answer?.headers.get('set-cookie') ?? '';
+    expect(cookie).toMatch(
+      /^portcullis_page_3000=[\w-]{43}; Path=\/live; Max-Age=43200; HttpOnly; SameSite=Strict$/,
+    );
+    expect(cookie + JSON.stringify([...answer!.headers])).not.toContain(TOKEN);
+    for (const path of ['/live', '/live/snapshot', '/live/events']) {
+      const seen = ask(page, { path, headers: { cookie: `a=b; ${cookieOf(answer)}; c=d` } });
+      expect([path, seen?.status]).toEqual([path, 200]);
+      void seen?.body?.cancel();
+    }
+    for (const wrong of [
+      'portcullis_page_3000=',
+      `${cookieOf(answer)}x`,
+      `portcullis_page_3000=${TOKEN}`,
+    ])
+      expect(ask(page, { headers: { cookie: wrong } })?.status).toBe(401);
+    // Browsers send cookies to every port of a host: another port's is another cookie.
+    expect(
+      ask(page, { headers: { cookie: cookieOf(answer), host: 'localhost:3001' } })?.status,
+    ).toBe(401);
+  });
+
+  it('sets a cookie for TLS only where the client uses TLS', () => {
+    const { page } = setUp({ token: TOKEN });
+    const behind = linked(page, TOKEN, { headers: { 'x-forwarded-proto': 'https' } });
+    expect(behind?.headers.get('set-cookie')).toMatch(/; Secure$/);
+  });
+
+  it('opens the document only, and no other page', () => {
+    const { page } = setUp({ token: TOKEN });
+    expect(ask(page, { path: `/live/snapshot?token=${TOKEN}` })?.status).toBe(401);
+    expect(ask(page, { path: `/live/events?token=${TOKEN}` })?.status).toBe(401);
+    expect(linked(page, 'x'.repeat(5000))?.status).toBe(401);
+    const other = setUp({ token: `${TOKEN}-2` }).page;
+    const cookie = cookieOf(linked(page, TOKEN));
+    expect(ask(other, { headers: { cookie } })?.status).toBe(401);
+  });
+
+  it('of a made token is needed even on this machine, behind a proxy that sends no header', () => {
+    const { page } = setUp({ access: 'token' });
+    // As nginx with nothing but proxy_pass sends it.
+    const asNginx = { headers: { host: '127.0.0.1:3000', connection: 'close' } };
+    for (const path of ['/live', '/live/snapshot', '/live/events'])
+      expect([path, ask(page, { path, ...asNginx })?.status]).toEqual([path, 401]);
+    expect(page.isOn).toBe(true);
+    const token = madeToken('/live');
+    expect(token).toMatch(/^[\w-]{32}$/);
+    expect(linked(page, token)?.status).toBe(303);
+    // One token for each path.
+    expect(madeToken('/live')).toBe(token);
+    expect(madeToken('/other')).not.toBe(token);
+    expect(
+      setUp({ access: 'token' }).page.fetch(new Request(`http://a/live?token=${token}`), '')
+        ?.status,
+    ).toBe(303);
+  });
+
+  it('of a made token is the same in every thread', async () => {
+    const worker = new Worker(new URL('fixtures/page-token.mjs', import.meta.url));
+    const [token] = (await once(worker, 'message')) as [string];
+    expect(token).toBe(madeToken('/live'));
+    await worker.terminate();
+  });
+});
+
+describe('in production', () => {
+  const inProduction = (run: () => void): void => {
+    const before = process.env['NODE_ENV'];
+    process.env['NODE_ENV'] = 'production';
+    try {
+      run();
+    } finally {
+      if (before === undefined) delete process.env['NODE_ENV'];
+      else process.env['NODE_ENV'] = before;
+    }
+  };
+
+  it('the page is off without a token, and says how to switch it on', async () => {
+    const warned = once(process, 'warning') as Promise<[Error & { code?: string }]>;
+    inProduction(() => {
+      const { page } = setUp({ access: 'token' });
+      expect(page.isOn).toBe(false);
+      for (const path of [
+        '/live',
+        '/live/snapshot',
+        '/live/events',
+        `/live?token=${madeToken('/live')}`,
+      ])
+        expect([path, ask(page, { path })]).toEqual([path, undefined]);
+      expect(page.snapshot().version).toBe(1);
+    });
+    const [warning] = await warned;
+    expect([warning.code, warning.message]).toEqual([
+      'PORTCULLIS_PAGE_OFF',
+      'the live page at /live is off: NODE_ENV is "production", and page.token is not set. Set page.token (16 to 512 visible ASCII characters) to switch the page on',
+    ]);
+  });
+
+  it("the page is on with a token, and with access 'local'", () => {
+    inProduction(() => {
+      const { page } = setUp({ token: TOKEN });
+      expect([page.isOn, ask(page)?.status]).toEqual([true, 401]);
+      const local = setUp({ access: 'local' }).page;
+      expect([local.isOn, ask(local)?.status]).toEqual([true, 200]);
+    });
+  });
+});
+
+describe('guesses', () => {
+  it('are limited by network; a browser with the cookie is never locked out', () => {
+    const { page } = setUp({ token: TOKEN });
+    const present = (token: string, peer: string): number | undefined =>
+      ask(page, { peer, headers: { authorization: `Bearer ${token}` } })?.status;
+    const cookie = ask(page, { path: `/live?token=${TOKEN}` })
+      ?.headers.get('set-cookie')
+      ?.split(';', 1)[0];
+    const statuses = Array.from({ length: 12 }, (_, at) => present(`wrong-${at}`, `192.0.2.${at}`));
+    expect(statuses).toEqual([...Array.from({ length: 10 }, () => 401), 429, 429]);
+    // Not even the right token is judged, by header or by link.
+    expect(present(TOKEN, '192.0.2.99')).toBe(429);
+    const link = ask(page, { path: `/live?token=${TOKEN}`, peer: '192.0.2.99' });
+    expect([link?.status, Number(link?.headers.get('retry-after')) > 50]).toEqual([429, true]);
+    expect(ask(page, { peer: '192.0.2.99', headers: { cookie: cookie! } })?.status).toBe(200);
+    // A request without credentials is no guess.
+    for (let at = 0; at < 50; at++) ask(page, { peer: '198.51.100.1' });
+    expect(present(TOKEN, '198.51.100.1')).toBe(200);
+  });
+
+  it('are limited in all, in bounded memory, but not for networks that know the token', () => {
+    let now = 5;
+    const guesses = new Guesses(() => now);
+    guesses.right('203.0.113.7');
+    let judged = 0;
+    for (let at = 0; at < 100_000; at++) {
+      const peer = `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}`;
+      if (guesses.lockedMs(peer) > 0) continue;
+      judged++;
+      guesses.wrong(peer);
+    }
+    expect(judged).toBe(100);
+    expect(guesses.lockedMs('198.51.100.1')).toBe(60_000);
+    expect(guesses.lockedMs('203.0.113.200')).toBe(0);
+    now += 60_000;
+    expect(guesses.lockedMs('198.51.100.1')).toBe(0);
+    expect(guesses.lockedMs('10.0.0.1')).toBe(0);
+  });
+});
+
+describe('clients', () => {
+  it('are masked, unless showClients is set', async () => {
+    const { page, manager, clock } = setUp({ showClients: undefined });
+    manager.addConnection('a', new FakeSocket(), '192.0.2.77', 'ada@example.org');
+    manager.addConnection('b', new FakeSocket(), '192.0.2.77', 'ada@example.org');
+    manager.addConnection('c', new FakeSocket(), '2001:db8:aa:bb::9');
+    const text = await ask(page, { path: '/live/snapshot' })!.text();
+    expect(text).not.toMatch(/192\.0\.2\.77|ada|:bb|example/);
+    const { connections } = JSON.parse(text) as PageSnapshot;
+    expect(connections.topAddresses).toEqual([
+      { key: '192.0.2.0/24', count: 2 },
+      { key: '2001:db8:aa::/48', count: 1 },
+    ]);
+    expect(connections.topUsers).toEqual([
+      { key: expect.stringMatching(/^user [0-9a-f]{8}$/), count: 2 },
+    ]);
+    clock.advance(1000);
+    expect(page.snapshot().connections.topUsers).toEqual(connections.topUsers);
+  });
+
+  it('keep their network, in one notation', () => {
+    for (const [address, network] of [
+      ['192.0.2.1', '192.0.2.0/24'],
+      ['::ffff:192.0.2.1', '192.0.2.0/24'],
+      ['::FFFF:192.0.2.1', '192.0.2.0/24'],
+      ['2001:db8:1:2:3:4:5:6', '2001:db8:1::/48'],
+      ['2001:DB8:01::', '2001:db8:1::/48'],
+      ['2001:db8::1', '2001:db8::/48'],
+      ['fe80::1%eth0', 'fe80::/48'],
+      ['64:ff9b::192.0.2.1', '64:ff9b::/48'],
+      ['::1', '::/48'],
+      ['::', '::/48'],
+      ['', ''],
+      ['a socket', ''],
+      ['1.2.3', ''],
+    ] as const)
+      expect([address, networkOf(address)]).toEqual([address, network]);
+    const names = masked();
+    expect(names.user('ada')).toBe(names.user('ada'));
+    expect(names.user('ada')).not.toBe(names.user('bob'));
+    expect(names.user('ada')).not.toBe(masked().user('ada'));
+  });
+});
+
 describe('the figures', () => {
   it('are the manager’s counts, once a second, with their history', async () => {
     const { page, clock, manager } = setUp();
@@ -277,7 +488,7 @@ describe('the figures', () => {
   it('of connections are null until a scan has visited all', async () => {
     const timers = new TimerManager({ clock: new ManualClock() });
     const manager = new ConnectionManager({}, timers);
-    const page = new LivePage({ path: '/live' }, { connections: manager, timers });
+    const page = new LivePage({ path: '/live', access: 'local' }, { connections: manager, timers });
     open.push(page, { close: () => manager.cleanup() });
     for (let i = 0; i < 2600; i++) manager.addConnection(`c${i}`, new FakeSocket(), '192.0.2.1');
     const { connections } = (await ask(page, { path: '/live/snapshot' })!.json()) as PageSnapshot;
@@ -455,7 +666,8 @@ describe('viewers', () => {
   it('count neither in metrics nor in limits', async () => {
     const timers = new TimerManager();
     const metrics = new ProductionMetrics({ timers });
-    const guard = guardWs({ limits: {}, timers, metrics, page: { path: '/live' } });
+    const page = { path: '/live', access: 'local' } as const;
+    const guard = guardWs({ limits: {}, timers, metrics, page });
     const server = createServer(guard.request((_request, response) => response.end('hello')));
     const detach = guard.attach(server, new WebSocketServer({ noServer: true }));
     await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -504,7 +716,7 @@ describe('top addresses and users', () => {
     const naive = [...counts]
       .map(([key, count]) => ({ key, count }))
       .sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
-    const scan = new ConnectionScan(connections(keys));
+    const scan = new ConnectionScan(connections(keys), SHOWN);
     let found = scan.step(1000);
     while (found === undefined) found = scan.step(1000);
     const { topAddresses, topError, active } = found;
@@ -515,7 +727,7 @@ describe('top addresses and users', () => {
     const keys = Array.from({ length: 100_000 }, (_, index) =>
       index % 10 === 0 ? 'many' : `single-${index}`,
     );
-    const scan = new ConnectionScan(connections(keys));
+    const scan = new ConnectionScan(connections(keys), SHOWN);
     let steps = 0;
     let found = scan.step(1000);
     for (; found === undefined; found = scan.step(1000)) steps++;
@@ -552,6 +764,10 @@ describe('options', () => {
       [{ token: 'hunter2' }, 'ERR_OUT_OF_RANGE', 'page.token'],
       [{ token: 7_000_007 }, 'ERR_INVALID_ARG_TYPE', 'page.token'],
       [{ token: 'with a space in the middle' }, 'ERR_OUT_OF_RANGE', 'page.token'],
+      [{ access: 'open' }, 'ERR_OUT_OF_RANGE', 'page.access'],
+      [{ access: null }, 'ERR_OUT_OF_RANGE', 'page.access'],
+      [{ access: 'local', token: TOKEN }, 'ERR_OUT_OF_RANGE', 'page.access'],
+      [{ showClients: 1 }, 'ERR_INVALID_ARG_TYPE', 'page.showClients'],
       [{ title: '' }, 'ERR_INVALID_ARG_TYPE', 'page.title'],
       [{ title: 'x'.repeat(61) }, 'ERR_INVALID_ARG_TYPE', 'page.title'],
       [{ maxViewers: 0 }, 'ERR_OUT_OF_RANGE', 'page.maxViewers'],

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import manifest from '../package.json' with { type: 'json' };
 import { obstacles } from '../scripts/release.mjs';
+import { bill } from '../scripts/sbom.mjs';
 
 const workflow = (name: string): string => readFileSync(`.github/workflows/${name}.yml`, 'utf8');
 const targets = manifest.napi.targets.toSorted();
@@ -87,12 +88,46 @@ describe('a release', () => {
     const release = workflow('release');
     expect(release.match(/id-token: write/g)).toHaveLength(1);
     expect(release.indexOf('id-token: write')).toBeGreaterThan(release.indexOf('\n  publish:'));
-    expect(release).toMatch(/publish:\n {4}needs: build/);
+    expect(release).toMatch(/publish:\n {4}needs: \[build, audit\]/);
+    for (const step of ['npm audit', 'cargo deny', 'scripts/sbom.mjs'])
+      expect(release).toContain(step);
     for (const name of ['ci', 'build', 'release']) {
       expect(workflow(name)).toMatch(/^permissions:\n {2}contents: read$/m);
       for (const [, action] of workflow(name).matchAll(/uses: (\S+)/g))
         expect(action).toMatch(/^\.\/\.github\/|^actions\/[\w-]+@[0-9a-f]{40}$/);
     }
+  });
+
+  test('pins images and programs that it downloads by their hash', () => {
+    const build = workflow('build');
+    const digests = [...build.matchAll(/digest: (\w+)/g)].map(([, digest]) => digest);
+    expect(digests.length).toBe(build.match(/arch: (?:x86_64|aarch64)\b/g)!.length);
+    for (const digest of digests) expect(digest).toMatch(/^[0-9a-f]{64}$/);
+    expect(build).toContain('node:${{ matrix.node }}-alpine@sha256:${{ matrix.digest }}');
+    expect(build).not.toMatch(/choco|curl|wget/);
+    expect(build).toContain('pip install --user --no-deps --require-hashes');
+    for (const line of readFileSync('.github/zig.txt', 'utf8').trim().split('\n').slice(1))
+      expect(line).toMatch(/^[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}$/);
+  });
+
+  test('has a bill of materials with the notices’ crates and the checksums of Cargo.lock', () => {
+    const { components } = bill() as {
+      components: { name: string; version: string; purl: string; hashes?: { content: string }[] }[];
+    };
+    const notices = readFileSync('THIRD-PARTY-NOTICES.md', 'utf8');
+    for (const { name, version, purl, hashes } of components) {
+      expect([name, notices.includes(`| ${name} | ${version} |`) || name === 'uplot']).toEqual([
+        name,
+        true,
+      ]);
+      if (purl.startsWith('pkg:cargo/'))
+        expect([name, hashes?.[0]?.content]).toEqual([
+          name,
+          expect.stringMatching(/^[0-9a-f]{64}$/),
+        ]);
+    }
+    expect(components.length).toBeGreaterThan(50);
+    expect(JSON.stringify(components)).not.toMatch(/\/root\/|\/home\/|\.cargo/);
   });
 
   test('lists the obstacles', () => {

@@ -42,6 +42,7 @@ describe('resource limits', () => {
     });
     expect(limits.requests).toEqual({
       maxConcurrent: 0,
+      maxConcurrentPerIp: Infinity,
       timeoutMs: 30_000,
       maxPayloadSize: 2 ** 20,
       maxHeaderSize: 16_384,

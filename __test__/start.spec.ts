@@ -3,22 +3,28 @@ import { once } from 'node:events';
 import { expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
 
+const TOKEN = 'correct-horse-battery';
+
 it(
   'npm start shows the page, with the given number of real clients',
   { timeout: 60_000 },
   async () => {
     const demo = spawn('node', ['scripts/start.mjs', '--load', '20'], {
-      env: { ...process.env, PORT: '0' },
+      env: { ...process.env, PORT: '0', PAGE_TOKEN: TOKEN },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     try {
       let url: string | undefined;
       for await (const data of demo.stdout) {
-        url = /the live page is at (http:\S+)/.exec(String(data))?.[1];
+        url = /listening on (http:\S+)/.exec(String(data))?.[1];
         if (url !== undefined) break;
       }
       const snapshot = async (): Promise<PageSnapshot> =>
-        (await (await fetch(`${url}/snapshot`)).json()) as PageSnapshot;
+        (await (
+          await fetch(`${url}portcullis/snapshot`, {
+            headers: { authorization: `Bearer ${TOKEN}` },
+          })
+        ).json()) as PageSnapshot;
       await expect
         .poll(async () => (await snapshot()).connections.total, { timeout: 20_000 })
         .toBe(20);

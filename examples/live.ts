@@ -1,4 +1,5 @@
-// A server with the live page at /portcullis. `npm start` runs it, with traffic.
+// A server with the live page at /portcullis. `npm start` runs it, with traffic. Without PAGE_TOKEN the
+// page makes a token, and prints its link to the terminal.
 import { Elysia } from 'elysia';
 import {
   PerformantMiddlewareChain,
@@ -38,7 +39,13 @@ const guard = portcullis({
   monitor,
   metrics,
   identify: (request) => new URL(request.url).searchParams.get('user') ?? undefined,
-  page: { path: '/portcullis', title: 'Portcullis demo', chain },
+  page: {
+    path: '/portcullis',
+    title: 'Portcullis demo',
+    token: process.env['PAGE_TOKEN'],
+    showClients: true,
+    chain,
+  },
 });
 
 const app = new Elysia()
@@ -60,6 +67,4 @@ const app = new Elysia()
     port: Number(process.env['PORT'] ?? 3000),
     hostname: process.env['HOST'] ?? '127.0.0.1',
   });
-console.log(
-  `listening on ${app.server?.url.href ?? ''}: the live page is at ${app.server?.url.href ?? ''}portcullis`,
-);
+console.log(`listening on ${app.server?.url.href ?? ''}`);

@@ -3,7 +3,8 @@
 // runs it; every package contains it.
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { cargoMetadata, fail, json, root } from './lib/project.mjs';
+import { expressionOf, linkedCrates } from './lib/linked-crates.mjs';
+import { fail, json, root } from './lib/project.mjs';
 
 /**
  * Crates that are packed without their repository's licence file, and a package of the same
@@ -15,27 +16,6 @@ const TEXT_ELSEWHERE = [[/^napi(?:-|$)/, 'node_modules/@napi-rs/cli']];
  * copy serves.
  */
 const STANDARD = [[/^objc2-/, /apache/i]];
-
-/**
- * Returns the crates that are linked for a target: dependencies, without those of the build and
- * without macros.
- */
-function linkedFor(target) {
-  const { packages, resolve } = cargoMetadata('--filter-platform', target);
-  const byId = new Map(packages.map((one) => [one.id, one]));
-  const nodes = new Map(resolve.nodes.map((node) => [node.id, node]));
-  const isMacro = (id) => byId.get(id).targets.some(({ kind }) => kind.includes('proc-macro'));
-  const found = new Set();
-  const left = [resolve.root];
-  for (let id = left.pop(); id !== undefined; id = left.pop()) {
-    for (const { pkg, dep_kinds: kinds } of nodes.get(id).deps) {
-      if (found.has(pkg) || isMacro(pkg) || !kinds.some(({ kind }) => kind === null)) continue;
-      found.add(pkg);
-      left.push(pkg);
-    }
-  }
-  return [...found].map((id) => byId.get(id));
-}
 
 /** Returns the licence texts in a folder, without carriage returns and trailing spaces. */
 function textsIn(folder) {
@@ -51,24 +31,9 @@ function textsIn(folder) {
     }));
 }
 
-/** Returns a licence as an SPDX expression; older crates write `MIT/Apache-2.0`. */
-const expressionOf = (license) =>
-  (license ?? fail('a crate names no licence')).replaceAll('/', ' OR ');
-
-const byName = (a, b) =>
-  a.name < b.name
-    ? -1
-    : a.name > b.name
-      ? 1
-      : a.version.localeCompare(b.version, 'en', { numeric: true });
-
 /** Returns the linked crates of all targets, each once, with the licence texts that they bring. */
-function linkedCrates() {
-  const { targets } = json(join(root, 'package.json')).napi;
-  const crates = new Map(
-    targets.flatMap(linkedFor).map((crate) => [`${crate.name} ${crate.version}`, crate]),
-  );
-  return [...crates.values()].toSorted(byName).map(({ name, version, license, manifest_path }) => {
+function cratesWithTexts() {
+  return linkedCrates().map(({ name, version, license, manifest_path }) => {
     const own = textsIn(dirname(manifest_path));
     const elsewhere = TEXT_ELSEWHERE.find(([pattern]) => pattern.test(name))?.[1];
     const texts =
@@ -141,7 +106,7 @@ function tableOf(title, parts, texts) {
   return `## ${title}\n\n| | version | licence | texts |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
 }
 
-const crates = linkedCrates();
+const crates = cratesWithTexts();
 addStandardTexts(crates);
 const texts = new Texts();
 const tables = [

@@ -1,5 +1,5 @@
-// npm start: builds the stale parts, starts the demo server on Bun with traffic, and prints the
-// address of its page. `npm start -- --load 500` connects 500 real clients.
+// npm start: builds the stale parts, and starts the demo server on Bun with traffic; the server prints
+// the link of its page to the terminal. `npm start -- --load 500` connects 500 real clients.
 import { spawn } from 'node:child_process';
 import { readOptions } from './lib/options.mjs';
 import { build, root, tool } from './lib/project.mjs';
@@ -21,7 +21,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => server.kill
 let isUp = false;
 server.stdout.on('data', async (data) => {
   process.stdout.write(data);
-  const url = /listening on (http:\S+):/.exec(String(data))?.[1];
+  const url = /listening on (http:\S+)/.exec(String(data))?.[1];
   if (url === undefined || isUp) return;
   isUp = true;
   if (load === 0) return;

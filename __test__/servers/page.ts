@@ -9,7 +9,7 @@ import {
 import { portcullis } from '../../dist/elysia.js';
 
 const timers = new TimerManager();
-const given = JSON.parse(process.env['PAGE'] ?? '{}') as object;
+const given = JSON.parse(process.env['PAGE'] ?? '{"access":"local","showClients":true}') as object;
 const monitor = new ResourceMonitor({ memory: { maxHeapSizeMb: 4096 } }, { timers, log: false });
 const metrics = new ProductionMetrics({ timers, monitor });
 const chain = new PerformantMiddlewareChain<{ path: string }>(

@@ -42,9 +42,10 @@ export async function cleanUp(): Promise<void> {
 export function start(
   [command, file]: readonly [string, string],
   options: object,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const server = spawn(command, [file], {
-    env: { ...process.env, GUARD_OPTIONS: JSON.stringify(options) },
+    env: { ...process.env, ...env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(server);

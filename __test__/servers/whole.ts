@@ -29,7 +29,7 @@ const server = await new ElysiaServerBuilder({ port: 0, hostname: '127.0.0.1' })
     requests: { maxConcurrent: 1, timeoutMs: 300 },
     websockets: { maxMessageSize: 100 },
   })
-  .page({ path: '/page' })
+  .page({ path: '/page', access: 'local' })
   .shutdown({ deadlineMs: 3000, drainWindowMs: 100 })
   .onError((error, where) =>
     told.push(`${where}: ${error instanceof Error ? error.message : String(error)}`),

@@ -228,7 +228,8 @@ impl Table {
             .filter(|slot| slot.life.is(State::Live))
             .map(|slot| (slot.address, slot.holder()));
         // A user who replaces a connection gets room by that.
-        let replaces_own = user.is_some() && replaced.map(|(_, from)| from) == user.map(Holder::User);
+        let replaces_own =
+            user.is_some() && replaced.map(|(_, from)| from) == user.map(Holder::User);
         let over = !replaces_own && self.may_claim(user, newcomer.claimable);
         let observed = index.reserve(newcomer.address, user, newcomer.now, replaced, over)?;
         let claims = over && user.is_some_and(|user| index.is_over(user));

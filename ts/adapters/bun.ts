@@ -41,6 +41,7 @@ export interface BunGuard {
 
 /** Bun's server, as far as it is used here. */
 interface RawServer {
+  readonly url?: URL;
   requestIP(request: Request): { readonly address: string } | null;
   upgrade(request: Request, ...rest: unknown[]): boolean;
 }
@@ -101,7 +102,11 @@ class BunAdapter {
       return page.fetch(request, server.requestIP(request)?.address ?? '');
     return requests === undefined || this.guard.isExempt(request.method, request.url)
       ? handle()
-      : withinLimits(requests, request, handle);
+      : withinLimits(requests, request, () => this.#clientOf(request, server), handle);
+  }
+
+  #clientOf(request: Request, server: RawServer): string {
+    return this.guard.clientOf(server.requestIP(request)?.address ?? '', headerOf(request));
   }
 
   /** A handshake: admitted before the application's handler runs, or refused. */
@@ -136,6 +141,7 @@ class BunAdapter {
   #wrap(server: RawServer): void {
     if (this.#wrapped.has(server)) return;
     this.#wrapped.add(server);
+    this.guard.page?.announce(server.url?.origin);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, ...rest) => {
       const pending = this.#pending.get(request) ?? this.#lateUpgrade(request, server);
@@ -286,7 +292,10 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     snapshot: () => guard.snapshot(),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
-    drainable: (server) => bunDrainable('bun', guard, () => server as BunServer),
+    drainable: (server) => {
+      guard.page?.announce((server as Partial<RawServer> | null)?.url?.origin);
+      return bunDrainable('bun', guard, () => server as BunServer);
+    },
     fetch<F extends (request: never, server: never) => unknown>(handler: F): F {
       const own = handler as unknown as FetchHandler;
       const guarded: FetchHandler = function (request, server) {

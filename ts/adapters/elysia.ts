@@ -45,6 +45,7 @@ export interface StoppableApp {
 
 /** Bun's server, as far as it is used here. */
 interface RawServer {
+  readonly url?: URL;
   requestIP(request: Request): { readonly address: string } | null;
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
@@ -55,8 +56,11 @@ const SHORTEST_ORIGIN = 7;
 /** Interval of the look for the server of an app that has taken the plugin's routes only, ms. */
 const LOOK_MS = 1;
 
-/** Runs `handle` for a request, within the limits. Upgrades pass it too. */
-type Around = (request: Request, handle: () => unknown) => unknown;
+/**
+ * Runs `handle` for a request, within the limits. Upgrades pass it too.
+ * @param clientOf returns the address of the client
+ */
+type Around = (request: Request, clientOf: () => string, handle: () => unknown) => unknown;
 
 /** A plugin, as far as Elysia's types hide it. */
 interface CompiledPlugin {
@@ -80,6 +84,7 @@ class ElysiaAdapter {
 
   constructor(guard: Guard<Request>, limits: Around | undefined) {
     this.#guard = guard;
+    guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
     const meter =
       guard.metrics === undefined
@@ -89,8 +94,11 @@ class ElysiaAdapter {
     this.#around =
       meter === undefined
         ? limits
-        : (request, handle) =>
-            meter.around(request, limits === undefined ? handle : () => limits(request, handle));
+        : (request, clientOf, handle) =>
+            meter.around(
+              request,
+              limits === undefined ? handle : () => limits(request, clientOf, handle),
+            );
   }
 
   /** True if the adapter has to know which route serves a request. */
@@ -106,6 +114,7 @@ class ElysiaAdapter {
   start(server: object): void {
     if (this.#listening === server) return;
     this.#listening = server as RawServer;
+    this.#guard.page?.announce(this.#listening.url?.origin);
     this.#wrap(this.#listening);
   }
 
@@ -142,7 +151,14 @@ class ElysiaAdapter {
 
   #within(request: Request, handle: () => unknown): unknown {
     const around = this.#around;
-    return around === undefined || this.#isExempt(request) ? handle() : around(request, handle);
+    return around === undefined || this.#isExempt(request)
+      ? handle()
+      : around(request, () => this.#clientOf(request), handle);
+  }
+
+  #clientOf(request: Request): string {
+    const peer = this.#listening?.requestIP(request)?.address ?? '';
+    return this.#guard.clientOf(peer, headerOf(request));
   }
 
   /**
@@ -272,7 +288,7 @@ export function portcullis(options: ElysiaGuardOptions) {
     guard,
     requests === undefined
       ? undefined
-      : (request, handle) => withinLimits(requests, request, handle),
+      : (request, clientOf, handle) => withinLimits(requests, request, clientOf, handle),
   );
 }
 

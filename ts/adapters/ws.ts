@@ -10,11 +10,12 @@ import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { type Answer, answerWith } from '../http/answer.js';
 import { isHandshake, type WaitingClient } from '../http/handshake.js';
-import { guardHandler, httpDrainable, upgradeHandlers } from '../http/node.js';
+import { guardHandler, httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { CONNECTION, OPEN_SOCKET } from './socket.js';
+import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
 import { type GuardedWs, limitMessages, TrafficCounter, wsSockets } from './ws-sockets.js';
 
 /** Options of the guard. */
@@ -25,11 +26,19 @@ export interface WsGuard {
   /** The manager behind the guard. */
   readonly manager: ConnectionManager;
   /**
-   * Lets the HTTP server's upgrades in. `webSocketServer` is made with `{ noServer: true }` and emits
-   * `connection` for those that were admitted.
+   * Guards the HTTP server's upgrades: those of one path, or all. Upgrades of another path are left
+   * to other listeners of `upgrade`, such as those of socket.io or of a development server; without
+   * another listener they get 404.
+   * @param server the HTTP or HTTPS server
+   * @param webSocketServer made with `{ noServer: true }`; emits `connection` for admitted clients
+   * @param options see `AttachOptions`
    * @returns a function that detaches it again
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE for a `WebSocketServer` with a
+   * server or port of its own, and for a path that has a guard
+   * @example
+   * guard.attach(server, webSocketServer, { path: '/ws' });
    */
-  attach(server: Server, webSocketServer: WebSocketServer): () => void;
+  attach(server: Server, webSocketServer: WebSocketServer, options?: AttachOptions): () => void;
   /** Handles one `upgrade` event, for servers that route upgrades themselves. */
   handleUpgrade(
     webSocketServer: WebSocketServer,
@@ -65,6 +74,7 @@ const STATUS_TEXTS: Readonly<Record<number, string>> = {
   400: 'Bad Request',
   401: 'Unauthorized',
   403: 'Forbidden',
+  404: 'Not Found',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
   503: 'Service Unavailable',
@@ -129,21 +139,25 @@ class WsAdapter {
     return this.guard.page;
   }
 
-  attach(server: Server, webSocketServer: WebSocketServer): () => void {
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-      // Another protocol, such as h2c, belongs to another listener, if there is one.
-      const isOthers =
-        !isHandshake(request.method, request.headers.upgrade) && upgradeHandlers(server) > 1;
-      if (!isOthers) this.handleUpgrade(webSocketServer, request, socket, head);
-      // A listener that ignores the protocol handles no error: a reset by the client would end the process.
-      else socket.on('error', () => socket.destroy());
-    };
+  attach(
+    server: Server,
+    webSocketServer: WebSocketServer,
+    options: AttachOptions = {},
+  ): () => void {
+    const path = checkedPathOf(server, webSocketServer, options);
+    const detach = UpgradeRouter.of(server).add(path, {
+      webSocketServer,
+      upgrade: (request, socket, head) =>
+        this.handleUpgrade(webSocketServer, request, socket, head),
+      refuse,
+    });
+    this.page?.announceOn(server);
     const countRequest = this.#countRequest;
-    server.on('upgrade', onUpgrade);
-    if (countRequest !== undefined) server.prependListener('request', countRequest);
+    if (countRequest === undefined) return detach;
+    server.prependListener('request', countRequest);
     return () => {
-      server.off('upgrade', onUpgrade);
-      if (countRequest !== undefined) server.off('request', countRequest);
+      detach();
+      server.off('request', countRequest);
     };
   }
 
@@ -152,7 +166,9 @@ class WsAdapter {
     const { requests, page } = guard;
     const countRequest = this.#countRequest;
     if (requests === undefined && page === undefined && countRequest === undefined) return handler;
-    const limited = requests === undefined ? handler : guardHandler(requests, handler);
+    const clientOf = (request: IncomingMessage): string =>
+      guard.clientOf(request.socket.remoteAddress ?? '', headerOf(request));
+    const limited = requests === undefined ? handler : guardHandler(requests, clientOf, handler);
     const guarded = function (
       this: unknown,
       request: IncomingMessage,
@@ -248,6 +264,7 @@ class WsAdapter {
 
   drainable(server: Server): Drainable {
     const guard = this.guard;
+    guard.page?.announceOn(server);
     const http = httpDrainable(server, guard.requests);
     return {
       ...http,
@@ -290,7 +307,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     snapshot: () => guard.snapshot(),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
-    attach: (server, webSocketServer) => adapter.attach(server, webSocketServer),
+    attach: (server, webSocketServer, options) => adapter.attach(server, webSocketServer, options),
     handleUpgrade: (webSocketServer, request, socket, head) =>
       adapter.handleUpgrade(webSocketServer, request, socket, head),
     request: (handler) => adapter.request(handler),

@@ -1,6 +1,7 @@
 /** The Elysia app of every server: the guard, the endpoints, the WebSocket route. */
 import { Elysia } from 'elysia';
 import { connectionOf, pluginOf } from '../adapters/elysia.js';
+import type { ManagedConnection } from '../connections/connection.js';
 import { responseOf } from '../http/fetch.js';
 import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
@@ -45,7 +46,9 @@ export function baseApp(inner: object, options: ServerOptions) {
         : { maxPayloadLength: Math.max(1, websockets.maxMessageSize) }),
     },
   })
-    .use(pluginOf(parts.guard, (request, handle) => parts.around(request, handle)))
+    .use(
+      pluginOf(parts.guard, (request, clientOf, handle) => parts.around(request, clientOf, handle)),
+    )
     .onError({ as: 'global' }, ({ error, code, request }) => {
       // An error with a status below 500 is meant for the client: Elysia or the application's hook answers.
       const { status, message } = error as { status?: unknown; message?: unknown };
@@ -72,12 +75,15 @@ export function baseApp(inner: object, options: ServerOptions) {
     await handler.error?.(connection, error instanceof Error ? error : new Error(String(error)));
   };
   /** Runs a handler; its error leaves the socket open. */
-  const safely = async (ws: object, run: (connection: Connection) => unknown): Promise<void> => {
+  const safely = async (
+    ws: object,
+    run: (connection: Connection, managed: ManagedConnection) => unknown,
+  ): Promise<void> => {
     const managed = connectionOf(ws);
     if (managed === undefined) return;
     const connection = parts.connection(managed);
     try {
-      await run(connection);
+      await run(connection, managed);
     } catch (error) {
       await failed(connection, error).catch((second: unknown) =>
         parts.onError(second, 'websocket'),
@@ -98,7 +104,11 @@ export function baseApp(inner: object, options: ServerOptions) {
   return healthy.ws((socket.path ?? '/ws') as '/ws', {
     open: (ws) => safely(ws, (connection) => handler.open?.(connection)),
     message: (ws, raw) =>
-      safely(ws, (connection) => {
+      safely(ws, (connection, managed) => {
+        // Elysia has parsed the message. If it was a string, the router parses that as JSON again: so
+        // it is judged again, or JSON within a string would pass the limits at any depth.
+        if (typeof raw === 'string' && !parts.guard.jsonFilter.admits(raw, managed, true))
+          return undefined;
         const answer = parts.router.receive(raw, connection, {
           userId: connection.userId,
           sessionId: connection.metadata.sessionId,

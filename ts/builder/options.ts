@@ -54,7 +54,11 @@ export interface ServerOptions {
   readonly hostname?: string | undefined;
   /** WebSocket route. Default: `/ws`, which answers `ping`. */
   readonly websocket?: WebSocketOptions | undefined;
-  /** Limits; missing ones have their defaults. `memory` makes a `ResourceMonitor`, unless `monitor` is given. */
+  /**
+   * Limits; missing ones have their defaults, but `connections.maxPerIp` and
+   * `requests.maxConcurrentPerIp` are 1,000 here: set `trustedProxies` behind a proxy, or all clients
+   * have its address. `memory` makes a `ResourceMonitor`, unless `monitor` is given.
+   */
   readonly limits?: ResourceLimitsInput | undefined;
   /** Middleware around every request, upgrades included. */
   readonly middlewares?: readonly ServerMiddleware[] | undefined;
@@ -66,7 +70,10 @@ export interface ServerOptions {
   readonly metrics?: ProductionMetrics | undefined;
   /** Networks or addresses of your own proxies, as the guard's option. */
   readonly trustedProxies?: readonly string[] | undefined;
-  /** Limits of messages as JSON, as the guard's option. Default: only the size is limited. */
+  /**
+   * Limits of messages as JSON, as the guard's option. Default: those of `JsonLimits` with a depth of
+   * 32 and without `maxBytes`; text that is no JSON is answered as `websocket.onInvalid` says.
+   */
   readonly json?: JsonLimits | undefined;
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
   readonly onInvalidMessage?: MessageOptions['onInvalidMessage'];
@@ -104,6 +111,22 @@ const OPTIONS = [
   'metrics',
   'onError',
 ] as const;
+/** Connections, and requests in flight, of one address. */
+const PER_ADDRESS = 1000;
+
+/** Checks the limits of a server; unlike the guards' they have a limit per address by default. */
+export function serverLimits(given: ResourceLimitsInput = {}): ReturnType<typeof resourceLimits> {
+  const { connections, requests } = given;
+  return resourceLimits({
+    ...given,
+    connections: { ...connections, maxPerIp: connections?.maxPerIp ?? PER_ADDRESS },
+    requests: {
+      ...requests,
+      maxConcurrentPerIp: requests?.maxConcurrentPerIp ?? PER_ADDRESS,
+    },
+  });
+}
+
 export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
 export const STATS_PATH = '/stats';

@@ -5,16 +5,23 @@ import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
+import { LIMITS_ONLY } from '../guard/json-filter.js';
 import { withinLimits } from '../http/fetch.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
-import { resourceLimits } from '../resources/limits.js';
+import type { resourceLimits } from '../resources/limits.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import { GracefulShutdown } from '../shutdown/shutdown.js';
 import { TimerManager } from '../timers/manager.js';
 import { Connection, type ServerConnection } from './connection.js';
 import { Context, sanitized, internalError, type RequestContext, settings } from './context.js';
-import { checkedEndpoints, type Endpoints, ENDPOINTS, type ServerOptions } from './options.js';
+import {
+  checkedEndpoints,
+  type Endpoints,
+  ENDPOINTS,
+  serverLimits,
+  type ServerOptions,
+} from './options.js';
 
 /** Counts of a server at one moment. */
 export interface ServerStats extends GuardStats {
@@ -42,7 +49,7 @@ export class ServerParts {
     options: ServerOptions,
     readonly router: MessageRouter<ServerConnection>,
   ) {
-    const limits = resourceLimits(options.limits);
+    const limits = serverLimits(options.limits);
     this.limits = limits;
     this.timers = options.timers ?? new TimerManager({ name: 'server' });
     this.onError = guarded(
@@ -83,7 +90,7 @@ export class ServerParts {
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
-        json: options.json,
+        json: options.json ?? LIMITS_ONLY,
         onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),
       },
@@ -97,11 +104,11 @@ export class ServerParts {
   }
 
   /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
-  around(request: Request, handle: () => unknown): unknown {
+  around(request: Request, clientOf: () => string, handle: () => unknown): unknown {
     const { requests: gate } = this.guard;
     return gate === undefined
       ? handle()
-      : withinLimits(gate, request, () => this.#layers(request, handle));
+      : withinLimits(gate, request, clientOf, () => this.#layers(request, handle));
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

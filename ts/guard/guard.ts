@@ -50,6 +50,7 @@ export interface GuardStats {
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
+  maxConcurrentPerIp: Infinity,
   timeoutMs: Infinity,
   maxPayloadSize: Infinity,
   maxHeaderSize: Infinity,
@@ -143,6 +144,11 @@ export class Guard<R> {
             { monitor: this.monitor, metrics, ...page },
             { connections: this.manager, timers, stats: () => this.snapshot() },
           );
+  }
+
+  /** Returns the address of a request's client, as admissions judge it. */
+  clientOf(peer: string, header: (name: string) => string): string {
+    return this.#clientOf(peer, header);
   }
 
   /** Counts at this moment. */

@@ -34,6 +34,18 @@ export const MESSAGE_OPTIONS = ['json', 'onInvalidMessage'] as const;
 
 const DEPTH = { maxDepth: 32 };
 
+/**
+ * Limits for a host that answers text without valid JSON itself: such text passes. The engine's parser
+ * ends at the same byte as the scanner, so that it reads nothing beyond a limit. The size is the
+ * matter of `maxMessageSize`.
+ * @internal
+ */
+export const LIMITS_ONLY: JsonLimits = Object.freeze({ maxBytes: 2 ** 31 - 1 });
+
+function isNoJson({ code }: ValidationFailure): boolean {
+  return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING';
+}
+
 function closeCodeOf({ code, status }: ValidationFailure): number {
   if (status === 413) return 1009;
   return code === 'ERR_JSON_SYNTAX' || code === 'ERR_JSON_ENCODING' || code === 'ERR_JSON_SURROGATE'
@@ -44,6 +56,7 @@ function closeCodeOf({ code, status }: ValidationFailure): number {
 /** Judges messages by the limits of `json`, and acts on the refused ones. @internal */
 export class JsonMessageFilter {
   readonly #limits: CheckedJsonLimits | undefined;
+  readonly #passesNoJson: boolean;
   readonly #onInvalid: MessageOptions['onInvalidMessage'];
   readonly #refused: Partial<Record<FailureCode, number>> = {};
 
@@ -56,11 +69,19 @@ export class JsonMessageFilter {
     )
       throw wrongType('onInvalidMessage', onInvalidMessage, "'close', 'drop' or a function");
     this.#limits = json === undefined ? undefined : checkedJsonLimits('json', json, DEPTH);
+    this.#passesNoJson = json === LIMITS_ONLY;
     this.#onInvalid = onInvalidMessage;
   }
 
-  /** True if handlers may see the message; a refused message is dealt with already. */
-  admits(message: unknown, connection: ManagedConnection): boolean {
+  /**
+   * True if handlers may see the message; a refused message is dealt with already.
+   * @param passesNoJson true if text without valid JSON may pass
+   */
+  admits(
+    message: unknown,
+    connection: ManagedConnection,
+    passesNoJson = this.#passesNoJson,
+  ): boolean {
     if (this.#limits === undefined) return true;
     const given =
       typeof message === 'string'
@@ -72,7 +93,7 @@ export class JsonMessageFilter {
       given === undefined
         ? failure('ERR_JSON_TYPE', { field: 'payload' })
         : checkMessage(given, this.#limits);
-    if (refused === undefined) return true;
+    if (refused === undefined || (passesNoJson && isNoJson(refused))) return true;
     this.#refused[refused.code] = (this.#refused[refused.code] ?? 0) + 1;
     if (this.#actionFor(refused, connection) === 'close')
       connection.close(closeCodeOf(refused), refused.reason);

@@ -164,6 +164,7 @@ function headerBytes(request: Request, maxBytes: number): number {
 
 /**
  * Runs `handle` within the limits. Answers after the timeout are dropped.
+ * @param clientOf returns the address of the client
  *
  * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
  * @internal
@@ -171,14 +172,18 @@ function headerBytes(request: Request, maxBytes: number): number {
 export function withinLimits<T>(
   limiter: RequestLimiter,
   request: Request,
+  clientOf: () => string,
   handle: () => T,
 ): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const contentLength = hasBody ? request.headers.get('content-length') : null;
   const length = lengthOf(contentLength);
   // Shedding an upgrade is the manager's decision; it may refuse by close code.
-  const admitted = limiter.admit(headerBytes(request, limiter.limits.maxHeaderSize), length, () =>
-    asksForWebSocket(request),
+  const admitted = limiter.admit(
+    headerBytes(request, limiter.limits.maxHeaderSize),
+    length,
+    clientOf,
+    () => asksForWebSocket(request),
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted);
   const inFlight = admitted;
@@ -204,11 +209,13 @@ export function withinLimits<T>(
     return refused() ?? result;
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
-    inFlight.isGone = () => ownSignal.call(request).aborted;
-    inFlight.onGone = () => {
-      inFlight.end();
-      resolve(markRefused(new Response(null, { status: 503 })));
-    };
+    inFlight.watchClient(
+      () => ownSignal.call(request).aborted,
+      () => {
+        inFlight.end();
+        resolve(markRefused(new Response(null, { status: 503 })));
+      },
+    );
     inFlight.onRefused = (code) => {
       // Frees the seat now: a handler that never ends would keep it.
       inFlight.end();

@@ -2,6 +2,7 @@
  * Limits of HTTP requests, decided in one place; `fetch.ts` and `node.ts` translate for the two kinds of
  * hosts. A request in flight holds its seat, its deadline and its signal.
  */
+import { clientKeyOf } from '../base/address.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/limits.js';
@@ -15,6 +16,7 @@ export type RequestRefusalCode =
   | 'draining'
   | 'overload'
   | 'too_many_requests_in_flight'
+  | 'too_many_requests_of_ip'
   | 'payload_too_large'
   | 'headers_too_large'
   | 'request_timeout'
@@ -34,12 +36,22 @@ const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, me
   draining: [503, 'Server is draining'],
   overload: [503, 'Server is overloaded'],
   too_many_requests_in_flight: [503, 'Max concurrent requests exceeded'],
+  too_many_requests_of_ip: [429, 'Max concurrent requests per IP exceeded'],
   payload_too_large: [413, 'Payload too large'],
   headers_too_large: [431, 'Headers too large'],
   request_timeout: [408, 'Request was not received in time'],
   handler_timeout: [503, 'Request took too long'],
 };
 const RETRY_MS = 1000;
+/** Interval at which a request under way asks its host whether the client is gone. */
+const CLIENT_CHECK_MS = 1000;
+
+/** Refusals after which a client may use its connection further. */
+const KEEPS_CONNECTION: ReadonlySet<RequestRefusalCode> = new Set([
+  'too_many_requests_in_flight',
+  'too_many_requests_of_ip',
+  'overload',
+]);
 
 /** True for an error of the handler; all other codes refuse a request before the handler runs. @internal */
 export function isFailure(code: RequestRefusalCode): boolean {
@@ -49,8 +61,13 @@ export function isFailure(code: RequestRefusalCode): boolean {
 /** One request in flight. @internal */
 export class InFlightRequest {
   readonly #limiter: RequestLimiter;
+  readonly #timers: TimerManager;
   readonly #maxBodyBytes: number;
-  readonly #timer: TimerHandle | undefined;
+  /** Key of its client; `undefined` without a limit for each. */
+  readonly client: string | undefined;
+  /** Time until the timeout, from the next alarm of the timer on. */
+  #leftMs: number;
+  #timer: TimerHandle | undefined;
   #controller: AbortController | undefined;
   #joined: AbortSignal | undefined;
   #refusal: RequestRefusalCode | undefined;
@@ -59,19 +76,41 @@ export class InFlightRequest {
   #isOver = false;
   /** True while the handler waits for a body that has not arrived whole. */
   waitsForBody: () => boolean = () => false;
-  /** True if the client is gone, on hosts that tell only on demand. */
-  isGone: () => boolean = () => false;
-  /** Called at the timeout of a request whose client is gone: the handler is not late, and no client waits. */
-  onGone: (() => void) | undefined;
+  #isGone: () => boolean = () => false;
+  #onGone: (() => void) | undefined;
   /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
 
-  constructor(limiter: RequestLimiter, limits: Checked<'requests'>, timers: TimerManager) {
+  constructor(
+    limiter: RequestLimiter,
+    limits: Checked<'requests'>,
+    timers: TimerManager,
+    client: string | undefined,
+  ) {
     this.#limiter = limiter;
+    this.#timers = timers;
+    this.client = client;
     this.#maxBodyBytes = limits.maxPayloadSize;
-    if (limits.timeoutMs === Infinity) return;
-    this.#timer = timers.setTimeout(() => this.#onTimeout(), {
-      delayMs: limits.timeoutMs,
+    this.#leftMs = limits.timeoutMs;
+    if (limits.timeoutMs !== Infinity) this.#arm();
+  }
+
+  /**
+   * Ends the request within a second after its client is gone, on hosts that tell only on demand.
+   * @param isGone returns true if the client is gone
+   * @param onGone called once then: no client waits for an answer
+   */
+  watchClient(isGone: () => boolean, onGone: () => void): void {
+    this.#isGone = isGone;
+    this.#onGone = onGone;
+    if (this.#timer === undefined && !this.#isOver) this.#arm();
+  }
+
+  #arm(): void {
+    const delayMs = Math.min(this.#leftMs, CLIENT_CHECK_MS);
+    this.#leftMs -= delayMs;
+    this.#timer = this.#timers.setTimeout(() => this.#onTimer(), {
+      delayMs,
       ref: false,
       name: 'requests.timeout',
     });
@@ -104,11 +143,12 @@ export class InFlightRequest {
     return false;
   }
 
-  #onTimeout(): void {
-    if (!this.isGone())
-      return this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
-    this.abort('The client is gone');
-    this.onGone?.();
+  #onTimer(): void {
+    if (this.#isGone()) {
+      this.abort('The client is gone');
+      this.#onGone?.();
+    } else if (this.#leftMs > 0) this.#arm();
+    else this.refuse(this.waitsForBody() ? 'request_timeout' : 'handler_timeout');
   }
 
   /** Ends the request before its handler does. */
@@ -141,6 +181,8 @@ export class RequestLimiter {
   readonly #limits: Checked<'requests'>;
   readonly #timers: TimerManager;
   readonly #inFlight = new Set<InFlightRequest>();
+  /** Requests in flight by their client; a client without one has no entry. */
+  readonly #byClient = new Map<string, number>();
   readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
   readonly #idle: (() => void)[] = [];
   #served = 0;
@@ -166,6 +208,11 @@ export class RequestLimiter {
     return this.#inFlight.size;
   }
 
+  /** Clients with requests in flight that are counted by address. */
+  get clients(): number {
+    return this.#byClient.size;
+  }
+
   get limits(): Checked<'requests'> {
     return this.#limits;
   }
@@ -179,27 +226,37 @@ export class RequestLimiter {
    * Admits a request, or returns the reason for refusing it.
    * @param headerBytes bytes of all headers; 0 where the host has limited them already
    * @param bodyBytes length of the body, if a header says so
+   * @param clientOf returns the address of the client; called where addresses are limited
    * @param isJudgedLater true for an upgrade: draining and shedding are the manager's decisions, which must not be made twice
    */
   admit(
     headerBytes: number,
     bodyBytes: number | undefined,
+    clientOf: () => string,
     isJudgedLater?: () => boolean,
   ): InFlightRequest | RequestRefusalCode {
-    const code = this.#judge(headerBytes, bodyBytes, isJudgedLater);
+    const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
+    const client = isLimited ? clientKeyOf(clientOf()) : undefined;
+    const code = this.#judge(headerBytes, bodyBytes, client, isJudgedLater);
     if (code !== undefined) {
       this.count(code);
       return code;
     }
-    const inFlight = new InFlightRequest(this, this.#limits, this.#timers);
+    const inFlight = new InFlightRequest(this, this.#limits, this.#timers, client);
     this.#inFlight.add(inFlight);
+    if (client !== undefined) this.#byClient.set(client, this.#of(client) + 1);
     this.#monitor?.requestStarted();
     return inFlight;
+  }
+
+  #of(client: string): number {
+    return this.#byClient.get(client) ?? 0;
   }
 
   #judge(
     headerBytes: number,
     bodyBytes: number | undefined,
+    client: string | undefined,
     isJudgedLater?: () => boolean,
   ): RequestRefusalCode | undefined {
     // The manager of a guard refuses handshakes while it drains, by status or by close code.
@@ -208,6 +265,8 @@ export class RequestLimiter {
     if (bodyBytes !== undefined && bodyBytes > this.#limits.maxPayloadSize)
       return 'payload_too_large';
     if (this.#inFlight.size >= this.#limits.maxConcurrent) return 'too_many_requests_in_flight';
+    if (client !== undefined && this.#of(client) >= this.#limits.maxConcurrentPerIp)
+      return 'too_many_requests_of_ip';
     // Last: a request that another limit refuses is no part of the share that is shed.
     if (
       this.#monitor === undefined ||
@@ -222,14 +281,13 @@ export class RequestLimiter {
   /** Returns the HTTP answer of a refusal. */
   answer(code: RequestRefusalCode): Answer {
     const [status, message] = REFUSALS[code];
-    const retry = status === 503 || status === 408;
+    const retry = status === 503 || status === 429 || status === 408;
     const retryAfterMs = code === 'overload' ? this.#shedMs : RETRY_MS;
     const headers: Record<string, string> = retry
       ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
       : {};
     // The rest of the connection may be a body that no handler reads.
-    if (code !== 'too_many_requests_in_flight' && code !== 'overload')
-      headers['connection'] = 'close';
+    if (!KEEPS_CONNECTION.has(code)) headers['connection'] = 'close';
     return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
   }
 
@@ -242,6 +300,12 @@ export class RequestLimiter {
   /** Called by a request that has given its seat back. */
   ended(inFlight: InFlightRequest): void {
     this.#inFlight.delete(inFlight);
+    const { client } = inFlight;
+    if (client !== undefined) {
+      const left = this.#of(client) - 1;
+      if (left > 0) this.#byClient.set(client, left);
+      else this.#byClient.delete(client);
+    }
     this.#served++;
     this.#monitor?.requestEnded();
     if (this.#inFlight.size === 0) for (const resolve of this.#idle.splice(0)) resolve();

@@ -1,6 +1,7 @@
 /** Limits of requests on a `node:http` server, and its graceful end. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { onSocketClose } from '../base/socket-close.js';
 import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { lengthOf } from './handshake.js';
@@ -64,14 +65,20 @@ function answer(
   silence(response);
 }
 
-/** Wraps a request handler in the limits. @internal */
+/**
+ * Wraps a request handler in the limits.
+ * @param clientOf returns the address of a request's client
+ * @internal
+ */
 export function guardHandler(
   limiter: RequestLimiter,
+  clientOf: (request: IncomingMessage) => string,
   handler: (request: IncomingMessage, response: ServerResponse) => unknown,
 ) {
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
-    const admitted = limiter.admit(headerBytes(request), lengthOf(length));
+    const client = (): string => clientOf(request);
+    const admitted = limiter.admit(headerBytes(request), lengthOf(length), client);
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
     IN_FLIGHT.set(request, inFlight);
@@ -79,10 +86,13 @@ export function guardHandler(
       answer(limiter, code, request, response);
       inFlight.end();
     };
-    response.once('close', () => {
+    const over = (): void => {
+      forget();
       if (!response.writableFinished) inFlight.abort('The client is gone');
       inFlight.end();
-    });
+    };
+    const forget = onSocketClose(request.socket, over);
+    response.once('close', over);
     if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
       // A handler that has not begun to read the body does not wait for it.
       inFlight.waitsForBody = () => !request.complete && request.readableFlowing !== null;
@@ -97,6 +107,7 @@ export function guardHandler(
       return handler.call(this, request, response);
     } catch (error) {
       // The host turns it into an uncaught exception, and sends no response.
+      forget();
       inFlight.end();
       throw error;
     }
@@ -106,6 +117,11 @@ export function guardHandler(
 /** Listeners of `upgrade` that only watch. */
 const watchers = new WeakSet<object>();
 
+/** Notes that a listener of `upgrade` only watches. @internal */
+export function watchUpgrades(listener: object): void {
+  watchers.add(listener);
+}
+
 /** Returns how many listeners of a server's `upgrade` may answer it. @internal */
 export function upgradeHandlers(server: Server): number {
   return server.listeners('upgrade').filter((listener) => !watchers.has(listener)).length;
@@ -114,15 +130,16 @@ export function upgradeHandlers(server: Server): number {
 /** Tracks the sockets and requests of a server, from before its first one. */
 class HttpDrain {
   readonly #server: Server;
-  readonly #sockets = new Map<Socket, number>();
+  /** Responses that have not ended, by their socket. */
+  readonly #sockets = new Map<Socket, Set<ServerResponse>>();
+  readonly #responses = new Set<ServerResponse>();
   readonly #idle: (() => void)[] = [];
-  #active = 0;
   #isDraining = false;
 
   constructor(server: Server) {
     this.#server = server;
     server.on('connection', (socket: Socket) => {
-      this.#sockets.set(socket, 0);
+      this.#sockets.set(socket, new Set());
       socket.once('close', () => this.#sockets.delete(socket));
     });
     server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
@@ -131,31 +148,36 @@ class HttpDrain {
     // An upgraded socket belongs to a WebSocket from now on.
     const onUpgrade = (_request: IncomingMessage, socket: Socket): void =>
       void this.#sockets.delete(socket);
-    watchers.add(onUpgrade);
+    watchUpgrades(onUpgrade);
     server.prependListener('upgrade', onUpgrade);
   }
 
   get active(): number {
-    return this.#active;
+    return this.#responses.size;
   }
 
-  #follow(request: IncomingMessage, response: ServerResponse): void {
-    const { socket } = request;
-    this.#active++;
-    this.#sockets.set(socket, (this.#sockets.get(socket) ?? 0) + 1);
-    if (this.#isDraining && !response.headersSent) response.shouldKeepAlive = false;
-    response.once('close', () => {
-      this.#active--;
-      const left = (this.#sockets.get(socket) ?? 1) - 1;
-      if (this.#sockets.has(socket)) this.#sockets.set(socket, left);
-      if (this.#isDraining && left === 0) socket.destroySoon();
-      if (this.#active === 0) for (const resolve of this.#idle.splice(0)) resolve();
-    });
+  #follow({ socket }: IncomingMessage, response: ServerResponse): void {
     this.#responses.add(response);
-    response.once('close', () => this.#responses.delete(response));
+    const responses = this.#sockets.get(socket) ?? new Set();
+    this.#sockets.set(socket, responses.add(response));
+    if (this.#isDraining && !response.headersSent) response.shouldKeepAlive = false;
+    const over = (): void => {
+      forget();
+      this.#ended(socket, response);
+    };
+    const forget = onSocketClose(socket, over);
+    response.once('close', over);
   }
 
-  readonly #responses = new Set<ServerResponse>();
+  #ended(socket: Socket, response: ServerResponse): void {
+    if (!this.#responses.delete(response)) return;
+    const left = this.#sockets.get(socket);
+    left?.delete(response);
+    // Its own listener is missing on a socket that is older than this.
+    if (socket.destroyed) this.#sockets.delete(socket);
+    if (this.#isDraining && (left?.size ?? 0) === 0) socket.destroySoon();
+    if (this.#responses.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
 
   drain(): void {
     this.#isDraining = true;
@@ -163,11 +185,11 @@ class HttpDrain {
     for (const response of this.#responses)
       if (!response.headersSent) response.shouldKeepAlive = false;
     // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
-    for (const [socket, requests] of this.#sockets) if (requests === 0) socket.destroySoon();
+    for (const [socket, responses] of this.#sockets) if (responses.size === 0) socket.destroySoon();
   }
 
   whenIdle(): Promise<void> {
-    return this.#active === 0
+    return this.active === 0
       ? Promise.resolve()
       : new Promise((resolve) => void this.#idle.push(resolve));
   }

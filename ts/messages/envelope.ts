@@ -36,30 +36,47 @@ const invalid = (field?: string): ParseResult<never> => ({
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && value.length <= NAME_MAX;
 
+const TIMESTAMP =
+  /^(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
+
 /**
- * True for a time of RFC 3339, as `toISOString` writes it or with an offset. The pattern refuses the
- * other formats that `Date.parse` takes; `Date.parse` refuses a month 13 or a minute 60.
+ * True for a time of RFC 3339, as `toISOString` writes it or with an offset, on a day that exists.
+ * `Date.parse` would take 30 February for 1 March, and the hour 24.
  */
 function isTimestamp(value: unknown): value is string {
-  return (
-    typeof value === 'string' &&
-    value.length <= 35 &&
-    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/.test(value) &&
-    !Number.isNaN(Date.parse(value))
-  );
+  if (typeof value !== 'string' || value.length > 35) return false;
+  const [, year = '', month = '', day = ''] = TIMESTAMP.exec(value) ?? [];
+  return Number(day) > 0 && Number(day) <= daysOf(Number(year), Number(month));
 }
 
-/** Parses and checks a message; see `MessageRouter.parse()`. @internal */
-export function parseEnvelope<T>(raw: unknown, sender: MessageSender): ParseResult<T> {
-  let value = raw;
-  if (typeof raw === 'string') {
-    try {
-      value = JSON.parse(raw);
-    } catch {
-      return { success: false, problem: problemOf('invalid_json') };
-    }
-  } else if (ArrayBuffer.isView(raw) || raw instanceof ArrayBuffer)
-    return { success: false, problem: problemOf('not_text') };
+/** Returns the days of a month, 1 to 12; 0 for another number. */
+function daysOf(year: number, month: number): number {
+  if (month < 1 || month > 12) return 0;
+  if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28;
+  return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31;
+}
+
+const NOT_TEXT = problemOf('not_text');
+const INVALID_JSON = problemOf('invalid_json');
+
+/** True for the problem of a message that `valueOf` could not read. @internal */
+export const isUnread = (value: unknown): value is MessageProblem =>
+  value === NOT_TEXT || value === INVALID_JSON;
+
+/** Returns the value of a message: of text its JSON, any other value as it is; or its problem. @internal */
+export function valueOf(raw: unknown): unknown {
+  if (typeof raw !== 'string')
+    return ArrayBuffer.isView(raw) || raw instanceof ArrayBuffer ? NOT_TEXT : raw;
+  try {
+    return JSON.parse(raw);
+  } catch {
+    return INVALID_JSON;
+  }
+}
+
+/** Checks the value of a message; see `MessageRouter.parse()`. @internal */
+export function parseEnvelope<T>(value: unknown, sender: MessageSender): ParseResult<T> {
+  if (isUnread(value)) return { success: false, problem: value };
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return invalid();
   const { type, payload, timestamp, messageId } = value as Readonly<Record<string, unknown>>;
   if (!isName(type)) return invalid('type');
@@ -76,10 +93,12 @@ export function parseEnvelope<T>(raw: unknown, sender: MessageSender): ParseResu
   return { success: true, message };
 }
 
-/** Returns the id of a parsed message whose envelope is invalid elsewhere, so that the answer names it. @internal */
-export function idOf(raw: unknown): string | undefined {
+/** Returns the id of a message whose envelope is invalid elsewhere, so that the answer names it. @internal */
+export function idOf(value: unknown): string | undefined {
   const id =
-    typeof raw === 'object' && raw !== null && 'messageId' in raw ? raw.messageId : undefined;
+    typeof value === 'object' && value !== null && 'messageId' in value
+      ? value.messageId
+      : undefined;
   return isName(id) ? id : undefined;
 }
 

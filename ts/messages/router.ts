@@ -10,6 +10,7 @@ import {
   type Outgoing,
   parseEnvelope,
   type ParseResult,
+  valueOf,
 } from './envelope.js';
 import { type MessageProblem, type MessageProblemCode, problemOf } from './problem.js';
 import type { TypedWebSocketConnection, TypedWebSocketMessage } from './types.js';
@@ -188,7 +189,7 @@ export class MessageRouter<C = TypedWebSocketConnection> {
    * else console.warn(parsed.problem.code);
    */
   parse<T = unknown>(raw: unknown, sender: MessageSender = {}): ParseResult<T> {
-    return parseEnvelope(raw, sender);
+    return parseEnvelope(valueOf(raw), sender);
   }
 
   /**
@@ -203,8 +204,9 @@ export class MessageRouter<C = TypedWebSocketConnection> {
     connection: C,
     sender: MessageSender = {},
   ): MessageReply | undefined | Promise<MessageReply | undefined> {
-    const parsed = parseEnvelope(raw, sender);
-    if (!parsed.success) return this.#refuse(parsed.problem, idOf(raw));
+    const value = valueOf(raw);
+    const parsed = parseEnvelope(value, sender);
+    if (!parsed.success) return this.#refuse(parsed.problem, idOf(value));
     const { message } = parsed;
     const route = this.#routes.get(message.type) ?? this.#otherwise;
     if (route === undefined)

@@ -3,6 +3,7 @@
  * duration.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { onSocketClose } from '../base/socket-close.js';
 import type { ProductionMetrics } from './metrics.js';
 
 const refusedAnswers = new WeakSet<object>();
@@ -123,11 +124,14 @@ export function nodeMeter(
     const end = (isAborted: boolean): void => {
       if (hasEnded) return;
       hasEnded = true;
+      forget();
       record(metrics, metered, response, response.statusCode, isAborted, notifiesMonitor);
     };
-    response.once('finish', () => end(false));
     // The client went away before the response: neither a failure of the server nor a response.
-    response.once('close', () => end(!response.writableFinished));
+    const close = (): void => end(!response.writableFinished);
+    const forget = onSocketClose(request.socket, close);
+    response.once('finish', () => end(false));
+    response.once('close', close);
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { ManagedConnection } from '../connections/connection.js';
 import { HeavyHitters } from './heavy-hitters.js';
+import type { ClientNames } from './mask.js';
 import type { PageShare } from './snapshot.js';
 
 /** Connections per step, which takes half a millisecond. */
@@ -50,11 +51,13 @@ interface ScanResult {
 /** @internal */
 export class ConnectionScan {
   readonly #connections: ReadonlyMap<string, ManagedConnection>;
+  readonly #names: ClientNames;
   #pass: Pass | undefined;
   #result: ScanResult | undefined;
 
-  constructor(connections: ReadonlyMap<string, ManagedConnection>) {
+  constructor(connections: ReadonlyMap<string, ManagedConnection>, names: ClientNames) {
     this.#connections = connections;
+    this.#names = names;
   }
 
   /**
@@ -67,8 +70,8 @@ export class ConnectionScan {
       this.#result = {
         active,
         quiet,
-        topAddresses: sharesOf(addresses),
-        topUsers: sharesOf(users),
+        topAddresses: sharesOf(addresses, (address) => this.#names.address(address)),
+        topUsers: sharesOf(users, (user) => this.#names.user(user)),
         topError: Math.max(addresses.error, users.error),
       };
       this.#pass = undefined;
@@ -83,8 +86,9 @@ export class ConnectionScan {
   }
 }
 
-const sharesOf = (hitters: HeavyHitters): readonly PageShare[] =>
-  hitters.top(TOP).map(([key, count]) => ({
-    key: key.length > KEY_SHOWN ? `${key.slice(0, KEY_SHOWN)}…` : key,
-    count,
-  }));
+function sharesOf(hitters: HeavyHitters, nameOf: (key: string) => string): readonly PageShare[] {
+  return hitters.top(TOP).map(([key, count]) => {
+    const name = nameOf(key);
+    return { key: name.length > KEY_SHOWN ? `${name.slice(0, KEY_SHOWN)}…` : name, count };
+  });
+}

@@ -44,7 +44,13 @@ export function pageResponse(
   const { url, method, headers } = request;
   const target = targetOf(url);
   if (!page.owns(target)) return undefined;
-  const reply = page.reply({ method, target, peer, header: (name) => headers.get(name) ?? '' });
+  const reply = page.reply({
+    method,
+    target,
+    peer,
+    isEncrypted: url.startsWith('https:'),
+    header: (name) => headers.get(name) ?? '',
+  });
   if (!('watch' in reply))
     return new Response(method === 'HEAD' ? null : reply.body, {
       status: reply.status,
@@ -91,7 +97,13 @@ export function answerPage(
     const value = headers[name];
     return Array.isArray(value) ? value.join(', ') : (value ?? '');
   };
-  const reply = page.reply({ method, target, peer: socket.remoteAddress ?? '', header });
+  const reply = page.reply({
+    method,
+    target,
+    peer: socket.remoteAddress ?? '',
+    isEncrypted: 'encrypted' in socket && socket.encrypted === true,
+    header,
+  });
   response.writeHead(reply.status, reply.headers);
   if (!('watch' in reply)) {
     response.end(method === 'HEAD' ? undefined : reply.body);

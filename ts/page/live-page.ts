@@ -2,7 +2,7 @@
  * The live page: a document and a stream of figures for allowed viewers. Adapters pass it requests;
  * it looks at the server once a second.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
@@ -13,11 +13,14 @@ import type { ChainSnapshot } from '../middleware/contract.js';
 import { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
-import { Access, type PageRequest } from './access.js';
+import { type Access, LocalAccess, type PageRequest, TokenAccess } from './access.js';
+import { originOf, printLink, warnOff } from './announcement.js';
 import { answerPage, pageResponse, type PageReply } from './hosts.js';
+import { masked, SHOWN } from './mask.js';
 import { type PageSources, Recorder } from './recorder.js';
 import { documentReply, eventFrame, jsonReply, STREAM_HEADERS, textReply } from './replies.js';
 import type { PageSnapshot } from './snapshot.js';
+import { isProduction, madeToken } from './token.js';
 import { Viewers } from './viewers.js';
 
 /** Options of the live page: its path and its access control. */
@@ -28,12 +31,25 @@ export interface PageOptions {
    */
   readonly path: string;
   /**
-   * Token that opens the page to other machines, as bearer token or as the password of any user
-   * name, which browsers ask for: 16 to 512 visible ASCII characters. Default: none, and the page is
-   * then available on this machine only, from loopback addresses at `localhost`, and not through a
-   * proxy.
+   * Token that opens the page: by the link `<path>?token=<token>`, which exchanges it for a cookie,
+   * as bearer token, or as the password of any user name, which browsers ask for. 16 to 512 visible
+   * ASCII characters. Default: in production (`NODE_ENV`) the page is off; elsewhere a token is made,
+   * and its link is printed to a terminal.
    */
   readonly token?: string | undefined;
+  /**
+   * `token`: the page needs a token. `local`: it needs none, and is available to loopback addresses
+   * at `localhost`. **Hazard:** behind a proxy on the same machine, or in the same pod, every client
+   * has a loopback address. The page refuses requests with a forwarding header, but nginx with
+   * nothing but `proxy_pass` sends none, and a loopback `Host`: the page is then open to the world.
+   * Default `token`.
+   */
+  readonly access?: 'token' | 'local' | undefined;
+  /**
+   * Whether addresses and users are shown as they are. Otherwise the page and its snapshot show the
+   * network of an address (24 bits of IPv4, 48 of IPv6) and a pseudonym of a user. Default `false`.
+   */
+  readonly showClients?: boolean | undefined;
   /** Heading of the page: 1 to 60 characters. Default `Portcullis`. */
   readonly title?: string | undefined;
   /** Greatest number of open streams: 1 to 64. Default 8. */
@@ -56,7 +72,17 @@ export interface PageOptions {
     | undefined;
 }
 
-const OPTIONS = ['path', 'token', 'title', 'maxViewers', 'monitor', 'metrics', 'chain'] as const;
+const OPTIONS = [
+  'path',
+  'token',
+  'access',
+  'showClients',
+  'title',
+  'maxViewers',
+  'monitor',
+  'metrics',
+  'chain',
+] as const;
 const SECOND_MS = 1000;
 /** Seconds after a request for figures in which the slow parts of a snapshot are still computed. */
 const INTEREST_S = 10;
@@ -84,7 +110,11 @@ export class LivePage {
   /** Path of the document, without a slash at its end. */
   readonly path: string;
   readonly #hooks = new Hooks();
-  readonly #access: Access;
+  /** `undefined` if the page is off. */
+  readonly #access: Access | undefined;
+  /** A token that the page made, until its link is printed. */
+  #unprinted: string | undefined;
+  #awaitsServer = false;
   readonly #viewers: Viewers;
   readonly #recorder: Recorder;
   readonly #maxViewers: number;
@@ -103,7 +133,7 @@ export class LivePage {
    * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field
    */
   constructor(options: PageOptions, sources: PageSources) {
-    const { path, title, maxViewers } = checkedPage(options);
+    const { path, title, maxViewers, isLocal, showClients } = checkedPage(options);
     if (typeof sources !== 'object' || sources === null)
       throw wrongType('sources', sources, 'an object');
     const { connections, timers, stats } = sources;
@@ -112,7 +142,13 @@ export class LivePage {
     if (!(timers instanceof TimerManager))
       throw wrongType('sources.timers', timers, 'a TimerManager');
     this.path = path;
-    this.#access = new Access(options.token);
+    if (!isLocal && options.token === undefined) {
+      if (isProduction()) warnOff(path);
+      else this.#unprinted = madeToken(path);
+    }
+    const token = options.token ?? this.#unprinted;
+    if (isLocal) this.#access = new LocalAccess();
+    else if (token !== undefined) this.#access = new TokenAccess(token, path);
     this.#viewers = new Viewers(maxViewers);
     this.#maxViewers = maxViewers;
     const { monitor, metrics, chain } = options;
@@ -120,6 +156,7 @@ export class LivePage {
       { connections, timers, stats, monitor, metrics, chain },
       title,
       maxViewers,
+      showClients ? SHOWN : masked(),
     );
     this.#latest = this.#recorder.look(0, 0, false);
     this.#timer = timers.setInterval(() => this.#lookSafely(), {
@@ -140,10 +177,17 @@ export class LivePage {
   }
 
   #look(): void {
+    // No adapter knows the server's address: the link goes without it.
+    if (!this.#awaitsServer) this.announce(undefined);
     const viewers = this.#viewers.size;
     this.#interestS = Math.max(0, this.#interestS - 1);
     this.#latest = this.#recorder.look(viewers, this.#denied, this.#isSeen);
     if (viewers > 0) this.#viewers.show(eventFrame('snapshot', this.#latest));
+  }
+
+  /** False in production without `token` and without `access: 'local'`: then the page answers nothing. */
+  get isOn(): boolean {
+    return this.#access !== undefined;
   }
 
   /** Number of open streams. */
@@ -223,6 +267,31 @@ export class LivePage {
     return answerPage(this, request, response);
   }
 
+  /**
+   * Prints the link of a page that made its token; later calls do nothing.
+   * @param origin of the server that listens, such as `http://localhost:3000`
+   * @internal
+   */
+  announce(origin: string | undefined): void {
+    const token = this.#unprinted;
+    if (token === undefined) return;
+    this.#unprinted = undefined;
+    printLink(this.path, token, origin);
+  }
+
+  /** Leaves the link to a call of `announce()`, which comes when the server listens. @internal */
+  awaitServer(): void {
+    this.#awaitsServer = true;
+  }
+
+  /** Prints the link once a server of `node:http` listens. @internal */
+  announceOn(server: Server): void {
+    if (this.#unprinted === undefined) return;
+    this.awaitServer();
+    if (server.listening) this.announce(originOf(server));
+    else server.once('listening', () => this.announce(originOf(server)));
+  }
+
   /** True if a request is for the page. @internal */
   isFor(request: Request): boolean {
     return this.owns(targetOf(request.url));
@@ -231,7 +300,7 @@ export class LivePage {
   /** True if a path, with its query, belongs to the page. @internal */
   owns(target: string): boolean {
     const { path } = this;
-    if (!target.startsWith(path)) return false;
+    if (this.#access === undefined || !target.startsWith(path)) return false;
     const next = target.charCodeAt(path.length);
     // The end, a slash or a question mark.
     return Number.isNaN(next) || next === 47 || next === 63;
@@ -244,11 +313,10 @@ export class LivePage {
     if (resource === undefined) return textReply(404, 'Not found.');
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return textReply(405, 'Only GET and HEAD are allowed.', { allow: 'GET, HEAD' });
-    const denial = this.#access.check(request, resource !== 'document');
-    if (denial !== undefined) {
-      this.#denied++;
-      const challenge = { 'www-authenticate': 'Basic realm="Portcullis", charset="UTF-8"' };
-      return textReply(denial.status, denial.message, denial.status === 401 ? challenge : {});
+    const other = this.#access?.check(request, resource !== 'document');
+    if (other !== undefined) {
+      if (other.status !== 303) this.#denied++;
+      return textReply(other.status, other.message, other.headers);
     }
     if (resource === 'document') return documentReply(request);
     const isStream = resource === 'events' && request.method === 'GET';
@@ -294,11 +362,14 @@ export function checkedPage(options: PageOptions): {
   readonly path: string;
   readonly title: string;
   readonly maxViewers: number;
+  readonly isLocal: boolean;
+  readonly showClients: boolean;
 } {
   if (typeof options !== 'object' || options === null)
     throw wrongType('page', options, 'an object');
   knownOptions('page', options, OPTIONS);
   const { path, token, title = 'Portcullis', monitor, metrics, chain } = options;
+  const { access = 'token', showClients = false } = options;
   const paths = 'a path such as "/portcullis", of letters, digits and -._~/';
   if (typeof path !== 'string') throw wrongType('page.path', path, paths);
   if (path.length > 200 || !/^(?:\/[A-Za-z0-9._~-]+)+\/?$/.test(path))
@@ -308,6 +379,12 @@ export function checkedPage(options: PageOptions): {
   // The message must not contain the token.
   if (token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(token))
     throw outOfRange('page.token', undefined, '16 to 512 visible ASCII characters');
+  if (access !== 'token' && access !== 'local')
+    throw outOfRange('page.access', access, "'token' or 'local'");
+  if (access === 'local' && token !== undefined)
+    throw outOfRange('page.access', access, "'token' where page.token is given");
+  if (typeof showClients !== 'boolean')
+    throw wrongType('page.showClients', showClients, 'true or false');
   if (typeof title !== 'string' || title === '' || title.length > 60)
     throw wrongType('page.title', title, 'a string of 1 to 60 characters');
   const maxViewers = wholeNumber('page.maxViewers', options.maxViewers, 1, 64, 8);
@@ -320,5 +397,11 @@ export function checkedPage(options: PageOptions): {
     typeof (chain as { snapshot?: unknown } | null)?.snapshot !== 'function'
   )
     throw wrongType('page.chain', chain, 'a MiddlewareChain');
-  return { path: path.replace(/\/$/, ''), title, maxViewers };
+  return {
+    path: path.replace(/\/$/, ''),
+    title,
+    maxViewers,
+    isLocal: access === 'local',
+    showClients,
+  };
 }

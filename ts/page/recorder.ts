@@ -13,6 +13,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
 import { ConnectionScan } from './connection-scan.js';
 import { PageEvents } from './events.js';
+import type { ClientNames } from './mask.js';
 import { type PageMetrics, pageMetricsOf } from './metrics.js';
 import {
   adviceOf,
@@ -64,11 +65,11 @@ export class Recorder {
   #sequence = 0;
   #isDraining = false;
 
-  constructor(sources: RecorderSources, title: string, maxViewers: number) {
+  constructor(sources: RecorderSources, title: string, maxViewers: number, names: ClientNames) {
     this.#sources = sources;
     this.#title = title;
     this.#maxViewers = maxViewers;
-    this.#scan = new ConnectionScan(sources.connections.connections);
+    this.#scan = new ConnectionScan(sources.connections.connections, names);
     this.#events.addServerEvent(wallClockMs(), 'info', `Page set up on ${runtime}`);
   }
 

@@ -45,6 +45,7 @@ export interface PageEvent {
 
 /** An address or user with its number of connections. */
 export interface PageShare {
+  /** The address or user; without `showClients` the network or pseudonym. */
   readonly key: string;
   readonly count: number;
 }

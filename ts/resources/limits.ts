@@ -52,6 +52,12 @@ export interface RequestLimits {
    */
   readonly maxConcurrent: number;
   /**
+   * Requests in flight per client: 0 to 2^32 - 2, or `Infinity`; one more gets 429 with
+   * `Retry-After`. A client is its IPv4 address, or its IPv6 network of 64 bits, behind
+   * `trustedProxies` too. Default `Infinity`.
+   */
+  readonly maxConcurrentPerIp: number;
+  /**
    * Timeout until the response begins, ms: 1 to 2^30. Then the request's signal aborts, and the
    * client gets 408 if its body is incomplete, else 503. Default 30000.
    */
@@ -145,6 +151,7 @@ const DEFAULTS = {
   connections: { maxTotal: 10_000, maxPerIp: Infinity, maxPerUser: Infinity, timeoutMs: 120_000 },
   requests: {
     maxConcurrent: Infinity,
+    maxConcurrentPerIp: Infinity,
     timeoutMs: 30_000,
     maxPayloadSize: MIB,
     maxHeaderSize: 16_384,
@@ -167,6 +174,7 @@ const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> =
   'connections.maxPerUser': [0, COUNT_MAX],
   'connections.timeoutMs': [1, TIME_MAX_MS],
   'requests.maxConcurrent': [0, COUNT_MAX],
+  'requests.maxConcurrentPerIp': [0, COUNT_MAX],
   'requests.timeoutMs': [1, TIME_MAX_MS],
   'requests.maxPayloadSize': [0, BYTES_MAX],
   'requests.maxHeaderSize': [1, BYTES_MAX],

@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import { clientKeyOf, parseAddress } from '../dist/base/address.js';
+import { InFlightRequest, RequestLimiter } from '../dist/http/limiter.js';
+import { resourceLimits, TimerManager } from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+
+// Requests in flight by client.
+
+describe('the key of a client', () => {
+  it('is its IPv4 address, or its IPv6 network, in every notation', () => {
+    for (const [address, key] of [
+      ['192.0.2.1', '192.0.2.1'],
+      ['::ffff:192.0.2.1', '192.0.2.1'],
+      ['::FFFF:c000:201', '192.0.2.1'],
+      ['0:0:0:0:0:ffff:192.0.2.1', '192.0.2.1'],
+      // NAT64: all of IPv4 would share one network.
+      ['64:ff9b::192.0.2.1', '192.0.2.1'],
+      ['64:ff9b::c000:201', '192.0.2.1'],
+      ['64:ff9b:1::1', '64:ff9b:1:0'],
+      ['2001:db8:1:2::1', '2001:db8:1:2'],
+      ['2001:0DB8:0001:0002:ffff::', '2001:db8:1:2'],
+      ['2001:db8::', '2001:db8:0:0'],
+      ['::', '0:0:0:0'],
+      ['::1', '0:0:0:0'],
+      // A LAN would be one client.
+      ['fe80::1%eth0', 'fe80:0:0:0:0:0:0:1'],
+      ['febf::2', 'febf:0:0:0:0:0:0:2'],
+      ['fec0::2', 'fec0:0:0:0'],
+      ['fc00::1', 'fc00:0:0:0:0:0:0:1'],
+      ['fdff:1::2', 'fdff:1:0:0:0:0:0:2'],
+      ['', ''],
+      ['unknown', ''],
+      ['192.0.2.256', ''],
+      ['::g', ''],
+    ] as const)
+      expect([address, clientKeyOf(address)]).toEqual([address, key]);
+    expect(parseAddress('1:2:3:4:5:6:7:8')).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(parseAddress('1::8')).toEqual([1, 0, 0, 0, 0, 0, 0, 8]);
+    expect(parseAddress('1:2:3:4:5:6:7::')).toEqual([1, 2, 3, 4, 5, 6, 7, 0]);
+    expect(parseAddress('::2:3:4:5:6:7:8')).toEqual([0, 2, 3, 4, 5, 6, 7, 8]);
+  });
+});
+
+describe('requests in flight', () => {
+  /** A generator of whole numbers below `most`, the same in every run. */
+  const seeded = (seed: number) => (most: number) => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((seed / 2 ** 32) * most);
+  };
+
+  it('agree with a list, whatever comes and goes; a client without one has no entry', () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const next = seeded(seed);
+      const clock = new ManualClock();
+      const [maxConcurrent, maxConcurrentPerIp, timeoutMs] = [
+        3 + next(20),
+        next(5),
+        1 + next(3000),
+      ];
+      const limiter = new RequestLimiter(
+        resourceLimits({ requests: { maxConcurrent, maxConcurrentPerIp, timeoutMs } }).requests,
+        new TimerManager({ clock }),
+      );
+      let all: {
+        readonly request: InFlightRequest;
+        readonly client: string;
+        readonly end: number;
+      }[] = [];
+      for (let step = 0; step < 2000; step++) {
+        const choice = next(10);
+        if (choice < 6) {
+          const client = `192.0.2.${next(8)}`;
+          const answer = limiter.admit(0, undefined, () => client);
+          const own = all.filter((one) => one.client === client).length;
+          const expected =
+            all.length >= maxConcurrent
+              ? 'too_many_requests_in_flight'
+              : own >= maxConcurrentPerIp
+                ? 'too_many_requests_of_ip'
+                : undefined;
+          if (answer instanceof InFlightRequest) {
+            expect(expected).toBeUndefined();
+            answer.onRefused = () => answer.end();
+            all.push({ request: answer, client, end: clock.now() + timeoutMs });
+          } else expect(answer).toBe(expected);
+        } else if (choice < 9) {
+          const [one] = all.splice(next(Math.max(1, all.length)), 1);
+          one?.request.end();
+          // A second end changes nothing.
+          if (next(2) === 0) one?.request.end();
+        } else {
+          clock.advance(next(2000));
+          all = all.filter(({ end }) => end > clock.now());
+        }
+        expect([limiter.active, limiter.clients]).toEqual([
+          all.length,
+          new Set(all.map(({ client }) => client)).size,
+        ]);
+      }
+      for (const { request } of all) request.end();
+      expect([limiter.active, limiter.clients]).toEqual([0, 0]);
+    }
+  });
+
+  it('read no address without a limit for each, and share a key without one', () => {
+    const timers = new TimerManager({ clock: new ManualClock() });
+    const read: string[] = [];
+    const admit = (limiter: RequestLimiter, address: string): unknown =>
+      limiter.admit(0, undefined, () => (read.push(address), address));
+    admit(new RequestLimiter(resourceLimits().requests, timers), '192.0.2.1');
+    expect(read).toEqual([]);
+    const limited = resourceLimits({ requests: { maxConcurrentPerIp: 1 } }).requests;
+    const limiter = new RequestLimiter(limited, timers);
+    expect(admit(limiter, '')).toBeInstanceOf(InFlightRequest);
+    expect(admit(limiter, 'unix:/socket')).toBe('too_many_requests_of_ip');
+  });
+
+  it('end within a second after their client is gone, on hosts that tell on demand', () => {
+    const clock = new ManualClock();
+    const timers = new TimerManager({ clock });
+    for (const timeoutMs of [30_000, Infinity]) {
+      const { requests } = resourceLimits({ requests: { timeoutMs, maxConcurrentPerIp: 1 } });
+      const limiter = new RequestLimiter(requests, timers);
+      const request = limiter.admit(0, undefined, () => '192.0.2.1') as InFlightRequest;
+      let isGone = false;
+      request.watchClient(
+        () => isGone,
+        () => request.end(),
+      );
+      clock.advance(5000);
+      expect(limiter.active).toBe(1);
+      isGone = true;
+      clock.advance(1000);
+      expect([limiter.active, limiter.clients, limiter.snapshot().refused]).toEqual([0, 0, {}]);
+    }
+    expect(timers.getActiveTimersCount()).toBe(0);
+  });
+});

@@ -1,0 +1,56 @@
+/** Addresses by their bits, whatever their notation. */
+import { isIPv4, isIPv6 } from 'node:net';
+
+const GROUPS = 8;
+/** The prefix of NAT64 (RFC 6052, section 2.1): the last 32 bits are an IPv4 address. */
+const NAT64 = [0x64, 0xff9b, 0, 0, 0, 0];
+
+/**
+ * Returns the IPv4 address in dotted form, also of a mapped one (`::ffff:192.0.2.1`), or the eight
+ * groups of an IPv6 address without its zone; `undefined` for text that is no address.
+ * @internal
+ */
+export function parseAddress(text: string): string | readonly number[] | undefined {
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text)) return undefined;
+  const [head = '', tail] = text.split('%', 1)[0]!.split('::');
+  const groups = groupsOf(head);
+  if (tail !== undefined) {
+    const last = groupsOf(tail);
+    while (groups.length + last.length < GROUPS) groups.push(0);
+    groups.push(...last);
+  }
+  const isMapped = groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0);
+  return isMapped ? lastQuad(groups) : groups;
+}
+
+/** Returns the groups of one half of an IPv6 address; a dotted quad at its end stands for two. */
+function groupsOf(half: string): number[] {
+  if (half === '') return [];
+  return half.split(':').flatMap((group) => {
+    if (!group.includes('.')) return [Number.parseInt(group, 16)];
+    const [a = 0, b = 0, c = 0, d = 0] = group.split('.').map(Number);
+    return [a * 256 + b, c * 256 + d];
+  });
+}
+
+function lastQuad(groups: readonly number[]): string {
+  const [high = 0, low = 0] = groups.slice(6);
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
+/**
+ * Returns the key under which a client counts: an IPv4 address; of IPv6 the network of 64 bits, which
+ * one client owns. Addresses within a link or a site (`fe80::/10`, `fc00::/7`) count by themselves,
+ * those of NAT64 by the IPv4 address in them. Text that is no address becomes `''`: such clients
+ * share one key.
+ * @internal
+ */
+export function clientKeyOf(address: string): string {
+  const parsed = parseAddress(address);
+  if (typeof parsed !== 'object') return parsed ?? '';
+  const [first = 0] = parsed;
+  if (NAT64.every((group, at) => parsed[at] === group)) return lastQuad(parsed);
+  const isLocal = (first & 0xffc0) === 0xfe80 || (first & 0xfe00) === 0xfc00;
+  return (isLocal ? parsed : parsed.slice(0, 4)).map((group) => group.toString(16)).join(':');
+}
