@@ -943,7 +943,8 @@ describe('the adapter of ws', () => {
   test('counts a request once, even if it is attached twice and wraps the handler', async () => {
     const samples = await asked((guard) => {
       const server = createServer(guard.request(handler));
-      for (let i = 0; i < 2; i++) guard.attach(server, new WebSocketServer({ noServer: true }));
+      for (const path of ['/a', '/b'])
+        guard.attach(server, new WebSocketServer({ noServer: true }), { path });
       return server;
     });
     expect(samples).toBe(1);
