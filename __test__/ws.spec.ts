@@ -170,6 +170,20 @@ describe('close() of a guard', () => {
     expect(message).toContain('503');
   });
 
+  it('takes its manager out of given metrics, and no other manager', () => {
+    using metrics = new ProductionMetrics();
+    using shared = new ConnectionManager({ limits: {} });
+    metrics.attach(shared);
+    shared.connect({ ip: '192.0.2.1' });
+    for (const manager of [undefined, shared]) {
+      const guard = portcullis(manager === undefined ? { limits: {}, metrics } : { manager, metrics });
+      const own = guard.manager;
+      if (own !== shared) own.connect({ ip: '192.0.2.2' });
+      guard.close();
+    }
+    expect(metrics.snapshot().connections.active).toBe(1);
+  });
+
   it('leaves a manager and timers that it was given open', () => {
     const timers = new TimerManager();
     ends.push(() => timers.close());

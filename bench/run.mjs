@@ -1,26 +1,10 @@
 // npm run bench: measures every figure of docs/benchmarks.md, on Node and on Bun, each subject in a
 // process of its own. Builds the stale parts first.
 import { readOptions } from '../scripts/lib/options.mjs';
-import { build, run, tool } from '../scripts/lib/project.mjs';
+import { build, run } from '../scripts/lib/project.mjs';
 import { report } from './compare.mjs';
+import { HOSTS, SUBJECTS } from './subjects.mjs';
 
-const HOSTS = {
-  node: ['Node', process.execPath, ['--expose-gc']],
-  bun: ['Bun', tool('bun'), []],
-};
-/** The subjects, in the order in which they run, with the arguments of each of their runs. */
-const SUBJECTS = {
-  'load-time': [['--rounds', '11']],
-  connections: [[], ['1000000']],
-  sweep: [[]],
-  timers: [[]],
-  resources: [[]],
-  metrics: [[]],
-  middleware: [['async'], ['sync'], ['always'], ['netted'], ['execute']],
-  json: [[]],
-  headers: [[]],
-  tokens: [[]],
-};
 const MEMORY = ['memory', 'timer-memory'];
 // The server of this subject runs on Bun, its clients on Node.
 const SERVER = 'server';

@@ -176,7 +176,10 @@ export class Guard<R> {
    */
   close(): void {
     this.page?.close();
-    if (this.#ownsManager && this.manager.isOpen) this.manager.close();
+    if (this.#ownsManager) {
+      if (this.manager.isOpen) this.manager.close();
+      this.metrics?.detach(this.manager);
+    }
     if (this.#ownsTimers) this.#timers.close();
   }
 
