@@ -13,6 +13,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
 
@@ -44,8 +45,7 @@ export interface StoppableApp {
 }
 
 /** Bun's server, as far as it is used here. */
-interface RawServer {
-  requestIP(request: Request): { readonly address: string } | null;
+interface RawServer extends PeerSource {
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
@@ -151,9 +151,10 @@ class ElysiaAdapter {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
-    const peer = server.requestIP(request)?.address ?? '';
+    const peer = bunPeer(server, request);
     const header = headerOf(request);
-    if (!guard.isAsync) return this.#answer(guard.admit(peer, header, request.url), request);
+    if (!guard.isAsync)
+      return this.#answer(guard.admit(peer, header, request.url, request), request);
     return guard
       .identify(request, peer, header, request.url)
       .then((pending) => this.#answer(pending, request));
@@ -183,11 +184,7 @@ class ElysiaAdapter {
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
         this.#pendingOf(request)[this.#key] ??
-        this.#guard.admitLate(
-          server.requestIP(request)?.address ?? '',
-          headerOf(request),
-          request.url,
-        );
+        this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
       const data = given?.data ?? {};
       this.#guardRoute(pending, data);
       let isUpgraded = false;

@@ -141,6 +141,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
   trustedProxies(trustedProxies: readonly string[]): this {
     return this.#set({ trustedProxies });
   }
+  /** Sets the source of the client's address. */
+  clientAddress(clientAddress: NonNullable<ServerOptions['clientAddress']>): this {
+    return this.#set({ clientAddress });
+  }
   /** Sets the limits of messages as JSON. */
   json(json: JsonLimits): this {
     return this.#set({ json });

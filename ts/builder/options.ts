@@ -3,7 +3,7 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
-import { trustedProxiesOf } from '../guard/options.js';
+import { ClientAddress } from '../guard/client-address.js';
 import { type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -66,6 +66,8 @@ export interface ServerOptions {
   readonly metrics?: ProductionMetrics | undefined;
   /** Networks or addresses of your own proxies, as the guard's option. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** Source of the client's address, as the guard's option. Default: `X-Forwarded-For` and `Forwarded`. */
+  readonly clientAddress?: string | ((request: Request, peer: string) => string) | undefined;
   /** Limits of messages as JSON, as the guard's option. Default: only the size is limited. */
   readonly json?: JsonLimits | undefined;
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
@@ -94,6 +96,7 @@ const OPTIONS = [
   'middlewares',
   'auth',
   'trustedProxies',
+  'clientAddress',
   'json',
   'onInvalidMessage',
   'shutdown',
@@ -142,7 +145,7 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
-  if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
+  new ClientAddress(options.clientAddress, options.trustedProxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);

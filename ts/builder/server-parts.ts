@@ -83,6 +83,7 @@ export class ServerParts {
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
+        clientAddress: options.clientAddress,
         json: options.json,
         onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),

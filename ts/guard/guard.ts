@@ -13,7 +13,6 @@ import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js
 import { targetOf } from '../http/answer.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
-import type { TrustedProxies } from '../native/addon.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
@@ -22,6 +21,7 @@ import { TimerManager } from '../timers/manager.js';
 import type { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
+import { ClientAddress } from './client-address.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
 import {
   exemptPathsOf,
@@ -30,7 +30,6 @@ import {
   managerOf,
   MANAGER_OPTIONS,
   GUARD_OPTIONS,
-  trustedProxiesOf,
 } from './options.js';
 import {
   type AuthDenial,
@@ -81,7 +80,7 @@ export class Guard<R> {
   readonly #exempt: ReadonlySet<string>;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
-  readonly #trustedProxies: TrustedProxies | undefined;
+  readonly #clientAddress: ClientAddress<R>;
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
@@ -117,7 +116,7 @@ export class Guard<R> {
       IDENTIFY_TIMEOUT_MS,
     );
     this.#exempt = exemptPathsOf(options.exemptPaths);
-    this.#trustedProxies = trustedProxiesOf(options.trustedProxies);
+    this.#clientAddress = new ClientAddress(options.clientAddress, options.trustedProxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
     const requests =
@@ -193,26 +192,36 @@ export class Guard<R> {
    * @param peer address of the socket's peer
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
+   * @param request where the host still has it
    */
-  admit(peer: string, header: (name: string) => string, url: string): PendingUpgrade {
+  admit(peer: string, header: (name: string) => string, url: string, request?: R): PendingUpgrade {
+    const ip = this.#clientOf(request, peer, header);
+    if (ip === undefined) return this.#deny(IDENTIFY_FAILED, header);
     const auth = this.#auth;
     const user =
       auth === undefined ? undefined : userOf(auth.verifier.safeVerify(tokenOf(auth, header, url)));
-    return this.#reserve(peer, header, user);
+    return this.#reserve(ip, header, user);
   }
 
   /**
-   * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth` or
-   * `trustedProxies` need more than is known of it now: nothing that was not judged gets in.
+   * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth`,
+   * `trustedProxies` or `clientAddress` need more than is known of it now: nothing that was not judged
+   * gets in.
    * @param peer address of the socket's peer
    * @param header returns a header of its request, where the host still has it
    * @param url URL of its request
+   * @param request its request
    */
-  admitLate(peer: string, header?: (name: string) => string, url = ''): PendingUpgrade {
+  admitLate(
+    peer: string,
+    header?: (name: string) => string,
+    url = '',
+    request?: R,
+  ): PendingUpgrade {
     const isBlind =
-      header === undefined && (this.#auth !== undefined || this.#trustedProxies !== undefined);
+      header === undefined && (this.#auth !== undefined || this.#clientAddress.readsRequest);
     if (this.isAsync || isBlind) return this.#deny(NOT_JUDGED, header ?? (() => ''));
-    return this.admit(peer, header ?? (() => ''), url);
+    return this.admit(peer, header ?? (() => ''), url, request);
   }
 
   /**
@@ -226,23 +235,25 @@ export class Guard<R> {
     url: string,
     socket?: ClosableStream,
   ): Promise<PendingUpgrade> {
+    const ip = this.#clientOf(request, peer, header);
+    if (ip === undefined) return this.#deny(IDENTIFY_FAILED, header);
     const auth = this.#auth;
     if (auth !== undefined)
       return this.#reserve(
-        peer,
+        ip,
         header,
         userOf(await auth.verifier.authenticate(tokenOf(auth, header, url))),
       );
     try {
       const userId: unknown = await this.#inTime(this.#identify?.(request), socket);
-      if (userId === undefined || userId === null) return this.#reserve(peer, header, undefined);
+      if (userId === undefined || userId === null) return this.#reserve(ip, header, undefined);
       if (typeof userId !== 'string')
         throw wrongType('identify', userId, 'a function that gives a string, undefined or null');
-      return this.#reserve(peer, header, userId);
+      return this.#reserve(ip, header, userId);
     } catch (error) {
       if (error instanceof UnauthorizedError)
         return this.#deny({ code: 'unauthorized', reason: error.reason, retryAfterMs: 0 }, header);
-      this.#report(error, this.#clientOf(peer, header));
+      this.#report(error, ip);
       return this.#deny(IDENTIFY_FAILED, header);
     }
   }
@@ -284,7 +295,7 @@ export class Guard<R> {
   }
 
   #reserve(
-    peer: string,
+    ip: string,
     header: (name: string) => string,
     user: string | undefined | ValidationFailure,
   ): PendingUpgrade {
@@ -293,7 +304,6 @@ export class Guard<R> {
         { code: user.code, reason: user.reason, retryAfterMs: 0, failure: user },
         header,
       );
-    const ip = this.#clientOf(peer, header);
     try {
       return this.#pending(this.manager.reserve(ip, user), header);
     } catch (error) {
@@ -313,10 +323,18 @@ export class Guard<R> {
     return new PendingUpgrade(this.manager, outcome, this.#refuseWith, header('user-agent'));
   }
 
-  #clientOf(peer: string, header: (name: string) => string): string {
-    return this.#trustedProxies === undefined
-      ? peer
-      : this.#trustedProxies.client(peer, header('x-forwarded-for'), header('forwarded'));
+  /** Returns the client's address; `undefined` if the application's `clientAddress` fails. */
+  #clientOf(
+    request: R | undefined,
+    peer: string,
+    header: (name: string) => string,
+  ): string | undefined {
+    try {
+      return this.#clientAddress.of(request, peer, header);
+    } catch (error) {
+      this.#report(error, peer);
+      return undefined;
+    }
   }
 
   #report(error: unknown, ip: string): void {
