@@ -30,7 +30,7 @@ pub struct Limits {
     pub unknown: u32,
     /// Length of the IPv6 prefix, bits.
     pub prefix_bits: u8,
-    /// Connect rate per address.
+    /// Connect rate per address, of IPv6 per prefix.
     pub ip_rate: Option<Rate>,
     /// Connect rate per user.
     pub user_rate: Option<Rate>,
@@ -151,7 +151,7 @@ impl LiveLimits {
     }
 }
 
-/// The connect rates, with the arrival times of addresses and users.
+/// The connect rates, with the arrival times of networks and users.
 #[derive(Default)]
 pub(super) struct Rates {
     per_ip: Option<Rate>,
@@ -176,21 +176,21 @@ impl Rates {
 
     /// Returns the arrival times that an admission at `now` would store, without storing them.
     pub(super) fn check(
-        &mut self,
-        address: Address,
+        &self,
+        network: Address,
         user: Option<UserKey>,
         now: f64,
     ) -> Result<(Option<f64>, Option<f64>), Refusal> {
         let mut next = (None, None);
         if let Some(rate) = self.per_ip {
-            let arrival = self.ip_cells.arrival(address, now, rate);
+            let arrival = self.ip_cells.arrival(network);
             next.0 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
                 code: RefusalCode::IpRate,
                 retry_after_ms,
             })?);
         }
         if let (Some(rate), Some(user)) = (self.per_user, user) {
-            let arrival = self.user_cells.arrival(user, now, rate);
+            let arrival = self.user_cells.arrival(user);
             next.1 = Some(rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
                 code: RefusalCode::UserRate,
                 retry_after_ms,
@@ -202,12 +202,12 @@ impl Rates {
     /// Stores the arrival times that [`Rates::check`] returned for an admission.
     pub(super) fn spend(
         &mut self,
-        address: Address,
+        network: Address,
         user: Option<UserKey>,
         arrivals: (Option<f64>, Option<f64>),
     ) {
         if let Some(arrival) = arrivals.0 {
-            self.ip_cells.record(address, arrival);
+            self.ip_cells.record(network, arrival);
         }
         if let (Some(arrival), Some(user)) = (arrivals.1, user) {
             self.user_cells.record(user, arrival);
