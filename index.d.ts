@@ -463,7 +463,11 @@ interface ConnectionLimits {
     readonly maxConnectionsPerIp?: number | undefined;
     /** Connections per user. */
     readonly maxConnectionsPerUser?: number | undefined;
-    /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
+    /**
+     * Connections per IPv6 prefix of `ipv6PrefixBits`, since a client of IPv6 has a whole network. `Infinity` is
+     * no limit. IPv4, link-local (`fe80::/10`) and unique local addresses (`fc00::/7`) have no prefix. Default:
+     * `maxConnectionsPerIp`.
+     */
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
@@ -471,9 +475,12 @@ interface ConnectionLimits {
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
-    /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
+    /**
+     * Bits of the IPv6 prefix by which connections and connects are counted: 1 to 128; fixed for the life of the
+     * index. 128 counts by address. Default 64.
+     */
     readonly ipv6PrefixBits?: number | undefined;
-    /** Rate of connects per address. */
+    /** Rate of connects per address, of IPv6 per prefix of `ipv6PrefixBits`. */
     readonly connectRatePerIp?: ConnectRate | undefined;
     /** Rate of connects per user. */
     readonly connectRatePerUser?: ConnectRate | undefined;

@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
+  type ConnectionLimits,
   ConnectionManager,
   type ManagedConnection,
   PortcullisError,
@@ -9,6 +10,7 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { inFull } from './fixtures/long.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const limits = {
@@ -118,6 +120,78 @@ describe('limits', () => {
       });
     }
     expect(manager.addConnection('b', new FakeSocket(), '2001:db8::1.2.3.4').success).toBe(true);
+  });
+
+  describe('of an address', () => {
+    const managed = (limits: ConnectionLimits): ((ip: string) => string) => {
+      const own = new ConnectionManager<FakeSocket>(limits, timers);
+      let next = 0;
+      return (ip) => own.addConnection(`c${next++}`, new FakeSocket(), ip).code ?? 'ok';
+    };
+    const of = (times: number, code: string): string[] => Array.from({ length: times }, () => code);
+
+    it('hold for a whole /64 of IPv6, unless it has a limit of its own', () => {
+      const add = managed({ maxConnectionsPerIp: 3 });
+      const outcomes = Array.from({ length: 6 }, (_, at) => add(`2001:db8::${at}:1`));
+      expect(outcomes).toEqual([...of(3, 'ok'), ...of(3, 'prefix_limit')]);
+      expect(add('2001:db8:0:1::1')).toBe('ok');
+      const wide = managed({ maxConnectionsPerIp: 3, ipv6PrefixBits: 48 });
+      expect([1, 2, 3, 4].map((at) => wide(`2001:db8:0:${at}::1`))).toEqual([
+        ...of(3, 'ok'),
+        'prefix_limit',
+      ]);
+      const own = managed({ maxConnectionsPerIp: 1, maxConnectionsPerPrefix: 2 });
+      expect([1, 1, 2, 3].map((at) => own(`2001:db8::${at}`))).toEqual([
+        'ok',
+        'ip_limit',
+        'ok',
+        'prefix_limit',
+      ]);
+      for (const limits of [{ maxConnectionsPerPrefix: Infinity }, { ipv6PrefixBits: 128 }]) {
+        const free = managed({ maxConnectionsPerIp: 1, ...limits });
+        expect([1, 2, 3].map((at) => free(`2001:db8::${at}`))).toEqual(of(3, 'ok'));
+        expect(free('2001:db8::1')).not.toBe('ok');
+      }
+    });
+
+    it('hold for a /64 when they change at run time', () => {
+      const own = new ConnectionManager<FakeSocket>({}, timers);
+      const add = (id: string): string =>
+        own.addConnection(id, new FakeSocket(), `2001:db8::${id}`).code ?? 'ok';
+      expect(add('1')).toBe('ok');
+      own.updateLimits({ maxConnectionsPerIp: 1 });
+      expect(add('2')).toBe('prefix_limit');
+      own.updateLimits({ maxConnectionsPerPrefix: 2 });
+      expect([add('3'), add('4')]).toEqual(['ok', 'prefix_limit']);
+      own.close();
+    });
+
+    it('count local addresses one by one, and translated ones as IPv4', () => {
+      const add = managed({
+        maxConnectionsPerIp: 1,
+        connectRatePerIp: { limit: 1, windowMs: 1000 },
+      });
+      for (const ip of ['fe80::1', 'fe80::2', 'fd00::1', 'fd00::2', '64:ff9b::192.0.2.1'])
+        expect(add(ip), ip).toBe('ok');
+      for (const ip of ['fe80::1%eth0', 'fd00::2', '192.0.2.1', '::ffff:192.0.2.1'])
+        expect(add(ip), ip).toBe('ip_limit');
+      expect(add('64:ff9b::192.0.2.2')).toBe('ok');
+    });
+  });
+
+  it('of connect rates hold for a whole /64 of IPv6, unless ipv6PrefixBits is 128', () => {
+    const rate = { connectRatePerIp: { limit: 5, windowMs: 60_000 } };
+    const admitted = (limits: ConnectionLimits): number => {
+      const own = new ConnectionManager<FakeSocket>(limits, timers);
+      for (let i = 0; i < 5000; i++)
+        own.addConnection(`c${i}`, new FakeSocket(), `2001:db8::${i.toString(16)}`);
+      const { totalConnections } = own.snapshot();
+      own.close();
+      return totalConnections;
+    };
+    expect(admitted(rate)).toBe(5);
+    expect(admitted({ ...rate, maxConnectionsPerPrefix: Infinity })).toBe(5);
+    expect(admitted({ ...rate, ipv6PrefixBits: 128 })).toBe(5000);
   });
 
   it('of zero admit none, of Infinity and absent ones admit all', () => {
@@ -963,6 +1037,26 @@ describe('admission', () => {
     expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({
       code: 'ip_rate',
     });
+    own.close();
+  });
+
+  it('a flood of addresses locks no newcomer out of the rate', () => {
+    const own = new ConnectionManager<FakeSocket>(
+      { connectRatePerIp: { limit: 2, windowMs: 1e6 } },
+      timers,
+    );
+    const add = (ip: string): string => {
+      const { code } = own.addConnection('c', new FakeSocket(), ip);
+      own.removeConnection('c');
+      return code ?? 'ok';
+    };
+    // More than are remembered; `src/connections/rate.rs` takes a million.
+    for (let i = 0; i < inFull(200_000, 1_000_000); i++)
+      add(`2001:db8:${(i >> 16).toString(16)}:${(i & 0xffff).toString(16)}::1`);
+    for (let i = 0; i < 200; i++) {
+      const ip = i % 2 === 0 ? `192.0.2.${i}` : `2400:${i}::1`;
+      expect([add(ip), add(ip), add(ip)], ip).toEqual(['ok', 'ok', 'ip_rate']);
+    }
     own.close();
   });
 

@@ -123,6 +123,11 @@ impl<R: Sharing> SeatIndex<R> {
         address.prefix(self.declared.prefix_bits)
     }
 
+    /// Returns the network whose connect rate `address` spends.
+    fn network_of(&self, address: Address) -> Address {
+        address.network(self.declared.prefix_bits)
+    }
+
     fn rates(&self) -> MutexGuard<'_, Rates> {
         // No critical section can panic half-way, so a poisoned lock still holds valid state.
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,7 +162,8 @@ impl<R: Sharing> SeatIndex<R> {
                     // Check the rates first: on `User` the caller may close an old connection to
                     // make room, which would be in vain if a rate refused the new one.
                     if self.has_rates() {
-                        self.rates().check(address, Some(user), now)?;
+                        let network = self.network_of(address);
+                        self.rates().check(network, Some(user), now)?;
                     }
                     return refuse(RefusalCode::User);
                 }
@@ -181,8 +187,9 @@ impl<R: Sharing> SeatIndex<R> {
     fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
         // The lock is held until the totals are taken: only an admitted connection spends rate.
         let mut rates = self.has_rates().then(|| self.rates());
+        let network = self.network_of(address);
         let next = match &mut rates {
-            Some(rates) => rates.check(address, user, now)?,
+            Some(rates) => rates.check(network, user, now)?,
             None => (None, None),
         };
         let total = self.limits.total.load(Relaxed);
@@ -201,7 +208,7 @@ impl<R: Sharing> SeatIndex<R> {
             retry_after_ms: 0.0,
         })?;
         if let Some(rates) = &mut rates {
-            rates.spend(address, user, next);
+            rates.spend(network, user, next);
         }
         Ok(())
     }
