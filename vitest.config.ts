@@ -20,6 +20,7 @@ const ONCE = [
   'handshakes',
   'limits',
   'load',
+  'origin-handshakes',
   'page-browser',
   'page-servers',
   'release',

@@ -297,6 +297,7 @@ it('constructors and adapters refuse junk by name', () => {
     (junk) => guardWs({ limits: junk }),
     (junk) => guardWs({ limits: {}, trustedProxies: junk }),
     (junk) => guardWs({ limits: {}, trustedProxies: ['unix'], clientAddress: junk }),
+    (junk) => guardWs({ limits: {}, allowedOrigins: junk }),
     (junk) => guardWs({ limits: {}, refuseWith: junk }),
     (junk) => new ConnectionManager({ maxTotalConnections: junk }, timers),
     (junk) => new ConnectionManager({ messageRate: junk }, timers),

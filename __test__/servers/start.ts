@@ -209,8 +209,11 @@ export async function closeCode(client: WebSocket): Promise<number> {
 }
 
 /** Connects a client that is refused by close code: the code. */
-export function refusedByCode(server: Server): Promise<number> {
-  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+export function refusedByCode(
+  server: Server,
+  headers: Record<string, string> = {},
+): Promise<number> {
+  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, { headers });
   clients.push(client);
   client.on('error', () => undefined);
   return closeCode(client);

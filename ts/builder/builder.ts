@@ -145,6 +145,10 @@ export class ElysiaServerBuilder<App = BaseApp> {
   clientAddress(clientAddress: NonNullable<ServerOptions['clientAddress']>): this {
     return this.#set({ clientAddress });
   }
+  /** Sets the pages that may connect. */
+  allowedOrigins(allowedOrigins: NonNullable<ServerOptions['allowedOrigins']>): this {
+    return this.#set({ allowedOrigins });
+  }
   /** Sets the limits of messages as JSON. */
   json(json: JsonLimits): this {
     return this.#set({ json });

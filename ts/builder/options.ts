@@ -4,6 +4,7 @@ import { knownOptions, wholeNumber } from '../base/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
 import { ClientAddress } from '../guard/client-address.js';
+import { Origins } from '../guard/origins.js';
 import { type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -68,6 +69,9 @@ export interface ServerOptions {
   readonly trustedProxies?: readonly string[] | undefined;
   /** Source of the client's address, as the guard's option. Default: `X-Forwarded-For` and `Forwarded`. */
   readonly clientAddress?: string | ((request: Request, peer: string) => string) | undefined;
+  /** Pages that may connect, as the guard's option. Default: the page's own host where the handshake carries cookies. */
+  readonly allowedOrigins?:
+    string | readonly string[] | ((origin: string, host: string) => boolean) | undefined;
   /** Limits of messages as JSON, as the guard's option. Default: only the size is limited. */
   readonly json?: JsonLimits | undefined;
   /** Action for messages that `json` refuses, as the guard's option. Default `close`. */
@@ -97,6 +101,7 @@ const OPTIONS = [
   'auth',
   'trustedProxies',
   'clientAddress',
+  'allowedOrigins',
   'json',
   'onInvalidMessage',
   'shutdown',
@@ -145,7 +150,8 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
-  new ClientAddress(options.clientAddress, options.trustedProxies);
+  const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);
+  void new Origins(options.allowedOrigins, proxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);

@@ -84,6 +84,7 @@ export class ServerParts {
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
         clientAddress: options.clientAddress,
+        allowedOrigins: options.allowedOrigins,
         json: options.json,
         onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),

@@ -31,6 +31,7 @@ import {
   MANAGER_OPTIONS,
   GUARD_OPTIONS,
 } from './options.js';
+import { Origins } from './origins.js';
 import {
   type AuthDenial,
   type AuthDenialCode,
@@ -81,6 +82,7 @@ export class Guard<R> {
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #clientAddress: ClientAddress<R>;
+  readonly #origins: Origins;
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
@@ -117,6 +119,7 @@ export class Guard<R> {
     );
     this.#exempt = exemptPathsOf(options.exemptPaths);
     this.#clientAddress = new ClientAddress(options.clientAddress, options.trustedProxies);
+    this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
     const requests =
@@ -195,6 +198,8 @@ export class Guard<R> {
    * @param request where the host still has it
    */
   admit(peer: string, header: (name: string) => string, url: string, request?: R): PendingUpgrade {
+    const denial = this.#origins.judge(peer, header);
+    if (denial !== undefined) return this.#deny(denial, header);
     const ip = this.#clientOf(request, peer, header);
     if (ip === undefined) return this.#deny(IDENTIFY_FAILED, header);
     const auth = this.#auth;
@@ -205,7 +210,7 @@ export class Guard<R> {
 
   /**
    * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth`,
-   * `trustedProxies` or `clientAddress` need more than is known of it now: nothing that was not judged
+   * `trustedProxies`, `clientAddress` or `allowedOrigins` need more than is known of it now: nothing that was not judged
    * gets in.
    * @param peer address of the socket's peer
    * @param header returns a header of its request, where the host still has it
@@ -219,7 +224,8 @@ export class Guard<R> {
     request?: R,
   ): PendingUpgrade {
     const isBlind =
-      header === undefined && (this.#auth !== undefined || this.#clientAddress.readsRequest);
+      header === undefined &&
+      (this.#auth !== undefined || this.#clientAddress.readsRequest || this.#origins.isStrict);
     if (this.isAsync || isBlind) return this.#deny(NOT_JUDGED, header ?? (() => ''));
     return this.admit(peer, header ?? (() => ''), url, request);
   }
@@ -235,6 +241,8 @@ export class Guard<R> {
     url: string,
     socket?: ClosableStream,
   ): Promise<PendingUpgrade> {
+    const denial = this.#origins.judge(peer, header);
+    if (denial !== undefined) return this.#deny(denial, header);
     const ip = this.#clientOf(request, peer, header);
     if (ip === undefined) return this.#deny(IDENTIFY_FAILED, header);
     const auth = this.#auth;

@@ -37,6 +37,17 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    */
   readonly clientAddress?: string | ((request: R, peer: string) => string) | undefined;
   /**
+   * Pages that may connect, by the `Origin` that browsers send: origins such as `https://app.example` (in
+   * ASCII, with a port unless it is the default one), all subdomains of a name such as
+   * `https://*.example.com`, and `same-host`, the page's own host; at most 1,000. Or a function of the `Origin`
+   * and of the host that the client asked for; only `true` allows. The host is `X-Forwarded-Host` of
+   * `trustedProxies`, else `Host`. Handshakes without `Origin` come from no browser and pass. Other pages get
+   * 403 (close 1008). Default: `same-host` for handshakes that carry `Cookie` or credentials that browsers
+   * attach by themselves (Basic, Digest, Negotiate, NTLM); all others pass.
+   */
+  readonly allowedOrigins?:
+    string | readonly string[] | ((origin: string, host: string) => boolean) | undefined;
+  /**
    * Returns the user of a request; `undefined` or `null` for an anonymous client. If it throws, rejects or
    * exceeds `identifyTimeoutMs`, the client gets 500 (close 1011) without details; if it throws an
    * `UnauthorizedError`, 401 (close 1008).
@@ -81,6 +92,7 @@ export const GUARD_OPTIONS = [
   'timers',
   'trustedProxies',
   'clientAddress',
+  'allowedOrigins',
   'identify',
   'identifyTimeoutMs',
   'exemptPaths',
