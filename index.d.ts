@@ -1074,6 +1074,13 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * which newcomers to refuse when memory is short (`overload`). Default: none.
      */
     readonly monitor?: ResourceMonitor | undefined;
+    /**
+     * Clients that are counted, but never refused by the limits of an address or a prefix, of clients without an
+     * address, and of connect rates, such as monitors and internal services. Draining, short memory, the totals and
+     * the limit of a user hold for them too. Networks (`10.0.0.0/8`) or addresses, at most 1,000, with `unix` for the
+     * peer of a Unix socket; or a function of the client's address: only `true` exempts. Default: none.
+     */
+    readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
     /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */

@@ -87,6 +87,22 @@ describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_nam
     expect([refused.status, refused.body.includes('unknown_ip_limit')]).toEqual([429, true]);
   });
 
+  it('is exempt by the address that was found, and not from draining', async () => {
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 1, connectRatePerIp: { limit: 1, windowMs: 60_000 } },
+      trustedProxies: ['127.0.0.1'],
+      exempt: ['192.0.2.0/24'],
+    });
+    const statusOf = async (client: string): Promise<number> =>
+      (await server.handshake({ 'X-Forwarded-For': client })).status;
+    for (let i = 0; i < 3; i++) await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
+    await server.open('/ws', { 'X-Forwarded-For': '198.51.100.1' });
+    await server.becomes(4);
+    expect(await statusOf('198.51.100.1')).toBe(429);
+    await server.get('/drain');
+    expect(await statusOf('192.0.2.1')).toBe(503);
+  });
+
   it('is not at a port of a server that trusts the peers of Unix sockets', async () => {
     const server = await start(command, { limits: {}, trustedProxies: ['unix'] });
     expect(await addressOf(server, { 'X-Forwarded-For': '192.0.2.1' })).toBe('127.0.0.1');

@@ -229,6 +229,118 @@ describe('limits', () => {
   });
 });
 
+describe('exempt clients', () => {
+  type Exempt = readonly string[] | ((ip: string) => boolean);
+  const limited = {
+    maxTotalConnections: 8,
+    maxConnectionsPerIp: 1,
+    maxConnectionsPerUser: 3,
+    maxAnonymousConnections: 6,
+    maxAnonymousConnectionsPerIp: 1,
+    maxUnknownIpConnections: 1,
+    connectRatePerIp: { limit: 1, windowMs: 1000 },
+    connectRatePerUser: { limit: 1, windowMs: 1000 },
+  };
+  let next = 0;
+  const managed = (exempt: Exempt): ConnectionManager<FakeSocket> => {
+    const own = new ConnectionManager<FakeSocket>(limited, { timers, exempt });
+    return own;
+  };
+  const codeOf = (own: ConnectionManager<FakeSocket>, ip: string, user?: string): string =>
+    own.addConnection(`e${next++}`, new FakeSocket(), ip, user).code ?? 'ok';
+  const codes = (own: ConnectionManager<FakeSocket>, times: number, ip: string, user?: string) =>
+    Array.from({ length: times }, () => codeOf(own, ip, user));
+
+  it.each([
+    ['an address', ['192.0.2.1'], '192.0.2.1'],
+    ['a network', ['192.0.2.0/24'], '::ffff:192.0.2.9'],
+    ['a network of IPv6', ['2001:db8::/32'], '2001:db8::1'],
+    ['the peer of a Unix socket', ['unix'], 'unix'],
+    ['a function', (ip: string) => ip === 'monitor', 'monitor'],
+  ] as const)('as %s are counted, and refused by no limit of their keys', (_kind, exempt, ip) => {
+    const own = managed(exempt);
+    expect(codes(own, 4, ip)).toEqual(Array.from({ length: 4 }, () => 'ok'));
+    expect(own.snapshot()).toMatchObject({ totalConnections: 4, anonymousConnections: 4 });
+    // A user has the limits of a user, whatever the address.
+    expect(codes(own, 4, ip, 'ann')).toEqual(['ok', 'ok', 'ok', 'user_limit']);
+    expect(codeOf(own, ip)).toBe('ok');
+    expect(codeOf(own, ip)).toBe('total_limit');
+    own.removeConnection([...own.connections.keys()][5]!);
+    own.drain();
+    expect(codeOf(own, ip)).toBe('draining');
+    own.close();
+  });
+
+  it('stay below the totals, also without a user; others keep their limits', () => {
+    const own = managed(['192.0.2.1']);
+    expect(codes(own, 7, '192.0.2.1').at(-1)).toBe('anonymous_limit');
+    own.removeConnection([...own.connections.keys()][0]!);
+    expect([codeOf(own, '192.0.2.2'), codeOf(own, '192.0.2.2')]).toEqual(['ok', 'ip_limit']);
+    expect(codeOf(own, '64:ff9b::192.0.2.1')).not.toBe('ok');
+    own.close();
+  });
+
+  it('share their network with others, which they are counted for', () => {
+    const own = managed(['2001:db8::1']);
+    expect([codeOf(own, '2001:db8::2'), codeOf(own, '2001:db8::1')]).toEqual(['ok', 'ok']);
+    clock.advance(1000);
+    expect(codeOf(own, '2001:db8::2')).toBe('prefix_limit');
+    own.close();
+  });
+
+  it('are leased like others, and give their seats back', () => {
+    const own = managed(['192.0.2.1']);
+    const leases = [1, 2, 3].map(() => own.reserve('192.0.2.1'));
+    expect(leases.every(({ success }) => success)).toBe(true);
+    for (const lease of leases) if (lease.success) own.abort(lease);
+    expect(own.snapshot()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
+    own.close();
+  });
+
+  it('are none if the function fails, answers anything but true, or asks the manager back', async () => {
+    const failing: Exempt[] = [
+      () => {
+        throw new Error('a secret');
+      },
+      () => 'yes' as never,
+      () => Promise.resolve(true) as never,
+      () => Promise.reject(new Error('a secret')) as never,
+    ];
+    for (const exempt of failing) {
+      const own = managed(exempt);
+      expect(codes(own, 2, '192.0.2.1')).toEqual(['ok', 'ip_limit']);
+      own.close();
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    const asks = managed((ip) => {
+      if (ip === '192.0.2.1') asks.addConnection('same', new FakeSocket(), '192.0.2.2');
+      return true;
+    });
+    expect(asks.addConnection('same', new FakeSocket(), '192.0.2.1')).toMatchObject({
+      code: 'duplicate_id',
+    });
+    expect(asks.snapshot().totalConnections).toBe(1);
+    asks.close();
+    const closes = managed(() => (closes.close(), true));
+    expect(codeOf(closes, '192.0.2.1')).toBe('closed');
+  });
+
+  it.each([
+    [5, 'ERR_INVALID_ARG_TYPE', 'exempt'],
+    ['10.0.0.1', 'ERR_INVALID_ARG_TYPE', 'exempt'],
+    [[5], 'ERR_INVALID_ARG_TYPE', 'exempt[0]'],
+    [['10.0.0.1', '10.0.0.0/33'], 'ERR_OUT_OF_RANGE', 'exempt[1]'],
+  ])('%j is refused with %s by name', (exempt, code, field) => {
+    expect(() => managed(exempt as never)).toThrow(expect.objectContaining({ code, field }));
+  });
+
+  it('of more than 1,000 networks are refused', () => {
+    const many = Array.from({ length: 1001 }, () => '10.0.0.1');
+    expect(() => managed(many)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    managed(many.slice(1)).close();
+  });
+});
+
 describe('leases', () => {
   it('hold a seat, expire by themselves, and cannot be used twice', () => {
     const lease = manager.reserve('192.0.2.1');

@@ -1,7 +1,7 @@
 //! Compares admission of IPv4 and IPv6 clients with a naive model that knows only the names of their
 //! networks.
 
-use portcullis::connections::{Address, Limits, Rate, Scope, SeatIndex, State, Table};
+use portcullis::connections::{Address, EXEMPT, Limits, Rate, Scope, SeatIndex, State, Table};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -27,9 +27,14 @@ const ADDRESSES: [(&str, &str, &str); 15] = [
 ];
 const HAS_PREFIX: [&str; 3] = ["a", "b", "n"];
 
+/// A connection: slot, generation, address and network.
+type Row = (u32, u32, &'static str, &'static str);
+
 #[derive(Debug, Clone)]
 enum Action {
     Reserve(usize),
+    /// As a client that no limit of its keys refuses.
+    ReserveExempt(usize),
     Release(usize),
     Wait(u32),
 }
@@ -37,6 +42,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => (0..ADDRESSES.len()).prop_map(Action::Reserve),
+        1 => (0..ADDRESSES.len()).prop_map(Action::ReserveExempt),
         2 => any::<usize>().prop_map(Action::Release),
         1 => (1u32..150).prop_map(Action::Wait),
     ]
@@ -44,7 +50,8 @@ fn action() -> impl Strategy<Value = Action> {
 
 proptest! {
     /// Properties: addresses of one prefix share its limit and its connect rate; local addresses and
-    /// translated IPv4 addresses share nothing with their neighbours.
+    /// translated IPv4 addresses share nothing with their neighbours; exempt clients are counted, but
+    /// neither refused nor part of a rate.
     #[test]
     fn agrees_with_a_list_of_networks(
         actions in proptest::collection::vec(action(), 1..200),
@@ -60,7 +67,7 @@ proptest! {
         }))));
         table.grow(256);
         let mut now = 1_000.0;
-        let mut held = Vec::<(u32, u32, &str, &str)>::new();
+        let mut held = Vec::<Row>::new();
         // Milliseconds of the rate that each network has left, and the time of that figure.
         let mut budgets = HashMap::<&str, (f64, f64)>::new();
         for action in actions {
@@ -71,9 +78,15 @@ proptest! {
                     prop_assert!(table.release(slot, generation));
                 }
                 Action::Release(_) => {}
+                Action::ReserveExempt(at) => {
+                    let (text, address, network) = ADDRESSES[at];
+                    let got = table.reserve(Address::parse(text), None, EXEMPT, State::Live);
+                    let slot = got.expect("no limit holds");
+                    held.push((slot, table.generation(slot), address, network));
+                }
                 Action::Reserve(at) => {
                     let (text, address, network) = ADDRESSES[at];
-                    let count = |test: &dyn Fn(&(u32, u32, &str, &str)) -> bool| {
+                    let count = |test: &dyn Fn(&Row) -> bool| {
                         held.iter().filter(|row| test(row)).count() as u32
                     };
                     let (left, at) = budgets.get(network).copied().unwrap_or((300.0, now));

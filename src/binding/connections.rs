@@ -8,7 +8,9 @@ use super::bound::{NumberFunction, bind, bound_function};
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
-use crate::connections::{Address, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open};
+use crate::connections::{
+    Address, EXEMPT, Limits, Rate, Refusal, Scope, SeatIndex, State, Table, open,
+};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -166,7 +168,7 @@ impl Connections {
     /// there are connect rates and `nowMs` is missing.
     ///
     /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
-    /// memory, or the name.
+    /// memory, or the name. At the time `Infinity` the client is exempt ([`EXEMPT`]).
     ///
     /// Long, because nothing may be taken before the last argument is checked.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
@@ -189,10 +191,12 @@ impl Connections {
                 .ok_or(InvalidCall(c"ip must be a string"))?,
         };
         let has_rates = table.index().has_rates();
-        let now = if has_rates { args.number(3) } else { 0.0 };
-        if now.is_nan() {
-            return Ok(NEED_TIME);
-        }
+        let now = match args.number(3) {
+            now if now.is_infinite() => EXEMPT,
+            now if has_rates && now.is_nan() => return Ok(NEED_TIME),
+            now if has_rates => now,
+            _ => 0.0,
+        };
         // Checked before anything is taken: a wrong argument must not cost a seat.
         let loop_now = match state {
             State::Reserved => args.uint32(2)?,

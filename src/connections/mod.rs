@@ -28,6 +28,6 @@ pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
 pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
-pub use seats::{Admission, Scope, SeatIndex, open};
+pub use seats::{Admission, EXEMPT, Scope, SeatIndex, open};
 pub use table::{State, Table};
 pub use user_key::UserKey;

@@ -5,13 +5,17 @@
 
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
-use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode, refuse};
+use super::limits::{Limits, LiveLimits, NO_LIMIT, Rates, Refusal, RefusalCode, refuse};
 use super::user_key::{UserHashes, UserKey, UserKeys};
 use crate::error::Error;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The time of an admission that no limit of one client's keys refuses. Connect rates are the only
+/// limits with a time, and no client is ever refused for its rate at the end of time.
+pub const EXEMPT: f64 = f64::INFINITY;
 
 #[derive(Default, Clone, Copy, PartialEq)]
 struct Seats {
@@ -67,6 +71,9 @@ pub trait Admission {
     /// The entries stay locked in the order address, prefix, user until everything is taken; the
     /// totals are one word. Nothing is taken before everything is checked, so nothing needs to be
     /// rolled back.
+    ///
+    /// At the time [`EXEMPT`] the client is exempt: it is counted as any other, but only the totals
+    /// and the limit of its user can refuse it.
     ///
     /// # Errors
     /// The limit that refused; nothing has changed then.
@@ -150,10 +157,10 @@ impl<R: Sharing> SeatIndex<R> {
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
         if address == Address::UNKNOWN {
-            if seats.all >= limits.unknown.load(Relaxed) {
+            if seats.all >= limit_at(&limits.unknown, now) {
                 return refuse(RefusalCode::Unknown);
             }
-        } else if seats.all >= limits.per_ip.load(Relaxed) {
+        } else if seats.all >= limit_at(&limits.per_ip, now) {
             return refuse(RefusalCode::Ip);
         }
         match user {
@@ -161,7 +168,7 @@ impl<R: Sharing> SeatIndex<R> {
                 if *count >= limits.per_user.load(Relaxed) {
                     // Check the rates first: on `User` the caller may close an old connection to
                     // make room, which would be in vain if a rate refused the new one.
-                    if self.has_rates() {
+                    if self.has_rates() && !is_exempt(now) {
                         let network = self.network_of(address);
                         self.rates().check(network, Some(user), now)?;
                     }
@@ -172,7 +179,7 @@ impl<R: Sharing> SeatIndex<R> {
                 Ok(())
             })?,
             None => {
-                if seats.anonymous >= limits.anonymous_per_ip.load(Relaxed) {
+                if seats.anonymous >= limit_at(&limits.anonymous_per_ip, now) {
                     return refuse(RefusalCode::AnonymousIp);
                 }
                 self.take(address, None, now)?;
@@ -186,7 +193,7 @@ impl<R: Sharing> SeatIndex<R> {
     /// Checks the rates and the totals, which come last, and takes them in one step.
     fn take(&self, address: Address, user: Option<UserKey>, now: f64) -> Result<(), Refusal> {
         // The lock is held until the totals are taken: only an admitted connection spends rate.
-        let mut rates = self.has_rates().then(|| self.rates());
+        let mut rates = (self.has_rates() && !is_exempt(now)).then(|| self.rates());
         let network = self.network_of(address);
         let next = match &mut rates {
             Some(rates) => rates.check(network, user, now)?,
@@ -236,7 +243,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         self.at_address(address, |seats| match self.prefix_of(address) {
             // Prefixes are counted even without a limit: one may be set at run time.
             Some(prefix) => self.prefixes.with(prefix, |count| {
-                if *count >= limits.per_prefix.load(Relaxed) {
+                if *count >= limit_at(&limits.per_prefix, now) {
                     return refuse(RefusalCode::Prefix);
                 }
                 self.reserve_at(seats, address, user, now)?;
@@ -346,6 +353,19 @@ const fn anonymous_of(taken: u64) -> u32 {
 /// Returns the value that one seat adds to the word of totals.
 const fn seat(user: Option<UserKey>) -> u64 {
     (1 << 32) + if user.is_none() { 1 } else { 0 }
+}
+
+/// Returns a limit of one client's keys, which does not hold for exempt clients.
+fn limit_at(limit: &AtomicU32, now: f64) -> u32 {
+    if is_exempt(now) {
+        NO_LIMIT
+    } else {
+        limit.load(Relaxed)
+    }
+}
+
+const fn is_exempt(now: f64) -> bool {
+    now.is_infinite()
 }
 
 fn one_less(count: &mut u32) {

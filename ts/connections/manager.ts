@@ -21,6 +21,7 @@ import {
 } from './admission.js';
 import { checkConnection, checkedOptionalUser } from './arguments.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import {
   checkedLimits,
@@ -186,12 +187,15 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */
   #take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+    const { exempt } = this.#options;
+    // First, since the application's function may close this manager.
+    const isFree = exempt !== undefined && isExempt(exempt, ip, this.#hooks);
     if (this.#isClosed) return CLOSED;
     if (this.#monitor !== undefined && (this.#shedMs = this.#monitor.shedMs()) > 0) return OVERLOAD;
-    const answer = this.#seats.take(isLease, ip, v4, user);
+    const answer = this.#seats.take(isLease, ip, v4, user, isFree);
     if (answer !== USER_LIMIT || user === undefined || !this.#closeOldest(user)) return answer;
     // Tries only once more: the closed socket may have called back and admitted another connection.
-    return this.#seats.take(isLease, ip, v4, user);
+    return this.#seats.take(isLease, ip, v4, user, isFree);
   }
 
   /** Closes the user's oldest connection; `false` if none may be closed. */
@@ -319,7 +323,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       slot = this.#take(false, ip, v4, user);
     }
     if (slot < 0) return this.#refuse(slot, ip, user);
-    if (present === undefined && closes === this.#closes)
+    // The function `exempt` may have added a connection of this id.
+    if (present === undefined && closes === this.#closes && this.#options.exempt === undefined)
       return this.#open(slot, id, hash, socket, ip, v4, user, metadata);
     return this.#openOrUndo(slot, id, socket, ip, v4, user, metadata);
   }

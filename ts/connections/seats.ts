@@ -22,6 +22,8 @@ const RELEASED_MAX = 64;
 // Answers of the core besides slots, handles and the negated codes of refusals.
 const FULL = -100;
 const NEED_TIME = -101;
+/** Time of an admission that is exempt. */
+const EXEMPT = Infinity;
 
 /** Answer for a user at the limit. @internal */
 export const USER_LIMIT = -1 - NATIVE_CODES.indexOf('user_limit');
@@ -92,14 +94,25 @@ export class Seats<C> {
    * Takes a seat, in all counts or in none.
    * @param isLease true to hold the seat as a lease, false to open it at once
    * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @param isExempt true to count it without its own limits: only totals and its user's can refuse
    * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
    */
-  take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+  take(
+    isLease: boolean,
+    ip: string,
+    v4: number,
+    user: string | undefined,
+    isExempt = false,
+  ): number {
     const take = isLease ? this.#table.reserve : this.#table.admit;
     const text = this.#text;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
     const name = user === undefined ? undefined : encodeName(user, text);
+    if (isExempt) {
+      const answer = take(where, name, loopNow, EXEMPT);
+      return answer === FULL && this.#grow() ? take(where, name, loopNow, EXEMPT) : answer;
+    }
     let answer = take(where, name, loopNow);
     if (answer >= 0) return answer;
     if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);

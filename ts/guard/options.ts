@@ -113,6 +113,7 @@ export const MANAGER_OPTIONS = [
   'onFull',
   'onDuplicateId',
   'monitor',
+  'exempt',
   'onEvict',
   'onRefuse',
   'onRateExceeded',
