@@ -482,7 +482,11 @@ interface ConnectionLimits {
     readonly maxConnectionsPerIp?: number | undefined;
     /** Connections per user. */
     readonly maxConnectionsPerUser?: number | undefined;
-    /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
+    /**
+     * Connections per IPv6 prefix of `ipv6PrefixBits`, since a client of IPv6 has a whole network. `Infinity` is
+     * no limit. IPv4, link-local (`fe80::/10`) and unique local addresses (`fc00::/7`) have no prefix. Default:
+     * `maxConnectionsPerIp`.
+     */
     readonly maxConnectionsPerPrefix?: number | undefined;
     /** Connections without a user. */
     readonly maxAnonymousConnections?: number | undefined;
@@ -490,7 +494,10 @@ interface ConnectionLimits {
     readonly maxAnonymousConnectionsPerIp?: number | undefined;
     /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
     readonly maxUnknownIpConnections?: number | undefined;
-    /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
+    /**
+     * Bits of the IPv6 prefix by which connections and connects are counted: 1 to 128; fixed for the life of the
+     * index. 128 counts by address. Default 64.
+     */
     readonly ipv6PrefixBits?: number | undefined;
     /**
      * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
@@ -499,7 +506,7 @@ interface ConnectionLimits {
     readonly maxClosingPerIp?: number | undefined;
     /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
     readonly maxClosingConnections?: number | undefined;
-    /** Rate of connects per address. */
+    /** Rate of connects per address, of IPv6 per prefix of `ipv6PrefixBits`. */
     readonly connectRatePerIp?: ConnectRate | undefined;
     /** Rate of connects per user. */
     readonly connectRatePerUser?: ConnectRate | undefined;
@@ -1106,6 +1113,13 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * which newcomers to refuse when memory is short (`overload`). Default: none.
      */
     readonly monitor?: ResourceMonitor | undefined;
+    /**
+     * Clients that are counted, but never refused by the limits of an address or a prefix, of clients without an
+     * address, and of connect rates, such as monitors and internal services. Draining, short memory, the totals and
+     * the limit of a user hold for them too. Networks (`10.0.0.0/8`) or addresses, at most 1,000, with `unix` for the
+     * peer of a Unix socket; or a function of the client's address: only `true` exempts. Default: none.
+     */
+    readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
     /** Called after an idle connection was closed. */
     readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
     /** Called for every refusal. */

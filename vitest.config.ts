@@ -12,6 +12,7 @@ const pathOf = (name: string): string => `__test__/${name}.spec.ts`;
 const ONCE = [
   'architecture',
   'builder',
+  'client-address',
   'commands',
   'contract',
   'e2e',
@@ -19,6 +20,7 @@ const ONCE = [
   'handshakes',
   'limits',
   'load',
+  'origin-handshakes',
   'page-browser',
   'page-servers',
   'release',

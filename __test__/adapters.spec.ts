@@ -41,6 +41,22 @@ describe('options of an adapter', () => {
       field: 'trustedProxies[1]',
       value: '"10.0.0.0/33"',
     });
+    for (const clientAddress of [5, {}, null])
+      expect(wrong({ limits: {}, trustedProxies: ['unix'], clientAddress })).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+        field: 'clientAddress',
+      });
+    for (const clientAddress of ['', 'x real ip', 'x-real-ip:', 'é', 'x'.repeat(129)])
+      expect(wrong({ limits: {}, trustedProxies: ['unix'], clientAddress })).toMatchObject({
+        code: 'ERR_OUT_OF_RANGE',
+        field: 'clientAddress',
+      });
+    for (const trustedProxies of [undefined, []])
+      expect(wrong({ limits: {}, trustedProxies, clientAddress: 'x-real-ip' })).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+        field: 'trustedProxies',
+        message: expect.stringContaining('clients can write any header'),
+      });
     expect(wrong({ limits: {}, auth: {} })).toMatchObject({
       code: 'ERR_INVALID_ARG_TYPE',
       field: 'auth.verifier',

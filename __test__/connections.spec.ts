@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
+  type ConnectionLimits,
   ConnectionManager,
   type Lease,
   type ManagedConnection,
@@ -10,6 +11,7 @@ import {
   TimerManager,
 } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { inFull } from './fixtures/long.js';
 import { portcullis as guardWs } from '../dist/ws.js';
 
 const limits = {
@@ -121,6 +123,78 @@ describe('limits', () => {
     expect(manager.addConnection('b', new FakeSocket(), '2001:db8::1.2.3.4').success).toBe(true);
   });
 
+  describe('of an address', () => {
+    const managed = (limits: ConnectionLimits): ((ip: string) => string) => {
+      const own = new ConnectionManager<FakeSocket>(limits, timers);
+      let next = 0;
+      return (ip) => own.addConnection(`c${next++}`, new FakeSocket(), ip).code ?? 'ok';
+    };
+    const of = (times: number, code: string): string[] => Array.from({ length: times }, () => code);
+
+    it('hold for a whole /64 of IPv6, unless it has a limit of its own', () => {
+      const add = managed({ maxConnectionsPerIp: 3 });
+      const outcomes = Array.from({ length: 6 }, (_, at) => add(`2001:db8::${at}:1`));
+      expect(outcomes).toEqual([...of(3, 'ok'), ...of(3, 'prefix_limit')]);
+      expect(add('2001:db8:0:1::1')).toBe('ok');
+      const wide = managed({ maxConnectionsPerIp: 3, ipv6PrefixBits: 48 });
+      expect([1, 2, 3, 4].map((at) => wide(`2001:db8:0:${at}::1`))).toEqual([
+        ...of(3, 'ok'),
+        'prefix_limit',
+      ]);
+      const own = managed({ maxConnectionsPerIp: 1, maxConnectionsPerPrefix: 2 });
+      expect([1, 1, 2, 3].map((at) => own(`2001:db8::${at}`))).toEqual([
+        'ok',
+        'ip_limit',
+        'ok',
+        'prefix_limit',
+      ]);
+      for (const limits of [{ maxConnectionsPerPrefix: Infinity }, { ipv6PrefixBits: 128 }]) {
+        const free = managed({ maxConnectionsPerIp: 1, ...limits });
+        expect([1, 2, 3].map((at) => free(`2001:db8::${at}`))).toEqual(of(3, 'ok'));
+        expect(free('2001:db8::1')).not.toBe('ok');
+      }
+    });
+
+    it('hold for a /64 when they change at run time', () => {
+      const own = new ConnectionManager<FakeSocket>({}, timers);
+      const add = (id: string): string =>
+        own.addConnection(id, new FakeSocket(), `2001:db8::${id}`).code ?? 'ok';
+      expect(add('1')).toBe('ok');
+      own.updateLimits({ maxConnectionsPerIp: 1 });
+      expect(add('2')).toBe('prefix_limit');
+      own.updateLimits({ maxConnectionsPerPrefix: 2 });
+      expect([add('3'), add('4')]).toEqual(['ok', 'prefix_limit']);
+      own.close();
+    });
+
+    it('count local addresses one by one, and translated ones as IPv4', () => {
+      const add = managed({
+        maxConnectionsPerIp: 1,
+        connectRatePerIp: { limit: 1, windowMs: 1000 },
+      });
+      for (const ip of ['fe80::1', 'fe80::2', 'fd00::1', 'fd00::2', '64:ff9b::192.0.2.1'])
+        expect(add(ip), ip).toBe('ok');
+      for (const ip of ['fe80::1%eth0', 'fd00::2', '192.0.2.1', '::ffff:192.0.2.1'])
+        expect(add(ip), ip).toBe('ip_limit');
+      expect(add('64:ff9b::192.0.2.2')).toBe('ok');
+    });
+  });
+
+  it('of connect rates hold for a whole /64 of IPv6, unless ipv6PrefixBits is 128', () => {
+    const rate = { connectRatePerIp: { limit: 5, windowMs: 60_000 } };
+    const admitted = (limits: ConnectionLimits): number => {
+      const own = new ConnectionManager<FakeSocket>(limits, timers);
+      for (let i = 0; i < 5000; i++)
+        own.addConnection(`c${i}`, new FakeSocket(), `2001:db8::${i.toString(16)}`);
+      const { totalConnections } = own.snapshot();
+      own.close();
+      return totalConnections;
+    };
+    expect(admitted(rate)).toBe(5);
+    expect(admitted({ ...rate, maxConnectionsPerPrefix: Infinity })).toBe(5);
+    expect(admitted({ ...rate, ipv6PrefixBits: 128 })).toBe(5000);
+  });
+
   it('of zero admit none, of Infinity and absent ones admit all', () => {
     manager.updateLimits({ maxConnectionsPerIp: 0 });
     expect(manager.addConnection('a', new FakeSocket(), '1.2.3.4')).toMatchObject({
@@ -153,6 +227,118 @@ describe('limits', () => {
     });
     clock.advance(500);
     add('c');
+  });
+});
+
+describe('exempt clients', () => {
+  type Exempt = readonly string[] | ((ip: string) => boolean);
+  const limited = {
+    maxTotalConnections: 8,
+    maxConnectionsPerIp: 1,
+    maxConnectionsPerUser: 3,
+    maxAnonymousConnections: 6,
+    maxAnonymousConnectionsPerIp: 1,
+    maxUnknownIpConnections: 1,
+    connectRatePerIp: { limit: 1, windowMs: 1000 },
+    connectRatePerUser: { limit: 1, windowMs: 1000 },
+  };
+  let next = 0;
+  const managed = (exempt: Exempt): ConnectionManager<FakeSocket> => {
+    const own = new ConnectionManager<FakeSocket>(limited, { timers, exempt });
+    return own;
+  };
+  const codeOf = (own: ConnectionManager<FakeSocket>, ip: string, user?: string): string =>
+    own.addConnection(`e${next++}`, new FakeSocket(), ip, user).code ?? 'ok';
+  const codes = (own: ConnectionManager<FakeSocket>, times: number, ip: string, user?: string) =>
+    Array.from({ length: times }, () => codeOf(own, ip, user));
+
+  it.each([
+    ['an address', ['192.0.2.1'], '192.0.2.1'],
+    ['a network', ['192.0.2.0/24'], '::ffff:192.0.2.9'],
+    ['a network of IPv6', ['2001:db8::/32'], '2001:db8::1'],
+    ['the peer of a Unix socket', ['unix'], 'unix'],
+    ['a function', (ip: string) => ip === 'monitor', 'monitor'],
+  ] as const)('as %s are counted, and refused by no limit of their keys', (_kind, exempt, ip) => {
+    const own = managed(exempt);
+    expect(codes(own, 4, ip)).toEqual(Array.from({ length: 4 }, () => 'ok'));
+    expect(own.snapshot()).toMatchObject({ totalConnections: 4, anonymousConnections: 4 });
+    // A user has the limits of a user, whatever the address.
+    expect(codes(own, 4, ip, 'ann')).toEqual(['ok', 'ok', 'ok', 'user_limit']);
+    expect(codeOf(own, ip)).toBe('ok');
+    expect(codeOf(own, ip)).toBe('total_limit');
+    own.removeConnection([...own.connections.keys()][5]!);
+    own.drain();
+    expect(codeOf(own, ip)).toBe('draining');
+    own.close();
+  });
+
+  it('stay below the totals, also without a user; others keep their limits', () => {
+    const own = managed(['192.0.2.1']);
+    expect(codes(own, 7, '192.0.2.1').at(-1)).toBe('anonymous_limit');
+    own.removeConnection([...own.connections.keys()][0]!);
+    expect([codeOf(own, '192.0.2.2'), codeOf(own, '192.0.2.2')]).toEqual(['ok', 'ip_limit']);
+    expect(codeOf(own, '64:ff9b::192.0.2.1')).not.toBe('ok');
+    own.close();
+  });
+
+  it('share their network with others, which they are counted for', () => {
+    const own = managed(['2001:db8::1']);
+    expect([codeOf(own, '2001:db8::2'), codeOf(own, '2001:db8::1')]).toEqual(['ok', 'ok']);
+    clock.advance(1000);
+    expect(codeOf(own, '2001:db8::2')).toBe('prefix_limit');
+    own.close();
+  });
+
+  it('are leased like others, and give their seats back', () => {
+    const own = managed(['192.0.2.1']);
+    const leases = [1, 2, 3].map(() => own.reserve('192.0.2.1'));
+    expect(leases.every(({ success }) => success)).toBe(true);
+    for (const lease of leases) if (lease.success) own.abort(lease);
+    expect(own.snapshot()).toMatchObject({ totalConnections: 0, connectionsByIp: 0 });
+    own.close();
+  });
+
+  it('are none if the function fails, answers anything but true, or asks the manager back', async () => {
+    const failing: Exempt[] = [
+      () => {
+        throw new Error('a secret');
+      },
+      () => 'yes' as never,
+      () => Promise.resolve(true) as never,
+      () => Promise.reject(new Error('a secret')) as never,
+    ];
+    for (const exempt of failing) {
+      const own = managed(exempt);
+      expect(codes(own, 2, '192.0.2.1')).toEqual(['ok', 'ip_limit']);
+      own.close();
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    const asks = managed((ip) => {
+      if (ip === '192.0.2.1') asks.addConnection('same', new FakeSocket(), '192.0.2.2');
+      return true;
+    });
+    expect(asks.addConnection('same', new FakeSocket(), '192.0.2.1')).toMatchObject({
+      code: 'duplicate_id',
+    });
+    expect(asks.snapshot().totalConnections).toBe(1);
+    asks.close();
+    const closes = managed(() => (closes.close(), true));
+    expect(codeOf(closes, '192.0.2.1')).toBe('closed');
+  });
+
+  it.each([
+    [5, 'ERR_INVALID_ARG_TYPE', 'exempt'],
+    ['10.0.0.1', 'ERR_INVALID_ARG_TYPE', 'exempt'],
+    [[5], 'ERR_INVALID_ARG_TYPE', 'exempt[0]'],
+    [['10.0.0.1', '10.0.0.0/33'], 'ERR_OUT_OF_RANGE', 'exempt[1]'],
+  ])('%j is refused with %s by name', (exempt, code, field) => {
+    expect(() => managed(exempt as never)).toThrow(expect.objectContaining({ code, field }));
+  });
+
+  it('of more than 1,000 networks are refused', () => {
+    const many = Array.from({ length: 1001 }, () => '10.0.0.1');
+    expect(() => managed(many)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    managed(many.slice(1)).close();
   });
 });
 
@@ -987,6 +1173,26 @@ describe('admission', () => {
     expect(own.addConnection('again', new FakeSocket(), '192.0.2.1')).toMatchObject({
       code: 'ip_rate',
     });
+    own.close();
+  });
+
+  it('a flood of addresses locks no newcomer out of the rate', () => {
+    const own = new ConnectionManager<FakeSocket>(
+      { connectRatePerIp: { limit: 2, windowMs: 1e6 } },
+      timers,
+    );
+    const add = (ip: string): string => {
+      const { code } = own.addConnection('c', new FakeSocket(), ip);
+      own.removeConnection('c');
+      return code ?? 'ok';
+    };
+    // More than are remembered; `src/connections/rate.rs` takes a million.
+    for (let i = 0; i < inFull(200_000, 1_000_000); i++)
+      add(`2001:db8:${(i >> 16).toString(16)}:${(i & 0xffff).toString(16)}::1`);
+    for (let i = 0; i < 200; i++) {
+      const ip = i % 2 === 0 ? `192.0.2.${i}` : `2400:${i}::1`;
+      expect([add(ip), add(ip), add(ip)], ip).toEqual(['ok', 'ok', 'ip_rate']);
+    }
     own.close();
   });
 

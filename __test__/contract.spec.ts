@@ -156,6 +156,9 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     expect(await addressOf(trusting, { 'X-Forwarded-For': '192.0.2.1, garbage' })).toBe(
       '127.0.0.1',
     );
+    for (const list of ['192.0.2.1,', ', 192.0.2.1 ,, 10.0.0.1, ,'])
+      expect(await addressOf(trusting, { 'X-Forwarded-For': list })).toBe('192.0.2.1');
+    expect(await addressOf(trusting, { Forwarded: 'for=6.6.6.6;for=192.0.2.1' })).toBe('127.0.0.1');
     const careful = await start(command, { limits: {}, trustedProxies: ['10.0.0.0/8'] });
     expect(
       await addressOf(careful, { 'X-Forwarded-For': '192.0.2.1', Forwarded: 'for=192.0.2.1' }),

@@ -456,6 +456,7 @@ describe('docs/errors.md', () => {
       'identify_failed',
       'unauthorized',
       'not_judged',
+      'origin_not_allowed',
     ];
     expect(known.length).toBeGreaterThan(20);
     expect(known.filter((code) => !listed.includes(code))).toEqual([]);

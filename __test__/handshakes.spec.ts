@@ -247,6 +247,11 @@ const SETTINGS = {
     [`Authorization: Bearer ${token()}`],
     ['Authorization: Bearer none'],
   ],
+  allowedOrigins: [
+    { allowedOrigins: ['https://a.example'] },
+    ['Origin: https://a.example'],
+    ['Origin: https://b.example'],
+  ],
   trustedProxies: [
     { trustedProxies: ['127.0.0.1'] },
     ['X-Forwarded-For: 192.0.2.1'],
@@ -255,22 +260,29 @@ const SETTINGS = {
 } as const;
 type Setting = keyof typeof SETTINGS;
 /** Outcome of a handshake: an open socket that is counted, a refusal, or a socket that is closed with 1008. */
-type Outcome = 'open' | 401 | 1008;
+type Outcome = 'open' | 401 | 403 | 1008;
 type Outcomes = Readonly<Record<Setting, readonly [good: Outcome, bad: Outcome]>>;
 
 const JUDGED: Outcomes = {
   none: ['open', 'open'],
   identify: ['open', 401],
   auth: ['open', 401],
+  allowedOrigins: ['open', 403],
   trustedProxies: ['open', 'open'],
 };
 /** The request is still there when its socket opens: only `identify` comes too late. */
-const LATE: Outcomes = { ...JUDGED, identify: [1008, 1008], auth: ['open', 1008] };
+const LATE: Outcomes = {
+  ...JUDGED,
+  identify: [1008, 1008],
+  auth: ['open', 1008],
+  allowedOrigins: ['open', 1008],
+};
 /** No request is left when the socket opens. */
 const BLIND: Outcomes = {
   none: ['open', 'open'],
   identify: [1008, 1008],
   auth: [1008, 1008],
+  allowedOrigins: [1008, 1008],
   trustedProxies: [1008, 1008],
 };
 const KINDS: readonly (readonly [kind: string, outcomes: Outcomes])[] = [
@@ -305,6 +317,7 @@ describe('a socket that opens without a judged handshake', () => {
         const now = await countsOf(server);
         opened = now.opened - before.opened;
         if (seen.startsWith('HTTP/1.1 401 ')) outcome = 401;
+        else if (seen.startsWith('HTTP/1.1 403 ')) outcome = 403;
         else if (isClosedByPolicy(seen)) outcome = 1008;
         else if (upgradesIn(seen) === 1 && opened === 1) {
           outcome = 'open';

@@ -100,10 +100,14 @@ export declare class TokenCore {
 export declare class TrustedProxies {
   /** Creates an empty list. */
   constructor()
-  /** Adds a network or an address; returns `false` if the text is neither. */
+  /** Adds a network, an address or `unix`; returns `false` for any other text. */
   add(cidr: string): boolean
+  /** True if a socket's peer, an address or `unix`, is trusted. */
+  trusts(peer: string): boolean
   /** Returns the client's address: `peer` itself unless it is trusted. */
   client(peer: string, xForwardedFor: string, forwarded: string): string
+  /** Returns the address in a header that holds one; `peer` unless it is trusted. */
+  clientOfHeader(peer: string, value: string): string
 }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */

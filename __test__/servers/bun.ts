@@ -1,13 +1,12 @@
 import { connectionOf, portcullis, signalOf } from '../../dist/bun.js';
-import { answer, identifying, options, shutdown } from './options.mjs';
+import { answer, identifying, listening, options, place, shutdown } from './options.mjs';
 
 const guard = portcullis({
   ...options,
-  ...identifying((request: Request) => request.headers.get('x-user')),
+  ...identifying((request: Request, name) => request.headers.get(name)),
 });
 const server = Bun.serve<{ fails: boolean }, never>({
-  port: 0,
-  hostname: '127.0.0.1',
+  ...place,
   fetch: guard.fetch((request, server) => {
     const { pathname, searchParams } = new URL(request.url);
     if (pathname === '/stats') return Response.json(guard.manager.getStats());
@@ -49,4 +48,4 @@ shutdown.add(guard.drainable(server));
 process.on('uncaughtException', ({ message }) => {
   if (message !== 'open failed') console.log(`unhandled ${message}`);
 });
-console.log(`listening on http://127.0.0.1:${server.port}`);
+listening(server.port);

@@ -1,10 +1,10 @@
 import { Elysia } from 'elysia';
 import { connectionOf, portcullis, signalOf } from '../../dist/elysia.js';
-import { answer, identifying, options, shutdown } from './options.mjs';
+import { answer, identifying, listening, options, place, shutdown } from './options.mjs';
 
 const guard = portcullis({
   ...options,
-  ...identifying((request: Request) => request.headers.get('x-user')),
+  ...identifying((request: Request, name) => request.headers.get(name)),
 });
 const app = new Elysia()
   .use(guard)
@@ -40,6 +40,6 @@ const app = new Elysia()
     return answer(pathname, searchParams, signalOf(request), () => request.text()) ?? 'nothing';
   })
   .onError(() => undefined)
-  .listen({ port: 0, hostname: '127.0.0.1' });
+  .listen(place);
 shutdown.add(app.decorator.portcullis.drainable(app));
-console.log(`listening on http://127.0.0.1:${app.server?.port}`);
+listening(app.server?.port);

@@ -12,6 +12,8 @@ const {
   shutdown: given,
   hooks = [],
   kind: asked,
+  unix,
+  addressBy,
   ...rest
 } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
 
@@ -27,6 +29,18 @@ export const options = {
   ...(auth === undefined ? {} : { auth: verifying(auth) }),
   timers,
 };
+/** Where the server listens, for hosts that take it as an object. */
+export const place = unix === undefined ? { port: 0, hostname: '127.0.0.1' } : { unix };
+/** The path that the server listens on, in the place of a port. */
+export const path = unix;
+
+/**
+ * Tells that the server listens.
+ * @param {number | undefined} port
+ */
+export const listening = (port) =>
+  console.log(`listening on ${unix === undefined ? `http://127.0.0.1:${port}` : `unix:${unix}`}`);
+
 /** Which server a file with several of them is to be. */
 export const kind = asked;
 export const shutdown = new GracefulShutdown(timers, given);
@@ -96,23 +110,33 @@ export function answer(path, query, signal, body) {
 
 /**
  * @template R
- * @param {(request: R) => string | null | undefined} userOf
- * @returns {{ identify?: (request: R) => Promise<string | undefined> }}
+ * @param {(request: R, name: string) => string | null | undefined} headerOf
+ * @returns {{ clientAddress?: (request: R) => string, identify?: (request: R) => Promise<string | undefined> }}
  */
-export function identifying(userOf) {
-  if (whoAmI === undefined) return {};
+export function identifying(headerOf) {
   return {
-    identify: async (request) => {
-      const user = userOf(request) ?? undefined;
-      tally.identified++;
-      tally.identifying++;
-      tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
-      // A database that does not answer, until the request of `/release`.
-      await (user === 'waits' ? released : undefined);
-      tally.identifying--;
-      if (user === 'throw') throw new Error('a secret');
-      if (whoAmI === 'nobody' || user === 'nobody') throw new UnauthorizedError('nobody');
-      return user;
-    },
+    ...(addressBy === undefined
+      ? {}
+      : { clientAddress: (request) => addressOf(headerOf(request, addressBy)) }),
+    ...(whoAmI === undefined ? {} : { identify: (request) => userOf(headerOf(request, 'x-user')) }),
   };
+}
+
+function addressOf(value) {
+  if (value === 'throw') throw new Error('a secret');
+  if (value === 'reject') return Promise.reject(new Error('a secret'));
+  return value ?? undefined;
+}
+
+async function userOf(value) {
+  const user = value ?? undefined;
+  tally.identified++;
+  tally.identifying++;
+  tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
+  // A database that does not answer, until the request of `/release`.
+  await (user === 'waits' ? released : undefined);
+  tally.identifying--;
+  if (user === 'throw') throw new Error('a secret');
+  if (whoAmI === 'nobody' || user === 'nobody') throw new UnauthorizedError('nobody');
+  return user;
 }

@@ -52,8 +52,9 @@ export function start(
   return new Promise((resolve, reject) => {
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
     server.stdout?.on('data', (data: Buffer) => {
-      const port = /listening on http:\S+:(\d+)/.exec(data.toString())?.[1];
-      if (port !== undefined) resolve(new Server(Number(port), server));
+      const [, port, path] =
+        /listening on (?:http:\S+:(\d+)|unix:(\S+))/.exec(data.toString()) ?? [];
+      if (port !== undefined || path !== undefined) resolve(new Server(Number(port), server, path));
     });
   });
 }
@@ -66,6 +67,8 @@ export class Server {
   constructor(
     readonly port: number,
     readonly process: ChildProcess,
+    /** Unix socket that it listens on, in the place of the port. */
+    readonly path?: string,
   ) {
     this.exited = new Promise(
       (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
@@ -91,10 +94,16 @@ export class Server {
     };
   }
 
+  #connect(onConnect: () => void): Socket {
+    return this.path === undefined
+      ? connect(this.port, '127.0.0.1', onConnect)
+      : connect(this.path, onConnect);
+  }
+
   /** Opens a connection that sends `text` and then only reads. */
   raw(text: string): { readonly socket: Socket; seen(): string; readonly closed: Promise<string> } {
     let seen = '';
-    const socket = connect(this.port, '127.0.0.1', () => socket.write(text));
+    const socket = this.#connect(() => socket.write(text));
     sockets.push(socket);
     socket.on('data', (data) => (seen += data.toString('latin1')));
     socket.on('error', () => undefined);
@@ -125,7 +134,11 @@ export class Server {
     headers: Record<string, string> = {},
     protocols: string[] = [],
   ): Promise<WebSocket> {
-    const client = new WebSocket(`ws://127.0.0.1:${this.port}${path}`, protocols, { headers });
+    const url =
+      this.path === undefined
+        ? `ws://127.0.0.1:${this.port}${path}`
+        : `ws+unix://${this.path}:${path}`;
+    const client = new WebSocket(url, protocols, { headers });
     clients.push(client);
     client.on('error', () => undefined);
     await once(client, 'open');
@@ -144,7 +157,7 @@ export class Server {
     };
     const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     return new Promise((resolve, reject) => {
-      const socket = connect(this.port, '127.0.0.1', () =>
+      const socket = this.#connect(() =>
         socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`),
       );
       let seen = '';
@@ -197,8 +210,11 @@ export async function closeCode(client: WebSocket): Promise<number> {
 }
 
 /** Connects a client that is refused by close code: the code. */
-export function refusedByCode(server: Server): Promise<number> {
-  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+export function refusedByCode(
+  server: Server,
+  headers: Record<string, string> = {},
+): Promise<number> {
+  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, { headers });
   clients.push(client);
   client.on('error', () => undefined);
   return closeCode(client);

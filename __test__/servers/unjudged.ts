@@ -5,7 +5,7 @@ import { portcullis as bunGuard } from '../../dist/bun.js';
 import { portcullis as elysiaGuard } from '../../dist/elysia.js';
 import { identifying, kind, options, tally, timers } from './options.mjs';
 
-const given = { ...options, ...identifying((request: Request) => request.headers.get('x-user')) };
+const given = { ...options, ...identifying((request: Request, name) => request.headers.get(name)) };
 let opened = 0;
 /** True once the plugins that come as promises are there. */
 let isLoaded = true;

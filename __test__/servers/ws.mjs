@@ -1,9 +1,9 @@
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { connectionOf, portcullis, signalOf } from '../../dist/ws.js';
-import { answer, identifying, options, shutdown } from './options.mjs';
+import { answer, identifying, listening, options, path, shutdown } from './options.mjs';
 
-const guard = portcullis({ ...options, ...identifying((request) => request.headers['x-user']) });
+const guard = portcullis({ ...options, ...identifying((request, name) => request.headers[name]) });
 const bodyOf = async (request) => {
   let text = '';
   for await (const chunk of request) text += chunk;
@@ -51,6 +51,6 @@ guard.attach(server, webSocketServer);
 process.on('uncaughtException', ({ message }) => {
   if (message !== 'open failed') console.log(`unhandled ${message}`);
 });
-server.listen(0, '127.0.0.1', () =>
-  console.log(`listening on http://127.0.0.1:${server.address().port}`),
-);
+const onListening = () => listening(server.address().port);
+if (path === undefined) server.listen(0, '127.0.0.1', onListening);
+else server.listen(path, onListening);

@@ -22,12 +22,12 @@ pub fn check(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.splitn(2, '\n');
     let (one, other) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-    let proxy = Address::parse("10.0.0.1");
+    let proxy = "10.0.0.1";
     let stranger = Address::parse("198.51.100.9");
     let client = |peer, one: &str, other: &str| PROXIES.client(peer, one, other);
     // Headers of an untrusted peer, or of one without an address, change nothing.
-    for peer in [stranger, Address::UNKNOWN] {
-        assert!(client(peer, one, other) == peer);
+    for peer in ["198.51.100.9", ""] {
+        assert!(client(peer, one, other) == Address::parse(peer));
     }
     // Behind a proxy there is an address: that of a header, or the proxy's own.
     for (one, other) in [(one, other), (one, ""), ("", other)] {

@@ -39,12 +39,12 @@ pub fn check(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (one, other) = (field(&text, "x-forwarded-for"), field(&text, "forwarded"));
     let stranger = Address::parse("198.51.100.9");
-    assert!(PROXIES.client(stranger, &one, &other) == stranger);
-    assert!(PROXIES.client(Address::parse("10.0.0.1"), &one, &other) != Address::UNKNOWN);
+    assert!(PROXIES.client("198.51.100.9", &one, &other) == stranger);
+    assert!(PROXIES.client("10.0.0.1", &one, &other) != Address::UNKNOWN);
     // A proxy that writes a line of its own behind those of the client is believed.
     let appended = format!("{text}\nX-Forwarded-For: 198.51.100.9");
     let joined = field(&appended, "x-forwarded-for");
-    assert!(PROXIES.client(Address::parse("10.0.0.1"), &joined, "") == stranger);
+    assert!(PROXIES.client("10.0.0.1", &joined, "") == stranger);
     // No token passes without a signature, and both ways of judging agree on it.
     for name in ["authorization", "sec-websocket-protocol"] {
         for token in field(&text, name).split([' ', ',']) {

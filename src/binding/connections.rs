@@ -9,8 +9,8 @@ use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{
-    Address, Admitted, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope, SeatIndex,
-    State, Table, open,
+    Address, Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
+    SeatIndex, State, Table, open,
 };
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
@@ -184,7 +184,7 @@ impl Connections {
     /// `nowMs` is missing.
     ///
     /// `ip` is the bits of an IPv4 address, or a text. `user` is the length of the name in shared
-    /// memory, or the name.
+    /// memory, or the name. At the time `Infinity` the client is exempt ([`EXEMPT`]).
     ///
     /// Long, because nothing may be taken before the last argument is checked.
     fn admit(&mut self, args: &Args, state: State) -> std::result::Result<f64, InvalidCall> {
@@ -325,14 +325,15 @@ fn address(args: &Args, at: usize) -> std::result::Result<Address, InvalidCall> 
     }
 }
 
-/// Reads the time for connect rates; `None` if it is needed and missing.
+/// Reads the time for connect rates; `None` if it is needed and missing. `Infinity` is [`EXEMPT`].
 fn rate_time(table: &Table, args: &Args, at: usize) -> Option<f64> {
-    let now = if table.index().has_rates() {
-        args.number(at)
-    } else {
-        0.0
-    };
-    (!now.is_nan()).then_some(now)
+    let has_rates = table.index().has_rates();
+    match args.number(at) {
+        now if now.is_infinite() => Some(EXEMPT),
+        now if has_rates && now.is_nan() => None,
+        now if has_rates => Some(now),
+        _ => Some(0.0),
+    }
 }
 
 /// Returns a name in shared memory.

@@ -1,6 +1,7 @@
 //! Client addresses in canonical form: two notations of one address compare equal.
 //!
-//! Owns parsing and prefixes. Does not own the choice of the address behind proxies (`forwarded`).
+//! Owns parsing, and the network that stands for a client. Does not own the choice of the address
+//! behind proxies (`forwarded`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,6 +12,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(Rust, packed(4))]
 pub struct Address(u128);
+
+/// The first 96 bits of an IPv4-mapped address.
+const MAPPED: u128 = 0xffff;
+/// The first 96 bits of an IPv4 address behind a translator: `64:ff9b::/96`.
+const TRANSLATED: u128 = 0x0064_ff9b << 64;
 
 impl Address {
     /// The address of every client whose address cannot be parsed.
@@ -76,17 +82,34 @@ impl Address {
         (self != Self::UNKNOWN).then(|| Ipv6Addr::from(self.0).to_canonical())
     }
 
-    /// Returns the bits of an IPv4 address.
+    /// Returns the bits of the IPv4 address that counts the client: its own, or the one inside of an
+    /// address of a translator (`64:ff9b::/96`, RFC 6052), behind which all of IPv4 may be.
+    ///
+    /// Such an address stays IPv6 for [`Address::ip`]: trust in an IPv4 network is no trust in a
+    /// translated address, which a neighbour in the same IPv6 network could take.
     #[must_use]
     pub fn v4(self) -> Option<u32> {
-        (self.0 >> 32 == 0xffff).then_some(self.0 as u32)
+        matches!(self.0 >> 32, MAPPED | TRANSLATED).then_some(self.0 as u32)
     }
 
-    /// Returns the first `bits` of an IPv6 address; `None` for IPv4 and for the unknown address.
+    /// Returns the first `bits` of an IPv6 address, since a client of IPv6 has a whole network.
+    ///
+    /// `None` for IPv4, for the unknown address, and for link-local (`fe80::/10`) and unique local
+    /// addresses (`fc00::/7`): all machines of a LAN share their network.
     #[must_use]
     pub fn prefix(self, bits: u8) -> Option<Self> {
-        (self.v4().is_none() && self != Self::UNKNOWN)
+        let is_local = self.0 >> 118 == 0xfe80 >> 6 || self.0 >> 121 == 0xfc00 >> 9;
+        (self.v4().is_none() && !is_local && self != Self::UNKNOWN)
             .then(|| Self(self.0 & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))))
+    }
+
+    /// Returns the network that stands for a client: its prefix, or else its address.
+    #[must_use]
+    pub fn network(self, bits: u8) -> Self {
+        match self.v4() {
+            Some(v4) => Self(MAPPED << 32 | u128::from(v4)),
+            None => self.prefix(bits).unwrap_or(self),
+        }
     }
 }
 
@@ -142,5 +165,56 @@ mod tests {
             Address::parse("2001:db8:0:1::1").prefix(64),
             Address::parse("2001:db8:0:1:ffff::9").prefix(64)
         );
+    }
+
+    #[test]
+    fn a_translated_address_counts_as_the_ipv4_address_in_it() {
+        let inner = Address::parse("192.0.2.1");
+        for text in [
+            "64:ff9b::192.0.2.1",
+            "64:ff9b::c000:201",
+            "[64:FF9B::c000:201]:80",
+        ] {
+            let translated = Address::parse(text);
+            assert_eq!(translated.v4(), inner.v4(), "{text}");
+            assert_eq!(translated.prefix(64), None);
+            assert_eq!(translated.network(64), inner);
+            assert_eq!(translated.ip().unwrap().to_string(), "64:ff9b::c000:201");
+        }
+        for text in [
+            "64:ff9b:1::192.0.2.1",
+            "64:ff9b::1:192.0.2.1",
+            "::192.0.2.1",
+        ] {
+            assert_eq!(Address::parse(text).v4(), None, "{text}");
+            assert!(Address::parse(text).prefix(64).is_some());
+        }
+    }
+
+    #[test]
+    fn a_local_address_has_no_prefix() {
+        for text in [
+            "fe80::1",
+            "febf:ffff::1",
+            "fe80::1%eth0",
+            "fc00::1",
+            "fdff:1:2:3::4",
+        ] {
+            let address = Address::parse(text);
+            assert_eq!(address.prefix(64), None, "{text}");
+            assert_eq!(address.network(64), address);
+        }
+        for text in [
+            "fe7f::1",
+            "fec0::1",
+            "fbff::1",
+            "fe00::1",
+            "2001:db8::1",
+            "::1",
+        ] {
+            assert!(Address::parse(text).prefix(64).is_some(), "{text}");
+        }
+        assert_eq!(Address::UNKNOWN.prefix(64), None);
+        assert_eq!(Address::UNKNOWN.network(64), Address::UNKNOWN);
     }
 }

@@ -31,7 +31,7 @@ pub struct Limits {
     pub unknown: u32,
     /// Length of the IPv6 prefix, bits.
     pub prefix_bits: u8,
-    /// Connect rate per address.
+    /// Connect rate per address, of IPv6 per prefix.
     pub ip_rate: Option<Rate>,
     /// Connect rate per user.
     pub user_rate: Option<Rate>,
@@ -162,7 +162,7 @@ impl LiveLimits {
     }
 }
 
-/// The connect rates, with the arrival times of addresses and users.
+/// The connect rates, with the arrival times of networks and users.
 #[derive(Default)]
 pub(super) struct Rates {
     per_ip: Option<Rate>,
@@ -185,10 +185,10 @@ impl Rates {
         self.per_user = limits.user_rate;
     }
 
-    /// Spends the connect rate of an address.
-    pub(super) fn spend_address(&mut self, address: Address, now: f64) -> Result<(), Refusal> {
+    /// Spends the connect rate of a network.
+    pub(super) fn spend_network(&mut self, network: Address, now: f64) -> Result<(), Refusal> {
         match self.per_ip {
-            Some(rate) => spend(&mut self.ip_cells, address, now, rate, RefusalCode::IpRate),
+            Some(rate) => spend(&mut self.ip_cells, network, now, rate, RefusalCode::IpRate),
             None => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ fn spend<K: Hash + Eq + Copy>(
     rate: Rate,
     code: RefusalCode,
 ) -> Result<(), Refusal> {
-    let arrival = cells.arrival(key, now, rate);
+    let arrival = cells.arrival(key);
     let next = rate.check(arrival, now).map_err(|retry_after_ms| Refusal {
         code,
         retry_after_ms,

@@ -30,6 +30,6 @@ pub use counts::{Local, Shared, Sharing};
 pub use forwarded::TrustedProxies;
 pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
-pub use seats::{Admission, Holder, Replaced, Scope, SeatIndex, Verdict, open};
+pub use seats::{Admission, EXEMPT, Holder, Replaced, Scope, SeatIndex, Verdict, open};
 pub use table::{Admitted, Newcomer, Outcome, State, Table};
 pub use user_key::UserKey;

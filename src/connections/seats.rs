@@ -13,6 +13,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
+/// The time of an admission that no limit of one client's keys refuses. Connect rates are the only
+/// limits with a time, and no client is ever refused for its rate at the end of time.
+pub const EXEMPT: f64 = f64::INFINITY;
+
 #[derive(Default, Clone, Copy, PartialEq)]
 struct Seats {
     all: u32,
@@ -120,6 +124,9 @@ pub trait Admission {
     /// given back. The connect rate of the address is spent even if the user is refused, as it is
     /// after [`Admission::arrive`].
     ///
+    /// At the time [`EXEMPT`] the client is exempt: it is counted as any other, but only the totals
+    /// and the limit of its user can refuse it.
+    ///
     /// # Errors
     /// The limit that refused; no seat is taken then.
     fn reserve(
@@ -163,6 +170,8 @@ pub trait Admission {
 /// Applies limits in their order. Limits that are only observed refuse nothing: the first that
 /// would have refused is noted.
 struct Judge {
+    /// True for a client that the limits of its address and of connect rates do not refuse.
+    is_exempt: bool,
     observes: bool,
     observed: Option<RefusalCode>,
 }
@@ -174,6 +183,20 @@ impl Judge {
         }
         self.observed.get_or_insert(refusal.code);
         Ok(())
+    }
+
+    /// Checks a count of the client's address, as [`Judge::count`] does.
+    fn own_count(
+        &mut self,
+        count: u32,
+        replaced: bool,
+        limit: u32,
+        code: RefusalCode,
+    ) -> Result<(), Refusal> {
+        if self.is_exempt {
+            return Ok(());
+        }
+        self.count(count, replaced, limit, code)
     }
 
     /// Checks a count that `replaced` seats are about to leave.
@@ -216,13 +239,19 @@ impl<R: Sharing> SeatIndex<R> {
         address.prefix(self.declared.prefix_bits)
     }
 
+    /// Returns the network whose connect rate `address` spends.
+    fn network_of(&self, address: Address) -> Address {
+        address.network(self.declared.prefix_bits)
+    }
+
     fn rates(&self) -> MutexGuard<'_, Rates> {
         // No critical section can panic half-way, so a poisoned lock still holds valid state.
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self) -> Judge {
+    fn judge(&self, now: f64) -> Judge {
         Judge {
+            is_exempt: now.is_infinite(),
             observes: self.limits.observes.load(Relaxed),
             observed: None,
         }
@@ -268,9 +297,10 @@ impl<R: Sharing> SeatIndex<R> {
                 } else {
                     (&limits.per_ip, RefusalCode::Ip)
                 };
-                judge.count(seats.all, leaves_address, limit.load(Relaxed), code)?;
+                judge.own_count(seats.all, leaves_address, limit.load(Relaxed), code)?;
                 if self.has_rates()
-                    && let Err(refusal) = self.rates().spend_address(address, now)
+                    && !judge.is_exempt
+                    && let Err(refusal) = self.rates().spend_network(self.network_of(address), now)
                 {
                     judge.refused(refusal)?;
                 }
@@ -281,7 +311,7 @@ impl<R: Sharing> SeatIndex<R> {
             match prefix {
                 // Prefixes are counted even without a limit: one may be set at run time.
                 Some(prefix) => self.prefixes.with(prefix, |count| {
-                    judge.count(
+                    judge.own_count(
                         *count,
                         leaves_prefix,
                         limits.per_prefix.load(Relaxed),
@@ -313,6 +343,7 @@ impl<R: Sharing> SeatIndex<R> {
                 judge.count(*count, is_replaced, limit, RefusalCode::User)?;
             }
             if self.has_rates()
+                && !judge.is_exempt
                 && let Err(refusal) = self.rates().spend_user(user, now)
             {
                 judge.refused(refusal)?;
@@ -365,7 +396,7 @@ impl<R: Sharing> SeatIndex<R> {
         is_replaced: bool,
     ) -> Result<(), Refusal> {
         let limit = self.limits.anonymous_per_ip.load(Relaxed);
-        judge.count(
+        judge.own_count(
             seats.anonymous,
             is_replaced,
             limit,
@@ -386,7 +417,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
     }
 
     fn arrive(&self, address: Address, now: f64) -> Verdict {
-        let mut judge = self.judge();
+        let mut judge = self.judge(now);
         self.at_door(&mut judge, address, now, None, |index, judge, _| {
             index.take_totals(judge, Holder::Pending, 1, None)
         })?;
@@ -394,7 +425,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
     }
 
     fn identify(&self, address: Address, user: Option<UserKey>, now: f64, over: bool) -> Verdict {
-        let mut judge = self.judge();
+        let mut judge = self.judge(now);
         match user {
             Some(user) => self.at_user(&mut judge, user, now, false, over, |_| Ok(()))?,
             None => self.at_address(address, |seats| {
@@ -415,7 +446,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         replaced: Replaced,
         over: bool,
     ) -> Verdict {
-        let mut judge = self.judge();
+        let mut judge = self.judge(now);
         let holder = Holder::from(user);
         self.at_door(
             &mut judge,
@@ -460,7 +491,7 @@ impl<R: Sharing> Admission for SeatIndex<R> {
         if from == Some(to) {
             return Ok(None);
         }
-        let mut judge = self.judge();
+        let mut judge = self.judge(0.0);
         let limit = self.limits.per_user.load(Relaxed);
         self.at_address(address, |seats| {
             self.users.with(to, |count| {

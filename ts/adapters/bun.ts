@@ -11,6 +11,7 @@ import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets, countSends, isTooLarge, type RawSocket } from './bun-sockets.js';
+import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket, OPEN_SOCKET, sizeOf } from './socket.js';
 
@@ -40,12 +41,11 @@ export interface BunGuard {
 }
 
 /** Bun's server, as far as it is used here. */
-interface RawServer {
+interface RawServer extends PeerSource {
   readonly url?: URL;
-  requestIP(request: Request): { readonly address: string } | null;
   upgrade(request: Request, ...rest: unknown[]): boolean;
 }
-type Socket = RawSocket & { readonly remoteAddress: string };
+type Socket = RawSocket & { readonly remoteAddress: string | undefined };
 type FetchHandler = (this: unknown, request: Request, server: RawServer) => unknown;
 
 /** The application's `websocket` handlers, as far as they are wrapped. */
@@ -106,16 +106,16 @@ class BunAdapter {
   }
 
   #clientOf(request: Request, server: RawServer): string {
-    return this.guard.clientOf(server.requestIP(request)?.address ?? '', headerOf(request));
+    return this.guard.clientOf(request, bunPeer(server, request), headerOf(request));
   }
 
   /** A handshake: admitted before the application's handler runs, or refused. */
   upgrade(request: Request, server: RawServer, handle: () => unknown): unknown {
     const { guard } = this;
-    const peer = server.requestIP(request)?.address ?? '';
+    const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
-      return this.#admitted(guard.admit(peer, header, request.url), request, handle);
+      return this.#admitted(guard.admit(peer, header, request.url, request), request, handle);
     return guard
       .identify(request, peer, header, request.url, waitingOn(request))
       .then((pending) => this.#admitted(pending, request, handle));
@@ -162,14 +162,14 @@ class BunAdapter {
   /** Judges a handshake that the application upgrades past its guarded handler. */
   #lateUpgrade(request: Request, server: RawServer): Admission | undefined {
     if (!asksForWebSocket(request)) return undefined;
-    const peer = server.requestIP(request)?.address ?? '';
-    return this.guard.admitLate(peer, headerOf(request), request.url);
+    const peer = bunPeer(server, request);
+    return this.guard.admitLate(peer, headerOf(request), request.url, request);
   }
 
   /** Seats a socket; `false` if it is refused, and then the application never hears of it. */
   open(socket: Socket): boolean {
     // A socket that passed neither `fetch` nor `upgrade` is judged now, and can only be refused by close code.
-    const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress);
+    const pending = this.#upgrading ?? this.guard.admitLate(socket.remoteAddress ?? '');
     this.#upgrading = undefined;
     const connection = pending.open(randomUUID(), socket);
     if (connection === undefined) return false;

@@ -13,6 +13,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
 
@@ -44,9 +45,8 @@ export interface StoppableApp {
 }
 
 /** Bun's server, as far as it is used here. */
-interface RawServer {
+interface RawServer extends PeerSource {
   readonly url?: URL;
-  requestIP(request: Request): { readonly address: string } | null;
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
@@ -157,8 +157,9 @@ class ElysiaAdapter {
   }
 
   #clientOf(request: Request): string {
-    const peer = this.#listening?.requestIP(request)?.address ?? '';
-    return this.#guard.clientOf(peer, headerOf(request));
+    const server = this.#listening;
+    const peer = server === undefined ? '' : bunPeer(server, request);
+    return this.#guard.clientOf(request, peer, headerOf(request));
   }
 
   /**
@@ -197,9 +198,10 @@ class ElysiaAdapter {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
-    const peer = server.requestIP(request)?.address ?? '';
+    const peer = bunPeer(server, request);
     const header = headerOf(request);
-    if (!guard.isAsync) return this.#answer(guard.admit(peer, header, request.url), request);
+    if (!guard.isAsync)
+      return this.#answer(guard.admit(peer, header, request.url, request), request);
     return guard
       .identify(request, peer, header, request.url, waitingOn(request))
       .then((pending) => this.#answer(pending, request));
@@ -229,11 +231,7 @@ class ElysiaAdapter {
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
         this.#pendingOf(request)[this.#key] ??
-        this.#guard.admitLate(
-          server.requestIP(request)?.address ?? '',
-          headerOf(request),
-          request.url,
-        );
+        this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
       const data = given?.data ?? {};
       this.#guardRoute(pending, data);
       let isUpgraded = false;

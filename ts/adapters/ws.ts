@@ -14,6 +14,7 @@ import { guardHandler, httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import { nodePeer } from './peer.js';
 import { CONNECTION, OPEN_SOCKET } from './socket.js';
 import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
 import { type GuardedWs, limitMessages, TrafficCounter, wsSockets } from './ws-sockets.js';
@@ -167,7 +168,7 @@ class WsAdapter {
     const countRequest = this.#countRequest;
     if (requests === undefined && page === undefined && countRequest === undefined) return handler;
     const clientOf = (request: IncomingMessage): string =>
-      guard.clientOf(request.socket.remoteAddress ?? '', headerOf(request));
+      guard.clientOf(request, nodePeer(request), headerOf(request));
     const limited = requests === undefined ? handler : guardHandler(requests, clientOf, handler);
     const guarded = function (
       this: unknown,
@@ -193,12 +194,12 @@ class WsAdapter {
     // An unhandled `error` event, such as a reset before the upgrade, would end the process.
     socket.on('error', () => socket.destroy());
     if (!isHandshake(request.method, request.headers.upgrade)) return refuse(socket, NO_HANDSHAKE);
-    const peer = request.socket.remoteAddress ?? '';
+    const peer = nodePeer(request);
     const header = headerOf(request);
     const url = request.url ?? '';
     const upgrade = (pending: Admission): void =>
       this.#upgrade(pending, webSocketServer, request, socket, head);
-    if (!guard.isAsync) return upgrade(guard.admit(peer, header, url));
+    if (!guard.isAsync) return upgrade(guard.admit(peer, header, url, request));
     // A client that ends its side while it waits has gone; `ws` would notice only later.
     const onEnd = (): void => void socket.destroy();
     socket.once('end', onEnd);

@@ -141,6 +141,14 @@ export class ElysiaServerBuilder<App = BaseApp> {
   trustedProxies(trustedProxies: readonly string[]): this {
     return this.#set({ trustedProxies });
   }
+  /** Sets the source of the client's address. */
+  clientAddress(clientAddress: NonNullable<ServerOptions['clientAddress']>): this {
+    return this.#set({ clientAddress });
+  }
+  /** Sets the pages that may connect. */
+  allowedOrigins(allowedOrigins: NonNullable<ServerOptions['allowedOrigins']>): this {
+    return this.#set({ allowedOrigins });
+  }
   /** Sets the limits of messages as JSON. */
   json(json: JsonLimits): this {
     return this.#set({ json });

@@ -3,7 +3,8 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
-import { trustedProxiesOf } from '../guard/options.js';
+import { ClientAddress } from '../guard/client-address.js';
+import { Origins } from '../guard/origins.js';
 import { type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -70,6 +71,11 @@ export interface ServerOptions {
   readonly metrics?: ProductionMetrics | undefined;
   /** Networks or addresses of your own proxies, as the guard's option. */
   readonly trustedProxies?: readonly string[] | undefined;
+  /** Source of the client's address, as the guard's option. Default: `X-Forwarded-For` and `Forwarded`. */
+  readonly clientAddress?: string | ((request: Request, peer: string) => string) | undefined;
+  /** Pages that may connect, as the guard's option. Default: the page's own host where the handshake carries cookies. */
+  readonly allowedOrigins?:
+    string | readonly string[] | ((origin: string, host: string) => boolean) | undefined;
   /**
    * Limits of messages as JSON, as the guard's option. Default: those of `JsonLimits` with a depth of
    * 32 and without `maxBytes`; text that is no JSON is answered as `websocket.onInvalid` says.
@@ -101,6 +107,8 @@ const OPTIONS = [
   'middlewares',
   'auth',
   'trustedProxies',
+  'clientAddress',
+  'allowedOrigins',
   'json',
   'onInvalidMessage',
   'shutdown',
@@ -165,7 +173,8 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
-  if (options.trustedProxies !== undefined) trustedProxiesOf(options.trustedProxies);
+  const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);
+  void new Origins(options.allowedOrigins, proxies);
   void new JsonMessageFilter(options);
   authOptions(options.auth);
   checkedEndpoints(options.endpoints);

@@ -90,6 +90,8 @@ export class ServerParts {
         ...(options.metrics === undefined ? {} : { metrics: options.metrics }),
         page: options.page === undefined ? undefined : { chain: this.chain, ...options.page },
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
+        clientAddress: options.clientAddress,
+        allowedOrigins: options.allowedOrigins,
         json: options.json ?? LIMITS_ONLY,
         onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),

@@ -24,6 +24,8 @@ export class HeldLease implements Lease {
     readonly handle: number,
     readonly ip: string,
     readonly userId: string | undefined,
+    /** True if the limits of the address do not refuse the client. */
+    readonly isExempt = false,
   ) {
     this.#owner = owner;
   }
@@ -35,7 +37,7 @@ export class HeldLease implements Lease {
 }
 
 /** Returns the lease if `owner` gave it. @throws ERR_INVALID_ARG_TYPE before any seat is touched @internal */
-export function checkedLease(lease: unknown, owner: object): Lease {
+export function checkedLease(lease: unknown, owner: object): HeldLease {
   if (!HeldLease.isOf(lease, owner))
     throw wrongType('lease', lease, 'a lease that this manager gave');
   return lease;

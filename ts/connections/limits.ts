@@ -27,7 +27,11 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerIp?: number | undefined;
   /** Connections per user. */
   readonly maxConnectionsPerUser?: number | undefined;
-  /** Connections per IPv6 prefix of `ipv6PrefixBits`. */
+  /**
+   * Connections per IPv6 prefix of `ipv6PrefixBits`, since a client of IPv6 has a whole network. `Infinity` is
+   * no limit. IPv4, link-local (`fe80::/10`) and unique local addresses (`fc00::/7`) have no prefix. Default:
+   * `maxConnectionsPerIp`.
+   */
   readonly maxConnectionsPerPrefix?: number | undefined;
   /** Connections without a user. */
   readonly maxAnonymousConnections?: number | undefined;
@@ -35,7 +39,10 @@ export interface ConnectionLimits {
   readonly maxAnonymousConnectionsPerIp?: number | undefined;
   /** Connections of all clients without a valid address, together. Default: `maxConnectionsPerIp`. */
   readonly maxUnknownIpConnections?: number | undefined;
-  /** Bits of the IPv6 prefix: 1 to 128; fixed for the life of the index. Default 64. */
+  /**
+   * Bits of the IPv6 prefix by which connections and connects are counted: 1 to 128; fixed for the life of the
+   * index. 128 counts by address. Default 64.
+   */
   readonly ipv6PrefixBits?: number | undefined;
   /**
    * Sockets of an address that are closing and whose peer has not answered. Above it sockets are
@@ -44,7 +51,7 @@ export interface ConnectionLimits {
   readonly maxClosingPerIp?: number | undefined;
   /** The same of all addresses together; 0 terminates every socket. Default: `maxTotalConnections`. */
   readonly maxClosingConnections?: number | undefined;
-  /** Rate of connects per address. */
+  /** Rate of connects per address, of IPv6 per prefix of `ipv6PrefixBits`. */
   readonly connectRatePerIp?: ConnectRate | undefined;
   /** Rate of connects per user. */
   readonly connectRatePerUser?: ConnectRate | undefined;
@@ -133,6 +140,8 @@ export function frozenLimits(limits: ConnectionLimits): Readonly<ConnectionLimit
 export function checkedLimits(limits: ConnectionLimits): number[] {
   const count = (field: keyof ConnectionLimits): number =>
     Math.min(wholeNumber(field, limits[field], 0, NEVER - 1, Infinity), NEVER);
+  const perIpUnless = (field: keyof ConnectionLimits): number =>
+    count(limits[field] === undefined ? 'maxConnectionsPerIp' : field);
   wholeNumber('connectionTimeoutMs', limits.connectionTimeoutMs, 1, TIME_MAX_MS, Infinity);
   wholeNumber('cleanupIntervalMs', limits.cleanupIntervalMs, 1, TIME_MAX_MS, CLEANUP_INTERVAL_MS);
   checkedMessageRate('messageRate', limits.messageRate);
@@ -146,13 +155,11 @@ export function checkedLimits(limits: ConnectionLimits): number[] {
   return [
     count('maxTotalConnections'),
     count('maxConnectionsPerIp'),
-    count('maxConnectionsPerPrefix'),
+    perIpUnless('maxConnectionsPerPrefix'),
     count('maxConnectionsPerUser'),
     count('maxAnonymousConnections'),
     count('maxAnonymousConnectionsPerIp'),
-    limits.maxUnknownIpConnections === undefined
-      ? count('maxConnectionsPerIp')
-      : count('maxUnknownIpConnections'),
+    perIpUnless('maxUnknownIpConnections'),
     wholeNumber('ipv6PrefixBits', limits.ipv6PrefixBits, 1, 128, 64),
     ...checkedConnectRate('connectRatePerIp', limits.connectRatePerIp),
     ...checkedConnectRate('connectRatePerUser', limits.connectRatePerUser),

@@ -15,6 +15,7 @@ import type { TimerManager } from '../timers/manager.js';
 import { type AdmissionResult, checkedLease, HeldLease, type Lease } from './lease.js';
 import { checkConnection, checkedOptionalUser } from './arguments.js';
 import { ManagedConnection, type ManagedSocket } from './connection.js';
+import { isExempt } from './exempt-clients.js';
 import { hashOf } from './id-index.js';
 import {
   checkedLimits,
@@ -204,10 +205,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @internal
    */
   arrive(ip: string): Lease | Refusal {
-    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip));
+    const isFree = this.#isExempt(ip);
+    const answer = this.#mayAdmit() ?? this.#seats.arrive(ip, parseIpv4(ip), isFree);
     if (answer < 0) return this.#refuse(answer, ip, undefined);
     if (this.#isObserving) this.#observe(ip, undefined);
-    return new HeldLease(this, answer, ip, undefined);
+    return new HeldLease(this, answer, ip, undefined, isFree);
   }
 
   /**
@@ -219,10 +221,10 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   identify(lease: Lease, userId: string | undefined): Lease | Refusal {
     const user = checkedOptionalUser(userId);
-    const { handle, ip } = checkedLease(lease, this);
+    const { handle, ip, isExempt } = checkedLease(lease, this);
     const answer = this.#isClosed
       ? CLOSED
-      : this.#seats.identify(handle, user, this.#claimable(user));
+      : this.#seats.identify(handle, user, this.#claimable(user), isExempt);
     if (answer === STALE) return this.#told('stale_lease', ip, user);
     if (answer < 0) return this.#refuse(answer, ip, user);
     if (this.#isObserving) this.#observe(ip, user);
@@ -258,10 +260,19 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     user: string | undefined,
     replaces?: ManagedConnection<S>,
   ): number {
+    // First, since the application's function may close this manager.
+    const isFree = this.#isExempt(ip);
     const answer =
-      this.#mayAdmit() ?? this.#seats.take(isLease, ip, v4, user, this.#claimable(user), replaces);
+      this.#mayAdmit() ??
+      this.#seats.take(isLease, ip, v4, user, isFree, this.#claimable(user), replaces);
     if (this.#isObserving && answer >= 0) this.#observe(ip, user);
     return answer;
+  }
+
+  /** True for a client that the limits of its address do not refuse. */
+  #isExempt(ip: string): boolean {
+    const { exempt } = this.#options;
+    return exempt !== undefined && isExempt(exempt, ip, this.#hooks);
   }
 
   /** Returns how many connections of a user newcomers may close. */
@@ -450,7 +461,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     // The seat of the old connection counts as free: a refused newcomer takes nothing over.
     const taken = this.#take(false, ip, v4, user, present);
     if (taken < 0) return this.#refuse(taken, ip, user);
-    if (taken < SLOTS_MAX && present === undefined && closes === this.#closes)
+    // The function `exempt` may have added a connection of this id.
+    const isSimple = closes === this.#closes && this.#options.exempt === undefined;
+    if (taken < SLOTS_MAX && present === undefined && isSimple)
       return this.#open(taken, id, hash, socket, ip, v4, user, metadata);
     const slot = taken % SLOTS_MAX;
     return this.#openOrUndo(slot, taken >= SLOTS_MAX, id, socket, ip, v4, user, metadata);

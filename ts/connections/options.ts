@@ -5,6 +5,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
 import { ID_MAX } from './arguments.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
+import { exemptClients } from './exempt-clients.js';
 import type { RateAction } from './rates.js';
 import type { Refusal } from './refusal.js';
 
@@ -43,6 +44,13 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * which newcomers to refuse when memory is short (`overload`). Default: none.
    */
   readonly monitor?: ResourceMonitor | undefined;
+  /**
+   * Clients that are counted, but never refused by the limits of an address or a prefix, of clients without an
+   * address, and of connect rates, such as monitors and internal services. Draining, short memory, the totals and
+   * the limit of a user hold for them too. Networks (`10.0.0.0/8`) or addresses, at most 1,000, with `unix` for the
+   * peer of a Unix socket; or a function of the client's address: only `true` exempts. Default: none.
+   */
+  readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
   /** Called after an idle connection was closed. */
   readonly onEvict?: ((connection: ManagedConnection<S>) => void) | undefined;
   /** Called for every refusal. */
@@ -72,6 +80,7 @@ export interface CheckedOptions<S extends ManagedSocket> {
   readonly closesOldest: boolean;
   readonly takesOver: boolean;
   readonly monitor: ResourceMonitor | undefined;
+  readonly exempt: ((ip: string) => boolean) | undefined;
   readonly onEvict: ConnectionManagerOptions<S>['onEvict'];
   readonly onRefuse: ConnectionManagerOptions<S>['onRefuse'];
   readonly onObserve: ConnectionManagerOptions<S>['onObserve'];
@@ -87,6 +96,7 @@ const OPTIONS = [
   'onFull',
   'onDuplicateId',
   'monitor',
+  'exempt',
   ...HOOKS,
 ] as const;
 
@@ -136,6 +146,7 @@ function checkedOptions<S extends ManagedSocket>(
   }
   const time = (field: 'leaseTimeoutMs' | 'closeTimeoutMs', fallback: number): number =>
     wholeNumber(field, given[field], 1, TIME_MAX_MS, fallback);
+  const exempt = exemptClients(given.exempt);
   const shared = timers ?? timerManager;
   return {
     name,
@@ -146,6 +157,7 @@ function checkedOptions<S extends ManagedSocket>(
     closesOldest: onFull === 'closeOldest',
     takesOver: onDuplicateId === 'takeover',
     monitor,
+    exempt,
     onEvict: given.onEvict,
     onRefuse: given.onRefuse,
     onObserve: given.onObserve,

@@ -26,6 +26,8 @@ const NEED_TIME = -101;
 export const STALE = -104;
 /** Added to the number of idle slots where more leases may have expired. */
 const MORE = 65_536;
+/** Time of an admission that is exempt. */
+const EXEMPT = Infinity;
 
 /** Returns the code of a negative answer. @internal */
 export function refusalCodeOf(answer: number): RefusalCode {
@@ -93,6 +95,7 @@ export class Seats<C> {
    * Takes a seat, in all counts or in none.
    * @param isLease true to hold the seat as a lease, false to open it at once
    * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @param isExempt true to count it without its own limits: only totals and its user's can refuse
    * @param claimable connections of the user, one of which may be closed for this one
    * @param replaces connection that is closed if this one is admitted: its seat counts as free
    * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`; an open slot
@@ -103,6 +106,7 @@ export class Seats<C> {
     ip: string,
     v4: number,
     user: string | undefined,
+    isExempt: boolean,
     claimable: number,
     replaces: { readonly slot: number } | undefined,
   ): number {
@@ -111,15 +115,16 @@ export class Seats<C> {
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
     const name = user === undefined ? undefined : encodeName(user, text);
-    const isSimple = claimable === 0 && replaces === undefined;
+    const isSimple = claimable === 0 && replaces === undefined && !isExempt;
+    const time = isExempt ? EXEMPT : NaN;
     let answer = isSimple
       ? take(where, name, loopNow)
-      : take(where, name, loopNow, NaN, claimable, replaces?.slot);
+      : take(where, name, loopNow, time, claimable, replaces?.slot);
     if (answer >= 0) return answer;
     if (answer === FULL && this.#grow())
       answer = isSimple
         ? take(where, name, loopNow)
-        : take(where, name, loopNow, NaN, claimable, replaces?.slot);
+        : take(where, name, loopNow, time, claimable, replaces?.slot);
     if (answer !== NEED_TIME) return answer;
     // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
     // into shared memory again: a custom clock may have admitted other connections meanwhile.
@@ -136,28 +141,31 @@ export class Seats<C> {
   /**
    * Takes the seat of an address, for a client that is not identified yet.
    * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @param isExempt as in `take`
    * @returns a lease's handle, or a negative answer for `refusalCodeOf`
    */
-  arrive(ip: string, v4: number): number {
+  arrive(ip: string, v4: number, isExempt: boolean): number {
     const { arrive } = this.#table;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
-    let answer = arrive(where, loopNow);
-    if (answer === FULL && this.#grow()) answer = arrive(where, loopNow);
+    const time = isExempt ? EXEMPT : NaN;
+    let answer = arrive(where, loopNow, time);
+    if (answer === FULL && this.#grow()) answer = arrive(where, loopNow, time);
     return answer === NEED_TIME ? arrive(where, loopNow, this.#now()) : answer;
   }
 
   /**
    * Identifies the client of a lease that `arrive` gave. A refusal gives the seat back.
    * @param claimable as in `take`
+   * @param isExempt as in `take`
    * @returns the handle, `STALE`, or a negative answer for `refusalCodeOf`
    */
-  identify(handle: number, user: string | undefined, claimable: number): number {
+  identify(handle: number, user: string | undefined, claimable: number, isExempt: boolean): number {
     const { identify } = this.#table;
     const text = this.#text;
     const loopNow = this.#loop.ticked;
     const name = user === undefined ? undefined : encodeName(user, text);
-    const answer = identify(handle, name, loopNow, NaN, claimable);
+    const answer = identify(handle, name, loopNow, isExempt ? EXEMPT : NaN, claimable);
     if (answer !== NEED_TIME) return answer;
     const now = this.#now();
     const again = user === undefined ? undefined : encodeName(user, text);

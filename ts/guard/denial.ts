@@ -5,7 +5,8 @@ import type { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 
 /** Code of a denial by authentication. */
-export type AuthDenialCode = 'identify_failed' | 'unauthorized' | 'not_judged' | FailureCode;
+export type AuthDenialCode =
+  'identify_failed' | 'unauthorized' | 'not_judged' | 'origin_not_allowed' | FailureCode;
 
 /** Reason for refusing a handshake. @internal */
 export interface Denial {
@@ -50,6 +51,7 @@ export function codesOf({ code, failure }: Denial): readonly [status: number, cl
     case 'unauthorized':
       return [401, 1008];
     case 'not_judged':
+    case 'origin_not_allowed':
       return [403, 1008];
     case 'ip_rate':
     case 'user_rate':

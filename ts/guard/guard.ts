@@ -13,7 +13,6 @@ import { targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
-import type { TrustedProxies } from '../native/addon.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
@@ -23,6 +22,7 @@ import type { FailureCode } from '../validators/failures.js';
 import { Admission } from './admission.js';
 import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
 import { type AuthDenial, type AuthDenialCode, IDENTIFY_FAILED, NOT_JUDGED } from './denial.js';
+import { ClientAddress } from './client-address.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
 import { NOT_WAITING, PendingHandshakes, pendingLimitsOf } from './pending-handshakes.js';
 import {
@@ -32,8 +32,8 @@ import {
   managerOf,
   MANAGER_OPTIONS,
   GUARD_OPTIONS,
-  trustedProxiesOf,
 } from './options.js';
+import { Origins } from './origins.js';
 
 /** Counts of a guard, besides the admissions that `manager.snapshot()` counts. */
 export interface GuardStats {
@@ -70,7 +70,8 @@ export class Guard<R> {
   readonly #exempt: ReadonlySet<string>;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
-  readonly #trustedProxies: TrustedProxies | undefined;
+  readonly #clientAddress: ClientAddress<R>;
+  readonly #origins: Origins;
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
@@ -107,7 +108,8 @@ export class Guard<R> {
     );
     const maxPending = pendingLimitsOf(options);
     this.#exempt = exemptPathsOf(options.exemptPaths);
-    this.#trustedProxies = trustedProxiesOf(options.trustedProxies);
+    this.#clientAddress = new ClientAddress(options.clientAddress, options.trustedProxies);
+    this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
     const requests =
@@ -146,9 +148,9 @@ export class Guard<R> {
           );
   }
 
-  /** Returns the address of a request's client, as admissions judge it. */
-  clientOf(peer: string, header: (name: string) => string): string {
-    return this.#clientOf(peer, header);
+  /** Returns the address of a request's client, as admissions judge it; the peer if `clientAddress` fails. */
+  clientOf(request: R, peer: string, header: (name: string) => string): string {
+    return this.#clientOf(request, peer, header) ?? peer;
   }
 
   /** Counts at this moment. */
@@ -191,9 +193,10 @@ export class Guard<R> {
    * @param peer address of the socket's peer
    * @param header returns a header by its name in lower case, `''` if it is absent
    * @param url URL or target of the request, with its query
+   * @param request where the host still has it
    */
-  admit(peer: string, header: (name: string) => string, url: string): Admission {
-    const admission = this.#admission(peer, header);
+  admit(peer: string, header: (name: string) => string, url: string, request?: R): Admission {
+    const admission = this.#arrival(request, peer, header);
     return this.#contained(admission, () => {
       const auth = this.#auth;
       if (auth === undefined) return admission.seatAnonymous();
@@ -204,18 +207,21 @@ export class Guard<R> {
   }
 
   /**
-   * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth` or
-   * `trustedProxies` need more than is known of it now: nothing that was not judged gets in.
+   * Judges a socket that no adapter saw at its handshake. It is denied if `identify`, `auth`,
+   * `trustedProxies`, `clientAddress` or `allowedOrigins` need more than is known of it now: nothing that was not judged
+   * gets in.
    * @param peer address of the socket's peer
    * @param header returns a header of its request, where the host still has it
    * @param url URL of its request
+   * @param request its request
    */
-  admitLate(peer: string, header?: (name: string) => string, url = ''): Admission {
+  admitLate(peer: string, header?: (name: string) => string, url = '', request?: R): Admission {
     const isBlind =
-      header === undefined && (this.#auth !== undefined || this.#trustedProxies !== undefined);
+      header === undefined &&
+      (this.#auth !== undefined || this.#clientAddress.readsRequest || this.#origins.isStrict);
     const read = header ?? (() => '');
-    if (!this.isAsync && !isBlind) return this.admit(peer, read, url);
-    const admission = this.#admission(peer, read);
+    if (!this.isAsync && !isBlind) return this.admit(peer, read, url, request);
+    const admission = new Admission(this.manager, this.#refuseWith, peer, read('user-agent'));
     this.#deny(admission, NOT_JUDGED);
     return admission;
   }
@@ -233,7 +239,7 @@ export class Guard<R> {
     url: string,
     client?: WaitingClient,
   ): Promise<Admission> {
-    const admission = this.#admission(peer, header);
+    const admission = this.#arrival(request, peer, header);
     this.#contained(admission, () => admission.seat());
     if (admission.state !== 'seated' || !this.#pending.admits(admission)) return admission;
     try {
@@ -252,13 +258,19 @@ export class Guard<R> {
     return admission;
   }
 
-  #admission(peer: string, header: (name: string) => string): Admission {
-    return new Admission(
+  /** Returns the admission of a handshake that arrives: denied if its page or its address is not allowed. */
+  #arrival(request: R | undefined, peer: string, header: (name: string) => string): Admission {
+    const denial = this.#origins.judge(peer, header);
+    const ip = denial === undefined ? this.#clientOf(request, peer, header) : peer;
+    const admission = new Admission(
       this.manager,
       this.#refuseWith,
-      this.#clientOf(peer, header),
+      ip ?? peer,
       header('user-agent'),
     );
+    if (denial !== undefined) this.#deny(admission, denial);
+    else if (ip === undefined) this.#deny(admission, IDENTIFY_FAILED);
+    return admission;
   }
 
   /** Runs a step of an admission. What it throws is ours or a hook's: out of here it would end the process. */
@@ -314,10 +326,18 @@ export class Guard<R> {
     admission.deny(denial);
   }
 
-  #clientOf(peer: string, header: (name: string) => string): string {
-    return this.#trustedProxies === undefined
-      ? peer
-      : this.#trustedProxies.client(peer, header('x-forwarded-for'), header('forwarded'));
+  /** Returns the client's address; `undefined` if the application's `clientAddress` fails. */
+  #clientOf(
+    request: R | undefined,
+    peer: string,
+    header: (name: string) => string,
+  ): string | undefined {
+    try {
+      return this.#clientAddress.of(request, peer, header);
+    } catch (error) {
+      this.#report(error, peer);
+      return undefined;
+    }
   }
 
   #report(error: unknown, ip: string): void {

@@ -4,7 +4,6 @@ import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
-import { TrustedProxies } from '../native/addon.js';
 import type { PageOptions } from '../page/live-page.js';
 import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
@@ -24,11 +23,30 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
   /** Owner of all timers of the guard. Default: a new one. */
   readonly timers?: TimerManager;
   /**
-   * Networks (`10.0.0.0/8`) or addresses of your own proxies. `X-Forwarded-For` and `Forwarded` are
-   * read from these peers only, from the right to the first untrusted address. Default: none, and the
-   * socket's address counts.
+   * Networks (`10.0.0.0/8`) or addresses of your own proxies; `unix` is the peer of a Unix socket.
+   * `X-Forwarded-For` and `Forwarded` are read from these peers only, from the right to the first
+   * untrusted address. Default: none, and the socket's address counts.
    */
   readonly trustedProxies?: readonly string[];
+  /**
+   * Source of the client's address in the place of `X-Forwarded-For` and `Forwarded`. The name of a
+   * header that holds one address, such as `cf-connecting-ip`, `x-real-ip` or `fly-client-ip`: it is
+   * read from `trustedProxies` only, which it needs. Or a function of the request and the peer (`unix`
+   * for a Unix socket, empty if unknown); if it throws or returns anything but a string, the client
+   * gets 500 (close 1011) without details. Default: none.
+   */
+  readonly clientAddress?: string | ((request: R, peer: string) => string) | undefined;
+  /**
+   * Pages that may connect, by the `Origin` that browsers send: origins such as `https://app.example` (in
+   * ASCII, with a port unless it is the default one), all subdomains of a name such as
+   * `https://*.example.com`, and `same-host`, the page's own host; at most 1,000. Or a function of the `Origin`
+   * and of the host that the client asked for; only `true` allows. The host is `X-Forwarded-Host` of
+   * `trustedProxies`, else `Host`. Handshakes without `Origin` come from no browser and pass. Other pages get
+   * 403 (close 1008). Default: `same-host` for handshakes that carry `Cookie` or credentials that browsers
+   * attach by themselves (Basic, Digest, Negotiate, NTLM); all others pass.
+   */
+  readonly allowedOrigins?:
+    string | readonly string[] | ((origin: string, host: string) => boolean) | undefined;
   /**
    * Returns the user of a request; `undefined` or `null` for an anonymous client. If it throws, rejects or
    * exceeds `identifyTimeoutMs`, the client gets 500 (close 1011) without details; if it throws an
@@ -54,7 +72,7 @@ export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOption
    * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
   readonly auth?: TokenVerifier | TokenAuth;
-  /** Called with each error of `identify`, other than `UnauthorizedError`. */
+  /** Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
    * How clients are refused. `http`: by status, before the upgrade. `close`: by close code, right after it,
@@ -83,6 +101,8 @@ export const GUARD_OPTIONS = [
   'manager',
   'timers',
   'trustedProxies',
+  'clientAddress',
+  'allowedOrigins',
   'identify',
   'identifyTimeoutMs',
   'maxPendingHandshakes',
@@ -105,6 +125,7 @@ export const MANAGER_OPTIONS = [
   'onFull',
   'onDuplicateId',
   'monitor',
+  'exempt',
   'onEvict',
   'onRefuse',
   'onObserve',
@@ -163,24 +184,6 @@ export function managerOf<R>(
       throw wrongType(field, options[field], 'absent when a manager is given: it has its own');
   }
   return manager;
-}
-
-/** Parses `trustedProxies`; `undefined` if there are none. @internal */
-export function trustedProxiesOf(
-  networks: readonly string[] | undefined,
-): TrustedProxies | undefined {
-  if (networks === undefined) return undefined;
-  if (!Array.isArray(networks))
-    throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
-  const proxies = new TrustedProxies();
-  for (const [index, network] of networks.entries()) {
-    const field = `trustedProxies[${index}]`;
-    if (typeof network !== 'string')
-      throw wrongType(field, network, 'a network such as "10.0.0.0/8" or an address');
-    if (!proxies.add(network))
-      throw outOfRange(field, network, 'a network such as "10.0.0.0/8" or an address');
-  }
-  return networks.length === 0 ? undefined : proxies;
 }
 
 /** Checks `exemptPaths`. @internal */

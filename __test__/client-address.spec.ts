@@ -1,0 +1,110 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { SERVERS, ask, cleanUp, type Server, start } from './servers/start.js';
+
+// The address that each host counts a client by. `contract.spec.ts` has the forwarded headers.
+const folders: string[] = [];
+afterEach(async () => {
+  await cleanUp();
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+const addressOf = async (server: Server, headers: Record<string, string> = {}): Promise<unknown> =>
+  (JSON.parse(await ask(await server.open('/ws', headers), 'figures')) as unknown[])[3];
+
+describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_name, command) => {
+  it('is in the header that clientAddress names, if a trusted proxy wrote it', async () => {
+    const server = await start(command, {
+      limits: {},
+      trustedProxies: ['127.0.0.1'],
+      clientAddress: 'X-Real-IP',
+    });
+    expect(await addressOf(server, { 'x-real-ip': '192.0.2.9' })).toBe('192.0.2.9');
+    expect(await addressOf(server, { 'X-Real-IP': '[2001:db8::9]:80' })).toBe('2001:db8::9');
+    const others = { 'X-Forwarded-For': '192.0.2.1', Forwarded: 'for=192.0.2.1' };
+    expect(await addressOf(server, others)).toBe('127.0.0.1');
+    expect(await addressOf(server, { ...others, 'X-Real-IP': '192.0.2.9' })).toBe('192.0.2.9');
+    for (const value of ['192.0.2.9, 192.0.2.8', 'unknown', ''])
+      expect(await addressOf(server, { 'X-Real-IP': value })).toBe('127.0.0.1');
+    const careful = await start(command, {
+      limits: {},
+      trustedProxies: ['10.0.0.0/8'],
+      clientAddress: 'x-real-ip',
+    });
+    expect(await addressOf(careful, { 'X-Real-IP': '192.0.2.9' })).toBe('127.0.0.1');
+  });
+
+  it('is walked to in a list that clientAddress names, and in no other', async () => {
+    const server = await start(command, {
+      limits: {},
+      trustedProxies: ['127.0.0.1', '10.0.0.0/8'],
+      clientAddress: 'x-forwarded-for',
+    });
+    const headers = { 'X-Forwarded-For': '6.6.6.6, 192.0.2.1, 10.0.0.1' };
+    expect(await addressOf(server, { ...headers, Forwarded: 'for=6.6.6.6' })).toBe('192.0.2.1');
+  });
+
+  it.each([false, true])(
+    'is found by a function, which cannot end the server (identify: %s)',
+    async (whoAmI) => {
+      const server = await start(command, {
+        limits: {},
+        addressBy: 'x-client',
+        ...(whoAmI ? { whoAmI } : {}),
+      });
+      expect(await addressOf(server, { 'X-Client': '192.0.2.3' })).toBe('192.0.2.3');
+      await server.becomes(1);
+      for (const value of ['throw', 'reject', undefined]) {
+        const answer = await server.handshake(value === undefined ? {} : { 'X-Client': value });
+        expect([answer.status, answer.body.includes('identify_failed')]).toEqual([500, true]);
+        expect(answer.body).not.toContain('secret');
+      }
+      expect((await server.guard()).authDenials).toEqual({ identify_failed: 3 });
+      await server.becomes(1);
+      expect(await server.end()).toMatchObject({ code: 0, unhandled: [] });
+    },
+  );
+
+  it('is behind a Unix socket whose peer is trusted', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'portcullis-'));
+    folders.push(folder);
+    const listen = (name: string, options: object): Promise<Server> =>
+      start(command, { limits: {}, unix: join(folder, name), ...options });
+    const trusting = await listen('a', { trustedProxies: ['unix'] });
+    expect(await addressOf(trusting, { 'X-Forwarded-For': '192.0.2.1' })).toBe('192.0.2.1');
+    expect(await addressOf(trusting)).toBe('unix');
+    const named = await listen('b', { trustedProxies: ['unix'], clientAddress: 'fly-client-ip' });
+    expect(await addressOf(named, { 'Fly-Client-IP': '192.0.2.1' })).toBe('192.0.2.1');
+    // Without that, all of its clients are one, without an address.
+    const careful = await listen('c', {
+      trustedProxies: ['127.0.0.1'],
+      limits: { maxUnknownIpConnections: 1 },
+    });
+    expect(await addressOf(careful, { 'X-Forwarded-For': '192.0.2.1' })).toBe('unix');
+    const refused = await careful.handshake({ 'X-Forwarded-For': '192.0.2.2' });
+    expect([refused.status, refused.body.includes('unknown_ip_limit')]).toEqual([429, true]);
+  });
+
+  it('is exempt by the address that was found, and not from draining', async () => {
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 1, connectRatePerIp: { limit: 1, windowMs: 60_000 } },
+      trustedProxies: ['127.0.0.1'],
+      exempt: ['192.0.2.0/24'],
+    });
+    const statusOf = async (client: string): Promise<number> =>
+      (await server.handshake({ 'X-Forwarded-For': client })).status;
+    for (let i = 0; i < 3; i++) await server.open('/ws', { 'X-Forwarded-For': '192.0.2.1' });
+    await server.open('/ws', { 'X-Forwarded-For': '198.51.100.1' });
+    await server.becomes(4);
+    expect(await statusOf('198.51.100.1')).toBe(429);
+    await server.get('/drain');
+    expect(await statusOf('192.0.2.1')).toBe(503);
+  });
+
+  it('is not at a port of a server that trusts the peers of Unix sockets', async () => {
+    const server = await start(command, { limits: {}, trustedProxies: ['unix'] });
+    expect(await addressOf(server, { 'X-Forwarded-For': '192.0.2.1' })).toBe('127.0.0.1');
+  });
+});

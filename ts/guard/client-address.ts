@@ -1,0 +1,99 @@
+/** The client's address: the socket's peer, or the address that a trusted proxy or the application names. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { isThenable } from '../base/hooks.js';
+import { TrustedProxies } from '../native/addon.js';
+import type { GuardOptions } from './options.js';
+
+/** Peer of a Unix socket, which has no address; the same word trusts it in `trustedProxies`. @internal */
+export const UNIX_PEER = 'unix';
+
+type Headers = (name: string) => string;
+
+/** A token of RFC 9110, section 5.6.2, of a length that no header exceeds. */
+const HEADER_NAME = /^[\w!#$%&'*+.^`|~-]{1,128}$/;
+const LIST = 'x-forwarded-for';
+const ELEMENTS = 'forwarded';
+
+/** Parses `trustedProxies`; `undefined` if there are none. @internal */
+export function trustedProxiesOf(
+  networks: readonly string[] | undefined,
+): TrustedProxies | undefined {
+  if (networks === undefined) return undefined;
+  if (!Array.isArray(networks))
+    throw wrongType('trustedProxies', networks, 'an array of networks such as "10.0.0.0/8"');
+  const proxies = new TrustedProxies();
+  for (const [index, network] of networks.entries()) {
+    const field = `trustedProxies[${index}]`;
+    const allowed = 'a network such as "10.0.0.0/8", an address, or "unix"';
+    if (typeof network !== 'string') throw wrongType(field, network, allowed);
+    if (!proxies.add(network)) throw outOfRange(field, network, allowed);
+  }
+  return networks.length === 0 ? undefined : proxies;
+}
+
+/** Returns the address of each client of one guard. @internal */
+export class ClientAddress<R> {
+  /** The server's own proxies, if there are any. */
+  readonly proxies: TrustedProxies | undefined;
+  /** Name of the header that holds the address, in lower case. */
+  readonly #name: string | undefined;
+  readonly #find: ((request: R, peer: string) => unknown) | undefined;
+
+  /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the options */
+  constructor(
+    option: GuardOptions<R>['clientAddress'],
+    trustedProxies: readonly string[] | undefined,
+  ) {
+    this.proxies = trustedProxiesOf(trustedProxies);
+    if (typeof option === 'function') {
+      this.#find = option;
+      return;
+    }
+    if (option === undefined) return;
+    const allowed = "the name of a header such as 'cf-connecting-ip', or a function";
+    if (typeof option !== 'string') throw wrongType('clientAddress', option, allowed);
+    if (!HEADER_NAME.test(option)) throw outOfRange('clientAddress', option, allowed);
+    if (this.proxies === undefined)
+      throw wrongType(
+        'trustedProxies',
+        trustedProxies,
+        `the networks of the proxies that write ${option}, since clients can write any header`,
+      );
+    this.#name = option.toLowerCase();
+  }
+
+  /** True if the address cannot be found from the peer alone. */
+  get readsRequest(): boolean {
+    return this.proxies !== undefined || this.#find !== undefined;
+  }
+
+  /**
+   * Returns the client's address.
+   * @param request of the adapter; `undefined` where the host has none left
+   * @param peer address of the socket's peer, `'unix'` or `''`
+   * @param header returns a header by its name in lower case, `''` if it is absent
+   * @throws the error of the application's function, and for a result that is no string
+   */
+  of(request: R | undefined, peer: string, header: Headers): string {
+    if (this.#find !== undefined) {
+      const address = request === undefined ? undefined : this.#find(request, peer);
+      if (typeof address === 'string') return address;
+      // Nobody else waits for it: its rejection would end the process.
+      if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
+      throw wrongType('clientAddress', address, 'a function that returns a string');
+    }
+    const { proxies } = this;
+    if (proxies === undefined) return peer;
+    switch (this.#name) {
+      case undefined:
+        return proxies.client(peer, header(LIST), header(ELEMENTS));
+      // Both are lists: the client is the first of them that is not trusted, from the right.
+      case LIST:
+        return proxies.client(peer, header(LIST), '');
+      case ELEMENTS:
+        return proxies.client(peer, '', header(ELEMENTS));
+      default:
+        return proxies.clientOfHeader(peer, header(this.#name));
+    }
+  }
+}
