@@ -28,6 +28,6 @@ export function everything(limits) {
     timers,
     monitor,
     metrics: new ProductionMetrics({ timers, monitor }),
-    page: { path: '/portcullis' },
+    page: { path: '/portcullis', token: 'the-load-test-looks-at-no-page' },
   };
 }
