@@ -10,6 +10,7 @@ const pathOf = (name: string): string => `__test__/${name}.spec.ts`;
  * compilers. The engine that runs the spec changes nothing, so they run once, on Node.
  */
 const ONCE = [
+  'admission-hosts',
   'architecture',
   'builder',
   'client-address',
