@@ -22,7 +22,8 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     const held = [server.get('/held'), server.get('/held')];
     await server.until(({ requests }) => requests?.active === 2);
     const refused = await fetch(`http://127.0.0.1:${server.port}/length`);
-    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
+    expect(refused.status).toBe(503);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
     expect(await refused.json()).toMatchObject({ code: 'too_many_requests_in_flight' });
     await server.get('/release');
     expect(await Promise.all(held)).toEqual(['held', 'held']);
@@ -167,11 +168,12 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
     await server.until(({ requests }) => requests?.active === 4);
     for (const client of ['192.0.2.1', '2001:db8:1:2:3:4:5:6']) {
       const refused = await ask(client, '/length');
-      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1']);
+      expect(refused.status).toBe(429);
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
       expect(await refused.json()).toEqual({
         code: 'too_many_requests_of_ip',
         message: 'Max concurrent requests per IP exceeded',
-        retryAfterMs: 1000,
+        retryAfterMs: expect.any(Number),
       });
     }
     for (const client of ['192.0.2.2', '2001:db8:1:3::1'])

@@ -6,6 +6,7 @@ import { clientKeyOf } from '../base/address.js';
 import { PortcullisError } from '../base/errors.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/limits.js';
+import { RetryEstimate } from '../connections/retry.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -42,7 +43,6 @@ const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, me
   request_timeout: [408, 'Request was not received in time'],
   handler_timeout: [503, 'Request took too long'],
 };
-const RETRY_MS = 1000;
 /** Interval at which a request under way asks its host whether the client is gone. */
 const CLIENT_CHECK_MS = 1000;
 
@@ -185,6 +185,7 @@ export class RequestLimiter {
   readonly #byClient = new Map<string, number>();
   readonly #refused: Partial<Record<RequestRefusalCode, number>> = {};
   readonly #idle: (() => void)[] = [];
+  readonly #retry = new RetryEstimate();
   #served = 0;
   readonly #monitor: ResourceMonitor | undefined;
   readonly #metrics: ProductionMetrics | undefined;
@@ -282,13 +283,32 @@ export class RequestLimiter {
   answer(code: RequestRefusalCode): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 429 || status === 408;
-    const retryAfterMs = code === 'overload' ? this.#shedMs : RETRY_MS;
+    const retryAfterMs = Math.ceil(this.#retryAfterMs(code));
     const headers: Record<string, string> = retry
       ? { 'retry-after': String(Math.ceil(retryAfterMs / 1000)) }
       : {};
     // The rest of the connection may be a body that no handler reads.
     if (!KEEPS_CONNECTION.has(code)) headers['connection'] = 'close';
     return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
+  }
+
+  /** Returns the time until a refused client may be served, ms: an estimate, from the rate of answers. */
+  #retryAfterMs(code: RequestRefusalCode): number {
+    if (code === 'overload') return this.#shedMs;
+    const { maxConcurrent, maxConcurrentPerIp } = this.#limits;
+    const limit =
+      code === 'too_many_requests_in_flight'
+        ? maxConcurrent
+        : code === 'too_many_requests_of_ip'
+          ? maxConcurrentPerIp
+          : undefined;
+    if (limit === undefined) return this.#retry.withoutSeats();
+    const total = this.#inFlight.size;
+    return this.#retry.forSeats(limit, {
+      nowMs: this.#timers.driver.now(),
+      admitted: this.#served + total,
+      total,
+    });
   }
 
   /** Counts a refusal. */
