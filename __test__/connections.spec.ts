@@ -1451,6 +1451,25 @@ describe('a connection that the manager closed', () => {
   });
 });
 
+describe('closing sockets', () => {
+  it('are counted by client, and terminated in the place of a close beyond the limit', () => {
+    using own = new ConnectionManager<FakeSocket>({ maxClosingPerIp: 1 }, timers);
+    const closed = (id: string, ip: string): FakeSocket => {
+      const socket = new FakeSocket();
+      own.addConnection(id, socket, ip).connection?.close(1000);
+      return socket;
+    };
+    expect(closed('a', '2001:db8::1').terminated).toBe(false);
+    // The same client: an IPv6 network.
+    expect(closed('b', '2001:db8::2')).toMatchObject({ terminated: true, closed: [] });
+    expect(closed('c', '2001:db8:0:1::1').terminated).toBe(false);
+    expect(own.snapshot()).toMatchObject({ totalConnections: 0, closing: 2, terminated: 1 });
+    clock.advance(5000);
+    expect(own.snapshot().closing).toBe(0);
+    expect(closed('d', '2001:db8::1').terminated).toBe(false);
+  });
+});
+
 describe('an unused lease', () => {
   it.each([1, 50, 500, 3000, 30_000])(
     'of %d ms holds its seat that long, and gives it back within as long again and a second, however rare the sweeps',

@@ -670,6 +670,9 @@ describe('shedding', () => {
     expect([manager.getStats().totalConnections, manager.getStats().refused.overload]).toEqual([
       0, 1,
     ]);
+    // A draining server says so, whatever its load is.
+    manager.drain();
+    expect(manager.reserve('192.0.2.1')).toMatchObject({ code: 'draining' });
   });
 
   it('answers 503 with Retry-After before the upgrade', async () => {

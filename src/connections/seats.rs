@@ -160,6 +160,9 @@ pub trait Admission {
     /// Starts or stops refusing all new connections.
     fn set_draining(&self, draining: bool);
 
+    /// True while all new connections are refused.
+    fn is_draining(&self) -> bool;
+
     /// Returns the seats taken.
     fn total(&self) -> u32;
 
@@ -529,6 +532,10 @@ impl<R: Sharing> Admission for SeatIndex<R> {
 
     fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     fn total(&self) -> u32 {

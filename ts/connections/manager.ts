@@ -249,7 +249,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   #mayAdmit(): number | undefined {
     if (this.#isClosed) return CLOSED;
     if (this.#monitor === undefined) return undefined;
-    return (this.#shedMs = this.#monitor.shedMs()) > 0 ? OVERLOAD : undefined;
+    this.#shedMs = this.#monitor.shedMs();
+    // A client of a draining server is told to go elsewhere, whatever the load is.
+    return this.#shedMs > 0 ? (this.#seats.draining() ?? OVERLOAD) : undefined;
   }
 
   /** Takes a seat; returns the answer of `Seats.take`, `OVERLOAD` or `CLOSED`. */

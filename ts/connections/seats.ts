@@ -294,6 +294,11 @@ export class Seats<C> {
     this.#table.setLimits();
   }
 
+  /** Answer for every newcomer while the index refuses all, for `refusalCodeOf`; else `undefined`. */
+  draining(): number | undefined {
+    return this.#table.isDraining() === 1 ? -1 - NATIVE_CODES.indexOf('draining') : undefined;
+  }
+
   /** Refuses newcomers of the index, or admits them again. */
   setDraining(isDraining: boolean): void {
     this.#table.setDraining(isDraining ? 1 : 0);

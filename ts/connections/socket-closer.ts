@@ -3,11 +3,12 @@
  * close. A closing socket holds no seat, but a descriptor: the counts bound the descriptors of clients
  * that do not answer.
  */
+import { clientKeyOf } from '../base/address.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ManagedSocket } from './connection.js';
 
-/** A socket to close, with the address that its closing is counted for. @internal */
+/** A socket to close, with the address whose client its closing is counted for. @internal */
 export interface Closable {
   readonly socket: ManagedSocket;
   readonly ip: string;
@@ -23,7 +24,7 @@ const LINGER_MS = 16_500;
 export class SocketCloser {
   readonly #timers: TimerManager;
   readonly #closeTimeoutMs: number;
-  /** Timers of closing sockets, until they fire or are cancelled. */
+  /** Timers of closing sockets, until they fire or are cancelled; numbers by client (an IPv6 network). */
   readonly #closing = new Map<Closable, TimerHandle>();
   readonly #perIp = new Map<string, number>();
   #maxPerIp = Infinity;
@@ -72,7 +73,8 @@ export class SocketCloser {
   close(closable: Closable, code: number, reason: string, isFlood = false): void {
     const { socket } = closable;
     const isFull =
-      this.#closing.size >= this.#maxTotal || (this.#perIp.get(closable.ip) ?? 0) >= this.#maxPerIp;
+      this.#closing.size >= this.#maxTotal ||
+      (this.#perIp.get(clientKeyOf(closable.ip)) ?? 0) >= this.#maxPerIp;
     const isStopped = isFlood && (this.terminatesFloods || !canPause(socket));
     if ((isFull || isStopped) && canTerminate(socket)) {
       if (isFull) this.#terminated++;
@@ -141,7 +143,8 @@ export class SocketCloser {
         closable,
       );
       this.#closing.set(closable, timer);
-      this.#perIp.set(closable.ip, (this.#perIp.get(closable.ip) ?? 0) + 1);
+      const client = clientKeyOf(closable.ip);
+      this.#perIp.set(client, (this.#perIp.get(client) ?? 0) + 1);
       return true;
     } catch {
       // Strict timers that are closed.
@@ -156,9 +159,10 @@ export class SocketCloser {
 
   #settle(closable: Closable): void {
     if (!this.#closing.delete(closable)) return;
-    const left = (this.#perIp.get(closable.ip) ?? 1) - 1;
-    if (left === 0) this.#perIp.delete(closable.ip);
-    else this.#perIp.set(closable.ip, left);
+    const client = clientKeyOf(closable.ip);
+    const left = (this.#perIp.get(client) ?? 1) - 1;
+    if (left === 0) this.#perIp.delete(client);
+    else this.#perIp.set(client, left);
     if (this.#closing.size === 0) this.#onDone?.();
   }
 }

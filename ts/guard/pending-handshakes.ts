@@ -1,5 +1,6 @@
 /** The handshakes of a guard that wait for their identity: how many, and for how long. */
 import { PortcullisError } from '../base/errors.js';
+import { clientKeyOf } from '../base/address.js';
 import { wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { TimerHandle } from '../timers/handle.js';
@@ -66,7 +67,7 @@ export class PendingHandshakes {
     const code =
       this.#count >= this.#limits.total
         ? 'pending_limit'
-        : (this.#perIp.get(ip) ?? 0) >= this.#limits.perIp
+        : (this.#perIp.get(clientKeyOf(ip)) ?? 0) >= this.#limits.perIp
           ? 'pending_ip_limit'
           : undefined;
     if (code !== undefined) admission.deny(this.#manager.refusePending(code, ip));
@@ -88,7 +89,7 @@ export class PendingHandshakes {
       // First: a rejection must be handled whatever happens below.
       const answer = Promise.resolve(identity);
       answer.then(resolve, reject);
-      const { ip } = admission;
+      const key = clientKeyOf(admission.ip);
       // Strict timers that are closed throw here: nothing is counted yet.
       const timer = this.#timers.setTimeout(() => end(this.#timedOut()), {
         delayMs: this.#timeoutMs,
@@ -96,7 +97,7 @@ export class PendingHandshakes {
         name: 'identify',
       });
       this.#count++;
-      this.#perIp.set(ip, (this.#perIp.get(ip) ?? 0) + 1);
+      this.#perIp.set(key, (this.#perIp.get(key) ?? 0) + 1);
       const stopListening = client?.onGone(() => {
         admission.end('reset');
         end(NOT_WAITING);
@@ -105,7 +106,7 @@ export class PendingHandshakes {
       const end = (error?: PortcullisError): void => {
         if (!isWaiting) return;
         isWaiting = false;
-        this.#ended(ip, timer);
+        this.#ended(key, timer);
         stopListening?.();
         if (error !== undefined) reject(error);
       };
@@ -116,12 +117,12 @@ export class PendingHandshakes {
     });
   }
 
-  #ended(ip: string, timer: TimerHandle): void {
+  #ended(key: string, timer: TimerHandle): void {
     timer.close();
     this.#count--;
-    const left = (this.#perIp.get(ip) ?? 1) - 1;
-    if (left === 0) this.#perIp.delete(ip);
-    else this.#perIp.set(ip, left);
+    const left = (this.#perIp.get(key) ?? 1) - 1;
+    if (left === 0) this.#perIp.delete(key);
+    else this.#perIp.set(key, left);
   }
 
   #timedOut(): PortcullisError {
