@@ -33,6 +33,8 @@ const SOURCES = {
   script: [
     'ts',
     'page',
+    'native/load.cjs',
+    'native/load.d.cts',
     'native/loader.d.ts',
     'tsconfig.json',
     'scripts/build.mjs',
