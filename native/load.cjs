@@ -8,10 +8,11 @@ env.NAPI_RS_ENFORCE_VERSION_CHECK = '1';
 try {
   module.exports = { loaded: require('./loader.js') };
 } catch (error) {
-  // A bundler has moved this code if the stack does not name this file, or names it by a scheme.
+  // A bundler has moved this code if no line of the stack is in this file, or has a scheme. (esbuild
+  // names a function after the file, without a line number.)
   const { stack } = new Error('where');
   const isBundled =
-    !/[\\/]native[\\/]load\.cjs/.test(stack) || /(?:webpack|turbopack)[\w-]*:/.test(stack);
+    !/[\\/]native[\\/]load\.cjs:\d/.test(stack) || /(?:webpack|turbopack)[\w-]*:/.test(stack);
   module.exports = { error, isBundled };
 } finally {
   if (before === undefined) delete env.NAPI_RS_ENFORCE_VERSION_CHECK;

@@ -40,7 +40,9 @@ const SOURCES = {
     'scripts/build.mjs',
     'scripts/page.mjs',
     'scripts/types.mjs',
+    'scripts/share.mjs',
     'scripts/commonjs.mjs',
+    'package.json',
     'package-lock.json',
   ],
   docs: [
@@ -93,7 +95,7 @@ function buildScript() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);
   run(tool('tsc'), ['-p', 'page/tsconfig.json']);
-  scripts('page', 'types', 'commonjs');
+  scripts('page', 'types', 'share', 'commonjs');
 }
 
 const args = process.argv.slice(2);

@@ -45,6 +45,9 @@ function messagesOf(error: unknown): string[] {
 
 /** Where each bundler's settings stand. */
 const BUNDLERS = 'See docs/bundlers.md.';
+/** The addon's package or file, with its platform: `linux-x64-gnu`. */
+const ADDON_NAME =
+  /(?:@portcullis\/addon-|portcullis\.)((?:linux|darwin|win32)-(?:x64|arm64)(?:-(?:gnu|musl|msvc))?)/;
 const NO_REQUIRE = /^Dynamic require of |^Could not dynamically require |^require is not defined/;
 
 /** The last of them is the linker's, of a bundle that names the file by a path. */
@@ -152,10 +155,11 @@ class LoadFailure {
   }
 
   #packageIsMissing(): PortcullisError {
-    const wanted =
-      this.#messages
-        .map((message) => /@portcullis\/addon-(?!wasm)[\w-]+/.exec(message)?.[0])
-        .find((name) => name !== undefined) ?? `@portcullis/addon-${this.#platform}`;
+    // A bundle names the file instead of the package.
+    const folder = this.#messages
+      .map((message) => ADDON_NAME.exec(message)?.[1])
+      .find((name) => name !== undefined);
+    const wanted = `@portcullis/addon-${folder ?? this.#platform}`;
     if (this.#isBundled)
       return this.#errorOf(
         'ERR_ADDON_MISSING',
