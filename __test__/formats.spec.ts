@@ -32,6 +32,7 @@ test.each(['import', 'require'])(
 test('modules that a test runner has reset hand the first classes on', async () => {
   vi.resetModules();
   const again = await import('../dist/index.js');
+  expect(again).not.toBe(portcullis);
   expect(again.ConnectionManager).toBe(portcullis.ConnectionManager);
   expect(new again.TimerManager()).toBeInstanceOf(portcullis.TimerManager);
 });

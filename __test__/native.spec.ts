@@ -187,6 +187,14 @@ describe('an addon that cannot be loaded', () => {
       /Dynamic require of "fs" is not supported\): build CommonJS/,
     ],
     [
+      'its executable has no temporary folder',
+      [
+        '/$bunfs/root/portcullis.linux-x64-gnu-3q.node: cannot open shared object file: No such file',
+      ],
+      'ERR_ADDON_UNUSABLE',
+      /temporary folder .*TMPDIR/,
+    ],
+    [
       'the binary is of another version',
       ['Native binding package version mismatch, expected 0.1.0 but got 0.0.9'],
       'ERR_ADDON_UNUSABLE',

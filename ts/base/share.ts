@@ -25,7 +25,8 @@ export function share<T extends object>(key: string, path: string, own: T): T {
   let registry = holder[symbol];
   if (registry === undefined) {
     registry = new Map();
-    Object.defineProperty(globalThis, symbol, { value: registry });
+    // Not `Object.defineProperty`, which throws if `globalThis` is frozen: each copy then stands alone.
+    Reflect.defineProperty(globalThis, symbol, { value: registry });
   }
   const first = registry.get(path);
   if (first !== undefined) return first as T;

@@ -50,6 +50,9 @@ const ADDON_NAME =
   /(?:@portcullis\/addon-|portcullis\.)((?:linux|darwin|win32)-(?:x64|arm64)(?:-(?:gnu|musl|msvc))?)/;
 const NO_REQUIRE = /^Dynamic require of |^Could not dynamically require |^require is not defined/;
 
+/** A file within an executable of Bun, which the linker cannot open. */
+const IN_EXECUTABLE = /^\/\$bunfs\/.*\.node: cannot open shared object file/;
+
 /** The last of them is the linker's, of a bundle that names the file by a path. */
 const isAbsence = (message: string): boolean =>
   /^Cannot (?:find|require) (?:module|package|native binding)/.test(message) ||
@@ -86,6 +89,7 @@ class LoadFailure {
       this.#pathIsWrong() ??
       this.#platformHasNoBinary() ??
       this.#bundleHasNoRequire() ??
+      this.#executableCannotWrite() ??
       this.#binaryDoesNotLoad() ??
       this.#packageIsMissing()
     );
@@ -149,6 +153,18 @@ class LoadFailure {
     return this.#errorOf(
       'ERR_ADDON_UNUSABLE',
       `the bundle cannot load portcullis's addon (${message.split('\n')[0] ?? ''}): build CommonJS, define \`require\` by \`createRequire\` at its head, or keep portcullis external. ${BUNDLERS}`,
+      'platform',
+      this.#platform,
+    );
+  }
+
+  /** An executable of Bun writes the addon to the temporary folder, and loads it from there. */
+  #executableCannotWrite(): PortcullisError | undefined {
+    const message = this.#messages.find((text) => IN_EXECUTABLE.test(text));
+    if (message === undefined) return undefined;
+    return this.#errorOf(
+      'ERR_ADDON_UNUSABLE',
+      `the executable cannot write portcullis's addon to the temporary folder (${message}): mount a writable one, or name it by TMPDIR. ${BUNDLERS}`,
       'platform',
       this.#platform,
     );
