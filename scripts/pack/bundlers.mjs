@@ -104,10 +104,21 @@ class Bundlers {
     this.#runs(built, command, 'server.js');
   }
 
-  esbuild(format, file, ...args) {
+  /** By a script and not by arguments, whose quotes a shell of Windows would change. */
+  esbuild(format, file, banner = '') {
     const built = `out-esbuild-${format}`;
-    const options = ['--bundle', '--platform=node', `--format=${format}`, '--loader:.node=copy'];
-    this.#tool('esbuild', 'server.mjs', ...options, ...args, `--outfile=${built}/${file}`);
+    const options = {
+      entryPoints: ['server.mjs'],
+      bundle: true,
+      platform: 'node',
+      format,
+      loader: { '.node': 'copy' },
+      banner: { js: banner },
+      outfile: `${built}/${file}`,
+    };
+    const code = `import { build } from 'esbuild';\nawait build(${JSON.stringify(options)});\n`;
+    this.#config('esbuild.config.mjs', code);
+    output(node, ['esbuild.config.mjs'], this.#tools, BARE);
     this.#runs(built, node, file);
   }
 
@@ -208,20 +219,22 @@ class Bundlers {
   }
 }
 
+const fileUrl = (path) => `file:${path.replaceAll('\\', '/')}`;
+
 /** Writes a project whose package manager takes both packages from their tarballs. */
 function manifestFor(into, tarballs, addonName, overrides) {
   mkdirSync(into);
   for (const name of ['server.mjs', 'server.cjs', 'client.cjs'])
     cpSync(join(SOURCES, name), join(into, name));
   const { ws } = json(join(SOURCES, 'package.json')).devDependencies;
-  const addon = { [addonName]: `file:${tarballs.addon}` };
+  const addon = { [addonName]: fileUrl(tarballs.addon) };
   writeFileSync(
     join(into, 'package.json'),
     JSON.stringify({
       name: 'managed',
       version: '1.0.0',
       private: true,
-      dependencies: { portcullis: `file:${tarballs.main}`, ws },
+      dependencies: { portcullis: fileUrl(tarballs.main), ws },
       ...overrides(addon),
     }),
   );
@@ -230,7 +243,7 @@ function manifestFor(into, tarballs, addonName, overrides) {
 function checkPnpm(work, tools, tarballs, addonName) {
   const into = join(work, 'pnpm');
   manifestFor(into, tarballs, addonName, (addon) => ({ pnpm: { overrides: addon } }));
-  const file = JSON.stringify(`file:${tarballs.addon}`);
+  const file = JSON.stringify(fileUrl(tarballs.addon));
   writeFileSync(
     join(into, 'pnpm-workspace.yaml'),
     `overrides:\n  ${JSON.stringify(addonName)}: ${file}\n`,
@@ -275,7 +288,7 @@ export function checkBundlers(work, tarballs, addonName) {
   check('bun build --target=bun', () => bundlers.bunBuild('bun', bun));
   check('bun build --target=node', () => bundlers.bunBuild('node', node));
   check('esbuild, CommonJS', () => bundlers.esbuild('cjs', 'server.cjs'));
-  check('esbuild, ESM', () => bundlers.esbuild('esm', 'server.mjs', `--banner:js=${BANNER}`));
+  check('esbuild, ESM', () => bundlers.esbuild('esm', 'server.mjs', BANNER));
   check('esbuild, ESM without require', () => bundlers.esbuildWithoutRequire());
   check('webpack', () => bundlers.webpack());
   check('rollup', () => bundlers.rollup());
