@@ -1,7 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { PortcullisError } from '../dist/index.js';
-import { PLATFORMS, explainLoadFailure, loadNative } from '../dist/native/addon.js';
+import { PLATFORMS, addonOf, explainLoadFailure } from '../dist/native/addon.js';
 import { runtimeProblem } from '../dist/native/runtime.js';
 import manifest from '../package.json' with { type: 'json' };
 
@@ -100,7 +104,7 @@ describe('an addon that cannot be loaded', () => {
   ])(
     'is explained in one sentence and with a code: %s',
     (_, error, host, code, value, sentence) => {
-      const explained = explainLoadFailure(error, host);
+      const explained = explainLoadFailure(error, host, false);
       expect(explained).toBeInstanceOf(PortcullisError);
       expect(explained).toMatchObject({ code, value, cause: error });
       expect(explained.message).toMatch(sentence);
@@ -158,17 +162,59 @@ describe('an addon that cannot be loaded', () => {
     { NAPI_RS_FORCE_WASI: '' },
     { NAPI_RS_WASI_FLAVOR: '' },
   ])('that is missing is not blamed on %j, which leaves the loader its choice', (env) => {
-    expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env })).toMatchObject({
+    expect(explainLoadFailure(failed(...ABSENT), { ...LINUX, env }, false)).toMatchObject({
       code: 'ERR_ADDON_MISSING',
     });
   });
 
+  test.each([
+    [
+      'the addon is not beside it',
+      ["Cannot find module './portcullis.linux-x64-gnu-EIQKETTO.node'", ...ABSENT.slice(2)],
+      'ERR_ADDON_MISSING',
+      /not beside.*@portcullis\/addon-linux-x64-gnu where/,
+    ],
+    [
+      'the addon is neither beside it nor installed',
+      ABSENT,
+      'ERR_ADDON_MISSING',
+      /not beside the bundle: let the bundler copy \.node files/,
+    ],
+    [
+      'it has no require',
+      ['Dynamic require of "fs" is not supported'],
+      'ERR_ADDON_UNUSABLE',
+      /Dynamic require of "fs" is not supported\): build CommonJS/,
+    ],
+    [
+      'its executable has no temporary folder',
+      [
+        '/$bunfs/root/portcullis.linux-x64-gnu-3q.node: cannot open shared object file: No such file',
+      ],
+      'ERR_ADDON_UNUSABLE',
+      /temporary folder .*TMPDIR/,
+    ],
+    [
+      'the binary is of another version',
+      ['Native binding package version mismatch, expected 0.1.0 but got 0.0.9'],
+      'ERR_ADDON_UNUSABLE',
+      /its version is not that of portcullis/,
+    ],
+  ])('is explained by the bundle: %s', (_, messages, code, sentence) => {
+    const explained = explainLoadFailure(failed(...messages), LINUX, true);
+    expect(explained).toMatchObject({ code });
+    expect(explained.message).toMatch(sentence);
+  });
+
+  test('is explained to another realm, whose errors are no instances of Error', () => {
+    const error = runInNewContext("new Error('version `GLIBC_2.38` not found')");
+    expect(explainLoadFailure(error, LINUX, false)).toMatchObject({ code: 'ERR_ADDON_UNUSABLE' });
+  });
+
   test('is refused if it belongs to another package, and the environment is unchanged', () => {
-    const before = { ...process.env };
-    expect(() => loadNative(() => ({ other: 1 }), LINUX)).toThrow(/addon of another package/);
-    expect({ ...process.env }).toEqual(before);
-    // Setting a variable to undefined would give it the text "undefined".
-    expect(process.env['NAPI_RS_ENFORCE_VERSION_CHECK']).not.toBe('undefined');
+    expect(() => addonOf({ loaded: { other: 1 } }, LINUX)).toThrow(/addon of another package/);
+    // The variable is set while the addon loads, which it did at the import above.
+    expect(process.env).not.toHaveProperty('NAPI_RS_ENFORCE_VERSION_CHECK');
   });
 
   test('is built for every platform that the error names', () => {
@@ -180,19 +226,49 @@ describe('an addon that cannot be loaded', () => {
   });
 });
 
+/** Bundles a module that imports portcullis, and returns the folder of the bundle. */
+function bundled(target: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'portcullis-bundle-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const source = `import('${resolve('dist/index.js')}').then(({ isPublicAddress }) => console.log(isPublicAddress('127.0.0.1')), ({ code, message }) => console.log(code, message));`;
+  writeFileSync(join(folder, 'app.mjs'), source);
+  const built = join(folder, 'built');
+  const { status, stderr } = spawnSync(
+    resolve('node_modules/.bin/bun'),
+    ['build', `--target=${target}`, join(folder, 'app.mjs'), '--outdir', built],
+    { encoding: 'utf8' },
+  );
+  expect(status, stderr).toBe(0);
+  return built;
+}
+
+describe('a bundle', () => {
+  test.each([
+    ['node', 'node'],
+    ['bun', resolve('node_modules/.bin/bun')],
+  ])('takes the addon along, and without it names the bundle: %s', (target, command) => {
+    const folder = bundled(target);
+    const run = (): string =>
+      spawnSync(command, [join(folder, 'app.js')], { encoding: 'utf8', cwd: folder }).stdout;
+    expect(run()).toBe('false\n');
+    for (const name of readdirSync(folder).filter((file) => file.endsWith('.node')))
+      rmSync(join(folder, name));
+    expect(run()).toMatch(/^ERR_ADDON_MISSING .*not beside the bundle/);
+  });
+});
+
 describe('a runtime', () => {
   test.each([
-    [{ node: '18.20.0' }, false, /20\.19 or newer and this is 18\.20\.0/],
-    [{ node: '20.18.3' }, false, /20\.19/],
-    [{ node: '20.19.0' }, true, undefined],
-    [{ node: '22.11.0' }, true, /22\.12 or newer .* or use import/],
-    [{ node: '22.11.0' }, false, undefined],
-    [{ node: '26.0.0' }, true, undefined],
-    [{ node: '24.3.0', bun: '1.2.23' }, false, /needs Bun 1\.3 or newer/],
-    [{ node: '24.3.0', bun: '1.3.0' }, true, undefined],
-    [{ node: '24.3.0', bun: '2.0.0' }, true, undefined],
-  ])('%j (require: %s) is checked by its version', (versions, byRequire, sentence) => {
-    const problem = runtimeProblem(versions, byRequire);
+    [{ node: '18.20.0' }, /20\.19 or newer and this is 18\.20\.0/],
+    [{ node: '20.18.3' }, /20\.19/],
+    [{ node: '20.19.0' }, undefined],
+    [{ node: '22.11.0' }, undefined],
+    [{ node: '26.0.0' }, undefined],
+    [{ node: '24.3.0', bun: '1.2.23' }, /needs Bun 1\.3 or newer/],
+    [{ node: '24.3.0', bun: '1.3.0' }, undefined],
+    [{ node: '24.3.0', bun: '2.0.0' }, undefined],
+  ])('%j is checked by its version', (versions, sentence) => {
+    const problem = runtimeProblem(versions);
     if (sentence === undefined) expect(problem).toBeUndefined();
     else expect(problem).toMatch(sentence);
   });

@@ -33,12 +33,16 @@ const SOURCES = {
   script: [
     'ts',
     'page',
+    'native/load.cjs',
+    'native/load.d.cts',
     'native/loader.d.ts',
     'tsconfig.json',
     'scripts/build.mjs',
     'scripts/page.mjs',
     'scripts/types.mjs',
+    'scripts/share.mjs',
     'scripts/commonjs.mjs',
+    'package.json',
     'package-lock.json',
   ],
   docs: [
@@ -91,7 +95,7 @@ function buildScript() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(tool('tsc'), ['-p', 'tsconfig.json']);
   run(tool('tsc'), ['-p', 'page/tsconfig.json']);
-  scripts('page', 'types', 'commonjs');
+  scripts('page', 'types', 'share', 'commonjs');
 }
 
 const args = process.argv.slice(2);

@@ -16,18 +16,20 @@ import { basename, dirname, join } from 'node:path';
 import { readOptions } from '../lib/options.mjs';
 import { build, fail, json, root, tool } from '../lib/project.mjs';
 import { obstacles, unfit } from '../release.mjs';
+import { checkBundlers } from './bundlers.mjs';
 import { check, counts, demand, output, skip } from './checks.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { checkAddon, checkTarball, pack } from './tarballs.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const USAGE = `npm run pack:check -- [options]
-  --only probe        no linters and no types: only that it loads and works on each runtime
+  --only probe        no linters, types and bundlers: only that it loads and works on each runtime
+  --only bundlers     only the bundlers and package managers of docs/bundlers.md
   --addon FILE        an addon from elsewhere, instead of this machine's
   --max-glibc 2.17    fails if the addon needs a newer glibc
   --build             builds the stale parts first; npm run pack:check passes it already`;
 const given = readOptions(USAGE, {
-  only: { type: 'string', of: ['probe'] },
+  only: { type: 'string', of: ['probe', 'bundlers'] },
   addon: { type: 'string' },
   'max-glibc': { type: 'string' },
   build: { type: 'boolean', default: false },
@@ -159,12 +161,12 @@ function demandError(command, into, source, code, pattern) {
 }
 
 function checkOldRuntimes(npm) {
-  for (const { title, command, missing, pattern, byRequire } of oldRuntimes()) {
+  for (const { title, command, missing, pattern } of oldRuntimes()) {
     const named = `${title} is told to update`;
     if (command === undefined) skip(named, missing);
     else
       check(named, () => {
-        for (const source of byRequire === 'only' ? [LOADS.require] : Object.values(LOADS))
+        for (const source of Object.values(LOADS))
           demandError(command, npm, source, 'ERR_RUNTIME_TOO_OLD', pattern);
       });
   }
@@ -225,6 +227,7 @@ function main() {
     );
   checkRelease();
   if (!check('packed as a release packs', () => pack(work, platform))) return undefined;
+  if (given.only === 'bundlers') return checkBundlers(work, tarballs, platform.package);
   checkTarballs();
   const projects = install();
   const npm = projects.get('npm');
@@ -233,7 +236,8 @@ function main() {
   if (given.only === 'probe') return undefined;
   checkOldRuntimes(npm);
   checkMissingAddon();
-  return checkTypes(npm);
+  checkTypes(npm);
+  return checkBundlers(work, tarballs, platform.package);
 }
 
 main();

@@ -84,7 +84,8 @@ function bun(version) {
  */
 export function runtimes() {
   return [
-    ...['20.19.0', '20', '22', '24', '26'].map((version) => ({
+    // Node 22.11 has no require() of ECMAScript modules: there the CommonJS build stands alone.
+    ...['20.19.0', '20', '22.11.0', '22', '24', '26'].map((version) => ({
       title: `Node ${version}`,
       ...node(version),
     })),
@@ -100,12 +101,6 @@ export function oldRuntimes() {
       pattern: /needs Node\.js 20\.19 or newer and this is \d+\.\d+/,
       ...node(version),
     })),
-    {
-      title: 'Node 22.11.0, by require,',
-      byRequire: 'only',
-      pattern: /22\.12 or newer .* or use import/,
-      ...node('22.11.0'),
-    },
     { title: 'Bun 1.2', pattern: /needs Bun 1\.3 or newer/, ...bun('1.2') },
   ];
 }

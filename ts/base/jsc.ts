@@ -1,9 +1,8 @@
 /**
- * `bun:jsc`, the module of JavaScriptCore, Bun's engine. It is loaded by `require`: a static import
- * fails on Node, and a dynamic one needs a top-level `await`, with which a module cannot be loaded
- * by `require` itself.
+ * `bun:jsc`, the module of JavaScriptCore, Bun's engine. `process.getBuiltinModule` returns it: a
+ * static import fails on Node, a dynamic one needs a top-level `await`, with which a module cannot
+ * be loaded by `require`, and webpack refuses to build a `require` of a scheme that it does not know.
  */
-import { createRequire } from 'node:module';
 
 interface Jsc {
   /** Runs pending microtasks. */
@@ -14,4 +13,4 @@ interface Jsc {
 
 /** The module, or `undefined` on other engines. @internal */
 export const jsc: Jsc | undefined =
-  'bun' in process.versions ? (createRequire(import.meta.url)('bun:jsc') as Jsc) : undefined;
+  'bun' in process.versions ? (process.getBuiltinModule('bun:jsc') as Jsc | undefined) : undefined;

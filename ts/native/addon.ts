@@ -3,7 +3,8 @@
  * becomes an error with a code and a sentence that names the remedy.
  */
 import './runtime.js';
-import { createRequire } from 'node:module';
+// Static, so that bundlers see it.
+import native from '../../native/load.cjs';
 import type * as Native from '../../native/loader.js';
 import { PortcullisError } from '../base/errors.js';
 
@@ -33,13 +34,29 @@ export interface Host {
  */
 function messagesOf(error: unknown): string[] {
   const messages: string[] = [];
-  for (let at = error; at instanceof Error && messages.length < 16; at = at.cause)
+  // Not by `instanceof`: in Jest the errors of the loader belong to another realm.
+  for (let at = error as Partial<Error> | null | undefined; messages.length < 16; ) {
+    if (typeof at?.message !== 'string') break;
     messages.push(at.message);
+    at = at.cause as Partial<Error> | null | undefined;
+  }
   return messages;
 }
 
+/** Where each bundler's settings stand. */
+const BUNDLERS = 'See docs/bundlers.md.';
+/** The addon's package or file, with its platform: `linux-x64-gnu`. */
+const ADDON_NAME =
+  /(?:@portcullis\/addon-|portcullis\.)((?:linux|darwin|win32)-(?:x64|arm64)(?:-(?:gnu|musl|msvc))?)/;
+const NO_REQUIRE = /^Dynamic require of |^Could not dynamically require |^require is not defined/;
+
+/** A file within an executable of Bun, which the linker cannot open. */
+const IN_EXECUTABLE = /^\/\$bunfs\/.*\.node: cannot open shared object file/;
+
+/** The last of them is the linker's, of a bundle that names the file by a path. */
 const isAbsence = (message: string): boolean =>
-  /^Cannot find (?:module|package|native binding)/.test(message);
+  /^Cannot (?:find|require) (?:module|package|native binding)/.test(message) ||
+  /\.node: cannot open shared object file: No such file/.test(message);
 
 /** Finds out why the addon did not load. */
 class LoadFailure {
@@ -50,9 +67,11 @@ class LoadFailure {
   /** Messages of attempts that found a binary. */
   readonly #linkerMessages: readonly string[];
   readonly #reason: string;
+  readonly #isBundled: boolean;
 
-  constructor(error: unknown, { platform, arch, env }: Host) {
+  constructor(error: unknown, { platform, arch, env }: Host, isBundled: boolean) {
     this.#error = error;
+    this.#isBundled = isBundled;
     this.#env = env;
     this.#platform = `${platform}-${arch}`;
     this.#messages = messagesOf(error);
@@ -69,6 +88,8 @@ class LoadFailure {
       this.#webAssemblyIsRequested() ??
       this.#pathIsWrong() ??
       this.#platformHasNoBinary() ??
+      this.#bundleHasNoRequire() ??
+      this.#executableCannotWrite() ??
       this.#binaryDoesNotLoad() ??
       this.#packageIsMissing()
     );
@@ -125,11 +146,43 @@ class LoadFailure {
     );
   }
 
+  /** An ECMAScript module has no `require`; esbuild writes a function that throws in its place. */
+  #bundleHasNoRequire(): PortcullisError | undefined {
+    const message = this.#messages.find((text) => NO_REQUIRE.test(text));
+    if (!this.#isBundled || message === undefined) return undefined;
+    return this.#errorOf(
+      'ERR_ADDON_UNUSABLE',
+      `the bundle cannot load portcullis's addon (${message.split('\n')[0] ?? ''}): build CommonJS, define \`require\` by \`createRequire\` at its head, or keep portcullis external. ${BUNDLERS}`,
+      'platform',
+      this.#platform,
+    );
+  }
+
+  /** An executable of Bun writes the addon to the temporary folder, and loads it from there. */
+  #executableCannotWrite(): PortcullisError | undefined {
+    const message = this.#messages.find((text) => IN_EXECUTABLE.test(text));
+    if (message === undefined) return undefined;
+    return this.#errorOf(
+      'ERR_ADDON_UNUSABLE',
+      `the executable cannot write portcullis's addon to the temporary folder (${message}): mount a writable one, or name it by TMPDIR. ${BUNDLERS}`,
+      'platform',
+      this.#platform,
+    );
+  }
+
   #packageIsMissing(): PortcullisError {
-    const wanted =
-      this.#messages
-        .map((message) => /@portcullis\/addon-(?!wasm)[\w-]+/.exec(message)?.[0])
-        .find((name) => name !== undefined) ?? `@portcullis/addon-${this.#platform}`;
+    // A bundle names the file instead of the package.
+    const folder = this.#messages
+      .map((message) => ADDON_NAME.exec(message)?.[1])
+      .find((name) => name !== undefined);
+    const wanted = `@portcullis/addon-${folder ?? this.#platform}`;
+    if (this.#isBundled)
+      return this.#errorOf(
+        'ERR_ADDON_MISSING',
+        `portcullis's addon is not beside the bundle: let the bundler copy .node files, install ${wanted} where the bundle was built and where it runs, or keep portcullis external. ${BUNDLERS}`,
+        'package',
+        wanted,
+      );
     return this.#errorOf(
       'ERR_ADDON_MISSING',
       `portcullis's binary for this machine, the package ${wanted}, is not installed: install again on this machine, with optional dependencies (no --omit=optional) and without a node_modules folder or lock file from another one.`,
@@ -153,10 +206,16 @@ class LoadFailure {
 /**
  * Returns the error that explains why the addon did not load, with the loader's error as its
  * `cause`.
+ *
+ * @param isBundled Whether a bundler has moved this code away from its package.
  * @internal
  */
-export function explainLoadFailure(error: unknown, host: Host): PortcullisError {
-  return new LoadFailure(error, host).explain();
+export function explainLoadFailure(
+  error: unknown,
+  host: Host,
+  isBundled: boolean,
+): PortcullisError {
+  return new LoadFailure(error, host, isBundled).explain();
 }
 
 /** Returns the remedy for a binary that is there and does not load, by the linker's message. */
@@ -172,34 +231,20 @@ function remedyFor(reason: string): string {
 }
 
 /**
- * Loads the addon. Refuses a binary of another version, because JavaScript and Rust share the
- * layout of memory.
+ * Returns the addon that was loaded.
  *
  * @throws ERR_PLATFORM_UNSUPPORTED, ERR_ADDON_MISSING, ERR_ADDON_UNUSABLE
  * @internal
  */
-export function loadNative(load: () => unknown, host: Host): typeof Native {
-  const { env } = process;
-  const before = env['NAPI_RS_ENFORCE_VERSION_CHECK'];
-  env['NAPI_RS_ENFORCE_VERSION_CHECK'] = '1';
-  try {
-    const loaded = load() as Partial<typeof Native>;
-    // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be
-    // another's.
-    if (typeof loaded.createConnections !== 'function')
-      throw new Error('it is the addon of another package');
-    return loaded as typeof Native;
-  } catch (error) {
-    throw explainLoadFailure(error, host);
-  } finally {
-    if (before === undefined) delete env['NAPI_RS_ENFORCE_VERSION_CHECK'];
-    else env['NAPI_RS_ENFORCE_VERSION_CHECK'] = before;
-  }
+export function addonOf(outcome: typeof native, host: Host): typeof Native {
+  if (outcome.error !== undefined)
+    throw explainLoadFailure(outcome.error, host, outcome.isBundled);
+  const loaded = outcome.loaded as Partial<typeof Native>;
+  // Addons of all packages made with napi-rs read NAPI_RS_NATIVE_LIBRARY_PATH: it may be another's.
+  if (typeof loaded.createConnections !== 'function')
+    throw explainLoadFailure(new Error('it is the addon of another package'), host, false);
+  return loaded as typeof Native;
 }
-
-// Not an import: an error of a static import cannot be caught, and a dynamic one needs a top-level
-// `await`, with which the package could not be loaded by `require`.
-const require = createRequire(import.meta.url);
 
 export const {
   RequestLedger,
@@ -213,7 +258,7 @@ export const {
   metricLayout,
   resourceCells,
   tokenAlgorithms,
-} = loadNative(() => require('../../native/loader.js'), process);
+} = addonOf(native, process);
 
 export type RequestLedger = Native.RequestLedger;
 export type ResourceWatch = Native.ResourceWatch;

@@ -19,20 +19,13 @@ function isBefore(version: string, major: number, minor: number): boolean {
  * Returns a sentence that says why a runtime is too old and how to update it, or `undefined`.
  * @internal
  */
-export function runtimeProblem(
-  { node = '0', bun }: Versions,
-  byRequire: boolean,
-): string | undefined {
+export function runtimeProblem({ node = '0', bun }: Versions): string | undefined {
   if (bun !== undefined)
     return isBefore(bun, 1, 3)
       ? `portcullis needs Bun 1.3 or newer and this is ${bun}: update Bun.`
       : undefined;
   if (isBefore(node, 20, 19))
     return `portcullis needs Node.js 20.19 or newer and this is ${node}: update Node.js.`;
-  // Node 21.0 to 22.11 load ECMAScript modules by import, but not by require().
-  if (byRequire && !isBefore(node, 21, 0) && isBefore(node, 22, 12)) {
-    return `require('portcullis') needs Node.js 20.19, 22.12 or newer and this is ${node}: update Node.js, or use import.`;
-  }
   return undefined;
 }
 
@@ -42,8 +35,8 @@ export function runtimeProblem(
  * @throws ERR_RUNTIME_TOO_OLD
  * @internal
  */
-export function checkRuntime(byRequire: boolean): void {
-  const problem = runtimeProblem(process.versions, byRequire);
+export function checkRuntime(): void {
+  const problem = runtimeProblem(process.versions);
   // Not a PortcullisError: this module must not import any other.
   if (problem !== undefined)
     throw Object.assign(new Error(problem), {
@@ -52,4 +45,4 @@ export function checkRuntime(byRequire: boolean): void {
     });
 }
 
-checkRuntime(false);
+checkRuntime();
