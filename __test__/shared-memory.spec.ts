@@ -28,11 +28,7 @@ const KEPT: readonly Kept[] = [
       const [scratch, text, released] = [0, 1, 2].map((place) =>
         place === at ? buffer : shared(1024),
       );
-      table().share(
-        new Float64Array(scratch!),
-        new Uint16Array(text!),
-        new Uint32Array(released!),
-      );
+      table().share(new Float64Array(scratch!), new Uint16Array(text!), new Uint32Array(released!));
     },
   },
   {
@@ -44,7 +40,9 @@ const KEPT: readonly Kept[] = [
     what: 'the scratch, the path and the text of the JSON scanner',
     count: 3,
     share: (buffer, at) => {
-      const [scratch, path, text] = [0, 1, 2].map((place) => (place === at ? buffer : shared(1024)));
+      const [scratch, path, text] = [0, 1, 2].map((place) =>
+        place === at ? buffer : shared(1024),
+      );
       createJsonScanner().share(
         new Float64Array(scratch!),
         new Uint8Array(path!),
