@@ -35,7 +35,8 @@ export async function checkMemory(server, count, tell, task) {
   await server.seats(0);
   const after = await server.memory();
   const mib = (bytes) => (bytes / MIB).toFixed(0);
-  const said = [`resident ${mib(before.rss)} MiB, later ${mib(after.rss)}`];
+  await server.atMostSockets(0);
+  const said = [`resident ${mib(before.rss)} MiB, later ${mib(after.rss)}; no socket left`];
   if (count < LEAST) return said.join();
   const each = (key) => (after[key] - before[key]) / (count - warm);
   if (after.heap !== undefined) said.push(`heap ${each('heap').toFixed(1)} bytes each`);

@@ -1,9 +1,17 @@
 // The trials: their names, their counts, and the hosts that run them.
 import { SeededRandom } from './seeded-random.mjs';
 import { HOSTS, killAll } from './process.mjs';
+import {
+  bursts,
+  joinedHeaders,
+  lateIdentities,
+  pingFloods,
+  silentClosers,
+  slowHandshakes,
+} from './trials/borders.mjs';
 import { halfOpen, killed, slowReaders, stalled } from './trials/clients.mjs';
 import { connects } from './trials/connects.mjs';
-import { exits, model, workers } from './trials/inside.mjs';
+import { exits, leases, model, workers } from './trials/inside.mjs';
 import { garbage, handshakes, tokens } from './trials/junk.mjs';
 
 /**
@@ -27,11 +35,18 @@ export const TRIALS = {
   garbage,
   handshakes,
   tokens,
+  slowHandshakes,
+  silentClosers,
+  pingFloods,
+  joinedHeaders,
+  lateIdentities,
+  bursts,
   workers,
   exits,
   model,
+  leases,
 };
-const INSIDE = ['workers', 'exits', 'model'];
+const INSIDE = ['workers', 'exits', 'model', 'leases'];
 
 export const FULL = {
   cycles: 100_000,
@@ -45,6 +60,16 @@ export const FULL = {
   garbage: 20_000,
   handshakes: 20_000,
   tokens: 20_000,
+  slowHandshakes: 20_000,
+  closingWaves: 20,
+  closingClients: 300,
+  pingFloods: 200,
+  joined: 5000,
+  identities: 20_000,
+  bursts: 20,
+  burstSeats: 200,
+  waitsForClosing: true,
+  leaseSeconds: 120,
   workers: 100,
   exits: 5,
   batch: 1300,
@@ -65,6 +90,16 @@ export const SHORT = {
   garbage: 100,
   handshakes: 100,
   tokens: 0,
+  slowHandshakes: 64,
+  closingWaves: 1,
+  closingClients: 120,
+  pingFloods: 4,
+  joined: 60,
+  identities: 100,
+  bursts: 1,
+  burstSeats: 80,
+  waitsForClosing: false,
+  leaseSeconds: 6,
   workers: 6,
   exits: 1,
   batch: 300,

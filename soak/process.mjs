@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { join } from 'node:path';
 import { root, tool } from '../scripts/lib/project.mjs';
+import { descriptorsOf } from './sockets.mjs';
 
 /**
  * Timeout of a wait. Long, because a busy machine is no failure: it only ends a trial that has
@@ -95,13 +96,37 @@ export async function until(what, ask) {
   throw new Error(`${what}: not within ${PATIENCE_MS / 1000} s; last seen ${JSON.stringify(last)}`);
 }
 
+/** Descriptors other than sockets that a host opens late, for its own event loop. */
+const DESCRIPTORS_SLACK = 8;
+
 /** A server of a host. */
 export class Server extends Process {
   static async start({ command, server }, options) {
     const self = new Server(command, [server], { SOAK_OPTIONS: JSON.stringify(options) });
     self.port = Number((await self.says(/listening on (\d+)/))[1]);
     self.first = await self.figures();
+    // The socket of that question is closed within some turns.
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+    self.atFirst = self.descriptors;
     return self;
+  }
+
+  /** Sockets and other descriptors that the process has open. */
+  get descriptors() {
+    return descriptorsOf(this.child.pid);
+  }
+
+  /** Sockets that the process has open beyond those of its start. */
+  get sockets() {
+    return this.descriptors.sockets - this.atFirst.sockets;
+  }
+
+  /** Waits until the process has at most `count` sockets beyond those of its start. */
+  atMostSockets(count) {
+    return until(`at most ${count} sockets`, () => {
+      const seen = this.sockets;
+      return { isDone: !(seen > count), seen };
+    });
   }
 
   get(path) {
@@ -140,18 +165,28 @@ export class Server extends Process {
   }
 
   /**
-   * Ends the trial: all seats and timers must be free, no error unhandled, and the server still
-   * running.
+   * Ends the trial: all seats, timers, sockets and descriptors must be free, no error unhandled, and
+   * the server still running.
+   * @param waitsForClosing false to leave out the count of closing sockets, which Bun keeps for 16.5 s
+   *   after its sockets are gone
    */
-  async settle() {
+  async settle(waitsForClosing = true) {
     const seen = await until('an empty index, and no timer left', async () => {
       const now = await this.figures();
       const counts = [now.seats, now.ips, now.users, now.anonymous, now.live, now.open];
+      const timers = now.timers - this.first.timers;
       return {
-        isDone: counts.every((count) => count === 0) && now.timers === this.first.timers,
+        isDone:
+          counts.every((count) => count === 0) &&
+          (waitsForClosing ? now.closing === 0 && timers === 0 : timers <= now.closing),
         seen: now,
       };
     });
+    // Bun keeps the descriptor of a closed socket whose client does not answer for 16 s.
+    await this.atMostSockets(0);
+    const { descriptors } = this.descriptors;
+    if (descriptors > this.atFirst.descriptors + DESCRIPTORS_SLACK)
+      throw new Error(`${descriptors} descriptors are open, ${this.atFirst.descriptors} at first`);
     if (this.out.includes('unhandled')) throw new Error(`an unhandled error: ${this.out}`);
     if (!this.isRunning)
       throw new Error(`${this.title} has ended with ${await this.ended}\n${this.err}`);

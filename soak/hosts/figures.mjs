@@ -1,7 +1,7 @@
 // The options of every server of the soak, and the figures that a server reports.
 import { TimerManager, TokenVerifier } from '../../dist/index.js';
 
-const { keys, ...rest } = JSON.parse(process.env.SOAK_OPTIONS ?? '{}');
+const { keys, identifyMs, ...rest } = JSON.parse(process.env.SOAK_OPTIONS ?? '{}');
 const verifier =
   keys === undefined
     ? undefined
@@ -11,6 +11,14 @@ const verifier =
         audience: null,
       });
 
+let identified = 0;
+/** Admits every client without a user, after a random time of at most `identifyMs`. */
+async function identify() {
+  identified++;
+  await new Promise((resolve) => void setTimeout(resolve, Math.random() * identifyMs));
+  return undefined;
+}
+
 export const timers = new TimerManager();
 /** A short `closeTimeoutMs`: a trial waits until silent clients are terminated. */
 export const options = {
@@ -18,6 +26,7 @@ export const options = {
   ...rest,
   timers,
   ...(verifier === undefined ? {} : { auth: verifier }),
+  ...(identifyMs === undefined ? {} : { identify }),
 };
 
 /** Returns the memory figures of the host after a garbage collection. */
@@ -51,6 +60,9 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
+    closing,
+    terminated,
+    messagesOverRate,
   } = guard.manager.snapshot();
   return JSON.stringify({
     seats: totalConnections,
@@ -62,6 +74,10 @@ export async function answer(url, guard) {
     admitted,
     evicted,
     refused,
+    closing,
+    terminated,
+    messagesOverRate,
+    identified,
     authDenials: guard.snapshot().authDenials,
     ...guard.snapshot().websockets,
   });

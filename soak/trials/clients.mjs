@@ -20,7 +20,7 @@ export async function killed({ host, random, counts, tell }) {
     await server.seats(0);
     tell(`${round + 1} of ${counts.poolRounds}`);
   }
-  const { admitted } = await server.settle();
+  const { admitted } = await server.settle(counts.waitsForClosing);
   if (admitted !== 2 * size * counts.poolRounds)
     throw new Error(`${admitted} clients were admitted`);
   return `${2 * counts.poolRounds} processes of ${size} clients killed`;
@@ -46,7 +46,7 @@ export async function halfOpen({ host, counts }) {
   if (living.out.includes('closed'))
     throw new Error(`a client that answers was closed: ${living.out}`);
   await Promise.all([silent.kill(), living.kill()]);
-  await server.settle();
+  await server.settle(counts.waitsForClosing);
   return `${counts.poolClients} clients stopped answering and were closed, ${counts.poolClients} beside them stayed`;
 }
 
@@ -75,7 +75,7 @@ export async function slowReaders({ host, counts }) {
     throw new Error('a client that reads was closed');
   await Promise.all(clients.map((client) => client.reset()));
   await reader.reset();
-  await server.settle();
+  await server.settle(counts.waitsForClosing);
   return `${counts.slowReaders} readers that never read were closed, the one beside them stayed`;
 }
 
@@ -106,6 +106,6 @@ export async function stalled({ host, counts }) {
   });
   await silent.says(new RegExp(`closed with 1001, ${counts.poolClients} by now`));
   await Promise.all([talking.kill(), silent.kill()]);
-  await server.settle();
+  await server.settle(counts.waitsForClosing);
   return `${counts.stalls} stalls of ${counts.stallMs / 1000} s evicted none of ${counts.poolClients} clients; ${evicted} silent ones were evicted`;
 }

@@ -43,6 +43,6 @@ export async function connects({ host, random, counts, tell }) {
     const client = new RawClient(server.port, random.below(200));
     await ways[random.pick(['clean', 'clean', 'fin', 'reset', 'early', 'half'])](client, random);
   });
-  const { admitted } = await server.settle();
+  const { admitted } = await server.settle(counts.waitsForClosing);
   return `${counts.cycles} cycles, ${admitted} admitted; ${memory}`;
 }

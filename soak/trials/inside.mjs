@@ -42,6 +42,18 @@ export async function model({ host, seed, counts, tell }) {
   return `${counts.operations} operations of 8 managers in 4 workers equal the model's, ${refusals} refusals by limits; ${counts.rushes} rushes of all workers`;
 }
 
+/** @param {import('../plan.mjs').Context} context */
+export async function leases({ host, seed, counts, tell }) {
+  const { most, bound, left, reserved } = await run(
+    host,
+    ['soak/inside/leases.mjs', seed, String(counts.leaseSeconds)],
+    tell,
+  );
+  if (most > bound) throw new Error(`${most} seats were taken, at most ${bound} leases lived`);
+  if (left !== 0) throw new Error(`${left} seats are left`);
+  return `${reserved} leases in ${counts.leaseSeconds} s of a clock of its own, half of them never used: ${most} seats at most`;
+}
+
 /** The ways to end a process, with the expected exit code or signal. */
 const WAYS = {
   exit: 7,

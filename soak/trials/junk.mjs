@@ -53,7 +53,7 @@ export async function garbage({ host, random, counts, tell }) {
     if (!isForbidden) client.socket.end();
     await client.closed;
   });
-  const { admitted } = await server.settle();
+  const { admitted } = await server.settle(counts.waitsForClosing);
   return `${admitted} clients sent garbage, ${FORBIDDEN.length} kinds of it forbidden; ${memory}`;
 }
 
@@ -115,7 +115,7 @@ export async function handshakes({ host, random, counts, tell }) {
   if (!(await client.opens()))
     throw new Error(`a good client is no longer admitted: ${client.seen}`);
   await client.reset();
-  await server.settle();
+  await server.settle(counts.waitsForClosing);
   return `${counts.handshakes} malformed handshakes of ${WRONG.length} kinds; ${memory}`;
 }
 
@@ -263,7 +263,7 @@ export async function tokens({ host, random, counts, tell }) {
     refused(server, at, bad[at] ?? random.pick(bad)),
   );
   for (const make of makers) await admittedTwice(server, make);
-  const { admitted, authDenials } = await server.settle();
+  const { admitted, authDenials } = await server.settle(counts.waitsForClosing);
   if (admitted !== 4)
     throw new Error(`${admitted} clients were admitted instead of the 4 with a good token`);
   const whence =

@@ -2,7 +2,7 @@
 //!
 //! A call costs a tenth of a call to a class method. Owns the binding, the trampoline and the
 //! conversion of errors and panics. Invariant: a bound function calls no JavaScript, so the core
-//! and the borrowed memory have one user at a time.
+//! has one user at a time.
 
 use super::args::Args;
 use super::memory::InvalidCall;

@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
 use super::environment::{EndsWithEnvironment, end_with};
-use super::memory::{InvalidCall, Memory};
+use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
 use crate::connections::{
     Address, Admitted, EXEMPT, Limits, Newcomer, Outcome, Rate, Refusal, RefusalCode, Scope,
@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 
 const SLOT_BITS: u32 = 22;
 const FULL: f64 = -100.0;
@@ -37,6 +38,8 @@ struct Connections {
     scratch: Option<Memory<f64>>,
     /// Shared memory for short names.
     text: Option<Memory<u16>>,
+    /// Copy of the latest short name: another thread could change it during a call.
+    name: Vec<u64>,
     /// Slots released since the last call, and their number in the first cell: giving back a seat
     /// needs no call of its own.
     left: Option<Memory<u32>>,
@@ -100,6 +103,7 @@ pub fn create_connections<'env>(
         stamps: Vec::new(),
         scratch: None,
         text: None,
+        name: Vec::new(),
         left: None,
         retry_after_ms: 0.0,
         observed: None,
@@ -154,14 +158,15 @@ impl Connections {
             left: Some(left),
             ..
         } = self
-            && let Some((count, slots)) = left.slice().split_first_mut()
+            && let Some((count, slots)) = left.cells().split_first()
         {
-            for &slot in slots.iter().take(*count as usize) {
+            for slot in slots.iter().take(u32::load(count) as usize) {
+                let slot = u32::load(slot);
                 if let Some(generation) = table.live(slot) {
                     table.release(slot, generation);
                 }
             }
-            *count = 0;
+            u32::store(count, 0);
         }
     }
 
@@ -172,9 +177,9 @@ impl Connections {
     }
 
     /// Returns the table, and the array for arguments and results of more than one number.
-    fn shared(&mut self) -> std::result::Result<(&mut Table, &mut [f64]), InvalidCall> {
-        match (&mut self.table, &mut self.scratch) {
-            (Some(table), Some(scratch)) => Ok((table, scratch.slice())),
+    fn shared(&mut self) -> std::result::Result<(&mut Table, &[AtomicU64]), InvalidCall> {
+        match (&mut self.table, &self.scratch) {
+            (Some(table), Some(scratch)) => Ok((table, scratch.cells())),
             _ => Err(InvalidCall(c"call share() first")),
         }
     }
@@ -192,6 +197,7 @@ impl Connections {
         let Self {
             table: Some(table),
             text: Some(text),
+            name,
             ..
         } = self
         else {
@@ -218,7 +224,7 @@ impl Connections {
         };
         let outcome = match args.uint32(1) {
             Ok(length) => {
-                let name = shared_name(text, length)?;
+                let name = shared_name(text, length, name)?;
                 newcomer.user = Some(name);
                 table.reserve(&newcomer, state)
             }
@@ -266,6 +272,7 @@ impl Connections {
         let Self {
             table: Some(table),
             text: Some(text),
+            name,
             ..
         } = self
         else {
@@ -282,7 +289,7 @@ impl Connections {
         let claimable = args.uint32(4).unwrap_or(0);
         let outcome = match args.uint32(1) {
             Ok(length) => {
-                let name = shared_name(text, length)?;
+                let name = shared_name(text, length, name)?;
                 table.identify(slot, generation, Some(name), now, claimable)
             }
             Err(_) => args.with_utf16(1, |user| {
@@ -337,10 +344,13 @@ fn rate_time(table: &Table, args: &Args, at: usize) -> Option<f64> {
     }
 }
 
-/// Returns a name in shared memory.
-fn shared_name(text: &mut Memory<u16>, length: u32) -> std::result::Result<&[u16], InvalidCall> {
-    text.slice()
-        .get(..length as usize)
+/// Returns a copy of the name in shared memory.
+fn shared_name<'name>(
+    text: &Memory<u16>,
+    length: u32,
+    name: &'name mut Vec<u64>,
+) -> std::result::Result<&'name [u16], InvalidCall> {
+    text.copy(length as usize, name)
         .ok_or(InvalidCall(c"user is longer than the shared text"))
 }
 
@@ -362,8 +372,8 @@ settled!(Share, c"share", |core, args| {
 });
 
 settled!(Grow, c"grow", |core, args| {
-    let mut memory = args.memory::<u32>(0)?;
-    let by = memory.slice().len() as u32;
+    let memory = args.memory::<u32>(0)?;
+    let by = memory.cells().len() as u32;
     core.table()?.grow(by);
     core.stamps.push(memory);
     Ok(0.0)
@@ -470,13 +480,13 @@ settled!(Sweep, c"sweep", |core, args| {
         return Err(InvalidCall(c"call share() first"));
     };
     let has_more = table.expire(now, lease, pending);
-    let out = scratch.slice();
+    let out = scratch.cells();
     let mut slots = [0u32; 256];
     let room = out.len().min(slots.len());
     let mut count = 0;
     let mut base = 0;
-    for segment in stamps.iter_mut() {
-        let segment = segment.slice();
+    for segment in stamps.iter() {
+        let segment = segment.cells();
         let end = base + segment.len() as u32;
         if *cursor < end && count < room {
             let from = (*cursor).max(base);
@@ -484,7 +494,7 @@ settled!(Sweep, c"sweep", |core, args| {
                 now,
                 idle,
                 from,
-                &mut segment[(from - base) as usize..],
+                &segment[(from - base) as usize..],
                 &mut slots[count..room],
             );
             count += found;
@@ -495,8 +505,8 @@ settled!(Sweep, c"sweep", |core, args| {
     if *cursor >= base {
         *cursor = 0;
     }
-    for (out, slot) in out.iter_mut().zip(&slots[..count]) {
-        *out = f64::from(*slot);
+    for (out, slot) in out.iter().zip(&slots[..count]) {
+        f64::store(out, f64::from(*slot));
     }
     Ok(count as f64 + if has_more { MORE } else { 0.0 })
 });
@@ -507,15 +517,16 @@ settled!(Total, c"total", |core, _args| Ok(f64::from(
 
 settled!(Counts, c"counts", |core, _args| {
     let (table, scratch) = core.shared()?;
-    for (out, count) in scratch.iter_mut().zip(table.index().counts()) {
-        *out = f64::from(count);
+    for (out, count) in scratch.iter().zip(table.index().counts()) {
+        f64::store(out, f64::from(count));
     }
     Ok(f64::from(table.taken()))
 });
 
 settled!(SetLimits, c"setLimits", |core, _args| {
     let (table, scratch) = core.shared()?;
-    table.index().set_limits(limits(scratch));
+    let numbers: Vec<f64> = scratch.iter().map(f64::load).collect();
+    table.index().set_limits(limits(&numbers));
     Ok(0.0)
 });
 

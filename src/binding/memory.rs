@@ -1,10 +1,14 @@
 //! Typed arrays that JavaScript allocated and Rust borrows.
 //!
-//! Invariant: JavaScript owns the memory; a strong reference keeps it alive for as long as Rust
-//! borrows it, and Rust never frees it.
+//! Invariants: JavaScript owns the memory; a strong reference keeps it alive for as long as Rust
+//! borrows it, and Rust never frees it. Borrowed memory belongs to a `SharedArrayBuffer`, which can
+//! neither be detached nor shrink, so the address and the length stay valid whatever JavaScript
+//! does. Another thread of JavaScript may write to it at any time, so Rust accesses it with relaxed
+//! atomics only and keeps no reference to a plain element.
 
 use napi::sys;
 use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// A wrong call from JavaScript; thrown with the code `ERR_INVALID_ARG_TYPE`.
 pub(super) struct InvalidCall(pub(super) &'static CStr);
@@ -13,6 +17,20 @@ pub(super) struct InvalidCall(pub(super) &'static CStr);
 pub(super) fn typed_array<T: Element>(
     env: sys::napi_env,
     value: sys::napi_value,
+) -> std::result::Result<(*mut T, usize), InvalidCall> {
+    // SAFETY: null asks for no buffer.
+    unsafe { array_and_buffer(env, value, std::ptr::null_mut()) }
+}
+
+/// Returns the address and the number of elements of a typed array, and writes its buffer to
+/// `buffer`.
+///
+/// # Safety
+/// `buffer` is null or valid for a write.
+unsafe fn array_and_buffer<T: Element>(
+    env: sys::napi_env,
+    value: sys::napi_value,
+    buffer: *mut sys::napi_value,
 ) -> std::result::Result<(*mut T, usize), InvalidCall> {
     let (mut kind, mut length, mut data) = (0, 0, std::ptr::null_mut::<c_void>());
     // SAFETY: the out-pointers are valid; a null or wrong value yields an error status.
@@ -23,7 +41,7 @@ pub(super) fn typed_array<T: Element>(
             &raw mut kind,
             &raw mut length,
             &raw mut data,
-            std::ptr::null_mut(),
+            buffer,
             std::ptr::null_mut(),
         )
     };
@@ -34,27 +52,54 @@ pub(super) fn typed_array<T: Element>(
 }
 
 /// An element type of a typed array.
-pub(super) trait Element {
+pub(super) trait Element: Copy + 'static {
+    /// The atomic type of the same size and alignment.
+    type Atomic: 'static;
     const KIND: sys::napi_typedarray_type;
     const EXPECTED: &'static CStr;
+    fn load(cell: &Self::Atomic) -> Self;
+    fn store(cell: &Self::Atomic, value: Self);
 }
 
 macro_rules! element {
-    ($type:ty, $kind:ident, $expected:literal) => {
+    ($type:ty, $atomic:ty, $kind:ident, $expected:literal, $from:expr, $to:expr) => {
         impl Element for $type {
+            type Atomic = $atomic;
             const KIND: sys::napi_typedarray_type = sys::TypedarrayType::$kind;
             const EXPECTED: &'static CStr = $expected;
+            fn load(cell: &Self::Atomic) -> Self {
+                $from(cell.load(Ordering::Relaxed))
+            }
+            fn store(cell: &Self::Atomic, value: Self) {
+                cell.store($to(value), Ordering::Relaxed);
+            }
         }
+    };
+    ($type:ty, $atomic:ty, $kind:ident, $expected:literal) => {
+        element!(
+            $type,
+            $atomic,
+            $kind,
+            $expected,
+            std::convert::identity,
+            std::convert::identity
+        );
     };
 }
 
-element!(u8, uint8_array, c"expected a Uint8Array");
-element!(u16, uint16_array, c"expected a Uint16Array");
-element!(u32, uint32_array, c"expected a Uint32Array");
-element!(f64, float64_array, c"expected a Float64Array");
+element!(u8, AtomicU8, uint8_array, c"expected a Uint8Array");
+element!(u16, AtomicU16, uint16_array, c"expected a Uint16Array");
+element!(u32, AtomicU32, uint32_array, c"expected a Uint32Array");
+element!(
+    f64,
+    AtomicU64,
+    float64_array,
+    c"expected a Float64Array",
+    f64::from_bits,
+    f64::to_bits
+);
 
-/// Memory that JavaScript allocated and keeps in a private field, so that no other code can detach
-/// it. It is accessed on its own JavaScript thread only, and never while JavaScript runs.
+/// Shared memory that JavaScript allocated.
 pub(super) struct Memory<T> {
     env: sys::napi_env,
     reference: sys::napi_ref,
@@ -63,12 +108,23 @@ pub(super) struct Memory<T> {
 }
 
 impl<T: Element> Memory<T> {
-    /// Borrows the memory of a typed array until the result is dropped.
+    /// Borrows the memory of a typed array until the result is dropped. Refuses an array whose
+    /// buffer is not a `SharedArrayBuffer`.
     pub(super) fn borrow(
         env: sys::napi_env,
         value: sys::napi_value,
     ) -> std::result::Result<Self, InvalidCall> {
-        let (data, length) = typed_array::<T>(env, value)?;
+        let mut buffer = std::ptr::null_mut();
+        // SAFETY: the out-pointer is valid.
+        let (data, length) = unsafe { array_and_buffer::<T>(env, value, &raw mut buffer)? };
+        if !is_shared(env, buffer) {
+            return Err(InvalidCall(c"expected an array of a SharedArrayBuffer"));
+        }
+        if length == 0 || !data.cast::<AtomicU64>().is_aligned() {
+            return Err(InvalidCall(
+                c"expected an array that begins at a multiple of 8",
+            ));
+        }
         let mut reference = std::ptr::null_mut();
         // SAFETY: `value` is a live typed array of this call; the strong reference keeps it alive.
         let status = unsafe { sys::napi_create_reference(env, value, 1, &raw mut reference) };
@@ -83,6 +139,33 @@ impl<T: Element> Memory<T> {
             length,
         })
     }
+
+    /// Returns the elements.
+    pub(super) fn cells(&self) -> &[T::Atomic] {
+        // SAFETY: the strong reference keeps the array alive, and its buffer cannot be detached or
+        // shrink. `Atomic` has the size of `T`, and the data is aligned to 8. All threads access
+        // the memory as atomics: Rust here, and JavaScript by its memory model.
+        unsafe { std::slice::from_raw_parts(self.data.cast(), self.length) }
+    }
+
+    /// Copies the first `count` elements to `words`, in units of 8 bytes, and returns the copy;
+    /// `None` if there are fewer.
+    pub(super) fn copy<'words>(
+        &self,
+        count: usize,
+        words: &'words mut Vec<u64>,
+    ) -> Option<&'words [T]> {
+        let size = size_of::<T>();
+        // SAFETY: as in `cells`; the division leaves out a last part of a word.
+        let all: &[AtomicU64] =
+            unsafe { std::slice::from_raw_parts(self.data.cast(), self.length * size / 8) };
+        let source = all.get(..count.checked_mul(size)?.div_ceil(8))?;
+        words.clear();
+        words.extend(source.iter().map(|word| word.load(Ordering::Relaxed)));
+        // SAFETY: the words hold at least `count` elements, are aligned to 8, and any bits are a
+        // valid number.
+        Some(unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) })
+    }
 }
 
 impl<T> Memory<T> {
@@ -90,12 +173,15 @@ impl<T> Memory<T> {
     pub(super) fn raw_parts(&self) -> (*mut T, usize) {
         (self.data, self.length)
     }
+}
 
-    pub(super) fn slice(&mut self) -> &mut [T] {
-        // SAFETY: the strong reference keeps the array alive, it cannot be detached, and no
-        // JavaScript runs while the exclusive borrow lasts (bound functions call no JavaScript).
-        unsafe { std::slice::from_raw_parts_mut(self.data, self.length) }
-    }
+/// Returns whether the buffer of a typed array is a `SharedArrayBuffer`, which Node-API counts as
+/// no array buffer, on Node and on Bun.
+fn is_shared(env: sys::napi_env, buffer: sys::napi_value) -> bool {
+    let mut is_array_buffer = true;
+    // SAFETY: the out-pointer is valid; a wrong value yields an error status.
+    let status = unsafe { sys::napi_is_arraybuffer(env, buffer, &raw mut is_array_buffer) };
+    status == sys::Status::napi_ok && !is_array_buffer
 }
 
 impl<T> Drop for Memory<T> {

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
-use super::memory::{InvalidCall, Memory};
+use super::memory::{Element, InvalidCall, Memory};
 use crate::validators::{Failure, JsonLimits, Refusal, Report, Scanner, Segment, is_public};
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
@@ -10,6 +10,7 @@ use napi_derive::napi;
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::sync::atomic::AtomicU8;
 
 /// One failure, for the generated files.
 #[napi(object)]
@@ -51,6 +52,8 @@ struct JsonScanner {
     scratch: Option<Memory<f64>>,
     path: Option<Memory<u8>>,
     text: Option<Memory<u8>>,
+    /// Copy of the latest short text: another thread could change it during the scan.
+    short: Vec<u64>,
     copy: Vec<u8>,
     part: Vec<u8>,
 }
@@ -78,6 +81,7 @@ pub fn create_json_scanner<'env>(env: &'env Env) -> Result<Object<'env>> {
         scratch: None,
         path: None,
         text: None,
+        short: Vec::new(),
         copy: Vec::new(),
         part: Vec::new(),
     }));
@@ -98,10 +102,11 @@ bound_function!(Share of JsonScanner, c"share", |core, args| {
 });
 
 bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
-    let Some(scratch) = &mut core.scratch else {
+    let Some(scratch) = &core.scratch else {
         return Err(InvalidCall(c"call share() first"));
     };
-    let &[
+    let numbers: Vec<f64> = scratch.cells().iter().map(f64::load).collect();
+    let Some(&[
         max_bytes,
         max_depth,
         max_values,
@@ -115,7 +120,7 @@ bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
         safe_integers,
         whole_characters,
         no_nul,
-    ] = &scratch.slice()[LIMITS_FROM..]
+    ]) = numbers.get(LIMITS_FROM..)
     else {
         return Err(InvalidCall(c"the scratch array has the wrong length"));
     };
@@ -157,18 +162,19 @@ bound_function!(Scan of JsonScanner, c"scan", |core, args| {
 
 bound_function!(ScanShared of JsonScanner, c"scanShared", |core, args| {
     let length = args.uint32(0)? as usize;
-    // Taken out of the core, which `write_outcome` borrows while it reads these bytes.
-    let Some(mut text) = core.text.take() else {
+    let Some(text) = &core.text else {
         return Err(InvalidCall(c"call share() first"));
     };
-    let result = match text.slice().get(..length) {
+    // Taken out of the core, which `write_outcome` borrows while it reads these bytes.
+    let mut short = std::mem::take(&mut core.short);
+    let result = match text.copy(length, &mut short) {
         Some(bytes) => {
             let outcome = core.scanner.scan(bytes, &core.limits);
             Ok(core.write_outcome(bytes, outcome))
         }
         None => Err(InvalidCall(c"the length is greater than that of the shared text")),
     };
-    core.text = Some(text);
+    core.short = short;
     result
 });
 
@@ -222,35 +228,40 @@ impl JsonScanner {
         bytes: &[u8],
         outcome: std::result::Result<Report, Refusal>,
     ) -> f64 {
-        let Some(scratch) = &mut self.scratch else {
+        let Some(scratch) = &self.scratch else {
             return 0.0;
         };
-        let scratch = scratch.slice();
+        let scratch = scratch.cells();
+        let set = |at: usize, value: f64| {
+            if let Some(cell) = scratch.get(at) {
+                f64::store(cell, value);
+            }
+        };
         let report = match outcome {
             Ok(report) => report,
             Err(refusal) => {
                 let path = self.scanner.path(bytes);
                 let length = self
                     .path
-                    .as_mut()
-                    .map_or(0, |memory| write_path(&path, memory.slice()));
-                scratch[0] = refusal.offset as f64;
-                scratch[1] = refusal.limit.map_or(-1.0, |limit| limit as f64);
-                scratch[2] = length as f64;
+                    .as_ref()
+                    .map_or(0, |memory| write_path(&path, memory.cells()));
+                set(0, refusal.offset as f64);
+                set(1, refusal.limit.map_or(-1.0, |limit| limit as f64));
+                set(2, length as f64);
                 return f64::from(refusal.failure as u8);
             }
         };
-        scratch[3] = report.values as f64;
-        scratch[4] = report.depth as f64;
-        scratch[5] = f64::from(u8::from(report.is_ascii));
-        scratch[6] = f64::from(u8::from(report.has_unsafe_integers));
-        scratch[7] = f64::from(u8::from(report.has_nul));
+        set(3, report.values as f64);
+        set(4, report.depth as f64);
+        set(5, f64::from(u8::from(report.is_ascii)));
+        set(6, f64::from(u8::from(report.has_unsafe_integers)));
+        set(7, f64::from(u8::from(report.has_nul)));
         0.0
     }
 }
 
 /// Writes a path as a JSON array, as many segments as fit. Returns its length in bytes.
-fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
+fn write_path(path: &[Segment], room: &[AtomicU8]) -> usize {
     let mut text = Vec::with_capacity(room.len().min(256));
     text.push(b'[');
     for segment in path {
@@ -278,9 +289,11 @@ fn write_path(path: &[Segment], room: &mut [u8]) -> usize {
         }
     }
     text.push(b']');
-    match room.get_mut(..text.len()) {
+    match room.get(..text.len()) {
         Some(room) => {
-            room.copy_from_slice(&text);
+            for (cell, byte) in room.iter().zip(&text) {
+                u8::store(cell, *byte);
+            }
             text.len()
         }
         None => 0,

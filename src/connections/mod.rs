@@ -23,6 +23,7 @@ mod limits;
 mod rate;
 mod seats;
 mod table;
+mod totals;
 mod user_key;
 
 pub use address::Address;

@@ -6,6 +6,7 @@
 use super::address::Address;
 use super::counts::{Counts, Local, Shared, Sharing};
 use super::limits::{Limits, LiveLimits, Rates, Refusal, RefusalCode};
+use super::totals::{Claim, Full, anonymous_of, given_back, total_of};
 use super::user_key::{UserHashes, UserKey, UserKeys};
 use crate::error::Error;
 use std::collections::HashMap;
@@ -366,28 +367,21 @@ impl<R: Sharing> SeatIndex<R> {
         seats: u64,
         replaced: Replaced,
     ) -> Result<(), Refusal> {
-        let is_anonymous = holder == Holder::Anonymous;
-        let total = self.limits.total.load(Relaxed);
-        let anonymous = self.limits.anonymous.load(Relaxed);
-        let leaves_anonymous = replaced.is_some_and(|(_, from)| from == Holder::Anonymous);
-        let over = |taken: u64| {
-            let all = total_of(taken).saturating_sub(u32::from(replaced.is_some()));
-            let without = anonymous_of(taken).saturating_sub(u32::from(leaves_anonymous));
-            if seats > 0 && all >= total {
-                Some(RefusalCode::Total)
-            } else if is_anonymous && without >= anonymous {
-                Some(RefusalCode::Anonymous)
-            } else {
-                None
-            }
+        let claim = Claim {
+            total: self.limits.total.load(Relaxed),
+            anonymous: self.limits.anonymous.load(Relaxed),
+            seats,
+            is_anonymous: holder == Holder::Anonymous,
+            replaces: replaced.is_some(),
+            replaces_anonymous: replaced.is_some_and(|(_, from)| from == Holder::Anonymous),
         };
-        let added = (seats << 32) + u64::from(is_anonymous);
         let observes = judge.observes;
         let before = R::update(&self.taken, |taken| {
-            (observes || over(taken).is_none()).then_some(taken + added)
+            (observes || claim.refusal(taken).is_none()).then(|| claim.taken(taken))
         });
-        match over(before.unwrap_or_else(|taken| taken)) {
-            Some(code) => judge.refused(Refusal::of(code)),
+        match claim.refusal(before.unwrap_or_else(|taken| taken)) {
+            Some(Full::Total) => judge.refused(Refusal::of(RefusalCode::Total)),
+            Some(Full::Anonymous) => judge.refused(Refusal::of(RefusalCode::Anonymous)),
             None => Ok(()),
         }
     }
@@ -409,7 +403,7 @@ impl<R: Sharing> SeatIndex<R> {
 
     /// Subtracts seats from the word of totals.
     fn give_back(&self, seats: u64) {
-        let before = R::update(&self.taken, |taken| taken.checked_sub(seats));
+        let before = R::update(&self.taken, |taken| given_back(taken, seats));
         debug_assert!(before.is_ok());
     }
 }
@@ -570,14 +564,6 @@ impl Scope {
             Self::Named(index) => &**index,
         }
     }
-}
-
-const fn total_of(taken: u64) -> u32 {
-    (taken >> 32) as u32
-}
-
-const fn anonymous_of(taken: u64) -> u32 {
-    taken as u32
 }
 
 fn one_less(count: &mut u32) {

@@ -13,6 +13,7 @@ use super::seats::{Admission, Holder, Scope, SeatIndex};
 use super::user_key::UserKey;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -556,33 +557,40 @@ impl Table {
     /// continue from.
     ///
     /// Free and reserved slots get a new stamp, so that the next scans skip them.
+    ///
+    /// The stamps are atomics, since JavaScript's threads share their memory. Relaxed: no stamp
+    /// depends on another.
     pub fn sweep(
         &self,
         now: u32,
         idle_ms: u32,
         from: u32,
-        stamps: &mut [u32],
+        stamps: &[AtomicU32],
         due: &mut [u32],
     ) -> (usize, u32) {
         let mut count = 0;
         let idle = idle_ms.min(AGE_MAX_MS);
-        for (chunk_at, chunk) in stamps.chunks_mut(CHUNK).enumerate() {
-            // No branch per stamp, so that the compiler can compare many at once.
-            if !chunk
+        let mut copy = [now; CHUNK];
+        for (chunk_at, chunk) in stamps.chunks(CHUNK).enumerate() {
+            for (copy, stamp) in copy.iter_mut().zip(chunk) {
+                *copy = stamp.load(Relaxed);
+            }
+            // A copy, and no branch per stamp, so that the compiler can compare many at once.
+            if !copy[..chunk.len()]
                 .iter()
                 .fold(false, |any, &stamp| any | (age_of(now, stamp) > idle))
             {
                 continue;
             }
-            for (offset, stamp) in chunk.iter_mut().enumerate() {
-                if age_of(now, *stamp) <= idle {
+            for (offset, stamp) in chunk.iter().enumerate() {
+                if age_of(now, stamp.load(Relaxed)) <= idle {
                     continue;
                 }
                 let at = from + (chunk_at * CHUNK + offset) as u32;
                 if self.live(at).is_none() {
-                    *stamp = now;
+                    stamp.store(now, Relaxed);
                 } else if idle_ms > AGE_MAX_MS {
-                    *stamp = now.wrapping_sub(AGE_MAX_MS);
+                    stamp.store(now.wrapping_sub(AGE_MAX_MS), Relaxed);
                 } else if count == due.len() {
                     return (count, at);
                 } else {
@@ -953,18 +961,18 @@ mod tests {
         for slot in 0..3 {
             assert_eq!(table.commit(slot, 0), Outcome::Done);
         }
-        let mut stamps = [0, 950, 499, 0, 0, 0, 0, 0];
+        let stamps = [0, 950, 499, 0, 0, 0, 0, 0].map(AtomicU32::new);
         let mut due = [0; 8];
-        let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due);
+        let (count, next) = table.sweep(1_000, 500, 0, &stamps, &mut due);
         assert_eq!((&due[..count], next), (&[0, 2][..], 8));
-        assert_eq!(stamps[3..], [1_000; 5]);
+        assert!(stamps[3..].iter().all(|stamp| stamp.load(Relaxed) == 1_000));
         // A full list returns the slot to continue from.
-        let mut stamps = [0, 0, 0, 0];
-        let (count, next) = table.sweep(1_000, 500, 0, &mut stamps, &mut due[..2]);
+        let stamps = [0, 0, 0, 0].map(AtomicU32::new);
+        let (count, next) = table.sweep(1_000, 500, 0, &stamps, &mut due[..2]);
         assert_eq!((count, next), (2, 2));
         // Ages stay right when the clock wraps around.
-        let mut stamps = [u32::MAX - 400, u32::MAX - 10, 10, 10];
-        let (count, _) = table.sweep(200, 500, 0, &mut stamps, &mut due);
+        let stamps = [u32::MAX - 400, u32::MAX - 10, 10, 10].map(AtomicU32::new);
+        let (count, _) = table.sweep(200, 500, 0, &stamps, &mut due);
         assert_eq!(&due[..count], &[0]);
     }
 

@@ -5,6 +5,7 @@
 import { hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import { createConnections } from '../native/addon.js';
+import { sharedArray } from '../native/shared-memory.js';
 import { encodeName, TEXT_MAX } from '../native/strings.js';
 import type { Driver } from '../timers/driver.js';
 import type { LoopClock } from './loop-clock.js';
@@ -63,11 +64,11 @@ export class Seats<C> {
   /** Added to the timers' time for connect rates: threads that share a name share a clock. */
   readonly #epochMs: number;
   /** Numbers that cross in bulk: slots found by a sweep, counts, limits. */
-  readonly #scratch = new Float64Array(SWEEP_BATCH);
+  readonly #scratch = sharedArray(Float64Array, SWEEP_BATCH);
   /** Short names on their way to the core; see `native/strings.ts`. */
-  readonly #text = new Uint16Array(TEXT_MAX);
+  readonly #text = sharedArray(Uint16Array, TEXT_MAX);
   /** Slots released since the last call of the core, with their number in front. */
-  readonly #released = new Uint32Array(1 + RELEASED_MAX);
+  readonly #released = sharedArray(Uint32Array, 1 + RELEASED_MAX);
 
   /**
    * @param name of the index; `undefined` for one of its own

@@ -6,6 +6,7 @@
  * into the code and loads an exported or imported one at each use, 2 ns of the 10 that a message
  * takes.
  */
+import { sharedArray } from '../native/shared-memory.js';
 import type { ConnectionOwner } from './owner.js';
 
 /** Bits of a slot's number that are its place in the segment. @internal */
@@ -35,7 +36,7 @@ export class Segment<C> {
    * Loop time of the last activity of each slot, ms modulo 2^32. One cell more, behind the slots,
    * caches the latest tick: a message copies its stamp within one array.
    */
-  readonly stamps = new Uint32Array(SLOTS + 1);
+  readonly stamps = sharedArray(Uint32Array, SLOTS + 1);
   /** Messages received, bytes received, bytes sent, and the wall clock of the opening. */
   readonly counters = new Float64Array(SLOTS * COUNTERS);
   /** The connection of each slot. */

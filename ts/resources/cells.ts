@@ -1,6 +1,7 @@
 /** Cells that JavaScript shares with the native watcher (`src/sampler/cell.rs`). */
 import { PortcullisError } from '../base/errors.js';
 import { resourceCells } from '../native/addon.js';
+import { sharedArray } from '../native/shared-memory.js';
 
 // The core lists the names in their order, so that offsets are declared once, in Rust.
 const NAMES = resourceCells();
@@ -17,6 +18,6 @@ export function cellOf(name: string): number {
  * @internal
  */
 export function createCells(): Float64Array {
-  const cells = new Float64Array(new SharedArrayBuffer(NAMES.length * 8));
+  const cells = sharedArray(Float64Array, NAMES.length);
   return cells.fill(Number.NaN, cellOf('HEAP_USED'));
 }

@@ -1,5 +1,6 @@
 /** Checks of JSON before it is parsed: `scanJson`, `parseJson`, `safeParseJson`. */
 import { createJsonScanner } from '../native/addon.js';
+import { sharedArray } from '../native/shared-memory.js';
 import {
   failure,
   failureByNumber,
@@ -51,10 +52,10 @@ const WHOLE = -2;
 
 /** The one scanner of this thread, and the memory that it shares with this module. */
 const scanner = createJsonScanner();
-const scratch = new Float64Array(LIMITS_FROM + JSON_LIMITS_LENGTH);
-const pathText = Buffer.alloc(PATH_BYTES);
+const scratch = sharedArray(Float64Array, LIMITS_FROM + JSON_LIMITS_LENGTH);
+const pathText = Buffer.from(sharedArray(Uint8Array, PATH_BYTES).buffer);
 /** Short input is copied here: that costs less than an argument of a native call. */
-const shortText = new Uint8Array(SHORT_LENGTH * UTF8_BYTES_PER_UNIT_MAX + 1);
+const shortText = sharedArray(Uint8Array, SHORT_LENGTH * UTF8_BYTES_PER_UNIT_MAX + 1);
 scanner.share(scratch, pathText, shortText);
 const encoder = new TextEncoder();
 

@@ -26,8 +26,8 @@ struct Shared {
     cells: *const AtomicU64,
 }
 
-// SAFETY: the memory belongs to a `SharedArrayBuffer`, which other threads may access. It outlives
-// this value: `Core` drops its reference only after `leave` has dropped this.
+// SAFETY: `Memory::borrow` has checked that the memory belongs to a `SharedArrayBuffer`, which other
+// threads may access and nothing can detach. It outlives this value: `Core` drops its reference only after `leave` has dropped this.
 unsafe impl Send for Shared {}
 
 impl Cells for Shared {
