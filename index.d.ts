@@ -3,8 +3,12 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import { KeyObject } from 'node:crypto';
 
 /**
- * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
- * goes on without its handle.
+ * Handle of one timer, and `this` in its callback. It need not be kept: a timer goes on without it.
+ *
+ * On Node it works wherever the host's `Timeout` does: the host's `clearTimeout(handle)` and
+ * `clearInterval(handle)` clear the timer. On Bun they do nothing, because Bun knows its own timers
+ * only: use `close()` or the manager's `clearTimeout()` there. With Bun's types a handle is not
+ * assignable to the host's type, so that the compiler finds such calls.
  *
  * @example
  * const timer = timers.setTimeout(() => flush(), 1000).unref();
@@ -14,7 +18,7 @@ import { KeyObject } from 'node:crypto';
 declare class TimerHandle {
     #private;
     /** Kind of timer. */
-    readonly kind: 'timeout' | 'interval';
+    get kind(): 'timeout' | 'interval';
     /** Name from the timer's options, or `undefined`. */
     get name(): string | undefined;
     /**
@@ -46,8 +50,21 @@ declare class TimerHandle {
     close(): this;
     /** Calls `close()`, for `using`. */
     [Symbol.dispose](): void;
-    /** Returns the timer's number, which `clearTimeout` takes in the place of the handle. */
-    [Symbol.toPrimitive](): number;
+    /**
+     * The callback, under the name that the host's timers have for it; `null` once the timer is
+     * cleared. Node's `clearTimeout()` reads it and sets it to `null`: that clears this timer, too.
+     * Another function replaces the callback.
+     */
+    get _onTimeout(): (...args: unknown[]) => unknown;
+    set _onTimeout(callback: ((...args: unknown[]) => unknown) | null);
+    /**
+     * Returns the timer's number, which the manager's `clearTimeout` takes in the place of the handle.
+     * With the types of Bun, the type is wider than the host's: no handle is assignable to a timer of
+     * the host then.
+     */
+    [Symbol.toPrimitive](): typeof globalThis extends {
+        readonly Bun: unknown;
+    } ? number | bigint : number;
 }
 
 /** A source of time with one alarm. It drives the timers of a `TimerManager`. */
@@ -77,7 +94,7 @@ interface ClockAlarm {
 interface TimerOptions {
     /**
      * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
-     * as on the host. Default 1.
+     * as on the host. Anything more, and `Infinity`, is 2^47; on the host it is 1. Default 1.
      */
     readonly delayMs?: number;
     /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
@@ -151,7 +168,7 @@ interface TimerSnapshot {
     readonly timers: readonly TimerSnapshotEntry[];
 }
 
-type Callback<A extends unknown[]> = (...args: A) => unknown;
+type Callback<A extends unknown[]> = (this: TimerHandle, ...args: A) => unknown;
 /**
  * Owns a server's timers, so that one call ends them all.
  *
@@ -176,7 +193,7 @@ declare class TimerManager {
     /**
      * Calls `callback` once, after a delay.
      *
-     * @param callback the function to call
+     * @param callback the function to call; `this` in it is the handle
      * @param delay 1 to 2^47 ms, or options; default 1
      * @param args arguments of the callback
      * @returns the handle of the timer
@@ -188,7 +205,7 @@ declare class TimerManager {
      * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
      * skipped.
      *
-     * @param callback the function to call
+     * @param callback the function to call; `this` in it is the handle
      * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
      * @param args arguments of the callback
      * @returns the handle of the timer

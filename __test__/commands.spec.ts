@@ -13,6 +13,7 @@ describe.each([
   ['npm run bench', 'bench/run.mjs'],
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm start', 'scripts/start.mjs'],
+  ['npm run timers', 'scripts/timers.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');

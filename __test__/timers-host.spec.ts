@@ -5,6 +5,7 @@ import { withGlobal } from '@sinonjs/fake-timers';
 import { describe, expect, it } from 'vitest';
 import { TimerManager } from '../dist/index.js';
 import { inFull } from './fixtures/long.js';
+import { BEHAVIOURS, resultsOf } from './fixtures/timer-behaviours.mjs';
 
 const BUN = 'bun' in process.versions;
 
@@ -99,7 +100,94 @@ describe.each([
   });
 });
 
+// docs/timers.md lists them; `npm run timers` prints both hosts.
+it(
+  `${BEHAVIOURS.length} behaviours of Node's timers hold here too, where the host has them`,
+  { timeout: 60_000 },
+  async () => {
+    const [host, ours] = await Promise.all(
+      (['host', 'ours'] as const).map((kind) => resultsOf(process.execPath, kind)),
+    );
+    const failed = (results: readonly (string | null)[]): string[] =>
+      BEHAVIOURS.filter((_, at) => results[at] !== '' && results[at] !== null).map(
+        ({ name }) => name,
+      );
+    expect(failed(ours!)).toEqual([]);
+    expect(failed(host!)).toEqual([]);
+    expect(ours!.filter((result) => result === '').length).toBeGreaterThanOrEqual(67);
+  },
+);
+
 describe('fake timers of sinon', () => {
+  it.each([
+    ['everything', undefined],
+    ['setTimeout alone', ['setTimeout', 'clearTimeout']],
+    ['performance left real', ['setTimeout', 'clearTimeout', 'setImmediate', 'Date']],
+    ['Date left real', ['setTimeout', 'clearTimeout', 'performance']],
+  ] as const)('fire to the millisecond after any history: %s', async (_name, toFake) => {
+    const timers = new TimerManager();
+    for (let round = 0; round < 5; round++) {
+      // The real clock leaves a fraction of a millisecond.
+      await timers.sleep(1.3);
+      const clock = withGlobal(globalThis).install(
+        toFake === undefined ? {} : { toFake: [...toFake] },
+      );
+      try {
+        const log: string[] = [];
+        timers.setTimeout(() => {
+          log.push('once');
+          timers.setTimeout(() => log.push('nested'), 1);
+        }, 100);
+        const interval = timers.setInterval(() => log.push('tick'), 60);
+        clock.tick(59);
+        expect(log.splice(0)).toEqual([]);
+        clock.tick(1);
+        expect(log.splice(0)).toEqual(['tick']);
+        clock.tick(39);
+        expect(log.splice(0)).toEqual([]);
+        clock.tick(1);
+        expect(log.splice(0)).toEqual(['once']);
+        clock.tick(1);
+        expect(log.splice(0)).toEqual(['nested']);
+        interval.close();
+        // A change of the date is no passage of time.
+        timers.setTimeout(() => log.push('dated'), 10);
+        clock.setSystemTime(2e12);
+        clock.tick(9);
+        expect(log.splice(0)).toEqual([]);
+        clock.tick(1);
+        expect(log.splice(0)).toEqual(['dated']);
+        // More than one batch, with an error: all run at their time, and the error is thrown then.
+        let count = 0;
+        for (let at = 0; at < 3000; at++)
+          timers.setTimeout(() => {
+            count++;
+            if (at === 5) throw new Error('thrown');
+          }, 20);
+        expect(() => clock.tick(20)).toThrow('thrown');
+        expect(count).toBe(3000);
+      } finally {
+        clock.uninstall();
+      }
+    }
+    timers.close();
+  });
+
+  it('that leave setTimeout real leave the timers real', async () => {
+    const timers = new TimerManager();
+    const clock = withGlobal(globalThis).install({ toFake: ['performance', 'Date'] });
+    try {
+      await timers.sleep(5);
+      clock.tick(1e9);
+      const isLate = timers.sleep(60_000).then(() => 'early');
+      expect(await Promise.race([isLate, timers.sleep(10).then(() => 'real')])).toBe('real');
+      isLate.catch(() => undefined);
+    } finally {
+      clock.uninstall();
+      timers.close();
+    }
+  });
+
   it('drive a manager, installed before or after arming, and removed while timers are armed', async () => {
     const timers = new TimerManager();
     const fired: string[] = [];
@@ -107,12 +195,14 @@ describe('fake timers of sinon', () => {
     const clock = withGlobal(globalThis).install();
     try {
       timers.setTimeout(() => fired.push('armed after'), 2000);
-      // Armed between two milliseconds of the real clock: due at the next whole one.
-      clock.tick(999);
+      // Part of its second may have passed on the real clock.
+      clock.tick(900);
       expect(fired).toEqual([]);
-      clock.tick(2);
+      clock.tick(100);
       expect(fired).toEqual(['armed before']);
-      clock.tick(1000);
+      clock.tick(999);
+      expect(fired).toEqual(['armed before']);
+      clock.tick(1);
       expect(fired).toEqual(['armed before', 'armed after']);
       timers.setTimeout(() => fired.push('armed under the fake'), 20);
     } finally {
@@ -121,6 +211,82 @@ describe('fake timers of sinon', () => {
     await timers.sleep(1);
     await timers.sleep(60);
     expect(fired.at(-1)).toBe('armed under the fake');
+    timers.close();
+  });
+});
+
+describe('other fake timers', () => {
+  /** Replaces the host's timers by a list of its own, as a test without a library does. */
+  function byHand(): { tick: (ms: number) => void; remove: () => void } {
+    const { setTimeout, clearTimeout } = globalThis;
+    let now = 0;
+    let armed: { at: number; wake: () => void }[] = [];
+    Object.assign(globalThis, {
+      setTimeout: (wake: () => void, ms: number) => {
+        const timer = { at: now + ms, wake };
+        armed.push(timer);
+        return timer;
+      },
+      clearTimeout: (timer: unknown) => (armed = armed.filter((other) => other !== timer)),
+    });
+    return {
+      tick: (ms) => {
+        const until = now + ms;
+        for (;;) {
+          const [next] = armed.toSorted((a, b) => a.at - b.at);
+          if (next === undefined || next.at > until) break;
+          armed = armed.filter((other) => other !== next);
+          now = next.at;
+          next.wake();
+        }
+        now = until;
+      },
+      remove: () => void Object.assign(globalThis, { setTimeout, clearTimeout }),
+    };
+  }
+
+  it('that show no clock drive the timers by their alarms', async () => {
+    const timers = new TimerManager();
+    for (let round = 0; round < 3; round++) {
+      await timers.sleep(1.3);
+      const fake = byHand();
+      try {
+        const log: string[] = [];
+        const interval = timers.setInterval(() => log.push('tick'), 50);
+        timers.setTimeout(() => log.push('once'), 120);
+        fake.tick(49);
+        expect(log).toEqual([]);
+        fake.tick(1);
+        expect(log).toEqual(['tick']);
+        fake.tick(69);
+        expect(log).toEqual(['tick', 'tick']);
+        fake.tick(1);
+        expect(log).toEqual(['tick', 'tick', 'once']);
+        interval.close();
+      } finally {
+        fake.remove();
+      }
+    }
+    timers.close();
+  });
+
+  it.skipIf(BUN)('those of node:test, which Bun lacks, drive the timers', async () => {
+    const { mock } = await import('node:test');
+    const timers = new TimerManager();
+    for (const apis of [['setTimeout', 'Date'], ['setTimeout']] as const) {
+      await timers.sleep(1.3);
+      mock.timers.enable({ apis: [...apis] });
+      try {
+        const log: string[] = [];
+        timers.setTimeout(() => log.push('once'), 100);
+        mock.timers.tick(99);
+        expect(log).toEqual([]);
+        mock.timers.tick(1);
+        expect(log).toEqual(['once']);
+      } finally {
+        mock.timers.reset();
+      }
+    }
     timers.close();
   });
 });

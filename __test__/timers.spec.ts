@@ -97,6 +97,46 @@ describe('handles', () => {
     expect(log).toEqual(['t', 't', 'month']);
   });
 
+  it('are `this` in their callback, also with arguments, a signal and a queued tick', async () => {
+    const { clock, timers } = manual();
+    const seen: unknown[] = [];
+    const see = function (this: unknown): void {
+      seen.push(this);
+    };
+    const plain = timers.setTimeout(see, 1);
+    const withName = timers.setTimeout(see, { delayMs: 2, name: 'named' });
+    const bare = new TimerManager({ clock, context: 'none' }).setTimeout(see, 3);
+    let finish = (): void => undefined;
+    const queued = timers.setInterval(
+      function () {
+        seen.push(this);
+        return new Promise<void>((resolve) => (finish = resolve));
+      },
+      { delayMs: 10, overlap: 'queue' },
+    );
+    clock.advance(25);
+    finish();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(seen.map((one) => [plain, withName, bare, queued].indexOf(one as never))).toEqual([
+      0, 1, 2, 3, 3,
+    ]);
+    timers.close();
+  });
+
+  it('wait as docs/timers.md says for delays that the host does not know', () => {
+    const { clock, timers } = manual();
+    const longest = timers.setTimeout(() => 0, 2 ** 47);
+    const delays = [Infinity, 2 ** 60, 2 ** 31, NaN, -Infinity, 0.5, '7', 5n, Symbol('s'), {}];
+    const waits = delays.map((delay) => {
+      timers.setTimeout(() => 0, delay as never);
+      return timers.snapshot().timers.at(-1)!.nextInMs;
+    });
+    expect(waits).toEqual([2 ** 47, 2 ** 47, 2 ** 31, 1, 1, 1, 7, 1, 1, 1]);
+    clock.advance(2 ** 46);
+    expect(timers.getActiveTimersCount()).toBe(3);
+    longest.close();
+  });
+
   it('are cleared by number, text, dispose and signal', () => {
     const { timers } = manual();
     timers.clearInterval(Number(timers.setTimeout(() => 0, 5)));
@@ -259,6 +299,20 @@ describe('on the host', () => {
     let ticks = 0;
     for await (const passed of timers.interval(1)) if ((ticks += passed) >= 3) break;
     expect(timers.getActiveTimersCount()).toBe(0);
+  });
+
+  it('fires to the millisecond under an explicit list of fake timers, which leaves time real', async () => {
+    const timers = new TimerManager();
+    await timers.sleep(1.3);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const log: string[] = [];
+    timers.setTimeout(() => log.push('fired'), 100);
+    vi.advanceTimersByTime(99);
+    expect(log).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(log).toEqual(['fired']);
+    vi.useRealTimers();
+    timers.close();
   });
 
   it('is driven by fake timers installed before or after arming, and survives their removal', () => {

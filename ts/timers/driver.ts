@@ -1,6 +1,6 @@
 /** The timers of all managers that share a clock. */
 import { AsyncResource } from 'node:async_hooks';
-import type { Clock, ClockAlarm } from '../base/clock.js';
+import { type Clock, type ClockAlarm, hasFakeTimers, hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
 import { Wheel } from './wheel.js';
 
@@ -24,6 +24,12 @@ const INTERVAL = 2;
 
 /** Callback of a timer. @internal */
 export type TimerCallback = (...args: unknown[]) => unknown;
+
+/** The part of a handle that the driver uses. @internal */
+export interface PendingTimer {
+  /** The callback. It is called as a method, so that `this` is the handle, as on the host. */
+  readonly _onTimeout: TimerCallback;
+}
 
 /** State that few timers have. The others have no such object. @internal */
 export interface TimerExtras {
@@ -65,7 +71,8 @@ class Batch {
 export class Driver {
   readonly clock: Clock;
   readonly #wheel = new Wheel(FIRST_CAPACITY);
-  readonly #callbacks: (TimerCallback | undefined)[] = [];
+  /** Handles by slot, of pending timers only. */
+  readonly #timers: (PendingTimer | undefined)[] = [];
   readonly #lists: (TimerList | undefined)[] = [];
   /** Contexts by slot. It grows only when a context is captured. */
   readonly #contexts: (AsyncResource | undefined)[] = [];
@@ -108,21 +115,26 @@ export class Driver {
   /** Returns driver time, ms: monotonic, also when the clock is changed or goes back. */
   now(): number {
     const identity = this.clock.identity();
-    let now = this.clock.now() + this.#offset;
-    if (identity !== this.#identity) {
-      this.#identity = identity;
-      this.#offset += this.#last - now;
-      now = this.#last;
-      this.#disarm();
-      this.#rearm();
-    } else if (now < this.#last) {
-      this.#offset += this.#last - now;
-      now = this.#last;
-      this.#disarm();
-      this.#rearm();
-    }
+    const now = this.clock.now() + this.#offset;
+    if (identity !== this.#identity || now < this.#last) return this.#resume(identity);
     this.#last = now;
     return now;
+  }
+
+  /**
+   * Goes on from the last time with a clock that was changed or set back, and returns the time.
+   *
+   * Fake clocks show whole milliseconds. Driver time is whole then, too: with the fraction of the
+   * real time before, each deadline would be rounded up, and timers would fire 1 ms late.
+   */
+  #resume(identity: unknown): number {
+    const now = this.clock.now();
+    this.#identity = identity;
+    if (Number.isInteger(now)) this.#last = wholeAbove(this.#last);
+    this.#offset = this.#last - now;
+    this.#disarm();
+    this.#rearm();
+    return this.#last;
   }
 
   /**
@@ -133,7 +145,7 @@ export class Driver {
    */
   add(
     list: TimerList,
-    callback: TimerCallback,
+    timer: PendingTimer,
     delayMs: number,
     isInterval: boolean,
     isRefed: boolean,
@@ -144,7 +156,7 @@ export class Driver {
     if (slot === NIL) slot = this.#newSlot();
     else this.#free = this.#next[slot]!;
     const now = this.now();
-    this.#callbacks[slot] = callback;
+    this.#timers[slot] = timer;
     this.#lists[slot] = list;
     if (context !== undefined) {
       while (this.#contexts.length <= slot) this.#contexts.push(undefined);
@@ -169,14 +181,14 @@ export class Driver {
   }
 
   #newSlot(): number {
-    const slot = this.#callbacks.length;
+    const slot = this.#timers.length;
     if (slot >= SLOTS_MAX)
       throw new PortcullisError(
         'ERR_TOO_MANY_TIMERS',
         `no more than ${SLOTS_MAX} timers can be pending`,
       );
     if (slot >= this.#capacity) this.#grow();
-    this.#callbacks.push(undefined);
+    this.#timers.push(undefined);
     this.#lists.push(undefined);
     return slot;
   }
@@ -202,7 +214,7 @@ export class Driver {
     else this.#next[previous] = next;
     if (next !== NIL) this.#previous[next] = previous;
     list.count--;
-    this.#callbacks[slot] = undefined;
+    this.#timers[slot] = undefined;
     this.#lists[slot] = undefined;
     if (slot < this.#contexts.length) this.#contexts[slot] = undefined;
     if (this.#extras.size > 0) {
@@ -262,7 +274,7 @@ export class Driver {
   has(slot: number, generation: number, list?: TimerList): boolean {
     return (
       this.#generations[slot] === generation &&
-      this.#callbacks[slot] !== undefined &&
+      this.#timers[slot] !== undefined &&
       (list === undefined || this.#lists[slot] === list)
     );
   }
@@ -285,6 +297,28 @@ export class Driver {
    * from within: a microtask between two callbacks may install fake timers and advance them.
    */
   readonly run = (): void => {
+    if (this.clock === hostClock && hasFakeTimers()) this.#runFaked();
+    else this.#runBatch(false);
+  };
+
+  /**
+   * Runs all due timers, and throws the first error then. Fake timers do the same with their own: a
+   * later turn would be 1 ms late, or would not come before the test ends.
+   */
+  #runFaked(): void {
+    const errors: unknown[] = [];
+    do {
+      try {
+        this.#runBatch(true);
+      } catch (error) {
+        errors.push(error);
+      }
+    } while (this.next() <= this.now());
+    if (errors.length > 0) throw errors[0];
+  }
+
+  /** Runs one batch. If timers are left, it asks for the next turn, unless the clock is faked. */
+  #runBatch(isFaked: boolean): void {
     this.#disarm();
     const batch = (this.#batches[this.#depth] ??= new Batch());
     this.#depth++;
@@ -313,10 +347,10 @@ export class Driver {
       }
     } finally {
       this.#depth--;
-      if (count === BATCH_MAX || at < count) this.clock.soon(this.run);
-      else this.#rearm();
+      if (count < BATCH_MAX && at >= count) this.#rearm();
+      else if (!isFaked) this.clock.soon(this.run);
     }
-  };
+  }
 
   /** Arms the due timers behind one that has thrown: they run in the next turn, as on the host. */
   #armRest({ slots, generations, due }: Batch, from: number, count: number): void {
@@ -328,22 +362,22 @@ export class Driver {
   #isDue(slot: number, generation: number): boolean {
     return (
       this.#generations[slot] === generation &&
-      this.#callbacks[slot] !== undefined &&
+      this.#timers[slot] !== undefined &&
       !this.#wheel.isArmed(slot)
     );
   }
 
   #fire(slot: number, generation: number, dueMs: number): void {
-    const callback = this.#callbacks[slot]!;
+    const timer = this.#timers[slot]!;
     const context = this.#contexts[slot];
     const extras = this.#extras.size === 0 ? undefined : this.#extras.get(slot);
     if ((this.#flags[slot]! & INTERVAL) === 0) {
       this.#remove(slot);
-      call(callback, context, extras?.args);
+      call(timer, context, extras?.args);
       return;
     }
     try {
-      this.#tick(callback, context, extras, slot, generation);
+      this.#tick(timer, context, extras, slot, generation);
     } finally {
       // The next tick is on the interval's grid, missed ticks are skipped. None follows if the
       // callback has cleared the interval, or has armed it itself.
@@ -357,26 +391,26 @@ export class Driver {
 
   /** Calls an interval's callback, as its option `overlap` has it. */
   #tick(
-    callback: TimerCallback,
+    timer: PendingTimer,
     context: AsyncResource | undefined,
     extras: TimerExtras | undefined,
     slot: number,
     generation: number,
   ): void {
     if (extras === undefined || extras.overlap === 'allow')
-      return void call(callback, context, extras?.args);
+      return void call(timer, context, extras?.args);
     if (extras.isPending) {
       extras.isQueued = extras.overlap === 'queue';
       return;
     }
-    const result = call(callback, context, extras.args);
+    const result = call(timer, context, extras.args);
     if (!(result instanceof Promise)) return;
     extras.isPending = true;
     const settled = (): void => {
       extras.isPending = false;
       if (!extras.isQueued || !this.has(slot, generation)) return;
       extras.isQueued = false;
-      this.#tick(callback, context, extras, slot, generation);
+      this.#tick(timer, context, extras, slot, generation);
     };
     // `finally` passes a rejection on, so that it stays unhandled, as on the host.
     void result.finally(settled);
@@ -449,13 +483,13 @@ function wholeAbove(ms: number): number {
 
 /** Calls a timer's callback in the context that was captured for it. */
 function call(
-  callback: TimerCallback,
+  timer: PendingTimer,
   context: AsyncResource | undefined,
   args: unknown[] | undefined,
 ): unknown {
   if (context !== undefined)
-    return context.runInAsyncScope(callback, undefined, ...(args ?? NO_ARGS));
-  return args === undefined ? callback() : callback(...args);
+    return context.runInAsyncScope(timer._onTimeout, timer, ...(args ?? NO_ARGS));
+  return args === undefined ? timer._onTimeout() : timer._onTimeout(...args);
 }
 
 const NO_ARGS: readonly unknown[] = [];

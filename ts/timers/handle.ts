@@ -24,12 +24,22 @@ export interface TimerOwner {
     spec: TimerSpec | TimerCallback,
     delayMs: number,
     isRefed: boolean,
+    timer: TimerHandle,
   ): number;
 }
 
+/** Bits of a handle. */
+const REF = 1;
+const INTERVAL = 2;
+const CLEARED = 4;
+
 /**
- * Handle of one timer. It works wherever the host's `Timeout` does. It need not be kept: a timer
- * goes on without its handle.
+ * Handle of one timer, and `this` in its callback. It need not be kept: a timer goes on without it.
+ *
+ * On Node it works wherever the host's `Timeout` does: the host's `clearTimeout(handle)` and
+ * `clearInterval(handle)` clear the timer. On Bun they do nothing, because Bun knows its own timers
+ * only: use `close()` or the manager's `clearTimeout()` there. With Bun's types a handle is not
+ * assignable to the host's type, so that the compiler finds such calls.
  *
  * @example
  * const timer = timers.setTimeout(() => flush(), 1000).unref();
@@ -38,15 +48,13 @@ export interface TimerOwner {
  */
 export class TimerHandle {
   readonly #owner: TimerOwner;
-  /** Kind of timer. */
-  readonly kind: 'timeout' | 'interval';
-  readonly #spec: TimerSpec | TimerCallback;
+  #spec: TimerSpec | TimerCallback;
   readonly #delayMs: number;
   /** Slot and generation of the timer. Generation 0 stands for a timer that was never armed. */
   #slot: number;
   #generation: number;
-  #isRefed: boolean;
-  #isCleared = false;
+  /** Bits. The driver keeps a handle as long as its timer is pending: three fields would cost memory. */
+  #flags: number;
 
   /** @internal */
   constructor(
@@ -54,21 +62,33 @@ export class TimerHandle {
     kind: 'timeout' | 'interval',
     spec: TimerSpec | TimerCallback,
     delayMs: number,
-    slot: number,
     isRefed: boolean,
+    isArmed: boolean,
   ) {
     this.#owner = owner;
-    this.kind = kind;
     this.#spec = spec;
     this.#delayMs = delayMs;
+    this.#slot = -1;
+    this.#generation = 0;
+    this.#flags = (kind === 'interval' ? INTERVAL : 0) | (isRefed ? REF : 0);
+    if (isArmed) this.#arm();
+  }
+
+  #arm(): void {
+    const owner = this.#owner;
+    const slot = owner.arm(this.kind, this.#spec, this.#delayMs, this.hasRef(), this);
     this.#slot = slot;
-    this.#generation = slot < 0 ? 0 : owner.driver.generation(slot);
-    this.#isRefed = isRefed;
+    this.#generation = owner.driver.generation(slot);
   }
 
   /** Whether a value is a handle. A copy or a Proxy of one is not. @internal */
   static is(value: unknown): value is TimerHandle {
     return typeof value === 'object' && value !== null && #slot in value;
+  }
+
+  /** Kind of timer. */
+  get kind(): 'timeout' | 'interval' {
+    return (this.#flags & INTERVAL) === 0 ? 'timeout' : 'interval';
   }
 
   /** Name from the timer's options, or `undefined`. */
@@ -82,7 +102,7 @@ export class TimerHandle {
    * @returns this handle
    */
   ref(): this {
-    this.#isRefed = true;
+    this.#flags |= REF;
     this.#owner.driver.setRefed(this.#slot, this.#generation, true);
     return this;
   }
@@ -93,14 +113,14 @@ export class TimerHandle {
    * @returns this handle
    */
   unref(): this {
-    this.#isRefed = false;
+    this.#flags &= ~REF;
     this.#owner.driver.setRefed(this.#slot, this.#generation, false);
     return this;
   }
 
   /** Whether the timer keeps the process alive while it is pending. */
   hasRef(): boolean {
-    return this.#isRefed;
+    return (this.#flags & REF) !== 0;
   }
 
   /**
@@ -112,9 +132,13 @@ export class TimerHandle {
   refresh(): this {
     if (this.#owner.driver.refresh(this.#slot, this.#generation)) return this;
     const isAborted = typeof this.#spec !== 'function' && this.#spec.signal?.aborted === true;
-    if (this.#generation !== 0 && !this.#isCleared && !isAborted && this.#owner.isOpen()) {
-      this.#slot = this.#owner.arm(this.kind, this.#spec, this.#delayMs, this.#isRefed);
-      this.#generation = this.#owner.driver.generation(this.#slot);
+    if (
+      this.#generation !== 0 &&
+      (this.#flags & CLEARED) === 0 &&
+      !isAborted &&
+      this.#owner.isOpen()
+    ) {
+      this.#arm();
     }
     return this;
   }
@@ -125,7 +149,7 @@ export class TimerHandle {
    * @returns this handle
    */
   close(): this {
-    this.#isCleared = true;
+    this.#flags |= CLEARED;
     this.#owner.driver.remove(this.#slot, this.#generation);
     return this;
   }
@@ -135,8 +159,36 @@ export class TimerHandle {
     this.close();
   }
 
-  /** Returns the timer's number, which `clearTimeout` takes in the place of the handle. */
-  [Symbol.toPrimitive](): number {
+  /**
+   * The callback, under the name that the host's timers have for it; `null` once the timer is
+   * cleared. Node's `clearTimeout()` reads it and sets it to `null`: that clears this timer, too.
+   * Another function replaces the callback.
+   */
+  get _onTimeout(): (...args: unknown[]) => unknown {
+    const spec = this.#spec;
+    // The type of the host has no `null` either.
+    if ((this.#flags & CLEARED) !== 0) return null as unknown as TimerCallback;
+    return typeof spec === 'function' ? spec : spec.callback;
+  }
+  set _onTimeout(callback: ((...args: unknown[]) => unknown) | null) {
+    if (typeof callback !== 'function') this.close();
+    else if (typeof this.#spec === 'function') this.#spec = callback;
+    else this.#spec = { ...this.#spec, callback };
+  }
+
+  /** Whether the timer is not pending. Node's `clearTimeout()` then leaves the rest alone. @internal */
+  get _destroyed(): boolean {
+    return !this.#owner.driver.has(this.#slot, this.#generation);
+  }
+
+  /**
+   * Returns the timer's number, which the manager's `clearTimeout` takes in the place of the handle.
+   * With the types of Bun, the type is wider than the host's: no handle is assignable to a timer of
+   * the host then.
+   */
+  [Symbol.toPrimitive](): typeof globalThis extends { readonly Bun: unknown }
+    ? number | bigint
+    : number {
     return this.#generation * SLOTS_MAX + Math.max(0, this.#slot);
   }
 }

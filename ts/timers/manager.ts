@@ -21,7 +21,7 @@ import {
 } from './options.js';
 import type { CleanupResult, TimerSnapshot, TimerSnapshotEntry } from './snapshot.js';
 
-type Callback<A extends unknown[]> = (...args: A) => unknown;
+type Callback<A extends unknown[]> = (this: TimerHandle, ...args: A) => unknown;
 
 /** Timers that a snapshot lists, at most. */
 const LISTED_MAX = 1000;
@@ -67,7 +67,7 @@ export class TimerManager {
   /**
    * Calls `callback` once, after a delay.
    *
-   * @param callback the function to call
+   * @param callback the function to call; `this` in it is the handle
    * @param delay 1 to 2^47 ms, or options; default 1
    * @param args arguments of the callback
    * @returns the handle of the timer
@@ -86,7 +86,7 @@ export class TimerManager {
    * Calls `callback` again and again. The ticks are on a grid that does not drift; missed ticks are
    * skipped.
    *
-   * @param callback the function to call
+   * @param callback the function to call; `this` in it is the handle
    * @param delay the time between two ticks, 1 to 2^47 ms, or options; default 1
    * @param args arguments of the callback
    * @returns the handle of the timer
@@ -131,8 +131,7 @@ export class TimerManager {
     }
     if (this.#isClosed) return this.#inertHandle(kind, spec, delayMs, isRefed);
     const isAborted = typeof spec !== 'function' && spec.signal?.aborted === true;
-    const slot = isAborted ? -1 : this.arm(kind, spec, delayMs, isRefed);
-    return new TimerHandle(this, kind, spec, delayMs, slot, isRefed);
+    return new TimerHandle(this, kind, spec, delayMs, isRefed, !isAborted);
   }
 
   /** Returns the handle of a timer that is set after `close()`, which never fires. */
@@ -144,7 +143,7 @@ export class TimerManager {
   ): TimerHandle {
     if (this.#strict) throw this.#closedError();
     this.#inert++;
-    return new TimerHandle(this, kind, spec, delayMs, -1, isRefed);
+    return new TimerHandle(this, kind, spec, delayMs, isRefed, false);
   }
 
   /** @internal */
@@ -153,13 +152,14 @@ export class TimerManager {
     spec: TimerSpec | TimerCallback,
     delayMs: number,
     isRefed: boolean,
+    timer: TimerHandle,
   ): number {
     const { driver } = this;
     const isInterval = kind === 'interval';
     const context = this.#context === 'capture' ? captureContext() : undefined;
     if (typeof spec === 'function')
-      return driver.add(this.#timers, spec, delayMs, isInterval, isRefed, context, undefined);
-    const { callback, args, name, overlap, signal } = spec;
+      return driver.add(this.#timers, timer, delayMs, isInterval, isRefed, context, undefined);
+    const { args, name, overlap, signal } = spec;
     const extras: TimerExtras = {
       args,
       name,
@@ -168,7 +168,7 @@ export class TimerManager {
       isQueued: false,
       unlisten: undefined,
     };
-    const slot = driver.add(this.#timers, callback, delayMs, isInterval, isRefed, context, extras);
+    const slot = driver.add(this.#timers, timer, delayMs, isInterval, isRefed, context, extras);
     if (signal !== undefined) {
       const generation = driver.generation(slot);
       const abort = (): void => void driver.remove(slot, generation);

@@ -7,7 +7,7 @@ import { knownOptions } from '../base/options.js';
 export interface TimerOptions {
   /**
    * Delay: 1 to 2^47 ms. Fractions are cut; anything less, and anything that is not a number, is 1,
-   * as on the host. Default 1.
+   * as on the host. Anything more, and `Infinity`, is 2^47; on the host it is 1. Default 1.
    */
   readonly delayMs?: number;
   /** Name that `snapshot()` and `assertNoLeaks()` show. Default: none. */
