@@ -66,8 +66,8 @@ export interface ConnectionLimits {
   readonly controlRate?: MessageRate | number | undefined;
   /**
    * Idle timeout of a connection: 1 to 2^30 ms. Only received data counts as activity; behind an
-   * adapter this includes pings and pongs. With `ws`, a client is not idle while the server has paused
-   * its socket, nor while one long message arrives.
+   * adapter this includes pings and pongs. A client is not idle while the server has paused its
+   * socket, nor, with `ws` on Node, while one long message arrives.
    */
   readonly connectionTimeoutMs?: number | undefined;
   /** Interval of the sweep for idle connections: 1 to 2^30 ms. Default 5000. */
