@@ -18,7 +18,7 @@ import { KeyObject } from 'node:crypto';
 declare class TimerHandle {
     #private;
     /** Kind of timer. */
-    readonly kind: 'timeout' | 'interval';
+    get kind(): 'timeout' | 'interval';
     /** Name from the timer's options, or `undefined`. */
     get name(): string | undefined;
     /**
