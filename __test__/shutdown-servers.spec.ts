@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { Agent, get as httpGet } from 'node:http';
+import { Agent, get as httpGet, type IncomingMessage } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import { pause } from './fixtures/until.js';
 import { SERVERS, cleanUp, closeCode, start } from './servers/start.js';
@@ -167,3 +167,34 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     expect(await server.exited).toBe(130);
   });
 });
+
+it.each(Object.entries(SERVERS))(
+  'says `Connection: close` from notReady on, and serves meanwhile: %s',
+  async (_name, command) => {
+    const server = await start(command, {
+      limits: {},
+      requests: {},
+      shutdown: { preDrainDelayMs: 600 },
+    });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = async (): Promise<[number | undefined, string | undefined]> => {
+      const [response] = (await once(
+        httpGet({ port: server.port, host: '127.0.0.1', path: '/slow?ms=1', agent }),
+        'response',
+      )) as [IncomingMessage];
+      response.resume();
+      await once(response, 'end');
+      return [response.statusCode, response.headers.connection];
+    };
+    expect((await ask())[1]).not.toBe('close');
+    const ending = server.end();
+    await pause(150);
+    // Over the kept connection, which is still open, and over a new one.
+    expect([await ask(), await ask()]).toEqual([
+      [200, 'close'],
+      [200, 'close'],
+    ]);
+    expect(await ending).toMatchObject({ graceful: true, requestsAborted: 0, code: 0 });
+    agent.destroy();
+  },
+);

@@ -24,6 +24,7 @@ export function bunDrainable(
   let stopped: Promise<void> | undefined;
   return {
     name,
+    notReady: () => guard.notReady(),
     drain() {
       guard.drain();
       // Resolves when the requests are answered and the WebSockets closed.

@@ -5,7 +5,14 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
-import { asksForWebSocket, responseOf, unwatch, waitingOn, withinLimits } from '../http/fetch.js';
+import {
+  asksForWebSocket,
+  lastAnswer,
+  responseOf,
+  unwatch,
+  waitingOn,
+  withinLimits,
+} from '../http/fetch.js';
 import { FetchMeter, markRefused } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -92,7 +99,8 @@ class BunAdapter {
       guard.page?.isFor(request) === true ||
       guard.isExempt(request.method, request.url);
     const result = isUncounted ? go() : meter.around(request, go);
-    return isHandshake ? this.#pacer.answer(result) : result;
+    const answer = isHandshake ? this.#pacer.answer(result) : result;
+    return guard.isLeaving ? lastAnswer(answer) : answer;
   }
 
   /** A request, within the limits of requests: it is one until the host has upgraded it. */

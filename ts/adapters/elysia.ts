@@ -6,7 +6,14 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
-import { asksForWebSocket, responseOf, unwatch, waitingOn, withinLimits } from '../http/fetch.js';
+import {
+  asksForWebSocket,
+  lastAnswer,
+  responseOf,
+  unwatch,
+  waitingOn,
+  withinLimits,
+} from '../http/fetch.js';
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
@@ -142,6 +149,11 @@ class ElysiaAdapter {
 
   /** A request, which may ask for a WebSocket. */
   request(request: Request, handle: (request: Request) => unknown): unknown {
+    const answer = this.#served(request, handle);
+    return this.#guard.isLeaving ? lastAnswer(answer) : answer;
+  }
+
+  #served(request: Request, handle: (request: Request) => unknown): unknown {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');

@@ -68,6 +68,7 @@ export class Guard<R> {
   readonly #ownsTimers: boolean;
   readonly #pending: PendingHandshakes;
   readonly #exempt: ReadonlySet<string>;
+  #isLeaving = false;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #clientAddress: ClientAddress<R>;
@@ -163,8 +164,19 @@ export class Guard<R> {
     };
   }
 
+  /** From now on each answer tells its client that the connection ends, where the adapter answers. */
+  notReady(): void {
+    this.#isLeaving = true;
+  }
+
+  /** Whether answers tell their clients that the connection ends. */
+  get isLeaving(): boolean {
+    return this.#isLeaving;
+  }
+
   /** Refuses new connections and requests, and ends the streams of the page. */
   drain(): void {
+    this.#isLeaving = true;
     if (this.manager.isOpen) this.manager.drain();
     this.requests?.drain();
     this.page?.drain();

@@ -47,6 +47,25 @@ export function signalOf(request: Request): AbortSignal {
   return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal.call(request));
 }
 
+/**
+ * Adds `Connection: close` to a response, or to that of a promise, so that the client opens its next
+ * connection elsewhere. Bun closes the connection behind it.
+ * @internal
+ */
+export function lastAnswer(result: unknown): unknown {
+  if (result instanceof Promise) return result.then(lastAnswer);
+  if (!(result instanceof Response)) return result;
+  try {
+    result.headers.set('connection', 'close');
+    return result;
+  } catch {
+    // The headers of a response that `fetch` returned cannot be changed.
+    const last = new Response(result.body, result);
+    last.headers.set('connection', 'close');
+    return last;
+  }
+}
+
 /** True if a request asks for a WebSocket, and the host may open one. @internal */
 export function asksForWebSocket(request: Request): boolean {
   return request.method === 'GET' && isHandshake('GET', request.headers.get('upgrade'));

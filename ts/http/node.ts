@@ -30,6 +30,16 @@ function headerBytes(request: IncomingMessage): number {
   return bytes;
 }
 
+/**
+ * Whether a request came by HTTP/2, to a server of `node:http2`. Its `socket` stands for its stream,
+ * and in part for the socket of all streams.
+ */
+const isHttp2 = (request: IncomingMessage): boolean => request.httpVersionMajor >= 2;
+
+/** As `onSocketClose()`. The close of a stream is that of its response. */
+const onClientGone = (request: IncomingMessage, end: () => void): (() => void) =>
+  isHttp2(request) ? () => undefined : onSocketClose(request.socket, end);
+
 /** Makes a response ignore its handler: we have answered in its place. */
 function silence(response: ServerResponse): void {
   const chain = (): ServerResponse => response;
@@ -58,6 +68,13 @@ function answer(
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
   const isLast = headers['connection'] === 'close' || !request.complete;
+  if (isHttp2(request)) {
+    // HTTP/2 has no such header, and its socket belongs to the other streams, too.
+    const { connection: _, ...others } = headers;
+    response.writeHead(status, others);
+    response.end(body);
+    return silence(response);
+  }
   response.writeHead(status, isLast ? { ...headers, connection: 'close' } : headers);
   response.end(body, () => {
     if (isLast) socket.destroySoon();
@@ -91,7 +108,7 @@ export function guardHandler(
       if (!response.writableFinished) inFlight.abort('The client is gone');
       inFlight.end();
     };
-    const forget = onSocketClose(request.socket, over);
+    const forget = onClientGone(request, over);
     response.once('close', over);
     if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {
       // A handler that has not begun to read the body does not wait for it.
@@ -127,20 +144,49 @@ export function upgradeHandlers(server: Server): number {
   return server.listeners('upgrade').filter((listener) => !watchers.has(listener)).length;
 }
 
+/** The part of a `ServerHttp2Session` that is used here. */
+interface Session {
+  close(): void;
+  destroy(): void;
+  readonly socket: Socket;
+  once(event: 'close', listener: () => void): unknown;
+}
+
 /** Tracks the sockets and requests of a server, from before its first one. */
 class HttpDrain {
   readonly #server: Server;
   /** Responses that have not ended, by their socket. */
   readonly #sockets = new Map<Socket, Set<ServerResponse>>();
+  /** Sockets in their TLS handshake, by the address of their peer. */
+  readonly #handshakes = new Map<string, Socket>();
+  /** Sessions of HTTP/2, whose sockets are not among the others. */
+  readonly #sessions = new Set<Session>();
+  readonly #sessionPeers = new Set<string>();
   readonly #responses = new Set<ServerResponse>();
   readonly #idle: (() => void)[] = [];
+  /** Whether each answer tells its client that the connection ends. */
+  #isLast = false;
   #isDraining = false;
 
   constructor(server: Server) {
     this.#server = server;
-    server.on('connection', (socket: Socket) => {
-      this.#sockets.set(socket, new Set());
-      socket.once('close', () => this.#sockets.delete(socket));
+    // Requests come on the TLS socket. The raw one below it never shows a request: to end it would
+    // cut the requests off.
+    if ('setSecureContext' in server) {
+      server.on('connection', (socket: Socket) => this.#shakeHands(socket));
+      server.on('secureConnection', (socket: Socket & { alpnProtocol?: unknown }) => {
+        this.#handshakes.delete(peerOf(socket));
+        if (socket.alpnProtocol !== 'h2') this.#accept(socket);
+      });
+    } else server.on('connection', (socket: Socket) => this.#accept(socket));
+    server.on('session', (session: Session) => {
+      const peer = peerOf(session.socket);
+      this.#sessions.add(session);
+      this.#sessionPeers.add(peer);
+      session.once('close', () => {
+        this.#sessions.delete(session);
+        this.#sessionPeers.delete(peer);
+      });
     });
     server.prependListener('request', (request: IncomingMessage, response: ServerResponse) =>
       this.#follow(request, response),
@@ -152,40 +198,79 @@ class HttpDrain {
     server.prependListener('upgrade', onUpgrade);
   }
 
+  #accept(socket: Socket): void {
+    // Without TLS, the session of HTTP/2 begins before this.
+    if (this.#sessionPeers.has(peerOf(socket))) return;
+    this.#sockets.set(socket, new Set());
+    socket.once('close', () => this.#sockets.delete(socket));
+  }
+
+  #shakeHands(socket: Socket): void {
+    const peer = peerOf(socket);
+    this.#handshakes.set(peer, socket);
+    socket.once('close', () => {
+      if (this.#handshakes.get(peer) === socket) this.#handshakes.delete(peer);
+    });
+  }
+
   get active(): number {
     return this.#responses.size;
   }
 
-  #follow({ socket }: IncomingMessage, response: ServerResponse): void {
+  #follow(request: IncomingMessage, response: ServerResponse): void {
     this.#responses.add(response);
-    const responses = this.#sockets.get(socket) ?? new Set();
-    this.#sockets.set(socket, responses.add(response));
-    if (this.#isDraining && !response.headersSent) response.shouldKeepAlive = false;
+    const socket = isHttp2(request) ? undefined : request.socket;
+    if (socket === undefined) {
+      // The stream of this request goes on; the client opens the next one elsewhere.
+      if (this.#isLast) this.#closeSessions();
+    } else {
+      const responses = this.#sockets.get(socket) ?? new Set();
+      this.#sockets.set(socket, responses.add(response));
+      if (this.#isLast && !response.headersSent) response.shouldKeepAlive = false;
+    }
     const over = (): void => {
       forget();
       this.#ended(socket, response);
     };
-    const forget = onSocketClose(socket, over);
+    const forget = onClientGone(request, over);
     response.once('close', over);
   }
 
-  #ended(socket: Socket, response: ServerResponse): void {
+  #ended(socket: Socket | undefined, response: ServerResponse): void {
     if (!this.#responses.delete(response)) return;
-    const left = this.#sockets.get(socket);
-    left?.delete(response);
-    // Its own listener is missing on a socket that is older than this.
-    if (socket.destroyed) this.#sockets.delete(socket);
-    if (this.#isDraining && (left?.size ?? 0) === 0) socket.destroySoon();
+    if (socket !== undefined) {
+      const left = this.#sockets.get(socket);
+      left?.delete(response);
+      // Its own listener is missing on a socket that is older than this.
+      if (socket.destroyed) this.#sockets.delete(socket);
+      if (this.#isDraining && (left?.size ?? 0) === 0) socket.destroySoon();
+    }
     if (this.#responses.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** Sends GOAWAY to the clients of HTTP/2. Their streams go on. */
+  #closeSessions(): void {
+    for (const session of this.#sessions) session.close();
+  }
+
+  /**
+   * Tells each client with its next answer that its connection ends. No connection ends before: a
+   * request that is on its way then would be lost.
+   */
+  notReady(): void {
+    this.#isLast = true;
+    for (const response of this.#responses)
+      if (!response.headersSent) response.shouldKeepAlive = false;
+    this.#closeSessions();
   }
 
   drain(): void {
     this.#isDraining = true;
     if (this.#server.listening) this.#server.close(() => undefined);
-    for (const response of this.#responses)
-      if (!response.headersSent) response.shouldKeepAlive = false;
+    this.notReady();
     // Keep-alive sockets, and sockets that never sent a request: Node's `close()` waits for both.
     for (const [socket, responses] of this.#sockets) if (responses.size === 0) socket.destroySoon();
+    for (const socket of this.#handshakes.values()) socket.destroy();
   }
 
   whenIdle(): Promise<void> {
@@ -196,20 +281,25 @@ class HttpDrain {
 
   destroy(): void {
     for (const socket of this.#sockets.keys()) socket.destroy();
+    for (const session of this.#sessions) session.destroy();
   }
 }
+
+/** Returns the address of a socket's peer: the raw socket and the TLS socket above it share it. */
+const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
 /** Returns the HTTP half of a drainable server. @internal */
 export function httpDrainable(
   server: Server,
   limiter: RequestLimiter | undefined,
-): Required<Pick<Drainable, 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
+): Required<Pick<Drainable, 'notReady' | 'drain' | 'requests' | 'whenIdle' | 'abort' | 'destroy'>> {
   const drain = new HttpDrain(server);
   return {
     drain() {
       limiter?.drain();
       drain.drain();
     },
+    notReady: () => drain.notReady(),
     requests: () => drain.active,
     whenIdle: () => drain.whenIdle(),
     abort: () => limiter?.abort(),

@@ -22,6 +22,7 @@ const ABORT_GRACE_MS = 500;
 /** Time for `destroy`, which may be past the deadline, ms. */
 const DESTROY_MS = 50;
 const DRAINABLE_METHODS = [
+  'notReady',
   'drain',
   'requests',
   'whenIdle',
@@ -63,6 +64,11 @@ export class GracefulShutdown {
   #phaseSinceMs = 0;
   #startMs = 0;
   #result: Promise<ShutdownResult> | undefined;
+  /**
+   * Whether a signal has come. The first one never exits at once: `shutdown()` may have been called
+   * before it, as by a `preStop` hook of Kubernetes.
+   */
+  #isSignalled = false;
 
   /**
    * @param options see `ShutdownOptions`
@@ -254,7 +260,8 @@ export class GracefulShutdown {
   }
 
   #onSignal(signal: NodeJS.Signals): void {
-    if (this.#result !== undefined) process.exit(128 + (SIGNAL_NUMBERS[signal] ?? 0));
+    if (this.#isSignalled) process.exit(128 + (SIGNAL_NUMBERS[signal] ?? 0));
+    this.#isSignalled = true;
     void this.shutdown(signal).then((result) => {
       if (this.#options.exit !== false) process.exit(result.graceful ? 0 : 1);
     });
@@ -264,6 +271,8 @@ export class GracefulShutdown {
     const { deadlineMs, preDrainDelayMs } = this.#plan;
     this.#startMs = this.#now();
     this.#enter('notReady');
+    for (const drainable of this.#drainables)
+      this.#errors.attempt(`${drainable.name}.notReady`, () => drainable.notReady?.());
     const deadline = new Deadline(this.#timers, deadlineMs);
     if (preDrainDelayMs > 0) await deadline.race(this.#wait(preDrainDelayMs));
     this.#enter('draining');

@@ -1,0 +1,206 @@
+import { once } from 'node:events';
+import { spawn } from 'node:child_process';
+import { Agent, createServer, get as httpGet, type IncomingMessage, type Server } from 'node:http';
+import { Agent as TlsAgent, createServer as createTlsServer, get as httpsGet } from 'node:https';
+import {
+  connect as connectHttp2,
+  createSecureServer,
+  createServer as createHttp2,
+} from 'node:http2';
+import { connect } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import WebSocket, { WebSocketServer } from 'ws';
+import { GracefulShutdown } from '../dist/index.js';
+import { portcullis, signalOf } from '../dist/ws.js';
+import { TLS } from './fixtures/tls.js';
+
+// Node's three servers in this process: the parser of https follows the TLS socket, and HTTP/2 shows
+// a stream as the socket of a request. Bun's own servers have no such sockets.
+const BUN = 'bun' in process.versions;
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+const HOSTS: Record<string, () => Server> = {
+  http: () => createServer(),
+  https: () => createTlsServer(TLS) as unknown as Server,
+  'HTTP/2 with allowHTTP1': () =>
+    createSecureServer({ ...TLS, allowHTTP1: true }) as unknown as Server,
+};
+
+/** A guarded server: `/held` is answered by `release()`, everything else at once. */
+async function start(make: () => Server, requests = {}) {
+  const guard = portcullis({ limits: {}, requests });
+  const server = make();
+  let release: () => void = () => undefined;
+  let arrived: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const isHeld = new Promise<void>((resolve) => (arrived = resolve));
+  server.on(
+    'request',
+    guard.request((request, response) => {
+      if (request.url !== '/held') return response.end('ok');
+      arrived();
+      expect(signalOf(request)?.aborted).toBe(false);
+      void held.then(() => response.end('held'));
+    }),
+  );
+  const drainable = guard.drainable(server);
+  guard.attach(server, new WebSocketServer({ noServer: true }));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  ends.push(() => {
+    guard.close();
+    server.close();
+  });
+  return { server, drainable, port, release, isHeld };
+}
+
+/** Sends a request: its status, its body, and its header `Connection`. */
+async function ask(scheme: string, port: number, path: string, agent: Agent | TlsAgent) {
+  const url = `${scheme}://127.0.0.1:${port}${path}`;
+  const [response] = (await once(
+    scheme === 'http'
+      ? httpGet(url, { agent: agent as Agent })
+      : httpsGet(url, { agent: agent as TlsAgent, ca: TLS.cert }),
+    'response',
+  )) as [IncomingMessage];
+  let body = '';
+  for await (const chunk of response) body += chunk;
+  return [response.statusCode, body, response.headers.connection];
+}
+
+const agentFor = (scheme: string): Agent | TlsAgent => {
+  const agent = new (scheme === 'http' ? Agent : TlsAgent)({ keepAlive: true, maxSockets: 1 });
+  ends.push(() => agent.destroy());
+  return agent;
+};
+
+describe.skipIf(BUN).each(Object.entries(HOSTS))(
+  '%s on Node (Bun has no such sockets)',
+  (name, make) => {
+    const scheme = name === 'http' ? 'http' : 'https';
+
+    it('finishes requests under way and closes WebSockets by handshake', async () => {
+      const { drainable, port, release, isHeld } = await start(make);
+      const shutdown = new GracefulShutdown({ preDrainDelayMs: 0, drainWindowMs: 0 }).add(
+        drainable,
+      );
+      const client = new WebSocket(`${scheme === 'http' ? 'ws' : 'wss'}://127.0.0.1:${port}/`, {
+        ca: TLS.cert,
+      });
+      await once(client, 'open');
+      const code = once(client, 'close').then(([one]) => one as number);
+      const answer = ask(scheme, port, '/held', agentFor(scheme));
+      await isHeld;
+      // A connection that never shakes hands does not keep the server.
+      const silent = connect(port, '127.0.0.1');
+      await once(silent, 'connect');
+      const gone = once(silent.resume(), 'close');
+      const result = shutdown.shutdown();
+      expect(await code).toBe(1001);
+      release();
+      expect(await answer).toEqual([200, 'held', 'close']);
+      expect(await result).toMatchObject({
+        graceful: true,
+        requestsAborted: 0,
+        websocketsClosed: { acknowledged: 1, forced: 0 },
+        hookErrors: [],
+      });
+      await gone;
+    });
+
+    it('says `Connection: close` from notReady on, and ends no idle connection before', async () => {
+      const { drainable, port } = await start(make);
+      const shutdown = new GracefulShutdown({ preDrainDelayMs: 300 }).add(drainable);
+      const agent = agentFor(scheme);
+      expect(await ask(scheme, port, '/', agent)).toEqual([200, 'ok', 'keep-alive']);
+      const result = shutdown.shutdown();
+      // The kept connection carries one more answer, and newcomers have theirs.
+      expect(await ask(scheme, port, '/', agent)).toEqual([200, 'ok', 'close']);
+      expect(await ask(scheme, port, '/', agent)).toEqual([200, 'ok', 'close']);
+      expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
+    });
+  },
+);
+
+it.skipIf(BUN).each([
+  ['TLS', HOSTS['HTTP/2 with allowHTTP1']!, 'https'],
+  ['plain text', () => createHttp2() as unknown as Server, 'http'],
+] as const)(
+  'HTTP/2 over %s on Node (not on Bun): streams under way finish, GOAWAY tells the client, and refusals are answered',
+  async (_name, make, scheme) => {
+    const { drainable, port, release, isHeld } = await start(make, {
+      maxConcurrent: 2,
+    });
+    const shutdown = new GracefulShutdown({ preDrainDelayMs: 200 }).add(drainable);
+    const session = connectHttp2(`${scheme}://127.0.0.1:${port}`, { ca: TLS.cert });
+    ends.push(() => session.destroy());
+    const send = async (path: string): Promise<[number, string]> => {
+      const stream = session.request({ ':path': path });
+      const answered = once(stream, 'response') as Promise<[{ ':status': number }]>;
+      stream.setEncoding('utf8');
+      let body = '';
+      for await (const chunk of stream) body += chunk;
+      return [(await answered)[0][':status'], body];
+    };
+    const first = send('/held');
+    const second = send('/held');
+    await isHeld;
+    // The end of one stream is not the end of the others.
+    expect((await send('/'))[0]).toBe(503);
+    const goaway = once(session, 'goaway');
+    const result = shutdown.shutdown();
+    await goaway;
+    // A newcomer is served once, and then told, too.
+    const other = connectHttp2(`${scheme}://127.0.0.1:${port}`, { ca: TLS.cert });
+    ends.push(() => other.destroy());
+    const told = once(other, 'goaway');
+    const late = other.request({ ':path': '/' });
+    const [head] = (await once(late.resume(), 'response')) as [{ ':status': number }];
+    expect(head[':status']).toBe(503);
+    await told;
+    release();
+    expect([await first, await second]).toEqual([
+      [200, 'held'],
+      [200, 'held'],
+    ]);
+    expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
+  },
+);
+
+it('the first signal after shutdown() does not exit at once, a second one does', async () => {
+  const script = `
+    import { GracefulShutdown } from './dist/index.js';
+    const shutdown = new GracefulShutdown({ signals: ['SIGTERM'], preDrainDelayMs: 0 });
+    let end;
+    shutdown.onShutdown('slow', () => new Promise((resolve) => (end = resolve)));
+    process.on('SIGUSR2', () => end());
+    void shutdown.shutdown('preStop');
+    process.on('SIGTERM', () => console.log('signal'));
+    setInterval(() => 0, 1000);
+    console.log('begun');`;
+  const run = async (...signals: NodeJS.Signals[]): Promise<[string, number | null]> => {
+    const child = spawn(
+      process.execPath,
+      BUN ? ['-e', script] : ['--input-type=module', '-e', script],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    ends.push(() => child.kill('SIGKILL'));
+    const closed = once(child, 'close');
+    let out = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      out += text;
+      // Each line is the answer to the last signal.
+      const signal = signals.shift();
+      if (signal !== undefined) child.kill(signal);
+    });
+    const [code] = (await closed) as [number | null];
+    return [out.replaceAll('\n', ' ').trim(), code];
+  };
+  expect(await run('SIGTERM', 'SIGUSR2')).toEqual(['begun signal', 0]);
+  expect(await run('SIGTERM', 'SIGTERM')).toEqual(['begun signal', 143]);
+});
