@@ -181,7 +181,8 @@ export async function joinedHeaders({ host, random, counts, tell }) {
   });
   const { identified } = await server.settle(counts.waitsForClosing);
   if (identified < opened) throw new Error(`${opened} sockets opened, ${identified} identified`);
-  if (opened < counts.joined / UPGRADES.length)
+  // The plain value opens on every host; the others where the host takes them.
+  if (opened < Math.floor(counts.joined / UPGRADES.length))
     throw new Error(`only ${opened} of ${counts.joined} sockets opened`);
   return `${counts.joined} handshakes with joined headers: ${opened} opened, each judged by its own address`;
 }
