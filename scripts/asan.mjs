@@ -1,7 +1,7 @@
 // npm run asan: builds the addon with AddressSanitizer, and runs the specs of junk, of hostile callers
 // and of shared memory, and the soak on Node, with it. Linux on x64 or arm64; some ten minutes.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { build, fail, root, run, tool } from './lib/project.mjs';
 
@@ -34,12 +34,16 @@ run('cargo', ['build', '--locked', '--release', '--target', target, '--target-di
     CARGO_PROFILE_RELEASE_DEBUG: 'line-tables-only',
   },
 });
-const addon = join(targetFolder, 'portcullis.node');
+const [built] = readdirSync(join(root, 'native')).filter((name) => name.endsWith('.node'));
+const addon = join(root, 'native', built);
+const kept = join(targetFolder, built);
+// In its place and not by NAPI_RS_NATIVE_LIBRARY_PATH, which other addons of the tests would obey, too.
+copyFileSync(addon, kept);
+process.once('exit', () => copyFileSync(kept, addon));
 copyFileSync(join(targetFolder, target, 'release', 'libportcullis.so'), addon);
 
 const env = {
   ...process.env,
-  NAPI_RS_NATIVE_LIBRARY_PATH: addon,
   LD_PRELOAD: runtime,
   // Node frees little at its end. V8 handles some of its own faults.
   ASAN_OPTIONS: 'detect_leaks=0:allow_user_segv_handler=1:abort_on_error=1',
