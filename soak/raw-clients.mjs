@@ -47,18 +47,20 @@ export class RawClient {
   constructor(port, source = 0) {
     const localAddress = process.platform === 'linux' ? `127.0.0.${2 + (source % 250)}` : undefined;
     this.socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true });
-    this.socket.on('error', () => undefined);
     this.socket.on('data', (data) => {
       // No trial reads the content of a flood.
       if (this.seen.length < 2 ** 16) this.seen = Buffer.concat([this.seen, data]);
       this.#wake();
     });
     this.closed = new Promise((resolve) => {
-      this.socket.on('close', () => {
+      const close = () => {
         this.isClosed = true;
         this.#wake();
         resolve();
-      });
+      };
+      this.socket.on('close', close);
+      // libuv cannot reset a socket whose shutdown is under way (EINVAL); Node then emits no close.
+      this.socket.on('error', ({ syscall }) => void (syscall === 'reset' && close()));
     });
   }
 

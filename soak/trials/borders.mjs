@@ -97,29 +97,33 @@ export async function silentClosers({ host, counts, tell }) {
   return `${counts.closingWaves} waves of ${counts.closingClients} clients that never answer a close: ${most} sockets at most, ${terminated} terminated`;
 }
 
+const FLOODS_AT_ONCE = 16;
+
 /**
  * Clients that send pings without reading are closed by `controlRate`; one that pings now and then
  * stays.
  * @param {import('../plan.mjs').Context} context
  */
-export async function pingFloods({ host, counts }) {
+export async function pingFloods({ host, counts, tell }) {
   const server = await Server.start(host, { limits: {} });
   const good = await admitted(server, 0);
   const ping = frame(9, Buffer.alloc(125));
   const flood = Buffer.concat(Array.from({ length: 5000 }, () => ping));
-  await inParallel(counts.pingFloods, 16, async (at) => {
-    const client = await admitted(server, at);
-    client.socket.pause();
-    client.write(flood);
+  for (let from = 0; from < counts.pingFloods; from += FLOODS_AT_ONCE) {
+    const width = Math.min(FLOODS_AT_ONCE, counts.pingFloods - from);
+    const clients = await Promise.all(
+      Array.from({ length: width }, (_, at) => admitted(server, from + at)),
+    );
+    for (const client of clients) {
+      client.socket.pause();
+      client.write(flood);
+    }
     good.write(frame(9, Buffer.from('p')));
     // A client that reads nothing does not see its end: the server's figures tell.
-    await new Promise((resolve) => {
-      client.socket.on('error', resolve);
-      client.socket.on('close', resolve);
-      void server.seats(1).then(resolve, resolve);
-    });
-    await client.reset();
-  });
+    await server.seats(1);
+    await Promise.all(clients.map((client) => client.reset()));
+    tell(`${from + width} of ${counts.pingFloods}`);
+  }
   const { messagesOverRate } = await server.seats(1);
   if (messagesOverRate !== counts.pingFloods)
     throw new Error(`${messagesOverRate} of ${counts.pingFloods} floods were closed`);
@@ -177,7 +181,8 @@ export async function joinedHeaders({ host, random, counts, tell }) {
   });
   const { identified } = await server.settle(counts.waitsForClosing);
   if (identified < opened) throw new Error(`${opened} sockets opened, ${identified} identified`);
-  if (opened < counts.joined / UPGRADES.length)
+  // The plain value opens on every host; the others where the host takes them.
+  if (opened < Math.floor(counts.joined / UPGRADES.length))
     throw new Error(`only ${opened} of ${counts.joined} sockets opened`);
   return `${counts.joined} handshakes with joined headers: ${opened} opened, each judged by its own address`;
 }
