@@ -2667,6 +2667,11 @@ interface SocketWatcher {
 interface Drainable {
     /** Name in errors and leftovers. */
     readonly name: string;
+    /**
+     * Called when the shutdown begins, before `preDrainDelayMs`. New requests are still served, and
+     * each answer tells its client that the connection ends (`Connection: close`).
+     */
+    notReady?(): void;
     /** Refuses new connections and requests. Those under way go on. */
     drain?(): void | Promise<void>;
     /** Returns the number of requests in flight. */
