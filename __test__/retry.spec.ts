@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { RetryEstimate } from '../dist/connections/retry.js';
+import { RetryEstimate, type SeatCounts } from '../dist/connections/retry.js';
 import { ConnectionManager, TimerManager } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
@@ -9,21 +9,21 @@ const exact = (): RetryEstimate => new RetryEstimate(() => 0.5);
 describe('an estimate of when there is room', () => {
   it('follows the rate at which seats become free, and the length of the queue', () => {
     const estimate = exact();
-    estimate.forSeats(100, { nowMs: 0, admitted: 100, total: 100 });
+    estimate.forSeats(100, 0, () => ({ admitted: 100, total: 100 }));
     // In ten seconds five have gone, and five others have come: one every two seconds.
-    const now = { nowMs: 10_000, admitted: 105, total: 100 };
-    expect(estimate.forSeats(100, now)).toBe(2000);
-    expect(estimate.forSeats(100, now)).toBe(4000);
-    expect(estimate.forSeats(100, now)).toBe(6000);
+    const now = (): SeatCounts => ({ admitted: 105, total: 100 });
+    expect(estimate.forSeats(100, 10_000, now)).toBe(2000);
+    expect(estimate.forSeats(100, 10_000, now)).toBe(4000);
+    expect(estimate.forSeats(100, 10_000, now)).toBe(6000);
     // An address has one of the hundred seats: a hundred times as long, up to the longest answer.
-    expect(estimate.forSeats(1, now)).toBe(30_000);
+    expect(estimate.forSeats(1, 10_000, now)).toBe(30_000);
   });
 
   it('is the longest answer where nobody goes, and the shortest where everybody does', () => {
     const estimate = exact();
-    expect(estimate.forSeats(10, { nowMs: 0, admitted: 10, total: 10 })).toBe(30_000);
-    const busy = { nowMs: 1000, admitted: 10_010, total: 10 };
-    expect(estimate.forSeats(10, busy)).toBe(1000);
+    expect(estimate.forSeats(10, 0, () => ({ admitted: 10, total: 10 }))).toBe(30_000);
+    const busy = (): SeatCounts => ({ admitted: 10_010, total: 10 });
+    expect(estimate.forSeats(10, 1000, busy)).toBe(1000);
     expect(estimate.withoutSeats()).toBe(1000);
   });
 

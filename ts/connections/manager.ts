@@ -33,7 +33,7 @@ import type { ConnectionOwner } from './owner.js';
 import { checkedControlRate, checkedMessageRate, type RateAction } from './rates.js';
 import { type Refusal, type RefusalCode, Refusals } from './refusal.js';
 import { Reading } from './reading.js';
-import { RetryEstimate, seatsOf } from './retry.js';
+import { RetryEstimate, type SeatCounts, seatsOf } from './retry.js';
 import { refusalCodeOf, Seats, SLOTS_MAX, STALE } from './seats.js';
 import { type Closable, SocketCloser } from './socket-closer.js';
 import type { ConnectionStats } from './stats.js';
@@ -81,7 +81,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #sweep: Sweep<ManagedConnection<S>>;
   #limits: Readonly<ConnectionLimits>;
   readonly #retry = new RetryEstimate();
+  readonly #loop: LoopClock;
+  readonly #counts = (): SeatCounts => ({ admitted: this.#admitted, total: this.#seats.total });
   readonly #reading = new Reading();
+  /** True if only the limits decide: no monitor, no exempt clients, nothing to replace or to observe. */
+  #isPlain = false;
   #admitted = 0;
   #evicted = 0;
   #overRate = 0;
@@ -130,6 +134,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     this.#closer = new SocketCloser(given.timers, given.closeTimeoutMs);
     const { driver } = given.timers;
     const loop = new LoopClock(driver);
+    this.#loop = loop;
     this.#owner = {
       traffic: this.traffic,
       messageRate: undefined,
@@ -168,6 +173,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const control = checkedControlRate(limits.controlRate);
     const limiter = new MessageRateLimiter(messages, bytes, control, this.#isObserving);
     this.#owner.controlRate = limiter;
+    const { exempt, closesOldest } = this.#options;
+    this.#isPlain =
+      this.#monitor === undefined && exempt === undefined && !closesOldest && !this.#isObserving;
     this.#owner.messageRate = limiter.limitsMessages ? limiter : undefined;
     this.#closer.setLimits(
       limits.maxClosingPerIp ?? limits.maxConnectionsPerIp ?? Infinity,
@@ -262,11 +270,13 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     user: string | undefined,
     replaces?: ManagedConnection<S>,
   ): number {
+    if (this.#isPlain && replaces === undefined)
+      return this.#isClosed ? CLOSED : this.#seats.take(isLease, ip, v4, user);
     // First, since the application's function may close this manager.
     const isFree = this.#isExempt(ip);
     const answer =
       this.#mayAdmit() ??
-      this.#seats.take(isLease, ip, v4, user, isFree, this.#claimable(user), replaces);
+      this.#seats.takeFor(isLease, ip, v4, user, isFree, this.#claimable(user), replaces);
     if (this.#isObserving && answer >= 0) this.#observe(ip, user);
     return answer;
   }
@@ -315,11 +325,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const limit = seatsOf(code, this.#limits);
     return limit === undefined || this.#isClosed
       ? this.#retry.withoutSeats()
-      : this.#retry.forSeats(limit, {
-          nowMs: this.#timers.driver.now(),
-          admitted: this.#admitted,
-          total: this.#seats.total,
-        });
+      : this.#retry.forSeats(limit, this.#loop.ticked, this.#counts);
   }
 
   /**

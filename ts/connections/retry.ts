@@ -14,8 +14,6 @@ const MOST_MS = 30_000;
 
 /** Seats at one moment. */
 export interface SeatCounts {
-  /** Time of the manager's clock, ms. */
-  readonly nowMs: number;
   /** Admissions so far. */
   readonly admitted: number;
   /** Seats in use. */
@@ -23,12 +21,13 @@ export interface SeatCounts {
 }
 
 /**
- * Keeps the rate of releases. Reads no clock and arms no timer: each refusal brings the counts.
+ * Keeps the rate of releases. Arms no timer, and asks for the counts once in a window: a refusal must
+ * stay cheap.
  * @internal
  */
 export class RetryEstimate {
   readonly #random: () => number;
-  #since: SeatCounts | undefined;
+  #since: (SeatCounts & { readonly atMs: number }) | undefined;
   /** Releases per millisecond: half of the latest window, a quarter of the one before, and so on. */
   #rate = 0;
   /** Clients that were refused for want of a seat within the window: they come back together. */
@@ -41,40 +40,35 @@ export class RetryEstimate {
 
   /** Returns the estimate for a refusal that has nothing to do with seats. */
   withoutSeats(): number {
-    return this.#jittered(LEAST_MS);
+    return LEAST_MS * (0.5 + this.#random());
   }
 
   /**
    * Returns the estimate for one more client that finds its limit reached.
    * @param limit seats of the limit: by Little's law, one of `limit` seats becomes free `limit / total`
    * times as often as one of `total`
+   * @param nowMs milliseconds, modulo 2^32
+   * @param counts returns the seats at this moment
    */
-  forSeats(limit: number, counts: SeatCounts): number {
-    this.#advance(counts);
+  forSeats(limit: number, nowMs: number, counts: () => SeatCounts): number {
+    const since = this.#since;
+    if (since === undefined) this.#since = { ...counts(), atMs: nowMs };
+    else if ((nowMs - since.atMs) >>> 0 >= WINDOW_MS) {
+      const now = counts();
+      const released = Math.max(0, now.admitted - since.admitted - (now.total - since.total));
+      const rate = released / ((nowMs - since.atMs) >>> 0);
+      this.#rate = this.#rate === 0 ? rate : (this.#rate + rate) / 2;
+      this.#waiting = 0;
+      this.#since = { ...now, atMs: nowMs };
+    }
     this.#waiting++;
-    const { total } = counts;
+    const total = this.#since!.total;
     const share = total === 0 ? 1 : Math.min(1, Math.max(limit, 1) / total);
     const perMs = this.#rate * share;
-    // Those who wait for a key of their own do not stand in one queue with all others.
+    // Clients that wait for a key of their own do not stand in one queue with all others.
     const queue = Math.max(1, this.#waiting * share);
-    return this.#jittered(
-      perMs === 0 ? MOST_MS : Math.min(MOST_MS, Math.max(LEAST_MS, queue / perMs)),
-    );
-  }
-
-  #advance(counts: SeatCounts): void {
-    const since = (this.#since ??= counts);
-    const elapsedMs = counts.nowMs - since.nowMs;
-    if (elapsedMs < WINDOW_MS) return;
-    const released = Math.max(0, counts.admitted - since.admitted - (counts.total - since.total));
-    const rate = released / elapsedMs;
-    this.#rate = this.#rate === 0 ? rate : (this.#rate + rate) / 2;
-    this.#waiting = 0;
-    this.#since = counts;
-  }
-
-  /** Spreads an estimate from half to one and a half of it: refused together, they do not return together. */
-  #jittered(ms: number): number {
+    const ms = perMs === 0 ? MOST_MS : Math.min(MOST_MS, Math.max(LEAST_MS, queue / perMs));
+    // Refused together, they do not return together.
     return ms * (0.5 + this.#random());
   }
 }

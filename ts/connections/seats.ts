@@ -96,13 +96,33 @@ export class Seats<C> {
    * Takes a seat, in all counts or in none.
    * @param isLease true to hold the seat as a lease, false to open it at once
    * @param v4 bits of `ip` as an IPv4 address, or -1
+   * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`
+   */
+  take(isLease: boolean, ip: string, v4: number, user: string | undefined): number {
+    const take = isLease ? this.#table.reserve : this.#table.admit;
+    const text = this.#text;
+    const where = v4 < 0 ? ip : v4;
+    const loopNow = this.#loop.ticked;
+    const name = user === undefined ? undefined : encodeName(user, text);
+    let answer = take(where, name, loopNow);
+    if (answer >= 0) return answer;
+    if (answer === FULL && this.#grow()) answer = take(where, name, loopNow);
+    if (answer !== NEED_TIME) return answer;
+    // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
+    // into shared memory again: a custom clock may have admitted other connections meanwhile.
+    const now = this.#now();
+    return take(where, user === undefined ? undefined : encodeName(user, text), loopNow, now);
+  }
+
+  /**
+   * Takes a seat as `take` does, for a client that is no ordinary one.
    * @param isExempt true to count it without its own limits: only totals and its user's can refuse
    * @param claimable connections of the user, one of which may be closed for this one
    * @param replaces connection that is closed if this one is admitted: its seat counts as free
-   * @returns a lease's handle, an open slot, or a negative answer for `refusalCodeOf`; an open slot
-   * plus `SLOTS_MAX` if the user is over the limit until the oldest connection is closed
+   * @returns as `take`; an open slot plus `SLOTS_MAX` if the user is over the limit until the oldest
+   * connection is closed
    */
-  take(
+  takeFor(
     isLease: boolean,
     ip: string,
     v4: number,
@@ -111,27 +131,18 @@ export class Seats<C> {
     claimable: number,
     replaces: { readonly slot: number } | undefined,
   ): number {
-    const take = isLease ? this.#table.reserve : this.#table.admit;
-    const text = this.#text;
+    const native = isLease ? this.#table.reserve : this.#table.admit;
     const where = v4 < 0 ? ip : v4;
     const loopNow = this.#loop.ticked;
-    const name = user === undefined ? undefined : encodeName(user, text);
-    const isSimple = claimable === 0 && replaces === undefined && !isExempt;
+    // Each time anew: the clock may have admitted other connections, or closed the replaced one.
+    const take = (time: number): number => {
+      const name = user === undefined ? undefined : encodeName(user, this.#text);
+      return native(where, name, loopNow, time, claimable, replaces?.slot);
+    };
     const time = isExempt ? EXEMPT : NaN;
-    let answer = isSimple
-      ? take(where, name, loopNow)
-      : take(where, name, loopNow, time, claimable, replaces?.slot);
-    if (answer >= 0) return answer;
-    if (answer === FULL && this.#grow())
-      answer = isSimple
-        ? take(where, name, loopNow)
-        : take(where, name, loopNow, time, claimable, replaces?.slot);
-    if (answer !== NEED_TIME) return answer;
-    // Only connect rates need the time, and reading it costs, so the core asks for it. Writes the name
-    // into shared memory again: a custom clock may have admitted other connections meanwhile.
-    const now = this.#now();
-    const again = user === undefined ? undefined : encodeName(user, text);
-    return take(where, again, loopNow, now, claimable, replaces?.slot);
+    let answer = take(time);
+    if (answer === FULL && this.#grow()) answer = take(time);
+    return answer === NEED_TIME ? take(this.#now()) : answer;
   }
 
   /** Time for connect rates, ms. */

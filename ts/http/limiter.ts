@@ -303,11 +303,9 @@ export class RequestLimiter {
           ? maxConcurrentPerIp
           : undefined;
     if (limit === undefined) return this.#retry.withoutSeats();
-    const total = this.#inFlight.size;
-    return this.#retry.forSeats(limit, {
-      nowMs: this.#timers.driver.now(),
-      admitted: this.#served + total,
-      total,
+    return this.#retry.forSeats(limit, this.#timers.driver.now(), () => {
+      const total = this.#inFlight.size;
+      return { admitted: this.#served + total, total };
     });
   }
 
