@@ -36,14 +36,17 @@ const LONGEST = [
   'soak',
   'limits',
   'page-browser',
-  'resources',
-  'load',
-  'contract',
   'page-servers',
+  'timers-host',
+  'resources',
+  'contract',
   'handshakes',
+  'load',
+  'seats',
   'shutdown-servers',
   'builder',
-  'timers-host',
+  'client-address',
+  'admission-hosts',
 ].map(pathOf);
 
 const missing = [...ONCE, ...LONGEST].filter((path) => !existsSync(path));
@@ -66,8 +69,8 @@ const engine = { name: 'engine', include: ['__test__/**/*.spec.ts'], exclude: ON
 export default defineConfig({
   test: {
     pool: 'forks',
-    // Many specs wait more than they compute: three keep two cores busy.
-    maxWorkers: 3,
+    // Many specs wait more than they compute: four keep two cores busy.
+    maxWorkers: 4,
     sequence: { sequencer: LongestFirst },
     // These end what has failed, and decide nothing else: long enough for a busy machine.
     testTimeout: 60_000,
