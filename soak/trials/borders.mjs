@@ -149,6 +149,8 @@ const listOf = (address, random) =>
     address,
     `,${address}`,
     `, , ${address}`,
+    `${address},`,
+    `, ,${address} , `,
     `198.51.100.${random.below(250)},${address}`,
     `unknown,${address}\t`,
     `${address}, 127.0.0.9`,

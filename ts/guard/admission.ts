@@ -167,7 +167,11 @@ export const ADMISSION_TABLE: Readonly<
 /** Events that end an admission which has not opened. */
 type Ending = 'refusal' | 'timeout' | 'reset' | 'close' | 'gone' | 'shutdown';
 
-/** One handshake; see the head of this file. @internal */
+/**
+ * One handshake; see the head of this file. Its private methods are those of TypeScript: JavaScriptCore
+ * marks every object of a class with a `#method`, which each handshake would pay for.
+ * @internal
+ */
 export class Admission {
   readonly #manager: ConnectionManager;
   readonly #refuseWith: 'http' | 'close';
@@ -201,6 +205,11 @@ export class Admission {
     return closable !== undefined && this.#manager.isClosing(closable) ? 'closing' : 'gone';
   }
 
+  /** True while it waits for its identity. */
+  get isSeated(): boolean {
+    return this.#state === 'seated';
+  }
+
   /** Address of the client. */
   get ip(): string {
     return this.#ip;
@@ -226,21 +235,23 @@ export class Admission {
 
   /** Takes a seat of the address, and the connect rate of it. */
   seat(): void {
-    if (this.#action('upgrade') === 'seat') this.#take(this.#manager.arrive(this.#ip), 'seated');
+    if (actionOf(this.#state, 'upgrade') === 'seat')
+      this.take(this.#manager.arrive(this.#ip), 'seated');
   }
 
   /** Takes both seats of a client that needs no identity, in one step. */
   seatAnonymous(): void {
-    if (this.#action('upgrade') === 'seat') this.#take(this.#manager.reserve(this.#ip), 'granted');
+    if (actionOf(this.#state, 'upgrade') === 'seat')
+      this.take(this.#manager.reserve(this.#ip), 'granted');
   }
 
   /** Takes a seat of the user, or of an anonymous client. */
   identify(userId: string | undefined): void {
-    if (this.#action('identity') !== 'grant' || this.#lease === undefined) return;
-    this.#take(this.#manager.identify(this.#lease, userId), 'granted');
+    if (actionOf(this.#state, 'identity') !== 'grant' || this.#lease === undefined) return;
+    this.take(this.#manager.identify(this.#lease, userId), 'granted');
   }
 
-  #take(outcome: Lease | Denial, next: 'seated' | 'granted'): void {
+  private take(outcome: Lease | Denial, next: 'seated' | 'granted'): void {
     if ('handle' in outcome) {
       this.#lease = outcome;
       this.#state = next;
@@ -264,7 +275,7 @@ export class Admission {
    * @returns `false` if there was no seat to give back
    */
   end(event: Ending): boolean {
-    const action = this.#action(event);
+    const action = actionOf(this.#state, event);
     if (action !== 'giveBack' && action !== 'leave') return false;
     this.#state = 'gone';
     const lease = this.#lease;
@@ -279,14 +290,15 @@ export class Admission {
    */
   open(id: string, socket: ManagedSocket): ManagedConnection | undefined {
     const lease = this.#lease;
-    if (this.#action('open') !== 'commit' || lease === undefined) return this.#reject(socket);
+    if (actionOf(this.#state, 'open') !== 'commit' || lease === undefined)
+      return this.reject(socket);
     this.#lease = undefined;
     const result = this.#manager.commit(lease, id, socket, { userAgent: this.#userAgent });
     if (!result.success) {
       // A manager that was closed in between leaves the lease to its holder.
       this.#manager.abort(lease);
       this.#denial = result;
-      return this.#reject(socket);
+      return this.reject(socket);
     }
     this.#state = 'opened';
     this.#connection = result.connection;
@@ -294,7 +306,7 @@ export class Admission {
   }
 
   /** Closes a socket that may not open. */
-  #reject(socket: ManagedSocket): undefined {
+  private reject(socket: ManagedSocket): undefined {
     this.end('refusal');
     const denial = (this.#denial ??= NOT_JUDGED);
     const [, code] = codesOf(denial);
@@ -307,8 +319,11 @@ export class Admission {
   socketGone(): void {
     if (this.#refused !== undefined) this.#manager.goneRefused(this.#refused);
   }
+}
 
-  #action(event: AdmissionEvent): AdmissionAction {
-    return ADMISSION_TABLE[this.#state === 'opened' ? 'open' : this.#state][event];
-  }
+function actionOf(
+  state: Exclude<AdmissionState, 'closing'> | 'opened',
+  event: AdmissionEvent,
+): AdmissionAction {
+  return ADMISSION_TABLE[state === 'opened' ? 'open' : state][event];
 }

@@ -209,13 +209,19 @@ export class Guard<R> {
    */
   admit(peer: string, header: (name: string) => string, url: string, request?: R): Admission {
     const admission = this.#arrival(request, peer, header);
-    return this.#contained(admission, () => {
-      const auth = this.#auth;
-      if (auth === undefined) return admission.seatAnonymous();
-      admission.seat();
-      if (admission.state !== 'seated') return undefined;
-      return this.#grant(admission, userOf(auth.verifier.safeVerify(tokenOf(auth, header, url))));
-    });
+    const auth = this.#auth;
+    // What is thrown here is ours or a hook's: out of here it would end the process.
+    try {
+      if (auth === undefined) admission.seatAnonymous();
+      else {
+        admission.seat();
+        if (admission.isSeated)
+          this.#grant(admission, userOf(auth.verifier.safeVerify(tokenOf(auth, header, url))));
+      }
+    } catch (error) {
+      this.#failed(admission, error);
+    }
+    return admission;
   }
 
   /**
@@ -252,9 +258,9 @@ export class Guard<R> {
     client?: WaitingClient,
   ): Promise<Admission> {
     const admission = this.#arrival(request, peer, header);
-    this.#contained(admission, () => admission.seat());
-    if (admission.state !== 'seated' || !this.#pending.admits(admission)) return admission;
     try {
+      admission.seat();
+      if (!admission.isSeated || !this.#pending.admits(admission)) return admission;
       const auth = this.#auth;
       const answer =
         auth === undefined
@@ -263,7 +269,7 @@ export class Guard<R> {
       const user: unknown = isThenable(answer)
         ? await this.#pending.wait(admission, client, answer)
         : answer;
-      this.#contained(admission, () => this.#grant(admission, user));
+      this.#grant(admission, user);
     } catch (error) {
       this.#failed(admission, error);
     }
@@ -282,16 +288,6 @@ export class Guard<R> {
     );
     if (denial !== undefined) this.#deny(admission, denial);
     else if (ip === undefined) this.#deny(admission, IDENTIFY_FAILED);
-    return admission;
-  }
-
-  /** Runs a step of an admission. What it throws is ours or a hook's: out of here it would end the process. */
-  #contained(admission: Admission, step: () => void): Admission {
-    try {
-      step();
-    } catch (error) {
-      this.#failed(admission, error);
-    }
     return admission;
   }
 
