@@ -197,7 +197,7 @@ describe('another listener of upgrade', () => {
       'other: hello',
       'ours: hello',
     ]);
-    // Nobody has answered: another listener may, later.
+    // The socket has no answer yet: another listener may give it later.
     const stray = raw(port, '/nobody');
     await pause(100);
     expect([stray.seen(), stray.socket.destroyed]).toEqual(['', false]);

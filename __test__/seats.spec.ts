@@ -113,7 +113,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => 
     const clients = crowd(server, 3, ['X-User: waits']);
     await server.becomes(3);
     for (const { socket } of clients) socket.resetAndDestroy();
-    // Nobody has released the identities: they still wait.
+    // The identities still wait: the test has not released them.
     await server.becomes(0);
     expect((await tallyOf(server))['identifying']).toBe(3);
     const next = crowd(server, 1, ['X-User: waits']);

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { root, run } from './lib/project.mjs';
 
-run('cargo', ['test', '--locked', '--release', '--target-dir', join(root, 'target', 'loom')], {
+run('cargo', ['test', '--release', '--target-dir', join(root, 'target', 'loom')], {
   cwd: join(root, 'tests', 'loom'),
   env: {
     // Three preemptions a run find the known faults, and end within seconds.

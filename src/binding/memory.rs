@@ -175,13 +175,32 @@ impl<T> Memory<T> {
     }
 }
 
-/// Returns whether the buffer of a typed array is a `SharedArrayBuffer`, which Node-API counts as
-/// no array buffer, on Node and on Bun.
+/// Returns whether the buffer of a typed array is a `SharedArrayBuffer`. Node-API counts it as no
+/// array buffer on Node and on Bun. Bun 1.3.0 counts it as one: there its class decides.
 fn is_shared(env: sys::napi_env, buffer: sys::napi_value) -> bool {
     let mut is_array_buffer = true;
     // SAFETY: the out-pointer is valid; a wrong value yields an error status.
     let status = unsafe { sys::napi_is_arraybuffer(env, buffer, &raw mut is_array_buffer) };
-    status == sys::Status::napi_ok && !is_array_buffer
+    status == sys::Status::napi_ok
+        && (!is_array_buffer
+            || (is_instance(env, buffer, c"SharedArrayBuffer")
+                && !is_instance(env, buffer, c"ArrayBuffer")))
+}
+
+/// Returns whether a value is an instance of the global class of that name.
+fn is_instance(env: sys::napi_env, value: sys::napi_value, class: &CStr) -> bool {
+    let (mut global, mut constructor) = (std::ptr::null_mut(), std::ptr::null_mut());
+    let mut is_instance = false;
+    // SAFETY: the out-pointers are valid, the name ends with NUL; a failed call leaves null, which
+    // the next one refuses with an error status.
+    unsafe {
+        sys::napi_get_global(env, &raw mut global) == sys::Status::napi_ok
+            && sys::napi_get_named_property(env, global, class.as_ptr(), &raw mut constructor)
+                == sys::Status::napi_ok
+            && sys::napi_instanceof(env, value, constructor, &raw mut is_instance)
+                == sys::Status::napi_ok
+            && is_instance
+    }
 }
 
 impl<T> Drop for Memory<T> {

@@ -158,7 +158,7 @@ export class UpgradeRouter {
     // A listener that ignores the upgrade handles no error: a reset by the client would end the process.
     socket.on('error', ignore);
     if (isOthers) return;
-    // Nobody else answers, and Node leaves the socket open: it would be held until the client goes.
+    // No other listener answers, and Node leaves the socket open: it would be held until the client goes.
     const [any] = this.#attachments.values();
     any?.refuse(socket, NO_PATH);
   }

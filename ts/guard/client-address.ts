@@ -78,7 +78,7 @@ export class ClientAddress<R> {
     if (this.#find !== undefined) {
       const address = request === undefined ? undefined : this.#find(request, peer);
       if (typeof address === 'string') return address;
-      // Nobody else waits for it: its rejection would end the process.
+      // This promise has no other reader: its rejection would end the process.
       if (isThenable(address)) void Promise.resolve(address).catch(() => undefined);
       throw wrongType('clientAddress', address, 'a function that returns a string');
     }

@@ -210,7 +210,7 @@ export class Guard<R> {
   admit(peer: string, header: (name: string) => string, url: string, request?: R): Admission {
     const admission = this.#arrival(request, peer, header);
     const auth = this.#auth;
-    // What is thrown here is ours or a hook's: out of here it would end the process.
+    // An error here is ours or a hook's: uncaught it would end the process.
     try {
       if (auth === undefined) admission.seatAnonymous();
       else {
