@@ -82,6 +82,8 @@ export class SocketCloser {
     }
     // Arms the timer first: a host may report the end of the socket from within its close().
     const willTerminate = this.#begin(closable);
+    // Its close may call back and close another socket.
+    const outer = this.#current;
     this.#current = closable;
     try {
       socket.close(code, reason);
@@ -89,7 +91,7 @@ export class SocketCloser {
     } catch {
       // A socket that cannot be closed is gone; its seat is free already.
     }
-    this.#current = undefined;
+    this.#current = outer;
     if (!willTerminate) terminate(socket);
     else if (hasEnded(socket) && this.#closing.has(closable)) this.#linger(closable);
   }

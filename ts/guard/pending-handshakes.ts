@@ -98,11 +98,8 @@ export class PendingHandshakes {
       });
       this.#count++;
       this.#perIp.set(key, (this.#perIp.get(key) ?? 0) + 1);
-      const stopListening = client?.onGone(() => {
-        admission.end('reset');
-        end(NOT_WAITING);
-      });
       let isWaiting = true;
+      let stopListening: (() => void) | undefined;
       const end = (error?: PortcullisError): void => {
         if (!isWaiting) return;
         isWaiting = false;
@@ -114,6 +111,11 @@ export class PendingHandshakes {
         () => end(),
         () => end(),
       );
+      // Last: the client may have left already, and then the host says so at once.
+      stopListening = client?.onGone(() => {
+        admission.end('reset');
+        end(NOT_WAITING);
+      });
     });
   }
 

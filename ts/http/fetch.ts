@@ -109,6 +109,8 @@ export function waitingOn(request: Request): WaitingClient {
   return {
     onGone(listener) {
       const signal = ownSignal.call(request);
+      // An aborted signal does not fire again.
+      if (signal.aborted) listener();
       signal.addEventListener('abort', listener);
       return () => signal.removeEventListener('abort', listener);
     },
