@@ -1452,6 +1452,14 @@ describe('a connection that the manager closed', () => {
 });
 
 describe('closing sockets', () => {
+  it('are terminated at once where no timer would do it: the manager and its timers are closed', () => {
+    const own = new ConnectionManager<FakeSocket>({});
+    own.close();
+    const socket = new FakeSocket();
+    own.closeRefused(socket, '192.0.2.1', 1013, 'closed');
+    expect(socket).toMatchObject({ closed: [{ code: 1013 }], terminated: true });
+  });
+
   it('are counted by client, and terminated in the place of a close beyond the limit', () => {
     using own = new ConnectionManager<FakeSocket>({ maxClosingPerIp: 1 }, timers);
     const closed = (id: string, ip: string): FakeSocket => {

@@ -138,6 +138,8 @@ export class SocketCloser {
   /** Counts a closing socket and arms its timer; `false` if it needs one and the timers take none. */
   #begin(closable: Closable): boolean {
     if (!canTerminate(closable.socket)) return true;
+    // Closed timers take no new ones, and say nothing unless they are strict.
+    if (!this.#timers.isOpen()) return false;
     try {
       const timer = this.#timers.setTimeout(
         this.#kill,
