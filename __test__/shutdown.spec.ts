@@ -423,6 +423,7 @@ describe('a shutdown', () => {
     });
     const ran: string[] = [];
     let aborted = false;
+    let rejectLate: (error: Error) => void = () => undefined;
     shutdown.onShutdown('first', () => void ran.push('first'));
     shutdown.onShutdown('throws', () => {
       throw new Error('thrown');
@@ -434,13 +435,13 @@ describe('a shutdown', () => {
     shutdown.onShutdown('rejects', () => Promise.reject(new Error('rejected')));
     shutdown.onShutdown(
       'late',
-      () => new Promise((_, reject) => void setTimeout(reject, 5, new Error('late'))),
+      () => new Promise((_, reject) => void (rejectLate = reject)),
       { timeoutMs: 10 },
     );
     shutdown.onShutdown('last', ({ reason }) => void ran.push(`last ${reason}`));
     const result = shutdown.shutdown('why');
     await pass(clock, 10);
-    await new Promise((resolve) => void setTimeout(resolve, 20));
+    rejectLate(new Error('late'));
     await pass(clock, 100);
     const { hookErrors, graceful, leftovers } = await result;
     expect(ran).toEqual(['last why', 'first']);
