@@ -8,7 +8,7 @@ import {
 } from '../dist/guard/admission.js';
 import { inFull } from './fixtures/long.js';
 import { until } from './fixtures/until.js';
-import { cleanUp, type Server, SERVERS, start } from './servers/start.js';
+import { cleanUp, type Server, SERVERS, start, startAlone } from './servers/start.js';
 
 // The table of admissions on real sockets, on every host: each event that a client or an operator can cause in
 // a state. The other rows say why nobody outside can cause them; `admission.spec.ts` has all of them.
@@ -153,7 +153,7 @@ async function reach(
   const LONG_MS = 600_000;
   const isDue = (when: AdmissionState): number =>
     state === when && event === 'timeout' ? SHORT_MS : LONG_MS;
-  const server = await start(command, {
+  const server = await startAlone(command, {
     limits: { connectionTimeoutMs: isDue('open'), cleanupIntervalMs: 50 },
     identifyTimeoutMs: isDue('seated'),
     closeTimeoutMs: isDue('closing'),

@@ -3,7 +3,15 @@ import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import type WebSocket from 'ws';
 import { until } from './fixtures/until.js';
-import { type Server, ask, cleanUp, closeCode, start } from './servers/start.js';
+import {
+  type Server,
+  type ServerProcess,
+  ask,
+  cleanUp,
+  closeCode,
+  start,
+  startAlone,
+} from './servers/start.js';
 
 // The builder's server on Bun with real clients.
 afterEach(cleanUp);
@@ -11,6 +19,8 @@ afterEach(cleanUp);
 const BUN = 'node_modules/.bin/bun';
 const run = (options: object = {}): Promise<Server> =>
   start([BUN, '__test__/servers/builder.ts'], options);
+const runAlone = (options: object = {}): Promise<ServerProcess> =>
+  startAlone([BUN, '__test__/servers/builder.ts'], options);
 
 interface Envelope {
   readonly type: string;
@@ -193,7 +203,7 @@ describe('requests', () => {
   });
 
   it('that a layer neither answers nor passes on end in 500, with the mistake reported to onError only', async () => {
-    const server = await run();
+    const server = await runAlone();
     for (const path of ['/silent', '/other']) {
       const answer = await fetch(url(server, path));
       expect([answer.status, await answer.json()]).toEqual([
@@ -263,7 +273,7 @@ describe('requests', () => {
 
 describe('health', () => {
   it('is not ready as soon as the shutdown begins, and stays live', async () => {
-    const server = await run({ shutdown: { preDrainDelayMs: 1000 } });
+    const server = await runAlone({ shutdown: { preDrainDelayMs: 1000 } });
     expect(await server.get('/health/ready')).toBe('{"status":"ready"}');
     expect(await server.get('/health/live')).toBe('{"status":"live"}');
     const result = server.end();
@@ -555,7 +565,7 @@ describe('everything at once', () => {
 
 describe('a thousand clients', () => {
   it('connect, are answered, and are closed by the shutdown', async () => {
-    const server = await run({ silent: true, shutdown: { drainWindowMs: 300 } });
+    const server = await runAlone({ silent: true, shutdown: { drainWindowMs: 300 } });
     const clients: WebSocket[] = [];
     for (let i = 0; i < 1000; i += 100)
       clients.push(...(await Promise.all(Array.from({ length: 100 }, () => server.open()))));

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { SERVERS, ask, cleanUp, type Server, start } from './servers/start.js';
+import { SERVERS, ask, cleanUp, type Server, start, startAlone } from './servers/start.js';
 
 // The address that each host counts a client by. `contract.spec.ts` has the forwarded headers.
 const folders: string[] = [];
@@ -49,7 +49,7 @@ describe.each(Object.entries(SERVERS))('the client of the adapter for %s', (_nam
   it.each([false, true])(
     'is found by a function, which cannot end the server (identify: %s)',
     async (whoAmI) => {
-      const server = await start(command, {
+      const server = await startAlone(command, {
         limits: {},
         addressBy: 'x-client',
         ...(whoAmI ? { whoAmI } : {}),

@@ -8,7 +8,14 @@ import { isHandshake, lengthOf } from '../dist/http/handshake.js';
 import { type GuardStats, portcullis } from '../dist/ws.js';
 import { SECRET, token } from './fixtures/sign.js';
 import { pause, until } from './fixtures/until.js';
-import { SERVERS, type Server, cleanUp, start } from './servers/start.js';
+import {
+  SERVERS,
+  type Server,
+  type ServerProcess,
+  cleanUp,
+  start,
+  startAlone,
+} from './servers/start.js';
 
 // Handshakes byte by byte, on every adapter and host: a host that answers 101 has let its client be judged.
 
@@ -170,8 +177,8 @@ async function isIdle(server: Server): Promise<void> {
 const HOSTS = Object.entries(SERVERS);
 
 describe.each(HOSTS)('raw bytes at the adapter for %s', (_name, command) => {
-  let granting: Server;
-  let denying: Server;
+  let granting: ServerProcess;
+  let denying: ServerProcess;
   beforeAll(async () => {
     const options = {
       limits: {},
@@ -181,8 +188,8 @@ describe.each(HOSTS)('raw bytes at the adapter for %s', (_name, command) => {
       exemptPaths: ['/guard', '/stats', '/tally'],
     };
     [granting, denying] = await Promise.all([
-      start(command, { ...options, whoAmI: true }),
-      start(command, { ...options, whoAmI: 'nobody' }),
+      startAlone(command, { ...options, whoAmI: true }),
+      startAlone(command, { ...options, whoAmI: 'nobody' }),
     ]);
   });
   afterAll(cleanUp);

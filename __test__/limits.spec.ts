@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import { until } from './fixtures/until.js';
-import { SERVERS, ask, cleanUp, closeCode, start } from './servers/start.js';
+import { SERVERS, ask, cleanUp, closeCode, start, startAlone } from './servers/start.js';
 
 // The limits of requests and WebSockets, checked on a real server of each adapter.
 afterEach(cleanUp);
@@ -111,7 +111,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('gives the seat back when a handler throws and when a client leaves', async () => {
-    const server = await start(command, { limits: {}, requests: { maxConcurrent: 3 } });
+    const server = await startAlone(command, { limits: {}, requests: { maxConcurrent: 3 } });
     for (let i = 0; i < 5; i++)
       expect((await fetch(`http://127.0.0.1:${server.port}/throws`)).status).toBe(500);
     const client = server.raw('GET /aborted HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
@@ -128,7 +128,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('ends the pipelined requests of a client that leaves, and a shutdown does not wait for them', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       requests: { maxConcurrent: 20 },
       exemptPaths: ['/guard'],
@@ -189,7 +189,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) =>
   });
 
   it('ends only the connection that sends malformed frames, although no handler listens for errors', async () => {
-    const server = await start(command, { limits: {}, websockets: { maxMessageSize: 100 } });
+    const server = await startAlone(command, { limits: {}, websockets: { maxMessageSize: 100 } });
     const other = await server.open();
     const tooBig = await server.open();
     const closed = closeCode(tooBig);

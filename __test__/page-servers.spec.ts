@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
 import { pause, until } from './fixtures/until.js';
-import { SERVERS, type Server, cleanUp, start } from './servers/start.js';
+import { SERVERS, type Server, cleanUp, start, startAlone } from './servers/start.js';
 
 // The page on a real server of every adapter.
 afterEach(cleanUp);
@@ -28,7 +28,7 @@ async function watch(
 }
 
 it('a server of the builder shows its chain, and serves the page before limits and layers', async () => {
-  const server = await start(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
+  const server = await startAlone(['node_modules/.bin/bun', '__test__/servers/builder.ts'], {
     page,
     limits: { requests: { maxConcurrent: 1 } },
   });
@@ -141,10 +141,14 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
   });
 
   it('has no page in production without a token', async () => {
-    const server = await start(command, { limits: {}, page: { path: '/portcullis' } }, PRODUCTION);
+    const server = await startAlone(
+      command,
+      { limits: {}, page: { path: '/portcullis' } },
+      PRODUCTION,
+    );
     for (const path of ['/portcullis', '/portcullis/events', '/portcullis/snapshot'])
       expect(await server.get(path)).not.toMatch(/<!doctype|event:|"version":1|token/);
-    const other = await start(
+    const other = await startAlone(
       command,
       { limits: {}, page: { path: '/portcullis', token: 'correct-horse-battery' } },
       PRODUCTION,
@@ -153,7 +157,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
   });
 
   it('ends streams at a shutdown, so that viewers do not delay it', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       requests: {},
       page,
@@ -169,7 +173,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (_nam
   });
 
   it('frees the place of a viewer that disconnects silently', { timeout: 60_000 }, async () => {
-    const server = await start(command, { limits: {}, page: { ...page, maxViewers: 1 } });
+    const server = await startAlone(command, { limits: {}, page: { ...page, maxViewers: 1 } });
     for (let i = 0; i < 3; i++) {
       let viewer = server.raw('GET /portcullis/events HTTP/1.1\r\nHost: localhost\r\n\r\n');
       while (!viewer.seen().includes('event: snapshot')) {

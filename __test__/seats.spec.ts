@@ -2,7 +2,16 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { WebSocket } from 'ws';
-import { ask, closeCode, type Server, SERVERS, cleanUp, start } from './servers/start.js';
+import {
+  ask,
+  closeCode,
+  type Server,
+  type ServerProcess,
+  SERVERS,
+  cleanUp,
+  start,
+  startAlone,
+} from './servers/start.js';
 import { until } from './fixtures/until.js';
 
 // A seat before the identity, and no descriptor beyond the seats: on every adapter and host.
@@ -43,7 +52,7 @@ const tallyOf = async (server: Server): Promise<Record<string, number>> =>
   JSON.parse(await server.get('/tally')) as Record<string, number>;
 
 /** Sockets that a process has open. */
-function descriptorsOf(server: Server): number {
+function descriptorsOf(server: ServerProcess): number {
   const folder = `/proc/${server.process.pid}/fd`;
   return readdirSync(folder).filter((name) => {
     try {
@@ -135,7 +144,7 @@ describe.each(Object.entries(SERVERS))('the adapter for %s', (name, command) => 
   });
 
   it('keeps no more descriptors than seats and closing sockets, whoever does not answer', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: { maxConnectionsPerIp: 10, maxClosingPerIp: 5 },
       refuseWith: 'close',
     });

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import { pause } from './fixtures/until.js';
-import { SERVERS, cleanUp, closeCode, start } from './servers/start.js';
+import { SERVERS, cleanUp, closeCode, startAlone } from './servers/start.js';
 
 // Graceful shutdown of a real server of each adapter, in a process of its own that must end by itself.
 afterEach(cleanUp);
@@ -12,7 +12,7 @@ const HANDSHAKE =
 
 describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name, command) => {
   it('finishes requests, spreads the closes of WebSockets over the window, and ends by itself', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       requests: {},
       shutdown: { closeCode: 1012, drainWindowMs: 800 },
@@ -41,7 +41,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('refuses new clients while it drains, and aborts the rest at the deadline', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       requests: { timeoutMs: 60_000 },
       shutdown: { deadlineMs: 1200, closeTimeoutMs: 200 },
@@ -92,7 +92,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('does not wait for silent or kept-alive connections', async () => {
-    const server = await start(command, { limits: {} });
+    const server = await startAlone(command, { limits: {} });
     const silent = server.raw('');
     const agent = new Agent({ keepAlive: true });
     const [kept] = (await once(
@@ -109,7 +109,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('terminates a client that never answers the close', async () => {
-    const server = await start(command, { limits: {}, shutdown: { closeTimeoutMs: 200 } });
+    const server = await startAlone(command, { limits: {}, shutdown: { closeTimeoutMs: 200 } });
     const client = await server.open();
     const mute = server.raw(HANDSHAKE);
     await server.becomes(2);
@@ -127,7 +127,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('ignores messages that a client sends after the close', async () => {
-    const server = await start(command, { limits: {} });
+    const server = await startAlone(command, { limits: {} });
     const mute = server.raw(HANDSHAKE);
     await server.becomes(1);
     mute.socket.on('data', () =>
@@ -137,11 +137,11 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('exits with 0 after a signal, and with 1 if something was aborted', async () => {
-    const graceful = await start(command, { limits: {}, shutdown: { signals: ['SIGTERM'] } });
+    const graceful = await startAlone(command, { limits: {}, shutdown: { signals: ['SIGTERM'] } });
     await graceful.open();
     graceful.process.kill('SIGTERM');
     expect(await graceful.exited).toBe(0);
-    const forced = await start(command, {
+    const forced = await startAlone(command, {
       limits: {},
       shutdown: { signals: ['SIGTERM'] },
       hooks: ['throws'],
@@ -151,7 +151,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
   });
 
   it('exits at once at a second signal', async () => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       shutdown: { signals: ['SIGTERM', 'SIGINT'], drainWindowMs: 10_000 },
     });
@@ -171,7 +171,7 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
 it.each(Object.entries(SERVERS))(
   'says `Connection: close` from notReady on, and serves meanwhile: %s',
   async (_name, command) => {
-    const server = await start(command, {
+    const server = await startAlone(command, {
       limits: {},
       requests: {},
       shutdown: { preDrainDelayMs: 600 },

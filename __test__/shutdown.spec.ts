@@ -433,11 +433,9 @@ describe('a shutdown', () => {
       return new Promise(() => undefined);
     });
     shutdown.onShutdown('rejects', () => Promise.reject(new Error('rejected')));
-    shutdown.onShutdown(
-      'late',
-      () => new Promise((_, reject) => void (rejectLate = reject)),
-      { timeoutMs: 10 },
-    );
+    shutdown.onShutdown('late', () => new Promise((_, reject) => void (rejectLate = reject)), {
+      timeoutMs: 10,
+    });
     shutdown.onShutdown('last', ({ reason }) => void ran.push(`last ${reason}`));
     const result = shutdown.shutdown('why');
     await pass(clock, 10);

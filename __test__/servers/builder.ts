@@ -4,7 +4,8 @@ import { type BearerVerifier, ElysiaServerBuilder, type ServerOptions } from '..
 const { verifies, silent, ...options } = JSON.parse(
   process.env['GUARD_OPTIONS'] ?? '{}',
 ) as ServerOptions & { verifies?: boolean; silent?: boolean };
-process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
+if (process.listenerCount('unhandledRejection') === 0)
+  process.on('unhandledRejection', (error) => console.log(`unhandled ${String(error)}`));
 
 const auth: BearerVerifier = {
   safeVerify(token) {
@@ -109,7 +110,7 @@ const server = await builder
       .post('/json', ({ body }) => body),
   )
   .start();
-process.on('SIGTERM', () => {
+const stop = (): void => {
   void server
     .stop()
     .then(({ hookErrors, ...result }) =>
@@ -117,5 +118,6 @@ process.on('SIGTERM', () => {
         `result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name }) => name) })}`,
       ),
     );
-});
+};
+if (process.env['MANY_SERVERS'] === undefined) process.on('SIGTERM', stop);
 console.log(`listening on http://127.0.0.1:${server.port}`);

@@ -1,6 +1,7 @@
 import { connectionOf, portcullis, signalOf } from '../../dist/bun.js';
-import { answer, identifying, listening, options, place, shutdown } from './options.mjs';
+import { contract } from './options.mjs';
 
+const { answer, identifying, listening, options, place, shutdown } = contract();
 const guard = portcullis({
   ...options,
   ...identifying((request: Request, name) => request.headers.get(name)),
@@ -45,7 +46,4 @@ const server = Bun.serve<{ fails: boolean }, never>({
   }),
 });
 shutdown.add(guard.drainable(server));
-process.on('uncaughtException', ({ message }) => {
-  if (message !== 'open failed') console.log(`unhandled ${message}`);
-});
 listening(server.port);

@@ -1,7 +1,8 @@
 import { Elysia } from 'elysia';
 import { connectionOf, portcullis, signalOf } from '../../dist/elysia.js';
-import { answer, identifying, listening, options, place, shutdown } from './options.mjs';
+import { contract } from './options.mjs';
 
+const { answer, identifying, listening, options, place, shutdown } = contract();
 const guard = portcullis({
   ...options,
   ...identifying((request: Request, name) => request.headers.get(name)),

@@ -1,4 +1,4 @@
-// What a contract server is told by its environment: options of the adapter, as JSON; and what all of them answer.
+// The options that a contract server reads from its environment, as JSON, and the paths that all of them answer.
 import {
   GracefulShutdown,
   TimerManager,
@@ -6,137 +6,148 @@ import {
   UnauthorizedError,
 } from '../../dist/index.js';
 
-const {
-  whoAmI,
-  auth,
-  shutdown: given,
-  hooks = [],
-  kind: asked,
-  unix,
-  addressBy,
-  ...rest
-} = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
-
 /** Makes the verifier of `auth` from its policy. */
 const verifying = ({ policy, ...where }) => {
   const verifier = new TokenVerifier({ algorithms: ['HS256'], ...policy });
   return Object.keys(where).length === 0 ? verifier : { verifier, ...where };
 };
 
-export const timers = new TimerManager();
-export const options = {
-  ...rest,
-  ...(auth === undefined ? {} : { auth: verifying(auth) }),
-  timers,
-};
-/** Where the server listens, for hosts that take it as an object. */
-export const place = unix === undefined ? { port: 0, hostname: '127.0.0.1' } : { unix };
-/** The path that the server listens on, in the place of a port. */
-export const path = unix;
-
-/**
- * Tells that the server listens.
- * @param {number | undefined} port
- */
-export const listening = (port) =>
-  console.log(`listening on ${unix === undefined ? `http://127.0.0.1:${port}` : `unix:${unix}`}`);
-
-/** Which server a file with several of them is to be. */
-export const kind = asked;
-export const shutdown = new GracefulShutdown(timers, given);
-for (const name of hooks) {
-  shutdown.onShutdown(name, () => {
-    if (name === 'throws') throw new Error('thrown');
-    return name === 'hangs' ? new Promise(() => undefined) : undefined;
-  });
-}
 process.on('unhandledRejection', (error) => console.log(`unhandled ${error}`));
+process.on('uncaughtException', ({ message }) => {
+  if (message !== 'open failed') console.log(`unhandled ${message}`);
+});
 
-let release;
-/** Resolves on a request of `/release`, or 200 ms after the signal to end: the answer of `/held`. */
-const released = new Promise((resolve) => (release = resolve));
-process.once('SIGTERM', () => setTimeout(release, 200).unref());
+/** Returns the options of a server, and its answers, from `GUARD_OPTIONS`; `many.mjs` sets it for each of its servers. */
+export function contract() {
+  const {
+    whoAmI,
+    auth,
+    shutdown: given,
+    hooks = [],
+    kind,
+    unix,
+    addressBy,
+    ...rest
+  } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
+
+  const timers = new TimerManager();
+  const shutdown = new GracefulShutdown(timers, given);
+  for (const name of hooks) {
+    shutdown.onShutdown(name, () => {
+      if (name === 'throws') throw new Error('thrown');
+      return name === 'hangs' ? new Promise(() => undefined) : undefined;
+    });
+  }
+  const tally = { identified: 0, identifying: 0, mostIdentifying: 0, largestBody: 0 };
+  let release;
+  /** Resolves on a request of `/release`, or 200 ms after the signal to end: the answer of `/held`. */
+  const released = new Promise((resolve) => (release = resolve));
+  if (process.env.MANY_SERVERS === undefined) {
+    process.once('SIGTERM', () => setTimeout(release, 200).unref());
+    if (given?.signals === undefined) process.once('SIGTERM', () => void end(shutdown));
+  }
+
+  return {
+    options: { ...rest, ...(auth === undefined ? {} : { auth: verifying(auth) }), timers },
+    timers,
+    shutdown,
+    tally,
+    /** Which server a file with several of them is to be. */
+    kind,
+    /** Where the server listens, for hosts that take it as an object. */
+    place: unix === undefined ? { port: 0, hostname: '127.0.0.1' } : { unix },
+    /** The path that the server listens on, in the place of a port. */
+    path: unix,
+
+    /**
+     * Tells that the server listens.
+     * @param {number | undefined} port
+     */
+    listening: (port) =>
+      console.log(
+        `listening on ${unix === undefined ? `http://127.0.0.1:${port}` : `unix:${unix}`}`,
+      ),
+
+    /**
+     * Answers the paths that all servers have besides their WebSockets and figures.
+     * @param {string} pathname
+     * @param {URLSearchParams} query
+     * @param {AbortSignal | undefined} signal
+     * @param {() => Promise<string>} body
+     * @returns {Promise<string> | undefined}
+     */
+    answer(pathname, query, signal, body) {
+      // Only the server may hold the process.
+      const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms).unref());
+      switch (pathname) {
+        case '/slow':
+          return sleep(Number(query.get('ms'))).then(() => 'slow');
+        case '/held':
+          return released.then(() => 'held');
+        case '/release':
+          release();
+          return Promise.resolve('released');
+        case '/length':
+          return body().then((text) => {
+            tally.largestBody = Math.max(tally.largestBody, text.length);
+            return String(text.length);
+          });
+        case '/tally':
+          return Promise.resolve(JSON.stringify(tally));
+        case '/aborted':
+          return new Promise((resolve) => {
+            signal?.addEventListener('abort', () => {
+              console.log('heard the signal');
+              resolve('aborted');
+            });
+          });
+        case '/throws':
+          return Promise.reject(new Error('a secret'));
+        default:
+          return undefined;
+      }
+    },
+
+    /**
+     * @template R
+     * @param {(request: R, name: string) => string | null | undefined} headerOf
+     * @returns {{ clientAddress?: (request: R) => string, identify?: (request: R) => Promise<string | undefined> }}
+     */
+    identifying(headerOf) {
+      async function userOf(value) {
+        const user = value ?? undefined;
+        tally.identified++;
+        tally.identifying++;
+        tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
+        // A database that does not answer, until the request of `/release`.
+        await (user?.startsWith('waits') ? released : undefined);
+        tally.identifying--;
+        if (user === 'throw') throw new Error('a secret');
+        if (whoAmI === 'nobody' || user?.endsWith('nobody')) throw new UnauthorizedError('nobody');
+        return user;
+      }
+      return {
+        ...(addressBy === undefined
+          ? {}
+          : { clientAddress: (request) => addressOf(headerOf(request, addressBy)) }),
+        ...(whoAmI === undefined
+          ? {}
+          : { identify: (request) => userOf(headerOf(request, 'x-user')) }),
+      };
+    },
+  };
+}
 
 /** Prints the result of the shutdown, and lets the process end by itself. */
-async function end() {
+async function end(shutdown) {
   const { hookErrors, ...result } = await shutdown.shutdown('SIGTERM');
   console.log(
     `result ${JSON.stringify({ ...result, hookErrors: hookErrors.map(({ name, error }) => `${name}: ${error.message}`) })}`,
   );
-}
-if (given?.signals === undefined) process.once('SIGTERM', () => void end());
-
-export const tally = { identified: 0, identifying: 0, mostIdentifying: 0, largestBody: 0 };
-
-/**
- * Answers the paths that all servers have besides their WebSockets and figures.
- * @param {string} path
- * @param {URLSearchParams} query
- * @param {AbortSignal | undefined} signal
- * @param {() => Promise<string>} body
- * @returns {Promise<string> | undefined}
- */
-export function answer(path, query, signal, body) {
-  // Only the server may hold the process.
-  const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms).unref());
-  switch (path) {
-    case '/slow':
-      return sleep(Number(query.get('ms'))).then(() => 'slow');
-    case '/held':
-      return released.then(() => 'held');
-    case '/release':
-      release();
-      return Promise.resolve('released');
-    case '/length':
-      return body().then((text) => {
-        tally.largestBody = Math.max(tally.largestBody, text.length);
-        return String(text.length);
-      });
-    case '/tally':
-      return Promise.resolve(JSON.stringify(tally));
-    case '/aborted':
-      return new Promise((resolve) => {
-        signal?.addEventListener('abort', () => {
-          console.log('heard the signal');
-          resolve('aborted');
-        });
-      });
-    case '/throws':
-      return Promise.reject(new Error('a secret'));
-    default:
-      return undefined;
-  }
-}
-
-/**
- * @template R
- * @param {(request: R, name: string) => string | null | undefined} headerOf
- * @returns {{ clientAddress?: (request: R) => string, identify?: (request: R) => Promise<string | undefined> }}
- */
-export function identifying(headerOf) {
-  return {
-    ...(addressBy === undefined
-      ? {}
-      : { clientAddress: (request) => addressOf(headerOf(request, addressBy)) }),
-    ...(whoAmI === undefined ? {} : { identify: (request) => userOf(headerOf(request, 'x-user')) }),
-  };
 }
 
 function addressOf(value) {
   if (value === 'throw') throw new Error('a secret');
   if (value === 'reject') return Promise.reject(new Error('a secret'));
   return value ?? undefined;
-}
-
-async function userOf(value) {
-  const user = value ?? undefined;
-  tally.identified++;
-  tally.identifying++;
-  tally.mostIdentifying = Math.max(tally.mostIdentifying, tally.identifying);
-  // A database that does not answer, until the request of `/release`.
-  await (user?.startsWith('waits') ? released : undefined);
-  tally.identifying--;
-  if (user === 'throw') throw new Error('a secret');
-  if (whoAmI === 'nobody' || user?.endsWith('nobody')) throw new UnauthorizedError('nobody');
-  return user;
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type Socket, connect } from 'node:net';
+import { afterAll } from 'vitest';
 import WebSocket from 'ws';
 import type { ShutdownResult } from '../../dist/index.js';
 import type { GuardStats } from '../../dist/elysia.js';
@@ -20,17 +21,23 @@ export interface Answer {
   readonly body: string;
 }
 
+/** Files whose servers share a process, unless a test needs the process itself. */
+const SHARED = ['elysia.ts', 'bun.ts', 'ws.mjs', 'unjudged.ts', 'builder.ts'].map(
+  (name) => `__test__/servers/${name}`,
+);
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+const LISTENING = /listening on (?:http:\S+:(\d+)|unix:(\S+))/;
+type Command = readonly [command: string, file: string];
+/** Processes of one server each. */
 const running: ChildProcess[] = [];
+/** Processes of many servers, by their command. */
+const shared = new Map<string, SharedProcess>();
 const clients: WebSocket[] = [];
 const sockets: Socket[] = [];
 
-/** Ends every server and client of a test. */
-export async function cleanUp(): Promise<void> {
-  for (const client of clients.splice(0)) client.terminate();
-  for (const socket of sockets.splice(0)) socket.destroy();
+async function endAll(processes: readonly ChildProcess[]): Promise<void> {
   await Promise.all(
-    running.splice(0).map((server) => {
+    processes.map((server) => {
       if (server.exitCode !== null || server.signalCode !== null) return undefined;
       const ended = once(server, 'exit');
       server.kill('SIGKILL');
@@ -39,60 +46,92 @@ export async function cleanUp(): Promise<void> {
   );
 }
 
-export function start(
-  [command, file]: readonly [string, string],
+/** Ends every client of a test, and the servers that have a process of their own. */
+export async function cleanUp(): Promise<void> {
+  for (const client of clients.splice(0)) client.terminate();
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await endAll(running.splice(0));
+  for (const { unhandled } of shared.values())
+    if (unhandled.length > 0) throw new Error(unhandled.splice(0).join('\n'));
+}
+
+afterAll(() => endAll([...shared.values()].map(({ process }) => process)));
+
+/** A process in which `many.mjs` runs the servers of one file. */
+class SharedProcess {
+  /** Errors that no handler of a server has caught. */
+  readonly unhandled: string[] = [];
+  readonly process: ChildProcess;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor([command, file]: Command) {
+    this.process = spawn(command, ['__test__/servers/many.mjs', file], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.process.stdout?.on('data', (data: Buffer) =>
+      this.unhandled.push(...data.toString().split('\n').filter(isUnhandled)),
+    );
+  }
+
+  /** Starts one more server; they begin one after the other. */
+  start(options: object): Promise<Server> {
+    const started = this.#last.then(async () => {
+      const place = listeningOf(this.process);
+      this.process.stdin?.write(`${JSON.stringify(options)}\n`);
+      return new Server(...(await place));
+    });
+    this.#last = started.catch(() => undefined);
+    return started;
+  }
+}
+
+const isUnhandled = (line: string): boolean => line.startsWith('unhandled');
+
+/** Resolves when a server prints where it listens: at a port, or at the path of a Unix socket. */
+function listeningOf(server: ChildProcess): Promise<[port: number, path: string | undefined]> {
+  return new Promise((resolve, reject) => {
+    const onExit = (code: number | null): void =>
+      reject(new Error(`the server ended with ${code}`));
+    server.once('exit', onExit);
+    server.stdout?.on('data', function listen(data: Buffer) {
+      const [, port, path] = LISTENING.exec(data.toString()) ?? [];
+      if (port === undefined && path === undefined) return;
+      server.off('exit', onExit);
+      server.stdout?.off('data', listen);
+      resolve([Number(port), path]);
+    });
+  });
+}
+
+/** Starts a server, in a process with others of its file where that is possible. */
+export function start(command: Command, options: object): Promise<Server> {
+  if (!SHARED.includes(command[1])) return startAlone(command, options);
+  const key = command.join(' ');
+  let found = shared.get(key);
+  if (found === undefined) shared.set(key, (found = new SharedProcess(command)));
+  return found.start(options);
+}
+
+/** Starts a server in a process of its own, for tests of the process: its signals, its output, its end. */
+export async function startAlone(
+  [command, file]: Command,
   options: object,
   env: Readonly<Record<string, string>> = {},
-): Promise<Server> {
+): Promise<ServerProcess> {
   const server = spawn(command, [file], {
     env: { ...process.env, ...env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(server);
-  return new Promise((resolve, reject) => {
-    server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
-    server.stdout?.on('data', (data: Buffer) => {
-      const [, port, path] =
-        /listening on (?:http:\S+:(\d+)|unix:(\S+))/.exec(data.toString()) ?? [];
-      if (port !== undefined || path !== undefined) resolve(new Server(Number(port), server, path));
-    });
-  });
+  return new ServerProcess(server, ...(await listeningOf(server)));
 }
 
 export class Server {
-  readonly #lines: string[] = [];
-  /** Exit code of the process, or the signal that ended it. */
-  readonly exited: Promise<number | string | null>;
-
   constructor(
     readonly port: number,
-    readonly process: ChildProcess,
     /** Unix socket that it listens on, in the place of the port. */
     readonly path?: string,
-  ) {
-    this.exited = new Promise(
-      (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
-    );
-    process.stdout?.on('data', (data: Buffer) => this.#lines.push(...data.toString().split('\n')));
-  }
-
-  /** Sends SIGTERM and waits until the process ends by itself: the result of its shutdown. */
-  async end(): Promise<
-    ShutdownResult & {
-      readonly code: number | string | null;
-      readonly unhandled: readonly string[];
-    }
-  > {
-    this.process.kill('SIGTERM');
-    const code = await this.exited;
-    const line = this.#lines.find((text) => text.startsWith('result '));
-    if (line === undefined) throw new Error(`no result, but ${this.#lines.join(' | ')}`);
-    return {
-      ...(JSON.parse(line.slice(7)) as ShutdownResult),
-      code,
-      unhandled: this.#lines.filter((text) => text.startsWith('unhandled')),
-    };
-  }
+  ) {}
 
   #connect(onConnect: () => void): Socket {
     return this.path === undefined
@@ -112,11 +151,6 @@ export class Server {
       seen: () => seen,
       closed: new Promise((resolve) => void socket.on('close', () => resolve(seen))),
     };
-  }
-
-  /** Waits for a line of its output. */
-  async tells(line: string): Promise<void> {
-    while (!this.#lines.includes(line)) await once(this.process.stdout!, 'data');
   }
 
   async guard(): Promise<GuardStats> {
@@ -194,6 +228,48 @@ export class Server {
       async () => (seen = await this.total()) === total,
       () => `${seen} connections instead of ${total}`,
     );
+  }
+}
+
+/** A server with a process of its own. */
+export class ServerProcess extends Server {
+  readonly #lines: string[] = [];
+  /** Exit code of the process, or the signal that ended it. */
+  readonly exited: Promise<number | string | null>;
+
+  constructor(
+    readonly process: ChildProcess,
+    port: number,
+    path?: string,
+  ) {
+    super(port, path);
+    this.exited = new Promise(
+      (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
+    );
+    process.stdout?.on('data', (data: Buffer) => this.#lines.push(...data.toString().split('\n')));
+  }
+
+  /** Sends SIGTERM and waits until the process ends by itself: the result of its shutdown. */
+  async end(): Promise<
+    ShutdownResult & {
+      readonly code: number | string | null;
+      readonly unhandled: readonly string[];
+    }
+  > {
+    this.process.kill('SIGTERM');
+    const code = await this.exited;
+    const line = this.#lines.find((text) => text.startsWith('result '));
+    if (line === undefined) throw new Error(`no result, but ${this.#lines.join(' | ')}`);
+    return {
+      ...(JSON.parse(line.slice(7)) as ShutdownResult),
+      code,
+      unhandled: this.#lines.filter(isUnhandled),
+    };
+  }
+
+  /** Waits for a line of its output. */
+  async tells(line: string): Promise<void> {
+    while (!this.#lines.includes(line)) await once(this.process.stdout!, 'data');
   }
 }
 

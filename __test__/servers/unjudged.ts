@@ -3,8 +3,9 @@
 import { type AnyElysia, Elysia } from 'elysia';
 import { portcullis as bunGuard } from '../../dist/bun.js';
 import { portcullis as elysiaGuard } from '../../dist/elysia.js';
-import { identifying, kind, options, tally, timers } from './options.mjs';
+import { contract } from './options.mjs';
 
+const { identifying, kind, options, tally, timers } = contract();
 const given = { ...options, ...identifying((request: Request, name) => request.headers.get(name)) };
 let opened = 0;
 /** True once the plugins that come as promises are there. */

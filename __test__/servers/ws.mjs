@@ -1,8 +1,9 @@
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
 import { connectionOf, portcullis, signalOf } from '../../dist/ws.js';
-import { answer, identifying, listening, options, path, shutdown } from './options.mjs';
+import { contract } from './options.mjs';
 
+const { answer, identifying, listening, options, path, shutdown } = contract();
 const guard = portcullis({ ...options, ...identifying((request, name) => request.headers[name]) });
 const bodyOf = async (request) => {
   let text = '';
@@ -48,9 +49,6 @@ webSocketServer.on('connection', (ws, request) => {
   });
 });
 guard.attach(server, webSocketServer);
-process.on('uncaughtException', ({ message }) => {
-  if (message !== 'open failed') console.log(`unhandled ${message}`);
-});
 const onListening = () => listening(server.address().port);
 if (path === undefined) server.listen(0, '127.0.0.1', onListening);
 else server.listen(path, onListening);
