@@ -8,7 +8,14 @@ import {
 } from '../dist/guard/admission.js';
 import { inFull } from './fixtures/long.js';
 import { until } from './fixtures/until.js';
-import { cleanUp, type Server, SERVERS, start, startAlone } from './servers/start.js';
+import {
+  cleanUp,
+  type Server,
+  ServerProcess,
+  SERVERS,
+  start,
+  startAlone,
+} from './servers/start.js';
 
 // The table of admissions on real sockets, on every host: each event that a client or an operator can cause in
 // a state. The other rows say why nobody outside can cause them; `admission.spec.ts` has all of them.
@@ -36,6 +43,12 @@ const text = (frame: number, payload: string): Buffer =>
 const CLOSE = text(0x88, '\u0003\u00e8');
 /** A message that is no JSON: the guard closes its sender with 1007. */
 const INVALID = text(0x81, 'no JSON');
+
+/** The server of a row that needs a process of its own. */
+function processOf(server: Server): ServerProcess {
+  if (server instanceof ServerProcess) return server;
+  throw new TypeError('a server among others in its process');
+}
 
 const destroy: Act = ({ socket }) => socket.destroy();
 const finish: Act = ({ socket }) => socket.end();
@@ -96,7 +109,7 @@ const OUTSIDE: Record<
     close: [({ socket }) => socket.write(INVALID), 0, 'everywhere'],
     gone: [({ socket }) => socket.end(CLOSE), 0],
     reload: 'reload',
-    shutdown: [({ server }) => server.process.kill('SIGTERM'), 0],
+    shutdown: [({ server }) => processOf(server).process.kill('SIGTERM'), 0],
   },
   closing: {
     upgrade: 'host',
@@ -153,7 +166,7 @@ async function reach(
   const LONG_MS = 600_000;
   const isDue = (when: AdmissionState): number =>
     state === when && event === 'timeout' ? SHORT_MS : LONG_MS;
-  const server = await startAlone(command, {
+  const server = await (event === 'shutdown' ? startAlone : start)(command, {
     limits: { connectionTimeoutMs: isDue('open'), cleanupIntervalMs: 50 },
     identifyTimeoutMs: isDue('seated'),
     closeTimeoutMs: isDue('closing'),
@@ -205,7 +218,7 @@ describe.each(HOSTS)('the adapter for %s', (...host) => {
       // A close frame with 1001, and the end of the process.
       await until(() => at.seen().includes('\u0088'));
       socket.end(CLOSE);
-      expect(await server.exited).toBe(0);
+      expect(await processOf(server).exited).toBe(0);
       return;
     }
     await act(at);
