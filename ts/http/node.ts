@@ -248,7 +248,11 @@ class HttpDrain {
     if (this.#responses.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Sends GOAWAY to the clients of HTTP/2. Their streams go on. */
+  /**
+   * Sends GOAWAY to the clients of HTTP/2. Their streams go on. A stream that crosses it is above
+   * its last one: the client knows that nobody has read it, and sends it again (RFC 9113, 8.7).
+   * Node cannot send the earlier notice of section 6.8: after any GOAWAY it drops new streams.
+   */
   #closeSessions(): void {
     for (const session of this.#sessions) session.close();
   }
