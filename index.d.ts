@@ -2757,6 +2757,14 @@ interface ShutdownContext {
  */
 type ShutdownHook = (context: ShutdownContext) => unknown;
 
+/**
+ * A check of something that the server needs, such as its database. It fails if it returns `false`
+ * or a promise of `false`, if it throws or rejects, and if it takes too long: then `signal` aborts.
+ */
+type ReadinessCheck = (signal: AbortSignal) => unknown;
+/** Outcome of a check: `pending` until it has ended for the first time. */
+type CheckOutcome = 'ok' | 'failed' | 'timeout' | 'pending';
+
 /** Options of a shutdown. Times are whole milliseconds. */
 interface ShutdownOptions {
     /**
@@ -2801,6 +2809,18 @@ interface ShutdownOptions {
      * with 1. Default `true`.
      */
     readonly exit?: boolean | undefined;
+    /**
+     * Checks of what the server needs, by name: `{ database: (signal) => database.ping({ signal }) }`.
+     * `checkReadiness()` runs them. At most 32, with names of 1 to 64 letters, digits, ".", "_" and
+     * "-". Default: none.
+     */
+    readonly checks?: Readonly<Record<string, ReadinessCheck>> | undefined;
+    /** Timeout of a check: 1 to 2^30 ms. Default 1000. */
+    readonly checkTimeoutMs?: number | undefined;
+    /** Age up to which the outcome of a check is used again: 0 to 2^30 ms. Default 1000. */
+    readonly checkCacheMs?: number | undefined;
+    /** Whether the server is ready before `ready()` is called. Default `true`. */
+    readonly startsReady?: boolean | undefined;
     /** Called at the beginning of every phase. */
     readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
     /**
@@ -2838,13 +2858,45 @@ declare class GracefulShutdown {
     constructor(timerManager: TimerManager, options?: Omit<ShutdownOptions, 'timers'>);
     /** Phase of the shutdown. */
     get phase(): ShutdownPhase;
-    /** Whether load balancers may send new clients: true until the shutdown begins. */
+    /**
+     * Whether load balancers may send new clients: until the shutdown begins, unless `notReady()` was
+     * called or a check has not ended well.
+     */
     get isReady(): boolean;
+    /** Says that the server may get new clients: undoes `notReady()`, and ends a start with `startsReady: false`. */
+    ready(): void;
+    /**
+     * Says that the server wants no new clients for now, as during a migration. Nothing is refused:
+     * the readiness endpoint answers 503 until `ready()` is called.
+     *
+     * @param reason a sentence for the answer, which may be public: 1 to 200 characters
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+     */
+    notReady(reason: string): void;
     /**
      * Returns the answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) since
-     * the turn of the event loop in which the shutdown began.
+     * the turn of the event loop in which the shutdown began. It has the last outcomes of `checks`;
+     * `checkReadiness()` runs them.
      */
     readiness(): HealthAnswer;
+    /**
+     * Runs the checks whose last outcome is older than `checkCacheMs`, and returns the answer of a
+     * readiness endpoint. Callers at the same time share one run, and a check that hangs is not begun
+     * again. Errors of checks go to `onError`; the answer has their names only.
+     *
+     * @returns a promise of the answer, which never rejects, within `checkTimeoutMs`
+     * @example
+     * const shutdown = new GracefulShutdown({ checks: { database: () => database.ping() } });
+     * const { status, headers, body } = await shutdown.checkReadiness();
+     */
+    checkReadiness(): Promise<HealthAnswer>;
+    /**
+     * Returns the answer of a startup endpoint: 503 until the server has been ready for the first
+     * time, and 200 from then on.
+     *
+     * @returns a promise of the answer, which never rejects, within `checkTimeoutMs`
+     */
+    checkStartup(): Promise<HealthAnswer>;
     /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
     liveness(): HealthAnswer;
     /**
@@ -4040,4 +4092,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -297,6 +297,7 @@ describe('health', () => {
       '/health/live/',
       '/health/ready',
       '/health/ready?verbose',
+      '/health/startup',
       '/stats',
     ]) {
       for (const method of ['GET', 'HEAD'])
@@ -311,8 +312,10 @@ describe('health', () => {
   });
 
   it('has no endpoints that were switched off', async () => {
-    const server = await run({ endpoints: { live: false, ready: false, stats: false } });
-    for (const path of ['/health/live', '/health/ready', '/stats'])
+    const server = await run({
+      endpoints: { live: false, ready: false, startup: false, stats: false },
+    });
+    for (const path of ['/health/live', '/health/ready', '/health/startup', '/stats'])
       expect((await fetch(url(server, path))).status).toBe(404);
   });
 });

@@ -58,6 +58,7 @@ export type { PageOptions } from './page/live-page.js';
 export type { PageSnapshot } from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown/shutdown.js';
 export type { HealthAnswer } from './shutdown/health.js';
+export type { CheckOutcome, ReadinessCheck } from './shutdown/readiness.js';
 export type { ShutdownContext, ShutdownHook } from './shutdown/hooks.js';
 export type { ShutdownOptions } from './shutdown/options.js';
 export type { Drainable } from './shutdown/drainable.js';

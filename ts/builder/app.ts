@@ -6,7 +6,7 @@ import { responseOf } from '../http/fetch.js';
 import type { MessageReply } from '../messages/router.js';
 import { type Connection, sendText } from './connection.js';
 import type { RequestContext } from './context.js';
-import { LIVE_PATH, READY_PATH, type ServerOptions, STATS_PATH } from './options.js';
+import { LIVE_PATH, READY_PATH, STARTUP_PATH, type ServerOptions, STATS_PATH } from './options.js';
 import type { ServerParts } from './server-parts.js';
 
 /** Bytes that Bun accepts above the guard's own limit of bodies. */
@@ -64,8 +64,11 @@ export function baseApp(inner: object, options: ServerOptions) {
     .get(LIVE_PATH, ({ status }) =>
       parts.endpoints.live ? responseOf(parts.shutdown.liveness()) : status(404),
     )
-    .get(READY_PATH, ({ status }) =>
-      parts.endpoints.ready ? responseOf(parts.shutdown.readiness()) : status(404),
+    .get(READY_PATH, async ({ status }) =>
+      parts.endpoints.ready ? responseOf(await parts.shutdown.checkReadiness()) : status(404),
+    )
+    .get(STARTUP_PATH, async ({ status }) =>
+      parts.endpoints.startup ? responseOf(await parts.shutdown.checkStartup()) : status(404),
     )
     .get(STATS_PATH, ({ status }) => (parts.endpoints.stats ? parts.snapshot() : status(404)));
   if (socket.enabled === false) return healthy;

@@ -41,8 +41,10 @@ export interface WebSocketOptions {
 export interface Endpoints {
   /** `GET /health/live`: 200 while the process lives. Default `true`. */
   readonly live?: boolean | undefined;
-  /** `GET /health/ready`: 200, or 503 with problem details. Default `true`. */
+  /** `GET /health/ready`: 200, or 503 with problem details; runs the checks of `shutdown`. Default `true`. */
   readonly ready?: boolean | undefined;
+  /** `GET /health/startup`: 503 until the server has been ready, then 200. Default `true`. */
+  readonly startup?: boolean | undefined;
   /** `GET /stats`: counts of connections, requests and messages. Default `true`. */
   readonly stats?: boolean | undefined;
 }
@@ -137,10 +139,12 @@ export function serverLimits(given: ResourceLimitsInput = {}): ReturnType<typeof
 
 export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
+export const STARTUP_PATH = '/health/startup';
 export const STATS_PATH = '/stats';
 export const ENDPOINTS = [
   ['live', LIVE_PATH],
   ['ready', READY_PATH],
+  ['startup', STARTUP_PATH],
   ['stats', STATS_PATH],
 ] as const;
 
@@ -187,14 +191,16 @@ export function checkedEndpoints(given: Endpoints | undefined): Required<Endpoin
   if (given !== undefined && (typeof given !== 'object' || given === null))
     throw wrongType('endpoints', given, 'an object');
   const endpoints: Endpoints = given ?? {};
-  knownOptions('endpoints', endpoints, ['live', 'ready', 'stats']);
-  for (const name of ['live', 'ready', 'stats'] as const) {
+  const names = ENDPOINTS.map(([name]) => name);
+  knownOptions('endpoints', endpoints, names);
+  for (const name of names) {
     if (endpoints[name] !== undefined && typeof endpoints[name] !== 'boolean')
       throw wrongType(`endpoints.${name}`, endpoints[name], 'true or false');
   }
   return {
     live: endpoints.live ?? true,
     ready: endpoints.ready ?? true,
+    startup: endpoints.startup ?? true,
     stats: endpoints.stats ?? true,
   };
 }

@@ -11,16 +11,23 @@ export interface HealthAnswer {
   readonly body: string;
 }
 
-/** Returns the answer of a readiness endpoint in a phase. */
-export function readinessIn(phase: ShutdownPhase): HealthAnswer {
-  if (phase === 'running') return healthy('ready');
-  // Problem details (RFC 9457).
+/**
+ * Returns the answer 503 with problem details (RFC 9457).
+ * @param detail a sentence for people, which may be public
+ * @param checks outcome of each check
+ */
+export function unready(
+  detail: string,
+  phase: ShutdownPhase,
+  checks?: Readonly<Record<string, string>>,
+): HealthAnswer {
   const body = {
     type: 'about:blank',
     title: 'Service Unavailable',
     status: 503,
-    detail: 'The server is shutting down',
+    detail,
     phase,
+    ...(checks === undefined ? {} : { checks }),
   };
   const headers = {
     'content-type': 'application/problem+json',
@@ -31,10 +38,13 @@ export function readinessIn(phase: ShutdownPhase): HealthAnswer {
 }
 
 /** Returns the answer 200 with a status. */
-export function healthy(status: 'ready' | 'live'): HealthAnswer {
+export function healthy(
+  status: 'ready' | 'live' | 'started',
+  checks?: Readonly<Record<string, string>>,
+): HealthAnswer {
   return {
     status: 200,
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-    body: JSON.stringify({ status }),
+    body: JSON.stringify(checks === undefined ? { status } : { status, checks }),
   };
 }

@@ -2,6 +2,7 @@
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
+import { checkedChecks, type ReadinessCheck, type ReadinessSettings } from './readiness.js';
 import type { ShutdownPhase } from './result.js';
 
 /** Options of a shutdown. Times are whole milliseconds. */
@@ -48,6 +49,18 @@ export interface ShutdownOptions {
    * with 1. Default `true`.
    */
   readonly exit?: boolean | undefined;
+  /**
+   * Checks of what the server needs, by name: `{ database: (signal) => database.ping({ signal }) }`.
+   * `checkReadiness()` runs them. At most 32, with names of 1 to 64 letters, digits, ".", "_" and
+   * "-". Default: none.
+   */
+  readonly checks?: Readonly<Record<string, ReadinessCheck>> | undefined;
+  /** Timeout of a check: 1 to 2^30 ms. Default 1000. */
+  readonly checkTimeoutMs?: number | undefined;
+  /** Age up to which the outcome of a check is used again: 0 to 2^30 ms. Default 1000. */
+  readonly checkCacheMs?: number | undefined;
+  /** Whether the server is ready before `ready()` is called. Default `true`. */
+  readonly startsReady?: boolean | undefined;
   /** Called at the beginning of every phase. */
   readonly onPhase?: ((phase: ShutdownPhase) => void) | undefined;
   /**
@@ -68,6 +81,10 @@ const OPTIONS = [
   'closeReason',
   'signals',
   'exit',
+  'checks',
+  'checkTimeoutMs',
+  'checkCacheMs',
+  'startsReady',
   'onPhase',
   'onError',
 ] as const;
@@ -100,13 +117,21 @@ export interface Plan {
   readonly minDrainMs: number;
   readonly closeCode: 1001 | 1012;
   readonly closeReason: string;
+  readonly readiness: ReadinessSettings;
 }
 
 /** Returns the plan for some options. Throws for wrong ones. */
 export function planOf(options: ShutdownOptions): Plan {
   checkOptions(options);
   const time = (
-    name: 'deadlineMs' | 'preDrainDelayMs' | 'drainWindowMs' | 'closeTimeoutMs' | 'hookTimeoutMs',
+    name:
+      | 'deadlineMs'
+      | 'preDrainDelayMs'
+      | 'drainWindowMs'
+      | 'closeTimeoutMs'
+      | 'hookTimeoutMs'
+      | 'checkTimeoutMs'
+      | 'checkCacheMs',
     min: number,
     fallback: number,
   ): number => wholeNumber(name, options[name], min, TIME_MAX_MS, fallback);
@@ -137,18 +162,26 @@ export function planOf(options: ShutdownOptions): Plan {
     minDrainMs,
     closeCode,
     closeReason,
+    readiness: {
+      checks: checkedChecks(options.checks),
+      checkTimeoutMs: time('checkTimeoutMs', 1, 1000),
+      checkCacheMs: time('checkCacheMs', 0, 1000),
+      startsReady: options.startsReady ?? true,
+    },
   };
 }
 
 function checkOptions(options: ShutdownOptions): void {
   knownOptions('GracefulShutdown', options, OPTIONS);
-  const { closeCode, closeReason, signals, exit } = options;
+  const { closeCode, closeReason, signals, exit, startsReady } = options;
   if (closeCode !== undefined && closeCode !== 1001 && closeCode !== 1012)
     throw outOfRange('closeCode', closeCode, '1001 or 1012');
   if (closeReason !== undefined && typeof closeReason !== 'string')
     throw wrongType('closeReason', closeReason, 'a string');
   if (exit !== undefined && typeof exit !== 'boolean')
     throw wrongType('exit', exit, 'true or false');
+  if (startsReady !== undefined && typeof startsReady !== 'boolean')
+    throw wrongType('startsReady', startsReady, 'true or false');
   for (const hook of ['onPhase', 'onError'] as const) {
     if (options[hook] !== undefined && typeof options[hook] !== 'function')
       throw wrongType(hook, options[hook], 'a function');

@@ -4,7 +4,7 @@
  *
  *     running -> notReady -> draining -> closing -> forced? -> stopped
  */
-import { PortcullisError, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import { resolveTimers } from '../timers/ownership.js';
@@ -12,9 +12,10 @@ import { ClosingSockets } from './closing.js';
 import { Deadline, deferred } from './deadline.js';
 import type { Drainable } from './drainable.js';
 import { ErrorCollector } from './errors.js';
-import { type HealthAnswer, healthy, readinessIn } from './health.js';
+import { type HealthAnswer, healthy } from './health.js';
 import { HookRunner, type ShutdownHook } from './hooks.js';
 import { type Plan, planOf, type ShutdownOptions, SIGNAL_NUMBERS } from './options.js';
+import { Readiness } from './readiness.js';
 import type { ShutdownLeftover, ShutdownPhase, ShutdownResult } from './result.js';
 
 /** Time that the drain leaves for aborted requests to answer, ms. */
@@ -55,6 +56,7 @@ export class GracefulShutdown {
   readonly #drainables: Drainable[] = [];
   readonly #errors: ErrorCollector;
   readonly #hooks: HookRunner;
+  readonly #readiness: Readiness;
   /** Names of the held promises that have not settled, by a key for each. */
   readonly #holds = new Map<object, string>();
   #resolveHolds: (() => void) | undefined;
@@ -96,6 +98,7 @@ export class GracefulShutdown {
     this.#timers = new TimerManager({ clock: timers.driver.clock, name: 'shutdown' });
     this.#errors = new ErrorCollector((error, name) => options.onError?.(error, name));
     this.#hooks = new HookRunner(this.#timers, this.#errors);
+    this.#readiness = new Readiness(this.#timers, this.#errors, this.#plan.readiness);
     for (const signal of options.signals ?? []) {
       const listener = (): void => this.#onSignal(signal);
       this.#listeners.set(signal, listener);
@@ -108,17 +111,66 @@ export class GracefulShutdown {
     return this.#phase;
   }
 
-  /** Whether load balancers may send new clients: true until the shutdown begins. */
+  /**
+   * Whether load balancers may send new clients: until the shutdown begins, unless `notReady()` was
+   * called or a check has not ended well.
+   */
   get isReady(): boolean {
-    return this.#phase === 'running';
+    return this.#readiness.isReadyIn(this.#phase);
+  }
+
+  /** Says that the server may get new clients: undoes `notReady()`, and ends a start with `startsReady: false`. */
+  ready(): void {
+    this.#readiness.ready();
+  }
+
+  /**
+   * Says that the server wants no new clients for now, as during a migration. Nothing is refused:
+   * the readiness endpoint answers 503 until `ready()` is called.
+   *
+   * @param reason a sentence for the answer, which may be public: 1 to 200 characters
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+   */
+  notReady(reason: string): void {
+    if (typeof reason !== 'string') throw wrongType('reason', reason, 'a string');
+    if (reason.length < 1 || reason.length > 200)
+      throw outOfRange('reason', reason.length, '1 to 200 characters');
+    this.#readiness.notReady(reason);
   }
 
   /**
    * Returns the answer of a readiness endpoint: 200, or 503 with problem details (RFC 9457) since
-   * the turn of the event loop in which the shutdown began.
+   * the turn of the event loop in which the shutdown began. It has the last outcomes of `checks`;
+   * `checkReadiness()` runs them.
    */
   readiness(): HealthAnswer {
-    return readinessIn(this.#phase);
+    return this.#readiness.answerIn(this.#phase);
+  }
+
+  /**
+   * Runs the checks whose last outcome is older than `checkCacheMs`, and returns the answer of a
+   * readiness endpoint. Callers at the same time share one run, and a check that hangs is not begun
+   * again. Errors of checks go to `onError`; the answer has their names only.
+   *
+   * @returns a promise of the answer, which never rejects, within `checkTimeoutMs`
+   * @example
+   * const shutdown = new GracefulShutdown({ checks: { database: () => database.ping() } });
+   * const { status, headers, body } = await shutdown.checkReadiness();
+   */
+  async checkReadiness(): Promise<HealthAnswer> {
+    await this.#readiness.refresh(this.#phase);
+    return this.readiness();
+  }
+
+  /**
+   * Returns the answer of a startup endpoint: 503 until the server has been ready for the first
+   * time, and 200 from then on.
+   *
+   * @returns a promise of the answer, which never rejects, within `checkTimeoutMs`
+   */
+  async checkStartup(): Promise<HealthAnswer> {
+    if (!this.#readiness.hasStarted) await this.#readiness.refresh(this.#phase);
+    return this.#readiness.startupAnswerIn(this.#phase);
   }
 
   /** Returns the answer of a liveness endpoint: 200 as long as the process runs. */
@@ -271,6 +323,7 @@ export class GracefulShutdown {
     const { deadlineMs, preDrainDelayMs } = this.#plan;
     this.#startMs = this.#now();
     this.#enter('notReady');
+    this.#readiness.stop();
     for (const drainable of this.#drainables)
       this.#errors.attempt(`${drainable.name}.notReady`, () => drainable.notReady?.());
     const deadline = new Deadline(this.#timers, deadlineMs);
