@@ -63,6 +63,9 @@ describe('pages', () => {
     const dead: string[] = [];
     for (const page of [
       ...readdirSync('.').filter((name) => name.endsWith('.md')),
+      ...(readdirSync('examples', { recursive: true }) as string[])
+        .filter((name) => name.endsWith('.md'))
+        .map((name) => join('examples', name)),
       ...(pages() as string[]),
     ]) {
       for (const [, target] of read(page)
