@@ -1,0 +1,2 @@
+/** @module portcullis */
+export * from '../../index.js';
