@@ -55,20 +55,22 @@ async function open(browser, origin, path, { width, theme, shot }) {
     return route.abort();
   });
   await page.goto(`${origin}/${path}`, { waitUntil: 'networkidle' });
+  // Vue has taken over the page that was rendered before.
+  await page.waitForFunction(() => document.querySelector('#app')?.__vue_app__ !== undefined);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   if (wide > width) problems.push(`is ${wide} px wide`);
   if (shot !== undefined) await page.screenshot({ path: shot });
-  if (path === 'index.html') problems.push(...(await search(page)));
+  if (path === 'index.html') await search(page, shot?.replace('home', 'search'));
   await page.close();
   return problems.map((problem) => `${path} at ${width} px, ${theme}: ${problem}`);
 }
 
 /** Searches offline; the index is loaded only now. */
-async function search(page) {
+async function search(page, shot) {
   await page.locator('.VPNavBarSearch button').first().click();
   await page.locator('.VPLocalSearchBox input').fill('maxConnectionsPerIp');
   await page.locator('.VPLocalSearchBox .result').first().waitFor({ timeout: 20_000 });
-  return [];
+  if (shot !== undefined) await page.screenshot({ path: shot });
 }
 
 /**
