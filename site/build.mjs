@@ -1,7 +1,7 @@
 // npm run site: builds the documentation site into site/dist. It installs the tools of this folder,
 // gathers the pages in site/content, lets TypeDoc write the reference there, builds the site with
 // VitePress, and checks the result: each anchor exists, and no page asks for anything of another host.
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, execute, fail, root } from '../scripts/lib/project.mjs';
@@ -24,7 +24,9 @@ const run = (name, ...args) =>
 
 // The reference is made of the declarations in dist/.
 build();
-if (!existsSync(join(here, 'node_modules', 'vitepress')))
+const installed = join(here, 'node_modules', '.package-lock.json');
+const changedMs = (path) => (existsSync(path) ? statSync(path).mtimeMs : 0);
+if (changedMs(installed) < changedMs(join(here, 'package-lock.json')))
   execute(
     'npm',
     ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline'],
@@ -32,7 +34,7 @@ if (!existsSync(join(here, 'node_modules', 'vitepress')))
   );
 for (const folder of [content, dist]) rmSync(folder, { recursive: true, force: true });
 const stray = gather(root, content);
-if (stray.length > 0) fail(`links that lead out of the site:\n${stray.join('\n')}`);
+if (stray.length > 0) fail(`links that lead nowhere:\n${stray.join('\n')}`);
 run(['typedoc', 'bin', 'typedoc'], '--logLevel', 'Warn', '--treatWarningsAsErrors');
 run(['vitepress', 'bin', 'vitepress.js'], 'build', '.');
 const problems = problemsOf(dist);

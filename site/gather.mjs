@@ -45,20 +45,29 @@ function pagesOf(root) {
   return pages;
 }
 
-/** Calls `change` for the target of each link outside of code blocks. */
+/** A link or an image, whose text may hold brackets. */
+const LINK = /(!?)\[((?:[^[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)/g;
+
+/**
+ * Calls `change` for the target of each link outside of code blocks. Without a new target, only the
+ * text of the link stays.
+ */
 const eachLink = (text, change) =>
   text
     .split(/(```[\s\S]*?```)/)
     .map((part, at) =>
       at % 2 === 1
         ? part
-        : part.replaceAll(/\]\(([^)\s]+)\)/g, (_all, target) => `](${change(target)})`),
+        : part.replaceAll(LINK, (_all, image, label, target) => {
+            const changed = change(target);
+            return changed === undefined ? label : `${image}[${label}](${changed})`;
+          }),
     )
     .join('');
 
 /**
  * Writes the pages into `content`.
- * @returns the links that lead neither to a page nor to an asset
+ * @returns the links that lead nowhere
  */
 export function gather(root, content) {
   const pages = pagesOf(root);
@@ -75,8 +84,10 @@ export function gather(root, content) {
         const to = posixPath(relative(dirname(place), placeOf(page)));
         return `${to.startsWith('.') ? to : `./${to}`}${anchor === undefined ? '' : `#${anchor}`}`;
       }
-      if (ASSET.test(wanted) && existsSync(join(root, wanted))) assets.add(wanted);
-      else stray.push(`${path}: ${target}`);
+      if (!existsSync(join(root, wanted))) stray.push(`${path}: ${target}`);
+      // Other files of the repository, such as tests, are not on the site.
+      else if (!ASSET.test(wanted)) return undefined;
+      else assets.add(wanted);
       return target;
     });
     mkdirSync(dirname(join(content, place)), { recursive: true });

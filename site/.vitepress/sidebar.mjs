@@ -34,6 +34,8 @@ function guide() {
   const listed = Object.values(CHAPTERS).flat();
   const more = pagesIn('docs').filter((name) => !listed.includes(name.slice(0, -3)));
   const hosts = pagesIn('docs/hosts').map((name) => entryOf(`docs/hosts/${name}`));
+  if (existsSync(join(content, 'docs/hosts/index.md')))
+    hosts.unshift(entryOf('docs/hosts/index.md', 'All hosts'));
   const examples = readdirSync(join(content, 'examples'), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map(({ name }) => entryOf(`examples/${name}/index.md`, name));
