@@ -63,6 +63,9 @@ describe('pages', () => {
     const dead: string[] = [];
     for (const page of [
       ...readdirSync('.').filter((name) => name.endsWith('.md')),
+      ...(readdirSync('examples', { recursive: true }) as string[])
+        .filter((name) => name.endsWith('.md'))
+        .map((name) => join('examples', name)),
       ...(pages() as string[]),
     ]) {
       for (const [, target] of read(page)
@@ -614,6 +617,61 @@ describe('docs/memory.md', () => {
     expect(read('src/connections/table.rs')).toContain('assert!(size_of::<Slot>() == 32)');
     expect(page).toContain('slots: Vec<Slot>, 32 bytes each');
     expect(read('src/connections/table.rs')).toContain('generation << 2 | state as u32');
+  });
+});
+
+describe('docs/comparison.md', () => {
+  it('has a test or a page for each row', () => {
+    const rows = read('docs/comparison.md')
+      .split('\n')
+      .filter((line) => line.startsWith('| ') && !/^\| (?:-+|feature|question) +\|/.test(line))
+      .map((line) => line.split(' | '));
+    expect(rows.length).toBeGreaterThan(60);
+    const wrong = rows
+      .map((cells) => [cells[0]!, cells.at(-1)!.replace(/ *\|$/, '')])
+      .filter(([, evidence]) => {
+        const [, spec, title] = /^`([\w-]+\.spec\.ts)`: (.+)$/.exec(evidence!) ?? [];
+        if (spec === undefined) return !/^\[[^\]]+\]\([^)]+\)$/.test(evidence!);
+        const file = `__test__/${spec}`;
+        return !existsSync(file) || !read(file).includes(`'${title}'`);
+      });
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe('docs/migrating.md', () => {
+  const [intro, ...sections] = read('docs/migrating.md').split(/^## From /m) as [
+    string,
+    ...string[],
+  ];
+
+  it('names the version, the code before and after, and the missing parts of each package', () => {
+    const wrong = sections
+      .filter((section) => {
+        const parts = [/^Version \d+\.\d+\.\d+\./m, /\n\| there +\| here +\|\n/];
+        const [before, after, missing] = [
+          'Before:\n\n```js\n',
+          'After:\n\n```ts\n',
+          'Missing here:',
+        ];
+        const at = [before, after, missing].map((part) => section.indexOf(part!));
+        return (
+          parts.some((part) => !part.test(section)) ||
+          at.includes(-1) ||
+          at.join() !== at.toSorted((a, b) => a - b).join()
+        );
+      })
+      .map((section) => section.split('\n')[0]);
+    expect(wrong).toEqual([]);
+    expect(intro.match(/^\| \[/gm)).toHaveLength(sections.length);
+  });
+
+  it('is compared in the same versions as in docs/comparison.md', () => {
+    const compared = read('docs/comparison.md');
+    for (const section of sections) {
+      const [, version] = /^Version ([\d.]+)\./m.exec(section) ?? [];
+      expect(compared).toContain(`${section.split('\n')[0]} ${version}`);
+    }
   });
 });
 

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
+import { example } from './fixtures/example.js';
 import { until } from './fixtures/until.js';
 
 // The example of the README as a real server on Bun, with real clients.
@@ -8,7 +9,7 @@ let server: ChildProcess;
 let base = '';
 
 beforeAll(async () => {
-  server = spawn('node_modules/.bin/bun', ['examples/elysia.ts'], {
+  server = spawn('node_modules/.bin/bun', [example('elysia/server.ts')], {
     env: { ...process.env, PORT: '0' },
   });
   base = await new Promise<string>((resolve, reject) => {
@@ -44,7 +45,7 @@ it('admits, counts, refuses with 429 before the upgrade, and frees seats', async
 });
 
 it('the example of the builder serves, and ends on a signal', async () => {
-  const process_ = spawn('node_modules/.bin/bun', ['examples/builder.ts'], {
+  const process_ = spawn('node_modules/.bin/bun', [example('builder/server.ts')], {
     env: { ...process.env, PORT: '0' },
   });
   const url = await new Promise<string>((resolve, reject) => {

@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
+import { example, runnable } from './fixtures/example.js';
 
-// Every file of examples/, as a real server with real clients: `.ts` on Bun, `.mjs` on Node and on Bun.
+// Every example, as a real server with real clients: `.ts` on Bun, `.mjs` on Node and on Bun. The
+// folders are installed from the packed package by `npm run pack:check`.
 const PAGE_TOKEN = 'correct-horse-battery';
 const BUN = 'node_modules/.bin/bun';
 const RUNTIMES = { Node: process.execPath, Bun: BUN };
@@ -52,17 +54,17 @@ const json = async (url: string): Promise<Record<string, unknown>> =>
   (await (await fetch(url)).json()) as Record<string, unknown>;
 
 const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<void>> = {
-  'builder.ts': async (url) => {
+  'builder/server.ts': async (url) => {
     expect(JSON.parse(String((await ask(`${url}/ws`, '{"type":"ping"}')).answer))).toMatchObject({
       type: 'pong',
     });
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
   },
-  'bun.ts': async (url) => {
+  'bun/server.ts': async (url) => {
     expect((await ask(url, 'hello')).answer).toBe('hello');
     expect(await json(url)).toMatchObject({ totalConnections: 1 });
   },
-  'elysia.ts': async (url) => {
+  'elysia/server.ts': async (url) => {
     expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
     expect(await json(`${url}/stats`)).toMatchObject({ totalConnections: 1 });
   },
@@ -73,11 +75,11 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
     const snapshot = await fetch(`${url}/portcullis/snapshot`, { headers: { cookie } });
     expect(await snapshot.json()).toMatchObject({ server: { title: 'Portcullis demo' } });
   },
-  'ws.mjs': async (url) => {
+  'ws/server.mjs': async (url) => {
     expect((await ask(url, 'hello')).answer).toBe('hello');
     expect(await json(url)).toMatchObject({ totalConnections: 1 });
   },
-  'tokens.mjs': async (url, process_) => {
+  'tokens/server.mjs': async (url, process_) => {
     const token = await (await fetch(`${url}/token`)).text();
     const { answer, client } = await ask(url, 'hello', ['bearer', token]);
     expect(answer).toBe('ada: hello');
@@ -95,7 +97,7 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
     process_.kill('SIGTERM');
     expect([await closed, await exit]).toEqual([1001, 0]);
   },
-  'workers.mjs': async (url) => {
+  'workers/server.mjs': async (url) => {
     const [first, second] = (await json(url))['workers'] as [string, string];
     for (const one of [first, second, first])
       expect((await ask(one, 'hello')).answer).toBe('hello');
@@ -105,8 +107,40 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
   },
 };
 
+/** Returns every server of examples/: a file, or that of a folder. */
+function servers(): string[] {
+  return readdirSync('examples', { withFileTypes: true })
+    .filter(({ name }) => name !== 'README.md')
+    .map((entry) => {
+      if (!entry.isDirectory()) return entry.name;
+      const files = readdirSync(`examples/${entry.name}`);
+      return `${entry.name}/${files.find((file) => file.startsWith('server.'))}`;
+    });
+}
+
 it('every example is started here', () => {
-  expect(readdirSync('examples').toSorted()).toEqual(Object.keys(EXAMPLES).toSorted());
+  expect(servers().toSorted()).toEqual(Object.keys(EXAMPLES).toSorted());
+});
+
+describe('a folder of examples', () => {
+  const index = readFileSync('examples/README.md', 'utf8');
+  for (const path of servers().filter((one) => one.includes('/'))) {
+    const [folder, file] = path.split('/') as [string, string];
+    it(`${folder} can be copied`, () => {
+      const manifest = JSON.parse(readFileSync(`examples/${folder}/package.json`, 'utf8')) as {
+        scripts: { start: string };
+        dependencies: Record<string, string>;
+      };
+      expect(manifest.scripts.start).toBe(`${file.endsWith('.ts') ? 'bun' : 'node'} ${file}`);
+      const imported = [
+        ...readFileSync(`examples/${path}`, 'utf8').matchAll(/ from '((?!node:)[^']+)'/g),
+        // An adapter imports its host, which is a peer dependency.
+      ].flatMap(([, name]) => name!.split('/').filter((part) => part !== 'bun'));
+      expect(Object.keys(manifest.dependencies)).toEqual([...new Set(imported)].toSorted());
+      expect(existsSync(`examples/${folder}/README.md`)).toBe(true);
+      expect(index).toContain(`](${folder}/README.md)`);
+    });
+  }
 });
 
 describe('the example', () => {
@@ -114,7 +148,7 @@ describe('the example', () => {
     for (const [title, runtime] of Object.entries(RUNTIMES)) {
       if (title === 'Node' && name.endsWith('.ts')) continue;
       it(`${name} on ${title}`, async () => {
-        const { url, process_ } = await start(runtime, `examples/${name}`);
+        const { url, process_ } = await start(runtime, example(name));
         await check(url, process_);
       });
     }
@@ -123,31 +157,22 @@ describe('the example', () => {
 
 describe('the README', () => {
   const blocks = [...readFileSync('README.md', 'utf8').matchAll(/```ts\n([\s\S]*?)```/g)].map(
-    ([, code]) =>
-      code!.replaceAll(
-        /'portcullis(?:\/(\w+))?'/g,
-        (_all, subpath: string | undefined) => `'../dist/${subpath ?? 'index'}.js'`,
-      ),
+    ([, code]) => code!,
   );
   const told = (server: string): string =>
     `console.log('listening on http://localhost:' + ${server}.port + '/')`;
-  const write = (name: string, code: string): string => {
-    mkdirSync('target', { recursive: true });
-    writeFileSync(`target/${name}`, code);
-    return `target/${name}`;
-  };
 
   it('has ten lines for Elysia that run', async () => {
     const code = blocks[0]!
       .replace('new Elysia()', 'const app = new Elysia()')
       .replace('3000', '0');
-    const { url } = await start(BUN, write('readme-elysia.ts', `${code}${told('app.server')}`));
-    await EXAMPLES['elysia.ts']!(url, running[0]!);
+    const { url } = await start(BUN, runnable('readme-elysia.ts', `${code}${told('app.server')}`));
+    await EXAMPLES['elysia/server.ts']!(url, running[0]!);
   });
 
   it.each(Object.entries(RUNTIMES))('has ten lines for ws that run on %s', async (_, runtime) => {
     const code = blocks[1]!.replace('listen(3000)', `listen(0, () => ${told('server.address()')})`);
-    const { url } = await start(runtime, write('readme-ws.mjs', code));
+    const { url } = await start(runtime, runnable('readme-ws.mjs', code));
     expect((await ask(url, 'hello')).answer).toBe('hello');
     for (let count = 2; count <= 10; count++) await ask(url, 'hello');
     expect((await ask(url, 'hello')).answer).toBe(429);
@@ -164,7 +189,7 @@ describe('the README', () => {
       );
       const before = ws.split('portcullis({')[0]!;
       const code = `${before}${local}server.listen(0, () => ${told('server.address()')});`;
-      const { url, process_ } = await start(runtime, write('readme-whole.mjs', code));
+      const { url, process_ } = await start(runtime, runnable('readme-whole.mjs', code));
       // A token that is well-formed waits for keys that cannot be fetched.
       expect((await ask(url, 'hello')).answer).toBe(401);
       const token = [{ alg: 'RS256' }, { exp: 4e9 }, 0]

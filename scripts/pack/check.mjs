@@ -18,18 +18,20 @@ import { build, fail, json, root, tool } from '../lib/project.mjs';
 import { obstacles, unfit } from '../release.mjs';
 import { checkBundlers } from './bundlers.mjs';
 import { check, counts, demand, output, skip } from './checks.mjs';
+import { checkExamples } from './examples.mjs';
 import { addonFolder, oldRuntimes, runtimes } from './runtimes.mjs';
 import { checkAddon, checkTarball, pack } from './tarballs.mjs';
 import { typeProjects } from './type-projects.mjs';
 
 const USAGE = `npm run pack:check -- [options]
   --only probe        no linters, types and bundlers: only that it loads and works on each runtime
+  --only examples     only the folders of examples/
   --only bundlers     only the bundlers and package managers of docs/bundlers.md
   --addon FILE        an addon from elsewhere, instead of this machine's
   --max-glibc 2.17    fails if the addon needs a newer glibc
   --build             builds the stale parts first; npm run pack:check passes it already`;
 const given = readOptions(USAGE, {
-  only: { type: 'string', of: ['probe', 'bundlers'] },
+  only: { type: 'string', of: ['probe', 'examples', 'bundlers'] },
   addon: { type: 'string' },
   'max-glibc': { type: 'string' },
   build: { type: 'boolean', default: false },
@@ -228,6 +230,7 @@ function main() {
   checkRelease();
   if (!check('packed as a release packs', () => pack(work, platform))) return undefined;
   if (given.only === 'bundlers') return checkBundlers(work, tarballs, platform.package);
+  if (given.only === 'examples') return checkExamples(work, tarballs);
   checkTarballs();
   const projects = install();
   const npm = projects.get('npm');
@@ -237,6 +240,7 @@ function main() {
   checkOldRuntimes(npm);
   checkMissingAddon();
   checkTypes(npm);
+  checkExamples(work, tarballs);
   return checkBundlers(work, tarballs, platform.package);
 }
 

@@ -84,6 +84,13 @@ function readme() {
   };
 }
 
+/** Returns the code under "After" of docs/migrating.md, a file for each package. */
+function migrating() {
+  const page = readFileSync(new URL('../../docs/migrating.md', import.meta.url), 'utf8');
+  const blocks = [...page.matchAll(/```ts\n([\s\S]*?)```/g)];
+  return Object.fromEntries(blocks.map(([, code], at) => [`after-${at + 1}.ts`, code]));
+}
+
 const esm = { module: 'NodeNext', moduleResolution: 'NodeNext' };
 const bundler = { module: 'ESNext', moduleResolution: 'Bundler' };
 const project = (title, files, options, packages, type = 'module') => ({
@@ -110,6 +117,13 @@ export function typeProjects() {
       'bun-types',
     ]),
     project("the README's examples", readme(), { ...esm, ...bun }, [
+      'ws',
+      '@types/ws',
+      'elysia',
+      '@types/bun',
+      'bun-types',
+    ]),
+    project('docs/migrating.md', migrating(), { ...esm, ...bun }, [
       'ws',
       '@types/ws',
       'elysia',

@@ -1,10 +1,10 @@
-// Tokens, metrics and a graceful shutdown, on Node with `ws`. Run: node examples/tokens.mjs
+// Tokens, metrics and a graceful shutdown, on Node with `ws`. Run: npm install && npm start
 // A browser cannot set headers: it connects with `new WebSocket(url, ['bearer', token])`.
 import { createHmac, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
-import { GracefulShutdown, ProductionMetrics, TimerManager, TokenVerifier } from '../dist/index.js';
-import { connectionOf, portcullis } from '../dist/ws.js';
+import { GracefulShutdown, ProductionMetrics, TimerManager, TokenVerifier } from 'portcullis';
+import { connectionOf, portcullis } from 'portcullis/ws';
 
 // Issues tokens, in place of an identity provider.
 const secret = randomBytes(32);

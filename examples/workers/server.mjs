@@ -1,9 +1,9 @@
-// Limits that all workers of a process share. Run: node examples/workers.mjs
+// Limits that all workers of a process share. Run: npm install && npm start
 import { createServer } from 'node:http';
 import { Worker, isMainThread, parentPort } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
 import { WebSocketServer } from 'ws';
-import { portcullis } from '../dist/ws.js';
+import { portcullis } from 'portcullis/ws';
 
 const limits = { maxConnectionsPerIp: 3 };
 if (isMainThread) {

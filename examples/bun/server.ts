@@ -1,5 +1,5 @@
-// Limits on bare Bun. Run: bun examples/bun.ts
-import { portcullis } from '../dist/bun.js';
+// Limits on bare Bun. Run: bun install && bun start
+import { portcullis } from 'portcullis/bun';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
 const server = Bun.serve({

@@ -1,7 +1,7 @@
-// Limits on Node with `ws`. Run: node examples/ws.mjs
+// Limits on Node with `ws`. Run: npm install && npm start
 import { createServer } from 'node:http';
 import { WebSocketServer } from 'ws';
-import { portcullis } from '../dist/ws.js';
+import { portcullis } from 'portcullis/ws';
 
 const guard = portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } });
 const server = createServer((_request, response) =>

@@ -1,5 +1,5 @@
-// A server from ElysiaServerBuilder, on Bun. Run: bun examples/builder.ts
-import { ElysiaServerBuilder } from '../dist/elysia.js';
+// A server from ElysiaServerBuilder, on Bun. Run: bun install && bun start
+import { ElysiaServerBuilder } from 'portcullis/elysia';
 
 const server = await new ElysiaServerBuilder({
   port: Number(process.env['PORT'] ?? 3000),

@@ -1,6 +1,6 @@
-// Limits on Bun with Elysia. Run: bun examples/elysia.ts
+// Limits on Bun with Elysia. Run: bun install && bun start
 import { Elysia } from 'elysia';
-import { portcullis } from '../dist/elysia.js';
+import { portcullis } from 'portcullis/elysia';
 
 const app = new Elysia()
   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))

@@ -1,0 +1,2 @@
+/** @module portcullis/bun */
+export * from '../../dist/bun.js';

@@ -1,0 +1,2 @@
+/** @module portcullis/elysia */
+export * from '../../dist/elysia.js';

@@ -1,0 +1,2 @@
+/** @module portcullis/testing */
+export * from '../../dist/testing.js';

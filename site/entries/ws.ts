@@ -1,0 +1,2 @@
+/** @module portcullis/ws */
+export * from '../../dist/ws.js';
