@@ -23,6 +23,7 @@ const PEERS = {
     createTerminus(server, {
       signal: 'SIGTERM',
       timeout: 15_000,
+      useExit0: true,
       beforeShutdown: () => pause(preDrainDelayMs),
       healthChecks: { '/health/ready': () => Promise.resolve() },
     });
