@@ -75,7 +75,7 @@ function tell(name, { cannot = {}, client }, results) {
 const {
   only,
   short: isShort,
-  install: installs,
+  installed: isInstalled,
 } = readOptions(USAGE, {
   only: { type: 'string', default: '' },
   short: { type: 'boolean', default: false },
