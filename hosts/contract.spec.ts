@@ -21,7 +21,7 @@ if (host === undefined) throw new Error(`HOST names no host: "${name}"`);
 const isShort = process.env['HOSTS_SHORT'] !== undefined;
 const { run, file, protocols, cannot, client } = host;
 const started = (options: object): Promise<Server> =>
-  start([...run, `hosts/servers/${file}`], options, { NODE_ENV: 'production' }, protocols);
+  start([...run, `hosts/${file}`], options, { NODE_ENV: 'production' }, protocols);
 
 describe(name, () => {
   contract({

@@ -11,32 +11,43 @@ const OWN_MESSAGES = (protocol) => ({
 
 /**
  * A host by its name.
- * - `file`: the server, in `servers/`; the region `example` is the code of its page.
+ * - `file`: the server; the region `example` is the code of its page.
  * - `run`: the command before the file.
  * - `cannot`: the abilities of `__test__/fixtures/contract.ts` that it lacks, each with the reason.
  * - `protocols`: the subprotocols of its clients.
  * - `client`: a test of `clients.mjs`, with a real client of its protocol.
+ * - `build`: a command in that folder, before the first start.
  * - `folder`: a folder with packages of its own, which only the long form installs.
  */
 export const HOSTS = {
-  'ws { port }': { run: NODE, file: 'ws-port.mjs' },
-  'ws { server }': { run: NODE, file: 'ws-server.mjs' },
-  'ws { noServer }': { run: NODE, file: 'ws-no-server.mjs' },
-  'ws { port } on Bun': { run: BUN, file: 'ws-port.mjs' },
-  express: { run: NODE, file: 'express.mjs' },
-  'express-ws': { run: NODE, file: 'express-ws.mjs', cannot: { throw: CALLBACK } },
-  fastify: { run: NODE, file: 'fastify.mjs', cannot: { throw: CALLBACK } },
-  koa: { run: NODE, file: 'koa.mjs' },
-  'hono on Bun': { run: BUN, file: 'hono-bun.ts', cannot: { throw: CALLBACK } },
-  '@hono/node-ws': { run: NODE, file: 'hono-node-ws.mjs', cannot: { throw: CALLBACK } },
-  '@hono/node-server 2': { run: NODE, file: 'hono-node-server.mjs', cannot: { throw: CALLBACK } },
-  nest: { run: TSX, file: 'nest.ts', cannot: { throw: CALLBACK } },
-  'crossws on Node': { run: NODE, file: 'crossws-node.mjs', cannot: { throw: CALLBACK } },
-  'crossws on Bun': { run: BUN, file: 'crossws-bun.ts', cannot: { throw: CALLBACK } },
-  h3: { run: NODE, file: 'h3.mjs', cannot: { throw: CALLBACK } },
+  'ws { port }': { run: NODE, file: 'servers/ws-port.mjs' },
+  'ws { server }': { run: NODE, file: 'servers/ws-server.mjs' },
+  'ws { noServer }': { run: NODE, file: 'servers/ws-no-server.mjs' },
+  'ws { port } on Bun': { run: BUN, file: 'servers/ws-port.mjs' },
+  express: { run: NODE, file: 'servers/express.mjs' },
+  'express-ws': { run: NODE, file: 'servers/express-ws.mjs', cannot: { throw: CALLBACK } },
+  fastify: { run: NODE, file: 'servers/fastify.mjs', cannot: { throw: CALLBACK } },
+  koa: { run: NODE, file: 'servers/koa.mjs' },
+  'hono on Bun': { run: BUN, file: 'servers/hono-bun.ts', cannot: { throw: CALLBACK } },
+  '@hono/node-ws': { run: NODE, file: 'servers/hono-node-ws.mjs', cannot: { throw: CALLBACK } },
+  '@hono/node-server 2': {
+    run: NODE,
+    file: 'servers/hono-node-server.mjs',
+    cannot: { throw: CALLBACK },
+  },
+  nest: { run: TSX, file: 'servers/nest.ts', cannot: { throw: CALLBACK } },
+  'crossws on Node': { run: NODE, file: 'servers/crossws-node.mjs', cannot: { throw: CALLBACK } },
+  'crossws on Bun': { run: BUN, file: 'servers/crossws-bun.ts', cannot: { throw: CALLBACK } },
+  h3: { run: NODE, file: 'servers/h3.mjs', cannot: { throw: CALLBACK } },
+  next: {
+    run: NODE,
+    file: 'next/server.mjs',
+    folder: 'next',
+    build: ['node_modules/.bin/next', 'build'],
+  },
   'graphql-ws': {
     run: NODE,
-    file: 'graphql-ws.mjs',
+    file: 'servers/graphql-ws.mjs',
     protocols: ['graphql-transport-ws'],
     cannot: {
       ...OWN_MESSAGES('GraphQL over WebSocket'),
@@ -44,16 +55,21 @@ export const HOSTS = {
     },
     client: 'graphqlWs',
   },
-  trpc: { run: NODE, file: 'trpc.mjs', cannot: OWN_MESSAGES('JSON-RPC of tRPC'), client: 'trpc' },
+  trpc: {
+    run: NODE,
+    file: 'servers/trpc.mjs',
+    cannot: OWN_MESSAGES('JSON-RPC of tRPC'),
+    client: 'trpc',
+  },
   'y-websocket': {
     run: NODE,
-    file: 'y-websocket.mjs',
+    file: 'servers/y-websocket.mjs',
     cannot: OWN_MESSAGES('the sync protocol of Yjs'),
     client: 'yWebsocket',
   },
   hocuspocus: {
     run: NODE,
-    file: 'hocuspocus.mjs',
+    file: 'servers/hocuspocus.mjs',
     cannot: OWN_MESSAGES('the sync protocol of Yjs'),
     client: 'hocuspocus',
   },

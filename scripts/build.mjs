@@ -47,6 +47,8 @@ const SOURCES = {
   ],
   docs: [
     'docs',
+    'hosts/servers',
+    'hosts/next/server.mjs',
     'index.d.ts',
     'dist/elysia.d.ts',
     'dist/ws.d.ts',

@@ -34,6 +34,16 @@ function install(path) {
   if (!existsSync(link)) symlinkSync(root, link, 'junction');
 }
 
+/** Builds the application of a host that has to be built. */
+function buildHost({ build: command, folder: name }) {
+  if (command === undefined) return;
+  const [program, ...args] = command;
+  const cwd = join(folder, name);
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' };
+  const { status, stdout, stderr } = spawnSync(program, args, { cwd, encoding: 'utf8', env });
+  if (status !== 0) fail(`${command.join(' ')} ended with ${status}: ${stdout}${stderr}`);
+}
+
 /** Runs the tests of some hosts; returns vitest's report. */
 async function report(names, isShort) {
   const reports = mkdtempSync(join(tmpdir(), 'portcullis-hosts-'));
@@ -88,6 +98,7 @@ build();
 const tried = names.filter((name) => !isLeftOut(name));
 const folders = new Set(tried.map((name) => join(folder, HOSTS[name].folder ?? '')));
 if (!isInstalled) for (const path of folders) install(path);
+for (const name of tried) buildHost(HOSTS[name]);
 const results = await report(tried, isShort);
 const totals = { passed: 0, failed: 0, skipped: 0 };
 for (const name of names) {
