@@ -2,6 +2,12 @@
 const NODE = ['node'];
 const BUN = ['node_modules/.bin/bun'];
 const TSX = ['node', '--import', './hosts/node_modules/tsx/dist/esm/index.mjs'];
+/** The program itself: the command that npm installs starts it as a child, which no signal reaches. */
+const DENO = [
+  `hosts/deno/node_modules/@deno/${process.platform}-${process.arch}${process.platform === 'linux' ? '-glibc' : ''}/deno`,
+  'run',
+  '-A',
+];
 
 const CALLBACK = 'the framework catches the errors of its handlers';
 const OWN_MESSAGES = (protocol) => ({
@@ -39,6 +45,11 @@ export const HOSTS = {
   'crossws on Node': { run: NODE, file: 'servers/crossws-node.mjs', cannot: { throw: CALLBACK } },
   'crossws on Bun': { run: BUN, file: 'servers/crossws-bun.ts', cannot: { throw: CALLBACK } },
   h3: { run: NODE, file: 'servers/h3.mjs', cannot: { throw: CALLBACK } },
+  'ws { port } on Deno': {
+    run: DENO,
+    file: 'deno/server.mjs',
+    folder: 'deno',
+  },
   next: {
     run: NODE,
     file: 'next/server.mjs',
