@@ -21,6 +21,8 @@ const OWN_MESSAGES = (protocol) => ({
  * - `run`: the command before the file.
  * - `cannot`: the abilities of `__test__/fixtures/contract.ts` that it lacks, each with the reason.
  * - `protocols`: the subprotocols of its clients.
+ * - `malformed`: its statuses of malformed handshakes besides 400, 405 and 426.
+ * - `holdsProcess`: the reason why the process does not end by itself at SIGTERM.
  * - `client`: a test of `clients.mjs`, with a real client of its protocol.
  * - `build`: a command in that folder, before the first start.
  * - `folder`: a folder with packages of its own, which only the long form installs.
@@ -34,7 +36,12 @@ export const HOSTS = {
   'express-ws': { run: NODE, file: 'servers/express-ws.mjs', cannot: { throw: CALLBACK } },
   fastify: { run: NODE, file: 'servers/fastify.mjs', cannot: { throw: CALLBACK } },
   koa: { run: NODE, file: 'servers/koa.mjs' },
-  'hono on Bun': { run: BUN, file: 'servers/hono-bun.ts', cannot: { throw: CALLBACK } },
+  'hono on Bun': {
+    run: BUN,
+    file: 'servers/hono-bun.ts',
+    malformed: [404],
+    cannot: { throw: CALLBACK },
+  },
   '@hono/node-ws': { run: NODE, file: 'servers/hono-node-ws.mjs', cannot: { throw: CALLBACK } },
   '@hono/node-server 2': {
     run: NODE,
@@ -43,7 +50,12 @@ export const HOSTS = {
   },
   nest: { run: TSX, file: 'servers/nest.ts', cannot: { throw: CALLBACK } },
   'crossws on Node': { run: NODE, file: 'servers/crossws-node.mjs', cannot: { throw: CALLBACK } },
-  'crossws on Bun': { run: BUN, file: 'servers/crossws-bun.ts', cannot: { throw: CALLBACK } },
+  'crossws on Bun': {
+    run: BUN,
+    file: 'servers/crossws-bun.ts',
+    malformed: [500],
+    cannot: { throw: CALLBACK },
+  },
   h3: { run: NODE, file: 'servers/h3.mjs', cannot: { throw: CALLBACK } },
   'ws { port } on Deno': {
     run: DENO,
@@ -77,6 +89,7 @@ export const HOSTS = {
     file: 'servers/y-websocket.mjs',
     cannot: OWN_MESSAGES('the sync protocol of Yjs'),
     client: 'yWebsocket',
+    holdsProcess: 'the timers of its documents hold the process',
   },
   hocuspocus: {
     run: NODE,

@@ -13,7 +13,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     projects: (wanted ?? Object.keys(HOSTS)).map((name) => ({
       extends: true,
-      test: { name, include: ['hosts/contract.spec.ts'], env: { HOST: name } },
+      test: { name, include: ['hosts/contract.spec.ts'], env: { PORTCULLIS_HOST: name } },
     })),
   },
 });

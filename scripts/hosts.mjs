@@ -66,7 +66,7 @@ async function report(names, isShort) {
 }
 
 /** Prints the result of one host; returns its counts. */
-function tell(name, { cannot = {}, client }, results) {
+function tell(name, { cannot = {}, client, holdsProcess }, results) {
   const tests = results.flatMap(({ assertionResults }) => assertionResults);
   const count = (status) => tests.filter((test) => test.status === status).length;
   // A file that cannot be loaded has no tests.
@@ -76,8 +76,10 @@ function tell(name, { cannot = {}, client }, results) {
     `${failed === 0 ? 'ok    ' : 'FAILED'} ${name}: ${passed} passed, ${failed} failed, ${skipped} skipped${client === undefined ? '' : '; its own client works'}`,
   );
   for (const [need, reason] of Object.entries(cannot)) console.log(`         ${need}: ${reason}`);
+  if (holdsProcess !== undefined) console.log(`         the end of its process: ${holdsProcess}`);
   for (const { status, title, failureMessages } of tests)
-    if (status === 'failed') console.log(`       ${title}\n         ${failureMessages.join('\n')}`);
+    if (status === 'failed')
+      console.log(`       ${title}\n         ${failureMessages[0].split('\n')[0]}`);
   if (tests.length === 0) for (const { message } of results) console.log(`       ${message}`);
   return { passed, failed, skipped };
 }
