@@ -74,6 +74,7 @@ export const HOSTS = {
     protocols: ['graphql-transport-ws'],
     cannot: {
       ...OWN_MESSAGES('GraphQL over WebSocket'),
+      silence: 'it closes clients that send no connection_init within three seconds',
       subprotocols: 'it closes clients without the subprotocol graphql-transport-ws',
     },
     client: 'graphqlWs',
