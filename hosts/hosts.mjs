@@ -68,6 +68,13 @@ export const HOSTS = {
     folder: 'next',
     build: ['node_modules/.bin/next', 'build'],
   },
+  nitro: {
+    run: NODE,
+    file: 'nitro/start.mjs',
+    folder: 'nitro',
+    build: ['node_modules/.bin/nitropack', 'build'],
+    cannot: { throw: CALLBACK },
+  },
   'graphql-ws': {
     run: NODE,
     file: 'servers/graphql-ws.mjs',

@@ -49,6 +49,7 @@ const SOURCES = {
     'docs',
     'hosts/servers',
     'hosts/next/server.mjs',
+    'hosts/nitro/server/plugins/guard.mjs',
     'index.d.ts',
     'dist/elysia.d.ts',
     'dist/ws.d.ts',
