@@ -342,7 +342,8 @@ class WsAdapter {
   drainable(given: Server | WebSocketServer): Drainable {
     const guard = this.guard;
     const server = drainedServerOf(given);
-    guard.page?.announceOn(server);
+    // The HTTP server of `{ port }` belongs to `ws`, and serves no page.
+    if (!('handleUpgrade' in given) || given.options.server) guard.page?.announceOn(server);
     const http = httpDrainable(server, guard.requests);
     return {
       ...http,
