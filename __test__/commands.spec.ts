@@ -16,6 +16,7 @@ describe.each([
   ['npm start', 'scripts/start.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],
   ['npm run rolling', 'scripts/rolling.mjs'],
+  ['npm run hosts', 'scripts/hosts.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');

@@ -26,8 +26,8 @@ const SHARED = ['elysia.ts', 'bun.ts', 'ws.mjs', 'unjudged.ts', 'builder.ts'].ma
   (name) => `__test__/servers/${name}`,
 );
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
-const LISTENING = /listening on (?:http:\S+:(\d+)|unix:(\S+))/;
-type Command = readonly [command: string, file: string];
+const LISTENING = /listening on (?:http:\S+:(\d+)(?:, control on (\d+))?\n|unix:(\S+))/;
+type Command = readonly [command: string, ...args: string[]];
 /** Processes of one server each. */
 const running: ChildProcess[] = [];
 /** Processes of many servers, by their command. */
@@ -64,8 +64,8 @@ class SharedProcess {
   readonly process: ChildProcess;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor([command, file]: Command) {
-    this.process = spawn(command, ['__test__/servers/many.mjs', file], {
+  constructor([command, ...args]: Command) {
+    this.process = spawn(command, ['__test__/servers/many.mjs', ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.process.stdout?.on('data', (data: Buffer) =>
@@ -78,7 +78,7 @@ class SharedProcess {
     const started = this.#last.then(async () => {
       const place = listeningOf(this.process);
       this.process.stdin?.write(`${JSON.stringify(options)}\n`);
-      return new Server(...(await place));
+      return new Server(await place);
     });
     this.#last = started.catch(() => undefined);
     return started;
@@ -87,25 +87,25 @@ class SharedProcess {
 
 const isUnhandled = (line: string): boolean => line.startsWith('unhandled');
 
-/** Resolves when a server prints where it listens: at a port, or at the path of a Unix socket. */
-function listeningOf(server: ChildProcess): Promise<[port: number, path: string | undefined]> {
+/** Resolves when a server prints where it listens. */
+function listeningOf(server: ChildProcess): Promise<Place> {
   return new Promise((resolve, reject) => {
     const onExit = (code: number | null): void =>
       reject(new Error(`the server ended with ${code}`));
     server.once('exit', onExit);
     server.stdout?.on('data', function listen(data: Buffer) {
-      const [, port, path] = LISTENING.exec(data.toString()) ?? [];
+      const [, port, control, path] = LISTENING.exec(data.toString()) ?? [];
       if (port === undefined && path === undefined) return;
       server.off('exit', onExit);
       server.stdout?.off('data', listen);
-      resolve([Number(port), path]);
+      resolve({ port: Number(port), controlPort: Number(control ?? port), path });
     });
   });
 }
 
 /** Starts a server, in a process with others of its file where that is possible. */
 export function start(command: Command, options: object): Promise<Server> {
-  if (!SHARED.includes(command[1])) return startAlone(command, options);
+  if (!SHARED.includes(command[1] ?? '')) return startAlone(command, options);
   const key = command.join(' ');
   let found = shared.get(key);
   if (found === undefined) shared.set(key, (found = new SharedProcess(command)));
@@ -114,24 +114,42 @@ export function start(command: Command, options: object): Promise<Server> {
 
 /** Starts a server in a process of its own, for tests of the process: its signals, its output, its end. */
 export async function startAlone(
-  [command, file]: Command,
+  [command, ...args]: Command,
   options: object,
   env: Readonly<Record<string, string>> = {},
+  protocols: readonly string[] = [],
 ): Promise<ServerProcess> {
-  const server = spawn(command, [file], {
+  const server = spawn(command, args, {
     env: { ...process.env, ...env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(server);
-  return new ServerProcess(server, ...(await listeningOf(server)));
+  return new ServerProcess(server, await listeningOf(server), protocols);
+}
+
+/** Where a server listens. */
+interface Place {
+  readonly port: number;
+  /** Port of its figures, where the host itself serves none. */
+  readonly controlPort: number;
+  /** Unix socket that it listens on, in the place of the port. */
+  readonly path: string | undefined;
 }
 
 export class Server {
+  readonly port: number;
+  readonly controlPort: number;
+  readonly path: string | undefined;
+
   constructor(
-    readonly port: number,
-    /** Unix socket that it listens on, in the place of the port. */
-    readonly path?: string,
-  ) {}
+    { port, controlPort, path }: Place,
+    /** Subprotocols that its clients ask for, unless a test names others. */
+    readonly protocols: readonly string[] = [],
+  ) {
+    this.port = port;
+    this.controlPort = controlPort;
+    this.path = path;
+  }
 
   #connect(onConnect: () => void): Socket {
     return this.path === undefined
@@ -153,6 +171,26 @@ export class Server {
     };
   }
 
+  /** Opens a connection with a handshake by hand, and keeps it. */
+  rawHandshake(path = '/ws'): ReturnType<Server['raw']> {
+    return this.raw(`GET ${path} HTTP/1.1\r\n${this.#handshakeLines()}\r\n`);
+  }
+
+  #handshakeLines(lines: Record<string, string> = {}): string {
+    const headers = {
+      Host: '127.0.0.1',
+      Connection: 'Upgrade',
+      Upgrade: 'websocket',
+      'Sec-WebSocket-Version': '13',
+      'Sec-WebSocket-Key': KEY,
+      ...(this.protocols.length === 0 ? {} : { 'Sec-WebSocket-Protocol': this.protocols.join() }),
+      ...lines,
+    };
+    return Object.entries(headers)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join('');
+  }
+
   async guard(): Promise<GuardStats> {
     return JSON.parse(await this.get('/guard')) as GuardStats;
   }
@@ -166,13 +204,13 @@ export class Server {
   async open(
     path = '/ws',
     headers: Record<string, string> = {},
-    protocols: string[] = [],
+    protocols: readonly string[] = this.protocols,
   ): Promise<WebSocket> {
     const url =
       this.path === undefined
         ? `ws://127.0.0.1:${this.port}${path}`
         : `ws+unix://${this.path}:${path}`;
-    const client = new WebSocket(url, protocols, { headers });
+    const client = new WebSocket(url, [...protocols], { headers });
     clients.push(client);
     client.on('error', () => undefined);
     await once(client, 'open');
@@ -181,18 +219,9 @@ export class Server {
 
   /** Sends a handshake by hand: the answer up to its end, or to the end of the headers of an upgrade. */
   handshake(lines: Record<string, string> = {}, path = '/ws'): Promise<Answer> {
-    const headers = {
-      Host: '127.0.0.1',
-      Connection: 'Upgrade',
-      Upgrade: 'websocket',
-      'Sec-WebSocket-Version': '13',
-      'Sec-WebSocket-Key': KEY,
-      ...lines,
-    };
-    const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     return new Promise((resolve, reject) => {
       const socket = this.#connect(() =>
-        socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`),
+        socket.write(`GET ${path} HTTP/1.1\r\n${this.#handshakeLines(lines)}\r\n`),
       );
       let seen = '';
       socket.on('data', (data) => {
@@ -210,7 +239,7 @@ export class Server {
   }
 
   async get(path: string): Promise<string> {
-    return (await fetch(`http://127.0.0.1:${this.port}${path}`)).text();
+    return (await fetch(`http://127.0.0.1:${this.controlPort}${path}`)).text();
   }
 
   async total(): Promise<number> {
@@ -239,10 +268,10 @@ export class ServerProcess extends Server {
 
   constructor(
     readonly process: ChildProcess,
-    port: number,
-    path?: string,
+    place: Place,
+    protocols?: readonly string[],
   ) {
-    super(port, path);
+    super(place, protocols);
     this.exited = new Promise(
       (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
     );
@@ -290,7 +319,8 @@ export function refusedByCode(
   server: Server,
   headers: Record<string, string> = {},
 ): Promise<number> {
-  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, { headers });
+  const url = `ws://127.0.0.1:${server.port}/ws`;
+  const client = new WebSocket(url, [...server.protocols], { headers });
   clients.push(client);
   client.on('error', () => undefined);
   return closeCode(client);
