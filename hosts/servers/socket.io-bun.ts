@@ -22,7 +22,10 @@ const server = Bun.serve({
   fetch(request, server) {
     const { pathname } = new URL(request.url);
     if (pathname === '/drain') guard.manager.drain();
-    if (pathname === '/close') engine.close();
+    if (pathname === '/close') {
+      engine.close();
+      setTimeout(() => console.log(`left ${guard.manager.getStats().totalConnections}`), 100);
+    }
     if (pathname === '/guard') return Response.json(guard.snapshot());
     if (pathname === '/sessions') return new Response(String(engine.clients.size));
     return pathname === '/socket.io/'

@@ -15,7 +15,10 @@ const server = createServer(
   guard.request((request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     if (pathname === '/drain') guard.manager.drain();
-    if (pathname === '/close') void io.close();
+    if (pathname === '/close') {
+      void io.close();
+      setTimeout(() => console.log(`left ${guard.manager.getStats().totalConnections}`), 100);
+    }
     if (pathname === '/guard') return response.end(JSON.stringify(guard.snapshot()));
     if (pathname === '/sessions') return response.end(String(io.engine.clientsCount));
     const other = answer(pathname, searchParams, undefined, () => Promise.resolve(''));
