@@ -543,4 +543,51 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
     await Promise.all(all);
     expect(result).toMatchObject({ graceful: true, code: 0, unhandled: [], requestsAborted: 0 });
   });
+
+  it('refuses by closing the session if so configured, and Socket.IO never hears of it', async () => {
+    const server = await start(command, {
+      limits: { maxConnectionsPerIp: 1, maxClosingPerIp: 10 },
+      refuseWith: 'close',
+    });
+    await session(server);
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}${ENGINE}websocket`);
+    sockets.push(socket);
+    socket.on('error', () => undefined);
+    expect(((await once(socket, 'close')) as [number])[0]).toBe(1008);
+    const second = await session(server);
+    expect((await poll(server, `&sid=${second}`)).status).toBe(400);
+    expect([await server.total(), await server.get('/sessions')]).toEqual([1, '1']);
+  });
+});
+
+describe('the engine of Node', () => {
+  const command = SERVERS['Socket.IO on Node'];
+
+  it('opens no session for a client that left before', async () => {
+    const server = await begin(command, { limits: {} }, { SLOW_ID: '1' });
+    const opening = Array.from({ length: 20 }, () =>
+      server.raw(`GET ${ENGINE}polling HTTP/1.1\r\nHost: x\r\n\r\n`),
+    );
+    await server.becomes(20);
+    for (const { socket } of opening) socket.destroy();
+    await server.becomes(0);
+    await new Promise((resolve) => void setTimeout(resolve, 500));
+    expect([await server.total(), await server.get('/sessions')]).toEqual([0, '0']);
+  });
+
+  it('answers a refused page of another origin with the headers of its own cors', async () => {
+    const cors = { origin: 'https://app.example', credentials: true };
+    const server = await start(command, { limits: { maxConnectionsPerIp: 0 } }, { cors });
+    const headers = { Origin: 'https://app.example' };
+    const answer = await poll(server, '', { headers });
+    expect([answer.status, answer.json['code']]).toEqual([429, 'ip_limit']);
+    expect(answer.headers.get('access-control-allow-origin')).toBe('https://app.example');
+    expect(answer.headers.get('access-control-allow-credentials')).toBe('true');
+    const preflight = await poll(server, '', {
+      method: 'OPTIONS',
+      headers: { ...headers, 'Access-Control-Request-Method': 'GET' },
+    });
+    expect(preflight.status).toBe(204);
+    expect((await server.guard()).websockets.open).toBe(0);
+  });
 });

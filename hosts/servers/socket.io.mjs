@@ -29,6 +29,9 @@ const server = createServer(
 shutdown.add(guard.drainable(server));
 const io = new Server(server, engineOptions);
 guard.attach(io);
+if (process.env.SLOW_ID !== undefined) {
+  io.engine.generateId = () => new Promise((end) => setTimeout(end, 300, crypto.randomUUID()));
+}
 announce(io, (socket) => figuresOf(connectionOf(socket)));
 process.on('uncaughtException', (error) => console.log(`unhandled ${error.stack}`));
 server.listen(0, '127.0.0.1', () => listening(server.address().port));

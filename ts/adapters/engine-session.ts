@@ -2,6 +2,7 @@
  * Sessions of Engine.IO, the transport below Socket.IO: what a manager closes, pings and counts. A
  * session lives through the change of its transport from polling to WebSocket, and so does its seat.
  */
+import type { IncomingMessage } from 'node:http';
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
 import type { Guard } from '../guard/guard.js';
@@ -40,6 +41,8 @@ export interface EngineSocket extends GuardedSocket {
   readonly id: string;
   readonly readyState: 'opening' | 'open' | 'closing' | 'closed';
   readonly transport: EngineTransport;
+  /** Its first request, on Node; absent with WebTransport. */
+  readonly request?: IncomingMessage | null;
   /** 3 or 4 on Node. */
   readonly protocol?: number;
   readonly upgrading?: boolean;

@@ -103,17 +103,17 @@ interface NodeEngine {
   readonly clients: Record<string, EngineSocket>;
   readonly opts: { maxHttpBufferSize: number; readonly cors?: unknown };
   readonly middlewares?: readonly EngineCallback[];
-  readonly ws?: { readonly options?: { maxPayload?: number } };
+  readonly ws?: { readonly options?: { maxPayload?: number } } | undefined;
   handleRequest(request: IncomingMessage, response: ServerResponse): void;
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  prependListener(event: 'connection', listener: (socket: EngineSocket) => void): unknown;
-  off(event: 'connection', listener: (socket: EngineSocket) => void): unknown;
+  emit(event: string, ...args: unknown[]): boolean;
 }
 
 /** The server of `@socket.io/bun-engine`. */
 interface BunEngine {
   readonly clients: Map<string, EngineSocket>;
   readonly opts: { maxHttpBufferSize: number };
+  readonly ws?: undefined;
   handleRequest(request: Request, server: PeerSource): Promise<Response>;
   emitReserved(event: string, ...args: unknown[]): boolean;
 }
@@ -206,21 +206,27 @@ class SocketIoAdapter {
   /**
    * Lowers the engine's own limit, so that it refuses a message before it has arrived whole. On polling
    * a binary message is longer by a third. The exact limit is that of the guard.
+   * @returns a function that sets it back
    */
-  #limitMessages(opts: { maxHttpBufferSize: number }): number {
+  #limitMessages({ opts, ws }: Pick<NodeEngine, 'opts' | 'ws'>): () => void {
     const { maxMessageSize } = this.guard.openSockets;
     const most = maxMessageSize === Infinity ? Infinity : Math.ceil(maxMessageSize / 3) * 4 + 2;
-    opts.maxHttpBufferSize = Math.min(opts.maxHttpBufferSize, most);
-    return opts.maxHttpBufferSize;
+    const own = opts.maxHttpBufferSize;
+    const set = (bytes: number): void => {
+      opts.maxHttpBufferSize = bytes;
+      // The engine of Node makes another one from its options when its server listens.
+      if (ws?.options !== undefined) ws.options.maxPayload = bytes;
+    };
+    if (own > most) set(most);
+    return () => {
+      if (own > most) set(own);
+    };
   }
 
   #guardNode(engine: NodeEngine): () => void {
-    const maxPayload = this.#limitMessages(engine.opts);
-    // The engine makes another one from its options when its server listens.
-    if (engine.ws?.options !== undefined) engine.ws.options.maxPayload = maxPayload;
-    const { handleRequest, handleUpgrade } = engine;
-    const onSession = (socket: EngineSocket & { readonly request?: EngineRequest | null }): void =>
-      this.session(socket, this.#admissionOf(socket.request ?? undefined));
+    const unlimit = this.#limitMessages(engine);
+    const { handleRequest, handleUpgrade, emit } = engine;
+    const isSeated = (socket: EngineSocket): boolean => this.session(socket, socket.request);
     const guarded = {
       handleRequest: (request: IncomingMessage, response: ServerResponse) =>
         this.request(engine, request as EngineRequest, response, () =>
@@ -230,33 +236,40 @@ class SocketIoAdapter {
         this.upgrade(engine, request as EngineRequest, socket, () =>
           handleUpgrade.call(engine, request, socket, head),
         ),
+      // Instead of a listener: Socket.IO listens, too, and must not hear of a refused session.
+      emit(this: NodeEngine, event: string) {
+        if (event === 'connection' && !isSeated(arguments[1] as EngineSocket)) return true;
+        return Reflect.apply(emit, this, arguments);
+      },
     };
     Object.assign(engine, guarded);
-    engine.prependListener('connection', onSession);
     return () => {
-      engine.off('connection', onSession);
+      unlimit();
       restore(engine, guarded);
     };
   }
 
   #guardBun(engine: BunEngine): () => void {
-    this.#limitMessages(engine.opts);
+    const unlimit = this.#limitMessages(engine);
     const { handleRequest, emitReserved } = engine;
-    const session = (socket: EngineSocket, request: Request, server: PeerSource): void => {
-      const admission = (request as unknown as Held)[this.#key];
-      this.session(socket, admission ?? this.#late(request, bunPeer(server, request)));
+    const isSeated = (socket: EngineSocket, request: Request, server: PeerSource): boolean => {
+      const pending = (request as unknown as Held)[this.#key] ?? this.#late(request, server);
+      return this.#open(socket, pending);
     };
     const guarded = {
       handleRequest: (request: Request, server: PeerSource) =>
         this.fetch(engine, request, server, () => handleRequest.call(engine, request, server)),
       emitReserved(event: string, ...args: unknown[]) {
-        if (event === 'connection')
-          session(args[0] as EngineSocket, args[1] as Request, args[2] as PeerSource);
+        const [socket, request, server] = args as [EngineSocket, Request, PeerSource];
+        if (event === 'connection' && !isSeated(socket, request, server)) return true;
         return emitReserved.call(engine, event, ...args);
       },
     };
     Object.assign(engine, guarded);
-    return () => restore(engine, guarded);
+    return () => {
+      unlimit();
+      restore(engine, guarded);
+    };
   }
 
   /** A request of Node's engine: the first one of a session takes a seat. */
@@ -409,35 +422,44 @@ class SocketIoAdapter {
     return undefined;
   }
 
-  /** Returns the admission of a session's first request; a session that has passed none is judged now. */
-  #admissionOf(request: EngineRequest | undefined): Admission {
+  /**
+   * A session that the engine of Node has opened. One that has passed no request is judged now.
+   * @returns `false` if it is refused, and then Socket.IO never hears of it
+   */
+  session(socket: EngineSocket, first: IncomingMessage | null | undefined): boolean {
     // WebTransport sessions come without a request.
-    if (request === undefined) return this.guard.admitLate('');
-    const admission = request[this.#key];
+    if (first === undefined || first === null) return this.#open(socket, this.guard.admitLate(''));
+    const request = first as EngineRequest;
+    const pending =
+      request[this.#key] ??
+      this.guard.admitLate(nodePeer(request), headerOf(request), request.url ?? '', request);
+    // The engine keeps the request as long as the session.
     request[this.#key] = undefined;
-    if (admission !== undefined) return admission;
-    return this.guard.admitLate(nodePeer(request), headerOf(request), request.url ?? '', request);
+    return this.#open(socket, pending);
   }
 
-  #late(request: Request, peer: string): Admission {
+  /** Judges a session of Bun's engine that has passed no request. */
+  #late(request: Request, server: PeerSource): Admission {
     const header = (name: string): string => request.headers.get(name) ?? '';
-    return this.guard.admitLate(peer, header, request.url, request);
+    return this.guard.admitLate(bunPeer(server, request), header, request.url, request);
   }
 
-  /** A session that the engine has opened, before Socket.IO hears of it. */
-  session(socket: EngineSocket, pending: Admission): void {
+  /** Seats a session; `false` if it is refused. */
+  #open(socket: EngineSocket, pending: Admission): boolean {
     const session = new EngineSession(socket);
     const connection = pending.open(socket.id, session);
     if (connection === undefined) {
       session.onGone = () => pending.socketGone();
-      return;
+      return false;
     }
     session.onGone = () => connection.ended();
     try {
       this.#traffic.follow(session, connection, this.guard.openSockets.add(connection));
-    } catch (error) {
+      return true;
+    } catch {
+      // Strict timers that are closed. An error would be an unhandled rejection of the engine's.
       connection.close(1011, 'Internal error');
-      throw error;
+      return false;
     }
   }
 
