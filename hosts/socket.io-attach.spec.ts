@@ -55,7 +55,10 @@ it('guards a server that gets its engine later, and one that is attached already
 });
 
 it('is undone: sessions that are open keep their seats, new ones take none', async () => {
-  const guard = portcullis({ limits: { maxConnectionsPerIp: 1 }, websockets: { maxMessageSize: 10 } });
+  const guard = portcullis({
+    limits: { maxConnectionsPerIp: 1 },
+    websockets: { maxMessageSize: 10 },
+  });
   const httpServer = createServer();
   const io = serve(httpServer);
   const own = { ...io.engine, emit: io.engine.emit, handleRequest: io.engine.handleRequest };

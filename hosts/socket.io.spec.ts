@@ -166,7 +166,10 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
       retryAfterMs: expect.any(Number),
     });
     const raw = await server.handshake({}, `${ENGINE}websocket`);
-    expect([raw.status, (JSON.parse(raw.body) as { code: string }).code]).toEqual([429, 'ip_limit']);
+    expect([raw.status, (JSON.parse(raw.body) as { code: string }).code]).toEqual([
+      429,
+      'ip_limit',
+    ]);
     expect(raw.headers).toMatch(/\r\nretry-after: [1-9]/);
     expect(await refused(server, POLLING)).toBe(429);
     if (!command[0].includes('bun')) expect(await refused(server, WEBSOCKET)).toBe(429);
@@ -249,7 +252,9 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
     });
     const sid = await session(server);
     for (let i = 0; i < 10; i++) {
-      const polling = poll(server, `&sid=${sid}`, { headers: { 'X-Forwarded-For': `192.0.2.${i}` } });
+      const polling = poll(server, `&sid=${sid}`, {
+        headers: { 'X-Forwarded-For': `192.0.2.${i}` },
+      });
       const posted = await poll(server, `&sid=${sid}`, {
         method: 'POST',
         body: i === 0 ? '40' : '421["echo",1]',
@@ -257,7 +262,9 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
       expect([posted.status, (await polling).status]).toEqual([200, 200]);
       expect(await server.total()).toBe(1);
     }
-    expect((await poll(server, '', { headers: { 'X-Forwarded-For': '192.0.2.9' } })).status).toBe(200);
+    expect((await poll(server, '', { headers: { 'X-Forwarded-For': '192.0.2.9' } })).status).toBe(
+      200,
+    );
     expect(await server.total()).toBe(2);
   });
 
@@ -280,7 +287,11 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
   });
 
   it('upgrades a session once at a time, and only one that polls', async () => {
-    const server = await start(command, { limits: { maxConnectionsPerIp: 2 } }, { upgradeTimeout: 400 });
+    const server = await start(
+      command,
+      { limits: { maxConnectionsPerIp: 2 } },
+      { upgradeTimeout: 400 },
+    );
     const socket = await upgrade(server);
     const [first] = (await once(socket, 'message')) as [Buffer];
     const { sid } = JSON.parse(first.toString().slice(1)) as { sid: string };
@@ -301,7 +312,11 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
     expect(String((await once(probe, 'message'))[0])).toBe('3probe');
     await once(probe, 'close');
     const posted = await poll(server, `&sid=${polling}`, { method: 'POST', body: '40' });
-    expect([posted.status, await server.total(), await server.get('/sessions')]).toEqual([200, 2, '2']);
+    expect([posted.status, await server.total(), await server.get('/sessions')]).toEqual([
+      200,
+      2,
+      '2',
+    ]);
     // Bun's engine takes a session whose upgrade has failed for one that is being upgraded.
     if (isBunEngine) return;
     const again = await upgrade(server, `&sid=${polling}`);
@@ -415,7 +430,9 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
     const larger = await open(server, transports);
     larger.emit('echo', 'x'.repeat(100_000));
     await server.becomes(0);
-    expect((await server.guard()).websockets.messagesTooLarge).toBeGreaterThanOrEqual(isBunEngine ? 1 : 2);
+    expect((await server.guard()).websockets.messagesTooLarge).toBeGreaterThanOrEqual(
+      isBunEngine ? 1 : 2,
+    );
     const flooding = await open(server, transports);
     const closed = once(flooding as unknown as NodeJS.EventEmitter, 'disconnect');
     for (let i = 0; i < 200; i++) flooding.emit('echo', i, () => undefined);
@@ -469,7 +486,10 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
     await server.get('/drain');
     expect(await refused(server, POLLING)).toBe(503);
     const raw = await server.handshake({}, `${ENGINE}websocket`);
-    expect([raw.status, (JSON.parse(raw.body) as { code: string }).code]).toEqual([503, 'draining']);
+    expect([raw.status, (JSON.parse(raw.body) as { code: string }).code]).toEqual([
+      503,
+      'draining',
+    ]);
     for (let i = 0; i < 5; i++) expect(await ask(client, 'echo', i)).toBe(i);
     const probe = await upgrade(server, `&sid=${sid}`);
     probe.send('2probe');
@@ -510,7 +530,12 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
   it('pings, and closes a client that does not answer or does not read', async () => {
     const server = await start(command, {
       limits: {},
-      websockets: { pingIntervalMs: 200, pongTimeoutMs: 200, maxBufferedBytes: 65_536, maxBufferedMs: 200 },
+      websockets: {
+        pingIntervalMs: 200,
+        pongTimeoutMs: 200,
+        maxBufferedBytes: 65_536,
+        maxBufferedMs: 200,
+      },
     });
     const alive = [await open(server, POLLING), await open(server, BOTH)];
     const silent = await upgrade(server);
