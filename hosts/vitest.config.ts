@@ -1,17 +1,23 @@
-import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { HOSTS } from './hosts.mjs';
 
-// Servers of other packages with the guard in front of them. Run from the root, after `npm ci` in this folder:
-//   npx vitest run --config hosts/vitest.config.ts
+/** Hosts to try, by name: `npm run hosts` names them. */
+const wanted = JSON.parse(process.env['HOSTS'] ?? 'null') as readonly string[] | null;
+
+const specOf = (name: string): string =>
+  (HOSTS as unknown as Readonly<Record<string, { readonly spec?: string }>>)[name]?.spec ??
+  'contract.spec.ts';
+
 export default defineConfig({
   test: {
-    root: fileURLToPath(new URL('..', import.meta.url)),
-    include: ['hosts/**/*.spec.ts'],
+    root: '.',
     pool: 'forks',
-    maxWorkers: 2,
-    // These end what has failed, and decide nothing else: long enough for a busy machine.
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    expect: { poll: { timeout: 20_000 } },
+    projects: (wanted ?? Object.keys(HOSTS)).map((name) => ({
+      extends: true,
+      test: { name, include: [`hosts/${specOf(name)}`], env: { HOST: name } },
+    })),
   },
 });

@@ -40,11 +40,12 @@ export async function cleanUp(): Promise<void> {
 }
 
 export function start(
-  [command, file]: readonly [string, string],
+  [command, ...args]: readonly [string, ...string[]],
   options: object,
   env: Readonly<Record<string, string>> = {},
+  protocols: readonly string[] = [],
 ): Promise<Server> {
-  const server = spawn(command, [file], {
+  const server = spawn(command, args, {
     env: { ...process.env, ...env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -52,9 +53,12 @@ export function start(
   return new Promise((resolve, reject) => {
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
     server.stdout?.on('data', (data: Buffer) => {
-      const [, port, path] =
-        /listening on (?:http:\S+:(\d+)|unix:(\S+))/.exec(data.toString()) ?? [];
-      if (port !== undefined || path !== undefined) resolve(new Server(Number(port), server, path));
+      const [, port, control, path] =
+        /listening on (?:http:\S+:(\d+)(?:, control on (\d+))?\n|unix:(\S+))/.exec(
+          data.toString(),
+        ) ?? [];
+      if (port !== undefined || path !== undefined)
+        resolve(new Server(Number(port), server, path, Number(control ?? port), protocols));
     });
   });
 }
@@ -69,6 +73,10 @@ export class Server {
     readonly process: ChildProcess,
     /** Unix socket that it listens on, in the place of the port. */
     readonly path?: string,
+    /** Port of its figures, where the host itself serves none. */
+    readonly controlPort = port,
+    /** Subprotocols that its clients ask for, unless a test names others. */
+    readonly protocols: readonly string[] = [],
   ) {
     this.exited = new Promise(
       (resolve) => void process.on('exit', (code, signal) => resolve(code ?? signal)),
@@ -114,6 +122,26 @@ export class Server {
     };
   }
 
+  /** Opens a connection with a handshake by hand, and keeps it. */
+  rawHandshake(path = '/ws'): ReturnType<Server['raw']> {
+    return this.raw(`GET ${path} HTTP/1.1\r\n${this.#handshakeLines()}\r\n`);
+  }
+
+  #handshakeLines(lines: Record<string, string> = {}): string {
+    const headers = {
+      Host: '127.0.0.1',
+      Connection: 'Upgrade',
+      Upgrade: 'websocket',
+      'Sec-WebSocket-Version': '13',
+      'Sec-WebSocket-Key': KEY,
+      ...(this.protocols.length === 0 ? {} : { 'Sec-WebSocket-Protocol': this.protocols.join() }),
+      ...lines,
+    };
+    return Object.entries(headers)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join('');
+  }
+
   /** Waits for a line of its output. */
   async tells(line: string): Promise<void> {
     while (!this.#lines.includes(line)) await once(this.process.stdout!, 'data');
@@ -132,13 +160,13 @@ export class Server {
   async open(
     path = '/ws',
     headers: Record<string, string> = {},
-    protocols: string[] = [],
+    protocols: readonly string[] = this.protocols,
   ): Promise<WebSocket> {
     const url =
       this.path === undefined
         ? `ws://127.0.0.1:${this.port}${path}`
         : `ws+unix://${this.path}:${path}`;
-    const client = new WebSocket(url, protocols, { headers });
+    const client = new WebSocket(url, [...protocols], { headers });
     clients.push(client);
     client.on('error', () => undefined);
     await once(client, 'open');
@@ -147,18 +175,9 @@ export class Server {
 
   /** Sends a handshake by hand: the answer up to its end, or to the end of the headers of an upgrade. */
   handshake(lines: Record<string, string> = {}, path = '/ws'): Promise<Answer> {
-    const headers = {
-      Host: '127.0.0.1',
-      Connection: 'Upgrade',
-      Upgrade: 'websocket',
-      'Sec-WebSocket-Version': '13',
-      'Sec-WebSocket-Key': KEY,
-      ...lines,
-    };
-    const text = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     return new Promise((resolve, reject) => {
       const socket = this.#connect(() =>
-        socket.write(`GET ${path} HTTP/1.1\r\n${text.join('')}\r\n`),
+        socket.write(`GET ${path} HTTP/1.1\r\n${this.#handshakeLines(lines)}\r\n`),
       );
       let seen = '';
       socket.on('data', (data) => {
@@ -176,7 +195,7 @@ export class Server {
   }
 
   async get(path: string): Promise<string> {
-    return (await fetch(`http://127.0.0.1:${this.port}${path}`)).text();
+    return (await fetch(`http://127.0.0.1:${this.controlPort}${path}`)).text();
   }
 
   async total(): Promise<number> {
@@ -214,7 +233,8 @@ export function refusedByCode(
   server: Server,
   headers: Record<string, string> = {},
 ): Promise<number> {
-  const client = new WebSocket(`ws://127.0.0.1:${server.port}/ws`, { headers });
+  const url = `ws://127.0.0.1:${server.port}/ws`;
+  const client = new WebSocket(url, [...server.protocols], { headers });
   clients.push(client);
   client.on('error', () => undefined);
   return closeCode(client);

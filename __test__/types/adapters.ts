@@ -16,6 +16,7 @@ import { portcullis as bunGuard } from 'portcullis/bun';
 import { ElysiaServerBuilder, connectionOf, portcullis, signalOf } from 'portcullis/elysia';
 import { ManualClock } from 'portcullis/testing';
 import { portcullis as wsGuard } from 'portcullis/ws';
+import { WebSocket, WebSocketServer } from 'ws';
 
 const timers = new TimerManager({ clock: new ManualClock() });
 // Classes have private members: this compiles only if all entries declare the same classes.
@@ -30,6 +31,12 @@ export const ofBrowsers: ConnectionManager = bunGuard({
   limits: {},
   auth: { verifier, subprotocol: 'bearer' },
 }).manager;
+class Client extends WebSocket {
+  readonly room: string = '';
+}
+const ofFramework = new WebSocketServer({ noServer: true, WebSocket: Client });
+export const undo: () => void = wsGuard({ manager }).protect(ofFramework);
+export const withOwnPort = wsGuard({ manager }).drainable(new WebSocketServer({ port: 0 }));
 export const roles = (result: TokenResult<{ roles: string[] }>): string[] =>
   result.success ? result.claims.roles : [result.error.code];
 export const ofBun: ConnectionManager = bunGuard({ limits: {}, timers }).manager;

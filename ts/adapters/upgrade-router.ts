@@ -7,6 +7,7 @@ import { knownOptions } from '../base/options.js';
 import { type Answer, answerWith, targetOf } from '../http/answer.js';
 import { isHandshake } from '../http/handshake.js';
 import { upgradeHandlers, watchUpgrades } from '../http/node.js';
+import { checkUnprotected, hasMethods, noteAttachment } from './ws-protection.js';
 
 /** Options of `attach()`. */
 export interface AttachOptions {
@@ -54,7 +55,12 @@ export function checkedPathOf(
   const own = (webSocketServer as Partial<WebSocketServer>).options;
   // With a server of its own `ws` answers the upgrades too, past the guard, and throws at the first.
   if (typeof own === 'object' && own !== null && own.noServer !== true)
-    throw outOfRange('webSocketServer', webSocketServer, 'made with { noServer: true }');
+    throw outOfRange(
+      'webSocketServer',
+      webSocketServer,
+      'made with { noServer: true }: one with a server or port of its own is guarded by protect(webSocketServer)',
+    );
+  checkUnprotected(webSocketServer as WebSocketServer);
   if (typeof options !== 'object' || options === null)
     throw wrongType('options', options, 'an object');
   knownOptions('attach', options, ['path']);
@@ -66,14 +72,6 @@ export function checkedPathOf(
   if (typeof own?.path === 'string' && own.path !== path)
     throw outOfRange('path', path, 'the path of the WebSocketServer, which refuses other paths');
   return path;
-}
-
-function hasMethods(value: unknown, names: readonly string[]): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === 'function')
-  );
 }
 
 function isPath(path: unknown): path is string {
@@ -135,9 +133,11 @@ export class UpgradeRouter {
       this.#server.on('upgrade', this.#onUpgrade);
     }
     this.#attachments.set(path, attachment);
+    const noteEnd = noteAttachment(attachment.webSocketServer);
     return () => {
       if (this.#attachments.get(path) !== attachment) return;
       this.#attachments.delete(path);
+      noteEnd();
       if (this.#attachments.size > 0) return;
       this.#server.off('upgrade', this.#onArrival);
       this.#server.off('upgrade', this.#onUpgrade);

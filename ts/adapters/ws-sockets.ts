@@ -48,6 +48,22 @@ export function limitMessages(webSocketServer: WebSocketServer, maxBytes: number
   }
 }
 
+/**
+ * Undoes `limitMessages()`, unless the application has changed the limit since.
+ * @param own the `maxPayload` of the server before
+ * @internal
+ */
+export function unlimitMessages(
+  webSocketServer: WebSocketServer,
+  maxBytes: number,
+  own: number | undefined,
+): void {
+  const { options } = webSocketServer;
+  if (options.maxPayload === own || options.maxPayload !== Math.max(1, maxBytes)) return;
+  if (own === undefined) delete options.maxPayload;
+  else options.maxPayload = own;
+}
+
 const OPEN = 1;
 
 /** A guard, as far as it judges messages. */

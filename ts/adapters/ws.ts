@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
+import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
@@ -18,7 +19,20 @@ import { guardRequests, type RequestHandler } from './node-requests.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, OPEN_SOCKET } from './socket.js';
 import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
-import { type GuardedWs, limitMessages, TrafficCounter, wsSockets } from './ws-sockets.js';
+import {
+  checkProtectable,
+  drainedServerOf,
+  isProtected,
+  type UpgradeHost,
+  wrapUpgrades,
+} from './ws-protection.js';
+import {
+  type GuardedWs,
+  limitMessages,
+  TrafficCounter,
+  unlimitMessages,
+  wsSockets,
+} from './ws-sockets.js';
 
 /** Options of the guard. */
 export type WsGuardOptions = GuardOptions<IncomingMessage>;
@@ -36,12 +50,32 @@ export interface WsGuard {
    * @param options see `AttachOptions`
    * @returns a function that detaches it again
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE for a `WebSocketServer` with a
-   * server or port of its own, and for a path that has a guard
+   * server or port of its own, which `protect()` guards, for one that is protected, and for a path that
+   * has a guard
    * @example
    * guard.attach(server, webSocketServer, { path: '/ws' });
    */
   attach(server: Server, webSocketServer: WebSocketServer, options?: AttachOptions): () => void;
-  /** Handles one `upgrade` event, for servers that route upgrades themselves. */
+  /**
+   * Guards the handshakes of a `ws` server, however it was made: with `{ port }`, `{ server }` or
+   * `{ noServer }`, by the application or by its framework. It wraps `handleUpgrade()`: the callback
+   * given to it is called for admitted clients only. Handshakes that the server does not handle, such
+   * as those of another `path`, take no seat, and `verifyClient` still runs. With `{ server }`, the
+   * requests of that server count for `metrics`.
+   * @param webSocketServer without a guard
+   * @returns a function that ends it. It restores the server's `handleUpgrade`; if another wrapper came
+   * later, that stays, and handshakes pass through. Admitted connections stay guarded
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a server that is protected or attached;
+   * ERR_CLOSED after `close()`
+   * @example
+   * const webSocketServer = new WebSocketServer({ port: 3000 });
+   * guard.protect(webSocketServer);
+   */
+  protect(webSocketServer: WebSocketServer): () => void;
+  /**
+   * Handles one `upgrade` event, for servers that route upgrades themselves. The handshakes of a
+   * protected server are judged once, by the guard that protects it.
+   */
   handleUpgrade(
     webSocketServer: WebSocketServer,
     request: IncomingMessage,
@@ -60,8 +94,12 @@ export interface WsGuard {
    */
   close(): void;
   [Symbol.dispose](): void;
-  /** The server, for a `GracefulShutdown` to drain. Call it before the server listens, so that it knows every socket. */
-  drainable(server: Server): Drainable;
+  /**
+   * The server, for a `GracefulShutdown` to drain. Call it before the server listens, so that it knows every socket.
+   * @param server the HTTP server, or a `WebSocketServer` made with `{ port }` or `{ server }`
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a `WebSocketServer` without an HTTP server
+   */
+  drainable(server: Server | WebSocketServer): Drainable;
 }
 
 /** Hands the events of `http` and `ws` to the guard; its methods are named after them. */
@@ -109,14 +147,40 @@ class WsAdapter {
         this.handleUpgrade(webSocketServer, request, socket, head),
       refuse,
     });
-    this.page?.announceOn(server);
-    const countRequest = this.#countRequest;
-    if (countRequest === undefined) return detach;
-    server.prependListener('request', countRequest);
+    const leave = this.#join(server);
     return () => {
       detach();
-      server.off('request', countRequest);
+      leave();
     };
+  }
+
+  protect(webSocketServer: WebSocketServer): () => void {
+    checkProtectable(webSocketServer);
+    if (this.guard.isClosed)
+      throw new PortcullisError('ERR_CLOSED', 'the guard is closed, and would admit nobody');
+    const { options } = webSocketServer;
+    const maxPayload = options?.maxPayload;
+    const unwrap = wrapUpgrades(webSocketServer, (host, request, socket, head) =>
+      this.#judge(host, request, socket, head),
+    );
+    const leave = options?.server ? this.#join(options.server) : undefined;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      unwrap();
+      leave?.();
+      unlimitMessages(webSocketServer, this.guard.openSockets.maxMessageSize, maxPayload);
+    };
+  }
+
+  /** Announces the page on a server and counts its requests; returns a function that ends the counting. */
+  #join(server: Server): () => void {
+    this.page?.announceOn(server);
+    const countRequest = this.#countRequest;
+    if (countRequest === undefined) return () => undefined;
+    server.prependListener('request', countRequest);
+    return () => void server.off('request', countRequest);
   }
 
   request<H extends RequestHandler>(handler: H): H {
@@ -129,15 +193,27 @@ class WsAdapter {
     socket: Duplex,
     head: Buffer,
   ): void {
+    const complete: UpgradeHost['complete'] = (request, socket, head, onOpen) =>
+      webSocketServer.handleUpgrade(request, socket, head, onOpen);
+    const announce: UpgradeHost['announce'] = (ws, request) =>
+      void webSocketServer.emit('connection', ws, request);
+    if (isProtected(webSocketServer)) return complete(request, socket, head, announce);
+    if (isHandshake(request.method, request.headers.upgrade))
+      return this.#judge({ webSocketServer, complete, announce }, request, socket, head);
+    socket.on('error', () => socket.destroy());
+    refuse(socket, NO_HANDSHAKE);
+  }
+
+  /** Admits or refuses a handshake. */
+  #judge(host: UpgradeHost, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const guard = this.guard;
     // An unhandled `error` event, such as a reset before the upgrade, would end the process.
     socket.on('error', () => socket.destroy());
-    if (!isHandshake(request.method, request.headers.upgrade)) return refuse(socket, NO_HANDSHAKE);
     const peer = nodePeer(request);
     const header = headerOf(request);
     const url = request.url ?? '';
     const upgrade = (pending: Admission): void =>
-      this.#upgrade(pending, webSocketServer, request, socket, head);
+      this.#upgrade(pending, host, request, socket, head);
     if (!guard.isAsync) return upgrade(guard.admit(peer, header, url, request));
     // A client that ends its side while it waits has gone; `ws` would notice only later.
     const onEnd = (): void => void socket.destroy();
@@ -151,7 +227,7 @@ class WsAdapter {
   /** Completes the handshake of an admitted client, or refuses it. */
   #upgrade(
     pending: Admission,
-    webSocketServer: WebSocketServer,
+    host: UpgradeHost,
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
@@ -161,14 +237,14 @@ class WsAdapter {
     const abandon = (): void => void pending.end('reset');
     socket.once('close', abandon);
     if (socket.destroyed) return abandon();
-    limitMessages(webSocketServer, this.guard.openSockets.maxMessageSize);
+    limitMessages(host.webSocketServer, this.guard.openSockets.maxMessageSize);
     const onOpen = (ws: WebSocket): void => {
       const isSeated = this.#open(ws, pending);
       socket.off('close', abandon);
-      if (isSeated) this.#announce(ws, webSocketServer, request);
+      if (isSeated) this.#announce(ws, host, request);
     };
     try {
-      webSocketServer.handleUpgrade(request, socket, head, onOpen);
+      host.complete(request, socket, head, onOpen);
     } catch (error) {
       // Thrown by the application's own `ws` options or listeners: rethrow, as `ws` alone would.
       if (pending.end('reset')) socket.destroy();
@@ -191,19 +267,20 @@ class WsAdapter {
   }
 
   /** Hands a seated socket to the application. */
-  #announce(ws: GuardedWs, webSocketServer: WebSocketServer, request: IncomingMessage): void {
+  #announce(ws: GuardedWs, host: UpgradeHost, request: IncomingMessage): void {
     const connection = ws[CONNECTION]!;
     try {
       this.#traffic.follow(ws, this.guard.openSockets.add(connection));
-      webSocketServer.emit('connection', ws, request);
+      host.announce(ws, request);
     } catch (error) {
       connection.close(1011, 'Internal error');
       throw error;
     }
   }
 
-  drainable(server: Server): Drainable {
+  drainable(given: Server | WebSocketServer): Drainable {
     const guard = this.guard;
+    const server = drainedServerOf(given);
     guard.page?.announceOn(server);
     const http = httpDrainable(server, guard.requests);
     return {
@@ -248,6 +325,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     attach: (server, webSocketServer, options) => adapter.attach(server, webSocketServer, options),
+    protect: (webSocketServer) => adapter.protect(webSocketServer),
     handleUpgrade: (webSocketServer, request, socket, head) =>
       adapter.handleUpgrade(webSocketServer, request, socket, head),
     request: (handler) => adapter.request(handler),

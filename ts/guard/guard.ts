@@ -75,6 +75,7 @@ export class Guard<R> {
   readonly #pending: PendingHandshakes;
   readonly #exempt: ReadonlySet<string>;
   #isLeaving = false;
+  #isClosed = false;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
   readonly #clientAddress: ClientAddress<R>;
@@ -180,6 +181,11 @@ export class Guard<R> {
     return this.#isLeaving;
   }
 
+  /** True after `close()` of the guard or of its manager. */
+  get isClosed(): boolean {
+    return this.#isClosed || !this.manager.isOpen;
+  }
+
   /** Refuses new connections and requests, and ends the streams of the page. */
   drain(): void {
     this.#isLeaving = true;
@@ -193,6 +199,7 @@ export class Guard<R> {
    * timers stay open. May be called again.
    */
   close(): void {
+    this.#isClosed = true;
     this.page?.close();
     if (this.#ownsManager) {
       if (this.manager.isOpen) this.manager.close();
