@@ -36,6 +36,11 @@ export const HOSTS = {
   'crossws on Bun': { run: BUN, file: 'crossws-bun.ts', cannot: { throw: CALLBACK } },
   h3: { run: NODE, file: 'h3.mjs', cannot: { throw: CALLBACK } },
   'elysia on Node': { run: NODE, file: 'elysia-node.mjs' },
+  'elysia on Node: what its adapter hides': {
+    run: NODE,
+    file: 'elysia-node-apps.mjs',
+    spec: 'elysia-node.spec.ts',
+  },
   'socket.io': { run: NODE, file: 'socket.io.mjs', spec: 'socket.io*.spec.ts' },
   'graphql-ws': {
     run: NODE,

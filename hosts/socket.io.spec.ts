@@ -125,7 +125,7 @@ async function upgrade(server: Server, query = '', headers = {}): Promise<WebSoc
   return socket;
 }
 
-describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
+describe.each(Object.entries(SERVERS))('socket.io: %s', (name, command) => {
   const isBunEngine = name === '@socket.io/bun-engine';
 
   it.each([
@@ -585,7 +585,7 @@ describe.each(Object.entries(SERVERS))('the guard of %s', (name, command) => {
   });
 });
 
-describe('the engine of Node', () => {
+describe('socket.io: only the engine of Node', () => {
   const command = SERVERS['Socket.IO on Node'];
 
   it('opens no session for a client that left before', async () => {

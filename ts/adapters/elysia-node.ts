@@ -17,6 +17,8 @@ import { nodePeer } from './peer.js';
 import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
 import { type GuardedWs, TrafficCounter } from './ws-sockets.js';
 
+type HeadersGiven = ConstructorParameters<typeof Headers>[0];
+
 /** A request of `srvx`, as far as it tells of Node. */
 interface NodeRequest {
   readonly runtime?: {
@@ -173,6 +175,19 @@ function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
   return found;
 }
 
+/**
+ * Returns the headers of an upgrade, with the first subprotocol that the client offers if the app has
+ * chosen none, as `ws` and Bun do. `crossws` chooses none, and browsers close such a socket: a client
+ * whose token is a subprotocol could not connect.
+ */
+function withProtocol(request: Request, given: HeadersGiven): Headers {
+  const headers = new Headers(given);
+  const [first = ''] = (request.headers.get('sec-websocket-protocol') ?? '').split(',');
+  if (first.trim() !== '' && !headers.has('sec-websocket-protocol'))
+    headers.set('sec-websocket-protocol', first.trim());
+  return headers;
+}
+
 /** One server that listens, with the guards of its app. */
 class ListeningApp {
   readonly #guards: ReadonlySet<ElysiaOnNode>;
@@ -214,8 +229,13 @@ class ListeningApp {
       const result = await handle();
       if (typeof result !== 'object' || result === null || !('context' in result)) return result;
       isUpgraded = true;
+      const { context, headers } = result as { context: object; headers?: HeadersGiven };
       // `crossws` copies the properties of a context to the socket's.
-      return { ...result, context: { ...(result.context as object), [SOURCE]: request } };
+      return {
+        ...result,
+        context: { ...context, [SOURCE]: request },
+        headers: withProtocol(request, headers),
+      };
     } finally {
       const contexts = this.#contexts;
       if (contexts !== undefined && request.wsId !== undefined)
