@@ -55,8 +55,6 @@ interface SrvxServer {
 /** The server that the adapter tells of. */
 interface ServerInfo {
   readonly raw: SrvxServer;
-  readonly hostname: string;
-  requestIP(request: Request): { readonly address: string } | null;
 }
 
 /** An app, as far as the adapter's `listen` needs it. */
@@ -120,8 +118,7 @@ function patch(adapter: NodeAdapter): Set<ElysiaOnNode> {
       return begin(
         withPlugin(options, (srvx) => server.guard(srvx)),
         (info) => {
-          server.started(info);
-          app.server = info;
+          app.server = server.started(info);
           callback?.(info);
         },
       );
@@ -256,17 +253,26 @@ class ListeningApp {
     return true;
   }
 
-  /** The server begins to listen. */
-  started(info: ServerInfo): void {
+  /**
+   * The server begins to listen.
+   * @returns the server for the app, of which the adapter tells only `listen()`'s callback
+   */
+  started(info: ServerInfo): object {
     const { server } = info.raw.node ?? {};
-    const own = info.requestIP;
-    info.requestIP = (request) => {
+    const requestIP = (request: Request): { readonly address: string } | null => {
       const { req } = (request as NodeRequest).runtime?.node ?? {};
-      if (req === undefined) return own.call(info, request);
-      const address = nodePeer(req);
+      const address = req === undefined ? '' : nodePeer(req);
       return address === '' ? null : { address };
     };
-    if (server === undefined) return;
+    if (server !== undefined) this.#watch(server);
+    // Without `reload`: an app that compiles again would close this server and start one without guards.
+    return Object.create(info, {
+      requestIP: { value: requestIP },
+      reload: { value: undefined },
+    }) as object;
+  }
+
+  #watch(server: Server): void {
     // `crossws` listens to no errors while a handshake waits: a reset would end the process.
     server.prependListener('upgrade', (_request: IncomingMessage, socket: Duplex) => {
       socket.on('error', () => socket.destroy());
