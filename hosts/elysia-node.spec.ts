@@ -21,17 +21,20 @@ describe('elysia on Node: what its adapter hides', () => {
     expect(JSON.parse(await server.get('/opened'))).toEqual([1, 1]);
   });
 
-  it.each(['nested', 'group', 'promised'])('guards the app of a plugin that is %s', async (kind) => {
-    const server = await on(kind, { limits: { maxConnectionsPerIp: 1 } });
-    const client = await server.open();
-    expect(await ask(client, 'hello')).toBe('hello');
-    const { status } = await server.handshake();
-    // A plugin that comes later has no hook before the upgrade.
-    if (kind === 'promised') expect(await refusedByCode(server)).toBe(1008);
-    else expect(status).toBe(429);
-    client.terminate();
-    await server.becomes(0);
-  });
+  it.each(['nested', 'group', 'promised'])(
+    'guards the app of a plugin that is %s',
+    async (kind) => {
+      const server = await on(kind, { limits: { maxConnectionsPerIp: 1 } });
+      const client = await server.open();
+      expect(await ask(client, 'hello')).toBe('hello');
+      const { status } = await server.handshake();
+      // A plugin that comes later has no hook before the upgrade.
+      if (kind === 'promised') expect(await refusedByCode(server)).toBe(1008);
+      else expect(status).toBe(429);
+      client.terminate();
+      await server.becomes(0);
+    },
+  );
 
   it('counts for both of two guards', async () => {
     const server = await on('pair', { limits: { maxConnectionsPerIp: 2 }, json: {} });
@@ -113,7 +116,10 @@ describe('elysia on Node: what its adapter hides', () => {
   });
 
   it('serves the page, and tells the address of a request', async () => {
-    const server = await on('refusing', { limits: {}, page: { path: '/portcullis', token: token() } });
+    const server = await on('refusing', {
+      limits: {},
+      page: { path: '/portcullis', token: token() },
+    });
     expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`)).status).not.toBe(404);
     expect(await server.get('/address')).toBe('127.0.0.1');
   });

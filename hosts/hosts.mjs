@@ -35,7 +35,12 @@ export const HOSTS = {
   'crossws on Node': { run: NODE, file: 'crossws-node.mjs', cannot: { throw: CALLBACK } },
   'crossws on Bun': { run: BUN, file: 'crossws-bun.ts', cannot: { throw: CALLBACK } },
   h3: { run: NODE, file: 'h3.mjs', cannot: { throw: CALLBACK } },
-  'elysia on Node': { run: NODE, file: 'elysia-node.mjs' },
+  'elysia on Node': {
+    run: NODE,
+    file: 'elysia-node.mjs',
+    cannot: { throw: 'its adapter catches the errors of its handlers' },
+  },
+  pages: { run: NODE, file: 'socket.io-page.mjs', spec: 'pages.spec.ts' },
   'elysia on Node: what its adapter hides': {
     run: NODE,
     file: 'elysia-node-apps.mjs',

@@ -600,6 +600,17 @@ describe('socket.io: only the engine of Node', () => {
     expect([await server.total(), await server.get('/sessions')]).toEqual([0, '0']);
   });
 
+  it('lets one of many upgrades of a session through, though its middleware waits', async () => {
+    const server = await begin(command, { limits: {} }, { SLOW_MIDDLEWARE: '1' });
+    const sid = await session(server);
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => server.handshake({}, `${ENGINE}websocket&sid=${sid}`)),
+    );
+    expect(answers.filter(({ status }) => status === 101)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 400)).toHaveLength(49);
+    await server.becomes(1);
+  });
+
   it('answers a refused page of another origin with the headers of its own cors', async () => {
     const cors = { origin: 'https://app.example', credentials: true };
     const server = await start(command, { limits: { maxConnectionsPerIp: 0 } }, { cors });
@@ -614,5 +625,18 @@ describe('socket.io: only the engine of Node', () => {
     });
     expect(preflight.status).toBe(204);
     expect((await server.guard()).websockets.open).toBe(0);
+  });
+});
+
+describe('socket.io: the examples of its page', () => {
+  it.each([
+    ['node', 'hosts/servers/socket.io-page.mjs'],
+    ['node_modules/.bin/bun', 'hosts/servers/socket.io-page.mjs'],
+    ['node_modules/.bin/bun', 'hosts/servers/socket.io-bun-page.ts'],
+  ])('guard (%s %s)', async (...command) => {
+    const server = await begin(command, { limits: { maxConnectionsPerIp: 1 } });
+    expect((await poll(server)).status).toBe(200);
+    expect((await poll(server)).json['code']).toBe('ip_limit');
+    await server.end();
   });
 });

@@ -23,7 +23,9 @@ const APPS = {
   },
   group: () => new Elysia({ adapter: node() }).group('', (app) => app.use(plugin).ws('/ws', echo)),
   promised: () =>
-    new Elysia({ adapter: guarded(node()) }).use(sleep(50).then(() => (app) => app.use(plugin))).ws('/ws', echo),
+    new Elysia({ adapter: guarded(node()) })
+      .use(sleep(50).then(() => (app) => app.use(plugin)))
+      .ws('/ws', echo),
   pair() {
     const second = portcullis({ limits: {} });
     const managers = [guard.manager, second.decorator.portcullis.manager];

@@ -29,6 +29,8 @@ const server = createServer(
 shutdown.add(guard.drainable(server));
 const io = new Server(server, engineOptions);
 guard.attach(io);
+if (process.env.SLOW_MIDDLEWARE !== undefined)
+  io.engine.use((_request, _response, next) => void setTimeout(next, 100));
 if (process.env.SLOW_ID !== undefined) {
   io.engine.generateId = () => new Promise((end) => setTimeout(end, 300, crypto.randomUUID()));
 }

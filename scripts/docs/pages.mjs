@@ -6,7 +6,7 @@ import { coreTable } from './core.mjs';
 import { classMembers, functionOf, typeOf } from './members.mjs';
 import { fieldsTable, optionsTable } from './tables.mjs';
 
-const FOLDERS = ['docs', 'docs/api'];
+const FOLDERS = ['docs', 'docs/api', 'docs/hosts'];
 const RENDERERS = {
   options: optionsTable,
   fields: fieldsTable,

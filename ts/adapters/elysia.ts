@@ -1,4 +1,4 @@
-/** Elysia on Bun: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
+/** Elysia: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
 import { Elysia } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
@@ -291,7 +291,7 @@ function headerOf(request: Request): (name: string) => string {
 }
 
 /**
- * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * Guards every `.ws()` route, on Bun and on Node with `@elysiajs/node`: admits or refuses before the upgrade, counts messages and
  * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
  * subscribers without passing their sockets and is not counted.
  *
@@ -303,7 +303,7 @@ function headerOf(request: Request): (name: string) => string {
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
  * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
  *
- * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
  * @example
  * new Elysia()
  *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
