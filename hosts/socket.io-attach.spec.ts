@@ -100,6 +100,30 @@ it('knows the connection of a socket and of its engine socket', async () => {
   guard.close();
 });
 
+it('listens while it drains, until the last session has ended', async () => {
+  const guard = portcullis({ limits: {} });
+  const httpServer = createServer();
+  const io = serve(httpServer);
+  guard.attach(io);
+  const drainable = guard.drainable(httpServer);
+  const port = await portOf(httpServer);
+  expect(await outcome(port)).toBe('connect');
+  const [client] = clients;
+  drainable.drain?.();
+  const idle = drainable.whenIdle?.();
+  expect(await outcome(port)).toBe(503);
+  expect([httpServer.listening, client?.connected]).toEqual([true, true]);
+  const closed = new Promise(
+    (resolve) => void io.sockets.sockets.forEach((socket) => socket.on('last', resolve)),
+  );
+  client?.emit('last');
+  await closed;
+  client?.disconnect();
+  await idle;
+  expect(httpServer.listening).toBe(false);
+  guard.close();
+});
+
 it('refuses what it cannot guard', () => {
   const guard = portcullis({ limits: {} });
   const io = serve(createServer());

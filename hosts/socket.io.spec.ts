@@ -600,6 +600,19 @@ describe('socket.io: only the engine of Node', () => {
     expect([await server.total(), await server.get('/sessions')]).toEqual([0, '0']);
   });
 
+  it('ends a session that waits for a last poll, at its idle timeout', async () => {
+    const server = await start(command, {
+      limits: { connectionTimeoutMs: 300, cleanupIntervalMs: 20 },
+    });
+    const sid = await session(server);
+    await poll(server, `&sid=${sid}`, { method: 'POST', body: '40' });
+    await poll(server, `&sid=${sid}`);
+    // The engine would wait for 30 seconds: it closes a transport that does not poll.
+    await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["end"]' });
+    await server.becomes(0);
+    await until(async () => (await server.get('/sessions')) === '0');
+  });
+
   it('lets one of many upgrades of a session through, though its middleware waits', async () => {
     const server = await begin(command, { limits: {} }, { SLOW_MIDDLEWARE: '1' });
     const sid = await session(server);
