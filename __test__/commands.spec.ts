@@ -14,6 +14,7 @@ describe.each([
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm start', 'scripts/start.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],
+  ['npm run hosts', 'scripts/hosts.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');

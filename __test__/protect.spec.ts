@@ -220,23 +220,23 @@ describe('the callback of handleUpgrade', () => {
 
 describe('a handshake that the server does not handle', () => {
   it('is answered with 400 by ws, is not judged, and takes no seat: another path', async () => {
-    const guard = guarded();
+    const guard = guarded({ limits: { connectRatePerIp: { limit: 1, windowMs: 60_000 } } });
     const [webSocketServer, url] = await onServer({ path: '/ws' });
     guard.protect(webSocketServer);
-    expect([await open(`${url}/other`), await open(`${url}/ws/`), judged(guard)]).toEqual([
-      400, 400, 0,
-    ]);
+    expect([await open(`${url}/other`), await open(`${url}/ws/`)]).toEqual([400, 400]);
+    // The rate is not spent.
     await admitted(`${url}/ws?room=1`);
-    expect(judged(guard)).toBe(1);
+    expect([await open(`${url}/ws`), await open(`${url}/other`)]).toEqual([429, 400]);
+    expect(judged(guard)).toBe(2);
   });
 
   it('is not judged if the application overrides shouldHandle', async () => {
-    const guard = guarded();
+    const guard = guarded({ limits: { maxTotalConnections: 0 } });
     const [webSocketServer, url] = await onServer();
     webSocketServer.shouldHandle = ({ url: target }) => target === '/mine';
     guard.protect(webSocketServer);
     expect([await open(`${url}/other`), judged(guard)]).toEqual([400, 0]);
-    await admitted(`${url}/mine`);
+    expect(await open(`${url}/mine`)).toBe(503);
   });
 
   it.each(['sync', 'async'])('gets its seat back if verifyClient refuses (%s)', async (kind) => {
@@ -257,7 +257,8 @@ describe('a handshake that the server does not handle', () => {
 
   it('is answered once where several servers share an HTTP server', async () => {
     const [server, url] = await listening();
-    const [a, b] = [guarded(), guarded()];
+    const full = { limits: { maxTotalConnections: 0 } };
+    const [a, b] = [guarded(full), guarded(full)];
     const [ofA, ofB] = ['/a', '/b'].map((path) => echoing(new WebSocketServer({ server, path })));
     a.protect(ofA!);
     b.protect(ofB!);

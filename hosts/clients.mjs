@@ -61,7 +61,8 @@ export const CLIENTS = {
     }),
   hocuspocus: (url) =>
     sync((document) => {
-      const provider = new HocuspocusProvider({ url, name: 'room', document });
+      const options = { url, name: 'room', document, WebSocketPolyfill: WebSocket };
+      const provider = new HocuspocusProvider(options);
       return () => provider.destroy();
     }),
 };

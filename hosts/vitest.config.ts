@@ -17,7 +17,11 @@ export default defineConfig({
     hookTimeout: 60_000,
     projects: (wanted ?? Object.keys(HOSTS)).map((name) => ({
       extends: true,
-      test: { name, include: [`hosts/${specOf(name)}`], env: { HOST: name } },
+      test: {
+        name,
+        include: [`hosts/${specOf(name)}`],
+        env: { PORTCULLIS_HOST: name },
+      },
     })),
   },
 });

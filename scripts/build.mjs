@@ -47,6 +47,9 @@ const SOURCES = {
   ],
   docs: [
     'docs',
+    'hosts/servers',
+    'hosts/next/server.mjs',
+    'hosts/nitro/server/plugins/guard.mjs',
     'index.d.ts',
     'dist/elysia.d.ts',
     'dist/ws.d.ts',

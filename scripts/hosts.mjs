@@ -34,6 +34,16 @@ function install(path) {
   if (!existsSync(link)) symlinkSync(root, link, 'junction');
 }
 
+/** Builds the application of a host that has to be built. */
+function buildHost({ build: command, folder: name }) {
+  if (command === undefined) return;
+  const [program, ...args] = command;
+  const cwd = join(folder, name);
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' };
+  const { status, stdout, stderr } = spawnSync(program, args, { cwd, encoding: 'utf8', env });
+  if (status !== 0) fail(`${command.join(' ')} ended with ${status}: ${stdout}${stderr}`);
+}
+
 /** Runs the tests of some hosts; returns vitest's report. */
 async function report(names, isShort) {
   const reports = mkdtempSync(join(tmpdir(), 'portcullis-hosts-'));
@@ -56,7 +66,7 @@ async function report(names, isShort) {
 }
 
 /** Prints the result of one host; returns its counts. */
-function tell(name, { cannot = {}, client }, results) {
+function tell(name, { cannot = {}, client, holdsProcess }, results) {
   const tests = results.flatMap(({ assertionResults }) => assertionResults);
   const count = (status) => tests.filter((test) => test.status === status).length;
   // A file that cannot be loaded has no tests.
@@ -66,8 +76,10 @@ function tell(name, { cannot = {}, client }, results) {
     `${failed === 0 ? 'ok    ' : 'FAILED'} ${name}: ${passed} passed, ${failed} failed, ${skipped} skipped${client === undefined ? '' : '; its own client works'}`,
   );
   for (const [need, reason] of Object.entries(cannot)) console.log(`         ${need}: ${reason}`);
+  if (holdsProcess !== undefined) console.log(`         the end of its process: ${holdsProcess}`);
   for (const { status, title, failureMessages } of tests)
-    if (status === 'failed') console.log(`       ${title}\n         ${failureMessages.join('\n')}`);
+    if (status === 'failed')
+      console.log(`       ${title}\n         ${failureMessages[0].split('\n')[0]}`);
   if (tests.length === 0) for (const { message } of results) console.log(`       ${message}`);
   return { passed, failed, skipped };
 }
@@ -75,7 +87,7 @@ function tell(name, { cannot = {}, client }, results) {
 const {
   only,
   short: isShort,
-  install: installs,
+  installed: isInstalled,
 } = readOptions(USAGE, {
   only: { type: 'string', default: '' },
   short: { type: 'boolean', default: false },
@@ -88,6 +100,7 @@ build();
 const tried = names.filter((name) => !isLeftOut(name));
 const folders = new Set(tried.map((name) => join(folder, HOSTS[name].folder ?? '')));
 if (!isInstalled) for (const path of folders) install(path);
+for (const name of tried) buildHost(HOSTS[name]);
 const results = await report(tried, isShort);
 const totals = { passed: 0, failed: 0, skipped: 0 };
 for (const name of names) {

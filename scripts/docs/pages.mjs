@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { root } from '../lib/project.mjs';
 import { coreTable } from './core.mjs';
+import { hostExample } from './hosts.mjs';
 import { classMembers, functionOf, typeOf } from './members.mjs';
 import { fieldsTable, optionsTable } from './tables.mjs';
 
@@ -14,9 +15,10 @@ const RENDERERS = {
   function: functionOf,
   type: typeOf,
   core: coreTable,
+  host: hostExample,
 };
 const MARK =
-  /<!-- (options|fields|class|function|type|core): (\w+)(?: of (\w+))?((?: \w+="[^"]*")*) -->\n[\s\S]*?<!-- end -->/g;
+  /<!-- (options|fields|class|function|type|core|host): ([\w./-]+)(?: of (\w+))?((?: \w+="[^"]*")*) -->\n[\s\S]*?<!-- end -->/g;
 
 const read = (page) => readFileSync(join(root, page), 'utf8');
 
@@ -45,7 +47,7 @@ function findPlaces() {
   for (const page of pages()) {
     const text = read(page);
     for (const [, kind, name] of text.matchAll(MARK)) {
-      if (kind === 'core') continue;
+      if (kind === 'core' || kind === 'host') continue;
       const hasHeading =
         ['options', 'fields', 'type'].includes(kind) || new RegExp(`^## ${name}$`, 'm').test(text);
       const place = { page, anchor: hasHeading ? `#${name.toLowerCase()}` : '' };
