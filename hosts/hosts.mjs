@@ -87,11 +87,6 @@ export const HOSTS = {
     spec: 'elysia-node.spec.ts',
   },
   'socket.io': { run: NODE, file: 'servers/socket.io.mjs', spec: 'socket.io*.spec.ts' },
-  'pages of socket.io and elysia-node': {
-    run: NODE,
-    file: 'servers/socket.io-page.mjs',
-    spec: 'pages.spec.ts',
-  },
   'graphql-ws': {
     run: NODE,
     file: 'servers/graphql-ws.mjs',

@@ -2,7 +2,7 @@ import { control, options, port } from '../lib/control.mjs';
 //#region example
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
-import { connectionOf, portcullis } from 'portcullis/socket.io';
+import { portcullis } from 'portcullis/socket.io';
 
 const guard = portcullis(options);
 const server = createServer(guard.request((_request, response) => response.end('hello')));
@@ -10,7 +10,6 @@ const io = new Server(server);
 guard.attach(io);
 io.on('connection', (socket) => {
   socket.on('echo', (data, answer) => answer(data));
-  socket.on('login', (user) => connectionOf(socket)?.bindUser(user));
 });
 server.listen(port);
 //#endregion
