@@ -616,7 +616,7 @@ describe('socket.io', () => {
       await poll(server, `&sid=${sid}`, { method: 'POST', body: '40' });
       await poll(server, `&sid=${sid}`);
       // The engine would wait for 30 seconds: it closes a transport that does not poll.
-      await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["end"]' });
+      await poll(server, `&sid=${sid}`, { method: 'POST', body: '42["cut"]' });
       await server.becomes(0);
       await until(async () => (await server.get('/sessions')) === '0');
     });

@@ -71,7 +71,6 @@ const app = APPS[kind]()
   .get('/guard', () => guard.snapshot())
   .get('/opened', () => opened)
   .listen({ port: 0, hostname: '127.0.0.1', gracefulShutdown: false });
-process.on('uncaughtException', ({ message }) => console.log(`unhandled ${message}`));
 const { raw } = app.server;
 await raw.ready();
 await app.modules;

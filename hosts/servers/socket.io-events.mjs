@@ -18,7 +18,7 @@ export const figuresOf = (connection) => [
 ];
 
 /**
- * Answers `echo`, `figures`, `end` and `flood` of every client.
+ * Answers `echo`, `figures`, `end`, `cut` and `flood` of every client.
  * @param {import('socket.io').Server} io
  * @param {(socket: import('socket.io').Socket) => unknown} figures
  */
@@ -27,6 +27,7 @@ export function announce(io, figures) {
     socket.on('echo', (data, answer) => answer(data));
     socket.on('figures', (answer) => answer(figures(socket), socket.conn.transport.name));
     socket.on('end', () => socket.disconnect(true));
+    socket.on('cut', () => socket.conn.close());
     socket.on('flood', () => {
       for (let i = 0; i < 64; i++) socket.emit('data', 'x'.repeat(2 ** 18));
     });

@@ -148,6 +148,7 @@ function withPlugin(options: unknown, plugin: (server: SrvxServer) => void): obj
 function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
   const wsId = randomUUID();
   let found: Record<string, unknown> | undefined;
+  const keep = (contexts: Record<string, unknown>): void => void (found = contexts);
   let handler: ((context: object) => Promise<unknown>) | undefined;
   const app = {
     definitions: { typebox: {}, type: {} },
@@ -160,7 +161,7 @@ function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
     Object.defineProperty(Object.prototype, wsId, {
       configurable: true,
       set(this: Record<string, unknown>) {
-        found = this;
+        keep(this);
       },
     });
     handler?.({ request: { wsId }, set: { headers: {} } }).catch(() => undefined);
