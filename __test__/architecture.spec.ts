@@ -18,7 +18,7 @@ const RANKS: readonly (readonly string[])[] = [
   ['adapters'],
   ['builder', 'testing'],
 ];
-const ENTRIES = ['bun.ts', 'elysia.ts', 'index.ts', 'testing.ts', 'ws.ts'];
+const ENTRIES = ['bun.ts', 'elysia.ts', 'index.ts', 'socket.io.ts', 'testing.ts', 'ws.ts'];
 
 interface Module {
   readonly code: string;

@@ -496,13 +496,11 @@ describe('a builder', () => {
   });
 });
 
-it('the adapters for Bun say on Node to use portcullis/ws', () => {
-  const script = `for (const name of ['bun', 'elysia']) {
-    const { portcullis } = await import('./dist/' + name + '.js');
-    try { portcullis({ limits: {} }); } catch ({ code, message }) { console.log(code, message.includes('use portcullis/ws')); }
-  }`;
+it('the adapter for Bun says on Node to use portcullis/ws', () => {
+  const script = `const { portcullis } = await import('./dist/bun.js');
+    try { portcullis({ limits: {} }); } catch ({ code, message }) { console.log(code, message.includes('use portcullis/ws')); }`;
   const { stdout } = spawnSync('node', ['--input-type=module', '-e', script], { encoding: 'utf8' });
-  expect(stdout).toBe('ERR_UNSUPPORTED true\nERR_UNSUPPORTED true\n');
+  expect(stdout).toBe('ERR_UNSUPPORTED true\n');
 });
 
 describe('everything at once', () => {

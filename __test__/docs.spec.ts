@@ -689,7 +689,7 @@ describe('SECURITY.md', () => {
     for (const [, threat, where, spec, title] of rows) {
       for (const [, path] of where!.matchAll(/`((?:ts|src)\/[^`]*)`/g))
         if (!existsSync(path!)) wrong.push(`${threat}: no ${path}`);
-      const file = spec!.startsWith('src/') ? spec! : `__test__/${spec}`;
+      const file = /^(?:src|hosts)\//.test(spec!) ? spec! : `__test__/${spec}`;
       if (!existsSync(file) || !read(file).includes(title!))
         wrong.push(`${threat}: no test "${title}" in ${file}`);
     }

@@ -48,7 +48,7 @@ test('a CommonJS module that is evaluated again hands the first classes on', () 
 
 test('the CommonJS build requires no ECMAScript module', () => {
   const source = `
-    for (const entry of ['index', 'ws', 'testing', 'bun']) require('./dist/' + entry + '.cjs');
+    for (const entry of ['index', 'ws', 'testing', 'bun', 'socket.io']) require('./dist/' + entry + '.cjs');
     console.log(Object.keys(require.cache).filter((path) => /dist.*\\.js$/.test(path)).join());`;
   expect(output('-e', source)).toBe('');
   expect(readFileSync('dist/core.cjs', 'utf8')).not.toMatch(/require\('\.[^']*\.js'\)/);

@@ -24,6 +24,7 @@ const OWN_MESSAGES = (protocol) => ({
  * - `malformed`: its statuses of malformed handshakes besides 400, 405 and 426.
  * - `holdsProcess`: the reason why the process does not end by itself at SIGTERM.
  * - `client`: a test of `clients.mjs`, with a real client of its protocol.
+ * - `spec`: its own tests, in the place of the contract.
  * - `build`: a command in that folder, before the first start.
  * - `folder`: a folder with packages of its own, which only the long form installs.
  */
@@ -75,6 +76,17 @@ export const HOSTS = {
     build: ['node_modules/.bin/nitropack', 'build'],
     cannot: { throw: CALLBACK },
   },
+  'elysia on Node': {
+    run: NODE,
+    file: 'servers/elysia-node.mjs',
+    cannot: { throw: 'its adapter catches the errors of its handlers' },
+  },
+  'elysia on Node: what its adapter hides': {
+    run: NODE,
+    file: 'servers/elysia-node-apps.mjs',
+    spec: 'elysia-node.spec.ts',
+  },
+  'socket.io': { run: NODE, file: 'servers/socket.io.mjs', spec: 'socket.io*.spec.ts' },
   'graphql-ws': {
     run: NODE,
     file: 'servers/graphql-ws.mjs',

@@ -54,6 +54,7 @@ const SOURCES = {
     'dist/elysia.d.ts',
     'dist/ws.d.ts',
     'dist/bun.d.ts',
+    'dist/socket.io.d.ts',
     'dist/testing.d.ts',
     'src/metrics',
     'src/sampler',

@@ -9,7 +9,7 @@ import typescript from 'typescript';
 
 const { ModuleKind, SymbolFlags, createProgram } = typescript;
 
-const SUBPATHS = ['testing', 'elysia', 'ws', 'bun'];
+const SUBPATHS = ['testing', 'elysia', 'ws', 'bun', 'socket.io'];
 
 /** The types of Standard Schema stand in index.d.ts, so that users need not install that package. */
 const STANDARD_SCHEMA = '@standard-schema/spec';

@@ -1,6 +1,7 @@
 /** What an application on Elysia needs: the plugin, and a whole server. */
 import './native/runtime.js';
 export { portcullis, portcullis as default, connectionOf } from './adapters/elysia.js';
+export { guarded } from './adapters/elysia-node.js';
 export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './adapters/elysia.js';
 export { ElysiaServerBuilder } from './builder/builder.js';
 export type { RunningServer } from './builder/builder.js';

@@ -14,6 +14,7 @@ const FILES = {
   elysia: 'dist/elysia.d.ts',
   ws: 'dist/ws.d.ts',
   bun: 'dist/bun.d.ts',
+  socketio: 'dist/socket.io.d.ts',
   testing: 'dist/testing.d.ts',
 };
 const FUNCTION = /^\(*\(?.*\) =>/;

@@ -8,6 +8,10 @@ const REGION = /\/\/#region example\n([\s\S]*?)\/\/#endregion/;
 /** The names that a test gives, and the values that a page shows in their place. */
 const SHOWN = [
   [/\bportcullis\(options\)/g, 'portcullis({ limits: { maxConnectionsPerIp: 10 } })'],
+  [
+    /\bportcullis<Request>\(options\)/g,
+    'portcullis<Request>({ limits: { maxConnectionsPerIp: 10 } })',
+  ],
   [/\blisten\(port\b/g, 'listen(3000'],
   [/([{,]\s*)port(?=\s*[,}])/g, '$1port: 3000'],
   // Two versions of one package have two names there.

@@ -91,6 +91,8 @@ guard.manager.close();
 
 const elysia = await load('portcullis/elysia');
 const bun = await load('portcullis/bun');
+const socketIo = await load('portcullis/socket.io');
+assert.equal(typeof socketIo.portcullis({ limits: {} }).attach, 'function');
 assert.equal(elysia.default, elysia.portcullis);
 if (isBun) {
   const { Elysia } = await import('elysia');
@@ -102,7 +104,7 @@ if (isBun) {
   assert.equal((await status(app.server.port))[0], 429);
   assert.equal(typeof bun.portcullis({ limits: {} }).fetch, 'function');
 } else {
-  assert.throws(() => elysia.portcullis({ limits: {} }), { code: 'ERR_UNSUPPORTED' });
+  assert.throws(() => new elysia.ElysiaServerBuilder(), { code: 'ERR_UNSUPPORTED' });
   assert.throws(() => bun.portcullis({ limits: {} }), { code: 'ERR_UNSUPPORTED' });
 }
 console.log('probe passed');

@@ -1,4 +1,4 @@
-/** Elysia on Bun: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
+/** Elysia: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
 import { Elysia } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
@@ -17,12 +17,15 @@ import {
 import { FetchMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
-import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
+import { bunDrainable, type BunServer } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
+import { ElysiaOnNode, upgradeSocketOf } from './elysia-node.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { waitingOn as waitingOnSocket } from './node-handshake.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
+import { wsSockets } from './ws-sockets.js';
 
 /** Options of the plugin. */
 export type ElysiaGuardOptions = GuardOptions<Request>;
@@ -185,6 +188,8 @@ class ElysiaAdapter {
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
+    // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
+    if (upgradeSocketOf(request) !== undefined) return handle(request);
     const abandon = (): void => void this.#pendingOf(request)[this.#key]?.end('reset');
     let result: unknown;
     try {
@@ -214,15 +219,31 @@ class ElysiaAdapter {
     const header = headerOf(request);
     if (!guard.isAsync)
       return this.#answer(guard.admit(peer, header, request.url, request), request);
+    const socket = upgradeSocketOf(request);
+    const client = socket === undefined ? waitingOn(request) : waitingOnSocket(socket);
     return guard
-      .identify(request, peer, header, request.url, waitingOn(request))
+      .identify(request, peer, header, request.url, client)
       .then((pending) => this.#answer(pending, request));
+  }
+
+  /** Returns the admission of a request that the hook has let in. */
+  admissionOf(request: Request): Admission | undefined {
+    return this.#pendingOf(request)[this.#key];
+  }
+
+  /** Judges a request that passed no hook. */
+  admitLate(request: Request): Admission {
+    const server = this.#listening;
+    const peer = server === undefined ? '' : bunPeer(server, request);
+    return this.#guard.admitLate(peer, headerOf(request), request.url, request);
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
   #answer(pending: Admission, request: Request): undefined {
     if (pending.answer === undefined) {
       this.#pendingOf(request)[this.#key] = pending;
+      // On Node a handshake that fails closes its socket.
+      upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
       return undefined;
     }
     this.#meter?.drop(request);
@@ -270,7 +291,7 @@ function headerOf(request: Request): (name: string) => string {
 }
 
 /**
- * Guards every `.ws()` route, on Bun: admits or refuses before the upgrade, counts messages and
+ * Guards every `.ws()` route, on Bun and on Node with `@elysiajs/node`: admits or refuses before the upgrade, counts messages and
  * bytes both ways, closes the idle, gives seats back. Routes stay as they are. `publish()` reaches
  * subscribers without passing their sockets and is not counted.
  *
@@ -282,7 +303,7 @@ function headerOf(request: Request): (name: string) => string {
  * A client over the limit of its address or user gets 429, one that comes to a full or draining
  * server 503, both with `Retry-After` and `{ code, message, retryAfterMs }`.
  *
- * @throws ERR_UNSUPPORTED on Node; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION for the options
  * @example
  * new Elysia()
  *   .use(portcullis({ limits: { maxConnectionsPerIp: 10, connectionTimeoutMs: 30_000 } }))
@@ -291,8 +312,8 @@ function headerOf(request: Request): (name: string) => string {
  *   .listen(3000);
  */
 export function portcullis(options: ElysiaGuardOptions) {
-  requireBun('portcullis/elysia');
-  const guard = new Guard<Request>('portcullis/elysia', options, bunSockets);
+  const host = isBun ? bunSockets : wsSockets;
+  const guard = new Guard<Request>('portcullis/elysia', options, host);
   const { requests } = guard;
   return pluginOf(
     guard,
@@ -302,6 +323,7 @@ export function portcullis(options: ElysiaGuardOptions) {
   );
 }
 
+const isBun = process.versions['bun'] !== undefined;
 let instances = 0;
 
 /**
@@ -311,6 +333,7 @@ let instances = 0;
  */
 export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
   const adapter = new ElysiaAdapter(guard, limits);
+  const onNode = isBun ? undefined : new ElysiaOnNode(guard, adapter);
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
@@ -318,6 +341,7 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     drainable: (app: StoppableApp) =>
+      onNode?.drainable() ??
       bunDrainable(
         'elysia',
         guard,
@@ -330,6 +354,7 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     'portcullis',
     decorator,
   );
+  onNode?.follow(plugin);
   const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
     adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
@@ -348,7 +373,10 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     if (server) adapter.start(server);
   });
   const isForGuard = (request: Request, server: object | null): server is object =>
-    server !== null && asksForWebSocket(request);
+    server !== null &&
+    asksForWebSocket(request) &&
+    // On Node only such a request can become a WebSocket.
+    (isBun || upgradeSocketOf(request) !== undefined);
   // Elysia awaits a hook that is declared `async`, and no other.
   const guarded = guard.isAsync
     ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {

@@ -1,5 +1,4 @@
 /** Sockets of `ws`: pings, the size limit, and counting messages both ways. */
-import type { IncomingMessage } from 'node:http';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { OpenSocket, SocketHost } from '../connections/open-socket.js';
@@ -67,6 +66,8 @@ export function unlimitMessages(
 
 const OPEN = 1;
 
+/** A guard, as far as it judges messages. */
+type GuardOfMessages = Pick<Guard<never>, 'openSockets' | 'jsonFilter'>;
 type Send = (this: WebSocket, data: unknown, ...rest: unknown[]) => void;
 type Emit = (this: WebSocket, event: string | symbol, ...args: unknown[]) => boolean;
 
@@ -76,12 +77,12 @@ type Emit = (this: WebSocket, event: string | symbol, ...args: unknown[]) => boo
  * @internal
  */
 export class TrafficCounter {
-  readonly #guard: Guard<IncomingMessage>;
+  readonly #guard: GuardOfMessages;
   // One pair for each class of sockets: a process may have two copies of `ws`.
   readonly #sends = new WeakMap<Send, Send>();
   readonly #emits = new WeakMap<Emit, Emit>();
 
-  constructor(guard: Guard<IncomingMessage>) {
+  constructor(guard: GuardOfMessages) {
     this.#guard = guard;
   }
 

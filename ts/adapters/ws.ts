@@ -9,12 +9,13 @@ import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
-import { type Answer, answerWith } from '../http/answer.js';
-import { isHandshake, type WaitingClient } from '../http/handshake.js';
-import { guardHandler, httpDrainable } from '../http/node.js';
+import { isHandshake } from '../http/handshake.js';
+import { httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import { headerOf, NO_HANDSHAKE, refuse, waitingOn } from './node-handshake.js';
+import { guardRequests, type RequestHandler } from './node-requests.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, OPEN_SOCKET } from './socket.js';
 import { type AttachOptions, checkedPathOf, UpgradeRouter } from './upgrade-router.js';
@@ -101,50 +102,6 @@ export interface WsGuard {
   drainable(server: Server | WebSocketServer): Drainable;
 }
 
-type RequestHandler = (request: IncomingMessage, response: ServerResponse) => unknown;
-
-/** Answer to an upgrade to another protocol than WebSocket: it takes no seat. */
-const NO_HANDSHAKE = answerWith(400, {
-  code: 'no_websocket_handshake',
-  message: 'Not a WebSocket handshake',
-});
-
-const STATUS_TEXTS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  429: 'Too Many Requests',
-  500: 'Internal Server Error',
-  503: 'Service Unavailable',
-};
-
-function headerOf(request: IncomingMessage): (name: string) => string {
-  return (name) => {
-    const value = request.headers[name];
-    return Array.isArray(value) ? value.join(', ') : (value ?? '');
-  };
-}
-
-/** Returns the client behind a socket that waits for its identity. */
-function waitingOn(socket: Duplex): WaitingClient {
-  return {
-    onGone(listener) {
-      socket.once('close', listener);
-      return () => void socket.off('close', listener);
-    },
-  };
-}
-
-/** Answers a handshake with a refusal, and ends its socket. */
-function refuse(socket: Duplex, { status, headers, body }: Answer): void {
-  const lines = Object.entries({ ...headers, connection: 'close' }).map(
-    ([name, value]) => `${name}: ${value}\r\n`,
-  );
-  socket.once('finish', () => socket.destroy());
-  socket.end(`HTTP/1.1 ${status} ${STATUS_TEXTS[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
-}
-
 /** Hands the events of `http` and `ws` to the guard; its methods are named after them. */
 class WsAdapter {
   readonly guard: Guard<IncomingMessage>;
@@ -227,25 +184,7 @@ class WsAdapter {
   }
 
   request<H extends RequestHandler>(handler: H): H {
-    const guard = this.guard;
-    const { requests, page } = guard;
-    const countRequest = this.#countRequest;
-    if (requests === undefined && page === undefined && countRequest === undefined) return handler;
-    const clientOf = (request: IncomingMessage): string =>
-      guard.clientOf(request, nodePeer(request), headerOf(request));
-    const limited = requests === undefined ? handler : guardHandler(requests, clientOf, handler);
-    const guarded = function (
-      this: unknown,
-      request: IncomingMessage,
-      response: ServerResponse,
-    ): unknown {
-      if (page?.handle(request, response) === true) return true;
-      if (guard.isExempt(request.method, request.url)) return handler.call(this, request, response);
-      // Counts here for servers that route upgrades themselves and are not attached.
-      countRequest?.(request, response);
-      return limited.call(this, request, response);
-    };
-    return guarded as H;
+    return guardRequests(this.guard, this.#countRequest, handler);
   }
 
   handleUpgrade(

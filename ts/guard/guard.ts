@@ -9,7 +9,7 @@ import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
-import { targetOf } from '../http/answer.js';
+import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -21,7 +21,13 @@ import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import { Admission } from './admission.js';
 import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
-import { type AuthDenial, type AuthDenialCode, IDENTIFY_FAILED, NOT_JUDGED } from './denial.js';
+import {
+  answerOf,
+  type AuthDenial,
+  type AuthDenialCode,
+  IDENTIFY_FAILED,
+  NOT_JUDGED,
+} from './denial.js';
 import { ClientAddress } from './client-address.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
 import { NOT_WAITING, PendingHandshakes, pendingLimitsOf } from './pending-handshakes.js';
@@ -335,9 +341,24 @@ export class Guard<R> {
     return this.#exempt.has(query === -1 ? target : target.slice(0, query));
   }
 
+  /**
+   * Judges the page of a further request of a session that holds its seat already.
+   * @returns the answer to a page that is not allowed
+   */
+  refusesPage(peer: string, header: (name: string) => string): Answer | undefined {
+    const denial = this.#origins.judge(peer, header);
+    if (denial === undefined) return undefined;
+    this.#countDenial(denial);
+    return answerOf(denial);
+  }
+
+  #countDenial({ code }: AuthDenial): void {
+    this.#authDenials[code] = (this.#authDenials[code] ?? 0) + 1;
+    this.metrics?.recordRefusal(code);
+  }
+
   #deny(admission: Admission, denial: AuthDenial): void {
-    this.#authDenials[denial.code] = (this.#authDenials[denial.code] ?? 0) + 1;
-    this.metrics?.recordRefusal(denial.code);
+    this.#countDenial(denial);
     admission.deny(denial);
   }
 

@@ -44,7 +44,7 @@ type Read = (this: Request | Response) => Promise<unknown>;
  */
 export function signalOf(request: Request): AbortSignal {
   const inFlight = (request as WatchedRequest)[IN_FLIGHT];
-  return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal.call(request));
+  return inFlight === undefined ? request.signal : inFlight.signalWith(ownSignal(request));
 }
 
 /**
@@ -74,12 +74,13 @@ export function asksForWebSocket(request: Request): boolean {
 // Shared by all requests: closures for each request cost more than the read.
 const READERS = Object.fromEntries(
   (['text', 'json', 'arrayBuffer', 'blob', 'formData', 'bytes'] as const).map((name) => {
-    const read = (Request.prototype as unknown as Record<string, Read>)[name];
     const fromResponse = (Response.prototype as unknown as Record<string, Read>)[name];
     return [
       name,
       async function (this: WatchedRequest): Promise<unknown> {
         const body = this[BODY];
+        // The host's own: on Node a request of srvx is none of the engine's, though it inherits from it.
+        const read = (Object.getPrototypeOf(this) as Record<string, Read>)[name];
         if (body === undefined) return read?.call(this);
         body.isAwaited = true;
         const value = await (body.counted === undefined
@@ -92,9 +93,9 @@ const READERS = Object.fromEntries(
   }),
 );
 
-const ownSignal = Object.getOwnPropertyDescriptor(Request.prototype, 'signal')!.get as (
-  this: Request,
-) => AbortSignal;
+/** Returns the host's own signal, behind ours. */
+const ownSignal = (request: Request): AbortSignal =>
+  Reflect.get(Object.getPrototypeOf(request) as object, 'signal', request) as AbortSignal;
 
 // A getter, since few handlers use the signal and the host makes its own lazily.
 const SIGNAL = {
@@ -108,7 +109,7 @@ const SIGNAL = {
 export function waitingOn(request: Request): WaitingClient {
   return {
     onGone(listener) {
-      const signal = ownSignal.call(request);
+      const signal = ownSignal(request);
       // An aborted signal does not fire again.
       if (signal.aborted) listener();
       signal.addEventListener('abort', listener);
@@ -231,7 +232,7 @@ export function withinLimits<T>(
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
     inFlight.watchClient(
-      () => ownSignal.call(request).aborted,
+      () => ownSignal(request).aborted,
       () => {
         inFlight.end();
         resolve(markRefused(new Response(null, { status: 503 })));

@@ -1,0 +1,126 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { ask, cleanUp, closeCode, refusedByCode, start } from '../__test__/servers/start.js';
+import { token } from '../__test__/fixtures/sign.js';
+import { until } from '../__test__/fixtures/until.js';
+
+const COMMAND = ['node', 'hosts/servers/elysia-node-apps.mjs'] as const;
+const on = (kind: string, options: object = {}): ReturnType<typeof start> =>
+  start(COMMAND, { kind, ...options }, { NODE_OPTIONS: '--expose-gc' });
+
+describe('elysia on Node: what its adapter hides', () => {
+  afterEach(cleanUp);
+
+  it('judges a route that was registered before the plugin when its socket opens', async () => {
+    const server = await on('early', { limits: { maxConnectionsPerIp: 1 } });
+    const client = await server.open();
+    expect(await ask(client, 'hello')).toBe('hello');
+    expect(await refusedByCode(server)).toBe(1008);
+    expect(await server.total()).toBe(1);
+    client.close();
+    await server.becomes(0);
+    expect(JSON.parse(await server.get('/opened'))).toEqual([1, 1]);
+  });
+
+  it.each(['nested', 'group', 'promised'])(
+    'guards the app of a plugin that is %s',
+    async (kind) => {
+      const server = await on(kind, { limits: { maxConnectionsPerIp: 1 } });
+      const client = await server.open();
+      expect(await ask(client, 'hello')).toBe('hello');
+      const { status } = await server.handshake();
+      // A plugin that comes later has no hook before the upgrade.
+      if (kind === 'promised') expect(await refusedByCode(server)).toBe(1008);
+      else expect(status).toBe(429);
+      client.terminate();
+      await server.becomes(0);
+    },
+  );
+
+  it('counts for both of two guards', async () => {
+    const server = await on('pair', { limits: { maxConnectionsPerIp: 2 }, json: {} });
+    const client = await server.open();
+    expect(await ask(client, '[1]')).toBe('[1]');
+    expect(JSON.parse(await server.get('/both'))).toEqual([
+      [1, 3, 3],
+      [1, 3, 3],
+    ]);
+    client.send('no JSON');
+    expect(await closeCode(client)).toBe(1007);
+    await until(async () => (await server.get('/both')) === '[]');
+  });
+
+  it('gives seats back when a route, a hook or the client ends the handshake', async () => {
+    const server = await on('refusing', { limits: { maxConnectionsPerIp: 30 } });
+    for (let i = 0; i < 5; i++) {
+      expect((await server.handshake({}, '/refused')).status).toBe(401);
+      expect((await server.handshake({}, '/throws')).status).toBe(500);
+      expect((await server.handshake({}, '/nowhere')).status).toBe(404);
+      expect((await server.handshake({ Connection: 'keep-alive' })).status).not.toBe(101);
+      await server.becomes(0);
+    }
+    const handshake = (path: string): string =>
+      `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+    const waiting = Array.from({ length: 20 }, () => server.raw(handshake('/slow')));
+    await server.becomes(20);
+    for (const [at, { socket }] of waiting.entries())
+      if (at % 2 === 0) socket.resetAndDestroy();
+      else socket.end();
+    await server.becomes(0);
+    expect((await server.open()).readyState).toBe(1);
+  });
+
+  it('keeps neither contexts nor sockets of handshakes that are over', async () => {
+    const server = await on('refusing', { limits: {} });
+    const heap = async (): Promise<number> => Number(await server.get('/heap'));
+    const wave = async (): Promise<void> => {
+      for (let i = 0; i < 20; i++) {
+        const clients = await Promise.all(
+          Array.from({ length: 25 }, () => server.open(`/ws?pad=${'x'.repeat(4000)}`)),
+        );
+        for (const client of clients) client.terminate();
+        await server.becomes(0);
+      }
+    };
+    await wave();
+    const before = await heap();
+    await wave();
+    // 500 contexts, each with a URL of 4 kB and its headers.
+    expect(((await heap()) - before) / 500).toBeLessThan(1500);
+  });
+
+  it('limits messages before they have arrived whole, and requests as elsewhere', async () => {
+    const server = await on('refusing', {
+      limits: {},
+      websockets: { maxMessageSize: 1000 },
+      requests: { maxPayloadSize: 1000, timeoutMs: 300 },
+      exemptPaths: ['/stats'],
+    });
+    const client = await server.open();
+    client.send('x'.repeat(2000));
+    expect(await closeCode(client)).toBe(1009);
+    await server.until(({ websockets }) => websockets.messagesTooLarge === 1);
+    const url = `http://127.0.0.1:${server.port}`;
+    const post = (body: string | ReadableStream): Promise<Response> =>
+      fetch(`${url}/length`, { method: 'POST', body, duplex: 'half' } as RequestInit);
+    expect(await (await post('x'.repeat(900))).text()).toBe('900');
+    expect((await post('x'.repeat(1100))).status).toBe(413);
+    const chunks = new ReadableStream({
+      start(controller) {
+        for (let i = 0; i < 3; i++) controller.enqueue(new Uint8Array(500));
+        controller.close();
+      },
+    });
+    expect((await post(chunks)).status).toBe(413);
+    expect((await fetch(`${url}/sleep`)).status).toBe(503);
+    expect((await server.guard()).requests?.active).toBe(1);
+  });
+
+  it('serves the page, and tells the address of a request', async () => {
+    const server = await on('refusing', {
+      limits: {},
+      page: { path: '/portcullis', token: token() },
+    });
+    expect((await fetch(`http://127.0.0.1:${server.port}/portcullis`)).status).not.toBe(404);
+    expect(await server.get('/address')).toBe('127.0.0.1');
+  });
+});

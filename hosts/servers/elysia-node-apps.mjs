@@ -1,0 +1,78 @@
+// Apps in which the plugin finds its adapter in different ways; the test names one.
+import { node } from '@elysiajs/node';
+import { Elysia } from 'elysia';
+import { guarded, portcullis } from 'portcullis/elysia';
+import { kind, listening, options } from '../../__test__/servers/options.mjs';
+
+const plugin = portcullis(options);
+const guard = plugin.decorator.portcullis;
+const opened = [0, 0];
+const echo = {
+  open: () => void opened[0]++,
+  message: (ws, message) => void ws.send(message),
+  close: () => void opened[1]++,
+};
+const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms));
+
+const APPS = {
+  early: () => new Elysia({ adapter: node() }).ws('/ws', echo).use(plugin),
+  nested() {
+    // The sockets of an app open only if its adapter is the one that listens.
+    const adapter = node();
+    return new Elysia({ adapter }).use(new Elysia({ adapter }).use(plugin).ws('/ws', echo));
+  },
+  group: () => new Elysia({ adapter: node() }).group('', (app) => app.use(plugin).ws('/ws', echo)),
+  promised: () =>
+    new Elysia({ adapter: guarded(node()) })
+      .use(sleep(50).then(() => (app) => app.use(plugin)))
+      .ws('/ws', echo),
+  pair() {
+    const second = portcullis({ limits: {} });
+    const managers = [guard.manager, second.decorator.portcullis.manager];
+    return new Elysia({ adapter: node() })
+      .use(plugin)
+      .use(second)
+      .ws('/ws', echo)
+      .get('/both', () =>
+        managers.flatMap((manager) =>
+          [...manager.connections.values()].map((one) => [
+            one.messageCount,
+            one.bytesReceived,
+            one.bytesSent,
+          ]),
+        ),
+      );
+  },
+  refusing: () =>
+    new Elysia({ adapter: node() })
+      .use(plugin)
+      .ws('/ws', echo)
+      .ws('/refused', { ...echo, beforeHandle: ({ status }) => status(401, 'no') })
+      .ws('/throws', {
+        ...echo,
+        beforeHandle() {
+          throw new Error('a secret');
+        },
+      })
+      .ws('/slow', { ...echo, beforeHandle: () => sleep(60_000) })
+      .post('/length', async ({ request }) => String((await request.text()).length), {
+        parse: 'none',
+      })
+      .get('/sleep', () => sleep(60_000))
+      .get('/address', ({ request, server }) => server.requestIP(request).address)
+      .get('/heap', async () => {
+        await sleep(50);
+        globalThis.gc();
+        return process.memoryUsage().heapUsed;
+      }),
+};
+const app = APPS[kind]()
+  .get('/stats', () => guard.manager.getStats())
+  .get('/guard', () => guard.snapshot())
+  .get('/opened', () => opened)
+  .listen({ port: 0, hostname: '127.0.0.1', gracefulShutdown: false });
+const { raw } = app.server;
+await raw.ready();
+await app.modules;
+await sleep(kind === 'promised' ? 200 : 0);
+listening(raw.node.server.address().port);

@@ -1,0 +1,448 @@
+/**
+ * Elysia on Node, with `@elysiajs/node`: a server of `srvx` with WebSockets of `crossws`, which are
+ * sockets of `ws`. The adapter shows neither. A plugin of the server reaches both, so that a socket is
+ * seated when it opens, whichever route has let it in.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { PortcullisError, wrongType } from '../base/errors.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { OpenSocket } from '../connections/open-socket.js';
+import type { Admission } from '../guard/admission.js';
+import type { Guard } from '../guard/guard.js';
+import { httpDrainable } from '../http/node.js';
+import type { Drainable } from '../shutdown/drainable.js';
+import { nodePeer } from './peer.js';
+import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
+import { type GuardedWs, TrafficCounter } from './ws-sockets.js';
+
+type HeadersGiven = ConstructorParameters<typeof Headers>[0];
+
+/** A request of `srvx`, as far as it tells of Node. */
+interface NodeRequest {
+  readonly runtime?: {
+    readonly node?: {
+      readonly req: IncomingMessage;
+      /** Absent on a request that is no upgrade. */
+      readonly upgrade?: { readonly socket: Duplex };
+    };
+  };
+}
+
+/** A socket of `crossws`. */
+interface Peer extends GuardedSocket {
+  readonly context: { [SOURCE]?: Request };
+  readonly _internal: { readonly ws: GuardedWs };
+}
+
+/** The WebSocket handlers that the adapter gives to `crossws`. */
+interface Handlers {
+  upgrade(request: Request & { wsId?: string }): Promise<unknown>;
+  open(peer: Peer): unknown;
+  message(peer: Peer, message: unknown): unknown;
+  close(peer: Peer, detail: unknown): unknown;
+  error?(peer: Peer, error: unknown): unknown;
+  options?: { readonly node?: { readonly serverOptions?: object } };
+}
+
+/** A server of `srvx`. */
+interface SrvxServer {
+  readonly options: { readonly websocket?: Handlers };
+  readonly node?: { readonly server?: Server };
+}
+
+/** The server that the adapter tells of. */
+interface ServerInfo {
+  readonly raw: SrvxServer;
+}
+
+/** An app, as far as the adapter's `listen` needs it. */
+interface App {
+  server: object | null;
+  readonly config?: { readonly aot?: boolean };
+}
+
+type Listen = (
+  this: unknown,
+  app: App,
+) => (options: unknown, callback?: (server: ServerInfo) => void) => unknown;
+
+/** An adapter of Elysia for Node. */
+interface NodeAdapter {
+  listen: Listen;
+  readonly ws: (this: unknown, app: object, path: string, options: object) => unknown;
+}
+
+/** Key of a socket's request: `crossws` shows another one, which the hooks of the app never saw. */
+const SOURCE = Symbol('portcullis.request');
+/** The guards behind an adapter. */
+const GUARDS = new WeakMap<object, Set<ElysiaOnNode>>();
+
+/** Returns the socket of a request to upgrade, on Node. @internal */
+export function upgradeSocketOf(request: Request): Duplex | undefined {
+  return (request as NodeRequest).runtime?.node?.upgrade?.socket;
+}
+
+function isNodeAdapter(adapter: unknown): adapter is NodeAdapter {
+  return (
+    typeof adapter === 'object' &&
+    adapter !== null &&
+    'name' in adapter &&
+    adapter.name === '@elysiajs/node' &&
+    'listen' in adapter &&
+    typeof adapter.listen === 'function' &&
+    'ws' in adapter &&
+    typeof adapter.ws === 'function'
+  );
+}
+
+/** Makes an adapter guard the servers that it starts. Later calls do nothing. */
+function patch(adapter: NodeAdapter): Set<ElysiaOnNode> {
+  const known = GUARDS.get(adapter);
+  if (known !== undefined) return known;
+  const guards = new Set<ElysiaOnNode>();
+  GUARDS.set(adapter, guards);
+  const { listen } = adapter;
+  const contexts = contextsOf(adapter);
+  adapter.listen = function (app) {
+    const begin = listen.call(this, app);
+    return (options, callback) => {
+      if (app.config?.aot === false && guards.size > 0)
+        throw new PortcullisError(
+          'ERR_UNSUPPORTED',
+          'portcullis/elysia needs aot, which this Elysia has turned off: leave out aot: false',
+          { field: 'aot' },
+        );
+      const server = new ListeningApp(guards, contexts);
+      return begin(
+        withPlugin(options, (srvx) => server.guard(srvx)),
+        (info) => {
+          app.server = server.started(info);
+          callback?.(info);
+        },
+      );
+    };
+  };
+  return guards;
+}
+
+function withPlugin(options: unknown, plugin: (server: SrvxServer) => void): object {
+  // Anything else than an object is a port; the adapter checks it where it has digits only.
+  if (typeof options === 'string' && !/^\d+$/.test(options))
+    throw new Error('Port must be a numeric value');
+  const given: { readonly plugins?: readonly unknown[] } =
+    typeof options === 'object' && options !== null
+      ? options
+      : ({ port: Number(options) } as object);
+  return { ...given, plugins: [...(given.plugins ?? []), plugin] };
+}
+
+/**
+ * Returns the object in which the adapter keeps the context of every handshake, for ever: with request,
+ * headers and handlers some kilobytes for each socket that ever was. Only an assignment to it shows it.
+ * So a handshake is played through, with an id that has a setter on `Object.prototype` meanwhile. The
+ * handler runs to that assignment before it first waits, so that no other code sees the setter.
+ * @returns `undefined` for an adapter that does something else
+ */
+function contextsOf(adapter: NodeAdapter): Record<string, unknown> | undefined {
+  const wsId = randomUUID();
+  let found: Record<string, unknown> | undefined;
+  const keep = (contexts: Record<string, unknown>): void => void (found = contexts);
+  let handler: ((context: object) => Promise<unknown>) | undefined;
+  const app = {
+    definitions: { typebox: {}, type: {} },
+    config: {},
+    event: {},
+    route: (_method: string, _path: string, given: typeof handler) => void (handler = given),
+  };
+  try {
+    adapter.ws.call(adapter, app, '/', {});
+    Object.defineProperty(Object.prototype, wsId, {
+      configurable: true,
+      set(this: Record<string, unknown>) {
+        keep(this);
+      },
+    });
+    handler?.({ request: { wsId }, set: { headers: {} } }).catch(() => undefined);
+  } catch {
+    // Another version, or a frozen prototype: the adapter keeps what it keeps.
+  } finally {
+    Reflect.deleteProperty(Object.prototype, wsId);
+  }
+  return found;
+}
+
+/**
+ * Returns the headers of an upgrade, with the first subprotocol that the client offers if the app has
+ * chosen none, as `ws` and Bun do. `crossws` chooses none, and browsers close such a socket: a client
+ * whose token is a subprotocol could not connect.
+ */
+function withProtocol(request: Request, given: HeadersGiven): Headers {
+  const headers = new Headers(given);
+  const [first = ''] = (request.headers.get('sec-websocket-protocol') ?? '').split(',');
+  if (first.trim() !== '' && !headers.has('sec-websocket-protocol'))
+    headers.set('sec-websocket-protocol', first.trim());
+  return headers;
+}
+
+/** One server that listens, with the guards of its app. */
+class ListeningApp {
+  readonly #guards: ReadonlySet<ElysiaOnNode>;
+  readonly #contexts: Record<string, unknown> | undefined;
+  /** Sockets that were refused after their upgrade: no route hears of them. */
+  readonly #refused = new WeakSet<Peer>();
+
+  constructor(guards: ReadonlySet<ElysiaOnNode>, contexts: Record<string, unknown> | undefined) {
+    this.#guards = guards;
+    this.#contexts = contexts;
+  }
+
+  /** Takes the place of the handlers, before `crossws` has read them. */
+  guard({ options }: SrvxServer): void {
+    const handlers = options.websocket;
+    if (handlers === undefined) return;
+    const { upgrade, open, message, close, error } = handlers;
+    const maxPayload = Math.min(...[...this.#guards].map(({ maxMessageSize }) => maxMessageSize));
+    if (maxPayload !== Infinity) {
+      const { node } = handlers.options ?? {};
+      const serverOptions = { ...node?.serverOptions, maxPayload: Math.max(1, maxPayload) };
+      handlers.options = { ...handlers.options, node: { ...node, serverOptions } };
+    }
+    handlers.upgrade = (request) => this.upgrade(request, () => upgrade(request));
+    handlers.open = (peer) => (this.open(peer) ? open(peer) : undefined);
+    handlers.message = (peer, data) => (this.#refused.has(peer) ? undefined : message(peer, data));
+    handlers.close = (peer, detail) => (this.#refused.has(peer) ? undefined : close(peer, detail));
+    if (error !== undefined)
+      handlers.error = (peer, cause) => (this.#refused.has(peer) ? undefined : error(peer, cause));
+  }
+
+  /** A handshake. One that the app does not let in gives its seats back. */
+  async upgrade(
+    request: Request & { wsId?: string },
+    handle: () => Promise<unknown>,
+  ): Promise<unknown> {
+    let isUpgraded = false;
+    try {
+      const result = await handle();
+      if (typeof result !== 'object' || result === null || !('context' in result)) return result;
+      isUpgraded = true;
+      const { context, headers } = result as { context: object; headers?: HeadersGiven };
+      // `crossws` copies the properties of a context to the socket's.
+      return {
+        ...result,
+        context: { ...context, [SOURCE]: request },
+        headers: withProtocol(request, headers),
+      };
+    } finally {
+      const contexts = this.#contexts;
+      if (contexts !== undefined && request.wsId !== undefined)
+        Reflect.deleteProperty(contexts, request.wsId);
+      if (!isUpgraded) for (const guard of this.#guards) guard.abandon(request);
+    }
+  }
+
+  /** Seats a socket; `false` if a guard refuses it. */
+  open(peer: Peer): boolean {
+    const request = peer.context[SOURCE];
+    for (const guard of this.#guards) {
+      if (request !== undefined && guard.open(peer, peer._internal.ws, request)) continue;
+      this.#refused.add(peer);
+      if (request === undefined) peer._internal.ws.terminate();
+      return false;
+    }
+    return true;
+  }
+
+  /**
+   * The server begins to listen.
+   * @returns the server for the app, of which the adapter tells only `listen()`'s callback
+   */
+  started(info: ServerInfo): object {
+    const { server } = info.raw.node ?? {};
+    const requestIP = (request: Request): { readonly address: string } | null => {
+      const { req } = (request as NodeRequest).runtime?.node ?? {};
+      const address = req === undefined ? '' : nodePeer(req);
+      return address === '' ? null : { address };
+    };
+    if (server !== undefined) this.#watch(server);
+    // Without `reload`: an app that compiles again would close this server and start one without guards.
+    return Object.create(info, {
+      requestIP: { value: requestIP },
+      reload: { value: undefined },
+    }) as object;
+  }
+
+  #watch(server: Server): void {
+    // `crossws` listens to no errors while a handshake waits: a reset would end the process.
+    server.prependListener('upgrade', (_request: IncomingMessage, socket: Duplex) => {
+      socket.on('error', () => socket.destroy());
+      // A client that ends its side while it waits has gone; `ws` would notice only later.
+      socket.once('end', () => socket.destroy());
+    });
+    for (const guard of this.#guards) guard.started(server);
+  }
+}
+
+/** A plugin, as far as Elysia's types hide it. */
+interface UsedPlugin {
+  getParent?: () => UsedPlugin | null;
+  readonly ['~adapter']?: unknown;
+}
+
+/** The admissions of the plugin's hooks. @internal */
+export interface AdmissionSource {
+  /** Returns the admission of a request that a hook has let in. */
+  admissionOf(request: Request): Admission | undefined;
+  /** Judges a request that passed no hook. */
+  admitLate(request: Request): Admission;
+}
+
+/** A guard of Elysia apps on Node. @internal */
+export class ElysiaOnNode {
+  readonly #guard: Guard<Request>;
+  readonly #traffic: TrafficCounter;
+  readonly #source: AdmissionSource;
+  #drainable: ReturnType<typeof httpDrainable> | undefined;
+
+  constructor(guard: Guard<Request>, source: AdmissionSource) {
+    this.#guard = guard;
+    this.#traffic = new TrafficCounter(guard);
+    this.#source = source;
+  }
+
+  get maxMessageSize(): number {
+    return this.#guard.openSockets.maxMessageSize;
+  }
+
+  /**
+   * Finds the app that takes a plugin, and the apps that take that app: Elysia sets `getParent` of each.
+   * The adapter of one of them will listen.
+   */
+  follow(plugin: object): void {
+    const used = plugin as UsedPlugin;
+    let getParent = used.getParent;
+    Object.defineProperty(plugin, 'getParent', {
+      configurable: true,
+      get: () => getParent,
+      set: (given: UsedPlugin['getParent']) => {
+        getParent = given;
+        const parent = given?.();
+        if (parent === null || parent === undefined) return;
+        const adapter = parent['~adapter'];
+        if (isNodeAdapter(adapter)) patch(adapter).add(this);
+        this.follow(parent);
+      },
+    });
+  }
+
+  started(server: Server): void {
+    this.#guard.page?.announceOn(server);
+    this.#drainable = httpDrainable(server, this.#guard.requests);
+  }
+
+  abandon(request: Request): void {
+    this.#source.admissionOf(request)?.end('reset');
+  }
+
+  /** Seats a socket; `false` if it is refused. */
+  open(peer: Peer, ws: GuardedWs, request: Request): boolean {
+    const guard = this.#guard;
+    // A route that was registered before the plugin has no hook: it is judged now.
+    const pending = this.#source.admissionOf(request) ?? this.#source.admitLate(request);
+    // An unhandled `error` event, such as a bad frame, would end the process.
+    ws.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') openSocket?.wasTooLarge();
+    });
+    let openSocket: OpenSocket | undefined;
+    const connection = pending.open(randomUUID(), ws);
+    if (connection === undefined) {
+      ws.once('close', () => pending.socketGone());
+      return false;
+    }
+    ws.on('close', (code) => {
+      connection.ended();
+      openSocket?.remove(code);
+    });
+    try {
+      openSocket = guard.openSockets.add(connection);
+    } catch {
+      // Strict timers that are closed.
+      connection.close(1011, 'Internal error');
+      return false;
+    }
+    peer[CONNECTION] ??= connection;
+    if (ws[CONNECTION] === undefined) {
+      ws[CONNECTION] = connection;
+      this.#traffic.follow(ws, openSocket);
+    } else this.#followAgain(ws, connection, openSocket);
+    return true;
+  }
+
+  /** Counts a socket for a second guard of the same app, beside the first one. */
+  #followAgain(ws: GuardedWs, connection: ManagedConnection, openSocket: OpenSocket): void {
+    const { send, emit } = ws;
+    Object.assign(ws, {
+      send(data: unknown, ...rest: unknown[]) {
+        Reflect.apply(send, ws, [data, ...rest]);
+        if (ws.readyState === ws.OPEN) connection.sent(sizeOf(data));
+        openSocket.sent();
+      },
+      emit: (event: string, ...args: unknown[]): boolean => {
+        if (event === 'message' && !this.#admits(connection, openSocket, args[0])) return false;
+        if (event === 'ping' || event === 'pong') {
+          if (connection.receivedControl(sizeOf(args[0])) !== 'ok') return false;
+          if (event === 'pong') openSocket.ponged();
+        }
+        return Reflect.apply(emit, ws, [event, ...args]) as boolean;
+      },
+    });
+  }
+
+  #admits(connection: ManagedConnection, openSocket: OpenSocket, data: unknown): boolean {
+    const bytes = sizeOf(data);
+    if (connection.received(bytes) !== 'ok') return false;
+    const { openSockets, jsonFilter } = this.#guard;
+    if (openSockets.admits(bytes)) return jsonFilter.admits(data, connection);
+    openSocket.refuseMessage();
+    return false;
+  }
+
+  /** The server, for a shutdown: that of `listen()`, which may come later. */
+  drainable(): Drainable {
+    const guard = this.#guard;
+    return {
+      name: 'elysia',
+      notReady: () => {
+        guard.notReady();
+        this.#drainable?.notReady();
+      },
+      drain: () => {
+        guard.drain();
+        return this.#drainable?.drain();
+      },
+      requests: () => this.#drainable?.requests() ?? 0,
+      whenIdle: () => this.#drainable?.whenIdle() ?? Promise.resolve(),
+      sockets: () => guard.openSockets,
+      watchSockets: (watcher) => guard.openSockets.watch(watcher),
+      abort: () => this.#drainable?.abort(),
+      stop: () => guard.manager.close(),
+      destroy: () => this.#drainable?.destroy(),
+    };
+  }
+}
+
+/**
+ * Makes an adapter of `@elysiajs/node` guard the servers that it starts. Needed only where the app takes
+ * `portcullis()` later than it listens, such as by a promise; elsewhere the plugin finds the adapter.
+ * @param adapter of `node()`
+ * @returns the same adapter
+ * @throws ERR_INVALID_ARG_TYPE for any other adapter
+ * @example
+ * new Elysia({ adapter: guarded(node()) }).use(import('./guard.js')).listen(3000);
+ */
+export function guarded<A extends object>(adapter: A): A {
+  if (!isNodeAdapter(adapter)) throw wrongType('adapter', adapter, 'an adapter of @elysiajs/node');
+  patch(adapter);
+  return adapter;
+}
