@@ -630,7 +630,7 @@ describe('docs/comparison.md', () => {
     const wrong = rows
       .map((cells) => [cells[0]!, cells.at(-1)!.replace(/ *\|$/, '')])
       .filter(([, evidence]) => {
-        const [, spec, title] = /^`([\w-]+\.spec\.ts)`: (.+)$/.exec(evidence!) ?? [];
+        const [, spec, title] = /^`([\w/-]+(?:\.spec)?\.ts)`: (.+)$/.exec(evidence!) ?? [];
         if (spec === undefined) return !/^\[[^\]]+\]\([^)]+\)$/.test(evidence!);
         const file = `__test__/${spec}`;
         return !existsSync(file) || !read(file).includes(`'${title}'`);

@@ -1,11 +1,17 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { ask, cleanUp, closeCode, refusedByCode, start } from '../__test__/servers/start.js';
+import {
+  ask,
+  cleanUp,
+  closeCode,
+  refusedByCode,
+  startAlone,
+} from '../__test__/servers/startAlone.js';
 import { token } from '../__test__/fixtures/sign.js';
 import { until } from '../__test__/fixtures/until.js';
 
 const COMMAND = ['node', 'hosts/servers/elysia-node-apps.mjs'] as const;
-const on = (kind: string, options: object = {}): ReturnType<typeof start> =>
-  start(COMMAND, { kind, ...options }, { NODE_OPTIONS: '--expose-gc' });
+const on = (kind: string, options: object = {}): ReturnType<typeof startAlone> =>
+  startAlone(COMMAND, { kind, ...options }, { NODE_OPTIONS: '--expose-gc' });
 
 describe('elysia on Node: what its adapter hides', () => {
   afterEach(cleanUp);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { io, type Socket } from 'socket.io-client';
 import WebSocket from 'ws';
 import { afterEach, describe, expect, it } from 'vitest';
-import { cleanUp, type Server, start as begin } from '../__test__/servers/start.js';
+import { cleanUp, type ServerProcess, startAlone as begin } from '../__test__/servers/start.js';
 import { until } from '../__test__/fixtures/until.js';
 import { SECRET, token } from '../__test__/fixtures/sign.js';
 
@@ -30,10 +30,10 @@ const start = (
   command: readonly [string, string],
   options: object,
   engine: object = {},
-): Promise<Server> => begin(command, options, { ENGINE_OPTIONS: JSON.stringify(engine) });
+): Promise<ServerProcess> => begin(command, options, { ENGINE_OPTIONS: JSON.stringify(engine) });
 
 function clientOf(
-  server: Server,
+  server: ServerProcess,
   transports: Transports,
   extraHeaders: Record<string, string> = {},
 ): Socket {
@@ -50,7 +50,7 @@ function clientOf(
 
 /** Connects a client, and waits for its last transport. */
 async function open(
-  server: Server,
+  server: ServerProcess,
   transports: Transports,
   headers: Record<string, string> = {},
 ): Promise<Socket> {
@@ -67,7 +67,7 @@ async function open(
 
 /** A refused client: the status of its handshake. */
 async function refused(
-  server: Server,
+  server: ServerProcess,
   transports: Transports,
   headers: Record<string, string> = {},
 ): Promise<unknown> {
@@ -99,7 +99,7 @@ interface Polled {
   readonly json: Record<string, unknown>;
 }
 
-async function poll(server: Server, query = '', init: RequestInit = {}): Promise<Polled> {
+async function poll(server: ServerProcess, query = '', init: RequestInit = {}): Promise<Polled> {
   const url = `http://127.0.0.1:${server.port}${ENGINE}polling${query}`;
   const response = await fetch(url, init);
   const text = await response.text();
@@ -108,14 +108,14 @@ async function poll(server: Server, query = '', init: RequestInit = {}): Promise
 }
 
 /** Opens a session that polls: its id. */
-async function session(server: Server, init: RequestInit = {}): Promise<string> {
+async function session(server: ServerProcess, init: RequestInit = {}): Promise<string> {
   const { status, text } = await poll(server, '', init);
   expect(status).toBe(200);
   return (JSON.parse(text.slice(1)) as { sid: string }).sid;
 }
 
 /** Opens a WebSocket by hand. */
-async function upgrade(server: Server, query = '', headers = {}): Promise<WebSocket> {
+async function upgrade(server: ServerProcess, query = '', headers = {}): Promise<WebSocket> {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}${ENGINE}websocket${query}`, {
     headers,
   });

@@ -2,8 +2,9 @@
 import { node } from '@elysiajs/node';
 import { Elysia } from 'elysia';
 import { guarded, portcullis } from 'portcullis/elysia';
-import { kind, listening, options } from '../../__test__/servers/options.mjs';
+import { contract } from '../../__test__/servers/options.mjs';
 
+const { kind, listening, options } = contract();
 const plugin = portcullis(options);
 const guard = plugin.decorator.portcullis;
 const opened = [0, 0];

@@ -1,9 +1,10 @@
 import { Server as Engine } from '@socket.io/bun-engine';
 import { Server } from 'socket.io';
 import { connectionOf, portcullis } from '../../dist/socket.io.js';
-import { identifying, listening, options, shutdown } from '../../__test__/servers/options.mjs';
+import { contract } from '../../__test__/servers/options.mjs';
 import { announce, engineOptions, figuresOf } from './socket.io-events.mjs';
 
+const { identifying, listening, options, shutdown } = contract();
 const guard = portcullis<Request>({
   ...options,
   ...identifying((request: Request, name) => request.headers.get(name)),

@@ -1,15 +1,10 @@
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 import { connectionOf, portcullis } from '../../dist/socket.io.js';
-import {
-  answer,
-  identifying,
-  listening,
-  options,
-  shutdown,
-} from '../../__test__/servers/options.mjs';
+import { contract } from '../../__test__/servers/options.mjs';
 import { announce, engineOptions, figuresOf } from './socket.io-events.mjs';
 
+const { answer, identifying, listening, options, shutdown } = contract();
 const guard = portcullis({ ...options, ...identifying((request, name) => request.headers[name]) });
 const server = createServer(
   guard.request((request, response) => {
