@@ -5,7 +5,7 @@ import {
   closeCode,
   refusedByCode,
   startAlone,
-} from '../__test__/servers/startAlone.js';
+} from '../__test__/servers/start.js';
 import { token } from '../__test__/fixtures/sign.js';
 import { until } from '../__test__/fixtures/until.js';
 
