@@ -17,6 +17,7 @@ const ONCE = [
   'commands',
   'contract',
   'e2e',
+  'elysia',
   'examples',
   'handshakes',
   'limits',

@@ -19,6 +19,7 @@ import {
   resourceLimits,
   scanJson,
 } from '../dist/index.js';
+import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { Segment } from '../dist/connections/segment.js';
 import { Admission } from '../dist/guard/admission.js';
 import { REASONS } from '../dist/connections/refusal.js';
@@ -184,6 +185,12 @@ const TAKES: Record<string, (given: Given) => unknown> = {
       new WebSocketServer({ noServer: true }),
       given as never,
     )(),
+  ElysiaGuardOptions: (given) => {
+    // The plugin itself needs Bun.
+    checkedScoping(given);
+    const { scoping: _, ...rest } = given;
+    return portcullis({ limits: {}, timers, ...rest } as never);
+  },
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };

@@ -20,12 +20,21 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { checkedScoping, type GuardScoping, RouteScope } from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
 
 /** Options of the plugin. */
-export type ElysiaGuardOptions = GuardOptions<Request>;
+export interface ElysiaGuardOptions extends GuardOptions<Request> {
+  /**
+   * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server that is
+   * registered after it. `scoped`: the routes of the instance that uses the plugin, not those of its parent and its
+   * siblings. `local`: only routes of the plugin itself, `portcullis(options).ws(...)`. Other than `global` excludes
+   * `requests`, which holds for a whole server. Default `global`.
+   */
+  readonly scoping?: GuardScoping | undefined;
+}
 
 /** The guard, which routes see as `portcullis`. */
 export interface ElysiaGuard {
@@ -88,9 +97,12 @@ class ElysiaAdapter {
    * of a weak map; of this adapter alone, since an app may have two guards.
    */
   readonly #key = Symbol('portcullis.pendingUpgrade');
+  readonly #scope: RouteScope;
 
-  constructor(guard: Guard<Request>, limits: Around | undefined) {
+  /** @param limits runs every request; `undefined` without limits, and for a scope, whose requests it would not know */
+  constructor(guard: Guard<Request>, limits: Around | undefined, scope: RouteScope) {
     this.#guard = guard;
+    this.#scope = scope;
     guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
     const meter =
@@ -104,13 +116,26 @@ class ElysiaAdapter {
         : (request, clientOf, handle) =>
             meter.around(
               request,
-              limits === undefined ? handle : () => limits(request, clientOf, handle),
+              limits === undefined
+                ? () => this.#metered(request, handle())
+                : () => limits(request, clientOf, handle),
             );
+  }
+
+  /** Leaves a request out of the metrics whose route another guard has, or none. */
+  #metered(request: Request, result: unknown): unknown {
+    if (this.#scope.isGlobal) return result;
+    const drop = (): void => {
+      if (!this.#scope.hasEntered(request)) this.#meter?.drop(request);
+    };
+    if (result instanceof Promise) return result.finally(drop);
+    drop();
+    return result;
   }
 
   /** True if the adapter has to know which route serves a request. */
   get watchesRoutes(): boolean {
-    return this.#guard.monitor !== undefined || this.#meter !== undefined;
+    return !this.#scope.isGlobal || this.#guard.monitor !== undefined || this.#meter !== undefined;
   }
 
   #pendingOf(request: Request): { [key: symbol]: Admission | undefined } {
@@ -201,6 +226,7 @@ class ElysiaAdapter {
   /** The route of a request, once Elysia has found it. */
   transform(request: Request, route: string): void {
     const { monitor } = this.#guard;
+    this.#scope.enter(request);
     monitor?.mark(monitor.label(`${request.method} ${route}`));
     this.#meter?.found(request, route, request.method);
   }
@@ -239,10 +265,12 @@ class ElysiaAdapter {
     this.#wrapped.add(server);
     const upgrade = server.upgrade.bind(server);
     server.upgrade = (request, given) => {
+      const admitted = this.#pendingOf(request)[this.#key];
+      if (admitted === undefined && !this.#scope.covers(request)) return upgrade(request, given);
       // A route that was registered before the plugin, and a handler that upgrades another request than its
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
-        this.#pendingOf(request)[this.#key] ??
+        admitted ??
         this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
       const data = given?.data ?? {};
       this.#guardRoute(pending, data);
@@ -292,13 +320,15 @@ function headerOf(request: Request): (name: string) => string {
  */
 export function portcullis(options: ElysiaGuardOptions) {
   requireBun('portcullis/elysia');
-  const guard = new Guard<Request>('portcullis/elysia', options, bunSockets);
+  const scoping = checkedScoping(options);
+  const guard = new Guard<Request>('portcullis/elysia', options, bunSockets, ['scoping']);
   const { requests } = guard;
   return pluginOf(
     guard,
-    requests === undefined
+    requests === undefined || scoping !== 'global'
       ? undefined
       : (request, clientOf, handle) => withinLimits(requests, request, clientOf, handle),
+    scoping,
   );
 }
 
@@ -307,10 +337,16 @@ let instances = 0;
 /**
  * Makes the plugin of a guard.
  * @param limits runs every request, upgrades included
+ * @param scoping routes that it guards
  * @internal
  */
-export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
-  const adapter = new ElysiaAdapter(guard, limits);
+export function pluginOf(
+  guard: Guard<Request>,
+  limits: Around | undefined,
+  scoping: GuardScoping = 'global',
+) {
+  const scope = new RouteScope(scoping);
+  const adapter = new ElysiaAdapter(guard, limits, scope);
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
@@ -335,11 +371,17 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
   // Elysia parses the source of hooks to see which fields of the context they use: the hooks name
   // them literally and never pass the context on.
+  // Typed `global`, which changes no type: the hooks add nothing to a route's.
+  const as = scoping as 'global';
   if (adapter.watchesRoutes) {
-    plugin.onTransform({ as: 'global' }, (context) => {
+    const transform = function (context: { readonly request: Request; readonly route: string }) {
       const { request, route } = context;
       adapter.transform(request, route);
-    });
+      // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
+      if (!scope.isGlobal) (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
+    };
+    plugin.onTransform({ as }, transform);
+    scope.follow(plugin, transform);
   }
   // A plugin that is given as a promise registers after the server listens: then no `start` event
   // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
@@ -351,13 +393,13 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
     server !== null && asksForWebSocket(request);
   // Elysia awaits a hook that is declared `async`, and no other.
   const guarded = guard.isAsync
-    ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
+    ? plugin.onBeforeHandle({ as }, async (context) => {
         const { request, server } = context;
         return isForGuard(request, server)
           ? await adapter.beforeHandle(request, server)
           : undefined;
       })
-    : plugin.onBeforeHandle({ as: 'global' }, (context) => {
+    : plugin.onBeforeHandle({ as }, (context) => {
         const { request, server } = context;
         return isForGuard(request, server)
           ? (adapter.beforeHandle(request, server) as undefined)

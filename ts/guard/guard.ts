@@ -82,10 +82,16 @@ export class Guard<R> {
   readonly #auth: TokenAuth | undefined;
   readonly page: LivePage | undefined;
 
-  constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
+  /** @param own names of the adapter's own options, which it checks */
+  constructor(
+    what: string,
+    options: GuardOptions<R>,
+    host: SocketHost,
+    own: readonly string[] = [],
+  ) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
-    knownOptions(what, options, [...GUARD_OPTIONS, ...MESSAGE_OPTIONS, ...MANAGER_OPTIONS]);
+    knownOptions(what, options, [...GUARD_OPTIONS, ...MESSAGE_OPTIONS, ...MANAGER_OPTIONS, ...own]);
     const { identify, onIdentifyError } = options;
     for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
       if (hook !== undefined && typeof hook !== 'function')
