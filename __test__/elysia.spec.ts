@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start } from './servers/start.js';
 
 // The plugin in apps as Elysia's users build them: real servers on Bun.
@@ -72,5 +73,115 @@ describe('scoping', () => {
     await server.get('/in/1');
     await server.get('/out');
     await expect.poll(() => server.get('/requests')).toBe('/in/:id');
+  });
+});
+
+describe.each(['http', 'close'] as const)('limits of a route, refused with %s', (refuseWith) => {
+  const serve = (options: object = {}): Promise<Server> =>
+    app('routes with limits', { limits: { maxClosingPerIp: 10 }, refuseWith, ...options });
+  /** Returns the status or the close code that refuses the next client. */
+  const refusal = async (server: Server, path: string): Promise<number> =>
+    refuseWith === 'http'
+      ? (await server.handshake({}, path)).status
+      : closeCode(await server.open(path));
+  const code = (status: number): number => (refuseWith === 'http' ? status : 1013);
+
+  it('stand on top of the guard, and come back however a connection ends', async () => {
+    const server = await serve();
+    for (const end of ['close', 'terminate'] as const) {
+      const client = await server.open('/one');
+      expect(await ask(client, 'in')).toBe('in');
+      expect(await refusal(server, '/one')).toBe(code(503));
+      // A refusal of the route gives the seat of the guard back.
+      await expect.poll(() => server.get('/total')).toBe('1');
+      client[end]();
+      await expect.poll(() => server.get('/total')).toBe('0');
+    }
+    expect(await ask(await server.open('/one'), 'in')).toBe('in');
+  });
+
+  it('come back after handshakes that fail, handlers that throw and routes that refuse', async () => {
+    const server = await serve();
+    for (let i = 0; i < 3; i++) {
+      expect([400, 405, 426]).toContain(
+        (await server.handshake({ 'Sec-WebSocket-Key': 'short' }, '/one')).status,
+      );
+      expect((await server.handshake({}, '/closed')).status).toBe(403);
+      (await server.open('/throws')).terminate();
+      await expect.poll(() => server.get('/total')).toBe('0');
+    }
+    expect(await ask(await server.open('/one'), 'in')).toBe('in');
+  });
+
+  it('count the connects of each address', async () => {
+    const server = await serve({ trustedProxies: ['127.0.0.1'] });
+    for (let i = 0; i < 2; i++) await server.open('/slow');
+    expect(await refusal(server, '/slow')).toBe(code(429));
+    await server.open('/slow', { 'X-Forwarded-For': '192.0.2.1' });
+    await server.open('/one');
+  });
+
+  it('end with the guard', async () => {
+    const server = await serve();
+    const client = await server.open('/one');
+    const closed = closeCode(client);
+    await server.get('/close');
+    expect(await closed).toBe(1001);
+  });
+});
+
+describe('routes', () => {
+  it('bring the guard along where it is out of scope', async () => {
+    const server = await app('a route beyond the scope', { limits: { maxConnectionsPerIp: 2 } });
+    await server.open('/out');
+    expect((await server.handshake({}, '/out')).status).toBe(503);
+    await server.open('/in');
+    expect((await server.handshake({}, '/in')).status).toBe(429);
+  });
+
+  it('know connection and user, after identify and before the socket opens', async () => {
+    const server = await app('routes with limits', { limits: {}, whoAmI: true });
+    const own = await server.open('/who', { 'X-User': 'ann' });
+    expect(JSON.parse(await ask(own, ''))).toEqual(['ann', true, '127.0.0.1']);
+    expect(JSON.parse(await ask(await server.open('/who'), ''))).toEqual([null, true, '127.0.0.1']);
+    expect((await server.handshake({ 'X-User': 'bob' }, '/upgrade')).headers).toMatch(
+      /x-user: bob/,
+    );
+  });
+
+  it('with requireToken refuse requests without a valid token', async () => {
+    const server = await app('routes with tokens', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const url = `http://127.0.0.1:${server.port}/secret`;
+    const good = { Authorization: `Bearer ${token({ sub: 'ann' })}` };
+    for (const method of ['GET', 'POST']) {
+      const refused = await fetch(url, { method });
+      expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
+      expect(await refused.json()).toMatchObject({ code: 'ERR_TOKEN_REQUIRED' });
+      const wrong = await fetch(url, { method, headers: { Authorization: 'Bearer x.y.z' } });
+      expect(wrong.status).toBe(401);
+      expect(await (await fetch(url, { method, headers: good })).text()).toBe('secret of ann');
+    }
+    expect(await server.get('/free')).toBe('free for undefined');
+    expect((await server.handshake({}, '/ws')).status).toBe(401);
+    expect(await ask(await server.open('/ws', good), '')).toBe('ann');
+    expect(JSON.parse(await server.get('/denials'))).toMatchObject({ ERR_TOKEN_REQUIRED: 3 });
+  });
+
+  it('refuse wrong options where they are registered', async () => {
+    const server = await app('wrong routes');
+    expect(JSON.parse(await server.get('/seen'))).toEqual([
+      ['ERR_UNKNOWN_OPTION', 'maxConnection'],
+      ['ERR_OUT_OF_RANGE', 'portcullis.maxConnections'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.maxConnections'],
+      ['ERR_OUT_OF_RANGE', 'portcullis.connectRate.limit'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.connectRate'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis'],
+      'nothing',
+    ]);
   });
 });

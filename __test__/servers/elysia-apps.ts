@@ -1,8 +1,8 @@
 // Apps of Elysia as its users build them; `kind` says which.
 import { type AnyElysia, Elysia } from 'elysia';
 import { ProductionMetrics } from '../../dist/index.js';
-import { portcullis } from '../../dist/elysia.js';
-import { kind, listening, timers } from './options.mjs';
+import { connectionOf, portcullis, type RouteGuardOptions } from '../../dist/elysia.js';
+import { identifying, kind, listening, options, timers } from './options.mjs';
 
 let opened = 0;
 const echo = {
@@ -22,6 +22,8 @@ const part = (path: string, max: number): AnyElysia =>
     .use(scoped(max))
     .ws(path, echo)
     .get(`${path}/total`, ({ portcullis }) => portcullis.manager.total) as AnyElysia;
+
+const whoAmI = identifying((request: Request, name) => request.headers.get(name));
 
 const APPS: Record<string, () => AnyElysia> = {
   'a guard for each part': () =>
@@ -71,9 +73,97 @@ const APPS: Record<string, () => AnyElysia> = {
     return new Elysia()
       .use(new Elysia().use(guard).get('/in/:id', () => 'in'))
       .get('/out', () => 'out')
-      .get('/requests', () => metrics.snapshot().routes.map(({ route }) => route).join()) as AnyElysia;
+      .get('/requests', () =>
+        metrics
+          .snapshot()
+          .routes.map(({ route }) => route)
+          .join(),
+      ) as AnyElysia;
   },
 };
+
+/** The code and the field of the error that registering a route with these options throws. */
+function wrong(register: (options: RouteGuardOptions) => unknown, given: object): unknown {
+  try {
+    register(given as RouteGuardOptions);
+    return 'nothing';
+  } catch (error) {
+    const { code, field } = error as { code?: string; field?: string };
+    return [code, field];
+  }
+}
+
+Object.assign(APPS, {
+  'routes with limits': () =>
+    new Elysia()
+      .use(portcullis({ ...options, ...whoAmI }))
+      .ws('/one', { portcullis: { maxConnections: 1 }, ...echo })
+      .ws('/slow', {
+        portcullis: { connectRate: { limit: 2, windowMs: 3_600_000 } },
+        ...echo,
+      })
+      .ws('/throws', {
+        portcullis: { maxConnections: 1 },
+        open: () => {
+          throw new Error('open failed');
+        },
+      })
+      .ws('/closed', {
+        portcullis: { maxConnections: 1 },
+        beforeHandle: ({ status }) => status(403, 'no'),
+        message: () => undefined,
+      })
+      .ws('/who', {
+        message: (ws) =>
+          void ws.send(
+            JSON.stringify([
+              ws.data.user ?? null,
+              ws.data.connection === connectionOf(ws),
+              ws.data.connection?.ip,
+            ]),
+          ),
+      })
+      .ws('/upgrade', {
+        upgrade: ({ user, set }) => void (set.headers['x-user'] = String(user)),
+        message: () => undefined,
+      })
+      .onError(() => undefined)
+      .get('/total', ({ portcullis }) => portcullis.manager.total)
+      .get('/refused', ({ portcullis }) => portcullis.manager.snapshot().refused)
+      .get('/close', ({ portcullis }) => portcullis.close()),
+  'a route beyond the scope': () =>
+    new Elysia()
+      .use(new Elysia().use(portcullis({ ...options, scoping: 'scoped' })).ws('/in', echo))
+      .ws('/out', { portcullis: { maxConnections: 1 }, ...echo } as typeof echo),
+  'routes with tokens': () =>
+    new Elysia()
+      .use(portcullis(options))
+      .ws('/ws', {
+        portcullis: { requireToken: true },
+        message: (ws) => void ws.send(ws.data.user),
+      })
+      .get('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
+      .post('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
+      .get('/free', ({ user }) => `free for ${user}`)
+      .get('/denials', ({ portcullis }) => portcullis.snapshot().authDenials),
+  'wrong routes': () => {
+    const app = new Elysia().use(portcullis({ limits: {} }));
+    const ws = (portcullis: RouteGuardOptions): unknown => app.ws('/x', { portcullis, ...echo });
+    const get = (portcullis: RouteGuardOptions): unknown => app.get('/x', () => '', { portcullis });
+    const seen = [
+      wrong(ws, { maxConnection: 1 }),
+      wrong(ws, { maxConnections: -1 }),
+      wrong(ws, { maxConnections: '1' }),
+      wrong(ws, { connectRate: { limit: 0, windowMs: 1 } }),
+      wrong(ws, { connectRate: 5 }),
+      wrong(ws, { requireToken: 1 }),
+      wrong(ws, { requireToken: true }),
+      wrong(get, { maxConnections: 1 }),
+      wrong(get, { requireToken: false }),
+    ];
+    return new Elysia().get('/seen', () => seen);
+  },
+});
 
 const build = APPS[kind];
 if (build === undefined) throw new Error(`no app ${kind}`);

@@ -3,9 +3,10 @@ import { Elysia } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { Guard, type GuardStats } from '../guard/guard.js';
+import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
+import type { Answer } from '../http/answer.js';
 import {
   asksForWebSocket,
   lastAnswer,
@@ -20,6 +21,7 @@ import type { Drainable } from '../shutdown/drainable.js';
 import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
+import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
 import { checkedScoping, type GuardScoping, RouteScope } from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
@@ -78,6 +80,26 @@ const LOOK_MS = 1;
  */
 type Around = (request: Request, clientOf: () => string, handle: () => unknown) => unknown;
 
+/** The context of a hook, as far as it is read. */
+interface HookContext {
+  readonly request: Request;
+  readonly server: object | null;
+}
+
+/** The context of a route, as far as the guard writes it. */
+interface RouteContext {
+  user?: unknown;
+}
+
+/** Names that routes see, beside their own. */
+type GuardContext = {
+  portcullis: ElysiaGuard;
+  /** The connection of a socket, from `open` on; `undefined` in requests. */
+  connection: ManagedConnection | undefined;
+  /** User of a socket, and of a request with `requireToken`; `undefined` for the others. */
+  user: string | undefined;
+};
+
 /** A plugin, as far as Elysia's types hide it. */
 interface CompiledPlugin {
   getServer(): object | null;
@@ -88,7 +110,7 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   readonly #around: Around | undefined;
   readonly #meter: FetchMeter | undefined;
-  readonly #guardRoute: (pending: Admission, data: RouteData) => void;
+  readonly #guardRoute: ReturnType<typeof guardRoutes>;
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
@@ -97,6 +119,8 @@ class ElysiaAdapter {
    * of a weak map; of this adapter alone, since an app may have two guards.
    */
   readonly #key = Symbol('portcullis.pendingUpgrade');
+  /** Key of the further admission of a request, that of its route. */
+  readonly #routeKey = Symbol('portcullis.pendingRoute');
   readonly #scope: RouteScope;
 
   /** @param limits runs every request; `undefined` without limits, and for a scope, whose requests it would not know */
@@ -210,7 +234,11 @@ class ElysiaAdapter {
 
   /** A handshake. One that a later hook refuses, or that fails, gives its seat back. */
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
-    const abandon = (): void => void this.#pendingOf(request)[this.#key]?.end('reset');
+    const abandon = (): void => {
+      const pending = this.#pendingOf(request);
+      pending[this.#key]?.end('reset');
+      pending[this.#routeKey]?.end('reset');
+    };
     let result: unknown;
     try {
       result = handle(request);
@@ -231,28 +259,80 @@ class ElysiaAdapter {
     this.#meter?.found(request, route, request.method);
   }
 
-  /** Admits a handshake before its route runs; a promise where the guard has to wait. */
-  beforeHandle(request: Request, given: object): undefined | Promise<undefined> {
+  /**
+   * Admits a handshake before its route runs; a promise where the guard has to wait.
+   * @param context of the route, which sees its user there
+   */
+  beforeHandle(
+    request: Request,
+    given: object,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
     const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
-      return this.#answer(guard.admit(peer, header, request.url, request), request);
+      return this.#answer(guard.admit(peer, header, request.url, request), request, context);
     return guard
       .identify(request, peer, header, request.url, waitingOn(request))
-      .then((pending) => this.#answer(pending, request));
+      .then((pending) => this.#answer(pending, request, context));
+  }
+
+  /** A request of a route with options of its own. */
+  routeBeforeHandle(
+    route: RouteGuard,
+    request: Request,
+    server: object | null,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    if (server === null || !asksForWebSocket(request))
+      return route.requiresToken ? this.#judgeToken(request, context) : undefined;
+    if (this.#pendingOf(request)[this.#key] !== undefined) return this.#seat(route, request);
+    // The route lies beyond the scope of the guard: its own options bring it in.
+    this.#scope.enter(request);
+    const answer = this.beforeHandle(request, server, context);
+    return answer instanceof Promise
+      ? answer.then((response) => response ?? this.#seat(route, request))
+      : (answer ?? this.#seat(route, request));
+  }
+
+  /** Takes the seat of a route; gives that of the guard back if there is none. */
+  #seat(route: RouteGuard, request: Request): undefined {
+    const pending = this.#pendingOf(request);
+    const admitted = pending[this.#key];
+    const further = admitted === undefined ? undefined : route.seat(admitted);
+    if (further?.answer === undefined) {
+      pending[this.#routeKey] = further;
+      return undefined;
+    }
+    admitted?.end('refusal');
+    return this.#refused(further.answer, request);
+  }
+
+  #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
+    const judged = this.#guard.judgeToken(headerOf(request), request.url);
+    const after = ({ user, answer }: TokenJudgement): undefined => {
+      if (answer !== undefined) return this.#refused(answer, request);
+      context.user ??= user;
+      return undefined;
+    };
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
-  #answer(pending: Admission, request: Request): undefined {
-    if (pending.answer === undefined) {
-      this.#pendingOf(request)[this.#key] = pending;
-      return undefined;
-    }
+  #answer(pending: Admission, request: Request, context: RouteContext): undefined {
+    const { answer } = pending;
+    if (answer !== undefined) return this.#refused(answer, request);
+    this.#pendingOf(request)[this.#key] = pending;
+    context.user ??= pending.userId;
+    return undefined;
+  }
+
+  #refused(answer: Answer, request: Request): undefined {
     this.#meter?.drop(request);
-    return responseOf(pending.answer) as unknown as undefined;
+    return responseOf(answer) as unknown as undefined;
   }
 
   /**
@@ -272,20 +352,25 @@ class ElysiaAdapter {
       const pending =
         admitted ??
         this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
+      const further = this.#pendingOf(request)[this.#routeKey];
       const data = given?.data ?? {};
-      this.#guardRoute(pending, data);
+      this.#guardRoute(pending, further, data);
       let isUpgraded = false;
       try {
         isUpgraded = upgrade(request, { ...given, data });
       } finally {
         // Bun throws for bad options.
-        if (!isUpgraded) pending.end('reset');
+        if (!isUpgraded) {
+          pending.end('reset');
+          further?.end('reset');
+        }
       }
       if (isUpgraded) {
         // A WebSocket is no request, whatever response Elysia gives to its own.
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
         this.#pendingOf(request)[this.#key] = undefined;
+        this.#pendingOf(request)[this.#routeKey] = undefined;
         unwatch(request);
       }
       return isUpgraded;
@@ -332,6 +417,24 @@ export function portcullis(options: ElysiaGuardOptions) {
   );
 }
 
+/** Returns the hook of a route with options of its own; Elysia's types need not know its context. */
+function routeHook(
+  adapter: ElysiaAdapter,
+  { isAsync }: Guard<Request>,
+  route: RouteGuard,
+): () => undefined {
+  const hook = isAsync
+    ? async function (context: HookContext): Promise<undefined> {
+        const { request, server } = context;
+        return await adapter.routeBeforeHandle(route, request, server, arguments[0]);
+      }
+    : function (context: HookContext): undefined {
+        const { request, server } = context;
+        return adapter.routeBeforeHandle(route, request, server, arguments[0]) as undefined;
+      };
+  return hook as () => undefined;
+}
+
 let instances = 0;
 
 /**
@@ -362,10 +465,18 @@ export function pluginOf(
       ),
   });
   // Elysia compares the seed as JSON, in which two sets of options can be the same.
-  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate(
-    'portcullis',
-    decorator,
-  );
+  const plugin = new Elysia({ name: 'portcullis', seed: ++instances })
+    // `connection` and `user` are types only: an application may decorate with the same names.
+    .decorate({ portcullis: decorator } as GuardContext)
+    .macro({
+      portcullis(options: RouteGuardOptions) {
+        const route = new RouteGuard(guard, options);
+        return {
+          introspect: (given: object) => route.checkRoute(given),
+          beforeHandle: routeHook(adapter, guard, route),
+        };
+      },
+    });
   const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
     adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
@@ -391,18 +502,18 @@ export function pluginOf(
   });
   const isForGuard = (request: Request, server: object | null): server is object =>
     server !== null && asksForWebSocket(request);
-  // Elysia awaits a hook that is declared `async`, and no other.
+  // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
   const guarded = guard.isAsync
-    ? plugin.onBeforeHandle({ as }, async (context) => {
+    ? plugin.onBeforeHandle({ as }, async function (context): Promise<undefined> {
         const { request, server } = context;
         return isForGuard(request, server)
-          ? await adapter.beforeHandle(request, server)
+          ? await adapter.beforeHandle(request, server, arguments[0])
           : undefined;
       })
-    : plugin.onBeforeHandle({ as }, (context) => {
+    : plugin.onBeforeHandle({ as }, function (context): undefined {
         const { request, server } = context;
         return isForGuard(request, server)
-          ? (adapter.beforeHandle(request, server) as undefined)
+          ? (adapter.beforeHandle(request, server, arguments[0]) as undefined)
           : undefined;
       });
   guarded.onStart((app) => {

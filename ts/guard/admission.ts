@@ -215,6 +215,11 @@ export class Admission {
     return this.#ip;
   }
 
+  /** User of the client, while the admission holds a seat. */
+  get userId(): string | undefined {
+    return this.#lease?.userId;
+  }
+
   /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
   get answer(): Answer | undefined {
     // An admission that ended without a denial has lost its client: its handler must not run.

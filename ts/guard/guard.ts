@@ -6,10 +6,12 @@
 import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
-import type { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionLimits } from '../connections/limits.js';
+import { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
-import { targetOf } from '../http/answer.js';
+import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -21,7 +23,13 @@ import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import { Admission } from './admission.js';
 import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
-import { type AuthDenial, type AuthDenialCode, IDENTIFY_FAILED, NOT_JUDGED } from './denial.js';
+import {
+  answerOf,
+  type AuthDenial,
+  type AuthDenialCode,
+  IDENTIFY_FAILED,
+  NOT_JUDGED,
+} from './denial.js';
 import { ClientAddress } from './client-address.js';
 import { MESSAGE_OPTIONS, JsonMessageFilter } from './json-filter.js';
 import { NOT_WAITING, PendingHandshakes, pendingLimitsOf } from './pending-handshakes.js';
@@ -45,6 +53,15 @@ export interface GuardStats {
   readonly authDenials: Readonly<Partial<Record<AuthDenialCode, number>>>;
   /** Messages refused by the limits of `json`, by code. */
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
+}
+
+/** The judgement of a token: its user, or the answer to its client. @internal */
+export type TokenJudgement =
+  | { readonly user: string; readonly answer: undefined }
+  | { readonly user: undefined; readonly answer: Answer };
+
+function denialOf(failure: ValidationFailure): AuthDenial {
+  return { code: failure.code, reason: failure.reason, retryAfterMs: 0, failure };
 }
 
 /** Limits of requests that are only counted. */
@@ -81,6 +98,9 @@ export class Guard<R> {
   readonly metrics: ProductionMetrics | undefined;
   readonly #auth: TokenAuth | undefined;
   readonly page: LivePage | undefined;
+  readonly #routeManagers: ConnectionManager[] = [];
+  /** Options for the managers of routes. */
+  readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
   /** @param own names of the adapter's own options, which it checks */
   constructor(
@@ -97,6 +117,8 @@ export class Guard<R> {
       if (hook !== undefined && typeof hook !== 'function')
         throw wrongType(name, hook, 'a function');
     }
+    const { exempt, onRefuse, onObserve } = options;
+    this.#forRoutes = { exempt, onRefuse, onObserve };
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
     // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
@@ -198,7 +220,57 @@ export class Guard<R> {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);
     }
+    for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#timers.close();
+  }
+
+  /** True if the guard has a verifier of tokens. */
+  get verifiesTokens(): boolean {
+    return this.#auth !== undefined;
+  }
+
+  /** Returns a manager for the further seats of one route. It ends with the guard. */
+  routeManager(limits: ConnectionLimits): ConnectionManager {
+    const { mode } = this.manager;
+    const { exempt, onRefuse, onObserve } = this.#forRoutes;
+    const manager = new ConnectionManager(mode === undefined ? limits : { ...limits, mode }, {
+      timers: this.#timers,
+      exempt,
+      onRefuse,
+      onObserve,
+    });
+    this.#routeManagers.push(manager);
+    return manager;
+  }
+
+  /** Takes a further seat for an admitted client: that of its route. */
+  seatIn(manager: ConnectionManager, { ip }: Admission): Admission {
+    const further = new Admission(manager, this.#refuseWith, ip, '');
+    further.seatAnonymous();
+    if (further.denial !== undefined) this.metrics?.recordRefusal(further.denial.code);
+    return further;
+  }
+
+  /**
+   * Judges the token of a request that takes no seat; needs `auth`.
+   * @returns its user, or its answer without a valid token; a promise where keys may have to be fetched
+   */
+  judgeToken(
+    header: (name: string) => string,
+    url: string,
+  ): TokenJudgement | Promise<TokenJudgement> {
+    const auth = this.#auth;
+    if (auth === undefined) return this.#judged(IDENTIFY_FAILED);
+    const token = tokenOf(auth, header, url);
+    if (!auth.verifier.isRemote) return this.#judged(userOf(auth.verifier.safeVerify(token)));
+    return auth.verifier.authenticate(token).then((result) => this.#judged(userOf(result)));
+  }
+
+  #judged(user: string | ValidationFailure | AuthDenial): TokenJudgement {
+    if (typeof user === 'string') return { user, answer: undefined };
+    const denial = user instanceof ValidationFailure ? denialOf(user) : user;
+    this.#countDenial(denial);
+    return { user: undefined, answer: answerOf(denial) };
   }
 
   /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
@@ -312,13 +384,7 @@ export class Guard<R> {
 
   /** Takes the seat of an identified client, or denies it. */
   #grant(admission: Admission, user: unknown): void {
-    if (user instanceof ValidationFailure)
-      return this.#deny(admission, {
-        code: user.code,
-        reason: user.reason,
-        retryAfterMs: 0,
-        failure: user,
-      });
+    if (user instanceof ValidationFailure) return this.#deny(admission, denialOf(user));
     if (user !== undefined && user !== null && typeof user !== 'string')
       throw wrongType('identify', user, 'a function that gives a string, undefined or null');
     return admission.identify(user ?? undefined);
@@ -335,9 +401,13 @@ export class Guard<R> {
   }
 
   #deny(admission: Admission, denial: AuthDenial): void {
-    this.#authDenials[denial.code] = (this.#authDenials[denial.code] ?? 0) + 1;
-    this.metrics?.recordRefusal(denial.code);
+    this.#countDenial(denial);
     admission.deny(denial);
+  }
+
+  #countDenial({ code }: AuthDenial): void {
+    this.#authDenials[code] = (this.#authDenials[code] ?? 0) + 1;
+    this.metrics?.recordRefusal(code);
   }
 
   /** Returns the client's address; `undefined` if the application's `clientAddress` fails. */
