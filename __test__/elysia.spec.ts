@@ -185,3 +185,53 @@ describe('routes', () => {
     ]);
   });
 });
+
+describe('a document of OpenAPI', () => {
+  type Operation = { responses?: Record<string, { content?: unknown }>; summary?: string };
+  const pathsOf = async (server: Server): Promise<Record<string, Record<string, Operation>>> =>
+    (
+      JSON.parse(await server.get('/docs/json')) as {
+        paths: Record<string, Record<string, Operation>>;
+      }
+    ).paths;
+  const statuses = (operation: Operation | undefined): string[] =>
+    Object.keys(operation?.responses ?? {}).toSorted();
+
+  it('describes the answers of the guard, and neither the page nor hidden routes', async () => {
+    const server = await app('a described server', {
+      limits: {},
+      requests: { maxConcurrent: 100 },
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const paths = await pathsOf(server);
+    expect(Object.keys(paths).toSorted()).toEqual([
+      '/both',
+      '/opened',
+      '/plain',
+      '/secret',
+      '/typed',
+      '/ws',
+    ]);
+    expect(statuses(paths['/plain']?.['get'])).toEqual(['429', '503']);
+    expect(statuses(paths['/typed']?.['post'])).toEqual(['200', '413', '429', '503']);
+    expect(statuses(paths['/secret']?.['get'])).toEqual(['401', '429', '503']);
+    expect(statuses(paths['/ws']?.['ws'])).toEqual(['401', '403', '429', '503']);
+    // The application's own descriptions stay.
+    expect(statuses(paths['/both']?.['post'])).toEqual(['200', '413', '429', '503']);
+    expect(JSON.stringify(paths['/both']?.['post'])).toMatch(
+      /"own".*"summary":"kept"|"summary":"kept".*"own"/,
+    );
+    expect(JSON.stringify(paths['/typed']?.['post']?.responses?.['429'])).toContain('retryAfterMs');
+    // A described schema judges nothing.
+    expect(
+      await (await fetch(`http://127.0.0.1:${server.port}/typed`, { method: 'POST' })).text(),
+    ).toBe('typed');
+  });
+
+  it('describes the routes in scope only', async () => {
+    const paths = await pathsOf(await app('a described part'));
+    expect(statuses(paths['/in']?.['ws'])).toEqual(['403', '429', '503']);
+    expect(statuses(paths['/out']?.['ws'])).toEqual([]);
+    expect(statuses(paths['/plain']?.['get'])).toEqual([]);
+  });
+});

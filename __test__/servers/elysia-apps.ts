@@ -1,5 +1,6 @@
 // Apps of Elysia as its users build them; `kind` says which.
-import { type AnyElysia, Elysia } from 'elysia';
+import { openapi } from '@elysiajs/openapi';
+import { type AnyElysia, Elysia, t } from 'elysia';
 import { ProductionMetrics } from '../../dist/index.js';
 import { connectionOf, portcullis, type RouteGuardOptions } from '../../dist/elysia.js';
 import { identifying, kind, listening, options, timers } from './options.mjs';
@@ -131,6 +132,25 @@ Object.assign(APPS, {
       .get('/total', ({ portcullis }) => portcullis.manager.total)
       .get('/refused', ({ portcullis }) => portcullis.manager.snapshot().refused)
       .get('/close', ({ portcullis }) => portcullis.close()),
+  'a described server': () =>
+    new Elysia()
+      .use(openapi({ path: '/docs' }))
+      .use(portcullis({ ...options, page: { path: '/live', token: 'a-token-of-some-length' } }))
+      .ws('/ws', echo)
+      .get('/plain', () => 'plain')
+      .post('/typed', () => 'typed', { response: t.String() })
+      .post('/both', () => 'both', {
+        response: { 200: t.String(), 429: t.Literal('own') },
+        detail: { summary: 'kept' },
+      })
+      .get('/secret', () => '', { portcullis: { requireToken: true } })
+      .get('/hidden', () => '', { detail: { hide: true } }),
+  'a described part': () =>
+    new Elysia()
+      .use(openapi({ path: '/docs' }))
+      .use(new Elysia().use(portcullis({ limits: {}, scoping: 'scoped' })).ws('/in', echo))
+      .ws('/out', echo)
+      .get('/plain', () => 'plain'),
   'a route beyond the scope': () =>
     new Elysia()
       .use(new Elysia().use(portcullis({ ...options, scoping: 'scoped' })).ws('/in', echo))

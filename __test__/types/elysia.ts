@@ -24,10 +24,9 @@ export async function seen() {
   const text: 'text' | null = (await client.text.get()).data;
   return [user, text];
 }
+const guarded = new Elysia().use(portcullis({ limits: {} }));
 // @ts-expect-error a misspelt option of a route
-new Elysia()
-  .use(portcullis({ limits: {} }))
-  .get('/', () => '', { portcullis: { maxConnection: 1 } });
+guarded.get('/', () => '', { portcullis: { maxConnection: 1 } });
 // An application may have a user of its own.
 export const own = new Elysia()
   .use(portcullis({ limits: {} }))

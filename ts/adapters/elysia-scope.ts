@@ -5,12 +5,17 @@ import { targetOf } from '../http/answer.js';
 /** Routes that a plugin guards, as `as` of Elysia's hooks. */
 export type GuardScoping = 'global' | 'scoped' | 'local';
 
-/** A route of an app, as far as a scope reads it. */
-interface AppRoute {
+/** A route of an app, as far as a scope reads it. @internal */
+export interface AppRoute {
   readonly method: string;
   readonly path: string;
   readonly handler: unknown;
-  readonly hooks: { readonly transform?: unknown };
+  readonly hooks: {
+    readonly transform?: unknown;
+    readonly beforeHandle?: unknown;
+    detail?: { hide?: boolean; responses?: Record<string, unknown> } & Record<string, unknown>;
+    response?: unknown;
+  };
 }
 
 /** The part of an Elysia app that Elysia's types hide. @internal */
@@ -86,7 +91,6 @@ export class RouteScope {
    * @param hook the plugin's hook of each route in scope
    */
   follow(plugin: object, hook: unknown): void {
-    if (this.scoping !== 'scoped') return;
     this.#hook = hook;
     let getParent: ScopedApp['getParent'] = () => null;
     Object.defineProperty(plugin, 'getParent', {
@@ -117,6 +121,7 @@ export class RouteScope {
    */
   covers(request: Request): boolean {
     if (this.hasEntered(request)) return true;
+    if (this.scoping === 'local') return false;
     const routes = [...this.#parents].reduce(
       (sum, parent) => sum + parent.router.history.length + rootOf(parent).router.history.length,
       0,
@@ -130,10 +135,24 @@ export class RouteScope {
     return this.#early.some((pattern) => pattern.test(path));
   }
 
+  /** All routes of the servers that the plugin is used in. */
+  routes(): readonly AppRoute[] {
+    const roots = new Set([...this.#parents].map(rootOf));
+    return [...roots].flatMap((root) => root.router.history);
+  }
+
+  /** True for a route that the plugin guards. */
+  holds({ hooks }: AppRoute): boolean {
+    return this.isGlobal || functionsOf(hooks.transform).includes(this.#hook);
+  }
+
   #earlyOf(parent: ScopedApp): RegExp[] {
     const early = new Set(
       parent.router.history
-        .filter(({ method, hooks }) => method === 'WS' && !hasHook(hooks.transform, this.#hook))
+        .filter(
+          ({ method, hooks }) =>
+            method === 'WS' && !functionsOf(hooks.transform).includes(this.#hook),
+        )
         .map(({ handler }) => handler),
     );
     // A parent's prefix is part of the path in the server's own app only.
@@ -143,9 +162,9 @@ export class RouteScope {
   }
 }
 
-function hasHook(hooks: unknown, hook: unknown): boolean {
-  return (
-    Array.isArray(hooks) &&
-    hooks.some((entry: unknown) => (entry as { readonly fn?: unknown } | null)?.fn === hook)
-  );
+/** Returns the functions of a list of hooks, as Elysia keeps it. @internal */
+export function functionsOf(hooks: unknown): readonly unknown[] {
+  return Array.isArray(hooks)
+    ? hooks.map((entry: unknown) => (entry as { readonly fn?: unknown } | null)?.fn)
+    : [];
 }

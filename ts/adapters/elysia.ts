@@ -22,7 +22,8 @@ import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
-import { checkedScoping, type GuardScoping, RouteScope } from './elysia-scope.js';
+import { describeRoute } from './elysia-openapi.js';
+import { checkedScoping, functionsOf, type GuardScoping, RouteScope } from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
@@ -114,6 +115,10 @@ class ElysiaAdapter {
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
+  /** Routes whose descriptions are complete. */
+  #described = 0;
+  /** Options of single routes, by the hook that enforces them. */
+  readonly routeGuards = new Map<unknown, RouteGuard>();
   /**
    * Key of a request's admission: on the request, since every garbage collection visits the entries
    * of a weak map; of this adapter alone, since an app may have two guards.
@@ -172,6 +177,27 @@ class ElysiaAdapter {
     this.#listening = server as RawServer;
     this.#guard.page?.announce(this.#listening.url?.origin);
     this.#wrap(this.#listening);
+    this.describe();
+  }
+
+  /** Adds the guard's answers to the descriptions of routes that it has not seen yet, for documents of OpenAPI. */
+  describe(): void {
+    const routes = this.#scope.routes();
+    if (routes.length === this.#described) return;
+    this.#described = routes.length;
+    for (const route of routes) {
+      const own = functionsOf(route.hooks.beforeHandle).map((hook) => this.routeGuards.get(hook));
+      const isGuarded = this.#scope.holds(route) || own.some((guard) => guard !== undefined);
+      if (!isGuarded) continue;
+      describeRoute(route, {
+        isLimited: this.#guard.requests !== undefined && this.#scope.isGlobal,
+        needsIdentity:
+          route.method === 'WS'
+            ? this.#guard.identifies
+            : own.some((guard) => guard?.requiresToken === true),
+        mediaType: 'application/json',
+      });
+    }
   }
 
   /**
@@ -432,6 +458,7 @@ function routeHook(
         const { request, server } = context;
         return adapter.routeBeforeHandle(route, request, server, arguments[0]) as undefined;
       };
+  adapter.routeGuards.set(hook, route);
   return hook as () => undefined;
 }
 
@@ -484,21 +511,22 @@ export function pluginOf(
   // them literally and never pass the context on.
   // Typed `global`, which changes no type: the hooks add nothing to a route's.
   const as = scoping as 'global';
+  const transform = function (context: { readonly request: Request; readonly route: string }) {
+    const { request, route } = context;
+    adapter.transform(request, route);
+    // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
+    if (!scope.isGlobal) (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
+  };
   if (adapter.watchesRoutes) {
-    const transform = function (context: { readonly request: Request; readonly route: string }) {
-      const { request, route } = context;
-      adapter.transform(request, route);
-      // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
-      if (!scope.isGlobal) (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
-    };
     plugin.onTransform({ as }, transform);
-    scope.follow(plugin, transform);
   }
+  scope.follow(plugin, transform);
   // A plugin that is given as a promise registers after the server listens: then no `start` event
   // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
   plugin.onRequest((context) => {
     const { server } = context;
     if (server) adapter.start(server);
+    else adapter.describe();
   });
   const isForGuard = (request: Request, server: object | null): server is object =>
     server !== null && asksForWebSocket(request);
@@ -527,6 +555,7 @@ export function pluginOf(
       );
     }
     if (app.server) adapter.start(app.server);
+    void app.modules.then(() => adapter.describe());
   });
   const compile = guarded.compile.bind(guarded);
   guarded.compile = () => {

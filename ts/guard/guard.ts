@@ -229,6 +229,11 @@ export class Guard<R> {
     return this.#auth !== undefined;
   }
 
+  /** True if handshakes need an identity, or a token. */
+  get identifies(): boolean {
+    return this.#identify !== undefined || this.#auth !== undefined;
+  }
+
   /** Returns a manager for the further seats of one route. It ends with the guard. */
   routeManager(limits: ConnectionLimits): ConnectionManager {
     const { mode } = this.manager;
