@@ -25,6 +25,7 @@ const ONCE = [
   'origin-handshakes',
   'page-browser',
   'page-servers',
+  'refusals',
   'release',
   'seats',
   'shutdown-servers',

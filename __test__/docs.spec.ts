@@ -195,6 +195,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     const { scoping: _, ...rest } = given;
     return portcullis({ limits: {}, timers, ...rest } as never);
   },
+  RefusalOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   RouteGuardOptions: (given) => new RouteGuard(tokenGuard, given),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),

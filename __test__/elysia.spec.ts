@@ -235,3 +235,123 @@ describe('a document of OpenAPI', () => {
     expect(statuses(paths['/plain']?.['get'])).toEqual([]);
   });
 });
+
+describe('refusals', () => {
+  const LIMITS = {
+    limits: { maxConnectionsPerIp: 1 },
+    requests: { maxPayloadSize: 4, timeoutMs: 50 },
+  };
+  const post = (server: Server, path = '/post', body = 'too long'): Promise<Response> =>
+    fetch(`http://127.0.0.1:${server.port}${path}`, {
+      method: 'POST',
+      body,
+      headers: { Origin: 'https://app.example', 'Content-Type': 'text/plain' },
+    });
+  const get = (server: Server, path: string): Promise<Response> =>
+    fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { Origin: 'https://app.example' } });
+
+  it.each(['cors', 'guard'])('have the headers of CORS with the %s first', async (first) => {
+    const server = await app('an app with CORS', { first, ...LIMITS });
+    const allowed = (answer: Response): string | null =>
+      answer.headers.get('access-control-allow-origin');
+    const large = await post(server);
+    expect([large.status, allowed(large)]).toEqual([413, 'https://app.example']);
+    expect(await large.json()).toEqual({ code: 'payload_too_large', message: 'Payload too large' });
+    // The handler runs still when its time is over.
+    const late = await get(server, '/slow');
+    expect([late.status, allowed(late), late.headers.get('retry-after')]).toEqual([
+      503,
+      'https://app.example',
+      expect.any(String),
+    ]);
+    expect(await late.json()).toMatchObject({ code: 'handler_timeout' });
+    const fine = await post(server, '/post', 'good');
+    expect([fine.status, allowed(fine), await fine.text()]).toEqual([
+      200,
+      'https://app.example',
+      'good',
+    ]);
+    await server.open();
+    const refused = await server.handshake({ Origin: 'https://app.example' });
+    expect(refused.status).toBe(429);
+    expect(refused.headers).toContain('access-control-allow-origin: https://app.example');
+    const foreign = await fetch(`http://127.0.0.1:${server.port}/post`, {
+      method: 'POST',
+      body: 'too long',
+      headers: { Origin: 'https://evil.example' },
+    });
+    expect([foreign.status, allowed(foreign)]).toEqual([413, null]);
+  });
+
+  it.each(['cors', 'guard'])(
+    'answer preflights of a full server, with the %s first',
+    async (first) => {
+      const server = await app('an app with CORS', {
+        first,
+        limits: {},
+        requests: { maxConcurrent: 0 },
+      });
+      const preflight = await fetch(`http://127.0.0.1:${server.port}/post`, {
+        method: 'OPTIONS',
+        headers: { Origin: 'https://app.example', 'Access-Control-Request-Method': 'POST' },
+      });
+      expect([preflight.status, preflight.headers.get('access-control-allow-origin')]).toEqual([
+        204,
+        'https://app.example',
+      ]);
+      expect((await post(server)).status).toBe(503);
+    },
+  );
+
+  it('pass the hooks of onError, which may shape them', async () => {
+    const server = await app('an app with onError', { first: 'shapes', ...LIMITS });
+    const large = await post(server);
+    expect([large.status, large.headers.get('x-code'), await large.json()]).toEqual([
+      413,
+      '413',
+      { shaped: 'payload_too_large' },
+    ]);
+    const late = await get(server, '/slow');
+    expect([late.status, await late.json()]).toEqual([503, { shaped: 'handler_timeout' }]);
+    await server.open();
+    const refused = await server.handshake();
+    expect([refused.status, JSON.parse(refused.body)]).toEqual([429, { shaped: 'ip_limit' }]);
+    expect(refused.headers).toMatch(/retry-after: \d/);
+  });
+
+  it('stay as they are behind hooks of onError that return nothing', async () => {
+    const server = await app('an app with onError', { first: 'silent', ...LIMITS });
+    const large = await post(server);
+    expect([large.status, large.headers.get('content-type')]).toEqual([413, 'application/json']);
+    expect(await large.json()).toEqual({ code: 'payload_too_large', message: 'Payload too large' });
+    await server.open();
+    const refused = await server.handshake();
+    expect(JSON.parse(refused.body)).toMatchObject({
+      code: 'ip_limit',
+      retryAfterMs: expect.any(Number),
+    });
+  });
+
+  it('are what onRefused returns, and the standard ones where it fails', async () => {
+    const server = await app('an app that shapes', LIMITS);
+    const own = await post(server);
+    expect([own.status, own.headers.get('content-type'), own.headers.get('x-was')]).toEqual([
+      420,
+      'text/plain',
+      '413',
+    ]);
+    expect(await own.text()).toBe('café: payload_too_large');
+    await server.open();
+    const refused = await server.handshake({}, '/ws?plain');
+    expect([refused.status, refused.body]).toEqual([420, 'cafe: ip_limit']);
+    for (const query of ['throw', 'async', 'response', 'status', 'header', 'none']) {
+      const standard = await post(server, `/post?${query}`);
+      expect([query, standard.status, await standard.text()]).toEqual([
+        query,
+        413,
+        '{"code":"payload_too_large","message":"Payload too large"}',
+      ]);
+      expect(standard.headers.get('x-c')).toBeNull();
+    }
+  });
+});

@@ -14,3 +14,4 @@ export type { BearerVerifier, TokenAuth } from './guard/bearer.js';
 export type { GuardStats } from './guard/guard.js';
 export type { GuardOptions } from './guard/options.js';
 export { signalOf } from './http/fetch.js';
+export type { HttpRefusal, RefusalAnswer, RefusalOptions } from './http/refusal-shape.js';

@@ -1,4 +1,5 @@
 // Apps of Elysia as its users build them; `kind` says which.
+import { cors } from '@elysiajs/cors';
 import { openapi } from '@elysiajs/openapi';
 import { type AnyElysia, Elysia, t } from 'elysia';
 import { ProductionMetrics } from '../../dist/index.js';
@@ -24,6 +25,7 @@ const part = (path: string, max: number): AnyElysia =>
     .ws(path, echo)
     .get(`${path}/total`, ({ portcullis }) => portcullis.manager.total) as AnyElysia;
 
+const { first, ...rest } = options as { first?: string; limits: object };
 const whoAmI = identifying((request: Request, name) => request.headers.get(name));
 
 const APPS: Record<string, () => AnyElysia> = {
@@ -132,6 +134,52 @@ Object.assign(APPS, {
       .get('/total', ({ portcullis }) => portcullis.manager.total)
       .get('/refused', ({ portcullis }) => portcullis.manager.snapshot().refused)
       .get('/close', ({ portcullis }) => portcullis.close()),
+  // `first` of the options says whether the guard or CORS comes first.
+  'an app with CORS': () => {
+    const guard = portcullis(rest);
+    const allow = cors({ origin: 'https://app.example' });
+    const app =
+      first === 'cors' ? new Elysia().use(allow).use(guard) : new Elysia().use(guard).use(allow);
+    return app
+      .ws('/ws', echo)
+      .get('/slow', () => later('slow'))
+      .post('/post', ({ body }) => body);
+  },
+  'an app with onError': () =>
+    new Elysia()
+      .use(portcullis(rest))
+      .onError(({ code, error, set }) => {
+        set.headers['x-code'] = String(code);
+        if (first === 'silent') return undefined;
+        const { response } = error as unknown as { response?: { code: string } };
+        return { shaped: response?.code };
+      })
+      .ws('/ws', echo)
+      .get('/slow', () => later('slow'))
+      .post('/post', ({ body }) => body),
+  'an app that shapes': () =>
+    new Elysia()
+      .use(
+        portcullis({
+          ...rest,
+          onRefused: ((request: Request, { code, status }: { code: string; status: number }) => {
+            const query = new URL(request.url).search;
+            if (query === '?throw') throw new Error('a secret');
+            if (query === '?async') return Promise.reject(new Error('a secret'));
+            if (query === '?response') return new Response('no');
+            if (query === '?status') return { status: 200 };
+            if (query === '?header') return { headers: { 'x-a': 'b\r\nx-c: d' } };
+            if (query === '?none') return undefined;
+            return {
+              status: 420,
+              headers: { 'Content-Type': 'text/plain', 'X-Was': String(status) },
+              body: `${query === '?plain' ? 'cafe' : 'café'}: ${code}`,
+            };
+          }) as never,
+        }),
+      )
+      .ws('/ws', echo)
+      .post('/post', ({ body }) => body),
   'a described server': () =>
     new Elysia()
       .use(openapi({ path: '/docs' }))

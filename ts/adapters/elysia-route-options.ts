@@ -75,7 +75,9 @@ export class RouteGuard {
   }
 
   /** Takes a seat of the route for an admitted client; `undefined` without limits of its own. */
-  seat(admitted: Admission): Admission | undefined {
-    return this.#manager === undefined ? undefined : this.#guard.seatIn(this.#manager, admitted);
+  seat(admitted: Admission, request: Request): Admission | undefined {
+    return this.#manager === undefined
+      ? undefined
+      : this.#guard.seatIn(this.#manager, admitted, request);
   }
 }

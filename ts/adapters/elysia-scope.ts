@@ -135,6 +135,12 @@ export class RouteScope {
     return this.#early.some((pattern) => pattern.test(path));
   }
 
+  /** The app of the server that has used the plugin last. */
+  get root(): ScopedApp | undefined {
+    const last = [...this.#parents].at(-1);
+    return last === undefined ? undefined : rootOf(last);
+  }
+
   /** All routes of the servers that the plugin is used in. */
   routes(): readonly AppRoute[] {
     const roots = new Set([...this.#parents].map(rootOf));

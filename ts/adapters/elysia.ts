@@ -10,7 +10,7 @@ import type { Answer } from '../http/answer.js';
 import {
   asksForWebSocket,
   lastAnswer,
-  responseOf,
+  type Respond,
   unwatch,
   waitingOn,
   withinLimits,
@@ -22,8 +22,15 @@ import { bunDrainable, type BunServer, requireBun } from './bun-server.js';
 import { bunSockets } from './bun-sockets.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
+import { type AnswerContext, AppAnswers } from './elysia-answers.js';
 import { describeRoute } from './elysia-openapi.js';
-import { checkedScoping, functionsOf, type GuardScoping, RouteScope } from './elysia-scope.js';
+import {
+  checkedScoping,
+  functionsOf,
+  type GuardScoping,
+  RouteScope,
+  type ScopedApp,
+} from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
@@ -78,8 +85,14 @@ const LOOK_MS = 1;
 /**
  * Runs `handle` for a request, within the limits. Upgrades pass it too.
  * @param clientOf returns the address of the client
+ * @param respond answers a refused request
  */
-type Around = (request: Request, clientOf: () => string, handle: () => unknown) => unknown;
+type Around = (
+  request: Request,
+  clientOf: () => string,
+  handle: () => unknown,
+  respond: Respond,
+) => unknown;
 
 /** The context of a hook, as far as it is read. */
 interface HookContext {
@@ -88,7 +101,7 @@ interface HookContext {
 }
 
 /** The context of a route, as far as the guard writes it. */
-interface RouteContext {
+interface RouteContext extends AnswerContext {
   user?: unknown;
 }
 
@@ -127,10 +140,19 @@ class ElysiaAdapter {
   /** Key of the further admission of a request, that of its route. */
   readonly #routeKey = Symbol('portcullis.pendingRoute');
   readonly #scope: RouteScope;
+  readonly answers: AppAnswers;
+  /** The app that listens. */
+  app: ScopedApp | undefined;
 
   /** @param limits runs every request; `undefined` without limits, and for a scope, whose requests it would not know */
-  constructor(guard: Guard<Request>, limits: Around | undefined, scope: RouteScope) {
+  constructor(
+    guard: Guard<Request>,
+    limits: Around | undefined,
+    scope: RouteScope,
+    ownErrorHooks: number,
+  ) {
     this.#guard = guard;
+    this.answers = new AppAnswers(() => this.app ?? scope.root, ownErrorHooks);
     this.#scope = scope;
     guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
@@ -142,12 +164,12 @@ class ElysiaAdapter {
     this.#around =
       meter === undefined
         ? limits
-        : (request, clientOf, handle) =>
+        : (request, clientOf, handle, respond) =>
             meter.around(
               request,
               limits === undefined
                 ? () => this.#metered(request, handle())
-                : () => limits(request, clientOf, handle),
+                : () => limits(request, clientOf, handle, respond),
             );
   }
 
@@ -195,7 +217,7 @@ class ElysiaAdapter {
           route.method === 'WS'
             ? this.#guard.identifies
             : own.some((guard) => guard?.requiresToken === true),
-        mediaType: 'application/json',
+        mediaType: this.#guard.shape?.mediaType ?? 'application/json',
       });
     }
   }
@@ -232,15 +254,24 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    if (!asksForWebSocket(request)) return this.#within(request, () => handle(request));
-    return this.#pacer.answer(this.#within(request, () => this.upgrade(request, handle)));
+    if (!asksForWebSocket(request)) return this.#within(request, handle, () => handle(request));
+    return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
   }
 
-  #within(request: Request, handle: () => unknown): unknown {
+  /**
+   * Runs `run` within the limits of requests.
+   * @param handle serves the request by the app
+   */
+  #within(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
     const around = this.#around;
     return around === undefined || this.#isExempt(request)
-      ? handle()
-      : around(request, () => this.#clientOf(request), handle);
+      ? run()
+      : around(
+          request,
+          () => this.#clientOf(request),
+          run,
+          (answer) => this.answers.answer(answer, request, handle),
+        );
   }
 
   #clientOf(request: Request): string {
@@ -315,32 +346,33 @@ class ElysiaAdapter {
   ): undefined | Promise<undefined> {
     if (server === null || !asksForWebSocket(request))
       return route.requiresToken ? this.#judgeToken(request, context) : undefined;
-    if (this.#pendingOf(request)[this.#key] !== undefined) return this.#seat(route, request);
+    if (this.#pendingOf(request)[this.#key] !== undefined)
+      return this.#seat(route, request, context);
     // The route lies beyond the scope of the guard: its own options bring it in.
     this.#scope.enter(request);
     const answer = this.beforeHandle(request, server, context);
     return answer instanceof Promise
-      ? answer.then((response) => response ?? this.#seat(route, request))
-      : (answer ?? this.#seat(route, request));
+      ? answer.then((response) => response ?? this.#seat(route, request, context))
+      : (answer ?? this.#seat(route, request, context));
   }
 
   /** Takes the seat of a route; gives that of the guard back if there is none. */
-  #seat(route: RouteGuard, request: Request): undefined {
+  #seat(route: RouteGuard, request: Request, context: RouteContext): undefined {
     const pending = this.#pendingOf(request);
     const admitted = pending[this.#key];
-    const further = admitted === undefined ? undefined : route.seat(admitted);
+    const further = admitted === undefined ? undefined : route.seat(admitted, request);
     if (further?.answer === undefined) {
       pending[this.#routeKey] = further;
       return undefined;
     }
     admitted?.end('refusal');
-    return this.#refused(further.answer, request);
+    return this.#refused(further.answer, request, context);
   }
 
   #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
-    const judged = this.#guard.judgeToken(headerOf(request), request.url);
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
     const after = ({ user, answer }: TokenJudgement): undefined => {
-      if (answer !== undefined) return this.#refused(answer, request);
+      if (answer !== undefined) return this.#refused(answer, request, context);
       context.user ??= user;
       return undefined;
     };
@@ -350,15 +382,15 @@ class ElysiaAdapter {
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
   #answer(pending: Admission, request: Request, context: RouteContext): undefined {
     const { answer } = pending;
-    if (answer !== undefined) return this.#refused(answer, request);
+    if (answer !== undefined) return this.#refused(answer, request, context);
     this.#pendingOf(request)[this.#key] = pending;
     context.user ??= pending.userId;
     return undefined;
   }
 
-  #refused(answer: Answer, request: Request): undefined {
+  #refused(answer: Answer, request: Request, context: RouteContext): undefined {
     this.#meter?.drop(request);
-    return responseOf(answer) as unknown as undefined;
+    return this.answers.inRoute(answer, context) as unknown as undefined;
   }
 
   /**
@@ -438,7 +470,8 @@ export function portcullis(options: ElysiaGuardOptions) {
     guard,
     requests === undefined || scoping !== 'global'
       ? undefined
-      : (request, clientOf, handle) => withinLimits(requests, request, clientOf, handle),
+      : (request, clientOf, handle, respond) =>
+          withinLimits(requests, request, clientOf, handle, respond),
     scoping,
   );
 }
@@ -468,15 +501,17 @@ let instances = 0;
  * Makes the plugin of a guard.
  * @param limits runs every request, upgrades included
  * @param scoping routes that it guards
+ * @param ownErrorHooks hooks of `onError` that refusals need not pass, since they are ours
  * @internal
  */
 export function pluginOf(
   guard: Guard<Request>,
   limits: Around | undefined,
   scoping: GuardScoping = 'global',
+  ownErrorHooks = 0,
 ) {
   const scope = new RouteScope(scoping);
-  const adapter = new ElysiaAdapter(guard, limits, scope);
+  const adapter = new ElysiaAdapter(guard, limits, scope, ownErrorHooks);
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
@@ -523,11 +558,14 @@ export function pluginOf(
   scope.follow(plugin, transform);
   // A plugin that is given as a promise registers after the server listens: then no `start` event
   // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
-  plugin.onRequest((context) => {
-    const { server } = context;
+  const onRequest = function (context: HookContext): Response | undefined {
+    const { request, server } = context;
     if (server) adapter.start(server);
     else adapter.describe();
-  });
+    return limits === undefined ? undefined : adapter.answers.request(request, arguments[0]);
+  };
+  plugin.onRequest(onRequest as () => undefined);
+  adapter.answers.follow(onRequest);
   const isForGuard = (request: Request, server: object | null): server is object =>
     server !== null && asksForWebSocket(request);
   // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
@@ -554,6 +592,7 @@ export function pluginOf(
         { field: 'aot' },
       );
     }
+    adapter.app = app as unknown as ScopedApp;
     if (app.server) adapter.start(app.server);
     void app.modules.then(() => adapter.describe());
   });

@@ -14,6 +14,7 @@ import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js
 import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
@@ -93,6 +94,8 @@ export class Guard<R> {
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
+  /** Shapes answers to refused clients; `undefined` for the standard shape. */
+  readonly shape: RefusalShape<R> | undefined;
   /** Counts requests and learns which handler runs. */
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
@@ -111,7 +114,13 @@ export class Guard<R> {
   ) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
-    knownOptions(what, options, [...GUARD_OPTIONS, ...MESSAGE_OPTIONS, ...MANAGER_OPTIONS, ...own]);
+    knownOptions(what, options, [
+      ...GUARD_OPTIONS,
+      ...MESSAGE_OPTIONS,
+      ...MANAGER_OPTIONS,
+      ...REFUSAL_OPTIONS,
+      ...own,
+    ]);
     const { identify, onIdentifyError } = options;
     for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
       if (hook !== undefined && typeof hook !== 'function')
@@ -141,6 +150,7 @@ export class Guard<R> {
     this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
+    this.shape = RefusalShape.of(options);
     const requests =
       options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets =
@@ -167,6 +177,7 @@ export class Guard<R> {
       counted === undefined
         ? undefined
         : new RequestLimiter(counted, timers, this.monitor, metrics);
+    if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     this.page =
       page === undefined
@@ -249,11 +260,11 @@ export class Guard<R> {
   }
 
   /** Takes a further seat for an admitted client: that of its route. */
-  seatIn(manager: ConnectionManager, { ip }: Admission): Admission {
+  seatIn(manager: ConnectionManager, { ip }: Admission, request: R): Admission {
     const further = new Admission(manager, this.#refuseWith, ip, '');
     further.seatAnonymous();
     if (further.denial !== undefined) this.metrics?.recordRefusal(further.denial.code);
-    return further;
+    return this.#shaped(further, request);
   }
 
   /**
@@ -263,19 +274,23 @@ export class Guard<R> {
   judgeToken(
     header: (name: string) => string,
     url: string,
+    request: R,
   ): TokenJudgement | Promise<TokenJudgement> {
     const auth = this.#auth;
-    if (auth === undefined) return this.#judged(IDENTIFY_FAILED);
+    if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request);
+    const { verifier } = auth;
     const token = tokenOf(auth, header, url);
-    if (!auth.verifier.isRemote) return this.#judged(userOf(auth.verifier.safeVerify(token)));
-    return auth.verifier.authenticate(token).then((result) => this.#judged(userOf(result)));
+    return verifier.isRemote
+      ? verifier.authenticate(token).then((result) => this.#judged(userOf(result), request))
+      : this.#judged(userOf(verifier.safeVerify(token)), request);
   }
 
-  #judged(user: string | ValidationFailure | AuthDenial): TokenJudgement {
+  #judged(user: string | ValidationFailure | AuthDenial, request: R): TokenJudgement {
     if (typeof user === 'string') return { user, answer: undefined };
     const denial = user instanceof ValidationFailure ? denialOf(user) : user;
     this.#countDenial(denial);
-    return { user: undefined, answer: answerOf(denial) };
+    const answer = answerOf(denial);
+    return { user: undefined, answer: this.shape?.shaped(answer, request) ?? answer };
   }
 
   /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
@@ -304,7 +319,7 @@ export class Guard<R> {
     } catch (error) {
       this.#failed(admission, error);
     }
-    return admission;
+    return this.#shaped(admission, request);
   }
 
   /**
@@ -343,7 +358,8 @@ export class Guard<R> {
     const admission = this.#arrival(request, peer, header);
     try {
       admission.seat();
-      if (!admission.isSeated || !this.#pending.admits(admission)) return admission;
+      if (!admission.isSeated || !this.#pending.admits(admission))
+        return this.#shaped(admission, request);
       const auth = this.#auth;
       const answer =
         auth === undefined
@@ -356,6 +372,14 @@ export class Guard<R> {
     } catch (error) {
       this.#failed(admission, error);
     }
+    return this.#shaped(admission, request);
+  }
+
+  /** Gives a denied admission the answer that the application wants. */
+  #shaped(admission: Admission, request: R | undefined): Admission {
+    if (this.shape === undefined) return admission;
+    const { answer } = admission;
+    if (answer !== undefined) admission.answerWith(this.shape.shaped(answer, request));
     return admission;
   }
 
