@@ -27,7 +27,7 @@ import { Segment } from '../dist/connections/segment.js';
 import { Admission } from '../dist/guard/admission.js';
 import { REASONS } from '../dist/connections/refusal.js';
 import { checkOptions } from '../dist/resources/options.js';
-import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { FakeSocket, ManualClock, testServer } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import {
   documentedOptions,
@@ -195,6 +195,8 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     const { scoping: _, ...rest } = given;
     return portcullis({ limits: {}, timers, ...rest } as never);
   },
+  TestServerOptions: (given) =>
+    testServer({ server: null, handle: () => Promise.resolve(new Response()) }, given).close(),
   RefusalOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   RouteGuardOptions: (given) => new RouteGuard(tokenGuard, given),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
