@@ -1,3 +1,4 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start } from './servers/start.js';
@@ -353,5 +354,99 @@ describe('refusals', () => {
       ]);
       expect(standard.headers.get('x-c')).toBeNull();
     }
+  });
+});
+
+describe('other ways to a server', () => {
+  const LIMITS = { limits: { maxConnectionsPerIp: 1 }, requests: { maxPayloadSize: 4 } };
+  const host = (kind: string): Promise<Server> =>
+    start(['node_modules/.bin/bun', '__test__/servers/elysia-hosts.ts'], { kind, ...LIMITS });
+  const post = async (port: number, path = '/post'): Promise<number> =>
+    (
+      await fetch(`http://127.0.0.1:${port}${path}`, {
+        method: 'POST',
+        body: 'too long',
+        headers: { 'Content-Type': 'text/plain' },
+      })
+    ).status;
+
+  it('Bun.serve with app.fetch guards requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await host('Bun.serve with websocket');
+    for (let i = 0; i < 5; i++) expect((await server.handshake()).status).toBe(400);
+    expect([await post(server.port), await server.total()]).toEqual([413, 0]);
+  });
+
+  it('a mounted app guards its requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await host('a mounted app');
+    for (let i = 0; i < 3; i++)
+      expect((await server.handshake({}, '/api/ws')).status).toBeGreaterThanOrEqual(400);
+    expect(await post(server.port, '/api/post')).toBe(413);
+    expect(JSON.parse(await server.get('/api/stats'))).toMatchObject({ totalConnections: 0 });
+  });
+
+  it('a guard holds for an app that is mounted beside its routes', async () => {
+    const server = await host('a guard around a mounted app');
+    expect(await server.get('/api')).toBe('mounted');
+    expect(await post(server.port, '/api')).toBe(413);
+    await server.open();
+    expect((await server.handshake()).status).toBe(429);
+  });
+
+  it('a default export guards requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await start(
+      ['node_modules/.bin/bun', '__test__/servers/elysia-export.ts'],
+      LIMITS,
+    );
+    for (let i = 0; i < 3; i++) expect((await server.handshake()).status).toBe(400);
+    expect([await post(server.port), await server.total()]).toEqual([413, 0]);
+  });
+
+  it('bun --hot replaces the guard: open sockets live on, and the new guard counts its own', async () => {
+    // A copy beside the sources' depth, so that its imports lead to the same files.
+    mkdirSync('target', { recursive: true });
+    const folder = mkdtempSync('target/hot-');
+    const file = `${folder}/server.ts`;
+    const text = readFileSync('__test__/servers/elysia-hot.ts', 'utf8').replace(
+      './options.mjs',
+      '../../__test__/servers/options.mjs',
+    );
+    writeFileSync(file, text);
+    const server = await start(
+      ['node_modules/.bin/bun', '--hot', '--no-clear-screen', file],
+      LIMITS,
+    );
+    const old = await server.open();
+    expect(await ask(old, 'in')).toBe('in');
+    expect((await server.handshake()).status).toBe(429);
+    let writes = 0;
+    await expect
+      .poll(
+        async () => {
+          writeFileSync(file, `${text}// ${writes++}\n`);
+          return Number(await server.get('/run'));
+        },
+        { interval: 500 },
+      )
+      .toBeGreaterThan(1);
+    await server.becomes(0);
+    const fresh = await server.open();
+    expect(await ask(fresh, 'in')).toBe('in');
+    expect(await ask(old, 'still in')).toBe('still in');
+    expect((await server.handshake()).status).toBe(429);
+    old.close();
+    fresh.close();
+    await server.becomes(0);
+    expect(await ask(await server.open(), 'in')).toBe('in');
+    rmSync(folder, { recursive: true });
+  });
+
+  it('listen twice guards both servers by one count', async () => {
+    const server = await host('listen twice');
+    const client = await server.open();
+    expect((await server.handshake()).status).toBe(429);
+    expect(await post(server.port)).toBe(413);
+    client.close();
+    await server.becomes(0);
+    expect(await ask(await server.open(), 'hello')).toBe('hello');
   });
 });

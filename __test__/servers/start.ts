@@ -40,11 +40,11 @@ export async function cleanUp(): Promise<void> {
 }
 
 export function start(
-  [command, file]: readonly [string, string],
+  [command, ...files]: readonly [string, ...string[]],
   options: object,
   env: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
-  const server = spawn(command, [file], {
+  const server = spawn(command, files, {
     env: { ...process.env, ...env, GUARD_OPTIONS: JSON.stringify(options) },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -53,7 +53,9 @@ export function start(
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
     server.stdout?.on('data', (data: Buffer) => {
       const [, port, path] =
-        /listening on (?:http:\S+:(\d+)|unix:(\S+))/.exec(data.toString()) ?? [];
+        /(?:listening on|Started development server:) (?:http:\S+:(\d+)|unix:(\S+))/.exec(
+          data.toString(),
+        ) ?? [];
       if (port !== undefined || path !== undefined) resolve(new Server(Number(port), server, path));
     });
   });

@@ -34,8 +34,11 @@ interface SocketEvents {
 export class TestSocket extends FakeSocket {
   /** Data of the upgrade: `ws.data` of the handlers. */
   readonly data: unknown;
+  /** Address of its peer. */
   readonly remoteAddress: string;
+  /** Topics that it has subscribed to. */
   readonly subscriptions: string[] = [];
+  /** Type of binary messages. */
   readonly binaryType = 'nodebuffer';
 
   /**
