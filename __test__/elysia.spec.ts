@@ -1,4 +1,3 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SECRET, token } from './fixtures/sign.js';
 import { ask, cleanUp, closeCode, type Server, start } from './servers/start.js';
@@ -399,45 +398,6 @@ describe('other ways to a server', () => {
     );
     for (let i = 0; i < 3; i++) expect((await server.handshake()).status).toBe(400);
     expect([await post(server.port), await server.total()]).toEqual([413, 0]);
-  });
-
-  it('bun --hot replaces the guard: open sockets live on, and the new guard counts its own', async () => {
-    // A copy beside the sources' depth, so that its imports lead to the same files.
-    mkdirSync('target', { recursive: true });
-    const folder = mkdtempSync('target/hot-');
-    const file = `${folder}/server.ts`;
-    const text = readFileSync('__test__/servers/elysia-hot.ts', 'utf8').replace(
-      './options.mjs',
-      '../../__test__/servers/options.mjs',
-    );
-    writeFileSync(file, text);
-    const server = await start(
-      ['node_modules/.bin/bun', '--hot', '--no-clear-screen', file],
-      LIMITS,
-    );
-    const old = await server.open();
-    expect(await ask(old, 'in')).toBe('in');
-    expect((await server.handshake()).status).toBe(429);
-    let writes = 0;
-    await expect
-      .poll(
-        async () => {
-          writeFileSync(file, `${text}// ${writes++}\n`);
-          return Number(await server.get('/run'));
-        },
-        { interval: 500 },
-      )
-      .toBeGreaterThan(1);
-    await server.becomes(0);
-    const fresh = await server.open();
-    expect(await ask(fresh, 'in')).toBe('in');
-    expect(await ask(old, 'still in')).toBe('still in');
-    expect((await server.handshake()).status).toBe(429);
-    old.close();
-    fresh.close();
-    await server.becomes(0);
-    expect(await ask(await server.open(), 'in')).toBe('in');
-    rmSync(folder, { recursive: true });
   });
 
   it('listen twice guards both servers by one count', async () => {

@@ -77,6 +77,27 @@ describe.runIf(isBun)('testServer() of an app with a guard', () => {
     expect((await server.upgrade('/ws', { address: '192.0.2.1', headers })).status).toBe(101);
   });
 
+  // As `bun --hot` does, which evaluates an app again and keeps its server.
+  it("of an app that takes another one's server over asks the new guard only", async () => {
+    const former = make();
+    using server = testServer(former);
+    await server.upgrade('/ws');
+    const fresh = make();
+    fresh.server = former.server;
+    const handshake = (): Request =>
+      new Request('http://localhost/ws', {
+        headers: { upgrade: 'websocket', connection: 'upgrade' },
+      });
+    const totals = (): number[] =>
+      [former, fresh].map(({ decorator }) => decorator.portcullis.manager.total);
+    expect((await fresh.handle(handshake())).status).toBe(200);
+    expect((await fresh.handle(handshake())).status).toBe(429);
+    expect(totals()).toEqual([1, 1]);
+    expect(former.decorator.portcullis.manager.snapshot().refused).toEqual({});
+    server.close();
+    expect(totals()).toEqual([0, 0]);
+  });
+
   it('shows sockets that the server closes', async () => {
     const app = make({
       refuseWith: 'close',

@@ -76,6 +76,12 @@ interface RawServer extends PeerSource {
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
+/** Key of a guard's `upgrade()`, which holds the one below it. */
+const GUARDED = Symbol.for('portcullis.guardedUpgrade');
+type GuardedUpgrade = RawServer['upgrade'] & {
+  [GUARDED]?: { readonly upgrade: RawServer['upgrade']; appOf(): object | undefined };
+};
+
 /** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
 const SHORTEST_ORIGIN = 7;
 
@@ -152,7 +158,7 @@ class ElysiaAdapter {
     ownErrorHooks: number,
   ) {
     this.#guard = guard;
-    this.answers = new AppAnswers(() => this.app ?? scope.root, ownErrorHooks);
+    this.answers = new AppAnswers(() => this.#app, ownErrorHooks);
     this.#scope = scope;
     guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
@@ -182,6 +188,10 @@ class ElysiaAdapter {
     if (result instanceof Promise) return result.finally(drop);
     drop();
     return result;
+  }
+
+  get #app(): ScopedApp | undefined {
+    return this.app ?? this.#scope.root;
   }
 
   /** True if the adapter has to know which route serves a request. */
@@ -401,8 +411,9 @@ class ElysiaAdapter {
   #wrap(server: RawServer): void {
     if (this.#wrapped.has(server)) return;
     this.#wrapped.add(server);
-    const upgrade = server.upgrade.bind(server);
-    server.upgrade = (request, given) => {
+    const below = this.#withoutFormer(server.upgrade);
+    const upgrade = below.bind(server);
+    const guarded: GuardedUpgrade = (request, given) => {
       const admitted = this.#pendingOf(request)[this.#key];
       if (admitted === undefined && !this.#scope.covers(request)) return upgrade(request, given);
       // A route that was registered before the plugin, and a handler that upgrades another request than its
@@ -433,6 +444,21 @@ class ElysiaAdapter {
       }
       return isUpgraded;
     };
+    guarded[GUARDED] = { upgrade: below, appOf: () => this.#app };
+    server.upgrade = guarded;
+  }
+
+  /**
+   * Returns the `upgrade()` below those of another app's guards. `bun --hot` evaluates an app again and keeps its
+   * server: the guards of the former app would judge each handshake, too.
+   */
+  #withoutFormer(upgrade: GuardedUpgrade): RawServer['upgrade'] {
+    const below = upgrade[GUARDED];
+    const app = below?.appOf();
+    const own = this.#app;
+    return below === undefined || app === undefined || own === undefined || app === own
+      ? upgrade
+      : this.#withoutFormer(below.upgrade);
   }
 }
 
