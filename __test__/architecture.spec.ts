@@ -114,7 +114,6 @@ test('one module each reads time, loads the addon, and knows the engine of Bun',
 
 test('only the plugin and the builder import Elysia', () => {
   expect(importing('elysia').toSorted()).toEqual([
-    'adapters/elysia-answers.ts',
     'adapters/elysia.ts',
     'builder/app.ts',
     'builder/builder.ts',

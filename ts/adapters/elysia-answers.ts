@@ -3,7 +3,6 @@
  * answers would leave out the headers of CORS, without which a browser's `fetch` sees a network error in the place
  * of a status, and `onError`.
  */
-import { status } from 'elysia';
 import type { Answer } from '../http/answer.js';
 import { responseOf } from '../http/fetch.js';
 import { functionsOf, type ScopedApp } from './elysia-scope.js';
@@ -20,6 +19,8 @@ interface AnsweringApp extends ScopedApp {
   handleError(context: AnswerContext, error: unknown): Response | Promise<Response>;
 }
 
+/** Elysia's own `status()`: given, since a bundle shares this module with adapters that need no Elysia. */
+type StatusError = (status: number, body: unknown) => unknown;
 type RequestHook = (context: AnswerContext) => unknown;
 
 /** A request that is refused before its route: no hook behind the guard's is to run by itself. */
@@ -37,7 +38,7 @@ function headersOf({ headers }: Answer): Record<string, string> {
 }
 
 /** Returns the error that stands for an answer: what `status()` returns, which hooks of `onError` know. */
-function errorOf({ status: code, headers, body }: Answer): unknown {
+function errorOf({ status, headers, body }: Answer, errorWith: StatusError): unknown {
   const isJson = headers['content-type']?.endsWith('json') === true;
   let value: unknown = body;
   try {
@@ -45,7 +46,7 @@ function errorOf({ status: code, headers, body }: Answer): unknown {
   } catch {
     // A body of the application that only claims to be JSON stays as it is.
   }
-  return status(code, value);
+  return errorWith(status, value);
 }
 
 /** Answers refused requests of the apps that use one plugin. @internal */
@@ -57,9 +58,11 @@ export class AppAnswers {
   /** Hooks of `onError` that the guard's own builder has registered, which no answer has to pass. */
   readonly #ownErrorHooks: number;
   #hook: unknown;
+  readonly #errorWith: StatusError;
 
   /** @param appOf returns the app of the server */
-  constructor(appOf: () => ScopedApp | undefined, ownErrorHooks: number) {
+  constructor(appOf: () => ScopedApp | undefined, ownErrorHooks: number, errorWith: StatusError) {
+    this.#errorWith = errorWith;
     this.#appOf = appOf as () => AnsweringApp | undefined;
     this.#ownErrorHooks = ownErrorHooks;
   }
@@ -139,7 +142,7 @@ export class AppAnswers {
     for (const name of OF_BODY) delete set.headers[name];
     Object.assign(set.headers, headersOf(answer));
     return this.#handlesErrors(app)
-      ? app.handleError(context, errorOf(answer))
+      ? app.handleError(context, errorOf(answer, this.#errorWith))
       : withHeaders(responseOf(answer), context);
   }
 
@@ -154,7 +157,7 @@ export class AppAnswers {
     Object.assign(context.set.headers, headersOf(answer));
     // Elysia answers an error of a route with 500 unless a status is set.
     context.set.status = answer.status;
-    throw errorOf(answer);
+    throw errorOf(answer, this.#errorWith);
   }
 }
 

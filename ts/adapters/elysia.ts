@@ -1,5 +1,5 @@
 /** Elysia on Bun: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
-import { Elysia } from 'elysia';
+import { Elysia, status } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
@@ -158,7 +158,7 @@ class ElysiaAdapter {
     ownErrorHooks: number,
   ) {
     this.#guard = guard;
-    this.answers = new AppAnswers(() => this.#app, ownErrorHooks);
+    this.answers = new AppAnswers(() => this.#app, ownErrorHooks, status);
     this.#scope = scope;
     guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
