@@ -19,11 +19,15 @@ import {
   resourceLimits,
   scanJson,
 } from '../dist/index.js';
+import { RouteGuard } from '../dist/adapters/elysia-route-options.js';
+import { wsSockets } from '../dist/adapters/ws-sockets.js';
+import { Guard } from '../dist/guard/guard.js';
+import { checkedScoping } from '../dist/adapters/elysia-scope.js';
 import { Segment } from '../dist/connections/segment.js';
 import { Admission } from '../dist/guard/admission.js';
 import { REASONS } from '../dist/connections/refusal.js';
 import { checkOptions } from '../dist/resources/options.js';
-import { FakeSocket, ManualClock } from '../dist/testing.js';
+import { FakeSocket, ManualClock, testServer } from '../dist/testing.js';
 import { portcullis } from '../dist/ws.js';
 import {
   documentedOptions,
@@ -124,6 +128,7 @@ const secret = 'x'.repeat(32);
 const sources = { connections: new ConnectionManager({}, timers), timers };
 const closing = <T extends { close(): void }>(made: T): void => made.close();
 const verifier = new TokenVerifier({ algorithms: ['HS256'], keys: { secret } });
+const tokenGuard = new Guard('test', { limits: {}, timers, auth: verifier }, wsSockets);
 type Given = Record<string, unknown>;
 const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionLimits: (given) => new ConnectionManager(given, { timers }).close(),
@@ -187,6 +192,16 @@ const TAKES: Record<string, (given: Given) => unknown> = {
       new WebSocketServer({ noServer: true }),
       given as never,
     )(),
+  ElysiaGuardOptions: (given) => {
+    // The plugin itself needs Bun.
+    checkedScoping(given);
+    const { scoping: _, ...rest } = given;
+    return portcullis({ limits: {}, timers, ...rest } as never);
+  },
+  TestServerOptions: (given) =>
+    testServer({ server: null, handle: () => Promise.resolve(new Response()) }, given).close(),
+  RefusalOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
+  RouteGuardOptions: (given) => new RouteGuard(tokenGuard, given),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };

@@ -4,3 +4,4 @@ export { connectionOf, portcullis } from './adapters/bun.js';
 export type { BunGuard, BunGuardOptions } from './adapters/bun.js';
 export type { GuardStats } from './guard/guard.js';
 export { signalOf } from './http/fetch.js';
+export type { HttpRefusal, RefusalAnswer, RefusalOptions } from './http/refusal-shape.js';

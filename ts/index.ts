@@ -53,6 +53,8 @@ export type {
   WebSocketLimits,
   WebSocketLimitsInput,
 } from './resources/limits.js';
+export { clientAddress } from './guard/client-address.js';
+export type { RequestHeaders } from './guard/client-address.js';
 export { LivePage } from './page/live-page.js';
 export type { PageOptions } from './page/live-page.js';
 export type { PageSnapshot } from './page/snapshot.js';

@@ -5,3 +5,4 @@ export type { AttachOptions } from './adapters/upgrade-router.js';
 export type { WsGuard, WsGuardOptions } from './adapters/ws.js';
 export type { GuardStats } from './guard/guard.js';
 export { signalOf } from './http/node.js';
+export type { HttpRefusal, RefusalAnswer, RefusalOptions } from './http/refusal-shape.js';

@@ -22,7 +22,7 @@ export interface Answer {
 }
 
 /** Files whose servers share a process, unless a test needs the process itself. */
-const SHARED = ['elysia.ts', 'bun.ts', 'ws.mjs', 'unjudged.ts', 'builder.ts'].map(
+const SHARED = ['elysia.ts', 'elysia-apps.ts', 'bun.ts', 'ws.mjs', 'unjudged.ts', 'builder.ts'].map(
   (name) => `__test__/servers/${name}`,
 );
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';

@@ -13,6 +13,8 @@ import type { Admission } from '../guard/admission.js';
 import type { Guard } from '../guard/guard.js';
 import { httpDrainable } from '../http/node.js';
 import type { Drainable } from '../shutdown/drainable.js';
+import { followParents } from './elysia-parents.js';
+import { openBoth } from './elysia-routes.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
 import { type GuardedWs, TrafficCounter } from './ws-sockets.js';
@@ -284,9 +286,8 @@ class ListeningApp {
   }
 }
 
-/** A plugin, as far as Elysia's types hide it. */
-interface UsedPlugin {
-  getParent?: () => UsedPlugin | null;
+/** An app that takes the plugin, as far as Elysia's types hide it. */
+interface TakingApp {
   readonly ['~adapter']?: unknown;
 }
 
@@ -294,6 +295,10 @@ interface UsedPlugin {
 export interface AdmissionSource {
   /** Returns the admission of a request that a hook has let in. */
   admissionOf(request: Request): Admission | undefined;
+  /** Returns the admission to the limits of the route, if it has some. */
+  routeAdmissionOf(request: Request): Admission | undefined;
+  /** True if the socket of a request without an admission is this guard's. */
+  covers(request: Request): boolean;
   /** Judges a request that passed no hook. */
   admitLate(request: Request): Admission;
 }
@@ -316,23 +321,13 @@ export class ElysiaOnNode {
   }
 
   /**
-   * Finds the app that takes a plugin, and the apps that take that app: Elysia sets `getParent` of each.
-   * The adapter of one of them will listen.
+   * Finds the app that takes a plugin, and the apps that take that app. The adapter of one of them will listen.
    */
   follow(plugin: object): void {
-    const used = plugin as UsedPlugin;
-    let getParent = used.getParent;
-    Object.defineProperty(plugin, 'getParent', {
-      configurable: true,
-      get: () => getParent,
-      set: (given: UsedPlugin['getParent']) => {
-        getParent = given;
-        const parent = given?.();
-        if (parent === null || parent === undefined) return;
-        const adapter = parent['~adapter'];
-        if (isNodeAdapter(adapter)) patch(adapter).add(this);
-        this.follow(parent);
-      },
+    followParents<TakingApp>(plugin, (parent) => {
+      const adapter = parent['~adapter'];
+      if (isNodeAdapter(adapter)) patch(adapter).add(this);
+      this.follow(parent);
     });
   }
 
@@ -343,25 +338,30 @@ export class ElysiaOnNode {
 
   abandon(request: Request): void {
     this.#source.admissionOf(request)?.end('reset');
+    this.#source.routeAdmissionOf(request)?.end('reset');
   }
 
   /** Seats a socket; `false` if it is refused. */
   open(peer: Peer, ws: GuardedWs, request: Request): boolean {
     const guard = this.#guard;
+    const admitted = this.#source.admissionOf(request);
+    if (admitted === undefined && !this.#source.covers(request)) return true;
     // A route that was registered before the plugin has no hook: it is judged now.
-    const pending = this.#source.admissionOf(request) ?? this.#source.admitLate(request);
+    const pending = admitted ?? this.#source.admitLate(request);
+    const further = this.#source.routeAdmissionOf(request);
     // An unhandled `error` event, such as a bad frame, would end the process.
     ws.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') openSocket?.wasTooLarge();
     });
     let openSocket: OpenSocket | undefined;
-    const connection = pending.open(randomUUID(), ws);
+    const connection = openBoth(pending, further, randomUUID(), ws);
     if (connection === undefined) {
       ws.once('close', () => pending.socketGone());
       return false;
     }
     ws.on('close', (code) => {
       connection.ended();
+      further?.connection?.ended();
       openSocket?.remove(code);
     });
     try {

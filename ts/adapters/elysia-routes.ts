@@ -14,6 +14,9 @@ import { sizeOf } from './socket.js';
  */
 export interface RouteData {
   readonly id?: string;
+  /** Read by the route's handlers as `ws.data.connection` and `ws.data.user`. */
+  connection?: unknown;
+  user?: unknown;
   open?: (socket: RawSocket) => unknown;
   message?: (socket: RawSocket, message: string | Buffer) => unknown;
   drain?: (socket: RawSocket) => unknown;
@@ -27,14 +30,21 @@ type Handlers = Pick<RouteData, 'open' | 'ping' | 'pong' | 'close'>;
 /** The state of a route's socket that rare events need. */
 class RouteSocket {
   pending: Admission | undefined;
+  /** The seat of a route with limits of its own. */
+  readonly further: Admission | undefined;
   openSocket: OpenSocket | undefined;
   readonly open: Handlers['open'];
   readonly ping: Handlers['ping'];
   readonly pong: Handlers['pong'];
   readonly close: Handlers['close'];
 
-  constructor(pending: Admission, { open, ping, pong, close }: Handlers) {
+  constructor(
+    pending: Admission,
+    further: Admission | undefined,
+    { open, ping, pong, close }: Handlers,
+  ) {
     this.pending = pending;
+    this.further = further;
     this.open = open;
     this.ping = ping;
     this.pong = pong;
@@ -53,7 +63,9 @@ const ignore = (): undefined => undefined;
  * One function beyond forty lines: the five events share its three keys.
  * @internal
  */
-export function guardRoutes(guard: Guard<Request>): (pending: Admission, data: RouteData) => void {
+export function guardRoutes(
+  guard: Guard<Request>,
+): (pending: Admission, further: Admission | undefined, data: RouteData) => void {
   // Keys of this guard alone: one socket may have two guards.
   const SOCKET = Symbol('portcullis.routeSocket');
   const OWN = Symbol('portcullis.connection');
@@ -68,14 +80,17 @@ export function guardRoutes(guard: Guard<Request>): (pending: Admission, data: R
     open(socket) {
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
-      const connection = routeSocket.pending?.open(data.id ?? randomUUID(), socket);
+      const { pending, further } = routeSocket;
       routeSocket.pending = undefined;
+      const connection = openBoth(pending, further, data.id ?? randomUUID(), socket);
       if (connection === undefined) {
         // Refused by close code: the route never hears of it.
         data.message = data.drain = data.ping = data.pong = data.close = ignore;
         return undefined;
       }
       data[OWN] = connection;
+      // An application may have a value of that name, and a socket two guards.
+      data.connection ??= connection;
       try {
         routeSocket.openSocket = guard.openSockets.add(connection);
       } catch (error) {
@@ -111,17 +126,41 @@ export function guardRoutes(guard: Guard<Request>): (pending: Admission, data: R
       const data = dataOf(socket);
       const routeSocket = data[SOCKET];
       data[OWN]?.ended();
+      routeSocket.further?.connection?.ended();
       if (isTooLarge(code, reason)) routeSocket.openSocket?.wasTooLarge();
       routeSocket.openSocket?.remove(code);
       return routeSocket.close?.(socket, code, reason);
     },
   };
-  return (pending, data) => {
+  return (pending, further, data) => {
     const { message } = data;
+    data.user ??= pending.userId;
     Object.assign(
       data,
-      { [SOCKET]: new RouteSocket(pending, data), [OWN]: undefined, [MESSAGE]: message },
+      { [SOCKET]: new RouteSocket(pending, further, data), [OWN]: undefined, [MESSAGE]: message },
       events,
     );
   };
+}
+
+/**
+ * Opens the connection of a socket, and before it the further seat of its route.
+ * @returns the connection; `undefined` if one of the two has closed the socket
+ * @internal
+ */
+export function openBoth<S extends Parameters<Admission['open']>[1]>(
+  pending: Admission | undefined,
+  further: Admission | undefined,
+  id: string,
+  socket: S,
+): ManagedConnection | undefined {
+  // Refused by close code: the manager of the guard counts the closing sockets.
+  if (further?.denial !== undefined) pending?.deny(further.denial);
+  else if (further !== undefined && further.open(id, socket) === undefined) {
+    pending?.end('refusal');
+    return undefined;
+  }
+  const connection = pending?.open(id, socket);
+  if (connection === undefined) further?.connection?.ended();
+  return connection;
 }

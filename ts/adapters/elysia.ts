@@ -1,15 +1,16 @@
 /** Elysia: a plugin that admits before a route's upgrade and stands between Bun and the route's handlers. */
-import { Elysia } from 'elysia';
+import { Elysia, status } from 'elysia';
 import { PortcullisError } from '../base/errors.js';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { Guard, type GuardStats } from '../guard/guard.js';
+import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
+import type { Answer } from '../http/answer.js';
 import {
   asksForWebSocket,
   lastAnswer,
-  responseOf,
+  type Respond,
   unwatch,
   waitingOn,
   withinLimits,
@@ -22,13 +23,31 @@ import { bunSockets } from './bun-sockets.js';
 import { ElysiaOnNode, upgradeSocketOf } from './elysia-node.js';
 import { guardRoutes, type RouteData } from './elysia-routes.js';
 import { waitingOn as waitingOnSocket } from './node-handshake.js';
+import { RouteGuard, type RouteGuardOptions } from './elysia-route-options.js';
+import { type AnswerContext, AppAnswers } from './elysia-answers.js';
+import { describeRoute } from './elysia-openapi.js';
+import {
+  checkedScoping,
+  functionsOf,
+  type GuardScoping,
+  RouteScope,
+  type ScopedApp,
+} from './elysia-scope.js';
 import { bunPeer, type PeerSource } from './peer.js';
 import { RefusalPacer } from './refusal-pacer.js';
 import { CONNECTION, type GuardedSocket } from './socket.js';
 import { wsSockets } from './ws-sockets.js';
 
 /** Options of the plugin. */
-export type ElysiaGuardOptions = GuardOptions<Request>;
+export interface ElysiaGuardOptions extends GuardOptions<Request> {
+  /**
+   * Routes that the plugin guards, as `as` of Elysia's hooks. `global`: every route of the server that is
+   * registered after it. `scoped`: the routes of the instance that uses the plugin, not those of its parent and its
+   * siblings. `local`: only routes of the plugin itself, `portcullis(options).ws(...)`. Other than `global` excludes
+   * `requests`, which holds for a whole server. Default `global`.
+   */
+  readonly scoping?: GuardScoping | undefined;
+}
 
 /** The guard, which routes see as `portcullis`. */
 export interface ElysiaGuard {
@@ -60,6 +79,12 @@ interface RawServer extends PeerSource {
   upgrade(request: Request, options?: { data?: RouteData }): boolean;
 }
 
+/** Key of a guard's `upgrade()`, which holds the one below it. */
+const GUARDED = Symbol.for('portcullis.guardedUpgrade');
+type GuardedUpgrade = RawServer['upgrade'] & {
+  [GUARDED]?: { readonly upgrade: RawServer['upgrade']; appOf(): object | undefined };
+};
+
 /** The lowest index from which Elysia searches a URL for its path: the length of `http://`. */
 const SHORTEST_ORIGIN = 7;
 
@@ -69,8 +94,34 @@ const LOOK_MS = 1;
 /**
  * Runs `handle` for a request, within the limits. Upgrades pass it too.
  * @param clientOf returns the address of the client
+ * @param respond answers a refused request
  */
-type Around = (request: Request, clientOf: () => string, handle: () => unknown) => unknown;
+type Around = (
+  request: Request,
+  clientOf: () => string,
+  handle: () => unknown,
+  respond: Respond,
+) => unknown;
+
+/** The context of a hook, as far as it is read. */
+interface HookContext {
+  readonly request: Request;
+  readonly server: object | null;
+}
+
+/** The context of a route, as far as the guard writes it. */
+interface RouteContext extends AnswerContext {
+  user?: unknown;
+}
+
+/** Names that routes see, beside their own. */
+type GuardContext = {
+  portcullis: ElysiaGuard;
+  /** The connection of a socket, from `open` on; `undefined` in requests. */
+  connection: ManagedConnection | undefined;
+  /** User of a socket, and of a request with `requireToken`; `undefined` for the others. */
+  user: string | undefined;
+};
 
 /** A plugin, as far as Elysia's types hide it. */
 interface CompiledPlugin {
@@ -82,18 +133,36 @@ class ElysiaAdapter {
   readonly #guard: Guard<Request>;
   readonly #around: Around | undefined;
   readonly #meter: FetchMeter | undefined;
-  readonly #guardRoute: (pending: Admission, data: RouteData) => void;
+  readonly #guardRoute: ReturnType<typeof guardRoutes>;
   readonly #pacer = new RefusalPacer();
   readonly #wrapped = new WeakSet<object>();
   #listening: RawServer | undefined;
+  /** Routes whose descriptions are complete. */
+  #described = 0;
+  /** Options of single routes, by the hook that enforces them. */
+  readonly routeGuards = new Map<unknown, RouteGuard>();
   /**
    * Key of a request's admission: on the request, since every garbage collection visits the entries
    * of a weak map; of this adapter alone, since an app may have two guards.
    */
   readonly #key = Symbol('portcullis.pendingUpgrade');
+  /** Key of the further admission of a request, that of its route. */
+  readonly #routeKey = Symbol('portcullis.pendingRoute');
+  readonly #scope: RouteScope;
+  readonly answers: AppAnswers;
+  /** The app that listens. */
+  app: ScopedApp | undefined;
 
-  constructor(guard: Guard<Request>, limits: Around | undefined) {
+  /** @param limits runs every request; `undefined` without limits, and for a scope, whose requests it would not know */
+  constructor(
+    guard: Guard<Request>,
+    limits: Around | undefined,
+    scope: RouteScope,
+    ownErrorHooks: number,
+  ) {
     this.#guard = guard;
+    this.answers = new AppAnswers(() => this.#app, ownErrorHooks, status);
+    this.#scope = scope;
     guard.page?.awaitServer();
     this.#guardRoute = guardRoutes(guard);
     const meter =
@@ -104,16 +173,33 @@ class ElysiaAdapter {
     this.#around =
       meter === undefined
         ? limits
-        : (request, clientOf, handle) =>
+        : (request, clientOf, handle, respond) =>
             meter.around(
               request,
-              limits === undefined ? handle : () => limits(request, clientOf, handle),
+              limits === undefined
+                ? () => this.#metered(request, handle())
+                : () => limits(request, clientOf, handle, respond),
             );
+  }
+
+  /** Leaves a request out of the metrics whose route another guard has, or none. */
+  #metered(request: Request, result: unknown): unknown {
+    if (this.#scope.isGlobal) return result;
+    const drop = (): void => {
+      if (!this.#scope.hasEntered(request)) this.#meter?.drop(request);
+    };
+    if (result instanceof Promise) return result.finally(drop);
+    drop();
+    return result;
+  }
+
+  get #app(): ScopedApp | undefined {
+    return this.app ?? this.#scope.root;
   }
 
   /** True if the adapter has to know which route serves a request. */
   get watchesRoutes(): boolean {
-    return this.#guard.monitor !== undefined || this.#meter !== undefined;
+    return !this.#scope.isGlobal || this.#guard.monitor !== undefined || this.#meter !== undefined;
   }
 
   #pendingOf(request: Request): { [key: symbol]: Admission | undefined } {
@@ -126,6 +212,27 @@ class ElysiaAdapter {
     this.#listening = server as RawServer;
     this.#guard.page?.announce(this.#listening.url?.origin);
     this.#wrap(this.#listening);
+    this.describe();
+  }
+
+  /** Adds the guard's answers to the descriptions of routes that it has not seen yet, for documents of OpenAPI. */
+  describe(): void {
+    const routes = this.#scope.routes();
+    if (routes.length === this.#described) return;
+    this.#described = routes.length;
+    for (const route of routes) {
+      const own = functionsOf(route.hooks.beforeHandle).map((hook) => this.routeGuards.get(hook));
+      const isGuarded = this.#scope.holds(route) || own.some((guard) => guard !== undefined);
+      if (!isGuarded) continue;
+      describeRoute(route, {
+        isLimited: this.#guard.requests !== undefined && this.#scope.isGlobal,
+        needsIdentity:
+          route.method === 'WS'
+            ? this.#guard.identifies
+            : own.some((guard) => guard?.requiresToken === true),
+        mediaType: this.#guard.shape?.mediaType ?? 'application/json',
+      });
+    }
   }
 
   /**
@@ -160,15 +267,24 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    if (!asksForWebSocket(request)) return this.#within(request, () => handle(request));
-    return this.#pacer.answer(this.#within(request, () => this.upgrade(request, handle)));
+    if (!asksForWebSocket(request)) return this.#within(request, handle, () => handle(request));
+    return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
   }
 
-  #within(request: Request, handle: () => unknown): unknown {
+  /**
+   * Runs `run` within the limits of requests.
+   * @param handle serves the request by the app
+   */
+  #within(request: Request, handle: (request: Request) => unknown, run: () => unknown): unknown {
     const around = this.#around;
     return around === undefined || this.#isExempt(request)
-      ? handle()
-      : around(request, () => this.#clientOf(request), handle);
+      ? run()
+      : around(
+          request,
+          () => this.#clientOf(request),
+          run,
+          (answer) => this.answers.answer(answer, request, handle),
+        );
   }
 
   #clientOf(request: Request): string {
@@ -190,7 +306,11 @@ class ElysiaAdapter {
   upgrade(request: Request, handle: (request: Request) => unknown): unknown {
     // On Node the socket opens after its answer: `elysia-node.ts` gives the seat back.
     if (upgradeSocketOf(request) !== undefined) return handle(request);
-    const abandon = (): void => void this.#pendingOf(request)[this.#key]?.end('reset');
+    const abandon = (): void => {
+      const pending = this.#pendingOf(request);
+      pending[this.#key]?.end('reset');
+      pending[this.#routeKey]?.end('reset');
+    };
     let result: unknown;
     try {
       result = handle(request);
@@ -206,29 +326,90 @@ class ElysiaAdapter {
   /** The route of a request, once Elysia has found it. */
   transform(request: Request, route: string): void {
     const { monitor } = this.#guard;
+    this.#scope.enter(request);
     monitor?.mark(monitor.label(`${request.method} ${route}`));
     this.#meter?.found(request, route, request.method);
   }
 
-  /** Admits a handshake before its route runs; a promise where the guard has to wait. */
-  beforeHandle(request: Request, given: object): undefined | Promise<undefined> {
+  /**
+   * Admits a handshake before its route runs; a promise where the guard has to wait.
+   * @param context of the route, which sees its user there
+   */
+  beforeHandle(
+    request: Request,
+    given: object,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
     const server = given as RawServer;
     const guard = this.#guard;
     this.#wrap(server);
     const peer = bunPeer(server, request);
     const header = headerOf(request);
     if (!guard.isAsync)
-      return this.#answer(guard.admit(peer, header, request.url, request), request);
+      return this.#answer(guard.admit(peer, header, request.url, request), request, context);
     const socket = upgradeSocketOf(request);
     const client = socket === undefined ? waitingOn(request) : waitingOnSocket(socket);
     return guard
       .identify(request, peer, header, request.url, client)
-      .then((pending) => this.#answer(pending, request));
+      .then((pending) => this.#answer(pending, request, context));
+  }
+
+  /** A request of a route with options of its own. */
+  routeBeforeHandle(
+    route: RouteGuard,
+    request: Request,
+    server: object | null,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    if (!isForGuard(request, server))
+      return route.requiresToken ? this.#judgeToken(request, context) : undefined;
+    if (this.#pendingOf(request)[this.#key] !== undefined)
+      return this.#seat(route, request, context);
+    // The route lies beyond the scope of the guard: its own options bring it in.
+    this.#scope.enter(request);
+    const answer = this.beforeHandle(request, server, context);
+    return answer instanceof Promise
+      ? answer.then((response) => response ?? this.#seat(route, request, context))
+      : (answer ?? this.#seat(route, request, context));
+  }
+
+  /** Takes the seat of a route; gives that of the guard back if there is none. */
+  #seat(route: RouteGuard, request: Request, context: RouteContext): undefined {
+    const pending = this.#pendingOf(request);
+    const admitted = pending[this.#key];
+    const further = admitted === undefined ? undefined : route.seat(admitted, request);
+    if (further?.answer === undefined) {
+      pending[this.#routeKey] = further;
+      upgradeSocketOf(request)?.once('close', () => void further?.end('reset'));
+      return undefined;
+    }
+    admitted?.end('refusal');
+    return this.#refused(further.answer, request, context);
+  }
+
+  #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+    const after = ({ user, answer }: TokenJudgement): undefined => {
+      if (answer !== undefined) return this.#refused(answer, request, context);
+      context.user ??= user;
+      return undefined;
+    };
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   /** Returns the admission of a request that the hook has let in. */
   admissionOf(request: Request): Admission | undefined {
     return this.#pendingOf(request)[this.#key];
+  }
+
+  /** Returns the admission to the limits of the route, if it has some. */
+  routeAdmissionOf(request: Request): Admission | undefined {
+    return this.#pendingOf(request)[this.#routeKey];
+  }
+
+  /** True if the socket of a request without an admission is this guard's. */
+  covers(request: Request): boolean {
+    return this.#scope.covers(request);
   }
 
   /** Judges a request that passed no hook. */
@@ -239,15 +420,19 @@ class ElysiaAdapter {
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
-  #answer(pending: Admission, request: Request): undefined {
-    if (pending.answer === undefined) {
-      this.#pendingOf(request)[this.#key] = pending;
-      // On Node a handshake that fails closes its socket.
-      upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
-      return undefined;
-    }
+  #answer(pending: Admission, request: Request, context: RouteContext): undefined {
+    const { answer } = pending;
+    if (answer !== undefined) return this.#refused(answer, request, context);
+    this.#pendingOf(request)[this.#key] = pending;
+    // On Node a handshake that fails closes its socket.
+    upgradeSocketOf(request)?.once('close', () => void pending.end('reset'));
+    context.user ??= pending.userId;
+    return undefined;
+  }
+
+  #refused(answer: Answer, request: Request, context: RouteContext): undefined {
     this.#meter?.drop(request);
-    return responseOf(pending.answer) as unknown as undefined;
+    return this.answers.inRoute(answer, context) as unknown as undefined;
   }
 
   /**
@@ -258,31 +443,54 @@ class ElysiaAdapter {
   #wrap(server: RawServer): void {
     if (this.#wrapped.has(server)) return;
     this.#wrapped.add(server);
-    const upgrade = server.upgrade.bind(server);
-    server.upgrade = (request, given) => {
+    const below = this.#withoutFormer(server.upgrade);
+    const upgrade = below.bind(server);
+    const guarded: GuardedUpgrade = (request, given) => {
+      const admitted = this.#pendingOf(request)[this.#key];
+      if (admitted === undefined && !this.#scope.covers(request)) return upgrade(request, given);
       // A route that was registered before the plugin, and a handler that upgrades another request than its
       // own, have no admission yet: they are judged now, and can only be refused by close code.
       const pending =
-        this.#pendingOf(request)[this.#key] ??
+        admitted ??
         this.#guard.admitLate(bunPeer(server, request), headerOf(request), request.url, request);
+      const further = this.#pendingOf(request)[this.#routeKey];
       const data = given?.data ?? {};
-      this.#guardRoute(pending, data);
+      this.#guardRoute(pending, further, data);
       let isUpgraded = false;
       try {
         isUpgraded = upgrade(request, { ...given, data });
       } finally {
         // Bun throws for bad options.
-        if (!isUpgraded) pending.end('reset');
+        if (!isUpgraded) {
+          pending.end('reset');
+          further?.end('reset');
+        }
       }
       if (isUpgraded) {
         // A WebSocket is no request, whatever response Elysia gives to its own.
         this.#meter?.drop(request);
         // Elysia keeps the request as long as the socket.
         this.#pendingOf(request)[this.#key] = undefined;
+        this.#pendingOf(request)[this.#routeKey] = undefined;
         unwatch(request);
       }
       return isUpgraded;
     };
+    guarded[GUARDED] = { upgrade: below, appOf: () => this.#app };
+    server.upgrade = guarded;
+  }
+
+  /**
+   * Returns the `upgrade()` below those of another app's guards. `bun --hot` evaluates an app again and keeps its
+   * server: the guards of the former app would judge each handshake, too.
+   */
+  #withoutFormer(upgrade: GuardedUpgrade): RawServer['upgrade'] {
+    const below = upgrade[GUARDED];
+    const app = below?.appOf();
+    const own = this.#app;
+    return below === undefined || app === undefined || own === undefined || app === own
+      ? upgrade
+      : this.#withoutFormer(below.upgrade);
   }
 }
 
@@ -312,27 +520,62 @@ function headerOf(request: Request): (name: string) => string {
  *   .listen(3000);
  */
 export function portcullis(options: ElysiaGuardOptions) {
+  const scoping = checkedScoping(options);
   const host = isBun ? bunSockets : wsSockets;
-  const guard = new Guard<Request>('portcullis/elysia', options, host);
+  const guard = new Guard<Request>('portcullis/elysia', options, host, ['scoping']);
   const { requests } = guard;
   return pluginOf(
     guard,
-    requests === undefined
+    requests === undefined || scoping !== 'global'
       ? undefined
-      : (request, clientOf, handle) => withinLimits(requests, request, clientOf, handle),
+      : (request, clientOf, handle, respond) =>
+          withinLimits(requests, request, clientOf, handle, respond),
+    scoping,
   );
 }
 
 const isBun = process.versions['bun'] !== undefined;
+
+/** True for a request that can become a WebSocket: on Node only one whose upgrade the host has seen. */
+const isForGuard = (request: Request, server: object | null): server is object =>
+  server !== null && asksForWebSocket(request) && (isBun || upgradeSocketOf(request) !== undefined);
+
+/** Returns the hook of a route with options of its own; Elysia's types need not know its context. */
+function routeHook(
+  adapter: ElysiaAdapter,
+  { isAsync }: Guard<Request>,
+  route: RouteGuard,
+): () => undefined {
+  const hook = isAsync
+    ? async function (context: HookContext): Promise<undefined> {
+        const { request, server } = context;
+        return await adapter.routeBeforeHandle(route, request, server, arguments[0]);
+      }
+    : function (context: HookContext): undefined {
+        const { request, server } = context;
+        return adapter.routeBeforeHandle(route, request, server, arguments[0]) as undefined;
+      };
+  adapter.routeGuards.set(hook, route);
+  return hook as () => undefined;
+}
+
 let instances = 0;
 
 /**
  * Makes the plugin of a guard.
  * @param limits runs every request, upgrades included
+ * @param scoping routes that it guards
+ * @param ownErrorHooks hooks of `onError` that refusals need not pass, since they are ours
  * @internal
  */
-export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
-  const adapter = new ElysiaAdapter(guard, limits);
+export function pluginOf(
+  guard: Guard<Request>,
+  limits: Around | undefined,
+  scoping: GuardScoping = 'global',
+  ownErrorHooks = 0,
+) {
+  const scope = new RouteScope(scoping);
+  const adapter = new ElysiaAdapter(guard, limits, scope, ownErrorHooks);
   const onNode = isBun ? undefined : new ElysiaOnNode(guard, adapter);
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
@@ -350,45 +593,58 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
       ),
   });
   // Elysia compares the seed as JSON, in which two sets of options can be the same.
-  const plugin = new Elysia({ name: 'portcullis', seed: ++instances }).decorate(
-    'portcullis',
-    decorator,
-  );
+  const plugin = new Elysia({ name: 'portcullis', seed: ++instances })
+    // `connection` and `user` are types only: an application may decorate with the same names.
+    .decorate({ portcullis: decorator } as GuardContext)
+    .macro({
+      portcullis(options: RouteGuardOptions) {
+        const route = new RouteGuard(guard, options);
+        return {
+          introspect: (given: object) => route.checkRoute(given),
+          beforeHandle: routeHook(adapter, guard, route),
+        };
+      },
+    });
   onNode?.follow(plugin);
   const wrap = (handle: (request: Request) => unknown) => (request: Request) =>
     adapter.request(request, handle);
   plugin.wrap(wrap as Parameters<typeof plugin.wrap>[0]);
   // Elysia parses the source of hooks to see which fields of the context they use: the hooks name
   // them literally and never pass the context on.
+  // Typed `global`, which changes no type: the hooks add nothing to a route's.
+  const as = scoping as 'global';
+  const transform = function (context: { readonly request: Request; readonly route: string }) {
+    const { request, route } = context;
+    adapter.transform(request, route);
+    // Decorators belong to the whole app: in a scope, routes see the guard of that scope.
+    if (!scope.isGlobal) (arguments[0] as { portcullis: ElysiaGuard }).portcullis = decorator;
+  };
   if (adapter.watchesRoutes) {
-    plugin.onTransform({ as: 'global' }, (context) => {
-      const { request, route } = context;
-      adapter.transform(request, route);
-    });
+    plugin.onTransform({ as }, transform);
   }
+  scope.follow(plugin, transform);
   // A plugin that is given as a promise registers after the server listens: then no `start` event
   // comes, and no hook runs before the routes. Without this hook such a guard would see no upgrade.
-  plugin.onRequest((context) => {
-    const { server } = context;
+  const onRequest = function (context: HookContext): Response | undefined {
+    const { request, server } = context;
     if (server) adapter.start(server);
-  });
-  const isForGuard = (request: Request, server: object | null): server is object =>
-    server !== null &&
-    asksForWebSocket(request) &&
-    // On Node only such a request can become a WebSocket.
-    (isBun || upgradeSocketOf(request) !== undefined);
-  // Elysia awaits a hook that is declared `async`, and no other.
+    else adapter.describe();
+    return limits === undefined ? undefined : adapter.answers.request(request, arguments[0]);
+  };
+  plugin.onRequest(onRequest as () => undefined);
+  adapter.answers.follow(onRequest);
+  // Elysia awaits a hook that is declared `async`, and no other. It does not look into `arguments`.
   const guarded = guard.isAsync
-    ? plugin.onBeforeHandle({ as: 'global' }, async (context) => {
+    ? plugin.onBeforeHandle({ as }, async function (context): Promise<undefined> {
         const { request, server } = context;
         return isForGuard(request, server)
-          ? await adapter.beforeHandle(request, server)
+          ? await adapter.beforeHandle(request, server, arguments[0])
           : undefined;
       })
-    : plugin.onBeforeHandle({ as: 'global' }, (context) => {
+    : plugin.onBeforeHandle({ as }, function (context): undefined {
         const { request, server } = context;
         return isForGuard(request, server)
-          ? (adapter.beforeHandle(request, server) as undefined)
+          ? (adapter.beforeHandle(request, server, arguments[0]) as undefined)
           : undefined;
       });
   guarded.onStart((app) => {
@@ -401,7 +657,9 @@ export function pluginOf(guard: Guard<Request>, limits: Around | undefined) {
         { field: 'aot' },
       );
     }
+    adapter.app = app as unknown as ScopedApp;
     if (app.server) adapter.start(app.server);
+    void app.modules.then(() => adapter.describe());
   });
   const compile = guarded.compile.bind(guarded);
   guarded.compile = () => {

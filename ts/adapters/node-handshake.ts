@@ -1,5 +1,5 @@
 /** Handshakes on Node's `http` server: their headers, their client, and the answer to a refused one. */
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type Answer, answerWith } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
@@ -9,16 +9,6 @@ export const NO_HANDSHAKE = answerWith(400, {
   code: 'no_websocket_handshake',
   message: 'Not a WebSocket handshake',
 });
-
-const STATUS_TEXTS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  429: 'Too Many Requests',
-  500: 'Internal Server Error',
-  503: 'Service Unavailable',
-};
 
 /** Returns a function that reads a header of a request. @internal */
 export function headerOf(request: IncomingMessage): (name: string) => string {
@@ -44,5 +34,5 @@ export function refuse(socket: Duplex, { status, headers, body }: Answer): void 
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   socket.once('finish', () => socket.destroy());
-  socket.end(`HTTP/1.1 ${status} ${STATUS_TEXTS[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
 }

@@ -287,7 +287,8 @@ class SocketIoAdapter {
     const header = headerOf(request);
     // The engine refuses other methods, and the ids of sessions that it does not know.
     if (query['sid'] || request.method !== 'GET') {
-      const refused = request.method === 'OPTIONS' ? undefined : guard.refusesPage(peer, header);
+      const refused =
+        request.method === 'OPTIONS' ? undefined : guard.refusesPage(peer, header, request);
       return refused === undefined ? handle() : answerRequest(response, refused);
     }
     const admit = (pending: Admission): void => {
@@ -326,7 +327,7 @@ class SocketIoAdapter {
     const header = headerOf(request);
     const { sid } = query;
     if (sid) {
-      const refused = guard.refusesPage(peer, header);
+      const refused = guard.refusesPage(peer, header, request);
       if (refused !== undefined) return refuse(socket, refused);
       const client = Object.hasOwn(engine.clients, sid) ? engine.clients[sid] : undefined;
       const session = client?.[SESSION];
@@ -385,7 +386,8 @@ class SocketIoAdapter {
       return responseOf(NO_HANDSHAKE);
     const sid = query.get('sid');
     if (sid || request.method !== 'GET') {
-      const refused = request.method === 'OPTIONS' ? undefined : guard.refusesPage(peer, header);
+      const refused =
+        request.method === 'OPTIONS' ? undefined : guard.refusesPage(peer, header, request);
       if (refused !== undefined) return responseOf(refused);
       const session = isUpgrade ? engine.clients.get(sid ?? '')?.[SESSION] : undefined;
       if (session === undefined) return handle();

@@ -47,7 +47,12 @@ export function baseApp(inner: object, options: ServerOptions) {
     },
   })
     .use(
-      pluginOf(parts.guard, (request, clientOf, handle) => parts.around(request, clientOf, handle)),
+      pluginOf(
+        parts.guard,
+        (request, clientOf, handle, respond) => parts.around(request, clientOf, handle, respond),
+        'global',
+        1,
+      ),
     )
     .onError({ as: 'global' }, ({ error, code, request }) => {
       // An error with a status below 500 is meant for the client: Elysia or the application's hook answers.

@@ -6,7 +6,7 @@ import type { ConnectionStats } from '../connections/stats.js';
 import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import { LIMITS_ONLY } from '../guard/json-filter.js';
-import { withinLimits } from '../http/fetch.js';
+import { type Respond, withinLimits } from '../http/fetch.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { resourceLimits } from '../resources/limits.js';
@@ -106,11 +106,16 @@ export class ServerParts {
   }
 
   /** Runs a request that is not for an endpoint: the limits first, then the middleware. */
-  around(request: Request, clientOf: () => string, handle: () => unknown): unknown {
+  around(
+    request: Request,
+    clientOf: () => string,
+    handle: () => unknown,
+    respond: Respond,
+  ): unknown {
     const { requests: gate } = this.guard;
     return gate === undefined
       ? handle()
-      : withinLimits(gate, request, clientOf, () => this.#layers(request, handle));
+      : withinLimits(gate, request, clientOf, () => this.#layers(request, handle), respond);
   }
 
   #layers(request: Request, handle: () => unknown): unknown {

@@ -584,6 +584,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     return this.#monitor;
   }
 
+  /** Whether the limits refuse, or are only observed. @internal */
+  get mode(): ConnectionLimits['mode'] {
+    return this.#limits.mode;
+  }
+
   /** Owner of the timers. @internal */
   get timers(): TimerManager {
     return this.#timers;

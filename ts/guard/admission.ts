@@ -182,6 +182,8 @@ export class Admission {
   readonly #ip: string;
   #lease: Lease | undefined;
   #denial: Denial | undefined;
+  /** The application's answer in the place of the standard one. */
+  #shaped: Answer | undefined;
   #connection: ManagedConnection | undefined;
   /** The socket that was refused after it had opened. */
   #refused: object | undefined;
@@ -215,12 +217,22 @@ export class Admission {
     return this.#ip;
   }
 
+  /** User of the client, while the admission holds a seat. */
+  get userId(): string | undefined {
+    return this.#lease?.userId;
+  }
+
   /** HTTP answer in the place of the upgrade; `undefined` to upgrade. */
   get answer(): Answer | undefined {
     // An admission that ended without a denial has lost its client: its handler must not run.
     return this.#state === 'gone' && this.#refuseWith === 'http'
-      ? answerOf(this.#denial ?? NOT_JUDGED)
+      ? (this.#shaped ?? answerOf(this.#denial ?? NOT_JUDGED))
       : undefined;
+  }
+
+  /** Answers a denied client in the application's own words. */
+  answerWith(answer: Answer): void {
+    this.#shaped = answer;
   }
 
   /** The connection, from `open` on. */

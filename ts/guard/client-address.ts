@@ -97,3 +97,63 @@ export class ClientAddress<R> {
     }
   }
 }
+
+/** Headers of a request: those of `fetch`, or those of `node:http`. */
+export type RequestHeaders =
+  | { get(name: string): string | null }
+  | Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** Returns a function from a name in lower case to a header. @throws ERR_INVALID_ARG_TYPE */
+function readerOf(headers: RequestHeaders): Headers {
+  if (typeof headers !== 'object' || headers === null)
+    throw wrongType('headers', headers, 'the headers of a request');
+  const { get } = headers;
+  if (typeof get === 'function') return (name) => get.call(headers, name) ?? '';
+  // Names in any case, since glue may hand on the headers as they were sent. A name that comes twice is a list.
+  return (name) =>
+    Object.entries(headers as Record<string, string | readonly string[] | undefined>)
+      .filter(([key, value]) => value !== undefined && key.toLowerCase() === name)
+      .flatMap(([, value]) => value)
+      .join(', ');
+}
+
+/** The latest networks, parsed: glue asks with the same ones for every request. */
+const latest: { key: string; found: ClientAddress<undefined> | undefined } = {
+  key: '',
+  found: undefined,
+};
+
+/**
+ * Returns the address of a request's client, for servers that no adapter stands in front of: the address that
+ * every guard finds for the same socket, headers and proxies.
+ * @param peer address of the socket's peer; `unix` for a Unix socket, empty if unknown
+ * @param headers those of `fetch`, or those of `node:http`
+ * @param trustedProxies networks (`10.0.0.0/8`) or addresses of your own proxies, `unix` for a Unix socket. Headers
+ * of other peers are not read
+ * @param header name of a header that holds one address, such as `cf-connecting-ip`, in the place of
+ * `X-Forwarded-For` and `Forwarded`. It needs `trustedProxies`
+ * @returns the client's address, or the peer as it is
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, naming the argument
+ * @example
+ * const ip = clientAddress(request.socket.remoteAddress ?? '', request.headers, ['10.0.0.0/8']);
+ * const lease = manager.reserve(ip);
+ */
+export function clientAddress(
+  peer: string,
+  headers: RequestHeaders,
+  trustedProxies: readonly string[],
+  header?: string,
+): string {
+  if (typeof peer !== 'string') throw wrongType('peer', peer, 'a string');
+  const read = readerOf(headers);
+  if (!Array.isArray(trustedProxies))
+    throw wrongType('trustedProxies', trustedProxies, 'an array of networks such as "10.0.0.0/8"');
+  if (header !== undefined && typeof header !== 'string')
+    throw wrongType('header', header, "the name of a header such as 'cf-connecting-ip'");
+  const key = JSON.stringify([header, trustedProxies]);
+  if (latest.found === undefined || latest.key !== key) {
+    latest.found = new ClientAddress<undefined>(header, trustedProxies);
+    latest.key = key;
+  }
+  return latest.found.of(undefined, peer, read);
+}

@@ -6,12 +6,15 @@
 import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
-import type { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionLimits } from '../connections/limits.js';
+import { ConnectionManager } from '../connections/manager.js';
+import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { SocketHost } from '../connections/open-socket.js';
 import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js';
 import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
@@ -53,6 +56,15 @@ export interface GuardStats {
   readonly invalidMessages: Readonly<Partial<Record<FailureCode, number>>>;
 }
 
+/** The judgement of a token: its user, or the answer to its client. @internal */
+export type TokenJudgement =
+  | { readonly user: string; readonly answer: undefined }
+  | { readonly user: undefined; readonly answer: Answer };
+
+function denialOf(failure: ValidationFailure): AuthDenial {
+  return { code: failure.code, reason: failure.reason, retryAfterMs: 0, failure };
+}
+
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
@@ -83,21 +95,40 @@ export class Guard<R> {
   /** Limits of requests; `undefined` without such limits and without a monitor. */
   readonly requests: RequestLimiter | undefined;
   readonly openSockets: OpenSockets;
+  /** Shapes answers to refused clients; `undefined` for the standard shape. */
+  readonly shape: RefusalShape<R> | undefined;
   /** Counts requests and learns which handler runs. */
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
   readonly #auth: TokenAuth | undefined;
   readonly page: LivePage | undefined;
+  readonly #routeManagers: ConnectionManager[] = [];
+  /** Options for the managers of routes. */
+  readonly #forRoutes: Pick<ConnectionManagerOptions, 'exempt' | 'onRefuse' | 'onObserve'>;
 
-  constructor(what: string, options: GuardOptions<R>, host: SocketHost) {
+  /** @param own names of the adapter's own options, which it checks */
+  constructor(
+    what: string,
+    options: GuardOptions<R>,
+    host: SocketHost,
+    own: readonly string[] = [],
+  ) {
     if (typeof options !== 'object' || options === null)
       throw wrongType('options', options, 'an object');
-    knownOptions(what, options, [...GUARD_OPTIONS, ...MESSAGE_OPTIONS, ...MANAGER_OPTIONS]);
+    knownOptions(what, options, [
+      ...GUARD_OPTIONS,
+      ...MESSAGE_OPTIONS,
+      ...MANAGER_OPTIONS,
+      ...REFUSAL_OPTIONS,
+      ...own,
+    ]);
     const { identify, onIdentifyError } = options;
     for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
       if (hook !== undefined && typeof hook !== 'function')
         throw wrongType(name, hook, 'a function');
     }
+    const { exempt, onRefuse, onObserve } = options;
+    this.#forRoutes = { exempt, onRefuse, onObserve };
     this.#identify = identify;
     this.#onIdentifyError = onIdentifyError;
     // Copied and checked first: a page that fails later would leave the manager's name and timers taken.
@@ -120,6 +151,7 @@ export class Guard<R> {
     this.#origins = new Origins(options.allowedOrigins, this.#clientAddress.proxies);
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
+    this.shape = RefusalShape.of(options);
     const requests =
       options.requests === undefined ? undefined : checkedSection('requests', options.requests);
     const websockets =
@@ -146,6 +178,7 @@ export class Guard<R> {
       counted === undefined
         ? undefined
         : new RequestLimiter(counted, timers, this.monitor, metrics);
+    if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     this.page =
       page === undefined
@@ -205,7 +238,66 @@ export class Guard<R> {
       if (this.manager.isOpen) this.manager.close();
       this.metrics?.detach(this.manager);
     }
+    for (const manager of this.#routeManagers) if (manager.isOpen) manager.close();
     if (this.#ownsTimers) this.#timers.close();
+  }
+
+  /** True if the guard has a verifier of tokens. */
+  get verifiesTokens(): boolean {
+    return this.#auth !== undefined;
+  }
+
+  /** True if handshakes need an identity, or a token. */
+  get identifies(): boolean {
+    return this.#identify !== undefined || this.#auth !== undefined;
+  }
+
+  /** Returns a manager for the further seats of one route. It ends with the guard. */
+  routeManager(limits: ConnectionLimits): ConnectionManager {
+    const { mode } = this.manager;
+    const { exempt, onRefuse, onObserve } = this.#forRoutes;
+    const manager = new ConnectionManager(mode === undefined ? limits : { ...limits, mode }, {
+      timers: this.#timers,
+      exempt,
+      onRefuse,
+      onObserve,
+    });
+    this.#routeManagers.push(manager);
+    return manager;
+  }
+
+  /** Takes a further seat for an admitted client: that of its route. */
+  seatIn(manager: ConnectionManager, { ip }: Admission, request: R): Admission {
+    const further = new Admission(manager, this.#refuseWith, ip, '');
+    further.seatAnonymous();
+    if (further.denial !== undefined) this.metrics?.recordRefusal(further.denial.code);
+    return this.#shaped(further, request);
+  }
+
+  /**
+   * Judges the token of a request that takes no seat; needs `auth`.
+   * @returns its user, or its answer without a valid token; a promise where keys may have to be fetched
+   */
+  judgeToken(
+    header: (name: string) => string,
+    url: string,
+    request: R,
+  ): TokenJudgement | Promise<TokenJudgement> {
+    const auth = this.#auth;
+    if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request);
+    const { verifier } = auth;
+    const token = tokenOf(auth, header, url);
+    return verifier.isRemote
+      ? verifier.authenticate(token).then((result) => this.#judged(userOf(result), request))
+      : this.#judged(userOf(verifier.safeVerify(token)), request);
+  }
+
+  #judged(user: string | ValidationFailure | AuthDenial, request: R): TokenJudgement {
+    if (typeof user === 'string') return { user, answer: undefined };
+    const denial = user instanceof ValidationFailure ? denialOf(user) : user;
+    this.#countDenial(denial);
+    const answer = answerOf(denial);
+    return { user: undefined, answer: this.shape?.shaped(answer, request) ?? answer };
   }
 
   /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
@@ -234,7 +326,7 @@ export class Guard<R> {
     } catch (error) {
       this.#failed(admission, error);
     }
-    return admission;
+    return this.#shaped(admission, request);
   }
 
   /**
@@ -273,7 +365,8 @@ export class Guard<R> {
     const admission = this.#arrival(request, peer, header);
     try {
       admission.seat();
-      if (!admission.isSeated || !this.#pending.admits(admission)) return admission;
+      if (!admission.isSeated || !this.#pending.admits(admission))
+        return this.#shaped(admission, request);
       const auth = this.#auth;
       const answer =
         auth === undefined
@@ -286,6 +379,14 @@ export class Guard<R> {
     } catch (error) {
       this.#failed(admission, error);
     }
+    return this.#shaped(admission, request);
+  }
+
+  /** Gives a denied admission the answer that the application wants. */
+  #shaped(admission: Admission, request: R | undefined): Admission {
+    if (this.shape === undefined) return admission;
+    const { answer } = admission;
+    if (answer !== undefined) admission.answerWith(this.shape.shaped(answer, request));
     return admission;
   }
 
@@ -319,13 +420,7 @@ export class Guard<R> {
 
   /** Takes the seat of an identified client, or denies it. */
   #grant(admission: Admission, user: unknown): void {
-    if (user instanceof ValidationFailure)
-      return this.#deny(admission, {
-        code: user.code,
-        reason: user.reason,
-        retryAfterMs: 0,
-        failure: user,
-      });
+    if (user instanceof ValidationFailure) return this.#deny(admission, denialOf(user));
     if (user !== undefined && user !== null && typeof user !== 'string')
       throw wrongType('identify', user, 'a function that gives a string, undefined or null');
     return admission.identify(user ?? undefined);
@@ -345,11 +440,12 @@ export class Guard<R> {
    * Judges the page of a further request of a session that holds its seat already.
    * @returns the answer to a page that is not allowed
    */
-  refusesPage(peer: string, header: (name: string) => string): Answer | undefined {
+  refusesPage(peer: string, header: (name: string) => string, request: R): Answer | undefined {
     const denial = this.#origins.judge(peer, header);
     if (denial === undefined) return undefined;
     this.#countDenial(denial);
-    return answerOf(denial);
+    const answer = answerOf(denial);
+    return this.shape?.shaped(answer, request) ?? answer;
   }
 
   #countDenial({ code }: AuthDenial): void {

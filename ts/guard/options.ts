@@ -9,13 +9,15 @@ import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
+import type { RefusalOptions } from '../http/refusal-shape.js';
 import type { MessageOptions } from './json-filter.js';
 
 /**
  * Options of every guard. Give `limits`, or a `manager` of your own: a manager brings its own
  * `timers` and `ConnectionManagerOptions`. `R` is the request of the adapter.
  */
-export interface GuardOptions<R> extends ConnectionManagerOptions, MessageOptions {
+export interface GuardOptions<R>
+  extends ConnectionManagerOptions, MessageOptions, RefusalOptions<R> {
   /** Limits of connections; required without a `manager`. */
   readonly limits?: ConnectionLimits;
   /** Connection manager that other guards may share. Default: a new one, from `limits`. */

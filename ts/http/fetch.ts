@@ -16,9 +16,19 @@ export function responseOf(answer: Answer): Response {
   return new Response(answer.body, { status: answer.status, headers: answer.headers });
 }
 
-function refusalOf(limiter: RequestLimiter, code: RequestRefusalCode): Response {
-  const response = responseOf(limiter.answer(code));
-  return isFailure(code) ? response : markRefused(response);
+/** Answers a refused request: a host may pass the answer through hooks of its own. @internal */
+export type Respond = (answer: Answer) => Response | Promise<Response>;
+
+function refusalOf(
+  limiter: RequestLimiter,
+  code: RequestRefusalCode,
+  request: Request,
+  respond: Respond,
+): Response | Promise<Response> {
+  const mark = (response: Response): Response =>
+    isFailure(code) ? response : markRefused(response);
+  const response = respond(limiter.answer(code, request));
+  return response instanceof Promise ? response.then(mark) : mark(response);
 }
 
 /** Key of a request's body state. */
@@ -187,6 +197,7 @@ function headerBytes(request: Request, maxBytes: number): number {
 /**
  * Runs `handle` within the limits. Answers after the timeout are dropped.
  * @param clientOf returns the address of the client
+ * @param respond answers a refused request
  *
  * Beyond forty lines, since a synchronous and an asynchronous handler share the refusal and the seat.
  * @internal
@@ -196,6 +207,7 @@ export function withinLimits<T>(
   request: Request,
   clientOf: () => string,
   handle: () => T,
+  respond: Respond = responseOf,
 ): T | Response | Promise<Response | Awaited<T>> {
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const contentLength = hasBody ? request.headers.get('content-length') : null;
@@ -207,10 +219,12 @@ export function withinLimits<T>(
     clientOf,
     () => asksForWebSocket(request),
   );
-  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted);
+  if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
   const inFlight = admitted;
-  const refused = (): Response | undefined =>
-    inFlight.refusal === undefined ? undefined : refusalOf(limiter, inFlight.refusal);
+  const refused = (): Response | Promise<Response> | undefined =>
+    inFlight.refusal === undefined
+      ? undefined
+      : refusalOf(limiter, inFlight.refusal, request, respond);
   let result: T;
   try {
     watch(
@@ -241,7 +255,7 @@ export function withinLimits<T>(
     inFlight.onRefused = (code) => {
       // Frees the seat now: a handler that never ends would keep it.
       inFlight.end();
-      resolve(refusalOf(limiter, code));
+      resolve(refusalOf(limiter, code, request, respond));
     };
     (result as Promise<Awaited<T>>).then(
       (value) => {

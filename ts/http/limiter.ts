@@ -11,6 +11,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
+import type { RefusalShape } from './refusal-shape.js';
 
 /** Reason for refusing a request or ending it early. */
 export type RequestRefusalCode =
@@ -279,8 +280,16 @@ export class RequestLimiter {
     return this.#shedMs > 0 ? 'overload' : undefined;
   }
 
-  /** Returns the HTTP answer of a refusal. */
-  answer(code: RequestRefusalCode): Answer {
+  /** Shapes answers as the application wants them; `undefined` for the standard shape. */
+  shape: RefusalShape<never> | undefined;
+
+  /** Returns the HTTP answer of a refusal. @param request of the adapter */
+  answer(code: RequestRefusalCode, request: unknown): Answer {
+    const answer = this.#standard(code);
+    return this.shape === undefined ? answer : this.shape.shaped(answer, request as never);
+  }
+
+  #standard(code: RequestRefusalCode): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 429 || status === 408;
     const retryAfterMs = Math.ceil(this.#retryAfterMs(code));

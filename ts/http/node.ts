@@ -64,7 +64,7 @@ function answer(
   // A response that has begun cannot be replaced: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
   if (!isFailure(code)) markRefused(response);
-  const { status, headers, body } = limiter.answer(code);
+  const { status, headers, body } = limiter.answer(code, request);
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
   const isLast = headers['connection'] === 'close' || !request.complete;

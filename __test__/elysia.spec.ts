@@ -1,0 +1,412 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { SECRET, token } from './fixtures/sign.js';
+import { ask, cleanUp, closeCode, type Server, start } from './servers/start.js';
+
+// The plugin in apps as Elysia's users build them: real servers on Bun.
+afterEach(cleanUp);
+
+const app = (kind: string, options: object = {}): Promise<Server> =>
+  start(['node_modules/.bin/bun', '__test__/servers/elysia-apps.ts'], { kind, ...options });
+
+describe('scoping', () => {
+  it('guards one part each, and does not add up: admin 1, chat 3, free unguarded', async () => {
+    const server = await app('a guard for each part');
+    for (const [path, most] of [
+      ['/admin', 1],
+      ['/chat', 3],
+    ] as const) {
+      for (let i = 0; i < most; i++) expect(await ask(await server.open(path), 'in')).toBe('in');
+      expect([path, (await server.handshake({}, path)).status]).toEqual([path, 429]);
+      // A route sees the guard of its own part.
+      expect(await server.get(`${path}/total`)).toBe(String(most));
+    }
+    for (let i = 0; i < 5; i++) expect(await ask(await server.open('/free'), 'in')).toBe('in');
+    expect(await server.get('/opened')).toBe('9');
+  });
+
+  it('gives the seats of its part back', async () => {
+    const server = await app('a guard for each part');
+    (await server.open('/admin')).close();
+    await expect.poll(() => server.get('/admin/total')).toBe('0');
+    expect(await ask(await server.open('/admin'), 'in')).toBe('in');
+  });
+
+  it('guards the routes of a group', async () => {
+    const server = await app('a guard for a group');
+    await server.open('/admin/one');
+    expect((await server.handshake({}, '/admin/two')).status).toBe(429);
+    await server.open('/free');
+    await server.open('/free');
+  });
+
+  it('of one guard in two parts holds for both together', async () => {
+    const server = await app('one guard in two parts');
+    await server.open('/admin');
+    expect((await server.handshake({}, '/chat')).status).toBe(429);
+    await server.open('/free');
+  });
+
+  it('local guards routes of the plugin itself only', async () => {
+    const server = await app('a local guard');
+    await server.open('/own');
+    expect((await server.handshake({}, '/own')).status).toBe(429);
+    for (const path of ['/parent', '/parent', '/free', '/free']) await server.open(path);
+  });
+
+  it('closes sockets of its part that nothing could judge, and leaves others alone', async () => {
+    const server = await app('a scoped guard that comes late');
+    await server.tells('loaded');
+    expect(await closeCode(await server.open('/admin/one'))).toBe(1008);
+    expect(await ask(await server.open('/free'), 'in')).toBe('in');
+    expect(await server.get('/opened')).toBe('1');
+  });
+
+  it('judges the sockets of a route that its part has registered before it', async () => {
+    const server = await app('a scoped guard behind its route');
+    expect(await ask(await server.open('/admin'), 'in')).toBe('in');
+    expect(await closeCode(await server.open('/admin'))).toBe(1008);
+    for (let i = 0; i < 3; i++) await server.open('/free');
+  });
+
+  it('counts the requests of its part in the metrics', async () => {
+    const server = await app('metrics of a part');
+    await server.get('/in/1');
+    await server.get('/out');
+    await expect.poll(() => server.get('/requests')).toBe('/in/:id');
+  });
+});
+
+describe.each(['http', 'close'] as const)('limits of a route, refused with %s', (refuseWith) => {
+  const serve = (options: object = {}): Promise<Server> =>
+    app('routes with limits', { limits: { maxClosingPerIp: 10 }, refuseWith, ...options });
+  /** Returns the status or the close code that refuses the next client. */
+  const refusal = async (server: Server, path: string): Promise<number> =>
+    refuseWith === 'http'
+      ? (await server.handshake({}, path)).status
+      : closeCode(await server.open(path));
+  const code = (status: number): number => (refuseWith === 'http' ? status : 1013);
+
+  it('stand on top of the guard, and come back however a connection ends', async () => {
+    const server = await serve();
+    for (const end of ['close', 'terminate'] as const) {
+      const client = await server.open('/one');
+      expect(await ask(client, 'in')).toBe('in');
+      expect(await refusal(server, '/one')).toBe(code(503));
+      // A refusal of the route gives the seat of the guard back.
+      await expect.poll(() => server.get('/total')).toBe('1');
+      client[end]();
+      await expect.poll(() => server.get('/total')).toBe('0');
+    }
+    expect(await ask(await server.open('/one'), 'in')).toBe('in');
+  });
+
+  it('come back after handshakes that fail, handlers that throw and routes that refuse', async () => {
+    const server = await serve();
+    for (let i = 0; i < 3; i++) {
+      expect([400, 405, 426]).toContain(
+        (await server.handshake({ 'Sec-WebSocket-Key': 'short' }, '/one')).status,
+      );
+      expect((await server.handshake({}, '/closed')).status).toBe(403);
+      (await server.open('/throws')).terminate();
+      await expect.poll(() => server.get('/total')).toBe('0');
+    }
+    expect(await ask(await server.open('/one'), 'in')).toBe('in');
+  });
+
+  it('count the connects of each address', async () => {
+    const server = await serve({ trustedProxies: ['127.0.0.1'] });
+    for (let i = 0; i < 2; i++) await server.open('/slow');
+    expect(await refusal(server, '/slow')).toBe(code(429));
+    await server.open('/slow', { 'X-Forwarded-For': '192.0.2.1' });
+    await server.open('/one');
+  });
+
+  it('end with the guard', async () => {
+    const server = await serve();
+    const client = await server.open('/one');
+    const closed = closeCode(client);
+    await server.get('/close');
+    expect(await closed).toBe(1001);
+  });
+});
+
+describe('routes', () => {
+  it('bring the guard along where it is out of scope', async () => {
+    const server = await app('a route beyond the scope', { limits: { maxConnectionsPerIp: 2 } });
+    await server.open('/out');
+    expect((await server.handshake({}, '/out')).status).toBe(503);
+    await server.open('/in');
+    expect((await server.handshake({}, '/in')).status).toBe(429);
+  });
+
+  it('know connection and user, after identify and before the socket opens', async () => {
+    const server = await app('routes with limits', { limits: {}, whoAmI: true });
+    const own = await server.open('/who', { 'X-User': 'ann' });
+    expect(JSON.parse(await ask(own, ''))).toEqual(['ann', true, '127.0.0.1']);
+    expect(JSON.parse(await ask(await server.open('/who'), ''))).toEqual([null, true, '127.0.0.1']);
+    expect((await server.handshake({ 'X-User': 'bob' }, '/upgrade')).headers).toMatch(
+      /x-user: bob/,
+    );
+  });
+
+  it('with requireToken refuse requests without a valid token', async () => {
+    const server = await app('routes with tokens', {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const url = `http://127.0.0.1:${server.port}/secret`;
+    const good = { Authorization: `Bearer ${token({ sub: 'ann' })}` };
+    for (const method of ['GET', 'POST']) {
+      const refused = await fetch(url, { method });
+      expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
+      expect(await refused.json()).toMatchObject({ code: 'ERR_TOKEN_REQUIRED' });
+      const wrong = await fetch(url, { method, headers: { Authorization: 'Bearer x.y.z' } });
+      expect(wrong.status).toBe(401);
+      expect(await (await fetch(url, { method, headers: good })).text()).toBe('secret of ann');
+    }
+    expect(await server.get('/free')).toBe('free for undefined');
+    expect((await server.handshake({}, '/ws')).status).toBe(401);
+    expect(await ask(await server.open('/ws', good), '')).toBe('ann');
+    expect(JSON.parse(await server.get('/denials'))).toMatchObject({ ERR_TOKEN_REQUIRED: 3 });
+  });
+
+  it('refuse wrong options where they are registered', async () => {
+    const server = await app('wrong routes');
+    expect(JSON.parse(await server.get('/seen'))).toEqual([
+      ['ERR_UNKNOWN_OPTION', 'maxConnection'],
+      ['ERR_OUT_OF_RANGE', 'portcullis.maxConnections'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.maxConnections'],
+      ['ERR_OUT_OF_RANGE', 'portcullis.connectRate.limit'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.connectRate'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis'],
+      'nothing',
+    ]);
+  });
+});
+
+describe('a document of OpenAPI', () => {
+  type Operation = { responses?: Record<string, { content?: unknown }>; summary?: string };
+  const pathsOf = async (server: Server): Promise<Record<string, Record<string, Operation>>> =>
+    (
+      JSON.parse(await server.get('/docs/json')) as {
+        paths: Record<string, Record<string, Operation>>;
+      }
+    ).paths;
+  const statuses = (operation: Operation | undefined): string[] =>
+    Object.keys(operation?.responses ?? {}).toSorted();
+
+  it('describes the answers of the guard, and neither the page nor hidden routes', async () => {
+    const server = await app('a described server', {
+      limits: {},
+      requests: { maxConcurrent: 100 },
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const paths = await pathsOf(server);
+    expect(Object.keys(paths).toSorted()).toEqual([
+      '/both',
+      '/opened',
+      '/plain',
+      '/secret',
+      '/typed',
+      '/ws',
+    ]);
+    expect(statuses(paths['/plain']?.['get'])).toEqual(['429', '503']);
+    expect(statuses(paths['/typed']?.['post'])).toEqual(['200', '413', '429', '503']);
+    expect(statuses(paths['/secret']?.['get'])).toEqual(['401', '429', '503']);
+    expect(statuses(paths['/ws']?.['ws'])).toEqual(['401', '403', '429', '503']);
+    // The application's own descriptions stay.
+    expect(statuses(paths['/both']?.['post'])).toEqual(['200', '413', '429', '503']);
+    expect(JSON.stringify(paths['/both']?.['post'])).toMatch(
+      /"own".*"summary":"kept"|"summary":"kept".*"own"/,
+    );
+    expect(JSON.stringify(paths['/typed']?.['post']?.responses?.['429'])).toContain('retryAfterMs');
+    // A described schema judges nothing.
+    expect(
+      await (await fetch(`http://127.0.0.1:${server.port}/typed`, { method: 'POST' })).text(),
+    ).toBe('typed');
+  });
+
+  it('describes the routes in scope only', async () => {
+    const paths = await pathsOf(await app('a described part'));
+    expect(statuses(paths['/in']?.['ws'])).toEqual(['403', '429', '503']);
+    expect(statuses(paths['/out']?.['ws'])).toEqual([]);
+    expect(statuses(paths['/plain']?.['get'])).toEqual([]);
+  });
+});
+
+describe('refusals', () => {
+  const LIMITS = {
+    limits: { maxConnectionsPerIp: 1 },
+    requests: { maxPayloadSize: 4, timeoutMs: 50 },
+  };
+  const post = (server: Server, path = '/post', body = 'too long'): Promise<Response> =>
+    fetch(`http://127.0.0.1:${server.port}${path}`, {
+      method: 'POST',
+      body,
+      headers: { Origin: 'https://app.example', 'Content-Type': 'text/plain' },
+    });
+  const get = (server: Server, path: string): Promise<Response> =>
+    fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { Origin: 'https://app.example' } });
+
+  it.each(['cors', 'guard'])('have the headers of CORS with the %s first', async (first) => {
+    const server = await app('an app with CORS', { first, ...LIMITS });
+    const allowed = (answer: Response): string | null =>
+      answer.headers.get('access-control-allow-origin');
+    const large = await post(server);
+    expect([large.status, allowed(large)]).toEqual([413, 'https://app.example']);
+    expect(await large.json()).toEqual({ code: 'payload_too_large', message: 'Payload too large' });
+    // The handler runs still when its time is over.
+    const late = await get(server, '/slow');
+    expect([late.status, allowed(late), late.headers.get('retry-after')]).toEqual([
+      503,
+      'https://app.example',
+      expect.any(String),
+    ]);
+    expect(await late.json()).toMatchObject({ code: 'handler_timeout' });
+    const fine = await post(server, '/post', 'good');
+    expect([fine.status, allowed(fine), await fine.text()]).toEqual([
+      200,
+      'https://app.example',
+      'good',
+    ]);
+    await server.open();
+    const refused = await server.handshake({ Origin: 'https://app.example' });
+    expect(refused.status).toBe(429);
+    expect(refused.headers).toContain('access-control-allow-origin: https://app.example');
+    const foreign = await fetch(`http://127.0.0.1:${server.port}/post`, {
+      method: 'POST',
+      body: 'too long',
+      headers: { Origin: 'https://evil.example' },
+    });
+    expect([foreign.status, allowed(foreign)]).toEqual([413, null]);
+  });
+
+  it.each(['cors', 'guard'])(
+    'answer preflights of a full server, with the %s first',
+    async (first) => {
+      const server = await app('an app with CORS', {
+        first,
+        limits: {},
+        requests: { maxConcurrent: 0 },
+      });
+      const preflight = await fetch(`http://127.0.0.1:${server.port}/post`, {
+        method: 'OPTIONS',
+        headers: { Origin: 'https://app.example', 'Access-Control-Request-Method': 'POST' },
+      });
+      expect([preflight.status, preflight.headers.get('access-control-allow-origin')]).toEqual([
+        204,
+        'https://app.example',
+      ]);
+      expect((await post(server)).status).toBe(503);
+    },
+  );
+
+  it('pass the hooks of onError, which may shape them', async () => {
+    const server = await app('an app with onError', { first: 'shapes', ...LIMITS });
+    const large = await post(server);
+    expect([large.status, large.headers.get('x-code'), await large.json()]).toEqual([
+      413,
+      '413',
+      { shaped: 'payload_too_large' },
+    ]);
+    const late = await get(server, '/slow');
+    expect([late.status, await late.json()]).toEqual([503, { shaped: 'handler_timeout' }]);
+    await server.open();
+    const refused = await server.handshake();
+    expect([refused.status, JSON.parse(refused.body)]).toEqual([429, { shaped: 'ip_limit' }]);
+    expect(refused.headers).toMatch(/retry-after: \d/);
+  });
+
+  it('stay as they are behind hooks of onError that return nothing', async () => {
+    const server = await app('an app with onError', { first: 'silent', ...LIMITS });
+    const large = await post(server);
+    expect([large.status, large.headers.get('content-type')]).toEqual([413, 'application/json']);
+    expect(await large.json()).toEqual({ code: 'payload_too_large', message: 'Payload too large' });
+    await server.open();
+    const refused = await server.handshake();
+    expect(JSON.parse(refused.body)).toMatchObject({
+      code: 'ip_limit',
+      retryAfterMs: expect.any(Number),
+    });
+  });
+
+  it('are what onRefused returns, and the standard ones where it fails', async () => {
+    const server = await app('an app that shapes', LIMITS);
+    const own = await post(server);
+    expect([own.status, own.headers.get('content-type'), own.headers.get('x-was')]).toEqual([
+      420,
+      'text/plain',
+      '413',
+    ]);
+    expect(await own.text()).toBe('café: payload_too_large');
+    await server.open();
+    const refused = await server.handshake({}, '/ws?plain');
+    expect([refused.status, refused.body]).toEqual([420, 'cafe: ip_limit']);
+    for (const query of ['throw', 'async', 'response', 'status', 'header', 'none']) {
+      const standard = await post(server, `/post?${query}`);
+      expect([query, standard.status, await standard.text()]).toEqual([
+        query,
+        413,
+        '{"code":"payload_too_large","message":"Payload too large"}',
+      ]);
+      expect(standard.headers.get('x-c')).toBeNull();
+    }
+  });
+});
+
+describe('other ways to a server', () => {
+  const LIMITS = { limits: { maxConnectionsPerIp: 1 }, requests: { maxPayloadSize: 4 } };
+  const host = (kind: string): Promise<Server> =>
+    start(['node_modules/.bin/bun', '__test__/servers/elysia-hosts.ts'], { kind, ...LIMITS });
+  const post = async (port: number, path = '/post'): Promise<number> =>
+    (
+      await fetch(`http://127.0.0.1:${port}${path}`, {
+        method: 'POST',
+        body: 'too long',
+        headers: { 'Content-Type': 'text/plain' },
+      })
+    ).status;
+
+  it('Bun.serve with app.fetch guards requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await host('Bun.serve with websocket');
+    for (let i = 0; i < 5; i++) expect((await server.handshake()).status).toBe(400);
+    expect([await post(server.port), await server.total()]).toEqual([413, 0]);
+  });
+
+  it('a mounted app guards its requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await host('a mounted app');
+    for (let i = 0; i < 3; i++)
+      expect((await server.handshake({}, '/api/ws')).status).toBeGreaterThanOrEqual(400);
+    expect(await post(server.port, '/api/post')).toBe(413);
+    expect(JSON.parse(await server.get('/api/stats'))).toMatchObject({ totalConnections: 0 });
+  });
+
+  it('a guard holds for an app that is mounted beside its routes', async () => {
+    const server = await host('a guard around a mounted app');
+    expect(await server.get('/api')).toBe('mounted');
+    expect(await post(server.port, '/api')).toBe(413);
+    await server.open();
+    expect((await server.handshake()).status).toBe(429);
+  });
+
+  it('a default export guards requests; Elysia refuses WebSockets there, and no seat leaks', async () => {
+    const server = await start(
+      ['node_modules/.bin/bun', '__test__/servers/elysia-export.ts'],
+      LIMITS,
+    );
+    for (let i = 0; i < 3; i++) expect((await server.handshake()).status).toBe(400);
+    expect([await post(server.port), await server.total()]).toEqual([413, 0]);
+  });
+
+  it('listen twice guards both servers by one count', async () => {
+    const server = await host('listen twice');
+    const client = await server.open();
+    expect((await server.handshake()).status).toBe(429);
+    expect(await post(server.port)).toBe(413);
+    client.close();
+    await server.becomes(0);
+    expect(await ask(await server.open(), 'hello')).toBe('hello');
+  });
+});

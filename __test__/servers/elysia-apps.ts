@@ -1,0 +1,244 @@
+// Apps of Elysia as its users build them; `kind` says which.
+import { cors } from '@elysiajs/cors';
+import { openapi } from '@elysiajs/openapi';
+import { type AnyElysia, Elysia, t } from 'elysia';
+import { ProductionMetrics } from '../../dist/index.js';
+import { connectionOf, portcullis, type RouteGuardOptions } from '../../dist/elysia.js';
+import { contract } from './options.mjs';
+
+const { identifying, kind, listening, options, timers } = contract();
+
+let opened = 0;
+const echo = {
+  open: (): void => void opened++,
+  message: (ws: { send(data: string): unknown }, message: unknown) => void ws.send(String(message)),
+};
+/** Resolves when the server has listened for a while. */
+const later = <T>(value: T): Promise<T> =>
+  new Promise((resolve) => void timers.setTimeout(() => resolve(value), { delayMs: 200 }));
+
+const scoped = (maxConnectionsPerIp: number, scoping: 'scoped' | 'local' = 'scoped') =>
+  portcullis({ limits: { maxConnectionsPerIp }, scoping, timers });
+
+/** A part of a server with a guard of its own, which its route shows. */
+const part = (path: string, max: number): AnyElysia =>
+  new Elysia()
+    .use(scoped(max))
+    .ws(path, echo)
+    .get(`${path}/total`, ({ portcullis }) => portcullis.manager.total) as AnyElysia;
+
+const { first, ...rest } = options as { first?: string; limits: object };
+const whoAmI = identifying((request: Request, name) => request.headers.get(name));
+
+const APPS: Record<string, () => AnyElysia> = {
+  'a guard for each part': () =>
+    new Elysia().use(part('/admin', 1)).use(part('/chat', 3)).ws('/free', echo) as AnyElysia,
+  'a guard for a group': () =>
+    new Elysia()
+      .group('/admin', (app) => app.use(scoped(1)).ws('/:room', echo))
+      .ws('/free', echo) as AnyElysia,
+  'one guard in two parts': () => {
+    const guard = scoped(1);
+    return new Elysia()
+      .use(new Elysia().use(guard).ws('/admin', echo))
+      .use(new Elysia({ prefix: '/chat' }).use(guard).ws('/', echo))
+      .ws('/free', echo) as AnyElysia;
+  },
+  'a local guard': () =>
+    new Elysia()
+      .use(
+        new Elysia()
+          .use(
+            portcullis({ limits: { maxConnectionsPerIp: 1 }, scoping: 'local' }).ws('/own', echo),
+          )
+          .ws('/parent', echo),
+      )
+      .ws('/free', echo) as AnyElysia,
+  'a scoped guard that comes late': () =>
+    new Elysia()
+      .use(
+        new Elysia({ prefix: '/admin' })
+          .use(
+            later({
+              default: portcullis({
+                limits: {},
+                scoping: 'scoped',
+                identify: () => Promise.resolve('ann'),
+              }),
+            }),
+          )
+          .ws('/:room', echo),
+      )
+      .ws('/free', echo) as AnyElysia,
+  'a scoped guard behind its route': () =>
+    new Elysia().use(new Elysia().ws('/admin', echo).use(scoped(1))).ws('/free', echo) as AnyElysia,
+  'metrics of a part': () => {
+    const metrics = new ProductionMetrics({ timers });
+    const guard = portcullis({ limits: {}, scoping: 'scoped', metrics, timers });
+    return new Elysia()
+      .use(new Elysia().use(guard).get('/in/:id', () => 'in'))
+      .get('/out', () => 'out')
+      .get('/requests', () =>
+        metrics
+          .snapshot()
+          .routes.map(({ route }) => route)
+          .join(),
+      ) as AnyElysia;
+  },
+};
+
+/** The code and the field of the error that registering a route with these options throws. */
+function wrong(register: (options: RouteGuardOptions) => unknown, given: object): unknown {
+  try {
+    register(given as RouteGuardOptions);
+    return 'nothing';
+  } catch (error) {
+    const { code, field } = error as { code?: string; field?: string };
+    return [code, field];
+  }
+}
+
+Object.assign(APPS, {
+  'routes with limits': () =>
+    new Elysia()
+      .use(portcullis({ ...options, ...whoAmI }))
+      .ws('/one', { portcullis: { maxConnections: 1 }, ...echo })
+      .ws('/slow', {
+        portcullis: { connectRate: { limit: 2, windowMs: 3_600_000 } },
+        ...echo,
+      })
+      .ws('/throws', {
+        portcullis: { maxConnections: 1 },
+        open: () => {
+          throw new Error('open failed');
+        },
+      })
+      .ws('/closed', {
+        portcullis: { maxConnections: 1 },
+        beforeHandle: ({ status }) => status(403, 'no'),
+        message: () => undefined,
+      })
+      .ws('/who', {
+        message: (ws) =>
+          void ws.send(
+            JSON.stringify([
+              ws.data.user ?? null,
+              ws.data.connection === connectionOf(ws),
+              ws.data.connection?.ip,
+            ]),
+          ),
+      })
+      .ws('/upgrade', {
+        upgrade: ({ user, set }) => void (set.headers['x-user'] = String(user)),
+        message: () => undefined,
+      })
+      .onError(() => undefined)
+      .get('/total', ({ portcullis }) => portcullis.manager.total)
+      .get('/refused', ({ portcullis }) => portcullis.manager.snapshot().refused)
+      .get('/close', ({ portcullis }) => portcullis.close()),
+  // `first` of the options says whether the guard or CORS comes first.
+  'an app with CORS': () => {
+    const guard = portcullis(rest);
+    const allow = cors({ origin: 'https://app.example' });
+    const app =
+      first === 'cors' ? new Elysia().use(allow).use(guard) : new Elysia().use(guard).use(allow);
+    return app
+      .ws('/ws', echo)
+      .get('/slow', () => later('slow'))
+      .post('/post', ({ body }) => body);
+  },
+  'an app with onError': () =>
+    new Elysia()
+      .use(portcullis(rest))
+      .onError(({ code, error, set }) => {
+        set.headers['x-code'] = String(code);
+        if (first === 'silent') return undefined;
+        const { response } = error as unknown as { response?: { code: string } };
+        return { shaped: response?.code };
+      })
+      .ws('/ws', echo)
+      .get('/slow', () => later('slow'))
+      .post('/post', ({ body }) => body),
+  'an app that shapes': () =>
+    new Elysia()
+      .use(
+        portcullis({
+          ...rest,
+          onRefused: ((request: Request, { code, status }: { code: string; status: number }) => {
+            const query = new URL(request.url).search;
+            if (query === '?throw') throw new Error('a secret');
+            if (query === '?async') return Promise.reject(new Error('a secret'));
+            if (query === '?response') return new Response('no');
+            if (query === '?status') return { status: 200 };
+            if (query === '?header') return { headers: { 'x-a': 'b\r\nx-c: d' } };
+            if (query === '?none') return undefined;
+            return {
+              status: 420,
+              headers: { 'Content-Type': 'text/plain', 'X-Was': String(status) },
+              body: `${query === '?plain' ? 'cafe' : 'café'}: ${code}`,
+            };
+          }) as never,
+        }),
+      )
+      .ws('/ws', echo)
+      .post('/post', ({ body }) => body),
+  'a described server': () =>
+    new Elysia()
+      .use(openapi({ path: '/docs' }))
+      .use(portcullis({ ...options, page: { path: '/live', token: 'a-token-of-some-length' } }))
+      .ws('/ws', echo)
+      .get('/plain', () => 'plain')
+      .post('/typed', () => 'typed', { response: t.String() })
+      .post('/both', () => 'both', {
+        response: { 200: t.String(), 429: t.Literal('own') },
+        detail: { summary: 'kept' },
+      })
+      .get('/secret', () => '', { portcullis: { requireToken: true } })
+      .get('/hidden', () => '', { detail: { hide: true } }),
+  'a described part': () =>
+    new Elysia()
+      .use(openapi({ path: '/docs' }))
+      .use(new Elysia().use(portcullis({ limits: {}, scoping: 'scoped' })).ws('/in', echo))
+      .ws('/out', echo)
+      .get('/plain', () => 'plain'),
+  'a route beyond the scope': () =>
+    new Elysia()
+      .use(new Elysia().use(portcullis({ ...options, scoping: 'scoped' })).ws('/in', echo))
+      .ws('/out', { portcullis: { maxConnections: 1 }, ...echo } as typeof echo),
+  'routes with tokens': () =>
+    new Elysia()
+      .use(portcullis(options))
+      .ws('/ws', {
+        portcullis: { requireToken: true },
+        message: (ws) => void ws.send(ws.data.user),
+      })
+      .get('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
+      .post('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
+      .get('/free', ({ user }) => `free for ${user}`)
+      .get('/denials', ({ portcullis }) => portcullis.snapshot().authDenials),
+  'wrong routes': () => {
+    const app = new Elysia().use(portcullis({ limits: {} }));
+    const ws = (portcullis: RouteGuardOptions): unknown => app.ws('/x', { portcullis, ...echo });
+    const get = (portcullis: RouteGuardOptions): unknown => app.get('/x', () => '', { portcullis });
+    const seen = [
+      wrong(ws, { maxConnection: 1 }),
+      wrong(ws, { maxConnections: -1 }),
+      wrong(ws, { maxConnections: '1' }),
+      wrong(ws, { connectRate: { limit: 0, windowMs: 1 } }),
+      wrong(ws, { connectRate: 5 }),
+      wrong(ws, { requireToken: 1 }),
+      wrong(ws, { requireToken: true }),
+      wrong(get, { maxConnections: 1 }),
+      wrong(get, { requireToken: false }),
+    ];
+    return new Elysia().get('/seen', () => seen);
+  },
+});
+
+const build = APPS[kind];
+if (build === undefined) throw new Error(`no app ${kind}`);
+const app = build()
+  .get('/opened', () => opened)
+  .listen({ port: 0, hostname: '127.0.0.1' });
+void app.modules.then(() => console.log('loaded'));
+listening(app.server?.port);

@@ -1,0 +1,173 @@
+/**
+ * Passes refusals through the hooks of an Elysia app. The limits of requests stand around the whole app, so their
+ * answers would leave out the headers of CORS, without which a browser's `fetch` sees a network error in the place
+ * of a status, and `onError`.
+ */
+import type { Answer } from '../http/answer.js';
+import { responseOf } from '../http/fetch.js';
+import { functionsOf, type ScopedApp } from './elysia-scope.js';
+
+/** The context of a request, as far as answers need it. */
+export interface AnswerContext {
+  readonly set: { headers: Record<string, unknown>; status?: number | string };
+}
+
+/** An app, as far as Elysia's types hide it. */
+interface AnsweringApp extends ScopedApp {
+  readonly event: { readonly request?: unknown; readonly error?: unknown };
+  readonly setHeaders?: object | undefined;
+  handleError(context: AnswerContext, error: unknown): Response | Promise<Response>;
+}
+
+/** Elysia's own `status()`: given, since a bundle shares this module with adapters that need no Elysia. */
+type StatusError = (status: number, body: unknown) => unknown;
+type RequestHook = (context: AnswerContext) => unknown;
+
+/** A request that is refused before its route: no hook behind the guard's is to run by itself. */
+interface Held {
+  context: AnswerContext | undefined;
+}
+
+/** Headers that follow from the body, or that the server writes. */
+const OF_BODY = ['content-type', 'content-length', 'content-encoding', 'transfer-encoding', 'etag'];
+
+/** Returns the headers of an answer that Elysia does not write itself. */
+function headersOf({ headers }: Answer): Record<string, string> {
+  const { 'content-length': _, ...others } = headers;
+  return others;
+}
+
+/** Returns the error that stands for an answer: what `status()` returns, which hooks of `onError` know. */
+function errorOf({ status, headers, body }: Answer, errorWith: StatusError): unknown {
+  const isJson = headers['content-type']?.endsWith('json') === true;
+  let value: unknown = body;
+  try {
+    if (isJson) value = JSON.parse(body);
+  } catch {
+    // A body of the application that only claims to be JSON stays as it is.
+  }
+  return errorWith(status, value);
+}
+
+/** Answers refused requests of the apps that use one plugin. @internal */
+export class AppAnswers {
+  /** Keys of a request's context and of its refusal, on the request. */
+  readonly #contextKey = Symbol('portcullis.context');
+  readonly #heldKey = Symbol('portcullis.refused');
+  readonly #appOf: () => AnsweringApp | undefined;
+  /** Hooks of `onError` that the guard's own builder has registered, which no answer has to pass. */
+  readonly #ownErrorHooks: number;
+  #hook: unknown;
+  readonly #errorWith: StatusError;
+
+  /** @param appOf returns the app of the server */
+  constructor(appOf: () => ScopedApp | undefined, ownErrorHooks: number, errorWith: StatusError) {
+    this.#errorWith = errorWith;
+    this.#appOf = appOf as () => AnsweringApp | undefined;
+    this.#ownErrorHooks = ownErrorHooks;
+  }
+
+  /** Notes the guard's own hook of `onRequest`: the hooks behind it are those that a refusal has not passed. */
+  follow(hook: unknown): void {
+    this.#hook = hook;
+  }
+
+  #stateOf(request: Request): { [key: symbol]: AnswerContext | Held | undefined } {
+    return request as unknown as { [key: symbol]: AnswerContext | Held | undefined };
+  }
+
+  /**
+   * A request that Elysia serves.
+   * @returns a response that ends the work on a refused request; it is dropped
+   */
+  request(request: Request, context: AnswerContext): Response | undefined {
+    const state = this.#stateOf(request);
+    const held = state[this.#heldKey] as Held | undefined;
+    if (held === undefined) {
+      state[this.#contextKey] = context;
+      return undefined;
+    }
+    held.context = context;
+    return new Response();
+  }
+
+  /** True if an app has hooks of `onError`. */
+  #handlesErrors(app: AnsweringApp): boolean {
+    return functionsOf(app.event.error).length > this.#ownErrorHooks;
+  }
+
+  /**
+   * Answers a refused request.
+   * @param handle serves the request by the app
+   */
+  answer(
+    answer: Answer,
+    request: Request,
+    handle: (request: Request) => unknown,
+  ): Response | Promise<Response> {
+    const app = this.#appOf();
+    const others = functionsOf(app?.event.request).some((hook) => hook !== this.#hook);
+    if (app === undefined || (!others && !this.#handlesErrors(app) && app.setHeaders === undefined))
+      return responseOf(answer);
+    const context = this.#stateOf(request)[this.#contextKey] as AnswerContext | undefined;
+    return this.#passed(answer, request, handle, app, context).catch(() => responseOf(answer));
+  }
+
+  async #passed(
+    answer: Answer,
+    request: Request,
+    handle: (request: Request) => unknown,
+    app: AnsweringApp,
+    known: AnswerContext | undefined,
+  ): Promise<Response> {
+    // A handler that took too long has had the hooks of its request run already.
+    if (known !== undefined) return this.#respond(answer, app, known);
+    const held: Held = { context: undefined };
+    this.#stateOf(request)[this.#heldKey] = held;
+    const early = await handle(request);
+    const { context } = held;
+    // An earlier hook has answered, as CORS does for OPTIONS.
+    if (context === undefined) return early instanceof Response ? early : responseOf(answer);
+    const hooks = functionsOf(app.event.request) as readonly RequestHook[];
+    for (const hook of hooks.slice(hooks.indexOf(this.#hook as RequestHook) + 1)) {
+      const value = await hook(context);
+      if (value instanceof Response) return withHeaders(value, context);
+      if (value !== undefined) break;
+    }
+    return this.#respond(answer, app, context);
+  }
+
+  async #respond(answer: Answer, app: AnsweringApp, context: AnswerContext): Promise<Response> {
+    const { set } = context;
+    for (const name of OF_BODY) delete set.headers[name];
+    Object.assign(set.headers, headersOf(answer));
+    return this.#handlesErrors(app)
+      ? app.handleError(context, errorOf(answer, this.#errorWith))
+      : withHeaders(responseOf(answer), context);
+  }
+
+  /**
+   * Answers a request that a hook of its route refuses, from within that hook.
+   * @returns the response of the route
+   * @throws where the app has hooks of `onError`, which the answer passes then
+   */
+  inRoute(answer: Answer, context: AnswerContext): Response {
+    const app = this.#appOf();
+    if (app === undefined || !this.#handlesErrors(app)) return responseOf(answer);
+    Object.assign(context.set.headers, headersOf(answer));
+    // Elysia answers an error of a route with 500 unless a status is set.
+    context.set.status = answer.status;
+    throw errorOf(answer, this.#errorWith);
+  }
+}
+
+/** Adds the headers that hooks have set to a response, which keeps its own. */
+function withHeaders(response: Response, { set }: AnswerContext): Response {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(set.headers)) {
+    if (headers.has(name)) continue;
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one !== undefined && one !== null) headers.append(name, String(one));
+  }
+  return new Response(response.body, { status: response.status, headers });
+}

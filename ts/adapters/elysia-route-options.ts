@@ -1,0 +1,83 @@
+/** Options of single routes of Elysia, on top of the guard's: the macro `portcullis`. */
+import { wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { ConnectionManager } from '../connections/manager.js';
+import { checkedConnectRate, type ConnectRate } from '../connections/rates.js';
+import type { Admission } from '../guard/admission.js';
+import type { Guard } from '../guard/guard.js';
+
+/** Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. */
+export interface RouteGuardOptions {
+  /**
+   * Connections of this route: 0 to 2^32 - 2, or `Infinity`; one more gets 503 (close 1013). Counts on top of the
+   * guard's limits; routes of `.ws()` only. Default `Infinity`.
+   */
+  readonly maxConnections?: number | undefined;
+  /**
+   * Rate of connects to this route of each address (`ConnectRate`); one more gets 429 (close 1013). Counts on top
+   * of the guard's limits; routes of `.ws()` only. Default: none.
+   */
+  readonly connectRate?: ConnectRate | undefined;
+  /**
+   * Whether a request of this route needs a valid token of the guard's `auth`, which it needs; others get 401 with
+   * `WWW-Authenticate`. The token's `sub` is `user` of the handler. Handshakes need one anyway. Default `false`.
+   */
+  readonly requireToken?: boolean | undefined;
+}
+
+const SEATS_MAX = 2 ** 32 - 2;
+const OPTIONS = ['maxConnections', 'connectRate', 'requireToken'] as const;
+const NAME = 'portcullis';
+
+/** The limits of one route. Made where the route is registered, so that wrong options fail there. @internal */
+export class RouteGuard {
+  readonly requiresToken: boolean;
+  /** Counts the seats of the route; `undefined` without limits of its own. */
+  readonly #manager: ConnectionManager | undefined;
+  readonly #guard: Guard<Request>;
+
+  /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field */
+  constructor(guard: Guard<Request>, options: RouteGuardOptions) {
+    if (typeof options !== 'object' || options === null)
+      throw wrongType(NAME, options, 'an object { maxConnections, connectRate, requireToken }');
+    knownOptions(`${NAME} of a route`, options, OPTIONS);
+    const { maxConnections, connectRate, requireToken = false } = options;
+    const most = wholeNumber(`${NAME}.maxConnections`, maxConnections, 0, SEATS_MAX, Infinity);
+    checkedConnectRate(`${NAME}.connectRate`, connectRate);
+    if (typeof requireToken !== 'boolean')
+      throw wrongType(`${NAME}.requireToken`, requireToken, 'true or false');
+    if (requireToken && !guard.verifiesTokens)
+      throw wrongType(
+        `${NAME}.requireToken`,
+        requireToken,
+        'absent without the option auth of the guard, whose verifier judges the tokens',
+      );
+    this.#guard = guard;
+    this.requiresToken = requireToken;
+    if (most === Infinity && connectRate === undefined) return;
+    this.#manager = guard.routeManager({
+      ...(most === Infinity ? {} : { maxTotalConnections: most }),
+      ...(connectRate === undefined ? {} : { connectRatePerIp: { ...connectRate } }),
+    });
+  }
+
+  /**
+   * Checks the route that the options stand at: its hooks and handlers, among them `websocket` of `.ws()`.
+   * @throws ERR_INVALID_ARG_TYPE for limits of connections at a route without any
+   */
+  checkRoute(route: object): void {
+    if (this.#manager !== undefined && !('websocket' in route))
+      throw wrongType(
+        NAME,
+        route,
+        'without maxConnections and connectRate at a route of HTTP requests: they limit the sockets of .ws()',
+      );
+  }
+
+  /** Takes a seat of the route for an admitted client; `undefined` without limits of its own. */
+  seat(admitted: Admission, request: Request): Admission | undefined {
+    return this.#manager === undefined
+      ? undefined
+      : this.#guard.seatIn(this.#manager, admitted, request);
+  }
+}

@@ -1,0 +1,166 @@
+/** The routes that a plugin of Elysia guards: those of the server, of the instance that uses it, or its own. */
+import { outOfRange, wrongType } from '../base/errors.js';
+import { targetOf } from '../http/answer.js';
+import { followParents } from './elysia-parents.js';
+
+/** Routes that a plugin guards, as `as` of Elysia's hooks. */
+export type GuardScoping = 'global' | 'scoped' | 'local';
+
+/** A route of an app, as far as a scope reads it. @internal */
+export interface AppRoute {
+  readonly method: string;
+  readonly path: string;
+  readonly handler: unknown;
+  readonly hooks: {
+    readonly transform?: unknown;
+    readonly beforeHandle?: unknown;
+    detail?: { hide?: boolean; responses?: Record<string, unknown> } & Record<string, unknown>;
+    response?: unknown;
+  };
+}
+
+/** The part of an Elysia app that Elysia's types hide. @internal */
+export interface ScopedApp {
+  getParent(): ScopedApp | null;
+  readonly router: { readonly history: readonly AppRoute[] };
+}
+
+/**
+ * Checks the option `scoping`.
+ * @throws ERR_OUT_OF_RANGE; ERR_INVALID_ARG_TYPE for limits of requests in a part of a server
+ * @internal
+ */
+export function checkedScoping(options: {
+  readonly scoping?: GuardScoping | undefined;
+  readonly requests?: unknown;
+}): GuardScoping {
+  const scoping = options?.scoping ?? 'global';
+  if (scoping !== 'global' && scoping !== 'scoped' && scoping !== 'local')
+    throw outOfRange('scoping', scoping, "'global', 'scoped' or 'local'");
+  if (scoping !== 'global' && options.requests !== undefined)
+    throw wrongType(
+      'requests',
+      options.requests,
+      `absent with scoping '${scoping}': limits of requests hold for a whole server, before its routes are known`,
+    );
+  return scoping;
+}
+
+/** Key of the scopes that a request has entered, on the request: one for each plugin. */
+type Marked = { [key: symbol]: true | undefined };
+
+/** Returns the last app of a chain of parents: the server's own. */
+function rootOf(app: ScopedApp): ScopedApp {
+  let root = app;
+  for (let parent = app.getParent(); parent !== null; parent = parent.getParent()) root = parent;
+  return root;
+}
+
+/** Returns the pattern of a route's path. */
+function patternOf(path: string): RegExp {
+  const parts = path.split('/').map((part) => {
+    if (part === '*') return '.*';
+    if (part.startsWith(':')) return part.endsWith('?') ? '[^/]*' : '[^/]+';
+    return part.replaceAll(/[^\w-]/g, (sign) => `\\${sign}`);
+  });
+  return new RegExp(`^${parts.join('/')}/?$`);
+}
+
+/** The scope of one plugin. @internal */
+export class RouteScope {
+  readonly scoping: GuardScoping;
+  readonly #key = Symbol('portcullis.scope');
+  /** Instances that use the plugin. */
+  readonly #parents = new Set<ScopedApp>();
+  /** WebSocket routes of these instances that were registered before the plugin. */
+  #early: readonly RegExp[] = [];
+  /** Number of routes from which `#early` was made. */
+  #routes = -1;
+  #hook: unknown;
+
+  constructor(scoping: GuardScoping) {
+    this.scoping = scoping;
+  }
+
+  get isGlobal(): boolean {
+    return this.scoping === 'global';
+  }
+
+  /**
+   * Notes every instance that uses a plugin.
+   * @param hook the plugin's hook of each route in scope
+   */
+  follow(plugin: object, hook: unknown): void {
+    this.#hook = hook;
+    followParents<ScopedApp>(plugin, (parent) => void this.#parents.add(parent));
+  }
+
+  /** A request whose route is in scope. */
+  enter(request: Request): void {
+    if (!this.isGlobal) (request as unknown as Marked)[this.#key] = true;
+  }
+
+  /** True for a request that Elysia has routed into the scope. */
+  hasEntered(request: Request): boolean {
+    return this.isGlobal || (request as unknown as Marked)[this.#key] === true;
+  }
+
+  /**
+   * True if the socket of a request without an admission is the guard's: its route is in scope, or
+   * belongs to an instance in scope and was registered before the plugin, which a promise easily brings about.
+   */
+  covers(request: Request): boolean {
+    if (this.hasEntered(request)) return true;
+    if (this.scoping === 'local') return false;
+    const routes = [...this.#parents].reduce(
+      (sum, parent) => sum + parent.router.history.length + rootOf(parent).router.history.length,
+      0,
+    );
+    if (routes !== this.#routes) {
+      this.#routes = routes;
+      this.#early = [...this.#parents].flatMap((parent) => this.#earlyOf(parent));
+    }
+    if (this.#early.length === 0) return false;
+    const [path = ''] = targetOf(request.url).split('?', 1);
+    return this.#early.some((pattern) => pattern.test(path));
+  }
+
+  /** The app of the server that has used the plugin last. */
+  get root(): ScopedApp | undefined {
+    const last = [...this.#parents].at(-1);
+    return last === undefined ? undefined : rootOf(last);
+  }
+
+  /** All routes of the servers that the plugin is used in. */
+  routes(): readonly AppRoute[] {
+    const roots = new Set([...this.#parents].map(rootOf));
+    return [...roots].flatMap((root) => root.router.history);
+  }
+
+  /** True for a route that the plugin guards. */
+  holds({ hooks }: AppRoute): boolean {
+    return this.isGlobal || functionsOf(hooks.transform).includes(this.#hook);
+  }
+
+  #earlyOf(parent: ScopedApp): RegExp[] {
+    const early = new Set(
+      parent.router.history
+        .filter(
+          ({ method, hooks }) =>
+            method === 'WS' && !functionsOf(hooks.transform).includes(this.#hook),
+        )
+        .map(({ handler }) => handler),
+    );
+    // A parent's prefix is part of the path in the server's own app only.
+    return rootOf(parent)
+      .router.history.filter(({ handler }) => early.has(handler))
+      .map(({ path }) => patternOf(path));
+  }
+}
+
+/** Returns the functions of a list of hooks, as Elysia keeps it. @internal */
+export function functionsOf(hooks: unknown): readonly unknown[] {
+  return Array.isArray(hooks)
+    ? hooks.map((entry: unknown) => (entry as { readonly fn?: unknown } | null)?.fn)
+    : [];
+}
