@@ -1,12 +1,14 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { SECRET, token } from './fixtures/sign.js';
-import { ask, cleanUp, closeCode, type Server, start } from './servers/start.js';
+import { ask, cleanUp, closeCode, type Server, start, startAlone } from './servers/start.js';
 
 // The plugin in apps as Elysia's users build them: real servers on Bun.
 afterEach(cleanUp);
 
+const BUN = 'node_modules/.bin/bun';
+const APPS = '__test__/servers/elysia-apps.ts';
 const app = (kind: string, options: object = {}): Promise<Server> =>
-  start(['node_modules/.bin/bun', '__test__/servers/elysia-apps.ts'], { kind, ...options });
+  start([BUN, APPS], { kind, ...options });
 
 describe('scoping', () => {
   it('guards one part each, and does not add up: admin 1, chat 3, free unguarded', async () => {
@@ -54,7 +56,7 @@ describe('scoping', () => {
   });
 
   it('closes sockets of its part that nothing could judge, and leaves others alone', async () => {
-    const server = await app('a scoped guard that comes late');
+    const server = await startAlone([BUN, APPS], { kind: 'a scoped guard that comes late' });
     await server.tells('loaded');
     expect(await closeCode(await server.open('/admin/one'))).toBe(1008);
     expect(await ask(await server.open('/free'), 'in')).toBe('in');

@@ -26,7 +26,8 @@ const SHARED = ['elysia.ts', 'elysia-apps.ts', 'bun.ts', 'ws.mjs', 'unjudged.ts'
   (name) => `__test__/servers/${name}`,
 );
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
-const LISTENING = /listening on (?:http:\S+:(\d+)(?:, control on (\d+))?\n|unix:(\S+))/;
+const LISTENING =
+  /(?:listening on|Started development server:) (?:http:\S+:(\d+)(?:, control on (\d+))?\n|unix:(\S+))/;
 type Command = readonly [command: string, ...args: string[]];
 /** Processes of one server each. */
 const running: ChildProcess[] = [];
