@@ -14,6 +14,7 @@ import type { Guard } from '../guard/guard.js';
 import { httpDrainable } from '../http/node.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { followParents } from './elysia-parents.js';
+import type { ListeningElysia } from './elysia-scope.js';
 import { openBoth } from './elysia-routes.js';
 import { nodePeer } from './peer.js';
 import { CONNECTION, type GuardedSocket, sizeOf } from './socket.js';
@@ -121,6 +122,7 @@ function patch(adapter: NodeAdapter): Set<ElysiaOnNode> {
         withPlugin(options, (srvx) => server.guard(srvx)),
         (info) => {
           app.server = server.started(info);
+          for (const guard of guards) guard.begin(app as ListeningElysia);
           callback?.(info);
         },
       );
@@ -299,6 +301,8 @@ export interface AdmissionSource {
   routeAdmissionOf(request: Request): Admission | undefined;
   /** True if the socket of a request without an admission is this guard's. */
   covers(request: Request): boolean;
+  /** An app listens. */
+  begin(app: ListeningElysia): void;
   /** Judges a request that passed no hook. */
   admitLate(request: Request): Admission;
 }
@@ -329,6 +333,10 @@ export class ElysiaOnNode {
       if (isNodeAdapter(adapter)) patch(adapter).add(this);
       this.follow(parent);
     });
+  }
+
+  begin(app: ListeningElysia): void {
+    this.#source.begin(app);
   }
 
   started(server: Server): void {

@@ -25,6 +25,13 @@ export interface ScopedApp {
   readonly router: { readonly history: readonly AppRoute[] };
 }
 
+/** An app that listens. @internal */
+export interface ListeningElysia extends ScopedApp {
+  readonly server: object | null;
+  /** Resolves when the plugins that come as promises are there. */
+  readonly modules: Promise<unknown>;
+}
+
 /**
  * Checks the option `scoping`.
  * @throws ERR_OUT_OF_RANGE; ERR_INVALID_ARG_TYPE for limits of requests in a part of a server

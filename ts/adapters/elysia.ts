@@ -30,6 +30,7 @@ import {
   checkedScoping,
   functionsOf,
   type GuardScoping,
+  type ListeningElysia,
   RouteScope,
   type ScopedApp,
 } from './elysia-scope.js';
@@ -213,6 +214,13 @@ class ElysiaAdapter {
     this.#guard.page?.announce(this.#listening.url?.origin);
     this.#wrap(this.#listening);
     this.describe();
+  }
+
+  /** An app listens. */
+  begin(app: ListeningElysia): void {
+    this.app = app;
+    if (app.server !== null) this.start(app.server);
+    void app.modules.then(() => this.describe());
   }
 
   /** Adds the guard's answers to the descriptions of routes that it has not seen yet, for documents of OpenAPI. */
@@ -657,9 +665,8 @@ export function pluginOf(
         { field: 'aot' },
       );
     }
-    adapter.app = app as unknown as ScopedApp;
-    if (app.server) adapter.start(app.server);
-    void app.modules.then(() => adapter.describe());
+    // The adapter for Node passes itself in the place of the app: `elysia-node.ts` tells of that.
+    if (isBun) adapter.begin(app as unknown as ListeningElysia);
   });
   const compile = guarded.compile.bind(guarded);
   guarded.compile = () => {
