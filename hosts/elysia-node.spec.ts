@@ -1,11 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  ask,
-  cleanUp,
-  closeCode,
-  refusedByCode,
-  startAlone,
-} from '../__test__/servers/start.js';
+import { ask, cleanUp, closeCode, refusedByCode, startAlone } from '../__test__/servers/start.js';
 import { token } from '../__test__/fixtures/sign.js';
 import { until } from '../__test__/fixtures/until.js';
 
@@ -41,6 +35,31 @@ describe('elysia on Node: what its adapter hides', () => {
       await server.becomes(0);
     },
   );
+
+  it('guards the routes of its scope only', async () => {
+    const server = await on('scoped', { limits: { maxConnectionsPerIp: 2 }, scoping: 'scoped' });
+    for (const [path, most] of [
+      ['/admin', 1],
+      ['/chat', 2],
+    ] as const) {
+      for (let i = 0; i < most; i++) expect(await ask(await server.open(path), 'in')).toBe('in');
+      expect([path, (await server.handshake({}, path)).status]).toEqual([path, 429]);
+    }
+    for (let i = 0; i < 4; i++) expect(await ask(await server.open('/free'), 'in')).toBe('in');
+  });
+
+  it('keeps the limits of a single route, and gives both seats back', async () => {
+    const server = await on('routes', { limits: { maxConnectionsPerIp: 5 } });
+    for (let i = 0; i < 3; i++) {
+      const client = await server.open('/one');
+      expect(await ask(client, 'in')).toBe('in');
+      expect((await server.handshake({}, '/one')).status).toBe(503);
+      await server.open();
+      expect(await server.total()).toBe(i + 2);
+      client.terminate();
+      await server.becomes(i + 1);
+    }
+  });
 
   it('counts for both of two guards', async () => {
     const server = await on('pair', { limits: { maxConnectionsPerIp: 2 }, json: {} });

@@ -27,6 +27,22 @@ const APPS = {
     new Elysia({ adapter: guarded(node()) })
       .use(sleep(50).then(() => (app) => app.use(plugin)))
       .ws('/ws', echo),
+  scoped() {
+    const adapter = node();
+    return new Elysia({ adapter })
+      .use(
+        new Elysia({ adapter })
+          .use(portcullis({ limits: { maxConnectionsPerIp: 1 }, scoping: 'scoped' }))
+          .ws('/admin', echo),
+      )
+      .use(new Elysia({ adapter }).use(plugin).ws('/chat', echo))
+      .ws('/free', echo);
+  },
+  routes: () =>
+    new Elysia({ adapter: node() })
+      .use(plugin)
+      .ws('/ws', echo)
+      .ws('/one', { ...echo, portcullis: { maxConnections: 1 } }),
   pair() {
     const second = portcullis({ limits: {} });
     const managers = [guard.manager, second.decorator.portcullis.manager];
