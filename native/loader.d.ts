@@ -36,6 +36,15 @@ export declare class RequestLedger {
 }
 
 /** The watch over the thread that creates it. */
+export declare class NativeCluster {
+  constructor(answers: Float64Array, config: ClusterConfig)
+  takeDescriptor(): number
+  join(name: string, limits: Array<number>): number
+  drain(): number
+  figures(member: number): ClusterFigures | null
+  close(): void
+}
+
 export declare class ResourceWatch {
   /** Starts to watch this thread. */
   constructor(cells: Float64Array, config: WatchConfig)
@@ -111,7 +120,7 @@ export declare class TrustedProxies {
 }
 
 /** Creates a connection table over the index of that name, or over an index of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
  * Creates a JSON scanner.
@@ -428,3 +437,6 @@ export interface WindowNumbers {
   /** Latency of requests; null without requests. */
   latencyMs: LatencyNumbers | null
 }
+
+export interface ClusterConfig { url: string; username?: string; password?: string; prefix: string; leaseMs: number; beatMs: number; admitTimeoutMs: number; connectTimeoutMs: number; expectedMembers: number; limitsRevision: number; policy: number; batchMax: number; allowEviction: boolean }
+export interface ClusterFigures { state: number; sinceMs: number; members: number; seats: number; told: number; waiting: number; revision: number; limitsDiffer: boolean; problem: string; granted: number; refused: number; local: number; unreachable: number; calls: number; connects: number; published: number; drift: number; lost: number; declared: number }

@@ -836,6 +836,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.RequestLedger = nativeBinding.RequestLedger
+module.exports.NativeCluster = nativeBinding.NativeCluster
 module.exports.ResourceWatch = nativeBinding.ResourceWatch
 module.exports.TokenCore = nativeBinding.TokenCore
 module.exports.TrustedProxies = nativeBinding.TrustedProxies

@@ -7,7 +7,8 @@ use super::config::Config;
 use super::log::Log;
 use super::stall_record::StallRecord;
 use super::system::KernelThread;
-use super::wake_channel::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL, WakeChannel};
+use super::mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
+use crate::wake_channel::WakeChannel;
 use crate::resources::{
     CPU_WINDOW_MS, Dated, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation, PressureGauge,
     Sample, Stall, StallWatch, ThreadState, Transition,
