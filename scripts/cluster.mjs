@@ -1,93 +1,93 @@
-// npm run cluster:trial: the faults of a cluster, on real processes and a real server. Ends with a table, and with
-// code 1 if a limit was passed, a seat was lost or a process ended.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { FAULTS, RULES } from '../cluster/faults.mjs';
-import { SERVER } from '../cluster/redis.mjs';
-import { run } from '../cluster/trial.mjs';
+// npm run cluster: a Redis or Valkey server and three Bun processes on one port, with clients that come and go.
+// Enter kills a process: its seats are free again after the lease.
+import { spawn } from 'node:child_process';
+import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
 import { readOptions } from './lib/options.mjs';
-import { root } from './lib/project.mjs';
+import { build, fail, root, tool } from './lib/project.mjs';
 
-const NOT_STARTED = 2;
-const NODES = 4;
-const USAGE = `npm run cluster:trial -- [options]
-  --fault A      one of the faults only, may be repeated: ${Object.keys(FAULTS).join(', ')}
-  --seconds N    time of the fault in each run (default 8)
-  --runs N       runs of each fault (default 1)
-  --policy A     share, open or closed (default closed)
-  --rules        switches one safety rule off after the other: each run must find a violation; needs the addon of
-                 the harness: cargo build --lib --profile trial --features cluster-trial
-  --rule A       one of the rules only, may be repeated: ${Object.keys(RULES).join(', ')}
-  --runtime A    node or bun, may be repeated (default both)
-  --short        four faults of 4 seconds
-  --verbose      prints the notes of all processes of a failed run`;
-const given = readOptions(
-  USAGE,
+const META = '{pc1:example}:m';
+const PAUSE_MS = 1000;
+const { processes, seconds } = readOptions(
+  `npm run cluster -- [options]
+  --processes N  processes on one port, 1 to 16 (default 3)
+  --seconds N    ends by itself, and kills a process half-way (default: runs until Ctrl-C)`,
   {
-    fault: { type: 'string', multiple: true, of: Object.keys(FAULTS) },
-    seconds: { type: 'number', above: 0, most: 3600 },
-    runs: { type: 'integer', least: 1, most: 1000, default: 1 },
-    policy: { type: 'string', of: ['share', 'open', 'closed'], default: 'closed' },
-    rules: { type: 'boolean', default: false },
-    rule: { type: 'string', multiple: true, of: Object.keys(RULES) },
-    runtime: { type: 'string', multiple: true, of: ['node', 'bun'], default: ['node', 'bun'] },
-    short: { type: 'boolean', default: false },
-    verbose: { type: 'boolean', default: false },
+    processes: { type: 'integer', least: 1, most: 16, default: 3 },
+    seconds: { type: 'integer', least: 4, most: 3600 },
   },
-  NOT_STARTED,
 );
+if (SERVER === undefined)
+  fail('neither redis-server nor valkey-server is on the PATH: install one of them.');
+build();
 
-if (SERVER === undefined) {
-  console.log('skipped: neither redis-server nor valkey-server is on the PATH');
+const redis = await new Redis(await freePort()).start();
+const port = await freePort();
+const children = new Map();
+let serial = 0;
+function start() {
+  const name = `process ${++serial}`;
+  const child = spawn(tool('bun'), ['examples/cluster.ts'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, PORT: String(port), REDIS: `redis://127.0.0.1:${redis.port}` },
+  });
+  child.stdout.on('data', (data) => {
+    for (const line of String(data).trim().split('\n')) console.log(`${name}: ${line}`);
+  });
+  child.on('exit', () => children.delete(name));
+  children.set(name, child);
+}
+for (let left = processes; left > 0; left--) start();
+
+/** Ten users with up to five clients each, of which the cluster admits three. */
+const clients = new Set();
+const outcomes = { admitted: 0, refused: 0 };
+function connect() {
+  const user = `user-${Math.floor(Math.random() * 10)}`;
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/?user=${user}`);
+  socket.addEventListener('open', () => {
+    outcomes.admitted++;
+    clients.add(socket);
+  });
+  socket.addEventListener('error', () => outcomes.refused++);
+  socket.addEventListener('close', () => clients.delete(socket));
+}
+const traffic = setInterval(() => {
+  for (let left = 5; left > 0; left--) connect();
+  const [oldest] = clients;
+  if (clients.size > 20) oldest?.close();
+}, 100);
+
+async function show() {
+  const [total, live] = await withClient(redis.port, (client) =>
+    client.call('HMGET', META, 'T', 'live'),
+  );
+  const bits = [...(live ?? [])].map((byte) => byte.toString(2)).join('');
+  console.log(
+    `${clients.size} clients are open; the server counts ${total ?? 0} seats of ${bits.replaceAll('0', '').length} processes; ${outcomes.admitted} admitted, ${outcomes.refused} refused`,
+  );
+}
+const watch = setInterval(() => void show().catch(() => undefined), PAUSE_MS);
+
+function kill() {
+  const [name, child] = [...children][0] ?? [];
+  if (child === undefined) return;
+  console.log(`${name} is killed: its seats are free in 2 seconds, and another process takes its place`);
+  child.kill('SIGKILL');
+  setTimeout(start, 3000);
+}
+async function end() {
+  clearInterval(traffic);
+  clearInterval(watch);
+  for (const socket of clients) socket.close();
+  for (const child of children.values()) child.kill('SIGKILL');
+  await redis.remove();
   process.exit(0);
 }
-const seconds = given.seconds ?? (given.short ? 4 : 8);
-const rules = given.rule ?? (given.rules ? Object.keys(RULES) : []);
-const faults = given.fault ?? (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
-const TRIAL_ADDON = join(root, 'target', 'trial', 'portcullis-trial.node');
-if (rules.length > 0) {
-  if (!existsSync(TRIAL_ADDON)) {
-    console.error(`the addon of the harness is missing: ${TRIAL_ADDON}`);
-    process.exit(NOT_STARTED);
-  }
-  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = TRIAL_ADDON;
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void end());
+console.log('Enter kills a process, Ctrl-C ends.');
+process.stdin.on('data', kill);
+if (seconds !== undefined) {
+  setTimeout(kill, seconds * 500);
+  setTimeout(() => void end(), seconds * 1000);
 }
-
-let failures = 0;
-let runs = 0;
-async function once(settings, isExpected) {
-  const seed = 1 + Math.floor(Math.random() * 1e6);
-  const outcome = await run({
-    seconds,
-    seed,
-    nodes: NODES,
-    runtimes: given.runtime,
-    policy: given.policy,
-    ...settings,
-  });
-  const { fault, without, grants, most, over, strikes, losses, drift, slowest, problems } = outcome;
-  const isGood = isExpected ? problems.length > 0 : problems.length === 0;
-  runs++;
-  if (!isGood) failures++;
-  const title = without === undefined ? fault : `${fault} without ${without}`;
-  console.log(
-    `${isGood ? 'ok  ' : 'FAIL'} ${title.padEnd(26)} ${String(grants).padStart(6)} grants, ${String(strikes).padStart(2)} strikes, most ${most} of 400, over ${over.total}/${over.user}/${over.address}, lost ${losses}, drift ${drift}, slowest ${slowest} ms`,
-  );
-  for (const problem of problems) console.log(`       ${isExpected ? 'found' : 'seed ' + seed}: ${problem}`);
-  if (isExpected && problems.length === 0) console.log('       no violation was found');
-  if (given.verbose && !isGood) {
-    const notes = [...outcome.seen.notes, ...outcome.world.events.map(([at, text]) => [at, '*', text])];
-    const from = outcome.seen.firstAt ?? 0;
-    for (const [at, name, text] of notes.toSorted((a, b) => a[0] - b[0]))
-      console.log(`       ${((at - from) / 1000).toFixed(3)} ${name} ${text}`);
-    console.log(JSON.stringify(outcome.reports, null, 1));
-  }
-}
-
-for (let round = 0; round < given.runs; round++) {
-  if (rules.length > 0)
-    for (const without of rules) await once({ fault: RULES[without], without }, true);
-  else for (const fault of faults) await once({ fault }, false);
-}
-console.log(`${runs - failures} of ${runs} runs as expected`);
-process.exit(failures === 0 ? 0 : 1);
