@@ -14,6 +14,8 @@ describe.each([
   ['npm run pack:check', 'scripts/pack/check.mjs'],
   ['npm start', 'scripts/start.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],
+  ['npm run cluster', 'scripts/cluster.mjs'],
+  ['npm run cluster:trial', 'scripts/cluster-trial.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');

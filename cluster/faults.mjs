@@ -50,7 +50,10 @@ async function pause(world, ms) {
   world.note(`paused ${ms} ms`);
 }
 
-/** A replica, whose link is held shortly before the primary dies, takes over. */
+/**
+ * A replica, whose link is held shortly before the primary dies, takes over. The idle process, which has lost nothing
+ * itself, reaches it first.
+ */
 async function promote(world) {
   const primary = world.redis;
   const link = await new Proxy(() => primary.port).listen();
@@ -73,7 +76,15 @@ async function promote(world) {
   link.close();
   await withClient(replica.port, (client) => client.call('REPLICAOF', 'NO', 'ONE'));
   world.redis = replica;
-  for (const { proxy } of world.nodes.values()) proxy.drop();
+  const nodes = [...world.nodes.values()];
+  const idle = nodes.find(({ isIdle }) => isIdle);
+  for (const { proxy } of nodes.filter((node) => node !== idle)) proxy.hold();
+  idle.proxy.drop();
+  idle.child.stdin.write('busy\n');
+  await sleep(400);
+  for (const { proxy } of nodes.filter((node) => node !== idle)) proxy.lose();
+  await settle();
+  idle.child.stdin.write('idle\n');
   await primary.remove();
   world.note('promoted a replica that lacks 120 ms');
 }
@@ -178,12 +189,14 @@ export const FAULTS = {
   },
   late: {
     async strike(world) {
-      const { proxy } = world.pick();
-      proxy.drop();
+      const node = world.pick();
+      node.proxy.drop();
       await sleep(100 + Math.random() * 400);
-      if (proxy.repeat()) world.note('late copies of all calls of a connection');
-      // The copies of a process that was killed, too.
-      if (Math.random() < 0.3) await killOne(world);
+      if (node.proxy.repeat()) world.note(`late copies of all calls of ${node.name}`);
+      // Those of a process that was killed, too: another may have its index by now.
+      const dead = world.dead[Math.floor(Math.random() * world.dead.length)];
+      if (dead?.proxy.repeat()) world.note(`late copies of all calls of ${dead.name}, which is dead`);
+      if (Math.random() < 0.4) await killOne(world);
     },
   },
   stop: {
@@ -230,12 +243,10 @@ export const FAULTS = {
 /** Safety rules, and the fault that finds their absence. */
 export const RULES = {
   settle: 'flush',
-  publish: 'flush',
   run: 'promote',
   replace: 'back',
   lost: 'late',
-  fence: 'stop',
+  fence: 'late',
   generation: 'delete-meta',
-  lease: 'cut',
-  deadline: 'slow',
+  observer: 'pause-long',
 };

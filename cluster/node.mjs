@@ -8,8 +8,9 @@ import { Cluster, ConnectionManager } from '../dist/index.js';
 const given = JSON.parse(process.env.CLUSTER_NODE);
 const { name, log, url, seed, limits, options, users, addresses, target, pauseMs } = given;
 const file = openSync(log, 'a');
-// One clock for all processes of the host, Node and Bun alike.
-const now = () => (performance.timeOrigin + performance.now()).toFixed(3);
+// The one clock that all processes of the host share. `performance.timeOrigin` is off by the time for which a process
+// was not scheduled at its start: 40 ms were seen, and looked like seats over the limit.
+const now = () => Date.now();
 const write = (line) => writeSync(file, `${line}\n`);
 
 let random = (seed * 2654435761) >>> 0 || 1;
@@ -70,12 +71,15 @@ async function work() {
 }
 
 let input = '';
+// The harness has ended.
+process.stdin.on('end', () => process.exit());
 process.stdin.on('data', (data) => {
   input += data;
   for (let end; (end = input.indexOf('\n')) !== -1; input = input.slice(end + 1)) {
     const command = input.slice(0, end);
     if (command === 'quiet') isQuiet = true;
     if (command === 'busy') isIdle = false;
+    if (command === 'idle') isIdle = true;
     if (command === 'report') {
       const [stats] = cluster.snapshot().managers;
       const { totalConnections } = manager.snapshot();

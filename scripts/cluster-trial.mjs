@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FAULTS, RULES } from '../cluster/faults.mjs';
 import { SERVER } from '../cluster/redis.mjs';
-import { run } from '../cluster/trial.mjs';
+import { run, worlds } from '../cluster/trial.mjs';
 import { readOptions } from './lib/options.mjs';
 import { root } from './lib/project.mjs';
 
@@ -53,6 +53,10 @@ if (rules.length > 0) {
   process.env.NAPI_RS_NATIVE_LIBRARY_PATH = TRIAL_ADDON;
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.once(signal, () => {
+    void Promise.all([...worlds].map((world) => world.close())).then(() => process.exit(130));
+  });
 let failures = 0;
 let runs = 0;
 async function once(settings, isExpected) {

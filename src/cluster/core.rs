@@ -533,7 +533,6 @@ impl Core {
             && member.is_active
             && !self.trouble
             && now - member.alive_ms > OWN_LEASE * self.settings.lease_ms
-            && holds("lease")
         {
             self.fail("no beat within the lease");
         }
@@ -815,8 +814,7 @@ impl Core {
 
     /// Returns the identity of the next life: never used twice.
     fn identity(&self) -> String {
-        let life = if holds("incarnation") { self.joins } else { 0 };
-        format!("{}.{life}", self.settings.node)
+        format!("{}.{}", self.settings.node, self.joins)
     }
 
     /// Chooses the next numbered call, if there is one to make.
@@ -827,7 +825,7 @@ impl Core {
             return None;
         }
         let contents = if !is_active {
-            if self.column.is_dirty() && holds("publish") {
+            if self.column.is_dirty() {
                 self.publish()
             } else {
                 Contents::Activate
@@ -1048,9 +1046,7 @@ impl Core {
     /// Takes the reply to message `number`.
     pub fn replied(&mut self, now: f64, number: u64, reply: Reply) {
         // First: whoever has waited too long is answered by the policy, whatever the server says.
-        if holds("deadline") {
-            self.expire(now);
-        }
+        self.expire(now);
         self.counts.calls += 1;
         if self.chore_sent == Some(number) {
             self.chore_sent = None;

@@ -35,3 +35,6 @@ pub use self::port::Port;
 pub use self::reply::Reply;
 pub use self::script::{SCRIPTS, Script};
 pub use self::settings::{ClusterLimits, Policy, Settings};
+
+#[cfg(test)]
+mod tests;

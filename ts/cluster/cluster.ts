@@ -248,12 +248,18 @@ export class Cluster {
     });
   }
 
+  /** Returns the figures of one manager; `undefined` once the cluster is closed. @internal */
+  statsOf(member: Membership): ClusterManagerStats | undefined {
+    const figures = this.#figures(member);
+    return figures === undefined ? undefined : statsOf(member.name, figures);
+  }
+
   /** Returns the figures at this moment. */
   snapshot(): ClusterStats {
     const managers: ClusterManagerStats[] = [];
     for (const member of this.#members.values()) {
-      const figures = this.#figures(member);
-      if (figures !== undefined) managers.push(statsOf(member.name, figures));
+      const stats = this.statsOf(member);
+      if (stats !== undefined) managers.push(stats);
     }
     const worst = managers.reduce<ClusterState>(
       (state, manager) =>

@@ -10,7 +10,15 @@
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
 import { knownOptions } from '../base/options.js';
-import { ABANDONED, type Cluster, LEFT, OVERLOADED, UNREACHABLE } from '../cluster/cluster.js';
+import {
+  ABANDONED,
+  type Cluster,
+  LEFT,
+  type Membership,
+  OVERLOADED,
+  UNREACHABLE,
+} from '../cluster/cluster.js';
+import type { ClusterManagerStats } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -81,6 +89,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   /** Asked before every admission. */
   readonly #monitor: ResourceMonitor | undefined;
   readonly #cluster: Cluster | undefined;
+  /** This manager's share of the cluster. */
+  readonly #member: Membership | undefined;
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #live: LiveConnections<S>;
   readonly #owner: ConnectionOwner<ManagedConnection<S>> & {
@@ -162,6 +172,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       throw outOfRange('mode', 'observe', "'enforce' with a cluster");
     const member = given.cluster?.join(given.name ?? '', numbers);
     this.#cluster = given.cluster;
+    this.#member = member;
     this.#seats = new Seats(given.name, numbers, member, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
@@ -276,6 +287,11 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     } finally {
       signal.removeEventListener('abort', abandon);
     }
+  }
+
+  /** Returns the figures of this manager's cluster, if it has one that is open. @internal */
+  clusterStats(): ClusterManagerStats | undefined {
+    return this.#member === undefined ? undefined : this.#cluster?.statsOf(this.#member);
   }
 
   /** True if admissions wait for a cluster. @internal */
