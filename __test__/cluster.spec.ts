@@ -244,6 +244,34 @@ describe.skipIf(SERVER === undefined)('a cluster of two processes', () => {
   });
 });
 
+describe.skipIf(SERVER === undefined)('the threads of a process', () => {
+  it.each([
+    ['Node', process.execPath],
+    ['Bun', 'node_modules/.bin/bun'],
+  ])('are one member; a worker that is terminated leaves no seat, on %s', async (_, runtime) => {
+    const { url } = await redis();
+    const { stdout, stderr, status } = spawnSync(
+      runtime,
+      ['__test__/fixtures/cluster-worker.mjs', url],
+      { encoding: 'utf8', timeout: 30_000 },
+    );
+    expect([stderr, status]).toEqual(['', 0]);
+    expect(JSON.parse(stdout)).toEqual({
+      members: 1,
+      isFull: true,
+      refused: [null, 'user_limit', 'user_limit'],
+      after: true,
+    });
+  });
+
+  it('need the same options', async () => {
+    const { url } = await redis();
+    managerOf(clusterOf(url), {});
+    const other = clusterOf(url, { leaseMs: 2000 });
+    expect(codeOf(() => managerOf(other, {}))).toBe('ERR_CLUSTER_CONFLICT');
+  });
+});
+
 describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => {
   it.each([
     ['closed', 0, 0],
@@ -286,7 +314,7 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
   it('takes a Unix socket and an ACL user with the documented rights', async () => {
     const { port, server } = await redis('--unixsocket', 'redis.sock');
     const rights =
-      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +time +del +unlink +client|setinfo';
+      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +time +del +unlink';
     await withClient(port, (client) =>
       client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...rights.split(' ')),
     );

@@ -42,6 +42,8 @@ export class Redis {
         client.close();
         return this;
       } catch (error) {
+        // It is there, and wants a password.
+        if (error.message.startsWith('NOAUTH')) return this;
         if (left === 0) throw error;
         await sleep(50);
       }

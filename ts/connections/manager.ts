@@ -236,7 +236,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const handle = this.#take(true, ip, parseIpv4(ip), user);
-    return handle < 0 ? this.#refuse(handle, ip, user) : new HeldLease(this, handle, ip, user);
+    if (handle < 0) return this.#refuse(handle, ip, user);
+    const isFree = this.#cluster !== undefined && this.#isExempt(ip);
+    return new HeldLease(this, handle, ip, user, isFree);
   }
 
   /** @throws ERR_ASYNC_REQUIRED with a cluster, which cannot answer at once */
@@ -306,7 +308,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    */
   async confirm(lease: Lease): Promise<Lease | Refusal> {
     const { handle, ip, userId, isExempt } = checkedLease(lease, this);
-    const code = await this.#seats.ask(handle, userId, isExempt || this.#isExempt(ip));
+    const code = await this.#seats.ask(handle, userId, isExempt);
     if (code === 0 && !this.#isClosed) return lease;
     this.#seats.abort(handle);
     return this.#told(
