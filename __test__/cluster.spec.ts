@@ -66,7 +66,10 @@ describe('options of a cluster', () => {
       [{ url, leaseTimeMs: 5 } as never, 'ERR_UNKNOWN_OPTION'],
     ];
     for (const [options, code] of wrong)
-      expect(codeOf(() => new Cluster(options)), JSON.stringify(options)).toBe(code);
+      expect(
+        codeOf(() => new Cluster(options)),
+        JSON.stringify(options),
+      ).toBe(code);
     expect(() => new Cluster({ url: 'http://user:secret@host' })).toThrow(/^(?!.*secret)/);
   });
 
@@ -80,9 +83,9 @@ describe('options of a cluster', () => {
     expect(codeOf(() => new ConnectionManager({ mode: 'observe' }, options))).toBe(
       'ERR_OUT_OF_RANGE',
     );
-    expect(
-      codeOf(() => new ConnectionManager({}, { ...options, onFull: 'closeOldest' })),
-    ).toBe('ERR_OUT_OF_RANGE');
+    expect(codeOf(() => new ConnectionManager({}, { ...options, onFull: 'closeOldest' }))).toBe(
+      'ERR_OUT_OF_RANGE',
+    );
     const manager = managerOf(cluster, {});
     expect(codeOf(() => manager.reserve('192.0.2.1'))).toBe('ERR_ASYNC_REQUIRED');
     expect(codeOf(() => manager.addConnection('a', new FakeSocket(), '192.0.2.1'))).toBe(
@@ -240,7 +243,12 @@ describe.skipIf(SERVER === undefined)('a cluster of two processes', () => {
     await until(() => cluster.snapshot().managers[0]?.losses === 1);
     await until(() => cluster.state === 'up');
     expect(cluster.snapshot().managers[0]).toMatchObject({ seats: 1, confirmedSeats: 1 });
-    expect(other([['192.0.2.2', 'ada'], ['192.0.2.2', 'bob']])).toEqual(['user_limit', 'granted']);
+    expect(
+      other([
+        ['192.0.2.2', 'ada'],
+        ['192.0.2.2', 'bob'],
+      ]),
+    ).toEqual(['user_limit', 'granted']);
   });
 });
 
@@ -278,21 +286,24 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
     ['open', 0, 4],
     ['share', 0, 0],
     ['share', 2, 2],
-  ] as const)('%s with %d expected members admits %d of 6', async (onUnreachable, expected, most) => {
-    const { url } = await redis();
-    const port = await freePort();
-    const cluster = clusterOf(url.replace(/\d+$/, String(port)), {
-      onUnreachable,
-      expectedMembers: expected,
-    });
-    const manager = managerOf(cluster, { maxConnectionsPerUser: 4 });
-    const outcomes = [];
-    for (let left = 6; left > 0; left--) outcomes.push(await manager.admit('192.0.2.1', 'ada'));
-    expect(outcomes.filter(({ success }) => success)).toHaveLength(most);
-    expect(outcomes.at(-1)).toMatchObject({
-      code: onUnreachable === 'open' ? 'user_limit' : 'cluster_unreachable',
-    });
-  });
+  ] as const)(
+    '%s with %d expected members admits %d of 6',
+    async (onUnreachable, expected, most) => {
+      const { url } = await redis();
+      const port = await freePort();
+      const cluster = clusterOf(url.replace(/\d+$/, String(port)), {
+        onUnreachable,
+        expectedMembers: expected,
+      });
+      const manager = managerOf(cluster, { maxConnectionsPerUser: 4 });
+      const outcomes = [];
+      for (let left = 6; left > 0; left--) outcomes.push(await manager.admit('192.0.2.1', 'ada'));
+      expect(outcomes.filter(({ success }) => success)).toHaveLength(most);
+      expect(outcomes.at(-1)).toMatchObject({
+        code: onUnreachable === 'open' ? 'user_limit' : 'cluster_unreachable',
+      });
+    },
+  );
 
   it('ready() tells of a server that would evict seats, and of a password', async () => {
     const { url } = await redis('--maxmemory', '50mb', '--maxmemory-policy', 'allkeys-lru');
@@ -313,8 +324,7 @@ describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => 
 
   it('takes a Unix socket and an ACL user with the documented rights', async () => {
     const { port, server } = await redis('--unixsocket', 'redis.sock');
-    const rights =
-      '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +time +del +unlink';
+    const rights = '+info +eval +evalsha +hget +hset +hmget +hdel +hgetall +time +del +unlink';
     await withClient(port, (client) =>
       client.call('ACL', 'SETUSER', 'portcullis', 'on', '>word', '~{pc*', ...rights.split(' ')),
     );

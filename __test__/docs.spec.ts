@@ -5,6 +5,7 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { WebSocketServer } from 'ws';
 import {
+  Cluster,
   ConnectionManager,
   GracefulShutdown,
   InputValidator,
@@ -126,6 +127,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionLimits: (given) => new ConnectionManager(given, { timers }).close(),
   ConnectionManagerOptions: (given) =>
     new ConnectionManager({}, { timers, ...given } as never).close(),
+  ClusterOptions: (given) => new Cluster({ url: 'redis://127.0.0.1:1', ...given }).close(),
   ConnectRate: (given) =>
     new ConnectionManager(
       { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },

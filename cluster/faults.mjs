@@ -195,7 +195,8 @@ export const FAULTS = {
       if (node.proxy.repeat()) world.note(`late copies of all calls of ${node.name}`);
       // Those of a process that was killed, too: another may have its index by now.
       const dead = world.dead[Math.floor(Math.random() * world.dead.length)];
-      if (dead?.proxy.repeat()) world.note(`late copies of all calls of ${dead.name}, which is dead`);
+      if (dead?.proxy.repeat())
+        world.note(`late copies of all calls of ${dead.name}, which is dead`);
       if (Math.random() < 0.4) await killOne(world);
     },
   },

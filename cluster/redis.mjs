@@ -125,7 +125,7 @@ export class Client {
   #read(data) {
     this.bytes = Buffer.concat([this.bytes, data]);
     let at = 0;
-    for (let reply; at < this.bytes.length && (reply = parse(this.bytes, at)); ) {
+    for (let reply; at < this.bytes.length && (reply = parse(this.bytes, at));) {
       at = reply[1];
       const { done, failed } = this.waiting.shift();
       if (reply[0] instanceof Error) failed(reply[0]);

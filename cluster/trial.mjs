@@ -158,7 +158,8 @@ export class World {
     return this.client(async (client) => {
       const flat = await client.call('HGETALL', META);
       const meta = new Map();
-      for (let at = 0; at < flat.length; at += 2) meta.set(flat[at].toString('latin1'), flat[at + 1]);
+      for (let at = 0; at < flat.length; at += 2)
+        meta.set(flat[at].toString('latin1'), flat[at + 1]);
       const isLive = (index) => ((meta.get('live')?.[index >> 3] ?? 0) >> (index & 7)) & 1;
       const sums = { i: 0, u: 0 };
       const strays = { entries: 0, keys: 0 };
@@ -283,4 +284,3 @@ function isAtRest(rest, reports) {
     rest.strays.keys === 0
   );
 }
-

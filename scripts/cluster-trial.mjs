@@ -43,7 +43,8 @@ if (SERVER === undefined) {
 }
 const seconds = given.seconds ?? (given.short ? 4 : 8);
 const rules = given.rule ?? (given.rules ? Object.keys(RULES) : []);
-const faults = given.fault ?? (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
+const faults =
+  given.fault ?? (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
 const TRIAL_ADDON = join(root, 'target', 'trial', 'portcullis-trial.node');
 if (rules.length > 0) {
   if (!existsSync(TRIAL_ADDON)) {
@@ -77,10 +78,14 @@ async function once(settings, isExpected) {
   console.log(
     `${isGood ? 'ok  ' : 'FAIL'} ${title.padEnd(26)} ${String(grants).padStart(6)} grants, ${String(strikes).padStart(2)} strikes, most ${most} of 400, over ${over.total}/${over.user}/${over.address}, lost ${losses}, drift ${drift}, slowest ${slowest} ms`,
   );
-  for (const problem of problems) console.log(`       ${isExpected ? 'found' : 'seed ' + seed}: ${problem}`);
+  for (const problem of problems)
+    console.log(`       ${isExpected ? 'found' : 'seed ' + seed}: ${problem}`);
   if (isExpected && problems.length === 0) console.log('       no violation was found');
   if (given.verbose && !isGood) {
-    const notes = [...outcome.seen.notes, ...outcome.world.events.map(([at, text]) => [at, '*', text])];
+    const notes = [
+      ...outcome.seen.notes,
+      ...outcome.world.events.map(([at, text]) => [at, '*', text]),
+    ];
     const from = outcome.seen.firstAt ?? 0;
     for (const [at, name, text] of notes.toSorted((a, b) => a[0] - b[0]))
       console.log(`       ${((at - from) / 1000).toFixed(3)} ${name} ${text}`);

@@ -72,7 +72,9 @@ const watch = setInterval(() => void show().catch(() => undefined), PAUSE_MS);
 function kill() {
   const [name, child] = [...children][0] ?? [];
   if (child === undefined) return;
-  console.log(`${name} is killed: its seats are free in 2 seconds, and another process takes its place`);
+  console.log(
+    `${name} is killed: its seats are free in 2 seconds, and another process takes its place`,
+  );
   child.kill('SIGKILL');
   setTimeout(start, 3000);
 }

@@ -297,8 +297,7 @@ fn each_privilege_belongs_to_one_module() {
         }
         let may_read = ["sampler", "binding", "wake_channel"].contains(&module.as_str())
             || path.ends_with("src/cluster/net.rs");
-        if !may_read && (text.contains("std::fs") || text.contains("std::io"))
-        {
+        if !may_read && (text.contains("std::fs") || text.contains("std::io")) {
             wrong.push(format!("{path}: reads the operating system"));
         }
         if module != "clock" && (text.contains("Instant::") || text.contains("SystemTime")) {

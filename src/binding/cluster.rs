@@ -247,7 +247,9 @@ impl NativeCluster {
         let limit = |at: usize| limits.get(at).map_or(u32::MAX, |number| *number as u32);
         let mut joined = self.joined.borrow_mut();
         let Some(port) = joined.port.clone() else {
-            return Err(napi::Error::from_reason("ERR_CLOSED: the cluster is closed"));
+            return Err(napi::Error::from_reason(
+                "ERR_CLOSED: the cluster is closed",
+            ));
         };
         let endpoint = Endpoint {
             url: config.url.clone(),

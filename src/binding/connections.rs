@@ -4,8 +4,8 @@
 //! columns and the released slots cross in typed arrays that JavaScript shares once.
 
 use super::args::Args;
-use super::cluster::ledger_of;
 use super::bound::{NumberFunction, bind, bound_function};
+use super::cluster::ledger_of;
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;

@@ -314,8 +314,8 @@ impl Core {
             Some(_) => None,
             None => enter(Scope::Anonymous, client.address),
         };
-        let flags = (u8::from(client.is_exempt) * EXEMPT)
-            + (u8::from(client.address == 0) * UNKNOWN);
+        let flags =
+            (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
         let ticket = self.issue(port, [address, prefix, user, anonymous], flags);
         if is_up {
             self.waiting.push_back(ticket);
@@ -683,7 +683,9 @@ impl Core {
             return due;
         }
         if self.flight.is_none() && self.member.as_ref().is_some_and(|member| member.is_active) {
-            due = due.min(self.release_ms.unwrap_or(due)).min(self.next_audit_ms);
+            due = due
+                .min(self.release_ms.unwrap_or(due))
+                .min(self.next_audit_ms);
         }
         if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
             due = due.min(self.next_chore_ms);
@@ -849,7 +851,10 @@ impl Core {
         self.release_ms = None;
         self.counts.published += taken.len() as u64;
         Contents::Publish {
-            counts: taken.into_iter().map(|(key, held, _)| (key, held)).collect(),
+            counts: taken
+                .into_iter()
+                .map(|(key, held, _)| (key, held))
+                .collect(),
             seats: self.column.seats.held,
             anonymous: self.column.anonymous.held,
             is_audit: false,
@@ -945,12 +950,10 @@ impl Core {
         if flight.sent.is_some() || (self.trouble && member.is_active) {
             return;
         }
-        let command = flight.contents.command(
-            member.answered + 1,
-            &self.space,
-            &member.seat,
-            &self.column,
-        );
+        let command =
+            flight
+                .contents
+                .command(member.answered + 1, &self.space, &member.seat, &self.column);
         let number = self.call(command);
         if let Some(flight) = &mut self.flight {
             flight.sent = Some(number);
@@ -1064,7 +1067,11 @@ impl Core {
             if let Some((_, beat, sent_ms)) = self.beats.remove(at) {
                 self.beaten(now, beat, sent_ms, &reply);
             }
-        } else if self.flight.as_ref().is_some_and(|flight| flight.sent == Some(number)) {
+        } else if self
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.sent == Some(number))
+        {
             self.landed(now, &reply);
         }
         self.note_state(now);
@@ -1160,12 +1167,18 @@ impl Core {
         // Soon enough for the end of settling.
         if let Some(since) = member.settling {
             let left = (lease_ms - reply.age_ms).min(lease_ms - (now - since));
-            self.next_beat_ms = self.next_beat_ms.min(now + left.max(self.settings.beat_ms / 4.0));
+            self.next_beat_ms = self
+                .next_beat_ms
+                .min(now + left.max(self.settings.beat_ms / 4.0));
         }
         let generation = member.seat.generation.clone();
         let suspects = self.observer.see(now, &reply.seen);
         for suspect in suspects {
-            if !self.suspects.iter().any(|known| known.index == suspect.index) {
+            if !self
+                .suspects
+                .iter()
+                .any(|known| known.index == suspect.index)
+            {
                 self.suspects.push_back(suspect);
             }
         }
@@ -1221,7 +1234,8 @@ impl Core {
                 self.column.anonymous.told = *anonymous;
                 if *is_audit {
                     let found = std::str::from_utf8(&results).ok();
-                    self.counts.drift += found.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                    self.counts.drift +=
+                        found.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
                 }
             }
             Contents::Batch {

@@ -28,7 +28,8 @@ mod settings;
 
 pub use self::call::Command;
 pub use self::core::{
-    ABANDONED, Action, Answer, CLOSED, Client, Core, Counts, GRANTED, OVERLOAD, State, UNREACHABLE, WAIT,
+    ABANDONED, Action, Answer, CLOSED, Client, Core, Counts, GRANTED, OVERLOAD, State, UNREACHABLE,
+    WAIT,
 };
 pub use self::net::{Endpoint, JoinError, Member, Status, join};
 pub use self::port::Port;

@@ -133,7 +133,9 @@ impl Member {
         if self.has_left.get() {
             return (0, CLOSED);
         }
-        let answer = self.inner.turn(|core, now| core.ask(now, self.port, client));
+        let answer = self
+            .inner
+            .turn(|core, now| core.ask(now, self.port, client));
         self.inner.changed.notify_one();
         answer
     }
@@ -230,7 +232,12 @@ pub enum JoinError {
 ///
 /// # Errors
 /// The other threads have other settings, or the thread cannot be started.
-pub fn join(endpoint: Endpoint, settings: Settings, port: Arc<Port>, number: u32) -> Result<Member, JoinError> {
+pub fn join(
+    endpoint: Endpoint,
+    settings: Settings,
+    port: Arc<Port>,
+    number: u32,
+) -> Result<Member, JoinError> {
     let key = format!("{}\n{}\n{}", endpoint.url, settings.prefix, settings.name);
     let mut guard = net();
     let net = guard.get_or_insert_default();
@@ -316,7 +323,9 @@ fn run(mut members: UnboundedReceiver<Arc<Inner>>) {
 async fn guard(inner: Arc<Inner>) {
     let served = spawn_local(serve(Arc::clone(&inner)));
     if served.await.is_err() {
-        let _ = catch_unwind(AssertUnwindSafe(|| inner.turn(|core, now| core.abandon(now))));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            inner.turn(|core, now| core.abandon(now))
+        }));
     }
 }
 
@@ -554,12 +563,10 @@ async fn evaluate(
         .and_then(Value::extract_error);
     match outcome {
         // Unknown scripts are loaded by their text: a restarted server has forgotten them.
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            connection
-                .send_packed_command(&packed("EVAL", &known.text, command))
-                .await
-                .and_then(Value::extract_error)
-        }
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => connection
+            .send_packed_command(&packed("EVAL", &known.text, command))
+            .await
+            .and_then(Value::extract_error),
         outcome => outcome,
     }
 }

@@ -58,7 +58,8 @@ impl Observer {
                     }
                 }
                 _ => {
-                    self.known.insert(*index, (owner.clone(), beat.clone(), now));
+                    self.known
+                        .insert(*index, (owner.clone(), beat.clone(), now));
                 }
             }
         }

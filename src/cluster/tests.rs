@@ -197,7 +197,9 @@ impl Server {
         place.seats = place.seats.saturating_sub(number(&args[7]) as u32);
         for asked in args[9].chunks(9) {
             self.places.insert(index, place.clone());
-            let keys = asked[..8].chunks(2).map(|at| u16::from_be_bytes([at[0], at[1]]));
+            let keys = asked[..8]
+                .chunks(2)
+                .map(|at| u16::from_be_bytes([at[0], at[1]]));
             let keys: Vec<u16> = keys.collect();
             let user = keys[2];
             if self.total() >= TOTAL {
@@ -316,13 +318,19 @@ impl World {
     /// Seats of a user, and of all, that are open at this moment.
     fn open(&self, user: u128) -> (usize, usize) {
         let seats = self.nodes.iter().flat_map(|node| &node.held);
-        (seats.clone().filter(|(_, of)| *of == user).count(), seats.count())
+        (
+            seats.clone().filter(|(_, of)| *of == user).count(),
+            seats.count(),
+        )
     }
 
     fn grant(&mut self, at: usize, ticket: u64, user: u128) {
         self.nodes[at].held.push((ticket, user));
         let (of_user, total) = self.open(user);
-        assert!(of_user <= PER_USER as usize, "{of_user} seats of user {user}");
+        assert!(
+            of_user <= PER_USER as usize,
+            "{of_user} seats of user {user}"
+        );
         assert!(total <= TOTAL as usize, "{total} seats");
     }
 
@@ -387,7 +395,10 @@ impl World {
                 self.grant(at, ticket, user);
             }
         }
-        let late = self.nodes[at].waiting.values().any(|(_, asked)| now - asked > ADMIT_MS + 1.0);
+        let late = self.nodes[at]
+            .waiting
+            .values()
+            .any(|(_, asked)| now - asked > ADMIT_MS + 1.0);
         assert!(!late, "nobody waits for longer");
     }
 
@@ -450,7 +461,11 @@ impl World {
             assert_eq!(node.core.seats(), (seats, seats));
         }
         assert_eq!(self.server.total() as usize, held);
-        let counted: u32 = self.server.places.values().flat_map(|place| &place.counts)
+        let counted: u32 = self
+            .server
+            .places
+            .values()
+            .flat_map(|place| &place.counts)
             .filter(|(field, _)| field[0] == b'u')
             .map(|(_, count)| *count)
             .sum();

@@ -35,7 +35,6 @@ pub use mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 pub use report::{Report, ThreadReport};
 pub use stall_record::StallRecord;
 
-
 use crate::clock::process_now_ms;
 use crate::resources::Transition;
 use crate::wake_channel::WakeChannel;

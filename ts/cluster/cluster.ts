@@ -32,7 +32,9 @@ type StateListener = (state: ClusterState, name: string, problem: string | undef
 /** Splits `CODE: message` of the core. */
 function errorOf(error: unknown): unknown {
   const message = error instanceof Error ? error.message : String(error);
-  const found = /^(ERR_CLUSTER_CONFLICT|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(message);
+  const found = /^(ERR_CLUSTER_CONFLICT|ERR_CLOSED|ERR_UNSUPPORTED|ERR_INTERNAL): (.*)$/s.exec(
+    message,
+  );
   return found === null
     ? error
     : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
@@ -73,7 +75,7 @@ export class Membership {
 
   /** Answers everybody who waits. */
   close(): void {
-    for (const ticket of [...this.#waiting.keys()]) this.answered(ticket, LEFT);
+    for (const ticket of this.#waiting.keys()) this.answered(ticket, LEFT);
   }
 }
 
@@ -150,7 +152,7 @@ export class Cluster {
 
   #drain(): void {
     const answers = this.#answers;
-    for (let count = ANSWERS_MAX; count === ANSWERS_MAX; ) {
+    for (let count = ANSWERS_MAX; count === ANSWERS_MAX;) {
       count = this.#native.drain();
       // Copied: a listener or a continuation may cause another look.
       const taken = answers.slice(0, count * 3);
@@ -229,7 +231,9 @@ export class Cluster {
       const timer = timers.setTimeout(
         () => {
           end();
-          const problem = this.snapshot().managers.find((one) => one.problem !== undefined)?.problem;
+          const problem = this.snapshot().managers.find(
+            (one) => one.problem !== undefined,
+          )?.problem;
           reject(
             new PortcullisError(
               'ERR_TIMEOUT',

@@ -98,7 +98,11 @@ function checkedUrl(url: unknown): string {
 function text(field: 'username' | 'password', value: unknown): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'string' || value === '' || value.length > 1024)
-    throw wrongType(field, field === 'password' ? undefined : value, 'a string of 1 to 1024 characters');
+    throw wrongType(
+      field,
+      field === 'password' ? undefined : value,
+      'a string of 1 to 1024 characters',
+    );
   return value;
 }
 
@@ -117,8 +121,10 @@ export function checkedCluster(options: ClusterOptions): CheckedClusterOptions {
   if (!/^[a-z0-9-]{1,32}$/.test(prefix))
     throw outOfRange('prefix', prefix, '1 to 32 characters of [a-z0-9-]');
   const policy = POLICIES.indexOf(onUnreachable);
-  if (policy === -1) throw outOfRange('onUnreachable', onUnreachable, "'share', 'open' or 'closed'");
-  if (typeof allowEviction !== 'boolean') throw wrongType('allowEviction', allowEviction, 'a boolean');
+  if (policy === -1)
+    throw outOfRange('onUnreachable', onUnreachable, "'share', 'open' or 'closed'");
+  if (typeof allowEviction !== 'boolean')
+    throw wrongType('allowEviction', allowEviction, 'a boolean');
   const leaseMs = wholeNumber('leaseMs', options.leaseMs, 1000, 120_000, 6000);
   const tenth = Math.floor(leaseMs / 10);
   return {
