@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
@@ -38,6 +38,15 @@ function managerOf(
   ends.push(() => manager.close());
   return manager;
 }
+
+/** Connects a client, which the server greets; or returns the status of the refusal. */
+const connectTo = (url: string): Promise<WebSocket | number> =>
+  new Promise((resolve, reject) => {
+    const client = new WebSocket(url);
+    client.on('message', () => resolve(client));
+    client.on('unexpected-response', (_, response) => resolve(response.statusCode ?? 0));
+    client.on('error', reject);
+  });
 
 const codeOf = (act: () => unknown): string => {
   try {
@@ -278,6 +287,24 @@ describe.skipIf(SERVER === undefined)('the threads of a process', () => {
     const other = clusterOf(url, { leaseMs: 2000 });
     expect(codeOf(() => managerOf(other, {}))).toBe('ERR_CLUSTER_CONFLICT');
   });
+
+  it('keep one member for a name: managers may be closed and made anew', async () => {
+    const { url } = await redis();
+    const cluster = clusterOf(url);
+    const limits = { maxConnectionsPerUser: 1 };
+    managerOf(cluster, limits).close();
+    const manager = managerOf(cluster, limits);
+    const states: string[] = [];
+    const stop = cluster.on('state', (state) => states.push(state));
+    await cluster.ready();
+    expect(states).toEqual(['settling', 'up']);
+    stop();
+    expect(cluster.snapshot().managers).toHaveLength(1);
+    expect((await manager.admit('192.0.2.1', 'ada')).success).toBe(true);
+    expect(codeOf(() => managerOf(cluster, { maxConnectionsPerUser: 2 }))).toBe(
+      'ERR_CLUSTER_CONFLICT',
+    );
+  });
 });
 
 describe.skipIf(SERVER === undefined)('while the server cannot be asked', () => {
@@ -371,13 +398,7 @@ describe.skipIf(SERVER === undefined || 'bun' in process.versions)('the guard of
     await new Promise<void>((done) => http.listen(0, '127.0.0.1', done));
     ends.push(() => new Promise((done) => http.close(done)));
     const { port } = http.address() as { port: number };
-    const connect = (user: string): Promise<WebSocket | number> =>
-      new Promise((resolve, reject) => {
-        const client = new WebSocket(`ws://127.0.0.1:${port}/${user}`);
-        client.on('message', () => resolve(client));
-        client.on('unexpected-response', (_, response) => resolve(response.statusCode ?? 0));
-        client.on('error', reject);
-      });
+    const connect = (user: string) => connectTo(`ws://127.0.0.1:${port}/${user}`);
     await cluster.ready();
     const first = await connect('ada');
     expect(first).toBeInstanceOf(WebSocket);
@@ -391,5 +412,33 @@ describe.skipIf(SERVER === undefined || 'bun' in process.versions)('the guard of
     database.signal('SIGCONT');
     (again as WebSocket).terminate();
     await until(() => guard.manager.snapshot().totalConnections === 0);
+  });
+});
+
+describe.skipIf(SERVER === undefined)('the plugin for Elysia', () => {
+  it('asks the cluster before the upgrade, and gives the seat back', async () => {
+    const { url } = await redis();
+    const child = spawn('node_modules/.bin/bun', ['__test__/servers/cluster-elysia.ts'], {
+      env: { ...process.env, REDIS: url },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    ends.push(() => child.kill('SIGKILL'));
+    let output = '';
+    child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+    await until(() => output.includes('listening'));
+    const port = /:(\d+)\//.exec(output)?.[1];
+    const first = await connectTo(`ws://127.0.0.1:${port}/ws?user=ada`);
+    expect(first).toBeInstanceOf(WebSocket);
+    expect(await connectTo(`ws://127.0.0.1:${port}/ws?user=ada`)).toBe(429);
+    expect(await connectTo(`ws://127.0.0.1:${port}/ws?user=bob`)).toBeInstanceOf(WebSocket);
+    (first as WebSocket).close();
+    const confirmed = async (): Promise<unknown> => {
+      const stats = (await (await fetch(`http://127.0.0.1:${port}/stats`)).json()) as {
+        cluster: { managers: { confirmedSeats: number }[] };
+      };
+      return stats.cluster.managers[0]?.confirmedSeats;
+    };
+    await until(async () => (await confirmed()) === 1);
+    expect(await connectTo(`ws://127.0.0.1:${port}/ws?user=ada`)).toBeInstanceOf(WebSocket);
   });
 });

@@ -40,18 +40,27 @@ function errorOf(error: unknown): unknown {
     : new PortcullisError(found[1] as 'ERR_CLUSTER_CONFLICT', found[2] ?? '', { field: 'cluster' });
 }
 
-/** The share of one manager in a cluster. @internal */
+/** The share of one manager name in a cluster. @internal */
 export class Membership {
   /** Number of the member, for the core's table. */
   readonly id: number;
   readonly name: string;
+  /** Its limits, as a text. */
+  readonly limits: string;
   readonly admitTimeoutMs: number;
   readonly #waiting = new Map<number, (code: number) => void>();
   readonly #hold: (isHeld: boolean) => void;
 
-  constructor(id: number, name: string, admitTimeoutMs: number, hold: (isHeld: boolean) => void) {
+  constructor(
+    id: number,
+    name: string,
+    limits: string,
+    admitTimeoutMs: number,
+    hold: (isHeld: boolean) => void,
+  ) {
     this.id = id;
     this.name = name;
+    this.limits = limits;
     this.admitTimeoutMs = admitTimeoutMs;
     this.#hold = hold;
   }
@@ -130,20 +139,31 @@ export class Cluster {
   }
 
   /**
-   * Joins for a manager.
+   * Joins for a manager. Managers of one name have one member, which stays until the cluster is closed.
    * @param limits as `checkedLimits` returns them
-   * @throws ERR_CLOSED; ERR_CLUSTER_CONFLICT if another thread uses the name with other options
+   * @throws ERR_CLOSED; ERR_CLUSTER_CONFLICT if the name is in use with other limits, or by another thread with
+   * other options
    * @internal
    */
   join(name: string, limits: number[]): Membership {
     if (this.#isClosed) throw new PortcullisError('ERR_CLOSED', 'the cluster is closed');
+    const numbers = limits.join();
+    for (const member of this.#members.values()) {
+      if (member.name !== name) continue;
+      if (member.limits === numbers) return member;
+      throw new PortcullisError(
+        'ERR_CLUSTER_CONFLICT',
+        'the cluster counts managers of that name with other limits: close it first',
+        { field: 'limits' },
+      );
+    }
     let id: number;
     try {
       id = this.#native.join(name, limits);
     } catch (error) {
       throw errorOf(error);
     }
-    const member = new Membership(id, name, this.#options.admitTimeoutMs, (isHeld) =>
+    const member = new Membership(id, name, numbers, this.#options.admitTimeoutMs, (isHeld) =>
       this.#hold(isHeld),
     );
     this.#members.set(id, member);

@@ -285,7 +285,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     const abandon = (): void => void this.#seats.abort(lease.handle);
     signal.addEventListener('abort', abandon, { once: true });
     try {
-      return await this.confirm(lease);
+      const outcome = await this.confirm(lease);
+      // Aborted after the answer: the seat is given back already.
+      return outcome.success && signal.aborted ? this.#told('client_left', ip, user) : outcome;
     } finally {
       signal.removeEventListener('abort', abandon);
     }
