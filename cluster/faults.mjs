@@ -1,5 +1,5 @@
 // The faults of the harness. `strike` is called again and again; `bound` allows seats over the limit where the
-// documents do; `idle` is a process that asks for nothing.
+// documents do; `idle` is a process that asks for nothing; `shape` changes its clients.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort, Redis, withClient } from './redis.mjs';
 import { BEAT_MS, LEASE_MS } from './trial.mjs';
@@ -89,6 +89,20 @@ async function promote(world) {
   world.note('promoted a replica that lacks 120 ms');
 }
 
+/** Another process has the index of a dead one, whose calls run once more. */
+async function heir(world) {
+  const node = world.pick();
+  await world.killNode(node);
+  for (let left = 100; left > 0 && (await world.audit()).gc === 0; left--) await sleep(50);
+  for (let left = 200; left > 0 && (await world.audit()).gc !== 0; left--) await sleep(50);
+  await world.startNode();
+  await world.allUp(5000);
+  await sleep(300);
+  if (node.proxy.repeat())
+    world.note(`late copies of all calls of ${node.name}, which has an heir`);
+  await sleep(1000);
+}
+
 /** Everything is lost, and a process that knows nobody joins first. */
 async function newcomerFirst(world) {
   for (const { proxy } of world.nodes.values()) proxy.hold();
@@ -100,6 +114,8 @@ async function newcomerFirst(world) {
   await world.killNode(newcomer);
 }
 
+/** So few users that most are at their limit, and the total never is: a write that is lost shows at once. */
+const BUSY_USERS = { users: 60, target: 75 };
 const settle = () => sleep(LEASE_MS + 3 * BEAT_MS);
 
 export const FAULTS = {
@@ -153,6 +169,7 @@ export const FAULTS = {
     },
   },
   back: {
+    shape: BUSY_USERS,
     async strike(world) {
       await goBack(world, 400);
       await settle();
@@ -160,6 +177,7 @@ export const FAULTS = {
   },
   promote: {
     idle: 0,
+    shape: BUSY_USERS,
     async strike(world) {
       await promote(world);
       await settle();
@@ -200,6 +218,7 @@ export const FAULTS = {
       if (Math.random() < 0.4) await killOne(world);
     },
   },
+  heir: { strike: heir },
   stop: {
     // A process that lives on while it is cut off from all others holds its seats.
     bound: () => 200,
@@ -247,7 +266,6 @@ export const RULES = {
   run: 'promote',
   replace: 'back',
   lost: 'late',
-  fence: 'late',
+  fence: 'heir',
   generation: 'delete-meta',
-  observer: 'pause-long',
 };

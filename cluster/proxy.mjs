@@ -1,7 +1,8 @@
 // A TCP proxy between one process and the server, which can cut, hold, slow and repeat what passes.
 import net from 'node:net';
 
-const RECORD_MAX = 400_000;
+/** Longest record of a connection, bytes. */
+const RECORD_MAX = 2 ** 24;
 
 export class Proxy {
   /** @param upstream returns the port of the server */

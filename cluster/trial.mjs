@@ -85,6 +85,7 @@ export class World {
           addresses: 60,
           target: 150,
           pauseMs: 4,
+          ...this.settings.shape,
           isIdle,
         }),
       },
@@ -211,7 +212,7 @@ export class World {
  */
 export async function run(settings) {
   const fault = FAULTS[settings.fault];
-  const world = new World({ ...settings, idle: fault.idle });
+  const world = new World({ ...settings, idle: fault.idle, shape: fault.shape });
   const problems = [];
   try {
     await world.start();

@@ -246,6 +246,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Node {
     core: Core,
+    is_dead: bool,
     is_linked: bool,
     linked_at: f64,
     /// Tickets that wait, with the user and the time.
@@ -298,6 +299,7 @@ impl World {
                 },
                 0.0,
             ),
+            is_dead: false,
             is_linked: false,
             linked_at: 0.0,
             waiting: HashMap::new(),
@@ -366,6 +368,9 @@ impl World {
     fn serve(&mut self, at: usize) {
         let now = self.now;
         let node = &mut self.nodes[at];
+        if node.is_dead {
+            return;
+        }
         if !node.is_linked && now >= node.linked_at && now >= self.paused_until {
             node.is_linked = true;
             node.link += 1;
@@ -515,9 +520,7 @@ fn the_seats_of_a_member_that_dies_are_free_after_the_lease() {
     }
     world.wait(50);
     assert_eq!(world.nodes[0].held.len(), 2);
-    // It never sends again.
-    world.nodes[0].is_linked = false;
-    world.nodes[0].linked_at = f64::INFINITY;
+    world.nodes[0].is_dead = true;
     world.nodes[0].held.clear();
     world.wait(2 * LEASE_MS as u16);
     assert_eq!(world.server.places.len(), 2);
