@@ -865,7 +865,7 @@ impl Core {
         let is_up = self.current() == State::Up;
         let asks = is_up && self.waiting_count > 0;
         let releases_due = self.release_ms.is_some_and(|due| due <= now);
-        if !asks && !(releases_due && self.column.is_dirty()) {
+        if !(asks || releases_due && self.column.is_dirty()) {
             if releases_due {
                 self.release_ms = None;
             }
@@ -934,7 +934,7 @@ impl Core {
         let part = (self.column.len() / AUDIT_PARTS + 1).min(PUBLISH_MAX);
         let (counts, next) = self.column.slice(self.audit_from, part);
         self.audit_from = next;
-        (!counts.is_empty()).then(|| Contents::Publish {
+        (!counts.is_empty()).then_some(Contents::Publish {
             counts,
             seats: self.column.seats.told,
             anonymous: self.column.anonymous.told,

@@ -228,8 +228,8 @@ export class Cluster {
       throw wrongType('options', options, 'an object');
     knownOptions('ready', options, ['timeoutMs']);
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, 1, TIME_MAX_MS, 30_000);
-    using timers = new TimerManager({ name: 'cluster.ready' });
-    await new Promise<void>((resolve, reject) => {
+    const timers = new TimerManager({ name: 'cluster.ready' });
+    const waiting = new Promise<void>((resolve, reject) => {
       const look = (): boolean => {
         const { state, managers } = this.snapshot();
         const problem = managers.find((manager) => manager.problem !== undefined)?.problem;
@@ -270,6 +270,8 @@ export class Cluster {
         timer.close();
       };
     });
+    // Not `using`: its helper names a top-level `this`, which the CommonJS build refuses.
+    return waiting.finally(() => timers.close());
   }
 
   /** Returns the figures of one manager; `undefined` once the cluster is closed. @internal */

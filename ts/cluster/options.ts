@@ -20,10 +20,10 @@ export interface ClusterOptions {
    * processes need the same. Default 6000.
    */
   readonly leaseMs?: number | undefined;
-  /** Interval of beats: 100 ms to a third of `leaseMs`. Default: a fifth of `leaseMs`. */
+  /** Interval of beats, ms: 100 to a third of `leaseMs`. Default: a fifth of `leaseMs`. */
   readonly beatMs?: number | undefined;
   /**
-   * Longest wait of a client for the server's answer: 10 ms to a tenth of `leaseMs`. Then `onUnreachable`
+   * Longest wait of a client for the server's answer, ms: 10 to a tenth of `leaseMs`. Then `onUnreachable`
    * decides. Default 250, or a tenth of `leaseMs` if that is less.
    */
   readonly admitTimeoutMs?: number | undefined;
