@@ -521,6 +521,9 @@ describe('docs/kpi.md', () => {
   it('has every metric that is exposed, by its naming, and nothing else', async () => {
     const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
+    const cluster = new Cluster({ url: 'redis://127.0.0.1:1' });
+    const clustered = new ConnectionManager({}, { timers, name: 'docs', cluster });
+    metrics.attach(clustered);
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
     metrics.recordRefusal('a');
@@ -540,6 +543,8 @@ describe('docs/kpi.md', () => {
         [],
       );
     }
+    clustered.close();
+    cluster.close();
     monitor.close();
     metrics.close();
   });

@@ -15,10 +15,15 @@ const BACK = `for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('DEL',
 for at = 1, #ARGV, 2 do redis.call('RESTORE', ARGV[at], 0, ARGV[at + 1]) end
 return 'OK'`;
 
+/** The idle process, if there is one, is busy in the time that is lost, and silent when the server goes back. */
 async function goBack(world, ms) {
+  const idle = [...world.nodes.values()].find(({ isIdle }) => isIdle);
   await world.client(async (client) => {
     const state = await client.call('EVAL', DUMP, 0);
-    await sleep(ms);
+    idle?.child.stdin.write('busy\n');
+    await sleep(ms * 0.8);
+    idle?.child.stdin.write('idle\n');
+    await sleep(ms * 0.2);
     await client.call('EVAL', BACK, 0, ...state);
   });
   world.note(`went back ${ms} ms`);
@@ -169,6 +174,7 @@ export const FAULTS = {
     },
   },
   back: {
+    idle: 0,
     shape: BUSY_USERS,
     async strike(world) {
       await goBack(world, 400);
@@ -266,6 +272,5 @@ export const RULES = {
   run: 'promote',
   replace: 'back',
   lost: 'late',
-  fence: 'heir',
   generation: 'delete-meta',
 };

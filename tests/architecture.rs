@@ -12,7 +12,7 @@ fn read_files(folder: &Path, found: &mut BTreeMap<String, String>) {
         let path = entry.path();
         if path.is_dir() {
             read_files(&path, found);
-        } else {
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
             let text = fs::read_to_string(&path).expect("text");
             found.insert(path.display().to_string().replace('\\', "/"), text);
         }
