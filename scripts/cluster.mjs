@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { freePort, Redis, SERVER, withClient } from '../cluster/redis.mjs';
 import { readOptions } from './lib/options.mjs';
 import { build, fail, root, tool } from './lib/project.mjs';
+import WebSocket from 'ws';
 
 const META = '{pc1:example}:m';
 const PAUSE_MS = 1000;
@@ -45,12 +46,12 @@ const outcomes = { admitted: 0, refused: 0 };
 function connect() {
   const user = `user-${Math.floor(Math.random() * 10)}`;
   const socket = new WebSocket(`ws://127.0.0.1:${port}/?user=${user}`);
-  socket.addEventListener('open', () => {
+  socket.on('open', () => {
     outcomes.admitted++;
     clients.add(socket);
   });
-  socket.addEventListener('error', () => outcomes.refused++);
-  socket.addEventListener('close', () => clients.delete(socket));
+  socket.on('error', () => outcomes.refused++);
+  socket.on('close', () => clients.delete(socket));
 }
 const traffic = setInterval(() => {
   for (let left = 5; left > 0; left--) connect();
@@ -86,6 +87,11 @@ async function end() {
   await redis.remove();
   process.exit(0);
 }
+// However it ends, nothing of it stays.
+process.on('exit', () => {
+  for (const child of children.values()) child.kill('SIGKILL');
+  redis.process?.kill('SIGKILL');
+});
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void end());
 console.log('Enter kills a process, Ctrl-C ends.');
 process.stdin.on('data', kill);
