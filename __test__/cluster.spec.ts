@@ -408,6 +408,12 @@ describe.skipIf(SERVER === undefined || 'bun' in process.versions)('the guard of
     const again = await connect('ada');
     expect(again).toBeInstanceOf(WebSocket);
     database.signal('SIGSTOP');
+    // A client that leaves while the cluster is asked gives its seat back at once.
+    const leaving = new WebSocket(`ws://127.0.0.1:${port}/cid`);
+    leaving.on('error', () => undefined);
+    await until(() => guard.manager.snapshot().totalConnections === 2);
+    leaving.terminate();
+    await until(() => guard.manager.snapshot().totalConnections === 1);
     expect(await connect('bob')).toBe(503);
     database.signal('SIGCONT');
     (again as WebSocket).terminate();

@@ -1,12 +1,12 @@
 // npm run cluster:trial: the faults of a cluster, on real processes and a real server. Ends with a table, and with
 // code 1 if a limit was passed, a seat was lost or a process ended.
-import { existsSync } from 'node:fs';
+import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FAULTS, RULES } from '../cluster/faults.mjs';
 import { SERVER } from '../cluster/redis.mjs';
 import { run, worlds } from '../cluster/trial.mjs';
 import { readOptions } from './lib/options.mjs';
-import { root } from './lib/project.mjs';
+import { root, run as command } from './lib/project.mjs';
 
 const NOT_STARTED = 2;
 const NODES = 4;
@@ -17,8 +17,7 @@ const USAGE = `npm run cluster:trial -- [options]
   --seconds N    time of the fault in each run (default 8)
   --runs N       runs of each fault (default 1)
   --policy A     share, open or closed (default closed)
-  --rules        switches one safety rule off after the other: each run must find a violation; needs the addon of
-                 the harness: cargo build --lib --profile trial --features cluster-trial
+  --rules        switches one safety rule off after the other, in an addon that it builds: each must be missed
   --rule A       one of the rules only, may be repeated: ${Object.keys(RULES).join(', ')}
   --runtime A    node or bun, may be repeated (default both)
   --short        four faults of 4 seconds
@@ -47,13 +46,14 @@ const seconds = given.seconds ?? (given.short ? 4 : 8);
 const rules = given.rule ?? (given.rules ? Object.keys(RULES) : []);
 const faults =
   given.fault ?? (given.short ? ['none', 'kill', 'flush', 'late'] : Object.keys(FAULTS));
-const TRIAL_ADDON = join(root, 'target', 'trial', 'portcullis-trial.node');
 if (rules.length > 0) {
-  if (!existsSync(TRIAL_ADDON)) {
-    console.error(`the addon of the harness is missing: ${TRIAL_ADDON}`);
-    process.exit(NOT_STARTED);
-  }
-  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = TRIAL_ADDON;
+  // An addon of its own, in which rules can be switched off: a published one cannot.
+  const build = ['build', '--locked', '--lib', '--profile', 'trial', '--features', 'cluster-trial'];
+  command('cargo', build, { cwd: root });
+  const addon = join(root, 'target', 'trial', 'portcullis-trial.node');
+  const library = { darwin: 'libportcullis.dylib' }[process.platform] ?? 'libportcullis.so';
+  copyFileSync(join(root, 'target', 'trial', library), addon);
+  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = addon;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'])
