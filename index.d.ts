@@ -315,7 +315,7 @@ interface MetadataInput {
 }
 
 /** Reason of a refusal, as a stable code. */
-type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'duplicate_id' | 'closed' | 'stale_lease';
+type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal: the outcome of an admission that a limit forbids. */
 interface Refusal {
     readonly success: false;
@@ -1095,6 +1095,168 @@ declare class ResourceMonitor {
     [Symbol.dispose](): void;
 }
 
+/** Options of a `Cluster`. */
+interface ClusterOptions {
+    /**
+     * URL of the Redis or Valkey server: `redis://user:password@host:6379/0`, `valkey://host`, or `unix:///path`
+     * for a Unix socket.
+     */
+    readonly url: string;
+    /** User name, if the URL has none: 1 to 1024 characters. Default: none. */
+    readonly username?: string | undefined;
+    /** Password, if the URL has none: 1 to 1024 characters. Default: none. */
+    readonly password?: string | undefined;
+    /** Prefix of all keys: 1 to 32 characters of `[a-z0-9-]`. Default `pc`. */
+    readonly prefix?: string | undefined;
+    /**
+     * Time without a beat after which a process counts as dead and its seats are free: 1000 to 120000 ms. All
+     * processes need the same. Default 6000.
+     */
+    readonly leaseMs?: number | undefined;
+    /** Interval of beats, ms: 100 to a third of `leaseMs`. Default: a fifth of `leaseMs`. */
+    readonly beatMs?: number | undefined;
+    /**
+     * Longest wait of a client for the server's answer, ms: 10 to a tenth of `leaseMs`. Then `onUnreachable`
+     * decides. Default 250, or a tenth of `leaseMs` if that is less.
+     */
+    readonly admitTimeoutMs?: number | undefined;
+    /** Timeout for a connection to the server: 50 to 30000 ms. Default 1000. */
+    readonly connectTimeoutMs?: number | undefined;
+    /**
+     * Action for newcomers while the server cannot be asked, or while other processes may still have to tell
+     * what they hold. `share`: each process has its share of every limit, at least 1; it refuses if it does not
+     * know how many processes there are. `open`: each process has the whole of every limit. `closed`: all are
+     * refused with `cluster_unreachable`. Default `share`.
+     */
+    readonly onUnreachable?: 'share' | 'open' | 'closed' | undefined;
+    /**
+     * Processes that are expected at least, for `share`: whole number from 0 to 4096. Default 0: as many as were
+     * seen last.
+     */
+    readonly expectedMembers?: number | undefined;
+    /**
+     * Revision of the limits: whole number from 0 to 2^31 - 1. The limits of the highest revision are in force on
+     * all processes, so that a rolling deployment changes them once. Default 0.
+     */
+    readonly limitsRevision?: number | undefined;
+    /** Most admissions of one call: whole number from 1 to 1024. Default 256. */
+    readonly batchMax?: number | undefined;
+    /** Whether a server may be used that evicts keys, and with them seats. Default `false`. */
+    readonly allowEviction?: boolean | undefined;
+}
+
+/**
+ * State of a process in the cluster.
+ * - `joining`: it has no place on the server yet, or has not told what it holds.
+ * - `settling`: other processes may still have to tell what they hold.
+ * - `up`: the server decides on every admission.
+ * - `unreachable`: the server does not answer.
+ * - `closed`: the cluster is closed.
+ *
+ * In all but `up` and `closed` the option `onUnreachable` decides.
+ */
+type ClusterState = 'joining' | 'settling' | 'up' | 'unreachable' | 'closed';
+/** Figures of one manager name. */
+interface ClusterManagerStats {
+    /** Name of the managers. */
+    readonly name: string;
+    readonly state: ClusterState;
+    /** Milliseconds since the last change of state. */
+    readonly sinceMs: number;
+    /** Processes in the cluster, this one included. */
+    readonly members: number;
+    /** Seats that this process holds. */
+    readonly seats: number;
+    /** Seats of this process that the server knows. */
+    readonly confirmedSeats: number;
+    /** Clients that wait for an answer. */
+    readonly waiting: number;
+    /** Revision of the limits in force. */
+    readonly limitsRevision: number;
+    /** Whether those are other limits than this process declared. */
+    readonly limitsDiffer: boolean;
+    /** Latest problem with the server; `undefined` if there is none. */
+    readonly problem: string | undefined;
+    /** Admissions: granted and refused by the server, and by `onUnreachable`. */
+    readonly admissions: {
+        readonly granted: number;
+        readonly refused: number;
+        readonly grantedByPolicy: number;
+        readonly refusedByPolicy: number;
+    };
+    /** Calls that the server has answered. */
+    readonly calls: number;
+    /** Connections to the server that were made. */
+    readonly connects: number;
+    /** Counts that were told again, after the server or the connection was lost. */
+    readonly publishedKeys: number;
+    /** Counts that the server had lost or changed, and that were put right. */
+    readonly drift: number;
+    /** Times that the server had lost something, or had declared this process dead. */
+    readonly losses: number;
+    /** Processes that this one has declared dead. */
+    readonly declaredDead: number;
+}
+/** Figures of a cluster. */
+interface ClusterStats {
+    /** The worst state of all managers; `joining` before the first manager. */
+    readonly state: ClusterState;
+    readonly managers: readonly ClusterManagerStats[];
+}
+
+type StateListener = (state: ClusterState, name: string, problem: string | undefined) => void;
+/**
+ * Counts connections over all processes that name the same server, prefix and manager name, on one Redis (6.2 or
+ * newer) or Valkey server. The seats of a process that dies are free after `leaseMs`. Give it to a manager or a
+ * guard as `cluster`, with a `name`; the adapters then ask it before each upgrade.
+ *
+ * Connecting and joining happen in the background and never throw; see `ready` and `snapshot`.
+ *
+ * @example
+ * const cluster = new Cluster({ url: 'redis://127.0.0.1:6379' });
+ * const manager = new ConnectionManager({ maxConnectionsPerUser: 5 }, { name: 'chat', cluster });
+ * await cluster.ready({ timeoutMs: 10_000 });
+ * const lease = await manager.admit(ip, userId);
+ * if (lease.success) manager.commit(lease, id, socket);
+ */
+declare class Cluster {
+    #private;
+    /**
+     * @param options see `ClusterOptions`
+     * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_UNSUPPORTED on Windows
+     */
+    constructor(options: ClusterOptions);
+    /**
+     * Calls `listener` after each change of state of a manager: with the state, the manager's name, and the problem
+     * if there is one. It is the place for a log line and an alert.
+     * @param event `state`
+     * @returns a function that removes the listener
+     * @throws ERR_INVALID_ARG_TYPE
+     */
+    on(event: 'state', listener: StateListener): () => void;
+    /** The worst state of all managers; `joining` before the first manager. */
+    get state(): ClusterState;
+    /**
+     * Waits until every manager of this cluster is `up`. Servers may admit before: `onUnreachable` decides then. The
+     * first process of a new cluster waits for `leaseMs`, in case that others hold seats.
+     * @param options `timeoutMs`: 1 to 2^30, default 30000
+     * @throws ERR_TIMEOUT; ERR_CLUSTER_CONFIG and ERR_CLUSTER_INCOMPATIBLE for a server that cannot be used;
+     * ERR_CLOSED
+     */
+    ready(options?: {
+        readonly timeoutMs?: number;
+    }): Promise<void>;
+    /** Returns the figures at this moment. */
+    snapshot(): ClusterStats;
+    /**
+     * Leaves the cluster, so that its seats are free at once, and refuses newcomers from then on (`closed`). Close the
+     * managers first. Blocks until the server has heard of it, or for 500 ms; not at all if the server is unreachable.
+     * May be called again.
+     */
+    close(): void;
+    [Symbol.dispose](): void;
+}
+
 /** Options of a connection manager. */
 interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
     /**
@@ -1102,6 +1264,13 @@ interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocket> {
      * characters. Default: none, the counts are this manager's own.
      */
     readonly name?: string | undefined;
+    /**
+     * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
+     * needs. Connect rates, draining and idle eviction stay this process's. Admission is asynchronous then: use
+     * `admit`; `reserve`, `addConnection`, `bindUser` and `updateLimits` throw. Excludes `onFull: 'closeOldest'` and
+     * the limits' `mode: 'observe'`. Default: none.
+     */
+    readonly cluster?: Cluster | undefined;
     /**
      * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
      * manager.
@@ -1213,13 +1382,30 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param ip address of the client, in any usual notation; anything else counts as unknown
      * @param userId the user, if known: up to 1024 characters, empty for none
      * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit`
      * @example
      * const lease = manager.reserve(ip);
      * if (!lease.success) return refuse(503, lease.reason);
      * upgrade((socket) => manager.commit(lease, id, socket));
      */
     reserve(ip: string, userId?: string): Lease | Refusal;
+    /**
+     * Takes a seat for a connection before it opens, as `reserve` does; with a `cluster`, in the counts of all
+     * processes. It asks the limits of this process first, then the cluster, once, and waits for at most its
+     * `admitTimeoutMs`. Without a cluster it answers at once.
+     * @param ip address of the client, in any usual notation; anything else counts as unknown
+     * @param userId the user, if known: up to 1024 characters, empty for none
+     * @param options `signal`: aborted when the client has left; its seat is given back at once
+     * @returns a lease for `commit`, or a refusal; never rejects for an outcome
+     * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+     * @example
+     * const lease = await manager.admit(ip, userId);
+     * if (!lease.success) return refuse(503, lease.reason);
+     * upgrade((socket) => manager.commit(lease, id, socket));
+     */
+    admit(ip: string, userId?: string, options?: {
+        readonly signal?: AbortSignal | undefined;
+    }): Promise<Lease | Refusal>;
     /**
      * Opens a leased connection.
      * @param lease from `reserve`
@@ -1244,7 +1430,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * @param userId the user, if known: up to 1024 characters, empty for none
      * @param metadata further data on the client
      * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-     * @throws ERR_INVALID_ARG_TYPE
+     * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit` and `commit`
      */
     addConnection(id: string, socket: S, ip: string, userId?: string, metadata?: MetadataInput): AdmissionResult<S>;
     /**
@@ -1281,7 +1467,8 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
      * messages and bytes begin anew.
      * @param changes limits to replace; `undefined` lifts one
      * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
-     * `ipv6PrefixBits`; ERR_CLOSED after `close()`. Nothing has changed then.
+     * `ipv6PrefixBits`; ERR_CLOSED after `close()`; ERR_UNSUPPORTED with a cluster, whose limits change with its
+     * `limitsRevision`. Nothing has changed then.
      */
     updateLimits(changes: ConnectionLimits): void;
     /**
@@ -1309,7 +1496,7 @@ declare class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 /**
  * Codes of the errors that this package throws. A code is stable; the text of its message is not.
  */
-type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
+type ErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_OUT_OF_RANGE' | 'ERR_UNKNOWN_OPTION' | 'ERR_LIMITS_CONFLICT' | 'ERR_ASYNC_REQUIRED' | 'ERR_CLUSTER_CONFIG' | 'ERR_CLUSTER_CONFLICT' | 'ERR_CLUSTER_INCOMPATIBLE' | 'ERR_CLOSED' | 'ERR_TOO_MANY_TIMERS' | 'ERR_TIMER_LEAK' | 'ERR_TIMEOUT' | 'ERR_UNSUPPORTED' | 'ERR_DUPLICATE_NAME' | 'ERR_UNKNOWN_NAME' | 'ERR_NEXT_CALLED_TWICE' | 'ERR_MIDDLEWARE_TIMEOUT' | 'ERR_INVALID_KEY' | 'ERR_JWKS' | 'ERR_TOO_MANY_REVOCATIONS' | 'ERR_IDENTIFY_TIMEOUT' | 'ERR_UNAUTHORIZED' | 'ERR_NO_RESPONSE' | 'ERR_RUNTIME_TOO_OLD' | 'ERR_PLATFORM_UNSUPPORTED' | 'ERR_ADDON_MISSING' | 'ERR_ADDON_UNUSABLE' | 'ERR_INTERNAL';
 /** Fields of a `PortcullisError` besides its code and message. */
 interface ErrorDetails {
     /** Name of the option or argument at fault. */
@@ -4112,5 +4299,5 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
     readonly algorithms: readonly TokenAlgorithm[];
 }): Uint8Array;
 
-export { ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export { Cluster, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -14,6 +14,7 @@ const ONCE = [
   'architecture',
   'builder',
   'client-address',
+  'cluster',
   'commands',
   'contract',
   'e2e',

@@ -28,6 +28,7 @@ const INSIDE = {
   reload: 'a guard is replaced with Bun.serve only: seats.spec.ts',
   nothing: 'the socket is gone, and nothing can be said to it',
   state: 'the state is left for good before',
+  cluster: 'only with a cluster: cluster.spec.ts',
 } as const;
 
 interface Case {
@@ -66,6 +67,7 @@ const OUTSIDE: Record<
   arrived: {
     upgrade: [({ socket }) => socket.write(handshakeOf('waits')), 1],
     identity: 'turn',
+    confirmation: 'cluster',
     refusal: 'turn',
     timeout: 'turn',
     reset: [destroy, 0],
@@ -78,6 +80,7 @@ const OUTSIDE: Record<
   seated: {
     upgrade: 'host',
     identity: [release, 1],
+    confirmation: 'cluster',
     refusal: [release, 0],
     timeout: [wait, 0],
     reset: [destroy, 0],
@@ -87,9 +90,23 @@ const OUTSIDE: Record<
     reload: 'reload',
     shutdown: 'guard',
   },
+  asked: {
+    upgrade: 'cluster',
+    identity: 'cluster',
+    confirmation: 'cluster',
+    refusal: 'cluster',
+    timeout: 'cluster',
+    reset: 'cluster',
+    open: 'cluster',
+    close: 'cluster',
+    gone: 'cluster',
+    reload: 'cluster',
+    shutdown: 'cluster',
+  },
   granted: {
     upgrade: 'turn',
     identity: 'turn',
+    confirmation: 'turn',
     refusal: 'turn',
     timeout: 'turn',
     reset: 'turn',
@@ -102,6 +119,7 @@ const OUTSIDE: Record<
   open: {
     upgrade: 'host',
     identity: 'guard',
+    confirmation: 'cluster',
     refusal: 'guard',
     timeout: [wait, 0, 'everywhere'],
     reset: [destroy, 0],
@@ -114,6 +132,7 @@ const OUTSIDE: Record<
   closing: {
     upgrade: 'host',
     identity: 'guard',
+    confirmation: 'cluster',
     refusal: 'guard',
     timeout: [wait, 0, 'on Bun'],
     reset: [destroy, 0, 'on Bun'],
@@ -126,6 +145,7 @@ const OUTSIDE: Record<
   gone: {
     upgrade: 'nothing',
     identity: 'nothing',
+    confirmation: 'nothing',
     refusal: 'nothing',
     timeout: 'nothing',
     reset: 'nothing',
@@ -200,7 +220,7 @@ const rows = Object.keys(ADMISSION_TABLE).flatMap((state) =>
 const driven = rows.filter(([state, event]) => typeof OUTSIDE[state][event] !== 'string');
 
 it('has a way to cause each row of the table, or a reason why there is none', () => {
-  expect(rows).toHaveLength(60);
+  expect(rows).toHaveLength(77);
   const reasons = rows.map(([state, event]) => OUTSIDE[state][event]);
   expect(reasons.every((row) => typeof row !== 'string' || row in INSIDE)).toBe(true);
   expect(driven).toHaveLength(16);

@@ -6,7 +6,7 @@ import {
   type AdmissionEvent,
   type AdmissionState,
 } from '../dist/guard/admission.js';
-import { ConnectionManager, TimerManager } from '../dist/index.js';
+import { ConnectionManager, type Lease, TimerManager } from '../dist/index.js';
 import { FakeSocket, ManualClock } from '../dist/testing.js';
 
 // Every event in every state, as `ADMISSION_TABLE` says it: generated from the table.
@@ -39,9 +39,32 @@ class World {
     return this.manager.isOpen ? this.manager.snapshot().totalConnections : 0;
   }
 
+  /** Answers for the cluster. */
+  confirm: ((lease: Lease) => void) | undefined;
+  confirmed: Promise<void> | undefined;
+
+  /** Makes the manager ask a cluster, whose answer is ours. */
+  #join(): void {
+    Object.defineProperties(this.manager, {
+      isClustered: { value: true },
+      confirm: {
+        value: (lease: Lease) =>
+          new Promise((resolve) => {
+            this.confirm = () => resolve(lease);
+          }),
+      },
+    });
+  }
+
   readonly to: Record<AdmissionState, () => void> = {
     arrived: () => undefined,
     seated: () => this.admission.seat(),
+    asked: () => {
+      this.#join();
+      this.to.seated();
+      this.admission.identify('ada');
+      this.confirmed = this.admission.confirmed(undefined);
+    },
     granted: () => {
       this.to.seated();
       this.admission.identify('ada');
@@ -64,9 +87,13 @@ class World {
     return this.manager.connections.get('id');
   }
 
-  readonly events: Record<AdmissionEvent, (state: AdmissionState) => void> = {
+  readonly events: Record<AdmissionEvent, (state: AdmissionState) => void | Promise<void>> = {
     upgrade: () => this.admission.seat(),
     identity: () => this.admission.identify('ada'),
+    confirmation: () => {
+      this.confirm?.({} as Lease);
+      return this.confirmed ?? this.admission.confirmed(undefined);
+    },
     refusal: () => this.admission.deny(DENIAL),
     timeout: (state) => {
       // A guard has timers of its own for what holds no lease.
@@ -112,6 +139,7 @@ class World {
 const AFTER: Record<AdmissionAction, (before: AdmissionState) => AdmissionState> = {
   seat: () => 'seated',
   grant: () => 'granted',
+  confirm: () => 'granted',
   giveBack: () => 'gone',
   commit: () => 'open',
   // A socket that may not open is closing; beside an open one, that one stays as it is.
@@ -126,6 +154,7 @@ const AFTER: Record<AdmissionAction, (before: AdmissionState) => AdmissionState>
 const SEATS: Record<AdmissionState, number> = {
   arrived: 0,
   seated: 1,
+  asked: 1,
   granted: 1,
   open: 1,
   closing: 0,
@@ -139,12 +168,12 @@ const rows = Object.entries(ADMISSION_TABLE).flatMap(([state, events]) =>
 describe('an admission', () => {
   it('has an effect of every event in every state', () => {
     const states = Object.keys(ADMISSION_TABLE);
-    expect(states).toHaveLength(6);
-    expect(rows).toHaveLength(60);
+    expect(states).toHaveLength(7);
+    expect(rows).toHaveLength(77);
     expect(new Set(rows.map(([, , action]) => action))).toEqual(new Set(Object.keys(AFTER)));
   });
 
-  it.each(rows)('in state %s, at %s: %s', (state, event, action) => {
+  it.each(rows)('in state %s, at %s: %s', async (state, event, action) => {
     const world = new World();
     world.to[state]();
     if (state === 'open') world.opened = world.manager.connections.get('id');
@@ -154,17 +183,18 @@ describe('an admission', () => {
     }
     const closed = world.admission.connection!;
     expect([world.admission.state, world.seats]).toEqual([state, SEATS[state]]);
-    world.events[event](state);
+    await world.events[event](state);
     const after = AFTER[action](state);
     const seats = after === 'closing' ? 0 : SEATS[after];
-    if (event === 'timeout' && (state === 'seated' || state === 'granted')) {
+    const isLeased = state === 'seated' || state === 'asked' || state === 'granted';
+    if (event === 'timeout' && isLeased) {
       // The lease has expired: the manager has the seat back, and the admission cannot open.
       expect(world.seats).toBe(0);
       world.admission.open('id', world.socket);
       expect(world.manager.connections.size).toBe(0);
       return;
     }
-    if (event === 'shutdown' && (state === 'seated' || state === 'granted')) {
+    if (event === 'shutdown' && isLeased) {
       expect(world.admission.open('id', world.socket)).toBeUndefined();
       expect(world.socket.closed).toHaveLength(1);
       return;

@@ -9,7 +9,7 @@ import { expect, test } from 'vitest';
 const RANKS: readonly (readonly string[])[] = [
   ['base'],
   ['native', 'timers'],
-  ['validators', 'middleware', 'resources', 'shutdown'],
+  ['cluster', 'validators', 'middleware', 'resources', 'shutdown'],
   ['tokens', 'connections'],
   ['messages', 'metrics'],
   ['http'],

@@ -17,6 +17,8 @@ describe.each([
   ['npm run timers', 'scripts/timers.mjs'],
   ['npm run rolling', 'scripts/rolling.mjs'],
   ['npm run hosts', 'scripts/hosts.mjs'],
+  ['npm run cluster', 'scripts/cluster.mjs'],
+  ['npm run cluster:trial', 'scripts/cluster-trial.mjs'],
 ])('%s', (command, script) => {
   it('--help lists all options, and does nothing', () => {
     const { status, stdout, stderr } = run(script, '--help');

@@ -5,6 +5,7 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { WebSocketServer } from 'ws';
 import {
+  Cluster,
   ConnectionManager,
   GracefulShutdown,
   InputValidator,
@@ -134,6 +135,7 @@ const TAKES: Record<string, (given: Given) => unknown> = {
   ConnectionLimits: (given) => new ConnectionManager(given, { timers }).close(),
   ConnectionManagerOptions: (given) =>
     new ConnectionManager({}, { timers, ...given } as never).close(),
+  ClusterOptions: (given) => new Cluster({ url: 'redis://127.0.0.1:1', ...given }).close(),
   ConnectRate: (given) =>
     new ConnectionManager(
       { connectRatePerIp: { limit: 1, windowMs: 1, ...given } },
@@ -537,6 +539,9 @@ describe('docs/kpi.md', () => {
   it('has every metric that is exposed, by its naming, and nothing else', async () => {
     const monitor = new ResourceMonitor({}, { timers });
     const metrics = new ProductionMetrics({ timers, monitor, connections: sources.connections });
+    const cluster = new Cluster({ url: 'redis://127.0.0.1:1' });
+    const clustered = new ConnectionManager({}, { timers, name: 'docs', cluster });
+    metrics.attach(clustered);
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
     metrics.recordRefusal('a');
@@ -556,6 +561,8 @@ describe('docs/kpi.md', () => {
         [],
       );
     }
+    clustered.close();
+    cluster.close();
     monitor.close();
     metrics.close();
   });

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
+import { freePort, Redis, SERVER } from '../cluster/redis.mjs';
 import { example, runnable } from './fixtures/example.js';
+import { until } from './fixtures/until.js';
 
 // Every example, as a real server with real clients: `.ts` on Bun, `.mjs` on Node and on Bun. The
 // folders are installed from the packed package by `npm run pack:check`.
@@ -10,6 +12,16 @@ const PAGE_TOKEN = 'correct-horse-battery';
 const BUN = 'node_modules/.bin/bun';
 const RUNTIMES = { Node: process.execPath, Bun: BUN };
 let running: ChildProcess[] = [];
+/** Server of the cluster's example; without one on the PATH, that example is shown as skipped. */
+let redis: Redis | undefined;
+let redisUrl = '';
+beforeAll(async () => {
+  if (SERVER === undefined) return;
+  const port = await freePort();
+  redis = await new Redis(port).start();
+  redisUrl = `redis://127.0.0.1:${port}`;
+});
+afterAll(() => redis?.remove());
 afterEach(() => {
   for (const process_ of running) process_.kill('SIGKILL');
   running = [];
@@ -18,7 +30,7 @@ afterEach(() => {
 /** Starts a server from a file, on a free port. */
 function start(runtime: string, name: string): Promise<{ url: string; process_: ChildProcess }> {
   const process_ = spawn(runtime, [name], {
-    env: { ...process.env, PORT: '0', PAGE_TOKEN },
+    env: { ...process.env, PORT: '0', PAGE_TOKEN, REDIS: redisUrl },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   running.push(process_);
@@ -63,6 +75,16 @@ const EXAMPLES: Record<string, (url: string, process_: ChildProcess) => Promise<
   'bun/server.ts': async (url) => {
     expect((await ask(url, 'hello')).answer).toBe('hello');
     expect(await json(url)).toMatchObject({ totalConnections: 1 });
+  },
+  'cluster.ts': async (url) => {
+    const other = await start(BUN, 'examples/cluster.ts');
+    const isUp = async (one: string): Promise<boolean> =>
+      (JSON.stringify(await json(one)) ?? '').includes('"state":"up"');
+    await until(async () => (await isUp(url)) && (await isUp(other.url)));
+    const open = (one: string) => ask(`${one}/?user=ada`, 'hello');
+    for (const one of [url, other.url, url])
+      expect(String((await open(one)).answer)).toMatch(/^admitted by process \d+$/);
+    expect((await open(other.url)).answer).toBe(429);
   },
   'elysia/server.ts': async (url) => {
     expect((await ask(`${url}/ws`, 'hello')).answer).toBe('hello');
@@ -147,7 +169,7 @@ describe('the example', () => {
   for (const [name, check] of Object.entries(EXAMPLES)) {
     for (const [title, runtime] of Object.entries(RUNTIMES)) {
       if (title === 'Node' && name.endsWith('.ts')) continue;
-      it(`${name} on ${title}`, async () => {
+      it.skipIf(name === 'cluster.ts' && SERVER === undefined)(`${name} on ${title}`, async () => {
         const { url, process_ } = await start(runtime, example(name));
         await check(url, process_);
       });

@@ -291,7 +291,7 @@ describe('socket.io', () => {
       const server = await start(
         command,
         { limits: { maxConnectionsPerIp: 2 } },
-        { upgradeTimeout: 400 },
+        { upgradeTimeout: 3000 },
       );
       const socket = await upgrade(server);
       const [first] = (await once(socket, 'message')) as [Buffer];

@@ -9,6 +9,31 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A cluster as one JavaScript thread sees it. */
+export declare class NativeCluster {
+  /** Opens the thread's port. `answers` takes triples of member, ticket and code. */
+  constructor(answers: Float64Array, config: ClusterConfig)
+  /**
+   * Returns the loop's end of the wake socket, once; -1 afterwards. The caller owns it from then
+   * on.
+   */
+  takeDescriptor(): number
+  /**
+   * Joins with the managers of that name; returns the number of the member. `limits` as for
+   * `createConnections`.
+   */
+  join(name: string, limits: Array<number>): number
+  /**
+   * Writes answers into the shared array, as many as there is room for; returns their number. A
+   * ticket of 0 tells that a state has changed.
+   */
+  drain(): number
+  /** Returns the figures of a member; absent once it has left. */
+  figures(member: number): ClusterFigures | null
+  /** Leaves with all members. May be called again. */
+  close(): void
+}
+
 /** The core of `ts/metrics/ledger.ts`: counts requests by time and by route. */
 export declare class RequestLedger {
   /** Creates an empty ledger. */
@@ -110,8 +135,80 @@ export declare class TrustedProxies {
   clientOfHeader(peer: string, value: string): string
 }
 
+/** Options of a cluster, checked by JavaScript. */
+export interface ClusterConfig {
+  /** URL of the server. */
+  url: string
+  /** User name. */
+  username?: string
+  /** Password. */
+  password?: string
+  /** Prefix of all keys. */
+  prefix: string
+  /** Lease, ms. */
+  leaseMs: number
+  /** Interval of beats, ms. */
+  beatMs: number
+  /** Longest wait for an answer, ms. */
+  admitTimeoutMs: number
+  /** Longest time that a connection may take, ms. */
+  connectTimeoutMs: number
+  /** Members that are expected. */
+  expectedMembers: number
+  /** Revision of the limits. */
+  limitsRevision: number
+  /** 0 share, 1 open, 2 closed. */
+  policy: number
+  /** Most admissions of a batch. */
+  batchMax: number
+  /** True to accept a server that evicts keys. */
+  allowEviction: boolean
+}
+
+/** Figures of a member. */
+export interface ClusterFigures {
+  /** 0 joining, 1 settling, 2 up, 3 unreachable, 4 closed. */
+  state: number
+  /** Time since the last change of state, ms. */
+  sinceMs: number
+  /** Members of the cluster. */
+  members: number
+  /** Seats of this process. */
+  seats: number
+  /** Seats of this process that the server knows. */
+  told: number
+  /** Clients that wait. */
+  waiting: number
+  /** Revision of the limits in force. */
+  revision: number
+  /** True if those are not the declared ones. */
+  limitsDiffer: boolean
+  /** Last problem, empty if there is none. */
+  problem: string
+  /** Admissions that the server granted. */
+  granted: number
+  /** Admissions that the server refused. */
+  refused: number
+  /** Admissions that the policy granted. */
+  local: number
+  /** Admissions that the policy refused. */
+  unreachable: number
+  /** Calls that were answered. */
+  calls: number
+  /** Connections made. */
+  connects: number
+  /** Keys published. */
+  published: number
+  /** Keys that an audit found different. */
+  drift: number
+  /** Times that the place on the server was lost. */
+  lost: number
+  /** Members declared dead. */
+  declared: number
+}
+
 /** Creates a connection table over the index of that name, or over an index of its own. */
-export declare function createConnections(name: string | undefined | null, numbers: Array<number>): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
+export declare function createConnections(name: string | undefined | null, numbers: Array<number>, cluster?: number | undefined | null): { share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }
 
 /**
  * Creates a JSON scanner.

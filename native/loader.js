@@ -835,6 +835,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
+module.exports.NativeCluster = nativeBinding.NativeCluster
 module.exports.RequestLedger = nativeBinding.RequestLedger
 module.exports.ResourceWatch = nativeBinding.ResourceWatch
 module.exports.TokenCore = nativeBinding.TokenCore

@@ -19,6 +19,9 @@ pub enum Error {
         /// The allowed range, in words.
         allowed: &'static str,
     },
+    /// The cluster's settings are not those of the other threads.
+    #[error("another thread of this process uses the cluster with other settings")]
+    ClusterConflict,
     /// The index of that name is open with other limits.
     #[error("the index is already open with another {field}: change it with updateLimits()")]
     LimitsConflict {
@@ -34,6 +37,7 @@ impl Error {
         match self {
             Self::SlotOutOfRange { .. } | Self::OutOfRange { .. } => "ERR_OUT_OF_RANGE",
             Self::LimitsConflict { .. } => "ERR_LIMITS_CONFLICT",
+            Self::ClusterConflict => "ERR_CLUSTER_CONFLICT",
         }
     }
 }

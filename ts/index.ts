@@ -8,6 +8,9 @@ export type { ManagedSocket, ReceiveOutcome } from './connections/connection.js'
 export type { ConnectionMetadata, MetadataInput } from './connections/metadata.js';
 export type { Refusal, RefusalCode } from './connections/refusal.js';
 export type { ConnectionLimits } from './connections/limits.js';
+export { Cluster } from './cluster/cluster.js';
+export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
+export type { ClusterOptions } from './cluster/options.js';
 export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,

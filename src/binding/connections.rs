@@ -5,6 +5,7 @@
 
 use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
+use super::cluster::ledger_of;
 use super::environment::{EndsWithEnvironment, end_with};
 use super::memory::{Element, InvalidCall, Memory};
 use crate::clock::process_now_ms;
@@ -34,6 +35,8 @@ const MORE: f64 = 65_536.0;
 struct Connections {
     /// `None` once the environment has ended.
     table: Option<Table>,
+    /// Ticket of the latest `ask`.
+    ticket: u64,
     stamps: Vec<Memory<u32>>,
     scratch: Option<Memory<f64>>,
     /// Shared memory for short names.
@@ -84,22 +87,35 @@ fn limits(numbers: &[f64]) -> Limits {
 /// Creates a connection table over the index of that name, or over an index of its own.
 #[napi(
     catch_unwind,
-    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
+    ts_return_type = "{ share(scratch: Float64Array, text: Uint16Array, left: Uint32Array): number; grow(stamps: Uint32Array): number; arrive(ip: string | number, loopNow: number, nowMs?: number): number; identify(handle: number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; reserve(ip: string | number, user: string | number | undefined, loopNow: number, nowMs?: number, claimable?: number): number; admit(ip: string | number, user: string | number | undefined, loopNow?: number, nowMs?: number, claimable?: number, replaces?: number): number; observed(): number; ask(handle: number, user: string | number | undefined, isExempt: number): number; askedTicket(): number; isOver(slot: number): number; isDraining(): number; commit(handle: number): number; abort(handle: number): number; close(): number; processNowMs(): number; settle(): number; release(slot: number): number; bindUser(slot: number, user: string): number; sweep(nowMs: number, idleMs: number, leaseMs: number, pendingMs: number): number; counts(): number; total(): number; setLimits(): number; setDraining(on: number): number; retryAfterMs(): number }"
 )]
 pub fn create_connections<'env>(
     env: &'env Env,
     name: Option<String>,
     numbers: Vec<f64>,
+    cluster: Option<u32>,
 ) -> Result<Object<'env>> {
     let limits = limits(&numbers);
+    let ledger = match cluster {
+        None => None,
+        Some(member) => Some(
+            ledger_of(member, limits.prefix_bits)
+                .ok_or_else(|| napi::Error::from_reason("the cluster is closed"))?,
+        ),
+    };
     let index = match name {
         Some(name) => open(&name, limits)
             .map(Scope::Named)
             .map_err(|error| napi::Error::from_reason(format!("{}: {error}", error.code())))?,
         None => Scope::Own(Box::new(SeatIndex::new(limits))),
     };
+    let mut table = Table::new(index);
+    if let Some(ledger) = ledger {
+        table.count_in(ledger);
+    }
     let core = Rc::new(RefCell::new(Connections {
-        table: Some(Table::new(index)),
+        table: Some(table),
+        ticket: 0,
         stamps: Vec::new(),
         scratch: None,
         text: None,
@@ -116,6 +132,8 @@ pub fn create_connections<'env>(
     bind::<Arrive>(env, &object, &core)?;
     bind::<Identify>(env, &object, &core)?;
     bind::<Observed>(env, &object, &core)?;
+    bind::<Ask>(env, &object, &core)?;
+    bind::<AskedTicket>(env, &object, &core)?;
     bind::<IsOver>(env, &object, &core)?;
     bind::<IsDraining>(env, &object, &core)?;
     bind::<Reserve>(env, &object, &core)?;
@@ -307,6 +325,36 @@ impl Connections {
         Ok(self.answer(outcome))
     }
 
+    /// Asks the cluster for the seat of a lease, from `(handle, user, isExempt)`. Returns 0 if it is
+    /// granted, -1 if the answer comes later, a code if it is refused, or [`STALE`].
+    fn ask(&mut self, args: &Args) -> std::result::Result<f64, InvalidCall> {
+        let Self {
+            table: Some(table),
+            text: Some(text),
+            name,
+            ..
+        } = self
+        else {
+            return Err(InvalidCall(c"the environment has ended"));
+        };
+        let Some((slot, generation)) = unpack(table, args.number(0)) else {
+            return Ok(STALE);
+        };
+        let is_exempt = args.number(2) == 1.0;
+        let asked = match args.uint32(1) {
+            Ok(length) => {
+                let name = shared_name(text, length, name)?;
+                table.ask(slot, generation, Some(name), is_exempt)
+            }
+            Err(_) => args.with_utf16(1, |user| table.ask(slot, generation, user, is_exempt)),
+        };
+        let Some((ticket, code)) = asked else {
+            return Ok(STALE);
+        };
+        self.ticket = ticket;
+        Ok(f64::from(code))
+    }
+
     /// Keeps the details of an outcome for JavaScript to ask for; returns the answer, or the
     /// refusal's negated code.
     fn answer(&mut self, outcome: std::result::Result<(Admitted, f64), Refusal>) -> f64 {
@@ -393,6 +441,12 @@ settled!(Observed, c"observed", |core, _args| Ok(core
     .observed
     .take()
     .map_or(0.0, |code| f64::from(code as u8))));
+
+settled!(Ask, c"ask", |core, args| core.ask(args));
+
+settled!(AskedTicket, c"askedTicket", |core, _args| Ok(
+    core.ticket as f64
+));
 
 settled!(IsDraining, c"isDraining", |core, _args| Ok(f64::from(
     u8::from(core.table()?.index().is_draining())

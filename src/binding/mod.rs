@@ -11,6 +11,7 @@
 
 mod args;
 mod bound;
+mod cluster;
 mod connections;
 mod environment;
 mod forwarded;

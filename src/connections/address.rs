@@ -103,6 +103,15 @@ impl Address {
             .then(|| Self(self.0 & (u128::MAX << (128 - u32::from(bits.clamp(1, 128))))))
     }
 
+    /// Returns the bits that count the client: two notations of one address have the same.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        match self.v4() {
+            Some(v4) => MAPPED << 32 | u128::from(v4),
+            None => self.0,
+        }
+    }
+
     /// Returns the network that stands for a client: its prefix, or else its address.
     #[must_use]
     pub fn network(self, bits: u8) -> Self {

@@ -32,5 +32,5 @@ pub use forwarded::TrustedProxies;
 pub use limits::{Limits, Refusal, RefusalCode};
 pub use rate::Rate;
 pub use seats::{Admission, EXEMPT, Holder, Replaced, Scope, SeatIndex, Verdict, open};
-pub use table::{Admitted, Newcomer, Outcome, State, Table};
+pub use table::{Admitted, Ledger, Newcomer, Outcome, State, Table};
 pub use user_key::UserKey;

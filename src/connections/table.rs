@@ -101,6 +101,16 @@ impl Leases {
     }
 }
 
+/// Seats that are counted outside of this process, too.
+pub trait Ledger {
+    /// Asks for a seat. Returns its ticket, and an answer: 0 if it is granted, -1 if the answer comes
+    /// later, a code if it is refused; the ticket is 0 then.
+    fn ask(&self, address: Address, user: Option<&[u16]>, is_exempt: bool) -> (u64, i32);
+
+    /// Gives a seat back, or ends the wait for one. Ignores a ticket that was refused.
+    fn release(&self, ticket: u64);
+}
+
 /// Slots over an index. Dropping the table gives every seat back.
 ///
 /// Stamps are loop-time milliseconds modulo 2^32. The caller keeps them in a dense column
@@ -119,6 +129,9 @@ pub struct Table {
     taken: u32,
     capacity: u32,
     closed: bool,
+    ledger: Option<Box<dyn Ledger>>,
+    /// Tickets of the ledger, by slot; 0 is none.
+    tickets: Vec<u64>,
 }
 
 /// Greatest age that is reported; it keeps old stamps apart from stamps in the future.
@@ -183,7 +196,44 @@ impl Table {
             taken: 0,
             capacity: 0,
             closed: false,
+            ledger: None,
+            tickets: Vec::new(),
         }
+    }
+
+    /// Counts seats in `ledger`, too, once `ask` has asked for them.
+    pub fn count_in(&mut self, ledger: Box<dyn Ledger>) {
+        self.ledger = Some(ledger);
+    }
+
+    /// Asks the ledger for the seat of a reserved slot; returns `None` for a stale handle or without
+    /// a ledger. A refusal gives the slot and its seat back. The slot's seat in the ledger is given
+    /// back with the slot.
+    pub fn ask(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        user: Option<&[u16]>,
+        is_exempt: bool,
+    ) -> Option<(u64, i32)> {
+        if !self.is(slot, generation, State::Reserved) || self.ticket(slot) != 0 {
+            return None;
+        }
+        let address = self.slots[slot as usize].address;
+        let (ticket, code) = self.ledger.as_ref()?.ask(address, user, is_exempt);
+        if code > 0 {
+            self.release(slot, generation);
+        } else {
+            if self.tickets.len() <= slot as usize {
+                self.tickets.resize(self.slots.len(), 0);
+            }
+            self.tickets[slot as usize] = ticket;
+        }
+        Some((ticket, code))
+    }
+
+    fn ticket(&self, slot: u32) -> u64 {
+        self.tickets.get(slot as usize).copied().unwrap_or_default()
     }
 
     /// Returns the index that the seats are taken from.
@@ -516,6 +566,12 @@ impl Table {
     /// Frees a slot that is taken, and gives its seat back.
     fn give_up(&mut self, slot: u32) {
         self.unclaim(slot);
+        if let Some(ledger) = &self.ledger
+            && let Some(ticket) = self.tickets.get_mut(slot as usize)
+            && *ticket != 0
+        {
+            ledger.release(std::mem::take(ticket));
+        }
         let found = &mut self.slots[slot as usize];
         let (address, holder) = (found.address, found.holder());
         found.life = found.life.ended();

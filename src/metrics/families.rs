@@ -421,6 +421,94 @@ pub const LABELLED: &[Labelled] = &[
         ),
         labels: &["slo"],
     },
+    Labelled {
+        key: "clusterState",
+        family: family(
+            Both,
+            "portcullis_cluster_state",
+            Gauge,
+            "",
+            "State of this process in a cluster: 1 for the present one",
+        ),
+        labels: &["manager", "state"],
+    },
+    Labelled {
+        key: "clusterMembers",
+        family: family(
+            Both,
+            "portcullis_cluster_members",
+            Gauge,
+            "",
+            "Processes in a cluster",
+        ),
+        labels: &["manager"],
+    },
+    Labelled {
+        key: "clusterSeats",
+        family: family(
+            Both,
+            "portcullis_cluster_connections",
+            Gauge,
+            "",
+            "Connections of this process that count in a cluster",
+        ),
+        labels: &["manager"],
+    },
+    Labelled {
+        key: "clusterWaiting",
+        family: family(
+            Both,
+            "portcullis_cluster_waiting",
+            Gauge,
+            "",
+            "Clients that wait for the answer of a cluster",
+        ),
+        labels: &["manager"],
+    },
+    Labelled {
+        key: "clusterAdmissions",
+        family: family(
+            Both,
+            "portcullis_cluster_admissions",
+            Counter,
+            "",
+            "Admissions by a cluster, by outcome",
+        ),
+        labels: &["manager", "outcome"],
+    },
+    Labelled {
+        key: "clusterConnects",
+        family: family(
+            Both,
+            "portcullis_cluster_connects",
+            Counter,
+            "",
+            "Connections to the server of a cluster that were made",
+        ),
+        labels: &["manager"],
+    },
+    Labelled {
+        key: "clusterLosses",
+        family: family(
+            Both,
+            "portcullis_cluster_losses",
+            Counter,
+            "",
+            "Times that the server of a cluster had lost something, or had declared this process dead",
+        ),
+        labels: &["manager"],
+    },
+    Labelled {
+        key: "clusterDrift",
+        family: family(
+            Both,
+            "portcullis_cluster_drift",
+            Counter,
+            "",
+            "Counts that the server of a cluster had lost by itself, and that were put right",
+        ),
+        labels: &["manager"],
+    },
 ];
 
 /// The names of one naming for requests.

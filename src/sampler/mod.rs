@@ -19,30 +19,30 @@
 pub mod cell;
 mod config;
 mod log;
+mod mailbox;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 mod registry;
 mod report;
 mod stall_record;
 mod system;
-mod wake_channel;
 mod watched_thread;
 
 pub use cell::Cells;
 pub use config::Config;
 pub use log::Target;
+pub use mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 pub use report::{Report, ThreadReport};
 pub use stall_record::StallRecord;
-pub use wake_channel::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 
 use crate::clock::process_now_ms;
 use crate::resources::Transition;
+use crate::wake_channel::WakeChannel;
 use log::Log;
 use registry::{Host, OwnUsage, Registry, SAMPLE_MS};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use wake_channel::WakeChannel;
 use watched_thread::WatchedThread;
 
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);

@@ -5,13 +5,14 @@
 use super::cell::{self, Cells};
 use super::config::Config;
 use super::log::Log;
+use super::mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 use super::stall_record::StallRecord;
 use super::system::KernelThread;
-use super::wake_channel::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL, WakeChannel};
 use crate::resources::{
     CPU_WINDOW_MS, Dated, Delays, Level, Limit, OBSERVE_INTERVAL_MS, Observation, PressureGauge,
     Sample, Stall, StallWatch, ThreadState, Transition,
 };
+use crate::wake_channel::WakeChannel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -9,6 +9,16 @@
  */
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { Hooks } from '../base/hooks.js';
+import { knownOptions } from '../base/options.js';
+import {
+  ABANDONED,
+  type Cluster,
+  LEFT,
+  type Membership,
+  OVERLOADED,
+  UNREACHABLE,
+} from '../cluster/cluster.js';
+import type { ClusterManagerStats } from '../cluster/stats.js';
 import { parseIpv4 } from '../native/strings.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -43,6 +53,15 @@ import { Sweep } from './sweep.js';
 const OVERLOAD = -102;
 const CLOSED = -103;
 
+/** Refusals of a cluster that are no limit's. */
+const CLUSTER_CODES: Readonly<Record<number, RefusalCode>> = {
+  [UNREACHABLE]: 'cluster_unreachable',
+  [OVERLOADED]: 'overload',
+  [LEFT]: 'closed',
+  [ABANDONED]: 'client_left',
+  [STALE]: 'stale_lease',
+};
+
 const RATE_REASONS: Readonly<Record<ExceededRate, string>> = {
   message_rate: 'Message rate exceeded',
   byte_rate: 'Byte rate exceeded',
@@ -69,6 +88,9 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
   readonly #options: CheckedOptions<S>;
   /** Asked before every admission. */
   readonly #monitor: ResourceMonitor | undefined;
+  readonly #cluster: Cluster | undefined;
+  /** This manager's share of the cluster. */
+  readonly #member: Membership | undefined;
   readonly #seats: Seats<ManagedConnection<S>>;
   readonly #live: LiveConnections<S>;
   readonly #owner: ConnectionOwner<ManagedConnection<S>> & {
@@ -146,10 +168,17 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
       releaseConnection: (connection) => void this.release(connection),
       rateExceeded: (connection, rate, action) => this.#rateExceeded(connection, rate, action),
     };
-    this.#seats = new Seats(given.name, numbers, this.#owner, driver, loop);
+    if (given.cluster !== undefined && this.#isObserving)
+      throw outOfRange('mode', 'observe', "'enforce' with a cluster");
+    const member = given.cluster?.join(given.name ?? '', numbers);
+    this.#cluster = given.cluster;
+    this.#member = member;
+    this.#seats = new Seats(given.name, numbers, member, this.#owner, driver, loop);
     this.#live = new LiveConnections(this.#seats, given.closesOldest);
     this.connections = this.#live.view;
-    this.#sweep = new Sweep(given.timers, this.#seats, loop, given.leaseTimeoutMs, (connection) =>
+    // A lease lasts from the cluster's answer on.
+    const leaseMs = given.leaseTimeoutMs + (member?.admitTimeoutMs ?? 0);
+    this.#sweep = new Sweep(given.timers, this.#seats, loop, leaseMs, (connection) =>
       this.#evict(connection),
     );
     try {
@@ -192,17 +221,103 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param ip address of the client, in any usual notation; anything else counts as unknown
    * @param userId the user, if known: up to 1024 characters, empty for none
    * @returns a lease, which expires by itself after `leaseTimeoutMs`, or a refusal
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit`
    * @example
    * const lease = manager.reserve(ip);
    * if (!lease.success) return refuse(503, lease.reason);
    * upgrade((socket) => manager.commit(lease, id, socket));
    */
   reserve(ip: string, userId?: string): Lease | Refusal {
+    this.#checkSync('reserve');
+    return this.#reserve(ip, userId);
+  }
+
+  #reserve(ip: string, userId: string | undefined): HeldLease | Refusal {
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
     const handle = this.#take(true, ip, parseIpv4(ip), user);
-    return handle < 0 ? this.#refuse(handle, ip, user) : new HeldLease(this, handle, ip, user);
+    if (handle < 0) return this.#refuse(handle, ip, user);
+    const isFree = this.#cluster !== undefined && this.#isExempt(ip);
+    return new HeldLease(this, handle, ip, user, isFree);
+  }
+
+  /** @throws ERR_ASYNC_REQUIRED with a cluster, which cannot answer at once */
+  #checkSync(method: string): void {
+    if (this.#cluster !== undefined)
+      throw new PortcullisError(
+        'ERR_ASYNC_REQUIRED',
+        `${method}() cannot ask a cluster: use admit() and commit()`,
+        { field: method },
+      );
+  }
+
+  /**
+   * Takes a seat for a connection before it opens, as `reserve` does; with a `cluster`, in the counts of all
+   * processes. It asks the limits of this process first, then the cluster, once, and waits for at most its
+   * `admitTimeoutMs`. Without a cluster it answers at once.
+   * @param ip address of the client, in any usual notation; anything else counts as unknown
+   * @param userId the user, if known: up to 1024 characters, empty for none
+   * @param options `signal`: aborted when the client has left; its seat is given back at once
+   * @returns a lease for `commit`, or a refusal; never rejects for an outcome
+   * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION
+   * @example
+   * const lease = await manager.admit(ip, userId);
+   * if (!lease.success) return refuse(503, lease.reason);
+   * upgrade((socket) => manager.commit(lease, id, socket));
+   */
+  async admit(
+    ip: string,
+    userId?: string,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Lease | Refusal> {
+    if (typeof options !== 'object' || options === null)
+      throw wrongType('options', options, 'an object');
+    knownOptions('admit', options, ['signal']);
+    const { signal } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw wrongType('signal', signal, 'an AbortSignal');
+    const user = checkedOptionalUser(userId);
+    if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
+    if (signal?.aborted === true) return this.#told('client_left', ip, user);
+    const lease = this.#reserve(ip, userId);
+    if (!lease.success || this.#cluster === undefined) return lease;
+    if (signal === undefined) return this.confirm(lease);
+    const abandon = (): void => void this.#seats.abort(lease.handle);
+    signal.addEventListener('abort', abandon, { once: true });
+    try {
+      const outcome = await this.confirm(lease);
+      // Aborted after the answer: the seat is given back already.
+      return outcome.success && signal.aborted ? this.#told('client_left', ip, user) : outcome;
+    } finally {
+      signal.removeEventListener('abort', abandon);
+    }
+  }
+
+  /** Returns the figures of this manager's cluster, if it has one that is open. @internal */
+  clusterStats(): ClusterManagerStats | undefined {
+    return this.#member === undefined ? undefined : this.#cluster?.statsOf(this.#member);
+  }
+
+  /** True if admissions wait for a cluster. @internal */
+  get isClustered(): boolean {
+    return this.#cluster !== undefined;
+  }
+
+  /**
+   * Asks the cluster for the seat of a lease of `identify`, once. A lease that is given back meanwhile is refused.
+   * @returns the lease, or a refusal, which has given the seat back; never rejects
+   * @internal
+   */
+  async confirm(lease: Lease): Promise<Lease | Refusal> {
+    const { handle, ip, userId, isExempt } = checkedLease(lease, this);
+    const code = await this.#seats.ask(handle, userId, isExempt);
+    if (code === 0 && !this.#isClosed) return lease;
+    this.#seats.abort(handle);
+    return this.#told(
+      this.#isClosed ? 'closed' : (CLUSTER_CODES[code] ?? refusalCodeOf(-code)),
+      ip,
+      userId,
+    );
   }
 
   /**
@@ -236,7 +351,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     if (answer === STALE) return this.#told('stale_lease', ip, user);
     if (answer < 0) return this.#refuse(answer, ip, user);
     if (this.#isObserving) this.#observe(ip, user);
-    return new HeldLease(this, handle, ip, user);
+    return new HeldLease(this, handle, ip, user, isExempt);
   }
 
   /**
@@ -448,7 +563,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * @param userId the user, if known: up to 1024 characters, empty for none
    * @param metadata further data on the client
    * @returns the connection, or a refusal with `reason`, `code` and `retryAfterMs`
-   * @throws ERR_INVALID_ARG_TYPE
+   * @throws ERR_INVALID_ARG_TYPE; ERR_ASYNC_REQUIRED with a cluster: use `admit` and `commit`
    */
   addConnection(
     id: string,
@@ -457,6 +572,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     userId?: string,
     metadata?: MetadataInput,
   ): AdmissionResult<S> {
+    if (this.#cluster !== undefined) this.#checkSync('addConnection');
     checkConnection(id, socket, metadata);
     const user = checkedOptionalUser(userId);
     if (typeof ip !== 'string') throw wrongType('ip', ip, 'a string');
@@ -516,6 +632,7 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
     slot: number,
     userId: string,
   ): { readonly success: true } | Refusal {
+    this.#checkSync('bindUser');
     if (slot < 0 || this.#isClosed) return this.#told('closed', connection.ip, userId);
     const answer = this.#seats.bindUser(slot, userId);
     if (answer !== 1) return this.#refuse(answer, connection.ip, userId);
@@ -639,9 +756,16 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
    * messages and bytes begin anew.
    * @param changes limits to replace; `undefined` lifts one
    * @throws ERR_INVALID_ARG_TYPE, ERR_UNKNOWN_OPTION; ERR_OUT_OF_RANGE, also for another
-   * `ipv6PrefixBits`; ERR_CLOSED after `close()`. Nothing has changed then.
+   * `ipv6PrefixBits`; ERR_CLOSED after `close()`; ERR_UNSUPPORTED with a cluster, whose limits change with its
+   * `limitsRevision`. Nothing has changed then.
    */
   updateLimits(changes: ConnectionLimits): void {
+    if (this.#cluster !== undefined)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'limits of a cluster change with its limitsRevision: deploy the new limits with a higher one',
+        { field: 'limits' },
+      );
     if (typeof changes !== 'object' || changes === null)
       throw wrongType('limits', changes, 'an object');
     const merged = frozenLimits({ ...this.#limits, ...changes });

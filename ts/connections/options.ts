@@ -2,6 +2,7 @@
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
+import { Cluster } from '../cluster/cluster.js';
 import { TimerManager } from '../timers/manager.js';
 import { ID_MAX } from './arguments.js';
 import type { ManagedConnection, ManagedSocket } from './connection.js';
@@ -16,6 +17,13 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
    * characters. Default: none, the counts are this manager's own.
    */
   readonly name?: string | undefined;
+  /**
+   * Cluster whose processes count together: limits of connections hold over all of them, per `name`, which it
+   * needs. Connect rates, draining and idle eviction stay this process's. Admission is asynchronous then: use
+   * `admit`; `reserve`, `addConnection`, `bindUser` and `updateLimits` throw. Excludes `onFull: 'closeOldest'` and
+   * the limits' `mode: 'observe'`. Default: none.
+   */
+  readonly cluster?: Cluster | undefined;
   /**
    * Owner of the manager's timers. Default: a `TimerManager` of its own, which ends with the
    * manager.
@@ -72,6 +80,7 @@ export interface ConnectionManagerOptions<S extends ManagedSocket = ManagedSocke
 /** Options, complete. @internal */
 export interface CheckedOptions<S extends ManagedSocket> {
   readonly name: string | undefined;
+  readonly cluster: Cluster | undefined;
   readonly timers: TimerManager;
   /** True if nobody else has these timers: they end with the manager. */
   readonly ownsTimers: boolean;
@@ -90,6 +99,7 @@ export interface CheckedOptions<S extends ManagedSocket> {
 const HOOKS = ['onEvict', 'onRefuse', 'onObserve', 'onRateExceeded'] as const;
 const OPTIONS = [
   'name',
+  'cluster',
   'timers',
   'leaseTimeoutMs',
   'closeTimeoutMs',
@@ -127,7 +137,7 @@ function checkedOptions<S extends ManagedSocket>(
   const given = Object.fromEntries(
     OPTIONS.map((option) => [option, options[option]]),
   ) as ConnectionManagerOptions<S>;
-  const { name, timers, onFull = 'reject', onDuplicateId = 'reject', monitor } = given;
+  const { name, cluster, timers, onFull = 'reject', onDuplicateId = 'reject', monitor } = given;
   if (timers !== undefined && timerManager !== undefined)
     throw wrongType('timers', timers, 'absent when a timerManager is given');
   if (timers !== undefined && !(timers instanceof TimerManager))
@@ -136,6 +146,12 @@ function checkedOptions<S extends ManagedSocket>(
     throw wrongType('monitor', monitor, 'a ResourceMonitor');
   if (name !== undefined && (typeof name !== 'string' || name === '' || name.length > ID_MAX))
     throw wrongType('name', name, `a string of 1 to ${ID_MAX} characters`);
+  if (cluster !== undefined && !(cluster instanceof Cluster))
+    throw wrongType('cluster', cluster, 'a Cluster');
+  if (cluster !== undefined && name === undefined)
+    throw wrongType('name', name, 'a string: a cluster counts the managers of one name together');
+  if (cluster !== undefined && onFull === 'closeOldest')
+    throw outOfRange('onFull', onFull, "'reject' with a cluster");
   if (onFull !== 'reject' && onFull !== 'closeOldest')
     throw outOfRange('onFull', onFull, "'reject' or 'closeOldest'");
   if (onDuplicateId !== 'reject' && onDuplicateId !== 'takeover')
@@ -150,6 +166,7 @@ function checkedOptions<S extends ManagedSocket>(
   const shared = timers ?? timerManager;
   return {
     name,
+    cluster,
     timers: shared ?? new TimerManager({ name: 'connections' }),
     ownsTimers: shared === undefined,
     leaseTimeoutMs: time('leaseTimeoutMs', 10_000),

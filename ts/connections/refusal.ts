@@ -16,6 +16,8 @@ export type RefusalCode =
   | 'pending_limit'
   | 'pending_ip_limit'
   | 'overload'
+  | 'cluster_unreachable'
+  | 'client_left'
   | 'duplicate_id'
   | 'closed'
   | 'stale_lease';
@@ -46,6 +48,8 @@ export const REASONS: Readonly<Record<RefusalCode, string>> = {
   pending_limit: 'Max pending handshakes exceeded',
   pending_ip_limit: 'Max pending handshakes per IP exceeded',
   overload: 'Server is overloaded',
+  cluster_unreachable: 'Connections cannot be counted at the moment',
+  client_left: 'Client has left',
   duplicate_id: 'Connection id is in use',
   closed: 'Connection manager is closed',
   stale_lease: 'Lease has expired or was used',

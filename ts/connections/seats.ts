@@ -4,6 +4,7 @@
  */
 import { hostClock } from '../base/clock.js';
 import { PortcullisError } from '../base/errors.js';
+import { type Membership, WAIT } from '../cluster/cluster.js';
 import { createConnections } from '../native/addon.js';
 import { sharedArray } from '../native/shared-memory.js';
 import { encodeName, TEXT_MAX } from '../native/strings.js';
@@ -38,9 +39,13 @@ export function refusalCodeOf(answer: number): RefusalCode {
 type NativeTable = ReturnType<typeof createConnections>;
 
 /** @throws ERR_LIMITS_CONFLICT if the index of that name is open with other limits */
-function openTable(name: string | undefined, limits: number[]): NativeTable {
+function openTable(
+  name: string | undefined,
+  limits: number[],
+  member: Membership | undefined,
+): NativeTable {
   try {
-    return createConnections(name, limits);
+    return createConnections(name, limits, member?.id);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const prefix = 'ERR_LIMITS_CONFLICT: ';
@@ -61,6 +66,7 @@ export class Seats<C> {
   readonly #driver: Driver;
   readonly #loop: LoopClock;
   readonly #isNamed: boolean;
+  readonly #member: Membership | undefined;
   /** Added to the timers' time for connect rates: threads that share a name share a clock. */
   readonly #epochMs: number;
   /** Numbers that cross in bulk: slots found by a sweep, counts, limits. */
@@ -73,11 +79,13 @@ export class Seats<C> {
   /**
    * @param name of the index; `undefined` for one of its own
    * @param limits as `checkedLimits` returns them
+   * @param member counts the seats outside of this process, too
    * @throws ERR_LIMITS_CONFLICT
    */
   constructor(
     name: string | undefined,
     limits: number[],
+    member: Membership | undefined,
     owner: ConnectionOwner<C>,
     driver: Driver,
     loop: LoopClock,
@@ -86,7 +94,8 @@ export class Seats<C> {
     this.#driver = driver;
     this.#loop = loop;
     this.#isNamed = name !== undefined;
-    this.#table = openTable(name, limits);
+    this.#member = member;
+    this.#table = openTable(name, limits, member);
     this.#table.share(this.#scratch, this.#text, this.#released);
     // Uses a custom clock as it is: tests advance it by hand.
     this.#epochMs = driver.clock === hostClock ? this.#table.processNowMs() - driver.now() : 0;
@@ -182,6 +191,19 @@ export class Seats<C> {
     const now = this.#now();
     const again = user === undefined ? undefined : encodeName(user, text);
     return identify(handle, again, loopNow, now, claimable);
+  }
+
+  /**
+   * Asks the cluster for the seat of a lease, once. A refusal that comes at once gives the lease back; after
+   * one that comes later the caller does.
+   * @returns 0 if it is granted; a positive code: a limit's, or one of `cluster/cluster.ts`; or `STALE`
+   */
+  ask(handle: number, user: string | undefined, isExempt: boolean): number | Promise<number> {
+    const name = user === undefined ? undefined : encodeName(user, this.#text);
+    const code = this.#table.ask(handle, name, isExempt ? 1 : 0);
+    return code === WAIT && this.#member !== undefined
+      ? this.#member.answer(this.#table.askedTicket())
+      : code;
   }
 
   /** Returns the limit that would have refused the latest admission, and forgets it. */

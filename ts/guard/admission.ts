@@ -7,31 +7,36 @@
  * ```
  *
  * Identification and grant are one step: the seat of the user is taken as soon as the user is known,
- * and no event comes between.
+ * and no event comes between. With a cluster there is a state between them, `asked`: the seats of this
+ * process are taken, and the cluster has still to answer.
  */
 import type { ManagedConnection, ManagedSocket } from '../connections/connection.js';
 import type { Lease } from '../connections/lease.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { Answer } from '../http/answer.js';
+import type { WaitingClient } from '../http/handshake.js';
 import { answerOf, codesOf, type Denial, NOT_JUDGED } from './denial.js';
 
 /**
  * State of an admission.
  * - `arrived`: it holds nothing.
  * - `seated`: it holds a seat of its address, and waits for its identity.
+ * - `asked`: it holds a seat of its address and its user in this process, and waits for the cluster.
  * - `granted`: it holds a seat of its address and its user, and may open.
  * - `open`: its connection holds the seat.
  * - `closing`: the server has closed its socket; it is counted until the socket is gone.
  * - `gone`: it holds nothing, and never will again.
  * @internal
  */
-export type AdmissionState = 'arrived' | 'seated' | 'granted' | 'open' | 'closing' | 'gone';
+export type AdmissionState =
+  'arrived' | 'seated' | 'asked' | 'granted' | 'open' | 'closing' | 'gone';
 
 /**
  * Event of an admission.
  * - `upgrade`: the handshake reaches the guard.
  * - `identity`: the user is known, or that there is none.
- * - `refusal`: a limit, the authentication or a handler of the application refuses.
+ * - `confirmation`: the cluster grants the seat.
+ * - `refusal`: a limit, the cluster, the authentication or a handler of the application refuses.
  * - `timeout`: `identifyTimeoutMs`, the lease, the idle timeout, or `closeTimeoutMs` has passed.
  * - `reset`: the client leaves before its socket opens.
  * - `open`: the host reports an open socket.
@@ -45,6 +50,7 @@ export type AdmissionState = 'arrived' | 'seated' | 'granted' | 'open' | 'closin
 export type AdmissionEvent =
   | 'upgrade'
   | 'identity'
+  | 'confirmation'
   | 'refusal'
   | 'timeout'
   | 'reset'
@@ -57,7 +63,8 @@ export type AdmissionEvent =
 /**
  * Effect of an event.
  * - `seat`: takes a seat of the address, or is denied.
- * - `grant`: takes a seat of the user, or gives all back and is denied.
+ * - `grant`: takes a seat of the user, or gives all back and is denied; asks the cluster, if there is one.
+ * - `confirm`: the seat counts over all processes.
  * - `giveBack`: gives the seat back; the admission is over.
  * - `commit`: hands the seat to a connection.
  * - `reject`: gives the seat back and closes the socket: it may not open.
@@ -72,6 +79,7 @@ export type AdmissionEvent =
 export type AdmissionAction =
   | 'seat'
   | 'grant'
+  | 'confirm'
   | 'giveBack'
   | 'commit'
   | 'reject'
@@ -93,6 +101,7 @@ export const ADMISSION_TABLE: Readonly<
   arrived: {
     upgrade: 'seat',
     identity: 'stay',
+    confirmation: 'stay',
     refusal: 'leave',
     timeout: 'leave',
     reset: 'leave',
@@ -105,6 +114,20 @@ export const ADMISSION_TABLE: Readonly<
   seated: {
     upgrade: 'stay',
     identity: 'grant',
+    confirmation: 'stay',
+    refusal: 'giveBack',
+    timeout: 'giveBack',
+    reset: 'giveBack',
+    open: 'reject',
+    close: 'giveBack',
+    gone: 'giveBack',
+    reload: 'stay',
+    shutdown: 'giveBack',
+  },
+  asked: {
+    upgrade: 'stay',
+    identity: 'stay',
+    confirmation: 'confirm',
     refusal: 'giveBack',
     timeout: 'giveBack',
     reset: 'giveBack',
@@ -117,6 +140,7 @@ export const ADMISSION_TABLE: Readonly<
   granted: {
     upgrade: 'stay',
     identity: 'stay',
+    confirmation: 'stay',
     refusal: 'giveBack',
     timeout: 'giveBack',
     reset: 'giveBack',
@@ -129,6 +153,7 @@ export const ADMISSION_TABLE: Readonly<
   open: {
     upgrade: 'stay',
     identity: 'stay',
+    confirmation: 'stay',
     refusal: 'stay',
     timeout: 'close',
     reset: 'release',
@@ -141,6 +166,7 @@ export const ADMISSION_TABLE: Readonly<
   closing: {
     upgrade: 'stay',
     identity: 'stay',
+    confirmation: 'stay',
     refusal: 'stay',
     timeout: 'terminate',
     reset: 'forget',
@@ -153,6 +179,7 @@ export const ADMISSION_TABLE: Readonly<
   gone: {
     upgrade: 'stay',
     identity: 'stay',
+    confirmation: 'stay',
     refusal: 'stay',
     timeout: 'stay',
     reset: 'stay',
@@ -260,10 +287,27 @@ export class Admission {
   /** Takes a seat of the user, or of an anonymous client. */
   identify(userId: string | undefined): void {
     if (actionOf(this.#state, 'identity') !== 'grant' || this.#lease === undefined) return;
-    this.take(this.#manager.identify(this.#lease, userId), 'granted');
+    const next = this.#manager.isClustered ? 'asked' : 'granted';
+    this.take(this.#manager.identify(this.#lease, userId), next);
   }
 
-  private take(outcome: Lease | Denial, next: 'seated' | 'granted'): void {
+  /**
+   * Waits until the cluster has answered, if there is one.
+   * @param client reports that the client has left; its seat is given back at once
+   */
+  async confirmed(client: WaitingClient | undefined): Promise<void> {
+    if (this.#state !== 'asked' || this.#lease === undefined) return;
+    const stopListening = client?.onGone(() => void this.end('reset'));
+    const outcome = await this.#manager.confirm(this.#lease);
+    stopListening?.();
+    const event = outcome.success ? 'confirmation' : 'refusal';
+    // An admission that has ended meanwhile has given its seat back, and has its denial.
+    const action = actionOf(this.#state, event);
+    if (action === 'confirm') this.#state = 'granted';
+    else if (action === 'giveBack' && !outcome.success) this.take(outcome, 'granted');
+  }
+
+  private take(outcome: Lease | Denial, next: 'seated' | 'asked' | 'granted'): void {
     if ('handle' in outcome) {
       this.#lease = outcome;
       this.#state = next;

@@ -300,9 +300,16 @@ export class Guard<R> {
     return { user: undefined, answer: this.shape?.shaped(answer, request) ?? answer };
   }
 
-  /** True if an admission needs `identify`, since `identify()` of the application or a key set may answer later. */
+  /**
+   * True if an admission needs `identify`, since `identify()` of the application, a key set or a cluster may
+   * answer later.
+   */
   get isAsync(): boolean {
-    return this.#identify !== undefined || this.#auth?.verifier.isRemote === true;
+    return (
+      this.#identify !== undefined ||
+      this.#auth?.verifier.isRemote === true ||
+      this.manager.isClustered
+    );
   }
 
   /**
@@ -350,8 +357,8 @@ export class Guard<R> {
   }
 
   /**
-   * Admits or refuses a handshake after the application's `identify` or a fetch of keys. Takes the seat
-   * of the address first, and gives it back if the client is refused, leaves or takes too long. Never
+   * Admits or refuses a handshake after the application's `identify`, a fetch of keys or an answer of the
+   * cluster. Takes the seat of the address first, and gives it back if the client is refused, leaves or takes too long. Never
    * rejects.
    * @param client reports that the client has left
    */
@@ -376,6 +383,7 @@ export class Guard<R> {
         ? await this.#pending.wait(admission, client, answer)
         : answer;
       this.#grant(admission, user);
+      await admission.confirmed(client);
     } catch (error) {
       this.#failed(admission, error);
     }

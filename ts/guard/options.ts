@@ -122,6 +122,7 @@ export const GUARD_OPTIONS = [
 /** Options for the manager that a guard makes. @internal */
 export const MANAGER_OPTIONS = [
   'name',
+  'cluster',
   'leaseTimeoutMs',
   'closeTimeoutMs',
   'onFull',

@@ -3,6 +3,7 @@ import { wallClockMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { processStartMs } from '../resources/heap.js';
+import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
 import type { Assessment } from './assessment.js';
 import { areMet } from './health-score.js';
 import { LAYOUT, type Ledger } from './ledger.js';
@@ -24,6 +25,7 @@ interface Counts {
   readonly inFlight: number;
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
+  readonly clusters: readonly ClusterManagerStats[];
 }
 
 const NAMINGS = ['otel', 'prom', 'both'] as const;
@@ -110,7 +112,7 @@ function serviceScalars({
 function samplesOf(
   ledger: Ledger,
   { budgets }: Assessment,
-  { refusals, errors }: Counts,
+  { refusals, errors, clusters }: Counts,
 ): Sample[] {
   const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
   return [
@@ -120,9 +122,33 @@ function samplesOf(
     ['messageBytes', ['out'], bytesOut],
     ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
     ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
+    ...clusters.flatMap(clusterSamples),
     ...budgets.flatMap(({ id, burnRate, remaining }): Sample[] => [
       ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
       ['budgetRemaining', [id], remaining],
     ]),
+  ];
+}
+
+function clusterSamples(stats: ClusterManagerStats): Sample[] {
+  // Tabs and line ends separate labels on their way to the renderer.
+  const name = stats.name.replaceAll(/[\t\r\n]/g, ' ');
+  const { granted, refused, grantedByPolicy, refusedByPolicy } = stats.admissions;
+  return [
+    ...STATES.map((state): Sample => [
+      'clusterState',
+      [name, state],
+      state === stats.state ? 1 : 0,
+    ]),
+    ['clusterMembers', [name], stats.members],
+    ['clusterSeats', [name], stats.seats],
+    ['clusterWaiting', [name], stats.waiting],
+    ['clusterAdmissions', [name, 'granted'], granted],
+    ['clusterAdmissions', [name, 'refused'], refused],
+    ['clusterAdmissions', [name, 'granted_by_policy'], grantedByPolicy],
+    ['clusterAdmissions', [name, 'refused_by_policy'], refusedByPolicy],
+    ['clusterConnects', [name], stats.connects],
+    ['clusterLosses', [name], stats.losses],
+    ['clusterDrift', [name], stats.drift],
   ];
 }

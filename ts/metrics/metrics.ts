@@ -420,6 +420,7 @@ export class ProductionMetrics {
       inFlight: this.#inFlight,
       refusals: this.#refusalCounts(),
       errors: this.#errors.entries(),
+      clusters: this.#sources.clusters(),
     });
   }
 }

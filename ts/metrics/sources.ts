@@ -1,4 +1,5 @@
 /** The attached connection managers: their connections, messages, refusals and users. */
+import type { ClusterManagerStats } from '../cluster/stats.js';
 import { wrongType } from '../base/errors.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { REFUSED } from './ledger.js';
@@ -121,6 +122,16 @@ export class Sources {
         highest = Math.max(highest ?? 0, totalConnections / maxTotalConnections);
     }
     return highest;
+  }
+
+  /** Figures of the managers' clusters; one for each name, since the managers of a name share them. */
+  clusters(): ClusterManagerStats[] {
+    const all = new Map<string, ClusterManagerStats>();
+    for (const manager of this.#sources.keys()) {
+      const stats = manager.clusterStats();
+      if (stats !== undefined) all.set(stats.name, stats);
+    }
+    return [...all.values()];
   }
 
   /** Returns `entries` plus the managers' refusals by code, while they were attached. */

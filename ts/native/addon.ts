@@ -247,6 +247,7 @@ export function addonOf(outcome: typeof native, host: Host): typeof Native {
 }
 
 export const {
+  NativeCluster,
   RequestLedger,
   ResourceWatch,
   TokenCore,
@@ -260,8 +261,9 @@ export const {
   tokenAlgorithms,
 } = addonOf(native, process);
 
+export type NativeCluster = Native.NativeCluster;
 export type RequestLedger = Native.RequestLedger;
 export type ResourceWatch = Native.ResourceWatch;
 export type TokenCore = Native.TokenCore;
 export type TrustedProxies = Native.TrustedProxies;
-export type { StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';
+export type { ClusterFigures, StallFigures, TokenPolicy, WatchFigures } from '../../native/loader.js';

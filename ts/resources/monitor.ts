@@ -28,7 +28,7 @@ import {
   type ResourceMonitorOptions,
 } from './options.js';
 import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
-import { readWakeSocket } from './wake-socket.js';
+import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 
 // Offsets of cells. Constants of this module, because V8 folds those, but loads imported ones: a
 // request cost 12 ns instead of 8 (requestStarted, mark, requestEnded).
@@ -90,7 +90,7 @@ export class ResourceMonitor {
   /** The manager that the constructor created; `close()` closes it. */
   readonly #ownTimers: TimerManager | undefined;
   readonly #poll: TimerHandle;
-  readonly #closeWakeSocket: () => void;
+  readonly #wakeSocket: WakeSocket;
   readonly #unsubscribe: () => void;
   /** Sum of the shares to refuse; one refusal is made for each whole. */
   #refusalsOwed = 0;
@@ -137,7 +137,7 @@ export class ResourceMonitor {
     for (const manager of checked.managers) this.#managers.add(manager);
     this.#measureHeap();
     this.#watch = openWatch(this.#cells, this.#memory, checked);
-    this.#closeWakeSocket = readWakeSocket(this.#watch.takeDescriptor(), () => this.#answer());
+    this.#wakeSocket = readWakeSocket(this.#watch.takeDescriptor(), () => this.#answer());
     if (checked.timers === undefined) this.#ownTimers = new TimerManager({ name: 'resources' });
     const timers = checked.timers ?? this.#ownTimers!;
     try {
@@ -149,7 +149,7 @@ export class ResourceMonitor {
     } catch (error) {
       // Strict timers that are closed: nothing would ever end the watch.
       this.#watch.close();
-      this.#closeWakeSocket();
+      this.#wakeSocket.close();
       throw error;
     }
     this.#unsubscribe = timers.onCleanup(() => this.close());
@@ -319,7 +319,7 @@ export class ResourceMonitor {
     this.#poll.close();
     this.#unsubscribe();
     this.#watch.close();
-    this.#closeWakeSocket();
+    this.#wakeSocket.close();
     this.#ownTimers?.close();
   }
 

@@ -1,5 +1,5 @@
-//! The two ways between a watched thread and the watcher: a mailbox of atomics for answers and
-//! notices, and a socket for wake-ups.
+//! The mailbox between a watched thread and the watcher: atomics for answers and notices. Wake-ups go
+//! through a socket (`wake_channel`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -31,35 +31,5 @@ impl Mailbox {
 
     pub(super) fn answered_ms(&self) -> f64 {
         f64::from_bits(self.answered_ms.load(Ordering::Acquire))
-    }
-}
-
-/// The watcher's end of the wake socket.
-#[derive(Debug)]
-pub(super) struct WakeChannel {
-    #[cfg(unix)]
-    socket: std::os::unix::net::UnixStream,
-}
-
-impl WakeChannel {
-    /// Opens the socket. Returns the watcher's end, and the descriptor of the loop's end.
-    #[cfg(unix)]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        use std::os::fd::IntoRawFd;
-        let (socket, other) = std::os::unix::net::UnixStream::pair().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        other.set_nonblocking(true).ok()?;
-        Some((Self { socket }, other.into_raw_fd()))
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn new() -> Option<(Self, i32)> {
-        None
-    }
-
-    /// Wakes the loop. A full socket holds a wake-up already; a closed one has no reader.
-    pub(super) fn wake(&mut self) {
-        #[cfg(unix)]
-        let _ = std::io::Write::write(&mut self.socket, &[1]);
     }
 }

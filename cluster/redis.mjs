@@ -1,0 +1,161 @@
+// A Redis or Valkey server of the harness, and a client for it: commands in, replies out, nothing more.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** The server's command, from PATH; `undefined` if there is none. */
+export const SERVER = [process.env.CLUSTER_SERVER, 'redis-server', 'valkey-server'].find(
+  (name) => name && spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0,
+);
+
+/** Returns a free port. */
+export async function freePort() {
+  const server = net.createServer();
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
+/** A server process. */
+export class Redis {
+  constructor(port, args = []) {
+    this.port = port;
+    this.args = args;
+    this.folder = mkdtempSync(join(tmpdir(), 'portcullis-cluster-'));
+  }
+
+  async start() {
+    const fixed = ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+    this.process = spawn(
+      SERVER,
+      [...fixed, '--loglevel', 'warning', '--dir', this.folder, ...this.args].map(String),
+      { stdio: 'ignore' },
+    );
+    for (let left = 100; ; left--) {
+      try {
+        const client = await Client.to(this.port);
+        await client.call('PING');
+        client.close();
+        return this;
+      } catch (error) {
+        // It is there, and wants a password.
+        if (error.message.startsWith('NOAUTH')) return this;
+        if (left === 0) throw error;
+        await sleep(50);
+      }
+    }
+  }
+
+  signal(name) {
+    this.process.kill(name);
+  }
+
+  /** Ends the process; what it held is lost. */
+  async kill() {
+    if (this.process === undefined) return;
+    const ended = new Promise((done) => this.process.once('exit', done));
+    this.process.kill('SIGCONT');
+    this.process.kill('SIGKILL');
+    await ended;
+    this.process = undefined;
+  }
+
+  async remove() {
+    await this.kill();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Reads one reply; returns it and the rest, or `undefined` if it is not whole. */
+function parse(bytes, at) {
+  const end = bytes.indexOf('\r\n', at);
+  if (end === -1) return undefined;
+  const line = bytes.toString('latin1', at + 1, end);
+  const next = end + 2;
+  switch (bytes[at]) {
+    case 43: // +
+      return [line, next];
+    case 45: // -
+      return [new Error(line), next];
+    case 58: // :
+      return [Number(line), next];
+    case 36: {
+      const length = Number(line);
+      if (length === -1) return [null, next];
+      if (bytes.length < next + length + 2) return undefined;
+      return [bytes.subarray(next, next + length), next + length + 2];
+    }
+    case 42: {
+      const list = [];
+      let from = next;
+      for (let left = Number(line); left > 0; left--) {
+        const one = parse(bytes, from);
+        if (one === undefined) return undefined;
+        list.push(one[0]);
+        from = one[1];
+      }
+      return [list, from];
+    }
+    default:
+      throw new Error(`not a reply: ${line}`);
+  }
+}
+
+/** A connection to a server. Texts come as buffers. */
+export class Client {
+  static async to(port) {
+    const client = new Client();
+    client.socket = net.connect(port, '127.0.0.1');
+    client.waiting = [];
+    client.bytes = Buffer.alloc(0);
+    await new Promise((done, failed) => {
+      client.socket.once('connect', done);
+      client.socket.once('error', failed);
+    });
+    client.socket.on('data', (data) => client.#read(data));
+    const end = () => client.waiting.splice(0).forEach(({ failed }) => failed(new Error('closed')));
+    client.socket.on('close', end).on('error', end);
+    return client;
+  }
+
+  #read(data) {
+    this.bytes = Buffer.concat([this.bytes, data]);
+    let at = 0;
+    for (let reply; at < this.bytes.length && (reply = parse(this.bytes, at));) {
+      at = reply[1];
+      const { done, failed } = this.waiting.shift();
+      if (reply[0] instanceof Error) failed(reply[0]);
+      else done(reply[0]);
+    }
+    this.bytes = this.bytes.subarray(at);
+  }
+
+  call(...parts) {
+    const texts = parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))));
+    this.socket.write(
+      Buffer.concat([
+        Buffer.from(`*${texts.length}\r\n`),
+        ...texts.flatMap((text) => [Buffer.from(`$${text.length}\r\n`), text, Buffer.from('\r\n')]),
+      ]),
+    );
+    return new Promise((done, failed) => this.waiting.push({ done, failed }));
+  }
+
+  close() {
+    this.socket.destroy();
+  }
+}
+
+/** Runs commands on a connection of their own. */
+export async function withClient(port, act) {
+  const client = await Client.to(port);
+  try {
+    return await act(client);
+  } finally {
+    client.close();
+  }
+}

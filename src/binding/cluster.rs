@@ -1,0 +1,332 @@
+//! The cluster's members of one JavaScript thread, for `ts/cluster`.
+//!
+//! A member is named by a number of this thread, so that the table of connections can take it over.
+//! Members live until their cluster and the tables that count in them are gone; at the end of the
+//! environment all are.
+
+use super::environment::{EndsWithEnvironment, end_with};
+use super::memory::{Element, Memory};
+use crate::cluster::{
+    Client, ClusterLimits, Endpoint, Member, Policy, Port, Settings, Status, join,
+};
+use crate::connections::{Address, Ledger};
+use napi::bindgen_prelude::{Env, JsValue, Result, Unknown};
+use napi_derive::napi;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+
+thread_local! {
+    static MEMBERS: RefCell<HashMap<u32, Rc<Member>>> = RefCell::default();
+    static NEXT: Cell<u32> = const { Cell::new(1) };
+}
+
+/// Identity of this process: never used twice.
+static NODE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", random()));
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // The operating system's randomness does not fail once it is there.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// Counts the seats of a table in a member.
+struct Seats {
+    member: Rc<Member>,
+    prefix_bits: u8,
+}
+
+impl Ledger for Seats {
+    fn ask(&self, address: Address, user: Option<&[u16]>, is_exempt: bool) -> (u64, i32) {
+        self.member.ask(&Client {
+            address: address.bits(),
+            prefix: address.prefix(self.prefix_bits).map(Address::bits),
+            user: user.map(digest),
+            is_exempt,
+        })
+    }
+
+    fn release(&self, ticket: u64) {
+        self.member.release(ticket);
+    }
+}
+
+/// Returns 128 bits of a name that no client can make two names share.
+fn digest(name: &[u16]) -> u128 {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut bytes = [0; 128];
+    for units in name.chunks(64) {
+        for (pair, unit) in bytes.chunks_exact_mut(2).zip(units) {
+            pair.copy_from_slice(&unit.to_le_bytes());
+        }
+        context.update(&bytes[..units.len() * 2]);
+    }
+    let hash = context.finish();
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash.as_ref()[..16]);
+    u128::from_be_bytes(first)
+}
+
+/// Returns the ledger of a member; `None` once its cluster is closed.
+pub(super) fn ledger_of(member: u32, prefix_bits: u8) -> Option<Box<dyn Ledger>> {
+    let member = MEMBERS.with_borrow(|members| members.get(&member).cloned())?;
+    Some(Box::new(Seats {
+        member,
+        prefix_bits,
+    }))
+}
+
+/// Options of a cluster, checked by JavaScript.
+#[napi(object)]
+pub struct ClusterConfig {
+    /// URL of the server.
+    pub url: String,
+    /// User name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<String>,
+    /// Prefix of all keys.
+    pub prefix: String,
+    /// Lease, ms.
+    pub lease_ms: f64,
+    /// Interval of beats, ms.
+    pub beat_ms: f64,
+    /// Longest wait for an answer, ms.
+    pub admit_timeout_ms: f64,
+    /// Longest time that a connection may take, ms.
+    pub connect_timeout_ms: f64,
+    /// Members that are expected.
+    pub expected_members: u32,
+    /// Revision of the limits.
+    pub limits_revision: u32,
+    /// 0 share, 1 open, 2 closed.
+    pub policy: u32,
+    /// Most admissions of a batch.
+    pub batch_max: u32,
+    /// True to accept a server that evicts keys.
+    pub allow_eviction: bool,
+}
+
+/// Figures of a member.
+#[napi(object)]
+pub struct ClusterFigures {
+    /// 0 joining, 1 settling, 2 up, 3 unreachable, 4 closed.
+    pub state: u32,
+    /// Time since the last change of state, ms.
+    pub since_ms: f64,
+    /// Members of the cluster.
+    pub members: u32,
+    /// Seats of this process.
+    pub seats: u32,
+    /// Seats of this process that the server knows.
+    pub told: u32,
+    /// Clients that wait.
+    pub waiting: u32,
+    /// Revision of the limits in force.
+    pub revision: u32,
+    /// True if those are not the declared ones.
+    pub limits_differ: bool,
+    /// Last problem, empty if there is none.
+    pub problem: String,
+    /// Admissions that the server granted.
+    pub granted: f64,
+    /// Admissions that the server refused.
+    pub refused: f64,
+    /// Admissions that the policy granted.
+    pub local: f64,
+    /// Admissions that the policy refused.
+    pub unreachable: f64,
+    /// Calls that were answered.
+    pub calls: f64,
+    /// Connections made.
+    pub connects: f64,
+    /// Keys published.
+    pub published: f64,
+    /// Keys that an audit found different.
+    pub drift: f64,
+    /// Times that the place on the server was lost.
+    pub lost: f64,
+    /// Members declared dead.
+    pub declared: f64,
+}
+
+impl From<Status> for ClusterFigures {
+    fn from(status: Status) -> Self {
+        let counts = status.counts;
+        Self {
+            state: status.state as u32,
+            since_ms: status.since_ms,
+            members: status.members,
+            seats: status.seats,
+            told: status.told,
+            waiting: status.waiting,
+            revision: status.revision,
+            limits_differ: status.limits_differ,
+            problem: status.problem,
+            granted: counts.granted as f64,
+            refused: counts.refused as f64,
+            local: counts.local as f64,
+            unreachable: counts.unreachable as f64,
+            calls: counts.calls as f64,
+            connects: counts.connects as f64,
+            published: counts.published as f64,
+            drift: counts.drift as f64,
+            lost: counts.lost as f64,
+            declared: counts.declared as f64,
+        }
+    }
+}
+
+/// Members of this cluster, by number; empty once it is closed.
+struct Joined {
+    members: Vec<(u32, Rc<Member>)>,
+    port: Option<Arc<Port>>,
+    answers: Option<Memory<f64>>,
+}
+
+impl EndsWithEnvironment for Joined {
+    fn end(&mut self) {
+        for (id, member) in self.members.drain(..) {
+            MEMBERS.with_borrow_mut(|members| members.remove(&id));
+            member.close();
+        }
+        self.port = None;
+        self.answers = None;
+    }
+}
+
+/// A cluster as one JavaScript thread sees it.
+#[napi]
+pub struct NativeCluster {
+    joined: Rc<RefCell<Joined>>,
+    config: ClusterConfig,
+    descriptor: Option<i32>,
+}
+
+#[napi]
+impl NativeCluster {
+    /// Opens the thread's port. `answers` takes triples of member, ticket and code.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(
+        env: &Env,
+        #[napi(ts_arg_type = "Float64Array")] answers: Unknown<'_>,
+        config: ClusterConfig,
+    ) -> Result<Self> {
+        let answers = Memory::<f64>::borrow(env.raw(), answers.raw())
+            .map_err(|wrong| napi::Error::from_reason(wrong.0.to_string_lossy()))?;
+        let (port, descriptor) = Port::open().ok_or_else(|| {
+            napi::Error::from_reason("ERR_UNSUPPORTED: the cluster needs a Unix socket pair")
+        })?;
+        let joined = Rc::new(RefCell::new(Joined {
+            members: Vec::new(),
+            port: Some(Arc::new(port)),
+            answers: Some(answers),
+        }));
+        end_with(env, &joined);
+        Ok(Self {
+            joined,
+            config,
+            descriptor: Some(descriptor),
+        })
+    }
+
+    /// Returns the loop's end of the wake socket, once; -1 afterwards. The caller owns it from then
+    /// on.
+    #[napi(catch_unwind)]
+    pub fn take_descriptor(&mut self) -> i32 {
+        self.descriptor.take().unwrap_or(-1)
+    }
+
+    /// Joins with the managers of that name; returns the number of the member. `limits` as for
+    /// `createConnections`.
+    #[napi(catch_unwind)]
+    pub fn join(&self, name: String, limits: Vec<f64>) -> Result<u32> {
+        let config = &self.config;
+        let limit = |at: usize| limits.get(at).map_or(u32::MAX, |number| *number as u32);
+        let mut joined = self.joined.borrow_mut();
+        let Some(port) = joined.port.clone() else {
+            return Err(napi::Error::from_reason(
+                "ERR_CLOSED: the cluster is closed",
+            ));
+        };
+        let endpoint = Endpoint {
+            url: config.url.clone(),
+            username: config.username.clone(),
+            password: config.password.clone(),
+            connect_timeout_ms: config.connect_timeout_ms,
+            allow_eviction: config.allow_eviction,
+        };
+        let settings = Settings {
+            name,
+            prefix: config.prefix.clone(),
+            node: NODE.clone(),
+            lease_ms: config.lease_ms,
+            beat_ms: config.beat_ms,
+            admit_timeout_ms: config.admit_timeout_ms,
+            expected_members: config.expected_members,
+            revision: config.limits_revision,
+            limits: ClusterLimits {
+                total: limit(0),
+                address: limit(1),
+                prefix: limit(2),
+                user: limit(3),
+                anonymous: limit(4),
+                anonymous_address: limit(5),
+                unknown: limit(6),
+            },
+            policy: match config.policy {
+                0 => Policy::Share,
+                1 => Policy::Open,
+                _ => Policy::Closed,
+            },
+            batch_max: config.batch_max as usize,
+            entropy: [random(), random(), random(), random()],
+        };
+        let id = NEXT.replace(NEXT.get().wrapping_add(1));
+        let member = join(endpoint, settings, port, id).map_err(|error| {
+            let code = match &error {
+                crate::cluster::JoinError::Conflict(conflict) => conflict.code(),
+                crate::cluster::JoinError::Thread(_) => "ERR_INTERNAL",
+            };
+            napi::Error::from_reason(format!("{code}: {error}"))
+        })?;
+        let member = Rc::new(member);
+        joined.members.push((id, Rc::clone(&member)));
+        MEMBERS.with_borrow_mut(|members| members.insert(id, member));
+        Ok(id)
+    }
+
+    /// Writes answers into the shared array, as many as there is room for; returns their number. A
+    /// ticket of 0 tells that a state has changed.
+    #[napi(catch_unwind)]
+    pub fn drain(&self) -> u32 {
+        let joined = self.joined.borrow();
+        let (Some(port), Some(out)) = (&joined.port, &joined.answers) else {
+            return 0;
+        };
+        let cells = out.cells();
+        let answers = port.take(cells.len() / 3);
+        for (cells, answer) in cells.chunks_exact(3).zip(&answers) {
+            for (cell, number) in cells.iter().zip(answer) {
+                f64::store(cell, *number);
+            }
+        }
+        answers.len() as u32
+    }
+
+    /// Returns the figures of a member; absent once it has left.
+    #[napi(catch_unwind)]
+    pub fn figures(&self, member: u32) -> Option<ClusterFigures> {
+        let joined = self.joined.borrow();
+        let (_, member) = joined.members.iter().find(|(id, _)| *id == member)?;
+        Some(member.status().into())
+    }
+
+    /// Leaves with all members. May be called again.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.joined.borrow_mut().end();
+    }
+}

@@ -1,0 +1,281 @@
+//! The calls of a member: their contents, and their form on the wire.
+
+use super::column::{Column, Key, Name};
+use super::script::{Script, holds};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::collections::HashMap;
+use std::hash::Hasher;
+
+/// Buckets of a generation.
+pub(super) const BUCKETS: u32 = 16_384;
+/// Buckets of one call that walks them.
+pub(super) const WALK: u32 = 64;
+
+/// The place of a member on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) generation: String,
+    pub(super) index: u32,
+    pub(super) identity: String,
+    pub(super) secret: Vec<u8>,
+}
+
+/// An admission that a batch asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Number of the ticket.
+    pub(super) ticket: u64,
+    /// Address, prefix, user, anonymous address.
+    pub(super) keys: [Option<Key>; 4],
+    pub(super) flags: u8,
+}
+
+/// The contents of a numbered call.
+#[derive(Debug, Clone)]
+pub(super) enum Contents {
+    /// Counts of keys as they are, and of all seats.
+    Publish {
+        counts: Vec<(Key, u32)>,
+        seats: u32,
+        anonymous: u32,
+        is_audit: bool,
+    },
+    Activate,
+    Batch {
+        releases: Vec<(Key, u32)>,
+        seats: u32,
+        anonymous: u32,
+        asked: Vec<Asked>,
+    },
+}
+
+/// A command for the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The script to run.
+    pub script: Script,
+    /// Its keys.
+    pub keys: Vec<Vec<u8>>,
+    /// Its arguments.
+    pub args: Vec<Vec<u8>>,
+}
+
+/// Keys of one manager name.
+pub(super) struct Space {
+    /// `{pc1:name}:`, so that all keys lie in one slot.
+    prefix: String,
+}
+
+impl Space {
+    pub(super) fn new(prefix: &str, name: &str) -> Self {
+        // The number is that of the format. A brace in the name would end the tag early.
+        let name: String = name
+            .bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02x}"),
+            })
+            .collect();
+        Self {
+            prefix: format!("{{{prefix}1:{name}}}:"),
+        }
+    }
+
+    pub(super) fn meta(&self) -> Vec<u8> {
+        format!("{}m", self.prefix).into_bytes()
+    }
+
+    fn bucket(&self, generation: &str, bucket: u32) -> Vec<u8> {
+        let generation = if holds("generation") { generation } else { "" };
+        format!("{}b:{generation}:{bucket}", self.prefix).into_bytes()
+    }
+
+    /// Returns the keys of a call on the buckets from `from` on.
+    pub(super) fn walk(&self, generation: &str, from: u32) -> Vec<Vec<u8>> {
+        let mut keys = vec![self.meta()];
+        keys.extend(
+            (from..(from + WALK).min(BUCKETS)).map(|bucket| self.bucket(generation, bucket)),
+        );
+        keys
+    }
+}
+
+/// Returns the field of a name: its scope and 80 bits of a keyed hash.
+fn field_of(secret: &[u8], name: Name) -> [u8; 11] {
+    let mut key = [0u8; 16];
+    let length = secret.len().min(16);
+    key[..length].copy_from_slice(&secret[..length]);
+    let mut sip = SipHasher13::new_with_key(&key);
+    sip.write(&[name.scope as u8]);
+    sip.write(&name.digest.to_be_bytes());
+    let hash = sip.finish128();
+    let mut field = [name.scope as u8; 11];
+    field[1..9].copy_from_slice(&hash.h1.to_be_bytes());
+    field[9..].copy_from_slice(&hash.h2.to_be_bytes()[..2]);
+    field
+}
+
+/// Collects the fields of a call, each once, and the keys that hold them.
+struct Fields<'a> {
+    space: &'a Space,
+    seat: &'a Seat,
+    column: &'a Column,
+    keys: Vec<Vec<u8>>,
+    places: HashMap<u32, u16, ahash::RandomState>,
+    known: HashMap<Key, u16, ahash::RandomState>,
+    fields: Vec<u8>,
+    buckets: Vec<u8>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(space: &'a Space, seat: &'a Seat, column: &'a Column) -> Self {
+        Self {
+            space,
+            seat,
+            column,
+            keys: vec![space.meta()],
+            places: HashMap::default(),
+            known: HashMap::default(),
+            fields: Vec::new(),
+            buckets: Vec::new(),
+        }
+    }
+
+    /// Returns the number of a key's field, from 1.
+    fn number(&mut self, key: Key) -> u16 {
+        if let Some(&number) = self.known.get(&key) {
+            return number;
+        }
+        let field = field_of(&self.seat.secret, self.column.name(key));
+        let bucket = u32::from(u16::from_be_bytes([field[1], field[2]])) % BUCKETS;
+        let place = match self.places.get(&bucket) {
+            Some(&place) => place,
+            None => {
+                self.keys
+                    .push(self.space.bucket(&self.seat.generation, bucket));
+                let place = self.keys.len() as u16;
+                self.places.insert(bucket, place);
+                place
+            }
+        };
+        self.fields.extend(field);
+        self.buckets.extend(place.to_be_bytes());
+        let number = (self.fields.len() / 11) as u16;
+        self.known.insert(key, number);
+        number
+    }
+}
+
+fn u24(count: u32) -> [u8; 3] {
+    let [_, a, b, c] = count.min(0xff_ffff).to_be_bytes();
+    [a, b, c]
+}
+
+fn text(value: impl ToString) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// Returns the arguments that every call of an owner begins with.
+pub(super) fn owned(seat: &Seat) -> Vec<Vec<u8>> {
+    vec![
+        text(&seat.generation),
+        text(seat.index),
+        text(&seat.identity),
+    ]
+}
+
+impl Contents {
+    /// Returns the command of call number `number`.
+    pub(super) fn command(
+        &self,
+        number: u64,
+        space: &Space,
+        seat: &Seat,
+        column: &Column,
+    ) -> Command {
+        let mut args = owned(seat);
+        args.push(text(number));
+        let mut fields = Fields::new(space, seat, column);
+        match self {
+            Self::Activate => Command {
+                script: Script::Activate,
+                keys: fields.keys,
+                args,
+            },
+            Self::Publish {
+                counts,
+                seats,
+                anonymous,
+                ..
+            } => {
+                let mut told = Vec::new();
+                for &(key, count) in counts {
+                    fields.number(key);
+                    told.extend(u24(count));
+                }
+                args.extend([
+                    fields.fields,
+                    fields.buckets,
+                    told,
+                    text(seats),
+                    text(anonymous),
+                ]);
+                Command {
+                    script: Script::Publish,
+                    keys: fields.keys,
+                    args,
+                }
+            }
+            Self::Batch {
+                releases,
+                seats,
+                anonymous,
+                asked,
+            } => {
+                let mut given = Vec::new();
+                for &(key, count) in releases {
+                    given.extend(fields.number(key).to_be_bytes());
+                    given.extend(u24(count));
+                }
+                let mut wanted = Vec::new();
+                for admission in asked {
+                    for key in admission.keys {
+                        let number = key.map_or(0, |key| fields.number(key));
+                        wanted.extend(number.to_be_bytes());
+                    }
+                    wanted.push(admission.flags);
+                }
+                args.extend([
+                    fields.fields,
+                    fields.buckets,
+                    given,
+                    text(seats),
+                    text(anonymous),
+                    wanted,
+                ]);
+                Command {
+                    script: Script::Batch,
+                    keys: fields.keys,
+                    args,
+                }
+            }
+        }
+    }
+
+    /// Returns the keys that the call uses until it is over.
+    pub(super) fn kept(&self) -> Vec<Key> {
+        match self {
+            Self::Activate => Vec::new(),
+            Self::Publish { counts, .. } => counts.iter().map(|&(key, _)| key).collect(),
+            Self::Batch {
+                releases, asked, ..
+            } => releases
+                .iter()
+                .map(|&(key, _)| key)
+                .chain(asked.iter().flat_map(|one| one.keys.into_iter().flatten()))
+                .collect(),
+        }
+    }
+}

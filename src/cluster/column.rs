@@ -1,0 +1,254 @@
+//! The column of this process: how many seats it holds of each key, and how many of them the server
+//! knows.
+//!
+//! Owns the counts. Does not own the seats (`core`) or the calls that tell the server (`call`).
+
+use std::collections::HashMap;
+
+/// What a key counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// Seats of an address.
+    Address = b'i' as isize,
+    /// Seats of an IPv6 prefix.
+    Prefix = b'p' as isize,
+    /// Seats of a user.
+    User = b'u' as isize,
+    /// Seats without a user, of an address.
+    Anonymous = b'a' as isize,
+}
+
+/// A key, by 128 bits that no client can make two names share. The server sees a keyed hash of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Name {
+    pub(super) scope: Scope,
+    pub(super) digest: u128,
+}
+
+/// The number of a key in the column.
+pub(super) type Key = u32;
+
+struct Entry {
+    name: Name,
+    /// Seats that this process holds.
+    held: u32,
+    /// Seats that the server has confirmed.
+    told: u32,
+    /// Seats and calls that name the key.
+    uses: u32,
+    is_dirty: bool,
+}
+
+/// Two counts: held here, and confirmed by the server.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) held: u32,
+    pub(super) told: u32,
+}
+
+impl Pair {
+    pub(super) fn to_release(self) -> u32 {
+        self.told.saturating_sub(self.held)
+    }
+}
+
+/// The counts of one process.
+#[derive(Default)]
+pub(super) struct Column {
+    entries: Vec<Entry>,
+    free: Vec<Key>,
+    by_name: HashMap<Name, Key, ahash::RandomState>,
+    /// Keys whose counts may differ; each once.
+    dirty: Vec<Key>,
+    /// Keys of which more is held than the server knows.
+    over: usize,
+    pub(super) seats: Pair,
+    pub(super) anonymous: Pair,
+}
+
+impl Column {
+    /// Returns the key of a name, which stays until `leave`.
+    pub(super) fn enter(&mut self, name: Name) -> Key {
+        if let Some(&key) = self.by_name.get(&name) {
+            self.entries[key as usize].uses += 1;
+            return key;
+        }
+        let entry = Entry {
+            name,
+            held: 0,
+            told: 0,
+            uses: 1,
+            is_dirty: false,
+        };
+        let key = match self.free.pop() {
+            Some(key) => {
+                self.entries[key as usize] = entry;
+                key
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as Key
+            }
+        };
+        self.by_name.insert(name, key);
+        key
+    }
+
+    /// Notes one more user of a key.
+    pub(super) fn keep(&mut self, key: Key) {
+        self.entries[key as usize].uses += 1;
+    }
+
+    /// Ends one use of a key.
+    pub(super) fn leave(&mut self, key: Key) {
+        let entry = &mut self.entries[key as usize];
+        entry.uses = entry.uses.saturating_sub(1);
+        self.collect(key);
+    }
+
+    fn collect(&mut self, key: Key) {
+        let entry = &self.entries[key as usize];
+        if entry.uses == 0 && !entry.is_dirty && entry.held == 0 && entry.told == 0 {
+            self.by_name.remove(&entry.name);
+            self.free.push(key);
+        }
+    }
+
+    pub(super) fn name(&self, key: Key) -> Name {
+        self.entries[key as usize].name
+    }
+
+    pub(super) fn held(&self, key: Key) -> u32 {
+        self.entries[key as usize].held
+    }
+
+    /// Sets both counts of a key.
+    fn set(&mut self, key: Key, held: u32, told: u32) {
+        let entry = &mut self.entries[key as usize];
+        let was_over = entry.held > entry.told;
+        (entry.held, entry.told) = (held, told);
+        let is_over = held > told;
+        if held != told && !entry.is_dirty {
+            entry.is_dirty = true;
+            self.dirty.push(key);
+        }
+        match (was_over, is_over) {
+            (false, true) => self.over += 1,
+            (true, false) => self.over -= 1,
+            _ => {}
+        }
+    }
+
+    /// Counts a seat, or one less, that this process holds.
+    pub(super) fn hold(&mut self, key: Key, is_more: bool) {
+        let entry = &self.entries[key as usize];
+        let (held, told) = (entry.held, entry.told);
+        let held = if is_more {
+            held + 1
+        } else {
+            held.saturating_sub(1)
+        };
+        self.set(key, held, told);
+    }
+
+    /// Notes that the server has granted a seat of a key, which this process holds from now on if it
+    /// `is_wanted`.
+    pub(super) fn grant(&mut self, key: Key, is_wanted: bool) {
+        let entry = &self.entries[key as usize];
+        let (held, told) = (entry.held, entry.told);
+        self.set(key, held + u32::from(is_wanted), told + 1);
+    }
+
+    /// Notes that the server has taken `count` seats of a key back.
+    pub(super) fn confirm_released(&mut self, key: Key, count: u32) {
+        let entry = &self.entries[key as usize];
+        let (held, told) = (entry.held, entry.told);
+        self.set(key, held, told.saturating_sub(count));
+    }
+
+    /// Notes the count of a key that the server has taken over.
+    pub(super) fn confirm_all(&mut self, key: Key, told: u32) {
+        let held = self.entries[key as usize].held;
+        self.set(key, held, told);
+    }
+
+    /// Forgets everything that the server knew.
+    pub(super) fn forget(&mut self) {
+        for key in 0..self.entries.len() as Key {
+            let held = self.entries[key as usize].held;
+            if self.entries[key as usize].told != 0 || held != 0 {
+                self.set(key, held, 0);
+            }
+        }
+        self.seats.told = 0;
+        self.anonymous.told = 0;
+    }
+
+    /// True if the server knows of fewer seats than are held.
+    pub(super) fn is_over(&self) -> bool {
+        self.over > 0
+            || self.seats.held > self.seats.told
+            || self.anonymous.held > self.anonymous.told
+    }
+
+    /// True if a count may differ.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+            || self.seats.held != self.seats.told
+            || self.anonymous.held != self.anonymous.told
+    }
+
+    /// Takes at most `max` keys whose counts differ; each is used until `leave`. Returns the key, the
+    /// seats held and the seats that the server knows.
+    pub(super) fn take_dirty(&mut self, max: usize) -> Vec<(Key, u32, u32)> {
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(key) = self.dirty.pop()
+        {
+            let entry = &mut self.entries[key as usize];
+            entry.is_dirty = false;
+            if entry.held == entry.told {
+                self.collect(key);
+            } else {
+                entry.uses += 1;
+                taken.push((key, entry.held, entry.told));
+            }
+        }
+        taken
+    }
+
+    /// Puts a taken key back: the call does not tell it.
+    pub(super) fn put_back(&mut self, key: Key) {
+        let entry = &mut self.entries[key as usize];
+        if !entry.is_dirty {
+            entry.is_dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Returns the next keys from `from` on, each used until `leave`, for an audit; and where the next
+    /// one starts.
+    pub(super) fn slice(&mut self, from: Key, max: usize) -> (Vec<(Key, u32)>, Key) {
+        let mut taken = Vec::new();
+        let mut at = from;
+        while (at as usize) < self.entries.len() && taken.len() < max {
+            let entry = &mut self.entries[at as usize];
+            if entry.held == entry.told && entry.held > 0 {
+                entry.uses += 1;
+                taken.push((at, entry.held));
+            }
+            at += 1;
+        }
+        let next = if (at as usize) < self.entries.len() {
+            at
+        } else {
+            0
+        };
+        (taken, next)
+    }
+
+    /// Returns the number of slots for keys.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

@@ -1,0 +1,1436 @@
+//! The state of one member: what it asks the server, what it believes, and what it answers to its
+//! clients. Time and replies are arguments; nothing here reads a clock or a socket.
+//!
+//! ```text
+//!  joining -> settling -> up <-> unreachable
+//!     ^___________|________|__________|          the generation, the index or a call is lost
+//! ```
+//!
+//! # Invariants
+//! - A client is answered once, and no later than `admit_timeout_ms` after it asked, if `poll` is
+//!   called when it is due.
+//! - One numbered call is under way at a time; it is sent again until it is answered or the
+//!   member's place on the server is lost.
+//! - While the member is up, the server knows of every seat that it holds.
+
+use super::call::{Asked, BUCKETS, Command, Contents, Seat, Space, WALK, owned};
+use super::column::{Column, Key, Name, Scope};
+use super::observer::{Observer, Suspect};
+use super::reply::{BeatReply, JoinReply, Reply};
+use super::script::{Script, holds};
+use super::settings::{Policy, Settings};
+use std::collections::VecDeque;
+
+/// Answer: the client is admitted.
+pub const GRANTED: i32 = 0;
+/// Answer: the server decides; the answer comes later.
+pub const WAIT: i32 = -1;
+/// Answer: the server cannot be asked, and the policy refuses.
+pub const UNREACHABLE: i32 = 64;
+/// Answer: too many clients wait.
+pub const OVERLOAD: i32 = 65;
+/// Answer: the member has left.
+pub const CLOSED: i32 = 66;
+/// Answer: the seat was given back before the answer came.
+pub const ABANDONED: i32 = 67;
+
+/// Clients that may wait.
+const WAITING_MAX: usize = 65_536;
+/// Keys of one call that publishes.
+const PUBLISH_MAX: usize = 1000;
+/// Keys of which one batch gives seats back.
+const RELEASES_MAX: usize = 1024;
+/// Time from a released seat to the call that tells it, ms: releases of one moment go together.
+const RELEASE_DELAY_MS: f64 = 20.0;
+const AUDIT_MS: f64 = 1000.0;
+/// Seconds in which an audit has seen every key.
+const AUDIT_PARTS: usize = 60;
+/// Pause between two calls that clean, ms.
+const CHORE_MS: f64 = 5.0;
+/// Beats without a reply after which the connection is made anew.
+const SILENT_BEATS: u32 = 3;
+/// Part of the lease after which a member no longer believes that it is alive to the others.
+const OWN_LEASE: f64 = 0.8;
+
+/// The state of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has no place on the server yet, or has not told what it holds.
+    Joining = 0,
+    /// Other members may still have to tell what they hold.
+    Settling = 1,
+    /// The server decides.
+    Up = 2,
+    /// The server does not answer.
+    Unreachable = 3,
+    /// The member has left.
+    Closed = 4,
+}
+
+/// A client that asks for a seat.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Bits of the address that counts it; 0 if it is unknown.
+    pub address: u128,
+    /// Bits of its IPv6 prefix.
+    pub prefix: Option<u128>,
+    /// Digest of the user's name.
+    pub user: Option<u128>,
+    /// True if the limits of its address do not refuse it.
+    pub is_exempt: bool,
+}
+
+/// The answer to a client that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Port of the JavaScript thread that asked.
+    pub port: u32,
+    /// The client's ticket.
+    pub ticket: u64,
+    /// The answer: [`GRANTED`], a code of a limit, or one of the codes above.
+    pub code: i32,
+}
+
+/// Work for the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Runs a command; its reply comes with this number.
+    Call(u64, Command),
+    /// Drops the connection and makes a new one.
+    Reconnect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Free,
+    /// Waits for the next batch.
+    Waiting,
+    /// Named by the call under way.
+    Flying,
+    /// Admitted.
+    Held,
+}
+
+struct Ticket {
+    generation: u32,
+    place: Place,
+    port: u32,
+    keys: [Option<Key>; 4],
+    flags: u8,
+    /// False once nobody waits for the answer: it was answered by the policy, or given back.
+    is_awaited: bool,
+    /// True if it counts as held, whatever the call under way brings.
+    is_held: bool,
+}
+
+const EXEMPT: u8 = 1;
+const UNKNOWN: u8 = 2;
+
+struct Flight {
+    /// Number of the message under which it was sent last; `None` if it has to be sent (again).
+    sent: Option<u64>,
+    contents: Contents,
+    /// True if it was unanswered when the server became unreachable.
+    is_suspect: bool,
+}
+
+/// A place on the server.
+struct Member {
+    seat: Seat,
+    run: String,
+    /// Number of the last numbered call that was answered.
+    answered: u64,
+    /// Number of the last beat, and of the last that was answered.
+    beat: u64,
+    beat_answered: u64,
+    is_active: bool,
+    /// Time at which it joined a generation that is younger than a lease; `None` once it has settled.
+    settling: Option<f64>,
+    /// Time at which the last answered beat was sent.
+    alive_ms: f64,
+}
+
+enum Chore {
+    Walk {
+        generation: String,
+        from: u32,
+        ended: Vec<(u32, Vec<u8>)>,
+    },
+    Forget {
+        generation: String,
+        from: u32,
+    },
+}
+
+/// Counts since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Counts {
+    /// Admissions that the server granted.
+    pub granted: u64,
+    /// Admissions that the server refused.
+    pub refused: u64,
+    /// Admissions that the policy granted.
+    pub local: u64,
+    /// Admissions that the policy refused.
+    pub unreachable: u64,
+    /// Calls that were answered.
+    pub calls: u64,
+    /// Connections that were made.
+    pub connects: u64,
+    /// Keys that were published.
+    pub published: u64,
+    /// Keys that an audit found different.
+    pub drift: u64,
+    /// Times that the member's place was lost.
+    pub lost: u64,
+    /// Members that this one declared dead.
+    pub declared: u64,
+}
+
+/// One member; see the head of this file.
+pub struct Core {
+    settings: Settings,
+    space: Space,
+    column: Column,
+    tickets: Vec<Ticket>,
+    free: Vec<u32>,
+    waiting: VecDeque<u64>,
+    waiting_count: usize,
+    /// Tickets in the order in which they asked, with their deadlines.
+    deadlines: VecDeque<(f64, u64)>,
+    answers: Vec<Answer>,
+    actions: Vec<Action>,
+    /// Run id of the server, while connected.
+    link: Option<String>,
+    trouble: bool,
+    has_failed: bool,
+    member: Option<Member>,
+    flight: Option<Flight>,
+    /// Number of the join under way.
+    joining: Option<(u64, f64)>,
+    joins: u64,
+    /// A generation that has lost something, and one to forget.
+    lost_generation: String,
+    old_generation: String,
+    beats: VecDeque<(u64, u64, f64)>,
+    next_beat_ms: f64,
+    observer: Observer,
+    suspects: VecDeque<Suspect>,
+    chore: Option<Chore>,
+    chore_sent: Option<u64>,
+    next_chore_ms: f64,
+    release_ms: Option<f64>,
+    next_audit_ms: f64,
+    audit_from: Key,
+    last_reply_ms: f64,
+    next_message: u64,
+    members: u32,
+    /// Members of a settled cluster: those of a young generation may still be on their way.
+    settled_members: u32,
+    revision: u32,
+    limits_differ: bool,
+    closing: Option<f64>,
+    leave_sent: Option<u64>,
+    is_closed: bool,
+    counts: Counts,
+    state: State,
+    since_ms: f64,
+    random: u64,
+    problem: String,
+}
+
+impl Core {
+    /// Creates a member that is not connected.
+    #[must_use]
+    pub fn new(settings: Settings, now: f64) -> Self {
+        let space = Space::new(&settings.prefix, &settings.name);
+        Self {
+            space,
+            column: Column::default(),
+            tickets: Vec::new(),
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_count: 0,
+            deadlines: VecDeque::new(),
+            answers: Vec::new(),
+            actions: Vec::new(),
+            link: None,
+            trouble: false,
+            has_failed: false,
+            member: None,
+            flight: None,
+            joining: None,
+            joins: 0,
+            lost_generation: String::new(),
+            old_generation: String::new(),
+            beats: VecDeque::new(),
+            next_beat_ms: now,
+            observer: Observer::new(settings.lease_ms, settings.beat_ms),
+            suspects: VecDeque::new(),
+            chore: None,
+            chore_sent: None,
+            next_chore_ms: now,
+            release_ms: None,
+            next_audit_ms: now + AUDIT_MS,
+            audit_from: 0,
+            last_reply_ms: f64::NEG_INFINITY,
+            next_message: 0,
+            members: 0,
+            settled_members: 0,
+            revision: 0,
+            limits_differ: false,
+            closing: None,
+            leave_sent: None,
+            is_closed: false,
+            counts: Counts::default(),
+            state: State::Joining,
+            since_ms: now,
+            random: settings.entropy[0] | 1,
+            problem: String::new(),
+            settings,
+        }
+    }
+
+    // --- Clients -----------------------------------------------------------------------------
+
+    /// Asks for a seat. Returns the ticket, and [`WAIT`] or the answer. A refused client holds no
+    /// ticket.
+    pub fn ask(&mut self, now: f64, port: u32, client: &Client) -> (u64, i32) {
+        if self.closing.is_some() || self.is_closed {
+            return (0, CLOSED);
+        }
+        self.expire(now);
+        let is_up = self.current() == State::Up;
+        if is_up && self.waiting_count >= WAITING_MAX {
+            return (0, OVERLOAD);
+        }
+        let mut enter = |scope, digest| Some(self.column.enter(Name { scope, digest }));
+        let address = enter(Scope::Address, client.address);
+        let prefix = client
+            .prefix
+            .and_then(|digest| enter(Scope::Prefix, digest));
+        let user = client.user.and_then(|digest| enter(Scope::User, digest));
+        let anonymous = match client.user {
+            Some(_) => None,
+            None => enter(Scope::Anonymous, client.address),
+        };
+        let flags =
+            (u8::from(client.is_exempt) * EXEMPT) + (u8::from(client.address == 0) * UNKNOWN);
+        let ticket = self.issue(port, [address, prefix, user, anonymous], flags);
+        if is_up {
+            self.waiting.push_back(ticket);
+            self.waiting_count += 1;
+            self.deadlines
+                .push_back((now + self.settings.admit_timeout_ms, ticket));
+            return (ticket, WAIT);
+        }
+        let code = self.decide(ticket);
+        (if code == GRANTED { ticket } else { 0 }, code)
+    }
+
+    fn issue(&mut self, port: u32, keys: [Option<Key>; 4], flags: u8) -> u64 {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.tickets.push(Ticket {
+                generation: 0,
+                place: Place::Free,
+                port,
+                keys: [None; 4],
+                flags: 0,
+                is_awaited: false,
+                is_held: false,
+            });
+            (self.tickets.len() - 1) as u32
+        });
+        let ticket = &mut self.tickets[at as usize];
+        // 20 bits, so that a ticket is a whole number of JavaScript; never 0.
+        ticket.generation = (ticket.generation % 0xf_ffff) + 1;
+        ticket.place = Place::Waiting;
+        ticket.port = port;
+        ticket.keys = keys;
+        ticket.flags = flags;
+        ticket.is_awaited = true;
+        ticket.is_held = false;
+        u64::from(ticket.generation) << 32 | u64::from(at)
+    }
+
+    fn find(&self, ticket: u64) -> Option<usize> {
+        let at = (ticket & 0xffff_ffff) as usize;
+        let found = self.tickets.get(at)?;
+        (found.place != Place::Free && u64::from(found.generation) == ticket >> 32).then_some(at)
+    }
+
+    /// Gives a seat back, or ends the wait for one.
+    pub fn release(&mut self, now: f64, ticket: u64) {
+        let Some(at) = self.find(ticket) else {
+            return;
+        };
+        if self.tickets[at].is_awaited {
+            // Whoever waits must hear of it: the ticket names nobody from now on.
+            self.tickets[at].is_awaited = false;
+            let port = self.tickets[at].port;
+            self.answers.push(Answer {
+                port,
+                ticket,
+                code: ABANDONED,
+            });
+        }
+        match self.tickets[at].place {
+            Place::Waiting => {
+                self.waiting_count -= 1;
+                self.dispose(at);
+            }
+            Place::Flying => {
+                if self.tickets[at].is_held {
+                    self.hold(at, false);
+                }
+            }
+            Place::Held => {
+                self.hold(at, false);
+                self.dispose(at);
+                self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+            }
+            Place::Free => {}
+        }
+    }
+
+    /// Frees a ticket.
+    fn dispose(&mut self, at: usize) {
+        self.tickets[at].place = Place::Free;
+        for key in self.tickets[at].keys.into_iter().flatten() {
+            self.column.leave(key);
+        }
+        self.free.push(at as u32);
+    }
+
+    /// Counts the seat of a ticket as held, or as held no longer.
+    fn hold(&mut self, at: usize, is_more: bool) {
+        let ticket = &mut self.tickets[at];
+        if ticket.is_held == is_more {
+            return;
+        }
+        ticket.is_held = is_more;
+        let keys = ticket.keys;
+        for key in keys.into_iter().flatten() {
+            self.column.hold(key, is_more);
+        }
+        let change = |count: &mut u32| {
+            *count = if is_more {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+        };
+        change(&mut self.column.seats.held);
+        if keys[3].is_some() {
+            change(&mut self.column.anonymous.held);
+        }
+    }
+
+    /// Decides by the policy. A ticket that is refused is freed, unless a call names it.
+    fn decide(&mut self, ticket: u64) -> i32 {
+        let Some(at) = self.find(ticket) else {
+            return UNREACHABLE;
+        };
+        let is_granted = match self.settings.policy {
+            Policy::Closed => false,
+            Policy::Open => true,
+            Policy::Share => self.has_share(at),
+        };
+        let is_flying = self.tickets[at].place == Place::Flying;
+        self.tickets[at].is_awaited = false;
+        if is_granted {
+            self.counts.local += 1;
+            self.hold(at, true);
+            if !is_flying {
+                self.tickets[at].place = Place::Held;
+            }
+            return GRANTED;
+        }
+        self.counts.unreachable += 1;
+        if !is_flying {
+            self.dispose(at);
+        }
+        UNREACHABLE
+    }
+
+    /// True if the client's keys are below this member's share of the limits.
+    fn has_share(&self, at: usize) -> bool {
+        let members = self.settled_members.max(self.settings.expected_members);
+        if members == 0 {
+            return false;
+        }
+        let share = |limit: u32| match limit {
+            0 | u32::MAX => limit,
+            _ => (limit / members).max(1),
+        };
+        let limits = &self.settings.limits;
+        let ticket = &self.tickets[at];
+        let is_exempt = ticket.flags & EXEMPT != 0;
+        let address = if ticket.flags & UNKNOWN != 0 {
+            limits.unknown
+        } else {
+            limits.address
+        };
+        let below =
+            |key: Option<Key>, limit| key.is_none_or(|key| self.column.held(key) < share(limit));
+        let [ip, prefix, user, anonymous] = ticket.keys;
+        self.column.seats.held < share(limits.total)
+            && (is_exempt
+                || (below(ip, address)
+                    && below(prefix, limits.prefix)
+                    && below(anonymous, limits.anonymous_address)))
+            && below(user, limits.user)
+            && (anonymous.is_none() || self.column.anonymous.held < share(limits.anonymous))
+    }
+
+    /// Answers everybody who waits, by the policy.
+    fn answer_all(&mut self) {
+        while let Some((_, ticket)) = self.deadlines.pop_front() {
+            if let Some(at) = self.find(ticket)
+                && self.tickets[at].is_awaited
+            {
+                self.answer_by_policy(ticket, at);
+            }
+        }
+        self.waiting.clear();
+        self.waiting_count = 0;
+    }
+
+    fn answer_by_policy(&mut self, ticket: u64, at: usize) {
+        let port = self.tickets[at].port;
+        let code = if self.closing.is_some() || self.is_closed {
+            self.tickets[at].is_awaited = false;
+            if self.tickets[at].place != Place::Flying {
+                self.dispose(at);
+            }
+            CLOSED
+        } else {
+            self.decide(ticket)
+        };
+        self.answers.push(Answer { port, ticket, code });
+    }
+
+    /// Answers clients whose time is over.
+    fn expire(&mut self, now: f64) {
+        while let Some(&(due, ticket)) = self.deadlines.front() {
+            let found = self.find(ticket).filter(|&at| self.tickets[at].is_awaited);
+            let Some(at) = found else {
+                self.deadlines.pop_front();
+                continue;
+            };
+            if due > now {
+                break;
+            }
+            // A server that answers is only too slow for so many: the others may still be in time.
+            if now - self.last_reply_ms < self.settings.admit_timeout_ms && !self.trouble {
+                self.deadlines.pop_front();
+                self.refuse_late(ticket, at);
+                continue;
+            }
+            self.fail("no answer within admitTimeoutMs");
+        }
+        if let Some(member) = &self.member
+            && member.is_active
+            && !self.trouble
+            && now - member.alive_ms > OWN_LEASE * self.settings.lease_ms
+        {
+            self.fail("no beat within the lease");
+        }
+    }
+
+    fn refuse_late(&mut self, ticket: u64, at: usize) {
+        let port = self.tickets[at].port;
+        self.tickets[at].is_awaited = false;
+        if self.tickets[at].place == Place::Waiting {
+            self.waiting_count -= 1;
+            self.dispose(at);
+        }
+        self.answers.push(Answer {
+            port,
+            ticket,
+            code: OVERLOAD,
+        });
+    }
+
+    /// The server cannot be asked: nobody waits any longer.
+    fn fail(&mut self, problem: &str) {
+        self.trouble = true;
+        self.has_failed = true;
+        problem.clone_into(&mut self.problem);
+        if let Some(flight) = &mut self.flight {
+            flight.is_suspect = true;
+        }
+        self.answer_all();
+    }
+
+    // --- The link ----------------------------------------------------------------------------
+
+    /// Notes a new connection, to the server process `run`.
+    pub fn connected(&mut self, now: f64, run: &str) {
+        self.counts.connects += 1;
+        self.link = Some(run.to_owned());
+        self.beats.clear();
+        self.next_beat_ms = now;
+        self.drop_chore();
+        self.joining = None;
+        self.leave_sent = None;
+        if let Some(flight) = &mut self.flight {
+            flight.sent = None;
+        }
+        let other = self
+            .member
+            .as_ref()
+            .filter(|member| member.run != run && holds("run"))
+            .map(|member| member.seat.generation.clone());
+        if let Some(generation) = other {
+            // Another process serves: it may lack the last writes of the one before.
+            self.lose(&generation.clone(), &generation);
+        }
+        if self.member.is_none() {
+            self.trouble = false;
+        }
+    }
+
+    /// Notes that the connection is gone, or could not be made.
+    pub fn disconnected(&mut self, problem: &str) {
+        self.link = None;
+        self.joining = None;
+        self.drop_chore();
+        self.leave_sent = None;
+        self.beats.clear();
+        self.fail(problem);
+    }
+
+    /// Gives up the clean-up under way: a call of it may not have run, and an index must not be given
+    /// out again while a bucket names it.
+    fn drop_chore(&mut self) {
+        self.chore = None;
+        self.chore_sent = None;
+    }
+
+    /// Gives the place on the server up, and joins anew.
+    fn lose(&mut self, lost: &str, old: &str) {
+        self.counts.lost += 1;
+        lost.clone_into(&mut self.lost_generation);
+        old.clone_into(&mut self.old_generation);
+        self.member = None;
+        self.beats.clear();
+        self.suspects.clear();
+        self.observer.clear();
+        self.drop_chore();
+        self.column.forget();
+        self.answer_all();
+        if let Some(flight) = self.flight.take() {
+            self.end_flight(&flight.contents);
+        }
+        if self.link.is_some() {
+            self.trouble = false;
+        }
+    }
+
+    /// Frees the tickets and keys of a call that is over.
+    fn end_flight(&mut self, contents: &Contents) {
+        if let Contents::Batch { asked, .. } = contents {
+            for one in asked {
+                if let Some(at) = self.find(one.ticket) {
+                    if self.tickets[at].is_held {
+                        self.tickets[at].place = Place::Held;
+                    } else {
+                        self.dispose(at);
+                    }
+                }
+            }
+        }
+        for key in contents.kept() {
+            // A count that was told in vain is told again.
+            self.column.put_back(key);
+            self.column.leave(key);
+        }
+    }
+
+    // --- Work ---------------------------------------------------------------------------------
+
+    /// Returns the work that is due now.
+    pub fn poll(&mut self, now: f64) -> Vec<Action> {
+        self.expire(now);
+        if self.link.is_some() && !self.is_closed {
+            self.send_beat(now);
+            self.send_numbered(now);
+            self.send_chore(now);
+        }
+        if self.closing.is_some_and(|until| now >= until) {
+            self.finish();
+        }
+        self.note_state(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Returns the time of the next call of `poll`, unless something happens before.
+    #[must_use]
+    pub fn due_ms(&self, now: f64) -> f64 {
+        let mut due = now + 1000.0;
+        if let Some(&(at, _)) = self.deadlines.front() {
+            due = due.min(at);
+        }
+        if let Some(until) = self.closing {
+            due = due.min(until);
+        }
+        if self.link.is_none() {
+            return due;
+        }
+        due = due.min(self.next_beat_ms);
+        if self.trouble || self.closing.is_some() {
+            return due;
+        }
+        if self.flight.is_none() && self.member.as_ref().is_some_and(|member| member.is_active) {
+            due = due
+                .min(self.release_ms.unwrap_or(due))
+                .min(self.next_audit_ms);
+        }
+        if self.chore_sent.is_none() && (self.chore.is_some() || !self.suspects.is_empty()) {
+            due = due.min(self.next_chore_ms);
+        }
+        if let Some(member) = &self.member {
+            due = due.min(member.alive_ms + OWN_LEASE * self.settings.lease_ms + 0.5);
+        }
+        due
+    }
+
+    fn message(&mut self) -> u64 {
+        self.next_message += 1;
+        self.next_message
+    }
+
+    fn call(&mut self, command: Command) -> u64 {
+        let number = self.message();
+        self.actions.push(Action::Call(number, command));
+        number
+    }
+
+    fn reconnect(&mut self, problem: &str) {
+        self.actions.clear();
+        self.actions.push(Action::Reconnect);
+        self.disconnected(problem);
+    }
+
+    /// Returns the next of a sequence of random numbers (splitmix64), for pauses only.
+    fn next_random(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Sends a beat when it is due: in every state, publishing included.
+    fn send_beat(&mut self, now: f64) {
+        if now < self.next_beat_ms {
+            return;
+        }
+        let jitter = 0.8 + 0.4 * self.next_random();
+        self.next_beat_ms = now + self.settings.beat_ms * jitter;
+        if let Some((_, sent)) = self.joining
+            && now - sent > self.settings.beat_ms * f64::from(SILENT_BEATS)
+        {
+            return self.reconnect("no answer to join");
+        }
+        if self.beats.len() >= SILENT_BEATS as usize {
+            return self.reconnect("no answer to three beats");
+        }
+        let rotation = (self.next_random() * 4096.0) as u32;
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        member.beat += 1;
+        let mut args = owned(&member.seat);
+        args.extend(
+            [
+                member.beat,
+                member.beat_answered,
+                member.answered,
+                u64::from(rotation),
+            ]
+            .map(|number| number.to_string().into_bytes()),
+        );
+        let beat = member.beat;
+        let command = Command {
+            script: Script::Beat,
+            keys: vec![self.space.meta()],
+            args,
+        };
+        let number = self.call(command);
+        self.beats.push_back((number, beat, now));
+    }
+
+    fn send_numbered(&mut self, now: f64) {
+        if self.link.is_none() {
+            return;
+        }
+        if self.member.is_none() {
+            return self.send_join(now);
+        }
+        if self.flight.is_none() {
+            self.flight = self.next_flight(now);
+        }
+        self.send_flight();
+        if self.closing.is_some() && self.flight.is_none() && self.leave_sent.is_none() {
+            self.send_leave();
+        }
+    }
+
+    fn send_join(&mut self, now: f64) {
+        let Some(run) = self.link.clone() else {
+            return;
+        };
+        if self.joining.is_some() || self.trouble || self.closing.is_some() {
+            return;
+        }
+        let [a, b, c, d] = self.settings.entropy;
+        let attempt = self.next_message;
+        let limits = self.settings.limits.numbers();
+        let identity = self.identity();
+        let mut args = vec![
+            identity.into_bytes(),
+            self.settings.node.clone().into_bytes(),
+            run.into_bytes(),
+            // A new one with each attempt: no two generations are ever the same.
+            format!(
+                "{:016x}{:016x}",
+                a.rotate_left(7) ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                b.wrapping_add(attempt)
+            )
+            .into_bytes(),
+            [c.to_be_bytes(), d.to_be_bytes()].concat(),
+            self.lost_generation.clone().into_bytes(),
+            self.old_generation.clone().into_bytes(),
+            self.settings.revision.to_string().into_bytes(),
+        ];
+        args.extend(limits.map(|limit| limit.to_string().into_bytes()));
+        let number = self.call(Command {
+            script: Script::Join,
+            keys: vec![self.space.meta()],
+            args,
+        });
+        self.joining = Some((number, now));
+    }
+
+    /// Returns the identity of the next life: never used twice.
+    fn identity(&self) -> String {
+        format!("{}.{}", self.settings.node, self.joins)
+    }
+
+    /// Chooses the next numbered call, if there is one to make.
+    fn next_flight(&mut self, now: f64) -> Option<Flight> {
+        let member = self.member.as_ref()?;
+        let is_active = member.is_active;
+        if self.closing.is_some() {
+            return None;
+        }
+        let contents = if !is_active {
+            if self.column.is_dirty() {
+                self.publish()
+            } else {
+                Contents::Activate
+            }
+        } else if self.trouble {
+            return None;
+        } else if self.column.is_over() {
+            self.publish()
+        } else {
+            self.batch(now).or_else(|| self.audit(now))?
+        };
+        Some(Flight {
+            sent: None,
+            contents,
+            is_suspect: false,
+        })
+    }
+
+    fn publish(&mut self) -> Contents {
+        let taken = self.column.take_dirty(PUBLISH_MAX);
+        self.release_ms = None;
+        self.counts.published += taken.len() as u64;
+        Contents::Publish {
+            counts: taken
+                .into_iter()
+                .map(|(key, held, _)| (key, held))
+                .collect(),
+            seats: self.column.seats.held,
+            anonymous: self.column.anonymous.held,
+            is_audit: false,
+        }
+    }
+
+    fn batch(&mut self, now: f64) -> Option<Contents> {
+        let is_up = self.current() == State::Up;
+        let asks = is_up && self.waiting_count > 0;
+        let releases_due = self.release_ms.is_some_and(|due| due <= now);
+        if !(asks || releases_due && self.column.is_dirty()) {
+            if releases_due {
+                self.release_ms = None;
+            }
+            return None;
+        }
+        let mut asked = Vec::new();
+        while asks
+            && asked.len() < self.settings.batch_max
+            && let Some(ticket) = self.waiting.pop_front()
+        {
+            // A client that left has freed its ticket.
+            let Some(at) = self
+                .find(ticket)
+                .filter(|&at| self.tickets[at].place == Place::Waiting)
+            else {
+                continue;
+            };
+            self.waiting_count -= 1;
+            let found = &mut self.tickets[at];
+            found.place = Place::Flying;
+            asked.push(Asked {
+                ticket,
+                keys: found.keys,
+                flags: found.flags,
+            });
+        }
+        let mut releases = Vec::new();
+        for (key, held, told) in self.column.take_dirty(RELEASES_MAX) {
+            if held < told {
+                releases.push((key, told - held));
+            } else {
+                self.column.put_back(key);
+                self.column.leave(key);
+            }
+        }
+        let (seats, anonymous) = (
+            self.column.seats.to_release(),
+            self.column.anonymous.to_release(),
+        );
+        self.release_ms = self.column.is_dirty().then_some(now + RELEASE_DELAY_MS);
+        if releases.is_empty() && asked.is_empty() && seats == 0 && anonymous == 0 {
+            self.release_ms = None;
+            return None;
+        }
+        let contents = Contents::Batch {
+            releases,
+            seats,
+            anonymous,
+            asked,
+        };
+        // The keys of releases are in use already.
+        if let Contents::Batch { asked, .. } = &contents {
+            for key in asked.iter().flat_map(|one| one.keys.into_iter().flatten()) {
+                self.column.keep(key);
+            }
+        }
+        Some(contents)
+    }
+
+    /// Publishes a part of the counts that agree: the server may have lost a bucket.
+    fn audit(&mut self, now: f64) -> Option<Contents> {
+        if now < self.next_audit_ms {
+            return None;
+        }
+        self.next_audit_ms = now + AUDIT_MS;
+        let part = (self.column.len() / AUDIT_PARTS + 1).min(PUBLISH_MAX);
+        let (counts, next) = self.column.slice(self.audit_from, part);
+        self.audit_from = next;
+        (!counts.is_empty()).then_some(Contents::Publish {
+            counts,
+            seats: self.column.seats.told,
+            anonymous: self.column.anonymous.told,
+            is_audit: true,
+        })
+    }
+
+    /// Sends the call under way, unless it is sent on this connection already.
+    fn send_flight(&mut self) {
+        let (Some(member), Some(flight)) = (&self.member, &self.flight) else {
+            return;
+        };
+        if flight.sent.is_some() || (self.trouble && member.is_active) {
+            return;
+        }
+        let command =
+            flight
+                .contents
+                .command(member.answered + 1, &self.space, &member.seat, &self.column);
+        let number = self.call(command);
+        if let Some(flight) = &mut self.flight {
+            flight.sent = Some(number);
+        }
+    }
+
+    fn send_leave(&mut self) {
+        let Some(member) = &self.member else {
+            return;
+        };
+        let command = Command {
+            script: Script::Leave,
+            keys: vec![self.space.meta()],
+            args: owned(&member.seat),
+        };
+        self.leave_sent = Some(self.call(command));
+    }
+
+    /// Declares members dead and cleans up after them: one call at a time, and not more than one in
+    /// [`CHORE_MS`].
+    fn send_chore(&mut self, now: f64) {
+        if self.chore_sent.is_some() || now < self.next_chore_ms || self.trouble {
+            return;
+        }
+        let Some(member) = &self.member else {
+            return;
+        };
+        let generation = member.seat.generation.clone();
+        let command = if let Some(suspect) = self.suspects.pop_front() {
+            Command {
+                script: Script::Dead,
+                keys: vec![self.space.meta()],
+                args: vec![
+                    generation.into_bytes(),
+                    suspect.index.to_string().into_bytes(),
+                    suspect.owner,
+                    suspect.beat,
+                ],
+            }
+        } else {
+            match &mut self.chore {
+                None => return,
+                Some(Chore::Walk { from, ended, .. }) if *from >= BUCKETS => {
+                    let mut args = vec![generation.into_bytes()];
+                    for (index, owner) in std::mem::take(ended) {
+                        args.push(index.to_string().into_bytes());
+                        args.push(owner);
+                    }
+                    self.chore = None;
+                    Command {
+                        script: Script::Clean,
+                        keys: vec![self.space.meta()],
+                        args,
+                    }
+                }
+                Some(Chore::Walk {
+                    generation, from, ..
+                }) => {
+                    let keys = self.space.walk(generation, *from);
+                    let args = vec![generation.clone().into_bytes()];
+                    *from += WALK;
+                    Command {
+                        script: Script::Walk,
+                        keys,
+                        args,
+                    }
+                }
+                Some(Chore::Forget { generation, from }) => {
+                    let keys = self.space.walk(generation, *from);
+                    *from += WALK;
+                    let is_last = *from >= BUCKETS;
+                    let args = vec![
+                        generation.clone().into_bytes(),
+                        u8::from(is_last).to_string().into_bytes(),
+                    ];
+                    if is_last {
+                        self.chore = None;
+                    }
+                    Command {
+                        script: Script::Forget,
+                        keys,
+                        args,
+                    }
+                }
+            }
+        };
+        self.next_chore_ms = now + CHORE_MS;
+        self.chore_sent = Some(self.call(command));
+    }
+
+    // --- Replies ------------------------------------------------------------------------------
+
+    /// Takes the reply to message `number`.
+    pub fn replied(&mut self, now: f64, number: u64, reply: Reply) {
+        // First: whoever has waited too long is answered by the policy, whatever the server says.
+        self.expire(now);
+        self.counts.calls += 1;
+        if self.chore_sent == Some(number) {
+            self.chore_sent = None;
+            match reply.text() {
+                Some(b"+1") => self.counts.declared += 1,
+                Some([b'+', ..]) => {}
+                _ => self.drop_chore(),
+            }
+        } else if self.leave_sent == Some(number) {
+            self.finish();
+        } else if self.joining.is_some_and(|(sent, _)| sent == number) {
+            self.joining = None;
+            self.joined(now, &reply);
+        } else if let Some(at) = self.beats.iter().position(|&(sent, ..)| sent == number) {
+            if let Some((_, beat, sent_ms)) = self.beats.remove(at) {
+                self.beaten(now, beat, sent_ms, &reply);
+            }
+        } else if self
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.sent == Some(number))
+        {
+            self.landed(now, &reply);
+        }
+        self.note_state(now);
+    }
+
+    /// Acts on a reply that says that the place on the server is lost; `true` if it does.
+    fn is_lost(&mut self, reply: &Reply) -> bool {
+        let Some(text) = reply.text() else {
+            return false;
+        };
+        let generation = self
+            .member
+            .as_ref()
+            .map(|member| member.seat.generation.clone())
+            .unwrap_or_default();
+        match text {
+            b"GEN" => self.lose("", &generation),
+            b"FENCED" => self.lose("", ""),
+            b"LOST" => self.lose(&generation, &generation),
+            _ => return false,
+        }
+        true
+    }
+
+    fn joined(&mut self, now: f64, reply: &Reply) {
+        let Some(run) = self.link.clone() else {
+            return;
+        };
+        let Some(reply) = JoinReply::of(reply) else {
+            let problem = reply.problem();
+            return self.reconnect(&problem);
+        };
+        self.last_reply_ms = now;
+        let identity = self.identity();
+        self.joins += 1;
+        self.members = reply.members.max(1);
+        self.revision = reply.revision;
+        self.limits_differ = reply.differs;
+        let is_young = reply.age_ms < self.settings.lease_ms;
+        self.lost_generation.clear();
+        self.old_generation.clear();
+        self.column.forget();
+        self.member = Some(Member {
+            seat: Seat {
+                generation: reply.generation,
+                index: reply.index,
+                identity,
+                secret: reply.secret,
+            },
+            run,
+            answered: 0,
+            beat: 0,
+            beat_answered: 0,
+            is_active: false,
+            settling: (is_young && holds("settle")).then_some(now),
+            alive_ms: now,
+        });
+        self.next_beat_ms = now + self.settings.beat_ms * self.next_random();
+    }
+
+    fn beaten(&mut self, now: f64, beat: u64, sent_ms: f64, reply: &Reply) {
+        if self.is_lost(reply) {
+            return;
+        }
+        let Some(reply) = BeatReply::of(reply) else {
+            let problem = reply.problem();
+            return self.fail(&problem);
+        };
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        // Earlier beats were answered before, or never will be.
+        self.beats.retain(|&(_, other, _)| other > beat);
+        member.beat_answered = member.beat_answered.max(beat);
+        member.alive_ms = member.alive_ms.max(sent_ms);
+        self.members = reply.members.max(1);
+        self.revision = reply.revision;
+        let lease_ms = self.settings.lease_ms;
+        if let Some(since) = member.settling
+            && member.is_active
+            && (reply.age_ms >= lease_ms || now - since >= lease_ms)
+            && reply.joining == 0
+        {
+            member.settling = None;
+        }
+        if member.settling.is_none() {
+            self.settled_members = self.members;
+        }
+        if now - member.alive_ms <= OWN_LEASE * lease_ms {
+            self.trouble = false;
+            self.problem.clear();
+        }
+        // Soon enough for the end of settling.
+        if let Some(since) = member.settling {
+            let left = (lease_ms - reply.age_ms).min(lease_ms - (now - since));
+            self.next_beat_ms = self
+                .next_beat_ms
+                .min(now + left.max(self.settings.beat_ms / 4.0));
+        }
+        let generation = member.seat.generation.clone();
+        let suspects = self.observer.see(now, &reply.seen);
+        for suspect in suspects {
+            if !self
+                .suspects
+                .iter()
+                .any(|known| known.index == suspect.index)
+            {
+                self.suspects.push_back(suspect);
+            }
+        }
+        if reply.is_cleaner && self.chore.is_none() {
+            if !reply.ended.is_empty() {
+                self.chore = Some(Chore::Walk {
+                    generation,
+                    from: 0,
+                    ended: reply.ended,
+                });
+            } else if let Some(old) = reply.old_generations.first() {
+                self.chore = Some(Chore::Forget {
+                    generation: old.clone(),
+                    from: 0,
+                });
+            }
+        }
+    }
+
+    /// Takes the reply to the call under way.
+    fn landed(&mut self, now: f64, reply: &Reply) {
+        if self.is_lost(reply) {
+            return;
+        }
+        let results = match reply.text() {
+            Some([b'+', results @ ..]) => results.to_vec(),
+            _ => {
+                // An error of the server: the call has changed nothing, and is made again.
+                let problem = reply.problem();
+                if let Some(flight) = &mut self.flight {
+                    flight.sent = None;
+                }
+                return self.fail(&problem);
+            }
+        };
+        let (Some(member), Some(flight)) = (&mut self.member, self.flight.take()) else {
+            return;
+        };
+        self.last_reply_ms = now;
+        member.answered += 1;
+        match &flight.contents {
+            Contents::Activate => member.is_active = true,
+            Contents::Publish {
+                counts,
+                seats,
+                anonymous,
+                is_audit,
+            } => {
+                for &(key, count) in counts {
+                    self.column.confirm_all(key, count);
+                }
+                self.column.seats.told = *seats;
+                self.column.anonymous.told = *anonymous;
+                if *is_audit {
+                    let found = std::str::from_utf8(&results).ok();
+                    self.counts.drift +=
+                        found.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                }
+            }
+            Contents::Batch {
+                releases,
+                seats,
+                anonymous,
+                asked,
+            } => {
+                for &(key, count) in releases {
+                    self.column.confirm_released(key, count);
+                }
+                self.column.seats.told -= (*seats).min(self.column.seats.told);
+                self.column.anonymous.told -= (*anonymous).min(self.column.anonymous.told);
+                for (one, &result) in asked.iter().zip(&results) {
+                    self.decided(one, i32::from(result) - i32::from(b'0'));
+                }
+            }
+        }
+        // Tickets are settled by `decided`; the keys of the call are free.
+        for key in flight.contents.kept() {
+            self.column.leave(key);
+        }
+        if self.column.is_dirty() {
+            self.release_ms.get_or_insert(now + RELEASE_DELAY_MS);
+        }
+    }
+
+    /// Takes the server's decision on one admission.
+    fn decided(&mut self, one: &Asked, code: i32) {
+        let is_granted = code == GRANTED;
+        let Some(at) = self.find(one.ticket) else {
+            return;
+        };
+        if is_granted {
+            let is_wanted = self.tickets[at].is_awaited;
+            for key in one.keys.into_iter().flatten() {
+                self.column.grant(key, is_wanted);
+            }
+            self.column.seats.told += 1;
+            if one.keys[3].is_some() {
+                self.column.anonymous.told += 1;
+            }
+        }
+        if self.tickets[at].is_awaited {
+            self.tickets[at].is_awaited = false;
+            let port = self.tickets[at].port;
+            if is_granted {
+                self.counts.granted += 1;
+                self.tickets[at].is_held = true;
+                self.column.seats.held += 1;
+                if one.keys[3].is_some() {
+                    self.column.anonymous.held += 1;
+                }
+            } else {
+                self.counts.refused += 1;
+            }
+            self.answers.push(Answer {
+                port,
+                ticket: one.ticket,
+                code,
+            });
+        }
+        // A seat that the policy gave stays, whatever the server says; one that nobody wants any more
+        // is released by the difference of the counts.
+        if self.tickets[at].is_held {
+            self.tickets[at].place = Place::Held;
+        } else {
+            self.dispose(at);
+        }
+    }
+
+    // --- State --------------------------------------------------------------------------------
+
+    fn current(&self) -> State {
+        if self.is_closed {
+            return State::Closed;
+        }
+        let Some(member) = &self.member else {
+            return if self.trouble || (self.link.is_none() && self.has_failed) {
+                State::Unreachable
+            } else {
+                State::Joining
+            };
+        };
+        if self.trouble || self.link.is_none() {
+            State::Unreachable
+        } else if !member.is_active {
+            State::Joining
+        } else if member.settling.is_some() {
+            State::Settling
+        } else if self.column.is_over()
+            || self.flight.as_ref().is_some_and(|flight| flight.is_suspect)
+        {
+            State::Unreachable
+        } else {
+            State::Up
+        }
+    }
+
+    fn note_state(&mut self, now: f64) {
+        let state = self.current();
+        if state != self.state {
+            self.state = state;
+            self.since_ms = now;
+        }
+    }
+
+    /// Returns the state as of the last call.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Returns the time of the last change of state.
+    #[must_use]
+    pub fn since_ms(&self) -> f64 {
+        self.since_ms
+    }
+
+    /// Returns the last problem, empty if there is none.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
+    /// Returns the members of the cluster, as far as known.
+    #[must_use]
+    pub fn members(&self) -> u32 {
+        self.members
+    }
+
+    /// Returns the revision of the limits in force.
+    #[must_use]
+    pub fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    /// True if the limits in force are not those that this member declared.
+    #[must_use]
+    pub fn limits_differ(&self) -> bool {
+        self.limits_differ
+    }
+
+    /// Returns the seats that this member holds, and those that the server knows.
+    #[must_use]
+    pub fn seats(&self) -> (u32, u32) {
+        (self.column.seats.held, self.column.seats.told)
+    }
+
+    /// Returns the clients that wait.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting_count as u32
+    }
+
+    /// Returns the counts since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Returns the answers since the last call.
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Leaves the cluster: seats are told as free, then the place is given up, at the latest at
+    /// `until`.
+    pub fn close(&mut self, until: f64) {
+        if self.closing.is_none() && !self.is_closed {
+            self.closing = Some(until);
+            self.answer_all();
+            if self.link.is_none() || self.trouble || self.member.is_none() {
+                self.finish();
+            }
+        }
+    }
+
+    /// Closes the member after a bug: it refuses from now on.
+    pub fn abandon(&mut self, now: f64) {
+        self.finish();
+        self.note_state(now);
+        "a bug in the cluster's thread was contained".clone_into(&mut self.problem);
+    }
+
+    fn finish(&mut self) {
+        self.is_closed = true;
+        self.closing = None;
+        self.answer_all();
+        self.state = State::Closed;
+    }
+
+    /// True once the member has left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}

@@ -1,0 +1,73 @@
+-- ARGV 5: fields of 11 bytes (scope, hash), 6: u16 for each, its key; 7: releases, each u16 field and u24 count;
+-- 8, 9: seats and anonymous seats given back; 10: admissions, each u16 address, prefix, user, anonymous address, and
+-- a byte: 1 exempt, 2 unknown address. Field 0 is none. Returns one character for each admission: '0', or '0' plus
+-- the code of the limit.
+local F, B, R, Q = ARGV[5], ARGV[6], ARGV[7], ARGV[10]
+local m = call('HMGET', M, 'lT', 'lP', 'lI', 'lU', 'lA', 'lAI', 'lX', 'T', 'A', 'live', 'here', 'T' .. I, 'A' .. I)
+local lT, lP, lI, lU, lA, lAI, lX = num(m[1]), num(m[2]), num(m[3]), num(m[4]), num(m[5]), num(m[6]), num(m[7])
+local live, here = m[10], m[11]
+local n = #B / 2
+local field, key, own, others, rest, dirty = {}, {}, {}, {}, {}, {}
+for j = 1, n do
+  local f = sub(F, j * 11 - 10, j * 11)
+  local hi, lo = byte(B, j * 2 - 1, j * 2)
+  local k = KEYS[hi * 256 + lo]
+  field[j] = f; key[j] = k
+  local o, s, r = 0, 0, ''
+  local v = call('HGET', k, f)
+  if v then
+    for p = 1, #v, 5 do
+      local a, b, c, d, e = byte(v, p, p + 4)
+      local id = a * 256 + b
+      if id == me then
+        o = c * 65536 + d * 256 + e
+      elseif bit(here, id) then
+        -- A node that joins keeps its entries, and counts once its bit is on.
+        if bit(live, id) then s = s + c * 65536 + d * 256 + e end
+        r = r .. sub(v, p, p + 4)
+      end
+    end
+  end
+  own[j] = o; others[j] = s; rest[j] = r
+end
+local function less(a, b) return a > b and a - b or 0 end
+for p = 1, #R, 5 do
+  local a, b, c, d, e = byte(R, p, p + 4)
+  local j = a * 256 + b
+  own[j] = less(own[j], c * 65536 + d * 256 + e)
+  dirty[j] = true
+end
+local T0, A0 = num(m[12]), num(m[13])
+local mT, mA = less(T0, num(ARGV[8])), less(A0, num(ARGV[9]))
+local T, A = num(m[8]) - T0, num(m[9]) - A0
+local out, q = {}, 0
+local function full(j, limit) return own[j] + others[j] >= limit end
+for p = 1, #Q, 9 do
+  local a, b, c, d, e, f, g, h, flags = byte(Q, p, p + 8)
+  local i, x, u, w = a * 256 + b, c * 256 + d, e * 256 + f, g * 256 + h
+  local bound = flags % 2 == 0
+  local code = 0
+  if T + mT >= lT then code = 2
+  elseif bound and x > 0 and full(x, lP) then code = 3
+  elseif bound and flags < 2 and full(i, lI) then code = 4
+  elseif bound and flags >= 2 and full(i, lX) then code = 10
+  elseif u > 0 and full(u, lU) then code = 5
+  elseif bound and w > 0 and full(w, lAI) then code = 7
+  elseif w > 0 and A + mA >= lA then code = 6
+  else
+    mT = mT + 1
+    if w > 0 then mA = mA + 1 end
+    for _, j in ipairs({ i, x, u, w }) do
+      if j > 0 then own[j] = own[j] + 1; dirty[j] = true end
+    end
+  end
+  q = q + 1; out[q] = char(48 + code)
+end
+local h, l = floor(me / 256), me % 256
+for j in pairs(dirty) do
+  local o, v = own[j], rest[j]
+  if o > 0 then v = v .. char(h, l, floor(o / 65536), floor(o / 256) % 256, o % 256) end
+  if v == '' then call('HDEL', key[j], field[j]) else call('HSET', key[j], field[j], v) end
+end
+if mT ~= T0 or mA ~= A0 then call('HSET', M, 'T', T + mT, 'A', A + mA, 'T' .. I, mT, 'A' .. I, mA) end
+return done(table.concat(out))

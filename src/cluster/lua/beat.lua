@@ -1,0 +1,47 @@
+-- ARGV 4: number of the beat, 5: last beat that was answered, 6: last call that was answered, 7: index from which the
+-- rotating part of the members starts
+local v = call('HMGET', M, 'l' .. I, 's' .. I, 'live', 'up', 'here', 'born', 'rev', 'gc', 'og')
+if num(v[1]) < tonumber(ARGV[5]) or num(v[2]) < tonumber(ARGV[6]) then return 'LOST' end -- rule: lost
+-- A late copy must not bring an older number back.
+if tonumber(ARGV[4]) > num(v[1]) then call('HSET', M, 'l' .. I, ARGV[4]) end
+local live, up, here = v[3], v[4], v[5]
+local time = call('TIME')
+local joining = 0
+for p = 1, #here do
+  if byte(here, p) ~= (byte(up, p) or 0) then
+    for i = p * 8 - 8, p * 8 - 1 do if i ~= me and bit(here, i) and not bit(up, i) then joining = joining + 1 end end
+  end
+end
+local told, out = {}, {}
+-- The 32 members after the caller, and 32 that rotate: the death of many at once is seen by the others.
+local function tell(from)
+  local n, size = 0, #here * 8
+  for step = 1, size do
+    local i = (from + step) % size
+    if i ~= me and bit(here, i) then
+      if not told[i] then
+        told[i] = true
+        local w = call('HMGET', M, 'n' .. i, 'l' .. i)
+        out[#out + 1] = i; out[#out + 1] = w[1] or ''; out[#out + 1] = w[2] or ''
+      end
+      n = n + 1
+      if n == 32 then return end
+    end
+  end
+end
+tell(me)
+tell(tonumber(ARGV[7]))
+local dead = {}
+local gc = v[8]
+for i = 0, #gc * 8 - 1 do
+  if byte(gc, floor(i / 8) + 1) ~= 0 and #dead < 128 and bit(gc, i) then dead[#dead + 1] = i; dead[#dead + 1] = call('HGET', M, 'c' .. i) or '' end
+end
+-- The lowest member that is up cleans.
+local cleaner = 1
+for p = 1, floor(me / 8) + 1 do
+  if (byte(up, p) or 0) ~= 0 then
+    for i = p * 8 - 8, p * 8 - 1 do if i < me and bit(up, i) then cleaner = 0 end end
+    break
+  end
+end
+return { time[1] * 1000 + floor(time[2] / 1000) - num(v[6]), joining, ones(live), num(v[7]), cleaner, v[9], dead, out }

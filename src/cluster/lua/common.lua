@@ -1,0 +1,32 @@
+-- Part of every script. KEYS[1] is the hash `m`; lines that end in "rule: name" are safety rules.
+local call, byte, sub, char, floor = redis.call, string.byte, string.sub, string.char, math.floor
+local M = KEYS[1]
+local function num(x) return tonumber(x or 0) end
+-- Bitmaps of indexes: bit i of byte i / 8.
+local function bit(s, i) return floor((byte(s or '', floor(i / 8) + 1) or 0) / 2 ^ (i % 8)) % 2 == 1 end
+local function with(s, i, on)
+  s = s or ''
+  if bit(s, i) == on then return s end
+  local p = floor(i / 8) + 1
+  if #s < p then s = s .. string.rep('\0', p - #s) end
+  local b = byte(s, p) + (on and 1 or -1) * 2 ^ (i % 8)
+  return sub(s, 1, p - 1) .. char(b) .. sub(s, p + 1)
+end
+local function ones(s)
+  local n = 0
+  for p = 1, #s do
+    local b = byte(s, p)
+    while b > 0 do n = n + b % 2; b = floor(b / 2) end
+  end
+  return n
+end
+-- Ends an index: its seats are free from here on. `gc` keeps it from being given out again until no
+-- bucket holds an entry of it.
+local function finish(i)
+  local v = call('HMGET', M, 'n' .. i, 'T' .. i, 'A' .. i, 'T', 'A', 'live', 'up', 'here', 'gc')
+  local T, A = num(v[4]), num(v[5])
+  if bit(v[6], i) then T = T - num(v[2]); A = A - num(v[3]) end
+  call('HSET', M, 'T', T, 'A', A, 'live', with(v[6], i, false), 'up', with(v[7], i, false),
+    'here', with(v[8], i, false), 'gc', with(v[9], i, true), 'c' .. i, v[1] or '')
+  call('HDEL', M, 'n' .. i, 'l' .. i, 's' .. i, 'r' .. i, 'T' .. i, 'A' .. i)
+end

@@ -1,0 +1,3 @@
+-- The caller ends its own index.
+finish(me)
+return '+'

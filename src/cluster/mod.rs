@@ -1,0 +1,41 @@
+//! Seats that are counted over all processes, on one Redis or Valkey server.
+//!
+//! Owns a member for each manager name ([`Member`]), and the one thread that talks to the servers.
+//! The thread starts with the first member and ends with the last. Does not own the seats of this
+//! process (`connections`), which are checked first.
+//!
+//! ```text
+//!  JS thread ── ask, release ──▶ core (one mutex) ◀── poll, replied ── net: the one thread
+//!       ▲                                                                │
+//!       └─────────── answers in a ring, a byte in a socket ◀─────────────┘
+//! ```
+//!
+//! # Invariants
+//! - `core` reads no clock and no socket; `net` makes no decision.
+//! - The server holds a column of counts for each process, and a process writes only its own: a
+//!   process that dies takes its seats with it.
+//! - No thread calls into JavaScript.
+
+mod call;
+mod column;
+mod core;
+mod net;
+mod observer;
+mod port;
+mod reply;
+mod script;
+mod settings;
+
+pub use self::call::Command;
+pub use self::core::{
+    ABANDONED, Action, Answer, CLOSED, Client, Core, Counts, GRANTED, OVERLOAD, State, UNREACHABLE,
+    WAIT,
+};
+pub use self::net::{Endpoint, JoinError, Member, Status, join};
+pub use self::port::Port;
+pub use self::reply::Reply;
+pub use self::script::{SCRIPTS, Script};
+pub use self::settings::{ClusterLimits, Policy, Settings};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,620 @@
+//! The one thread that talks to the servers: it carries out what `core` asks for, and makes no
+//! decision of its own.
+
+use super::core::{Action, Answer, CLOSED, Client, Core, Counts, State};
+use super::port::Port;
+use super::reply::Reply;
+use super::script::{SCRIPTS, Script};
+use super::settings::Settings;
+use crate::clock::process_now_ms;
+use crate::error::Error;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client as RedisClient, Cmd, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, RedisError, ServerErrorKind, Value,
+};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+
+/// Where the server is. Times are in ms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// URL of the server.
+    pub url: String,
+    /// User name, if the URL has none.
+    pub username: Option<String>,
+    /// Password, if the URL has none.
+    pub password: Option<String>,
+    /// Longest time that a connection may take.
+    pub connect_timeout_ms: f64,
+    /// True to accept a server that evicts keys.
+    pub allow_eviction: bool,
+}
+
+/// Shortest and longest pause before a connection is made anew.
+const BACKOFF_MS: (f64, f64) = (50.0, 2000.0);
+/// Longest time that a member which leaves waits for the server.
+const LEAVE_MS: f64 = 500.0;
+/// Oldest server whose scripts may write after they have read the time.
+const OLDEST: (u32, u32) = (6, 2);
+
+struct Guarded {
+    core: Core,
+    /// Number of each thread, its own number of the member, and its port.
+    ports: Vec<(u32, u32, Arc<Port>)>,
+    next_port: u32,
+    told: State,
+}
+
+struct Inner {
+    key: String,
+    endpoint: Endpoint,
+    settings: Settings,
+    guarded: Mutex<Guarded>,
+    changed: Notify,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Guarded> {
+        // `serve` catches panics and closes the member: a poisoned lock holds a state that refuses.
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `act` with the core; delivers the answers, and tells a change of state.
+    fn turn<R>(&self, act: impl FnOnce(&mut Core, f64) -> R) -> R {
+        let mut guarded = self.lock();
+        let result = act(&mut guarded.core, process_now_ms());
+        let answers = guarded.core.take_answers();
+        let state = guarded.core.state();
+        let has_changed = state != guarded.told;
+        guarded.told = state;
+        if answers.is_empty() && !has_changed {
+            return result;
+        }
+        let ports = guarded.ports.clone();
+        drop(guarded);
+        for Answer { port, ticket, code } in answers {
+            if let Some((_, member, port)) = ports.iter().find(|(id, ..)| *id == port) {
+                port.push(*member, ticket, code);
+            }
+        }
+        if has_changed {
+            for (_, member, port) in &ports {
+                port.push(*member, 0, state as i32);
+            }
+        }
+        result
+    }
+}
+
+/// Figures of a member.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// Time since the last change of state, ms.
+    pub since_ms: f64,
+    /// Members of the cluster.
+    pub members: u32,
+    /// Seats that this process holds.
+    pub seats: u32,
+    /// Seats of this process that the server knows.
+    pub told: u32,
+    /// Clients that wait for an answer.
+    pub waiting: u32,
+    /// Revision of the limits in force.
+    pub revision: u32,
+    /// True if those are not the declared ones.
+    pub limits_differ: bool,
+    /// Last problem, empty if there is none.
+    pub problem: String,
+    /// Counts since the start.
+    pub counts: Counts,
+}
+
+/// One JavaScript thread's share of a member.
+pub struct Member {
+    inner: Arc<Inner>,
+    port: u32,
+    has_left: Cell<bool>,
+}
+
+impl Member {
+    /// Asks for a seat; see [`Core::ask`].
+    #[must_use]
+    pub fn ask(&self, client: &Client) -> (u64, i32) {
+        if self.has_left.get() {
+            return (0, CLOSED);
+        }
+        let answer = self
+            .inner
+            .turn(|core, now| core.ask(now, self.port, client));
+        self.inner.changed.notify_one();
+        answer
+    }
+
+    /// Gives a seat back, or ends the wait for one.
+    pub fn release(&self, ticket: u64) {
+        self.inner.turn(|core, now| core.release(now, ticket));
+        self.inner.changed.notify_one();
+    }
+
+    /// Returns the figures of the member.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let guarded = self.inner.lock();
+        let core = &guarded.core;
+        let (seats, told) = core.seats();
+        Status {
+            state: core.state(),
+            since_ms: process_now_ms() - core.since_ms(),
+            members: core.members(),
+            seats,
+            told,
+            waiting: core.waiting(),
+            revision: core.revision(),
+            limits_differ: core.limits_differ(),
+            problem: core.problem().to_owned(),
+            counts: core.counts(),
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Member {
+    /// Leaves: this thread asks for no seat from now on. The last thread makes the member leave, and
+    /// waits for that, at most [`LEAVE_MS`]; with the last member the network's thread ends.
+    pub fn close(&self) {
+        if self.has_left.replace(true) {
+            return;
+        }
+        let mut guard = net();
+        let net = guard.get_or_insert_default();
+        let is_last = {
+            let mut guarded = self.inner.lock();
+            guarded.ports.retain(|(id, ..)| *id != self.port);
+            guarded.ports.is_empty()
+        };
+        if !is_last {
+            return;
+        }
+        self.inner.turn(|core, now| core.close(now + LEAVE_MS));
+        self.inner.changed.notify_one();
+        net.members.retain(|other| !Arc::ptr_eq(other, &self.inner));
+        if net.members.is_empty() {
+            // The thread ends once the last member has left: the addon may be unloaded after that.
+            net.sender = None;
+            if let Some(thread) = net.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Net {
+    members: Vec<Arc<Inner>>,
+    sender: Option<UnboundedSender<Arc<Inner>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+static NET: Mutex<Option<Net>> = Mutex::new(None);
+
+fn net() -> MutexGuard<'static, Option<Net>> {
+    NET.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The reason why a JavaScript thread cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A mistake of the caller.
+    #[error("{0}")]
+    Conflict(Error),
+    /// The thread cannot be started.
+    #[error("the cluster's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Joins the cluster for one JavaScript thread. Threads that name the same server, prefix and name
+/// share one member. `number` is the thread's own number of the member.
+///
+/// # Errors
+/// The other threads have other settings, or the thread cannot be started.
+pub fn join(
+    endpoint: Endpoint,
+    settings: Settings,
+    port: Arc<Port>,
+    number: u32,
+) -> Result<Member, JoinError> {
+    let key = format!("{}\n{}\n{}", endpoint.url, settings.prefix, settings.name);
+    let mut guard = net();
+    let net = guard.get_or_insert_default();
+    if let Some(inner) = net.members.iter().find(|inner| inner.key == key) {
+        let comparable = Settings {
+            node: inner.settings.node.clone(),
+            entropy: inner.settings.entropy,
+            ..settings
+        };
+        if comparable != inner.settings || endpoint != inner.endpoint {
+            return Err(JoinError::Conflict(Error::ClusterConflict));
+        }
+        let mut guarded = inner.lock();
+        guarded.next_port += 1;
+        let id = guarded.next_port;
+        guarded.ports.push((id, number, port));
+        drop(guarded);
+        return Ok(Member {
+            inner: Arc::clone(inner),
+            port: id,
+            has_left: Cell::new(false),
+        });
+    }
+    if net.sender.is_none() {
+        let (sender, receiver) = unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name("portcullis-net".into())
+            .spawn(move || run(receiver))
+            .map_err(JoinError::Thread)?;
+        net.sender = Some(sender);
+        net.thread = Some(thread);
+    }
+    let core = Core::new(settings.clone(), process_now_ms());
+    let told = core.state();
+    let inner = Arc::new(Inner {
+        key,
+        endpoint,
+        settings,
+        guarded: Mutex::new(Guarded {
+            core,
+            ports: vec![(1, number, port)],
+            next_port: 1,
+            told,
+        }),
+        changed: Notify::new(),
+    });
+    if let Some(sender) = &net.sender {
+        let _ = sender.send(Arc::clone(&inner));
+    }
+    net.members.push(Arc::clone(&inner));
+    Ok(Member {
+        inner,
+        port: 1,
+        has_left: Cell::new(false),
+    })
+}
+
+/// The thread: serves members until no more can come and all have left.
+fn run(mut members: UnboundedReceiver<Arc<Inner>>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        // Nothing can be asked: every member refuses.
+        while let Some(inner) = members.blocking_recv() {
+            inner.turn(|core, now| core.close(now));
+        }
+        return;
+    };
+    let tasks = LocalSet::new();
+    runtime.block_on(tasks.run_until(async {
+        let mut served = Vec::new();
+        while let Some(inner) = members.recv().await {
+            served.push(spawn_local(guard(inner)));
+        }
+        for task in served {
+            let _ = task.await;
+        }
+    }));
+}
+
+/// Serves a member; one whose task panics refuses everybody from then on.
+async fn guard(inner: Arc<Inner>) {
+    let served = spawn_local(serve(Arc::clone(&inner)));
+    if served.await.is_err() {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            inner.turn(|core, now| core.abandon(now))
+        }));
+    }
+}
+
+/// The connection of a member, and its calls under way.
+#[derive(Default)]
+struct Link {
+    connection: Option<MultiplexedConnection>,
+    /// Number of the connection: a reply of an earlier one is nobody's.
+    number: u64,
+    calls: Vec<AbortHandle>,
+    is_connecting: bool,
+    failures: i32,
+}
+
+impl Link {
+    /// Ends the connection; calls under way are never answered, though the server may still run them.
+    fn end(&mut self) {
+        self.connection = None;
+        self.number += 1;
+        for call in self.calls.drain(..) {
+            call.abort();
+        }
+    }
+}
+
+async fn serve(inner: Arc<Inner>) {
+    let link = Rc::new(RefCell::new(Link::default()));
+    loop {
+        let (actions, wait_ms, is_closed) = inner.turn(|core, now| {
+            let actions = core.poll(now);
+            (actions, core.due_ms(now) - now, core.is_closed())
+        });
+        for action in actions {
+            match action {
+                Action::Reconnect => {
+                    let mut at = link.borrow_mut();
+                    at.end();
+                    at.failures += 1;
+                }
+                Action::Call(number, command) => {
+                    let mut at = link.borrow_mut();
+                    let Some(connection) = at.connection.clone() else {
+                        continue;
+                    };
+                    at.calls.retain(|call| !call.is_finished());
+                    let call = call(
+                        Rc::clone(&link),
+                        Arc::clone(&inner),
+                        connection,
+                        at.number,
+                        number,
+                        command,
+                    );
+                    let task = spawn_local(call);
+                    at.calls.push(task.abort_handle());
+                }
+            }
+        }
+        if is_closed {
+            link.borrow_mut().end();
+            return;
+        }
+        let must_connect = {
+            let at = link.borrow();
+            at.connection.is_none() && !at.is_connecting
+        };
+        if must_connect {
+            link.borrow_mut().is_connecting = true;
+            spawn_local(connect(Rc::clone(&link), Arc::clone(&inner)));
+        }
+        let wait = Duration::from_secs_f64((wait_ms / 1e3).clamp(0.000_5, 1.0));
+        let _ = tokio::time::timeout(wait, inner.changed.notified()).await;
+    }
+}
+
+/// Makes a connection after a pause that grows with each failure.
+async fn connect(link: Rc<RefCell<Link>>, inner: Arc<Inner>) {
+    let failures = link.borrow().failures;
+    if failures > 0 {
+        let longest = (BACKOFF_MS.0 * 2f64.powi(failures.min(10) - 1)).min(BACKOFF_MS.1);
+        // Full jitter: a server that comes back must not meet all members at once.
+        let part = (process_now_ms() * 1e3) % 1000.0 / 1000.0;
+        tokio::time::sleep(Duration::from_secs_f64(longest * part / 1e3)).await;
+    }
+    let made = open(&inner.endpoint).await;
+    let mut at = link.borrow_mut();
+    at.is_connecting = false;
+    match made {
+        Ok((connection, run)) => {
+            at.end();
+            at.connection = Some(connection);
+            drop(at);
+            inner.turn(|core, now| core.connected(now, &run));
+        }
+        Err(problem) => {
+            at.failures += 1;
+            drop(at);
+            inner.turn(|core, _| core.disconnected(&problem));
+        }
+    }
+    inner.changed.notify_one();
+}
+
+/// Connects, and reads the identity of the server's process.
+async fn open(endpoint: &Endpoint) -> Result<(MultiplexedConnection, String), String> {
+    let info = connection_info(endpoint)?;
+    let client = RedisClient::open(info).map_err(|error| describe(&error))?;
+    let timeout = Duration::from_secs_f64(endpoint.connect_timeout_ms / 1e3);
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(None);
+    let reading = async {
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        Ok::<_, RedisError>((connection, info))
+    };
+    let (connection, info) = tokio::time::timeout(timeout, reading)
+        .await
+        .map_err(|_| format!("no connection within {} ms", endpoint.connect_timeout_ms))?
+        .map_err(|error| describe(&error))?;
+    let run = check_server(&info, endpoint.allow_eviction)?;
+    Ok((connection, run))
+}
+
+fn connection_info(endpoint: &Endpoint) -> Result<ConnectionInfo, String> {
+    let info = endpoint
+        .url
+        .as_str()
+        .into_connection_info()
+        .map_err(|error| format!("ERR_CLUSTER_CONFIG: {}", describe(&error)))?;
+    let mut redis = info.redis_settings().clone();
+    if let Some(username) = &endpoint.username {
+        redis = redis.set_username(username);
+    }
+    if let Some(password) = &endpoint.password {
+        redis = redis.set_password(password);
+    }
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
+}
+
+/// Checks the server; returns the identity of its process.
+fn check_server(info: &str, allow_eviction: bool) -> Result<String, String> {
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map_or("", str::trim)
+    };
+    let version = field("redis_version");
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let numbers = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if !version.is_empty() && numbers < OLDEST {
+        return Err(format!(
+            "ERR_CLUSTER_INCOMPATIBLE: the server is Redis {version}, and 6.2 is the oldest that works"
+        ));
+    }
+    let policy = field("maxmemory_policy");
+    if policy.starts_with("allkeys-") && field("maxmemory") != "0" && !allow_eviction {
+        return Err(format!(
+            "ERR_CLUSTER_CONFIG: maxmemory-policy {policy} evicts seats: use noeviction, or set allowEviction"
+        ));
+    }
+    if field("role") == "slave" {
+        return Err("the server is a replica".to_owned());
+    }
+    Ok(field("run_id").to_owned())
+}
+
+fn describe(error: &RedisError) -> String {
+    // The detail of a server's error is the server's text; no error holds a password.
+    error.to_string()
+}
+
+/// Runs a command and hands the reply to the core.
+async fn call(
+    link: Rc<RefCell<Link>>,
+    inner: Arc<Inner>,
+    mut connection: MultiplexedConnection,
+    link_number: u64,
+    number: u64,
+    command: super::call::Command,
+) {
+    let outcome = evaluate(&mut connection, &command).await;
+    if link.borrow().number != link_number {
+        return;
+    }
+    match outcome {
+        Ok(value) => {
+            // Not before: a server that refuses every call must not be asked without a pause.
+            link.borrow_mut().failures = 0;
+            let reply = reply_of(value);
+            inner.turn(|core, now| core.replied(now, number, reply));
+        }
+        Err(error) if is_of_link(&error) => {
+            let mut at = link.borrow_mut();
+            at.end();
+            at.failures += 1;
+            drop(at);
+            inner.turn(|core, _| core.disconnected(&describe(&error)));
+        }
+        Err(error) => {
+            let reply = Reply::Failed(describe(&error));
+            inner.turn(|core, now| core.replied(now, number, reply));
+        }
+    }
+    inner.changed.notify_one();
+}
+
+/// True if another connection may bring an answer: to another server, or later.
+fn is_of_link(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+        )
+    ) || error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+}
+
+async fn evaluate(
+    connection: &mut MultiplexedConnection,
+    command: &super::call::Command,
+) -> Result<Value, RedisError> {
+    let known = known(command.script);
+    let outcome = connection
+        .send_packed_command(&packed("EVALSHA", &known.hash, command))
+        .await
+        .and_then(Value::extract_error);
+    match outcome {
+        // Unknown scripts are loaded by their text: a restarted server has forgotten them.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => connection
+            .send_packed_command(&packed("EVAL", &known.text, command))
+            .await
+            .and_then(Value::extract_error),
+        outcome => outcome,
+    }
+}
+
+fn packed(name: &str, script: &str, command: &super::call::Command) -> Cmd {
+    let mut packed = redis::cmd(name);
+    packed.arg(script).arg(command.keys.len());
+    for part in command.keys.iter().chain(&command.args) {
+        packed.arg(part.as_slice());
+    }
+    packed
+}
+
+struct Known {
+    hash: String,
+    text: String,
+}
+
+/// Returns the text of a script and its hash, by which the server knows it.
+fn known(script: Script) -> &'static Known {
+    static KNOWN: std::sync::LazyLock<Vec<Known>> = std::sync::LazyLock::new(|| {
+        SCRIPTS
+            .iter()
+            .map(|script| {
+                let text = script.text();
+                let digest = aws_lc_rs::digest::digest(
+                    &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+                    text.as_bytes(),
+                );
+                let hash = digest
+                    .as_ref()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                Known { hash, text }
+            })
+            .collect()
+    });
+    &KNOWN[script as usize]
+}
+
+fn reply_of(value: Value) -> Reply {
+    match value {
+        Value::Int(number) => Reply::Number(number),
+        Value::BulkString(text) => Reply::Text(text),
+        Value::SimpleString(text) => Reply::Text(text.into_bytes()),
+        Value::Okay => Reply::Text(b"OK".to_vec()),
+        Value::Array(list) => Reply::List(list.into_iter().map(reply_of).collect()),
+        other => Reply::Failed(format!("an unexpected reply: {other:?}")),
+    }
+}

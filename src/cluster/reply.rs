@@ -1,0 +1,130 @@
+//! Replies of the server, taken apart.
+
+use super::observer::Seen;
+
+/// A reply, as the protocol has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(Vec<u8>),
+    /// Several replies.
+    List(Vec<Reply>),
+    /// The server refused the command.
+    Failed(String),
+}
+
+impl Reply {
+    /// Returns a text.
+    #[must_use]
+    pub fn text(&self) -> Option<&[u8]> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn list(&self) -> Option<&[Reply]> {
+        match self {
+            Self::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// Describes a reply that is not as expected.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        match self {
+            Self::Failed(problem) => problem.clone(),
+            Self::Text(text) if text == b"FULL" => "4,096 members have joined".to_owned(),
+            other => format!("an unexpected reply: {other:?}"),
+        }
+    }
+}
+
+fn string(reply: &Reply) -> Option<String> {
+    String::from_utf8(reply.text()?.to_vec()).ok()
+}
+
+/// The reply to a join.
+pub(super) struct JoinReply {
+    pub(super) index: u32,
+    pub(super) generation: String,
+    pub(super) age_ms: f64,
+    pub(super) secret: Vec<u8>,
+    pub(super) members: u32,
+    pub(super) revision: u32,
+    pub(super) differs: bool,
+}
+
+impl JoinReply {
+    pub(super) fn of(reply: &Reply) -> Option<Self> {
+        let [index, generation, age, secret, members, revision, differs] = reply.list()? else {
+            return None;
+        };
+        Some(Self {
+            index: index.number()? as u32,
+            generation: string(generation)?,
+            age_ms: age.number()? as f64,
+            secret: secret.text()?.to_vec(),
+            members: members.number()? as u32,
+            revision: revision.number()? as u32,
+            differs: differs.number()? != 0,
+        })
+    }
+}
+
+/// The reply to a beat.
+pub(super) struct BeatReply {
+    pub(super) age_ms: f64,
+    pub(super) joining: u32,
+    pub(super) members: u32,
+    pub(super) revision: u32,
+    pub(super) is_cleaner: bool,
+    pub(super) old_generations: Vec<String>,
+    pub(super) ended: Vec<(u32, Vec<u8>)>,
+    pub(super) seen: Vec<Seen>,
+}
+
+impl BeatReply {
+    pub(super) fn of(reply: &Reply) -> Option<Self> {
+        let [age, joining, members, revision, cleaner, old, ended, seen] = reply.list()? else {
+            return None;
+        };
+        let ended = ended.list()?.chunks_exact(2);
+        let seen = seen.list()?.chunks_exact(3);
+        Some(Self {
+            age_ms: age.number()? as f64,
+            joining: joining.number()? as u32,
+            members: members.number()? as u32,
+            revision: revision.number()? as u32,
+            is_cleaner: cleaner.number()? != 0,
+            old_generations: string(old)?
+                .split(',')
+                .filter(|one| !one.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            ended: ended
+                .map(|pair| Some((pair[0].number()? as u32, pair[1].text()?.to_vec())))
+                .collect::<Option<_>>()?,
+            seen: seen
+                .map(|one| {
+                    Some((
+                        one[0].number()? as u32,
+                        one[1].text()?.to_vec(),
+                        one[2].text()?.to_vec(),
+                    ))
+                })
+                .collect::<Option<_>>()?,
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Settings of a member.
+
+/// Action for newcomers while the server cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Each member has its share of every limit.
+    Share,
+    /// Each member has the whole of every limit.
+    Open,
+    /// Everybody is refused.
+    Closed,
+}
+
+/// Limits that hold over all members. `u32::MAX` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// All connections.
+    pub total: u32,
+    /// Connections of an IPv6 prefix.
+    pub prefix: u32,
+    /// Connections of an address.
+    pub address: u32,
+    /// Connections of a user.
+    pub user: u32,
+    /// Connections without a user.
+    pub anonymous: u32,
+    /// Connections without a user of an address.
+    pub anonymous_address: u32,
+    /// Connections without an address.
+    pub unknown: u32,
+}
+
+impl ClusterLimits {
+    /// Returns the limits in the order in which they cross.
+    #[must_use]
+    pub fn numbers(&self) -> [u32; 7] {
+        [
+            self.total,
+            self.prefix,
+            self.address,
+            self.user,
+            self.anonymous,
+            self.anonymous_address,
+            self.unknown,
+        ]
+    }
+}
+
+/// Settings of a member. Times are in ms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Name of the managers whose connections count together.
+    pub name: String,
+    /// Prefix of all keys.
+    pub prefix: String,
+    /// Identity of the process; never used twice.
+    pub node: String,
+    /// Time without a beat after which a member is dead.
+    pub lease_ms: f64,
+    /// Interval of beats.
+    pub beat_ms: f64,
+    /// Longest wait of a client for the server's answer.
+    pub admit_timeout_ms: f64,
+    /// Members that are expected at least; 0 if unknown.
+    pub expected_members: u32,
+    /// Revision of `limits`: the highest is in force.
+    pub revision: u32,
+    /// Declared limits.
+    pub limits: ClusterLimits,
+    /// Action while the server cannot be asked.
+    pub policy: Policy,
+    /// Most admissions of a batch.
+    pub batch_max: usize,
+    /// Randomness for names that must be unique.
+    pub entropy: [u64; 4],
+}

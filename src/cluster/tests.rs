@@ -1,0 +1,544 @@
+//! Several members against a server in memory, which does what the scripts do in the most naive way; time,
+//! losses and delays are random. Nobody is admitted over a limit, everybody is answered in time, and at
+//! rest all counts agree.
+
+use super::core::{Action, Answer, Client, Core, GRANTED, State, WAIT};
+use super::reply::Reply;
+use super::script::Script;
+use super::settings::{ClusterLimits, Policy, Settings};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+
+const LEASE_MS: f64 = 1000.0;
+const BEAT_MS: f64 = 200.0;
+const ADMIT_MS: f64 = 100.0;
+const MEMBERS: usize = 3;
+const PER_USER: u32 = 2;
+const TOTAL: u32 = 6;
+
+#[derive(Clone, Default)]
+struct Place {
+    owner: String,
+    number: u64,
+    results: Vec<u8>,
+    beat: u64,
+    is_up: bool,
+    counts: HashMap<Vec<u8>, u32>,
+    seats: u32,
+}
+
+/// A server that keeps a column for each member, and sums them up at every question.
+#[derive(Clone, Default)]
+struct Server {
+    generation: String,
+    born: f64,
+    places: BTreeMap<u32, Place>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    text(bytes).parse().expect("a number")
+}
+
+fn say(answer: &str) -> Reply {
+    Reply::Text(answer.as_bytes().to_vec())
+}
+
+impl Server {
+    fn sum(&self, field: &[u8]) -> u32 {
+        let counts = self.places.values();
+        counts.filter_map(|place| place.counts.get(field)).sum()
+    }
+
+    fn total(&self) -> u32 {
+        self.places.values().map(|place| place.seats).sum()
+    }
+
+    fn run(&mut self, script: Script, args: &[Vec<u8>], now: f64) -> Reply {
+        if script == Script::Join {
+            return self.join(args, now);
+        }
+        if text(&args[0]) != self.generation {
+            return say("GEN");
+        }
+        match script {
+            Script::Dead => {
+                let index = number(&args[1]) as u32;
+                let is_same = self.places.get(&index).is_some_and(|place| {
+                    place.owner.as_bytes() == args[2] && place.beat == number(&args[3])
+                });
+                if is_same {
+                    self.places.remove(&index);
+                }
+                return say(if is_same { "+1" } else { "+0" });
+            }
+            Script::Walk | Script::Clean | Script::Forget => return say("+"),
+            _ => {}
+        }
+        let index = number(&args[1]) as u32;
+        let owner = text(&args[2]);
+        if self.places.get(&index).map(|place| &place.owner) != Some(&owner) {
+            return say("FENCED");
+        }
+        match script {
+            Script::Beat => self.beat(index, args, now),
+            Script::Leave => {
+                self.places.remove(&index);
+                say("+")
+            }
+            _ => self.numbered(script, index, args),
+        }
+    }
+
+    fn join(&mut self, args: &[Vec<u8>], now: f64) -> Reply {
+        if self.generation.is_empty() || args[5] == self.generation.as_bytes() {
+            *self = Self {
+                generation: text(&args[3]),
+                born: now,
+                places: BTreeMap::new(),
+            };
+        }
+        let owner = text(&args[0]);
+        let known = self.places.iter().find(|(_, place)| place.owner == owner);
+        let index = known.map(|(index, _)| *index).unwrap_or_else(|| {
+            let free = (0..).find(|index| !self.places.contains_key(index));
+            free.unwrap_or_default()
+        });
+        self.places.entry(index).or_insert(Place {
+            owner,
+            results: b"+".to_vec(),
+            ..Place::default()
+        });
+        Reply::List(vec![
+            Reply::Number(i64::from(index)),
+            say(&self.generation),
+            Reply::Number((now - self.born) as i64),
+            say("0123456789abcdef"),
+            Reply::Number(self.places.len() as i64),
+            Reply::Number(0),
+            Reply::Number(0),
+        ])
+    }
+
+    fn beat(&mut self, index: u32, args: &[Vec<u8>], now: f64) -> Reply {
+        let Some(place) = self.places.get_mut(&index) else {
+            return say("FENCED");
+        };
+        if place.beat < number(&args[4]) || place.number < number(&args[5]) {
+            return say("LOST");
+        }
+        place.beat = place.beat.max(number(&args[3]));
+        let others = self.places.iter().filter(|(other, _)| **other != index);
+        let joining = others.clone().filter(|(_, place)| !place.is_up).count();
+        let seen = others.flat_map(|(other, place)| {
+            [
+                Reply::Number(i64::from(*other)),
+                say(&place.owner),
+                say(&place.beat.to_string()),
+            ]
+        });
+        Reply::List(vec![
+            Reply::Number((now - self.born) as i64),
+            Reply::Number(joining as i64),
+            Reply::Number(self.places.len() as i64),
+            Reply::Number(0),
+            Reply::Number(0),
+            say(""),
+            Reply::List(Vec::new()),
+            Reply::List(seen.collect()),
+        ])
+    }
+
+    fn numbered(&mut self, script: Script, index: u32, args: &[Vec<u8>]) -> Reply {
+        let mut place = self.places[&index].clone();
+        let called = number(&args[3]);
+        if called == place.number {
+            return Reply::Text(place.results);
+        }
+        if called != place.number + 1 {
+            return say("LOST");
+        }
+        let mut results = b"+".to_vec();
+        match script {
+            Script::Activate => {
+                let node = place.owner.split('.').next().map(str::to_owned);
+                self.places.retain(|other, found| {
+                    *other == index || found.owner.split('.').next().map(str::to_owned) != node
+                });
+                place.is_up = true;
+            }
+            Script::Publish => {
+                for (field, count) in args[4].chunks(11).zip(args[6].chunks(3)) {
+                    let count = u32::from_be_bytes([0, count[0], count[1], count[2]]);
+                    place.counts.insert(field.to_vec(), count);
+                }
+                place.seats = number(&args[7]) as u32;
+                results.push(b'0');
+            }
+            _ => self.batch(&mut place, index, args, &mut results),
+        }
+        place.number = called;
+        place.results.clone_from(&results);
+        self.places.insert(index, place);
+        Reply::Text(results)
+    }
+
+    fn batch(&mut self, place: &mut Place, index: u32, args: &[Vec<u8>], results: &mut Vec<u8>) {
+        let field = |at: u16| args[4][usize::from(at) * 11 - 11..usize::from(at) * 11].to_vec();
+        for release in args[6].chunks(5) {
+            let at = u16::from_be_bytes([release[0], release[1]]);
+            let count = u32::from_be_bytes([0, release[2], release[3], release[4]]);
+            let held = place.counts.entry(field(at)).or_default();
+            *held = held.saturating_sub(count);
+        }
+        place.seats = place.seats.saturating_sub(number(&args[7]) as u32);
+        for asked in args[9].chunks(9) {
+            self.places.insert(index, place.clone());
+            let keys = asked[..8]
+                .chunks(2)
+                .map(|at| u16::from_be_bytes([at[0], at[1]]));
+            let keys: Vec<u16> = keys.collect();
+            let user = keys[2];
+            if self.total() >= TOTAL {
+                results.push(b'0' + 2);
+            } else if user > 0 && self.sum(&field(user)) >= PER_USER {
+                results.push(b'0' + 5);
+            } else {
+                results.push(b'0');
+                place.seats += 1;
+                for key in keys.into_iter().filter(|key| *key > 0) {
+                    *place.counts.entry(field(key)).or_default() += 1;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(usize, u128),
+    Release(usize, usize),
+    Wait(u16),
+    /// Drops the link of a member; what it has sent still arrives, late.
+    Drop(usize),
+    /// The server loses everything.
+    Flush,
+    /// The server goes back to the state of some steps ago.
+    Back,
+    /// The server stands still.
+    Pause(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => (0..MEMBERS, 1..5u128).prop_map(|(member, user)| Step::Ask(member, user)),
+        15 => (0..MEMBERS, any::<usize>()).prop_map(|(member, at)| Step::Release(member, at)),
+        20 => (1..60u16).prop_map(Step::Wait),
+        2 => (1000..2500u16).prop_map(Step::Wait),
+        2 => (0..MEMBERS).prop_map(Step::Drop),
+        1 => Just(Step::Flush),
+        2 => (20..1500u16).prop_map(Step::Pause),
+    ]
+}
+
+struct Node {
+    core: Core,
+    is_dead: bool,
+    is_linked: bool,
+    linked_at: f64,
+    /// Tickets that wait, with the user and the time.
+    waiting: HashMap<u64, (u128, f64)>,
+    held: Vec<(u64, u128)>,
+    link: u64,
+}
+
+/// A message on its way: due time, member, link, number, and what arrives.
+enum Message {
+    Call(Script, Vec<Vec<u8>>),
+    Reply(Reply),
+}
+
+struct World {
+    now: f64,
+    server: Server,
+    paused_until: f64,
+    nodes: Vec<Node>,
+    wires: Vec<(f64, usize, u64, u64, Message)>,
+    past: Server,
+    delay: f64,
+}
+
+impl World {
+    fn new() -> Self {
+        let nodes = (0..MEMBERS).map(|at| Node {
+            core: Core::new(
+                Settings {
+                    name: "test".into(),
+                    prefix: "pc".into(),
+                    node: format!("node{at}"),
+                    lease_ms: LEASE_MS,
+                    beat_ms: BEAT_MS,
+                    admit_timeout_ms: ADMIT_MS,
+                    expected_members: 0,
+                    revision: 0,
+                    limits: ClusterLimits {
+                        total: TOTAL,
+                        prefix: u32::MAX,
+                        address: u32::MAX,
+                        user: PER_USER,
+                        anonymous: u32::MAX,
+                        anonymous_address: u32::MAX,
+                        unknown: u32::MAX,
+                    },
+                    policy: Policy::Closed,
+                    batch_max: 4,
+                    entropy: [at as u64 + 1, at as u64 + 7, 3, 4],
+                },
+                0.0,
+            ),
+            is_dead: false,
+            is_linked: false,
+            linked_at: 0.0,
+            waiting: HashMap::new(),
+            held: Vec::new(),
+            link: 0,
+        });
+        Self {
+            now: 0.0,
+            server: Server::default(),
+            paused_until: 0.0,
+            nodes: nodes.collect(),
+            wires: Vec::new(),
+            past: Server::default(),
+            delay: 1.0,
+        }
+    }
+
+    /// Seats of a user, and of all, that are open at this moment.
+    fn open(&self, user: u128) -> (usize, usize) {
+        let seats = self.nodes.iter().flat_map(|node| &node.held);
+        (
+            seats.clone().filter(|(_, of)| *of == user).count(),
+            seats.count(),
+        )
+    }
+
+    fn grant(&mut self, at: usize, ticket: u64, user: u128) {
+        self.nodes[at].held.push((ticket, user));
+        let (of_user, total) = self.open(user);
+        assert!(
+            of_user <= PER_USER as usize,
+            "{of_user} seats of user {user}"
+        );
+        assert!(total <= TOTAL as usize, "{total} seats");
+    }
+
+    fn turn(&mut self) {
+        self.now += 1.0;
+        // Those that are due arrive in order, unless the server stands still.
+        let mut later = Vec::new();
+        for (due, at, link, number, message) in std::mem::take(&mut self.wires) {
+            let is_call = matches!(message, Message::Call(..));
+            if due > self.now || (is_call && self.now < self.paused_until) {
+                later.push((due, at, link, number, message));
+                continue;
+            }
+            match message {
+                Message::Call(script, args) => {
+                    let reply = self.server.run(script, &args, self.now);
+                    let due = self.now + self.delay;
+                    later.push((due, at, link, number, Message::Reply(reply)));
+                }
+                Message::Reply(reply) => {
+                    if self.nodes[at].link == link && self.nodes[at].is_linked {
+                        self.nodes[at].core.replied(self.now, number, reply);
+                    }
+                }
+            }
+        }
+        self.wires = later;
+        for at in 0..MEMBERS {
+            self.serve(at);
+        }
+    }
+
+    fn serve(&mut self, at: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        if node.is_dead {
+            return;
+        }
+        if !node.is_linked && now >= node.linked_at && now >= self.paused_until {
+            node.is_linked = true;
+            node.link += 1;
+            node.core.connected(now, "run");
+        }
+        for action in node.core.poll(now) {
+            match action {
+                Action::Reconnect => {
+                    node.is_linked = false;
+                    node.linked_at = now + 30.0;
+                }
+                Action::Call(number, command) => self.wires.push((
+                    now + self.delay,
+                    at,
+                    node.link,
+                    number,
+                    Message::Call(command.script, command.args),
+                )),
+            }
+        }
+        for Answer { ticket, code, .. } in node.core.take_answers() {
+            let Some((user, asked)) = self.nodes[at].waiting.remove(&ticket) else {
+                panic!("a second answer to {ticket}");
+            };
+            assert!(now - asked <= ADMIT_MS + 1.0, "{} ms", now - asked);
+            if code == GRANTED {
+                self.grant(at, ticket, user);
+            }
+        }
+        let late = self.nodes[at]
+            .waiting
+            .values()
+            .any(|(_, asked)| now - asked > ADMIT_MS + 1.0);
+        assert!(!late, "nobody waits for longer");
+    }
+
+    fn wait(&mut self, ms: u16) {
+        for _ in 0..ms {
+            self.turn();
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Ask(at, user) => {
+                let client = Client {
+                    address: user,
+                    prefix: None,
+                    user: Some(user),
+                    is_exempt: false,
+                };
+                let (ticket, code) = self.nodes[at].core.ask(self.now, 0, &client);
+                if code == WAIT {
+                    self.nodes[at].waiting.insert(ticket, (user, self.now));
+                } else if code == GRANTED {
+                    self.grant(at, ticket, user);
+                }
+            }
+            Step::Release(at, which) => {
+                let node = &mut self.nodes[at];
+                if !node.held.is_empty() {
+                    let which = which % node.held.len();
+                    let (ticket, _) = node.held.swap_remove(which);
+                    node.core.release(self.now, ticket);
+                }
+            }
+            Step::Wait(ms) => self.wait(ms),
+            Step::Drop(at) => {
+                self.nodes[at].is_linked = false;
+                self.nodes[at].linked_at = self.now + 30.0;
+                self.nodes[at].core.disconnected("dropped");
+                // The kernel still delivers it, later than what comes next.
+                let now = self.now;
+                for (due, of, ..) in &mut self.wires {
+                    if *of == at {
+                        *due = now + 120.0;
+                    }
+                }
+            }
+            Step::Flush => self.server = Server::default(),
+            Step::Back => self.server = self.past.clone(),
+            Step::Pause(ms) => self.paused_until = self.now + f64::from(ms),
+        }
+    }
+
+    /// Lets everything settle; returns whether all agree.
+    fn rest(&mut self) {
+        self.wait(6000);
+        let held: usize = self.nodes.iter().map(|node| node.held.len()).sum();
+        for node in &self.nodes {
+            assert_eq!(node.core.state(), State::Up, "{}", node.core.problem());
+            let seats = node.held.len() as u32;
+            assert_eq!(node.core.seats(), (seats, seats));
+        }
+        assert_eq!(self.server.total() as usize, held);
+        let counted: u32 = self
+            .server
+            .places
+            .values()
+            .flat_map(|place| &place.counts)
+            .filter(|(field, _)| field[0] == b'u')
+            .map(|(_, count)| *count)
+            .sum();
+        assert_eq!(counted as usize, held);
+        assert_eq!(self.server.places.len(), MEMBERS);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_is_admitted_over_a_limit_whatever_is_lost(
+        steps in prop::collection::vec(step(), 1..250),
+        delay in 1..4u8,
+    ) {
+        let mut world = World::new();
+        world.delay = f64::from(delay);
+        world.wait(1500);
+        for step in &steps {
+            world.step(step);
+        }
+        world.rest();
+    }
+}
+
+#[test]
+fn a_server_that_goes_back_is_noticed_by_the_next_beat() {
+    let mut world = World::new();
+    world.wait(1500);
+    world.past = world.server.clone();
+    world.step(&Step::Ask(0, 1));
+    world.wait(400);
+    assert_eq!(world.nodes[0].held.len(), 1);
+    world.step(&Step::Back);
+    world.wait(300);
+    assert!(world.nodes.iter().all(|node| node.core.counts().lost >= 1));
+    world.rest();
+}
+
+#[test]
+fn the_seats_of_a_member_that_dies_are_free_after_the_lease() {
+    let mut world = World::new();
+    world.wait(1500);
+    for _ in 0..2 {
+        world.step(&Step::Ask(0, 1));
+    }
+    world.wait(50);
+    assert_eq!(world.nodes[0].held.len(), 2);
+    world.nodes[0].is_dead = true;
+    world.nodes[0].held.clear();
+    world.wait(2 * LEASE_MS as u16);
+    assert_eq!(world.server.places.len(), 2);
+    world.step(&Step::Ask(1, 1));
+    world.wait(50);
+    assert_eq!(world.nodes[1].held.len(), 1);
+}
+
+#[test]
+fn a_client_that_leaves_is_answered_and_its_seat_given_back() {
+    let mut world = World::new();
+    world.wait(1500);
+    world.step(&Step::Ask(0, 1));
+    let tickets: Vec<u64> = world.nodes[0].waiting.keys().copied().collect();
+    world.nodes[0].core.release(world.now, tickets[0]);
+    assert_eq!(world.nodes[0].core.take_answers().len(), 1);
+    world.nodes[0].waiting.clear();
+    world.wait(100);
+    assert_eq!(world.server.total(), 0);
+    assert_eq!(world.nodes[0].core.seats(), (0, 0));
+}

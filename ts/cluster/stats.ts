@@ -1,0 +1,71 @@
+/** Figures of a cluster. */
+
+/**
+ * State of a process in the cluster.
+ * - `joining`: it has no place on the server yet, or has not told what it holds.
+ * - `settling`: other processes may still have to tell what they hold.
+ * - `up`: the server decides on every admission.
+ * - `unreachable`: the server does not answer.
+ * - `closed`: the cluster is closed.
+ *
+ * In all but `up` and `closed` the option `onUnreachable` decides.
+ */
+export type ClusterState = 'joining' | 'settling' | 'up' | 'unreachable' | 'closed';
+
+/** States, in the order of the core's numbers. @internal */
+export const STATES: readonly ClusterState[] = [
+  'joining',
+  'settling',
+  'up',
+  'unreachable',
+  'closed',
+];
+
+/** Figures of one manager name. */
+export interface ClusterManagerStats {
+  /** Name of the managers. */
+  readonly name: string;
+  readonly state: ClusterState;
+  /** Milliseconds since the last change of state. */
+  readonly sinceMs: number;
+  /** Processes in the cluster, this one included. */
+  readonly members: number;
+  /** Seats that this process holds. */
+  readonly seats: number;
+  /** Seats of this process that the server knows. */
+  readonly confirmedSeats: number;
+  /** Clients that wait for an answer. */
+  readonly waiting: number;
+  /** Revision of the limits in force. */
+  readonly limitsRevision: number;
+  /** Whether those are other limits than this process declared. */
+  readonly limitsDiffer: boolean;
+  /** Latest problem with the server; `undefined` if there is none. */
+  readonly problem: string | undefined;
+  /** Admissions: granted and refused by the server, and by `onUnreachable`. */
+  readonly admissions: {
+    readonly granted: number;
+    readonly refused: number;
+    readonly grantedByPolicy: number;
+    readonly refusedByPolicy: number;
+  };
+  /** Calls that the server has answered. */
+  readonly calls: number;
+  /** Connections to the server that were made. */
+  readonly connects: number;
+  /** Counts that were told again, after the server or the connection was lost. */
+  readonly publishedKeys: number;
+  /** Counts that the server had lost or changed, and that were put right. */
+  readonly drift: number;
+  /** Times that the server had lost something, or had declared this process dead. */
+  readonly losses: number;
+  /** Processes that this one has declared dead. */
+  readonly declaredDead: number;
+}
+
+/** Figures of a cluster. */
+export interface ClusterStats {
+  /** The worst state of all managers; `joining` before the first manager. */
+  readonly state: ClusterState;
+  readonly managers: readonly ClusterManagerStats[];
+}
