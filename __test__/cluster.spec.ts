@@ -240,7 +240,7 @@ describe.skipIf(SERVER === undefined)('a cluster of two processes', () => {
     await until(() => cluster.state === 'up');
     expect((await manager.admit('192.0.2.2', 'ada')).success).toBe(true);
     expect(await manager.admit('192.0.2.2', 'ada')).toMatchObject({ code: 'user_limit' });
-    // What the server granted too late was given back.
+    // Seats that the server granted too late were given back.
     expect((await manager.admit('192.0.2.3', 'bob')).success).toBe(true);
     expect((await manager.admit('192.0.2.3', 'bob')).success).toBe(true);
   });

@@ -13,7 +13,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
 import { GracefulShutdown } from '../dist/index.js';
 import { portcullis, signalOf } from '../dist/ws.js';
-import { TLS } from './fixtures/tls.js';
+import { TLS } from '../rolling/certificate.mjs';
 
 // Node's three servers in this process: the parser of https follows the TLS socket, and HTTP/2 shows
 // a stream as the socket of a request. Bun's own servers have no such sockets.

@@ -12,7 +12,7 @@ export class Proxy {
     this.delayMs = 0;
     this.pairs = new Set();
     this.held = [];
-    /** Everything that the process sent on connections that are closed. */
+    /** Bytes that the process sent on connections that are closed. */
     this.records = [];
   }
 

@@ -154,7 +154,7 @@ export class World {
     return [...this.nodes.values()].map(({ reports }) => reports.at(-1));
   }
 
-  /** What the server holds, as the sum of all entries whose index counts. */
+  /** Seats on the server: the sum of all entries whose index counts. */
   async audit() {
     return this.client(async (client) => {
       const flat = await client.call('HGETALL', META);

@@ -11,7 +11,7 @@ const TIMEOUT_MS = 15_000;
 
 const pause = (ms) => new Promise((resolve) => void setTimeout(resolve, ms));
 
-/** What all clients of a trial count. */
+/** The counts of all clients of a trial. */
 export class Tally {
   answered = 0;
   /** Requests without an answer of 200, by cause. */

@@ -1,4 +1,4 @@
-// What the servers of hosts/ share: the options of their guard, which the test names, and a second
+// Shared by the servers of hosts/: the options of their guard, which the test names, and a second
 // HTTP server with their figures, so that each file is as short as in a real application.
 import { once } from 'node:events';
 import { createServer } from 'node:http';

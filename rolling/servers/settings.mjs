@@ -1,4 +1,4 @@
-// What the servers of a rolling restart share: their scheme, the work of a request, the signal that they end at.
+// Shared by the servers of a rolling restart: their scheme, the work of a request, the signal that they end at.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

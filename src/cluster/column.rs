@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-/// What a key counts.
+/// Kind of client that a key counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     /// Seats of an address.

@@ -365,7 +365,7 @@ impl Core {
             return;
         };
         if self.tickets[at].is_awaited {
-            // Whoever waits must hear of it: the ticket names nobody from now on.
+            // The waiting caller must hear of it: the ticket has no caller from now on.
             self.tickets[at].is_awaited = false;
             let port = self.tickets[at].port;
             self.answers.push(Answer {

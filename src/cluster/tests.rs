@@ -338,7 +338,7 @@ impl World {
 
     fn turn(&mut self) {
         self.now += 1.0;
-        // Those that are due arrive in order, unless the server stands still.
+        // Due messages arrive in order, unless the server stands still.
         let mut later = Vec::new();
         for (due, at, link, number, message) in std::mem::take(&mut self.wires) {
             let is_call = matches!(message, Message::Call(..));
