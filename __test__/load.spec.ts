@@ -35,7 +35,8 @@ const { phases, messages, refusals } = inFull(
   { phases: '--quick', messages: 25, refusals: 1000 },
 );
 
-describe.each(['bun', 'node'])('npm run load, on %s', (host) => {
+// `PORTCULLIS_LONG=1`, which `.ci/run` sets, runs it on both.
+describe.each(inFull(['bun'], ['bun', 'node']))('npm run load, on %s', (host) => {
   it(
     'has all contestants do the same work, lose nothing, and refuse the clients that they must',
     { timeout: 120_000 },

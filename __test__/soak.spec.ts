@@ -1,12 +1,13 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { TRIALS } from '../soak/plan.mjs';
+import { inFull } from './fixtures/long.js';
 
 // Two trials of the soak with small counts. `npm run soak -- --short` runs them all, and `.ci/run` calls it.
 const soak = (...args: string[]): SpawnSyncReturns<string> =>
   spawnSync('node', ['scripts/soak.mjs', ...args], { encoding: 'utf8' });
 
-it.each(['ws', 'elysia', 'bun'])(
+it.each(inFull(['ws'], ['ws', 'elysia', 'bun']))(
   'nothing crashes, and no seat is lost: %s',
   (host) => {
     const trials = ['connects', 'killed'];
