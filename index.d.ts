@@ -3300,7 +3300,7 @@ declare class MessageRouter<C = TypedWebSocketConnection> {
 }
 
 /** Every stable code of refused input; `docs/errors.md` explains each. */
-type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_DUPLICATE';
+type FailureCode = 'ERR_TOKEN_REQUIRED' | 'ERR_TOKEN_TYPE' | 'ERR_TOKEN_TOO_LONG' | 'ERR_TOKEN_FORMAT' | 'ERR_TOKEN_ENCODING' | 'ERR_TOKEN_ENCRYPTED' | 'ERR_TOKEN_HEADER' | 'ERR_TOKEN_HEADER_DUPLICATE' | 'ERR_TOKEN_ALGORITHM' | 'ERR_TOKEN_TYP' | 'ERR_TOKEN_CRITICAL' | 'ERR_TOKEN_UNENCODED' | 'ERR_TOKEN_COMPRESSED' | 'ERR_TOKEN_EMBEDDED_KEY' | 'ERR_TOKEN_KID' | 'ERR_TOKEN_KEY_UNKNOWN' | 'ERR_TOKEN_KEY_AMBIGUOUS' | 'ERR_TOKEN_KEYS_UNAVAILABLE' | 'ERR_TOKEN_SIGNATURE' | 'ERR_TOKEN_CLAIMS' | 'ERR_TOKEN_CLAIMS_TOO_COMPLEX' | 'ERR_TOKEN_CLAIM_DUPLICATE' | 'ERR_TOKEN_CLAIM_MISSING' | 'ERR_TOKEN_CLAIM_INVALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_ISSUED_IN_FUTURE' | 'ERR_TOKEN_TOO_OLD' | 'ERR_TOKEN_ISSUER' | 'ERR_TOKEN_AUDIENCE' | 'ERR_TOKEN_SUBJECT' | 'ERR_TOKEN_REVOKED' | 'ERR_PAYLOAD_TOO_LARGE' | 'ERR_PAYLOAD_NOT_JSON' | 'ERR_PAYLOAD_CYCLE' | 'ERR_PAYLOAD_THROWS' | 'ERR_JSON_TYPE' | 'ERR_JSON_ENCODING' | 'ERR_JSON_SYNTAX' | 'ERR_JSON_DEPTH' | 'ERR_JSON_VALUES' | 'ERR_JSON_KEYS' | 'ERR_JSON_ITEMS' | 'ERR_JSON_STRING_LENGTH' | 'ERR_JSON_KEY_LENGTH' | 'ERR_JSON_DUPLICATE_KEY' | 'ERR_JSON_FORBIDDEN_KEY' | 'ERR_JSON_NUMBER_RANGE' | 'ERR_JSON_UNSAFE_INTEGER' | 'ERR_JSON_SURROGATE' | 'ERR_JSON_NUL' | 'ERR_URL_REQUIRED' | 'ERR_URL_TYPE' | 'ERR_URL_TOO_LONG' | 'ERR_URL_FORMAT' | 'ERR_URL_FORM' | 'ERR_URL_CHARACTER' | 'ERR_URL_BACKSLASH' | 'ERR_URL_NETWORK_PATH' | 'ERR_URL_ENCODED_CONTROL' | 'ERR_URL_PERCENT' | 'ERR_URL_TRAVERSAL' | 'ERR_URL_SCHEME' | 'ERR_URL_CREDENTIALS' | 'ERR_URL_PORT' | 'ERR_URL_HOST' | 'ERR_URL_ADDRESS_NOTATION' | 'ERR_URL_ADDRESS' | 'ERR_URL_FRAGMENT' | 'ERR_HEADERS_TYPE' | 'ERR_HEADERS_COUNT' | 'ERR_HEADERS_TOO_LARGE' | 'ERR_HEADER_NAME' | 'ERR_HEADER_NAME_TOO_LONG' | 'ERR_HEADER_FORBIDDEN' | 'ERR_HEADER_VALUE_TYPE' | 'ERR_HEADER_VALUE' | 'ERR_HEADER_VALUE_TOO_LONG' | 'ERR_HEADER_SYNTAX' | 'ERR_HEADER_FRAMING' | 'ERR_HEADER_DUPLICATE';
 
 /** Details of a failure besides its code. */
 interface FailureDetails {
@@ -3466,10 +3466,16 @@ interface JsonLimits {
     readonly surrogates?: JsonLeniency | undefined;
     /** Strings with U+0000. Default `allow`. */
     readonly nul?: JsonLeniency | undefined;
+    /**
+     * A byte order mark before the text, as editors write it into files; `allow` skips it (RFC 8259,
+     * section 8.1). `JSON.parse` fails on it: where a message passes with one, parse the message by
+     * `parseJson`. Default `refuse`.
+     */
+    readonly byteOrderMark?: JsonLeniency | undefined;
 }
 
 /** JSON as text, or as bytes in UTF-8. */
-type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+type JsonInput = string | Uint8Array | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
 /** Figures of JSON that passed a scan. */
 interface JsonReport {
     /** Scalars, arrays and objects. */
@@ -3559,7 +3565,9 @@ interface HeaderLimits {
     readonly maxValueBytes?: number | undefined;
     /**
      * Bytes of the values of single names: 0 to 2^24. Names that are left out keep their default.
-     * Default: `authorization` 8192, `cookie` 4096.
+     * Default: `authorization`, `proxy-authorization`, `sec-websocket-protocol` (browsers send tokens
+     * there), `dpop`, `x-amzn-oidc-data`, `x-amzn-oidc-accesstoken`, `x-goog-iap-jwt-assertion`,
+     * `cf-access-jwt-assertion` and `x-ms-client-principal` 8192; `cookie` and `referer` 4096.
      */
     readonly valueCaps?: Readonly<Record<string, number>> | undefined;
     /**
@@ -3634,7 +3642,8 @@ type UrlMode = 'request-target' | 'redirect' | 'outbound';
 /** Options of `validateUrl`. */
 interface UrlOptions {
     /**
-     * The purpose of the URL. Without one, any URL or path passes that the engine can parse. Default:
+     * The purpose of the URL. Without one, `validateUrl` passes any URL or path that the engine can
+     * parse, and `urlSchema` an absolute URL of `http` or `https`, or a path of this site. Default:
      * none.
      */
     readonly mode?: UrlMode | undefined;
@@ -3653,7 +3662,7 @@ interface UrlOptions {
      */
     readonly host?: string | undefined;
     /**
-     * `redirect`: origins that are allowed besides paths of the server itself, as
+     * `redirect`: origins of `http` or `https` that are allowed besides paths of the server itself, as
      * `https://example.com`. Default none.
      */
     readonly allowedOrigins?: readonly string[] | undefined;
@@ -3662,8 +3671,9 @@ interface UrlOptions {
     /** `outbound`: the allowed ports, each 1 to 65535. Default `[80, 443]`. */
     readonly allowedPorts?: readonly number[] | undefined;
     /**
-     * `outbound`: the only allowed hosts, which may lie on the own network. Default: any on the
-     * public internet.
+     * `outbound`: the only allowed hosts, which may lie on the own network, as `example.com`,
+     * `10.0.0.5` or `[::1]`. Letters beyond ASCII stand as `xn--`. Default: any on the public
+     * internet.
      */
     readonly allowedHosts?: readonly string[] | undefined;
 }
@@ -3888,7 +3898,8 @@ interface InputSchema<Input, Output = Input, Answer extends InputSchemaAnswer<Ou
  */
 declare function tokenSchema(): InputSchema<string, string>;
 /**
- * Makes a schema of `InputValidator.validateUrl`.
+ * Makes a schema of `InputValidator.validateUrl`. Without a mode, only an absolute URL of `http` or
+ * `https` or a path of this site passes, as it came: no `javascript:`, no `//evil.example`.
  *
  * @param options the purpose of the URL and its limits, as for `validateUrl`
  * @returns a schema from a URL to the form to use

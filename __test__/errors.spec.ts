@@ -224,7 +224,8 @@ describe('every code', () => {
     ];
     for (const url of [undefined, 5, 'x'.repeat(3000), ...outbound]) {
       for (const mode of ['outbound', 'redirect', 'request-target'] as const) {
-        const result = InputValidator.safeValidateUrl(url, { mode, schemes: ['http', 'https'] });
+        const schemes = mode === 'outbound' ? ['http', 'https'] : undefined;
+        const result = InputValidator.safeValidateUrl(url, { mode, schemes });
         if (!result.success) seen.add(result.error.code);
       }
     }
@@ -251,6 +252,8 @@ describe('every code', () => {
     headers({ a: '\n' });
     headers({ a: 'bb' }, { maxValueBytes: 1 });
     headers(['host', 'a', 'host', 'b']);
+    headers(['host', 'a b']);
+    headers(['content-length', '1', 'transfer-encoding', 'chunked']);
     const ofVerifier = /^ERR_TOKEN_(?!REQUIRED|TYPE|FORMAT|TOO_LONG)/;
     expect([...seen].toSorted()).toEqual(
       FAILURES.map(([code]) => code as string)
@@ -267,7 +270,24 @@ describe('Standard Schemas', () => {
       issues: [{ message: 'Invalid token format', code: 'ERR_TOKEN_FORMAT' }],
     });
     expect(urlSchema({ mode: 'redirect' })['~standard'].validate('/a')).toEqual({ value: '/a' });
-    expect(urlSchema()['~standard'].validate('//a')).toEqual({ value: '//a' });
+    const accepts = (url: string): boolean => !('issues' in urlSchema()['~standard'].validate(url));
+    for (const url of ['/a', '/', '/a?b=//c', 'https://a.example/b', 'HTTP://a.example'])
+      expect([url, accepts(url)]).toEqual([url, true]);
+    for (const url of [
+      '//a',
+      '/\\a',
+      '/\t/a',
+      '\\\\a',
+      'a',
+      'http:a',
+      'javascript:alert(1)',
+      'java\nscript:alert(1)',
+      ' javascript:alert(1)',
+      'data:text/html,a',
+      'ftp://a.example',
+      'file:///etc/passwd',
+    ])
+      expect([url, accepts(url)]).toEqual([url, false]);
     expect(urlSchema({ mode: 'redirect' })['~standard'].validate('//a')).toHaveProperty('issues');
     expect(headersSchema()['~standard'].validate({ Host: 'a' })).toEqual({ value: { host: 'a' } });
     expect(headersSchema({ strict: true })['~standard'].validate({ a: 5 })).toHaveProperty(
@@ -287,8 +307,8 @@ describe('Standard Schemas', () => {
     expect(() => urlSchema({ mode: 'x' as never })).toThrow('mode');
     expect(() => urlSchema({ mod: 'redirect' } as never)).toThrow('did you mean mode');
     expect(() => urlSchema(null as never)).toThrow('options');
-    expect(urlSchema({ maxLength: 3 })['~standard'].validate('//a')).toEqual({ value: '//a' });
-    expect(urlSchema({ maxLength: 2 })['~standard'].validate('//a')).toMatchObject({
+    expect(urlSchema({ maxLength: 3 })['~standard'].validate('/ab')).toEqual({ value: '/ab' });
+    expect(urlSchema({ maxLength: 2 })['~standard'].validate('/ab')).toMatchObject({
       issues: [{ code: 'ERR_URL_TOO_LONG' }],
     });
     expect(() => headersSchema({ maxCount: -1 })).toThrow('maxCount');

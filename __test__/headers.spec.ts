@@ -75,11 +75,15 @@ describe('validateHeaders', () => {
     ]);
   });
 
-  it('limits names and values, with larger limits for authorization and cookie', () => {
+  it('limits names and values, with larger limits for values that hold tokens and addresses', () => {
     const of = (length: number): string => 'x'.repeat(length);
     for (const [name, cap] of [
       ['authorization', 8192],
+      ['sec-websocket-protocol', 8192],
+      ['dpop', 8192],
+      ['x-amzn-oidc-data', 8192],
       ['cookie', 4096],
+      ['referer', 4096],
       ['x-other', 1000],
     ] as const) {
       expect(codes({ [name]: of(cap) }), name).toEqual([]);
@@ -125,17 +129,19 @@ describe('validateHeaders', () => {
     expect({
       ...validateHeaders(['Cookie', 'a=1', 'cookie', 'b=2', 'Accept', 'x', 'ACCEPT', 'y']),
     }).toEqual({ cookie: 'a=1; b=2', accept: 'x, y' });
-    for (const name of ['host', 'content-length', 'authorization']) {
-      expect({ ...validateHeaders([name, 'a', name.toUpperCase(), 'a']) }, name).toEqual({
-        [name]: 'a',
+    for (const name of ['host', 'content-length', 'authorization', 'x-real-ip', 'true-client-ip']) {
+      expect({ ...validateHeaders([name, '1', name.toUpperCase(), '1']) }, name).toEqual({
+        [name]: '1',
       });
-      expect(codes([name, 'a', name.toUpperCase(), 'b', name, 'c']), name).toEqual([
+      expect(codes([name, '1', name.toUpperCase(), '2', name, '3']), name).toEqual([
         'ERR_HEADER_DUPLICATE',
         'ERR_HEADER_DUPLICATE',
         'ERR_HEADER_DUPLICATE',
       ]);
-      expect({ ...validateHeaders({ [name]: 'a', [name.toUpperCase()]: 'b' }) }, name).toEqual({});
+      expect({ ...validateHeaders({ [name]: '1', [name.toUpperCase()]: '2' }) }, name).toEqual({});
     }
+    // `Headers` joins both values with a comma.
+    expect({ ...validateHeaders({ 'x-real-ip': '192.0.2.1, 198.51.100.7' }) }).toEqual({});
     expect({ ...validateHeaders(['x', '1', 'X', '2'], { duplicates: 'first' }) }).toEqual({
       x: '1',
     });
@@ -143,6 +149,69 @@ describe('validateHeaders', () => {
     expect(codes(['x', 'v'.repeat(600), 'x', 'v'.repeat(600)])).toEqual([
       'ERR_HEADER_VALUE_TOO_LONG',
     ]);
+  });
+
+  it('drops values that break the grammar by which readers find the end and the server', () => {
+    for (const [name, wrong, right] of [
+      ['content-length', ['4 2', '+1', '-1', '0x10', '', '1.0', '1e3', '٣'], ['0', '42', '007']],
+      [
+        'host',
+        ['a b', 'a/b', 'a\\b', 'a?b', 'user@a', 'a#b', 'a:80a', 'a:80:80', '[::1', '<a>', 'a\tb'],
+        ['', 'a', 'a.example:8080', '[::1]:80', '192.0.2.1', 'a_b', 'xn--bcher-kva.example', 'a:'],
+      ],
+      [
+        'transfer-encoding',
+        [
+          'xchunked',
+          'chunked, chunked',
+          'identity',
+          'chunked, gzip',
+          '',
+          'chunked;q=1',
+          ' chunked',
+        ],
+        ['chunked', 'Chunked', 'gzip, chunked', 'gzip ,\tchunked'],
+      ],
+    ] as const) {
+      for (const value of wrong) {
+        const expected = value === '٣' ? 'ERR_HEADER_VALUE' : 'ERR_HEADER_SYNTAX';
+        for (const headers of [{ [name]: value }, [name, value], new Map([[name, value]])])
+          expect(codes(headers), `${name}: ${value}`).toEqual([expected]);
+        const strict = safeValidateHeaders({ [name]: value }, { strict: true });
+        expect(strict, `${name}: ${value}`).toMatchObject({ error: { code: expected } });
+      }
+      for (const value of right)
+        for (const headers of [{ [name]: value }, [name, value], new Map([[name, value]])])
+          expect({ ...validateHeaders(headers) }, `${name}: ${value}`).toEqual({ [name]: value });
+      // Of a right and a wrong value, readers may take either.
+      expect(codes([name, right[0], name, wrong[0]]), name).toEqual([
+        'ERR_HEADER_SYNTAX',
+        'ERR_HEADER_SYNTAX',
+      ]);
+    }
+  });
+
+  it('drops a length beside a transfer coding, whatever their order', () => {
+    const both = [
+      ['content-length', '5', 'transfer-encoding', 'chunked'],
+      ['Transfer-Encoding', 'chunked', 'Content-Length', '5'],
+    ];
+    for (const list of both) {
+      const { headers, dropped } = report(list);
+      expect({ ...headers }).toEqual({ 'transfer-encoding': 'chunked' });
+      expect(dropped.map(({ name, code }) => [name, code])).toEqual([
+        ['content-length', 'ERR_HEADER_FRAMING'],
+      ]);
+      expect(safeValidateHeaders(list, { strict: true })).toMatchObject({
+        error: { code: 'ERR_HEADER_FRAMING', status: 400 },
+      });
+    }
+    expect({
+      ...validateHeaders({ 'transfer-encoding': 'xchunked', 'content-length': '5' }),
+    }).toEqual({});
+    expect({
+      ...validateHeaders(['transfer-encoding', 'chunked', 'transfer-encoding', 'chunked']),
+    }).toEqual({});
   });
 
   it('keeps every set-cookie apart, in every shape of headers', () => {

@@ -5,6 +5,7 @@ import {
   InputValidator,
   type JsonInput,
   type JsonLimits,
+  jsonSchema,
   PortcullisError,
   parseJson,
   safeParseJson,
@@ -219,6 +220,29 @@ describe('scanJson', () => {
     expect(
       codeOf('[0,0]', { maxItems: Infinity, maxStringBytes: Infinity, maxValues: Infinity }),
     ).toBeUndefined();
+  });
+
+  it('skips a byte order mark where the limits allow it', () => {
+    const text = '\ufeff{"a":"\u00e9"}';
+    for (const input of [text, Buffer.from(text), `${text}${' '.repeat(40_000)}`]) {
+      expect(safeParseJson(input)).toMatchObject({ error: { code: 'ERR_JSON_ENCODING' } });
+      expect(safeParseJson(input, { byteOrderMark: 'allow' })).toEqual({
+        success: true,
+        value: { a: '\u00e9' },
+      });
+    }
+    expect(safeParseJson(`\ufeff${text}`, { byteOrderMark: 'allow' })).toMatchObject({
+      error: { code: 'ERR_JSON_SYNTAX', offset: 3 },
+    });
+    expect(parseJson('"\ufeff"')).toBe('\ufeff');
+  });
+
+  it('reads bare shared memory', () => {
+    const shared = new SharedArrayBuffer(4);
+    new Uint8Array(shared).set(Buffer.from('[12]'));
+    expect(parseJson(shared)).toEqual([12]);
+    expect(parseJson(new DataView(shared, 1, 2))).toBe(12);
+    expect(jsonSchema()['~standard'].validate(shared)).toEqual({ value: [12] });
   });
 
   it('copies shared memory before it checks', () => {

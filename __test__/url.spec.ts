@@ -140,6 +140,15 @@ describe('request-target', () => {
     ['/a%', 'ERR_URL_PERCENT'],
     ['/a%zz', 'ERR_URL_PERCENT'],
     ['/%c0x', 'ERR_URL_PERCENT'],
+    // A backslash: the lead byte has one bit of it.
+    ['/..%c1%9cetc', 'ERR_URL_TRAVERSAL'],
+    ['/..%e0%81%9cetc', 'ERR_URL_TRAVERSAL'],
+    ['/..%f0%80%81%9cetc', 'ERR_URL_TRAVERSAL'],
+    // A full-width slash in four bytes, a slash in five and in six.
+    ['/..%f0%8f%bc%8fetc', 'ERR_URL_TRAVERSAL'],
+    ['/..%f8%80%80%80%afetc', 'ERR_URL_TRAVERSAL'],
+    ['/..%fc%80%80%80%80%afetc', 'ERR_URL_TRAVERSAL'],
+    ['/%fc%80%80%80%81%81', 'ERR_URL_PERCENT'],
     ['/%c3%28', 'ERR_URL_PERCENT'],
     ['/%80', 'ERR_URL_PERCENT'],
     ['/a%e4%bd', 'ERR_URL_PERCENT'],
@@ -251,6 +260,24 @@ describe('outbound', () => {
     ['https://billing.prod.svc/', 'ERR_URL_ADDRESS'],
     ['https://vault.service.consul/', 'ERR_URL_ADDRESS'],
     ['http://app.10-0-0-1.example.com/', 'ERR_URL_ADDRESS'],
+    ['http://metadata.tencentyun.com/latest/meta-data/', 'ERR_URL_ADDRESS'],
+    ['http://169.254.0.23/latest/meta-data/', 'ERR_URL_ADDRESS'],
+    ['http://192.0.0.192/latest/', 'ERR_URL_ADDRESS'],
+    ['http://[fd00:c1::a9fe:a9fe]/opc/v2/instance/', 'ERR_URL_ADDRESS'],
+    ['http://metadata.oraclecloud.com/opc/v2/instance/', 'ERR_URL_ADDRESS'],
+    ['http://100.100.100.200/latest/meta-data/', 'ERR_URL_ADDRESS'],
+    ['http://metadata.digitalocean.com/metadata/v1.json', 'ERR_URL_ADDRESS'],
+    ['http://metadata.hetzner.cloud/hetzner/v1/metadata', 'ERR_URL_ADDRESS'],
+    ['http://hidden.onion/', 'ERR_URL_ADDRESS'],
+    ['http://a.test/', 'ERR_URL_ADDRESS'],
+    ['http://a.invalid/', 'ERR_URL_ADDRESS'],
+    ['http://a.example/', 'ERR_URL_ADDRESS'],
+    ['http://a.alt/', 'ERR_URL_ADDRESS'],
+    ['http://router.home.arpa/', 'ERR_URL_ADDRESS'],
+    ['http://1.0.0.10.in-addr.arpa/', 'ERR_URL_ADDRESS'],
+    ['http://8.b.d.0.1.0.0.2.ip6.arpa/', 'ERR_URL_ADDRESS'],
+    ['https://example.com/', ''],
+    ['https://latest.example.org/', ''],
     ['https://ec2-54-1-2-3.compute.example.com/', ''],
   ])('%s: %s', (url, expected) => {
     expect(outcome(url, options)).toBe(expected);
@@ -280,6 +307,120 @@ describe('outbound', () => {
     expect(InputValidator.validateUrl('https://EXAMPLE.com', { mode: 'outbound' })).toBe(
       'https://example.com/',
     );
+  });
+});
+
+describe('entries and options that can never match', () => {
+  const thrown = (options: UrlOptions): unknown => {
+    try {
+      return check('/', options).success && 'accepted';
+    } catch (error) {
+      return error instanceof PortcullisError ? [error.code, error.field] : error;
+    }
+  };
+
+  it('are refused in allowedHosts', () => {
+    for (const host of [
+      '',
+      'https://example.com',
+      'example.com:443',
+      'example.com/path',
+      '*.example.com',
+      'user@example.com',
+      'b\u00fccher.example',
+      '0x7f.1',
+      '[::0001]',
+      'a b',
+    ])
+      expect([host, thrown({ mode: 'outbound', allowedHosts: ['a.com', host] })]).toEqual([
+        host,
+        ['ERR_OUT_OF_RANGE', 'allowedHosts'],
+      ]);
+    for (const [host, url] of [
+      ['Example.COM', 'https://example.com/'],
+      ['example.com.', 'https://example.com/'],
+      ['a_b.example', 'https://a_b.example/'],
+      ['[::1]', 'https://[::1]/'],
+      ['::1', 'https://[0:0::1]/'],
+    ] as const)
+      expect([host, outcome(url, { mode: 'outbound', allowedHosts: [host] })]).toEqual([host, '']);
+  });
+
+  it('are refused in allowedOrigins', () => {
+    for (const origin of [
+      'https://example.com/path',
+      'https://example.com/?a',
+      'https://*.example.com',
+      'https://user@example.com',
+      'ftp://example.com',
+      'ws://example.com',
+      '*',
+    ])
+      expect([origin, thrown({ mode: 'redirect', allowedOrigins: [origin] })]).toEqual([
+        origin,
+        ['ERR_OUT_OF_RANGE', 'allowedOrigins'],
+      ]);
+    for (const origin of ['https://example.com', 'https://example.com/', 'https://EXAMPLE.com:443'])
+      expect(outcome('https://example.com/a', { mode: 'redirect', allowedOrigins: [origin] })).toBe(
+        '',
+      );
+  });
+
+  it('are refused where the mode ignores them', () => {
+    const options = {
+      method: 'GET',
+      host: 'example.com',
+      allowedOrigins: ['https://example.com'],
+      schemes: ['https'],
+      allowedPorts: [443],
+      allowedHosts: ['example.com'],
+    };
+    const read = { 'request-target': 2, redirect: 1, outbound: 3, none: 0 };
+    for (const [mode, count] of Object.entries(read)) {
+      const given = mode === 'none' ? {} : { mode: mode as 'redirect' };
+      const accepted = Object.entries(options).filter(([name, value]) => {
+        const result = thrown({ ...given, [name]: value });
+        if (Array.isArray(result)) expect(result).toEqual(['ERR_INVALID_ARG_TYPE', name]);
+        return !Array.isArray(result);
+      });
+      expect([mode, accepted.length]).toEqual([mode, count]);
+    }
+  });
+
+  it('the engine reads no host otherwise than it is written', () => {
+    // Node and Bun have parsers of their own: a host that is accepted names the same server on both.
+    const pieces = [
+      'a',
+      '-',
+      '_',
+      '.',
+      'xn--',
+      'xn--zca',
+      '0x7f',
+      '1',
+      '~',
+      '!',
+      "'",
+      '(',
+      '[',
+      ']',
+      ':',
+      'XN--A',
+    ];
+    let seed = 7;
+    const random = (below: number): number => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+      return seed % below;
+    };
+    for (let round = 0; round < 4000; round++) {
+      const host = Array.from({ length: 1 + random(6) }, () => pieces[random(pieces.length)]).join(
+        '',
+      );
+      const result = check(`https://${host}/`, { mode: 'outbound' });
+      if (!result.success || host.startsWith('[')) continue;
+      const written = host.toLowerCase().replace(/:\d*$/, '').replace(/\.$/, '');
+      expect(result.value.host, host).toBe(written);
+    }
   });
 });
 

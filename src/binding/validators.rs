@@ -120,6 +120,7 @@ bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
         safe_integers,
         whole_characters,
         no_nul,
+        no_byte_order_mark,
     ]) = numbers.get(LIMITS_FROM..)
     else {
         return Err(InvalidCall(c"the scratch array has the wrong length"));
@@ -138,6 +139,7 @@ bound_function!(SetLimits of JsonScanner, c"setLimits", |core, _args| {
         safe_integers: safe_integers > 0.0,
         whole_characters: whole_characters > 0.0,
         no_nul: no_nul > 0.0,
+        no_byte_order_mark: no_byte_order_mark > 0.0,
     };
     Ok(0.0)
 });

@@ -132,6 +132,8 @@ failures! {
     HeaderValueType = "ERR_HEADER_VALUE_TYPE", 400, "Header value must be a string", "Pass strings, or arrays of strings.";
     HeaderValue = "ERR_HEADER_VALUE", 400, "Header value has a forbidden character", "Send HTAB, visible ASCII, space and obs-text only.";
     HeaderValueTooLong = "ERR_HEADER_VALUE_TOO_LONG", 431, "Header value too long", "Send a shorter value, or raise its limit.";
+    HeaderSyntax = "ERR_HEADER_SYNTAX", 400, "Header value does not follow its grammar", "Send `Content-Length` as digits, `Host` as a host with an optional port, `Transfer-Encoding` with `chunked` at its end.";
+    HeaderFraming = "ERR_HEADER_FRAMING", 400, "Content-Length beside Transfer-Encoding", "Send one of the two: readers disagree about the end of the body.";
     HeaderDuplicate = "ERR_HEADER_DUPLICATE", 400, "Header must not be repeated", "Send the header once.";
 }
 

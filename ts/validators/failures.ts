@@ -80,6 +80,8 @@ export type FailureCode =
   | 'ERR_HEADER_VALUE_TYPE'
   | 'ERR_HEADER_VALUE'
   | 'ERR_HEADER_VALUE_TOO_LONG'
+  | 'ERR_HEADER_SYNTAX'
+  | 'ERR_HEADER_FRAMING'
   | 'ERR_HEADER_DUPLICATE';
 
 /**
@@ -165,5 +167,7 @@ export const FAILURES: readonly (readonly [code: FailureCode, status: number, me
   ['ERR_HEADER_VALUE_TYPE', 400, 'Header value must be a string', 'Pass strings, or arrays of strings.'],
   ['ERR_HEADER_VALUE', 400, 'Header value has a forbidden character', 'Send HTAB, visible ASCII, space and obs-text only.'],
   ['ERR_HEADER_VALUE_TOO_LONG', 431, 'Header value too long', 'Send a shorter value, or raise its limit.'],
+  ['ERR_HEADER_SYNTAX', 400, 'Header value does not follow its grammar', 'Send `Content-Length` as digits, `Host` as a host with an optional port, `Transfer-Encoding` with `chunked` at its end.'],
+  ['ERR_HEADER_FRAMING', 400, 'Content-Length beside Transfer-Encoding', 'Send one of the two: readers disagree about the end of the body.'],
   ['ERR_HEADER_DUPLICATE', 400, 'Header must not be repeated', 'Send the header once.'],
 ];

@@ -3,12 +3,15 @@ import { failure, type ValidationFailure } from './failure.js';
 import type { FailureCode } from './failures.js';
 import {
   COMMON_NAMES,
+  CONTENT_LENGTH_NAME,
+  GRAMMARS,
   isFieldValue,
   isJoinedValue,
   lowerCaseName,
   printableName,
   SET_COOKIE,
   SINGLE_NAMES,
+  TRANSFER_ENCODING_NAME,
 } from './header-grammar.js';
 import type { HeaderRules } from './header-limits.js';
 
@@ -52,12 +55,16 @@ export class HeaderCollector {
   #conflicting: Set<string> | undefined;
   readonly #dropped: DroppedHeader[] = [];
   #droppedCount = 0;
+  /** Whether a `transfer-encoding` came, be it dropped. */
+  #isTransferEncoded = false;
 
   constructor(rules: HeaderRules) {
     this.#rules = rules;
   }
 
+  /** Returns the result, once all headers were added. */
   report(): HeaderReport {
+    this.#dropLengthOfEncoded();
     return { headers: this.#kept, dropped: this.#dropped, droppedCount: this.#droppedCount };
   }
 
@@ -110,7 +117,13 @@ export class HeaderCollector {
     if (!isFieldValue(value)) return this.#drop(name, 'ERR_HEADER_VALUE');
     if (small === SET_COOKIE) return this.#addCookie(value);
     const known = this.#kept[small];
-    if (isJoinedValue(small, value)) return this.#dropAll(small, known);
+    if (small === TRANSFER_ENCODING_NAME) this.#isTransferEncoded = true;
+    if (GRAMMARS.get(small)?.test(value) === false)
+      return this.#dropAll(
+        small,
+        known,
+        isJoinedValue(small, value) ? 'ERR_HEADER_DUPLICATE' : 'ERR_HEADER_SYNTAX',
+      );
     if (known !== undefined || this.#conflicting?.has(small))
       return this.#addRepeated(small, known, value);
     if (this.#hasRoom(small, value)) this.#kept[small] = value;
@@ -168,7 +181,8 @@ export class HeaderCollector {
   #addRepeated(name: string, known: string | undefined, value: string): void {
     const { duplicates, maxTotalBytes } = this.#rules;
     const isSingle = SINGLE_NAMES.has(name);
-    if (isSingle && known === value) return;
+    // A message that is chunked twice has no end that readers agree about.
+    if (isSingle && known === value && name !== TRANSFER_ENCODING_NAME) return;
     if (known === undefined || isSingle || duplicates === 'refuse')
       return this.#dropAll(name, known);
     if (duplicates === 'first') return this.#drop(name, 'ERR_HEADER_DUPLICATE');
@@ -186,15 +200,35 @@ export class HeaderCollector {
   /**
    * Drops all fields of a name, those to come included: readers disagree about which one counts.
    */
-  #dropAll(name: string, known: string | undefined): void {
+  #dropAll(
+    name: string,
+    known: string | undefined,
+    code: FailureCode = 'ERR_HEADER_DUPLICATE',
+  ): void {
     if (known !== undefined) {
-      this.#count--;
-      this.#totalBytes -= name.length + known.length;
-      delete this.#kept[name];
-      this.#drop(name, 'ERR_HEADER_DUPLICATE');
+      this.#forget(name, known);
+      this.#drop(name, code);
     }
     (this.#conflicting ??= new Set()).add(name);
-    this.#drop(name, 'ERR_HEADER_DUPLICATE');
+    this.#drop(name, code);
+  }
+
+  /**
+   * Drops a length beside a transfer coding: of two readers of one message, one may obey the former
+   * and one the latter (RFC 9112, section 6.3). A coding that was dropped itself counts, too.
+   */
+  #dropLengthOfEncoded(): void {
+    const length = this.#kept[CONTENT_LENGTH_NAME];
+    if (length === undefined || !this.#isTransferEncoded) return;
+    this.#forget(CONTENT_LENGTH_NAME, length);
+    this.#drop(CONTENT_LENGTH_NAME, 'ERR_HEADER_FRAMING');
+  }
+
+  /** Takes a header that was kept out again. */
+  #forget(name: string, value: string): void {
+    this.#count--;
+    this.#totalBytes -= name.length + value.length;
+    delete this.#kept[name];
   }
 
   #drop(name: string, code: FailureCode, limit?: number, actual?: number): void {

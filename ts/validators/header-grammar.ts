@@ -13,7 +13,9 @@ export const SINGLE_NAMES: ReadonlySet<string> = new Set(
     'authorization content-length content-type content-encoding content-location content-range ' +
     'date etag expires from host if-modified-since if-range if-unmodified-since last-modified ' +
     'location max-forwards origin proxy-authorization referer retry-after sec-websocket-accept ' +
-    'sec-websocket-key sec-websocket-version server transfer-encoding user-agent'
+    'sec-websocket-key sec-websocket-version server transfer-encoding user-agent ' +
+    // Proxies set the client's address here: a second one comes from the client.
+    'cf-connecting-ip fastly-client-ip true-client-ip x-client-ip x-cluster-client-ip x-real-ip'
   ).split(' '),
 );
 
@@ -32,7 +34,7 @@ for (const name of [
     'sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions sec-websocket-protocol ' +
     'set-cookie te traceparent tracestate trailer upgrade upgrade-insecure-requests vary via ' +
     'x-api-key x-correlation-id x-csrf-token x-forwarded-for x-forwarded-host x-forwarded-port ' +
-    'x-forwarded-proto x-real-ip x-request-id x-requested-with'
+    'x-forwarded-proto x-request-id x-requested-with'
   ).split(' '),
 ]) {
   COMMON_NAMES.set(name, name);
@@ -41,6 +43,10 @@ for (const name of [
     name,
   );
 }
+
+/** The two names that tell the end of a body. */
+export const TRANSFER_ENCODING_NAME = 'transfer-encoding';
+export const CONTENT_LENGTH_NAME = 'content-length';
 
 /**
  * The name whose fields stay apart: cookies that are set cannot be joined (RFC 9110, section 5.3).
@@ -88,10 +94,30 @@ export function isFieldValue(value: string): boolean {
 /** The opposite of `isFieldValue`, for many values at once. */
 export const NO_FIELD_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 
+/** `uri-host [":" port]` (RFC 9110, section 7.2); without the comma of a joined value. */
+const HOST = /^(?:\[[\da-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?$/i;
+/** Codings, the last of them `chunked`, and that one once (RFC 9112, sections 6.1 and 6.3). */
+const TRANSFER_ENCODING = /^(?:(?!chunked)[\w!#$%&'*+.^`|~-]+[ \t]*,[ \t]*)*chunked$/i;
+const NO_COMMA = /^[^,]*$/;
+
 /**
- * True if the host joined several fields into this value. `Headers` joins fields of every name with
- * a comma, and these two names have no comma of their own.
+ * Grammars of values that decide about the end of a message, its server or its client. `Headers`
+ * joins fields of every name with a comma; none of these values has a comma of its own, apart from
+ * `transfer-encoding`.
  */
+export const GRAMMARS: ReadonlyMap<string, RegExp> = new Map([
+  ['content-length', /^\d+$/],
+  ['host', HOST],
+  ['transfer-encoding', TRANSFER_ENCODING],
+  ['cf-connecting-ip', NO_COMMA],
+  ['fastly-client-ip', NO_COMMA],
+  ['true-client-ip', NO_COMMA],
+  ['x-client-ip', NO_COMMA],
+  ['x-cluster-client-ip', NO_COMMA],
+  ['x-real-ip', NO_COMMA],
+]);
+
+/** True if a value that breaks its grammar does so because the host joined several fields. */
 export function isJoinedValue(name: string, value: string): boolean {
-  return (name === 'host' || name === 'content-length') && value.includes(',');
+  return name !== TRANSFER_ENCODING_NAME && value.includes(',');
 }

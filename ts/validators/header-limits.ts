@@ -15,7 +15,9 @@ export interface HeaderLimits {
   readonly maxValueBytes?: number | undefined;
   /**
    * Bytes of the values of single names: 0 to 2^24. Names that are left out keep their default.
-   * Default: `authorization` 8192, `cookie` 4096.
+   * Default: `authorization`, `proxy-authorization`, `sec-websocket-protocol` (browsers send tokens
+   * there), `dpop`, `x-amzn-oidc-data`, `x-amzn-oidc-accesstoken`, `x-goog-iap-jwt-assertion`,
+   * `cf-access-jwt-assertion` and `x-ms-client-principal` 8192; `cookie` and `referer` 4096.
    */
   readonly valueCaps?: Readonly<Record<string, number>> | undefined;
   /**
@@ -55,9 +57,18 @@ const OPTIONS = [
 ] as const;
 const BYTES_MAX = 2 ** 24;
 
-const CAPS = new Map([
+const CAPS: ReadonlyMap<string, number> = new Map([
   ['authorization', 8192],
+  ['proxy-authorization', 8192],
+  ['sec-websocket-protocol', 8192],
+  ['dpop', 8192],
+  ['x-amzn-oidc-data', 8192],
+  ['x-amzn-oidc-accesstoken', 8192],
+  ['x-goog-iap-jwt-assertion', 8192],
+  ['cf-access-jwt-assertion', 8192],
+  ['x-ms-client-principal', 8192],
   ['cookie', 4096],
+  ['referer', 4096],
 ]);
 
 /** The limits that apply where none are given. */

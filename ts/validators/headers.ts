@@ -9,7 +9,13 @@ import {
   type HeaderReport,
   type HeaderValues,
 } from './header-collector.js';
-import { isJoinedValue, lowerCaseName, NO_FIELD_VALUE, SET_COOKIE } from './header-grammar.js';
+import {
+  GRAMMARS,
+  lowerCaseName,
+  NO_FIELD_VALUE,
+  SET_COOKIE,
+  TRANSFER_ENCODING_NAME,
+} from './header-grammar.js';
 import {
   checkedHeaderLimits,
   DEFAULT_HEADER_RULES,
@@ -44,16 +50,18 @@ function collect(headers: unknown, rules: HeaderRules): ValidationResult<HeaderR
   const collector = new HeaderCollector(rules);
   if (isObject) collector.addAll(headers);
   else if (rules.strict) return TYPE;
+  const report = collector.report();
   if (rules.strict && collector.firstFailure !== undefined)
     return { success: false, error: collector.firstFailure };
-  return { success: true, value: collector.report() };
+  return { success: true, value: report };
 }
 
 /**
- * Valid names in small letters, by their place in the last object: clients send the same names in
- * the same order, and a comparison is cheaper than a check.
+ * Valid names in small letters, and the grammars of their values, by their place in the last
+ * object: clients send the same names in the same order, and a comparison is cheaper than a check.
  */
 const lastNames: string[] = [];
+const lastGrammars: (RegExp | undefined)[] = [];
 const LAST_NAMES_MAX = 100;
 
 /**
@@ -74,15 +82,19 @@ function collectPlainObject(
     const name = names[at] ?? '';
     const value = headers[name];
     if (typeof value !== 'string' || name.length > rules.maxNameBytes) return undefined;
+    let grammar = lastGrammars[at];
     if (name !== lastNames[at]) {
       if (lowerCaseName(name) !== name || name === '' || name === '__proto__') return undefined;
-      if (name === SET_COOKIE) return undefined;
-      if (at < LAST_NAMES_MAX && name.length <= DEFAULT_HEADER_RULES.maxNameBytes)
+      if (name === SET_COOKIE || name === TRANSFER_ENCODING_NAME) return undefined;
+      grammar = GRAMMARS.get(name);
+      if (at < LAST_NAMES_MAX && name.length <= DEFAULT_HEADER_RULES.maxNameBytes) {
         lastNames[at] = name;
+        lastGrammars[at] = grammar;
+      }
     }
     if (value.length > rules.minCap && value.length > (rules.caps.get(name) ?? rules.maxValueBytes))
       return undefined;
-    if (isJoinedValue(name, value)) return undefined;
+    if (grammar !== undefined && !grammar.test(value)) return undefined;
     values += value;
     totalBytes += name.length + value.length;
     if (totalBytes > rules.maxTotalBytes) return undefined;

@@ -23,15 +23,21 @@ export type UrlFlag =
   | 'mixed-scripts';
 
 /**
- * Names that lead to the own machine or network, followed by public names that are known to resolve
- * there, or to any address that they spell out.
+ * Names that are not of the public internet, each with all names below it: names of the own machine
+ * and network, special-use names (IANA's registry of RFC 6761; `arpa` holds the reverse zones and
+ * `home.arpa`), names of metadata services, and public names that are known to resolve to the own
+ * network, or to any address that they spell out.
  */
 const LOCAL_SUFFIXES = (
   'localhost localdomain local internal intranet lan home corp private svc kubernetes.default ' +
-  'consul home.arpa ipv6-localhost ip6-localhost ip6-loopback nip.io sslip.io xip.io xip.name ' +
-  'localtest.me localh.st localho.st lvh.me vcap.me lacolhost.com fuf.me localdomain.pw 1u.ms ' +
-  'rbndr.us bugbounty.dod.network spoofed.burpcollaborator.net mail.ebc.apple.com ' +
-  'metadata.packet.net'
+  'consul ipv6-localhost ip6-localhost ip6-loopback ' +
+  'alt arpa example invalid onion test ' +
+  'metadata.packet.net metadata.platformequinix.com metadata.tencentyun.com ' +
+  'metadata.oraclecloud.com metadata.aliyun.com metadata.aliyuncs.com metadata.digitalocean.com ' +
+  'metadata.hetzner.cloud metadata.hetzner.com metadata.azure.com ' +
+  'nip.io sslip.io xip.io xip.name localtest.me localh.st localho.st lvh.me vcap.me ' +
+  'lacolhost.com fuf.me localdomain.pw 1u.ms rbndr.us bugbounty.dod.network ' +
+  'spoofed.burpcollaborator.net mail.ebc.apple.com'
 ).split(' ');
 
 const SCRIPTS = [

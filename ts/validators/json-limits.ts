@@ -39,6 +39,12 @@ export interface JsonLimits {
   readonly surrogates?: JsonLeniency | undefined;
   /** Strings with U+0000. Default `allow`. */
   readonly nul?: JsonLeniency | undefined;
+  /**
+   * A byte order mark before the text, as editors write it into files; `allow` skips it (RFC 8259,
+   * section 8.1). `JSON.parse` fails on it: where a message passes with one, parse the message by
+   * `parseJson`. Default `refuse`.
+   */
+  readonly byteOrderMark?: JsonLeniency | undefined;
 }
 
 const BYTES_MAX = 2 ** 31 - 1;
@@ -62,6 +68,7 @@ const RULES = [
   ['unsafeIntegers', 'allow'],
   ['surrogates', 'refuse'],
   ['nul', 'allow'],
+  ['byteOrderMark', 'refuse'],
 ] as const;
 const NAMES = [...COUNTS, ...RULES].map(([name]) => name);
 
@@ -144,7 +151,8 @@ export function cachedJsonLimits(limits: JsonLimits | undefined): CheckedJsonLim
     limits.numberOverflow === lastCopy.numberOverflow &&
     limits.unsafeIntegers === lastCopy.unsafeIntegers &&
     limits.surrogates === lastCopy.surrogates &&
-    limits.nul === lastCopy.nul
+    limits.nul === lastCopy.nul &&
+    limits.byteOrderMark === lastCopy.byteOrderMark
   )
     return lastChecked;
   lastChecked = checkedJsonLimits('limits', limits);

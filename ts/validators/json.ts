@@ -19,7 +19,7 @@ import {
 } from './json-limits.js';
 
 /** JSON as text, or as bytes in UTF-8. */
-export type JsonInput = string | Uint8Array | ArrayBuffer | ArrayBufferView;
+export type JsonInput = string | Uint8Array | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
 
 /** Figures of JSON that passed a scan. */
 export interface JsonReport {
@@ -41,6 +41,7 @@ const [OFFSET, LIMIT, PATH_LENGTH, VALUES, DEPTH, IS_ASCII, UNSAFE_INTEGERS, NUL
 ] as const;
 const PATH_BYTES = 4096;
 
+const BYTE_ORDER_MARK = 0xfeff;
 /** UTF-16 units, or bytes, of input that is short. */
 const SHORT_LENGTH = 1024;
 const UTF8_BYTES_PER_UNIT_MAX = 3;
@@ -117,10 +118,10 @@ export function safeParseJson(input: JsonInput, limits?: JsonLimits): Validation
   if (text === undefined) return TYPE;
   const error = checkJson(text, checked);
   if (error !== undefined) return { success: false, error };
-  return {
-    success: true,
-    value: JSON.parse(typeof text === 'string' ? text : decode(text, scratch[IS_ASCII] === 1)),
-  };
+  const decoded = typeof text === 'string' ? text : decode(text, scratch[IS_ASCII] === 1);
+  // The engine refuses the mark that the limits allowed.
+  const from = decoded.charCodeAt(0) === BYTE_ORDER_MARK ? 1 : 0;
+  return { success: true, value: JSON.parse(from === 0 ? decoded : decoded.slice(from)) };
 }
 
 /**
@@ -157,7 +158,8 @@ export function bytesOf(input: unknown): Uint8Array | undefined {
     if (input instanceof Uint8Array) view = input;
     else if (ArrayBuffer.isView(input))
       view = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
-    else if (input instanceof ArrayBuffer) view = new Uint8Array(input);
+    else if (input instanceof ArrayBuffer || input instanceof SharedArrayBuffer)
+      view = new Uint8Array(input);
     else return undefined;
   } catch {
     // The memory was transferred to another thread.

@@ -89,28 +89,33 @@ function asciiLookAlike(unit: number): string {
 }
 
 /**
- * Two bytes for one ASCII character: never valid (RFC 3629, section 3), accepted by lax decoders.
+ * Sequences that are never valid (RFC 3629, section 3) and that lax decoders accept: two to four
+ * bytes for a character that needs fewer, and the forms of five and six bytes of RFC 2279. A lax
+ * decoder may take any byte for the second of two.
  */
-const OVERLONG_OF_TWO = /[\xc0\xc1]([^])/g;
-/** Three or four bytes for a character that needs fewer. */
-const OVERLONG_OF_MORE = /\xe0[\x80-\x9f]([\x80-\xbf])|\xf0[\x80-\x8f][\x80-\xbf]([\x80-\xbf])/g;
+const OVERLONG =
+  /[\xc0\xc1][^]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}|[\xf8-\xfb][\x80-\xbf]{4}|[\xfc\xfd][\x80-\xbf]{5}/g;
 /** Bytes that never occur in UTF-8 (RFC 3629, section 3). */
 const NEVER_IN_UTF8 = /[\xf5-\xff]/g;
 /** The look-alikes of `asciiLookAlike` in UTF-8. */
 const LOOK_ALIKES = /\xef([\xbc\xbd])([\x80-\xbf])|\xe3\x80\x82|\xe2\x88[\x95\x96]|\xe2\x80\xa4/g;
 
+/** Returns the number that a sequence of two to six bytes encodes, by the bits of its lead byte. */
+function codePointOf(sequence: string): number {
+  let code = sequence.charCodeAt(0) & (0x7f >> sequence.length);
+  for (let at = 1; at < sequence.length; at++)
+    code = (code << 6) | (sequence.charCodeAt(at) & 0x3f);
+  return code;
+}
+
 /** Folds overlong UTF-8 and look-alikes to the ASCII that lax readers see. */
 function foldToAscii(bytes: string, onMalformed: () => void): string {
   return bytes
-    .replace(OVERLONG_OF_TWO, (_, tail: string) => {
+    .replace(OVERLONG, (sequence) => {
       onMalformed();
-      return String.fromCharCode(tail.charCodeAt(0) & 0x3f);
-    })
-    .replace(OVERLONG_OF_MORE, (all) => {
-      onMalformed();
-      return String.fromCharCode(
-        ((all.charCodeAt(all.length - 2) & 1) << 6) | (all.charCodeAt(all.length - 1) & 0x3f),
-      );
+      const code = codePointOf(sequence);
+      // Beyond one UTF-16 unit there is no look-alike of ASCII.
+      return code > 0xffff ? '\ufffd' : asciiLookAlike(code);
     })
     .replace(NEVER_IN_UTF8, (byte) => {
       onMalformed();

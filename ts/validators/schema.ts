@@ -1,16 +1,16 @@
 /** The validators as Standard Schemas, for Elysia and other frameworks. */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { failure, type ValidationResult } from './failure.js';
+import type { ValidationResult } from './failure.js';
 import type { FailureCode } from './failures.js';
 import type { HeaderValues } from './header-collector.js';
 import type { HeaderLimits } from './header-limits.js';
 import { checkHeaders } from './headers.js';
-import { safeParseJson } from './json.js';
+import { type JsonInput, safeParseJson } from './json.js';
 import { checkedJsonLimits, type JsonLimits } from './json-limits.js';
 import { checkPayload } from './payload.js';
 import { checkToken } from './token.js';
-import { checkPlainUrl, checkUrl } from './url.js';
-import type { UrlOptions } from './url-options.js';
+import { checkLink, checkUrl } from './url.js';
+import { checkedUrlOptions, type UrlOptions } from './url-options.js';
 
 /** The reason for a refusal: an issue of Standard Schema with a stable code. */
 export interface InputSchemaIssue extends StandardSchemaV1.Issue {
@@ -79,7 +79,8 @@ export function tokenSchema(): InputSchema<string, string> {
 }
 
 /**
- * Makes a schema of `InputValidator.validateUrl`.
+ * Makes a schema of `InputValidator.validateUrl`. Without a mode, only an absolute URL of `http` or
+ * `https` or a path of this site passes, as it came: no `javascript:`, no `//evil.example`.
  *
  * @param options the purpose of the URL and its limits, as for `validateUrl`
  * @returns a schema from a URL to the form to use
@@ -88,14 +89,11 @@ export function tokenSchema(): InputSchema<string, string> {
  * const result = urlSchema({ mode: 'redirect' })['~standard'].validate(query.next);
  */
 export function urlSchema(options?: UrlOptions): InputSchema<string, string> {
-  if (options === undefined) return schema(checkPlainUrl);
-  checkUrl('/', options);
+  const { mode, maxLength } = checkedUrlOptions(options);
+  if (mode === undefined) return schema((value) => checkLink(value, maxLength));
   return schema((value) => {
     const result = checkUrl(value, options);
-    if (!result.success) return result;
-    // Without a mode the URL is returned as it came.
-    const { href } = result.value;
-    return { success: true, value: options.mode === undefined ? (value as string) : href };
+    return result.success ? { success: true, value: result.value.href } : result;
   });
 }
 
@@ -128,9 +126,7 @@ export function headersSchema(limits?: HeaderLimits): InputSchema<object, Header
 export function jsonSchema(limits?: JsonLimits): InputSchema<string | Uint8Array, unknown> {
   checkedJsonLimits('limits', limits);
   return schema((value) => {
-    if (typeof value === 'string' || value instanceof ArrayBuffer || ArrayBuffer.isView(value))
-      return safeParseJson(value, limits);
-    return { success: false, error: failure('ERR_JSON_TYPE', { field: 'payload' }) };
+    return safeParseJson(value as JsonInput, limits);
   });
 }
 

@@ -1,6 +1,7 @@
 /** Options of `validateUrl`. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+import { bareHost } from './host.js';
 
 /**
  * The purpose of a URL: the target of a request, the target of a redirect, or a URL that the server
@@ -11,7 +12,8 @@ export type UrlMode = 'request-target' | 'redirect' | 'outbound';
 /** Options of `validateUrl`. */
 export interface UrlOptions {
   /**
-   * The purpose of the URL. Without one, any URL or path passes that the engine can parse. Default:
+   * The purpose of the URL. Without one, `validateUrl` passes any URL or path that the engine can
+   * parse, and `urlSchema` an absolute URL of `http` or `https`, or a path of this site. Default:
    * none.
    */
   readonly mode?: UrlMode | undefined;
@@ -30,7 +32,7 @@ export interface UrlOptions {
    */
   readonly host?: string | undefined;
   /**
-   * `redirect`: origins that are allowed besides paths of the server itself, as
+   * `redirect`: origins of `http` or `https` that are allowed besides paths of the server itself, as
    * `https://example.com`. Default none.
    */
   readonly allowedOrigins?: readonly string[] | undefined;
@@ -39,8 +41,9 @@ export interface UrlOptions {
   /** `outbound`: the allowed ports, each 1 to 65535. Default `[80, 443]`. */
   readonly allowedPorts?: readonly number[] | undefined;
   /**
-   * `outbound`: the only allowed hosts, which may lie on the own network. Default: any on the
-   * public internet.
+   * `outbound`: the only allowed hosts, which may lie on the own network, as `example.com`,
+   * `10.0.0.5` or `[::1]`. Letters beyond ASCII stand as `xn--`. Default: any on the public
+   * internet.
    */
   readonly allowedHosts?: readonly string[] | undefined;
 }
@@ -70,6 +73,16 @@ const OPTIONS = [
 ] as const;
 const MODES = ['request-target', 'redirect', 'outbound'];
 
+/** Options that one mode reads. Another mode would ignore them: a limit that does not exist. */
+const OPTIONS_OF_MODE = [
+  ['method', 'request-target'],
+  ['host', 'request-target'],
+  ['allowedOrigins', 'redirect'],
+  ['schemes', 'outbound'],
+  ['allowedPorts', 'outbound'],
+  ['allowedHosts', 'outbound'],
+] as const;
+
 const DEFAULTS: UrlRules = {
   mode: undefined,
   maxLength: URL_LENGTH_MAX,
@@ -97,7 +110,9 @@ export function checkedUrlOptions(options: UrlOptions | undefined): UrlRules {
     checkList(field, options[field], 'string');
   checkList('allowedPorts', options.allowedPorts, 'number');
   for (const port of options.allowedPorts ?? []) wholeNumber('allowedPorts', port, 1, 65_535);
-  checkOrigins(options);
+  checkModeOf(options);
+  for (const origin of options.allowedOrigins ?? []) checkOrigin(origin);
+  for (const host of options.allowedHosts ?? []) checkHost(host);
   return {
     mode,
     maxLength: wholeNumber('maxLength', options.maxLength, 1, 65_536, URL_LENGTH_MAX),
@@ -112,17 +127,50 @@ function checkList(field: string, value: unknown, kind: 'string' | 'number'): vo
     throw wrongType(field, value, `an array of ${kind}s`);
 }
 
-function checkOrigins({ mode, allowedOrigins }: UrlOptions): void {
-  if (allowedOrigins === undefined) return;
-  // The mode ignores origins: the caller would believe in a limit that does not exist.
-  if (mode === 'outbound')
-    throw wrongType(
-      'allowedOrigins',
-      allowedOrigins,
-      'absent in the mode outbound, which takes allowedHosts',
-    );
-  for (const origin of allowedOrigins) {
-    if (!URL.canParse(origin) || new URL(origin).origin === 'null')
-      throw outOfRange('allowedOrigins', origin, 'origins as https://example.com');
+/** Refuses options that the mode ignores. */
+function checkModeOf(options: UrlOptions): void {
+  for (const [field, mode] of OPTIONS_OF_MODE) {
+    if (options[field] === undefined || options.mode === mode) continue;
+    const others = OPTIONS_OF_MODE.filter((row) => row[1] === options.mode).map(([name]) => name);
+    const instead = others.length > 0 ? `, which takes ${others.join(', ')}` : '';
+    const where = options.mode === undefined ? 'without a mode' : `in the mode ${options.mode}`;
+    throw wrongType(field, options[field], `absent ${where}${instead}`);
   }
+}
+
+/** Entries that passed, since options are checked at each call. */
+const knownEntries = new Set<string>();
+const KNOWN_ENTRIES_MAX = 1000;
+
+/** Checks an entry of a list once: an entry that can match no URL is a mistake. */
+function checkEntry(field: string, entry: string, isValid: boolean, allowed: string): void {
+  if (!isValid) throw outOfRange(field, entry, allowed);
+  if (knownEntries.size >= KNOWN_ENTRIES_MAX) knownEntries.clear();
+  knownEntries.add(`${field} ${entry}`);
+}
+
+function checkOrigin(origin: string): void {
+  if (knownEntries.has(`allowedOrigins ${origin}`)) return;
+  const parsed = URL.canParse(origin) ? new URL(origin) : undefined;
+  const isOrigin =
+    parsed !== undefined &&
+    /^https?:$/.test(parsed.protocol) &&
+    !parsed.hostname.includes('*') &&
+    // A path, a query or credentials would be ignored.
+    parsed.href === `${parsed.origin}/`;
+  checkEntry('allowedOrigins', origin, isOrigin, 'origins as https://example.com');
+}
+
+function checkHost(host: string): void {
+  if (knownEntries.has(`allowedHosts ${host}`)) return;
+  const bare = bareHost(host.toLowerCase());
+  const url = `http://${bare.includes(':') ? `[${bare}]` : bare}/`;
+  const isHost =
+    !bare.includes('*') && URL.canParse(url) && bareHost(new URL(url).hostname) === bare;
+  checkEntry(
+    'allowedHosts',
+    host,
+    isHost,
+    'hosts as example.com, 10.0.0.5 or [::1], without scheme, port, path and wildcard',
+  );
 }

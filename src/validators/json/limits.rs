@@ -32,6 +32,8 @@ pub struct JsonLimits {
     pub whole_characters: bool,
     /// Refuses `\u0000`.
     pub no_nul: bool,
+    /// Refuses a byte order mark before the text, which is skipped otherwise.
+    pub no_byte_order_mark: bool,
 }
 
 impl Default for JsonLimits {
@@ -50,6 +52,7 @@ impl Default for JsonLimits {
             safe_integers: false,
             whole_characters: true,
             no_nul: false,
+            no_byte_order_mark: true,
         }
     }
 }

@@ -73,6 +73,8 @@ impl State {
 
 /// A part that is not the last is read up to this many bytes before its end.
 const MARGIN: usize = 2048;
+/// U+FEFF in UTF-8. RFC 8259, section 8.1, lets a reader ignore it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Except for numbers, no failure depends on bytes further behind its offset than this.
 const LOOK_AHEAD: usize = 16;
 
@@ -206,10 +208,14 @@ impl Scanner {
         limits: &JsonLimits,
         is_last: bool,
     ) -> Result<Step, Refusal> {
-        if bytes.starts_with(b"\xef\xbb\xbf") {
-            return Err(at(Failure::JsonEncoding, 0));
-        }
         let mut state = self.state;
+        if state.offset == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
+            if limits.no_byte_order_mark {
+                return Err(at(Failure::JsonEncoding, 0));
+            }
+            state.offset = BYTE_ORDER_MARK.len();
+            state.report.is_ascii = false;
+        }
         let pause_at = if is_last {
             usize::MAX
         } else {

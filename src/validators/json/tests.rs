@@ -262,6 +262,33 @@ proptest! {
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped_once_where_the_limits_allow_it() {
+    let limits = JsonLimits {
+        no_byte_order_mark: false,
+        ..JsonLimits::default()
+    };
+    let mut scanner = Scanner::new();
+    for text in ["1", " {\"a\":[1]}", "\"\u{feff}\""] {
+        let marked = format!("\u{feff}{text}");
+        let report = scanner.scan(marked.as_bytes(), &limits).unwrap();
+        assert!(!report.is_ascii);
+        let plain = scanner.scan(text.as_bytes(), &limits).unwrap();
+        assert_eq!((report.values, report.depth), (plain.values, plain.depth));
+    }
+    for (text, offset) in [("\u{feff}", 3), ("\u{feff}\u{feff}1", 3), (" \u{feff}1", 1)] {
+        assert_eq!(
+            scanner.scan(text.as_bytes(), &limits).unwrap_err().offset,
+            offset,
+            "{text:?}"
+        );
+    }
+    let refusal = scanner
+        .scan("\u{feff}{\"a\":[tru]}".as_bytes(), &limits)
+        .unwrap_err();
+    assert_eq!((refusal.failure, refusal.offset), (Failure::JsonSyntax, 9));
+}
+
+#[test]
 fn refusals_name_failure_offset_and_path() {
     for (text, failure, offset) in [
         ("", Failure::JsonSyntax, 0),
