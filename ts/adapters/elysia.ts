@@ -7,6 +7,7 @@ import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import type { Answer } from '../http/answer.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
   lastAnswer,
@@ -58,6 +59,11 @@ export interface ElysiaGuard {
   readonly page: LivePage | undefined;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
+   * would refuse it. Spends nothing.
+   */
+  explainRates(client: RateQuestion): RateExplanation[];
   /**
    * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
    * timers stay open. May be called again.
@@ -589,6 +595,7 @@ export function pluginOf(
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    explainRates: (client: RateQuestion) => guard.explainRates(client),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     drainable: (app: StoppableApp) =>
