@@ -228,6 +228,11 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     testServer({ server: null, handle: () => Promise.resolve(new Response()) }, given).close(),
   RefusalOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   RouteGuardOptions: (given) => new RouteGuard(tokenGuard, given),
+  RouteRate: (given) =>
+    new RouteGuard(tokenGuard, {
+      requireToken: true,
+      rate: { limit: 1, windowMs: 1, ...given },
+    }),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };

@@ -375,8 +375,7 @@ class ElysiaAdapter {
     server: object | null,
     context: RouteContext,
   ): undefined | Promise<undefined> {
-    if (!isForGuard(request, server))
-      return route.requiresToken ? this.#judgeToken(request, context) : undefined;
+    if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context);
     if (this.#pendingOf(request)[this.#key] !== undefined)
       return this.#seat(route, request, context);
     // The route lies beyond the scope of the guard: its own options bring it in.
@@ -399,6 +398,33 @@ class ElysiaAdapter {
     }
     admitted?.end('refusal');
     return this.#refused(further.answer, request, context);
+  }
+
+  /** A request of a route with options: the rate of its client, its token, the rate of its user. */
+  #judgeRequest(
+    route: RouteGuard,
+    request: Request,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    const early = route.ratesUsers === false ? this.#rate(route, request, context) : undefined;
+    if (early !== undefined || !route.requiresToken) return early;
+    const refused = this.#judgeToken(request, context);
+    if (route.ratesUsers !== true) return refused;
+    const after = (answer: undefined): undefined => answer ?? this.#rate(route, request, context);
+    return refused instanceof Promise ? refused.then(after) : after(refused);
+  }
+
+  #rate(route: RouteGuard, request: Request, context: RouteContext): undefined {
+    const { method, url } = request;
+    const clientOf = (): string => this.#clientOf(request);
+    const outcome = route.judge({ method, url, clientOf }, context.user);
+    if (outcome?.refusal === undefined) {
+      Object.assign(context.set.headers, outcome?.headers);
+      return undefined;
+    }
+    const { code, answer } = outcome.refusal;
+    this.#guard.metrics?.recordRefusal(code);
+    return this.#refused(this.#guard.shape?.shaped(answer, request) ?? answer, request, context);
   }
 
   #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { RateLimiter } from '../limiter/limiter.js';
-import { RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
+import { checkedRateLimit, RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
 import type { RateLimitResult } from '../limiter/result.js';
 import type { RequestLimits } from '../resources/limits.js';
 
@@ -164,6 +164,8 @@ function limiterOf(
   if (typeof rate !== 'object' || rate === null)
     throw wrongType(field, rate, 'an object { limit, windowMs } or a RateLimiter');
   knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name']);
+  // Names the field by its whole path; the limiter would name it alone.
+  checkedRateLimit(field, rate);
   return new RateLimiter({ ...rate, clock });
 }
 

@@ -118,18 +118,25 @@ export class RatedOutcome {
       for (const { limiter, key } of this.taken) limiter.reward(key, this.cost);
   }
 
+  /** The fields of the draft are lists, to which a route may have added its own limits. */
+  private addTo(headers: Headers): void {
+    for (const [name, value] of Object.entries(this.headers)) {
+      if (name === 'ratelimit' || name === 'ratelimit-policy') headers.append(name, value);
+      else headers.set(name, value);
+    }
+  }
+
   /** Settles the result of a handler, and adds the header fields to a response. */
   finish<T>(result: T): T | Response {
     if (!(result instanceof Response)) return result;
     this.settle(result.status);
-    const entries = Object.entries(this.headers);
     try {
-      for (const [name, value] of entries) result.headers.set(name, value);
+      this.addTo(result.headers);
       return result;
     } catch {
       // The headers of a response that `fetch` returned cannot be changed.
       const copy = new Response(result.body, result);
-      for (const [name, value] of entries) copy.headers.set(name, value);
+      this.addTo(copy.headers);
       return copy;
     }
   }
