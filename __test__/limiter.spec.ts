@@ -312,6 +312,76 @@ describe('limiters taken together', () => {
   });
 });
 
+// The recipe of docs/rate-limits.md, with a clock.
+describe('logins', () => {
+  const DAY_MS = 86_400_000;
+
+  function logins(): {
+    clock: ManualClock;
+    login: (
+      ip: string,
+      account: string,
+      isRight?: boolean,
+    ) => { status: number; retryAfterMs: number };
+  } {
+    const clock = new ManualClock();
+    const of = (limit: number, windowMs: number, algorithm: RateAlgorithm): RateLimiter =>
+      new RateLimiter({ limit, windowMs, algorithm, clock });
+    const perAddress = of(100, 3_600_000, 'sliding-window');
+    const perAccount = of(50, DAY_MS, 'sliding-window');
+    const perPair = of(5, 900_000, 'sliding-window');
+    const strikes = of(8, DAY_MS, 'fixed-window');
+    const all = RateLimiter.all(perAddress, perAccount, perPair);
+    const login = (ip: string, account: string, isRight = false) => {
+      const name = account.trim().toLowerCase();
+      const pair = `${ip} ${name}`;
+      const { success, retryAfterMs } = all.take([ip, name, pair]);
+      if (!success) return { status: 429, retryAfterMs };
+      if (isRight) {
+        perPair.reset(pair);
+        strikes.reset(pair);
+        return { status: 200, retryAfterMs: 0 };
+      }
+      if (perPair.peek(pair).remaining === 0) {
+        const strike = strikes.limit - strikes.take(pair).remaining;
+        perPair.block(pair, 60_000 * 2 ** (strike - 1));
+      }
+      return { status: 401, retryAfterMs: 0 };
+    };
+    return { clock, login };
+  }
+
+  it('are blocked for longer each time, by address and account together', () => {
+    const { clock, login } = logins();
+    for (const minutes of [1, 2, 4, 8]) {
+      for (let i = 0; i < 5; i++) expect(login('ip', 'ann').status).toBe(401);
+      expect(login('ip', ' Ann ', true)).toEqual({ status: 429, retryAfterMs: minutes * 60_000 });
+      // The owner elsewhere is not locked out.
+      expect(login('home', 'ann', true).status).toBe(200);
+      clock.advance(minutes * 60_000);
+    }
+    expect(login('ip', 'ann', true).status).toBe(200);
+    for (let i = 0; i < 5; i++) login('ip', 'ann');
+    expect(login('ip', 'ann').retryAfterMs).toBe(60_000);
+  });
+
+  it('of many addresses for one account, and of one address for many accounts, meet a limit', () => {
+    const { login } = logins();
+    for (let i = 0; i < 50; i++) expect(login(`ip-${i}`, 'ann').status).toBe(401);
+    expect(login('ip-50', 'ann').status).toBe(429);
+    for (let i = 0; i < 100; i++) expect(login('ip', `account-${i}`).status).toBe(401);
+    expect(login('ip', 'account-100').status).toBe(429);
+  });
+
+  it('answer alike for known and unknown accounts', () => {
+    const { login } = logins();
+    const answers = ['known', 'unknown'].map((account) =>
+      Array.from({ length: 7 }, () => login(`ip of ${account}`, account)),
+    );
+    expect(answers[0]).toEqual(answers[1]);
+  });
+});
+
 describe('a name', () => {
   it('is refused with other options', () => {
     const held = new RateLimiter({ limit: 1, windowMs: 1000, name: 'conflict' });
