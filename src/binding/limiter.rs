@@ -17,7 +17,8 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 struct Core {
-    limiter: Limiter,
+    /// `None` once the environment has ended: its share of a name is given back.
+    limiter: Option<Limiter>,
     answer: Option<Memory<f64>>,
     /// Shared memory for short keys.
     text: Option<Memory<u16>>,
@@ -27,6 +28,7 @@ struct Core {
 
 impl EndsWithEnvironment for Core {
     fn end(&mut self) {
+        self.limiter = None;
         self.answer = None;
         self.text = None;
         self.key = Vec::new();
@@ -35,14 +37,20 @@ impl EndsWithEnvironment for Core {
 
 type Outcome<T> = std::result::Result<T, InvalidCall>;
 
+const ENDED: InvalidCall = InvalidCall(c"the environment has ended");
+
 impl Core {
+    fn limiter(&mut self) -> Outcome<&mut Limiter> {
+        self.limiter.as_mut().ok_or(ENDED)
+    }
+
     /// Calls `run` with the limiter and the key in the first argument.
     fn with_key<R>(
         &mut self,
         args: &Args,
         run: impl FnOnce(&mut Limiter, &[u16]) -> R,
     ) -> Outcome<R> {
-        let limiter = &mut self.limiter;
+        let limiter = self.limiter.as_mut().ok_or(ENDED)?;
         let Ok(length) = args.uint32(0) else {
             return args
                 .with_utf16(0, |key| key.map(|key| run(limiter, key)))
@@ -123,12 +131,12 @@ bound_function!(Reset of Core, c"reset", |core, args| {
 });
 
 bound_function!(Clear of Core, c"clear", |core, _args| {
-    core.limiter.clear();
+    core.limiter()?.clear();
     Ok(0.0)
 });
 
 bound_function!(Counts of Core, c"counts", |core, _args| {
-    let counts = core.limiter.counts();
+    let counts = core.limiter()?.counts();
     let Some([keys, evicted, bytes, ..]) = core.answer.as_ref().map(Memory::cells) else {
         return Err(InvalidCall(c"call share() first"));
     };
@@ -174,7 +182,7 @@ pub fn create_limiter<'env>(
         None => Limiter::new(&settings),
     };
     let core = Rc::new(RefCell::new(Core {
-        limiter,
+        limiter: Some(limiter),
         answer: None,
         text: None,
         key: Vec::new(),

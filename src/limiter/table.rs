@@ -11,9 +11,9 @@
 //! Nothing is ever scanned or hashed anew as a whole: each new cell splits one chain.
 //!
 //! A full table visits eight cells and forgets the one that is fresh the soonest; the new key takes
-//! its place, behind the hand. So a key is kept until an eighth of the table was replaced since it
-//! came, and keys that are exhausted or blocked stay longer than others: an attacker with fresh keys
-//! mostly replaces its own. Forgetting the least recently used key would let an attacker push its own
+//! its place. A new key always stands behind the hand. So a key is kept until as many new keys have
+//! come as an eighth of the table, and keys that are exhausted or blocked stay longer than others: an
+//! attacker with fresh keys mostly replaces its own. Forgetting the least recently used key would let an attacker push its own
 //! exhausted keys out by fresh ones.
 
 use super::algorithm::{Algorithm, Answer, Reading};
@@ -23,6 +23,8 @@ use super::key::KeyHash;
 const NONE: u32 = 0;
 /// Least number of chains.
 const HEADS_MIN: usize = 16;
+/// Cells for which the memory stays: a key that comes and goes must not allocate each time.
+const ROOM_MIN: usize = 64;
 /// Cells that each new key visits.
 const VISITS: usize = 2;
 /// Cells that a new key visits in a full table.
@@ -167,53 +169,74 @@ impl<A: Algorithm> Table<A> {
     }
 
     fn insert(&mut self, key: KeyHash, state: A::State, now: f64) {
-        for _ in 0..VISITS {
-            self.visit(now);
-        }
         if self.cells.len() >= self.most {
             return self.replace(key, state, now);
+        }
+        for _ in 0..VISITS {
+            self.visit(now);
         }
         if self.cells.len() == self.cells.capacity() {
             // An eighth: doubling would leave up to half of the memory unused.
             self.cells.reserve_exact(self.cells.len() / 8 + 16);
         }
-        let next = NONE;
-        self.cells.push(Cell { key, next, state });
-        self.chain(self.cells.len() as u32);
+        let new = Cell {
+            key,
+            next: NONE,
+            state,
+        };
+        self.hand = self.hand.min(self.cells.len());
+        match self.cells.get(self.hand).copied() {
+            None => self.cells.push(new),
+            // Behind the hand, as in a full table; the cell there moves to the end.
+            Some(moved) => {
+                self.cells.push(moved);
+                self.relink(moved.key, self.hand as u32 + 1, self.cells.len() as u32);
+                self.cells[self.hand] = new;
+            }
+        }
+        self.hand += 1;
+        self.chain(self.hand as u32);
         if self.cells.len() > self.heads.len() {
             self.split();
         }
     }
 
-    /// Drops the cell at the hand if it is fresh.
+    /// Drops the cell at the hand if it is fresh, and moves the hand on.
     fn visit(&mut self, now: f64) {
         if self.hand >= self.cells.len() {
             self.hand = 0;
         }
-        match self.cells.get(self.hand) {
-            Some(cell) if self.algorithm.fresh_at(&cell.state) <= now => {
+        if let Some(cell) = self.cells.get(self.hand) {
+            if self.algorithm.fresh_at(&cell.state) <= now {
                 self.remove(self.hand as u32 + 1);
             }
-            _ => self.hand += 1,
+            self.hand += 1;
         }
     }
 
-    /// Puts a new key in the place of the candidate that is fresh the soonest.
+    /// Puts a new key in the place of the candidate that is fresh the soonest, and drops another
+    /// candidate that is fresh.
     fn replace(&mut self, key: KeyHash, state: A::State, now: f64) {
         let count = self.cells.len();
-        let fresh_at = |at: usize| self.algorithm.fresh_at(&self.cells[at].state);
         let start = if self.hand < count { self.hand } else { 0 };
         let mut victim = start;
+        let mut spare = None;
         for offset in 1..CANDIDATES.min(count) {
             let at = (start + offset) % count;
-            if fresh_at(at) < fresh_at(victim) {
+            if self.fresh_at(at) < self.fresh_at(victim) {
+                spare = Some(victim);
                 victim = at;
+            } else if spare.is_none_or(|spare| self.fresh_at(at) < self.fresh_at(spare)) {
+                spare = Some(at);
             }
         }
-        if fresh_at(victim) > now {
+        if self.fresh_at(victim) > now {
             self.evicted += 1;
         }
-        self.hand = (start + CANDIDATES.min(count)) % count;
+        self.hand = start + CANDIDATES.min(count);
+        if self.hand >= count {
+            self.hand -= count;
+        }
         let at = victim as u32 + 1;
         self.unchain(at);
         self.cells[victim] = Cell {
@@ -222,6 +245,24 @@ impl<A: Algorithm> Table<A> {
             state,
         };
         self.chain(at);
+        if let Some(spare) = spare.filter(|spare| self.fresh_at(*spare) <= now) {
+            self.remove(spare as u32 + 1);
+        }
+    }
+
+    fn fresh_at(&self, at: usize) -> f64 {
+        self.algorithm.fresh_at(&self.cells[at].state)
+    }
+
+    /// Makes the link to a cell lead to another place.
+    fn relink(&mut self, key: KeyHash, from: u32, to: u32) {
+        match self.before(key, from) {
+            NONE => {
+                let head = self.head_of(key);
+                self.heads[head] = to;
+            }
+            before => self.cells[before as usize - 1].next = to,
+        }
     }
 
     /// Removes a cell; the last one takes its place.
@@ -229,24 +270,15 @@ impl<A: Algorithm> Table<A> {
         self.unchain(at);
         let last = self.cells.len() as u32;
         if at != last {
-            let next = self.cells[last as usize - 1].next;
-            let key = self.cells[last as usize - 1].key;
-            // The link to the last cell now leads to its new place.
-            match self.before(key, last) {
-                NONE => {
-                    let head = self.head_of(key);
-                    self.heads[head] = at;
-                }
-                before => self.cells[before as usize - 1].next = at,
-            }
-            self.cells[at as usize - 1] = self.cells[last as usize - 1];
-            self.cells[at as usize - 1].next = next;
+            let moved = self.cells[last as usize - 1];
+            self.relink(moved.key, last, at);
+            self.cells[at as usize - 1] = moved;
         }
         self.cells.pop();
         if self.heads.len() > HEADS_MIN && self.heads.len() > 2 * self.cells.len() {
             self.merge();
         }
-        if self.cells.len() < self.cells.capacity() / 4 {
+        if self.cells.capacity() > ROOM_MIN && self.cells.len() < self.cells.capacity() / 4 {
             self.cells.shrink_to(self.cells.len() * 2);
             self.heads.shrink_to(self.heads.len() * 2);
         }
@@ -281,13 +313,7 @@ impl<A: Algorithm> Table<A> {
 
     fn unchain(&mut self, at: u32) {
         let Cell { key, next, .. } = self.cells[at as usize - 1];
-        match self.before(key, at) {
-            NONE => {
-                let head = self.head_of(key);
-                self.heads[head] = next;
-            }
-            before => self.cells[before as usize - 1].next = next,
-        }
+        self.relink(key, at, next);
     }
 
     /// Returns the cell whose link leads to `at`, or none if the head of its chain does.
@@ -408,6 +434,34 @@ mod tests {
                 let known = table.state(table.find(key(name)));
                 prop_assert_eq!(algorithm.reading(&known, now), algorithm.reading(state, now));
                 check(&table);
+            }
+        }
+    }
+
+    proptest! {
+        /// A full table forgets keys, but never admits less than a table with room, and its chains
+        /// stay whole.
+        #[test]
+        fn a_full_table_stays_whole(steps in proptest::collection::vec((0u32..60, 0u8..8, 1u32..4, 0u32..300), 1..600), most in 1usize..40) {
+            let algorithm = Gcra::new(quota(3.0, 1000.0));
+            let mut tables = [most, 1000].map(|most| Table::new(algorithm, most));
+            let mut now = 0.0;
+            for (name, step, points, gap) in steps {
+                now += f64::from(gap);
+                let points = f64::from(points);
+                let [small, large] = &mut tables;
+                match step {
+                    0 => drop((small.forget(key(name)), large.forget(key(name)))),
+                    1 => drop((small.block(key(name), now + 500.0, now), large.block(key(name), now + 500.0, now))),
+                    _ => {
+                        if large.peek(key(name), points, now).admitted {
+                            prop_assert!(small.take(key(name), points, now).admitted);
+                            prop_assert!(large.take(key(name), points, now).admitted);
+                        }
+                    }
+                }
+                check(small);
+                check(large);
             }
         }
     }
