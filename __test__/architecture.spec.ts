@@ -9,6 +9,7 @@ import { expect, test } from 'vitest';
 const RANKS: readonly (readonly string[])[] = [
   ['base'],
   ['native', 'timers'],
+  ['limiter'],
   ['cluster', 'validators', 'middleware', 'resources', 'shutdown'],
   ['tokens', 'connections'],
   ['messages', 'metrics'],

@@ -14,6 +14,7 @@ import {
   PerformantMiddlewareChain,
   PortcullisError,
   ProductionMetrics,
+  RateLimiter,
   ResourceMonitor,
   TimerManager,
   TokenVerifier,
@@ -143,6 +144,29 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     ).close(),
   MessageRate: (given) =>
     new ConnectionManager({ messageRate: { limit: 1, windowMs: 1, ...given } }, { timers }).close(),
+  RateLimit: (given) => new RateLimiter({ limit: 1, windowMs: 1, ...given }),
+  RateLimiterOptions: (given) => new RateLimiter({ limit: 1, windowMs: 1, ...given }),
+  RequestRate: (given) =>
+    portcullis({
+      limits: {},
+      timers,
+      requests: { rate: { perIp: { limit: 1, windowMs: 1, ...given } } },
+    }),
+  RequestRates: (given) =>
+    portcullis({
+      limits: {},
+      timers,
+      requests: {
+        rate: {
+          ...('perKey' in given ? { key: () => 'k' } : {}),
+          ...('key' in given ? { perKey: { limit: 1, windowMs: 1 } } : {}),
+          ...('perUser' in given ? { user: () => 'u' } : {}),
+          ...('user' in given ? { perUser: { limit: 1, windowMs: 1 } } : {}),
+          ...given,
+        },
+      } as never,
+    }),
+  RequestLimitsInput: (given) => portcullis({ limits: {}, timers, requests: given as never }),
   TimerManagerOptions: (given) => new TimerManager(given as never),
   TimerOptions: (given) => timers.setTimeout(() => undefined, given as never).close(),
   MiddlewareChainOptions: (given) =>
@@ -204,6 +228,11 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     testServer({ server: null, handle: () => Promise.resolve(new Response()) }, given).close(),
   RefusalOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   RouteGuardOptions: (given) => new RouteGuard(tokenGuard, given),
+  RouteRate: (given) =>
+    new RouteGuard(tokenGuard, {
+      requireToken: true,
+      rate: { limit: 1, windowMs: 1, ...given },
+    }),
   MessageOptions: (given) => portcullis({ limits: {}, timers, ...given } as never),
   TokenAuth: (given) => portcullis({ limits: {}, timers, auth: { verifier, ...given } } as never),
 };

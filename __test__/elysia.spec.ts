@@ -172,6 +172,32 @@ describe('routes', () => {
     expect(JSON.parse(await server.get('/denials'))).toMatchObject({ ERR_TOKEN_REQUIRED: 3 });
   });
 
+  it('with a rate refuse requests over it, by address or by user, and list it in the header fields', async () => {
+    const server = await app('rated routes', {
+      limits: {},
+      requests: { rate: { perIp: { limit: 100, windowMs: 60_000 } } },
+      auth: { policy: { keys: { secret: SECRET } } },
+    });
+    const url = `http://127.0.0.1:${server.port}`;
+    const first = await fetch(`${url}/address`);
+    expect([await first.text(), first.headers.get('ratelimit-policy')]).toEqual([
+      'by address',
+      '"route";q=1;w=60, "ip";q=100;w=60',
+    ]);
+    const refused = await fetch(`${url}/address`);
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '60']);
+    expect(await refused.json()).toMatchObject({ code: 'route_request_rate' });
+    const as = (sub: string): Promise<Response> =>
+      fetch(`${url}/user`, { headers: { Authorization: `Bearer ${token({ sub })}` } });
+    expect(await (await as('ann')).text()).toBe('by user ann');
+    const again = await as('ann');
+    expect([again.status, await again.json()]).toMatchObject([429, { code: 'user_request_rate' }]);
+    expect(await (await as('bob')).text()).toBe('by user bob');
+    // A request without a token spends nothing of anybody's rate.
+    expect((await fetch(`${url}/user`)).status).toBe(401);
+    expect((await fetch(`${url}/free`)).status).toBe(200);
+  });
+
   it('refuse wrong options where they are registered', async () => {
     const server = await app('wrong routes');
     expect(JSON.parse(await server.get('/seen'))).toEqual([
@@ -184,6 +210,9 @@ describe('routes', () => {
       ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis'],
       'nothing',
+      ['ERR_OUT_OF_RANGE', 'portcullis.rate.limit'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.rate.by'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis'],
     ]);
   });
 });

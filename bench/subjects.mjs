@@ -12,6 +12,7 @@ export const SUBJECTS = {
   'load-time': [['--rounds', '11']],
   connections: [[], ['1000000']],
   admission: [[]],
+  limiter: [[]],
   sweep: [[]],
   timers: [[]],
   resources: [[]],

@@ -9,6 +9,7 @@
 //!  2  sampler        the thread that reads the operating system
 //!  1  validators     failures of input, the JSON scanner, public addresses
 //!  1  resources      memory and CPU of the process, stalls of event loops
+//!  1  limiter        rate limits by any key
 //!  1  metrics        requests by time and by route, active users, exposition
 //!  0  clock, error, wake_channel
 //! ```
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod cluster;
 pub mod connections;
 pub mod error;
+pub mod limiter;
 pub mod metrics;
 pub mod resources;
 pub mod sampler;

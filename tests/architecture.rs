@@ -31,7 +31,7 @@ fn sources() -> BTreeMap<String, String> {
 fn rank(module: &str) -> Option<u8> {
     Some(match module {
         "clock" | "error" | "wake_channel" => 0,
-        "metrics" | "resources" | "validators" => 1,
+        "limiter" | "metrics" | "resources" | "validators" => 1,
         "connections" | "sampler" | "tokens" => 2,
         "cluster" => 3,
         "binding" => 4,

@@ -3,7 +3,7 @@ import './native/runtime.js';
 export { portcullis, portcullis as default, connectionOf } from './adapters/elysia.js';
 export { guarded } from './adapters/elysia-node.js';
 export type { ElysiaGuard, ElysiaGuardOptions, StoppableApp } from './adapters/elysia.js';
-export type { RouteGuardOptions } from './adapters/elysia-route-options.js';
+export type { RouteGuardOptions, RouteRate } from './adapters/elysia-route-options.js';
 export type { GuardScoping } from './adapters/elysia-scope.js';
 export { ElysiaServerBuilder } from './builder/builder.js';
 export type { RunningServer } from './builder/builder.js';

@@ -11,6 +11,19 @@ export type { ConnectionLimits } from './connections/limits.js';
 export { Cluster } from './cluster/cluster.js';
 export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
 export type { ClusterOptions } from './cluster/options.js';
+export { CompositeRateLimiter, RateLimiter } from './limiter/limiter.js';
+export type { CompositeRateLimitResult } from './limiter/limiter.js';
+export type { RateAlgorithm, RateLimit, RateLimiterOptions } from './limiter/options.js';
+export type { RateLimiterStats, RateLimitResult } from './limiter/result.js';
+export type {
+  RateHeaders,
+  RateRefusal,
+  RateScope,
+  RequestLimitsInput,
+  RequestRate,
+  RequestRates,
+} from './http/rate-options.js';
+export type { RateExplanation, RateQuestion, RequestRateStats } from './http/rates.js';
 export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,

@@ -216,6 +216,14 @@ Object.assign(APPS, {
       .post('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
       .get('/free', ({ user }) => `free for ${user}`)
       .get('/denials', ({ portcullis }) => portcullis.snapshot().authDenials),
+  'rated routes': () =>
+    new Elysia()
+      .use(portcullis(options))
+      .get('/address', () => 'by address', { portcullis: { rate: { limit: 1, windowMs: 60_000 } } })
+      .get('/user', ({ user }) => `by user ${user}`, {
+        portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
+      })
+      .get('/free', () => 'free'),
   'wrong routes': () => {
     const app = new Elysia().use(portcullis({ limits: {} }));
     const ws = (portcullis: RouteGuardOptions): unknown => app.ws('/x', { portcullis, ...echo });
@@ -230,6 +238,9 @@ Object.assign(APPS, {
       wrong(ws, { requireToken: true }),
       wrong(get, { maxConnections: 1 }),
       wrong(get, { requireToken: false }),
+      wrong(get, { rate: { limit: 0, windowMs: 1 } }),
+      wrong(get, { rate: { limit: 1, windowMs: 1, by: 'user' } }),
+      wrong(ws, { rate: { limit: 1, windowMs: 1 } }),
     ];
     return new Elysia().get('/seen', () => seen);
   },

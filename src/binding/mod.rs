@@ -15,6 +15,7 @@ mod cluster;
 mod connections;
 mod environment;
 mod forwarded;
+mod limiter;
 mod memory;
 mod metrics;
 mod resources;

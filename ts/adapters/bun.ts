@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import {
@@ -37,6 +38,11 @@ export interface BunGuard {
   readonly page: LivePage | undefined;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
+   * would refuse it. Spends nothing.
+   */
+  explainRates(client: RateQuestion): RateExplanation[];
   /**
    * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
    * timers stay open. May be called again.
@@ -298,6 +304,7 @@ export function portcullis(options: BunGuardOptions): BunGuard {
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     drainable: (server) => {

@@ -1,10 +1,22 @@
 /** Options of single routes of Elysia, on top of the guard's: the macro `portcullis`. */
-import { wrongType } from '../base/errors.js';
+import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { checkedConnectRate, type ConnectRate } from '../connections/rates.js';
+import { checkedRateLimit } from '../limiter/options.js';
 import type { Admission } from '../guard/admission.js';
 import type { Guard } from '../guard/guard.js';
+import type { RequestRate } from '../http/rate-options.js';
+import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/rates.js';
+
+/** Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`. */
+export interface RouteRate extends RequestRate {
+  /**
+   * `ip`: of each client, judged before its token. `user`: of each user, and needs `requireToken`.
+   * Default `ip`.
+   */
+  readonly by?: 'ip' | 'user' | undefined;
+}
 
 /** Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. */
 export interface RouteGuardOptions {
@@ -23,15 +35,23 @@ export interface RouteGuardOptions {
    * `WWW-Authenticate`. The token's `sub` is `user` of the handler. Handshakes need one anyway. Default `false`.
    */
   readonly requireToken?: boolean | undefined;
+  /**
+   * Rate of the requests of this route (`RouteRate`); one more gets 429. Not of routes of `.ws()`, which have
+   * `connectRate`. Default: none.
+   */
+  readonly rate?: RouteRate | undefined;
 }
 
 const SEATS_MAX = 2 ** 32 - 2;
-const OPTIONS = ['maxConnections', 'connectRate', 'requireToken'] as const;
+const OPTIONS = ['maxConnections', 'connectRate', 'requireToken', 'rate'] as const;
 const NAME = 'portcullis';
 
 /** The limits of one route. Made where the route is registered, so that wrong options fail there. @internal */
 export class RouteGuard {
   readonly requiresToken: boolean;
+  /** Whether the rate counts users, not clients; `undefined` without a rate. */
+  readonly ratesUsers: boolean | undefined;
+  readonly #rates: RequestRateLimiter | undefined;
   /** Counts the seats of the route; `undefined` without limits of its own. */
   readonly #manager: ConnectionManager | undefined;
   readonly #guard: Guard<Request>;
@@ -39,9 +59,13 @@ export class RouteGuard {
   /** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field */
   constructor(guard: Guard<Request>, options: RouteGuardOptions) {
     if (typeof options !== 'object' || options === null)
-      throw wrongType(NAME, options, 'an object { maxConnections, connectRate, requireToken }');
+      throw wrongType(
+        NAME,
+        options,
+        'an object { maxConnections, connectRate, requireToken, rate }',
+      );
     knownOptions(`${NAME} of a route`, options, OPTIONS);
-    const { maxConnections, connectRate, requireToken = false } = options;
+    const { maxConnections, connectRate, requireToken = false, rate } = options;
     const most = wholeNumber(`${NAME}.maxConnections`, maxConnections, 0, SEATS_MAX, Infinity);
     checkedConnectRate(`${NAME}.connectRate`, connectRate);
     if (typeof requireToken !== 'boolean')
@@ -54,6 +78,19 @@ export class RouteGuard {
       );
     this.#guard = guard;
     this.requiresToken = requireToken;
+    if (rate !== undefined) {
+      checkedRateLimit(`${NAME}.rate`, rate);
+      const { by = 'ip', ...limit } = rate;
+      if (by !== 'ip' && by !== 'user') throw outOfRange(`${NAME}.rate.by`, by, "'ip' or 'user'");
+      this.ratesUsers = by === 'user';
+      if (this.ratesUsers && !requireToken)
+        throw wrongType(`${NAME}.rate.by`, by, "'ip' without requireToken, which tells the user");
+      // The request of these rates is its user.
+      const rates = this.ratesUsers
+        ? { perUser: limit, user: (user: string | undefined) => user }
+        : { perRoute: { '/*': limit } };
+      this.#rates = new RequestRateLimiter(rates, guard.manager.timers.driver.clock);
+    }
     if (most === Infinity && connectRate === undefined) return;
     this.#manager = guard.routeManager({
       ...(most === Infinity ? {} : { maxTotalConnections: most }),
@@ -63,7 +100,8 @@ export class RouteGuard {
 
   /**
    * Checks the route that the options stand at: its hooks and handlers, among them `websocket` of `.ws()`.
-   * @throws ERR_INVALID_ARG_TYPE for limits of connections at a route without any
+   * @throws ERR_INVALID_ARG_TYPE for limits of connections at a route without any, and for a rate of requests at a
+   *   route of sockets
    */
   checkRoute(route: object): void {
     if (this.#manager !== undefined && !('websocket' in route))
@@ -72,6 +110,17 @@ export class RouteGuard {
         route,
         'without maxConnections and connectRate at a route of HTTP requests: they limit the sockets of .ws()',
       );
+    if (this.#rates !== undefined && 'websocket' in route)
+      throw wrongType(
+        NAME,
+        route,
+        'without rate at a route of .ws(): connectRate limits its sockets',
+      );
+  }
+
+  /** Judges a request of the route by its rate; `undefined` without one. */
+  judge(asked: Omit<RatedRequest, 'request'>, user: unknown): RatedOutcome | undefined {
+    return this.#rates?.judge({ ...asked, request: user });
   }
 
   /** Takes a seat of the route for an admitted client; `undefined` without limits of its own. */

@@ -7,6 +7,7 @@ import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import type { Answer } from '../http/answer.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import {
   asksForWebSocket,
   lastAnswer,
@@ -58,6 +59,11 @@ export interface ElysiaGuard {
   readonly page: LivePage | undefined;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
+   * would refuse it. Spends nothing.
+   */
+  explainRates(client: RateQuestion): RateExplanation[];
   /**
    * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
    * timers stay open. May be called again.
@@ -369,8 +375,7 @@ class ElysiaAdapter {
     server: object | null,
     context: RouteContext,
   ): undefined | Promise<undefined> {
-    if (!isForGuard(request, server))
-      return route.requiresToken ? this.#judgeToken(request, context) : undefined;
+    if (!isForGuard(request, server)) return this.#judgeRequest(route, request, context);
     if (this.#pendingOf(request)[this.#key] !== undefined)
       return this.#seat(route, request, context);
     // The route lies beyond the scope of the guard: its own options bring it in.
@@ -393,6 +398,33 @@ class ElysiaAdapter {
     }
     admitted?.end('refusal');
     return this.#refused(further.answer, request, context);
+  }
+
+  /** A request of a route with options: the rate of its client, its token, the rate of its user. */
+  #judgeRequest(
+    route: RouteGuard,
+    request: Request,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    const early = route.ratesUsers === false ? this.#rate(route, request, context) : undefined;
+    if (early !== undefined || !route.requiresToken) return early;
+    const refused = this.#judgeToken(request, context);
+    if (route.ratesUsers !== true) return refused;
+    const after = (answer: undefined): undefined => answer ?? this.#rate(route, request, context);
+    return refused instanceof Promise ? refused.then(after) : after(refused);
+  }
+
+  #rate(route: RouteGuard, request: Request, context: RouteContext): undefined {
+    const { method, url } = request;
+    const clientOf = (): string => this.#clientOf(request);
+    const outcome = route.judge({ method, url, clientOf }, context.user);
+    if (outcome?.refusal === undefined) {
+      Object.assign(context.set.headers, outcome?.headers);
+      return undefined;
+    }
+    const { code, answer } = outcome.refusal;
+    this.#guard.metrics?.recordRefusal(code);
+    return this.#refused(this.#guard.shape?.shaped(answer, request) ?? answer, request, context);
   }
 
   #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
@@ -589,6 +621,7 @@ export function pluginOf(
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    explainRates: (client: RateQuestion) => guard.explainRates(client),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     drainable: (app: StoppableApp) =>

@@ -9,6 +9,7 @@ import type { Admission } from '../guard/admission.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import { type Answer, answerWith } from '../http/answer.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import { lastAnswer, responseOf, waitingOn as waitingOnRequest } from '../http/fetch.js';
 import { isHandshake, type WaitingClient } from '../http/handshake.js';
 import { httpDrainable } from '../http/node.js';
@@ -70,6 +71,11 @@ export interface SocketIoGuard {
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /** Counts of requests, sessions, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
+   * would refuse it. Spends nothing.
+   */
+  explainRates(client: RateQuestion): RateExplanation[];
   /**
    * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
    * timers stay open. May be called again.
@@ -586,6 +592,7 @@ export function portcullis<R extends IncomingMessage | Request = IncomingMessage
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     attach: (io) => adapter.attach(io),

@@ -10,6 +10,7 @@ import { Guard, type GuardStats } from '../guard/guard.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
 import { isHandshake } from '../http/handshake.js';
+import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import { httpDrainable } from '../http/node.js';
 import { nodeMeter } from '../metrics/meters.js';
 import type { LivePage } from '../page/live-page.js';
@@ -88,6 +89,11 @@ export interface WsGuard {
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
+  /**
+   * Returns the rates of `requests.rate` that a request of a client would meet, with the reason where one
+   * would refuse it. Spends nothing.
+   */
+  explainRates(client: RateQuestion): RateExplanation[];
   /**
    * Ends what the guard made: its page, its manager with all connections, its timers. A given manager and given
    * timers stay open. May be called again.
@@ -323,6 +329,7 @@ export function portcullis(options: WsGuardOptions): WsGuard {
     manager: guard.manager,
     page: guard.page,
     snapshot: () => guard.snapshot(),
+    explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
     attach: (server, webSocketServer, options) => adapter.attach(server, webSocketServer, options),

@@ -41,16 +41,24 @@ function lastQuad(groups: readonly number[]): string {
 
 /**
  * Returns the key under which a client counts: an IPv4 address; of IPv6 the network of 64 bits, which
- * one client owns. Addresses within a link or a site (`fe80::/10`, `fc00::/7`) count by themselves,
+ * one client owns, or of `prefixBits`. Addresses within a link or a site (`fe80::/10`, `fc00::/7`) count by themselves,
  * those of NAT64 by the IPv4 address in them. Text that is no address becomes `''`: such clients
  * share one key.
  * @internal
  */
-export function clientKeyOf(address: string): string {
+export function clientKeyOf(address: string, prefixBits = 64): string {
   const parsed = parseAddress(address);
   if (typeof parsed !== 'object') return parsed ?? '';
   const [first = 0] = parsed;
   if (NAT64.every((group, at) => parsed[at] === group)) return lastQuad(parsed);
   const isLocal = (first & 0xffc0) === 0xfe80 || (first & 0xfe00) === 0xfc00;
-  return (isLocal ? parsed : parsed.slice(0, 4)).map((group) => group.toString(16)).join(':');
+  const groups = isLocal ? parsed : networkOf(parsed, prefixBits);
+  return groups.map((group) => group.toString(16)).join(':');
+}
+
+/** Returns the groups of a network of that many bits. */
+function networkOf(groups: readonly number[], prefixBits: number): readonly number[] {
+  const whole = groups.slice(0, prefixBits >> 4);
+  const bits = prefixBits & 15;
+  return bits === 0 ? whole : [...whole, groups[whole.length]! & (0xffff << (16 - bits))];
 }

@@ -14,6 +14,12 @@ import { OpenSockets, type WebSocketStats } from '../connections/open-sockets.js
 import { type Answer, targetOf } from '../http/answer.js';
 import type { WaitingClient } from '../http/handshake.js';
 import { RequestLimiter, type RequestStats } from '../http/limiter.js';
+import {
+  type RateExplanation,
+  type RateQuestion,
+  RequestRateLimiter,
+  type RequestRateStats,
+} from '../http/rates.js';
 import { REFUSAL_OPTIONS, RefusalShape } from '../http/refusal-shape.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
 import { checkedPage, LivePage } from '../page/live-page.js';
@@ -48,6 +54,8 @@ import { Origins } from './origins.js';
 export interface GuardStats {
   /** Requests; `undefined` without limits of requests and without a monitor. */
   readonly requests: RequestStats | undefined;
+  /** Rates of requests; `undefined` without any. */
+  readonly rates: RequestRateStats | undefined;
   /** Open sockets, and the sockets closed by the limits of `websockets`. */
   readonly websockets: WebSocketStats;
   /** Upgrades refused by authentication, by code; codes without a refusal are absent. */
@@ -152,8 +160,8 @@ export class Guard<R> {
     this.#auth = authOf(options);
     this.jsonFilter = new JsonMessageFilter(options);
     this.shape = RefusalShape.of(options);
-    const requests =
-      options.requests === undefined ? undefined : checkedSection('requests', options.requests);
+    const { rate, ...sizes } = options.requests ?? {};
+    const requests = options.requests === undefined ? undefined : checkedSection('requests', sizes);
     const websockets =
       options.websockets === undefined
         ? undefined
@@ -161,6 +169,8 @@ export class Guard<R> {
     const { timers = options.manager?.timers ?? new TimerManager({ name: 'portcullis' }) } =
       options;
     this.#timers = timers;
+    const rates =
+      rate === undefined ? undefined : new RequestRateLimiter(rate, timers.driver.clock);
     this.#ownsManager = options.manager === undefined;
     this.#ownsTimers = this.#ownsManager && options.timers === undefined;
     const { metrics } = options;
@@ -177,7 +187,7 @@ export class Guard<R> {
     this.requests =
       counted === undefined
         ? undefined
-        : new RequestLimiter(counted, timers, this.monitor, metrics);
+        : new RequestLimiter(counted, timers, this.monitor, metrics, rates);
     if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
     this.page =
@@ -198,10 +208,16 @@ export class Guard<R> {
   snapshot(): GuardStats {
     return {
       requests: this.requests?.snapshot(),
+      rates: this.requests?.rates?.snapshot(),
       websockets: this.openSockets.stats(),
       authDenials: { ...this.#authDenials },
       invalidMessages: this.jsonFilter.refused(),
     };
+  }
+
+  /** Returns the rates that a request of a client would meet. */
+  explainRates(client: RateQuestion): RateExplanation[] {
+    return this.requests?.rates?.explain(client) ?? [];
   }
 
   /** From now on each answer tells its client that the connection ends, where the adapter answers. */

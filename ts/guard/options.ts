@@ -5,10 +5,11 @@ import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
 import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { PageOptions } from '../page/live-page.js';
-import type { RequestLimits, WebSocketLimitsInput } from '../resources/limits.js';
+import type { WebSocketLimitsInput } from '../resources/limits.js';
 import { TimerManager } from '../timers/manager.js';
 import type { TokenVerifier } from '../tokens/verifier.js';
 import type { TokenAuth } from './bearer.js';
+import type { RequestLimitsInput } from '../http/rate-options.js';
 import type { RefusalOptions } from '../http/refusal-shape.js';
 import type { MessageOptions } from './json-filter.js';
 
@@ -81,8 +82,8 @@ export interface GuardOptions<R>
    * since browsers cannot read the status of a failed upgrade. Default `http`.
    */
   readonly refuseWith?: 'http' | 'close';
-  /** Limits of HTTP requests; missing ones have their defaults. Default: no limits. */
-  readonly requests?: Partial<RequestLimits>;
+  /** Limits of HTTP requests, and their rates; missing limits have their defaults. Default: no limits. */
+  readonly requests?: RequestLimitsInput<R>;
   /**
    * Health-check paths: their GET and HEAD requests are never limited, shed or counted, since load must not
    * decide whether a server is alive. Exact matches that begin with `/`, of visible ASCII, without a query;

@@ -5,9 +5,10 @@ import { markRefused } from '../metrics/meters.js';
 import type { Answer } from './answer.js';
 import { isHandshake, lengthOf, type WaitingClient } from './handshake.js';
 import {
+  codeOfRefusal,
   isFailure,
   type RequestLimiter,
-  type RequestRefusalCode,
+  type RequestRefusal,
   InFlightRequest,
 } from './limiter.js';
 
@@ -21,13 +22,13 @@ export type Respond = (answer: Answer) => Response | Promise<Response>;
 
 function refusalOf(
   limiter: RequestLimiter,
-  code: RequestRefusalCode,
+  refusal: RequestRefusal,
   request: Request,
   respond: Respond,
 ): Response | Promise<Response> {
   const mark = (response: Response): Response =>
-    isFailure(code) ? response : markRefused(response);
-  const response = respond(limiter.answer(code, request));
+    isFailure(codeOfRefusal(refusal)) ? response : markRefused(response);
+  const response = respond(limiter.answer(refusal, request));
   return response instanceof Promise ? response.then(mark) : mark(response);
 }
 
@@ -217,14 +218,18 @@ export function withinLimits<T>(
     headerBytes(request, limiter.limits.maxHeaderSize),
     length,
     clientOf,
+    limiter.rates && { request, method: request.method, url: request.url, clientOf },
     () => asksForWebSocket(request),
   );
   if (!(admitted instanceof InFlightRequest)) return refusalOf(limiter, admitted, request, respond);
   const inFlight = admitted;
+  const { rated } = inFlight;
   const refused = (): Response | Promise<Response> | undefined =>
     inFlight.refusal === undefined
       ? undefined
       : refusalOf(limiter, inFlight.refusal, request, respond);
+  const finished = <V>(value: V): V | Response =>
+    rated === undefined ? value : rated.finish(value);
   let result: T;
   try {
     watch(
@@ -236,34 +241,38 @@ export function withinLimits<T>(
     result = handle();
   } catch (error) {
     inFlight.end();
+    rated?.settle(500);
     const response = refused();
     if (response !== undefined) return response;
     throw error;
   }
   if (!(result instanceof Promise)) {
     inFlight.end();
-    return refused() ?? result;
+    return refused() ?? finished(result);
   }
   return new Promise<Response | Awaited<T>>((resolve, reject) => {
     inFlight.watchClient(
       () => ownSignal(request).aborted,
       () => {
         inFlight.end();
+        rated?.settle(503);
         resolve(markRefused(new Response(null, { status: 503 })));
       },
     );
     inFlight.onRefused = (code) => {
       // Frees the seat now: a handler that never ends would keep it.
       inFlight.end();
+      rated?.settle(503);
       resolve(refusalOf(limiter, code, request, respond));
     };
     (result as Promise<Awaited<T>>).then(
       (value) => {
         inFlight.end();
-        resolve(refused() ?? value);
+        resolve(refused() ?? finished(value));
       },
       (error: unknown) => {
         inFlight.end();
+        rated?.settle(500);
         const response = refused();
         if (response === undefined) reject(error);
         else resolve(response);

@@ -11,6 +11,7 @@ import type { ResourceMonitor } from '../resources/monitor.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
+import type { RatedOutcome, RatedRequest, RateRefusalCode, RequestRateLimiter } from './rates.js';
 import type { RefusalShape } from './refusal-shape.js';
 
 /** Reason for refusing a request or ending it early. */
@@ -22,7 +23,16 @@ export type RequestRefusalCode =
   | 'payload_too_large'
   | 'headers_too_large'
   | 'request_timeout'
-  | 'handler_timeout';
+  | 'handler_timeout'
+  | RateRefusalCode;
+
+/** Code of a refusal with the answer that belongs to it, or the code alone. @internal */
+export type RequestRefusal =
+  RequestRefusalCode | { readonly code: RequestRefusalCode; readonly answer: Answer };
+
+/** Returns the code of a refusal. @internal */
+export const codeOfRefusal = (refusal: RequestRefusal): RequestRefusalCode =>
+  typeof refusal === 'string' ? refusal : refusal.code;
 
 /** Counts of requests. */
 export interface RequestStats {
@@ -34,7 +44,9 @@ export interface RequestStats {
   readonly refused: Readonly<Partial<Record<RequestRefusalCode, number>>>;
 }
 
-const REFUSALS: Readonly<Record<RequestRefusalCode, readonly [status: number, message: string]>> = {
+const REFUSALS: Readonly<
+  Record<Exclude<RequestRefusalCode, RateRefusalCode>, readonly [status: number, message: string]>
+> = {
   draining: [503, 'Server is draining'],
   overload: [503, 'Server is overloaded'],
   too_many_requests_in_flight: [503, 'Max concurrent requests exceeded'],
@@ -81,6 +93,8 @@ export class InFlightRequest {
   #onGone: (() => void) | undefined;
   /** Called once, when the request has to end before its handler does. */
   onRefused: ((code: RequestRefusalCode) => void) | undefined;
+  /** Costs that its rates admitted; `undefined` without rates. */
+  rated: RatedOutcome | undefined;
 
   constructor(
     limiter: RequestLimiter,
@@ -153,7 +167,7 @@ export class InFlightRequest {
   }
 
   /** Ends the request before its handler does. */
-  refuse(code: RequestRefusalCode): void {
+  refuse(code: Exclude<RequestRefusalCode, RateRefusalCode>): void {
     if (this.#isOver || this.#refusal !== undefined) return;
     this.#refusal = code;
     this.#limiter.count(code);
@@ -192,13 +206,17 @@ export class RequestLimiter {
   readonly #metrics: ProductionMetrics | undefined;
   #shedMs = 0;
   #isDraining = false;
+  /** Rates of requests; `undefined` without any. */
+  readonly rates: RequestRateLimiter | undefined;
 
   constructor(
     limits: Checked<'requests'>,
     timers: TimerManager,
     monitor?: ResourceMonitor,
     metrics?: ProductionMetrics,
+    rates?: RequestRateLimiter,
   ) {
+    this.rates = rates;
     this.#metrics = metrics;
     this.#limits = limits;
     this.#timers = timers;
@@ -229,14 +247,16 @@ export class RequestLimiter {
    * @param headerBytes bytes of all headers; 0 where the host has limited them already
    * @param bodyBytes length of the body, if a header says so
    * @param clientOf returns the address of the client; called where addresses are limited
-   * @param isJudgedLater true for an upgrade: draining and shedding are the manager's decisions, which must not be made twice
+   * @param rated the request, where there are rates
+   * @param isJudgedLater true for an upgrade: draining, shedding and rates are the manager's decisions, which must not be made twice
    */
   admit(
     headerBytes: number,
     bodyBytes: number | undefined,
     clientOf: () => string,
+    rated: RatedRequest | undefined,
     isJudgedLater?: () => boolean,
-  ): InFlightRequest | RequestRefusalCode {
+  ): InFlightRequest | RequestRefusal {
     const isLimited = this.#limits.maxConcurrentPerIp !== Infinity;
     const client = isLimited ? clientKeyOf(clientOf()) : undefined;
     const code = this.#judge(headerBytes, bodyBytes, client, isJudgedLater);
@@ -244,7 +264,15 @@ export class RequestLimiter {
       this.count(code);
       return code;
     }
+    // Last: a request that the server cannot serve spends nothing.
+    const outcome =
+      rated === undefined || isJudgedLater?.() === true ? undefined : this.rates?.judge(rated);
+    if (outcome?.refusal !== undefined) {
+      this.count(outcome.refusal.code);
+      return outcome.refusal;
+    }
     const inFlight = new InFlightRequest(this, this.#limits, this.#timers, client);
+    inFlight.rated = outcome;
     this.#inFlight.add(inFlight);
     if (client !== undefined) this.#byClient.set(client, this.#of(client) + 1);
     this.#monitor?.requestStarted();
@@ -284,12 +312,15 @@ export class RequestLimiter {
   shape: RefusalShape<never> | undefined;
 
   /** Returns the HTTP answer of a refusal. @param request of the adapter */
-  answer(code: RequestRefusalCode, request: unknown): Answer {
-    const answer = this.#standard(code);
+  answer(refusal: RequestRefusal, request: unknown): Answer {
+    const answer =
+      typeof refusal === 'string'
+        ? this.#standard(refusal as Exclude<RequestRefusalCode, RateRefusalCode>)
+        : refusal.answer;
     return this.shape === undefined ? answer : this.shape.shaped(answer, request as never);
   }
 
-  #standard(code: RequestRefusalCode): Answer {
+  #standard(code: Exclude<RequestRefusalCode, RateRefusalCode>): Answer {
     const [status, message] = REFUSALS[code];
     const retry = status === 503 || status === 429 || status === 408;
     const retryAfterMs = Math.ceil(this.#retryAfterMs(code));

@@ -6,9 +6,10 @@ import { markRefused } from '../metrics/meters.js';
 import type { Drainable } from '../shutdown/drainable.js';
 import { lengthOf } from './handshake.js';
 import {
+  codeOfRefusal,
   isFailure,
   type RequestLimiter,
-  type RequestRefusalCode,
+  type RequestRefusal,
   InFlightRequest,
 } from './limiter.js';
 
@@ -57,14 +58,14 @@ function silence(response: ServerResponse): void {
 /** Answers a refused request, or breaks its response off. */
 function answer(
   limiter: RequestLimiter,
-  code: RequestRefusalCode,
+  refusal: RequestRefusal,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
   // A response that has begun cannot be replaced: the client sees it break off.
   if (response.headersSent) return void request.socket.destroy();
-  if (!isFailure(code)) markRefused(response);
-  const { status, headers, body } = limiter.answer(code, request);
+  if (!isFailure(codeOfRefusal(refusal))) markRefused(response);
+  const { status, headers, body } = limiter.answer(refusal, request);
   for (const name of response.getHeaderNames()) response.removeHeader(name);
   const socket = request.socket;
   const isLast = headers['connection'] === 'close' || !request.complete;
@@ -95,7 +96,13 @@ export function guardHandler(
   return function (this: unknown, request: IncomingMessage, response: ServerResponse): unknown {
     const length = request.headers['content-length'];
     const client = (): string => clientOf(request);
-    const admitted = limiter.admit(headerBytes(request), lengthOf(length), client);
+    const rated = limiter.rates && {
+      request,
+      method: request.method ?? '',
+      url: request.url ?? '',
+      clientOf: client,
+    };
+    const admitted = limiter.admit(headerBytes(request), lengthOf(length), client, rated);
     if (!(admitted instanceof InFlightRequest)) return answer(limiter, admitted, request, response);
     const inFlight = admitted;
     IN_FLIGHT.set(request, inFlight);
@@ -106,8 +113,11 @@ export function guardHandler(
     const over = (): void => {
       forget();
       if (!response.writableFinished) inFlight.abort('The client is gone');
+      inFlight.rated?.settle(response.statusCode);
       inFlight.end();
     };
+    for (const [name, value] of Object.entries(inFlight.rated?.headers ?? {}))
+      response.setHeader(name, value);
     const forget = onClientGone(request, over);
     response.once('close', over);
     if (length !== undefined || request.headers['transfer-encoding'] !== undefined) {

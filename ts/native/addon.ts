@@ -254,6 +254,7 @@ export const {
   TrustedProxies,
   createConnections,
   createJsonScanner,
+  createLimiter,
   createUsers,
   isPublicIp,
   metricLayout,

@@ -1,0 +1,295 @@
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { normalizedPath } from '../dist/http/rate-options.js';
+import { withinLimits } from '../dist/http/fetch.js';
+import { RequestLimiter } from '../dist/http/limiter.js';
+import { RequestRateLimiter } from '../dist/http/rates.js';
+import { clientKeyOf } from '../dist/base/address.js';
+import {
+  RateLimiter,
+  type RateRefusal,
+  type RequestRates,
+  resourceLimits,
+  TimerManager,
+} from '../dist/index.js';
+import { ManualClock } from '../dist/testing.js';
+import { portcullis } from '../dist/ws.js';
+import { SERVERS, cleanUp, start } from './servers/start.js';
+
+// Rates of HTTP requests, on real servers of each adapter and with requests of `fetch`.
+
+afterEach(cleanUp);
+const ends: (() => unknown)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
+  it('answers 429 with the header fields of the rate, and tells admitted clients what is left', async () => {
+    const server = await start(command, {
+      limits: {},
+      requests: { rate: { perIp: { limit: 2, windowMs: 60_000 } } },
+      exemptPaths: ['/guard'],
+      refusalFormat: 'problem',
+    });
+    const url = `http://127.0.0.1:${server.port}/slow?ms=1`;
+    for (const left of [1, 0]) {
+      const { status, headers } = await fetch(url);
+      expect([status, headers.get('ratelimit-policy')]).toEqual([200, '"ip";q=2;w=60']);
+      expect(headers.get('ratelimit')).toMatch(new RegExp(`^"ip";r=${left};t=(30|60)$`));
+    }
+    const refused = await fetch(url);
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('content-type')).toBe('application/problem+json');
+    expect(refused.headers.get('ratelimit')).toBe('"ip";r=0;t=60');
+    const body = (await refused.json()) as { retryAfterMs: number };
+    expect(body).toMatchObject({
+      status: 429,
+      code: 'ip_request_rate',
+      'violated-policies': ['ip'],
+    });
+    expect(Number(refused.headers.get('retry-after'))).toBe(Math.ceil(body.retryAfterMs / 1000));
+    const stats = await server.guard();
+    expect(stats.requests?.refused).toEqual({ ip_request_rate: 1 });
+    expect(stats.rates?.refused.ip).toBe(1);
+  });
+
+  it('limits a route whatever its spelling, and no other', async () => {
+    const server = await start(command, {
+      limits: {},
+      requests: {
+        rate: { perRoute: { 'GET /slow': { limit: 1, windowMs: 60_000 } }, headers: [] },
+      },
+      exemptPaths: ['/guard'],
+    });
+    const statusOf = async (path: string, method = 'GET'): Promise<number> => {
+      const { status, headers } = await fetch(`http://127.0.0.1:${server.port}${path}`, { method });
+      expect(headers.get('ratelimit')).toBe(null);
+      return status;
+    };
+    expect(await statusOf('/slow?ms=1')).toBe(200);
+    for (const path of ['/slow?ms=1', '/slow/?ms=1', '//slow?ms=1', '/SLOW', '/%73low'])
+      expect([path, await statusOf(path)]).toEqual([path, 429]);
+    expect(await statusOf('/slow?ms=1', 'HEAD')).toBe(429);
+    expect(await statusOf('/length', 'POST')).toBe(200);
+  });
+});
+
+/** A limiter of requests with rates, and a function that sends it a request. */
+function fetcher(rates: RequestRates<Request>): {
+  clock: ManualClock;
+  rates: RequestRateLimiter;
+  send: (path?: string, given?: RequestInit & { ip?: string; status?: number }) => Response;
+} {
+  const clock = new ManualClock();
+  const timers = new TimerManager({ clock });
+  const limiter = new RequestRateLimiter(rates as RequestRates<never>, clock);
+  const { requests } = resourceLimits({ requests: { timeoutMs: 2 ** 30 } });
+  const within = new RequestLimiter(requests, timers, undefined, undefined, limiter);
+  return {
+    clock,
+    rates: limiter,
+    send: (path = '/', { ip = '192.0.2.1', status = 200, ...init } = {}) =>
+      withinLimits(
+        within,
+        new Request(`http://127.0.0.1${path}`, init),
+        () => ip,
+        () => new Response('', { status }),
+      ) as Response,
+  };
+}
+const headersOf = (response: Response, ...names: string[]): (string | null)[] =>
+  names.map((name) => response.headers.get(name));
+
+describe('rates of requests', () => {
+  it('are judged in the stated order, and a refused request spends nothing of the others', () => {
+    const asked: string[] = [];
+    const { send } = fetcher({
+      perIp: { limit: 3, windowMs: 1000 },
+      perKey: { limit: 2, windowMs: 1000 },
+      key: () => void asked.push('key') ?? 'k',
+      perUser: { limit: 1, windowMs: 1000 },
+      user: (request) => void asked.push('user') ?? request.headers.get('x-user') ?? undefined,
+    });
+    const as = (user: string): unknown => send('/', { headers: { 'x-user': user } }).status;
+    expect([as('ann'), as('ann'), as('ann'), as('bob'), as('cid')]).toEqual([
+      200, 429, 429, 200, 429,
+    ]);
+    const policy = '"ip";q=3;w=1, "key";q=2;w=1, "user";q=1;w=1';
+    const { send: fresh } = fetcher({
+      perIp: { limit: 3, windowMs: 1000 },
+      perKey: { limit: 2, windowMs: 1000 },
+      key: () => 'k',
+      perUser: { limit: 1, windowMs: 1000 },
+      user: () => 'u',
+    });
+    expect(headersOf(fresh(), 'ratelimit-policy', 'ratelimit')).toEqual([
+      policy,
+      '"ip";r=2;t=1, "key";r=1;t=1, "user";r=0;t=1',
+    ]);
+    asked.length = 0;
+    for (let i = 0; i < 3; i++) send('/', { ip: '192.0.2.9', headers: { 'x-user': `u${i}` } });
+    // The key refuses: no user is asked for.
+    expect(asked).toEqual(['key', 'key', 'key']);
+  });
+
+  it('skip, cost and answers decide what counts', () => {
+    const { send } = fetcher({
+      perIp: { limit: 10, windowMs: 1000 },
+      skip: ({ url }) => url.endsWith('/skip'),
+      cost: ({ url }) => (url.endsWith('/dear') ? 5 : url.endsWith('/free') ? 0 : 1),
+      skipFailed: true,
+    });
+    const left = (path: string, status = 200): string | null =>
+      send(path, { status }).headers.get('ratelimit');
+    expect(left('/dear')).toBe('"ip";r=5;t=1');
+    expect([left('/skip'), left('/free')]).toEqual([null, null]);
+    for (let i = 0; i < 20; i++) left('/', 404);
+    expect(left('/')).toBe('"ip";r=4;t=1');
+    const { send: logins } = fetcher({
+      perIp: { limit: 2, windowMs: 1000 },
+      skipSuccessful: true,
+    });
+    for (let i = 0; i < 20; i++) expect(logins().status).toBe(200);
+    expect([1, 2, 3].map(() => logins('/', { status: 401 }).status)).toEqual([401, 401, 429]);
+  });
+
+  it('tells clients by the older header fields, of the limit with the least left', () => {
+    const { send } = fetcher({
+      perIp: { limit: 5, windowMs: 5000 },
+      perRoute: { '/*': { limit: 3, windowMs: 1500, algorithm: 'fixed-window' } },
+      headers: ['ratelimit-legacy', 'x-ratelimit', 'ratelimit'],
+    });
+    const response = send();
+    expect(
+      headersOf(response, 'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset'),
+    ).toEqual(['3', '2', '2']);
+    expect(headersOf(response, 'x-ratelimit-limit', 'x-ratelimit-remaining')).toEqual(['3', '2']);
+    // Unix time, seconds.
+    expect(Number(response.headers.get('x-ratelimit-reset'))).toBeGreaterThan(1.7e9);
+    // A window that is no whole number of seconds has no `w`.
+    expect(response.headers.get('ratelimit-policy')).toBe('"ip";q=5;w=5, "route";q=3');
+  });
+
+  it('only observe where asked, and tell each refusal', () => {
+    const told: RateRefusal[] = [];
+    const { send, rates } = fetcher({
+      perIp: { limit: 1, windowMs: 1000 },
+      mode: 'observe',
+      onRateRefused: (refusal) => told.push(refusal),
+    });
+    expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(told).toHaveLength(2);
+    expect(told[0]).toMatchObject({ scope: 'ip', key: '192.0.2.1', isEnforced: false });
+    expect(rates.snapshot().refused.ip).toBe(2);
+  });
+
+  it('explain which limit would refuse a client, and spend nothing', () => {
+    const { send, rates } = fetcher({
+      perIp: { limit: 2, windowMs: 1000 },
+      perRoute: { 'POST /login': { limit: 1, windowMs: 9000 } },
+    });
+    send('/login', { method: 'POST' });
+    const question = { ip: '192.0.2.1', route: 'POST /login', user: 'ann' };
+    const explained = rates.explain(question);
+    expect(explained.map(({ scope, wouldRefuse }) => [scope, wouldRefuse])).toEqual([
+      ['ip', false],
+      ['route', true],
+    ]);
+    expect(explained[1]!.reason).toBe(
+      '1 in 9000 ms by route: 0 left, a retry is admitted after 9000 ms',
+    );
+    expect(rates.explain(question)).toEqual(explained);
+  });
+
+  it('survive functions of the application that fail', () => {
+    const fails = (): never => {
+      throw new Error('of the application');
+    };
+    process.once('warning', () => undefined);
+    const { send } = fetcher({
+      perIp: { limit: 2, windowMs: 1000 },
+      perUser: { limit: 1, windowMs: 1000 },
+      user: fails,
+      cost: fails,
+      skip: fails,
+    });
+    expect([send(), send(), send()].map(({ status }) => status)).toEqual([200, 200, 429]);
+  });
+
+  it('count an IPv6 client by its network', () => {
+    const { send } = fetcher({ perIp: { limit: 1, windowMs: 1000 }, ipv6PrefixBits: 56 });
+    expect(send('/', { ip: '2001:db8:0:100::1' }).status).toBe(200);
+    expect(send('/', { ip: '2001:db8:0:1ff::2' }).status).toBe(429);
+    expect(send('/', { ip: '2001:db8:0:200::1' }).status).toBe(200);
+    expect(clientKeyOf('2001:db8:1:2:3:4:5:6', 128)).toBe('2001:db8:1:2:3:4:5:6');
+    expect(clientKeyOf('2001:db8:1:2::', 49)).toBe('2001:db8:1:0');
+  });
+
+  it('refuse wrong options, naming them', () => {
+    const fieldOf = (rate: object): unknown => {
+      try {
+        portcullis({ limits: {}, requests: { rate } }).close();
+        return undefined;
+      } catch (error) {
+        return (error as { field?: string }).field;
+      }
+    };
+    const limit = { limit: 1, windowMs: 1 };
+    expect(fieldOf({ perUser: limit })).toBe('requests.rate.user');
+    expect(fieldOf({ key: () => 'a' })).toBe('requests.rate.key');
+    expect(fieldOf({ perRoute: { login: limit } })).toBe('requests.rate.perRoute');
+    expect(fieldOf({ headers: ['draft-7'] })).toBe('requests.rate.headers');
+    expect(fieldOf({ perIp: { ...limit, max: 1 } })).toBe('max');
+    expect(fieldOf({ perIp: { limit: 0, windowMs: 1 } })).toBe('requests.rate.perIp.limit');
+    expect(fieldOf({ perIp: new RateLimiter(limit) })).toBe(undefined);
+  });
+
+  it('find one path in all its spellings', () => {
+    for (const target of ['/login', '/LOGIN/', '//login', '/%6cogin?a', '/login;x=1', '\\login'])
+      expect(normalizedPath(target)).toBe('/login');
+    expect([normalizedPath('/'), normalizedPath('/%zz/'), normalizedPath('')]).toEqual([
+      '/',
+      '/%zz',
+      '',
+    ]);
+  });
+
+  it('on Node, count the answer by its status and leave no header behind on a refusal', async () => {
+    const guard = portcullis({
+      limits: {},
+      requests: {
+        rate: {
+          perUser: { limit: 1, windowMs: 60_000 },
+          user: (request: IncomingMessage) => request.headers['x-user'] as string | undefined,
+          skipFailed: true,
+        },
+      },
+    });
+    const server = createServer(
+      guard.request((request, response) => {
+        response.statusCode = request.url === '/fails' ? 500 : 200;
+        response.end('done');
+      }),
+    ).listen(0);
+    ends.push(
+      () => guard.close(),
+      () => server.close(),
+    );
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as AddressInfo;
+    const statusOf = async (path: string): Promise<unknown> => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+        headers: { 'x-user': 'ann', connection: 'close' },
+      });
+      await response.text();
+      return [response.status, response.headers.get('ratelimit')];
+    };
+    for (let i = 0; i < 3; i++) expect(await statusOf('/fails')).toEqual([500, '"user";r=0;t=60']);
+    expect(await statusOf('/')).toEqual([200, '"user";r=0;t=60']);
+    expect(await statusOf('/')).toEqual([429, '"user";r=0;t=60']);
+    expect(guard.explainRates({ user: 'ann' })[0]?.wouldRefuse).toBe(true);
+    expect(guard.snapshot().rates?.limiters.user?.keys).toBe(1);
+  });
+});

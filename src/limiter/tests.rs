@@ -1,0 +1,253 @@
+//! Each algorithm against a naive model, with random arrivals.
+
+use super::{Kind, Limiter, Quota, Settings};
+use crate::error::Error;
+use proptest::prelude::*;
+
+fn settings(kind: Kind, limit: u32, window_ms: u32, burst: u32) -> Settings {
+    Settings {
+        kind,
+        quota: Quota {
+            limit: f64::from(limit),
+            window_ms: f64::from(window_ms),
+            burst: f64::from(burst),
+        },
+        max_keys: 1000,
+    }
+}
+
+/// Whole units of a bucket that drains by `limit` in each `window`: the definition of GCRA, in
+/// whole numbers.
+struct Bucket {
+    level: i128,
+    at: i128,
+}
+
+proptest! {
+    #[test]
+    fn gcra_agrees_with_a_leaky_bucket(
+        steps in proptest::collection::vec((0u32..2000, 1u32..4), 1..300),
+        limit in 1u32..50, window in 1u32..5000, burst in 1u32..20,
+    ) {
+        let mut limiter = Limiter::new(&settings(Kind::Gcra, limit, window, burst));
+        let mut bucket = Bucket { level: 0, at: 0 };
+        let mut now = 0;
+        let (limit, window, burst) = (i128::from(limit), i128::from(window), i128::from(burst));
+        for (gap, cost) in steps {
+            now += i128::from(gap);
+            let drained = (bucket.level - (now - bucket.at) * limit).max(0);
+            bucket = Bucket { level: drained, at: now };
+            let wanted = drained + i128::from(cost) * window;
+            let admits = wanted <= burst * window;
+            let answer = limiter.take(&[1], f64::from(cost), now as f64);
+            prop_assert_eq!(answer.admitted, admits);
+            if admits {
+                bucket.level = wanted;
+            } else if i128::from(cost) <= burst {
+                let wait = (wanted - burst * window) as f64 / limit as f64;
+                prop_assert_eq!(answer.retry_after_ms, wait);
+            } else {
+                prop_assert_eq!(answer.retry_after_ms, f64::INFINITY);
+            }
+            prop_assert_eq!(answer.reading.remaining, ((burst * window - bucket.level) / window) as f64);
+            prop_assert_eq!(answer.reading.reset_ms, bucket.level as f64 / limit as f64);
+        }
+    }
+
+    #[test]
+    fn fixed_windows_agree_with_a_count(
+        steps in proptest::collection::vec((0u32..700, 1u32..4), 1..300),
+        limit in 1u32..20, window in 1u32..3000,
+    ) {
+        let mut limiter = Limiter::new(&settings(Kind::FixedWindow, limit, window, limit));
+        let (mut begun, mut used, mut now) = (None, 0, 0);
+        for (gap, cost) in steps {
+            now += gap;
+            if begun.is_some_and(|begun| now >= begun + window) {
+                (begun, used) = (None, 0);
+            }
+            let admits = used + cost <= limit;
+            let answer = limiter.take(&[1], f64::from(cost), f64::from(now));
+            prop_assert_eq!(answer.admitted, admits);
+            if admits {
+                used += cost;
+                begun.get_or_insert(now);
+            }
+            prop_assert_eq!(answer.reading.remaining, f64::from(limit - used));
+            let left = begun.map_or(0, |begun| begun + window - now);
+            prop_assert_eq!(answer.reading.reset_ms, f64::from(left));
+        }
+    }
+
+    /// Properties of a log of all costs: no window holds more than the limit, and a cost that fits
+    /// into the window and a seventh of it is never refused.
+    #[test]
+    fn sliding_windows_agree_with_a_log(
+        steps in proptest::collection::vec((0u32..700, 1u32..4), 1..300),
+        limit in 1u32..20, window in 1u32..3000,
+    ) {
+        let mut limiter = Limiter::new(&settings(Kind::SlidingWindow, limit, window, limit));
+        let mut log: Vec<(f64, u32)> = Vec::new();
+        let mut now = 0.0;
+        for (gap, cost) in steps {
+            now += f64::from(gap);
+            let within = |span: f64| -> u32 {
+                log.iter().filter(|(at, _)| now - at <= span).map(|(_, cost)| cost).sum()
+            };
+            let (inner, outer) = (within(f64::from(window)), within(f64::from(window) * 8.0 / 7.0));
+            let answer = limiter.take(&[1], f64::from(cost), now);
+            if answer.admitted {
+                prop_assert!(inner + cost <= limit);
+                log.push((now, cost));
+            } else {
+                prop_assert!(outer + cost > limit);
+                if cost <= limit {
+                    let after = limiter.peek(&[1], f64::from(cost), now + answer.retry_after_ms);
+                    prop_assert!(after.admitted);
+                }
+            }
+        }
+    }
+
+    /// A cost that is taken and given back at the same time leaves no trace.
+    #[test]
+    fn a_reward_takes_a_cost_back(
+        steps in proptest::collection::vec((0u32..700, 1u32..4, any::<bool>()), 1..200),
+        limit in 1u32..20, window in 1u32..3000, kind in 0u8..3,
+    ) {
+        let kind = [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow][usize::from(kind)];
+        let mut limiters = [0; 2].map(|_| Limiter::new(&settings(kind, limit, window, limit)));
+        let mut now = 0.0;
+        for (gap, cost, is_undone) in steps {
+            now += f64::from(gap);
+            let cost = f64::from(cost);
+            let [one, two] = &mut limiters;
+            if is_undone {
+                if one.take(&[1], cost, now).admitted {
+                    one.reward(&[1], cost, now);
+                }
+            } else {
+                prop_assert_eq!(one.take(&[1], cost, now), two.take(&[1], cost, now));
+            }
+        }
+    }
+}
+
+/// Returns the most that a limiter of 10 in 1,000 ms admits in less than a window.
+fn worst_case(kind: Kind) -> usize {
+    let mut limiter = Limiter::new(&settings(kind, 10, 1000, 10));
+    let mut admitted = Vec::new();
+    // One, then a rest of nearly a window, then as many as are admitted at every millisecond.
+    assert!(limiter.take(&[1], 1.0, 0.0).admitted);
+    let first = if kind == Kind::Gcra { 5000 } else { 999 };
+    for now in first..first + 3000 {
+        while limiter.take(&[1], 1.0, f64::from(now)).admitted {
+            admitted.push(now);
+        }
+    }
+    let within = |from: i32| {
+        admitted
+            .iter()
+            .filter(|at| (from..from + 1000).contains(*at))
+            .count()
+    };
+    admitted.iter().map(|from| within(*from)).max().unwrap_or(0)
+}
+
+#[test]
+fn the_worst_case_of_each_algorithm_is_the_documented_one() {
+    assert_eq!(worst_case(Kind::Gcra), 19);
+    assert_eq!(worst_case(Kind::FixedWindow), 19);
+    assert_eq!(worst_case(Kind::SlidingWindow), 10);
+}
+
+#[test]
+fn a_blocked_key_is_refused_until_the_end_and_begins_anew() {
+    for kind in [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow] {
+        let mut limiter = Limiter::new(&settings(kind, 2, 1000, 2));
+        assert!(limiter.take(&[1], 2.0, 0.0).admitted);
+        let reading = limiter.block(&[1], 5000.0, 100.0);
+        assert_eq!((reading.remaining, reading.reset_ms), (0.0, 4900.0));
+        limiter.reward(&[1], 2.0, 200.0);
+        limiter.penalty(&[1], 2.0, 200.0);
+        let refused = limiter.take(&[1], 1.0, 4999.0);
+        assert_eq!((refused.admitted, refused.retry_after_ms), (false, 1.0));
+        let anew = limiter.take(&[1], 2.0, 5000.0);
+        assert_eq!((anew.admitted, anew.reading.remaining), (true, 0.0));
+        assert!(limiter.reset(&[1]));
+        assert!(!limiter.reset(&[1]));
+        assert!(limiter.take(&[1], 2.0, 5000.0).admitted);
+    }
+}
+
+#[test]
+fn penalties_and_rewards_without_end_stay_within_bounds() {
+    for kind in [Kind::Gcra, Kind::SlidingWindow, Kind::FixedWindow] {
+        let mut limiter = Limiter::new(&settings(kind, 1 << 30, 1 << 30, 1 << 30));
+        for _ in 0..100 {
+            let reading = limiter.penalty(&[1], f64::from(1 << 30), 0.0);
+            assert_eq!(reading.remaining, 0.0);
+            assert!(reading.reset_ms <= 2.0 * f64::from(1 << 30), "{reading:?}");
+        }
+        for _ in 0..200 {
+            limiter.reward(&[1], f64::from(1 << 30), 0.0);
+        }
+        assert_eq!(
+            limiter.peek(&[1], 1.0, 0.0).reading.remaining,
+            f64::from(1 << 30)
+        );
+        assert_eq!(limiter.counts().keys, 0);
+    }
+}
+
+#[test]
+fn threads_that_share_a_name_admit_the_limit_together() {
+    let settings = settings(Kind::Gcra, 1000, 1 << 30, 1000);
+    // Held open, so that a thread that ends early does not take the counts with it.
+    let held = Limiter::open("threads", &settings);
+    assert!(held.is_ok());
+    let admitted: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut limiter = Limiter::open("threads", &settings).expect("open");
+                    (0..4000)
+                        .filter(|at| limiter.take(&[at % 4], 1.0, 0.0).admitted)
+                        .count()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum()
+    });
+    assert_eq!(admitted, 4000);
+    let other = Limiter::open(
+        "threads",
+        &Settings {
+            max_keys: 1,
+            ..settings
+        },
+    );
+    assert_eq!(
+        other.err(),
+        Some(Error::LimiterConflict { field: "maxKeys" })
+    );
+}
+
+#[test]
+fn keys_of_all_lengths_are_told_apart() {
+    let mut limiter = Limiter::new(&settings(Kind::FixedWindow, 1, 1000, 1));
+    let long: Vec<u16> = vec![65; 1 << 20];
+    for length in [0, 1, 63, 64, 126, 127, 128, 129, 255, 256, 1 << 20] {
+        assert!(limiter.take(&long[..length], 1.0, 0.0).admitted, "{length}");
+        assert!(
+            !limiter.take(&long[..length], 1.0, 0.0).admitted,
+            "{length}"
+        );
+    }
+    // One unit of two bytes is no two units of one byte.
+    assert!(limiter.take(&[0x4141], 1.0, 0.0).admitted);
+    assert!(limiter.take(&[0x41, 0x41], 1.0, 0.0).admitted);
+}

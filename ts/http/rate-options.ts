@@ -1,0 +1,241 @@
+/** Options of the rates of HTTP requests, and their checks. */
+import type { Clock } from '../base/clock.js';
+import { outOfRange, wrongType } from '../base/errors.js';
+import { knownOptions, wholeNumber } from '../base/options.js';
+import { RateLimiter } from '../limiter/limiter.js';
+import { checkedRateLimit, RATE_LIMIT_OPTIONS, type RateLimit } from '../limiter/options.js';
+import type { RateLimitResult } from '../limiter/result.js';
+import type { RequestLimits } from '../resources/limits.js';
+
+/** A rate of requests, or a limiter of your own that other servers may share. */
+export interface RequestRate extends RateLimit {
+  /** Most clients that are remembered: 1 to 2^24, as in `RateLimiter`. Default 131072. */
+  readonly maxKeys?: number | undefined;
+  /** Name by which worker threads share the rate, as in `RateLimiter`. Default: none. */
+  readonly name?: string | undefined;
+}
+
+/** Header fields that tell clients their limits. */
+export type RateHeaders = 'ratelimit' | 'ratelimit-legacy' | 'x-ratelimit';
+
+/** The limit that a request meets. */
+export type RateScope = 'ip' | 'route' | 'key' | 'user';
+
+/** A request that a rate refused, or would refuse with `mode: 'observe'`. */
+export interface RateRefusal {
+  /** The limit that the request met. */
+  readonly scope: RateScope;
+  /** Its key in the limit: the client's address or network, the user, or your own key. */
+  readonly key: string;
+  readonly result: RateLimitResult;
+  /** False with `mode: 'observe'`: the request was served. */
+  readonly isEnforced: boolean;
+}
+
+/**
+ * Rates of HTTP requests. A request is judged by all of them in this order, before its body is read:
+ * address, route, key, user. A request that one refuses spends nothing of the others. Handshakes of
+ * WebSockets are not counted: `connectRatePerIp` limits them. `R` is the request of the adapter.
+ */
+export interface RequestRates<R = unknown> {
+  /**
+   * Rate of each client: its IPv4 address, or its IPv6 network of `ipv6PrefixBits`, behind
+   * `trustedProxies` too. Default: none.
+   */
+  readonly perIp?: RequestRate | RateLimiter | undefined;
+  /**
+   * Rate of each client at single routes, by method and path such as `POST /login`; `/api/*` is every
+   * method and all paths below `/api/`. The first match counts; at most 64. Paths match whatever their
+   * case, percent-encoding, repeated and last slashes are, so that no spelling escapes. Default: none.
+   */
+  readonly perRoute?: Readonly<Record<string, RequestRate | RateLimiter>> | undefined;
+  /** Rate of each value that `key` returns; needs `key`. Default: none. */
+  readonly perKey?: RequestRate | RateLimiter | undefined;
+  /** Returns a key of your own, such as an API key; `undefined` for a request that has none. */
+  readonly key?: ((request: R) => string | undefined) | undefined;
+  /** Rate of each user that `user` returns; needs `user`. Default: none. */
+  readonly perUser?: RequestRate | RateLimiter | undefined;
+  /**
+   * Returns the user of a request, verified; `undefined` for an anonymous one. Called after the other
+   * rates have admitted the request, so that a flood costs no verification.
+   */
+  readonly user?: ((request: R) => string | undefined) | undefined;
+  /** Returns true for a request that no rate counts. Default: none. */
+  readonly skip?: ((request: R) => boolean) | undefined;
+  /** Returns the cost of a request: 1 to 2^30; 0 counts nothing. Default: 1. */
+  readonly cost?: ((request: R) => number) | undefined;
+  /** Whether requests answered with a status below 400 get their cost back. Default `false`. */
+  readonly skipSuccessful?: boolean | undefined;
+  /** Whether requests answered with a status of 400 or more get their cost back. Default `false`. */
+  readonly skipFailed?: boolean | undefined;
+  /** Bits of an IPv6 address that make one client: 32 to 128. Default 64. */
+  readonly ipv6PrefixBits?: number | undefined;
+  /**
+   * Header fields of answers. `ratelimit`: `RateLimit` and `RateLimit-Policy` of
+   * draft-ietf-httpapi-ratelimit-headers. `ratelimit-legacy`: `RateLimit-Limit`, `-Remaining` and
+   * `-Reset` of its sixth version. `x-ratelimit`: the same with `X-`, and the reset as a time of Unix.
+   * Default `['ratelimit']`.
+   */
+  readonly headers?: readonly RateHeaders[] | undefined;
+  /**
+   * `enforce`: refused requests get 429. `observe`: they are counted and reported, and served; answers
+   * have no header fields of rates. Default `enforce`.
+   */
+  readonly mode?: 'enforce' | 'observe' | undefined;
+  /** Called with each request that a rate refuses, or would refuse. Default: none. */
+  readonly onRateRefused?: ((refusal: RateRefusal) => void) | undefined;
+}
+
+/** Limits of HTTP requests as input; absent ones have their defaults. `R` is the request of the adapter. */
+export interface RequestLimitsInput<R = unknown> extends Partial<RequestLimits> {
+  /** Rates of requests (`RequestRates`). Default: none. */
+  readonly rate?: RequestRates<R> | undefined;
+}
+
+const NAMES = [
+  'perIp',
+  'perRoute',
+  'perKey',
+  'key',
+  'perUser',
+  'user',
+  'skip',
+  'cost',
+  'skipSuccessful',
+  'skipFailed',
+  'ipv6PrefixBits',
+  'headers',
+  'mode',
+  'onRateRefused',
+] as const;
+const HEADERS: readonly RateHeaders[] = ['ratelimit', 'ratelimit-legacy', 'x-ratelimit'];
+const ROUTES_MAX = 64;
+const ROUTE = /^(?:([A-Z]{1,20}) )?(\/[!-~]*)$/;
+const FIELD = 'requests.rate';
+
+/** The rate of one route. @internal */
+export interface RouteRate {
+  /** `undefined` for all methods. */
+  readonly method: string | undefined;
+  /** Normalized path; of a wildcard, the part before the star. */
+  readonly path: string;
+  readonly isPrefix: boolean;
+  readonly limiter: RateLimiter;
+}
+
+/** Checked rates. @internal */
+export interface CheckedRates {
+  readonly perIp: RateLimiter | undefined;
+  readonly perRoute: readonly RouteRate[];
+  readonly perKey: RateLimiter | undefined;
+  readonly perUser: RateLimiter | undefined;
+  readonly options: RequestRates<never>;
+  readonly ipv6PrefixBits: number;
+  readonly headers: ReadonlySet<RateHeaders>;
+  readonly isObserving: boolean;
+}
+
+/**
+ * Returns the path of a target in the one spelling by which routes match: routers differ in letter
+ * case, percent-encoding and slashes, and no spelling may escape a rate.
+ * @internal
+ */
+export function normalizedPath(target: string): string {
+  const end = target.search(/[?#;]/);
+  let path = end === -1 ? target : target.slice(0, end);
+  try {
+    path = decodeURIComponent(path);
+  } catch {
+    // A malformed escape stays as it is: no router decodes it either.
+  }
+  path = path
+    .toLowerCase()
+    .replaceAll('\\', '/')
+    .replaceAll(/\/{2,}/g, '/');
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+}
+
+function limiterOf(
+  field: string,
+  rate: RequestRate | RateLimiter | undefined,
+  clock: Clock,
+): RateLimiter | undefined {
+  if (rate === undefined || rate instanceof RateLimiter) return rate;
+  if (typeof rate !== 'object' || rate === null)
+    throw wrongType(field, rate, 'an object { limit, windowMs } or a RateLimiter');
+  knownOptions(field, rate, [...RATE_LIMIT_OPTIONS, 'maxKeys', 'name']);
+  // Names the field by its whole path; the limiter would name it alone.
+  checkedRateLimit(field, rate);
+  return new RateLimiter({ ...rate, clock });
+}
+
+function routesOf(rates: RequestRates<never>['perRoute'], clock: Clock): RouteRate[] {
+  const field = `${FIELD}.perRoute`;
+  if (rates === undefined) return [];
+  if (typeof rates !== 'object' || rates === null || Array.isArray(rates))
+    throw wrongType(field, rates, "an object such as { 'POST /login': { limit, windowMs } }");
+  const entries = Object.entries(rates);
+  if (entries.length > ROUTES_MAX)
+    throw outOfRange(field, entries.length, `at most ${ROUTES_MAX} routes`);
+  return entries.map(([route, rate]) => {
+    const [, method, path = ''] = ROUTE.exec(route) ?? [];
+    if (path === '')
+      throw outOfRange(field, route, "a method and a path such as 'POST /login', or a path");
+    const isPrefix = path.endsWith('/*');
+    const limiter = limiterOf(`${field}['${route}']`, rate, clock);
+    if (limiter === undefined)
+      throw wrongType(`${field}['${route}']`, rate, 'an object { limit, windowMs }');
+    const normal = normalizedPath(isPrefix ? path.slice(0, -2) || '/' : path);
+    return { method, path: normal, isPrefix, limiter };
+  });
+}
+
+function checkFunctions(given: RequestRates<never>): void {
+  for (const name of ['key', 'user', 'skip', 'cost', 'onRateRefused'] as const)
+    if (given[name] !== undefined && typeof given[name] !== 'function')
+      throw wrongType(`${FIELD}.${name}`, given[name], 'a function');
+  for (const [rate, source] of [
+    ['perKey', 'key'],
+    ['perUser', 'user'],
+  ] as const)
+    if ((given[rate] === undefined) !== (given[source] === undefined))
+      throw wrongType(`${FIELD}.${source}`, given[source], `given together with ${rate}`);
+  for (const name of ['skipSuccessful', 'skipFailed'] as const)
+    if (given[name] !== undefined && typeof given[name] !== 'boolean')
+      throw wrongType(`${FIELD}.${name}`, given[name], 'true or false');
+}
+
+/**
+ * Checks the rates of requests, and makes their limiters.
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION, naming the field;
+ *   ERR_LIMITS_CONFLICT as `RateLimiter`
+ * @internal
+ */
+export function checkedRates(given: RequestRates<never>, clock: Clock): CheckedRates {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrongType(FIELD, given, 'an object such as { perIp: { limit, windowMs } }');
+  knownOptions(FIELD, given, NAMES);
+  checkFunctions(given);
+  const { mode = 'enforce', headers = ['ratelimit'] } = given;
+  if (mode !== 'enforce' && mode !== 'observe')
+    throw outOfRange(`${FIELD}.mode`, mode, "'enforce' or 'observe'");
+  if (!Array.isArray(headers)) throw wrongType(`${FIELD}.headers`, headers, 'an array of names');
+  for (const name of headers)
+    if (!HEADERS.includes(name))
+      throw outOfRange(
+        `${FIELD}.headers`,
+        name,
+        "'ratelimit', 'ratelimit-legacy' or 'x-ratelimit'",
+      );
+  const ipv6PrefixBits = wholeNumber(`${FIELD}.ipv6PrefixBits`, given.ipv6PrefixBits, 32, 128, 64);
+  return {
+    perIp: limiterOf(`${FIELD}.perIp`, given.perIp, clock),
+    perRoute: routesOf(given.perRoute, clock),
+    perKey: limiterOf(`${FIELD}.perKey`, given.perKey, clock),
+    perUser: limiterOf(`${FIELD}.perUser`, given.perUser, clock),
+    options: { ...given },
+    ipv6PrefixBits,
+    headers: new Set(headers),
+    isObserving: mode === 'observe',
+  };
+}

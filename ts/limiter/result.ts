@@ -1,0 +1,29 @@
+/** Answers of rate limiters, those of one process and those of a cluster. */
+
+/** Outcome of a cost, and the state of its key afterwards. */
+export interface RateLimitResult {
+  /** True if the cost was admitted. A refused cost spends nothing. */
+  readonly success: boolean;
+  /** Cost that would be admitted now. */
+  readonly remaining: number;
+  /** Limit of the key in each window. */
+  readonly limit: number;
+  /** Time until the key has its whole limit again, ms; for a blocked key, until the block ends. */
+  readonly resetMs: number;
+  /** Time until the same cost would be admitted, ms: 0 after success, `Infinity` for a cost above the limit. */
+  readonly retryAfterMs: number;
+}
+
+/** Counts of a limiter. */
+export interface RateLimiterStats {
+  /** Keys that are known; some of them may have their whole limit again. */
+  readonly keys: number;
+  /** Costs that this limiter admitted. */
+  readonly admitted: number;
+  /** Costs that this limiter refused. */
+  readonly refused: number;
+  /** Keys that a full table forgot before they had their whole limit again. */
+  readonly evicted: number;
+  /** Memory of all keys, bytes. */
+  readonly bytes: number;
+}
