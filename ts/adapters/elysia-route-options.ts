@@ -4,7 +4,9 @@ import { knownOptions, wholeNumber } from '../base/options.js';
 import { ConnectionManager } from '../connections/manager.js';
 import { checkedConnectRate, type ConnectRate } from '../connections/rates.js';
 import type { Admission } from '../guard/admission.js';
+import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
 import type { Guard } from '../guard/guard.js';
+import type { TokenClaims } from '../tokens/result.js';
 
 /** Options of one route, beside its handlers: `.ws('/ws', { portcullis: { maxConnections: 100 }, ... })`. */
 export interface RouteGuardOptions {
@@ -23,15 +25,36 @@ export interface RouteGuardOptions {
    * `WWW-Authenticate`. The token's `sub` is `user` of the handler. Handshakes need one anyway. Default `false`.
    */
   readonly requireToken?: boolean | undefined;
+  /**
+   * Scopes that the token of a request or handshake must all have, beside those of `auth`; others get 403. Needs
+   * `requireToken`. Default: none.
+   */
+  readonly scope?: string | readonly string[] | undefined;
+  /**
+   * Roles of which the token of a request or handshake must have one, at `rolesPath`; others get 403. Needs
+   * `requireToken`. Default: none.
+   */
+  readonly roles?: string | readonly string[] | undefined;
+  /** The place of the roles, as the verifier's option of this name. Default `roles`. */
+  readonly rolesPath?: string | readonly string[] | undefined;
 }
 
 const SEATS_MAX = 2 ** 32 - 2;
-const OPTIONS = ['maxConnections', 'connectRate', 'requireToken'] as const;
+const OPTIONS = [
+  'maxConnections',
+  'connectRate',
+  'requireToken',
+  'scope',
+  'roles',
+  'rolesPath',
+] as const;
 const NAME = 'portcullis';
 
 /** The limits of one route. Made where the route is registered, so that wrong options fail there. @internal */
 export class RouteGuard {
   readonly requiresToken: boolean;
+  /** Rights that the token of a request must have. */
+  readonly rights: TokenRights;
   /** Counts the seats of the route; `undefined` without limits of its own. */
   readonly #manager: ConnectionManager | undefined;
   readonly #guard: Guard<Request>;
@@ -52,6 +75,11 @@ export class RouteGuard {
         requireToken,
         'absent without the option auth of the guard, whose verifier judges the tokens',
       );
+    this.rights = rightsOf(`${NAME}.`, options);
+    for (const name of ['scope', 'roles'] as const) {
+      if (options[name] !== undefined && !requireToken)
+        throw wrongType(`${NAME}.${name}`, options[name], 'absent without requireToken');
+    }
     this.#guard = guard;
     this.requiresToken = requireToken;
     if (most === Infinity && connectRate === undefined) return;
@@ -74,8 +102,13 @@ export class RouteGuard {
       );
   }
 
-  /** Takes a seat of the route for an admitted client; `undefined` without limits of its own. */
+  /**
+   * Takes a seat of the route for an admitted client, or denies one whose token lacks a right;
+   * `undefined` without limits of its own.
+   */
   seat(admitted: Admission, request: Request): Admission | undefined {
+    const lack = lackOf(this.rights, (admitted.claims ?? {}) as TokenClaims);
+    if (lack !== undefined) return this.#guard.withoutRight(admitted, lack, request);
     return this.#manager === undefined
       ? undefined
       : this.#guard.seatIn(this.#manager, admitted, request);

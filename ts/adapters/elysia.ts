@@ -275,8 +275,21 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    if (!asksForWebSocket(request)) return this.#within(request, handle, () => handle(request));
+    if (!asksForWebSocket(request)) {
+      const run = this.#guard.needsToken(request.method, request.url)
+        ? () => this.#withToken(request, handle)
+        : () => handle(request);
+      return this.#within(request, handle, run);
+    }
     return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
+  }
+
+  /** Serves a request with a valid token, and answers the others. */
+  #withToken(request: Request, handle: (request: Request) => unknown): unknown {
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+    const after = ({ answer }: TokenJudgement): unknown =>
+      answer === undefined ? handle(request) : this.answers.answer(answer, request, handle);
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   /**
@@ -370,7 +383,7 @@ class ElysiaAdapter {
     context: RouteContext,
   ): undefined | Promise<undefined> {
     if (!isForGuard(request, server))
-      return route.requiresToken ? this.#judgeToken(request, context) : undefined;
+      return route.requiresToken ? this.#judgeToken(route, request, context) : undefined;
     if (this.#pendingOf(request)[this.#key] !== undefined)
       return this.#seat(route, request, context);
     // The route lies beyond the scope of the guard: its own options bring it in.
@@ -395,8 +408,13 @@ class ElysiaAdapter {
     return this.#refused(further.answer, request, context);
   }
 
-  #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
-    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+  #judgeToken(
+    route: RouteGuard,
+    request: Request,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    const { rights } = route;
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request, rights);
     const after = ({ user, answer }: TokenJudgement): undefined => {
       if (answer !== undefined) return this.#refused(answer, request, context);
       context.user ??= user;
@@ -637,7 +655,9 @@ export function pluginOf(
     const { request, server } = context;
     if (server) adapter.start(server);
     else adapter.describe();
-    return limits === undefined ? undefined : adapter.answers.request(request, arguments[0]);
+    return limits === undefined && !guard.judgesRequests
+      ? undefined
+      : adapter.answers.request(request, arguments[0]);
   };
   plugin.onRequest(onRequest as () => undefined);
   adapter.answers.follow(onRequest);
