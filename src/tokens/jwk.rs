@@ -5,7 +5,7 @@
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::header::is_kid;
-use super::jwk_encoding::{Encoding, Reader};
+use super::jwk_encoding::{Encoding, Reader, exact};
 use super::key::Key;
 use super::key_problem::KeyProblem;
 use super::spki;
@@ -235,7 +235,7 @@ fn from_jwk(raw: &RawKey, reader: &mut Reader) -> Result<Material, KeyProblem> {
         "oct" => match raw.k.as_deref() {
             None => Err(KeyProblem::Malformed),
             Some("") => Err(KeyProblem::ShortSecret),
-            Some(_) => Ok(Material::Secret(reader.exact(raw.k.as_ref())?)),
+            Some(_) => Ok(Material::Secret(exact(raw.k.as_ref())?)),
         },
         "RSA" => Ok(Material::Rsa {
             n: reader.number(raw.n.as_ref())?,

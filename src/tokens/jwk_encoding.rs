@@ -33,13 +33,6 @@ impl Reader {
         }
     }
 
-    /// Reads a member in its canonical form.
-    #[expect(clippy::unused_self, reason = "all members are read by the reader")]
-    pub(super) fn exact(&self, text: Option<&String>) -> Result<Vec<u8>, KeyProblem> {
-        let text = text.ok_or(KeyProblem::Malformed)?;
-        decode(text)
-    }
-
     /// Reads a member; padding and the standard alphabet are lenient forms.
     pub(super) fn bytes(&mut self, text: Option<&String>) -> Result<Vec<u8>, KeyProblem> {
         let text = text.ok_or(KeyProblem::Malformed)?;
@@ -48,7 +41,7 @@ impl Reader {
             return canonical;
         }
         let mut plain = text.as_str();
-        if plain.len() % 4 == 0 {
+        if plain.len().is_multiple_of(4) {
             plain = plain
                 .strip_suffix("==")
                 .or_else(|| plain.strip_suffix('='))
@@ -96,6 +89,11 @@ impl Reader {
         padded.extend(bytes);
         Ok(padded)
     }
+}
+
+/// Reads a member in its canonical form only.
+pub(super) fn exact(text: Option<&String>) -> Result<Vec<u8>, KeyProblem> {
+    decode(text.ok_or(KeyProblem::Malformed)?)
 }
 
 /// Decodes canonical base64url of at least one byte.

@@ -83,7 +83,7 @@ function inSubprotocols(header: string, given: string | readonly string[]): Foun
     const token = isBehind ? offered[at + 1] : one.slice(name.length + 1);
     if (token === undefined) continue;
     const others = offered.filter(
-      (other, place) => place !== at && !(isBehind && place === at + 1) && !isToken(other, names),
+      (other, place) => !(isBehind && place === at + 1) && !isToken(other, names),
     );
     return {
       token: isBehind ? token : unpacked(name, token),

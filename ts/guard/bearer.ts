@@ -37,7 +37,8 @@ export interface TokenAuth {
   /**
    * HTTP requests that need a token, too: `true` for all, or paths, of which `/api/*` stands for all
    * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
-   * requests and `exemptPaths` need none. The adapters for `node:http` servers need
+   * requests and `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
+   * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
    * `guard.request(handler)`. Default: none.
    */
   readonly http?: boolean | readonly string[] | undefined;
