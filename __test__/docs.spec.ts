@@ -190,6 +190,12 @@ const TAKES: Record<string, (given: Given) => unknown> = {
       ...('jwks' in given ? {} : { keys: { secret } }),
       ...given,
     } as never).close(),
+  ReplayOptions: (given) =>
+    new TokenVerifier({
+      algorithms: ['HS256'],
+      keys: { secret },
+      replay: { maxEntries: 1, ...given },
+    }).close(),
   RemoteJwks: (given) =>
     new TokenVerifier({
       algorithms: ['RS256'],

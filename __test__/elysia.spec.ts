@@ -198,6 +198,32 @@ describe('routes', () => {
     expect((await fetch(`${url}/free`)).status).toBe(200);
   });
 
+  it('refuse tokens without their scopes and roles, at requests and handshakes', async () => {
+    for (const refuseWith of ['http', 'close'] as const) {
+      const server = await app('routes with tokens', {
+        limits: {},
+        auth: { policy: { keys: { secret: SECRET } } },
+        refuseWith,
+      });
+      const bearer = (claims: object): Record<string, string> => ({
+        Authorization: `Bearer ${token(claims)}`,
+      });
+      const scoped = async (claims: object): Promise<unknown[]> => {
+        const url = `http://127.0.0.1:${server.port}/scoped`;
+        const { status, headers } = await fetch(url, { headers: bearer(claims) });
+        return [status, headers.get('www-authenticate')?.split(',')[0]];
+      };
+      expect(await scoped({ scope: 'chat:read' })).toEqual([200, undefined]);
+      expect(await scoped({ scope: 'chat' })).toEqual([403, 'Bearer error="insufficient_scope"']);
+      const client = await server.open('/scoped/ws', bearer({ roles: ['admin', 'x'] }));
+      expect(await ask(client, '')).toBe('admin,x');
+      if (refuseWith === 'http')
+        expect((await server.handshake(bearer({ roles: ['x'] }), '/scoped/ws')).status).toBe(403);
+      else expect(await closeCode(await server.open('/scoped/ws', bearer({})))).toBe(1008);
+      client.terminate();
+    }
+  });
+
   it('refuse wrong options where they are registered', async () => {
     const server = await app('wrong routes');
     expect(JSON.parse(await server.get('/seen'))).toEqual([
@@ -208,6 +234,8 @@ describe('routes', () => {
       ['ERR_INVALID_ARG_TYPE', 'portcullis.connectRate'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis.requireToken'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.scope'],
+      ['ERR_INVALID_ARG_TYPE', 'portcullis.roles[0]'],
       ['ERR_INVALID_ARG_TYPE', 'portcullis'],
       'nothing',
       ['ERR_OUT_OF_RANGE', 'portcullis.rate.limit'],

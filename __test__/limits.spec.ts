@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
+import { SECRET, token } from './fixtures/sign.js';
 import { until } from './fixtures/until.js';
 import { SERVERS, ask, cleanUp, closeCode, start, startAlone } from './servers/start.js';
 
@@ -13,6 +14,25 @@ const codeOf = (text: string): unknown =>
   (JSON.parse(text.slice(text.indexOf('{'))) as { code: unknown }).code;
 
 describe.each(Object.entries(SERVERS))('the adapter for %s', (_name, command) => {
+  it('asks the requests of auth.http for a token, and no others', async () => {
+    const server = await start(command, {
+      limits: {},
+      auth: { policy: { keys: { secret: SECRET } }, http: ['/length'], scope: 'chat' },
+    });
+    const ask = async (path: string, value?: string): Promise<unknown[]> => {
+      const headers: Record<string, string> =
+        value === undefined ? {} : { authorization: `Bearer ${value}` };
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { headers });
+      return [answer.status, answer.headers.get('www-authenticate')?.split(',')[0]];
+    };
+    expect(await ask('/length')).toEqual([401, 'Bearer']);
+    expect(await ask('/%6cength?x')).toEqual([401, 'Bearer']);
+    expect(await ask('/length', token({ exp: 1 }))).toEqual([401, 'Bearer error="invalid_token"']);
+    expect(await ask('/length', token())).toEqual([403, 'Bearer error="insufficient_scope"']);
+    expect(await ask('/length', token({ scope: 'a chat' }))).toEqual([200, undefined]);
+    expect((await ask('/guard'))[0]).toBe(200);
+  });
+
   it('refuses the request above maxConcurrent with 503 and Retry-After, and accepts the next', async () => {
     const server = await start(command, {
       limits: {},

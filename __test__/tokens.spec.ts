@@ -191,7 +191,6 @@ describe('a token with a known trap is refused:', () => {
     ],
     ['half a surrogate pair', sign(`{"exp":${exp},"a":"\\ud800"}`), 'ERR_TOKEN_CLAIMS'],
     ['exp beyond doubles', sign('{"exp":1e400}'), 'ERR_TOKEN_CLAIMS'],
-    ['exp beyond dates', sign('{"exp":1e300}'), 'ERR_TOKEN_CLAIM_INVALID'],
     ['a negative exp', sign('{"exp":-1}'), 'ERR_TOKEN_CLAIM_INVALID'],
     ['exp as text', sign(`{"exp":"${exp}"}`), 'ERR_TOKEN_CLAIM_INVALID'],
     ['no exp', sign('{"sub":"ann"}'), 'ERR_TOKEN_CLAIM_MISSING'],
@@ -395,7 +394,7 @@ describe('keys', () => {
     wrong({ ...jwk, key_ops: ['verify', 'verify'] }, 'disagree');
     wrong({ ...jwk, use: 'sig', key_ops: ['verify', 'encrypt'] }, 'disagree');
     wrong({ ...jwk, crv: 'P-384' }, 'wrong length');
-    wrong({ ...jwk, crv: 'secp256k1' }, 'of an unsupported type');
+    wrong({ ...jwk, crv: 'secp256k1' }, "none of the verifier's algorithms");
     wrong({ ...jwk, y: jwk.x }, 'not a point');
     wrong({ ...jwk, x: `${jwk.x}=` }, 'wrong length or encoding');
     wrong({ pem: 'nonsense' }, 'not PEM');
@@ -431,18 +430,16 @@ describe('keys', () => {
     expect(refused(pem, ['ES256', 'HS256'])).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
   });
 
-  it('serve one algorithm each', () => {
+  it('serve the algorithms of their type', () => {
     const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     const pem = publicKey.export({ type: 'spki', format: 'pem' }) as string;
-    expect(refused({ pem }, ['RS256', 'PS256'])).toMatchObject({
-      message: expect.stringContaining('set its algorithm') as string,
-    });
     expect(
       () =>
         new TokenVerifier({ algorithms: ['RS256', 'PS256'], keys: { pem, algorithm: 'PS256' } }),
     ).not.toThrow();
     expect(refused({ secret: SECRET.repeat(2) }, ['HS256', 'HS512'])).toMatchObject({
       code: 'ERR_INVALID_KEY',
+      message: expect.stringContaining('set its algorithm') as string,
     });
     expect(refused({ pem }, ['ES256'])).toMatchObject({
       message: expect.stringContaining("none of the verifier's algorithms") as string,
@@ -483,16 +480,26 @@ describe('keys', () => {
       })),
     });
     expect(codeOf(many.safeVerify(token({}, '4'.repeat(32))))).toBe('ERR_TOKEN_KEY_AMBIGUOUS');
+    const shared = hs({
+      keys: [
+        { secret: a, kid: 'a' },
+        { secret: c, kid: 'a' },
+      ],
+    });
+    expect(codeOf(shared.safeVerify(token({}, c, 'HS256', { kid: 'a' })))).toBe('accepted');
+    expect(codeOf(shared.safeVerify(token({}, b, 'HS256', { kid: 'a' })))).toBe(
+      'ERR_TOKEN_SIGNATURE',
+    );
     expect(
       thrown(() =>
         hs({
-          keys: [
-            { secret: a, kid: 'a' },
-            { secret: c, kid: 'a' },
-          ],
+          keys: Array.from({ length: 5 }, (_, at) => ({
+            secret: String(at).repeat(32),
+            kid: 'a',
+          })),
         }),
-      ).message,
-    ).toContain('same kid');
+      ),
+    ).toMatchObject({ code: 'ERR_INVALID_KEY', field: 'keys[4]' });
   });
 
   it('of a set may be for other purposes, but not broken', () => {
@@ -513,11 +520,8 @@ describe('keys', () => {
     expect(thrown(() => set(jwk, { ...jwk, alg: 'HS256' }))).toMatchObject({
       field: 'jwks.keys[1]',
     });
-    expect(thrown(() => set({ ...jwk, kid: 'a' }, { ...jwk, kid: 'a' })).message).toContain(
-      'same kid',
-    );
     expect(
-      thrown(() => set(...Array.from({ length: 101 }, (_, at) => ({ ...jwk, kid: String(at) }))))
+      thrown(() => set(...Array.from({ length: 1001 }, (_, at) => ({ ...jwk, kid: String(at) }))))
         .message,
     ).toContain('too large');
   });
@@ -560,7 +564,7 @@ describe('policy', () => {
       [{ sub: 'bob' }, 'ERR_TOKEN_SUBJECT', 'sub'],
       [{ jti: undefined }, 'ERR_TOKEN_CLAIM_MISSING', 'jti'],
       [{ scope: undefined }, 'ERR_TOKEN_CLAIM_MISSING', 'scope'],
-      [{ iat: iat - 62 }, 'ERR_TOKEN_TOO_OLD', 'iat'],
+      [{ iat: iat - 70 }, 'ERR_TOKEN_TOO_OLD', 'iat'],
       [{ iat: undefined }, 'ERR_TOKEN_CLAIM_MISSING', 'iat'],
     ];
     for (const [changed, code, claim] of cases) {
@@ -582,10 +586,14 @@ describe('policy', () => {
       claims: object,
     ): string => {
       vi.setSystemTime(seconds * 1000);
-      return codeOf(hs(options).safeVerify(token({ exp: 2000, ...claims })));
+      return codeOf(
+        hs({ clockToleranceSeconds: 0, ...options }).safeVerify(token({ exp: 2000, ...claims })),
+      );
     };
     expect(at(1999.999, {}, {})).toBe('accepted');
     expect(at(2000, {}, {})).toBe('ERR_TOKEN_EXPIRED');
+    expect(at(2004.9, { clockToleranceSeconds: undefined }, {})).toBe('accepted');
+    expect(at(2005, { clockToleranceSeconds: undefined }, {})).toBe('ERR_TOKEN_EXPIRED');
     expect(at(2009.9, { clockToleranceSeconds: 10 }, {})).toBe('accepted');
     expect(at(2010, { clockToleranceSeconds: 10 }, {})).toBe('ERR_TOKEN_EXPIRED');
     expect(at(1000, {}, { nbf: 1000 })).toBe('accepted');
@@ -643,7 +651,7 @@ describe('policy', () => {
 describe('revocation', () => {
   it('revokes one token until it expires', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
-    const verifier = hs({ issuer: ['i', 'j'] });
+    const verifier = hs({ issuer: ['i', 'j'], clockToleranceSeconds: 0 });
     const made = (iss: string, jti: string): string => token({ iss, jti, exp: 2000 });
     verifier.revoke({ issuer: 'i', jti: '1', exp: 2000 });
     expect(codeOf(verifier.safeVerify(made('i', '1')))).toBe('ERR_TOKEN_REVOKED');
@@ -684,7 +692,7 @@ describe('revocation', () => {
 
   it('drops the entry of a subject when its tokens have expired', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
-    const verifier = hs({ maxAgeSeconds: 100 });
+    const verifier = hs({ maxAgeSeconds: 100, clockToleranceSeconds: 0 });
     verifier.notBefore('ann', 1000);
     verifier.notBefore('bob', 1000, 1010);
     expect(verifier.snapshot().revocations).toBe(2);
@@ -698,7 +706,7 @@ describe('revocation', () => {
 describe('the cache', () => {
   it('returns the same frozen claims to all callers, and never expired ones', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
-    const verifier = hs({ cacheSize: 4 });
+    const verifier = hs({ cacheSize: 4, clockToleranceSeconds: 0 });
     const made = token({ exp: 1100, roles: ['reader'], deep: { list: [1] } });
     const first = verifier.safeVerify<{ roles: string[]; deep: { list: number[] } }>(made);
     if (!first.success) throw new Error(first.error.code);
@@ -713,7 +721,7 @@ describe('the cache', () => {
 
   it('obeys maxAgeSeconds, and a clock that is set back', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
-    const verifier = hs({ cacheSize: 4, maxAgeSeconds: 10 });
+    const verifier = hs({ cacheSize: 4, maxAgeSeconds: 10, clockToleranceSeconds: 0 });
     const made = token({ exp: 9999, iat: 1000, nbf: 1000 });
     expect(codeOf(verifier.safeVerify(made))).toBe('accepted');
     vi.setSystemTime(990_000);
@@ -899,7 +907,7 @@ describe('errors', () => {
     expect(
       wrong({ requiredClaims: Array.from({ length: 33 }, (_, at) => `c${at}`) }),
     ).toMatchObject({ field: 'requiredClaims' });
-    expect(wrong({ maxTokenBytes: 8193 })).toMatchObject({ field: 'maxTokenBytes' });
+    expect(wrong({ maxTokenBytes: 65_537 })).toMatchObject({ field: 'maxTokenBytes' });
     expect(wrong({ timers: {} })).toMatchObject({ field: 'timers' });
     for (const exp of [Number.NaN, -1, Infinity, '5'])
       expect(thrown(() => hs().revoke({ jti: 'x', exp: exp as number })).field).toBe('exp');

@@ -139,7 +139,10 @@ export type {
   TokenSecret,
 } from './tokens/keys.js';
 export type { TokenVerifierOptions } from './tokens/policy.js';
-export type { JwksSnapshot, RemoteJwks } from './tokens/jwks.js';
+export type { JwksSnapshot } from './tokens/jwks.js';
+export type { JwksFetch, RemoteJwks } from './tokens/jwks-options.js';
+export type { ClaimMatcher } from './tokens/claim-rules.js';
+export type { ReplayOptions } from './tokens/replay.js';
 export { ResourceMonitor } from './resources/monitor.js';
 export type {
   CollectionRecord,
@@ -165,3 +168,4 @@ export type { RequestDetails, RequestEnd } from './metrics/request.js';
 export type { ExpositionOptions } from './metrics/exposition.js';
 export type { ProductionMetricsOptions } from './metrics/options.js';
 export type * from './metrics/report.js';
+export type { TokenRefresh } from './connections/token.js';

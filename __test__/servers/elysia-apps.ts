@@ -214,6 +214,13 @@ Object.assign(APPS, {
       })
       .get('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
       .post('/secret', ({ user }) => `secret of ${user}`, { portcullis: { requireToken: true } })
+      .get('/scoped', ({ user }) => `scoped for ${user}`, {
+        portcullis: { requireToken: true, scope: 'chat:read' },
+      })
+      .ws('/scoped/ws', {
+        portcullis: { requireToken: true, roles: ['admin'] },
+        message: (ws) => void ws.send(String(ws.data.connection?.claims?.['roles'])),
+      })
       .get('/free', ({ user }) => `free for ${user}`)
       .get('/denials', ({ portcullis }) => portcullis.snapshot().authDenials),
   'rated routes': () =>
@@ -236,6 +243,8 @@ Object.assign(APPS, {
       wrong(ws, { connectRate: 5 }),
       wrong(ws, { requireToken: 1 }),
       wrong(ws, { requireToken: true }),
+      wrong(get, { scope: 'a' }),
+      wrong(get, { roles: [5] }),
       wrong(get, { maxConnections: 1 }),
       wrong(get, { requireToken: false }),
       wrong(get, { rate: { limit: 0, windowMs: 1 } }),

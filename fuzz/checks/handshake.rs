@@ -15,7 +15,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let allowed = Algorithms::of(&[Algorithm::HS256]);
     let key = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA";
     let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{key}"}}]}}"#);
-    let keys = KeySet::load(&set, allowed, Tolerance::Nothing);
+    let keys = KeySet::load(&set, allowed, Tolerance::Nothing, 100);
     let policy = Policy {
         algorithms: allowed,
         ..Policy::default()

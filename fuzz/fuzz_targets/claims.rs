@@ -18,7 +18,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
         URL_SAFE_NO_PAD.encode(SECRET)
     );
     let allowed = Algorithms::of(&[Algorithm::HS256]);
-    let keys = KeySet::load(&set, allowed, Tolerance::Nothing)
+    let keys = KeySet::load(&set, allowed, Tolerance::Nothing, 100)
         .ok()
         .expect("a key");
     let policy = Policy {

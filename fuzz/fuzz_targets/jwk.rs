@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
             &[Algorithm::EdDSA],
         ] {
             let allowed = Algorithms::of(allowed);
-            if let Ok(loaded) = KeySet::load(text, allowed, tolerance) {
+            if let Ok(loaded) = KeySet::load(text, allowed, tolerance, 100) {
                 assert!((1..=100).contains(&loaded.set.len()));
                 let verifier = Verifier::new(
                     Policy {

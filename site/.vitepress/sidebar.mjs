@@ -8,7 +8,7 @@ const content = fileURLToPath(new URL('../content', import.meta.url));
 const CHAPTERS = {
   'Choose and move': ['comparison', 'migrating'],
   'Build and ship': ['bundlers', 'docker'],
-  'Run it': ['proxies', 'kubernetes', 'workers', 'kpi', 'errors'],
+  'Run it': ['proxies', 'kubernetes', 'workers', 'issuers', 'kpi', 'errors'],
   'How it behaves': ['timers', 'memory', 'benchmarks', 'load', 'soak'],
 };
 const GROUPS = {

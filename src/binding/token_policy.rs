@@ -16,6 +16,8 @@ pub struct TokenPolicy {
     pub tolerance_seconds: f64,
     /// Absent: the `typ` of an ordinary token (none, or `JWT`).
     pub types: Option<Vec<String>>,
+    /// With `types`: whether a header may lack `typ`.
+    pub type_may_be_absent: bool,
     pub any_type: bool,
     pub critical: Vec<String>,
     pub refuse_embedded_keys: bool,
@@ -49,7 +51,7 @@ impl From<&TokenPolicy> for Policy {
             tolerance_seconds: given.tolerance_seconds,
             typ: match &given.types {
                 _ if given.any_type => TypRule::Any,
-                Some(types) => TypRule::one_of(types),
+                Some(types) => TypRule::one_of(types, given.type_may_be_absent),
                 None => TypRule::Plain,
             },
             critical: given.critical.clone(),

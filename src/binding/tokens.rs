@@ -105,6 +105,8 @@ pub struct KeysLoaded {
     pub index: Option<u32>,
     /// Keys that were left out.
     pub skipped: Vec<KeySkipped>,
+    /// Keys in a form that their RFC does not allow.
+    pub lenient: u32,
 }
 
 /// A key that was left out of a set.
@@ -162,13 +164,15 @@ impl TokenCore {
         &self,
         set: String,
         #[napi(ts_arg_type = "'nothing' | 'foreign' | 'unusable'")] tolerance: String,
+        max_keys: u32,
     ) -> KeysLoaded {
         let tolerance = match tolerance.as_str() {
             "unusable" => Tolerance::Unusable,
             "foreign" => Tolerance::Foreign,
             _ => Tolerance::Nothing,
         };
-        match KeySet::load(&set, self.verifier.policy().algorithms, tolerance) {
+        let algorithms = self.verifier.policy().algorithms;
+        match KeySet::load(&set, algorithms, tolerance, max_keys as usize) {
             Ok(loaded) => {
                 let count = loaded.set.len() as u32;
                 self.verifier.set_keys(loaded.set);
@@ -177,6 +181,7 @@ impl TokenCore {
                     loaded: count,
                     problem: None,
                     index: None,
+                    lenient: loaded.lenient as u32,
                     skipped: skipped
                         .map(|error| KeySkipped {
                             index: error.index as u32,
@@ -195,6 +200,7 @@ impl TokenCore {
                     problem: Some(problem),
                     index,
                     skipped: Vec::new(),
+                    lenient: 0,
                 }
             }
         }
@@ -272,6 +278,23 @@ impl TokenCore {
         self.verifier
             .not_before(&subject, seconds, until_seconds, now_seconds)
             .is_ok()
+    }
+
+    /// True if a verified token with these claims has been revoked since.
+    #[napi(catch_unwind)]
+    pub fn is_revoked(
+        &self,
+        issuer: Option<String>,
+        id: Option<String>,
+        subject: Option<String>,
+        issued_at_seconds: Option<f64>,
+    ) -> bool {
+        self.verifier.is_revoked(
+            issuer.as_deref(),
+            id.as_deref(),
+            subject.as_deref(),
+            issued_at_seconds,
+        )
     }
 
     /// Returns the number of revocations held.

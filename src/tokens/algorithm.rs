@@ -1,4 +1,4 @@
-//! Signature algorithms with the names of RFC 7518, 8037 and 9864, and sets of them.
+//! Signature algorithms with the names of RFC 7518, 8037, 8812 and 9864, and sets of them.
 
 /// A signature algorithm. `none` is not among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,13 +17,14 @@ pub enum Algorithm {
     ES256,
     ES384,
     ES512,
+    ES256K,
     EdDSA,
     Ed25519,
 }
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -36,6 +37,7 @@ impl Algorithm {
         Self::ES256,
         Self::ES384,
         Self::ES512,
+        Self::ES256K,
         Self::EdDSA,
         Self::Ed25519,
     ];
@@ -56,6 +58,7 @@ impl Algorithm {
             Self::ES256 => "ES256",
             Self::ES384 => "ES384",
             Self::ES512 => "ES512",
+            Self::ES256K => "ES256K",
             Self::EdDSA => "EdDSA",
             Self::Ed25519 => "Ed25519",
         }
@@ -84,16 +87,22 @@ impl Algorithms {
         Algorithm::PS384,
         Algorithm::PS512,
     ]);
+    /// The algorithms of RSA keys with the padding of PSS.
+    pub const PSS: Self = Self::of(&[Algorithm::PS256, Algorithm::PS384, Algorithm::PS512]);
     /// The algorithm of Ed25519 keys, under both of its names.
-    pub const ED25519: Self = Self::of(&[Algorithm::EdDSA, Algorithm::Ed25519]);
+    pub const ED25519: Self = Self::of(&[Algorithm::EdDSA]);
 
-    /// Creates a set.
+    /// Creates a set. `EdDSA` and `Ed25519` are one algorithm: each stands for both.
     #[must_use]
     pub const fn of(list: &[Algorithm]) -> Self {
         let (mut bits, mut at) = (0, 0);
         while at < list.len() {
             bits |= 1 << list[at] as u8;
             at += 1;
+        }
+        let edwards = 1 << Algorithm::EdDSA as u8 | 1 << Algorithm::Ed25519 as u8;
+        if bits & edwards != 0 {
+            bits |= edwards;
         }
         Self(bits)
     }
@@ -125,6 +134,13 @@ impl Algorithms {
     /// Returns one of the algorithms.
     #[must_use]
     pub fn first(self) -> Option<Algorithm> {
-        Algorithm::ALL.into_iter().find(|one| self.has(*one))
+        self.iter().next()
+    }
+
+    /// Iterates over the algorithms; `Ed25519` is left out, since `EdDSA` is the same.
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .filter(move |one| self.has(*one) && *one != Algorithm::Ed25519)
     }
 }

@@ -8,7 +8,7 @@ use super::policy::{ClaimName, Policy, Refused, Report};
 use crate::validators::Failure;
 use std::borrow::Cow;
 
-/// Greatest date; above it, doubles cannot hold single seconds.
+/// Greatest date; later ones count as this one, since doubles cannot hold single seconds above it.
 const DATE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The claims that later steps need.
@@ -174,14 +174,16 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Reads a NumericDate: finite, not negative, whole or fractional seconds.
+    /// Reads a NumericDate: finite, not negative, whole or fractional seconds. Dates beyond
+    /// [`DATE_MAX`] saturate: some issuers write a date of the far future for "never".
     fn date(&self, claim: ClaimName, report: Report<'_>) -> Result<Option<f64>, Refused> {
         let Some(value) = self.value(claim) else {
             return Ok(None);
         };
         let date = value
             .number()
-            .filter(|date| (0.0..=DATE_MAX).contains(date));
+            .filter(|date| *date >= 0.0)
+            .map(|date| date.min(DATE_MAX));
         if date.is_none() {
             report(Refused::claim(Failure::TokenClaimInvalid, claim))?;
         }

@@ -14,7 +14,7 @@ pub(super) enum Flaw {
     Syntax,
     /// Nested too deeply.
     Depth,
-    /// A member of the object itself occurs twice.
+    /// A member of an object occurs twice, at any depth.
     Duplicate,
     /// A `__proto__` member, at any depth.
     Proto,
@@ -252,9 +252,13 @@ impl<'a> Scanner<'a> {
             self.at += 1;
             return Ok(());
         }
+        let mut seen = Seen::default();
         loop {
             self.space();
-            self.key()?;
+            let key = self.key()?;
+            if !seen.add(key) {
+                return Err(Flaw::Duplicate);
+            }
             self.value(depth)?;
             if !self.next_item(b'}')? {
                 return Ok(());
@@ -451,6 +455,11 @@ mod tests {
         }
         assert_eq!(read(b"{\"a\":\"\xff\"}", 32, |_, _| {}), Err(Flaw::Syntax));
         assert_eq!(flaw(r#"{"a":1,"\u0061":2}"#), Err(Flaw::Duplicate));
+        assert_eq!(
+            flaw(r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#),
+            Err(Flaw::Duplicate)
+        );
+        assert_eq!(flaw(r#"{"a":[{"b":1},{"b":{"b":2}}]}"#), Ok(()));
         assert_eq!(flaw(r#"{"a":{"__prot\u006f__":1}}"#), Err(Flaw::Proto));
         assert_eq!(
             flaw(&format!("{{\"a\":{}{}}}", "[".repeat(31), "]".repeat(31))),

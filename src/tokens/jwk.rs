@@ -5,24 +5,27 @@
 
 use super::algorithm::{Algorithm, Algorithms};
 use super::header::is_kid;
+use super::jwk_encoding::{Encoding, Reader, exact};
 use super::key::Key;
 use super::key_problem::KeyProblem;
+use super::spki;
 use super::weak_keys::{check_ed25519, check_rsa, check_secret};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
-    RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, RsaSubjectPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256K1_SHA256_FIXED, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+    RsaSubjectPublicKey,
 };
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
 /// A key in its input form: a JWK, or PEM with the members of a JWK that state its purpose. A
 /// repeated member is an error; private members are ignored.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub(super) struct RawKey {
     kty: Option<String>,
     alg: Option<String>,
@@ -35,57 +38,80 @@ pub(super) struct RawKey {
     x: Option<String>,
     y: Option<String>,
     k: Option<String>,
+    /// Of any type: keys whose other members suffice do not need it.
+    x5c: Option<serde_json::Value>,
     pem: Option<String>,
 }
 
 /// The public material, by type.
 enum Material {
     Secret(Vec<u8>),
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    Ec(Vec<u8>),
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+        /// RSA, or the algorithms that the key is restricted to.
+        fits: Algorithms,
+    },
+    /// A point on the curve of an algorithm.
+    Ec(Algorithm, Vec<u8>),
     Ed25519(Vec<u8>),
 }
 
-/// Checks a key and prepares it for one of `allowed`.
-pub(super) fn prepare(raw: &RawKey, allowed: Algorithms) -> Result<Key, KeyProblem> {
+/// Checks a key and prepares it for those of `allowed` that fit it.
+pub(super) fn prepare(
+    raw: &RawKey,
+    allowed: Algorithms,
+    encoding: Encoding,
+) -> Result<Key, KeyProblem> {
     check_purpose(raw)?;
     let named = match &raw.alg {
         None => None,
         Some(name) => Some(Algorithm::named(name).ok_or(KeyProblem::UnknownAlgorithm)?),
     };
+    let mut reader = Reader::new(encoding);
     let material = match &raw.pem {
         Some(pem) => from_pem(pem)?,
-        None => from_jwk(raw)?,
+        None => from_jwk(raw, &mut reader)?,
     };
-    let (algorithm, algorithms) = material.algorithm(named, allowed)?;
+    let algorithms = material.select(named, allowed)?;
     if raw.kid.as_ref().is_some_and(|kid| !is_kid(kid)) {
         return Err(KeyProblem::Kid);
     }
-    material.key(raw.kid.clone(), algorithm, algorithms)
+    let mut key = material.key(algorithms)?;
+    key.kid.clone_from(&raw.kid);
+    key.is_lenient = reader.is_lenient;
+    Ok(key)
+}
+
+impl RawKey {
+    /// Creates a key from PEM, as a map of certificates has it.
+    pub(super) fn of_pem(kid: String, pem: String) -> Self {
+        Self {
+            kid: Some(kid),
+            pem: Some(pem),
+            ..Self::default()
+        }
+    }
 }
 
 impl Material {
-    /// Returns the algorithms that fit the material: an elliptic curve has one.
+    /// Returns the algorithms that fit the material.
     fn algorithms(&self) -> Algorithms {
         match self {
             Self::Secret(_) => Algorithms::HMAC,
-            Self::Rsa { .. } => Algorithms::RSA,
-            Self::Ec(point) => match point.len() {
-                65 => Algorithms::of(&[Algorithm::ES256]),
-                97 => Algorithms::of(&[Algorithm::ES384]),
-                _ => Algorithms::of(&[Algorithm::ES512]),
-            },
+            Self::Rsa { fits, .. } => *fits,
+            Self::Ec(algorithm, _) => Algorithms::of(&[*algorithm]),
             Self::Ed25519(_) => Algorithms::ED25519,
         }
     }
 
-    /// Selects the one algorithm of the key. Returns it with its set, since `EdDSA` and `Ed25519`
-    /// are the same.
-    fn algorithm(
+    /// Selects the algorithms of the key: the one that it names, else all of its type. They never
+    /// cross types. An HMAC secret has one, since its least length depends on it.
+    fn select(
         &self,
         named: Option<Algorithm>,
         allowed: Algorithms,
-    ) -> Result<(Algorithm, Algorithms), KeyProblem> {
+    ) -> Result<Algorithms, KeyProblem> {
         let fits = self.algorithms();
         let mut algorithms = fits.and(allowed);
         if let Some(named) = named {
@@ -94,61 +120,65 @@ impl Material {
             }
             algorithms = algorithms.and(Algorithms::of(&[named]));
         }
-        let Some(algorithm) = algorithms.first() else {
+        if algorithms.is_empty() {
             return Err(KeyProblem::NotAllowed);
-        };
-        if !algorithms.is_one() {
+        }
+        if matches!(self, Self::Secret(_)) && !algorithms.is_one() {
             return Err(KeyProblem::Ambiguous);
         }
-        Ok((algorithm, algorithms))
+        Ok(algorithms)
     }
 
     /// Checks the material and prepares it.
-    fn key(
-        self,
-        kid: Option<String>,
-        algorithm: Algorithm,
-        algorithms: Algorithms,
-    ) -> Result<Key, KeyProblem> {
+    fn key(self, algorithms: Algorithms) -> Result<Key, KeyProblem> {
+        let first = algorithms.first().ok_or(KeyProblem::NotAllowed)?;
         match self {
             Self::Secret(secret) => {
-                check_secret(&secret, algorithm)?;
-                let hash = match algorithm {
+                check_secret(&secret, first)?;
+                let hash = match first {
                     Algorithm::HS256 => hmac::HMAC_SHA256,
                     Algorithm::HS384 => hmac::HMAC_SHA384,
                     _ => hmac::HMAC_SHA512,
                 };
-                Ok(Key::hmac(kid, algorithms, hmac::Key::new(hash, &secret)))
+                Ok(Key::hmac(first, hmac::Key::new(hash, &secret)))
             }
-            Self::Rsa { n, e } => {
+            Self::Rsa { n, e, .. } => {
                 check_rsa(&n, &e)?;
-                let parameters = match algorithm {
-                    Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
-                    Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
-                    Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
-                    Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
-                    Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
-                    _ => &RSA_PSS_2048_8192_SHA512,
+                let form = |algorithm| {
+                    RsaPublicKeyComponents { n: &n, e: &e }
+                        .to_parsed_public_key(rsa_parameters(algorithm))
+                        .map(|key| (algorithm, key))
+                        .map_err(|_| KeyProblem::Encoding)
                 };
-                let key = RsaPublicKeyComponents { n: &n, e: &e }
-                    .to_parsed_public_key(parameters)
-                    .map_err(|_| KeyProblem::Encoding)?;
-                Ok(Key::public(kid, algorithms, key))
+                let forms: Result<Vec<_>, _> = algorithms.iter().map(form).collect();
+                Ok(Key::public(forms?))
             }
-            Self::Ec(point) => {
+            Self::Ec(algorithm, point) => {
                 let parameters = match algorithm {
                     Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
                     Algorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
+                    Algorithm::ES256K => &ECDSA_P256K1_SHA256_FIXED,
                     _ => &ECDSA_P521_SHA512_FIXED,
                 };
                 let key = ParsedPublicKey::new(parameters, point).map_err(|_| KeyProblem::Point)?;
-                Ok(Key::public(kid, algorithms, key))
+                Ok(Key::public(vec![(algorithm, key)]))
             }
             Self::Ed25519(bytes) => {
                 let key = ParsedPublicKey::new(&ED25519, bytes).map_err(|_| KeyProblem::Point)?;
-                Ok(Key::public(kid, algorithms, key))
+                Ok(Key::public(vec![(Algorithm::EdDSA, key)]))
             }
         }
+    }
+}
+
+const fn rsa_parameters(algorithm: Algorithm) -> &'static RsaParameters {
+    match algorithm {
+        Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
+        _ => &RSA_PSS_2048_8192_SHA512,
     }
 }
 
@@ -182,55 +212,77 @@ fn check_purpose(raw: &RawKey) -> Result<(), KeyProblem> {
     Ok(())
 }
 
-fn base64(text: Option<&String>) -> Result<Vec<u8>, KeyProblem> {
-    let text = text.ok_or(KeyProblem::Malformed)?;
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| KeyProblem::Encoding)?;
-    if bytes.is_empty() {
-        Err(KeyProblem::Encoding)
-    } else {
-        Ok(bytes)
+/// Returns the length of a coordinate on a curve, and the algorithm of the curve.
+fn curve(name: &str) -> Option<(usize, Algorithm)> {
+    match name {
+        "P-256" => Some((32, Algorithm::ES256)),
+        "P-384" => Some((48, Algorithm::ES384)),
+        "P-521" => Some((66, Algorithm::ES512)),
+        "secp256k1" => Some((32, Algorithm::ES256K)),
+        _ => None,
     }
 }
 
-fn from_jwk(raw: &RawKey) -> Result<Material, KeyProblem> {
+fn from_jwk(raw: &RawKey, reader: &mut Reader) -> Result<Material, KeyProblem> {
     let kty = raw.kty.as_deref().ok_or(KeyProblem::Malformed)?;
     if raw.crv.is_some() && matches!(kty, "oct" | "RSA") {
         return Err(KeyProblem::AlgorithmMismatch);
+    }
+    if let Some(material) = from_certificates(raw, kty)? {
+        return Ok(material);
     }
     match kty {
         "oct" => match raw.k.as_deref() {
             None => Err(KeyProblem::Malformed),
             Some("") => Err(KeyProblem::ShortSecret),
-            Some(_) => Ok(Material::Secret(base64(raw.k.as_ref())?)),
+            Some(_) => Ok(Material::Secret(exact(raw.k.as_ref())?)),
         },
         "RSA" => Ok(Material::Rsa {
-            n: base64(raw.n.as_ref())?,
-            e: base64(raw.e.as_ref())?,
+            n: reader.number(raw.n.as_ref())?,
+            e: reader.number(raw.e.as_ref())?,
+            fits: Algorithms::RSA,
         }),
         "EC" => {
-            let length = match raw.crv.as_deref() {
-                Some("P-256") => 32,
-                Some("P-384") => 48,
-                Some("P-521") => 66,
+            let (length, algorithm) = match raw.crv.as_deref() {
                 Some("Ed25519") => return Err(KeyProblem::AlgorithmMismatch),
-                Some(_) => return Err(KeyProblem::Unsupported),
+                Some(name) => curve(name).ok_or(KeyProblem::Unsupported)?,
                 None => return Err(KeyProblem::Malformed),
             };
-            let (x, y) = (base64(raw.x.as_ref())?, base64(raw.y.as_ref())?);
-            if x.len() != length || y.len() != length {
-                return Err(KeyProblem::Encoding);
-            }
-            Ok(Material::Ec([&[4][..], &x, &y].concat()))
+            let x = reader.coordinate(raw.x.as_ref(), length)?;
+            let y = reader.coordinate(raw.y.as_ref(), length)?;
+            Ok(Material::Ec(algorithm, [&[4][..], &x, &y].concat()))
         }
         "OKP" => match raw.crv.as_deref() {
-            Some("Ed25519") => ed25519(base64(raw.x.as_ref())?),
-            Some("P-256" | "P-384" | "P-521") => Err(KeyProblem::AlgorithmMismatch),
+            Some("Ed25519") => ed25519(reader.bytes(raw.x.as_ref())?),
+            Some(name) if curve(name).is_some() => Err(KeyProblem::AlgorithmMismatch),
             Some(_) => Err(KeyProblem::Unsupported),
             None => Err(KeyProblem::Malformed),
         },
         _ => Err(KeyProblem::Unsupported),
+    }
+}
+
+/// Returns the key of the first certificate in `x5c` (RFC 7517, section 4.7) of a JWK that has no
+/// members of a key itself. Names, dates and the chain are not checked: the set is trusted.
+fn from_certificates(raw: &RawKey, kty: &str) -> Result<Option<Material>, KeyProblem> {
+    let has_members = raw.n.is_some() || raw.e.is_some() || raw.x.is_some() || raw.k.is_some();
+    let (Some(x5c), false) = (&raw.x5c, has_members) else {
+        return Ok(None);
+    };
+    let first = x5c.get(0).and_then(serde_json::Value::as_str);
+    let der = first.and_then(|text| STANDARD.decode(text).ok());
+    let spki = der.as_deref().and_then(spki::of_certificate);
+    let material = from_spki(spki.ok_or(KeyProblem::Certificate)?)?;
+    let fits = match &material {
+        Material::Rsa { .. } => kty == "RSA",
+        Material::Ec(..) => kty == "EC",
+        Material::Ed25519(_) => kty == "OKP",
+        Material::Secret(_) => false,
+    };
+    if fits {
+        Ok(Some(material))
+    } else {
+        Err(KeyProblem::AlgorithmMismatch)
     }
 }
 
@@ -243,9 +295,50 @@ fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
     if pem.contains("PRIVATE KEY-----") {
         return Err(KeyProblem::Private);
     }
+    if let Some(der) = spki::pem_block(pem, "CERTIFICATE") {
+        return from_spki(spki::of_certificate(&der).ok_or(KeyProblem::Pem)?);
+    }
     if pem.contains("-----BEGIN CERTIFICATE") {
         return Err(KeyProblem::Pem);
     }
+    if let Some(der) = spki::pem_block(pem, "PUBLIC KEY")
+        && let Some(material) = from_special_spki(&der)?
+    {
+        return Ok(material);
+    }
+    from_plain_pem(pem)
+}
+
+/// Reads the DER of a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
+fn from_spki(der: &[u8]) -> Result<Material, KeyProblem> {
+    match from_special_spki(der)? {
+        Some(material) => Ok(material),
+        None => from_plain_pem(&spki::pem("PUBLIC KEY", der)),
+    }
+}
+
+/// Reads the keys that the crate does not know: RSASSA-PSS (RFC 4055) and secp256k1.
+fn from_special_spki(der: &[u8]) -> Result<Option<Material>, KeyProblem> {
+    match spki::special(der) {
+        spki::Special::Other => Ok(None),
+        spki::Special::Secp256k1(point) if point.len() == 65 => {
+            Ok(Some(Material::Ec(Algorithm::ES256K, point.to_vec())))
+        }
+        spki::Special::Pss(key, hash) => {
+            let fits = match hash {
+                spki::PssHash::Any => Algorithms::PSS,
+                spki::PssHash::Only(algorithm) => Algorithms::of(&[algorithm]),
+            };
+            match from_plain_pem(&spki::pem("RSA PUBLIC KEY", key))? {
+                Material::Rsa { n, e, .. } => Ok(Some(Material::Rsa { n, e, fits })),
+                _ => Err(KeyProblem::Pem),
+            }
+        }
+        _ => Err(KeyProblem::Unsupported),
+    }
+}
+
+fn from_plain_pem(pem: &str) -> Result<Material, KeyProblem> {
     let bytes = |key: &DecodingKey| {
         key.try_get_as_bytes()
             .map(<[u8]>::to_vec)
@@ -257,15 +350,19 @@ fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
         return Ok(Material::Rsa {
             n: n.big_endian_without_leading_zero().to_vec(),
             e: e.big_endian_without_leading_zero().to_vec(),
+            fits: Algorithms::RSA,
         });
     }
     if let Ok(key) = DecodingKey::from_ec_pem(pem.as_bytes()) {
         let point = bytes(&key)?;
-        return if matches!(point.len(), 65 | 97 | 133) {
-            Ok(Material::Ec(point))
-        } else {
-            Err(KeyProblem::Unsupported)
+        // A point of another curve with coordinates of this length is refused as no point.
+        let algorithm = match point.len() {
+            65 => Algorithm::ES256,
+            97 => Algorithm::ES384,
+            133 => Algorithm::ES512,
+            _ => return Err(KeyProblem::Unsupported),
         };
+        return Ok(Material::Ec(algorithm, point));
     }
     if let Ok(key) = DecodingKey::from_ed_pem(pem.as_bytes()) {
         return ed25519(bytes(&key)?);
@@ -275,7 +372,7 @@ fn from_pem(pem: &str) -> Result<Material, KeyProblem> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Algorithm, Algorithms, KeyProblem, RawKey, prepare};
+    use super::{Algorithm, Algorithms, Encoding, KeyProblem, RawKey, prepare};
 
     const P256: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
     const SECRET: &str = r#""kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow""#;
@@ -289,7 +386,7 @@ mod tests {
 
     fn problem(json: &str, algorithms: &[Algorithm]) -> Option<KeyProblem> {
         let raw: RawKey = serde_json::from_str(&format!("{{{json}}}")).unwrap();
-        prepare(&raw, Algorithms::of(algorithms)).err()
+        prepare(&raw, Algorithms::of(algorithms), Encoding::Canonical).err()
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub enum KeyProblem {
     #[error("is not a key: a JWK needs a kty, and the members of its kty")]
     Malformed,
     #[error(
-        "is of an unsupported type: kty must be oct, RSA, EC (P-256, P-384, P-521) or OKP (Ed25519)"
+        "is of an unsupported type: kty must be oct, RSA, EC (P-256, P-384, P-521, secp256k1) or OKP (Ed25519)"
     )]
     Unsupported,
     #[error("is not for signatures: use must be sig")]
@@ -22,10 +22,12 @@ pub enum KeyProblem {
     AlgorithmMismatch,
     #[error("is for none of the verifier's algorithms")]
     NotAllowed,
-    #[error("fits several of the verifier's algorithms: set its algorithm")]
+    #[error("is an HMAC secret that fits several of the verifier's algorithms: set its algorithm")]
     Ambiguous,
     #[error("has a kid that is not 1 to 256 characters of printable ASCII")]
     Kid,
+    #[error("has the kid of four keys before it")]
+    CrowdedKid,
     #[error("is an Ed25519 point of small order, for which anyone can sign")]
     SmallOrder,
     #[error("has a member of the wrong length or encoding for its type")]
@@ -42,8 +44,10 @@ pub enum KeyProblem {
     RsaExponent,
     #[error("is an RSA key of the ROCA kind (CVE-2017-15361): its factors can be found")]
     Roca,
-    #[error("is not PEM of a public key (PUBLIC KEY or RSA PUBLIC KEY)")]
+    #[error("is not PEM of one public key (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE)")]
     Pem,
+    #[error("has an x5c whose first certificate cannot be read")]
+    Certificate,
     #[error("is a private key: pass the public key")]
     Private,
     #[error("is not a point on its curve")]

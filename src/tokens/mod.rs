@@ -8,7 +8,7 @@
 //! ```
 //!
 //! # Invariants
-//! - The algorithm comes from the key; the token's `alg` must equal it.
+//! - The algorithms come from the key; the token's `alg` must be one of them. They are of one key type.
 //! - No part of the payload is decoded before its signature is verified (except by `explain`).
 //! - A failed check is reported as a [`Refused`]: no text of the token leaves this module.
 //!
@@ -22,17 +22,19 @@ mod compact;
 mod header;
 mod json_object;
 mod jwk;
+mod jwk_encoding;
 mod key;
 mod key_problem;
 mod key_set;
 mod policy;
 mod revocation;
+mod spki;
 mod verifier;
 mod weak_keys;
 
 pub use algorithm::{Algorithm, Algorithms};
 pub use key_problem::{KeyError, KeyProblem};
-pub use key_set::{KeySet, Loaded, SetProblem, Tolerance};
+pub use key_set::{KEYS_MAX, KeySet, Loaded, SetProblem, Tolerance};
 pub use policy::{ClaimName, Policy, Refused, TypRule};
 pub use revocation::{Revocations, RevocationsFull};
 pub use verifier::{Scratch, Verifier};

@@ -100,17 +100,18 @@ pub enum TypRule {
     /// None, or `JWT`: a token that declares another type is not an ordinary token.
     #[default]
     Plain,
-    /// One of these media types.
-    OneOf(Vec<String>),
+    /// One of these media types; `true` also for a header without `typ`.
+    OneOf(Vec<String>, bool),
     /// Any value.
     Any,
 }
 
 impl TypRule {
-    /// Creates a rule from media types, whose `application/` may be omitted.
+    /// Creates a rule from media types, whose `application/` may be omitted. With `or_absent`, a
+    /// header may lack `typ`.
     #[must_use]
-    pub fn one_of(types: &[String]) -> Self {
-        Self::OneOf(types.iter().map(|one| media_type(one)).collect())
+    pub fn one_of(types: &[String], or_absent: bool) -> Self {
+        Self::OneOf(types.iter().map(|one| media_type(one)).collect(), or_absent)
     }
 
     pub(super) fn allows(&self, typ: Option<&str>) -> bool {
@@ -118,8 +119,8 @@ impl TypRule {
             (Self::Any, _) | (Self::Plain, None) => true,
             (Self::Plain, Some("JWT")) => true,
             (Self::Plain, Some(typ)) => media_type(typ) == "application/jwt",
-            (Self::OneOf(types), Some(typ)) => types.contains(&media_type(typ)),
-            (Self::OneOf(_), None) => false,
+            (Self::OneOf(types, _), Some(typ)) => types.contains(&media_type(typ)),
+            (Self::OneOf(_, or_absent), None) => *or_absent,
         }
     }
 }
@@ -218,9 +219,12 @@ mod tests {
         for typ in ["at+jwt", "", "JOSE", "text/jwt"] {
             assert!(!plain.allows(Some(typ)), "{typ}");
         }
-        let access = TypRule::one_of(&["at+JWT".to_owned()]);
+        let access = TypRule::one_of(&["at+JWT".to_owned()], false);
         assert!(access.allows(Some("application/at+jwt")) && access.allows(Some("AT+JWT")));
         assert!(!access.allows(None) && !access.allows(Some("JWT")));
+        let either = TypRule::one_of(&["at+jwt".to_owned()], true);
+        assert!(either.allows(None) && either.allows(Some("at+jwt")));
+        assert!(!either.allows(Some("JWT")) && !either.allows(Some("")));
         assert!(TypRule::Any.allows(Some("x")) && TypRule::Any.allows(None));
     }
 }

@@ -179,6 +179,21 @@ impl Verifier {
         self.verify_payload(token, scratch, true)
     }
 
+    /// True if a verified token with these claims has been revoked since.
+    #[must_use]
+    pub fn is_revoked(
+        &self,
+        issuer: Option<&str>,
+        id: Option<&str>,
+        subject: Option<&str>,
+        issued_at: Option<f64>,
+    ) -> bool {
+        self.revocations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .covers(issuer, id, subject, issued_at)
+    }
+
     fn check_revoked(&self, claims: &claims::Claims<'_>) -> Result<(), Refused> {
         let revocations = self
             .revocations
@@ -223,9 +238,7 @@ impl Verifier {
             }
         };
         let signature = decode(parts.signature, &mut scratch.signature)?;
-        if !keys.verifies(candidates, parts.signed, signature) {
-            return Err(Failure::TokenSignature.into());
-        }
+        keys.verify(&candidates, parts.signed, signature)?;
         if known.is_none() {
             scratch.remember(parts.header, candidates);
         }
@@ -271,8 +284,8 @@ impl Verifier {
             (_, Err(failure)) => _ = note(failure.into()),
             (Some(Err(failure)), Ok(_)) => _ = note(failure.into()),
             (Some(Ok(candidates)), Ok(signature)) => {
-                if !keys.verifies(candidates, parts.signed, signature) {
-                    let _ = note(Failure::TokenSignature.into());
+                if let Err(failure) = keys.verify(&candidates, parts.signed, signature) {
+                    let _ = note(failure.into());
                 }
             }
             (None, Ok(_)) => {}

@@ -83,6 +83,11 @@ failures! {
     TokenAudience = "ERR_TOKEN_AUDIENCE", 401, "Token is meant for another audience", "Use a token that was issued for this service.";
     TokenSubject = "ERR_TOKEN_SUBJECT", 401, "Token names another subject", "Use a token of the subject that the verifier expects.";
     TokenRevoked = "ERR_TOKEN_REVOKED", 401, "Token has been revoked", "Get a new token.";
+    TokenReplayed = "ERR_TOKEN_REPLAYED", 401, "Token was used before", "Get a new token for each use.";
+    TokenReplayFull = "ERR_TOKEN_REPLAY_FULL", 503, "No more used tokens can be remembered", "Retry later, raise `replay.maxEntries`, or issue tokens with a shorter life.";
+    TokenNonce = "ERR_TOKEN_NONCE", 401, "Token has another nonce", "Use the token that was issued for this request.";
+    TokenScope = "ERR_TOKEN_SCOPE", 403, "Token lacks a required scope", "Get a token with the scopes that the verifier requires.";
+    TokenRole = "ERR_TOKEN_ROLE", 403, "Token lacks a required role", "Give the user the roles that the verifier requires.";
     // JSON
     PayloadTooLarge = "ERR_PAYLOAD_TOO_LARGE", 413, "Payload too large", "Send less, or raise `maxBytes`.";
     PayloadNotJson = "ERR_PAYLOAD_NOT_JSON", 400, "Payload has a value that JSON cannot represent", "Send only null, booleans, finite numbers, strings, arrays and objects; no function, symbol, BigInt or undefined.";

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionManager } from '../connections/manager.js';
-import { Guard, type GuardStats } from '../guard/guard.js';
+import { Guard, type GuardStats, type TokenJudgement } from '../guard/guard.js';
 import type { RateExplanation, RateQuestion } from '../http/rates.js';
 import type { GuardOptions } from '../guard/options.js';
 import type { Admission } from '../guard/admission.js';
@@ -114,9 +114,21 @@ class BunAdapter {
     const { requests, page } = this.guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
+    const run = this.guard.needsToken(request.method, request.url)
+      ? () => this.#withToken(request, handle)
+      : handle;
     return requests === undefined || this.guard.isExempt(request.method, request.url)
-      ? handle()
-      : withinLimits(requests, request, () => this.#clientOf(request, server), handle);
+      ? run()
+      : withinLimits(requests, request, () => this.#clientOf(request, server), run);
+  }
+
+  /** Runs a handler for a request with a valid token. A handshake is judged by its admission. */
+  #withToken(request: Request, handle: () => unknown): unknown {
+    if (asksForWebSocket(request)) return handle();
+    const judged = this.guard.judgeToken(headerOf(request), request.url, request);
+    const after = ({ answer }: TokenJudgement): unknown =>
+      answer === undefined ? handle() : markRefused(responseOf(answer));
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   #clientOf(request: Request, server: RawServer): string {

@@ -5,9 +5,11 @@ import { ConnectionManager } from '../connections/manager.js';
 import { checkedConnectRate, type ConnectRate } from '../connections/rates.js';
 import { checkedRateLimit } from '../limiter/options.js';
 import type { Admission } from '../guard/admission.js';
+import { lackOf, rightsOf, type TokenRights } from '../guard/bearer.js';
 import type { Guard } from '../guard/guard.js';
 import type { RequestRate } from '../http/rate-options.js';
 import { type RatedOutcome, type RatedRequest, RequestRateLimiter } from '../http/rates.js';
+import type { TokenClaims } from '../tokens/result.js';
 
 /** Rate of the requests of one route of Elysia, on top of the guard's `requests.rate`. */
 export interface RouteRate extends RequestRate {
@@ -40,10 +42,30 @@ export interface RouteGuardOptions {
    * `connectRate`. Default: none.
    */
   readonly rate?: RouteRate | undefined;
+  /**
+   * Scopes that the token of a request or handshake must all have, beside those of `auth`; others get 403. Needs
+   * `requireToken`. Default: none.
+   */
+  readonly scope?: string | readonly string[] | undefined;
+  /**
+   * Roles of which the token of a request or handshake must have one, at `rolesPath`; others get 403. Needs
+   * `requireToken`. Default: none.
+   */
+  readonly roles?: string | readonly string[] | undefined;
+  /** The place of the roles, as the verifier's option of this name. Default `roles`. */
+  readonly rolesPath?: string | readonly string[] | undefined;
 }
 
 const SEATS_MAX = 2 ** 32 - 2;
-const OPTIONS = ['maxConnections', 'connectRate', 'requireToken', 'rate'] as const;
+const OPTIONS = [
+  'maxConnections',
+  'connectRate',
+  'requireToken',
+  'rate',
+  'scope',
+  'roles',
+  'rolesPath',
+] as const;
 const NAME = 'portcullis';
 
 /** The limits of one route. Made where the route is registered, so that wrong options fail there. @internal */
@@ -52,6 +74,8 @@ export class RouteGuard {
   /** Whether the rate counts users, not clients; `undefined` without a rate. */
   readonly ratesUsers: boolean | undefined;
   readonly #rates: RequestRateLimiter | undefined;
+  /** Rights that the token of a request must have. */
+  readonly rights: TokenRights;
   /** Counts the seats of the route; `undefined` without limits of its own. */
   readonly #manager: ConnectionManager | undefined;
   readonly #guard: Guard<Request>;
@@ -76,6 +100,11 @@ export class RouteGuard {
         requireToken,
         'absent without the option auth of the guard, whose verifier judges the tokens',
       );
+    this.rights = rightsOf(`${NAME}.`, options);
+    for (const name of ['scope', 'roles'] as const) {
+      if (options[name] !== undefined && !requireToken)
+        throw wrongType(`${NAME}.${name}`, options[name], 'absent without requireToken');
+    }
     this.#guard = guard;
     this.requiresToken = requireToken;
     if (rate !== undefined) {
@@ -123,8 +152,13 @@ export class RouteGuard {
     return this.#rates?.judge({ ...asked, request: user });
   }
 
-  /** Takes a seat of the route for an admitted client; `undefined` without limits of its own. */
+  /**
+   * Takes a seat of the route for an admitted client, or denies one whose token lacks a right;
+   * `undefined` without limits of its own.
+   */
   seat(admitted: Admission, request: Request): Admission | undefined {
+    const lack = lackOf(this.rights, (admitted.claims ?? {}) as TokenClaims);
+    if (lack !== undefined) return this.#guard.withoutRight(admitted, lack, request);
     return this.#manager === undefined
       ? undefined
       : this.#guard.seatIn(this.#manager, admitted, request);

@@ -281,8 +281,21 @@ class ElysiaAdapter {
     const { page } = this.#guard;
     if (page?.isFor(request) === true)
       return page.fetch(request, this.#listening?.requestIP(request)?.address ?? '');
-    if (!asksForWebSocket(request)) return this.#within(request, handle, () => handle(request));
+    if (!asksForWebSocket(request)) {
+      const run = this.#guard.needsToken(request.method, request.url)
+        ? () => this.#withToken(request, handle)
+        : () => handle(request);
+      return this.#within(request, handle, run);
+    }
     return this.#pacer.answer(this.#within(request, handle, () => this.upgrade(request, handle)));
+  }
+
+  /** Serves a request with a valid token, and answers the others. */
+  #withToken(request: Request, handle: (request: Request) => unknown): unknown {
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+    const after = ({ answer }: TokenJudgement): unknown =>
+      answer === undefined ? handle(request) : this.answers.answer(answer, request, handle);
+    return judged instanceof Promise ? judged.then(after) : after(judged);
   }
 
   /**
@@ -408,7 +421,7 @@ class ElysiaAdapter {
   ): undefined | Promise<undefined> {
     const early = route.ratesUsers === false ? this.#rate(route, request, context) : undefined;
     if (early !== undefined || !route.requiresToken) return early;
-    const refused = this.#judgeToken(request, context);
+    const refused = this.#judgeToken(route, request, context);
     if (route.ratesUsers !== true) return refused;
     const after = (answer: undefined): undefined => answer ?? this.#rate(route, request, context);
     return refused instanceof Promise ? refused.then(after) : after(refused);
@@ -427,8 +440,13 @@ class ElysiaAdapter {
     return this.#refused(this.#guard.shape?.shaped(answer, request) ?? answer, request, context);
   }
 
-  #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
-    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+  #judgeToken(
+    route: RouteGuard,
+    request: Request,
+    context: RouteContext,
+  ): undefined | Promise<undefined> {
+    const { rights } = route;
+    const judged = this.#guard.judgeToken(headerOf(request), request.url, request, rights);
     const after = ({ user, answer }: TokenJudgement): undefined => {
       if (answer !== undefined) return this.#refused(answer, request, context);
       context.user ??= user;
@@ -670,7 +688,9 @@ export function pluginOf(
     const { request, server } = context;
     if (server) adapter.start(server);
     else adapter.describe();
-    return limits === undefined ? undefined : adapter.answers.request(request, arguments[0]);
+    return limits === undefined && !guard.judgesRequests
+      ? undefined
+      : adapter.answers.request(request, arguments[0]);
   };
   plugin.onRequest(onRequest as () => undefined);
   adapter.answers.follow(onRequest);

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Guard } from '../guard/guard.js';
 import { guardHandler } from '../http/node.js';
+import type { TokenJudgement } from '../guard/guard.js';
 import { headerOf } from './node-handshake.js';
 import { nodePeer } from './peer.js';
 
@@ -19,10 +20,12 @@ export function guardRequests<H extends RequestHandler>(
   handler: H,
 ): H {
   const { requests, page } = guard;
-  if (requests === undefined && page === undefined && countRequest === undefined) return handler;
+  const isPlain = requests === undefined && page === undefined && countRequest === undefined;
+  if (isPlain && !guard.judgesRequests) return handler;
   const clientOf = (request: IncomingMessage): string =>
     guard.clientOf(request, nodePeer(request), headerOf(request));
-  const limited = requests === undefined ? handler : guardHandler(requests, clientOf, handler);
+  const judged = guard.judgesRequests ? withToken(guard, handler) : handler;
+  const limited = requests === undefined ? judged : guardHandler(requests, clientOf, judged);
   const guarded = function (
     this: unknown,
     request: IncomingMessage,
@@ -35,4 +38,19 @@ export function guardRequests<H extends RequestHandler>(
     return limited.call(this, request, response);
   };
   return guarded as H;
+}
+
+/** Wraps a handler, so that requests without a valid token are refused where one is needed. */
+function withToken(guard: Guard<IncomingMessage>, handler: RequestHandler): RequestHandler {
+  return function (this: unknown, request, response) {
+    if (!guard.needsToken(request.method, request.url))
+      return handler.call(this, request, response);
+    const after = ({ answer }: TokenJudgement): unknown => {
+      if (answer === undefined) return handler.call(this, request, response);
+      response.writeHead(answer.status, answer.headers).end(answer.body);
+      return undefined;
+    };
+    const judged = guard.judgeToken(headerOf(request), request.url ?? '', request);
+    return judged instanceof Promise ? judged.then(after) : after(judged);
+  };
 }

@@ -1,6 +1,6 @@
 /** One admitted connection: its identity, and access to its columns in a segment. */
 import { wallClockMs } from '../base/clock.js';
-import { wrongType } from '../base/errors.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
 import { TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { formatIpv4 } from '../native/strings.js';
 import { checkedUser } from './arguments.js';
@@ -11,6 +11,7 @@ import { type ConnectionMetadata, Metadata, type MetadataInput } from './metadat
 import type { ConnectionOwner } from './owner.js';
 import type { Refusal } from './refusal.js';
 import { FIGURES, PLACE_MASK, type Segment } from './segment.js';
+import type { ConnectionToken, TokenRefresh } from './token.js';
 
 /** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
 export interface ManagedSocket {
@@ -66,6 +67,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   readonly #ip: string | number;
   #userId: string | undefined;
   #metadata: ConnectionMetadata | MetadataInput | undefined;
+  #token: ConnectionToken | undefined;
 
   /** @internal */
   constructor(
@@ -84,6 +86,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     this.#ip = ip;
     this.#userId = userId;
     this.#metadata = metadata;
+    this.#token = undefined;
     segment.open(slot, wallClockMs());
   }
 
@@ -170,6 +173,25 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
   }
 
   /**
+   * Puts a new token in the place of the one that the connection was admitted with, so that the
+   * socket stays open until the new one ends. A token of another user moves the seat as `bindUser`
+   * does.
+   * @param token the token, without `Bearer`
+   * @returns the new claims, or the failure; then the old token counts
+   * @throws ERR_UNSUPPORTED (as a rejection) if the connection was not admitted by a token
+   * @example
+   * const refreshed = await connection.refreshToken(message.token);
+   * if (!refreshed.success) socket.send(JSON.stringify({ type: 'error', code: refreshed.error.code }));
+   */
+  async refreshToken(token: string): Promise<TokenRefresh> {
+    if (this.#token === undefined)
+      throw new PortcullisError('ERR_UNSUPPORTED', 'the connection was not admitted by a token', {
+        field: 'auth',
+      });
+    return this.#token.refresh(token);
+  }
+
+  /**
    * Gives the seat back, then closes the socket. Calls the socket's `terminate()` if the peer does
    * not answer within `closeTimeoutMs`. Does nothing once the connection is released.
    * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455, 7.4). Default 1000.
@@ -239,6 +261,15 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     segment.stamp(this.#slot, segment.owner.loopNow() - age);
   }
 
+  /**
+   * Claims of the token that the connection was admitted with, or of the last one of
+   * `refreshToken`; frozen, and `undefined` without a token. `verifier.claimsOf(connection)` has
+   * their type.
+   */
+  get claims(): Readonly<Record<string, unknown>> | undefined {
+    return this.#token?.claims();
+  }
+
   /** Further data on the client. */
   get metadata(): ConnectionMetadata {
     const given = this.#metadata;
@@ -256,6 +287,11 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     return this.#slot;
   }
 
+  /** Notes the token that the connection was admitted with. @internal */
+  hasToken(token: ConnectionToken): void {
+    this.#token = token;
+  }
+
   /** Notes the user that the seat was moved to. @internal */
   bound(userId: string): void {
     this.#userId = userId;
@@ -267,6 +303,7 @@ export class ManagedConnection<S extends ManagedSocket = ManagedSocket> {
     const segment = this.#home as Segment<ManagedConnection<S>>;
     this.#home = new Released(segment.owner, segment.figures(slot));
     this.#slot = -1;
+    this.#token?.released();
     return slot;
   }
 }

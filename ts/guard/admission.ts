@@ -212,6 +212,9 @@ export class Admission {
   /** The application's answer in the place of the standard one. */
   #shaped: Answer | undefined;
   #connection: ManagedConnection | undefined;
+  /** Called with the connection once the seat is committed. */
+  #onOpen: ((connection: ManagedConnection) => void) | undefined;
+  #claims: Readonly<Record<string, unknown>> | undefined;
   /** The socket that was refused after it had opened. */
   #refused: object | undefined;
 
@@ -260,6 +263,20 @@ export class Admission {
   /** Answers a denied client in the application's own words. */
   answerWith(answer: Answer): void {
     this.#shaped = answer;
+  }
+
+  /** Notes the claims of the client's token, and calls a function with the connection once it has opened. */
+  hasClaims(
+    claims: Readonly<Record<string, unknown>>,
+    onOpen: (connection: ManagedConnection) => void,
+  ): void {
+    this.#claims = claims;
+    this.#onOpen = onOpen;
+  }
+
+  /** Claims of the client's token. */
+  get claims(): Readonly<Record<string, unknown>> | undefined {
+    return this.#claims;
   }
 
   /** The connection, from `open` on. */
@@ -358,6 +375,10 @@ export class Admission {
     }
     this.#state = 'opened';
     this.#connection = result.connection;
+    this.#onOpen?.(result.connection);
+    // The connection holds the claims from now on.
+    this.#onOpen = undefined;
+    this.#claims = undefined;
     return result.connection;
   }
 

@@ -1,22 +1,107 @@
 /** Bearer tokens: where a handshake carries one, and the user that it names. */
-import { UnauthorizedError, wrongType } from '../base/errors.js';
-import { knownOptions } from '../base/options.js';
+import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
+import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { ID_MAX } from '../connections/arguments.js';
-import type { TokenResult } from '../tokens/result.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import { hasRole, hasScopes } from '../tokens/claim-rules.js';
+import { oneOrMoreTexts } from '../tokens/policy.js';
+import type { TokenClaims, TokenResult } from '../tokens/result.js';
 import { TokenVerifier } from '../tokens/verifier.js';
 import { failure, type ValidationFailure } from '../validators/failure.js';
+import type { TokenPlaces } from './bearer-places.js';
+import { HttpTokens } from './http-tokens.js';
 
-/** Places of a client's token besides its `Authorization` header. */
+/** A verifier, the places of a client's token, and the end of a socket with its token. */
 export interface TokenAuth {
   /** Verifies the token. */
   readonly verifier: TokenVerifier;
   /**
-   * Also takes the token from the subprotocol that follows this one, for browsers:
-   * `new WebSocket(url, ['bearer', token])`. Hosts answer with the first subprotocol.
+   * Also takes the token from this cookie. Browsers send cookies along with the requests of every
+   * page: only pages that `allowedOrigins` allows may connect, by default those of the same host.
+   * Default: none.
    */
-  readonly subprotocol?: string | undefined;
-  /** Also takes the token from this query parameter. URLs end up in logs: prefer the subprotocol. */
+  readonly cookie?: string | undefined;
+  /**
+   * Also takes the token from the subprotocols, for browsers: behind this one, or after it and a
+   * dot. `bearer` takes `['app', 'bearer', token]` and `['app', 'bearer.' + token]`. With a name
+   * that begins with `base64url.`, such as `base64url.bearer.authorization.k8s.io`, the token may
+   * stand in base64url. The answer is the first other subprotocol, or else this one; never the
+   * token. Default: none.
+   */
+  readonly subprotocol?: string | readonly string[] | undefined;
+  /**
+   * Also takes the token from this query parameter. URLs end up in logs, and a warning says so:
+   * prefer the subprotocol. Default: none.
+   */
   readonly queryParameter?: string | undefined;
+  /**
+   * HTTP requests that need a token, too: `true` for all, or paths, of which `/api/*` stands for all
+   * below. Paths are compared without regard to case, encoding, dots and double slashes. Preflight
+   * requests and `exemptPaths` need none. A route of Elysia with `requireToken` checks the token
+   * again, which `replay` refuses: name it here or there. The adapters for `node:http` servers need
+   * `guard.request(handler)`. Default: none.
+   */
+  readonly http?: boolean | readonly string[] | undefined;
+  /** Scopes that the token must all have, in `scope` or `scp`; others get 403. Default: none. */
+  readonly scope?: string | readonly string[] | undefined;
+  /** Roles of which the token must have one, at `rolesPath`; others get 403. Default: none. */
+  readonly roles?: string | readonly string[] | undefined;
+  /** The place of the roles, as the verifier's option of this name. Default `roles`. */
+  readonly rolesPath?: string | readonly string[] | undefined;
+  /**
+   * What happens to a socket when its token expires or is revoked: `close` closes it with 1008
+   * `token_expired` or `token_revoked`, `notify` only calls `onTokenEnd`, `ignore` does nothing.
+   * Default `close`.
+   */
+  readonly atTokenEnd?: 'close' | 'notify' | 'ignore' | undefined;
+  /**
+   * Time between the end of a token and the close of its socket, ms: 0 to 2^30. Each socket gets
+   * between half and all of it, so that tokens of one time do not end at once. A revoked token gets
+   * none. Default 25,000.
+   */
+  readonly tokenGraceMs?: number | undefined;
+  /**
+   * Called when the token of an open socket ends, before the grace: the client can be asked for a
+   * new token, for `connection.refreshToken()`. Default: none.
+   */
+  readonly onTokenEnd?:
+    | ((connection: ManagedConnection, reason: 'token_expired' | 'token_revoked') => void)
+    | undefined;
+}
+
+const OPTIONS = [
+  'verifier',
+  'cookie',
+  'subprotocol',
+  'queryParameter',
+  'http',
+  'scope',
+  'roles',
+  'rolesPath',
+  'atTokenEnd',
+  'tokenGraceMs',
+  'onTokenEnd',
+] as const;
+/** A token of RFC 9110, section 5.6.2: the names of cookies and subprotocols. */
+const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** Rights that a token must have. @internal */
+export interface TokenRights {
+  readonly scope: readonly string[] | undefined;
+  readonly roles: readonly string[] | undefined;
+  readonly rolesPath: readonly string[];
+}
+
+/** Checked options of `auth`. @internal */
+export interface CheckedAuth {
+  readonly verifier: TokenVerifier;
+  readonly places: TokenPlaces;
+  /** Requests that need a token; `undefined` if none do. */
+  readonly http: HttpTokens | undefined;
+  readonly rights: TokenRights;
+  readonly atTokenEnd: 'close' | 'notify' | 'ignore';
+  readonly tokenGraceMs: number;
+  readonly onTokenEnd: TokenAuth['onTokenEnd'];
 }
 
 /** Checks the option `auth`. @internal */
@@ -26,7 +111,7 @@ export function authOf({
 }: {
   readonly auth?: TokenVerifier | TokenAuth;
   readonly identify?: unknown;
-}): TokenAuth | undefined {
+}): CheckedAuth | undefined {
   if (auth === undefined) return undefined;
   if (identify !== undefined)
     throw wrongType(
@@ -34,50 +119,99 @@ export function authOf({
       identify,
       'absent when auth is given: the user is the sub of the token',
     );
-  if (auth instanceof TokenVerifier) return { verifier: auth };
+  if (auth instanceof TokenVerifier) return checkedAuth({ verifier: auth });
   if (typeof auth !== 'object' || auth === null)
     throw wrongType('auth', auth, 'a TokenVerifier, or { verifier }');
-  knownOptions('auth', auth, ['verifier', 'subprotocol', 'queryParameter']);
-  if (!(auth.verifier instanceof TokenVerifier))
-    throw wrongType('auth.verifier', auth.verifier, 'a TokenVerifier');
-  for (const name of ['subprotocol', 'queryParameter'] as const) {
-    const value: unknown = auth[name];
-    if (value !== undefined && (typeof value !== 'string' || value === ''))
-      throw wrongType(`auth.${name}`, value, 'a name');
-  }
-  return auth;
+  return checkedAuth(auth);
 }
 
-/** Returns the client's token: from `Authorization`, else from the places of the options. @internal */
-export function tokenOf(
-  { subprotocol, queryParameter }: TokenAuth,
-  header: (name: string) => string,
-  url: string,
-): string | undefined {
-  const authorization = header('authorization');
-  if (authorization.slice(0, 7).toLowerCase() === 'bearer ') return authorization.slice(7).trim();
-  if (subprotocol !== undefined) {
-    const [first, second] = header('sec-websocket-protocol').split(',', 2);
-    if (first?.trim() === subprotocol && second !== undefined) return second.trim();
-  }
-  const query = url.indexOf('?');
-  if (queryParameter !== undefined && query >= 0)
-    return new URLSearchParams(url.slice(query)).get(queryParameter) ?? undefined;
-  return undefined;
+function checkedAuth(auth: TokenAuth): CheckedAuth {
+  knownOptions('auth', auth, OPTIONS);
+  const { verifier, cookie, subprotocol, queryParameter, atTokenEnd = 'close', onTokenEnd } = auth;
+  if (!(verifier instanceof TokenVerifier))
+    throw wrongType('auth.verifier', verifier, 'a TokenVerifier');
+  checkName('auth.cookie', cookie);
+  if (queryParameter !== undefined && (typeof queryParameter !== 'string' || queryParameter === ''))
+    throw wrongType('auth.queryParameter', queryParameter, 'a name');
+  if (Array.isArray(subprotocol))
+    for (const [at, one] of subprotocol.entries()) checkName(`auth.subprotocol[${at}]`, one);
+  else checkName('auth.subprotocol', subprotocol);
+  if (atTokenEnd !== 'close' && atTokenEnd !== 'notify' && atTokenEnd !== 'ignore')
+    throw outOfRange('auth.atTokenEnd', atTokenEnd, "'close', 'notify' or 'ignore'");
+  if (onTokenEnd !== undefined && typeof onTokenEnd !== 'function')
+    throw wrongType('auth.onTokenEnd', onTokenEnd, 'a function');
+  const http = new HttpTokens(auth.http);
+  const checked: CheckedAuth = {
+    verifier,
+    http: http.isEmpty ? undefined : http,
+    places: { cookie, subprotocol, queryParameter },
+    rights: rightsOf('auth.', auth),
+    atTokenEnd,
+    tokenGraceMs: wholeNumber('auth.tokenGraceMs', auth.tokenGraceMs, 0, TIME_MAX_MS, 25_000),
+    onTokenEnd,
+  };
+  if (queryParameter !== undefined)
+    process.emitWarning(
+      'auth.queryParameter takes tokens from URLs, which end up in the logs of proxies and servers: prefer auth.subprotocol',
+      { type: 'PortcullisWarning', code: 'PORTCULLIS_TOKEN_IN_QUERY' },
+    );
+  return checked;
+}
+
+function checkName(field: string, value: unknown): void {
+  const allowed = 'a name of letters, digits and the other characters of a token';
+  if (value === undefined) return;
+  if (typeof value !== 'string' || !NAME.test(value)) throw wrongType(field, value, allowed);
+}
+
+/** Checks scopes and roles. @internal */
+export function rightsOf(
+  prefix: string,
+  { scope, roles, rolesPath = 'roles' }: Pick<TokenAuth, 'scope' | 'roles' | 'rolesPath'>,
+): TokenRights {
+  const allowed = 'text or an array of texts';
+  return {
+    scope: oneOrMoreTexts(`${prefix}scope`, scope, allowed),
+    roles: oneOrMoreTexts(`${prefix}roles`, roles, allowed),
+    rolesPath:
+      typeof rolesPath === 'string'
+        ? rolesPath.split('.')
+        : (oneOrMoreTexts(`${prefix}rolesPath`, rolesPath, allowed) ?? []),
+  };
+}
+
+const NO_SCOPE = failure('ERR_TOKEN_SCOPE', { field: 'token' });
+const NO_ROLE = failure('ERR_TOKEN_ROLE', { field: 'token' });
+
+/** Returns the failure of a good token that lacks a right. @internal */
+export function lackOf(
+  { scope, roles, rolesPath }: TokenRights,
+  claims: TokenClaims,
+): ValidationFailure | undefined {
+  if (scope !== undefined && !hasScopes(claims, scope)) return NO_SCOPE;
+  return roles !== undefined && !hasRole(claims, rolesPath, roles) ? NO_ROLE : undefined;
 }
 
 /** Refuses a token whose `sub` is longer than a user id. */
 const LONG_SUBJECT = failure('ERR_TOKEN_CLAIM_INVALID', { field: 'token', claim: 'sub' });
 const NO_SUBJECT = failure('ERR_TOKEN_CLAIM_MISSING', { field: 'token', claim: 'sub' });
 
+/** The judgement of a token: its user and claims. @internal */
+export interface TokenUser {
+  readonly user: string;
+  readonly claims: TokenClaims;
+}
+
 /** Returns the user that a token names, or the failure that refuses its client. @internal */
-export function userOf(result: TokenResult): string | ValidationFailure {
+export function userOf(result: TokenResult, rights: TokenRights): TokenUser | ValidationFailure {
   if (!result.success) return result.error;
-  const { sub } = result.claims;
+  const { claims } = result;
+  const { sub } = claims;
   // An empty `sub` names no user, and would have no limit of its own.
   if (!sub) return NO_SUBJECT;
   // A valid token may have a `sub` that no user id can hold: refuse it, since the manager would throw.
-  return sub.length > ID_MAX ? LONG_SUBJECT : sub;
+  if (sub.length > ID_MAX) return LONG_SUBJECT;
+  return lackOf(rights, claims) ?? { user: sub, claims };
 }
 
 /** Result of a verifier for one token. */

@@ -90,6 +90,13 @@ export function answerOf(denial: Denial): Answer {
       { code, message: reason, retryAfterMs },
       { 'www-authenticate': failure?.toWwwAuthenticate() ?? 'Bearer' },
     );
+  // RFC 6750, section 3.1: a good token that lacks a right.
+  if (failure?.status === 403)
+    return answerWith(
+      status,
+      { code, message: reason, retryAfterMs },
+      { 'www-authenticate': failure.toWwwAuthenticate() },
+    );
   return answerWith(
     status,
     { code, message: reason, retryAfterMs },

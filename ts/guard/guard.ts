@@ -26,10 +26,19 @@ import { checkedPage, LivePage } from '../page/live-page.js';
 import { checkedSection } from '../resources/limits.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
+import type { TokenClaims, TokenResult } from '../tokens/result.js';
 import { ValidationFailure } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import { Admission } from './admission.js';
-import { authOf, type TokenAuth, tokenOf, userOf } from './bearer.js';
+import {
+  authOf,
+  type CheckedAuth,
+  lackOf,
+  type TokenRights,
+  type TokenUser,
+  userOf,
+} from './bearer.js';
+import { findToken, type FoundToken, offerOnly } from './bearer-places.js';
 import {
   answerOf,
   type AuthDenial,
@@ -49,6 +58,7 @@ import {
   GUARD_OPTIONS,
 } from './options.js';
 import { Origins } from './origins.js';
+import { TokenWatch } from './token-watch.js';
 
 /** Counts of a guard, besides the admissions that `manager.snapshot()` counts. */
 export interface GuardStats {
@@ -66,12 +76,15 @@ export interface GuardStats {
 
 /** The judgement of a token: its user, or the answer to its client. @internal */
 export type TokenJudgement =
-  | { readonly user: string; readonly answer: undefined }
+  | { readonly user: string; readonly claims: TokenClaims; readonly answer: undefined }
   | { readonly user: undefined; readonly answer: Answer };
 
 function denialOf(failure: ValidationFailure): AuthDenial {
   return { code: failure.code, reason: failure.reason, retryAfterMs: 0, failure };
 }
+
+const isTokenUser = (user: unknown): user is TokenUser =>
+  typeof user === 'object' && user !== null && 'claims' in user;
 
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
@@ -108,7 +121,9 @@ export class Guard<R> {
   /** Counts requests and learns which handler runs. */
   readonly monitor: ResourceMonitor | undefined;
   readonly metrics: ProductionMetrics | undefined;
-  readonly #auth: TokenAuth | undefined;
+  readonly #auth: CheckedAuth | undefined;
+  /** Ends sockets with their tokens; `undefined` without `auth`. */
+  readonly #tokens: TokenWatch | undefined;
   readonly page: LivePage | undefined;
   readonly #routeManagers: ConnectionManager[] = [];
   /** Options for the managers of routes. */
@@ -181,6 +196,7 @@ export class Guard<R> {
     this.manager.allowPending(identifyTimeoutMs);
     this.manager.uses(host);
     this.#pending = new PendingHandshakes(this.manager, timers, identifyTimeoutMs, maxPending);
+    this.#tokens = this.#auth === undefined ? undefined : new TokenWatch(this.#auth, timers);
     metrics?.attach(this.manager);
     this.monitor = this.manager.monitor;
     const counted = requests ?? (this.monitor === undefined ? undefined : UNLIMITED);
@@ -290,6 +306,13 @@ export class Guard<R> {
     return this.#shaped(further, request);
   }
 
+  /** Returns the admission of an admitted client whose token lacks a right of its route: a denied one. */
+  withoutRight({ ip }: Admission, lack: ValidationFailure, request: R): Admission {
+    const denied = new Admission(this.manager, this.#refuseWith, ip, '');
+    this.#deny(denied, denialOf(lack));
+    return this.#shaped(denied, request);
+  }
+
   /**
    * Judges the token of a request that takes no seat; needs `auth`.
    * @returns its user, or its answer without a valid token; a promise where keys may have to be fetched
@@ -298,18 +321,40 @@ export class Guard<R> {
     header: (name: string) => string,
     url: string,
     request: R,
+    further?: TokenRights,
   ): TokenJudgement | Promise<TokenJudgement> {
     const auth = this.#auth;
     if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request);
-    const { verifier } = auth;
-    const token = tokenOf(auth, header, url);
+    const { verifier, rights } = auth;
+    const found = findToken(auth.places, header, url);
+    // Browsers attach cookies to the requests of every page.
+    const denial = found.place === 'cookie' ? this.#origins.judge('', header) : undefined;
+    if (denial !== undefined) return this.#judged(denial, request);
+    const judge = (result: TokenResult): TokenJudgement => {
+      const user = userOf(result, rights);
+      const lack =
+        user instanceof ValidationFailure || further === undefined
+          ? undefined
+          : lackOf(further, user.claims);
+      return this.#judged(lack ?? user, request);
+    };
     return verifier.isRemote
-      ? verifier.authenticate(token).then((result) => this.#judged(userOf(result), request))
-      : this.#judged(userOf(verifier.safeVerify(token)), request);
+      ? verifier.authenticate(found.token).then(judge)
+      : judge(verifier.safeVerify(found.token));
   }
 
-  #judged(user: string | ValidationFailure | AuthDenial, request: R): TokenJudgement {
-    if (typeof user === 'string') return { user, answer: undefined };
+  /** True if a request, which is no handshake, needs a token. */
+  needsToken(method: string | undefined, url: string | undefined = ''): boolean {
+    return this.#auth?.http?.needs(method, url) === true && !this.isExempt(method, url);
+  }
+
+  /** True if some requests need a token. */
+  get judgesRequests(): boolean {
+    return this.#auth?.http !== undefined;
+  }
+
+  #judged(user: TokenUser | ValidationFailure | AuthDenial, request: R): TokenJudgement {
+    if ('user' in user) return { ...user, answer: undefined };
     const denial = user instanceof ValidationFailure ? denialOf(user) : user;
     this.#countDenial(denial);
     const answer = answerOf(denial);
@@ -343,8 +388,10 @@ export class Guard<R> {
       if (auth === undefined) admission.seatAnonymous();
       else {
         admission.seat();
-        if (admission.isSeated)
-          this.#grant(admission, userOf(auth.verifier.safeVerify(tokenOf(auth, header, url))));
+        if (admission.isSeated) {
+          const { token } = this.#tokenOf(auth, header, url, request);
+          this.#grant(admission, userOf(auth.verifier.safeVerify(token), auth.rights));
+        }
       }
     } catch (error) {
       this.#failed(admission, error);
@@ -391,10 +438,12 @@ export class Guard<R> {
       if (!admission.isSeated || !this.#pending.admits(admission))
         return this.#shaped(admission, request);
       const auth = this.#auth;
-      const answer =
+      const answer: unknown =
         auth === undefined
           ? this.#identify?.(request)
-          : auth.verifier.authenticate(tokenOf(auth, header, url)).then(userOf);
+          : auth.verifier
+              .authenticate(this.#tokenOf(auth, header, url, request).token)
+              .then((result) => userOf(result, auth.rights));
       const user: unknown = isThenable(answer)
         ? await this.#pending.wait(admission, client, answer)
         : answer;
@@ -404,6 +453,18 @@ export class Guard<R> {
       this.#failed(admission, error);
     }
     return this.#shaped(admission, request);
+  }
+
+  /** Finds the token of a handshake, and takes it out of the subprotocols. */
+  #tokenOf(
+    { places }: CheckedAuth,
+    header: (name: string) => string,
+    url: string,
+    request: R | undefined,
+  ): FoundToken {
+    const found = findToken(places, header, url);
+    if (found.subprotocol !== undefined) offerOnly(request, found.subprotocol);
+    return found;
   }
 
   /** Gives a denied admission the answer that the application wants. */
@@ -445,6 +506,11 @@ export class Guard<R> {
   /** Takes the seat of an identified client, or denies it. */
   #grant(admission: Admission, user: unknown): void {
     if (user instanceof ValidationFailure) return this.#deny(admission, denialOf(user));
+    if (isTokenUser(user) && this.#auth !== undefined) {
+      const { claims } = user;
+      admission.hasClaims(claims, (connection) => this.#tokens?.add(connection, claims));
+      return admission.identify(user.user);
+    }
     if (user !== undefined && user !== null && typeof user !== 'string')
       throw wrongType('identify', user, 'a function that gives a string, undefined or null');
     return admission.identify(user ?? undefined);

@@ -36,8 +36,9 @@ export class ResultCache<R> {
       this.#put(key, entry);
     }
     // Another token can end in the same signature text: compare the whole.
-    if (entry.token !== token || nowMs < entry.fromMs || nowMs >= entry.untilMs) return undefined;
-    return entry.result;
+    if (entry.token !== token) return undefined;
+    // A clock that shows no number is within no time.
+    return nowMs >= entry.fromMs && nowMs < entry.untilMs ? entry.result : undefined;
   }
 
   add(token: string, fromMs: number, untilMs: number, result: R): void {

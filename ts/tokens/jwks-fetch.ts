@@ -1,13 +1,10 @@
-/** One fetch of a key set: its timeout, the limit of its body, its caching headers. */
+/**
+ * One fetch of a key set, or of the metadata that names its address: its timeout, the limit of its
+ * body, its caching headers.
+ */
+import { wallClockMs } from '../base/clock.js';
 import type { TimerManager } from '../timers/manager.js';
-
-/** A checked address, and how to fetch it. */
-export interface JwksRequest {
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly timeoutMs: number;
-  readonly maxBytes: number;
-}
+import { checkedUrl, type JwksRequest } from './jwks-options.js';
 
 /** A good answer. */
 export interface JwksResponse {
@@ -19,15 +16,25 @@ export interface JwksResponse {
 }
 
 /** A failed fetch. Its message holds nothing of the answer. */
-export class JwksProblem extends Error {}
+export class JwksProblem extends Error {
+  /** The time that the server asks to wait for (RFC 9110, section 10.2.3), ms. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(message: string, retryAfterMs?: number) {
+    super(message);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
 
 /**
- * Fetches a key set.
+ * Fetches a document.
+ * @param url its checked address
  * @param etag of the keys in use, for a conditional request (RFC 9110, section 13.1.2)
  * @param abort aborted by the caller, by the timeout, and at the end of the fetch
  * @throws JwksProblem, or any error of `fetch`
  */
 export async function fetchJwks(
+  url: string,
   request: JwksRequest,
   etag: string | undefined,
   timers: TimerManager,
@@ -48,7 +55,7 @@ export async function fetchJwks(
       ...request.headers,
     };
     if (etag !== undefined) headers['if-none-match'] = etag;
-    const fetched = globalThis.fetch(request.url, {
+    const fetched = (request.fetch ?? globalThis.fetch)(url, {
       headers,
       redirect: 'manual',
       signal: abort.signal,
@@ -58,7 +65,10 @@ export async function fetchJwks(
     if (response.status === 304 && etag !== undefined)
       return { text: undefined, etag, maxAgeSeconds };
     if (response.status !== 200)
-      throw new JwksProblem(`was answered with status ${response.status}`);
+      throw new JwksProblem(
+        `was answered with status ${response.status}`,
+        retryAfterOf(response.headers.get('retry-after')),
+      );
     const text = await readText(response, request.maxBytes, aborted);
     return { text, etag: response.headers.get('etag') ?? undefined, maxAgeSeconds };
   } catch (error) {
@@ -80,6 +90,45 @@ function rejectionOf(signal: AbortSignal): Promise<never> {
   });
   aborted.catch(() => undefined);
   return aborted;
+}
+
+/** Returns the milliseconds of `Retry-After`, which is a number of seconds or a date. */
+function retryAfterOf(value: string | null): number | undefined {
+  if (value === null) return undefined;
+  const delayMs = /^\d+$/.test(value.trim())
+    ? Number(value) * 1000
+    : Date.parse(value) - wallClockMs();
+  return delayMs > 0 ? delayMs : undefined;
+}
+
+/**
+ * Fetches the metadata of an issuer (OpenID Connect Discovery 1.0, section 4; RFC 8414, section 3)
+ * and returns the address of its key set.
+ * @param accepts returns whether the verifier accepts the issuer that the metadata names
+ */
+export async function discoverJwks(
+  url: string,
+  request: JwksRequest,
+  allowInsecure: boolean,
+  accepts: (issuer: string) => boolean,
+  timers: TimerManager,
+  abort: AbortController,
+): Promise<string> {
+  const { text } = await fetchJwks(url, request, undefined, timers, abort);
+  let metadata: { readonly issuer?: unknown; readonly jwks_uri?: unknown } | null;
+  try {
+    metadata = JSON.parse(text ?? '') as typeof metadata;
+  } catch {
+    metadata = null;
+  }
+  if (typeof metadata?.issuer !== 'string') throw new JwksProblem('has metadata without an issuer');
+  // Another issuer's metadata would put its keys in the place of the expected ones.
+  if (!accepts(metadata.issuer)) throw new JwksProblem('has metadata of another issuer');
+  try {
+    return checkedUrl('jwks_uri', metadata.jwks_uri, allowInsecure);
+  } catch {
+    throw new JwksProblem('has metadata without a jwks_uri that is allowed');
+  }
 }
 
 /** Returns the seconds of `max-age` (RFC 9111, section 5.2.2); 0 for `no-store` and `no-cache`. */

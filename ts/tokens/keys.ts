@@ -4,8 +4,8 @@ import { PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 
 /**
- * The signature algorithms of RFC 7518 and RFC 8037. `EdDSA` and `Ed25519` (RFC 9864) are the same,
- * for Ed25519 keys.
+ * The signature algorithms of RFC 7518, RFC 8037 and RFC 8812. `EdDSA` and `Ed25519` (RFC 9864) are
+ * the same, for Ed25519 keys: each stands for both.
  */
 export type TokenAlgorithm =
   | 'HS256'
@@ -20,6 +20,7 @@ export type TokenAlgorithm =
   | 'ES256'
   | 'ES384'
   | 'ES512'
+  | 'ES256K'
   | 'EdDSA'
   | 'Ed25519';
 
@@ -33,11 +34,14 @@ export interface TokenSecret {
   readonly kid?: string | undefined;
 }
 
-/** A public key in PEM: `PUBLIC KEY` or `RSA PUBLIC KEY`. */
+/**
+ * A public key in PEM: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. A certificate only carries
+ * its key: names, dates and signature are not checked.
+ */
 export interface TokenPem {
   /** The text of the key, with its first and last line. */
   readonly pem: string;
-  /** The algorithm of the key. Optional if only one algorithm of the verifier fits the key. */
+  /** The algorithm of the key. Without it, all algorithms of the verifier that fit the key. */
   readonly algorithm?: TokenAlgorithm | undefined;
   /** The key id, which a token may name. */
   readonly kid?: string | undefined;
@@ -70,6 +74,8 @@ export interface TokenJwk {
   readonly y?: string | undefined;
   /** The secret of a key of type `oct`. */
   readonly k?: string | undefined;
+  /** Certificates, of which the first has the key if no other member does. */
+  readonly x5c?: readonly string[] | undefined;
   readonly [member: string]: unknown;
 }
 
@@ -97,6 +103,7 @@ const JWK_MEMBERS = [
   'x',
   'y',
   'k',
+  'x5c',
 ] as const;
 const ALLOWED = 'a key: { secret }, { pem }, a JWK or a KeyObject';
 const ALLOWED_BARE = `${ALLOWED}; bare text is ambiguous if HMAC and other algorithms are allowed`;
@@ -161,6 +168,9 @@ function coreKey(field: string, key: unknown, algorithms: readonly TokenAlgorith
 function keyOfKeyObject(field: string, key: KeyObject): CoreKey {
   if (key.type === 'private')
     throw invalidKey(field, 'is a private key: verifiers need the public one only');
+  // RSASSA-PSS keys have no JWK that keeps their restrictions.
+  if (key.asymmetricKeyType === 'rsa-pss')
+    return { pem: key.export({ type: 'spki', format: 'pem' }) };
   try {
     return coreJwk(key.export({ format: 'jwk' }) as CoreKey);
   } catch {

@@ -3,32 +3,76 @@ import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
-import type { RemoteJwks } from './jwks.js';
+import {
+  type ClaimMatcher,
+  type ClaimRuleOptions,
+  ClaimRules,
+  isPlain,
+  matchersOf,
+} from './claim-rules.js';
+import type { RemoteJwks } from './jwks-options.js';
 import type { TokenAlgorithm, TokenJwkSet, TokenKey } from './keys.js';
+import { ReplayList, type ReplayOptions } from './replay.js';
 
-/** Options of a verifier. A claim that an option names must be present. */
+/**
+ * Options of a verifier. A claim that an option names must be present.
+ * @typeParam C the claims, as `verify` and `connection.claims` return them
+ */
 export interface TokenVerifierOptions {
   /**
-   * Algorithms that keys may be used with. Each key is used with one of them only: that of its
-   * type, its `alg` or its `algorithm` (RFC 8725, section 3.1).
+   * Algorithms that keys may be used with. A key is used with its `alg` or `algorithm`; else with
+   * that of its type, of RSA with all that stand here. Required, except beside `issuers` that have
+   * their own. Default: none.
    */
-  readonly algorithms: readonly TokenAlgorithm[];
-  /** The keys. Either `keys` or `jwks` is required. Default: none. */
+  readonly algorithms?: readonly TokenAlgorithm[] | undefined;
+  /** The keys. One of `keys`, `jwks` and `issuers` is required. Default: none. */
   readonly keys?: TokenKey | readonly TokenKey[] | undefined;
   /**
    * A key set, of which keys for other purposes are skipped; or the address to fetch it from.
    * Default: none.
    */
   readonly jwks?: TokenJwkSet | RemoteJwks | undefined;
-  /** Accepted values of `iss`. Default: `iss` is not checked. */
-  readonly issuer?: string | readonly string[] | undefined;
+  /**
+   * Several issuers, at most 100, each with its own `issuer`, keys and policy; the options beside
+   * them are their defaults. The `iss` of a token selects one before any key is fetched. Default:
+   * none.
+   */
+  readonly issuers?: readonly TokenVerifierOptions[] | undefined;
+  /**
+   * Accepted values of `iss`. In text, `{tenantid}` stands for the `tid` of the token, as in the
+   * issuer of Microsoft Entra for all tenants. With `issuers`, a function also sees claims that are
+   * not verified yet. Default: `iss` is not checked.
+   */
+  readonly issuer?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
   /**
    * Accepted values of `aud`; `null` accepts any. Default: a token with an `aud` is refused (RFC
    * 7519, section 4.1.3).
    */
-  readonly audience?: string | readonly string[] | null | undefined;
-  /** Accepted value of `sub`. Default: `sub` is not checked. */
-  readonly subject?: string | undefined;
+  readonly audience?: ClaimMatcher | readonly ClaimMatcher[] | null | undefined;
+  /** Accepted values of `sub`. Default: `sub` is not checked. */
+  readonly subject?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
+  /** Accepted values of `nonce`. Default: `nonce` is not checked. */
+  readonly nonce?: ClaimMatcher | readonly ClaimMatcher[] | undefined;
+  /**
+   * Scopes that the token must all have, in `scope` or `scp`; otherwise it is refused with 403.
+   * Default: none.
+   */
+  readonly scope?: string | readonly string[] | undefined;
+  /**
+   * Roles of which the token must have one, at `rolesPath`; otherwise it is refused with 403.
+   * Default: none.
+   */
+  readonly roles?: string | readonly string[] | undefined;
+  /**
+   * The place of the roles: names with dots between them, such as `realm_access.roles`, or a list
+   * of names. Default `roles`.
+   */
+  readonly rolesPath?: string | readonly string[] | undefined;
+  /**
+   * Accepts each token once, by its `jti`, which is required then. Each check of a token uses it,
+   * except `explain`. Excludes `cacheSize`. Default: tokens can be used again.
+   */
+  readonly replay?: ReplayOptions | undefined;
   /**
    * Claims that must be present besides `exp` and those of other options; at most 32. Default:
    * none.
@@ -36,13 +80,14 @@ export interface TokenVerifierOptions {
   readonly requiredClaims?: readonly string[] | undefined;
   /** Greatest age since `iat`, in seconds: 1 to 2^31. Default: any age. */
   readonly maxAgeSeconds?: number | undefined;
-  /** Tolerated difference between clocks, in seconds: 0 to 300. Default 0. */
+  /** Tolerated difference between clocks, for `exp`, `nbf` and `iat`, in seconds: 0 to 300. Default 5. */
   readonly clockToleranceSeconds?: number | undefined;
   /**
    * Accepted values of the header's `typ`, as media types such as `at+jwt` (RFC 8725, section
-   * 3.11); `null` accepts any. Default: `JWT`, or a header without `typ`.
+   * 3.11). In a list, `undefined` accepts a header without `typ`; `null` alone accepts any. Default:
+   * `JWT`, or a header without `typ`.
    */
-  readonly typ?: string | readonly string[] | null | undefined;
+  readonly typ?: string | readonly (string | undefined)[] | null | undefined;
   /**
    * Extensions that `crit` may name, since the application handles them (RFC 7515, section 4.1.11).
    * Default: none.
@@ -53,7 +98,7 @@ export interface TokenVerifierOptions {
    * never used. Default `false`.
    */
   readonly refuseEmbeddedKeys?: boolean | undefined;
-  /** Longest token, in bytes: 64 to 8,192. Default 2,048. */
+  /** Longest token, in bytes: 64 to 65,536. Default 2,048. */
   readonly maxTokenBytes?: number | undefined;
   /** Deepest nesting of claims: 1 to 64. Default 32. */
   readonly maxClaimsDepth?: number | undefined;
@@ -73,9 +118,15 @@ const OPTIONS = [
   'algorithms',
   'keys',
   'jwks',
+  'issuers',
   'issuer',
   'audience',
   'subject',
+  'nonce',
+  'scope',
+  'roles',
+  'rolesPath',
+  'replay',
   'requiredClaims',
   'maxAgeSeconds',
   'clockToleranceSeconds',
@@ -111,7 +162,8 @@ const NO_EXTENSIONS = [
   'b64',
 ];
 const ALGORITHMS: readonly string[] = tokenAlgorithms();
-const TOKEN_BYTES_MAX = 8192;
+const TOKEN_BYTES_MAX = 65_536;
+const ISSUERS_MAX = 100;
 const REQUIRED_MAX = 32;
 const SECONDS_MAX = 2 ** 53;
 
@@ -122,6 +174,19 @@ interface CheckedOptions {
   /** Names of the claims that a refusal can name, by the core's numbers. */
   readonly claimNames: readonly string[];
   readonly cacheSize: number;
+  /** Accepted issuers; `undefined` for any. */
+  readonly issuer: readonly ClaimMatcher[] | undefined;
+  /** Rules that the core does not judge; `undefined` if there are none. */
+  readonly rules: ClaimRules | undefined;
+  readonly replay: ReplayList | undefined;
+}
+
+/** The matchers of claims, as given. */
+interface Matchers {
+  readonly issuer: readonly ClaimMatcher[] | undefined;
+  readonly audience: readonly ClaimMatcher[] | undefined;
+  readonly subject: readonly ClaimMatcher[] | undefined;
+  readonly nonce: readonly ClaimMatcher[] | undefined;
 }
 
 /**
@@ -136,38 +201,110 @@ export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))
     throw wrongType('timers', timers, 'a TimerManager');
-  const required = [...new Set(texts('requiredClaims', options.requiredClaims))];
+  const matchers: Matchers = {
+    issuer: matchersOf('issuer', options.issuer),
+    audience: matchersOf('audience', options.audience ?? undefined),
+    subject: matchersOf('subject', options.subject),
+    nonce: matchersOf('nonce', options.nonce),
+  };
+  const required = requiredOf(options, matchers);
   const own = required.filter((name) => !REGISTERED_CLAIMS.includes(name));
   if (own.length > REQUIRED_MAX)
     throw outOfRange('requiredClaims', own.length, `at most ${REQUIRED_MAX} names`);
   const algorithms = checkedAlgorithms(options.algorithms);
+  const claimNames = [...REGISTERED_CLAIMS, ...own];
+  const rules = new ClaimRules(ruleOptions(options, matchers), claimNames);
   return {
-    policy: policyOf(options, algorithms, required),
+    policy: policyOf(options, algorithms, required, matchers),
     algorithms,
-    claimNames: [...REGISTERED_CLAIMS, ...own],
+    claimNames,
     cacheSize: wholeNumber('cacheSize', options.cacheSize, 0, 1_000_000, 0),
+    issuer: matchers.issuer,
+    rules: rules.isEmpty ? undefined : rules,
+    replay:
+      options.replay === undefined ? undefined : new ReplayList(options.replay, options.cacheSize),
   };
 }
+
+/** Returns the options of each issuer, complete. @internal */
+export function checkedIssuers({
+  issuers,
+  ...shared
+}: TokenVerifierOptions): readonly TokenVerifierOptions[] {
+  for (const name of ['keys', 'jwks', 'issuer'] as const) {
+    if (shared[name] !== undefined)
+      throw wrongType(name, shared[name], 'absent beside issuers: each has its own');
+  }
+  if (!Array.isArray(issuers)) throw wrongType('issuers', issuers, 'an array of options');
+  if (issuers.length === 0 || issuers.length > ISSUERS_MAX)
+    throw outOfRange('issuers', issuers.length, `1 to ${ISSUERS_MAX} issuers`);
+  return issuers.map((one: unknown, at) => {
+    if (typeof one !== 'object' || one === null)
+      throw wrongType(`issuers[${at}]`, one, 'an object with the options of an issuer');
+    const options: TokenVerifierOptions = { ...shared, ...one };
+    if (options.issuer === undefined)
+      throw wrongType(
+        `issuers[${at}].issuer`,
+        options.issuer,
+        'the issuer that selects these options',
+      );
+    if (options.issuers !== undefined)
+      throw wrongType(`issuers[${at}].issuers`, options.issuers, 'absent: issuers do not nest');
+    return options;
+  });
+}
+
+/** Returns the names of all claims that must be present, `exp` and those of the core's own options aside. */
+function requiredOf(options: TokenVerifierOptions, matchers: Matchers): string[] {
+  const required = new Set(texts('requiredClaims', options.requiredClaims));
+  if (matchers.issuer !== undefined) required.add('iss');
+  if (matchers.audience !== undefined) required.add('aud');
+  if (matchers.subject !== undefined) required.add('sub');
+  if (matchers.nonce !== undefined) required.add('nonce');
+  if (options.replay !== undefined) required.add('jti');
+  return [...required];
+}
+
+function ruleOptions(options: TokenVerifierOptions, matchers: Matchers): ClaimRuleOptions {
+  const { issuer, audience, subject, nonce } = matchers;
+  const { rolesPath = 'roles' } = options;
+  const path = oneOrMoreTexts('rolesPath', rolesPath, 'a path, or an array of names');
+  return {
+    issuer: issuer === undefined || isPlain(issuer) ? undefined : issuer,
+    audience: audience === undefined || isPlain(audience) ? undefined : audience,
+    subject: subject === undefined || isOnePlain(subject) ? undefined : subject,
+    nonce,
+    scope: oneOrMoreTexts('scope', options.scope, 'text or an array of texts'),
+    roles: oneOrMoreTexts('roles', options.roles, 'text or an array of texts'),
+    rolesPath: typeof rolesPath === 'string' ? rolesPath.split('.') : (path ?? []),
+  };
+}
+
+/** True if the core can judge a subject: it compares with one text. */
+const isOnePlain = (matchers: readonly ClaimMatcher[]): matchers is readonly [string] =>
+  matchers.length === 1 && isPlain(matchers);
 
 function policyOf(
   options: TokenVerifierOptions,
   algorithms: readonly TokenAlgorithm[],
   required: string[],
+  { issuer, audience, subject }: Matchers,
 ): TokenPolicy {
-  const { issuer, audience, subject, typ, maxAgeSeconds, clockToleranceSeconds } = options;
-  const types = textsOrNull('typ', typ);
+  const { typ, maxAgeSeconds, clockToleranceSeconds } = options;
+  const types = typesOf(typ);
   return {
     algorithms: [...algorithms],
-    issuers: oneOrMoreTexts('issuer', issuer, 'text or an array of texts') ?? [],
-    audiences: textsOrNull('audience', audience) ?? [],
-    anyAudience: audience === null,
-    ...(subject !== undefined && { subject: text('subject', subject) }),
+    issuers: issuer !== undefined && isPlain(issuer) ? [...issuer] : [],
+    audiences: audience !== undefined && isPlain(audience) ? [...audience] : [],
+    anyAudience: options.audience === null || (audience !== undefined && !isPlain(audience)),
+    ...(subject !== undefined && isOnePlain(subject) && { subject: subject[0] }),
     required,
     ...(maxAgeSeconds !== undefined && {
       maxAgeSeconds: wholeNumber('maxAgeSeconds', maxAgeSeconds, 1, 2 ** 31),
     }),
-    toleranceSeconds: wholeNumber('clockToleranceSeconds', clockToleranceSeconds, 0, 300, 0),
-    ...(types !== undefined && { types }),
+    toleranceSeconds: wholeNumber('clockToleranceSeconds', clockToleranceSeconds, 0, 300, 5),
+    ...(types !== undefined && { types: types.filter((one) => one !== undefined) }),
+    typeMayBeAbsent: types?.includes(undefined) ?? false,
     anyType: typ === null,
     critical: checkedCritical(options.allowedCritical),
     refuseEmbeddedKeys: flag('refuseEmbeddedKeys', options.refuseEmbeddedKeys),
@@ -175,6 +312,15 @@ function policyOf(
     maxDepth: wholeNumber('maxClaimsDepth', options.maxClaimsDepth, 1, 64, 32),
     maxRevocations: wholeNumber('maxRevocations', options.maxRevocations, 0, 10_000_000, 100_000),
   };
+}
+
+/** Checks `typ`. */
+function typesOf(typ: unknown): (string | undefined)[] | undefined {
+  if (typ === undefined || typ === null) return undefined;
+  const allowed = 'text, an array of texts, of which one may be undefined, or null';
+  if (!Array.isArray(typ)) return oneOrMoreTexts('typ', typ, allowed);
+  if (typ.length === 0) throw outOfRange('typ', 'an empty array', allowed);
+  return typ.map((one: unknown, at) => (one === undefined ? one : text(`typ[${at}]`, one)));
 }
 
 /**
@@ -188,6 +334,7 @@ export function signaturePolicy(algorithms: readonly TokenAlgorithm[]): TokenPol
     anyAudience: true,
     required: [],
     toleranceSeconds: 0,
+    typeMayBeAbsent: true,
     anyType: true,
     critical: [],
     refuseEmbeddedKeys: false,
@@ -231,18 +378,17 @@ function texts(field: string, value: unknown, allowed = 'an array of texts'): st
   return value.map((item: unknown, at) => text(`${field}[${at}]`, item));
 }
 
-function oneOrMoreTexts(field: string, value: unknown, allowed: string): string[] | undefined {
+/** Checks one or more texts. @internal */
+export function oneOrMoreTexts(
+  field: string,
+  value: unknown,
+  allowed: string,
+): string[] | undefined {
   if (value === undefined) return undefined;
   if (typeof value === 'string') return [text(field, value)];
   const list = texts(field, value, allowed);
   if (list?.length === 0) throw outOfRange(field, 'an empty array', allowed);
   return list;
-}
-
-function textsOrNull(field: string, value: unknown): string[] | undefined {
-  return value === null
-    ? undefined
-    : oneOrMoreTexts(field, value, 'text, an array of texts, or null');
 }
 
 function flag(field: string, value: unknown): boolean {

@@ -56,14 +56,20 @@ export interface TokenRevocation {
 export interface TokenVerifierSnapshot {
   /** Keys in use. */
   readonly keys: number;
+  /** Keys in use whose form breaks RFC 7518 but has one reading only, such as a padded modulus. */
+  readonly lenientKeys: number;
   /** Keys of the last set that were skipped, by their index in it. */
   readonly skippedKeys: readonly { readonly index: number; readonly problem: string }[];
   /** Cached results. */
   readonly cached: number;
   /** Revocations that are held. */
   readonly revocations: number;
-  /** State of a fetched key set; `undefined` without `jwks.url`. */
+  /** Used tokens that are remembered by `replay`. */
+  readonly usedTokens: number;
+  /** State of a fetched key set; `undefined` without one. */
   readonly jwks: JwksSnapshot | undefined;
+  /** The state of each issuer, with `issuers`; the counts above are their sums then. */
+  readonly issuers: readonly TokenVerifierSnapshot[] | undefined;
 }
 
 /** The core's number for input of another type than text. @internal */

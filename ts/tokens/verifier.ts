@@ -1,18 +1,23 @@
 /**
  * Verification of signed tokens. The core holds policy, keys and revocations; this class waits for
  * fetched keys and shapes results.
+ *
+ * Long, because all methods of the public class stand here, each with its documentation.
  */
 import { wallClockMs } from '../base/clock.js';
 import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
-import { TokenCore } from '../native/addon.js';
+import { TokenCore, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
 import { InputValidationError, numberOf } from '../validators/failure.js';
 import type { FailureCode } from '../validators/failures.js';
 import type { InputSchema, InputSchemaAnswer, InputSchemaResult } from '../validators/schema.js';
 import { BATCH_MAX, tasksOf, verifyOnPool } from './batch.js';
 import { deepFreeze, ResultCache } from './cache.js';
-import { type RemoteJwks, RemoteKeySet } from './jwks.js';
+import { accepts, type ClaimMatcher, type ClaimRules, matchersOf } from './claim-rules.js';
+import { IssuerList, sumOf } from './issuers.js';
+import type { RemoteJwks } from './jwks-options.js';
+import { RemoteKeySet } from './jwks.js';
 import {
   coreJwkSet,
   coreKeySet,
@@ -22,7 +27,14 @@ import {
   type TokenJwkSet,
   type TokenKey,
 } from './keys.js';
-import { checkedOptions, seconds, text, type TokenVerifierOptions } from './policy.js';
+import {
+  checkedIssuers,
+  checkedOptions,
+  seconds,
+  text,
+  type TokenVerifierOptions,
+} from './policy.js';
+import type { ReplayList } from './replay.js';
 import {
   isAboutKeys,
   TOKEN_TYPE,
@@ -35,8 +47,15 @@ import {
   type TokenVerifierSnapshot,
 } from './result.js';
 
+/** Called with a test for the tokens that a revocation revokes. @internal */
+export type RevocationListener = (isRevoked: (claims: TokenClaims) => boolean) => void;
+
 const KEY_UNKNOWN = numberOf('ERR_TOKEN_KEY_UNKNOWN');
 const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
+/** The number of the core for `iss`, the first claim. */
+const WRONG_ISSUER = numberOf('ERR_TOKEN_ISSUER') | (1 << 8);
+/** Most keys of a set that the application gives itself. */
+const KEYS_MAX = 1000;
 
 /**
  * Verifies signed tokens (JWT, RFC 7519): form, algorithm, key, signature, claims, revocation. A
@@ -54,10 +73,10 @@ const KEYS_UNAVAILABLE = numberOf('ERR_TOKEN_KEYS_UNAVAILABLE');
  * if (result.success) console.log(result.claims.sub);
  * else console.log(result.error.code); // such as ERR_TOKEN_EXPIRED
  */
-export class TokenVerifier implements InputSchema<
+export class TokenVerifier<C extends TokenClaims = TokenClaims> implements InputSchema<
   string,
-  TokenClaims,
-  InputSchemaAnswer<TokenClaims>
+  C,
+  InputSchemaAnswer<C>
 > {
   readonly #core: TokenCore;
   readonly #algorithms: readonly TokenAlgorithm[];
@@ -68,38 +87,53 @@ export class TokenVerifier implements InputSchema<
   readonly #maxTokenBytes: number;
   readonly #cache: ResultCache<TokenResult> | undefined;
   readonly #remote: RemoteKeySet | undefined;
+  readonly #issuers: IssuerList<TokenVerifier> | undefined;
+  /** Accepted issuers; `undefined` for any. */
+  readonly #issuer: readonly ClaimMatcher[] | undefined;
+  readonly #rules: ClaimRules | undefined;
+  readonly #replay: ReplayList | undefined;
+  /** True if claims have to be parsed for more checks than those of the core. */
+  readonly #judgesClaims: boolean;
+  #lenientKeys = 0;
+  readonly #times: Pick<TokenPolicy, 'maxAgeSeconds' | 'toleranceSeconds'>;
+  readonly #listeners = new Set<RevocationListener>();
+  #hasRevoked = false;
   #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
   /**
    * The verifier as a Standard Schema, from a token to its claims; Elysia and other frameworks take
    * it in place of a schema of their own.
    */
-  readonly '~standard': InputSchema<
-    string,
-    TokenClaims,
-    InputSchemaAnswer<TokenClaims>
-  >['~standard'] = Object.freeze({
+  readonly '~standard': InputSchema<string, C, InputSchemaAnswer<C>>['~standard'] = Object.freeze({
     version: 1,
     vendor: 'portcullis',
     validate: (token: unknown) =>
       this.isRemote
-        ? this.authenticate(token).then(schemaResult)
+        ? this.authenticate(token).then((result) => schemaResult(result))
         : schemaResult(this.safeVerify(token)),
   });
 
   /** @param options the keys and the policy */
   constructor(options: TokenVerifierOptions) {
-    const { policy, algorithms, claimNames, cacheSize } = checkedOptions(options);
+    const issuers = issuersOf(options);
+    const checked = checkedOptions(issuers === undefined ? options : sharedOptions(issuers));
+    const { policy, algorithms, claimNames, cacheSize, rules, replay } = checked;
+    this.#rules = rules;
+    this.#replay = replay;
+    this.#judgesClaims = rules !== undefined || replay !== undefined;
+    this.#issuer = checked.issuer;
     this.#core = new TokenCore(policy);
     this.#algorithms = algorithms;
     this.#refusals = new TokenRefusals(claimNames);
     this.#maxTokenBytes = policy.maxTokenBytes;
+    this.#times = policy;
     const bound = this.#core.bound();
     this.#verify = bound.verify;
     this.#check = bound.check;
     this.#deadline = bound.deadline;
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
-    this.#remote = this.#loadKeys(options);
+    this.#issuers = issuers === undefined ? undefined : listOf(issuers);
+    this.#remote = issuers === undefined ? this.#loadKeys(options) : undefined;
   }
 
   /**
@@ -110,8 +144,8 @@ export class TokenVerifier implements InputSchema<
    * @example
    * const { sub } = verifier.verify(token);
    */
-  verify<C = TokenClaims>(token: string | undefined): C {
-    const result = this.safeVerify<C>(token);
+  verify<T = C>(token: string | undefined): T {
+    const result = this.safeVerify<T>(token);
     if (result.success) return result.claims;
     throw new InputValidationError(result.error);
   }
@@ -124,18 +158,26 @@ export class TokenVerifier implements InputSchema<
    * @example
    * const result = verifier.safeVerify(token);
    */
-  safeVerify<C = TokenClaims>(token: unknown): TokenResult<C> {
+  safeVerify<T = C>(token: unknown): TokenResult<T> {
     const nowMs = wallClockMs();
     const cache = this.#cache;
+    const remote = this.#remote;
+    if (remote !== undefined && !remote.isUsed) remote.use();
     if (cache !== undefined && typeof token === 'string') {
       const cached = cache.get(token, nowMs);
-      if (cached !== undefined) return cached as TokenResult<C>;
+      if (cached !== undefined) return cached as TokenResult<T>;
     }
+    if (this.#issuers !== undefined)
+      return this.#select(token)?.safeVerify<T>(token) ?? this.#refusals.of(WRONG_ISSUER, token);
     const answer = this.#verify(token, nowMs / 1000);
     if (typeof answer === 'number') return this.#refuse(answer, token);
-    const claims = JSON.parse(answer) as C;
+    const claims = JSON.parse(answer) as T;
+    if (this.#judgesClaims) {
+      const number = this.#judge(claims as TokenClaims, nowMs);
+      if (number !== 0) return this.#refusals.of(number, token);
+    }
     if (cache === undefined) return { success: true, claims };
-    const result: TokenResult<C> = Object.freeze({ success: true, claims: deepFreeze(claims) });
+    const result: TokenResult<T> = Object.freeze({ success: true, claims: deepFreeze(claims) });
     cache.add(token as string, nowMs, this.#deadline() * 1000, result as TokenResult);
     return result;
   }
@@ -148,7 +190,13 @@ export class TokenVerifier implements InputSchema<
    * if (verifier.check(token) !== undefined) return new Response(null, { status: 401 });
    */
   check(token: unknown): FailureCode | undefined {
+    if (this.#judgesClaims || this.#issuers !== undefined) {
+      const result = this.safeVerify(token);
+      return result.success ? undefined : result.error.code;
+    }
     const nowMs = wallClockMs();
+    const remote = this.#remote;
+    if (remote !== undefined && !remote.isUsed) remote.use();
     if (
       this.#cache !== undefined &&
       typeof token === 'string' &&
@@ -167,10 +215,14 @@ export class TokenVerifier implements InputSchema<
    * @example
    * const result = await verifier.authenticate(token);
    */
-  async authenticate<C = TokenClaims>(token: unknown): Promise<TokenResult<C>> {
-    const result = this.safeVerify<C>(token);
+  async authenticate<T = C>(token: unknown): Promise<TokenResult<T>> {
+    if (this.#issuers !== undefined)
+      return this.#select(token)?.authenticate<T>(token) ?? this.safeVerify<T>(token);
+    const renewal = this.#remote?.renew();
+    if (renewal !== undefined) await renewal;
+    const result = this.safeVerify<T>(token);
     if (this.#remote === undefined || result.success || !isAboutKeys(result.error)) return result;
-    return (await this.#remote.refreshFor(token)) ? this.safeVerify<C>(token) : result;
+    return (await this.#remote.refreshForToken()) ? this.safeVerify<T>(token) : result;
   }
 
   /**
@@ -181,20 +233,22 @@ export class TokenVerifier implements InputSchema<
    * @example
    * const results = await verifier.verifyBatch(tokens);
    */
-  async verifyBatch<C = TokenClaims>(tokens: readonly unknown[]): Promise<TokenResult<C>[]> {
+  async verifyBatch<T = C>(tokens: readonly unknown[]): Promise<TokenResult<T>[]> {
     if (!Array.isArray(tokens)) throw wrongType('tokens', tokens, 'an array of tokens');
     if (tokens.length > BATCH_MAX)
       throw outOfRange('tokens.length', tokens.length, `at most ${BATCH_MAX}`);
     // A copy: the caller may change the array before the results are there.
     const given = Array.from(tokens as readonly unknown[]);
+    if (this.#issuers !== undefined)
+      return Promise.all(given.map((token) => this.authenticate<T>(token)));
     if (this.#remote !== undefined) await this.#remote.ready();
-    const tasks = tasksOf(given).map((task) => this.#verifyTask<C>(task));
+    const tasks = tasksOf(given).map((task) => this.#verifyTask<T>(task));
     const results = (await Promise.all(tasks)).flat();
     if (this.#remote === undefined) return results;
     // The key of a token may have been published meanwhile.
     return Promise.all(
       results.map((result, at) =>
-        !result.success && isAboutKeys(result.error) ? this.authenticate<C>(given[at]) : result,
+        !result.success && isAboutKeys(result.error) ? this.authenticate<T>(given[at]) : result,
       ),
     );
   }
@@ -208,9 +262,24 @@ export class TokenVerifier implements InputSchema<
    * console.log(verifier.explain(token).errors.map(({ code, claim }) => `${code} ${claim ?? ''}`));
    */
   explain(token: unknown): TokenExplanation {
+    const selected = this.#issuers === undefined ? this : this.#select(token);
+    if (selected !== this)
+      return (
+        selected?.explain(token) ?? {
+          success: false,
+          errors: [this.#refusals.of(WRONG_ISSUER, token).error],
+        }
+      );
     let numbers = [TOKEN_TYPE];
     if (typeof token === 'string')
       numbers = this.#core.explain(token.slice(0, this.#maxTokenBytes + 1), wallClockMs() / 1000);
+    if (numbers.length === 0 && this.#rules !== undefined) {
+      const answer = this.#verify(token, wallClockMs() / 1000);
+      numbers =
+        typeof answer === 'number'
+          ? [answer]
+          : this.#rules.judgeAll(JSON.parse(answer) as TokenClaims);
+    }
     const errors = numbers.map((number) => this.#refusals.of(number, token).error);
     return { success: errors.length === 0, errors };
   }
@@ -229,9 +298,12 @@ export class TokenVerifier implements InputSchema<
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
-    this.#afterRevocation(
-      this.#core.revoke(issuer, text('jti', token.jti), exp, wallClockMs() / 1000),
-    );
+    const id = text('jti', token.jti);
+    if (this.#issuers !== undefined) {
+      // A template or a function may need more claims than the issuer: tell all that may be meant.
+      for (const one of this.#issuers.verifiers) one.revoke(token);
+    } else this.#afterRevocation(this.#core.revoke(issuer, id, exp, wallClockMs() / 1000));
+    this.#tell(({ iss = '', jti }) => iss === issuer && jti === id);
   }
 
   /**
@@ -247,19 +319,26 @@ export class TokenVerifier implements InputSchema<
    */
   notBefore(subject: string, issuedBefore: number, until?: number): void {
     const limit = until === undefined ? undefined : seconds('until', until);
-    this.#afterRevocation(
-      this.#core.notBefore(
-        text('subject', subject),
-        seconds('issuedBefore', issuedBefore),
-        limit,
-        wallClockMs() / 1000,
-      ),
-    );
+    if (this.#issuers !== undefined) {
+      for (const one of this.#issuers.verifiers) one.notBefore(subject, issuedBefore, until);
+    } else {
+      this.#afterRevocation(
+        this.#core.notBefore(
+          text('subject', subject),
+          seconds('issuedBefore', issuedBefore),
+          limit,
+          wallClockMs() / 1000,
+        ),
+      );
+    }
+    this.#tell(({ sub, iat }) => sub === subject && (iat === undefined || iat < issuedBefore));
   }
 
   /** Whether the keys are fetched, so that `authenticate` may have to wait. */
   get isRemote(): boolean {
-    return this.#remote !== undefined;
+    return (
+      this.#remote !== undefined || (this.#issuers?.verifiers.some((one) => one.isRemote) ?? false)
+    );
   }
 
   /**
@@ -269,6 +348,10 @@ export class TokenVerifier implements InputSchema<
    * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
    */
   async ready(): Promise<boolean> {
+    if (this.#issuers !== undefined) {
+      const all = await Promise.all(this.#issuers.verifiers.map((one) => one.ready()));
+      return all.every(Boolean);
+    }
     return this.#remote === undefined || (await this.#remote.ready());
   }
 
@@ -281,10 +364,14 @@ export class TokenVerifier implements InputSchema<
    * verifier.setKeys([{ secret: newSecret, kid: '2' }, { secret: oldSecret, kid: '1' }]);
    */
   setKeys(keys: TokenKey | readonly TokenKey[]): void {
-    if (this.#remote !== undefined)
-      throw new PortcullisError('ERR_UNSUPPORTED', 'the keys of this verifier are fetched', {
-        field: 'jwks',
-      });
+    if (this.#remote !== undefined || this.#issuers !== undefined)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        this.#issuers === undefined
+          ? 'the keys of this verifier are fetched'
+          : 'each issuer of this verifier has its own keys',
+        { field: this.#issuers === undefined ? 'jwks' : 'issuers' },
+      );
     this.#load('keys', keys, coreKeySet('keys', keys, this.#algorithms), 'nothing');
   }
 
@@ -295,19 +382,65 @@ export class TokenVerifier implements InputSchema<
    * console.log(verifier.snapshot().jwks?.lastError);
    */
   snapshot(): TokenVerifierSnapshot {
+    if (this.#issuers !== undefined)
+      return sumOf(this.#issuers.verifiers.map((one) => one.snapshot()));
     return {
       keys: this.#core.keyCount(),
+      lenientKeys: this.#lenientKeys,
       skippedKeys: this.#skippedKeys,
       cached: this.#cache?.size ?? 0,
       revocations: this.#core.revocationCount(wallClockMs() / 1000),
-      jwks: this.#remote?.snapshot(),
+      usedTokens: this.#replay?.size ?? 0,
+      jwks: this.#remote?.snapshot(this.#lenientKeys),
+      issuers: undefined,
     };
+  }
+
+  /**
+   * Returns the claims of a connection's token, with the type of this verifier's claims.
+   * @param connection a connection of a guard whose `auth` has this verifier
+   * @returns `undefined` for a connection without a token
+   * @example
+   * const tenant = verifier.claimsOf(connection)?.tenant;
+   */
+  claimsOf(connection: { readonly claims: unknown }): C | undefined {
+    return connection.claims as C | undefined;
+  }
+
+  /**
+   * Returns the time from which claims are no longer valid, in milliseconds since 1970. @internal
+   */
+  deadlineOf({ exp, iat, iss = '', ...rest }: TokenClaims): number {
+    const selected = this.#issuers?.of(iss, { exp, iat, iss, ...rest } as TokenClaims);
+    if (selected !== undefined)
+      return selected.deadlineOf({ exp, iat, iss, ...rest } as TokenClaims);
+    const { maxAgeSeconds = Infinity, toleranceSeconds } = this.#times;
+    return (Math.min(exp, (iat ?? Infinity) + maxAgeSeconds) + toleranceSeconds) * 1000;
+  }
+
+  /** True if a token that was verified before has been revoked since. @internal */
+  isRevoked(claims: TokenClaims): boolean {
+    if (!this.#hasRevoked) return false;
+    const { iss, jti, sub, iat } = claims;
+    const selected = this.#issuers?.of(iss ?? '', claims);
+    return selected?.isRevoked(claims) ?? this.#core.isRevoked(iss, jti, sub, iat);
+  }
+
+  /**
+   * Calls a listener with each revocation from now on.
+   * @returns a function that ends it
+   * @internal
+   */
+  onRevocation(listener: RevocationListener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   /** Stops fetching keys; the present ones stay in use. May be called again. */
   close(): void {
     this.#isClosed = true;
     this.#remote?.close();
+    for (const one of this.#issuers?.verifiers ?? []) one.close();
   }
 
   /** Calls `close()` at the end of a `using` block. */
@@ -324,21 +457,29 @@ export class TokenVerifier implements InputSchema<
     }
     if (typeof jwks !== 'object' || jwks === null)
       throw wrongType('jwks', jwks, '{ keys: […] } or { url }');
-    if (!('url' in jwks)) {
+    if (!('url' in jwks) && !('discovery' in jwks)) {
       const set = (jwks as Partial<TokenJwkSet>).keys;
       if (!Array.isArray(set)) throw wrongType('jwks.keys', set, 'an array of JWKs');
       this.#load('jwks.keys', set, coreJwkSet(set), 'foreign');
       return undefined;
     }
+    if ('discovery' in jwks && this.#issuer === undefined)
+      throw wrongType(
+        'issuer',
+        undefined,
+        'given with jwks.discovery: the metadata must be its own',
+      );
     const owner = timers ?? new TimerManager({ name: 'portcullis jwks', context: 'none' });
-    return new RemoteKeySet(jwks as RemoteJwks, owner, owner.driver.clock, (set) =>
-      this.#installFetched(set),
-    );
+    return new RemoteKeySet(jwks as RemoteJwks, owner, owner.driver.clock, {
+      install: (set, maxKeys) => this.#installFetched(set, maxKeys),
+      accepts: (issuer) => this.#acceptsMetadata(issuer),
+    });
   }
 
   #load(field: string, keys: unknown, set: string, tolerance: 'nothing' | 'foreign'): void {
-    const { problem, index, skipped } = this.#core.load(set, tolerance);
+    const { problem, index, skipped, lenient } = this.#core.load(set, tolerance, KEYS_MAX);
     if (problem !== undefined) throw invalidKey(fieldOfKey(field, keys, index), problem);
+    this.#lenientKeys = lenient;
     this.#skippedKeys = skipped;
     this.#cache?.clear();
   }
@@ -347,15 +488,41 @@ export class TokenVerifier implements InputSchema<
    * Replaces the keys by a fetched set, or drops them; returns the problem of a set that is
    * refused.
    */
-  #installFetched(set: string | undefined): string | undefined {
-    if (set === undefined) this.#core.forgetKeys();
-    else {
-      const { problem, skipped } = this.#core.load(set, 'unusable');
+  #installFetched(set: string | undefined, maxKeys: number): string | undefined {
+    if (set === undefined) {
+      this.#core.forgetKeys();
+      this.#lenientKeys = 0;
+    } else {
+      const { problem, skipped, lenient } = this.#core.load(set, 'unusable', maxKeys);
       if (problem !== undefined) return problem;
+      this.#lenientKeys = lenient;
       this.#skippedKeys = skipped;
     }
     this.#cache?.clear();
     return undefined;
+  }
+
+  /** True if metadata of this issuer may name the keys. A function needs claims: it accepts any. */
+  #acceptsMetadata(issuer: string): boolean {
+    const matchers = this.#issuer ?? [];
+    return (
+      matchers.includes(issuer) ||
+      matchers.some((one) => typeof one === 'function') ||
+      accepts(matchers, issuer, { exp: 0 })
+    );
+  }
+
+  /** Returns the verifier of the issuer that a token names. */
+  #select(token: unknown): TokenVerifier | undefined {
+    return this.#issuers?.select(token, this.#maxTokenBytes);
+  }
+
+  /** Judges claims by the rules that the core does not know; returns 0 or a number of a refusal. */
+  #judge(claims: TokenClaims, nowMs: number): number {
+    const number = this.#rules?.judge(claims) ?? 0;
+    return number === 0 && this.#replay !== undefined
+      ? this.#replay.use(claims, this.#deadline(), nowMs)
+      : number;
   }
 
   #afterRevocation(isHeld: boolean): void {
@@ -366,12 +533,17 @@ export class TokenVerifier implements InputSchema<
     this.#cache?.clear();
   }
 
+  #tell(isRevoked: (claims: TokenClaims) => boolean): void {
+    this.#hasRevoked = true;
+    for (const listener of this.#listeners) listener(isRevoked);
+  }
+
   /** Returns the refusal of a token, and starts a fetch if its key is missing. */
   #refuse(number: number, token: unknown): TokenRefusal {
     if (this.#remote !== undefined && !this.#isClosed) {
       const failure = number & 0xff;
       if (failure === KEY_UNKNOWN || failure === KEYS_UNAVAILABLE)
-        void this.#remote.refreshFor(token);
+        void this.#remote.refreshForToken();
     }
     return this.#refusals.of(number, token);
   }
@@ -386,14 +558,48 @@ export class TokenVerifier implements InputSchema<
     let next = 0;
     return tokens.map((token, at): TokenResult<C> => {
       const number = typeof token === 'string' ? (numbers[at] ?? TOKEN_TYPE) : TOKEN_TYPE;
-      return number === 0
-        ? { success: true, claims: claims[next++] as C }
-        : this.#refuse(number, token);
+      if (number !== 0) return this.#refuse(number, token);
+      const good = claims[next++] as C;
+      // With `replay` the token is used here, on this thread: the pool only checked it.
+      if (this.#replay !== undefined) return this.safeVerify<C>(token);
+      const refused = this.#rules?.judge(good as TokenClaims) ?? 0;
+      return refused === 0 ? { success: true, claims: good } : this.#refusals.of(refused, token);
     });
   }
 }
 
-const schemaResult = (result: TokenResult): InputSchemaResult<TokenClaims> =>
+const issuersOf = (options: TokenVerifierOptions): readonly TokenVerifierOptions[] | undefined =>
+  typeof options === 'object' && options !== null && options.issuers !== undefined
+    ? checkedIssuers(options)
+    : undefined;
+
+/** Returns options for the checks that come before an issuer is selected. */
+function sharedOptions(issuers: readonly TokenVerifierOptions[]): TokenVerifierOptions {
+  const limits = issuers.map(({ maxTokenBytes = 2048 }) => maxTokenBytes);
+  return {
+    algorithms: [...new Set(issuers.flatMap(({ algorithms = [] }) => algorithms))],
+    maxTokenBytes: Math.max(...limits),
+  };
+}
+
+/** Makes the verifier of each issuer; if one cannot be made, none stays open. */
+function listOf(issuers: readonly TokenVerifierOptions[]): IssuerList<TokenVerifier> {
+  const made: TokenVerifier[] = [];
+  try {
+    return new IssuerList(
+      issuers.map((options) => {
+        const verifier = new TokenVerifier(options);
+        made.push(verifier);
+        return { matchers: matchersOf('issuer', options.issuer) ?? [], verifier };
+      }),
+    );
+  } catch (error) {
+    for (const verifier of made) verifier.close();
+    throw error;
+  }
+}
+
+const schemaResult = <C>(result: TokenResult<C>): InputSchemaResult<C> =>
   result.success
     ? { value: result.claims }
     : { issues: [{ message: result.error.reason, code: result.error.code }] };

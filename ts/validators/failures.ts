@@ -34,6 +34,11 @@ export type FailureCode =
   | 'ERR_TOKEN_AUDIENCE'
   | 'ERR_TOKEN_SUBJECT'
   | 'ERR_TOKEN_REVOKED'
+  | 'ERR_TOKEN_REPLAYED'
+  | 'ERR_TOKEN_REPLAY_FULL'
+  | 'ERR_TOKEN_NONCE'
+  | 'ERR_TOKEN_SCOPE'
+  | 'ERR_TOKEN_ROLE'
   | 'ERR_PAYLOAD_TOO_LARGE'
   | 'ERR_PAYLOAD_NOT_JSON'
   | 'ERR_PAYLOAD_CYCLE'
@@ -121,6 +126,11 @@ export const FAILURES: readonly (readonly [code: FailureCode, status: number, me
   ['ERR_TOKEN_AUDIENCE', 401, 'Token is meant for another audience', 'Use a token that was issued for this service.'],
   ['ERR_TOKEN_SUBJECT', 401, 'Token names another subject', 'Use a token of the subject that the verifier expects.'],
   ['ERR_TOKEN_REVOKED', 401, 'Token has been revoked', 'Get a new token.'],
+  ['ERR_TOKEN_REPLAYED', 401, 'Token was used before', 'Get a new token for each use.'],
+  ['ERR_TOKEN_REPLAY_FULL', 503, 'No more used tokens can be remembered', 'Retry later, raise `replay.maxEntries`, or issue tokens with a shorter life.'],
+  ['ERR_TOKEN_NONCE', 401, 'Token has another nonce', 'Use the token that was issued for this request.'],
+  ['ERR_TOKEN_SCOPE', 403, 'Token lacks a required scope', 'Get a token with the scopes that the verifier requires.'],
+  ['ERR_TOKEN_ROLE', 403, 'Token lacks a required role', 'Give the user the roles that the verifier requires.'],
   ['ERR_PAYLOAD_TOO_LARGE', 413, 'Payload too large', 'Send less, or raise `maxBytes`.'],
   ['ERR_PAYLOAD_NOT_JSON', 400, 'Payload has a value that JSON cannot represent', 'Send only null, booleans, finite numbers, strings, arrays and objects; no function, symbol, BigInt or undefined.'],
   ['ERR_PAYLOAD_CYCLE', 400, 'Payload contains a cycle', 'Remove the cycle.'],

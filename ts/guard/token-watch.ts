@@ -1,0 +1,244 @@
+/**
+ * Ends sockets with their tokens: at `exp`, at a revocation. Sockets whose tokens end in the same
+ * second share one timer, and many that end at once are closed in batches, so that the event loop
+ * stays free. A message costs nothing.
+ */
+import { Hooks } from '../base/hooks.js';
+import { wallClockMs } from '../base/clock.js';
+import { TIME_MAX_MS } from '../base/options.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import type { ConnectionToken, TokenRefresh } from '../connections/token.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
+import { deepFreeze } from '../tokens/cache.js';
+import type { TokenClaims } from '../tokens/result.js';
+import { ValidationFailure } from '../validators/failure.js';
+import { type CheckedAuth, userOf } from './bearer.js';
+
+/** Reason for the end of a token. @internal */
+export type TokenEnd = 'token_expired' | 'token_revoked';
+
+/** Sockets of one turn: the rest waits for the next one. */
+const BATCH = 256;
+/** Width of a bucket, ms. */
+const BUCKET_MS = 1000;
+
+const GONE: TokenRefresh = Object.freeze({
+  success: false,
+  error: Object.freeze({ code: 'stale', reason: 'The connection has ended' }),
+});
+
+/** The token of one connection. Without `#private` methods: one is made for each socket. */
+class WatchedToken implements ConnectionToken {
+  private isFrozen = false;
+  /** The bucket that it stands in. */
+  bucket: Bucket | undefined;
+  /** True from the end of the token on, until a new one takes its place. */
+  isEnding = false;
+  reason: TokenEnd = 'token_expired';
+
+  constructor(
+    private readonly watch: TokenWatch,
+    readonly connection: ManagedConnection,
+    public given: TokenClaims,
+  ) {}
+
+  claims(): Readonly<Record<string, unknown>> {
+    if (!this.isFrozen) {
+      this.isFrozen = true;
+      deepFreeze(this.given);
+    }
+    return this.given;
+  }
+
+  replace(claims: TokenClaims): void {
+    this.given = claims;
+    this.isFrozen = false;
+    this.isEnding = false;
+  }
+
+  refresh(token: string): Promise<TokenRefresh> {
+    return this.watch.refresh(this, token);
+  }
+
+  released(): void {
+    this.watch.remove(this);
+  }
+}
+
+/** Tokens that end within one second, and their timer. */
+interface Bucket {
+  readonly atMs: number;
+  readonly tokens: Set<WatchedToken>;
+  timer: TimerHandle;
+}
+
+/** Watches the tokens of the open sockets of one guard. @internal */
+export class TokenWatch {
+  readonly #auth: CheckedAuth;
+  readonly #timers: TimerManager;
+  readonly #hooks = new Hooks();
+  readonly #watched = new Set<WatchedToken>();
+  readonly #buckets = new Map<number, Bucket>();
+  /** Revoked tokens whose sockets are closed in the next turns. */
+  #revoked: WatchedToken[] = [];
+  #revocation: TimerHandle | undefined;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(auth: CheckedAuth, timers: TimerManager) {
+    this.#auth = auth;
+    this.#timers = timers;
+  }
+
+  /** Open sockets that are watched. */
+  get size(): number {
+    return this.#watched.size;
+  }
+
+  /** Timers that are set: at most one for each socket. */
+  get timerCount(): number {
+    return this.#buckets.size + (this.#revocation === undefined ? 0 : 1);
+  }
+
+  /** Watches a connection that has opened. */
+  add(connection: ManagedConnection, claims: TokenClaims): void {
+    const token = new WatchedToken(this, connection, claims);
+    connection.hasToken(token);
+    if (this.#auth.atTokenEnd === 'ignore') return;
+    this.#unsubscribe ??= this.#auth.verifier.onRevocation((isRevoked) => this.#revoke(isRevoked));
+    this.#watched.add(token);
+    this.#schedule(token, this.#auth.verifier.deadlineOf(claims));
+    // Revoked between its handshake and its opening: the listener did not know it yet.
+    if (this.#auth.verifier.isRevoked(claims)) {
+      this.#revoked.push(token);
+      this.#revocation ??= this.#endLater();
+    }
+  }
+
+  /** Forgets a released connection. */
+  remove(token: WatchedToken): void {
+    this.#leaveBucket(token);
+    this.#watched.delete(token);
+    if (this.#watched.size > 0) return;
+    this.#unsubscribe?.();
+    this.#unsubscribe = undefined;
+  }
+
+  /** Verifies a new token of a connection and puts it in the place of the old one. */
+  async refresh(token: WatchedToken, text: string): Promise<TokenRefresh> {
+    const { verifier, rights } = this.#auth;
+    const { connection } = token;
+    const judged = userOf(await verifier.authenticate(text), rights);
+    if (judged instanceof ValidationFailure) return { success: false, error: judged };
+    if (!connection.isAlive) return GONE;
+    if (judged.user !== connection.userId) {
+      const bound = connection.bindUser(judged.user);
+      if (!bound.success) return { success: false, error: bound };
+    }
+    token.replace(judged.claims);
+    if (this.#watched.has(token)) this.#schedule(token, verifier.deadlineOf(judged.claims));
+    return { success: true, claims: token.claims() };
+  }
+
+  /** Puts a token in the bucket of a time, in wall-clock milliseconds. */
+  #schedule(token: WatchedToken, atMs: number): void {
+    this.#leaveBucket(token);
+    const second = Math.ceil(atMs / BUCKET_MS) * BUCKET_MS;
+    let bucket = this.#buckets.get(second);
+    if (bucket === undefined) {
+      bucket = { atMs: second, tokens: new Set(), timer: this.#timerFor(second) };
+      this.#buckets.set(second, bucket);
+    }
+    bucket.tokens.add(token);
+    token.bucket = bucket;
+  }
+
+  #leaveBucket(token: WatchedToken): void {
+    const { bucket } = token;
+    token.bucket = undefined;
+    if (bucket === undefined || !bucket.tokens.delete(token) || bucket.tokens.size > 0) return;
+    bucket.timer.close();
+    this.#buckets.delete(bucket.atMs);
+  }
+
+  #timerFor(second: number, leastMs = 1): TimerHandle {
+    const delayMs = Math.min(Math.max(leastMs, second - wallClockMs()), TIME_MAX_MS);
+    return this.#timers.setTimeout(() => this.#due(second), {
+      delayMs: Number.isFinite(delayMs) ? delayMs : leastMs,
+      name: 'token end',
+      ref: false,
+    });
+  }
+
+  /** Ends the tokens of a bucket whose time has come. */
+  #due(second: number): void {
+    const bucket = this.#buckets.get(second);
+    if (bucket === undefined) return;
+    // The wall clock may have been set back, or the time may lie beyond the longest delay.
+    if (wallClockMs() < second) {
+      bucket.timer = this.#timerFor(second);
+      return;
+    }
+    let left = BATCH;
+    for (const token of bucket.tokens) {
+      if (left-- === 0) {
+        bucket.timer = this.#timerFor(second);
+        return;
+      }
+      this.#leaveBucket(token);
+      this.#end(token);
+    }
+  }
+
+  /** Ends one token that has expired: first its notice, then its socket. */
+  #end(token: WatchedToken): void {
+    const { atTokenEnd, tokenGraceMs } = this.#auth;
+    if (!token.isEnding) {
+      token.isEnding = true;
+      token.reason = 'token_expired';
+      this.#notify(token);
+      // The hook may have closed the connection.
+      if (atTokenEnd !== 'close' || !token.isEnding || !this.#watched.has(token)) return;
+      if (tokenGraceMs > 0)
+        return this.#schedule(token, wallClockMs() + tokenGraceMs * (0.5 + Math.random() / 2));
+    }
+    this.#close(token);
+  }
+
+  #notify({ connection, reason }: WatchedToken): void {
+    this.#hooks.run('onTokenEnd', () => this.#auth.onTokenEnd?.(connection, reason));
+  }
+
+  #close({ connection, reason }: WatchedToken): void {
+    this.#hooks.run('close', () => connection.close(1008, reason));
+  }
+
+  /** Ends the sockets of revoked tokens, without a grace. */
+  #revoke(isRevoked: (claims: TokenClaims) => boolean): void {
+    for (const token of this.#watched) if (isRevoked(token.given)) this.#revoked.push(token);
+    if (this.#revoked.length > 0 && this.#revocation === undefined) this.#endRevoked();
+  }
+
+  #endRevoked(): void {
+    this.#revocation = undefined;
+    const batch = this.#revoked.splice(0, BATCH);
+    for (const token of batch) {
+      // Closed, or refreshed by a token that is not revoked, since.
+      if (!this.#watched.has(token)) continue;
+      this.#leaveBucket(token);
+      token.isEnding = true;
+      token.reason = 'token_revoked';
+      this.#notify(token);
+      if (this.#auth.atTokenEnd === 'close' && this.#watched.has(token)) this.#close(token);
+    }
+    if (this.#revoked.length > 0) this.#revocation = this.#endLater();
+  }
+
+  #endLater(): TimerHandle {
+    return this.#timers.setTimeout(() => this.#endRevoked(), {
+      delayMs: 1,
+      name: 'token revocation',
+      ref: false,
+    });
+  }
+}
