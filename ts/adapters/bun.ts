@@ -35,6 +35,19 @@ export interface BunGuard {
   websocket<H extends object>(handlers: H): H;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * const end = () => {
+   *   controller.enqueue('event: bye\ndata:\n\n');
+   *   controller.close();
+   * };
+   * guard.draining.addEventListener('abort', end);
+   * request.signal.addEventListener('abort', () => guard.draining.removeEventListener('abort', end));
+   */
+  readonly draining: AbortSignal;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -297,6 +310,9 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   return {
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),

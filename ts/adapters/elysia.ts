@@ -56,6 +56,17 @@ export interface ElysiaGuard {
   readonly manager: ConnectionManager;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * app.get('/events', async function* ({ portcullis: { draining } }) {
+   *   while (!draining.aborted) yield sse(await nextEvent(draining));
+   *   yield sse({ event: 'bye', data: '' });
+   * });
+   */
+  readonly draining: AbortSignal;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -396,7 +407,9 @@ class ElysiaAdapter {
   }
 
   #judgeToken(request: Request, context: RouteContext): undefined | Promise<undefined> {
-    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+    const server = this.#listening;
+    const peer = server === undefined ? '' : bunPeer(server, request);
+    const judged = this.#guard.judgeToken(peer, headerOf(request), request.url, request);
     const after = ({ user, answer }: TokenJudgement): undefined => {
       if (answer !== undefined) return this.#refused(answer, request, context);
       context.user ??= user;
@@ -588,6 +601,9 @@ export function pluginOf(
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     close: () => guard.close(),
     [Symbol.dispose]: () => guard.close(),
