@@ -121,6 +121,31 @@ describe.skipIf(BUN).each(Object.entries(HOSTS))(
       await gone;
     });
 
+    it('says so if a request and a WebSocket were cut off at the deadline', async () => {
+      const { drainable, port, isHeld } = await start(make);
+      const client = new WebSocket(`${scheme === 'http' ? 'ws' : 'wss'}://127.0.0.1:${port}/`, {
+        ca: TLS.cert,
+      });
+      await once(client, 'open');
+      const closed = once(client, 'close').then(([code]) => code as number);
+      const cut = ask(scheme, port, '/held', agentFor(scheme)).catch(() => 'cut off');
+      await isHeld;
+      const shutdown = new GracefulShutdown({
+        preDrainDelayMs: 0,
+        drainWindowMs: 0,
+        closeTimeoutMs: 50,
+        deadlineMs: 300,
+        closeCode: 1012,
+      });
+      const result = await shutdown.add(drainable).shutdown();
+      expect(result).toMatchObject({
+        graceful: false,
+        requestsAborted: 1,
+        websocketsClosed: { acknowledged: 1, forced: 0 },
+      });
+      expect([await cut, await closed]).toEqual(['cut off', 1012]);
+    });
+
     it('tells an endless response that it drains', async () => {
       const { drainable, guard, port } = await start(make);
       const shutdown = new GracefulShutdown({ preDrainDelayMs: 0 }).add(drainable);

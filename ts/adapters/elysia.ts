@@ -307,7 +307,9 @@ class ElysiaAdapter {
   }
 
   #clientOf(request: Request): string {
-    const server = this.#listening;
+    // Of a test server, the first request comes before any hook has shown the server.
+    const running = (this.#app as Partial<ListeningElysia> | undefined)?.server ?? undefined;
+    const server = this.#listening ?? (running as RawServer | undefined);
     const peer = server === undefined ? '' : bunPeer(server, request);
     return this.#guard.clientOf(request, peer, headerOf(request));
   }
