@@ -314,6 +314,23 @@ interface MetadataInput {
     readonly customData?: Record<string, unknown>;
 }
 
+/** Cause of load shedding. `check:NAME` is a check of the application. */
+type PressureCause = 'memory' | 'event_loop_delay' | 'event_loop_utilization' | `check:${string}`;
+/** Load shedding at one moment. */
+interface PressureFigures {
+    /** Share of newcomers that is refused: the greatest share of a cause. */
+    readonly share: number;
+    /** Share that each cause asks for, above 0 up to 1; other causes are absent. */
+    readonly causes: Readonly<Partial<Record<PressureCause, number>>>;
+    /** Refusals so far, by cause; causes without one are absent. */
+    readonly refused: Readonly<Partial<Record<PressureCause, number>>>;
+}
+/**
+ * A check of the application: `false`, or a promise of it, says that newcomers are too much. So do an error, a
+ * rejection, and a promise that has not settled at the next sample.
+ */
+type PressureCheck = () => unknown;
+
 /** Reason of a refusal, as a stable code. */
 type RefusalCode = 'draining' | 'total_limit' | 'prefix_limit' | 'ip_limit' | 'user_limit' | 'anonymous_limit' | 'anonymous_ip_limit' | 'ip_rate' | 'user_rate' | 'unknown_ip_limit' | 'pending_limit' | 'pending_ip_limit' | 'overload' | 'cluster_unreachable' | 'client_left' | 'duplicate_id' | 'closed' | 'stale_lease';
 /** A refusal: the outcome of an admission that a limit forbids. */
@@ -325,6 +342,8 @@ interface Refusal {
     readonly code: RefusalCode;
     /** Milliseconds until a retry may succeed: at least 1. */
     readonly retryAfterMs: number;
+    /** Cause of `overload`; absent for other codes. */
+    readonly cause?: PressureCause;
 }
 
 /** A socket that a manager can close: those of `ws`, Bun and browsers fit as they are. */
@@ -1009,13 +1028,34 @@ interface ResourceMonitorOptions {
         /** Greatest share of all time for it: above 0, at most 0.5. Default 0.01. */
         readonly budget?: number | undefined;
     } | false | undefined;
-    /** Load shedding: refuses newcomers while memory is short. Default `false`. */
+    /**
+     * Load shedding: refuses newcomers while memory is short, and for the further causes that are set here.
+     * Default `false`.
+     */
     readonly shedding?: boolean | {
         /**
          * Time after which a refused client may come back, varied by up to half: 1 to 2^30 ms.
          * Default 5000.
          */
         readonly retryAfterMs?: number | undefined;
+        /**
+         * Delay of the event loop above which newcomers are refused, ms: 10 to 60000. It is the 99th
+         * percentile of the time that an event waits, over the last second. Default: no such limit.
+         */
+        readonly maxEventLoopDelayMs?: number | undefined;
+        /**
+         * Utilization of the event loop above which newcomers are refused: above 0, below 1. On Bun it needs
+         * Linux and `stalls`. Default: no such limit.
+         */
+        readonly maxEventLoopUtilization?: number | undefined;
+        /**
+         * Checks of the application, by name: `{ queue: () => queue.length < 1000 }`. Newcomers are refused
+         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. Clients
+         * see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
+         */
+        readonly checks?: Readonly<Record<string, PressureCheck>> | undefined;
+        /** Interval at which utilization and checks are sampled, ms: 100 to 60000. Default 1000. */
+        readonly sampleIntervalMs?: number | undefined;
     } | undefined;
     /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
     readonly root?: string | undefined;
@@ -1063,9 +1103,18 @@ declare class ResourceMonitor {
     getMetrics(): ResourceMetrics;
     /**
      * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-     * load.
+     * load. It speaks of memory alone: `isUnderPressure()` has the other causes.
      */
     isHealthy(): boolean;
+    /**
+     * Returns true while newcomers are refused, some or all; without the option `shedding` never. Costs a few
+     * memory loads. `pressure()` names the causes.
+     * @example
+     * if (monitor.isUnderPressure()) return cachedAnswer();
+     */
+    isUnderPressure(): boolean;
+    /** Returns the causes for which newcomers are refused, their shares, and the refusals so far. */
+    pressure(): PressureFigures;
     /** Memory limits in use, with their defaults. */
     get memoryLimits(): Readonly<MemoryLimits>;
     /** State of memory. Hysteresis keeps it from flapping at a threshold. */
@@ -2856,6 +2905,8 @@ interface ShutdownSocket {
      * answer.
      */
     readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+    /** Called once, right before `close` of a shutdown: the application may send a last message. */
+    beforeClose?(): void;
     /** Begins the closing handshake. */
     close(code: number, reason: string): void;
     /** Ends the connection at once. */
@@ -4311,4 +4362,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureCause, PressureCheck, PressureFigures, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

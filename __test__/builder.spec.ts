@@ -373,6 +373,38 @@ describe('a builder', () => {
     ]);
   });
 
+  it('answers refusals as the application wants, exempts clients, and tells sockets of the drain', async () => {
+    const out = script(`
+      const refused = [];
+      const build = (limits) => new ElysiaServerBuilder({ limits }).port(0).hostname('127.0.0.1').refusalHeaders({ 'x-service': 'chat' }).refusalFormat('problem')
+        .onDrain(({ socket }) => socket.send('bye'))
+        .onRefused((request, refusal) => (refused.push(new URL(request.url).pathname, refusal.code), { status: 429, body: 'own' }))
+        .routes((app) => app.get('/slow', () => new Promise(() => undefined)).get('/draining', ({ portcullis }) => String(portcullis.draining.aborted)));
+      const server = await build({ connections: { maxPerIp: 1 }, requests: { maxConcurrent: 0 } }).start();
+      const answer = await fetch(server.url);
+      console.log(answer.status, answer.headers.get('x-service'), answer.headers.get('content-type'), await answer.text(), refused.join());
+      await server.stop();
+      const free = await build({ connections: { maxPerIp: 1 } }).exempt(['127.0.0.1']).start();
+      const open = async () => {
+        const client = new WebSocket(new URL('/ws', free.url.href.replace('http', 'ws')));
+        await new Promise((resolve) => (client.onopen = resolve));
+        const heard = new Promise((resolve) => (client.onmessage = ({ data }) => resolve(data)));
+        return [heard, new Promise((resolve) => (client.onclose = ({ code }) => resolve(code))), client];
+      };
+      const clients = [await open(), await open()];
+      console.log(free.manager.total, await (await fetch(new URL('/draining', free.url))).text());
+      clients[1][2].close();
+      await clients[1][1];
+      await free.stop();
+      console.log(JSON.stringify(await Promise.all(clients[0].slice(0, 2))));
+    `);
+    expect(out.split('\n')).toEqual([
+      '429 chat application/problem+json own /,too_many_requests_in_flight',
+      '2 false',
+      '["bye",1001]',
+    ]);
+  });
+
   it('accepts handlers as an option, and each type once', () => {
     const out = script(`
       const websocket = { handlers: { shout: (_connection, { payload }) => ({ type: 'shouted', payload: payload.toUpperCase() }) } };
@@ -450,7 +482,8 @@ describe('a builder', () => {
       const wrong = [{ prot: 1 }, { port: -1 }, { port: '80' }, { hostname: '' }, { websocket: { path: 'ws' } }, { websocket: { onInvalid: 'x' } },
         { websocket: { handler: { opne() {} } } }, { limits: { requests: { timeoutMs: 0 } } }, { middlewares: {} }, { middlewares: [{ middleware() {} }] },
         { middlewares: [{ name: 'a', middleware: 5 }] }, { auth: {} }, { trustedProxies: ['x'] }, { shutdown: { deadlineMs: 0 } }, { endpoints: { live: 1 } },
-        { timers: {} }, { monitor: { mark() {} } }, { metrics: {} }, { onError: 1 }, null];
+        { timers: {} }, { monitor: { mark() {} } }, { metrics: {} }, { onError: 1 }, null,
+        { onRefused: 1 }, { refusalHeaders: { connection: 'x' } }, { refusalFormat: 'xml' }, { exempt: ['x'] }, { cluster: {} }, { cluster: {}, name: 'a' }, { name: '' }, { onDrain: 1 }];
       for (const options of wrong) console.log(thrown(() => new ElysiaServerBuilder(options)));
     `);
     expect(out.split('\n')).toEqual([
@@ -474,6 +507,14 @@ describe('a builder', () => {
       'ERR_INVALID_ARG_TYPE metrics',
       'ERR_INVALID_ARG_TYPE onError',
       'ERR_INVALID_ARG_TYPE options',
+      'ERR_INVALID_ARG_TYPE onRefused',
+      'ERR_OUT_OF_RANGE refusalHeaders.connection',
+      'ERR_OUT_OF_RANGE refusalFormat',
+      'ERR_OUT_OF_RANGE exempt[0]',
+      'ERR_INVALID_ARG_TYPE cluster',
+      'ERR_INVALID_ARG_TYPE cluster',
+      'ERR_INVALID_ARG_TYPE name',
+      'ERR_INVALID_ARG_TYPE onDrain',
     ]);
   });
 

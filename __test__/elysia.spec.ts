@@ -224,6 +224,28 @@ describe('routes', () => {
     }
   });
 
+  it.each(['local', 'remote'])(
+    'with requireToken answer 500 if the verifier itself fails, and report its error: %s keys',
+    async (name) => {
+      const server = await app('routes with a verifier that fails', {
+        name,
+        limits: {},
+        auth: { policy: { keys: { secret: SECRET } } },
+      });
+      const answer = await fetch(`http://127.0.0.1:${server.port}/secret`);
+      expect([answer.status, await answer.json()]).toEqual([
+        500,
+        expect.objectContaining({ code: 'identify_failed' }),
+      ]);
+      expect((await server.handshake({}, '/ws')).status).toBe(500);
+      expect(JSON.parse(await server.get('/errors'))).toEqual([
+        'a secret 127.0.0.1',
+        'a secret 127.0.0.1',
+        { identify_failed: 2 },
+      ]);
+    },
+  );
+
   it('refuse wrong options where they are registered', async () => {
     const server = await app('wrong routes');
     expect(JSON.parse(await server.get('/seen'))).toEqual([

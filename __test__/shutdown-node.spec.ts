@@ -13,6 +13,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
 import { GracefulShutdown } from '../dist/index.js';
 import { portcullis, signalOf } from '../dist/ws.js';
+import { until } from './fixtures/until.js';
 import { TLS } from '../rolling/certificate.mjs';
 
 // Node's three servers in this process: the parser of https follows the TLS socket, and HTTP/2 shows
@@ -30,7 +31,7 @@ const HOSTS: Record<string, () => Server> = {
     createSecureServer({ ...TLS, allowHTTP1: true }) as unknown as Server,
 };
 
-/** A guarded server: `/held` is answered by `release()`, everything else at once. */
+/** A guarded server: `/held` is answered by `release()`, `/events` ends with the drain, everything else at once. */
 async function start(make: () => Server, requests = {}) {
   const guard = portcullis({ limits: {}, requests });
   const server = make();
@@ -41,6 +42,13 @@ async function start(make: () => Server, requests = {}) {
   server.on(
     'request',
     guard.request((request, response) => {
+      if (request.url === '/events') {
+        const end = () => response.end('event: bye\ndata:\n\n');
+        guard.draining.addEventListener('abort', end);
+        response.once('close', () => guard.draining.removeEventListener('abort', end));
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        return response.write('data: hello\n\n');
+      }
       if (request.url !== '/held') return response.end('ok');
       arrived();
       expect(signalOf(request)?.aborted).toBe(false);
@@ -56,7 +64,7 @@ async function start(make: () => Server, requests = {}) {
     guard.close();
     server.close();
   });
-  return { server, drainable, port, release, isHeld };
+  return { server, guard, drainable, port, release, isHeld };
 }
 
 /** Sends a request: its status, its body, and its header `Connection`. */
@@ -111,6 +119,53 @@ describe.skipIf(BUN).each(Object.entries(HOSTS))(
         hookErrors: [],
       });
       await gone;
+    });
+
+    it('says so if a request and a WebSocket were cut off at the deadline', async () => {
+      const { drainable, port, isHeld } = await start(make);
+      const client = new WebSocket(`${scheme === 'http' ? 'ws' : 'wss'}://127.0.0.1:${port}/`, {
+        ca: TLS.cert,
+      });
+      await once(client, 'open');
+      const closed = once(client, 'close').then(([code]) => code as number);
+      const cut = ask(scheme, port, '/held', agentFor(scheme)).catch(() => 'cut off');
+      await isHeld;
+      const shutdown = new GracefulShutdown({
+        preDrainDelayMs: 0,
+        drainWindowMs: 0,
+        closeTimeoutMs: 50,
+        deadlineMs: 300,
+        closeCode: 1012,
+      });
+      const result = await shutdown.add(drainable).shutdown();
+      expect(result).toMatchObject({
+        graceful: false,
+        requestsAborted: 1,
+        websocketsClosed: { acknowledged: 1, forced: 0 },
+      });
+      expect([await cut, await closed]).toEqual(['cut off', 1012]);
+    });
+
+    it('tells an endless response that it drains', async () => {
+      const { drainable, guard, port } = await start(make);
+      const shutdown = new GracefulShutdown({ preDrainDelayMs: 0 }).add(drainable);
+      const url = `${scheme}://127.0.0.1:${port}/events`;
+      const agent = agentFor(scheme);
+      const [response] = (await once(
+        scheme === 'http'
+          ? httpGet(url, { agent: agent as Agent })
+          : httpsGet(url, { agent: agent as TlsAgent, ca: TLS.cert }),
+        'response',
+      )) as [IncomingMessage];
+      let body = '';
+      response.setEncoding('utf8').on('data', (text: string) => (body += text));
+      await once(response, 'data');
+      expect(guard.draining.aborted).toBe(false);
+      const result = await shutdown.shutdown();
+      expect(result).toMatchObject({ graceful: true, requestsAborted: 0, leftovers: [] });
+      expect(result.totalMs).toBeLessThan(15_000);
+      await (response.complete ? undefined : once(response, 'end'));
+      expect(body).toBe('data: hello\n\nevent: bye\ndata:\n\n');
     });
 
     it('says `Connection: close` from notReady on, and ends no idle connection before', async () => {
@@ -171,6 +226,68 @@ it.skipIf(BUN).each([
     expect(await result).toMatchObject({ graceful: true, requestsAborted: 0, hookErrors: [] });
   },
 );
+
+it('draining is one signal for all, which a late reader finds aborted', async () => {
+  const read = portcullis({ limits: {} });
+  const early = read.draining;
+  const unread = portcullis({ limits: {} });
+  ends.push(
+    () => read.close(),
+    () => unread.close(),
+  );
+  let heard = 0;
+  early.addEventListener('abort', () => heard++);
+  for (const guard of [read, unread]) await guard.drainable(createServer()).drain?.();
+  expect([heard, early.aborted, read.draining === early]).toEqual([1, true, true]);
+  expect(unread.draining.aborted).toBe(true);
+  expect(unread.draining.reason).toMatchObject({ code: 'ERR_CLOSED' });
+  // Draining again tells nobody again.
+  await read.drainable(createServer()).drain?.();
+  expect(heard).toBe(1);
+});
+
+it('onDrain is called for each socket before its close frame, and its error stops nothing', async () => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', onWarning);
+  ends.push(() => process.off('warning', onWarning));
+  const guard = portcullis({
+    limits: {},
+    onDrain: ({ socket }) => {
+      (socket as WebSocket).send('bye');
+      throw new Error('a secret');
+    },
+  });
+  const server = createServer();
+  const drainable = guard.drainable(server);
+  guard.attach(server, new WebSocketServer({ noServer: true }));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  ends.push(() => guard.close());
+  const { port } = server.address() as AddressInfo;
+  const clients = [1, 2].map(() => new WebSocket(`ws://127.0.0.1:${port}/`));
+  const ended = clients.map(async (client) => {
+    const heard: string[] = [];
+    client.on('message', (data: Buffer) => heard.push(data.toString()));
+    const [code] = (await once(client, 'close')) as [number];
+    return [...heard, code];
+  });
+  for (const client of clients) if (client.readyState !== 1) await once(client, 'open');
+  await until(() => guard.manager.total === 2);
+  const result = await new GracefulShutdown({ preDrainDelayMs: 0, drainWindowMs: 0 })
+    .add(drainable)
+    .shutdown();
+  expect(await Promise.all(ended)).toEqual([
+    ['bye', 1001],
+    ['bye', 1001],
+  ]);
+  expect(result).toMatchObject({ graceful: true, hookErrors: [] });
+  // The first error of a hook is a warning, without its text.
+  await until(() => warnings.length > 0);
+  expect(warnings.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/^onDrain failed/) as string,
+  ]);
+});
 
 it('the first signal after shutdown() does not exit at once, a second one does', async () => {
   const script = `

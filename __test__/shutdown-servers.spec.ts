@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Agent, get as httpGet, type IncomingMessage } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
-import { pause } from './fixtures/until.js';
+import { pause, until } from './fixtures/until.js';
 import { SERVERS, cleanUp, closeCode, startAlone } from './servers/start.js';
 
 // Graceful shutdown of a real server of each adapter, in a process of its own that must end by itself.
@@ -89,6 +89,41 @@ describe.each(Object.entries(SERVERS))('a server with the adapter for %s', (name
     await half.closed;
     silent.socket.destroy();
     agent.destroy();
+  });
+
+  it('tells endless responses and sockets that it drains, and does not wait for its deadline', async () => {
+    const server = await startAlone(command, {
+      limits: {},
+      requests: { timeoutMs: 120_000 },
+      shutdown: { deadlineMs: 60_000, drainWindowMs: 0 },
+      lastWords: 'bye',
+    });
+    const paths = name === 'elysia' ? ['/events', '/generated'] : ['/events'];
+    const streams = paths.map((path) =>
+      server.raw(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`),
+    );
+    await until(() => streams.every(({ seen }) => seen().includes('data: hello')));
+    const polled = server.get('/poll');
+    const client = await server.open();
+    const heard: string[] = [];
+    client.on('message', (data: Buffer) => heard.push(data.toString()));
+    const code = closeCode(client);
+    await server.until(({ requests }) => (requests?.active ?? 0) >= 2);
+    const result = await server.end();
+    expect(result).toMatchObject({
+      graceful: true,
+      requestsAborted: 0,
+      hookErrors: [],
+      leftovers: [],
+      code: 0,
+      unhandled: [],
+    });
+    // Three quarters of the deadline are 45 s.
+    expect(result.totalMs).toBeLessThan(20_000);
+    expect(await polled).toBe('nothing new');
+    expect([await code, heard]).toEqual([1001, ['bye']]);
+    for (const { closed } of streams)
+      expect(await closed).toMatch(/event: bye\ndata: ?\n\n\r\n0\r\n\r\n$/);
   });
 
   it('does not wait for silent or kept-alive connections', async () => {

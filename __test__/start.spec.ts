@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, it } from 'vitest';
 import type { PageSnapshot } from '../dist/index.js';
+import { start } from './servers/start.js';
 
 const TOKEN = 'correct-horse-battery';
 
@@ -51,6 +52,15 @@ it(
     }
   },
 );
+
+it('a server of the tests that cannot start ends the wait for it, and the next one starts', async () => {
+  const command = ['node', '__test__/servers/ws.mjs'] as const;
+  await expect(start(command, { limits: { maxConnectionsPerIp: -1 } })).rejects.toThrow(
+    /failed to start: .*maxConnectionsPerIp/,
+  );
+  const server = await start(command, { limits: {} });
+  expect(await server.total()).toBe(0);
+});
 
 it('npm start explains wrong options', () => {
   for (const [args, said] of [

@@ -6,27 +6,27 @@ import { testServer } from '../dist/testing.js';
 
 const isBun = 'bun' in process.versions;
 
-// The plugin needs Bun, where these run, too.
-describe.runIf(isBun)('testServer() of an app with a guard', () => {
-  const make = (options: object = {}) =>
-    new Elysia()
-      .use(
-        portcullis({
-          limits: { maxConnectionsPerIp: 1 },
-          trustedProxies: ['10.0.0.0/8'],
-          requests: { maxPayloadSize: 4 },
-          ...options,
-        }),
-      )
-      .ws('/ws', {
-        message: (ws, message) =>
-          void ws.send(
-            `${String(message)} of ${ws.data.connection?.ip}, ${connectionOf(ws)?.messageCount}`,
-          ),
-      })
-      .post('/post', ({ body }) => body)
-      .get('/total', ({ portcullis }) => portcullis.manager.total);
+const make = (options: object = {}) =>
+  new Elysia()
+    .use(
+      portcullis({
+        limits: { maxConnectionsPerIp: 1 },
+        trustedProxies: ['10.0.0.0/8'],
+        requests: { maxPayloadSize: 4 },
+        ...options,
+      }),
+    )
+    .ws('/ws', {
+      message: (ws, message) =>
+        void ws.send(
+          `${String(message)} of ${ws.data.connection?.ip}, ${connectionOf(ws)?.messageCount}`,
+        ),
+    })
+    .post('/post', ({ body }) => body)
+    .get('/total', ({ portcullis }) => portcullis.manager.total);
 
+// On Node, Elysia without its adapter has no WebSockets: their routes answer 404.
+describe.runIf(isBun)('testServer() of an app with a guard: handshakes, on Bun', () => {
   it('admits and refuses handshakes with their status', async () => {
     const app = make();
     using server = testServer(app, { address: '192.0.2.1' });
@@ -54,12 +54,6 @@ describe.runIf(isBun)('testServer() of an app with a guard', () => {
       });
     expect((await app.handle(handshake())).status).toBe(101);
     expect((await app.handle(handshake())).status).toBe(429);
-    const large = new Request('http://localhost/post', {
-      method: 'POST',
-      body: 'too long',
-      headers: { 'Content-Length': '8' },
-    });
-    expect((await app.handle(large)).status).toBe(413);
     expect((await app.handle(new Request('http://localhost/ws'))).status).toBe(404);
     const { manager } = app.decorator.portcullis;
     expect(manager.total).toBe(1);
@@ -109,6 +103,46 @@ describe.runIf(isBun)('testServer() of an app with a guard', () => {
     expect([second.status, second.socket?.closed[0]?.code]).toEqual([101, 1008]);
     app.decorator.portcullis.close();
     expect(first.socket?.closed).toEqual([{ code: 1001, reason: 'Server shutdown' }]);
+  });
+});
+
+describe('testServer() of an app with a guard: requests', () => {
+  it('lets app.handle test the limits of requests, and gives each its address', async () => {
+    const clients: string[] = [];
+    const app = make({
+      clientAddress: (_request: Request, peer: string) => {
+        clients.push(peer);
+        return peer;
+      },
+      requests: { maxPayloadSize: 4, maxConcurrentPerIp: 1 },
+    });
+    using server = testServer(app, { address: '192.0.2.1' });
+    const post = (body: string): Request =>
+      new Request('http://localhost/post', {
+        method: 'POST',
+        body,
+        headers: { 'Content-Length': String(body.length), 'Content-Type': 'text/plain' },
+      });
+    expect(await (await app.handle(post('four'))).text()).toBe('four');
+    const large = await server.fetch(post('too long'), { address: '192.0.2.2' });
+    expect([large.status, await large.json()]).toEqual([
+      413,
+      expect.objectContaining({ code: 'payload_too_large' }),
+    ]);
+    expect(clients).toEqual(['192.0.2.1', '192.0.2.2']);
+    expect(await (await server.fetch('/total')).text()).toBe('0');
+    expect(app.decorator.portcullis.snapshot().requests).toMatchObject({
+      active: 0,
+      refused: { payload_too_large: 1 },
+    });
+  });
+
+  it.skipIf(isBun)('refuses handshakes on Node (Bun opens them)', async () => {
+    using server = testServer(make());
+    await expect(server.upgrade('/ws')).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      field: 'upgrade',
+    });
   });
 });
 

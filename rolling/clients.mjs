@@ -1,5 +1,5 @@
-// Clients of a rolling restart: keep-alive clients that send GET and POST, sessions of HTTP/2, and WebSockets that
-// reconnect. They count what they lose.
+// Clients of a rolling restart: keep-alive clients that send GET and POST, sessions of HTTP/2, readers of endless
+// responses, and WebSockets that reconnect. They count what they lose.
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
@@ -25,6 +25,10 @@ export class Tally {
   repeated = 0;
   echoes = 0;
   reconnects = 0;
+  /** Endless responses (server-sent events) that ended with the last event of their server. */
+  streamsMoved = 0;
+  /** Endless responses that did not begin, or that broke off without it, by cause. */
+  lostStreams = {};
   /** WebSockets that did not open, or that ended without a close frame, by cause. */
   lostSockets = {};
 
@@ -34,6 +38,10 @@ export class Tally {
 
   get lostInAll() {
     return Object.values(this.lost).reduce((sum, count) => sum + count, 0);
+  }
+
+  get lostStreamsInAll() {
+    return Object.values(this.lostStreams).reduce((sum, count) => sum + count, 0);
   }
 
   get lostSocketsInAll() {
@@ -67,11 +75,34 @@ function ask(library, agent, port, method) {
   });
 }
 
+/**
+ * Reads an endless response on a connection of its own.
+ * @param onRequest gets the request
+ * @returns a promise of its text once it has ended; rejects if it breaks off
+ */
+function read(library, port, onRequest) {
+  return new Promise((resolve, reject) => {
+    const agent = new library.Agent({ keepAlive: false });
+    const where = { port, host: '127.0.0.1', path: '/events', agent, rejectUnauthorized: false };
+    const request = library.get(where, (response) => {
+      let text = '';
+      response.on('error', reject);
+      response.setEncoding('utf8').on('data', (part) => (text += part));
+      response.on('end', () =>
+        response.statusCode === 200 ? resolve(text) : reject(new Error(response.statusCode)),
+      );
+    });
+    request.on('error', reject);
+    onRequest(request);
+  });
+}
+
 /** Runs clients until `stop()`, which resolves when the last request has ended. */
 export class Clients {
   #isOver = false;
   #ended = [];
   #sockets = new Set();
+  #streams = new Set();
 
   /**
    * @param {object} given
@@ -84,16 +115,18 @@ export class Clients {
     Object.assign(this, given);
   }
 
-  /** Begins keep-alive clients and WebSockets. */
-  begin(count, sockets) {
+  /** Begins keep-alive clients, WebSockets, and readers of endless responses. */
+  begin(count, sockets, streams) {
     const one = this.scheme === 'h2' ? () => this.#session() : () => this.#keepAlive();
     for (let i = 0; i < count; i++) this.#ended.push(one());
     for (let i = 0; i < sockets; i++) this.#ended.push(this.#webSocket());
+    for (let i = 0; i < streams; i++) this.#ended.push(this.#stream());
   }
 
   async stop() {
     this.#isOver = true;
     for (const socket of this.#sockets) socket.close(1000);
+    for (const request of this.#streams) request.destroy();
     await Promise.all(this.#ended);
   }
 
@@ -151,6 +184,25 @@ export class Clients {
       });
     await this.#repeat(send);
     session?.destroy();
+  }
+
+  async #stream() {
+    const library = this.scheme === 'http' ? http : https;
+    while (!this.#isOver) {
+      let request;
+      try {
+        const text = await read(library, this.port, (made) => {
+          request = made;
+          this.#streams.add(made);
+        });
+        if (text.endsWith('event: bye\ndata:\n\n')) this.tally.streamsMoved++;
+        else this.tally.add(this.tally.lostStreams, 'no last event');
+      } catch (error) {
+        if (!this.#isOver) this.tally.add(this.tally.lostStreams, error.code ?? error.message);
+      }
+      this.#streams.delete(request);
+      await pause(20);
+    }
   }
 
   async #webSocket() {

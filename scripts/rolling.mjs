@@ -20,7 +20,7 @@ const GUARDED = {
     title: 'portcullis/bun',
     command: BUN,
     file: 'rolling/servers/bun.ts',
-    schemes: ['http', 'https'],
+    schemes: ['http', 'https', 'h2'],
   },
   elysia: {
     title: 'portcullis/elysia on Bun',
@@ -59,6 +59,8 @@ const IDLE_MS = PRE_DRAIN_MS / 2 - 100;
 /** Time until the balancer has heard that a server leaves, as that of endpoints in Kubernetes. */
 const UNHEARD_MS = 200;
 const WEB_SOCKETS = 10;
+/** Readers of endless responses (server-sent events). */
+const STREAMS = 5;
 /** Time after the signal at which a server that still runs is killed, as Kubernetes does. */
 const GRACE_MS = 20_000;
 
@@ -107,7 +109,7 @@ async function replace(fleet, at, host, scheme, balancer) {
   return { code, graceful, text: `${result ?? ''}${old.server.err}` };
 }
 
-async function trial(host, scheme, webSockets) {
+async function trial(host, scheme, webSockets, streams) {
   const balancer = new Balancer();
   const port = await balancer.listen();
   const fleet = [];
@@ -115,7 +117,7 @@ async function trial(host, scheme, webSockets) {
   for (const one of fleet) balancer.add(one.port);
   const tally = new Tally();
   const clients = new Clients({ port, scheme, idleMs: IDLE_MS, tally });
-  clients.begin(settings.clients, webSockets);
+  clients.begin(settings.clients, webSockets, streams);
   await pause(500);
   const ends = [];
   for (let restart = 0; restart < settings.restarts; restart++)
@@ -137,9 +139,11 @@ let guarded = 0;
 let failures = 0;
 
 async function run(host, scheme, isGuarded) {
-  const { tally, ends } = await trial(host, scheme, isGuarded ? WEB_SOCKETS : 0);
+  const [webSockets, streams] = isGuarded ? [WEB_SOCKETS, STREAMS] : [0, 0];
+  const { tally, ends } = await trial(host, scheme, webSockets, streams);
   const unclean = ends.filter(({ code, graceful }) => code !== 0 || !graceful);
-  const isGood = tally.lostInAll + tally.lostSocketsInAll + unclean.length === 0;
+  const isGood =
+    tally.lostInAll + tally.lostSocketsInAll + tally.lostStreamsInAll + unclean.length === 0;
   if (isGuarded) guarded++;
   if (isGuarded && !isGood) failures++;
   rows.push([
@@ -150,12 +154,14 @@ async function run(host, scheme, isGuarded) {
     tally.lostIdle,
     isGuarded ? tally.lostSocketsInAll : '-',
     isGuarded ? tally.reconnects : '-',
+    isGuarded ? tally.lostStreamsInAll : '-',
+    isGuarded ? tally.streamsMoved : '-',
     `${ends.length - unclean.length} of ${ends.length}`,
   ]);
   const verdict = !isGuarded ? 'peer  ' : isGood ? 'ok    ' : 'FAILED';
   const lost = tally.lostInAll === 0 ? '0 lost' : `${tally.lostInAll} lost (${causes(tally.lost)})`;
   const sockets = isGuarded
-    ? `; ${tally.reconnects} WebSockets told to go elsewhere, ${tally.lostSocketsInAll} lost${tally.lostSocketsInAll > 0 ? ` (${causes(tally.lostSockets)})` : ''}`
+    ? `; ${tally.reconnects} WebSockets told to go elsewhere, ${tally.lostSocketsInAll} lost${tally.lostSocketsInAll > 0 ? ` (${causes(tally.lostSockets)})` : ''}; ${tally.streamsMoved} endless responses ended with their last event, ${tally.lostStreamsInAll} lost${tally.lostStreamsInAll > 0 ? ` (${causes(tally.lostStreams)})` : ''}`
     : '';
   const repeated = tally.repeated > 0 ? `, ${tally.repeated} sent again` : '';
   console.log(
@@ -165,7 +171,7 @@ async function run(host, scheme, isGuarded) {
 }
 
 console.log(
-  `${settings.restarts} restarts of ${settings.backends} servers, ${settings.clients} keep-alive clients, ${WEB_SOCKETS} WebSockets; all traffic stays on this machine`,
+  `${settings.restarts} restarts of ${settings.backends} servers, ${settings.clients} keep-alive clients, ${WEB_SOCKETS} WebSockets, ${STREAMS} endless responses; all traffic stays on this machine`,
 );
 try {
   for (const name of given.host) {
@@ -190,6 +196,8 @@ const HEAD = [
   'lost after a long pause',
   'WebSockets lost',
   'WebSockets moved',
+  'streams lost',
+  'streams moved',
   'clean ends',
 ];
 console.log(`\n| ${HEAD.join(' | ')} |\n|${'---|'.repeat(HEAD.length)}`);

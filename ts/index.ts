@@ -157,6 +157,7 @@ export type {
   StallCause,
   StateChange,
 } from './resources/figures.js';
+export type { PressureCause, PressureCheck, PressureFigures } from './resources/pressure.js';
 export type {
   CountsConnections,
   ResourceLog,

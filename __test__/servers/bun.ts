@@ -1,5 +1,5 @@
 import { connectionOf, portcullis, signalOf } from '../../dist/bun.js';
-import { contract } from './options.mjs';
+import { contract, events } from './options.mjs';
 
 const { answer, identifying, listening, options, place, shutdown } = contract();
 const guard = portcullis({
@@ -16,7 +16,14 @@ const server = Bun.serve<{ fails: boolean }, never>({
       return new Response('draining');
     }
     if (pathname === '/guard') return Response.json(guard.snapshot());
-    const other = answer(pathname, searchParams, signalOf(request), () => request.text());
+    if (pathname === '/events') return events(guard.draining);
+    const other = answer(
+      pathname,
+      searchParams,
+      signalOf(request),
+      () => request.text(),
+      guard.draining,
+    );
     if (other !== undefined) return other.then((text) => new Response(text));
     return server.upgrade(request, { data: { fails: searchParams.has('throw') } })
       ? undefined

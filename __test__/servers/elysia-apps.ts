@@ -231,6 +231,24 @@ Object.assign(APPS, {
         portcullis: { requireToken: true, rate: { limit: 1, windowMs: 60_000, by: 'user' } },
       })
       .get('/free', () => 'free'),
+  'routes with a verifier that fails': () => {
+    const errors: string[] = [];
+    const fail = (): never => {
+      throw new Error('a secret');
+    };
+    Object.assign(options.auth as object, { safeVerify: fail, authenticate: async () => fail() });
+    Object.defineProperty(options.auth, 'isRemote', { value: options.name === 'remote' });
+    return new Elysia()
+      .use(
+        portcullis({
+          ...options,
+          onIdentifyError: (error, ip) => errors.push(`${(error as Error).message} ${ip}`),
+        }),
+      )
+      .ws('/ws', echo)
+      .get('/secret', () => 'secret', { portcullis: { requireToken: true } })
+      .get('/errors', ({ portcullis }) => [...errors, portcullis.snapshot().authDenials]);
+  },
   'wrong routes': () => {
     const app = new Elysia().use(portcullis({ limits: {} }));
     const ws = (portcullis: RouteGuardOptions): unknown => app.ws('/x', { portcullis, ...echo });

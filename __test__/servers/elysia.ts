@@ -1,6 +1,6 @@
-import { Elysia } from 'elysia';
+import { Elysia, sse } from 'elysia';
 import { connectionOf, portcullis, signalOf } from '../../dist/elysia.js';
-import { contract } from './options.mjs';
+import { contract, events } from './options.mjs';
 
 const { answer, identifying, listening, options, place, shutdown } = contract();
 const guard = portcullis({
@@ -36,9 +36,23 @@ const app = new Elysia()
     return 'draining';
   })
   .get('/guard', ({ portcullis }) => portcullis.snapshot())
-  .all('/*', ({ request }) => {
+  .get('/events', ({ portcullis }) => events(portcullis.draining))
+  .get('/generated', async function* ({ portcullis: { draining } }) {
+    yield sse({ data: 'hello' });
+    await new Promise((resolve) => void draining.addEventListener('abort', resolve));
+    yield sse({ event: 'bye', data: '' });
+  })
+  .all('/*', ({ request, portcullis }) => {
     const { pathname, searchParams } = new URL(request.url);
-    return answer(pathname, searchParams, signalOf(request), () => request.text()) ?? 'nothing';
+    return (
+      answer(
+        pathname,
+        searchParams,
+        signalOf(request),
+        () => request.text(),
+        portcullis.draining,
+      ) ?? 'nothing'
+    );
   })
   .onError(() => undefined)
   .listen(place);

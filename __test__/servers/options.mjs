@@ -29,6 +29,7 @@ export function contract() {
     kind,
     unix,
     addressBy,
+    lastWords,
     ...rest
   } = JSON.parse(process.env.GUARD_OPTIONS ?? '{}');
 
@@ -50,7 +51,12 @@ export function contract() {
   }
 
   return {
-    options: { ...rest, ...(auth === undefined ? {} : { auth: verifying(auth) }), timers },
+    options: {
+      ...rest,
+      ...(auth === undefined ? {} : { auth: verifying(auth) }),
+      ...(lastWords === undefined ? {} : { onDrain: ({ socket }) => void socket.send(lastWords) }),
+      timers,
+    },
     timers,
     shutdown,
     tally,
@@ -76,9 +82,10 @@ export function contract() {
      * @param {URLSearchParams} query
      * @param {AbortSignal | undefined} signal
      * @param {() => Promise<string>} body
+     * @param {AbortSignal} [draining]
      * @returns {Promise<string> | undefined}
      */
-    answer(pathname, query, signal, body) {
+    answer(pathname, query, signal, body, draining) {
       // Only the server may hold the process.
       const sleep = (ms) => new Promise((resolve) => void setTimeout(resolve, ms).unref());
       switch (pathname) {
@@ -102,6 +109,11 @@ export function contract() {
               console.log('heard the signal');
               resolve('aborted');
             });
+          });
+        case '/poll':
+          return new Promise((resolve) => {
+            if (draining?.aborted === true) resolve('too late');
+            draining?.addEventListener('abort', () => resolve('nothing new'), { once: true });
           });
         case '/throws':
           return Promise.reject(new Error('a secret'));
@@ -138,6 +150,28 @@ export function contract() {
       };
     },
   };
+}
+
+/**
+ * An endless stream of server-sent events, which says `bye` and ends once the server drains.
+ * @param {AbortSignal} draining
+ * @returns {Response}
+ */
+export function events(draining) {
+  let end = () => undefined;
+  const encoder = new TextEncoder();
+  const body = new ReadableStream({
+    start(controller) {
+      end = () => {
+        controller.enqueue(encoder.encode('event: bye\ndata:\n\n'));
+        controller.close();
+      };
+      controller.enqueue(encoder.encode('data: hello\n\n'));
+      draining.addEventListener('abort', end, { once: true });
+    },
+    cancel: () => draining.removeEventListener('abort', end),
+  });
+  return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
 }
 
 /** Prints the result of the shutdown, and lets the process end by itself. */

@@ -88,19 +88,32 @@ class SharedProcess {
 
 const isUnhandled = (line: string): boolean => line.startsWith('unhandled');
 
-/** Resolves when a server prints where it listens. */
+const FAILED = /^failed to start: .*$/m;
+
+/** Resolves when a server prints where it listens; rejects when it ends, or prints that it cannot start. */
 function listeningOf(server: ChildProcess): Promise<Place> {
   return new Promise((resolve, reject) => {
-    const onExit = (code: number | null): void =>
-      reject(new Error(`the server ended with ${code}`));
-    server.once('exit', onExit);
-    server.stdout?.on('data', function listen(data: Buffer) {
-      const [, port, control, path] = LISTENING.exec(data.toString()) ?? [];
-      if (port === undefined && path === undefined) return;
+    const done = (): void => {
       server.off('exit', onExit);
       server.stdout?.off('data', listen);
+    };
+    const onExit = (code: number | null): void => {
+      done();
+      reject(new Error(`the server ended with ${code}`));
+    };
+    server.once('exit', onExit);
+    server.stdout?.on('data', listen);
+    function listen(data: Buffer): void {
+      const [failure] = FAILED.exec(data.toString()) ?? [];
+      if (failure !== undefined) {
+        done();
+        return reject(new Error(failure));
+      }
+      const [, port, control, path] = LISTENING.exec(data.toString()) ?? [];
+      if (port === undefined && path === undefined) return;
+      done();
       resolve({ port: Number(port), controlPort: Number(control ?? port), path });
-    });
+    }
   });
 }
 

@@ -15,7 +15,20 @@ const server = createServer(
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     if (pathname === '/drain') guard.manager.drain();
     if (pathname === '/guard') return response.end(JSON.stringify(guard.snapshot()));
-    const other = answer(pathname, searchParams, signalOf(request), () => bodyOf(request));
+    if (pathname === '/events') {
+      const end = () => response.end('event: bye\ndata:\n\n');
+      guard.draining.addEventListener('abort', end);
+      response.once('close', () => guard.draining.removeEventListener('abort', end));
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      return void response.write('data: hello\n\n');
+    }
+    const other = answer(
+      pathname,
+      searchParams,
+      signalOf(request),
+      () => bodyOf(request),
+      guard.draining,
+    );
     if (other === undefined) return response.end(JSON.stringify(guard.manager.getStats()));
     other.then(
       (text) => response.end(text),

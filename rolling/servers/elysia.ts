@@ -2,11 +2,12 @@
 import { Elysia } from 'elysia';
 import { portcullis } from '../../dist/elysia.js';
 import { GracefulShutdown } from '../../dist/index.js';
-import { endOnSignal, listening, shutdownOptions, tls, work } from './settings.mjs';
+import { endOnSignal, events, listening, shutdownOptions, tls, work } from './settings.mjs';
 
 const app = new Elysia()
   .use(portcullis({ limits: {}, requests: {} }))
   .ws('/ws', { message: (ws, data) => void ws.send(data as string) })
+  .get('/events', ({ portcullis }) => events(portcullis.draining))
   .all(
     '/',
     async ({ request }) => {

@@ -19,6 +19,24 @@ export const pause = (ms) => new Promise((resolve) => void setTimeout(resolve, m
 export const work = () => pause(Math.random() * 20);
 export const listening = (port) => console.log(`listening on ${port}`);
 
+/** An endless response of a `fetch` host, which says `bye` and ends with the drain. */
+export function events(draining) {
+  let end;
+  const body = new ReadableStream({
+    start(controller) {
+      end = () => {
+        controller.enqueue('event: bye\ndata:\n\n');
+        controller.close();
+      };
+      controller.enqueue('data: hello\n\n');
+      if (draining.aborted) end();
+      else draining.addEventListener('abort', end);
+    },
+    cancel: () => draining.removeEventListener('abort', end),
+  });
+  return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
+}
+
 /** Ends the process by a `GracefulShutdown`, and prints its result. */
 export const shutdownOptions = { preDrainDelayMs, deadlineMs: 15_000, drainWindowMs: 500 };
 export const endOnSignal = (shutdown) =>

@@ -9,6 +9,14 @@ import { endOnSignal, listening, scheme, shutdownOptions, tls, work } from './se
 
 const guard = portcullis({ limits: {}, requests: {} });
 const handler = guard.request(async (request, response) => {
+  if (request.url === '/events') {
+    const end = () => response.end('event: bye\ndata:\n\n');
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.write('data: hello\n\n');
+    if (guard.draining.aborted) return end();
+    guard.draining.addEventListener('abort', end);
+    return response.once('close', () => guard.draining.removeEventListener('abort', end));
+  }
   for await (const _ of request);
   await work();
   response.end('done');

@@ -389,6 +389,28 @@ pub const LABELLED: &[Labelled] = &[
         labels: &["code"],
     },
     Labelled {
+        key: "shed",
+        family: family(
+            Both,
+            "portcullis_shed",
+            Counter,
+            "",
+            "Connections and requests refused by load shedding",
+        ),
+        labels: &["cause"],
+    },
+    Labelled {
+        key: "pressure",
+        family: family(
+            Both,
+            "portcullis_pressure_ratio",
+            Gauge,
+            "ratio",
+            "Share of newcomers that load shedding refuses",
+        ),
+        labels: &["cause"],
+    },
+    Labelled {
         key: "errors",
         family: family(
             Both,

@@ -36,6 +36,19 @@ export interface BunGuard {
   websocket<H extends object>(handlers: H): H;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * const end = () => {
+   *   controller.enqueue('event: bye\ndata:\n\n');
+   *   controller.close();
+   * };
+   * guard.draining.addEventListener('abort', end);
+   * request.signal.addEventListener('abort', () => guard.draining.removeEventListener('abort', end));
+   */
+  readonly draining: AbortSignal;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -115,7 +128,7 @@ class BunAdapter {
     if (page?.isFor(request) === true)
       return page.fetch(request, server.requestIP(request)?.address ?? '');
     const run = this.guard.needsToken(request.method, request.url)
-      ? () => this.#withToken(request, handle)
+      ? () => this.#withToken(request, server, handle)
       : handle;
     return requests === undefined || this.guard.isExempt(request.method, request.url)
       ? run()
@@ -123,9 +136,14 @@ class BunAdapter {
   }
 
   /** Runs a handler for a request with a valid token. A handshake is judged by its admission. */
-  #withToken(request: Request, handle: () => unknown): unknown {
+  #withToken(request: Request, server: RawServer, handle: () => unknown): unknown {
     if (asksForWebSocket(request)) return handle();
-    const judged = this.guard.judgeToken(headerOf(request), request.url, request);
+    const judged = this.guard.judgeToken(
+      bunPeer(server, request),
+      headerOf(request),
+      request.url,
+      request,
+    );
     const after = ({ answer }: TokenJudgement): unknown =>
       answer === undefined ? handle() : markRefused(responseOf(answer));
     return judged instanceof Promise ? judged.then(after) : after(judged);
@@ -315,6 +333,9 @@ export function portcullis(options: BunGuardOptions): BunGuard {
   return {
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

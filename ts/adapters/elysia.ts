@@ -57,6 +57,17 @@ export interface ElysiaGuard {
   readonly manager: ConnectionManager;
   /** The page, if the option `page` asks for one. */
   readonly page: LivePage | undefined;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * app.get('/events', async function* ({ portcullis: { draining } }) {
+   *   while (!draining.aborted) yield sse(await nextEvent(draining));
+   *   yield sse({ event: 'bye', data: '' });
+   * });
+   */
+  readonly draining: AbortSignal;
   /** Counts of requests, WebSockets, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -292,7 +303,12 @@ class ElysiaAdapter {
 
   /** Serves a request with a valid token, and answers the others. */
   #withToken(request: Request, handle: (request: Request) => unknown): unknown {
-    const judged = this.#guard.judgeToken(headerOf(request), request.url, request);
+    const judged = this.#guard.judgeToken(
+      this.#peerOf(request),
+      headerOf(request),
+      request.url,
+      request,
+    );
     const after = ({ answer }: TokenJudgement): unknown =>
       answer === undefined ? handle(request) : this.answers.answer(answer, request, handle);
     return judged instanceof Promise ? judged.then(after) : after(judged);
@@ -314,10 +330,15 @@ class ElysiaAdapter {
         );
   }
 
+  #peerOf(request: Request): string {
+    // Of a test server, the first request comes before any hook has shown the server.
+    const running = (this.#app as Partial<ListeningElysia> | undefined)?.server ?? undefined;
+    const server = this.#listening ?? (running as RawServer | undefined);
+    return server === undefined ? '' : bunPeer(server, request);
+  }
+
   #clientOf(request: Request): string {
-    const server = this.#listening;
-    const peer = server === undefined ? '' : bunPeer(server, request);
-    return this.#guard.clientOf(request, peer, headerOf(request));
+    return this.#guard.clientOf(request, this.#peerOf(request), headerOf(request));
   }
 
   /**
@@ -445,8 +466,13 @@ class ElysiaAdapter {
     request: Request,
     context: RouteContext,
   ): undefined | Promise<undefined> {
-    const { rights } = route;
-    const judged = this.#guard.judgeToken(headerOf(request), request.url, request, rights);
+    const judged = this.#guard.judgeToken(
+      this.#peerOf(request),
+      headerOf(request),
+      request.url,
+      request,
+      route.rights,
+    );
     const after = ({ user, answer }: TokenJudgement): undefined => {
       if (answer !== undefined) return this.#refused(answer, request, context);
       context.user ??= user;
@@ -472,9 +498,7 @@ class ElysiaAdapter {
 
   /** Judges a request that passed no hook. */
   admitLate(request: Request): Admission {
-    const server = this.#listening;
-    const peer = server === undefined ? '' : bunPeer(server, request);
-    return this.#guard.admitLate(peer, headerOf(request), request.url, request);
+    return this.#guard.admitLate(this.#peerOf(request), headerOf(request), request.url, request);
   }
 
   /** Typed `undefined`, or Elysia adds this response to every route's type, and to its clients'. */
@@ -638,6 +662,9 @@ export function pluginOf(
   const decorator: ElysiaGuard = Object.freeze({
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     explainRates: (client: RateQuestion) => guard.explainRates(client),
     close: () => guard.close(),

@@ -50,7 +50,12 @@ function withToken(guard: Guard<IncomingMessage>, handler: RequestHandler): Requ
       response.writeHead(answer.status, answer.headers).end(answer.body);
       return undefined;
     };
-    const judged = guard.judgeToken(headerOf(request), request.url ?? '', request);
+    const judged = guard.judgeToken(
+      nodePeer(request),
+      headerOf(request),
+      request.url ?? '',
+      request,
+    );
     return judged instanceof Promise ? judged.then(after) : after(judged);
   };
 }

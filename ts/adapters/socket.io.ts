@@ -69,6 +69,16 @@ export interface SocketIoGuard {
    * session is silent.
    */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * const end = () => response.end('event: bye\ndata:\n\n');
+   * guard.draining.addEventListener('abort', end);
+   * response.once('close', () => guard.draining.removeEventListener('abort', end));
+   */
+  readonly draining: AbortSignal;
   /** Counts of requests, sessions, denials and invalid messages. */
   snapshot(): GuardStats;
   /**
@@ -591,6 +601,9 @@ export function portcullis<R extends IncomingMessage | Request = IncomingMessage
   return {
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

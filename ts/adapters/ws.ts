@@ -85,6 +85,16 @@ export interface WsGuard {
   ): void;
   /** The page, if the option `page` asks for one; `request` serves it. */
   readonly page: LivePage | undefined;
+  /**
+   * Aborts at the beginning of the drain, so that endless responses (server-sent events, long polls) send
+   * their last event and end; a shutdown waits for the others up to its deadline. One signal for the whole
+   * server: a listener has to be removed with its response. A request that begins later finds it aborted.
+   * @example
+   * const end = () => response.end('event: bye\ndata:\n\n');
+   * guard.draining.addEventListener('abort', end);
+   * response.once('close', () => guard.draining.removeEventListener('abort', end));
+   */
+  readonly draining: AbortSignal;
   /** Wraps a handler of HTTP requests, so that the limits of `requests` are kept and the page is served. */
   request<H extends (request: IncomingMessage, response: ServerResponse) => unknown>(handler: H): H;
   /** Counts of requests, WebSockets, denials and invalid messages. */
@@ -328,6 +338,9 @@ export function portcullis(options: WsGuardOptions): WsGuard {
   return {
     manager: guard.manager,
     page: guard.page,
+    get draining() {
+      return guard.draining;
+    },
     snapshot: () => guard.snapshot(),
     explainRates: (client) => guard.explainRates(client),
     close: () => guard.close(),

@@ -27,6 +27,34 @@ export function wholeNumber(
   return value;
 }
 
+/** Named functions of one option, at most, so that an answer with their names stays small. */
+const NAMED_MAX = 32;
+const NAME = /^[\w.-]{1,64}$/;
+
+/**
+ * Returns the functions of an option that has them by name, such as `checks`.
+ *
+ * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+ * @internal
+ */
+export function namedFunctions(
+  field: string,
+  given: unknown,
+): readonly (readonly [name: string, run: (...args: never[]) => unknown])[] {
+  if (given === undefined) return [];
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrongType(field, given, 'an object of functions');
+  const entries = Object.entries(given as Record<string, unknown>);
+  if (entries.length > NAMED_MAX)
+    throw outOfRange(field, entries.length, `at most ${NAMED_MAX} checks`);
+  return entries.map(([name, run]) => {
+    if (!NAME.test(name))
+      throw outOfRange(field, name, 'names of 1 to 64 letters, digits, ".", "_" and "-"');
+    if (typeof run !== 'function') throw wrongType(`${field}.${name}`, run, 'a function');
+    return [name, run as (...args: never[]) => unknown];
+  });
+}
+
 /**
  * Refuses an object with an unknown option. The message suggests the most similar known one.
  *

@@ -2,6 +2,7 @@
 import { Elysia } from 'elysia';
 import { bunDrainable, type BunServer, requireBun } from '../adapters/bun-server.js';
 import { PortcullisError, wrongType } from '../base/errors.js';
+import type { Cluster } from '../cluster/cluster.js';
 import type { ConnectionManager } from '../connections/manager.js';
 import type { BearerVerifier, TokenAuth } from '../guard/bearer.js';
 import type { MessageOptions } from '../guard/json-filter.js';
@@ -148,6 +149,30 @@ export class ElysiaServerBuilder<App = BaseApp> {
   /** Sets the pages that may connect. */
   allowedOrigins(allowedOrigins: NonNullable<ServerOptions['allowedOrigins']>): this {
     return this.#set({ allowedOrigins });
+  }
+  /** Sets the cluster whose processes count connections together, and the name that they share. */
+  cluster(cluster: Cluster, name: string): this {
+    return this.#set({ cluster, name });
+  }
+  /** Sets the clients that the limits of an address never refuse. */
+  exempt(exempt: NonNullable<ServerOptions['exempt']>): this {
+    return this.#set({ exempt });
+  }
+  /** Sets the function that is called for each open WebSocket right before the close of a shutdown. */
+  onDrain(onDrain: NonNullable<ServerOptions['onDrain']>): this {
+    return this.#set({ onDrain });
+  }
+  /** Sets the function that returns the answers to refused requests and handshakes. */
+  onRefused(onRefused: NonNullable<ServerOptions['onRefused']>): this {
+    return this.#set({ onRefused });
+  }
+  /** Sets the headers of every refusal. */
+  refusalHeaders(refusalHeaders: NonNullable<ServerOptions['refusalHeaders']>): this {
+    return this.#set({ refusalHeaders });
+  }
+  /** Sets the format of refusals. */
+  refusalFormat(refusalFormat: NonNullable<ServerOptions['refusalFormat']>): this {
+    return this.#set({ refusalFormat });
   }
   /** Sets the limits of messages as JSON. */
   json(json: JsonLimits): this {

@@ -1,10 +1,14 @@
 /** Options of a whole server, and their checks. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+import type { Cluster } from '../cluster/cluster.js';
+import type { ManagedConnection } from '../connections/connection.js';
+import { checkedArguments } from '../connections/options.js';
 import { authOptions, type BearerVerifier, type TokenAuth } from '../guard/bearer.js';
 import { JsonMessageFilter, type MessageOptions } from '../guard/json-filter.js';
 import { ClientAddress } from '../guard/client-address.js';
 import { Origins } from '../guard/origins.js';
+import { REFUSAL_OPTIONS, type RefusalOptions, RefusalShape } from '../http/refusal-shape.js';
 import { type MessageHandler, MessageRouter } from '../messages/router.js';
 import type { TypedWebSocketHandler } from '../messages/types.js';
 import { ProductionMetrics } from '../metrics/metrics.js';
@@ -50,7 +54,7 @@ export interface Endpoints {
 }
 
 /** Options of a whole server. */
-export interface ServerOptions {
+export interface ServerOptions extends RefusalOptions<Request> {
   /** Port: 0 to 65535; 0 picks a free one. Default 3000. */
   readonly port?: number | undefined;
   /** Address to listen on. Default: all addresses. */
@@ -78,6 +82,17 @@ export interface ServerOptions {
   /** Pages that may connect, as the guard's option. Default: the page's own host where the handshake carries cookies. */
   readonly allowedOrigins?:
     string | readonly string[] | ((origin: string, host: string) => boolean) | undefined;
+  /**
+   * Name under which the limits of connections count: over the threads of this process, and over those of other
+   * processes with `cluster`. Default: this server alone.
+   */
+  readonly name?: string | undefined;
+  /** Cluster whose processes count connections together, as the guard's option; needs `name`. Default: none. */
+  readonly cluster?: Cluster | undefined;
+  /** Clients that the limits of an address never refuse, as the guard's option. Default: none. */
+  readonly exempt?: readonly string[] | ((ip: string) => boolean) | undefined;
+  /** Called for each open WebSocket right before the close of a shutdown, as the guard's option. Default: none. */
+  readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
   /**
    * Limits of messages as JSON, as the guard's option. Default: those of `JsonLimits` with a depth of
    * 32 and without `maxBytes`; text that is no JSON is answered as `websocket.onInvalid` says.
@@ -111,6 +126,11 @@ const OPTIONS = [
   'trustedProxies',
   'clientAddress',
   'allowedOrigins',
+  'name',
+  'cluster',
+  'exempt',
+  'onDrain',
+  ...REFUSAL_OPTIONS,
   'json',
   'onInvalidMessage',
   'shutdown',
@@ -177,6 +197,11 @@ export function checkOptions(options: ServerOptions): void {
     );
   if (shutdown !== undefined)
     new GracefulShutdown(new TimerManager(), objectOf('shutdown', shutdown)).close();
+  const { name, cluster, exempt, onDrain } = options;
+  if (onDrain !== undefined && typeof onDrain !== 'function')
+    throw wrongType('onDrain', onDrain, 'a function');
+  checkedArguments({ name, cluster, exempt });
+  RefusalShape.of(options);
   const { proxies } = new ClientAddress(options.clientAddress, options.trustedProxies);
   void new Origins(options.allowedOrigins, proxies);
   void new JsonMessageFilter(options);

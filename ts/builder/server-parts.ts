@@ -7,6 +7,7 @@ import { authOptions } from '../guard/bearer.js';
 import { Guard, type GuardStats } from '../guard/guard.js';
 import { LIMITS_ONLY } from '../guard/json-filter.js';
 import { type Respond, withinLimits } from '../http/fetch.js';
+import { REFUSAL_OPTIONS } from '../http/refusal-shape.js';
 import type { MessageRouter, MessageStats } from '../messages/router.js';
 import { PerformantMiddlewareChain } from '../middleware/chain.js';
 import type { resourceLimits } from '../resources/limits.js';
@@ -22,6 +23,9 @@ import {
   serverLimits,
   type ServerOptions,
 } from './options.js';
+
+/** Options that go to the guard as they are. */
+const FOR_GUARD = ['name', 'cluster', 'exempt', 'onDrain', ...REFUSAL_OPTIONS] as const;
 
 /** Counts of a server at one moment. */
 export interface ServerStats extends GuardStats {
@@ -92,6 +96,12 @@ export class ServerParts {
         ...(options.trustedProxies === undefined ? {} : { trustedProxies: options.trustedProxies }),
         clientAddress: options.clientAddress,
         allowedOrigins: options.allowedOrigins,
+        ...Object.fromEntries(
+          FOR_GUARD.filter((name) => options[name] !== undefined).map((name) => [
+            name,
+            options[name],
+          ]),
+        ),
         json: options.json ?? LIMITS_ONLY,
         onInvalidMessage: options.onInvalidMessage,
         ...authOptions(options.auth),

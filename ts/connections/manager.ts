@@ -425,7 +425,8 @@ export class ConnectionManager<S extends ManagedSocket = ManagedSocket> {
 
   /** Makes the refusal for a negative answer of `#take`. */
   #refuse(answer: number, ip: string, user: string | undefined): Refusal {
-    if (answer === OVERLOAD) return this.#refusals.refuse('overload', ip, user, this.#shedMs);
+    if (answer === OVERLOAD)
+      return this.#refusals.refuse('overload', ip, user, this.#shedMs, this.#monitor?.shedCause);
     return this.#told(refusalCodeOf(answer), ip, user);
   }
 

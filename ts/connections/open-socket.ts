@@ -28,6 +28,8 @@ export interface OpenSocketOwner {
   /** Called after a send that may wait in the socket's buffer. */
   queued(socket: OpenSocket): void;
   countTooLarge(): void;
+  /** Called before the close of a shutdown. */
+  readonly onDrain: ((connection: ManagedConnection) => void) | undefined;
   remove(socket: OpenSocket, code: number): void;
 }
 
@@ -124,6 +126,10 @@ export class OpenSocket implements ShutdownSocket {
     } catch {
       // A socket that cannot be pinged is about to end: its close event follows.
     }
+  }
+
+  beforeClose(): void {
+    this.#owner.onDrain?.(this.connection);
   }
 
   close(code: number, reason: string): void {

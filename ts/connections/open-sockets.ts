@@ -59,6 +59,8 @@ export class OpenSockets implements OpenSocketOwner {
   readonly maxMessageSize: number;
   /** Bytes waiting to be sent above which a socket is slow. */
   readonly watermark: number;
+  /** Called for each socket before the close of a shutdown. */
+  onDrain: ((connection: ManagedConnection) => void) | undefined;
   #tick = 0;
   #size = 0;
   #pingTimer: TimerHandle | undefined;

@@ -1,5 +1,6 @@
 /** Refusals: their codes and texts, and their counts. */
 import type { Hooks } from '../base/hooks.js';
+import type { PressureCause } from '../resources/pressure.js';
 
 /** Reason of a refusal, as a stable code. */
 export type RefusalCode =
@@ -31,6 +32,8 @@ export interface Refusal {
   readonly code: RefusalCode;
   /** Milliseconds until a retry may succeed: at least 1. */
   readonly retryAfterMs: number;
+  /** Cause of `overload`; absent for other codes. */
+  readonly cause?: PressureCause;
 }
 
 /** Text of each code. @internal */
@@ -88,10 +91,17 @@ export class Refusals {
   /**
    * Makes a refusal and counts it.
    * @param retryAfterMs rounded up to whole milliseconds, at least 1
+   * @param cause of `overload`
    */
-  refuse(code: RefusalCode, ip: string, userId: string | undefined, retryAfterMs: number): Refusal {
+  refuse(
+    code: RefusalCode,
+    ip: string,
+    userId: string | undefined,
+    retryAfterMs: number,
+    cause?: PressureCause,
+  ): Refusal {
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
-    const refusal = refusalOf(code, retryAfterMs);
+    const refusal = refusalOf(code, retryAfterMs, cause);
     if (this.#onRefuse !== undefined)
       this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
     return refusal;
@@ -116,11 +126,12 @@ export class Refusals {
   }
 }
 
-function refusalOf(code: RefusalCode, retryAfterMs: number): Refusal {
+function refusalOf(code: RefusalCode, retryAfterMs: number, cause?: PressureCause): Refusal {
   return {
     success: false,
     reason: REASONS[code],
     code,
     retryAfterMs: Math.max(1, Math.ceil(retryAfterMs)),
+    ...(cause === undefined ? {} : { cause }),
   };
 }

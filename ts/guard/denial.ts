@@ -13,6 +13,8 @@ export interface Denial {
   readonly code: RefusalCode | AuthDenialCode;
   readonly reason: string;
   readonly retryAfterMs: number;
+  /** Cause of `overload`. */
+  readonly cause?: string;
   /** Failure of the client's token. */
   readonly failure?: ValidationFailure;
 }
@@ -83,7 +85,7 @@ export function answerOf(denial: Denial): Answer {
       { 'www-authenticate': challenge },
     );
   }
-  const { code, reason, retryAfterMs, failure } = denial;
+  const { code, reason, retryAfterMs, failure, cause } = denial;
   if (status === 401)
     return answerWith(
       status,
@@ -99,7 +101,7 @@ export function answerOf(denial: Denial): Answer {
     );
   return answerWith(
     status,
-    { code, message: reason, retryAfterMs },
+    { code, message: reason, retryAfterMs, ...(cause === undefined ? {} : { cause }) },
     { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
   );
 }

@@ -3,7 +3,7 @@
  * its handshake; and holds what a guarded server shares: limits of requests, open sockets, the page.
  * Adapters translate between their host and this class.
  */
-import { outOfRange, UnauthorizedError, wrongType } from '../base/errors.js';
+import { outOfRange, PortcullisError, UnauthorizedError, wrongType } from '../base/errors.js';
 import { Hooks, isThenable } from '../base/hooks.js';
 import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import type { ConnectionLimits } from '../connections/limits.js';
@@ -86,6 +86,9 @@ function denialOf(failure: ValidationFailure): AuthDenial {
 const isTokenUser = (user: unknown): user is TokenUser =>
   typeof user === 'object' && user !== null && 'claims' in user;
 
+const isDrainingError = (): PortcullisError =>
+  new PortcullisError('ERR_CLOSED', 'the server is draining');
+
 /** Limits of requests that are only counted. */
 const UNLIMITED = Object.freeze({
   maxConcurrent: Infinity,
@@ -108,6 +111,9 @@ export class Guard<R> {
   readonly #pending: PendingHandshakes;
   readonly #exempt: ReadonlySet<string>;
   #isLeaving = false;
+  #isDraining = false;
+  /** Made when the signal is first asked for. */
+  #drainController: AbortController | undefined;
   #isClosed = false;
   readonly #authDenials: Partial<Record<AuthDenial['code'], number>> = {};
   readonly #refuseWith: 'http' | 'close';
@@ -145,8 +151,8 @@ export class Guard<R> {
       ...REFUSAL_OPTIONS,
       ...own,
     ]);
-    const { identify, onIdentifyError } = options;
-    for (const [name, hook] of Object.entries({ identify, onIdentifyError })) {
+    const { identify, onIdentifyError, onDrain } = options;
+    for (const [name, hook] of Object.entries({ identify, onIdentifyError, onDrain })) {
       if (hook !== undefined && typeof hook !== 'function')
         throw wrongType(name, hook, 'a function');
     }
@@ -206,6 +212,9 @@ export class Guard<R> {
         : new RequestLimiter(counted, timers, this.monitor, metrics, rates);
     if (this.requests !== undefined) this.requests.shape = this.shape;
     this.openSockets = new OpenSockets(websockets, timers, host, this.monitor);
+    if (onDrain !== undefined)
+      this.openSockets.onDrain = (connection) =>
+        this.#hooks.run('onDrain', () => onDrain(connection));
     this.page =
       page === undefined
         ? undefined
@@ -251,12 +260,27 @@ export class Guard<R> {
     return this.#isClosed || !this.manager.isOpen;
   }
 
-  /** Refuses new connections and requests, and ends the streams of the page. */
+  /**
+   * Aborts at the beginning of the drain. All requests share it: a controller for each of them would cost
+   * an allocation that only endless responses use.
+   */
+  get draining(): AbortSignal {
+    if (this.#drainController === undefined) {
+      this.#drainController = new AbortController();
+      if (this.#isDraining) this.#drainController.abort(isDrainingError());
+    }
+    return this.#drainController.signal;
+  }
+
+  /** Refuses new connections and requests, ends the streams of the page, and aborts `draining`. */
   drain(): void {
     this.#isLeaving = true;
+    this.#isDraining = true;
     if (this.manager.isOpen) this.manager.drain();
     this.requests?.drain();
     this.page?.drain();
+    // Last: listeners of the application run within this call.
+    this.#drainController?.abort(isDrainingError());
   }
 
   /**
@@ -314,10 +338,13 @@ export class Guard<R> {
   }
 
   /**
-   * Judges the token of a request that takes no seat; needs `auth`.
+   * Judges the token of a request that takes no seat; needs `auth`. Never throws or rejects: an error of the
+   * verifier goes to `onIdentifyError`.
+   * @param peer address of the socket's peer
    * @returns its user, or its answer without a valid token; a promise where keys may have to be fetched
    */
   judgeToken(
+    peer: string,
     header: (name: string) => string,
     url: string,
     request: R,
@@ -326,10 +353,6 @@ export class Guard<R> {
     const auth = this.#auth;
     if (auth === undefined) return this.#judged(IDENTIFY_FAILED, request);
     const { verifier, rights } = auth;
-    const found = findToken(auth.places, header, url);
-    // Browsers attach cookies to the requests of every page.
-    const denial = found.place === 'cookie' ? this.#origins.judge('', header) : undefined;
-    if (denial !== undefined) return this.#judged(denial, request);
     const judge = (result: TokenResult): TokenJudgement => {
       const user = userOf(result, rights);
       const lack =
@@ -338,9 +361,27 @@ export class Guard<R> {
           : lackOf(further, user.claims);
       return this.#judged(lack ?? user, request);
     };
-    return verifier.isRemote
-      ? verifier.authenticate(found.token).then(judge)
-      : judge(verifier.safeVerify(found.token));
+    const failed = (error: unknown): TokenJudgement =>
+      this.#judged(this.#denialFor(error, this.clientOf(request, peer, header)), request);
+    try {
+      const found = findToken(auth.places, header, url);
+      // Browsers attach cookies to the requests of every page.
+      const denial = found.place === 'cookie' ? this.#origins.judge('', header) : undefined;
+      if (denial !== undefined) return this.#judged(denial, request);
+      return verifier.isRemote
+        ? verifier.authenticate(found.token).then(judge).catch(failed)
+        : judge(verifier.safeVerify(found.token));
+    } catch (error) {
+      return failed(error);
+    }
+  }
+
+  /** Returns the denial for an error of the application's or of a verifier, and reports the error. */
+  #denialFor(error: unknown, ip: string): AuthDenial {
+    if (error instanceof UnauthorizedError)
+      return { code: 'unauthorized', reason: error.reason, retryAfterMs: 0 };
+    this.#report(error, ip);
+    return IDENTIFY_FAILED;
   }
 
   /** True if a request, which is no handshake, needs a token. */
@@ -491,16 +532,9 @@ export class Guard<R> {
   }
 
   #failed(admission: Admission, error: unknown): void {
-    if (error instanceof UnauthorizedError)
-      return this.#deny(admission, {
-        code: 'unauthorized',
-        reason: error.reason,
-        retryAfterMs: 0,
-      });
     // The seat is given back and the client denied already: a limit, or the client has left.
     if (error === NOT_WAITING) return undefined;
-    this.#report(error, admission.ip);
-    return this.#deny(admission, IDENTIFY_FAILED);
+    return this.#deny(admission, this.#denialFor(error, admission.ip));
   }
 
   /** Takes the seat of an identified client, or denies it. */

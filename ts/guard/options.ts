@@ -1,5 +1,6 @@
 /** Options of every guard, checked; the manager that they make. */
 import { outOfRange, wrongType } from '../base/errors.js';
+import type { ManagedConnection } from '../connections/connection.js';
 import type { ConnectionLimits } from '../connections/limits.js';
 import { ConnectionManager } from '../connections/manager.js';
 import type { ConnectionManagerOptions } from '../connections/options.js';
@@ -75,6 +76,11 @@ export interface GuardOptions<R>
    * 401 with `WWW-Authenticate` (close 1008), or 503 (close 1013) while the keys are missing.
    */
   readonly auth?: TokenVerifier | TokenAuth;
+  /**
+   * Called for each open WebSocket of a shutdown, right before its close frame: `connection.socket` can still
+   * send a last message. Errors are process warnings. Default: none.
+   */
+  readonly onDrain?: ((connection: ManagedConnection) => void) | undefined;
   /** Called with each error of `identify`, other than `UnauthorizedError`, and of `clientAddress`. */
   readonly onIdentifyError?: (error: unknown, ip: string) => void;
   /**
@@ -113,6 +119,7 @@ export const GUARD_OPTIONS = [
   'exemptPaths',
   'auth',
   'onIdentifyError',
+  'onDrain',
   'refuseWith',
   'requests',
   'websockets',

@@ -8,6 +8,7 @@ import type { ProductionMetrics } from '../metrics/metrics.js';
 import type { Checked } from '../resources/limits.js';
 import { RetryEstimate } from '../connections/retry.js';
 import type { ResourceMonitor } from '../resources/monitor.js';
+import type { PressureCause } from '../resources/pressure.js';
 import type { TimerHandle } from '../timers/handle.js';
 import type { TimerManager } from '../timers/manager.js';
 import { type Answer, answerWith } from './answer.js';
@@ -205,6 +206,7 @@ export class RequestLimiter {
   readonly #monitor: ResourceMonitor | undefined;
   readonly #metrics: ProductionMetrics | undefined;
   #shedMs = 0;
+  #shedCause: PressureCause | undefined;
   #isDraining = false;
   /** Rates of requests; `undefined` without any. */
   readonly rates: RequestRateLimiter | undefined;
@@ -305,6 +307,7 @@ export class RequestLimiter {
     )
       return undefined;
     this.#shedMs = this.#monitor.shedMs();
+    this.#shedCause = this.#monitor.shedCause;
     return this.#shedMs > 0 ? 'overload' : undefined;
   }
 
@@ -329,7 +332,13 @@ export class RequestLimiter {
       : {};
     // The rest of the connection may be a body that no handler reads.
     if (!KEEPS_CONNECTION.has(code)) headers['connection'] = 'close';
-    return answerWith(status, { code, message, ...(retry ? { retryAfterMs } : {}) }, headers);
+    const body = {
+      code,
+      message,
+      ...(retry ? { retryAfterMs } : {}),
+      ...(code === 'overload' ? { cause: this.#shedCause } : {}),
+    };
+    return answerWith(status, body, headers);
   }
 
   /** Returns the time until a refused client may be served, ms: an estimate, from the rate of answers. */

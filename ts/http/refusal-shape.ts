@@ -13,6 +13,8 @@ export interface HttpRefusal {
   readonly message: string;
   /** Milliseconds until a retry may succeed; absent where none will. */
   readonly retryAfterMs: number | undefined;
+  /** Cause of `overload`, such as `event_loop_delay`; absent for other codes. */
+  readonly cause?: string | undefined;
   /** Headers of the standard answer, with names in lower case; `refusalHeaders` among them. */
   readonly headers: Readonly<Record<string, string>>;
   /** Body of the standard answer. */
@@ -144,6 +146,7 @@ export class RefusalShape<R> {
       readonly code: string;
       readonly message: string;
       readonly retryAfterMs?: number;
+      readonly cause?: string;
     };
     const { code, message, retryAfterMs, ...rest } = fields;
     const { status } = answer;
@@ -170,7 +173,14 @@ export class RefusalShape<R> {
     };
     const standard: Answer = { status, headers, body: formatted.body };
     if (this.#onRefused === undefined) return standard;
-    const refusal = { code, message, retryAfterMs, ...standard };
+    const { cause } = fields;
+    const refusal = {
+      code,
+      message,
+      retryAfterMs,
+      ...(cause === undefined ? {} : { cause }),
+      ...standard,
+    };
     let own: RefusalAnswer | undefined;
     this.#hooks.run('onRefused', () => {
       own = answerFrom(this.#onRefused?.(request, refusal), refusal);

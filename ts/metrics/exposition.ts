@@ -3,6 +3,7 @@ import { wallClockMs } from '../base/clock.js';
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { processStartMs } from '../resources/heap.js';
+import type { PressureFigures } from '../resources/pressure.js';
 import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
 import type { Assessment } from './assessment.js';
 import { areMet } from './health-score.js';
@@ -26,6 +27,7 @@ interface Counts {
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
   readonly clusters: readonly ClusterManagerStats[];
+  readonly pressure: PressureFigures | undefined;
 }
 
 const NAMINGS = ['otel', 'prom', 'both'] as const;
@@ -112,7 +114,7 @@ function serviceScalars({
 function samplesOf(
   ledger: Ledger,
   { budgets }: Assessment,
-  { refusals, errors, clusters }: Counts,
+  { refusals, errors, clusters, pressure }: Counts,
 ): Sample[] {
   const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
   return [
@@ -123,12 +125,17 @@ function samplesOf(
     ...refusals.map(([code, count]): Sample => ['refusals', [code], count]),
     ...errors.map(([kind, count]): Sample => ['errors', [kind], count]),
     ...clusters.flatMap(clusterSamples),
+    ...entriesOf(pressure?.refused).map(([cause, count]): Sample => ['shed', [cause], count]),
+    ...entriesOf(pressure?.causes).map(([cause, share]): Sample => ['pressure', [cause], share]),
     ...budgets.flatMap(({ id, burnRate, remaining }): Sample[] => [
       ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
       ['budgetRemaining', [id], remaining],
     ]),
   ];
 }
+
+const entriesOf = (values: PressureFigures['causes'] = {}): [string, number][] =>
+  Object.entries(values) as [string, number][];
 
 function clusterSamples(stats: ClusterManagerStats): Sample[] {
   // Tabs and line ends separate labels on their way to the renderer.

@@ -421,6 +421,7 @@ export class ProductionMetrics {
       refusals: this.#refusalCounts(),
       errors: this.#errors.entries(),
       clusters: this.#sources.clusters(),
+      pressure: this.#settings.monitor?.pressure(),
     });
   }
 }

@@ -160,7 +160,7 @@ export class Recorder {
   ): readonly [PageState, string] {
     if (this.#isDraining)
       return ['draining', 'Newcomers are refused; connections are being closed'];
-    return stateOf(resources, metrics);
+    return stateOf(resources, metrics, this.#sources.monitor?.pressure());
   }
 
   #server(viewers: number, denied: number): PageSnapshot['server'] {

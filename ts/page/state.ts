@@ -1,8 +1,10 @@
 /** The state of the server in one word, and the reason for it. */
 import type { ResourceSnapshot } from '../resources/figures.js';
+import type { PressureFigures } from '../resources/pressure.js';
 import type { PageMetrics } from './metrics.js';
 import { type PageState, rounded } from './snapshot.js';
 
+const NO_PRESSURE: PressureFigures = { share: 0, causes: {}, refused: {} };
 /** Scores below this are critical. */
 const CRITICAL_SCORE = 50;
 
@@ -14,6 +16,7 @@ const CRITICAL_SCORE = 50;
 export function stateOf(
   resources: ResourceSnapshot | undefined,
   metrics: PageMetrics | undefined,
+  pressure?: PressureFigures,
 ): readonly [state: PageState, reason: string] {
   if (resources === undefined && metrics === undefined)
     return ['unknown', 'Neither a monitor nor metrics are in use'];
@@ -23,10 +26,20 @@ export function stateOf(
     const finding = metrics.advice.find(({ severity }) => severity === 'critical');
     return ['critical', finding?.detail ?? worstPart(metrics)];
   }
+  const shedding = sheddingReason(pressure);
+  if (shedding !== undefined) return ['warning', shedding];
   if (resources?.state === 'warning') return ['warning', memoryReason(resources)];
   if (metrics !== undefined && score !== null && score < metrics.minScore)
     return ['warning', worstPart(metrics)];
   return ['ok', ''];
+}
+
+/** Names the causes other than memory for which newcomers are refused. */
+function sheddingReason({ share, causes }: PressureFigures = NO_PRESSURE): string | undefined {
+  const names = Object.keys(causes).filter((cause) => cause !== 'memory');
+  return names.length === 0
+    ? undefined
+    : `${Math.round(share * 100)} % of newcomers are refused: ${names.join(', ')}`;
 }
 
 function memoryReason({ memory }: ResourceSnapshot): string {

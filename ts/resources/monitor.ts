@@ -20,6 +20,7 @@ import type {
 import { garbageCollector, GcPacer, heapFigures } from './heap.js';
 import { type MemoryLimits, resourceLimits, type ResourceLimitsInput } from './limits.js';
 import { MonitorLog } from './log.js';
+import { utilizationOf } from './utilization.js';
 import {
   checkArguments,
   type CheckedOptions,
@@ -27,6 +28,7 @@ import {
   countsConnections,
   type ResourceMonitorOptions,
 } from './options.js';
+import { Pressure, type PressureCause, type PressureFigures } from './pressure.js';
 import { MB, nullIfNaN, snapshotOf, stallOf, STATES } from './snapshot.js';
 import { readWakeSocket, type WakeSocket } from '../native/wake-socket.js';
 
@@ -94,6 +96,11 @@ export class ResourceMonitor {
   readonly #unsubscribe: () => void;
   /** Sum of the shares to refuse; one refusal is made for each whole. */
   #refusalsOwed = 0;
+  /** Causes of shedding besides memory. */
+  readonly #pressure: Pressure | undefined;
+  readonly #shed: Partial<Record<PressureCause, number>> = {};
+  /** Cause of the latest refusal by `shedMs()`. @internal */
+  shedCause: PressureCause = 'memory';
   #heapAtMs = 0;
   #lastStallId = 0;
   #state: ResourceState = 'ok';
@@ -146,6 +153,13 @@ export class ResourceMonitor {
         ref: false,
         name: 'resources.poll',
       });
+      if (checked.pressure !== undefined)
+        this.#pressure = new Pressure(
+          checked.pressure,
+          timers,
+          this.#hooks,
+          utilizationOf(() => this.#watch.figures()?.utilization ?? null),
+        );
     } catch (error) {
       // Strict timers that are closed: nothing would ever end the watch.
       this.#watch.close();
@@ -174,11 +188,35 @@ export class ResourceMonitor {
 
   /**
    * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-   * load.
+   * load. It speaks of memory alone: `isUnderPressure()` has the other causes.
    */
   isHealthy(): boolean {
     // Not `<`: the level is NaN until memory is known.
     return !(this.#cells[LEVEL]! >= CRITICAL);
+  }
+
+  /**
+   * Returns true while newcomers are refused, some or all; without the option `shedding` never. Costs a few
+   * memory loads. `pressure()` names the causes.
+   * @example
+   * if (monitor.isUnderPressure()) return cachedAnswer();
+   */
+  isUnderPressure(): boolean {
+    return this.isPressed;
+  }
+
+  /** Returns the causes for which newcomers are refused, their shares, and the refusals so far. */
+  pressure(): PressureFigures {
+    const memory = this.#memoryShare();
+    const causes: [PressureCause, number][] = [
+      ...(memory > 0 ? ([['memory', memory]] as [PressureCause, number][]) : []),
+      ...(this.#pressure?.causes() ?? []),
+    ];
+    return {
+      share: Math.max(0, ...causes.map(([, share]) => share)),
+      causes: Object.fromEntries(causes),
+      refused: { ...this.#shed },
+    };
   }
 
   /** Memory limits in use, with their defaults. */
@@ -271,25 +309,37 @@ export class ResourceMonitor {
 
   /** True if `shedMs()` refuses some newcomers. Reading it does not count as one. @internal */
   get isPressed(): boolean {
+    if (this.#retryAfterMs === 0) return false;
     // False for NaN, an unknown percentage.
-    return this.#retryAfterMs !== 0 && this.#cells[PERCENT]! > this.#memory.warningThreshold;
+    if (this.#cells[PERCENT]! > this.#memory.warningThreshold) return true;
+    return this.#pressure !== undefined && this.#pressure.share > 0;
+  }
+
+  /** Returns the share of newcomers to refuse for want of memory. */
+  #memoryShare(): number {
+    const { warningThreshold, criticalThreshold } = this.#memory;
+    const percent = this.#cells[PERCENT]!;
+    return this.#retryAfterMs !== 0 && percent > warningThreshold
+      ? Math.min(1, (percent - warningThreshold) / (criticalThreshold - warningThreshold))
+      : 0;
   }
 
   /**
    * Decides whether to refuse one newcomer. Between the warning and the critical threshold the
-   * refused share rises linearly from 0 to 100 %; without the option `shedding` it is 0. Must not
-   * gate liveness probes: a server that refuses is alive.
+   * refused share rises linearly from 0 to 100 %; other causes have shares of their own, and the greatest
+   * counts. Without the option `shedding` it is 0. `shedCause` names the cause of a refusal. Must not gate liveness probes: a server that refuses is alive.
    * @returns 0 to admit, else the time after which to come back, ms
    * @internal
    */
   shedMs(): number {
     if (!this.isPressed) return 0;
-    const { warningThreshold, criticalThreshold } = this.#memory;
-    const share =
-      (this.#cells[PERCENT]! - warningThreshold) / (criticalThreshold - warningThreshold);
-    this.#refusalsOwed += Math.min(1, share);
+    const memory = this.#memoryShare();
+    const other = this.#pressure?.share ?? 0;
+    this.#refusalsOwed += Math.max(memory, other);
     if (this.#refusalsOwed < 1 - 1e-9) return 0;
     this.#refusalsOwed -= 1;
+    this.shedCause = other > memory ? (this.#pressure?.cause ?? 'memory') : 'memory';
+    this.#shed[this.shedCause] = (this.#shed[this.shedCause] ?? 0) + 1;
     // Random, so that clients refused together do not come back together.
     return Math.ceil(this.#retryAfterMs * (0.5 + Math.random()));
   }
@@ -317,6 +367,7 @@ export class ResourceMonitor {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#poll.close();
+    this.#pressure?.close();
     this.#unsubscribe();
     this.#watch.close();
     this.#wakeSocket.close();

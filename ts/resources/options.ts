@@ -1,9 +1,10 @@
 /** Options of a monitor and their checks. */
 import { isMainThread, threadId } from 'node:worker_threads';
-import { outOfRange, wrongType } from '../base/errors.js';
-import { knownOptions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
+import { outOfRange, PortcullisError, wrongType } from '../base/errors.js';
+import { knownOptions, namedFunctions, TIME_MAX_MS, wholeNumber } from '../base/options.js';
 import { TimerManager } from '../timers/manager.js';
 import type { CollectionRecord, Stall, StateChange } from './figures.js';
+import type { PressureCheck, PressureOptions } from './pressure.js';
 
 /**
  * Receives the log lines of a monitor.
@@ -87,7 +88,10 @@ export interface ResourceMonitorOptions {
       }
     | false
     | undefined;
-  /** Load shedding: refuses newcomers while memory is short. Default `false`. */
+  /**
+   * Load shedding: refuses newcomers while memory is short, and for the further causes that are set here.
+   * Default `false`.
+   */
   readonly shedding?:
     | boolean
     | {
@@ -96,6 +100,24 @@ export interface ResourceMonitorOptions {
          * Default 5000.
          */
         readonly retryAfterMs?: number | undefined;
+        /**
+         * Delay of the event loop above which newcomers are refused, ms: 10 to 60000. It is the 99th
+         * percentile of the time that an event waits, over the last second. Default: no such limit.
+         */
+        readonly maxEventLoopDelayMs?: number | undefined;
+        /**
+         * Utilization of the event loop above which newcomers are refused: above 0, below 1. On Bun it needs
+         * Linux and `stalls`. Default: no such limit.
+         */
+        readonly maxEventLoopUtilization?: number | undefined;
+        /**
+         * Checks of the application, by name: `{ queue: () => queue.length < 1000 }`. Newcomers are refused
+         * while one of them fails: it returns `false`, throws, or has not settled at the next sample. Clients
+         * see its name. At most 32, with names of 1 to 64 letters, digits, ".", "_" and "-". Default: none.
+         */
+        readonly checks?: Readonly<Record<string, PressureCheck>> | undefined;
+        /** Interval at which utilization and checks are sampled, ms: 100 to 60000. Default 1000. */
+        readonly sampleIntervalMs?: number | undefined;
       }
     | undefined;
   /** Prefix of `/proc` and `/sys`, for tests with files of their own. Default: empty. */
@@ -115,9 +137,18 @@ export interface CheckedOptions {
   readonly gcBudget: number;
   /** 0 without `shedding`. */
   readonly retryAfterMs: number;
+  /** Causes of shedding besides memory. */
+  readonly pressure: PressureOptions | undefined;
 }
 
 const HOOKS = ['onStall', 'onStateChange', 'onCollect'] as const;
+const SHEDDING_OPTIONS = [
+  'retryAfterMs',
+  'maxEventLoopDelayMs',
+  'maxEventLoopUtilization',
+  'checks',
+  'sampleIntervalMs',
+] as const;
 const OPTIONS = [
   'timers',
   'name',
@@ -180,7 +211,7 @@ export function checkOptions(options: ResourceMonitorOptions): CheckedOptions {
     managers: checkManagers(given.connections),
     ...checkStalls(given.stalls),
     gcBudget: checkGc(given.gc),
-    retryAfterMs: checkShedding(given.shedding),
+    ...checkShedding(given.shedding, given.stalls),
   };
 }
 
@@ -232,11 +263,56 @@ function checkGc(gc: ResourceMonitorOptions['gc']): number {
   return budget;
 }
 
-function checkShedding(shedding: ResourceMonitorOptions['shedding']): number {
-  if (shedding === undefined || shedding === false) return 0;
-  if (shedding === true) return 5000;
+type CheckedShedding = Pick<CheckedOptions, 'retryAfterMs' | 'pressure'>;
+
+function checkShedding(
+  shedding: ResourceMonitorOptions['shedding'],
+  stalls: ResourceMonitorOptions['stalls'],
+): CheckedShedding {
+  if (shedding === undefined || shedding === false) return { retryAfterMs: 0, pressure: undefined };
+  if (shedding === true) return { retryAfterMs: 5000, pressure: undefined };
   if (typeof shedding !== 'object' || shedding === null)
     throw wrongType('shedding', shedding, 'a boolean or an object');
-  knownOptions('shedding', shedding, ['retryAfterMs']);
-  return wholeNumber('shedding.retryAfterMs', shedding.retryAfterMs, 1, TIME_MAX_MS, 5000);
+  knownOptions('shedding', shedding, SHEDDING_OPTIONS);
+  const inRange = (name: (typeof SHEDDING_OPTIONS)[number] & `${string}Ms`, min: number): number =>
+    wholeNumber(`shedding.${name}`, shedding[name], min, 60_000, 0);
+  const retryAfterMs = wholeNumber(
+    'shedding.retryAfterMs',
+    shedding.retryAfterMs,
+    1,
+    TIME_MAX_MS,
+    5000,
+  );
+  const maxEventLoopDelayMs = inRange('maxEventLoopDelayMs', 10) || undefined;
+  const maxEventLoopUtilization = checkUtilization(shedding.maxEventLoopUtilization, stalls);
+  const checks = namedFunctions('shedding.checks', shedding.checks);
+  const sampleIntervalMs = inRange('sampleIntervalMs', 100) || 1000;
+  const isSet =
+    maxEventLoopDelayMs !== undefined || maxEventLoopUtilization !== undefined || checks.length > 0;
+  if (!isSet) return { retryAfterMs, pressure: undefined };
+  return {
+    retryAfterMs,
+    pressure: { maxEventLoopDelayMs, maxEventLoopUtilization, checks, sampleIntervalMs },
+  };
+}
+
+function checkUtilization(
+  limit: number | undefined,
+  stalls: ResourceMonitorOptions['stalls'],
+): number | undefined {
+  const field = 'shedding.maxEventLoopUtilization';
+  if (limit === undefined) return undefined;
+  const allowed = 'a number above 0, below 1';
+  if (typeof limit !== 'number') throw wrongType(field, limit, allowed);
+  if (!(limit > 0 && limit < 1)) throw outOfRange(field, limit, allowed);
+  // Bun's `eventLoopUtilization()` is always 0: the watcher measures it there, from the kernel's figures.
+  if (process.versions['bun'] === undefined) return limit;
+  if (process.platform === 'linux' && stalls !== false) return limit;
+  throw new PortcullisError(
+    'ERR_UNSUPPORTED',
+    `${field} needs Linux and the option stalls on Bun`,
+    {
+      field,
+    },
+  );
 }

@@ -128,6 +128,7 @@ export class ClosingSockets {
     if (!this.#open.has(socket)) return;
     this.#closing.add(socket);
     const { closeCode, closeReason, closeTimeoutMs } = this.#plan;
+    if (socket.state === 'open') this.#errors.attempt('beforeClose', () => socket.beforeClose?.());
     this.#errors.attempt('close', () => socket.close(closeCode, closeReason));
     if (!this.#open.has(socket)) return;
     this.#timers.setTimeout(() => {

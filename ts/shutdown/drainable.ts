@@ -7,6 +7,8 @@ export interface ShutdownSocket {
    * answer.
    */
   readonly state: 'open' | 'closing' | 'acknowledged' | 'broken';
+  /** Called once, right before `close` of a shutdown: the application may send a last message. */
+  beforeClose?(): void;
   /** Begins the closing handshake. */
   close(code: number, reason: string): void;
   /** Ends the connection at once. */

@@ -1,5 +1,5 @@
 /** Whether a server may get new clients: the application's word, its checks, and the shutdown. */
-import { outOfRange, wrongType } from '../base/errors.js';
+import { namedFunctions } from '../base/options.js';
 import type { TimerManager } from '../timers/manager.js';
 import type { ErrorCollector } from './errors.js';
 import { type HealthAnswer, healthy, unready } from './health.js';
@@ -13,10 +13,6 @@ export type ReadinessCheck = (signal: AbortSignal) => unknown;
 
 /** Outcome of a check: `pending` until it has ended for the first time. */
 export type CheckOutcome = 'ok' | 'failed' | 'timeout' | 'pending';
-
-/** Checks of one server at most, so that an answer stays small. */
-const CHECKS_MAX = 32;
-const NAME = /^[\w.-]{1,64}$/;
 
 /** One named check with its last outcome. */
 class Check {
@@ -38,18 +34,9 @@ class Check {
 
 /** Throws unless the option `checks` holds functions by name. */
 export function checkedChecks(checks: unknown): readonly Check[] {
-  if (checks === undefined) return [];
-  if (typeof checks !== 'object' || checks === null || Array.isArray(checks))
-    throw wrongType('checks', checks, 'an object of functions');
-  const entries = Object.entries(checks);
-  if (entries.length > CHECKS_MAX)
-    throw outOfRange('checks', entries.length, `at most ${CHECKS_MAX} checks`);
-  return entries.map(([name, run]) => {
-    if (!NAME.test(name))
-      throw outOfRange('checks', name, 'names of 1 to 64 letters, digits, ".", "_" and "-"');
-    if (typeof run !== 'function') throw wrongType(`checks.${name}`, run, 'a function');
-    return new Check(name, run as ReadinessCheck);
-  });
+  return namedFunctions('checks', checks).map(
+    ([name, run]) => new Check(name, run as ReadinessCheck),
+  );
 }
 
 /** The checked options of a readiness. */

@@ -1,5 +1,5 @@
 /** A stand-in for the server of an Elysia app, for tests of admission without sockets. */
-import { wrongType } from '../base/errors.js';
+import { PortcullisError, wrongType } from '../base/errors.js';
 import { knownOptions } from '../base/options.js';
 import { FakeSocket } from './fake-socket.js';
 
@@ -252,8 +252,15 @@ export class TestServer {
    * @param path path of a `.ws()` route
    * @param options address and headers
    * @returns the status, and the socket of an admitted client
+   * @throws ERR_UNSUPPORTED on Node, where Elysia leaves WebSockets to the server of its adapter
    */
   async upgrade(path: string, options: TestRequest = {}): Promise<TestUpgrade> {
+    if (process.versions['bun'] === undefined)
+      throw new PortcullisError(
+        'ERR_UNSUPPORTED',
+        'upgrade() of a test server needs Bun: on Node Elysia opens WebSockets on the server of its adapter only',
+        { field: 'upgrade' },
+      );
     const request = new Request(new URL(path, 'http://localhost/').href, {
       headers: {
         connection: 'Upgrade',
@@ -283,7 +290,7 @@ export class TestServer {
 
 /**
  * Puts a stand-in in the place of an Elysia app's server, so that `app.handle(request)` is admitted or refused as
- * a client is: without a port, a socket or a wait. The app must not listen. On Bun only, as `portcullis/elysia`.
+ * a client is: without a port, a socket or a wait. The app must not listen. Handshakes need Bun; on Node requests are tried.
  *
  * @param app the app
  * @param options see `TestServerOptions`

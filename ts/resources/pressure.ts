@@ -1,0 +1,257 @@
+/**
+ * Pressure besides memory: the delay of the event loop, its utilization, and checks of the application.
+ * Each cause has a share of newcomers to refuse. `Threshold` and `DelayWindow` take time as an argument.
+ */
+import type { Hooks } from '../base/hooks.js';
+import { isThenable } from '../base/hooks.js';
+import type { TimerHandle } from '../timers/handle.js';
+import type { TimerManager } from '../timers/manager.js';
+
+/** Cause of load shedding. `check:NAME` is a check of the application. */
+export type PressureCause =
+  'memory' | 'event_loop_delay' | 'event_loop_utilization' | `check:${string}`;
+
+/** Load shedding at one moment. */
+export interface PressureFigures {
+  /** Share of newcomers that is refused: the greatest share of a cause. */
+  readonly share: number;
+  /** Share that each cause asks for, above 0 up to 1; other causes are absent. */
+  readonly causes: Readonly<Partial<Record<PressureCause, number>>>;
+  /** Refusals so far, by cause; causes without one are absent. */
+  readonly refused: Readonly<Partial<Record<PressureCause, number>>>;
+}
+
+/**
+ * A check of the application: `false`, or a promise of it, says that newcomers are too much. So do an error, a
+ * rejection, and a promise that has not settled at the next sample.
+ */
+export type PressureCheck = () => unknown;
+
+/** Checked options of the causes besides memory. @internal */
+export interface PressureOptions {
+  readonly maxEventLoopDelayMs: number | undefined;
+  readonly maxEventLoopUtilization: number | undefined;
+  readonly checks: readonly (readonly [name: string, check: PressureCheck])[];
+  readonly sampleIntervalMs: number;
+}
+
+/** Share of the limit at which a cause ends. */
+const LEAVE = 0.8;
+/** Share of the limit at which everything is refused. */
+const FULL = 1.2;
+/** Interval at which the delay of the event loop is measured. */
+const TICK_MS = 20;
+/** Time that the quantile of the delay covers. */
+const WINDOW_MS = 1000;
+/** Share of arrivals that may wait longer than the 99th percentile. */
+const TAIL = 0.01;
+
+/**
+ * One limit with hysteresis. Its cause begins above the limit, and ends at 80 % of it. Meanwhile the refused
+ * share rises linearly from 0 at 80 % to 1 at 120 % of the limit, or at `max`.
+ * @internal
+ */
+export class Threshold {
+  /** Share to refuse; 0 while the cause does not last. */
+  share = 0;
+  readonly #limit: number;
+  readonly #leave: number;
+  readonly #full: number;
+
+  /** @param max the greatest value that the figure can have */
+  constructor(limit: number, max = Infinity) {
+    this.#limit = limit;
+    this.#leave = LEAVE * limit;
+    this.#full = Math.min(FULL * limit, max);
+  }
+
+  /** Notes a new value. */
+  update(value: number): void {
+    const isOver = value > (this.share > 0 ? this.#leave : this.#limit);
+    this.share = isOver ? Math.min(1, (value - this.#leave) / (this.#full - this.#leave)) : 0;
+  }
+}
+
+/**
+ * The delay of the event loop in the last second, from ticks that are late. An event that arrives while the loop
+ * is blocked waits for the rest of the block: the 99th percentile is over all times of arrival, so that one long
+ * block weighs as much as it lasts.
+ * @internal
+ */
+export class DelayWindow {
+  #lastMs: number | undefined;
+  #startMs = 0;
+  /** Ends of the late ticks of the window, and their delays. */
+  readonly #late: { readonly endMs: number; readonly delayMs: number }[] = [];
+
+  /**
+   * Notes a tick, which was due `TICK_MS` after the one before.
+   * @returns the 99th percentile of the delay of an event, ms
+   */
+  tick(nowMs: number): number {
+    const lastMs = this.#lastMs;
+    this.#lastMs = nowMs;
+    if (lastMs === undefined) {
+      this.#startMs = nowMs;
+      return 0;
+    }
+    const delayMs = nowMs - lastMs - TICK_MS;
+    if (delayMs > 0) this.#late.push({ endMs: nowMs, delayMs });
+    const from = nowMs - WINDOW_MS;
+    while (this.#late.length > 0 && this.#late[0]!.endMs <= from) this.#late.shift();
+    const oldest = this.#late[0];
+    if (oldest === undefined) return 0;
+    // The window reaches back to the beginning of a block that ended in it.
+    const beginMs = Math.min(from, oldest.endMs - oldest.delayMs - TICK_MS);
+    return this.#quantile(nowMs - Math.max(this.#startMs, beginMs));
+  }
+
+  /** Returns the delay that events exceed in one hundredth of a time. */
+  #quantile(spanMs: number): number {
+    // An event waits longer than x if it arrives in the first `delayMs - x` of a block: these sum up to the tail.
+    const tailMs = TAIL * spanMs;
+    const delays = this.#late.map(({ delayMs }) => delayMs).toSorted((a, b) => b - a);
+    let sumMs = 0;
+    for (const [index, delayMs] of delays.entries()) {
+      sumMs += delayMs;
+      const found = (sumMs - tailMs) / (index + 1);
+      if (found >= (delays[index + 1] ?? 0)) return found;
+    }
+    return 0;
+  }
+}
+
+/** One check of the application, with its last outcome. */
+class Check {
+  isFailing = false;
+  #isRunning = false;
+  readonly cause: PressureCause;
+  readonly #run: PressureCheck;
+  readonly #hooks: Hooks;
+
+  constructor(name: string, run: PressureCheck, hooks: Hooks) {
+    this.cause = `check:${name}`;
+    this.#run = run;
+    this.#hooks = hooks;
+  }
+
+  /** Runs it, unless it has not ended: then it fails. @param done called when a promise has settled */
+  sample(done: () => void): void {
+    if (this.#isRunning) {
+      this.isFailing = true;
+      return;
+    }
+    let result: unknown;
+    try {
+      result = this.#run();
+    } catch (error) {
+      return this.#fail(error);
+    }
+    if (!isThenable(result)) {
+      this.isFailing = result === false;
+      return;
+    }
+    this.#isRunning = true;
+    void Promise.resolve(result)
+      .then(
+        (value) => void (this.isFailing = value === false),
+        (error: unknown) => this.#fail(error),
+      )
+      .finally(() => {
+        this.#isRunning = false;
+        done();
+      });
+  }
+
+  #fail(error: unknown): void {
+    this.isFailing = true;
+    this.#hooks.run(`shedding.checks.${this.cause.slice('check:'.length)}`, () => {
+      throw error;
+    });
+  }
+}
+
+/** Watches the causes besides memory. @internal */
+export class Pressure {
+  /** The greatest share that a cause asks for. A field, since each newcomer reads it. */
+  share = 0;
+  /** The cause that asks for it. */
+  cause: PressureCause | undefined;
+  readonly #delay: Threshold | undefined;
+  readonly #utilization: Threshold | undefined;
+  readonly #checks: readonly Check[];
+  readonly #window = new DelayWindow();
+  readonly #timers: readonly TimerHandle[];
+
+  /**
+   * @param utilization returns that of the event loop since its last call; `null` while it is not known
+   * @throws ERR_CLOSED for strict timers that are closed
+   */
+  constructor(
+    options: PressureOptions,
+    timers: TimerManager,
+    hooks: Hooks,
+    utilization: () => number | null,
+  ) {
+    const { maxEventLoopDelayMs, maxEventLoopUtilization, sampleIntervalMs } = options;
+    if (maxEventLoopDelayMs !== undefined) this.#delay = new Threshold(maxEventLoopDelayMs);
+    if (maxEventLoopUtilization !== undefined)
+      this.#utilization = new Threshold(maxEventLoopUtilization, 1);
+    this.#checks = options.checks.map(([name, check]) => new Check(name, check, hooks));
+    const every = (delayMs: number, name: string, run: () => void): TimerHandle =>
+      timers.setInterval(run, { delayMs, ref: false, name });
+    const { driver } = timers;
+    this.#window.tick(driver.now());
+    const update = (): void => this.#update();
+    const isSampled = this.#utilization !== undefined || this.#checks.length > 0;
+    this.#timers = [
+      ...(this.#delay === undefined
+        ? []
+        : [
+            every(TICK_MS, 'resources.delay', () => {
+              this.#delay?.update(this.#window.tick(driver.now()));
+              update();
+            }),
+          ]),
+      ...(isSampled
+        ? [
+            every(sampleIntervalMs, 'resources.pressure', () => {
+              if (this.#utilization !== undefined) this.#utilization.update(utilization() ?? 0);
+              for (const check of this.#checks) check.sample(update);
+              update();
+            }),
+          ]
+        : []),
+    ];
+  }
+
+  /** Returns the causes that last, with the share that each asks for. */
+  causes(): [PressureCause, number][] {
+    const all: [PressureCause, number][] = [
+      ['event_loop_delay', this.#delay?.share ?? 0],
+      ['event_loop_utilization', this.#utilization?.share ?? 0],
+      ...this.#checks.map(({ cause, isFailing }): [PressureCause, number] => [
+        cause,
+        isFailing ? 1 : 0,
+      ]),
+    ];
+    return all.filter(([, share]) => share > 0);
+  }
+
+  #update(): void {
+    this.share = 0;
+    this.cause = undefined;
+    for (const [cause, share] of this.causes()) {
+      if (share <= this.share) continue;
+      this.share = share;
+      this.cause = cause;
+    }
+  }
+
+  /** Ends the watch; nothing is refused any more. */
+  close(): void {
+    for (const timer of this.#timers) timer.close();
+    this.share = 0;
+    this.cause = undefined;
+  }
+}
