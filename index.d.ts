@@ -733,6 +733,8 @@ interface ResourceSnapshot {
         readonly watch: 'kernel' | 'challenge' | 'off';
         /** Share of time in which the loop did not wait for events, 0 to 1. */
         readonly utilization: number | null;
+        /** Mean of `utilization` over the last 10 s. */
+        readonly utilization10s: number | null;
         /** Delay of an event until the loop turns, last minute. */
         readonly delayMs: DelayQuantiles | null;
         /** Noticed stalls since the monitor was created. */
@@ -1062,8 +1064,9 @@ declare class ResourceMonitor {
      */
     getMetrics(): ResourceMetrics;
     /**
-     * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-     * load.
+     * Returns true while memory is below the critical threshold, or cannot be read: it judges memory
+     * alone, and stays true while the event loop is saturated, which the health score of
+     * `ProductionMetrics` shows. Costs one memory load.
      */
     isHealthy(): boolean;
     /** Memory limits in use, with their defaults. */
@@ -2031,13 +2034,15 @@ interface ProductionTargets {
     /** Least health score: 0 to 100. Default 95. */
     minHealthScore: number;
 }
-/** Names of the parts of the health score. */
-type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
+/** Names of the parts of the health score that have a weight. */
+type ScoreWeightName = 'errors' | 'latency' | 'loop' | 'utilization' | 'stalls' | 'stallCount' | 'memory' | 'cpu' | 'saturation';
+/** Names of the parts of the health score; the last two have no weight and only cap it. */
+type ScorePartName = ScoreWeightName | 'failing' | 'outOfMemory';
 /** One part of the health score, with the figures behind it. */
 interface ScorePart {
     /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
     readonly score: number | null;
-    /** Weight relative to the other parts. */
+    /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
     readonly weight: number;
     /** The observed figure, in `unit`; `null` without data. */
     readonly observed: number | null;
@@ -2046,7 +2051,14 @@ interface ScorePart {
     /** Least value that scores 0. */
     readonly zeroAt: number;
     /** Unit of `observed`, `target` and `zeroAt`. */
-    readonly unit: 'share' | 'ms' | 'MB' | 'percent';
+    readonly unit: 'share' | 'ms' | 'MB' | 'percent' | 'count';
+    /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+    readonly cap: number | null;
+    /**
+     * Time at which the cap ends, unless its cause recurs, wall-clock milliseconds; `null` without a
+     * cap, and for a figure without a window, such as memory.
+     */
+    readonly capEndsAt: number | null;
 }
 /** One target and whether it is met. */
 interface TargetResult {
@@ -2225,10 +2237,11 @@ interface ProductionMetricsOptions {
     /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
     /**
-     * Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3,
-     * latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05.
+     * Weights of the health score's parts, of at least 0; 0 leaves a part and its cap out. Default:
+     * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
+     * stalls 0.025, stallCount 0.025.
      */
-    readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
+    readonly weights?: Partial<Record<ScoreWeightName, number>> | undefined;
 }
 
 /** Details of a request that ended. */
@@ -2451,12 +2464,19 @@ interface PageScorePart {
     readonly name: string;
     /** Score of the part, 0 to 100; `null` without data. */
     readonly score: number | null;
-    /** Share of the whole score, 0 to 1. */
+    /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
     readonly weight: number;
     readonly observed: number | null;
+    /** Greatest value that scores 100. */
     readonly target: number | null;
-    /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
+    /** Least value that scores 0. */
+    readonly zeroAt: number | null;
+    /** Unit of the three figures, such as `ms`, `%`, `MB`; empty for counts. */
     readonly unit: string;
+    /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+    readonly cap: number | null;
+    /** Time at which the cap ends, wall-clock milliseconds; `null` if only the figure ends it. */
+    readonly capEndsAt: number | null;
 }
 /** A recommended action. */
 interface PageAdvice {
@@ -4300,4 +4320,4 @@ declare function verifyJws(compact: string, key: TokenKey | readonly TokenKey[],
 }): Uint8Array;
 
 export { Cluster, ConnectionManager, GracefulShutdown, InputValidationError, InputValidator, LivePage, ManagedConnection, MessageRouter, PerformantMiddlewareChain as MiddlewareChain, PerformantMiddlewareChain, PortcullisError, ConnectionManager as ProductionConnectionManager, ProductionMetrics, RequestTimer, ResourceMonitor, TimerHandle, TimerManager, TokenVerifier, UnauthorizedError, ValidationFailure, clientAddress, headersSchema, isPublicAddress, jsonSchema, parseJson, payloadSchema, resourceLimits, safeParseJson, scanJson, tokenSchema, urlSchema, verifyJws };
-export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };
+export type { AdmissionResult, BreakerOptions, ChainSnapshot, CheckOutcome, CleanupResult, Clock, ClockAlarm, ClusterManagerStats, ClusterOptions, ClusterState, ClusterStats, CollectionRecord, CompiledChain, ConnectRate, ConnectionCaps, ConnectionLimits, ConnectionManagerOptions, ConnectionMetadata, ConnectionStats, CountsConnections, DelayQuantiles, Drainable, DroppedHeader, ErrorBudget, ErrorCode, ErrorDetails, ExpositionOptions, FailureCode, FailureDetails, FinalNext, HeaderLimits, HeaderReport, HeaderValues, HealthAnswer, InputSchema, InputSchemaAnswer, InputSchemaIssue, InputSchemaResult, JsonInput, JsonLeniency, JsonLimits, JsonReport, JudgedUrl, JwksSnapshot, LatencyQuantiles, LayerSnapshot, Lease, ManagedSocket, MemoryLimit, MemoryLimits, MemoryLimitsInput, MessageHandler, MessageProblem, MessageProblemCode, MessageRate, MessageReply, MessageRouterOptions, MessageSender, MessageStats, MetadataInput, MiddlewareChainOptions, MiddlewareContext, MiddlewareFunction, MiddlewareItem, MiddlewareNext, MiddlewareObject, MiddlewareResult, MiddlewareTrace, Outgoing, PageOptions, PageSnapshot, ParseResult, PressureStall, ProblemDetails, ProductionFigures, ProductionMetricsOptions, ProductionReport, ProductionSnapshot, ProductionTargets, RateAction, ReadinessCheck, ReceiveOutcome, Recommendation, Refusal, RefusalCode, RemoteJwks, RequestDetails, RequestEnd, RequestHeaders, RequestLimits, ResourceAges, ResourceLimits, ResourceLimitsInput, ResourceLog, ResourceMetrics, ResourceMonitorOptions, ResourceSnapshot, ResourceState, RouteFigures, ScorePart, ScorePartName, ScoreWeightName, ShutdownContext, ShutdownError, ShutdownHook, ShutdownLeftover, ShutdownOptions, ShutdownPhase, ShutdownResult, Stall, StallCause, StateChange, StrayError, TargetResult, TimerManagerOptions, TimerOptions, TimerSnapshot, TimerSnapshotEntry, TokenAlgorithm, TokenClaims, TokenExplanation, TokenJwk, TokenJwkSet, TokenKey, TokenPem, TokenResult, TokenRevocation, TokenSecret, TokenVerifierOptions, TokenVerifierSnapshot, TypedWebSocketConnection, TypedWebSocketHandler, TypedWebSocketMessage, UrlFlag, UrlMode, UrlOptions, ValidationResult, WebSocketLimits, WebSocketLimitsInput, WindowFigures, WindowName };

@@ -485,6 +485,7 @@ export interface WatchFigures {
   ioPressure?: PressureFigures
   threadCpu?: number
   utilization?: number
+  recentUtilization?: number
   delays?: DelayFigures
   processDelays?: DelayFigures
   lifetimeDelays?: DelayFigures

@@ -198,6 +198,8 @@ export interface ResourceSnapshot {
     readonly watch: 'kernel' | 'challenge' | 'off';
     /** Share of time in which the loop did not wait for events, 0 to 1. */
     readonly utilization: number | null;
+    /** Mean of `utilization` over the last 10 s. */
+    readonly utilization10s: number | null;
     /** Delay of an event until the loop turns, last minute. */
     readonly delayMs: DelayQuantiles | null;
     /** Noticed stalls since the monitor was created. */

@@ -173,8 +173,9 @@ export class ResourceMonitor {
   }
 
   /**
-   * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-   * load.
+   * Returns true while memory is below the critical threshold, or cannot be read: it judges memory
+   * alone, and stays true while the event loop is saturated, which the health score of
+   * `ProductionMetrics` shows. Costs one memory load.
    */
   isHealthy(): boolean {
     // Not `<`: the level is NaN until memory is known.

@@ -94,6 +94,7 @@ function loopOf(figures: WatchFigures): ResourceSnapshot['loop'] {
   return {
     watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
     utilization: figures.utilization ?? null,
+    utilization10s: figures.recentUtilization ?? null,
     delayMs: figures.delays ?? null,
     stalls: figures.stalls,
     stall: figures.stall === undefined ? null : stallOf(figures.stall, figures.nowMs),
@@ -198,6 +199,7 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
     io: { pressure: age(dates.ioPressure) },
     loop: {
       utilization: age(dates.utilization),
+      utilization10s: age(dates.utilization),
       delayMs: age(dates.delays),
       stalls: looked,
       stall: looked,
