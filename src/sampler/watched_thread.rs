@@ -208,6 +208,10 @@ impl WatchedThread {
             .kernel
             .as_mut()
             .map_or((None, ThreadState::Unknown), KernelThread::observe);
+        let collectors_ns = self
+            .kernel
+            .as_mut()
+            .and_then(|kernel| kernel.collectors_ns(state));
         let verdict = watch.observe(Observation {
             at_ms: now_ms,
             state,
@@ -216,6 +220,7 @@ impl WatchedThread {
             begun: self.cells.load(cell::BEGUN) as u64,
             own_wait_ms,
             throttled_ms,
+            collectors_ns,
         });
         if matches!(state, ThreadState::Asleep(_))
             && self

@@ -42,6 +42,7 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
     activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
     memory: memoryOf(figures, own),
     cpu: cpuOf(figures, ages.cpu.usedCpus),
+    host: hostOf(figures),
     io: { pressure: pressureOf(figures.ioPressure) },
     loop: loopOf(figures),
     process: processOf(figures),
@@ -87,6 +88,36 @@ function cpuOf(figures: WatchFigures, ageMs: number | null): ResourceSnapshot['c
     throttledPercent: figures.throttledPercent ?? null,
     jsThreadPercent: percent(figures.threadCpu),
     pressure: pressureOf(figures.cpuPressure),
+  };
+}
+
+function hostOf(figures: WatchFigures): ResourceSnapshot['host'] {
+  const [load1 = null, load5 = null, load15 = null] = figures.load ?? [];
+  return {
+    cpus: figures.machineCpus ?? null,
+    load1,
+    load5,
+    load15,
+    swapTotalMb: megabytes(figures.swapTotal),
+    swapUsedMb: megabytes(figures.swapUsed),
+    startedAt: figures.started === undefined ? null : figures.started * 1000,
+    openFiles: figures.openFiles ?? null,
+    maxOpenFiles: figures.openFilesLimit ?? null,
+  };
+}
+
+function hostAgesOf({ dates }: WatchFigures, age: AgeOf): ResourceAges['host'] {
+  const load = age(dates.load);
+  return {
+    cpus: age(dates.machineCpus),
+    load1: load,
+    load5: load,
+    load15: load,
+    swapTotalMb: age(dates.swapTotal),
+    swapUsedMb: age(dates.swapUsed),
+    startedAt: age(dates.started),
+    openFiles: age(dates.openFiles),
+    maxOpenFiles: age(dates.openFilesLimit),
   };
 }
 
@@ -196,6 +227,7 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
     activeRequests: 0,
     memory: memoryAgesOf(figures, own, age),
     cpu: cpuAgesOf(figures, age),
+    host: hostAgesOf(figures, age),
     io: { pressure: age(dates.ioPressure) },
     loop: {
       utilization: age(dates.utilization),
