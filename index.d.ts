@@ -582,9 +582,9 @@ interface Stall {
     /** Time from the start until the watcher noticed the stall. */
     readonly noticedAfterMs: number;
     /**
-     * `busy`: JavaScript or native code on the CPU; `blocked`: asleep in a system call; `starved`:
-     * runnable, but without a CPU; `throttled`: starved because the CPU quota is used up; `unknown`:
-     * no figures from the kernel.
+     * `busy`: JavaScript or native code on the CPU, garbage collection included; `blocked`: asleep in
+     * a system call; `starved`: runnable, but without a CPU; `throttled`: starved because the CPU
+     * quota is used up; `unknown`: no figures from the kernel.
      */
     readonly cause: StallCause;
     /** System call in which the thread was first seen asleep, by name or number. */
@@ -741,6 +741,27 @@ interface ResourceSnapshot {
         /** Time that tasks waited for a CPU; `null` without PSI. */
         readonly pressure: PressureStall | null;
     };
+    /** The machine, and the process as a whole. */
+    readonly host: {
+        /** CPUs of the machine; `cpu.allowedCpus` has those that the process may use. */
+        readonly cpus: number | null;
+        /** Load average of the last minute; `null` on Windows, as the next two. */
+        readonly load1: number | null;
+        /** Load average of the last 5 minutes. */
+        readonly load5: number | null;
+        /** Load average of the last 15 minutes. */
+        readonly load15: number | null;
+        /** Swap of the machine, MB; 0 without swap. */
+        readonly swapTotalMb: number | null;
+        /** Swap in use, MB. */
+        readonly swapUsedMb: number | null;
+        /** Start of the process, wall-clock milliseconds, to a second. */
+        readonly startedAt: number | null;
+        /** Open files of the process, sockets included; above 1,024 counted once a minute. */
+        readonly openFiles: number | null;
+        /** Greatest number of open files. */
+        readonly maxOpenFiles: number | null;
+    };
     /** Disks. */
     readonly io: {
         /** Time that tasks waited for a disk; `null` without PSI. */
@@ -752,6 +773,8 @@ interface ResourceSnapshot {
         readonly watch: 'kernel' | 'challenge' | 'off';
         /** Share of time in which the loop did not wait for events, 0 to 1. */
         readonly utilization: number | null;
+        /** Mean of `utilization` over the last 10 s. */
+        readonly utilization10s: number | null;
         /** Delay of an event until the loop turns, last minute. */
         readonly delayMs: DelayQuantiles | null;
         /** Noticed stalls since the monitor was created. */
@@ -814,8 +837,8 @@ type AgesOf<Figures> = {
  *
  * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
  * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM
- * kills, quota, PSI, the machine's memory); up to 60000 for `cgroupVersion`; 0 for JavaScript's own
- * counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
+ * kills, quota, PSI, the machine's memory, load and swap); up to 60000 for `cgroupVersion`, the
+ * CPUs of the machine, the start of the process, and its open files; 0 for JavaScript's own counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
  * `ageMs`, are left out.
  */
 interface ResourceAges {
@@ -826,6 +849,7 @@ interface ResourceAges {
     readonly activeRequests: number | null;
     readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
     readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+    readonly host: AgesOf<ResourceSnapshot['host']>;
     readonly io: AgesOf<ResourceSnapshot['io']>;
     /** Counts of stalls are as old as the last look at the loop; `null` if it is not watched. */
     readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;
@@ -2080,13 +2104,15 @@ interface ProductionTargets {
     /** Least health score: 0 to 100. Default 95. */
     minHealthScore: number;
 }
-/** Names of the parts of the health score. */
-type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
+/** Names of the parts of the health score that have a weight. */
+type ScoreWeightName = 'errors' | 'latency' | 'loop' | 'utilization' | 'stalls' | 'stallCount' | 'memory' | 'cpu' | 'saturation';
+/** Names of the parts of the health score; the last two have no weight and only cap it. */
+type ScorePartName = ScoreWeightName | 'failing' | 'outOfMemory';
 /** One part of the health score, with the figures behind it. */
 interface ScorePart {
     /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
     readonly score: number | null;
-    /** Weight relative to the other parts. */
+    /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
     readonly weight: number;
     /** The observed figure, in `unit`; `null` without data. */
     readonly observed: number | null;
@@ -2095,7 +2121,14 @@ interface ScorePart {
     /** Least value that scores 0. */
     readonly zeroAt: number;
     /** Unit of `observed`, `target` and `zeroAt`. */
-    readonly unit: 'share' | 'ms' | 'MB' | 'percent';
+    readonly unit: 'share' | 'ms' | 'MB' | 'percent' | 'count';
+    /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+    readonly cap: number | null;
+    /**
+     * Time at which the cap ends, unless its cause recurs, wall-clock milliseconds; `null` without a
+     * cap, and for a figure without a window, such as memory.
+     */
+    readonly capEndsAt: number | null;
 }
 /** One target and whether it is met. */
 interface TargetResult {
@@ -2274,10 +2307,11 @@ interface ProductionMetricsOptions {
     /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
     readonly latencyObjective?: number | undefined;
     /**
-     * Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3,
-     * latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05.
+     * Weights of the health score's parts, of at least 0; 0 leaves a part and its cap out. Default:
+     * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
+     * stalls 0.025, stallCount 0.025.
      */
-    readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
+    readonly weights?: Partial<Record<ScoreWeightName, number>> | undefined;
 }
 
 /** Details of a request that ended. */
@@ -2500,12 +2534,19 @@ interface PageScorePart {
     readonly name: string;
     /** Score of the part, 0 to 100; `null` without data. */
     readonly score: number | null;
-    /** Share of the whole score, 0 to 1. */
+    /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
     readonly weight: number;
     readonly observed: number | null;
+    /** Greatest value that scores 100. */
     readonly target: number | null;
-    /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
+    /** Least value that scores 0. */
+    readonly zeroAt: number | null;
+    /** Unit of the three figures, such as `ms`, `%`, `MB`; empty for counts. */
     readonly unit: string;
+    /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+    readonly cap: number | null;
+    /** Time at which the cap ends, wall-clock milliseconds; `null` if only the figure ends it. */
+    readonly capEndsAt: number | null;
 }
 /** A recommended action. */
 interface PageAdvice {

@@ -16,6 +16,7 @@ describe.each([
   ['npm start', 'scripts/start.mjs'],
   ['npm run timers', 'scripts/timers.mjs'],
   ['npm run rolling', 'scripts/rolling.mjs'],
+  ['npm run stalls', 'scripts/stalls.mjs'],
   ['npm run hosts', 'scripts/hosts.mjs'],
   ['npm run cluster', 'scripts/cluster.mjs'],
   ['npm run cluster:trial', 'scripts/cluster-trial.mjs'],

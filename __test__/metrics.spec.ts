@@ -332,6 +332,8 @@ describe('the health score', () => {
       target: 0.01,
       zeroAt: 0.05,
       unit: 'share',
+      cap: null,
+      capEndsAt: null,
     });
     expect(scoreParts.cpu.score).toBe(null);
   });

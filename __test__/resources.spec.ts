@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import v8 from 'node:v8';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -158,6 +158,16 @@ describe('figures', () => {
     }
     return found;
   }
+
+  it('have those of the machine, as the host knows them', () => {
+    const { host } = monitored({}).snapshot();
+    expect(host.cpus).toBe(cpus().length);
+    if (process.platform !== 'win32') expect(Math.abs(host.load1! - loadavg()[0]!)).toBeLessThan(3);
+    expect(Math.abs(host.startedAt! - (Date.now() - process.uptime() * 1000))).toBeLessThan(3000);
+    expect(host.swapUsedMb!).toBeLessThanOrEqual(host.swapTotalMb!);
+    expect(host.openFiles!).toBeGreaterThan(5);
+    expect(host.openFiles!).toBeLessThanOrEqual(host.maxOpenFiles!);
+  });
 
   it('have an age each under the same name: milliseconds, or null without a figure', async () => {
     const monitor = monitored({ memory: { maxHeapSizeMb: 1_000_000 } });

@@ -262,6 +262,13 @@ export interface FigureDates {
   workingSet?: number
   total?: number
   available?: number
+  swapTotal?: number
+  swapUsed?: number
+  load?: number
+  machineCpus?: number
+  started?: number
+  openFiles?: number
+  openFilesLimit?: number
   binding?: number
   cgroupVersion?: number
   oomKills?: number
@@ -469,6 +476,15 @@ export interface WatchFigures {
   workingSet?: number
   total?: number
   available?: number
+  swapTotal?: number
+  swapUsed?: number
+  /** Load averages of 1, 5 and 15 minutes. */
+  load?: Array<number>
+  machineCpus?: number
+  /** Start of the process, seconds since 1970. */
+  started?: number
+  openFiles?: number
+  openFilesLimit?: number
   binding?: LimitFigures
   limits: Array<LimitFigures>
   cgroupVersion?: number
@@ -485,6 +501,7 @@ export interface WatchFigures {
   ioPressure?: PressureFigures
   threadCpu?: number
   utilization?: number
+  recentUtilization?: number
   delays?: DelayFigures
   processDelays?: DelayFigures
   lifetimeDelays?: DelayFigures

@@ -1,7 +1,7 @@
 /** The verdict, the parts of the health score, and the advice. */
 import { bar, byId, make, say } from './dom.js';
-import { NONE, number } from './format.js';
-import type { PageSnapshot } from '../ts/page/snapshot.js';
+import { NONE, number, time } from './format.js';
+import type { PageScorePart, PageSnapshot } from '../ts/page/snapshot.js';
 
 const WORDS = {
   ok: 'All is well',
@@ -48,25 +48,50 @@ export function showParts({ health }: PageSnapshot): void {
     );
     return;
   }
-  byId('parts').replaceChildren(
-    ...health.parts.map(({ name, score, observed, target, unit }) => {
-      const figure = make(
-        'span',
-        'figure',
-        make('b', '', `${number(observed)} ${observed === null ? '' : unit}`.trim()),
-        target === null ? '' : ` of ${number(target)} ${unit}`,
-      );
-      const row = make(
-        'li',
-        '',
-        make('span', '', name),
-        bar([(score ?? 0) / 100, levelOf(score)]),
-        figure,
-      );
-      row.title = `${score === null ? 'No score' : `${Math.round(score)} of 100`}; observed ${number(observed)} ${unit}, target ${number(target)} ${unit}`;
-      return row;
-    }),
+  // A condition without a weight is shown while it caps the score.
+  const shown = health.parts.filter(({ weight, cap }) => weight > 0 || cap !== null);
+  byId('parts').replaceChildren(...shown.map(rowOf));
+}
+
+function rowOf({
+  name,
+  score,
+  weight,
+  observed,
+  target,
+  zeroAt,
+  unit,
+  cap,
+  capEndsAt,
+}: PageScorePart): HTMLElement {
+  const figure = make(
+    'span',
+    'figure',
+    make('b', '', `${number(observed)} ${observed === null ? '' : unit}`.trim()),
+    target === null ? '' : ` of ${number(target)} ${unit}`.trimEnd(),
   );
+  const row = make(
+    'li',
+    '',
+    make(
+      'span',
+      '',
+      name,
+      make('small', '', weight === 0 ? '' : ` ${Number(weight.toPrecision(3))}`),
+    ),
+    bar([(score ?? 0) / 100, levelOf(score)]),
+    figure,
+    cap === null
+      ? null
+      : make(
+          'span',
+          'cap',
+          `caps the score at ${number(cap)}${capEndsAt === null ? '' : ` until ${time(capEndsAt)}`}`,
+        ),
+  );
+  const withUnit = (value: number | null): string => `${number(value)} ${unit}`.trim();
+  row.title = `Weight ${weight}; ${score === null ? 'no score' : `${number(score)} of 100`}; observed ${withUnit(observed)}; 100 up to ${withUnit(target)}, 0 from ${withUnit(zeroAt)}`;
+  return row;
 }
 
 export function showAdvice({ advice: list }: PageSnapshot): void {

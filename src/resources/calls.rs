@@ -9,6 +9,12 @@ pub fn is_epoll(number: u32) -> bool {
     )
 }
 
+/// True if the system call waits for another thread.
+#[must_use]
+pub fn is_futex(number: u32) -> bool {
+    system_call_name(number) == Some("futex")
+}
+
 /// Returns the name; `None` for a call that is not listed, and on architectures other than x86-64
 /// and AArch64. A table, hence the length.
 #[must_use]

@@ -21,15 +21,16 @@ mod pressure;
 mod sample;
 mod source;
 mod stall;
+mod stall_start;
 mod stall_watch;
 
-pub use calls::{is_epoll, system_call_name};
+pub use calls::{is_epoll, is_futex, system_call_name};
 pub use cgroup::{Cgroup, CpuStat, MemoryLimit, Quota};
 pub use delays::{Delays, Quantiles};
 pub use observation::{Observation, ThreadState};
 pub use parse::{Pressure, Scheduled, SystemCall, parse_scheduled, parse_system_call};
 pub use pressure::{Level, PressureGauge, Thresholds, Transition};
 pub use sample::{Bound, CPU_WINDOW_MS, Dated, Limit, SETTINGS_MS, Sample, Sampling};
-pub use source::{MachineFigures, ProcessFigures, Source};
+pub use source::{MachineFigures, ProcessFigures, RareFigures, Source};
 pub use stall::{Cause, Stall};
 pub use stall_watch::{IDLE_OBSERVE_INTERVAL_MS, OBSERVE_INTERVAL_MS, StallWatch, Verdict};

@@ -33,4 +33,7 @@ pub struct Observation {
     pub own_wait_ms: f64,
     /// Time for which the quota has denied the CPU so far.
     pub throttled_ms: f64,
+    /// CPU time of the engine's garbage collector threads so far, while the thread may wait for
+    /// them.
+    pub collectors_ns: Option<u64>,
 }

@@ -89,6 +89,16 @@ pub(super) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         .map(str::trim)
 }
 
+/// Parses the three load averages of `/proc/loadavg`.
+pub(super) fn load(text: &str) -> Option<[f64; 3]> {
+    let mut words = text.split_ascii_whitespace();
+    let mut next = || {
+        let load: f64 = words.next()?.parse().ok()?;
+        (load.is_finite() && load >= 0.0).then_some(load)
+    };
+    Some([next()?, next()?, next()?])
+}
+
 /// Counts the members of a list such as `0-3,8`.
 pub(super) fn list_length(list: &str) -> Option<u32> {
     let mut length = 0u32;

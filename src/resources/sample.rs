@@ -102,6 +102,20 @@ pub struct Sample {
     pub total: Option<Dated<u64>>,
     /// Available memory of the machine, bytes.
     pub available: Option<Dated<u64>>,
+    /// Swap of the machine, bytes.
+    pub swap_total: Option<Dated<u64>>,
+    /// Swap in use, bytes.
+    pub swap_used: Option<Dated<u64>>,
+    /// Load averages of the machine over 1, 5 and 15 minutes.
+    pub load: Option<Dated<[f64; 3]>>,
+    /// CPUs of the machine.
+    pub machine_cpus: Option<Dated<u32>>,
+    /// Start of the process, seconds since 1970.
+    pub started_s: Option<Dated<u64>>,
+    /// Open files of the process.
+    pub open_files: Option<Dated<u64>>,
+    /// Limit of open files.
+    pub open_files_limit: Option<Dated<u64>>,
     /// Limits of control groups and of the machine whose use was read for this sample.
     pub limits: Vec<Limit>,
     /// Version of the control groups, 1 or 2.
@@ -195,6 +209,8 @@ pub const CPU_WINDOW_MS: f64 = 200.0;
 pub const SETTINGS_MS: f64 = 5000.0;
 /// After this many of those reads the control group is looked up again: processes are moved rarely.
 const FIND_EVERY: u32 = 12;
+/// More open files than this are counted as rarely: the kernel lists a directory of them.
+const FILES_OFTEN: u64 = 1024;
 
 /// Takes samples, and keeps the counters that the next one is compared with.
 #[derive(Debug, Default)]
@@ -263,7 +279,9 @@ impl Sampling {
     }
 
     fn read_settings(&mut self, source: &dyn Source, now_ms: f64) {
-        if self.read.is_multiple_of(FIND_EVERY) {
+        let is_rare_due = self.read.is_multiple_of(FIND_EVERY);
+        self.read_host(source, now_ms, is_rare_due);
+        if is_rare_due {
             self.cgroup = Cgroup::find(source);
             Dated::renew(
                 &mut self.known.cgroup_version,
@@ -273,9 +291,6 @@ impl Sampling {
         }
         self.read = self.read.wrapping_add(1);
         let (cgroup, known) = (&self.cgroup, &mut self.known);
-        let machine = source.machine();
-        Dated::renew(&mut known.total, machine.total, now_ms);
-        Dated::renew(&mut known.available, machine.available, now_ms);
         self.limits = cgroup.memory_limits(source, known.total.map(|total| total.value));
         Dated::renew(&mut known.working_set, cgroup.working_set(source), now_ms);
         Dated::renew(&mut known.oom_kills, cgroup.oom_kills(source), now_ms);
@@ -286,6 +301,29 @@ impl Sampling {
         }
         for (known, resource) in known.pressure.iter_mut().zip(["memory", "cpu", "io"]) {
             Dated::renew(known, cgroup.pressure(source, resource), now_ms);
+        }
+    }
+
+    /// Reads the figures of the machine, and those of the process that change rarely.
+    fn read_host(&mut self, source: &dyn Source, now_ms: f64, is_rare_due: bool) {
+        let known = &mut self.known;
+        let machine = source.machine();
+        Dated::renew(&mut known.total, machine.total, now_ms);
+        Dated::renew(&mut known.available, machine.available, now_ms);
+        Dated::renew(&mut known.swap_total, machine.swap_total, now_ms);
+        Dated::renew(&mut known.swap_used, machine.swap_used, now_ms);
+        Dated::renew(&mut known.load, machine.load, now_ms);
+        let are_few = known
+            .open_files
+            .is_none_or(|files| files.value <= FILES_OFTEN);
+        if is_rare_due || are_few {
+            Dated::renew(&mut known.open_files, source.open_files(), now_ms);
+        }
+        if is_rare_due {
+            let rare = source.rare();
+            Dated::renew(&mut known.machine_cpus, rare.machine_cpus, now_ms);
+            Dated::renew(&mut known.started_s, rare.started_s, now_ms);
+            Dated::renew(&mut known.open_files_limit, rare.open_files_limit, now_ms);
         }
     }
 

@@ -11,10 +11,11 @@
 //!   ──────┴────────────────┬─────────────────┬─────────────────────────────┬──▶
 //!         since            challenge         Begun (cause so far)          Ended (duration)
 //! ```
-//! `since` is the latest time at which the stall can have begun, so that no stall is reported
-//! early. A thread that was put on a CPU exactly once since it was seen in poll has run or waited
-//! for a CPU ever since it woke; its own figures then give the time to the microsecond. Otherwise
-//! the stall counts from the first observation that found it.
+//! `since` is the latest time at which the stall can have begun: a stall is noticed when that is a
+//! threshold ago. A thread that was put on a CPU exactly once since it was seen in poll has run or
+//! waited for a CPU ever since it woke; its own figures then give the time to the microsecond.
+//! Otherwise `since` is the first observation that found the block. The reported duration counts
+//! from the best estimate (`stall_start`), which the observations during the stall refine.
 //!
 //! If the watcher's own observation comes late, and not because it waited for a CPU, everything was
 //! stopped (SIGSTOP, a suspended machine, a debugger): that time counts as no stall.
@@ -22,6 +23,7 @@
 use super::observation::{Observation, ThreadState};
 use super::parse::Scheduled;
 use super::stall::{Baseline, Stall};
+use super::stall_start::StallStart;
 
 /// The outcome of an observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,8 +49,8 @@ const IDLE_CPU_NS: u64 = 5_000_000;
 const CALM_RUNS: u64 = 20;
 /// Interval for a calm loop, longer because each wake-up of the watcher costs 25 µs in a virtual
 /// machine. A busy thread is still dated to the microsecond by its own figures; one that sleeps in
-/// a system call is noticed later by up to this interval.
-pub const IDLE_OBSERVE_INTERVAL_MS: f64 = 5.0 * OBSERVE_INTERVAL_MS;
+/// a system call is noticed later by up to this interval, and its start is known to half of it.
+pub const IDLE_OBSERVE_INTERVAL_MS: f64 = 2.0 * OBSERVE_INTERVAL_MS;
 /// Interval during a stall.
 const STALLED_OBSERVE_INTERVAL_MS: f64 = 10.0;
 /// Interval for a thread that the kernel does not show: each observation wakes its loop.
@@ -65,6 +67,7 @@ pub struct StallWatch {
     last: Option<Observation>,
     planned_ms: f64,
     since_ms: f64,
+    start: StallStart,
     baseline: Baseline,
     challenged_ms: Option<f64>,
     stall: Option<Stall>,
@@ -83,9 +86,11 @@ impl StallWatch {
             last: None,
             planned_ms: f64::INFINITY,
             since_ms: 0.0,
+            start: StallStart::default(),
             baseline: Baseline {
                 scheduled: None,
                 throttled_ms: 0.0,
+                collectors_ns: None,
             },
             challenged_ms: None,
             stall: None,
@@ -163,16 +168,25 @@ impl StallWatch {
         self.idle_from = (now.at_ms, now.scheduled.unwrap_or_default());
         let turned = now.begun != last.begun || verdict.ended.is_some();
         if self.challenged_ms.is_none() || turned {
-            if last.state == ThreadState::Poll && !turned && verdict.delay_ms.is_none() {
-                self.since_ms = woke_ms(last, now);
-                self.baseline = Baseline {
-                    scheduled: last.scheduled,
-                    throttled_ms: last.throttled_ms,
+            self.since_ms =
+                if last.state == ThreadState::Poll && !turned && verdict.delay_ms.is_none() {
+                    woke_ms(last, now)
+                } else {
+                    // The loop has turned at an unknown time: the block may begin only now.
+                    now.at_ms
                 };
+            // A request began at an unknown time since: no earlier time is sure to be in its block.
+            let alive_ms = if now.begun != last.begun {
+                now.at_ms
             } else {
-                // The loop has turned at an unknown time: the block begins now at the earliest.
-                self.live(now.at_ms, now);
-            }
+                now.answered_ms
+            };
+            self.start = StallStart::new(last, now, alive_ms);
+            self.baseline = Baseline {
+                scheduled: last.scheduled,
+                throttled_ms: last.throttled_ms,
+                collectors_ns: None,
+            };
         }
         if self.challenged_ms.is_none() {
             self.challenge(now.at_ms, verdict);
@@ -188,9 +202,11 @@ impl StallWatch {
     /// Notes that the loop is alive: a block begins now at the earliest.
     fn live(&mut self, at_ms: f64, now: &Observation) {
         self.since_ms = at_ms;
+        self.start = StallStart::new(now, now, at_ms);
         self.baseline = Baseline {
             scheduled: now.scheduled,
             throttled_ms: now.throttled_ms,
+            collectors_ns: None,
         };
     }
 
@@ -228,6 +244,7 @@ impl StallWatch {
         if unexplained > self.pause_ms() {
             self.pauses += 1;
             self.since_ms = (self.since_ms + unexplained).min(now.at_ms);
+            self.start.shift(unexplained, now.at_ms);
             if let Some(stall) = &mut self.stall {
                 stall.since_ms = (stall.since_ms + unexplained).min(now.at_ms);
             }
@@ -235,12 +252,21 @@ impl StallWatch {
     }
 
     fn judge(&mut self, now: &Observation, verdict: &mut Verdict) {
+        self.baseline.collectors_ns = self.baseline.collectors_ns.or(now.collectors_ns);
+        self.start.observe(now);
+        self.since_ms = self.since_ms.min(self.start.exact_ms());
+        let start_ms = self.start.at_ms().min(self.since_ms);
         let lasted = now.at_ms - self.since_ms;
+        let all_ms = now.at_ms - start_ms;
         if let Some(stall) = self.stall {
-            self.stall = Some(stall.seen(&self.baseline, now, lasted));
+            let stall = Stall {
+                since_ms: start_ms,
+                ..stall
+            };
+            self.stall = Some(stall.seen(&self.baseline, now, all_ms));
             verdict.next_ms = STALLED_OBSERVE_INTERVAL_MS;
         } else if lasted >= self.threshold_ms {
-            let stall = Stall::begun(self.since_ms, lasted).seen(&self.baseline, now, lasted);
+            let stall = Stall::begun(start_ms, all_ms).seen(&self.baseline, now, all_ms);
             self.stall = Some(stall);
             verdict.begun = Some(stall);
             verdict.next_ms = STALLED_OBSERVE_INTERVAL_MS;
@@ -318,6 +344,7 @@ mod tests {
                 begun: 0,
                 own_wait_ms: 0.0,
                 throttled_ms: 0.0,
+                collectors_ns: None,
             };
             let mut scene = Self {
                 watch: StallWatch::new(100.0),
@@ -432,7 +459,7 @@ mod tests {
         scene.turns = false;
         scene.spend(200.0, ThreadState::Asleep(Some(0)), 0.0, 0.0);
         assert!(
-            (100.0..=201.0).contains(&(scene.found[0].0 - 10_003.0)),
+            (100.0..=141.0).contains(&(scene.found[0].0 - 10_003.0)),
             "{:?}",
             scene.found
         );
@@ -467,6 +494,8 @@ mod tests {
                 Cause::Blocked,
             ),
             (ThreadState::Running, 0.3, 0.7, 0.0, Cause::Starved),
+            // The wait has not ended yet.
+            (ThreadState::Running, 0.3, 0.0, 0.0, Cause::Starved),
             (ThreadState::Running, 0.2, 0.8, 0.75, Cause::Throttled),
         ] {
             let mut scene = Scene::new();
@@ -477,6 +506,21 @@ mod tests {
             scene.spend(140.0, state, on_cpu, waiting);
             assert_eq!(scene.found.len(), 1);
             assert_eq!(scene.found[0].1.cause, cause);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_its_engines_collector_is_busy() {
+        for (share, cause) in [(0.9, Cause::Busy), (0.2, Cause::Blocked)] {
+            let mut scene = Scene::new();
+            scene.idle(500.0);
+            scene.turns = false;
+            for step in 0..20u32 {
+                let spent_ns = f64::from(step) * 10.0 * share * 1e6;
+                scene.observation.collectors_ns = Some(7_000_000 + spent_ns as u64);
+                scene.spend(10.0, ThreadState::Asleep(Some(202)), 0.05, 0.0);
+            }
+            assert_eq!(scene.watch.stall().map(|stall| stall.cause), Some(cause));
         }
     }
 
@@ -567,7 +611,7 @@ mod tests {
             stretches in prop::collection::vec((0.0f64..250.0, 1.0f64..400.0, any::<bool>(), any::<bool>()), 1..20),
         ) {
             let mut scene = Scene::new();
-            let mut expected = 0;
+            let mut expected = Vec::new();
             for (idle_ms, block_ms, is_busy, is_preempted) in stretches {
                 scene.turns = true;
                 scene.observation.answered_ms = scene.now_ms;
@@ -587,7 +631,7 @@ mod tests {
                     prop_assert_eq!(found, 1, "{} ms was not found", block_ms);
                 }
                 if found == 1 {
-                    expected += 1;
+                    expected.push(block_ms);
                     let (at, _) = scene.found[before];
                     prop_assert!((99.9..=130.0).contains(&(at - begins)), "noticed after {} ms", at - begins);
                 }
@@ -595,7 +639,11 @@ mod tests {
             scene.turns = true;
             scene.observation.answered_ms = scene.now_ms;
             scene.idle(100.0);
-            prop_assert_eq!(scene.ended.len(), expected);
+            prop_assert_eq!(scene.ended.len(), expected.len());
+            for (stall, block_ms) in scene.ended.iter().zip(expected) {
+                let off = (stall.duration_ms - block_ms).abs();
+                prop_assert!(off <= 20.1, "{} of {block_ms} ms", stall.duration_ms);
+            }
         }
     }
 }

@@ -20,7 +20,6 @@ pub mod cell;
 mod config;
 mod log;
 mod mailbox;
-#[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 mod registry;
 mod report;
@@ -44,6 +43,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use watched_thread::WatchedThread;
+
+/// Returns the sources of figures on Linux by name, for the bench that compares their cost.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn sources() -> Vec<(&'static str, Box<dyn crate::resources::Source + Send>)> {
+    vec![
+        ("own reading", Box::new(system::Kernel::new(""))),
+        ("sysinfo", Box::new(portable::Portable::new())),
+        ("both, as in use", Box::new(portable::Combined::new())),
+    ]
+}
 
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 /// Notified when threads join or leave, and when the watcher has ended.

@@ -36,8 +36,10 @@ impl Host {
 /// Returns the source of a host's figures. A root other than the empty one is always a Linux file
 /// system.
 fn source(root: &str) -> Box<dyn Source + Send> {
-    #[cfg(not(target_os = "linux"))]
     if root.is_empty() {
+        #[cfg(target_os = "linux")]
+        return Box::new(super::portable::Combined::new());
+        #[cfg(not(target_os = "linux"))]
         return Box::new(super::portable::Portable::new());
     }
     Box::new(Kernel::new(root))

@@ -22,6 +22,8 @@ pub struct Report {
     pub thread_cpu: Option<Dated<f64>>,
     /// Share of time in which the loop was not in poll, 0 to 1.
     pub utilization: Option<Dated<f64>>,
+    /// Mean of the utilization over the last 10 s.
+    pub recent_utilization: Option<Dated<f64>>,
     /// Delays of the thread's loop in the last minute.
     pub delays: Option<Dated<Quantiles>>,
     /// Delays of the loops of all current threads in the last minute.
@@ -116,6 +118,7 @@ impl Registry {
             level: thread.level(),
             thread_cpu: thread.thread_cpu,
             utilization: thread.utilization,
+            recent_utilization: thread.recent_utilization(),
             delays: thread.delays.last_minute(now_ms),
             process_delays: current.last_minute(now_ms),
             lifetime_delays: lifetime.lifetime(),

@@ -73,6 +73,7 @@ mod tests {
             duration_ms: 104.4,
             noticed_after_ms: 101.0,
             cause: Cause::Busy,
+            was_asleep: false,
             system_call: None,
             on_cpu: Some(0.98),
             waiting: Some(0.01),

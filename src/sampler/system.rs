@@ -4,7 +4,8 @@
 //! (`crate::resources`).
 
 use crate::resources::{
-    Scheduled, Source, SystemCall, ThreadState, is_epoll, parse_scheduled, parse_system_call,
+    Scheduled, Source, SystemCall, ThreadState, is_epoll, is_futex, parse_scheduled,
+    parse_system_call,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -93,7 +94,13 @@ pub(super) struct KernelThread {
     suspect: Option<u64>,
     last: Option<Scheduled>,
     was_in_poll: bool,
+    /// Scheduler figures of the engine's collector threads, while the thread may wait for them.
+    collectors: Option<Vec<File>>,
+    root: String,
 }
+
+/// Ends of the names of threads on which JavaScriptCore collects; the kernel keeps 15 characters.
+const COLLECTORS: [&str; 2] = ["HeapHelper", "ollector Thread"];
 
 /// An answer within this time comes from the poll in which the thread was seen.
 const PROMPT_MS: f64 = 5.0;
@@ -112,6 +119,8 @@ impl KernelThread {
             suspect: None,
             last: None,
             was_in_poll: false,
+            collectors: None,
+            root: root.to_owned(),
         };
         // Both files must be readable: the kernel checks permissions at the read, not at the open.
         thread.scheduled()?;
@@ -155,6 +164,21 @@ impl KernelThread {
         (now, state)
     }
 
+    /// Returns the CPU time of the engine's collector threads from the first time on at which the
+    /// thread sleeps in a futex, as it does while it waits for them, until it is in poll.
+    pub(super) fn collectors_ns(&mut self, state: ThreadState) -> Option<u64> {
+        match state {
+            ThreadState::Poll => self.collectors = None,
+            ThreadState::Asleep(Some(call)) if self.collectors.is_none() && is_futex(call) => {
+                self.collectors = Some(collectors(&self.root));
+            }
+            _ => {}
+        }
+        let spent = |file: &File| parse_scheduled(&reread::<128>(file)?).map(|own| own.on_cpu_ns);
+        let files = self.collectors.as_ref()?;
+        Some(files.iter().filter_map(spent).sum())
+    }
+
     /// Takes note that the loop answered after `delay_ms`; a prompt answer identifies the loop's
     /// epoll.
     pub(super) fn answered(&mut self, delay_ms: f64, suspect: Option<u64>) {
@@ -183,6 +207,21 @@ fn reread<const MOST: usize>(file: &File) -> Option<String> {
         return None;
     }
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Opens the scheduler figures of the engine's collector threads.
+fn collectors(root: &str) -> Vec<File> {
+    let Ok(tasks) = fs::read_dir(format!("{root}/proc/self/task")) else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter(|task| {
+            fs::read_to_string(task.path().join("comm"))
+                .is_ok_and(|name| COLLECTORS.iter().any(|end| name.trim_end().ends_with(end)))
+        })
+        .filter_map(|task| File::open(task.path().join("schedstat")).ok())
+        .collect()
 }
 
 /// Returns the epolls of this process.

@@ -23,6 +23,9 @@ const LABELS_MAX: usize = 1024;
 /// Characters per label.
 const LABEL_MAX: usize = 200;
 
+/// Window of the mean utilization, ms.
+const RECENT_MS: f64 = 10_000.0;
+
 /// The share of a thread in the totals of the process.
 #[derive(Debug, Clone)]
 pub(super) struct Totals {
@@ -60,6 +63,8 @@ pub(super) struct WatchedThread {
     usage: Option<Usage>,
     pub(super) thread_cpu: Option<Dated<f64>>,
     pub(super) utilization: Option<Dated<f64>>,
+    /// Time and busy time of the latest measurements, which cover [`RECENT_MS`].
+    recent: VecDeque<(f64, f64)>,
 }
 
 /// Scheduler figures of the thread at the latest sample.
@@ -108,6 +113,7 @@ impl WatchedThread {
             usage: None,
             thread_cpu: None,
             utilization: None,
+            recent: VecDeque::new(),
             config,
         }
     }
@@ -202,6 +208,10 @@ impl WatchedThread {
             .kernel
             .as_mut()
             .map_or((None, ThreadState::Unknown), KernelThread::observe);
+        let collectors_ns = self
+            .kernel
+            .as_mut()
+            .and_then(|kernel| kernel.collectors_ns(state));
         let verdict = watch.observe(Observation {
             at_ms: now_ms,
             state,
@@ -210,6 +220,7 @@ impl WatchedThread {
             begun: self.cells.load(cell::BEGUN) as u64,
             own_wait_ms,
             throttled_ms,
+            collectors_ns,
         });
         if matches!(state, ThreadState::Asleep(_))
             && self
@@ -385,6 +396,25 @@ impl WatchedThread {
         // Time on a CPU and time waiting for one are exact; time asleep outside of poll is sampled.
         let asleep = std::mem::take(&mut self.blocked_ms) / elapsed_ms;
         let busy = on_cpu + share(now.waited_ns, last.waited_ns) + asleep;
-        self.utilization = Some(Dated::new(busy.min(1.0), now_ms));
+        let busy = busy.min(1.0);
+        self.utilization = Some(Dated::new(busy, now_ms));
+        self.recent.push_back((elapsed_ms, busy * elapsed_ms));
+        let covered = |recent: &VecDeque<(f64, f64)>| recent.iter().map(|(ms, _)| ms).sum::<f64>();
+        while self.recent.len() > 1 && covered(&self.recent) - self.recent[0].0 >= RECENT_MS {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Returns the mean of the utilization over the last [`RECENT_MS`].
+    pub(super) fn recent_utilization(&self) -> Option<Dated<f64>> {
+        let (all, busy) = self
+            .recent
+            .iter()
+            .fold((0.0, 0.0), |(all, busy), (ms, busy_ms)| {
+                (all + ms, busy + busy_ms)
+            });
+        self.utilization
+            .filter(|_| all > 0.0)
+            .map(|last| Dated::new((busy / all).min(1.0), last.at_ms))
     }
 }

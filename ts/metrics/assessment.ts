@@ -1,6 +1,7 @@
 /**
  * Assessment of the service: the figures, judgements and budgets that report and exposition share.
  */
+import { wallClockMs } from '../base/clock.js';
 import { residentBytes } from '../resources/heap.js';
 import type { ResourceSnapshot } from '../resources/figures.js';
 import type { TimerManager } from '../timers/manager.js';
@@ -12,8 +13,9 @@ import {
   SAMPLES_MIN,
   scoreParts,
   targetResultsOf,
+  unscored,
 } from './health-score.js';
-import type { Ledger, Totals } from './ledger.js';
+import { type Ledger, type Totals, WINDOW_MS } from './ledger.js';
 import type { Settings } from './options.js';
 import type {
   ErrorBudget,
@@ -60,9 +62,10 @@ export class Assessor {
     const resources = this.#conditions.resources();
     const figures = this.#ledger.window(window);
     const observed = this.#observe(figures, resources);
-    const parts = scoreParts(observed, targets, weights);
     // Without a monitor, memory is always known: alone it must not score a server without requests.
     const hasData = figures.requests > 0 || monitor !== undefined;
+    const scored = scoreParts(observed, targets, weights);
+    const parts = hasData ? scored : unscored(scored);
     const metrics: ProductionFigures = {
       averageResponseTime: observed.meanMs,
       requestsPerSecond: figures.requestsPerSecond,
@@ -72,7 +75,7 @@ export class Assessor {
       connectionCount: this.#sources.connections,
       activeUsers,
       messagesThroughput: figures.messagesPerSecond,
-      healthScore: hasData ? healthScore(parts, observed, targets) : null,
+      healthScore: healthScore(parts),
     };
     const targetResults = targetResultsOf(metrics, targets);
     return {
@@ -89,7 +92,11 @@ export class Assessor {
   #observe(figures: WindowFigures, resources: ResourceSnapshot | undefined): Observed {
     const { latencyMs, requests, refused } = figures;
     const arrivals = requests + refused;
+    const at = wallClockMs();
+    const windowMs = WINDOW_MS[this.#settings.window];
     return {
+      at,
+      windowEndsAt: windowMs === null ? null : at + windowMs,
       requests,
       errorRate: requests === 0 ? null : figures.errorRate,
       meanMs: latencyMs?.mean ?? null,
@@ -97,12 +104,13 @@ export class Assessor {
       p95Ms: latencyMs?.p95 ?? null,
       p99Ms: latencyMs?.p99 ?? null,
       loopDelayMs: resources?.loop.delayMs?.p99 ?? null,
+      utilization: resources?.loop.utilization10s ?? null,
       memoryMb: resources?.memory.rssMb ?? residentBytes() / MB,
       cpuPercent: resources?.cpu.percentOfAllowed ?? null,
       saturation: this.#sources.saturation,
       refusedShare: arrivals < SAMPLES_MIN ? null : refused / arrivals,
-      stall: this.#conditions.stall(),
-      wasKilled: this.#conditions.wasKilled(resources?.memory.oomKills ?? null),
+      ...this.#conditions.stalls(resources !== undefined && resources.loop.watch !== 'off'),
+      kills: this.#conditions.kills(resources?.memory.oomKills ?? null),
       memoryState: resources?.state ?? 'ok',
       memoryPercent: resources?.memory.effectiveLimit?.percent ?? null,
       routesOverflowed: this.#ledger.overflowed,

@@ -1,6 +1,13 @@
 /** Findings: figures beyond their thresholds, each with a recommended action. One function each. */
 import { ALERT_SAMPLES_MIN, PAGE_BURN_RATE, TICKET_BURN_RATE } from './error-budgets.js';
-import { LOOP_DELAY_MAX_MS, type Observed, SATURATION_MAX } from './health-score.js';
+import {
+  LOOP_DELAY_MAX_MS,
+  type Observed,
+  SATURATION_MAX,
+  STALL_COUNT,
+  STALLED_SHARE,
+  UTILIZATION_MAX,
+} from './health-score.js';
 import type { ErrorBudget, ProductionTargets, Recommendation } from './report.js';
 
 type Finding = Recommendation | undefined;
@@ -53,6 +60,13 @@ const loopDelay = ({ loopDelayMs }: Observed): Finding =>
     action: 'Find the code that blocks the event loop: stalls name its route',
   });
 
+const utilization = ({ utilization: share }: Observed): Finding =>
+  above(share, UTILIZATION_MAX, 0.99, {
+    id: 'utilization',
+    figure: 'share of time in which the event loop was busy',
+    action: 'Add processes or workers, or refuse load: the event loop is saturated',
+  });
+
 const saturation = ({ saturation: share }: Observed): Finding =>
   above(share, SATURATION_MAX, 0.99, {
     id: 'saturation',
@@ -74,13 +88,17 @@ const STALL_ACTIONS: Readonly<Record<string, string>> = {
   throttled: 'Raise the CPU quota: the process is throttled',
 };
 
-function stall({ stall: last }: Observed): Finding {
+/** Reports a recent stall: as critical if stalls lower the score, else as a warning. */
+function stall({ stall: last, stalledShare, stallCount }: Observed): Finding {
   if (last === null) return undefined;
   const { cause, label, durationMs } = last;
+  const areMany =
+    (stalledShare?.value ?? 0) > STALLED_SHARE.target ||
+    (stallCount?.value ?? 0) > STALL_COUNT.target;
   const action = STALL_ACTIONS[cause] ?? 'Find the code that blocks the event loop';
   return {
     id: `stall_${cause}`,
-    severity: 'critical',
+    severity: areMany ? 'critical' : 'warning',
     figure: 'stall of the event loop, ms',
     observed: durationMs,
     threshold: 100,
@@ -88,13 +106,13 @@ function stall({ stall: last }: Observed): Finding {
   };
 }
 
-function oomKill({ wasKilled }: Observed): Finding {
-  if (!wasKilled) return undefined;
+function oomKill({ kills }: Observed): Finding {
+  if (kills === null || kills.value === 0) return undefined;
   return {
     id: 'oom_kill',
     severity: 'critical',
     figure: 'processes killed by the OOM killer',
-    observed: 1,
+    observed: kills.value,
     threshold: 0,
     action: 'Raise the memory limit, or reduce the memory that the processes keep',
   };
@@ -154,6 +172,7 @@ const FINDERS: readonly ((seen: Observed, targets: ProductionTargets) => Finding
   errors,
   cpu,
   loopDelay,
+  utilization,
   saturation,
   refusals,
   stall,

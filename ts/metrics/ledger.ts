@@ -27,6 +27,14 @@ const ROW_SHIFT = 11;
 
 /** The windows, in the native side's order. @internal */
 export const WINDOWS: readonly WindowName[] = ['10s', '1m', '5m', '15m', 'lifetime'];
+/** Lengths of the windows, ms; `null` for the one that never moves. @internal */
+export const WINDOW_MS: Readonly<Record<WindowName, number | null>> = {
+  '10s': 10_000,
+  '1m': 60_000,
+  '5m': 300_000,
+  '15m': 900_000,
+  lifetime: null,
+};
 /** Least divisor of rates: a window of 10 ms would turn one request into 100 a second. */
 const COVERED_MIN_MS = 1000;
 

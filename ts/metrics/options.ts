@@ -6,7 +6,7 @@ import { ResourceMonitor } from '../resources/monitor.js';
 import { TimerManager } from '../timers/manager.js';
 import { WEIGHTS } from './health-score.js';
 import { WINDOWS } from './ledger.js';
-import type { ProductionTargets, ScorePartName, WindowName } from './report.js';
+import type { ProductionTargets, ScoreWeightName, WindowName } from './report.js';
 
 /** Options of `ProductionMetrics`. */
 export interface ProductionMetricsOptions {
@@ -37,16 +37,17 @@ export interface ProductionMetricsOptions {
   /** Promised share of requests within `maxResponseTime`: above 0, below 1. Default 0.95. */
   readonly latencyObjective?: number | undefined;
   /**
-   * Weights of the health score's parts, of at least 0; 0 leaves a part out. Default: errors 0.3,
-   * latency 0.25, loop 0.15, memory 0.15, cpu 0.1, saturation 0.05.
+   * Weights of the health score's parts, of at least 0; 0 leaves a part and its cap out. Default:
+   * errors 0.3, latency 0.25, memory 0.15, cpu 0.1, loop 0.05, utilization 0.05, saturation 0.05,
+   * stalls 0.025, stallCount 0.025.
    */
-  readonly weights?: Partial<Record<ScorePartName, number>> | undefined;
+  readonly weights?: Partial<Record<ScoreWeightName, number>> | undefined;
 }
 
 /** Options, checked and complete. @internal */
 export interface Settings {
   readonly targets: Readonly<ProductionTargets>;
-  readonly weights: Readonly<Record<ScorePartName, number>>;
+  readonly weights: Readonly<Record<ScoreWeightName, number>>;
   readonly timers: TimerManager | undefined;
   readonly monitor: ResourceMonitor | undefined;
   readonly managers: readonly ConnectionManager[];

@@ -80,14 +80,26 @@ export interface ProductionTargets {
   minHealthScore: number;
 }
 
-/** Names of the parts of the health score. */
-export type ScorePartName = 'errors' | 'latency' | 'loop' | 'memory' | 'cpu' | 'saturation';
+/** Names of the parts of the health score that have a weight. */
+export type ScoreWeightName =
+  | 'errors'
+  | 'latency'
+  | 'loop'
+  | 'utilization'
+  | 'stalls'
+  | 'stallCount'
+  | 'memory'
+  | 'cpu'
+  | 'saturation';
+
+/** Names of the parts of the health score; the last two have no weight and only cap it. */
+export type ScorePartName = ScoreWeightName | 'failing' | 'outOfMemory';
 
 /** One part of the health score, with the figures behind it. */
 export interface ScorePart {
   /** Score of the part, 0 to 100; `null` without data: the part then does not count. */
   readonly score: number | null;
-  /** Weight relative to the other parts. */
+  /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
   readonly weight: number;
   /** The observed figure, in `unit`; `null` without data. */
   readonly observed: number | null;
@@ -96,7 +108,14 @@ export interface ScorePart {
   /** Least value that scores 0. */
   readonly zeroAt: number;
   /** Unit of `observed`, `target` and `zeroAt`. */
-  readonly unit: 'share' | 'ms' | 'MB' | 'percent';
+  readonly unit: 'share' | 'ms' | 'MB' | 'percent' | 'count';
+  /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+  readonly cap: number | null;
+  /**
+   * Time at which the cap ends, unless its cause recurs, wall-clock milliseconds; `null` without a
+   * cap, and for a figure without a window, such as memory.
+   */
+  readonly capEndsAt: number | null;
 }
 
 /** One target and whether it is met. */

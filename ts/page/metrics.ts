@@ -39,9 +39,14 @@ const NAMES: Readonly<Record<ScorePartName, string>> = {
   errors: 'Error rate',
   latency: 'Latency p95',
   loop: 'Loop delay p99',
+  utilization: 'Loop busy',
+  stalls: 'Time in stalls',
+  stallCount: 'Stalls a minute',
   memory: 'Memory',
   cpu: 'CPU',
   saturation: 'Connections',
+  failing: 'Failing',
+  outOfMemory: 'OOM kills',
 };
 const ROUTES_SHOWN = 20;
 const ADVICE_SHOWN = 12;
@@ -51,17 +56,21 @@ const percentOf = (share: number | null): number | null =>
 
 function partOf(
   name: ScorePartName,
-  { score, weight, observed, target, unit }: ScorePart,
+  { score, weight, observed, target, zeroAt, unit, cap, capEndsAt }: ScorePart,
 ): PageScorePart {
   const isShare = unit === 'share';
   return {
     id: name,
     name: NAMES[name],
-    score: rounded(score),
+    // Not rounded: the score of the page is the function of its parts that docs/kpi.md states.
+    score,
     weight,
     observed: isShare ? percentOf(observed) : rounded(observed),
     target: isShare ? percentOf(target) : rounded(target),
-    unit: isShare || unit === 'percent' ? '%' : unit,
+    zeroAt: isShare ? percentOf(zeroAt) : rounded(zeroAt),
+    unit: isShare || unit === 'percent' ? '%' : unit === 'count' ? '' : unit,
+    cap,
+    capEndsAt: capEndsAt === null ? null : Math.round(capEndsAt),
   };
 }
 
@@ -126,7 +135,7 @@ export function pageMetricsOf(snapshot: ProductionSnapshot): PageMetrics {
   const seconds = Math.max(1, recent.coveredMs / 1000);
   const lastSecond = heat.seconds.at(-1) ?? [];
   return {
-    score: rounded(metrics.healthScore),
+    score: metrics.healthScore,
     minScore: snapshot.targets.minHealthScore,
     parts: (Object.keys(NAMES) as ScorePartName[]).map((name) => partOf(name, scoreParts[name])),
     advice: snapshot.findings.slice(0, ADVICE_SHOWN).map(adviceOf),

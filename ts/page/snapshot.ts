@@ -12,12 +12,19 @@ export interface PageScorePart {
   readonly name: string;
   /** Score of the part, 0 to 100; `null` without data. */
   readonly score: number | null;
-  /** Share of the whole score, 0 to 1. */
+  /** Weight relative to the other parts; 0 for a part that only caps the score, or is left out. */
   readonly weight: number;
   readonly observed: number | null;
+  /** Greatest value that scores 100. */
   readonly target: number | null;
-  /** Unit of `observed` and `target`, such as `ms`, `%`, `MB`. */
+  /** Least value that scores 0. */
+  readonly zeroAt: number | null;
+  /** Unit of the three figures, such as `ms`, `%`, `MB`; empty for counts. */
   readonly unit: string;
+  /** Greatest health score while the part is as it is; `null` if it does not cap the score. */
+  readonly cap: number | null;
+  /** Time at which the cap ends, wall-clock milliseconds; `null` if only the figure ends it. */
+  readonly capEndsAt: number | null;
 }
 
 /** A recommended action. */

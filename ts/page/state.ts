@@ -50,9 +50,10 @@ function memoryReason({ memory }: ResourceSnapshot): string {
 /** Names the part of the score with the lowest score, and its figures. */
 function worstPart({ parts }: PageMetrics): string {
   const worst = parts
-    .filter((part) => part.score !== null)
+    .filter((part) => part.score !== null && (part.weight > 0 || part.cap !== null))
     .toSorted((a, b) => a.score! - b.score!)[0];
   if (worst === undefined) return '';
   const { name, observed, target, unit } = worst;
-  return `${name} ${rounded(observed) ?? ''} ${unit}, target ${rounded(target) ?? ''} ${unit}`;
+  const figure = (value: number | null): string => `${rounded(value) ?? ''} ${unit}`.trim();
+  return `${name} ${figure(observed)}, target ${figure(target)}`;
 }

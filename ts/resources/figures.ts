@@ -21,9 +21,9 @@ export interface Stall {
   /** Time from the start until the watcher noticed the stall. */
   readonly noticedAfterMs: number;
   /**
-   * `busy`: JavaScript or native code on the CPU; `blocked`: asleep in a system call; `starved`:
-   * runnable, but without a CPU; `throttled`: starved because the CPU quota is used up; `unknown`:
-   * no figures from the kernel.
+   * `busy`: JavaScript or native code on the CPU, garbage collection included; `blocked`: asleep in
+   * a system call; `starved`: runnable, but without a CPU; `throttled`: starved because the CPU
+   * quota is used up; `unknown`: no figures from the kernel.
    */
   readonly cause: StallCause;
   /** System call in which the thread was first seen asleep, by name or number. */
@@ -187,6 +187,27 @@ export interface ResourceSnapshot {
     /** Time that tasks waited for a CPU; `null` without PSI. */
     readonly pressure: PressureStall | null;
   };
+  /** The machine, and the process as a whole. */
+  readonly host: {
+    /** CPUs of the machine; `cpu.allowedCpus` has those that the process may use. */
+    readonly cpus: number | null;
+    /** Load average of the last minute; `null` on Windows, as the next two. */
+    readonly load1: number | null;
+    /** Load average of the last 5 minutes. */
+    readonly load5: number | null;
+    /** Load average of the last 15 minutes. */
+    readonly load15: number | null;
+    /** Swap of the machine, MB; 0 without swap. */
+    readonly swapTotalMb: number | null;
+    /** Swap in use, MB. */
+    readonly swapUsedMb: number | null;
+    /** Start of the process, wall-clock milliseconds, to a second. */
+    readonly startedAt: number | null;
+    /** Open files of the process, sockets included; above 1,024 counted once a minute. */
+    readonly openFiles: number | null;
+    /** Greatest number of open files. */
+    readonly maxOpenFiles: number | null;
+  };
   /** Disks. */
   readonly io: {
     /** Time that tasks waited for a disk; `null` without PSI. */
@@ -198,6 +219,8 @@ export interface ResourceSnapshot {
     readonly watch: 'kernel' | 'challenge' | 'off';
     /** Share of time in which the loop did not wait for events, 0 to 1. */
     readonly utilization: number | null;
+    /** Mean of `utilization` over the last 10 s. */
+    readonly utilization10s: number | null;
     /** Delay of an event until the loop turns, last minute. */
     readonly delayMs: DelayQuantiles | null;
     /** Noticed stalls since the monitor was created. */
@@ -260,8 +283,8 @@ type AgesOf<Figures> = { readonly [Name in keyof Figures]: number | null };
  *
  * A figure that can no longer be read keeps its last value, and its age grows. Usual ages are 0 to
  * 1000 ms; up to 5000 for figures that change rarely (heap, limits, working set of the group, OOM
- * kills, quota, PSI, the machine's memory); up to 60000 for `cgroupVersion`; 0 for JavaScript's own
- * counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
+ * kills, quota, PSI, the machine's memory, load and swap); up to 60000 for `cgroupVersion`, the
+ * CPUs of the machine, the start of the process, and its open files; 0 for JavaScript's own counts. Records (`collections`), settings (`loop.watch`) and threads, which have their own
  * `ageMs`, are left out.
  */
 export interface ResourceAges {
@@ -272,6 +295,7 @@ export interface ResourceAges {
   readonly activeRequests: number | null;
   readonly memory: AgesOf<Omit<ResourceSnapshot['memory'], 'ageMs' | 'heapAgeMs'>>;
   readonly cpu: AgesOf<Omit<ResourceSnapshot['cpu'], 'ageMs'>>;
+  readonly host: AgesOf<ResourceSnapshot['host']>;
   readonly io: AgesOf<ResourceSnapshot['io']>;
   /** Counts of stalls are as old as the last look at the loop; `null` if it is not watched. */
   readonly loop: AgesOf<Omit<ResourceSnapshot['loop'], 'watch'>>;

@@ -187,8 +187,9 @@ export class ResourceMonitor {
   }
 
   /**
-   * Returns true while memory is below the critical threshold, or cannot be read. Costs one memory
-   * load. It speaks of memory alone: `isUnderPressure()` has the other causes.
+   * Returns true while memory is below the critical threshold, or cannot be read. It judges memory
+   * alone, and stays true while the event loop is saturated: `isUnderPressure()` has the other causes,
+   * and the health score of `ProductionMetrics` shows the load of the loop. Costs one memory load.
    */
   isHealthy(): boolean {
     // Not `<`: the level is NaN until memory is known.

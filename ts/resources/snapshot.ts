@@ -42,6 +42,7 @@ export function snapshotOf(figures: WatchFigures, own: OwnFigures): ResourceSnap
     activeRequests: figures.threads.reduce((sum, thread) => sum + thread.inFlight, 0),
     memory: memoryOf(figures, own),
     cpu: cpuOf(figures, ages.cpu.usedCpus),
+    host: hostOf(figures),
     io: { pressure: pressureOf(figures.ioPressure) },
     loop: loopOf(figures),
     process: processOf(figures),
@@ -90,10 +91,41 @@ function cpuOf(figures: WatchFigures, ageMs: number | null): ResourceSnapshot['c
   };
 }
 
+function hostOf(figures: WatchFigures): ResourceSnapshot['host'] {
+  const [load1 = null, load5 = null, load15 = null] = figures.load ?? [];
+  return {
+    cpus: figures.machineCpus ?? null,
+    load1,
+    load5,
+    load15,
+    swapTotalMb: megabytes(figures.swapTotal),
+    swapUsedMb: megabytes(figures.swapUsed),
+    startedAt: figures.started === undefined ? null : figures.started * 1000,
+    openFiles: figures.openFiles ?? null,
+    maxOpenFiles: figures.openFilesLimit ?? null,
+  };
+}
+
+function hostAgesOf({ dates }: WatchFigures, age: AgeOf): ResourceAges['host'] {
+  const load = age(dates.load);
+  return {
+    cpus: age(dates.machineCpus),
+    load1: load,
+    load5: load,
+    load15: load,
+    swapTotalMb: age(dates.swapTotal),
+    swapUsedMb: age(dates.swapUsed),
+    startedAt: age(dates.started),
+    openFiles: age(dates.openFiles),
+    maxOpenFiles: age(dates.openFilesLimit),
+  };
+}
+
 function loopOf(figures: WatchFigures): ResourceSnapshot['loop'] {
   return {
     watch: !figures.isWatched ? 'off' : figures.isSeen ? 'kernel' : 'challenge',
     utilization: figures.utilization ?? null,
+    utilization10s: figures.recentUtilization ?? null,
     delayMs: figures.delays ?? null,
     stalls: figures.stalls,
     stall: figures.stall === undefined ? null : stallOf(figures.stall, figures.nowMs),
@@ -195,9 +227,11 @@ function agesOf(figures: WatchFigures, own: OwnFigures): ResourceAges {
     activeRequests: 0,
     memory: memoryAgesOf(figures, own, age),
     cpu: cpuAgesOf(figures, age),
+    host: hostAgesOf(figures, age),
     io: { pressure: age(dates.ioPressure) },
     loop: {
       utilization: age(dates.utilization),
+      utilization10s: age(dates.utilization),
       delayMs: age(dates.delays),
       stalls: looked,
       stall: looked,

@@ -1,0 +1,188 @@
+// Runs one case of the stall matrix, and prints the blocks as their own code has timed them, with the stalls
+// that the monitor has reported. The clock is `performance.now()`, read in the blocked code itself.
+import { execFileSync, execSync, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { ResourceMonitor } from '../dist/index.js';
+import { CASES } from './cases.mjs';
+
+const THRESHOLD_MS = 100;
+/** A longer gap between two reads of the clock in a spinning loop means that the process was stopped. */
+const STOP_GAP_MS = 400;
+const CALM_MS = 2200;
+
+const id = isMainThread ? process.argv[2] : workerData;
+const found = CASES.find((one) => one.id === id);
+const isBun = typeof globalThis.Bun !== 'undefined';
+/** Time at which the latest timer was due. */
+let dueMs = 0;
+const pause = (ms) => {
+  dueMs = performance.now() + ms;
+  return new Promise((resolve) => setTimeout(resolve, ms));
+};
+const gc = isBun ? () => globalThis.Bun.gc(true) : globalThis.gc;
+
+/** Spins for some time; returns the time for which the process was stopped meanwhile. */
+function spin(ms) {
+  let [last, stoppedMs] = [performance.now(), 0];
+  for (const end = last + ms; last < end + stoppedMs;) {
+    const now = performance.now();
+    if (now - last > STOP_GAP_MS) stoppedMs += now - last;
+    last = now;
+  }
+  return stoppedMs;
+}
+
+/** Sends the process SIGSTOP now, and SIGCONT `ms` later. */
+function stopFor(ms, afterMs) {
+  const seconds = (time) => (time / 1000).toFixed(3);
+  const { pid } = process;
+  const script = `sleep ${seconds(afterMs)}; kill -STOP ${pid}; sleep ${seconds(ms)}; kill -CONT ${pid}`;
+  return new Promise((resolve) => spawn('sh', ['-c', script]).on('close', resolve));
+}
+
+/** Objects that make each collection take a while. */
+const garbage = [];
+function fill(count) {
+  for (let at = 0; at < count; at++) garbage.push({ at, text: `item ${at}`, list: [at, at + 1] });
+}
+
+const cell = new Int32Array(new SharedArrayBuffer(4));
+const hogs = [];
+let folder;
+
+/** Ways to block the thread; each returns the time for which the process was stopped, if any. */
+const BLOCKS = {
+  busy: spin,
+  regex(ms) {
+    const text = `${'a'.repeat(21)}!`;
+    for (const end = performance.now() + ms; performance.now() < end;) /^(a+)+$/.test(text);
+  },
+  wait: (ms) => void Atomics.wait(cell, 0, 0, ms),
+  exec: (ms) => void execSync(`sleep ${ms / 1000}`),
+  read: () => void readFileSync(join(folder, 'pipe')),
+  gc(ms) {
+    for (const end = performance.now() + ms; performance.now() < end;) gc();
+  },
+  collect: () => void gc(),
+  microtasks: async (ms) => {
+    for (const end = performance.now() + ms; performance.now() < end;) await undefined;
+  },
+  busystop: spin,
+  starved: spin,
+};
+
+/** Things to set up before the loop is left alone, by the name of the block. */
+const PREPARE = {
+  gc: () => fill(300_000),
+  collect: () => fill(300_000),
+  read: () => {
+    folder = mkdtempSync(join(tmpdir(), 'portcullis-stalls-'));
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+  },
+  starved: () => {
+    execFileSync('taskset', ['-a', '-p', '-c', '0', String(process.pid)], { stdio: 'ignore' });
+    for (let i = 0; i < 5; i++)
+      hogs.push(spawn('taskset', ['-c', '0', process.execPath, '-e', 'for (;;);']));
+  },
+};
+
+const blocks = [];
+/** Runs the blocks of one step in one callback, and times them as one. */
+async function block(parts) {
+  const cpu = process.cpuUsage();
+  const startedAt = performance.timeOrigin + performance.now();
+  const start = performance.now();
+  // The loop itself is late on a machine that is short of CPUs, before the block and after it.
+  const lateMs = found.before === 'start' ? 0 : Math.max(0, start - dueMs);
+  let stoppedMs = 0;
+  for (const [name, ms] of parts) {
+    const result = BLOCKS[name](ms);
+    stoppedMs += (name === 'microtasks' ? await result : result) ?? 0;
+  }
+  const wallMs = performance.now() - start;
+  const { user, system } = process.cpuUsage(cpu);
+  const end = performance.now();
+  await pause(0);
+  const aroundMs = lateMs + performance.now() - end;
+  const cpuMs = (user + system) / 1000;
+  blocks.push({ startedAt, ms: wallMs - stoppedMs, wallMs, aroundMs, cpuMs });
+}
+
+async function step(text) {
+  const parts = text.split(',').map((part) => {
+    const [name, ms] = part.split(':');
+    return [name, Number(ms)];
+  });
+  const [[name, ms]] = parts;
+  switch (name) {
+    case 'gap':
+      await pause(ms);
+      return;
+    case 'stopped':
+      await stopFor(ms, 0.05);
+      return;
+    case 'tasks':
+      for (let i = 0; i < 100; i++) {
+        await new Promise((resolve) => setImmediate(resolve));
+        spin(ms);
+      }
+      return;
+    case 'busystop': {
+      const resumed = stopFor(1000, 100);
+      // Out of the turn in which the child was started.
+      await pause(20);
+      await block(parts);
+      await resumed;
+      return;
+    }
+    case 'read':
+      spawn('sh', ['-c', `sleep 0.02; exec 3>${join(folder, 'pipe')}; sleep ${ms / 1000}`]);
+      await pause(20);
+      await block(parts);
+      return;
+    default:
+      await block(parts);
+  }
+}
+
+async function run() {
+  const names = found.scene.flatMap((text) => text.split(',').map((part) => part.split(':')[0]));
+  for (const name of new Set(names)) PREPARE[name]?.();
+  if (found.before === 'start') {
+    const monitor = new ResourceMonitor({}, { stalls: { thresholdMs: THRESHOLD_MS }, log: false });
+    for (const text of found.scene) await step(text);
+    return finish(monitor);
+  }
+  const monitor = new ResourceMonitor({}, { stalls: { thresholdMs: THRESHOLD_MS }, log: false });
+  const lively = found.before === 'lively' ? setInterval(() => spin(0.5), 3) : undefined;
+  await pause(CALM_MS);
+  // In a callback of its own: the first block begins when the loop wakes.
+  for (const text of found.scene) await step(text);
+  clearInterval(lively);
+  return finish(monitor);
+}
+
+async function finish(monitor) {
+  await pause(300);
+  const { loop } = monitor.snapshot();
+  const result = { blocks, stalls: monitor.stalls(), watch: loop.watch, pauses: loop.pauses };
+  monitor.close();
+  for (const hog of hogs) hog.kill('SIGKILL');
+  if (folder !== undefined) rmSync(folder, { recursive: true });
+  return result;
+}
+
+if (found.thread === 'worker' && isMainThread) {
+  const worker = new Worker(new URL(import.meta.url), { workerData: id });
+  worker.once('message', (result) => {
+    console.log(JSON.stringify(result));
+    void worker.terminate();
+  });
+} else {
+  const result = await run();
+  if (isMainThread) console.log(JSON.stringify(result));
+  else parentPort.postMessage(result);
+}
