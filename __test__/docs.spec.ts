@@ -211,6 +211,12 @@ const TAKES: Record<string, (given: Given) => unknown> = {
     closing(new ProductionMetrics({ timers, ...given } as never)),
   ProductionTargets: (given) => closing(new ProductionMetrics({ timers, targets: given } as never)),
   ExpositionOptions: (given) => new ProductionMetrics({ timers }).toPrometheus(given as never),
+  InstrumentOptions: (given) =>
+    new ProductionMetrics({ timers }).counter('a', 'h', [], given as never),
+  HistogramOptions: (given) =>
+    new ProductionMetrics({ timers }).histogram('a', 'h', [], given as never),
+  MergeOptions: (given) =>
+    new ProductionMetrics({ timers }).merge({ getMetricsAsJSON: () => [] }, given as never),
   RequestDetails: (given) => new ProductionMetrics({ timers }).recordRequest(1, given as never),
   RequestEnd: (given) => new ProductionMetrics({ timers }).startRequest().end(given as never),
   ShutdownOptions: (given) => new GracefulShutdown({ timers, ...given } as never).close(),
@@ -580,6 +586,9 @@ describe('docs/kpi.md', () => {
     metrics.recordRequest(1, { route: '/a', method: 'GET', status: 200 });
     metrics.recordError('a');
     metrics.recordRefusal('a');
+    // A reading that fails, for the count of failures.
+    metrics.merge({ getMetricsAsJSON: () => 'nothing' });
+    await metrics.toPrometheus();
     for (const naming of ['otel', 'prom'] as const) {
       const text = await metrics.toOpenMetrics({ naming });
       const exposed = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(
@@ -591,7 +600,7 @@ describe('docs/kpi.md', () => {
       expect(exposed.length).toBeGreaterThan(15);
       expect(exposed.filter((family) => !listed.includes(family))).toEqual([]);
       // Metrics that are unknown yet, or on this runtime, are not exposed.
-      const unknown = /cpu|eventloop|heap|memory/;
+      const unknown = /cpu|eventloop|heap|memory|nodejs_active|nodejs_gc|_fds/;
       expect(listed.filter((family) => !exposed.includes(family) && !unknown.test(family))).toEqual(
         [],
       );

@@ -209,6 +209,50 @@ describe.skipIf(browserPath === undefined)('the live page in Chromium', () => {
   });
 
   it(
+    'cuts a long route, but not its figures or its accessible name',
+    { timeout: 60_000 },
+    async () => {
+      const url = await start();
+      await fetch(`${url}/ok`);
+      await fetch(`${url}/long`);
+      const route = `GET /${'segment/'.repeat(23)}:last`;
+      for (const width of [1280, 390]) {
+        const { page, complaints } = await open(`${url}/portcullis`, {
+          viewport: { width, height: 900 },
+        });
+        await reads(page, '#list-routes td', ':last');
+        // The accessible name is the whole text; hovering shows it, too.
+        const cell = page.getByRole('cell', { name: route, exact: true });
+        expect(await cell.locator('span').getAttribute('title')).toBe(route);
+        const seen = await page.evaluate(() => {
+          const list = document.querySelector('#list-routes .scroll')!;
+          const edge = list.getBoundingClientRect().right;
+          const rows = [...list.querySelectorAll('tbody tr')];
+          const names = [...list.querySelectorAll('.cut')];
+          return {
+            cut: names.map((name) => name.scrollWidth > name.clientWidth),
+            lines: names.map((name) => name.getBoundingClientRect().height < 30),
+            inView: rows.every(
+              (row) => row.lastElementChild!.getBoundingClientRect().right <= edge,
+            ),
+            scrolls: list.scrollWidth > list.clientWidth,
+            page: document.documentElement.scrollWidth > innerWidth,
+            captions: [...document.querySelectorAll('table')].map(
+              (table) => table.caption?.textContent ?? '',
+            ),
+          };
+        });
+        expect(seen.cut.filter(Boolean)).toHaveLength(1);
+        expect(seen).toMatchObject({ inView: true, scrolls: false, page: false });
+        expect(seen.lines).toEqual([true, true]);
+        expect(seen.captions.length).toBeGreaterThanOrEqual(3);
+        expect(seen.captions.every((caption) => caption.length > 5)).toBe(true);
+        expect(complaints).toEqual([]);
+      }
+    },
+  );
+
+  it(
     'runs only its own script: the content security policy holds',
     { timeout: 60_000 },
     async () => {

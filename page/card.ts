@@ -37,7 +37,13 @@ export const none = (...text: (Node | string)[]): HTMLElement => make('p', 'none
 export const notInUse = (what: string): HTMLElement =>
   none('Not in use: set ', make('code', '', what), ' to see it.');
 
+/**
+ * Makes a table. The first cell of a row is cut to the room that the figures leave; its full text is
+ * its title, and stays its accessible name.
+ * @param caption title for screen readers
+ */
 export function table(
+  caption: string,
   heads: readonly string[],
   rows: readonly (readonly (Node | string | readonly [string, string])[])[],
 ): HTMLElement {
@@ -50,25 +56,35 @@ export function table(
   const body = make('tbody');
   for (const row of rows) {
     const line = make('tr');
-    for (const cell of row)
+    for (const [at, cell] of row.entries())
       line.append(
-        Array.isArray(cell)
-          ? make('td', cell[1] as string, cell[0] as string)
-          : make('td', cell instanceof HTMLElement ? 'share' : '', cell as Node | string),
+        at === 0 && typeof cell === 'string'
+          ? named(cell)
+          : Array.isArray(cell)
+            ? make('td', cell[1] as string, cell[0] as string)
+            : make('td', cell instanceof HTMLElement ? 'share' : '', cell as Node | string),
       );
     body.append(line);
   }
-  return make('table', '', make('thead', '', head), body);
+  return make('table', '', make('caption', 'unseen', caption), make('thead', '', head), body);
+}
+
+function named(text: string): HTMLElement {
+  const name = make('span', 'cut', text);
+  name.title = text;
+  return make('td', '', name);
 }
 
 /** Makes a table of counts, with bars that show their share of the greatest count. */
 export function ranking(
+  caption: string,
   head: string,
   rows: readonly { readonly name: string; readonly count: number; readonly most?: number | null }[],
 ): HTMLElement {
   const top = rows.reduce((most, row) => Math.max(most, row.most ?? row.count), 1);
   return table(
-    [head, '', 'count'],
+    caption,
+    [head, 'share', 'count'],
     rows.map(({ name, count, most }) => [
       [name, 'key'],
       bar([count / top, most !== undefined && most !== null && count >= most ? 'warning' : 'a']),

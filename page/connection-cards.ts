@@ -52,6 +52,7 @@ function topList(what: string, shares: Shares, most: number | null, empty: strin
   if (shares === null) return none(COUNTING);
   if (shares.length === 0) return none(empty);
   return ranking(
+    `Connections by ${what}, the most first`,
     what,
     shares.map(({ key, count }) => ({ name: key === '' ? 'unknown' : key, count, most })),
   );

@@ -13,6 +13,7 @@ function layersTitle(layers: Layers | null): string {
 
 const layersTable = (layers: Layers): HTMLElement =>
   table(
+    'Middleware layers in the order they run',
     ['layer', 'runs', 'errors', 'timeouts', 'p50', 'p99'],
     layers.map(({ name, enabled, count, errors, timeouts, p50Ms, p99Ms, breaker }) => [
       `${name}${enabled ? '' : ' (off)'}${breaker === null || breaker === 'closed' ? '' : ` (breaker ${breaker})`}`,
@@ -47,6 +48,7 @@ export class ServerCards {
       refusals.length === 0
         ? none('Nobody was refused.')
         : ranking(
+            'Refusals by reason',
             'reason',
             refusals.map(({ name, count }) => ({ name: name.replaceAll('_', ' '), count })),
           ),
@@ -62,6 +64,7 @@ export class ServerCards {
       if (requests === null) return notInUse('page.metrics');
       if (requests.routes.length === 0) return none('No requests yet.');
       return table(
+        'Requests by route, the busiest first',
         ['route', 'per s', 'errors', 'p50', 'p99'],
         requests.routes.map(({ route, perSecond, errorPercent, p50Ms, p99Ms }) => [
           route,
@@ -78,6 +81,7 @@ export class ServerCards {
     this.#budgets.show(budgets, requests === null ? '' : `Apdex ${number(requests.apdex)}`, () => {
       if (budgets === null) return notInUse('page.metrics');
       return table(
+        'Error budgets of the objectives',
         ['requests', 'goal', 'budget left', 'burn 1 h'],
         budgets.map(({ name, objectivePercent, leftPercent, burn1h, alert }) => [
           name,
@@ -99,7 +103,9 @@ export class ServerCards {
   #showTimers({ timers }: PageSnapshot): void {
     this.#timers.show(timers, `${number(timers.active)} held`, () => {
       if (timers.byName === null) return none('Too many timers to list them by name.');
-      return timers.byName.length === 0 ? none('None.') : ranking('name', timers.byName);
+      return timers.byName.length === 0
+        ? none('None.')
+        : ranking('Timers by name', 'name', timers.byName);
     });
   }
 

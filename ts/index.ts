@@ -167,6 +167,20 @@ export { ProductionMetrics } from './metrics/metrics.js';
 export { RequestTimer } from './metrics/request.js';
 export type { RequestDetails, RequestEnd } from './metrics/request.js';
 export type { ExpositionOptions } from './metrics/exposition.js';
+export { Counter, Gauge, Histogram } from './metrics/instruments.js';
+export type { CounterSeries, GaugeSeries, HistogramSeries } from './metrics/series.js';
+export type { LabelValue, LabelValues } from './metrics/instrument.js';
+export type { HistogramOptions, InstrumentOptions } from './metrics/instrument-registry.js';
+export type {
+  HighResolutionTime,
+  HistogramValue,
+  MetricPoint,
+  OpenTelemetryProducer,
+  ProducedMetric,
+  ProducedMetrics,
+  ProducedResource,
+} from './metrics/open-telemetry.js';
+export type { MergeOptions, MetricRegistry } from './metrics/merged-registries.js';
 export type { ProductionMetricsOptions } from './metrics/options.js';
 export type * from './metrics/report.js';
 export type { TokenRefresh } from './connections/token.js';

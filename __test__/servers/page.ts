@@ -33,6 +33,14 @@ const app = new Elysia()
     metrics.recordRequest(12, { route: '/ok', method: 'GET', status: 200 });
     return 'ok';
   })
+  .get('/long', () => {
+    metrics.recordRequest(12, {
+      route: `/${'segment/'.repeat(23)}:last`,
+      method: 'GET',
+      status: 200,
+    });
+    return 'recorded';
+  })
   .get('/block', () => {
     for (const end = performance.now() + 300; performance.now() < end;);
     return 'blocked';

@@ -9,7 +9,7 @@ import { cell, table } from './tables.mjs';
 const FAMILIES = 'src/metrics/families.rs';
 const CELLS = 'src/sampler/cell.rs';
 const FAMILY =
-  /family\(\s*(Otel|Prom|Both),\s*"([^"]+)",\s*(Counter|Gauge),\s*"([^"]*)",\s*"([^"]+)",?\s*\)(?:,\s*labels: &\[([^\]]*)\])?/g;
+  /family\(\s*(Otel|Prom|Both),\s*"([^"]+)",\s*(Counter|Gauge|Histogram),\s*"([^"]*)",\s*"([^"]+)",?\s*\)(?:,\s*labels: &\[([^\]]*)\])?/g;
 
 const read = (path) => readFileSync(join(root, path), 'utf8');
 const inCode = (text) => `\`${text}\``;

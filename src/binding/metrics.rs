@@ -7,9 +7,10 @@ use super::args::Args;
 use super::bound::{NumberFunction, bind, bound_function};
 use super::memory::InvalidCall;
 use crate::metrics::{
-    Exposition, Format, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles, SCALARS, Sums,
-    TRAFFIC, Traffic, Users, Window,
+    Exposition, Family, Format, HISTOGRAMS, LABELLED, Labels, Ledger, Naming, Outcome, Quantiles,
+    REQUESTS, SCALARS, Sums, TRAFFIC, Traffic, Users, Window,
 };
+use crate::sampler::process_files;
 use napi::bindgen_prelude::{AsyncTask, Env, Float64ArraySlice, Object, Result, Uint32ArraySlice};
 use napi::{JsString, ScopedTask};
 use napi_derive::napi;
@@ -52,6 +53,8 @@ pub struct MetricLayout {
     pub scalars: Vec<String>,
     /// Keys of the figures with labels.
     pub labelled: Vec<String>,
+    /// Names of all families; those of counters without `_total`.
+    pub families: Vec<String>,
     /// Number of figures counted beside requests.
     pub traffic: u32,
 }
@@ -65,20 +68,59 @@ pub fn metric_layout() -> MetricLayout {
             .iter()
             .map(|labelled| labelled.key.to_owned())
             .collect(),
+        families: family_names(),
         traffic: TRAFFIC as u32,
     }
 }
 
+fn family_names() -> Vec<String> {
+    let scalars = SCALARS.iter().flat_map(|scalar| scalar.families);
+    let labelled = LABELLED.iter().chain(HISTOGRAMS).map(|one| &one.family);
+    let requests = REQUESTS
+        .iter()
+        .flat_map(|words| [words.duration, words.requests]);
+    let own = scalars.chain(labelled).map(|family: &Family| family.name);
+    own.chain(requests).map(str::to_owned).collect()
+}
+
 /// Renders the exposition on another thread.
 pub struct Render(Exposition);
+
+impl Render {
+    /// Adds the figures of `/proc`: reading it takes long for a process with many open files.
+    fn read_process(&mut self) {
+        let Exposition {
+            naming, scalars, ..
+        } = &mut self.0;
+        if !naming.has(Naming::Prom) {
+            return;
+        }
+        let files = process_files();
+        for (scalar, value) in SCALARS.iter().zip(scalars) {
+            let found = match scalar.key {
+                "virtualBytes" => files.0.virtual_bytes,
+                "dataBytes" => files.0.data_bytes,
+                "maxFiles" => files.0.max_files,
+                "openFiles" => files.1,
+                _ => None,
+            };
+            if let Some(found) = found {
+                *value = found as f64;
+            }
+        }
+    }
+}
 
 impl<'env> ScopedTask<'env> for Render {
     type Output = String;
     type JsValue = JsString<'env>;
 
     fn compute(&mut self) -> Result<String> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.0.render()))
-            .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.read_process();
+            self.0.render()
+        }))
+        .map_err(|_| napi::Error::from_reason("a bug in the native core was contained"))
     }
 
     fn resolve(&mut self, env: &'env Env, text: String) -> Result<JsString<'env>> {
@@ -202,6 +244,28 @@ pub struct RouteNumbers {
     pub total: f64,
 }
 
+/// Counts of all rows.
+#[napi(object)]
+pub struct RowNumbers {
+    /// Cells of all rows, one row after the other.
+    pub cells: Vec<f64>,
+    /// The status of each place but the first, which counts requests without a status.
+    pub statuses: Vec<u32>,
+}
+
+/// Texts that an exposition is made of.
+#[napi(object)]
+pub struct RenderTexts {
+    /// `openmetrics` or `prometheus`.
+    pub format: String,
+    /// `otel`, `prom` or `both`.
+    pub naming: String,
+    /// Figures with labels, one a line: key and labels, separated by tabs.
+    pub samples: String,
+    /// Lines of the application's families, without values.
+    pub template: String,
+}
+
 /// The core of `ts/metrics/ledger.ts`: counts requests by time and by route.
 #[napi]
 pub struct RequestLedger {
@@ -305,22 +369,32 @@ impl RequestLedger {
         self.ledger.borrow().routes.total(row as usize) as f64
     }
 
+    /// Returns the counts of all rows since the start: for each row, requests by classic bucket, the
+    /// sum of durations in ms, then requests by place of the status.
+    #[napi(catch_unwind)]
+    pub fn counts(&self) -> RowNumbers {
+        let (cells, statuses) = self.ledger.borrow().routes.snapshot().into_parts();
+        RowNumbers {
+            cells,
+            statuses: statuses.into_iter().map(u32::from).collect(),
+        }
+    }
+
     /// Renders the exposition on another thread; resolves with the text.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn render(
         &self,
         scalars: Float64ArraySlice<'_>,
-        samples: String,
         values: Float64ArraySlice<'_>,
-        format: String,
-        naming: String,
+        template_values: Float64ArraySlice<'_>,
+        texts: RenderTexts,
     ) -> AsyncTask<Render> {
         AsyncTask::new(Render(Exposition {
-            format: match format.as_str() {
+            format: match texts.format.as_str() {
                 "openmetrics" => Format::OpenMetrics,
                 _ => Format::Prometheus,
             },
-            naming: match naming.as_str() {
+            naming: match texts.naming.as_str() {
                 "otel" => Naming::Otel,
                 "prom" => Naming::Prom,
                 _ => Naming::Both,
@@ -328,8 +402,10 @@ impl RequestLedger {
             labels: self.labels.borrow().clone(),
             counts: self.ledger.borrow().routes.snapshot(),
             scalars: scalars.to_vec(),
-            samples,
+            samples: texts.samples,
             values: values.to_vec(),
+            template: texts.template,
+            template_values: template_values.to_vec(),
         }))
     }
 }

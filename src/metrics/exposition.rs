@@ -94,6 +94,11 @@ pub struct Exposition {
     pub samples: String,
     /// The value of each line.
     pub values: Vec<f64>,
+    /// Finished lines for families of the application, in which the values are missing: comments,
+    /// and names of series with their labels.
+    pub template: String,
+    /// The value of each series of the template.
+    pub template_values: Vec<f64>,
 }
 
 impl Exposition {
@@ -121,10 +126,24 @@ impl Exposition {
         for labelled in LABELLED {
             self.labelled(&mut out, labelled);
         }
+        self.fill(&mut out);
         if self.format == Format::OpenMetrics {
             out.push_str("# EOF\n");
         }
         out
+    }
+
+    /// Writes the template with its values.
+    fn fill(&self, out: &mut String) {
+        let mut values = self.template_values.iter();
+        for text in self.template.split('\n').filter(|text| !text.is_empty()) {
+            out.push_str(text);
+            if text.starts_with('#') {
+                out.push('\n');
+            } else {
+                line(out, "", values.next().copied().unwrap_or(f64::NAN));
+            }
+        }
     }
 
     fn suffix(&self, kind: Kind) -> &'static str {
@@ -147,6 +166,7 @@ impl Exposition {
         let word = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         self.head_of(out, name, suffix, word, unit, help);
     }
@@ -251,6 +271,9 @@ impl Exposition {
 
     fn labelled(&self, out: &mut String, labelled: &Labelled) {
         let mut has_head = false;
+        if !self.naming.has(labelled.family.naming) {
+            return;
+        }
         for (line, value) in self.samples.lines().zip(&self.values) {
             let mut fields = line.split('\t');
             if fields.next() != Some(labelled.key) || !value.is_finite() {
@@ -280,8 +303,18 @@ fn line(out: &mut String, labels: &str, value: f64) {
     out.push('\n');
 }
 
-/// Writes a number. Integers take a shortcut that is far faster than formatting a float.
+/// Writes a number, the special ones as both formats spell them. Integers take a shortcut that is far faster than formatting a float.
 fn number(out: &mut String, value: f64) {
+    if !value.is_finite() {
+        out.push_str(if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "+Inf"
+        } else {
+            "-Inf"
+        });
+        return;
+    }
     let whole = value as u64;
     // Writing to a string cannot fail.
     let _ = if whole as f64 == value && whole < 1 << 53 {

@@ -30,6 +30,8 @@ pub enum Kind {
     Counter,
     /// Increases and decreases.
     Gauge,
+    /// Counts by bucket.
+    Histogram,
 }
 
 /// A family of metrics; the name of a counter is given without `_total`.
@@ -72,7 +74,7 @@ const fn family(
     }
 }
 
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram};
 use Naming::{Both, Otel, Prom};
 
 /// The figures without labels, in the order in which JavaScript passes them.
@@ -340,6 +342,174 @@ pub const SCALARS: &[Scalar] = &[
             "Requests of routes beyond the limit of routes",
         )],
     },
+    Scalar {
+        key: "cpuUserSeconds",
+        families: &[family(
+            Prom,
+            "process_cpu_user_seconds",
+            Counter,
+            "seconds",
+            "CPU time of the process in user mode",
+        )],
+    },
+    Scalar {
+        key: "cpuSystemSeconds",
+        families: &[family(
+            Prom,
+            "process_cpu_system_seconds",
+            Counter,
+            "seconds",
+            "CPU time of the process in the kernel",
+        )],
+    },
+    Scalar {
+        key: "cpuSeconds",
+        families: &[family(
+            Prom,
+            "process_cpu_seconds",
+            Counter,
+            "seconds",
+            "CPU time of the process",
+        )],
+    },
+    Scalar {
+        key: "virtualBytes",
+        families: &[family(
+            Prom,
+            "process_virtual_memory_bytes",
+            Gauge,
+            "bytes",
+            "Virtual memory of the process (Linux)",
+        )],
+    },
+    Scalar {
+        key: "dataBytes",
+        families: &[family(
+            Prom,
+            "process_heap_bytes",
+            Gauge,
+            "bytes",
+            "Data segment of the process (Linux)",
+        )],
+    },
+    Scalar {
+        key: "openFiles",
+        families: &[family(
+            Prom,
+            "process_open_fds",
+            Gauge,
+            "",
+            "Open file descriptors (Linux)",
+        )],
+    },
+    Scalar {
+        key: "maxFiles",
+        families: &[family(
+            Prom,
+            "process_max_fds",
+            Gauge,
+            "",
+            "Limit of open file descriptors (Linux)",
+        )],
+    },
+    Scalar {
+        key: "lagSeconds",
+        families: &[family(
+            Prom,
+            "nodejs_eventloop_lag_seconds",
+            Gauge,
+            "seconds",
+            "Time from the end of the last exposition to the next turn of the event loop",
+        )],
+    },
+    Scalar {
+        key: "loopDelayMin",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_min_seconds",
+                Gauge,
+                "seconds",
+                "Shortest delay of the event loop in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_min_seconds",
+                Gauge,
+                "seconds",
+                "Shortest delay of the event loop in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "loopDelayDeviation",
+        families: &[
+            family(
+                Otel,
+                "nodejs_eventloop_delay_stddev_seconds",
+                Gauge,
+                "seconds",
+                "Standard deviation of the event loop delay in the last minute",
+            ),
+            family(
+                Prom,
+                "nodejs_eventloop_lag_stddev_seconds",
+                Gauge,
+                "seconds",
+                "Standard deviation of the event loop delay in the last minute",
+            ),
+        ],
+    },
+    Scalar {
+        key: "heapTotalBytes",
+        families: &[family(
+            Prom,
+            "nodejs_heap_size_total_bytes",
+            Gauge,
+            "bytes",
+            "Heap reserved by the engine",
+        )],
+    },
+    Scalar {
+        key: "externalBytes",
+        families: &[family(
+            Prom,
+            "nodejs_external_memory_bytes",
+            Gauge,
+            "bytes",
+            "Memory outside of the heap that its objects own",
+        )],
+    },
+    Scalar {
+        key: "activeHandles",
+        families: &[family(
+            Prom,
+            "nodejs_active_handles_total",
+            Gauge,
+            "",
+            "Active handles of libuv",
+        )],
+    },
+    Scalar {
+        key: "activeRequests",
+        families: &[family(
+            Prom,
+            "nodejs_active_requests_total",
+            Gauge,
+            "",
+            "Active requests of libuv",
+        )],
+    },
+    Scalar {
+        key: "activeResources",
+        families: &[family(
+            Prom,
+            "nodejs_active_resources_total",
+            Gauge,
+            "",
+            "Resources that keep the event loop alive",
+        )],
+    },
 ];
 
 /// A figure with labels.
@@ -531,7 +701,108 @@ pub const LABELLED: &[Labelled] = &[
         ),
         labels: &["manager"],
     },
+    Labelled {
+        key: "handlesByType",
+        family: family(
+            Prom,
+            "nodejs_active_handles",
+            Gauge,
+            "",
+            "Active handles of libuv by class",
+        ),
+        labels: &["type"],
+    },
+    Labelled {
+        key: "requestsByType",
+        family: family(
+            Prom,
+            "nodejs_active_requests",
+            Gauge,
+            "",
+            "Active requests of libuv by class",
+        ),
+        labels: &["type"],
+    },
+    Labelled {
+        key: "resourcesByType",
+        family: family(
+            Prom,
+            "nodejs_active_resources",
+            Gauge,
+            "",
+            "Resources that keep the event loop alive by type",
+        ),
+        labels: &["type"],
+    },
+    Labelled {
+        key: "spaceTotal",
+        family: family(
+            Prom,
+            "nodejs_heap_space_size_total_bytes",
+            Gauge,
+            "bytes",
+            "Size of a space of the heap",
+        ),
+        labels: &["space"],
+    },
+    Labelled {
+        key: "spaceUsed",
+        family: family(
+            Prom,
+            "nodejs_heap_space_size_used_bytes",
+            Gauge,
+            "bytes",
+            "Part of a space of the heap in use",
+        ),
+        labels: &["space"],
+    },
+    Labelled {
+        key: "spaceAvailable",
+        family: family(
+            Prom,
+            "nodejs_heap_space_size_available_bytes",
+            Gauge,
+            "bytes",
+            "Part of a space of the heap that is free",
+        ),
+        labels: &["space"],
+    },
+    Labelled {
+        key: "version",
+        family: family(
+            Prom,
+            "nodejs_version_info",
+            Gauge,
+            "",
+            "Version of Node.js, or the one that Bun reports for compatibility",
+        ),
+        labels: &["version", "major", "minor", "patch"],
+    },
+    Labelled {
+        key: "mergeFailures",
+        family: family(
+            Both,
+            "portcullis_merge_failures",
+            Counter,
+            "",
+            "Readings of merged registries that failed",
+        ),
+        labels: &["reason"],
+    },
 ];
+
+/// Families whose samples come as a template of text: histograms beside those of requests.
+pub const HISTOGRAMS: &[Labelled] = &[Labelled {
+    key: "gcDuration",
+    family: family(
+        Prom,
+        "nodejs_gc_duration_seconds",
+        Histogram,
+        "seconds",
+        "Duration of garbage collections by kind: major, minor, incremental or weakcb",
+    ),
+    labels: &["kind", "le"],
+}];
 
 /// The names of one naming for requests.
 #[derive(Debug)]

@@ -2,16 +2,21 @@
 //! 1/256 (0.39 %) from the middle of its bucket.
 //!
 //! The bucket of a double is its exponent and the first seven bits of its mantissa, taken from its
-//! bits: no logarithm and no search. The range is 2^-10 ms (1 µs) to 2^22 ms (70 minutes); shorter
-//! and longer durations fall into the first and the last bucket.
+//! bits: no logarithm and no search. The range is 2^-10 ms (1 µs) to 2^42 ms (139 years), which no
+//! clock exceeds; shorter durations fall into the first bucket. The ledger counts longer ones as the
+//! longest, so that sum, maximum and quantiles agree.
 
 const SUB_BITS: u32 = 7;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - SUB_BITS;
 const LOWEST: u64 = (1023 - 10) << SUB_BITS;
 /// The number of buckets.
-pub const BUCKETS: usize = 32 << SUB_BITS;
+pub const BUCKETS: usize = 52 << SUB_BITS;
+/// The longest duration, ms.
+pub const LONGEST_MS: f64 = (1u64 << 42) as f64;
 /// The number of pairs of buckets, which routes count by.
 pub const PAIRS: usize = BUCKETS / 2;
+/// The number of pairs in one power of two.
+pub const PAIRS_PER_POWER: usize = 1 << (SUB_BITS - 1);
 
 /// Returns the bucket of a finite duration of at least 0.
 #[must_use]
@@ -48,15 +53,14 @@ pub struct Quantiles {
 
 const SHARES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
-/// Returns the quantiles of counts by bucket (`BUCKETS`) or by pair of buckets (`PAIRS`); `None` if
-/// all counts are zero.
+/// Returns the quantiles of counts by `width` neighbouring buckets: 1, or 2 for pairs. Counts may end
+/// early, the missing ones are zero. `None` if all counts are zero.
 #[must_use]
-pub fn quantiles(counts: &[u64], sum: f64, max: f64) -> Option<Quantiles> {
+pub fn quantiles(counts: &[u64], width: usize, sum: f64, max: f64) -> Option<Quantiles> {
     let total: u64 = counts.iter().sum();
     if total == 0 {
         return None;
     }
-    let width = BUCKETS / counts.len();
     let mut found = [max; SHARES.len()];
     let mut next = 0;
     let mut seen = 0;
@@ -101,7 +105,7 @@ mod tests {
     proptest! {
         /// A bucket starts at its edge and ends before the next edge.
         #[test]
-        fn a_duration_lies_in_its_bucket(exponent in -9.9f64..21.9) {
+        fn a_duration_lies_in_its_bucket(exponent in -9.9f64..41.99) {
             let duration = exponent.exp2();
             let bucket = bucket_of(duration);
             prop_assert!(lower_edge(bucket) <= duration && duration < lower_edge(bucket + 1));
@@ -109,13 +113,13 @@ mod tests {
 
         /// Quantiles lie within 1/256 of those of a sorted list; within 1/128 for pairs.
         #[test]
-        fn quantiles_agree_with_a_sorted_list(exponents in prop::collection::vec(-9.9f64..21.9, 1..400)) {
+        fn quantiles_agree_with_a_sorted_list(exponents in prop::collection::vec(-9.9f64..41.99, 1..400)) {
             let mut values: Vec<f64> = exponents.iter().map(|exponent| exponent.exp2()).collect();
             let sum = values.iter().sum();
             values.sort_by(f64::total_cmp);
             let max = values[values.len() - 1];
             for (width, allowed) in [(1, 1.0 / 256.0), (2, 1.0 / 128.0)] {
-                let Some(found) = quantiles(&counted(&values, width), sum, max) else {
+                let Some(found) = quantiles(&counted(&values, width), width, sum, max) else {
                     return Err(TestCaseError::fail("nothing was counted"));
                 };
                 for (share, quantile) in SHARES.into_iter().zip([found.p50, found.p90, found.p95, found.p99, found.p999]) {
@@ -136,7 +140,7 @@ mod tests {
                 other.saturating_record((value * 10_000.0).round() as u64);
             }
             let max = values.iter().copied().fold(0.0, f64::max);
-            let Some(found) = quantiles(&counted(&values, 1), 0.0, max) else {
+            let Some(found) = quantiles(&counted(&values, 1), 1, 0.0, max) else {
                 return Err(TestCaseError::fail("nothing was counted"));
             };
             for (share, quantile) in SHARES.into_iter().zip([found.p50, found.p90, found.p95, found.p99, found.p999]) {
@@ -152,12 +156,14 @@ mod tests {
         assert_eq!(bucket_of(-0.0), 0);
         assert_eq!(bucket_of(f64::MIN_POSITIVE), 0);
         assert_eq!(bucket_of(f64::MAX), BUCKETS - 1);
+        assert_eq!(bucket_of(LONGEST_MS), BUCKETS - 1);
+        assert_eq!(lower_edge(BUCKETS), LONGEST_MS);
     }
 
     #[test]
     fn no_values_have_no_quantiles_and_one_value_is_every_quantile() {
-        assert_eq!(quantiles(&[0; BUCKETS], 0.0, 0.0), None);
-        let one = quantiles(&counted(&[0.0], 1), 0.0, 0.0);
+        assert_eq!(quantiles(&[0; BUCKETS], 1, 0.0, 0.0), None);
+        let one = quantiles(&counted(&[0.0], 1), 1, 0.0, 0.0);
         assert_eq!(one.map(|found| (found.p50, found.p999)), Some((0.0, 0.0)));
     }
 }

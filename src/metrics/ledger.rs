@@ -10,7 +10,7 @@
 //! rows.
 
 use super::figures::{Figures, Outcome};
-use super::histogram::{BUCKETS, bucket_of, lower_edge};
+use super::histogram::{BUCKETS, LONGEST_MS, bucket_of, lower_edge};
 use super::routes::Routes;
 use super::windows::Windows;
 
@@ -57,6 +57,7 @@ impl Ledger {
         // Summed in registers: in memory, each addition would wait for the previous store.
         let mut figures = Figures::default();
         for (&duration_ms, &key) in durations.iter().zip(keys) {
+            let duration_ms = duration_ms.min(LONGEST_MS);
             let row = (key >> ROW_SHIFT) as usize;
             let status = (key >> 1 & STATUS_MASK) as usize;
             if row >= rows || status >= 600 {

@@ -23,7 +23,9 @@ mod users;
 mod windows;
 
 pub use exposition::{Exposition, Format, Labels};
-pub use families::{Family, Kind, LABELLED, Labelled, Naming, SCALARS, Scalar};
+pub use families::{
+    Family, HISTOGRAMS, Kind, LABELLED, Labelled, Naming, REQUESTS, RequestWords, SCALARS, Scalar,
+};
 pub use figures::{Figures, Outcome, TRAFFIC, Totals, Traffic};
 pub use histogram::Quantiles;
 pub use ledger::Ledger;

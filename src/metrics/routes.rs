@@ -4,7 +4,7 @@
 //! Rows are numbered in the order in which they are added. Their labels are stored once, in
 //! `exposition`. Invariant: a row without recent requests holds no histogram.
 
-use super::histogram::{PAIRS, Quantiles, quantiles};
+use super::histogram::{PAIRS, PAIRS_PER_POWER, Quantiles, quantiles};
 
 /// Upper edges of the classic buckets, ms: the ones that OpenTelemetry recommends, in seconds.
 pub const EDGES_MS: [f64; 14] = [
@@ -84,6 +84,12 @@ impl<'a> RowCounts<'a> {
 }
 
 impl Snapshot {
+    /// Returns the cells and the statuses of their places.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<f64>, Vec<u16>) {
+        (self.cells, self.statuses)
+    }
+
     /// Returns the rows in their order.
     pub fn rows(&self) -> impl Iterator<Item = RowCounts<'_>> {
         let names = &self.statuses;
@@ -105,7 +111,8 @@ struct Mark {
     sum_ms: f64,
 }
 
-/// One minute of a row; its histogram is allocated by the first request.
+/// One minute of a row. Its histogram ends with the power of two of the longest duration so far:
+/// 5 KB up to a second, 13 KB at most.
 #[derive(Debug, Clone, Default)]
 struct Minute {
     pairs: Vec<u32>,
@@ -238,8 +245,8 @@ impl Routes {
         counts.sum_ms += duration_ms;
         counts.errors += u64::from(failed);
         let minute = &mut self.recent[row].current;
-        if minute.pairs.is_empty() {
-            minute.pairs.resize(PAIRS, 0);
+        if minute.pairs.len() <= pair {
+            extend(&mut minute.pairs, pair);
         }
         minute.pairs[pair] = minute.pairs[pair].saturating_add(1);
         minute.max_ms = minute.max_ms.max(duration_ms);
@@ -292,7 +299,7 @@ impl Routes {
 
     fn row(&self, row: usize, requests: u64, total: u64, covered_ms: f64) -> RouteFigures {
         let (counts, Recent { current, previous }) = (&self.counts[row], &self.recent[row]);
-        let mut pairs = vec![0; PAIRS];
+        let mut pairs = vec![0; current.pairs.len().max(previous.pairs.len())];
         for minute in [current, previous] {
             for (into, from) in pairs.iter_mut().zip(&minute.pairs) {
                 *into += u64::from(*from);
@@ -305,10 +312,18 @@ impl Routes {
             requests,
             requests_per_second: requests as f64 * 1000.0 / covered_ms,
             error_rate: (requests > 0).then(|| (counts.errors - errors) as f64 / requests as f64),
-            latency: quantiles(&pairs, counts.sum_ms - sum_ms, max_ms),
+            latency: quantiles(&pairs, 2, counts.sum_ms - sum_ms, max_ms),
             total,
         }
     }
+}
+
+/// Extends a histogram to the end of the power of two that `pair` belongs to.
+#[cold]
+fn extend(pairs: &mut Vec<u32>, pair: usize) {
+    let length = (pair / PAIRS_PER_POWER + 1) * PAIRS_PER_POWER;
+    pairs.reserve_exact(length - pairs.len());
+    pairs.resize(length, 0);
 }
 
 #[cfg(test)]

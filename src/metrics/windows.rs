@@ -217,7 +217,7 @@ impl Windows {
         }
         Sums {
             covered_ms,
-            latency: quantiles(&merged, figures.sum_ms, figures.max_ms),
+            latency: quantiles(&merged, 1, figures.sum_ms, figures.max_ms),
             figures,
         }
     }
@@ -305,7 +305,7 @@ mod tests {
                     inside.clone().for_each(|event| counts[bucket_of(event.1)] += 1);
                     let max = inside.fold(0.0, |most: f64, event| most.max(event.1));
                     let of = |found: Quantiles| (found.p50, found.p90, found.p999, found.max);
-                    prop_assert_eq!(latency.map(of), quantiles(&counts, 0.0, max).map(of));
+                    prop_assert_eq!(latency.map(of), quantiles(&counts, 1, 0.0, max).map(of));
                     prop_assert!((covered_ms - (now - since) as f64).abs() < 1e-6);
                 }
                 for minutes in [5, 30, 60] {

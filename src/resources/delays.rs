@@ -31,6 +31,10 @@ pub struct Quantiles {
     pub max: f64,
     /// Arithmetic mean.
     pub mean: f64,
+    /// Minimum.
+    pub min: f64,
+    /// Standard deviation.
+    pub deviation: f64,
     /// Number of delays recorded.
     pub count: u64,
 }
@@ -146,6 +150,8 @@ fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {
         p999: at(0.999),
         max: histogram.max() as f64 / 1000.0,
         mean: histogram.mean() / 1000.0,
+        min: histogram.min() as f64 / 1000.0,
+        deviation: histogram.stdev() / 1000.0,
         count: histogram.len(),
     })
 }

@@ -33,6 +33,7 @@ pub use log::Target;
 pub use mailbox::{Mailbox, NOTICE_HEAP, NOTICE_LEVEL, NOTICE_STALL};
 pub use report::{Report, ThreadReport};
 pub use stall_record::StallRecord;
+pub use system::process_files;
 
 use crate::clock::process_now_ms;
 use crate::resources::Transition;

@@ -4,7 +4,7 @@
 //! (`crate::resources`).
 
 use crate::resources::{
-    Scheduled, Source, SystemCall, ThreadState, is_epoll, is_futex, parse_scheduled,
+    ProcessFiles, Scheduled, Source, SystemCall, ThreadState, is_epoll, is_futex, parse_scheduled,
     parse_system_call,
 };
 use std::cell::RefCell;
@@ -14,6 +14,21 @@ use std::io::Read;
 
 /// Longest file that is read: `mountinfo` of a busy machine has some hundred kB.
 const READ_MAX: u64 = 1 << 20;
+
+/// Reads the figures of the process that only an exposition asks for, with its number of open files;
+/// empty where there is no `/proc`.
+#[must_use]
+pub fn process_files() -> (ProcessFiles, Option<u64>) {
+    let kernel = Kernel::new("");
+    let text = |path| kernel.read(path).unwrap_or_default();
+    let files = ProcessFiles::parse(&text("/proc/self/status"), &text("/proc/self/limits"));
+    // One of them is the open directory.
+    let open = fs::read_dir("/proc/self/fd").ok();
+    (
+        files,
+        open.map(|entries| (entries.count() as u64).saturating_sub(1)),
+    )
+}
 
 /// The file system below `root`.
 #[derive(Debug)]

@@ -6,6 +6,9 @@ import { processStartMs } from '../resources/heap.js';
 import type { PressureFigures } from '../resources/pressure.js';
 import { type ClusterManagerStats, STATES } from '../cluster/stats.js';
 import type { Assessment } from './assessment.js';
+import type { HostReading, Sample } from './host-figures.js';
+import type { Format } from './instrument.js';
+import type { Template } from './instrument-registry.js';
 import { areMet } from './health-score.js';
 import { LAYOUT, type Ledger } from './ledger.js';
 
@@ -18,20 +21,21 @@ export interface ExpositionOptions {
   readonly naming?: 'otel' | 'prom' | 'both' | undefined;
 }
 
-/** Value of one series of a figure with labels. */
-type Sample = readonly [key: string, labels: readonly string[], value: number | null];
-
-/** Counts that stand beside the assessment. */
-interface Counts {
+/** Counts that stand beside the assessment. @internal */
+export interface Counts {
   readonly inFlight: number;
   readonly refusals: readonly (readonly [code: string, count: number])[];
   readonly errors: readonly (readonly [kind: string, count: number])[];
   readonly clusters: readonly ClusterManagerStats[];
   readonly pressure: PressureFigures | undefined;
+  readonly host: HostReading;
+  /** Failed readings of merged registries, by reason. */
+  readonly mergeFailures: readonly (readonly [reason: string, count: number])[];
 }
 
 const NAMINGS = ['otel', 'prom', 'both'] as const;
-type Naming = (typeof NAMINGS)[number];
+/** @internal */
+export type Naming = (typeof NAMINGS)[number];
 const MB = 2 ** 20;
 
 /**
@@ -52,17 +56,13 @@ export function namingOf(options: ExpositionOptions): Naming {
 /** Renders the figures, with the routes of the ledger. Unknown figures are left out. @internal */
 export function render(
   ledger: Ledger,
-  format: 'openmetrics' | 'prometheus',
+  format: Format,
   naming: Naming,
   assessment: Assessment,
   counts: Counts,
+  template: Template,
 ): Promise<string> {
-  const scalars: Readonly<Record<string, number | null>> = {
-    ...resourceScalars(assessment),
-    ...serviceScalars(assessment),
-    inFlight: counts.inFlight,
-    routesOverflowed: ledger.overflowed,
-  };
+  const scalars = scalarsOf(ledger, assessment, counts);
   const values = Float64Array.from(LAYOUT.scalars, (key) => scalars[key] ?? Number.NaN);
   const samples = samplesOf(ledger, assessment, counts).filter(
     (sample): sample is [string, readonly string[], number] =>
@@ -70,7 +70,27 @@ export function render(
   );
   const lines = samples.map(([key, labels]) => [key, ...labels].join('\t')).join('\n');
   const sampleValues = Float64Array.from(samples, ([, , value]) => value);
-  return ledger.render(values, lines, sampleValues, format, naming);
+  return ledger.render(values, sampleValues, template.values, {
+    format,
+    naming,
+    samples: lines,
+    template: template.text,
+  });
+}
+
+/** Returns the figures without labels by key; `null` for unknown ones. @internal */
+export function scalarsOf(
+  ledger: Ledger,
+  assessment: Assessment,
+  { host, inFlight }: Pick<Counts, 'host' | 'inFlight'>,
+): Readonly<Record<string, number | null>> {
+  return {
+    ...resourceScalars(assessment),
+    ...serviceScalars(assessment),
+    ...host.scalars,
+    inFlight,
+    routesOverflowed: ledger.overflowed,
+  };
 }
 
 const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : ms / 1000);
@@ -93,6 +113,8 @@ function resourceScalars({ resources, metrics }: Assessment): Record<string, num
     loopDelayP99: seconds(delays?.p99),
     loopDelayMax: seconds(delays?.max),
     loopDelayMean: seconds(delays?.mean),
+    loopDelayMin: seconds(delays?.min),
+    loopDelayDeviation: seconds(delays?.deviation),
     stalls: resources?.loop.stalls ?? null,
   };
 }
@@ -111,10 +133,11 @@ function serviceScalars({
   };
 }
 
-function samplesOf(
+/** Returns the figures with labels. @internal */
+export function samplesOf(
   ledger: Ledger,
   { budgets }: Assessment,
-  { refusals, errors, clusters, pressure }: Counts,
+  { refusals, errors, clusters, pressure, host, mergeFailures }: Counts,
 ): Sample[] {
   const { messagesIn, messagesOut, bytesIn, bytesOut } = ledger.window('lifetime');
   return [
@@ -127,6 +150,8 @@ function samplesOf(
     ...clusters.flatMap(clusterSamples),
     ...entriesOf(pressure?.refused).map(([cause, count]): Sample => ['shed', [cause], count]),
     ...entriesOf(pressure?.causes).map(([cause, share]): Sample => ['pressure', [cause], share]),
+    ...host.samples,
+    ...mergeFailures.map(([reason, count]): Sample => ['mergeFailures', [reason], count]),
     ...budgets.flatMap(({ id, burnRate, remaining }): Sample[] => [
       ...Object.entries(burnRate).map(([window, rate]): Sample => ['burnRate', [id, window], rate]),
       ['budgetRemaining', [id], remaining],

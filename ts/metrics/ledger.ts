@@ -150,6 +150,11 @@ export class Ledger {
     return this.#native.heat(seconds);
   }
 
+  /** Returns the counts of all routes since the start, in the native side's order. */
+  counts(): ReturnType<RequestLedger['counts']> {
+    return this.#native.counts();
+  }
+
   /** Returns the routes with the most recent requests. */
   busiest(nowMs: number, count: number): RouteFigures[] {
     return this.#native
@@ -160,16 +165,15 @@ export class Ledger {
   /**
    * Renders the text of the exposition on another thread.
    * @param scalars figures without labels, in the order of `LAYOUT.scalars`; NaN for unknown ones
-   * @param lines figures with labels, one a line: key and labels, separated by tabs
-   * @param values the values of `lines`
+   * @param values the values of `texts.samples`
+   * @param templateValues the values of `texts.template`
    */
   render(
     scalars: Float64Array,
-    lines: string,
     values: Float64Array,
-    format: string,
-    naming: string,
+    templateValues: Float64Array,
+    texts: Parameters<RequestLedger['render']>[3],
   ): Promise<string> {
-    return this.#native.render(scalars, lines, values, format, naming);
+    return this.#native.render(scalars, values, templateValues, texts);
   }
 }

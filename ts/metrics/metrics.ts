@@ -11,10 +11,28 @@ import { createUsers } from '../native/addon.js';
 import type { TimerHandle } from '../timers/handle.js';
 import { TimerManager } from '../timers/manager.js';
 import { type Assessment, Assessor } from './assessment.js';
-import { type ExpositionOptions, namingOf, render } from './exposition.js';
+import {
+  type ExpositionOptions,
+  type Counts,
+  type Naming,
+  namingOf,
+  render,
+  samplesOf,
+  scalarsOf,
+} from './exposition.js';
 import { findingsOf } from './findings.js';
 import { areMet, SAMPLES_MIN } from './health-score.js';
+import { type MergeOptions, MergedRegistries, type MetricRegistry } from './merged-registries.js';
 import { LabelledCounts, topOf } from './labelled-counts.js';
+import { HostFigures } from './host-figures.js';
+import {
+  type HistogramOptions,
+  type InstrumentOptions,
+  InstrumentRegistry,
+  type Template,
+} from './instrument-registry.js';
+import type { Format } from './instrument.js';
+import type { Counter, Gauge, Histogram } from './instruments.js';
 import { HEAT_EDGES_MS, IN, Ledger, OTHER_ERRORS, OUT, REFUSED, WINDOWS } from './ledger.js';
 import { type ProductionMetricsOptions, type Settings, settingsOf } from './options.js';
 import type { ProductionReport, ProductionSnapshot, WindowFigures, WindowName } from './report.js';
@@ -26,6 +44,7 @@ import {
   wrongDuration,
   wrongStatus,
 } from './request.js';
+import { type Collected, type OpenTelemetryProducer, Producer } from './open-telemetry.js';
 import { Sources } from './sources.js';
 
 const TICK_MS = 1000;
@@ -64,9 +83,13 @@ export class ProductionMetrics {
   readonly #assessor: Assessor;
   /** The monitor's label numbers, by row of the ledger. */
   readonly #labels: number[] = [];
+  readonly #startMs = wallClockMs();
   readonly #tick: TimerHandle;
   readonly #unsubscribe: () => void;
   readonly #users = createUsers();
+  readonly #host = new HostFigures();
+  readonly #instruments = new InstrumentRegistry();
+  readonly #merged: MergedRegistries;
   #inFlight = 0;
   #isClosed = false;
 
@@ -81,6 +104,7 @@ export class ProductionMetrics {
     this.#settings = settings;
     if (settings.timers === undefined) this.#ownTimers = new TimerManager({ name: 'metrics' });
     this.#timers = settings.timers ?? this.#ownTimers!;
+    this.#merged = new MergedRegistries(this.#timers);
     const { maxResponseTime } = settings.targets;
     this.#ledger = new Ledger(this.#timers.driver.now(), maxResponseTime, settings.maxRoutes);
     this.#traffic = this.#ledger.traffic;
@@ -328,6 +352,95 @@ export class ProductionMetrics {
   }
 
   /**
+   * Creates a counter of the application. It is in both text formats and all namings.
+   * @param name a name of letters, digits, `_` and `:`, 1 to 200; `_total` is appended if it is
+   *   missing. Names that begin with `portcullis_` are reserved
+   * @param help description, 1 to 1000 characters
+   * @param labelNames at most 20 different names of letters, digits and `_`. Default: none
+   * @param options see `InstrumentOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION; ERR_DUPLICATE_NAME if the
+   *   name is in use
+   * @example
+   * const orders = metrics.counter('shop_orders_total', 'Orders by outcome', ['outcome']);
+   * const paid = orders.labels('paid');
+   * paid.inc();
+   */
+  counter(
+    name: string,
+    help: string,
+    labelNames: readonly string[] = [],
+    options: InstrumentOptions = {},
+  ): Counter {
+    return this.#instruments.counter(name, help, labelNames, options);
+  }
+
+  /**
+   * Creates a gauge of the application. It is in both text formats and all namings.
+   * @param name as for `counter`, without `_total`
+   * @param help description, 1 to 1000 characters
+   * @param labelNames at most 20 different names of letters, digits and `_`. Default: none
+   * @param options see `InstrumentOptions`
+   * @throws as `counter`
+   */
+  gauge(
+    name: string,
+    help: string,
+    labelNames: readonly string[] = [],
+    options: InstrumentOptions = {},
+  ): Gauge {
+    return this.#instruments.gauge(name, help, labelNames, options);
+  }
+
+  /**
+   * Creates a histogram of the application. It is in both text formats and all namings.
+   * @param name as for `counter`, without `_total`
+   * @param help description, 1 to 1000 characters
+   * @param labelNames at most 20 different names of letters, digits and `_`, but not `le`. Default:
+   *   none
+   * @param options see `HistogramOptions`
+   * @throws as `counter`
+   */
+  histogram(
+    name: string,
+    help: string,
+    labelNames: readonly string[] = [],
+    options: HistogramOptions = {},
+  ): Histogram {
+    return this.#instruments.histogram(name, help, labelNames, options);
+  }
+
+  /**
+   * Shows the metrics of another registry, such as prom-client's, in both text formats. It is read
+   * at each exposition. A family whose name is in use is left out: this package's names win, then
+   * the application's, then those of the registry merged first. `portcullis_merge_failures_total`
+   * counts families and readings left out, by reason. Repeated calls have no effect.
+   * @param registry an object with `getMetricsAsJSON()`, such as a `Registry` of prom-client
+   * @param options see `MergeOptions`
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, ERR_UNKNOWN_OPTION
+   * @example
+   * metrics.merge(promClient.register, { timeoutMs: 500 });
+   */
+  merge(registry: MetricRegistry, options: MergeOptions = {}): void {
+    this.#merged.add(registry, options);
+  }
+
+  /**
+   * Returns a source of the figures for OpenTelemetry's SDK, whose readers export them, by OTLP for
+   * example. Names are those of the semantic conventions, counts are cumulative. Merged registries
+   * are not in it. Nothing is computed between collections.
+   * @returns a `MetricProducer` of `@opentelemetry/sdk-metrics` 2
+   * @example
+   * const reader = new PeriodicExportingMetricReader({
+   *   exporter: new OTLPMetricExporter(),
+   *   metricProducers: [metrics.openTelemetry()],
+   * });
+   * new MeterProvider({ readers: [reader] });
+   */
+  openTelemetry(): OpenTelemetryProducer {
+    return new Producer(() => this.#collect(), this.#startMs, wallClockMs);
+  }
+
+  /**
    * Ends the timer. Later records still count, and windows then move when the figures are read. May
    * be called again.
    */
@@ -337,6 +450,7 @@ export class ProductionMetrics {
     this.#tick.close();
     this.#unsubscribe();
     this.#sources.close();
+    this.#host.close();
     this.#ownTimers?.close();
   }
 
@@ -360,6 +474,7 @@ export class ProductionMetrics {
 
   #onTick(): void {
     this.#sources.scanUsers();
+    this.#host.tick(this.#timers.driver.now());
     this.#advance();
   }
 
@@ -414,14 +529,50 @@ export class ProductionMetrics {
     return this.#sources.refusals(this.#refusals.entries());
   }
 
-  #render(format: 'openmetrics' | 'prometheus', options: ExpositionOptions): Promise<string> {
+  #render(format: Format, options: ExpositionOptions): Promise<string> {
     const naming = namingOf(options);
-    return render(this.#ledger, format, naming, this.#assess(), {
+    if (this.#merged.isEmpty) return this.#renderNow(format, naming);
+    return this.#merged
+      .read(format, (name) => this.#instruments.isTaken(name))
+      .then((merged) => this.#renderNow(format, naming, merged));
+  }
+
+  /** @param withHost whether prom-client's figures of the host are wanted */
+  #counts(withHost: boolean): Counts {
+    return {
       inFlight: this.#inFlight,
       refusals: this.#refusalCounts(),
       errors: this.#errors.entries(),
       clusters: this.#sources.clusters(),
       pressure: this.#settings.monitor?.pressure(),
-    });
+      host: this.#host.read(withHost, this.#timers.driver.now()),
+      mergeFailures: this.#merged.failures,
+    };
   }
+
+  #collect(): Collected {
+    const assessment = this.#assess();
+    const counts = this.#counts(false);
+    return {
+      scalars: scalarsOf(this.#ledger, assessment, counts),
+      samples: samplesOf(this.#ledger, assessment, counts),
+      ledger: this.#ledger,
+      instruments: this.#instruments.all,
+    };
+  }
+
+  #renderNow(format: Format, naming: Naming, merged?: Template): Promise<string> {
+    const counts = this.#counts(naming !== 'otel');
+    const template = joined(this.#instruments.template(format, [counts.host.gc]), merged);
+    return render(this.#ledger, format, naming, this.#assess(), counts, template);
+  }
+}
+
+/** Returns one template after the other. */
+function joined(first: Template, second: Template | undefined): Template {
+  if (second === undefined) return first;
+  const values = new Float64Array(first.values.length + second.values.length);
+  values.set(first.values);
+  values.set(second.values, first.values.length);
+  return { text: first.text + second.text, values };
 }

@@ -103,6 +103,10 @@ export interface DelayQuantiles {
   readonly max: number;
   /** Arithmetic mean. */
   readonly mean: number;
+  /** Shortest delay. */
+  readonly min: number;
+  /** Standard deviation. */
+  readonly deviation: number;
   /** Number of measured delays. */
   readonly count: number;
 }

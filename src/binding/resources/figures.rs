@@ -49,6 +49,8 @@ pub struct DelayFigures {
     pub p999: f64,
     pub max: f64,
     pub mean: f64,
+    pub min: f64,
+    pub deviation: f64,
     pub count: f64,
 }
 
@@ -211,6 +213,8 @@ impl From<Quantiles> for DelayFigures {
             p999: quantiles.p999,
             max: quantiles.max,
             mean: quantiles.mean,
+            min: quantiles.min,
+            deviation: quantiles.deviation,
             count: quantiles.count as f64,
         }
     }

@@ -1,0 +1,160 @@
+/** Metrics of the application: counters, gauges and histograms with labels. */
+import { boundText, type Format, Instrument, seriesLine } from './instrument.js';
+import { CounterSeries, GaugeSeries, HistogramSeries } from './series.js';
+
+/**
+ * Counter of the application, from `ProductionMetrics.counter()`.
+ *
+ * @example
+ * const orders = metrics.counter('shop_orders_total', 'Orders by outcome', ['outcome']);
+ * const paid = orders.labels('paid');
+ * paid.inc();
+ */
+export class Counter extends Instrument<CounterSeries> {
+  /** @internal */
+  readonly kind = 'counter';
+  protected readonly lineCount = 1;
+
+  /** @internal */
+  constructor(name: string, help: string, labelNames: readonly string[], maxSeries: number) {
+    super(name, help, labelNames, maxSeries, 1, (cells, at) => new CounterSeries(cells, at));
+  }
+
+  /**
+   * Adds to the count of a counter without labels.
+   * @param by a finite number of at least 0. Default 1
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, also for a counter with labels
+   */
+  inc(by = 1): void {
+    (this.only ?? this.labels()).inc(by);
+  }
+
+  protected lines(labels: string): string {
+    return seriesLine(this.name, labels);
+  }
+
+  protected write({ cells, at }: CounterSeries, into: Float64Array, to: number): number {
+    into[to] = cells[at]!;
+    return to + 1;
+  }
+}
+
+/**
+ * Gauge of the application, from `ProductionMetrics.gauge()`.
+ *
+ * @example
+ * const depth = metrics.gauge('shop_queue_depth', 'Waiting orders');
+ * depth.set(queue.length);
+ */
+export class Gauge extends Instrument<GaugeSeries> {
+  /** @internal */
+  readonly kind = 'gauge';
+  protected readonly lineCount = 1;
+
+  /** @internal */
+  constructor(name: string, help: string, labelNames: readonly string[], maxSeries: number) {
+    super(name, help, labelNames, maxSeries, 1, (cells, at) => new GaugeSeries(cells, at));
+  }
+
+  /**
+   * Sets the value of a gauge without labels.
+   * @param value any number
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+   */
+  set(value: number): void {
+    (this.only ?? this.labels()).set(value);
+  }
+
+  /**
+   * Adds to the value of a gauge without labels.
+   * @param by any number. Default 1
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+   */
+  inc(by = 1): void {
+    (this.only ?? this.labels()).inc(by);
+  }
+
+  /**
+   * Subtracts from the value of a gauge without labels.
+   * @param by any number. Default 1
+   * @throws ERR_INVALID_ARG_TYPE; ERR_OUT_OF_RANGE for a gauge with labels
+   */
+  dec(by = 1): void {
+    (this.only ?? this.labels()).dec(by);
+  }
+
+  protected lines(labels: string): string {
+    return seriesLine(this.name, labels);
+  }
+
+  protected write({ cells, at }: GaugeSeries, into: Float64Array, to: number): number {
+    into[to] = cells[at]!;
+    return to + 1;
+  }
+}
+
+/**
+ * Histogram of the application, from `ProductionMetrics.histogram()`.
+ *
+ * @example
+ * const sizes = metrics.histogram('shop_order_euros', 'Orders', [], { buckets: [10, 100, 1000] });
+ * sizes.observe(42);
+ */
+export class Histogram extends Instrument<HistogramSeries> {
+  /** @internal */
+  readonly kind = 'histogram';
+  /** Upper bounds of the buckets but the last, which is open. @internal */
+  readonly bounds: Float64Array;
+  protected readonly lineCount: number;
+
+  /** @internal */
+  constructor(
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    maxSeries: number,
+    buckets: readonly number[],
+  ) {
+    const bounds = Float64Array.from(buckets);
+    super(
+      name,
+      help,
+      labelNames,
+      maxSeries,
+      bounds.length + 2,
+      (cells, at) => new HistogramSeries(cells, at, bounds),
+    );
+    this.bounds = bounds;
+    this.lineCount = bounds.length + 3;
+  }
+
+  /**
+   * Counts a value of a histogram without labels.
+   * @param value a finite number
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE, also for a histogram with labels
+   */
+  observe(value: number): void {
+    (this.only ?? this.labels()).observe(value);
+  }
+
+  protected lines(labels: string, format: Format): string {
+    const comma = labels === '' ? '' : ',';
+    let text = '';
+    for (const bound of [...this.bounds, Infinity])
+      text += `${this.name}_bucket{${labels}${comma}le="${boundText(bound, format)}"}\n`;
+    return `${text}${seriesLine(`${this.name}_sum`, labels)}${seriesLine(`${this.name}_count`, labels)}`;
+  }
+
+  protected write({ cells, at }: HistogramSeries, into: Float64Array, to: number): number {
+    const buckets = this.bounds.length + 1;
+    let count = 0;
+    for (let bucket = 0; bucket < buckets; bucket++)
+      into[to + bucket] = count += cells[at + bucket]!;
+    into[to + buckets] = cells[at + buckets]!;
+    into[to + buckets + 1] = count;
+    return to + buckets + 2;
+  }
+}
+
+/** @internal */
+export type AnyInstrument = Counter | Gauge | Histogram;
