@@ -9,8 +9,12 @@ export type { ConnectionMetadata, MetadataInput } from './connections/metadata.j
 export type { Refusal, RefusalCode } from './connections/refusal.js';
 export type { ConnectionLimits } from './connections/limits.js';
 export { Cluster } from './cluster/cluster.js';
-export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
+export type { ClusterEvents, ClusterMember } from './cluster/cluster.js';
+export { ClusterLimiter } from './cluster/limiter.js';
+export type { ClusterLimiterOptions, ClusterLimiterResult } from './cluster/limiter.js';
 export type { ClusterOptions } from './cluster/options.js';
+export type { ClusterNode, UserNode } from './cluster/presence.js';
+export type { ClusterManagerStats, ClusterState, ClusterStats } from './cluster/stats.js';
 export type { ConnectRate, MessageRate, RateAction } from './connections/rates.js';
 export {
   PortcullisError,
@@ -63,7 +67,7 @@ export type { PageOptions } from './page/live-page.js';
 export type { PageSnapshot } from './page/snapshot.js';
 export { GracefulShutdown } from './shutdown/shutdown.js';
 export type { HealthAnswer } from './shutdown/health.js';
-export type { CheckOutcome, ReadinessCheck } from './shutdown/readiness.js';
+export type { CheckOutcome, ReadinessCheck, ReportsClusterState } from './shutdown/readiness.js';
 export type { ShutdownContext, ShutdownHook } from './shutdown/hooks.js';
 export type { ShutdownOptions } from './shutdown/options.js';
 export type { Drainable } from './shutdown/drainable.js';

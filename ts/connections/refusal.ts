@@ -31,6 +31,8 @@ export interface Refusal {
   readonly code: RefusalCode;
   /** Milliseconds until a retry may succeed: at least 1. */
   readonly retryAfterMs: number;
+  /** `true` for a client that was admitted at once, and that the cluster has refused afterwards. */
+  readonly late?: true;
 }
 
 /** Text of each code. @internal */
@@ -89,9 +91,16 @@ export class Refusals {
    * Makes a refusal and counts it.
    * @param retryAfterMs rounded up to whole milliseconds, at least 1
    */
-  refuse(code: RefusalCode, ip: string, userId: string | undefined, retryAfterMs: number): Refusal {
+  refuse(
+    code: RefusalCode,
+    ip: string,
+    userId: string | undefined,
+    retryAfterMs: number,
+    isLate = false,
+  ): Refusal {
     this.#counts[code] = (this.#counts[code] ?? 0) + 1;
-    const refusal = refusalOf(code, retryAfterMs);
+    const made = refusalOf(code, retryAfterMs);
+    const refusal: Refusal = isLate ? { ...made, late: true } : made;
     if (this.#onRefuse !== undefined)
       this.#hooks.run('onRefuse', () => this.#onRefuse?.(refusal, ip, userId));
     return refusal;

@@ -1,6 +1,7 @@
 /** Options of a verifier, checked and converted to the core's policy. */
 import { outOfRange, wrongType } from '../base/errors.js';
 import { knownOptions, wholeNumber } from '../base/options.js';
+import { Cluster } from '../cluster/cluster.js';
 import { tokenAlgorithms, type TokenPolicy } from '../native/addon.js';
 import { TimerManager } from '../timers/manager.js';
 import type { RemoteJwks } from './jwks.js';
@@ -65,6 +66,12 @@ export interface TokenVerifierOptions {
   readonly cacheSize?: number | undefined;
   /** Number of revocations that can be held: 0 to 10,000,000. Default 100,000. */
   readonly maxRevocations?: number | undefined;
+  /**
+   * Shares revocations with the verifiers of all processes of the cluster: `revoke` and `notBefore` reach all of them.
+   * The server holds them until they expire; after it has lost them, each process writes back those that it still
+   * holds. `ready()` waits for those of the others. Default: none.
+   */
+  readonly cluster?: Cluster | undefined;
   /** Owner of the timers of a fetched key set. Default: a manager of the verifier's own. */
   readonly timers?: TimerManager | undefined;
 }
@@ -86,6 +93,7 @@ const OPTIONS = [
   'maxClaimsDepth',
   'cacheSize',
   'maxRevocations',
+  'cluster',
   'timers',
 ] as const;
 /** Claims of RFC 7519, section 4.1, in the core's order. */
@@ -136,6 +144,8 @@ export function checkedOptions(options: TokenVerifierOptions): CheckedOptions {
   const { timers } = options;
   if (timers !== undefined && !(timers instanceof TimerManager))
     throw wrongType('timers', timers, 'a TimerManager');
+  if (options.cluster !== undefined && !(options.cluster instanceof Cluster))
+    throw wrongType('cluster', options.cluster, 'a Cluster');
   const required = [...new Set(texts('requiredClaims', options.requiredClaims))];
   const own = required.filter((name) => !REGISTERED_CLAIMS.includes(name));
   if (own.length > REQUIRED_MAX)

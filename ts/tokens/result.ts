@@ -64,6 +64,11 @@ export interface TokenVerifierSnapshot {
   readonly revocations: number;
   /** State of a fetched key set; `undefined` without `jwks.url`. */
   readonly jwks: JwksSnapshot | undefined;
+  /**
+   * With a cluster: whether the revocations of the other processes are known here, and those of this process that the
+   * server has not confirmed yet.
+   */
+  readonly shared: { readonly isRead: boolean; readonly unsaved: number } | undefined;
 }
 
 /** The core's number for input of another type than text. @internal */

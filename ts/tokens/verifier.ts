@@ -23,6 +23,7 @@ import {
   type TokenKey,
 } from './keys.js';
 import { checkedOptions, seconds, text, type TokenVerifierOptions } from './policy.js';
+import { type SharedRevocation, SharedRevocations } from './shared-revocations.js';
 import {
   isAboutKeys,
   TOKEN_TYPE,
@@ -68,6 +69,9 @@ export class TokenVerifier implements InputSchema<
   readonly #maxTokenBytes: number;
   readonly #cache: ResultCache<TokenResult> | undefined;
   readonly #remote: RemoteKeySet | undefined;
+  readonly #shared: SharedRevocations | undefined;
+  /** Time for which a subject's revocation is needed if no other is given, in seconds. */
+  readonly #maxAge: number | undefined;
   #skippedKeys: TokenVerifierSnapshot['skippedKeys'] = [];
   #isClosed = false;
   /**
@@ -100,6 +104,32 @@ export class TokenVerifier implements InputSchema<
     this.#deadline = bound.deadline;
     this.#cache = cacheSize === 0 ? undefined : new ResultCache(cacheSize);
     this.#remote = this.#loadKeys(options);
+    const tolerance = options.clockToleranceSeconds ?? 0;
+    this.#maxAge =
+      options.maxAgeSeconds === undefined ? undefined : options.maxAgeSeconds + tolerance;
+    this.#shared =
+      options.cluster === undefined
+        ? undefined
+        : new SharedRevocations(
+            options.cluster,
+            policy.maxRevocations,
+            tolerance,
+            wallClockMs,
+            (revocation) => this.#learn(revocation),
+          );
+  }
+
+  /** Takes a revocation of another process. One that does not fit any more is held by the server. */
+  #learn(revocation: SharedRevocation): void {
+    const now = wallClockMs() / 1000;
+    if (revocation[0] === 'token') {
+      const [, issuer, jti, exp] = revocation;
+      this.#core.revoke(issuer, jti, exp, now);
+    } else {
+      const [, subject, issuedBefore, until] = revocation;
+      this.#core.notBefore(subject, issuedBefore, until ?? undefined, now);
+    }
+    this.#cache?.clear();
   }
 
   /**
@@ -229,9 +259,9 @@ export class TokenVerifier implements InputSchema<
     knownOptions('a revocation', token, ['issuer', 'jti', 'exp']);
     const issuer = token.issuer === undefined ? '' : text('issuer', token.issuer);
     const exp = seconds('exp', token.exp);
-    this.#afterRevocation(
-      this.#core.revoke(issuer, text('jti', token.jti), exp, wallClockMs() / 1000),
-    );
+    const jti = text('jti', token.jti);
+    this.#afterRevocation(this.#core.revoke(issuer, jti, exp, wallClockMs() / 1000));
+    this.#shared?.share(['token', issuer, jti, exp]);
   }
 
   /**
@@ -247,14 +277,11 @@ export class TokenVerifier implements InputSchema<
    */
   notBefore(subject: string, issuedBefore: number, until?: number): void {
     const limit = until === undefined ? undefined : seconds('until', until);
-    this.#afterRevocation(
-      this.#core.notBefore(
-        text('subject', subject),
-        seconds('issuedBefore', issuedBefore),
-        limit,
-        wallClockMs() / 1000,
-      ),
-    );
+    const name = text('subject', subject);
+    const before = seconds('issuedBefore', issuedBefore);
+    this.#afterRevocation(this.#core.notBefore(name, before, limit, wallClockMs() / 1000));
+    const kept = limit ?? (this.#maxAge === undefined ? null : before + this.#maxAge);
+    this.#shared?.share(['subject', name, before, kept]);
   }
 
   /** Whether the keys are fetched, so that `authenticate` may have to wait. */
@@ -263,13 +290,18 @@ export class TokenVerifier implements InputSchema<
   }
 
   /**
-   * Waits for the first keys of a fetched set. Never rejects.
-   * @returns false if there are no keys
+   * Waits for the first keys of a fetched set, and with a cluster for the revocations of the other processes, at most
+   * three times its `leaseMs` for these. Never rejects.
+   * @returns false if there are no keys, or if the revocations are not known yet
    * @example
    * if (!(await verifier.ready())) console.warn('no keys yet: tokens are refused with 503');
    */
   async ready(): Promise<boolean> {
-    return this.#remote === undefined || (await this.#remote.ready());
+    const [hasKeys, hasRevocations] = await Promise.all([
+      this.#remote === undefined || this.#remote.ready(),
+      this.#shared === undefined || this.#shared.ready(),
+    ]);
+    return hasKeys && hasRevocations;
   }
 
   /**
@@ -301,12 +333,17 @@ export class TokenVerifier implements InputSchema<
       cached: this.#cache?.size ?? 0,
       revocations: this.#core.revocationCount(wallClockMs() / 1000),
       jwks: this.#remote?.snapshot(),
+      shared:
+        this.#shared === undefined
+          ? undefined
+          : { isRead: this.#shared.isRead, unsaved: this.#shared.unsaved },
     };
   }
 
   /** Stops fetching keys; the present ones stay in use. May be called again. */
   close(): void {
     this.#isClosed = true;
+    this.#shared?.close();
     this.#remote?.close();
   }
 
